@@ -1,0 +1,54 @@
+"""Server-Sent Events for Flask: synchronous generators, done right.
+
+The names below are imported at their first use: gunicorn imports `sseflask.transport.worker`
+in its arbiter, before gevent has patched the standard library, and Flask must not come along.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sseflask.errors import ConfigError, EventError, Failure
+    from sseflask.event import Comment, Event, MessageEvent
+    from sseflask.extension import SSE
+    from sseflask.response import EventSourceResponse
+    from sseflask.wire import Decoder, encode
+
+__all__ = [
+    "SSE",
+    "Comment",
+    "ConfigError",
+    "Decoder",
+    "Event",
+    "EventError",
+    "EventSourceResponse",
+    "Failure",
+    "MessageEvent",
+    "encode",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SSE": "extension",
+    "Comment": "event",
+    "ConfigError": "errors",
+    "Decoder": "wire",
+    "Event": "event",
+    "EventError": "errors",
+    "EventSourceResponse": "response",
+    "Failure": "errors",
+    "MessageEvent": "event",
+    "encode": "wire",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,133 @@
+"""The two things a server can put on an event stream. No Flask, no I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sseflask.errors import EventError
+
+__all__ = ["Comment", "Event", "MessageEvent"]
+
+_LINE_BREAK = re.compile(r"[\r\n]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _refuse_surrogates(field: str, text: str) -> None:
+    if found := _SURROGATE.search(text):
+        raise EventError(
+            f"{field} holds the lone surrogate {found[0]!r}, which UTF-8 can't carry: "
+            "decode the text properly, or replace it with U+FFFD"
+        )
+
+
+def _refuse_line_breaks(field: str, text: str) -> None:
+    if found := _LINE_BREAK.search(text):
+        raise EventError(
+            f"{field} {text!r} holds the line break {found[0]!r}: a field that ends with its line "
+            "can't carry one; only data may span lines"
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as a server sends it, checked when it is made.
+
+    Args:
+        data: the payload. Text is sent as it is (CR, LF and CRLF all reach the client as LF);
+            any other value is sent as JSON. ``None`` sends no data field, so that the client
+            dispatches nothing but still takes over ``id`` and ``retry``.
+        event: the event's type; without one the client sees ``message``.
+        id: what the client presents as ``Last-Event-ID`` when it reconnects; a whole number
+            is written in digits, an empty text makes the client forget its last id.
+        retry: how long the client waits before it reconnects, in milliseconds.
+
+    Raises:
+        EventError: a line break in ``event`` or ``id``, NUL in ``id``, a lone surrogate,
+            a ``retry`` that is not a whole number of at least 0, data that is not JSON.
+
+    See the WHATWG HTML standard, section 9.2.6 "Interpreting an event stream".
+    """
+
+    data: str | None = None
+    event: str | None = None
+    id: str | None = None
+    retry: int | None = None
+
+    def __init__(
+        self,
+        data: Any = None,
+        event: str | None = None,
+        id: str | int | None = None,
+        retry: int | None = None,
+    ) -> None:
+        if isinstance(id, int) and not isinstance(id, bool):
+            id = str(id)
+        if data is not None and not isinstance(data, str):
+            data = _as_json(data)
+        if data is not None:
+            _refuse_surrogates("data", data)
+        for field, text in (("event", event), ("id", id)):
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                raise EventError(f"{field} must be text, not {type(text).__name__}")
+            _refuse_line_breaks(field, text)
+            _refuse_surrogates(field, text)
+            if field == "id" and "\0" in text:
+                raise EventError(f"id {text!r} holds NUL: clients ignore such an id")
+        if retry is not None and (
+            isinstance(retry, bool) or not isinstance(retry, int) or retry < 0
+        ):
+            raise EventError(f"retry must be milliseconds, a whole number from 0, not {retry!r}")
+        # A hand-written __init__ keeps the hot path short: one pass that converts and checks.
+        set_field = object.__setattr__
+        set_field(self, "data", data)
+        set_field(self, "event", event)
+        set_field(self, "id", id)
+        set_field(self, "retry", retry)
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise EventError(
+            f"data of type {type(value).__name__} is neither text nor JSON: {error}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Comment:
+    """A line that clients skip; keeps a connection busy, or explains a stream to a reader.
+
+    Args:
+        text: the comment; each line of it becomes a comment line.
+
+    Raises:
+        EventError: the text holds a lone surrogate.
+    """
+
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise EventError(f"a comment must be text, not {type(self.text).__name__}")
+        _refuse_surrogates("a comment", self.text)
+
+
+@dataclass(frozen=True)
+class MessageEvent:
+    """One event as a client dispatches it: the standard's ``MessageEvent``.
+
+    Args:
+        data: the data lines joined with LF.
+        event: the type, ``message`` where the stream named none.
+        last_event_id: the last id seen on the stream up to here, maybe empty.
+    """
+
+    data: str
+    event: str = "message"
+    last_event_id: str = ""

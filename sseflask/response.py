@@ -1,0 +1,275 @@
+"""Flask responses that stream events, and pick the transport that carries them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, current_app, has_app_context, has_request_context, json
+from flask.globals import app_ctx, request_ctx
+from flask.signals import got_request_exception
+from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import ClosingIterator
+
+from sseflask.errors import EventError, Failure
+from sseflask.event import Comment, Event
+from sseflask.transport.choose import transport
+from sseflask.transport.stream import Stream
+from sseflask.wire import encode
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["EventSourceResponse", "UpgradedResponse"]
+
+log = logging.getLogger("sseflask")
+
+_DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
+
+
+def _default_failure_event(failure: Failure) -> Event:
+    return Event(failure.json(), event="failure")
+
+
+class _StreamResponse(Response):
+    """What both kinds of streaming responses share: from Flask's response to a transport."""
+
+    default_mimetype = "text/event-stream"
+
+    # Class attributes, because an upgraded response never ran a constructor of ours.
+    _frames_only = True
+    _heartbeat: float | None = None
+    _first_byte: float | None = None
+    _lifetime: float | None = None
+    _expires_at: float | None = None
+    _failure_event: Callable[[Failure], Event] = staticmethod(_default_failure_event)
+    _contexts: tuple[AbstractContextManager[object], ...] = ()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request; called by Flask."""
+        self.headers.setdefault("Cache-Control", "no-cache")
+        self.headers.setdefault("X-Accel-Buffering", "no")
+        if environ["REQUEST_METHOD"] == "HEAD" or self.status_code in (204, 304):
+            headers = self.get_wsgi_headers(environ)
+            start_response(self.status, headers.to_wsgi_list())
+            return ClosingIterator((), self.close)
+        return transport(self._stream(environ), environ, start_response)
+
+    def _stream(self, environ: WSGIEnvironment) -> Stream:
+        app: Flask | None = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]  # LocalProxy
+        config: Mapping[str, Any] = app.config if app else {}
+
+        def seconds(value: float | None, key: str) -> float:
+            return float(config.get(key, _DEFAULTS[key]) if value is None else value)
+
+        return Stream(
+            items=self._items(),
+            encode=self._encoder(app),
+            status=self.status,
+            headers=self.get_wsgi_headers(environ).to_wsgi_list(),
+            frames_only=self._frames_only,
+            heartbeat=seconds(self._heartbeat, "SSEFLASK_HEARTBEAT"),
+            first_byte=seconds(self._first_byte, "SSEFLASK_FIRST_BYTE"),
+            lifetime=seconds(self._lifetime, "SSEFLASK_LIFETIME"),
+            expires_at=self._expires_at,
+            reconnecting=not self._frames_only and "HTTP_LAST_EVENT_ID" in environ,
+            context=self._context,
+            error_response=lambda error: _error_response(app, environ, error, self._contexts),
+            report=lambda error: _report(app, error, environ),
+            failure_frame=lambda failure: encode(self._failure_event(failure)),
+            close=self.close,
+        )
+
+    def _items(self) -> Iterable[Any]:
+        return self.response
+
+    def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for context in self._contexts:
+                stack.enter_context(context)
+            yield
+
+
+class UpgradedResponse(_StreamResponse):
+    """A plain ``Response(generator(), mimetype="text/event-stream")``, carried like a stream.
+
+    Its pieces are ready-made frames and leave as they are; its view and its generator see what
+    they always saw. Made by `sseflask.SSE`.
+    """
+
+    def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:  # noqa: ARG002  # the base's signature
+        return _encode_piece
+
+
+def _encode_piece(piece: Any) -> bytes:
+    if isinstance(piece, str):
+        return piece.encode()
+    return bytes(memoryview(piece))
+
+
+class EventSourceResponse(_StreamResponse):
+    """A response that sends what an iterable yields as a ``text/event-stream``.
+
+    It stays robust where a plain streamed response does not: heartbeats while the iterable is
+    silent, its ``finally`` run when the client leaves, errors told in band, a clean end when the
+    server stops. The iterable is advanced by one greenlet or thread, inside the Flask request
+    context of the view; it may block.
+
+    Args:
+        events: any synchronous iterable of `Event`, `Comment`, ``str`` and JSON-able values
+            (both are data), and ``bytes`` (frames that are ready to send).
+        status: the HTTP status.
+        headers: further response headers.
+        heartbeat: seconds of silence until a heartbeat is sent; by default the app's
+            ``SSEFLASK_HEARTBEAT`` (15).
+        first_byte: seconds that the headers wait for the first event, so that an exception
+            raised before it becomes an error response; by default ``SSEFLASK_FIRST_BYTE`` (1).
+        lifetime: seconds until a stream whose last event had an id is ended and its client
+            sent back to resume; by default ``SSEFLASK_LIFETIME`` (0, never).
+        expires_at: Unix time at which the stream ends with a ``token_expired`` failure.
+        failure_event: how a failure after the first byte is told; by default an event
+            ``failure`` with OpenAI's error object as its data.
+
+    Raises:
+        TypeError: ``events`` is not a synchronous iterable of items.
+        ValueError: a time that is not allowed.
+    """
+
+    _frames_only = False
+
+    def __init__(
+        self,
+        events: Iterable[Any],
+        status: int | str | None = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        *,
+        heartbeat: float | None = None,
+        first_byte: float | None = None,
+        lifetime: float | None = None,
+        expires_at: float | None = None,
+        failure_event: Callable[[Failure], Event] | None = None,
+    ) -> None:
+        _check_iterable(events)
+        _check_seconds("heartbeat", heartbeat, above=0)
+        _check_seconds("first_byte", first_byte)
+        _check_seconds("lifetime", lifetime)
+        super().__init__(None, status, headers)
+        self.response = events
+        self._heartbeat = heartbeat
+        self._first_byte = first_byte
+        self._lifetime = lifetime
+        self._expires_at = expires_at
+        if failure_event is not None:
+            self._failure_event = failure_event
+        if has_request_context():
+            # As flask.stream_with_context does: pushed again around the iterable.
+            self._contexts = (
+                app_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy
+                request_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy
+            )
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        """The frames, for code that reads a finite stream without a server."""
+        encoder = self._encoder(None)
+        for item in self._items():
+            yield item if isinstance(item, bytes) else encoder(item)
+
+    def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
+        dumps = app.json.dumps if app else json.dumps
+        return lambda item: _encode_item(item, dumps)
+
+
+def _encode_item(item: Any, dumps: Callable[[Any], str]) -> bytes:
+    if isinstance(item, (Event, Comment)):
+        return encode(item)
+    if isinstance(item, str):
+        if "\n" in item or "\r" in item:
+            return encode(Event(item))
+        try:
+            return f"data: {item}\n\n".encode()
+        except UnicodeEncodeError:
+            return encode(Event(item))  # which explains
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        return bytes(item)
+    try:
+        data = dumps(item)
+    except (TypeError, ValueError) as error:
+        raise EventError(
+            f"a stream can't send a {type(item).__name__}: yield Event, Comment, text, bytes "
+            f"(ready-made frames) or a value that JSON can carry ({error})"
+        ) from error
+    return encode(Event(data))
+
+
+def _check_iterable(events: object) -> None:
+    if hasattr(events, "__aiter__"):
+        raise TypeError(
+            "events is asynchronous; sseflask streams synchronous iterables: write a plain "
+            "generator, gevent makes its blocking calls cooperative"
+        )
+    if isinstance(events, (str, bytes, bytearray, Mapping, Event, Comment)) or not isinstance(
+        events, Iterable
+    ):
+        raise TypeError(
+            f"events must be an iterable of events, not a single {type(events).__name__}: "
+            "pass a generator or a list"
+        )
+
+
+def _check_seconds(name: str, value: float | None, above: float | None = None) -> None:
+    if value is None:
+        return
+    if not math.isfinite(value) or value < 0 or (above is not None and value <= above):
+        allowed = "more than 0" if above is not None else "0 or more"
+        raise ValueError(f"{name} must be seconds, {allowed}, not {value!r}")
+
+
+def _error_response(
+    app: Flask | None,
+    environ: WSGIEnvironment,
+    error: Exception,
+    contexts: tuple[AbstractContextManager[object], ...],
+) -> WSGIApplication:
+    """What Flask answers when a view raises this; the stream's own 200 was never sent.
+
+    Flask calls a response outside its own ``except``, so its handlers are called here.
+    """
+    if app is None:
+        raise error
+    with contextlib.ExitStack() as stack:
+        for context in contexts or (app.request_context(environ),):
+            stack.enter_context(context)
+        try:
+            raise error
+        except Exception:
+            try:
+                return app.finalize_request(app.handle_user_exception(error))
+            except Exception as unhandled:
+                return app.handle_exception(unhandled)
+
+
+def _report(app: Flask | None, error: BaseException, environ: WSGIEnvironment) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, HTTPException):
+        return Failure(
+            error.description or error.name,
+            status=error.code or 500,
+            type="server_error" if (error.code or 500) >= 500 else "invalid_request_error",
+        )
+    log.error(
+        "Exception in the stream of %s",
+        environ.get("PATH_INFO", ""),
+        exc_info=(type(error), error, error.__traceback__),
+    )
+    if app is not None and isinstance(error, Exception):
+        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+    return Failure("The stream failed on the server.", code="internal_error")

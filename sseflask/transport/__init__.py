@@ -1,0 +1,1 @@
+"""The ways bytes travel from an iterable of events to the client."""

@@ -1,0 +1,348 @@
+"""The transport that owns the socket: gunicorn's gevent workers, HTTP/1, no TLS.
+
+The response's headers go through gunicorn; its body is written to the socket from the
+request's own greenlet, buffered, and flushed when the event loop is about to wait. Watchers on
+the socket notice the client's leaving while the application's generator is silent.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from sseflask.errors import Failure
+from sseflask.transport.drain import streams
+from sseflask.transport.flush import Flusher
+from sseflask.transport.outlet import Outlet
+from sseflask.transport.stream import (
+    Body,
+    EarlyError,
+    Stream,
+    can_resume_after,
+    rotation_notice,
+    token_expired,
+)
+from sseflask.wire import ends_event
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from gunicorn.http.wsgi import Response
+
+log = logging.getLogger("sseflask")
+
+#: Bytes a stream may buffer before its generator waits for the client.
+_BUFFER = 65536
+
+#: The request body is read before the response starts: at most this many bytes and seconds.
+_BODY_BYTES, _BODY_SECONDS = 1 << 20, 5.0
+
+#: A generator that holds the loop for longer than this between two events is logged, in seconds.
+_LONG_COMPUTATION = 0.005
+
+
+class _Kill(GeneratorExit):
+    """Thrown into a generator that is to end while it blocks; private, so that nobody else throws
+    it. A GeneratorExit, so that a generator sees the same as when it is closed at a yield."""
+
+
+class _Stop(Exception):
+    """Raised by the stream itself, between two items."""
+
+
+class Connection(Body):
+    """One stream on a socket of gunicorn's gevent worker.
+
+    Everything here runs in the worker's main thread: in the request's greenlet, in the hub
+    (watchers and timers), or in a greenlet that calls `rotate` or `fail`.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        response: Response,
+    ) -> None:
+        super().__init__(stream, environ, start_response)
+        self._greenlet = gevent.getcurrent()
+        self._loop = gevent.get_hub().loop
+        self._flusher = Flusher.current()
+        self._outlet = Outlet(environ["gunicorn.socket"], response, self._on_left)
+        self._timer: Any = None
+        self._begun = 0.0
+        self._ran = False
+        self._closed = False
+        self._started = False
+        self._opening = stream.opening
+
+        # Where the application is. Armed: somewhere inside the loop over its items; parked: in
+        # a wait of ours.
+        self._item: Any = None
+        self._armed = False
+        self._parked = False
+        self._limit = _BUFFER
+        self._last_yield = 0.0
+        self._last_turn = -1
+        self._logged_computation = False
+
+        # How it is to end.
+        self._rotating = False
+        self._rotated = False
+        self._stalled = False
+        self._failure: Failure | None = None
+
+    # -- the request's greenlet ---------------------------------------------------------------
+
+    def advance(self) -> bytes:
+        """Run the whole stream; there are never any pieces left for the server to send."""
+        if not self._ran:
+            self._ran = True
+            self._run()
+        raise StopIteration
+
+    def close(self) -> None:
+        """The server is done; a stream that never ran still has to close its items."""
+        self._ran = True
+        self._close_items()
+        super().close()
+
+    def _run(self) -> None:
+        self._begun = time.monotonic()
+        self._read_request_body()
+        self._outlet.open(self.stream.heartbeat)
+        self._set_timer()
+        streams.register(self)
+        try:
+            self._serve()
+            if not self._started:
+                self._start()  # for a client that has left too: gunicorn logs the status
+            self._finish()
+        finally:
+            streams.unregister(self)
+            self._timer.close()
+            self._outlet.close()
+
+    def _serve(self) -> None:
+        """Run the items to their end, whatever that is; afterwards they are closed."""
+        try:
+            with self.stream.context():
+                try:
+                    self._pump()
+                except (_Stop, _Kill):
+                    pass  # asked to end, and done with it: not an error for teardown functions
+                finally:
+                    self._close_items()
+        except (Exception, gevent.Timeout) as error:
+            if not self._started and not self._outlet.left and isinstance(error, Exception):
+                raise EarlyError(error) from error
+            self._failure = self.stream.report(error)
+        if self._failure is not None and not self._started and not self._outlet.left:
+            raise EarlyError(self._failure)
+
+    def _close_items(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.stream.close()
+
+    def _pump(self) -> None:
+        """The hot path: advance the items and buffer their frames."""
+        encode, flusher, clock = self.stream.encode, self._flusher, time.monotonic
+        buffer = self._outlet.buffer
+        items = iter(self.stream.items)
+        if self._ending():
+            raise _Stop
+        self._armed = True
+        try:
+            for item in items:
+                self._item = item
+                frame = item if item.__class__ is bytes else encode(item)
+                if buffer:
+                    buffer += frame
+                    if len(buffer) >= self._limit or clock() >= flusher.deadline:
+                        self._give_way()
+                elif frame or not self._limit:
+                    buffer += frame
+                    self._schedule()
+        finally:
+            self._armed = False
+
+    def _schedule(self) -> None:
+        """The buffer was empty: have it flushed before the loop waits."""
+        if not self._started:
+            self._start()
+        if self._opening:
+            self._outlet.buffer[:0] = self._opening
+            self._opening = b""
+        moment = time.monotonic()
+        flusher = self._flusher
+        flusher.add(self._outlet, moment)
+        if len(self._outlet.buffer) >= self._limit or moment >= flusher.deadline:
+            self._give_way()
+        else:
+            self._last_yield, self._last_turn = moment, flusher.turn
+
+    def _give_way(self) -> None:
+        """The buffer is full, events have waited long enough, or the stream is asked to end."""
+        flusher = self._flusher
+        self._check_computation(time.monotonic())
+        flusher.flush()
+        if self._rotating and can_resume_after(self._item):
+            self._rotated = True
+        if self._ending():
+            raise _Stop
+        if len(self._outlet.buffer) >= _BUFFER:
+            self._park(lambda: self._outlet.wait_until_sent(or_until=self._ending))
+        else:
+            self._park(flusher.let_loop_run)
+        if self._ending():
+            raise _Stop
+        self._last_yield, self._last_turn = time.monotonic(), flusher.turn
+
+    def _check_computation(self, moment: float) -> None:
+        held = self._flusher.overdue(moment)
+        if self._last_turn == self._flusher.turn:
+            held = max(held, moment - self._last_yield)
+        if held > _LONG_COMPUTATION and not self._logged_computation:
+            self._logged_computation = True
+            log.warning(
+                "%.0f ms of computation before an event of %s, by its generator or by other code "
+                "of this worker; meanwhile no stream was served. Call gevent.sleep(0) in long "
+                "computations, or move them to another process.",
+                held * 1000,
+                self.environ.get("PATH_INFO", ""),
+            )
+
+    def _park(self, wait: Callable[[], object]) -> None:
+        """Suspend in our own code, where a kill is noted and never thrown."""
+        self._parked = True
+        try:
+            wait()
+        finally:
+            self._parked = False
+
+    def _finish(self) -> None:
+        """Send the last bytes and the last chunk, then let the client close first."""
+        failure, rotated, outlet = self._failure, self._rotated, self._outlet
+        last = b""
+        outlet.flush()
+        outlet.wait_until_sent()
+        if self._stalled:
+            log.info(
+                "a client of %s took nothing for two heartbeats; its stream was cut",
+                self.environ.get("PATH_INFO", ""),
+            )
+        if outlet.left:
+            return
+        if failure is not None:
+            if not ends_event(outlet.tail):
+                # An event is half sent. Any more text would complete it with wrong data, so
+                # the only honest end is a body without its last chunk.
+                log.warning(
+                    "the stream of %s failed inside an event; its body was cut there",
+                    self.environ.get("PATH_INFO", ""),
+                )
+                return
+            last = self.stream.failure_frame(failure)
+        elif rotated:
+            last = rotation_notice()
+        self._timer.stop()
+        outlet.end(last)
+
+    def _read_request_body(self) -> None:
+        """What is left of the request must not be mistaken for the client's leaving, nor reset
+        the connection when it is closed; the generator may still want to read it."""
+        body = b""
+        with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type]  # documented: silent
+            body = self.environ["wsgi.input"].read(_BODY_BYTES)
+        self.environ["wsgi.input"] = io.BytesIO(body)
+
+    def _start(self) -> None:
+        self._started = True
+        self.start_response(self.stream.status, self.stream.headers)
+        self._outlet.take_headers()
+
+    # -- the hub ---------------------------------------------------------------------------------
+
+    def _on_timer(self) -> None:
+        """All times of a stream: the first byte, heartbeats, a stalled client, rotation, expiry."""
+        moment = time.monotonic()
+        stream, outlet = self.stream, self._outlet
+        if outlet.left:
+            return
+        if not self._started:
+            if moment >= self._begun + stream.first_byte:
+                try:
+                    self._start()
+                except Exception as error:
+                    self._failure = stream.report(error)
+                    self._throw_soon()
+                    return
+                outlet.heartbeat()
+        elif moment >= outlet.last_progress + outlet.patience:
+            if outlet.unsent is None:
+                outlet.heartbeat()
+            else:
+                self._stalled = True
+                outlet.abort()
+        if stream.lifetime and moment >= self._begun + stream.lifetime:
+            self.rotate()
+        if stream.expires_at is not None and time.time() >= stream.expires_at:
+            self.fail(token_expired())
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        moment = time.monotonic()
+        stream, outlet = self.stream, self._outlet
+        if self._started:
+            due = outlet.last_progress + outlet.patience
+        else:
+            due = self._begun + stream.first_byte
+        if stream.lifetime and not self._rotating:
+            due = min(due, self._begun + stream.lifetime)
+        if stream.expires_at is not None and self._failure is None:
+            due = min(due, moment + stream.expires_at - time.time())
+        self._timer = self._loop.timer(max(0.001, due - moment))
+        self._timer.start(self._on_timer)
+
+    # -- ways to end it, from anywhere, never blocking -----------------------------------------
+
+    def rotate(self) -> None:
+        """Send the client away as soon as it can resume where it is. Never blocks."""
+        if self._rotating:
+            return
+        self._rotating = True
+        self._limit = 0
+        if can_resume_after(self._item):
+            self._rotated = True
+            self._throw_soon()
+
+    def fail(self, failure: Failure) -> None:
+        """End with an error: in band, or as the response while that is possible. Never blocks."""
+        if not self._ending():
+            self._failure = failure
+            self._throw_soon()
+
+    def _on_left(self) -> None:
+        self._throw_soon()
+
+    def _ending(self) -> bool:
+        return self._outlet.left or self._rotated or self._failure is not None
+
+    def _throw_soon(self) -> None:
+        self._limit = 0
+        self._outlet.wake_up()
+        if self._armed:
+            # From the hub, and not before what is already due has run; it looks again then.
+            self._loop.run_callback(self._throw)
+
+    def _throw(self) -> None:
+        # Only into the application's code, and only once: thrown later it would hit whatever
+        # the greenlet does next, the connection's next request for one.
+        if self._armed and not self._parked and self._ending():
+            self._armed = False
+            self._greenlet.throw(_Kill)

@@ -1,0 +1,133 @@
+"""Ends the streams of a worker that is going, each in the way that suits it.
+
+A stream that its client can resume ends at once; any other runs on until shortly before
+gunicorn would kill the worker and is then told so in band.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import gevent
+from gevent.event import Event as Condition
+
+from sseflask.transport.stream import shutting_down
+
+if TYPE_CHECKING:
+    from gunicorn.workers.base import Worker
+
+    from sseflask.transport.connection import Connection
+
+log = logging.getLogger("sseflask")
+
+#: How long Ctrl-C waits for streams, in seconds; gunicorn kills 2 s after a second signal.
+_INTERRUPT_SECONDS = 1.5
+
+#: What is left of the grace time for telling clients and running their `finally`, in seconds.
+_MARGIN_SECONDS = 2.0
+
+_POLL_SECONDS = 0.1
+
+
+class Drain:
+    """The live streams of this process, and whether it is on its way out.
+
+    Belongs to the hub's thread.
+
+    Attributes:
+        watched: somebody watches for the worker's end already.
+    """
+
+    def __init__(self) -> None:
+        self.watched = False
+        self._live: set[Connection] = set()
+        self._empty = Condition()
+        self._empty.set()
+        self._draining = False
+        self._failing = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def register(self, connection: Connection) -> None:
+        """Take in a stream that starts; one that starts during the drain is asked to end."""
+        self._live.add(connection)
+        self._empty.clear()
+        if self._failing:
+            connection.fail(shutting_down())
+        elif self._draining:
+            connection.rotate()
+
+    def unregister(self, connection: Connection) -> None:
+        """Forget a stream that has ended."""
+        self._live.discard(connection)
+        if not self._live:
+            self._empty.set()
+
+    def begin(self, grace: float) -> None:
+        """Ask every stream to end.
+
+        Args:
+            grace: seconds after which streams that could not be rotated fail in band.
+        """
+        if not self._draining:
+            self._draining = True
+            if self._live:
+                log.info("draining %d streams", len(self._live))
+            for connection in list(self._live):
+                connection.rotate()
+        if grace > 0:
+            gevent.spawn_later(grace, self._fail_all)
+        else:
+            self._fail_all()
+
+    def _fail_all(self) -> None:
+        self._failing = True
+        for connection in list(self._live):
+            connection.fail(shutting_down())
+
+    def wait(self, timeout: float) -> bool:
+        """Block until no stream is left, at most ``timeout`` seconds; whether none is."""
+        return bool(self._empty.wait(timeout))
+
+
+#: One per process: a gunicorn gevent worker runs one hub.
+streams = Drain()
+
+
+def install(worker: Worker) -> None:
+    """Begin the drain when the worker is told to stop, for gunicorn's ``post_worker_init`` hook.
+
+    Covers SIGTERM, SIGHUP's old workers and ``max_requests``: all of them clear ``alive``.
+
+    Args:
+        worker: a worker of any class; only gevent ones have streams to drain.
+    """
+    # Not imported at the top: the worker's module must stay importable from the arbiter.
+    from gunicorn.workers.ggevent import GeventWorker
+
+    if isinstance(worker, GeventWorker) and not streams.watched:
+        streams.watched = True
+        gevent.spawn(_watch, worker)
+
+
+def _watch(worker: Worker) -> None:
+    # gunicorn has no event for this, it polls `alive` itself.
+    while worker.alive:
+        gevent.sleep(_POLL_SECONDS)
+    grace = float(worker.cfg.graceful_timeout)
+    streams.begin(max(0.0, grace - max(_MARGIN_SECONDS, grace / 5)))
+
+
+def interrupt(worker: Worker) -> None:
+    """End all streams now, for gunicorn's ``worker_int`` hook (Ctrl-C, SIGQUIT).
+
+    Blocks until they have ended, at most 1.5 s.
+    """
+    from gunicorn.workers.ggevent import GeventWorker
+
+    if isinstance(worker, GeventWorker):
+        worker.alive = False
+        streams.begin(0)
+        streams.wait(_INTERRUPT_SECONDS)

@@ -1,0 +1,233 @@
+"""The socket of one stream: buffers, frames HTTP chunks, sends, and never blocks the hub."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event as Signal
+
+from sseflask.wire import HEARTBEAT, ends_line
+
+if TYPE_CHECKING:
+    from gunicorn.http.wsgi import Response
+
+#: Bytes of unwanted input that are read and thrown away before the socket is left alone.
+_INPUT = 65536
+
+#: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
+#: last bytes; and the input that it still throws away meanwhile, in bytes.
+_LINGER_SECONDS, _LINGER_INPUT = 1.0, 1 << 20
+
+#: What a gevent io watcher waits for: libev's EV_READ and EV_WRITE.
+_READ, _WRITE = 1, 2
+
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class _HeaderSink:
+    """Stands in for the socket while gunicorn writes the headers, so that they can share a packet
+    with the first event."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+
+class Outlet:
+    """Takes a stream's bytes to its client. Belongs to the hub's thread.
+
+    Attributes:
+        buffer: body bytes that wait for `flush`; the stream appends to it.
+        unsent: what the socket did not take yet, or ``None``.
+        tail: the last bytes of the body that were sent or are on their way, heartbeats aside.
+        last_progress: the monotonic time at which bytes last went out.
+        left: nothing can be sent any more: the client has gone, or the socket is not ours now.
+    """
+
+    def __init__(
+        self, client: gevent.socket.socket, response: Response, on_left: Callable[[], None]
+    ) -> None:
+        self.buffer = bytearray()
+        self.unsent: memoryview | None = None
+        self.tail = b""
+        self.last_progress = 0.0
+        self.left = False
+        self._socket = client
+        self._fd: int = client.fileno()
+        self._response = response
+        self._on_left = on_left
+        self._heartbeat = 0.0
+        self._head = b""
+        self._chunked = False
+        self._discarded = 0
+        self._wake: Signal | None = None
+        self._readable: Any = None
+        self._writable: Any = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds without progress after which something has to happen."""
+        return self._heartbeat if self.unsent is None else 2 * self._heartbeat
+
+    def open(self, heartbeat: float) -> None:
+        """Watch the socket.
+
+        Args:
+            heartbeat: seconds; a peer that acknowledges nothing for two of them is gone.
+        """
+        self._heartbeat = heartbeat
+        self.last_progress = time.monotonic()
+        loop = gevent.get_hub().loop
+        self._writable = loop.io(self._fd, _WRITE)
+        self._readable = loop.io(self._fd, _READ)
+        self._readable.start(self._on_readable)
+        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            # A heartbeat to a peer that vanished without a FIN fails after this (RFC 5482) and
+            # not after a quarter of an hour of retransmissions.
+            self._socket.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(heartbeat * 2000))
+            )
+
+    def close(self) -> None:
+        """Let go of the socket, which gunicorn closes."""
+        self.left = True  # the descriptor's number will soon be somebody else's
+        self._readable.close()
+        self._writable.close()
+
+    def take_headers(self) -> None:
+        """Have gunicorn format the response headers; they leave with the next bytes."""
+        response = self._response
+        response.force_close()
+        sink = _HeaderSink()
+        response.sock = sink  # type: ignore[assignment]  # all that send_headers calls is there
+        try:
+            response.send_headers()
+        finally:
+            response.sock = self._socket
+        self._head = sink.data
+        self._chunked = response.chunked
+        response.chunked = False  # the last chunk is ours to send
+
+    def flush(self) -> None:
+        """Send the buffer as far as the socket takes it. Never blocks."""
+        buffer = self.buffer
+        if self.unsent is not None or not buffer or self.left:
+            return
+        body = bytes(buffer)
+        buffer.clear()
+        self.tail = (self.tail + body[-4:])[-4:] if len(body) < 4 else body[-4:]
+        self._send_body(body)
+
+    def heartbeat(self) -> None:
+        """Send a heartbeat if a line may begin here. Never blocks."""
+        self.last_progress = time.monotonic()
+        if self.unsent is None and not self.buffer and not self.left and ends_line(self.tail):
+            self._send_body(HEARTBEAT)
+
+    def end(self, last: bytes) -> None:
+        """Send the last bytes and the last chunk, and wait a little for the client to close.
+
+        Blocks until the client has taken all, has left, or is cut.
+        """
+        if self.left:
+            return
+        self._send_body(last, _LAST_CHUNK)
+        self.wait_until_sent()
+        self._linger()
+
+    def _linger(self) -> None:
+        if self.left:
+            return
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # the client was faster
+        self._discarded = _INPUT - _LINGER_INPUT
+        if not self._readable.active:
+            self._readable.start(self._on_readable)
+        self._wake = Signal()
+        self._wake.wait(_LINGER_SECONDS)
+
+    def wait_until_sent(self, or_until: Callable[[], bool] = bool) -> None:
+        """Block until the socket has taken all, the client has left, or ``or_until()``."""
+        while self.unsent is not None and not self.left and not or_until():
+            self._wake = Signal()
+            self._wake.wait()
+
+    def wake_up(self) -> None:
+        """Make a waiting greenlet look again."""
+        if self._wake is not None:
+            self._wake.set()
+
+    def abort(self) -> None:
+        """Give up on a client that takes nothing; a reset frees what the kernel holds for it."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._leave()
+
+    def _send_body(self, body: bytes, last_chunk: bytes = b"") -> None:
+        if not self._chunked:
+            data = self._head + body
+        elif body:
+            data = b"%b%x\r\n%b\r\n%b" % (self._head, len(body), body, last_chunk)
+        else:
+            data = self._head + last_chunk
+        self._head = b""
+        self._response.sent += len(body)
+        self._send(data)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        try:
+            sent = os.write(self._fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._leave()
+            return
+        if sent:
+            self.last_progress = time.monotonic()
+        if sent == len(data):
+            self.unsent = None
+            return
+        self.unsent = memoryview(data)[sent:]
+        if not self._writable.active:
+            self._writable.start(self._on_writable)
+
+    def _on_writable(self) -> None:
+        if self.unsent is not None:
+            self._send(self.unsent)
+        if self.unsent is None:
+            self.flush()
+        if self.unsent is None:
+            self._writable.stop()
+            self.wake_up()
+
+    def _on_readable(self) -> None:
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._leave()
+            return
+        self._discarded += len(data)
+        if self._discarded > _INPUT:
+            self._readable.stop()
+
+    def _leave(self) -> None:
+        if not self.left:
+            self.left = True
+            self.unsent = None
+            self._readable.stop()
+            self._writable.stop()
+            self.wake_up()
+            self._on_left()

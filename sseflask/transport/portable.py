@@ -1,0 +1,272 @@
+"""The transport for any WSGI server: a helper thread runs the items, so that heartbeats can be
+sent while they block."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from sseflask.transport.stream import (
+    Body,
+    EarlyError,
+    Stream,
+    can_resume_after,
+    frame_bytes,
+    rotation_notice,
+    token_expired,
+)
+from sseflask.wire import HEARTBEAT, ends_event, ends_line
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from sseflask.errors import Failure
+
+_AHEAD = 8
+_threads: set[threading.Thread] = set()
+
+
+def join_threads(timeout: float) -> list[str]:
+    """Wait until the helper threads of all closed streams have ended.
+
+    Args:
+        timeout: seconds to wait in all.
+
+    Returns:
+        the names of those that still run.
+    """
+    deadline = time.monotonic() + timeout
+    for thread in list(_threads):
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread.name for thread in list(_threads) if thread.is_alive()]
+
+
+class _Handover:
+    """A short queue from the thread that runs the items to the one that serves the response."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._frames: deque[tuple[bytes, bool]] = deque()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._abandoned = False
+
+    def put(self, frame: bytes, resumable: bool) -> bool:
+        """Blocks while the queue is full; false when nobody wants the frame any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._frames) < _AHEAD or self._abandoned)
+            if self._abandoned:
+                return False
+            self._frames.append((frame, resumable))
+            self._changed.notify_all()
+            return True
+
+    def end(self, error: BaseException | None) -> bool:
+        """Nothing more comes; false when nobody will ask for the error."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+            return not self._abandoned
+
+    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+        """The next frame, or ``None`` after ``timeout`` seconds.
+
+        Raises:
+            StopIteration: the items have ended.
+            BaseException: what they raised.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._frames or self._ended, timeout):
+                return None
+            if self._frames:
+                frame = self._frames.popleft()
+                self._changed.notify_all()
+                return frame
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+    def abandon(self) -> None:
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+
+class ThreadedBody(Body):
+    """Heartbeats and the first-byte limit on any server, for the price of a thread a stream.
+
+    The items are advanced, and closed, in the helper thread alone. A client's leaving is
+    noticed by the server at its next write; the items are closed at their next yield.
+    """
+
+    def __init__(
+        self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
+        super().__init__(stream, environ, start_response)
+        self._handover = _Handover()
+        self._thread: threading.Thread | None = None
+        self._sent_any = False
+        self._began = 0.0
+        self._tail = b""
+        self._resumable = False
+        self._last: bytes | None = None
+        self._opening = stream.opening
+
+    def advance(self) -> bytes:
+        if self._thread is None:
+            self._launch()
+            return self._first()
+        if self._last is not None:
+            raise StopIteration
+        wait, then = self._wait()
+        try:
+            got = self._handover.get(wait)
+        except StopIteration:
+            raise
+        except Exception as error:
+            return self._fail(error)
+        if got is not None:
+            return self._note(*got)
+        return then() if then else self._heartbeat()
+
+    def _first(self) -> bytes:
+        """The first piece of the body, or none after the first-byte limit: headers must go."""
+        try:
+            got = self._handover.get(self.stream.first_byte)
+        except StopIteration:
+            self._start()
+            raise
+        except Exception as error:
+            raise EarlyError(error) from error
+        self._start()
+        return HEARTBEAT if got is None else self._note(*got)
+
+    def _start(self) -> None:
+        self.start_response(self.stream.status, self.stream.headers)
+        self._sent_any = True
+
+    def _wait(self) -> tuple[float, Callable[[], bytes] | None]:
+        """How long to wait for the next frame, in seconds, and what to do then."""
+        wait: float = self.stream.heartbeat
+        then: Callable[[], bytes] | None = None
+        if self.stream.expires_at is not None:
+            left = self.stream.expires_at - time.time()
+            if left < wait:
+                wait, then = left, self._expire
+        if self.stream.lifetime and self._resumable:
+            left = self._began + self.stream.lifetime - time.monotonic()
+            if left < wait:
+                wait, then = left, self._rotate
+        return max(0.0, wait), then
+
+    def _note(self, frame: bytes, resumable: bool) -> bytes:
+        frame, self._opening = self._opening + frame, b""
+        self._tail = (self._tail + frame[-4:])[-4:]
+        self._resumable = resumable
+        return frame
+
+    def _heartbeat(self) -> bytes:
+        return HEARTBEAT if ends_line(self._tail) else b""
+
+    def _fail(self, error: Exception) -> bytes:
+        failure = self.stream.report(error)
+        if not ends_event(self._tail):
+            # An event is half sent: no way to speak in band, so the server has to cut the body.
+            raise error
+        return self._end_with(self.stream.failure_frame(failure))
+
+    def _expire(self) -> bytes:
+        failure: Failure = token_expired()
+        return self._end_with(self.stream.failure_frame(failure))
+
+    def _rotate(self) -> bytes:
+        return self._end_with(rotation_notice())
+
+    def _end_with(self, last: bytes) -> bytes:
+        self._handover.abandon()
+        self._last = last
+        return last
+
+    def _launch(self) -> None:
+        self._began = time.monotonic()
+        context = contextvars.copy_context()
+        thread = threading.Thread(
+            target=context.run, args=(self._produce,), name="sseflask-stream", daemon=True
+        )
+        self._thread = thread
+        _threads.add(thread)
+        thread.start()
+
+    def _produce(self) -> None:
+        stream, handover = self.stream, self._handover
+        error: BaseException | None = None
+        try:
+            with stream.context():
+                try:
+                    for item in stream.items:
+                        frame = frame_bytes(item, stream.encode)
+                        if frame and not handover.put(frame, can_resume_after(item)):
+                            break
+                finally:
+                    stream.close()
+        except BaseException as raised:
+            error = raised
+        finally:
+            if not handover.end(error) and error is not None:
+                stream.report(error)
+            _threads.discard(threading.current_thread())
+
+    def close(self) -> None:
+        """Tell the helper thread to stop; does not wait for it."""
+        self._handover.abandon()
+        if self._thread is None:
+            self.stream.close()
+        super().close()
+
+
+class InlineBody(Body):
+    """An upgraded plain response on any server: its own thread, its own pace, no heartbeat."""
+
+    def __init__(
+        self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
+        super().__init__(stream, environ, start_response)
+        self._items: Iterator[bytes] | None = None
+        self._started = False
+        self._ended = False
+        self._tail = b""
+
+    def advance(self) -> bytes:
+        if self._ended:
+            raise StopIteration
+        try:
+            if self._items is None:
+                self._items = iter(self.stream.items)
+            frame = frame_bytes(next(self._items), self.stream.encode)
+        except StopIteration:
+            self._start()
+            raise
+        except Exception as error:
+            if not self._started:
+                raise EarlyError(error) from error
+            self._ended = True
+            failure = self.stream.report(error)
+            if not ends_event(self._tail):
+                raise
+            return self.stream.failure_frame(failure)
+        self._start()
+        self._tail = (self._tail + frame[-4:])[-4:]
+        return frame
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            self.start_response(self.stream.status, self.stream.headers)
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()

@@ -1,0 +1,147 @@
+"""What a response hands to a transport, and the ways a stream can end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sseflask.errors import Failure
+from sseflask.event import Event
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: The reconnection time of a client that was sent away with a jittered one is set back to this
+#: when it returns, in milliseconds; it is what browsers use by default, or close to it.
+RETRY = 3000
+
+_RETRY_JITTER = (500, 3000)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One response's events, and how they are to be sent.
+
+    Attributes:
+        items: what the application yields; advanced and closed by one greenlet or thread only.
+        encode: turns any item into bytes; ``bytes`` items don't pass through it.
+        status: the status line's code and phrase.
+        headers: the response headers.
+        frames_only: the items are ready-made frames (an upgraded plain response).
+        heartbeat: seconds of silence after which a heartbeat is sent.
+        first_byte: seconds that the headers wait for the first event.
+        lifetime: seconds after which a stream that can be resumed is rotated; 0 for never.
+        expires_at: the Unix time at which the stream must end, or ``None``.
+        reconnecting: the client presented a Last-Event-ID.
+        context: enters what the items need around them (Flask's contexts), once.
+        error_response: turns an exception from before the first byte into a WSGI application.
+        report: logs an exception from after it and says what the client may be told.
+        failure_frame: encodes that.
+        close: closes the items and runs the response's own close callbacks.
+    """
+
+    items: Iterable[Any]
+    encode: Callable[[Any], bytes]
+    status: str
+    headers: list[tuple[str, str]]
+    frames_only: bool
+    heartbeat: float
+    first_byte: float
+    lifetime: float
+    expires_at: float | None
+    reconnecting: bool
+    context: Callable[[], AbstractContextManager[object]]
+    error_response: Callable[[Exception], WSGIApplication]
+    report: Callable[[BaseException], Failure]
+    failure_frame: Callable[[Failure], bytes]
+    close: Callable[[], None]
+
+    @property
+    def opening(self) -> bytes:
+        """What precedes the first event; one newline, so that it is part of that event."""
+        return b"retry: %d\n" % RETRY if self.reconnecting else b""
+
+
+def frame_bytes(item: object, encode: Callable[[Any], bytes]) -> bytes:
+    """The bytes of one item."""
+    return item if item.__class__ is bytes else encode(item)
+
+
+def can_resume_after(item: object) -> bool:
+    """Whether a client that saw this item last can come back to exactly here."""
+    return isinstance(item, Event) and bool(item.id)
+
+
+def rotation_notice() -> bytes:
+    """The last line of a rotated stream: come back, but not all at the same moment."""
+    return b"retry: %d\n" % random.randint(*_RETRY_JITTER)
+
+
+def shutting_down() -> Failure:
+    """What clients of a stream that can't be resumed are told when the server stops."""
+    return Failure(
+        "The server is shutting down; please try again.",
+        status=503,
+        code="shutting_down",
+        headers={"Retry-After": "1"},
+    )
+
+
+def token_expired() -> Failure:
+    """What a client is told when its token's time is over."""
+    return Failure(
+        "The token has expired; get a new one and reconnect.",
+        status=401,
+        type="authentication_error",
+        code="token_expired",
+    )
+
+
+class Body:
+    """A WSGI body that calls ``start_response`` as late as PEP 3333 allows.
+
+    Until its first piece is there the response can still become an error response, which
+    is then passed through.
+    """
+
+    def __init__(
+        self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
+        self.stream = stream
+        self.environ = environ
+        self.start_response = start_response
+        self._error: Iterator[bytes] | None = None
+        self._error_body: Iterable[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._error is None:
+            try:
+                return self.advance()
+            except EarlyError as early:
+                app = self.stream.error_response(early.error)
+                self._error_body = app(self.environ, self.start_response)
+                self._error = iter(self._error_body)
+        return next(self._error)
+
+    def advance(self) -> bytes:
+        """The next piece; raises StopIteration at the end, EarlyError before the first byte."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Called by the server when it is done with the response, whatever happened."""
+        if self._error_body is not None and hasattr(self._error_body, "close"):
+            self._error_body.close()
+
+
+class EarlyError(Exception):
+    """The items failed before anything was sent."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -1,0 +1,160 @@
+"""The ``text/event-stream`` format, both ways. No Flask, no I/O.
+
+After the WHATWG HTML standard, section 9.2 "Server-sent events": lines end with CR, LF or CRLF
+and nothing else (U+2028 is an ordinary character), and a blank line dispatches.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from sseflask.event import Comment, Event, MessageEvent
+
+__all__ = ["HEARTBEAT", "Decoder", "encode", "ends_event", "ends_line"]
+
+#: One newline, not two: a blank line after an ``id`` would make some clients dispatch an empty
+#: event (openai-python raises JSONDecodeError). Safe wherever a line may begin.
+HEARTBEAT = b": ping\n"
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_ENDS_EVENT = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)\Z")
+_DIGITS = re.compile(r"[0-9]+\Z")
+
+
+def _lines(text: str) -> list[str]:
+    if "\r" in text:
+        return _LINE_END.split(text)
+    return text.split("\n")
+
+
+def encode(item: Event | Comment) -> bytes:
+    """The bytes of one event, closed by its blank line, or of one comment, closed by its newline.
+
+    Args:
+        item: the event or comment; both were checked when they were made.
+
+    Returns:
+        UTF-8. An event without any field is the empty string of bytes.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(item, Event):
+        fields = ""
+        if item.retry is not None:
+            fields += f"retry: {item.retry}\n"
+        if item.id is not None:
+            fields += f"id: {item.id}\n"
+        if item.event is not None:
+            fields += f"event: {item.event}\n"
+        data = item.data
+        if data is not None:
+            if "\n" in data or "\r" in data:
+                for line in _lines(data):
+                    fields += f"data: {line}\n"
+            else:
+                fields += f"data: {data}\n"
+        return f"{fields}\n".encode() if fields else b""
+    if isinstance(item, Comment):
+        return "".join(f": {line}\n" for line in _lines(item.text)).encode()
+    raise TypeError(f"only Event and Comment can be encoded, not {type(item).__name__}")
+
+
+def ends_line(tail: bytes) -> bool:
+    """Whether a line may begin after these last bytes of a stream (at its start it may).
+
+    CR alone does not count: the next byte may be the LF that belongs to it.
+    """
+    return not tail or tail.endswith(b"\n")
+
+
+def ends_event(tail: bytes) -> bool:
+    """Whether these last bytes of a stream (four are enough) leave no event unfinished."""
+    return not tail or _ENDS_EVENT.search(tail) is not None
+
+
+class Decoder:
+    """Reads an event stream from bytes that arrive cut anywhere.
+
+    Not thread-safe: one decoder for one stream. Never blocks. What an unfinished last block
+    held is discarded with the decoder, as the standard asks.
+
+    Attributes:
+        last_event_id: the id to present as ``Last-Event-ID``, empty when there is none.
+        retry: the reconnection time the stream asked for, in milliseconds, or ``None``.
+    """
+
+    def __init__(self) -> None:
+        self.last_event_id = ""
+        self.retry: int | None = None
+        # The standard's "UTF-8 decode": one leading BOM is dropped, bad bytes become U+FFFD.
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at_start = True
+        self._after_cr = False
+        self._pieces: list[str] = []
+        self._data: list[str] = []
+        self._event = ""
+        self._id = ""
+
+    def feed(self, chunk: bytes) -> list[MessageEvent]:
+        """Take in the next bytes.
+
+        Args:
+            chunk: any number of bytes, from any cut of the stream.
+
+        Returns:
+            the events that these bytes complete, in order.
+        """
+        text = self._utf8.decode(chunk)
+        if not text:
+            return []
+        if self._at_start:
+            self._at_start = False
+            text = text.removeprefix("\ufeff")
+        if self._after_cr and text:
+            self._after_cr = False
+            text = text.removeprefix("\n")
+        if not text:
+            return []
+        self._after_cr = text.endswith("\r")
+        *lines, rest = _lines(text)
+        if lines:
+            # Collected, not added up, so that one long line fed in small pieces stays linear.
+            self._pieces.append(lines[0])
+            lines[0] = "".join(self._pieces)
+            self._pieces.clear()
+        if rest:
+            self._pieces.append(rest)
+        dispatched = []
+        for line in lines:
+            if line:
+                self._field(line)
+            elif (message := self._dispatch()) is not None:
+                dispatched.append(message)
+        return dispatched
+
+    def _field(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id":
+            if "\0" not in value:
+                self._id = value
+        elif name == "retry" and _DIGITS.match(value):
+            # Thousands of digits are within the standard but beyond int(); nobody waits so long.
+            digits = value.lstrip("0") or "0"
+            self.retry = int(digits) if len(digits) <= 18 else 10**18
+
+    def _dispatch(self) -> MessageEvent | None:
+        self.last_event_id = self._id
+        data, event = self._data, self._event
+        self._data, self._event = [], ""
+        # The standard's buffer holds an LF for each data line, so that one bare "data" line
+        # dispatches an empty text, while no data line dispatches nothing.
+        if not data:
+            return None
+        return MessageEvent("\n".join(data), event or "message", self._id)
