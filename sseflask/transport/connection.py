@@ -86,8 +86,6 @@ class Connection(Body):
         self._armed = False
         self._parked = False
         self._limit = _BUFFER
-        self._last_yield = 0.0
-        self._last_turn = -1
         self._logged_computation = False
 
         # How it is to end.
@@ -183,13 +181,14 @@ class Connection(Body):
         flusher.add(self._outlet, moment)
         if len(self._outlet.buffer) >= self._limit or moment >= flusher.deadline:
             self._give_way()
-        else:
-            self._last_yield, self._last_turn = moment, flusher.turn
+        elif (held := flusher.held(moment)) > _LONG_COMPUTATION:
+            self._log_computation(held)
 
     def _give_way(self) -> None:
         """The buffer is full, events have waited long enough, or the stream is asked to end."""
         flusher = self._flusher
-        self._check_computation(time.monotonic())
+        if (held := flusher.held(time.monotonic())) > _LONG_COMPUTATION:
+            self._log_computation(held)
         flusher.flush()
         if self._rotating and can_resume_after(self._item):
             self._rotated = True
@@ -201,19 +200,15 @@ class Connection(Body):
             self._park(flusher.let_loop_run)
         if self._ending():
             raise _Stop
-        self._last_yield, self._last_turn = time.monotonic(), flusher.turn
 
-    def _check_computation(self, moment: float) -> None:
-        held = self._flusher.overdue(moment)
-        if self._last_turn == self._flusher.turn:
-            held = max(held, moment - self._last_yield)
-        if held > _LONG_COMPUTATION and not self._logged_computation:
+    def _log_computation(self, seconds: float) -> None:
+        if not self._logged_computation:
             self._logged_computation = True
             log.warning(
                 "%.0f ms of computation before an event of %s, by its generator or by other code "
                 "of this worker; meanwhile no stream was served. Call gevent.sleep(0) in long "
                 "computations, or move them to another process.",
-                held * 1000,
+                seconds * 1000,
                 self.environ.get("PATH_INFO", ""),
             )
 

@@ -8,6 +8,7 @@ with nothing behind it is not delayed at all.
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -28,11 +29,13 @@ class Flusher:
     Attributes:
         deadline: the monotonic time at which buffered events have waited long enough, infinite
             while nothing is buffered.
-        turn: counts the turns of the loop.
     """
 
     def __init__(self, hub: gevent.hub.Hub) -> None:
-        self.turn = 0
+        self._loop = hub.loop
+        self._turn = 0
+        self._noted = 0.0
+        self._noted_turn = -1
         self.deadline = math.inf
         self._buffered: list[Outlet] = []
         # Only libev runs a watcher of negative priority after gevent's own callbacks; a default
@@ -57,9 +60,19 @@ class Flusher:
             self.deadline = now + SLICE if self._batching else now
         self._buffered.append(outlet)
 
-    def overdue(self, now: float) -> float:
-        """Seconds that the event buffered first has waited."""
-        return now - (self.deadline - SLICE) if self._batching and self._buffered else 0.0
+    def held(self, now: float) -> float:
+        """Note that a stream's code has run, and say how long it, or other code, held the loop.
+
+        Returns:
+            seconds since the last call in this turn of the loop, or since the turn began.
+        """
+        if self._noted_turn == self._turn:
+            seconds = now - self._noted
+        else:
+            self._noted_turn = self._turn
+            seconds = time.time() - self._loop.now()  # the loop's clock stands still in a turn
+        self._noted = now
+        return seconds
 
     def flush(self) -> None:
         """Send all that is buffered, as far as the sockets take it. Never blocks."""
@@ -69,7 +82,7 @@ class Flusher:
             outlet.flush()
 
     def _before_waiting(self) -> None:
-        self.turn += 1
+        self._turn += 1
         if self._buffered:
             self.flush()
 
