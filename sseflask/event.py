@@ -92,7 +92,7 @@ class Event:
 
 def _as_json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise EventError(
             f"data of type {type(value).__name__} is neither text nor JSON: {error}"

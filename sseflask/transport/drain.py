@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import gevent
-from gevent.event import Event as Condition
+from gevent.event import Event as Signal
 
 from sseflask.transport.stream import shutting_down
 
@@ -34,18 +34,15 @@ class Drain:
     """The live streams of this process, and whether it is on its way out.
 
     Belongs to the hub's thread.
-
-    Attributes:
-        watched: somebody watches for the worker's end already.
     """
 
     def __init__(self) -> None:
-        self.watched = False
         self._live: set[Connection] = set()
-        self._empty = Condition()
+        self._empty = Signal()
         self._empty.set()
         self._draining = False
         self._failing = False
+        self._interrupted = False
 
     def __len__(self) -> int:
         return len(self._live)
@@ -87,9 +84,17 @@ class Drain:
         for connection in list(self._live):
             connection.fail(shutting_down())
 
-    def wait(self, timeout: float) -> bool:
-        """Block until no stream is left, at most ``timeout`` seconds; whether none is."""
-        return bool(self._empty.wait(timeout))
+    def interrupt(self, timeout: float) -> None:
+        """End every stream now, and block until none is left, at most ``timeout`` seconds.
+
+        Called again it blocks for ever: the first caller is about to exit the process, and a
+        second exit would only print a traceback into the first.
+        """
+        if self._interrupted:
+            Signal().wait()
+        self._interrupted = True
+        self.begin(0)
+        self._empty.wait(timeout)
 
 
 #: One per process: a gunicorn gevent worker runs one hub.
@@ -99,7 +104,7 @@ streams = Drain()
 def install(worker: Worker) -> None:
     """Begin the drain when the worker is told to stop, for gunicorn's ``post_worker_init`` hook.
 
-    Covers SIGTERM, SIGHUP's old workers and ``max_requests``: all of them clear ``alive``.
+    Our own worker class calls it itself. Covers SIGTERM, SIGHUP's old workers and ``max_requests``: all of them clear ``alive``.
 
     Args:
         worker: a worker of any class; only gevent ones have streams to drain.
@@ -107,8 +112,7 @@ def install(worker: Worker) -> None:
     # Not imported at the top: the worker's module must stay importable from the arbiter.
     from gunicorn.workers.ggevent import GeventWorker
 
-    if isinstance(worker, GeventWorker) and not streams.watched:
-        streams.watched = True
+    if isinstance(worker, GeventWorker):
         gevent.spawn(_watch, worker)
 
 
@@ -123,11 +127,10 @@ def _watch(worker: Worker) -> None:
 def interrupt(worker: Worker) -> None:
     """End all streams now, for gunicorn's ``worker_int`` hook (Ctrl-C, SIGQUIT).
 
-    Blocks until they have ended, at most 1.5 s.
+    Our own worker class calls it itself. Blocks until they have ended, at most 1.5 s.
     """
     from gunicorn.workers.ggevent import GeventWorker
 
     if isinstance(worker, GeventWorker):
         worker.alive = False
-        streams.begin(0)
-        streams.wait(_INTERRUPT_SECONDS)
+        streams.interrupt(_INTERRUPT_SECONDS)

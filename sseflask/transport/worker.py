@@ -17,6 +17,8 @@ __all__ = ["StreamWorker"]
 class StreamWorker(GeventWorker):
     """``gunicorn -k sseflask.transport.worker.StreamWorker``: drains streams by itself."""
 
+    _quitting = False
+
     def run(self) -> None:
         """Serve until told to stop."""
         from sseflask.transport import drain
@@ -26,8 +28,11 @@ class StreamWorker(GeventWorker):
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """Ctrl-C: gunicorn would cut every stream 0.1 s from now."""
-        # Not in the signal handler: it may run in any greenlet, the hub's included.
-        gevent.spawn(self._drain_and_quit, sig, frame)
+        # On a terminal SIGINT comes from there, and SIGQUIT from the arbiter right behind it.
+        if not self._quitting:
+            self._quitting = True
+            # Not in the signal handler: it may run in any greenlet, the hub's included.
+            gevent.spawn(self._drain_and_quit, sig, frame)
 
     def _drain_and_quit(self, sig: int, frame: FrameType | None) -> None:
         from sseflask.transport import drain

@@ -1,0 +1,69 @@
+"""The service: the library's parts, configured from the environment, as one Flask app."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from sseflask import error_handlers
+from sseflask.auth import Access
+from sseflask.completions.upstream import Upstream
+from sseflask.config import load, warn_about_unknown
+from sseflask.extension import SSE
+from sseflask.masking import MaskingFilter
+from sseflask.routes import completions, counter, health
+
+__all__ = ["create_app"]
+
+BLUEPRINTS = (counter.blueprint, completions.blueprint, health.blueprint)
+
+
+def create_app(development: bool = False) -> Flask:
+    """The service as a WSGI app.
+
+    Args:
+        development: trust requests from this machine; never where a proxy stands in front.
+
+    Raises:
+        ConfigError: a setting has a value that is not allowed.
+    """
+    settings = load()
+    _log_to_stderr(settings.confidential)
+    warn_about_unknown()
+    app = Flask("sseflask", static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body,
+        MAX_FORM_MEMORY_SIZE=settings.max_body,
+        SSEFLASK_HEARTBEAT=settings.heartbeat,
+        SSEFLASK_FIRST_BYTE=settings.first_byte,
+        SSEFLASK_LIFETIME=settings.lifetime,
+    )
+    if isinstance(app.json, DefaultJSONProvider):
+        app.json.sort_keys = False  # the message first, as OpenAI's API has it
+    error_handlers.install(app)
+    SSE(app)
+    Access(settings.secrets, development=development).init_app(app)
+    Upstream(settings).init_app(app)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    if settings.trusted_proxies:
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
+    return app
+
+
+def _log_to_stderr(secrets: Sequence[str]) -> None:
+    """Show our own log, masked, wherever nobody else has set logging up."""
+    ours = logging.getLogger("sseflask")
+    if ours.hasHandlers():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message)s"))
+    handler.addFilter(MaskingFilter(secrets))
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)

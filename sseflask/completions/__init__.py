@@ -1,0 +1,1 @@
+"""Relays of OpenAI-compatible chat completions."""

@@ -1,0 +1,109 @@
+"""Splits an upstream's event stream into frames, byte for byte; parses none of them."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["FrameSplitter", "FrameTooLong", "fields", "without_comments"]
+
+# A frame ends with a blank line: two line ends, each CR, LF or CRLF. A CR at the very end of what
+# has arrived may be the first half of a CRLF, so it only counts with a byte behind it, ...
+_END = re.compile(rb"\n\n|\n\r\n|\r\r\n|[\n\r]\r(?=[^\n])")
+# ... or where the line before ended with a bare CR too, so that the stream is one that uses CR:
+# waiting for the next byte would then hold every frame back until the next one comes.
+_END_OF_CR_STREAM = re.compile(rb"\r\r\Z")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_BOM = b"\xef\xbb\xbf"
+
+
+class FrameTooLong(ValueError):
+    """A frame exceeds the limit."""
+
+
+class FrameSplitter:
+    """Cuts bytes that arrive in any pieces into the frames they were sent as.
+
+    Not thread-safe: one splitter for one stream. Never blocks.
+
+    Args:
+        limit: the longest frame in bytes.
+
+    Line ends after the WHATWG HTML standard, section 9.2.5. A byte order mark at the start and
+    blank lines between frames are dropped, all else is kept as it is.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._searched = 0
+        self._at_start = True
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Take in the next bytes.
+
+        Returns:
+            the frames they complete, each with its blank line.
+
+        Raises:
+            FrameTooLong: an unfinished or finished frame is longer than the limit.
+        """
+        if (
+            not self._buffer
+            and not self._at_start
+            and piece.find(b"\n\n") == len(piece) - 2
+            and 2 < len(piece) <= self._limit
+            and piece[0] not in b"\r\n"
+            and b"\r" not in piece
+        ):
+            return [piece]  # nearly every read of nearly every upstream: exactly one frame
+        buffer = self._buffer
+        buffer += piece
+        if self._at_start:
+            if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
+                return []
+            self._at_start = False
+            if buffer.startswith(_BOM):
+                del buffer[: len(_BOM)]
+        frames = []
+        start, search_from = 0, self._searched
+        while True:
+            found = _END.search(buffer, search_from) or _END_OF_CR_STREAM.search(
+                buffer, max(search_from, len(buffer) - 2)
+            )
+            if found is None:
+                break
+            frame = bytes(buffer[start : found.end()]).lstrip(b"\r\n")
+            start = search_from = found.end()
+            if len(frame) > self._limit:
+                raise FrameTooLong
+            if frame:
+                frames.append(frame)
+        if start:
+            del buffer[:start]
+        if len(buffer) > self._limit:
+            raise FrameTooLong
+        # An end that is cut in two begins at most two bytes before the cut.
+        self._searched = max(0, len(buffer) - 2)
+        return frames
+
+    @property
+    def rest(self) -> bytes:
+        """The bytes of a frame that has not been finished."""
+        return bytes(self._buffer)
+
+
+def fields(frame: bytes) -> tuple[bytes, bytes | None]:
+    """A frame's event type (empty when it has none) and its data, ``None`` without a data field."""
+    event, data = b"", []
+    for line in _LINE_END.split(frame):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            data.append(value.removeprefix(b" "))
+        elif name == b"event":
+            event = value.removeprefix(b" ")
+    return event, b"\n".join(data) if data else None
+
+
+def without_comments(frame: bytes) -> bytes:
+    """The frame without its comment lines, otherwise as it was."""
+    return re.sub(rb"(\A|(?<=[\r\n])):[^\r\n]*(?:\r\n|\r|\n)", b"", frame)

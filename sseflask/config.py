@@ -1,0 +1,240 @@
+"""The service's settings: one table, read from the environment and from nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sseflask.errors import ConfigError
+
+__all__ = ["PREFIX", "Row", "Settings", "load", "rows", "warn_about_unknown"]
+
+log = logging.getLogger(__name__)
+
+PREFIX = "SSEFLASK_"
+#: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
+SECRET_BYTES = 32
+
+
+class Row(NamedTuple):
+    """One line of the table of settings, as the documentation prints it."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Made by `load`; frozen; secrets never show in its repr."""
+
+    model_config = SettingsConfigDict(
+        # The environment's names; those that platforms set are given with their fields.
+        alias_generator=lambda name: PREFIX + name.upper(),
+        env_ignore_empty=True,
+        case_sensitive=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    secret: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Signs and checks tokens; several, comma-separated, newest first: the first "
+        f"signs, all of them check. At least {SECRET_BYTES} bytes each. Without one, routes "
+        "that need a token answer 401.",
+    )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="How many reverse proxies of your own stand in front: the client's address "
+        "and scheme are taken from that many X-Forwarded-For and X-Forwarded-Proto entries "
+        "(0 to 10).",
+    )
+    heartbeat: float = Field(
+        default=15,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds of silence after which a stream sends a comment line, so that no "
+        "proxy closes it (above 0, to 3600).",
+    )
+    first_byte: float = Field(
+        default=1,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="Seconds that the response's headers wait for the first event, so that an "
+        "early failure is a proper HTTP error (0 to 60).",
+    )
+    lifetime: float = Field(
+        default=0,
+        ge=0,
+        le=604_800,
+        allow_inf_nan=False,
+        description="Seconds after which a stream that its client can resume is ended, to be "
+        "resumed on a fresh connection; 0 is never (0 to 604800).",
+    )
+    max_body: int = Field(
+        default=1_048_576,
+        ge=1024,
+        le=1_073_741_824,
+        description="Largest request body in bytes; a longer one gets 413 (1024 to 1073741824).",
+    )
+    model: str = Field(
+        default="gpt-5-mini",
+        max_length=256,
+        description="The model a completion asks for when the request names none "
+        "(1 to 256 characters).",
+    )
+    upstream_timeout: float = Field(
+        default=600,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds of silence from the upstream after which a completion fails with "
+        "504, or in band once the stream has begun (above 0, to 86400).",
+    )
+    port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        validation_alias="PORT",
+        description="Set by platforms: the TCP port to listen on, then on all IPv4 addresses; "
+        "unset is 127.0.0.1:8000 (1 to 65535).",
+    )
+    web_concurrency: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        validation_alias="WEB_CONCURRENCY",
+        description="Set by platforms: the number of worker processes (1 to 1024).",
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="OPENAI_API_KEY",
+        description="The key of the upstream. With neither a key nor a base URL the built-in "
+        "demo model answers.",
+    )
+    openai_base_url: str | None = Field(
+        default=None,
+        validation_alias="OPENAI_BASE_URL",
+        description="The URL of any OpenAI-compatible server, up to and with its version path "
+        "(http://127.0.0.1:8080/v1); unset is OpenAI's own, where a key is set "
+        "(http:// or https://, without a user name or password).",
+    )
+
+    @field_validator("secret", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(secret.get_secret_value().encode()) < SECRET_BYTES for secret in value):
+            raise ValueError(
+                f"each secret needs at least {SECRET_BYTES} bytes, for example the output of: "
+                'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            )
+        return value
+
+    @field_validator("openai_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            key = value.get_secret_value()
+            if not key.isascii() or not key.isprintable() or key != key.strip():
+                raise ValueError("a key is printable ASCII without spaces or line breaks around it")
+        return value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _is_web_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            address = urlsplit(value)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise ValueError("it must begin with http:// or https:// and name a host")
+            if "@" in address.netloc:
+                raise ValueError("it must not hold a user name or password")
+        return value
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The signing secrets in plain text, newest first."""
+        return tuple(secret.get_secret_value() for secret in self.secret)
+
+    @property
+    def confidential(self) -> tuple[str, ...]:
+        """Every value that must not appear in a log, an error or a response."""
+        key = self.openai_api_key
+        return (*self.secrets, *((key.get_secret_value(),) if key else ()))
+
+    @property
+    def demo(self) -> bool:
+        """Whether the built-in demo model answers, there being no upstream."""
+        return self.openai_api_key is None and self.openai_base_url is None
+
+
+def _variables() -> dict[str, FieldInfo]:
+    return {str(field.validation_alias): field for field in Settings.model_fields.values()}
+
+
+def rows() -> list[Row]:
+    """The table of settings: name, default as one would set it, meaning with its unit."""
+    table = []
+    for name, field in _variables().items():
+        default = "" if field.default in (None, ()) else str(field.default)
+        table.append(Row(name, default, field.description or ""))
+    return table
+
+
+def load() -> Settings:
+    """Read the settings from the environment; an empty value counts as unset.
+
+    Raises:
+        ConfigError: one line naming the variable, its value (never a secret's) and what is
+            allowed, for the first value that does not fit.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        # "from None": the chained error would hold the environment, secrets included.
+        raise ConfigError(_one_line(error)) from None
+
+
+def warn_about_unknown() -> None:
+    """Log a warning for each ``SSEFLASK_*`` name in the environment that is not a setting."""
+    known = _variables()
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            closest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            log.warning("%s is not a setting and is ignored; did you mean %s?", name, closest)
+
+
+def _one_line(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False)[0]
+    name = str(problem["loc"][0])
+    field = _variables()[name]
+    reason = problem["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if field.annotation is not None and "SecretStr" in str(field.annotation):
+        return f"{name} is not allowed: {reason}"
+    # Each description ends with what is allowed, in parentheses.
+    allowed = (field.description or "").rpartition("(")[2].partition(")")[0]
+    value = os.environ.get(name, "")
+    if len(value) > 80:
+        value = value[:77] + "..."
+    if "@" in value:
+        # Somebody's password may be in an address.
+        value = value[: value.find("//") + 2] + "***" + value[value.rfind("@") :]
+    return f"{name}={value!r} is not allowed: {reason} (allowed: {allowed})"

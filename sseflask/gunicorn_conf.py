@@ -1,0 +1,111 @@
+"""gunicorn's configuration for event streams: ``gunicorn wsgi:app -c sseflask/gunicorn_conf.py``.
+
+Read by gunicorn's arbiter before gevent has patched anything: nothing of Flask, the upstream's
+client or gevent may be imported at the top. It serves other apps too; what is set here can be
+overridden on the command line and in GUNICORN_CMD_ARGS.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+from sseflask.masking import MaskingFilter
+
+if TYPE_CHECKING:
+    from gunicorn.workers.base import Worker
+
+#: Descriptors that are no stream's: listeners, logs, gunicorn's pipes, modules, spare.
+RESERVED_DESCRIPTORS = 256
+#: A stream has its client's socket, and a completion its upstream's too.
+DESCRIPTORS_PER_STREAM = 2
+#: About 20 KiB a stream: what one worker should hold at most, however many descriptors it may.
+MOST_CONNECTIONS = 20_000
+#: A soft limit that every system grants where the hard one is "unlimited" and may not be set.
+FALLBACK_DESCRIPTORS = 10_240
+
+
+def _raise_descriptor_limit() -> int:
+    """Raise the soft limit on open files to the hard one, and return it; workers inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (hard, FALLBACK_DESCRIPTORS):
+        if wanted == resource.RLIM_INFINITY or soft == resource.RLIM_INFINITY or wanted <= soft:
+            continue
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            continue
+        break
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def _connections(descriptors: int) -> int:
+    """How many connections a worker takes: what its descriptors suffice for."""
+    fitting = (descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_STREAM
+    return max(16, min(MOST_CONNECTIONS, fitting))
+
+
+def _mask_logs(secrets: tuple[str, ...]) -> None:
+    """Mask tokens in both logs: gunicorn writes whole URIs, above all into its error log."""
+    for name in ("gunicorn.error", "gunicorn.access"):
+        logger = logging.getLogger(name)
+        for known in [each for each in logger.filters if isinstance(each, MaskingFilter)]:
+            logger.removeFilter(known)  # of before a SIGHUP
+        logger.addFilter(MaskingFilter(secrets))
+
+
+worker_class = "sseflask.transport.worker.StreamWorker"
+worker_connections = _connections(_raise_descriptor_limit())
+# Platforms send SIGKILL about 30 s after SIGTERM.
+graceful_timeout = 25
+# A gevent worker reports from its loop, so a long stream is no reason to kill it; a loop that
+# is stuck for this long is.
+timeout = 60
+# Streams close their connections; for other requests, longer than most proxies' reuse interval.
+keepalive = 5
+# Questions, cursors and tokens travel in the query where EventSource is the client.
+limit_request_line = 8190
+accesslog = "-"
+# The path without the query. Of a stream the time is its whole length.
+access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss'
+# Its default place, in the home directory, is the same for every gunicorn of one user.
+control_socket_disable = True
+
+_secrets: tuple[str, ...] = ()
+if importlib.util.find_spec("pydantic_settings"):
+    # The service is installed: a bad setting must stop the start here, with one line, not as a
+    # traceback in each worker.
+    from sseflask.config import load
+    from sseflask.errors import ConfigError
+
+    try:
+        _settings = load()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    _secrets = _settings.confidential
+    bind = f"0.0.0.0:{_settings.port}" if _settings.port else "127.0.0.1:8000"
+    workers = _settings.web_concurrency
+_mask_logs(_secrets)
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Drain streams on SIGTERM under plain ``-k gevent`` too."""
+    from sseflask.transport import drain
+    from sseflask.transport.worker import StreamWorker
+
+    if not isinstance(worker, StreamWorker):
+        drain.install(worker)
+
+
+def worker_int(worker: Worker) -> None:
+    """Drain streams on Ctrl-C under plain ``-k gevent`` too."""
+    from sseflask.transport import drain
+    from sseflask.transport.worker import StreamWorker
+
+    if not isinstance(worker, StreamWorker):
+        drain.interrupt(worker)

@@ -1,0 +1,157 @@
+"""What a request asks for: query, form and JSON read as one set of parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from flask import request
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from sseflask.errors import Failure
+
+__all__ = ["Seconds", "Text", "WholeNumber", "invalid", "last_event_id", "read_parameters"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def invalid(message: str, *, param: str | None = None, code: str = "invalid_value") -> Failure:
+    """A 400 for a request that can't be understood, naming the parameter at fault."""
+    return Failure(message, status=400, type="invalid_request_error", param=param, code=code)
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, str) and _WHOLE_NUMBER.match(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("it must be a whole number in digits")
+
+
+def _seconds(value: Any) -> Any:
+    # float() also takes "1_0", "nan" and digits of other scripts.
+    if isinstance(value, str) and value.isascii() and "_" not in value:
+        value = float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise ValueError("it must be a number of seconds")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise ValueError("it must be text that UTF-8 can carry: it holds a lone surrogate")
+    return value
+
+
+#: A whole number, in JSON or in digits; neither true nor 1.0 nor 1_000.
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+#: A finite number of seconds, in JSON or as text.
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+#: Text that can be sent on.
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+def read_parameters(model: type[Model]) -> Model:
+    """The request's parameters from query, form and JSON, checked.
+
+    Blocks until the body has been read. Parameters that the model does not know are ignored.
+
+    Args:
+        model: its fields are the parameters.
+
+    Raises:
+        Failure: 400 with ``param`` set for a value that does not fit or a parameter given twice,
+            400 for a body that can't be read, 415 for a body of another kind.
+        werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
+    """
+    values: dict[str, Any] = {}
+    for name, value in [*request.args.items(multi=True), *_body()]:
+        if name not in model.model_fields:
+            continue
+        if name in values:
+            raise invalid(
+                f"The parameter {name} is given more than once: send it once, in the query, "
+                "in a form or in a JSON object.",
+                param=name,
+                code="duplicate_parameter",
+            )
+        values[name] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name = str(problem["loc"][0])
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise invalid(
+            f"The parameter {name} is not valid: {reason[:1].lower()}{reason[1:]}.", param=name
+        ) from None
+
+
+def _body() -> Iterable[tuple[str, Any]]:
+    kind = request.mimetype
+    if kind in _FORMS:
+        return _form()
+    body = request.get_data(cache=True)
+    if not body:
+        return ()
+    if kind == "application/json" or kind.endswith("+json"):
+        return _json_object(body)
+    raise Failure(
+        "The body is of a kind that can't be read here: send parameters in the query, as a form "
+        "(application/x-www-form-urlencoded) or as a JSON object (application/json).",
+        status=415,
+        type="invalid_request_error",
+        code="unsupported_media_type",
+    )
+
+
+def _form() -> Iterable[tuple[str, Any]]:
+    form = list(request.form.items(multi=True))
+    if len(form) == 1 and form[0][0].lstrip().startswith("{"):
+        raise invalid(
+            "The body looks like JSON but is declared a form: add the header "
+            "Content-Type: application/json.",
+            code="invalid_json",
+        )
+    return form
+
+
+def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
+    outermost: list[tuple[str, Any]] = []
+
+    def keep_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Called from the inside out: the last call is the outermost object's.
+        outermost[:] = pairs
+        return dict(pairs)
+
+    try:
+        value = json.loads(body, object_pairs_hook=keep_pairs)
+    except (ValueError, RecursionError):
+        raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise invalid(
+            'The JSON body must be an object, for example {"count": 3}.', code="invalid_json"
+        )
+    return outermost
+
+
+def last_event_id(query: str | None) -> tuple[str, str] | None:
+    """Where a client wants to go on: the cursor, and the name of what carried it.
+
+    The ``Last-Event-ID`` header wins over the query, as an EventSource that reconnects keeps
+    its URL and adds the header. An empty cursor counts as none.
+
+    Args:
+        query: the ``last_event_id`` parameter, if there is one.
+    """
+    header = request.headers.get("Last-Event-ID", "")
+    if header:
+        return header, "Last-Event-ID"
+    return (query, "last_event_id") if query else None
