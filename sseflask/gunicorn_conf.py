@@ -95,6 +95,8 @@ _mask_logs(_secrets)
 
 def post_worker_init(worker: Worker) -> None:
     """Drain streams on SIGTERM under plain ``-k gevent`` too."""
+    if "gunicorn.workers.ggevent" not in sys.modules:
+        return  # another worker class: nothing to drain, and gevent may not be there
     from sseflask.transport import drain
     from sseflask.transport.worker import StreamWorker
 
@@ -104,6 +106,8 @@ def post_worker_init(worker: Worker) -> None:
 
 def worker_int(worker: Worker) -> None:
     """Drain streams on Ctrl-C under plain ``-k gevent`` too."""
+    if "gunicorn.workers.ggevent" not in sys.modules:
+        return
     from sseflask.transport import drain
     from sseflask.transport.worker import StreamWorker
 

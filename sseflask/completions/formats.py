@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any, NamedTuple, TypeAlias
 
 from sseflask.completions import failures
 from sseflask.completions.frames import fields
@@ -15,6 +16,9 @@ from sseflask.event import Event
 __all__ = ["FORMATS", "Format"]
 
 
+Frames: TypeAlias = Generator[bytes, None, None]
+
+
 class Format(NamedTuple):
     """One form of a completion.
 
@@ -23,11 +27,11 @@ class Format(NamedTuple):
         failure_event: tells a failure after the first byte; ``None`` for the library's way.
     """
 
-    view: Callable[[Iterator[bytes]], Iterator[Any]]
+    view: Callable[[Frames], Iterator[Any]]
     failure_event: Callable[[Failure], Event] | None
 
 
-def _chunks(frames: Iterator[bytes]) -> Iterator[bytes]:
+def _chunks(frames: Frames) -> Iterator[bytes]:
     """OpenAI's own form, byte for byte."""
     try:
         yield from frames
@@ -39,23 +43,29 @@ def _openai_error(failure: Failure) -> Event:
     return Event(failure.json())
 
 
-def _text(frames: Iterator[bytes]) -> Iterator[str | Event]:
+def _text(frames: Frames) -> Iterator[str | Event]:
     """Only what the model says, then an event ``done`` with the reason why it stopped."""
     reason: str | None = None
-    for frame in frames:
-        if frame is DONE:
-            yield Event({"finish_reason": reason}, event="done")
-            continue
-        try:
-            chunk = json.loads(fields(frame)[1] or b"null")
-            # A last chunk with the usage has no choices; others may have several.
-            choices = [choice for choice in chunk["choices"] if choice.get("index", 0) == 0]
-            piece = "".join(choice["delta"].get("content") or "" for choice in choices)
-            reason = next((c["finish_reason"] for c in choices if c.get("finish_reason")), reason)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise failures.not_a_stream("an event of it is no chat completion chunk") from None
-        if piece:
-            yield piece
+    with closing(frames):
+        for frame in frames:
+            if frame is DONE:
+                yield Event({"finish_reason": reason}, event="done")
+                continue
+            piece, reason = _first_choice(frame, reason)
+            if piece:
+                yield piece
+
+
+def _first_choice(frame: bytes, reason: str | None) -> tuple[str, str | None]:
+    """What the first choice says in this chunk, and why it has stopped, if it has."""
+    try:
+        chunk = json.loads(fields(frame)[1] or b"null")
+        # A last chunk with the usage has no choices; others may have several.
+        choices = [choice for choice in chunk["choices"] if choice.get("index", 0) == 0]
+        piece = "".join(choice["delta"].get("content") or "" for choice in choices)
+        return piece, next((c["finish_reason"] for c in choices if c.get("finish_reason")), reason)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise failures.not_a_stream("an event of it is no chat completion chunk") from None
 
 
 FORMATS = {"chunks": Format(_chunks, _openai_error), "text": Format(_text, None)}

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import httpx2
@@ -80,7 +80,9 @@ class Upstream:
                 self._client[1].close()
                 self._client = None
 
-    def frames(self, messages: list[dict[str, Any]], model: str | None = None) -> Iterator[bytes]:
+    def frames(
+        self, messages: list[dict[str, Any]], model: str | None = None
+    ) -> Generator[bytes, None, None]:
         """Run a chat completion and pass on what it streams.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels

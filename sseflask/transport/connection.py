@@ -41,9 +41,6 @@ _BUFFER = 65536
 #: The request body is read before the response starts: at most this many bytes and seconds.
 _BODY_BYTES, _BODY_SECONDS = 1 << 20, 5.0
 
-#: A generator that holds the loop for longer than this between two events is logged, in seconds.
-_LONG_COMPUTATION = 0.005
-
 
 class _Kill(GeneratorExit):
     """Thrown into a generator that is to end while it blocks; private, so that nobody else throws
@@ -86,7 +83,6 @@ class Connection(Body):
         self._armed = False
         self._parked = False
         self._limit = _BUFFER
-        self._logged_computation = False
 
         # How it is to end.
         self._rotating = False
@@ -181,14 +177,13 @@ class Connection(Body):
         flusher.add(self._outlet, moment)
         if len(self._outlet.buffer) >= self._limit or moment >= flusher.deadline:
             self._give_way()
-        elif (held := flusher.held(moment)) > _LONG_COMPUTATION:
-            self._log_computation(held)
+        else:
+            flusher.note(moment, self.environ)
 
     def _give_way(self) -> None:
         """The buffer is full, events have waited long enough, or the stream is asked to end."""
         flusher = self._flusher
-        if (held := flusher.held(time.monotonic())) > _LONG_COMPUTATION:
-            self._log_computation(held)
+        flusher.note(time.monotonic(), self.environ)
         flusher.flush()
         if self._rotating and can_resume_after(self._item):
             self._rotated = True
@@ -200,17 +195,6 @@ class Connection(Body):
             self._park(flusher.let_loop_run)
         if self._ending():
             raise _Stop
-
-    def _log_computation(self, seconds: float) -> None:
-        if not self._logged_computation:
-            self._logged_computation = True
-            log.warning(
-                "%.0f ms of computation before an event of %s, by its generator or by other code "
-                "of this worker; meanwhile no stream was served. Call gevent.sleep(0) in long "
-                "computations, or move them to another process.",
-                seconds * 1000,
-                self.environ.get("PATH_INFO", ""),
-            )
 
     def _park(self, wait: Callable[[], object]) -> None:
         """Suspend in our own code, where a kill is noted and never thrown."""
@@ -260,6 +244,8 @@ class Connection(Body):
         self._started = True
         self.start_response(self.stream.status, self.stream.headers)
         self._outlet.take_headers()
+        if self.stream.first_byte > self.stream.heartbeat:
+            self._set_timer()  # it would be late for the first heartbeat
 
     # -- the hub ---------------------------------------------------------------------------------
 
@@ -301,6 +287,8 @@ class Connection(Body):
             due = min(due, self._begun + stream.lifetime)
         if stream.expires_at is not None and self._failure is None:
             due = min(due, moment + stream.expires_at - time.time())
+        if self._timer is not None:
+            self._timer.close()
         self._timer = self._loop.timer(max(0.001, due - moment))
         self._timer.start(self._on_timer)
 

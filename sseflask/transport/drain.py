@@ -104,7 +104,8 @@ streams = Drain()
 def install(worker: Worker) -> None:
     """Begin the drain when the worker is told to stop, for gunicorn's ``post_worker_init`` hook.
 
-    Our own worker class calls it itself. Covers SIGTERM, SIGHUP's old workers and ``max_requests``: all of them clear ``alive``.
+    Covers SIGTERM, SIGHUP's old workers and ``max_requests``: all of them clear ``alive``. Our own
+    worker class calls this itself.
 
     Args:
         worker: a worker of any class; only gevent ones have streams to drain.

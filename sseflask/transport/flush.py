@@ -7,6 +7,7 @@ with nothing behind it is not delayed at all.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import TYPE_CHECKING
@@ -15,10 +16,20 @@ from weakref import WeakKeyDictionary
 import gevent
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from sseflask.transport.outlet import Outlet
+
+log = logging.getLogger("sseflask")
 
 #: How long the greenlets of one turn may run before what is buffered is sent anyway, in seconds.
 SLICE = 0.002
+
+#: A computation between two events that is longer than this is logged, in seconds.
+LONG_COMPUTATION = 0.005
+
+#: Such a line is logged once in so many seconds for a path, of so many paths.
+_LOG_INTERVAL, _LOG_PATHS = 60.0, 100
 
 _flushers: WeakKeyDictionary[gevent.hub.Hub, Flusher] = WeakKeyDictionary()
 
@@ -36,6 +47,7 @@ class Flusher:
         self._turn = 0
         self._noted = 0.0
         self._noted_turn = -1
+        self._logged: dict[str, float] = {}
         self.deadline = math.inf
         self._buffered: list[Outlet] = []
         # Only libev runs a watcher of negative priority after gevent's own callbacks; a default
@@ -60,19 +72,33 @@ class Flusher:
             self.deadline = now + SLICE if self._batching else now
         self._buffered.append(outlet)
 
-    def held(self, now: float) -> float:
-        """Note that a stream's code has run, and say how long it, or other code, held the loop.
+    def note(self, now: float, environ: WSGIEnvironment) -> None:
+        """Note that a stream has yielded, and log it if the loop was held for long before.
 
-        Returns:
-            seconds since the last call in this turn of the loop, or since the turn began.
+        That time runs from the last call in this turn of the loop, or from the turn's begin.
         """
         if self._noted_turn == self._turn:
-            seconds = now - self._noted
+            held = now - self._noted
         else:
             self._noted_turn = self._turn
-            seconds = time.time() - self._loop.now()  # the loop's clock stands still in a turn
+            held = time.time() - self._loop.now()  # the loop's clock stands still in a turn
         self._noted = now
-        return seconds
+        if held > LONG_COMPUTATION:
+            self._log_computation(held, now, environ.get("PATH_INFO", ""))
+
+    def _log_computation(self, held: float, now: float, path: str) -> None:
+        if now < self._logged.get(path, 0.0) + _LOG_INTERVAL:
+            return
+        if len(self._logged) > _LOG_PATHS:
+            self._logged.clear()
+        self._logged[path] = now
+        log.warning(
+            "%.0f ms of computation before an event of %s, by its generator or by other code of "
+            "this worker; meanwhile no stream was served. Call gevent.sleep(0) in long "
+            "computations, or move them to another process.",
+            held * 1000,
+            path,
+        )
 
     def flush(self) -> None:
         """Send all that is buffered, as far as the sockets take it. Never blocks."""
