@@ -1,0 +1,139 @@
+"""Measure servers side by side.
+
+python -m benchmarks --scenario tick --servers sseflask_worker,flask_gevent --streams 500
+python -m benchmarks --check        every scenario, and whether each figure holds
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import scenarios, servers
+from benchmarks.report import judge, machine, stored, table, verdict_line, versions
+from benchmarks.run import load_stacks, run_scenario
+from benchmarks.running import Cores, raise_descriptor_limit
+from benchmarks.scenario import Scenario, Verdict
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Give the options; ends the program where a scenario or server is not known."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--scenario", default="all", help=f"names with commas: {', '.join(scenarios.names())}"
+    )
+    parser.add_argument(
+        "--servers",
+        default="",
+        help=f"names with commas, else the scenario's own: {', '.join(servers.names())}",
+    )
+    parser.add_argument("--streams", type=int, help="streams open at a time, else the scenario's")
+    parser.add_argument("--seconds", type=float, help="time measured, else the scenario's")
+    parser.add_argument("--repeats", type=int, default=3, help="interleaved repetitions (3)")
+    parser.add_argument("--check", action="store_true", help="fail unless every figure holds")
+    parser.add_argument("--output", type=Path, help="JSON file, else results/<date>.json here")
+    options = parser.parse_args(arguments)
+    options.scenario = _names(parser, "scenario", options.scenario, scenarios.names())
+    options.servers = _names(parser, "server", options.servers, servers.names())
+    if options.repeats < 1 or (options.streams or 1) < 1 or (options.seconds or 1) <= 0:
+        parser.error("--repeats, --streams and --seconds have to be positive")
+    return options
+
+
+def _names(parser: argparse.ArgumentParser, kind: str, given: str, known: list[str]) -> list[str]:
+    if given == "all":
+        return known
+    wanted = [name for name in given.split(",") if name]
+    for name in wanted:
+        if name not in known:
+            parser.error(f"no {kind} {name!r}; there are {', '.join(known)}")
+    return wanted
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other run of the harness is under way here, and keep others waiting."""
+    name = Path(tempfile.gettempdir()) / f"sseflask-benchmarks-{os.getuid()}.lock"
+    with name.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _progress("waiting for another run to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run(
+    scenario: Scenario, options: argparse.Namespace, cores: Cores
+) -> tuple[dict[str, Any], dict[str, Verdict], list[str]]:
+    size = scenario.options
+    if options.streams:
+        size = replace(size, streams=options.streams)
+    if options.seconds:
+        size = replace(size, seconds=options.seconds)
+    wanted = options.servers or (_needed(scenario) if options.check else scenario.servers)
+    stacks, absent = load_stacks(wanted, _progress)
+    samples = run_scenario(scenario, stacks, size, options.repeats, cores, _progress) | absent
+    verdicts = judge(scenario, samples)
+    sys.stdout.write(f"\n{table(scenario, size, samples)}\n\n")
+    packages = [package for stack in stacks for package in stack.packages]
+    return stored(scenario, size, samples, verdicts), verdicts, packages
+
+
+def _needed(scenario: Scenario) -> list[str]:
+    named = (name for figure in scenario.figures for name in (figure.server, figure.reference))
+    return [name for name in dict.fromkeys(named) if name]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the scenarios, print tables, write the JSON file; 1 where `--check` finds a failure."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    limit = raise_descriptor_limit()
+    cores = Cores.choose()
+    results: dict[str, Any] = {}
+    verdicts: dict[str, Verdict] = {}
+    packages: list[str] = []
+    with alone(), cores.client_side():
+        for name in options.scenario:
+            results[name], found, used = _run(scenarios.load(name), options, cores)
+            verdicts |= found
+            packages += used
+    moment = time.strftime("%Y-%m-%dT%H-%M-%S")
+    output = options.output or Path(__file__).parent / "results" / f"{moment}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "date": moment,
+        "machine": {**machine(cores), "descriptor_limit": limit},
+        "versions": versions(packages),
+        "repeats": options.repeats,
+        "scenarios": results,
+    }
+    output.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    _progress(f"written to {output}")
+    if not options.check:
+        return 0
+    for text, verdict in verdicts.items():
+        sys.stdout.write(verdict_line(text, verdict) + "\n")
+    return 0 if all(verdict.holds for verdict in verdicts.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

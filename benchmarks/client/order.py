@@ -1,0 +1,137 @@
+"""Every event is counted and its number checked: a lost, repeated or misplaced one is a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from benchmarks.client.events import EventReader
+from benchmarks.frames import CYCLE, PERIOD, WIDTH
+
+Numbering = Callable[[bytes], "int | None"]
+"""Gives the number in an event's data, None where it has none; ValueError if unreadable."""
+
+
+class Fault(NamedTuple):
+    """A kind of fault and how often it was seen."""
+
+    kind: str
+    amount: int
+
+
+class OrderCheck:
+    """Counts a stream's events and compares their numbers with 0, 1, 2, ... up to `expected`.
+
+    `period`: where the numbers start again from 0 (0: never). A number ahead of its turn means
+    that events are missing, one behind it that events were repeated or changed places.
+    """
+
+    __slots__ = (
+        "_expected",
+        "_next",
+        "_number",
+        "_period",
+        "_reader",
+        "behind",
+        "events",
+        "missing",
+        "unreadable",
+    )
+
+    def __init__(self, expected: int, number: Numbering = int, period: int = 0) -> None:
+        self._expected = expected
+        self._number = number
+        self._period = period
+        self._reader = EventReader()
+        self._next = 0
+        self.events = 0
+        self.missing = 0
+        self.behind = 0
+        self.unreadable = b""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last event has come."""
+        return self._next >= self._expected
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the stream."""
+        for data in self._reader.feed(piece):
+            try:
+                number = self._number(data)
+            except ValueError:
+                self.unreadable = self.unreadable or data
+                continue
+            if number is not None:
+                self._count(number)
+
+    def _count(self, number: int) -> None:
+        self.events += 1
+        ahead = number - self._next
+        if self._period:
+            half = self._period // 2
+            ahead = (ahead + half) % self._period - half
+        if ahead < 0:
+            self.behind += 1
+            return
+        self.missing += ahead
+        self._next += ahead + 1
+
+    def faults(self) -> list[Fault]:
+        """Say what was wrong with the events so far; an event not yet sent is not missing."""
+        return [
+            Fault(kind, amount)
+            for kind, amount in (
+                ("events missing", self.missing),
+                ("events repeated or out of order", self.behind),
+                ("events too many", max(self._next - self._expected, 0)),
+                (f"unexpected event {self.unreadable[:60]!r}", int(bool(self.unreadable))),
+            )
+            if amount
+        ]
+
+    def lacking(self) -> int:
+        """Give how many of the expected events have not come."""
+        return max(self._expected - self._next, 0)
+
+
+class FloodCheck(OrderCheck):
+    """The same for the flood's ready-made frames, compared in whole buffers while they are exact.
+
+    Anything else in the stream (a comment, a `retry` field, a fault) goes through the parser, and
+    the comparison starts again after it.
+    """
+
+    __slots__ = ("_partial",)
+
+    _EXPECTED = CYCLE * 3
+
+    def __init__(self, expected: int) -> None:
+        super().__init__(expected, _flood_number, PERIOD)
+        self._partial = 0
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the stream."""
+        start = self._next % PERIOD * WIDTH + self._partial
+        size = len(piece)
+        if not self._reader.rest and piece == self._EXPECTED[start : start + size]:
+            whole, self._partial = divmod(self._partial + size, WIDTH)
+            self.events += whole
+            self._next += whole
+            return
+        if self._partial:
+            self._reader.rest = self._EXPECTED[start - self._partial : start]
+            self._partial = 0
+        super().feed(piece)
+        rest = self._reader.rest
+        start = self._next % PERIOD * WIDTH
+        if rest == self._EXPECTED[start : start + len(rest)]:
+            self._partial = len(rest)
+            self._reader.rest = b""
+
+
+def _flood_number(data: bytes) -> int:
+    word, _, number = data.partition(b" ")
+    if word != b"flood":
+        raise ValueError(data)
+    return int(number)

@@ -1,0 +1,191 @@
+"""A server process: started on its own core, waited for, its CPU time read, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from benchmarks.client.http import get
+from benchmarks.stack import Stack
+
+ROOT = Path(__file__).resolve().parent.parent
+_START_PATIENCE = 20.0
+_SNAPSHOTS = 20
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The core the server gets and the one of the client and of scripted upstreams."""
+
+    server: int
+    client: int
+
+    @classmethod
+    def choose(cls) -> Cores:
+        """Take the first two cores that this process may use; one for both if there is no other."""
+        allowed = sorted(os.sched_getaffinity(0))
+        return cls(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0])
+
+    @contextlib.contextmanager
+    def client_side(self) -> Iterator[None]:
+        """Have this process run on the client's core for the time of the block."""
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {self.client})
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise this process's limit, inherited by those it starts, as far as allowed; give it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def wait_until(condition: Callable[[], bool], patience: float, pause: float = 0.01) -> bool:
+    """Look at a condition again and again, at most `patience` seconds; give whether it holds."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
+
+
+def free_port() -> int:
+    """Give a loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class NotStarted(Exception):
+    """The server ended, or did not answer, before anything could be measured."""
+
+
+@dataclass
+class Running:
+    """A server that answers on `port`, with what was added to its environment."""
+
+    stack: Stack
+    port: int
+    process: subprocess.Popen[bytes]
+    environment: Mapping[str, str]
+    errors: IO[bytes]
+
+    def request(self, route: str, **values: object) -> bytes:
+        """Give the bytes of a request to a route; NoRoute where the stack has none of that name."""
+        return get(self.stack.path(route, **values), self.port)
+
+    def cpu(self) -> float:
+        """Give the CPU seconds (user and system) of all the server's processes so far."""
+        for _ in range(_SNAPSHOTS):
+            # A child that ends meanwhile is in its parent's figure the next time.
+            with contextlib.suppress(OSError):
+                return sum(_cpu(process) for process in _session(self.process.pid))
+        raise RuntimeError("the server's processes come and go too fast to be counted")
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the server's first process, as a platform does."""
+        self.process.terminate()
+
+    @property
+    def exited(self) -> bool:
+        """Whether the server's first process is gone."""
+        return self.process.poll() is not None
+
+    def messages(self) -> list[str]:
+        """Give the lines that the server has written to its standard error."""
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace").splitlines()
+
+
+@contextlib.contextmanager
+def running(stack: Stack, cores: Cores, environment: Mapping[str, str]) -> Iterator[Running]:
+    """Have a server run for the time of the block; NotStarted if it does not answer.
+
+    What is left of its processes at the end is killed.
+    """
+    port = free_port()
+    command = [part.replace("{port}", str(port)) for part in stack.command]
+    with tempfile.TemporaryFile() as errors:
+        process = start(command, cores.server, {**stack.environment, **environment}, errors)
+        try:
+            server = Running(stack, port, process, environment, errors)
+            ready = wait_until(lambda: server.exited or answers(port), _START_PATIENCE)
+            if not ready or server.exited:
+                raise NotStarted("; ".join(server.messages()[-3:]) or "no answer")
+            yield server
+        finally:
+            end(process)
+
+
+def start(
+    command: list[str], core: int, environment: Mapping[str, str], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, on one core, in the repository's root."""
+    before = os.sched_getaffinity(0)
+    # A child inherits the affinity; setting it between fork and exec would need code there.
+    os.sched_setaffinity(0, {core})
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a process and its descendants, and wait for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def answers(port: int) -> bool:
+    """Whether something accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _session(leader: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            # Processes of others come and go meanwhile.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if int(_fields(int(entry.name))[3]) == leader:
+                    found.append(int(entry.name))
+    return found
+
+
+def _fields(process: int) -> list[str]:
+    """Give the fields of /proc/<pid>/stat from the state on; the name before may hold spaces."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu(process: int) -> float:
+    children = sum(map(int, _fields(process)[13:15])) / os.sysconf("SC_CLK_TCK")
+    # The process's own CPU clock (clock_getcpuclockid(3)) says what utime and stime say, in
+    # nanoseconds instead of hundredths of a second.
+    return time.clock_gettime_ns((~process << 3) | 2) / 1e9 + children

@@ -1,0 +1,120 @@
+"""What a file in `benchmarks/scenarios/` says: what is measured, and what must hold."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from benchmarks.running import Cores, Running
+
+
+@dataclass(frozen=True)
+class Options:
+    """The size of one measurement.
+
+    `patience`: seconds without an event on any stream after which those still open have stalled.
+    """
+
+    streams: int
+    seconds: float
+    patience: float = 10.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a sample: its key, the heading with its unit, how it is printed."""
+
+    key: str
+    heading: str
+    form: str = ".1f"
+
+
+@dataclass
+class Sample:
+    """What one repetition on one server gave; a figure that could not be had is left out."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+Samples = Mapping[str, list[Sample]]
+"""The samples of a run by the server's name, in the order of the repetitions."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a figure holds (None: it was not measured), and what was measured."""
+
+    holds: bool | None
+    measured: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A bound on a metric of one server, or, with a `reference`, on its ratio to another's.
+
+    A ratio is taken within each repetition, and the median of the ratios counts.
+    """
+
+    text: str
+    metric: str
+    server: str
+    reference: str = ""
+    at_least: float = float("-inf")
+    at_most: float = float("inf")
+
+    def judge(self, samples: Samples) -> Verdict:
+        """Compare the samples of a run with the bound; a fault on the measured server fails it."""
+        own = samples.get(self.server, [])
+        faults = [fault for sample in own for fault in sample.faults]
+        if faults:
+            return Verdict(False, f"{self.server}: {faults[0]}")
+        values = [sample.values.get(self.metric) for sample in own]
+        shown = self.metric
+        if self.reference:
+            others = samples.get(self.reference, [])
+            values = [
+                value / base if value is not None and base else None
+                for value, base in zip(
+                    values, (sample.values.get(self.metric) for sample in others), strict=False
+                )
+            ]
+            shown = f"{self.metric} / {self.reference}"
+        known = [value for value in values if value is not None]
+        if not known:
+            return Verdict(None, "not measured")
+        middle = statistics.median(known)
+        spread = f" ({min(known):.3g} to {max(known):.3g})" if len(known) > 1 else ""
+        return Verdict(self.at_least <= middle <= self.at_most, f"{shown} = {middle:.3g}{spread}")
+
+
+@contextlib.contextmanager
+def nothing_to_prepare(_cores: Cores, _options: Options) -> Iterator[dict[str, str]]:
+    """Add nothing to the server's environment."""
+    yield {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A way to load a server.
+
+    `measure` is called with a freshly started server, warms it up and gives a sample.
+    `prepare` surrounds the server's life; what it yields is added to the server's environment.
+    `servers` are those measured where none are named; ratios in the table are to `reference`
+    and of the first metric.
+    """
+
+    name: str
+    title: str
+    servers: tuple[str, ...]
+    reference: str
+    metrics: tuple[Metric, ...]
+    options: Options
+    measure: Callable[[Running, Options], Sample]
+    figures: tuple[Figure, ...] = ()
+    prepare: Callable[[Cores, Options], contextlib.AbstractContextManager[dict[str, str]]] = (
+        nothing_to_prepare
+    )

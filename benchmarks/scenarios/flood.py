@@ -1,0 +1,60 @@
+"""Flood: each generator yields ready-made frames as fast as the server takes them."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.client.load import Load, Stream
+from benchmarks.client.order import FloodCheck
+from benchmarks.running import Running
+from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+
+_WARM_UP_COUNT = 50_000
+
+
+def measure(server: Running, options: Options) -> Sample:
+    """Warm up, find out how many events fill the time, then count them all against time and CPU."""
+    seconds = 0.0
+    for _ in range(2):
+        load, seconds, _ = _flood(server, options, _WARM_UP_COUNT)
+        if faults := load.faults():
+            return Sample(faults=faults)
+    count = max(int(_WARM_UP_COUNT / seconds * options.seconds), _WARM_UP_COUNT)
+    load, seconds, cpu = _flood(server, options, count)
+    if faults := load.faults():
+        return Sample(faults=faults)
+    events = load.events()
+    return Sample({"events_per_second": events / seconds, "cpu_us_per_event": cpu / events * 1e6})
+
+
+def _flood(server: Running, options: Options, count: int) -> tuple[Load, float, float]:
+    with Load(server.port) as load:
+        request = server.request("flood", count=count)
+        load.add(Stream(request, FloodCheck(count)) for _ in range(options.streams))
+        began = time.monotonic()
+        cpu = server.cpu()
+        load.run_to_end(options.patience)
+        return load, time.monotonic() - began, server.cpu() - cpu
+
+
+SCENARIO = Scenario(
+    name="flood",
+    title="Flood: one generator of ready-made frames, no sleep",
+    servers=("sseflask_worker", "sseflask_gevent", "flask_gevent", "starlette_uvicorn"),
+    reference="starlette_uvicorn",
+    metrics=(
+        Metric("events_per_second", "events/s", ",.0f"),
+        Metric("cpu_us_per_event", "CPU µs/event", ".3f"),
+    ),
+    options=Options(streams=1, seconds=2),
+    measure=measure,
+    figures=(
+        Figure(
+            text="flood: at least 20 x the events/s of Starlette's StreamingResponse on uvicorn",
+            metric="events_per_second",
+            server="sseflask_worker",
+            reference="starlette_uvicorn",
+            at_least=20,
+        ),
+    ),
+)

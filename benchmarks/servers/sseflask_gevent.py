@@ -1,0 +1,18 @@
+"""The app of `sseflask_worker` on gunicorn's plain gevent worker, with sseflask's drain."""
+
+from __future__ import annotations
+
+from benchmarks.servers.sseflask_worker import app
+from benchmarks.stack import Stack, gunicorn
+
+__all__ = ["STACK", "app"]
+
+STACK = Stack(
+    name="sseflask_gevent",
+    title="Flask + sseflask, gunicorn -k gevent",
+    command=gunicorn(
+        "benchmarks.servers.sseflask_gevent:app",
+        *("-k", "gevent", "-c", "sseflask/gunicorn_conf.py"),
+    ),
+    packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent", "openai"),
+)

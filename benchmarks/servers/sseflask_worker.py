@@ -1,0 +1,95 @@
+"""Flask with sseflask on its worker class: plain generators upgraded, and EventSourceResponse."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from flask import Flask, Response, request
+from openai import OpenAI
+
+from benchmarks.frames import FRAMES, PERIOD
+from benchmarks.marks import leave_mark
+from benchmarks.stack import Stack, gunicorn
+from sseflask import SSE, Event, EventSourceResponse
+
+STACK = Stack(
+    name="sseflask_worker",
+    title="Flask + sseflask, gunicorn -k StreamWorker",
+    command=gunicorn(
+        "benchmarks.servers.sseflask_worker:app", "-k", "sseflask.transport.worker.StreamWorker"
+    ),
+    packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent", "openai"),
+)
+
+app = Flask(__name__)
+SSE(app)
+client = OpenAI(
+    base_url=os.environ.get("OPENAI_BASE_URL"),
+    api_key=os.environ.get("OPENAI_API_KEY", "none"),
+)
+
+
+@app.get("/flood")
+def flood() -> Response:
+    count = int(request.args["count"])
+
+    def events() -> Iterator[bytes]:
+        for number in range(count):
+            yield FRAMES[number % PERIOD]
+
+    return Response(events(), mimetype="text/event-stream")
+
+
+@app.get("/tick")
+def tick() -> Response:
+    count = int(request.args["count"])
+    rate = float(request.args["rate"])
+
+    def events() -> Iterator[str]:
+        for number in range(count):
+            time.sleep(1 / rate)
+            yield f"data: {number}\n\n"
+
+    return Response(events(), mimetype="text/event-stream")
+
+
+@app.get("/relay")
+def relay() -> EventSourceResponse:
+    def events() -> Iterator[bytes]:
+        with client.chat.completions.with_streaming_response.create(
+            model="scripted",
+            messages=[{"role": "user", "content": "你好"}],
+            stream=True,
+        ) as response:
+            yield from response.iter_bytes()
+
+    return EventSourceResponse(events())
+
+
+@app.get("/silent")
+def silent() -> EventSourceResponse:
+    mark = request.args["mark"]
+
+    def events() -> Iterator[str]:
+        try:
+            yield "0"
+            time.sleep(3600)
+        finally:
+            leave_mark(mark)
+
+    return EventSourceResponse(events())
+
+
+@app.get("/counter")
+def counter() -> EventSourceResponse:
+    count = int(request.args["count"])
+    interval = float(request.args["interval"])
+
+    def events() -> Iterator[Event]:
+        for number in range(count):
+            yield Event(str(number), id=number)
+            time.sleep(interval)
+
+    return EventSourceResponse(events())

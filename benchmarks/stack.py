@@ -1,0 +1,60 @@
+"""What a file in `benchmarks/servers/` says about its stack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ROUTES: Mapping[str, str] = {
+    "flood": "/flood?count={count}",
+    "tick": "/tick?rate={rate}&count={count}",
+    "relay": "/relay",
+    "silent": "/silent?mark={mark}",
+    "counter": "/counter?count={count}&interval={interval}",
+}
+
+
+class NoRoute(Exception):
+    """A scenario needs a route that the stack does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """How a server is started and where its routes are.
+
+    `command` is run in the repository's root with `{port}` replaced; `environment` is added to
+    the harness's own; `routes` are templates by name (a stack may have fewer than all);
+    `packages` are the distributions whose versions a result names.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    packages: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=lambda: ROUTES)
+
+    def path(self, route: str, **values: object) -> str:
+        """Give the path and query of a route; NoRoute where this stack has no such route."""
+        if route not in self.routes:
+            raise NoRoute(f"has no route {route!r}")
+        return self.routes[route].format(**values)
+
+
+def gunicorn(application: str, *options: str) -> tuple[str, ...]:
+    """Give the command of one gunicorn worker without a cap that a scenario would run into."""
+    return (
+        *(sys.executable, "-m", "gunicorn", application, "--bind", "127.0.0.1:{port}"),
+        *("--workers", "1", "--worker-connections", "15000", "--no-control-socket"),
+        *("--log-level", "warning", *options),
+    )
+
+
+def uvicorn(application: str, *options: str) -> tuple[str, ...]:
+    """Give the command of one uvicorn process with its fast loop and parser, no access log."""
+    return (
+        *(sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", "{port}"),
+        *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
+        *("--log-level", "warning", *options),
+    )

@@ -1,0 +1,33 @@
+"""CPU per event in a window of time in which every stream is open and warm."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.client.load import Load
+from benchmarks.running import Running
+from benchmarks.scenario import Options, Sample
+
+_WARM_UP = 1.0
+
+
+def measure_window(server: Running, load: Load, options: Options) -> Sample:
+    """Have the streams opened, warm up, count CPU and events for some seconds, read all to the end.
+
+    What comes outside the window is checked as well.
+    """
+    if not load.run_until_all_began(options.patience):
+        return Sample(faults=load.faults())
+    load.run_for(_WARM_UP)
+    events, cpu, began = load.events(), server.cpu(), time.monotonic()
+    load.run_for(options.seconds)
+    events, cpu, took = load.events() - events, server.cpu() - cpu, time.monotonic() - began
+    early = sum(1 for stream in load.streams if stream.ended_at)
+    load.run_to_end(options.patience)
+    sample = Sample(faults=load.faults())
+    if early:
+        sample.faults.append(f"{early} streams ended while they were measured")
+    if events:
+        sample.values["cpu_us_per_event"] = cpu / events * 1e6
+        sample.values["events_per_second"] = events / took
+    return sample

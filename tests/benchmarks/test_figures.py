@@ -1,0 +1,110 @@
+"""How samples become figures and verdicts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from benchmarks import scenarios, servers
+from benchmarks.report import table
+from benchmarks.running import ROOT, Cores, Running, end, start, wait_until
+from benchmarks.scenario import Figure, Options, Sample
+from benchmarks.stack import ROUTES, Stack
+
+FIGURE = Figure(text="half", metric="cost", server="ours", reference="theirs", at_most=0.5)
+
+
+def samples(*costs: float) -> list[Sample]:
+    return [Sample({"cost": cost}) for cost in costs]
+
+
+def test_a_ratio_is_taken_within_each_repetition() -> None:
+    # In a slow moment both are slow: the ratio of the medians would be 4 / 6.
+    measured = {"ours": samples(1, 4, 20), "theirs": samples(6, 8, 4)}
+    verdict = FIGURE.judge(measured)
+    assert verdict.holds
+    assert "0.5 (0.167 to 5)" in verdict.measured
+
+
+def test_a_bound_that_is_missed_fails() -> None:
+    assert FIGURE.judge({"ours": samples(3), "theirs": samples(4)}).holds is False
+
+
+def test_a_fault_fails_whatever_the_figures_are() -> None:
+    verdict = FIGURE.judge({"ours": [Sample({"cost": 0}, ["events missing"])]})
+    assert verdict.holds is False
+    assert "events missing" in verdict.measured
+
+
+@pytest.mark.parametrize("measured", [{}, {"ours": samples(1)}, {"theirs": samples(1)}])
+def test_what_was_not_measured_does_not_hold(measured: dict[str, list[Sample]]) -> None:
+    assert FIGURE.judge(measured).holds is None
+
+
+def test_the_table_has_medians_ratios_and_faults() -> None:
+    scenario = scenarios.load("tick")
+    text = table(
+        scenario,
+        Options(500, 5),
+        {
+            "flask_gevent": [Sample({"cpu_us_per_event": value}) for value in (20, 10, 30)],
+            "ours": [Sample({"cpu_us_per_event": 10}, ["events missing: 3 on 1 of 500 streams"])],
+        },
+    )
+    assert "20.00 (10.00 to 30.00)" in text
+    assert "ours (!)" in text
+    assert "(!) ours: events missing: 3 on 1 of 500 streams" in text
+    assert "0.50" in text
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_each_scenario_has_its_file_name_and_judges_known_servers(name: str) -> None:
+    scenario = scenarios.load(name)
+    assert scenario.name == name
+    judged = {figure.server for figure in scenario.figures}
+    judged |= {figure.reference for figure in scenario.figures} - {""}
+    assert {*scenario.servers, scenario.reference, *judged} <= set(servers.names())
+
+
+@pytest.mark.parametrize("name", servers.names())
+def test_each_server_has_its_file_name_and_known_routes(name: str) -> None:
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    stack = servers.load(name)
+    assert stack.name == name
+    assert set(stack.routes) <= set(ROUTES)
+
+
+def test_the_cpu_time_of_children_counts() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass\n"
+    code = (
+        "import subprocess, sys, time\n"
+        f"subprocess.run([sys.executable, '-c', {burn!r}])\n"
+        f"waiting = subprocess.Popen([sys.executable, '-c', {burn!r} + 'time.sleep(60)'])\n"
+        "time.sleep(60)\n"
+    )
+    stack = Stack(name="burner", title="burner", command=(), packages=())
+    with tempfile.TemporaryFile() as errors:
+        process = start([sys.executable, "-c", code], Cores.choose().server, {}, errors)
+        try:
+            server = Running(stack, 0, process, {}, errors)
+            assert wait_until(lambda: server.cpu() >= 0.6, 30)
+        finally:
+            end(process)
+
+
+def test_the_command_line_names_what_there_is() -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--scenario", "nosuch"],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "no scenario 'nosuch'; there are deploy, flood, leave, relay, tick" in refused.stderr

@@ -1,0 +1,20 @@
+"""Set up for the whole suite: Hypothesis profiles and the marker of the slowest tests."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "fresh_clone: clones the repository and installs it; needs the package index"
+    )
+
+
+# No deadline for one example: the machine that runs the suite may be busy with something else.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))

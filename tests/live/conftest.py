@@ -1,0 +1,106 @@
+"""Servers shared by the live tests, and the tools that a machine may lack."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.servers import Server, probe_server
+from tests.live.services import SECRET, Upstream, make_token, running_upstream, service
+
+#: Both own the socket: leaving is noticed at once, bursts are coalesced, streams are drained.
+GEVENT = ["gunicorn-worker", "gunicorn-gevent"]
+#: Any WSGI server will do.
+PORTABLE = ["gunicorn-gthread", "flask", "waitress"]
+SERVERS = GEVENT + PORTABLE
+
+on_every_server = pytest.mark.parametrize("server", SERVERS, indirect=True)
+on_gevent = pytest.mark.parametrize("server", GEVENT, indirect=True)
+on_portable = pytest.mark.parametrize("server", PORTABLE, indirect=True)
+
+_tags = itertools.count()
+
+
+def tool(name: str) -> str:
+    """The path of a program; the test is skipped where the machine lacks it."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def node_packages() -> Path:
+    """The directory of the node clients; skipped where node or its packages are missing."""
+    tool("node")
+    directory = Path(__file__).resolve().parents[1] / "node"
+    if not (directory / "node_modules").is_dir():
+        pytest.skip("the node packages are not installed: run npm ci in tests/node")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Starts the probe on a kind of server, once for the whole session."""
+    started: dict[str, Server] = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(kind: str) -> Server:
+            if kind not in started:
+                grace = ["--graceful-timeout", "6"] if kind.startswith("gunicorn") else []
+                directory = tmp_path_factory.mktemp(kind)
+                started[kind] = stack.enter_context(probe_server(kind, directory, *grace))
+            return started[kind]
+
+        yield start
+
+
+@pytest.fixture
+def server(
+    request: pytest.FixtureRequest, start_server: Callable[[str], Server]
+) -> Iterator[Server]:
+    """The probe app on the kind of server that the test is parametrised with."""
+    running = start_server(request.param)
+    before = len(running.log())
+    yield running
+    assert running.process.poll() is None, f"the server ended:\n{running.log()}"
+    print(f"--- {running.kind} logged ---\n{running.log()[before:][-4000:]}")
+
+
+@pytest.fixture
+def tag() -> str:
+    """A name for what one test does on a server that others use too."""
+    return f"tag-{next(_tags)}"
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    """A third party's OpenAI-compatible server: npm's aimock."""
+    directory = node_packages()
+    with running_upstream(directory, tmp_path_factory.mktemp("upstream")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def relay(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
+    """The service in front of the upstream: a token or a loopback client will do."""
+    settings = {"SSEFLASK_SECRET": SECRET, **upstream.settings()}
+    with service(tmp_path_factory.mktemp("relay"), settings, development=True) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def access_token() -> str:
+    """A token that the services with a secret accept."""
+    return make_token()
+
+
+@pytest.fixture(scope="session")
+def development(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service in development mode with the built-in demo model."""
+    with service(tmp_path_factory.mktemp("development"), development=True) as started:
+        yield started

@@ -1,0 +1,141 @@
+"""The service itself, as operators start it, and an upstream for it that others wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.live.connection import fetch
+from tests.live.servers import GUNICORN, ROOT, WORKER, Server, environment, free_port, running
+from tests.live.waiting import until
+
+SECRET = "a-secret-of-the-tests-long-enough-for-each-of-the-HMAC-algorithms-of-JWT"
+#: The upstream's key: it must never be seen in a response or in a log.
+KEY = "sk-tests-0123456789abcdefghijklmnopqrstuvwxyz-never-to-be-seen"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A running aimock.
+
+    Args:
+        port: where it listens on 127.0.0.1.
+        story: the text of its usual answer.
+    """
+
+    port: int
+    story: str
+
+    def settings(self) -> dict[str, str]:
+        return {"OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "OPENAI_API_KEY": KEY}
+
+    def _counted(self, status: str) -> int:
+        metrics = fetch(self.port, "/metrics").body.decode()
+        labels = (
+            r'aimock_requests_total\{[^}]*path="/v1/chat/completions"[^}]*status="%s"[^}]*\} (\d+)'
+        )
+        return sum(int(found) for found in re.findall(labels % status, metrics))
+
+    def destroyed(self) -> int:
+        """How many of its streams were closed by their reader before they had ended."""
+        return self._counted("destroyed")
+
+    def served(self) -> int:
+        """How many completions it has been asked for, whatever became of them."""
+        return self._counted('[^"]*')
+
+    def wait_for_destroyed(self, count: int) -> None:
+        until(lambda: self.destroyed() >= count, f"{count} upstream streams closed early")
+
+    def asked(self) -> list[dict[str, object]]:
+        """The bodies of the requests it got."""
+        entries = json.loads(fetch(self.port, "/__aimock/journal").body)
+        if isinstance(entries, dict):
+            entries = entries["entries"]
+        return [entry["body"] for entry in entries if entry["path"] == "/v1/chat/completions"]
+
+
+@contextlib.contextmanager
+def running_upstream(node: Path, directory: Path) -> Iterator[Upstream]:
+    """aimock with the fixtures of tests/node/upstream.mjs."""
+    log = directory / "upstream.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            ["node", "upstream.mjs", KEY],
+            cwd=node,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+    with process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, log.read_text()
+            started = json.loads(line)
+            yield Upstream(int(started["url"].rsplit(":", 1)[1]), started["story"])
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def service(
+    directory: Path, settings: Mapping[str, str] | None = None, *, development: bool = False
+) -> Iterator[Server]:
+    """The service under gunicorn with our worker; the key must not be in its log afterwards."""
+    port = free_port()
+    application = f"sseflask.app:create_app(development={development})"
+    command = [*GUNICORN, "-k", WORKER, "-b", f"127.0.0.1:{port}", application]
+    with running("gunicorn-service", command, port, directory, settings, "/healthz") as server:
+        yield server
+    server.assert_log_is_clean()
+    assert KEY not in server.log(), "the upstream's key is in the log"
+
+
+def make_token(*options: str, secret: str = SECRET) -> str:
+    """A token made by the command line, as an operator makes it."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sseflask",
+            "token",
+            *(options or ("--sub", "tester", "--complete")),
+        ],
+        cwd=ROOT,
+        env=environment(SSEFLASK_SECRET=secret),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    (line,) = done.stdout.splitlines()
+    return line
+
+
+def production_command(port: int) -> list[str]:
+    """The Procfile's line, on a port of its own."""
+    (line,) = (ROOT / "Procfile").read_text().splitlines()
+    name, _, command = line.partition(": ")
+    assert name == "web"
+    program, *arguments = command.split()
+    assert program == "gunicorn"
+    return [*GUNICORN, "-b", f"127.0.0.1:{port}", *arguments]
+
+
+@contextlib.contextmanager
+def production(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The service as a platform starts it."""
+    port = free_port()
+    command = production_command(port)
+    with running("gunicorn-production", command, port, directory, settings, "/healthz") as server:
+        yield server
+    server.assert_log_is_clean()
+    assert KEY not in server.log(), "the upstream's key is in the log"

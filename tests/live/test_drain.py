@@ -1,0 +1,202 @@
+"""How streams end when their server does: nothing is cut, and `finally` always runs.
+
+Resumable streams are sent away at once; all others run on until shortly before the grace time
+ends (at Ctrl-C: end at once) and are then told in band.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.live.clients import open_stream
+from tests.live.conftest import GEVENT
+from tests.live.connection import Connection, fetch
+from tests.live.downloads import downloads
+from tests.live.servers import Server, probe_server
+from tests.live.waiting import until
+
+on_draining_servers = pytest.mark.parametrize("kind", GEVENT)
+
+
+def in_order(numbers: list[str]) -> bool:
+    return numbers == [str(n) for n in range(len(numbers))]
+
+
+def refuses_connections(server: Server) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), Connection(server):
+        return False
+    return True
+
+
+@on_draining_servers
+def test_sigterm(kind: str, tmp_path: Path) -> None:
+    with probe_server(kind, tmp_path, "--graceful-timeout", "4") as server:
+        with downloads(
+            server,
+            "/numbers?ids&count=100000",
+            "/silent?ids&heartbeat=9999",
+            "/busy?count=100000",
+            "/numbers?count=100000",
+            "/silent?heartbeat=9999",
+            "/numbers?count=25&interval=0.05",
+        ) as streams:
+            counter, resumable, busy, endless, silent, finite = streams
+            server.send_signal(signal.SIGTERM)
+            counter.assert_sent_away()
+            resumable.assert_sent_away()
+            until(lambda: refuses_connections(server), "new connections refused")
+            assert endless.going_on()
+            assert silent.going_on()
+            finite.assert_undisturbed()
+            endless.assert_told_in_band()
+            silent.assert_told_in_band()
+            busy.assert_told_in_band()
+        assert server.wait_until_ended() == 0
+    assert in_order(counter.data)
+    assert resumable.data == ["first"]
+    assert in_order(endless.data)
+    assert len(endless.data) > len(counter.data), "it ran on"
+    assert [line.split()[0] for line in busy.data] == [str(n) for n in range(len(busy.data))]
+    assert finite.data == [str(n) for n in range(25)]
+    assert silent.data == ["first"]
+    for stream in streams:
+        assert server.marks(stream.tag)[-1] == "finally"
+        assert server.marks(stream.tag).count("finally") == 1
+
+
+@on_draining_servers
+def test_ctrl_c(kind: str, tmp_path: Path) -> None:
+    with probe_server(kind, tmp_path, "--graceful-timeout", "60") as server:
+        with (
+            downloads(
+                server,
+                "/numbers?ids&count=100000",
+                "/silent?ids&heartbeat=9999",
+                "/busy?count=100000",
+                "/numbers?count=100000",
+                "/silent?heartbeat=9999",
+            ) as streams,
+            Connection(server) as not_begun,
+        ):
+            not_begun.request("/late?tag=late&first_byte=9999&heartbeat=9999")
+            server.wait_for_mark("late", "started")
+            server.interrupt()
+            head = not_begun.head()
+            assert head.status == 503, "its headers had not gone out: a proper response"
+            assert json.loads(not_begun.body(head))["error"]["code"] == "shutting_down"
+            for stream in streams[:2]:
+                stream.assert_sent_away()
+            for stream in streams[2:]:
+                stream.assert_told_in_band()
+        server.wait_until_ended(20)
+    assert in_order(streams[0].data)
+    assert in_order(streams[3].data)
+    assert server.marks("late") == ["started", "finally"]
+    for stream in streams:
+        assert server.marks(stream.tag)[-1] == "finally"
+
+
+@on_draining_servers
+def test_sighup_moves_streams_to_the_next_worker(kind: str, tmp_path: Path) -> None:
+    """A resumable stream goes on where it was: nothing lost, nothing twice."""
+    with probe_server(kind, tmp_path, "--graceful-timeout", "10") as server:
+        old = json.loads(fetch(server, "/stats").body)["pid"]
+        with (
+            downloads(server, "/numbers?count=40&interval=0.05") as (finite,),
+            open_stream(server, "/numbers?ids&count=100000&interval=0.01&tag=moved") as stream,
+        ):
+            seen = stream.data(3)
+            server.send_signal(signal.SIGHUP)
+            seen += [event.data for event in stream.rest()]
+            assert len(stream.retries) == 1
+            assert finite.going_on()
+            server.wait_for_mark("moved", "finally")
+            until(
+                lambda: json.loads(fetch(server, "/stats").body)["pid"] != old,
+                "a new worker answers",
+            )
+            # The old worker may still take the first attempts, and send them away again.
+            for _ in range(20):
+                last = {"Last-Event-ID": str(seen[-1])}
+                with open_stream(server, "/numbers?ids&count=100000", headers=last) as resumed:
+                    first = resumed.next()
+                    assert first.retry == "3000"
+                    following = [event.data for event in itertools.islice(resumed, 5)]
+                    seen += [first.data, *following]
+                if len(following) == 5:
+                    break
+            else:
+                pytest.fail("no worker kept the stream")
+            finite.assert_undisturbed()
+    assert seen == [str(n) for n in range(len(seen))]
+    assert finite.data == [str(n) for n in range(40)]
+
+
+@on_draining_servers
+def test_max_requests(kind: str, tmp_path: Path) -> None:
+    options = ["--graceful-timeout", "5", "--max-requests", "8"]
+    with probe_server(kind, tmp_path, *options) as server:
+        pid = json.loads(fetch(server, "/stats").body)["pid"]
+        with downloads(server, "/numbers?ids&count=100000", "/numbers?count=40&interval=0.05") as (
+            counter,
+            finite,
+        ):
+            until(
+                lambda: json.loads(fetch(server, "/stats").body)["pid"] != pid,
+                "a new worker answers",
+            )
+            counter.assert_sent_away()
+            finite.assert_undisturbed()
+        server.wait_for_mark(counter.tag, "finally")
+    assert in_order(counter.data)
+    assert finite.data == [str(n) for n in range(40)]
+
+
+@on_draining_servers
+def test_many_streams_end_properly(kind: str, tmp_path: Path) -> None:
+    with probe_server(kind, tmp_path, "--graceful-timeout", "30") as server:
+        with contextlib.ExitStack() as stack:
+            streams = [
+                stack.enter_context(
+                    open_stream(server, f"/numbers?ids&count=100000&interval=0.1&tag=many-{n}")
+                )
+                for n in range(200)
+            ]
+            assert [stream.next().data for stream in streams] == ["0"] * 200
+            server.send_signal(signal.SIGTERM)
+            for stream in streams:
+                rest = [event.data for event in stream.rest()]
+                assert rest == [str(n) for n in range(1, len(rest) + 1)]
+                assert len(stream.retries) == 1
+            retries = {stream.retries[0] for stream in streams}
+        assert server.wait_until_ended() == 0
+        assert len(retries) > 50, "they must not all come back in the same moment"
+        assert [server.marks(f"many-{n}") for n in range(200)] == [["finally"]] * 200
+
+
+@on_draining_servers
+def test_what_does_not_want_to_end_holds_nothing_up(kind: str, tmp_path: Path) -> None:
+    """Neither a generator that swallows its end, nor a `finally` that blocks, nor a client that
+    reads nothing keeps the server from ending, or a well-behaved stream from ending well."""
+    with probe_server(kind, tmp_path, "--graceful-timeout", "3") as server:
+        with (
+            open_stream(server, "/stubborn?tag=stubborn&times=1000000&heartbeat=9999") as stubborn,
+            open_stream(server, "/slow-finally?tag=cleaning&heartbeat=9999") as cleaning,
+            open_stream(server, "/flood?tag=flood&heartbeat=9999", receive_buffer=4096),
+            downloads(server, "/silent?heartbeat=9999", "/numbers?ids&count=100000") as streams,
+        ):
+            assert stubborn.next().data == "first"
+            assert cleaning.next().data == "first"
+            server.send_signal(signal.SIGTERM)
+            streams[1].assert_sent_away()
+            streams[0].assert_told_in_band()
+            server.wait_until_ended(15)
+        assert "cleaning" in server.marks("cleaning")
+        for stream in streams:
+            assert server.marks(stream.tag)[-1] == "finally"

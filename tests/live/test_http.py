@@ -1,0 +1,119 @@
+"""HTTP as clients speak it, on each kind of server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.live.clients import Stream, open_stream, wake
+from tests.live.conftest import SERVERS, on_every_server, on_gevent
+from tests.live.connection import Connection
+from tests.live.servers import Server
+
+NUMBERS = [str(n) for n in range(10)]
+# werkzeug's server answers HTTP/1.0 with chunks, whatever the application does.
+on_servers_with_http_1_0 = pytest.mark.parametrize(
+    "server", [kind for kind in SERVERS if kind != "flask"], indirect=True
+)
+# ... and closes each connection after one response.
+on_servers_with_keep_alive = on_servers_with_http_1_0
+
+
+@on_every_server
+def test_headers_of_a_stream(server: Server) -> None:
+    with open_stream(server, "/numbers") as stream:
+        head = stream.head
+        assert [event.data for event in stream.rest()] == NUMBERS
+    assert (head.version, head.status) == ("HTTP/1.1", 200)
+    assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert head.headers["cache-control"] == "no-cache"
+    assert head.headers["x-accel-buffering"] == "no"
+    assert head.headers["transfer-encoding"].lower() == "chunked"
+    assert "content-length" not in head.headers
+
+
+@on_gevent
+def test_a_stream_is_the_last_response_of_its_connection(server: Server) -> None:
+    with open_stream(server, "/numbers", headers={"Connection": "keep-alive"}) as stream:
+        assert stream.head.headers["connection"].lower() == "close"
+        assert [event.data for event in stream.rest()] == NUMBERS
+        assert stream.connection.at_end()
+
+
+@on_every_server
+def test_head_gets_headers_and_never_runs_the_generator(server: Server, tag: str) -> None:
+    with Connection(server) as connection:
+        connection.request(f"/silent?tag={tag}", method="HEAD")
+        head = connection.head()
+        assert head.status == 200
+        assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert head.headers["cache-control"] == "no-cache"
+        if head.headers.get("connection", "").lower() == "close":
+            # waitress ends even this response with the empty chunk.
+            assert connection.rest() in (b"", b"0\r\n\r\n"), "no body"
+        else:
+            connection.request("/hello?q=after")
+            assert connection.head().status == 200, "no body before the next response"
+    assert server.marks(tag) == []
+
+
+@on_servers_with_http_1_0
+def test_http_1_0_gets_a_stream_that_ends_by_close(server: Server) -> None:
+    with open_stream(server, "/numbers", version="1.0") as stream:
+        assert stream.head.status == 200
+        assert "transfer-encoding" not in stream.head.headers
+        assert "content-length" not in stream.head.headers
+        assert [event.data for event in stream.rest()] == NUMBERS
+
+
+@on_servers_with_http_1_0
+def test_http_1_0_keep_alive_is_closed_all_the_same(server: Server) -> None:
+    headers = {"Connection": "keep-alive"}
+    with open_stream(server, "/numbers", version="1.0", headers=headers) as stream:
+        assert "transfer-encoding" not in stream.head.headers
+        assert [event.data for event in stream.rest()] == NUMBERS
+        assert stream.connection.at_end()
+
+
+@on_servers_with_keep_alive
+def test_a_stream_on_a_connection_that_was_used_before(server: Server) -> None:
+    with Connection(server) as connection:
+        for n in range(3):
+            connection.request(f"/hello?q={n}")
+            head = connection.head()
+            assert json.loads(connection.body(head)) == {"message": "hello", "query": str(n)}
+        connection.request("/numbers")
+        assert [event.data for event in Stream(connection).rest()] == NUMBERS
+
+
+@on_every_server
+def test_a_reconnecting_client_gets_the_usual_retry_back_with_the_rest(server: Server) -> None:
+    headers = {"Last-Event-ID": "6"}
+    with open_stream(server, "/numbers?ids", headers=headers) as stream:
+        first, *others = stream.rest()
+    assert (first.retry, first.id, first.data) == ("3000", "7", "7")
+    assert [(event.retry, event.id, event.data) for event in others] == [
+        (None, "8", "8"),
+        (None, "9", "9"),
+    ]
+
+
+@on_every_server
+def test_a_new_client_is_not_told_when_to_reconnect(server: Server) -> None:
+    with open_stream(server, "/numbers?ids") as stream:
+        events = stream.rest()
+        assert stream.retries == []
+    assert [(event.id, event.data) for event in events] == [(n, n) for n in NUMBERS]
+
+
+@on_every_server
+def test_a_silent_stream_tells_a_reconnecting_client_in_time(server: Server, tag: str) -> None:
+    """`retry` takes effect on its line; with one newline it stays part of the first event."""
+    path = f"/late?tag={tag}&first_byte=0.05"
+    with open_stream(server, path, headers={"Last-Event-ID": "x"}) as stream:
+        assert stream.next_comments(1) == ["ping"]
+        wake(server, tag)
+        (event,) = stream.rest()
+        assert event.data == "late"
+        assert stream.retries == ["3000"]

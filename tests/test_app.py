@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+from flask import Flask, Response, abort, request
+from werkzeug.test import TestResponse
+
+from sseflask.errors import ConfigError
+from tests.service import KEY, SECRET, service
+
+
+@pytest.fixture
+def app() -> Iterator[Flask]:
+    with service(SSEFLASK_MAX_BODY="2048") as made:
+        yield made
+
+
+def error(response: TestResponse) -> dict[str, object]:
+    assert response.mimetype == "application/json"
+    body = json.loads(response.data)
+    assert list(body) == ["error"]
+    assert list(body["error"]) == ["message", "type", "param", "code"]
+    found: dict[str, object] = body["error"]
+    return found
+
+
+def test_an_unknown_route(app: Flask) -> None:
+    response = app.test_client().get("/nothing/here")
+    assert response.status_code == 404
+    assert error(response) == {
+        "message": "There is no such route on this server.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "not_found",
+    }
+
+
+def test_a_wrong_method_keeps_what_is_allowed(app: Flask) -> None:
+    response = app.test_client().delete("/sse/v1")
+    assert response.status_code == 405
+    assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
+    assert error(response)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"],
+)
+def test_a_body_over_the_limit(app: Flask, kind: str) -> None:
+    response = app.test_client().post("/sse/v1", data=b"a=" + b"b" * 2048, content_type=kind)
+    assert response.status_code == 413
+    assert "SSEFLASK_MAX_BODY" in str(error(response)["message"])
+
+
+def test_retry_after_is_kept(app: Flask) -> None:
+    @app.get("/busy")
+    def busy() -> Response:
+        response = Response(status=503)
+        response.headers["Retry-After"] = "3"
+        abort(response)
+
+    @app.get("/full")
+    def full() -> Response:
+        abort(503, "Nobody is free.")
+
+    client = app.test_client()
+    assert client.get("/busy").headers["Retry-After"] == "3"
+    response = client.get("/full")
+    assert (response.status_code, error(response)["message"]) == (503, "Nobody is free.")
+    assert error(response)["type"] == "server_error"
+
+
+def test_a_redirect_stays_one(app: Flask) -> None:
+    app.add_url_rule("/branch/", view_func=lambda: "here", endpoint="branch")
+    response = app.test_client().get("/branch")
+    assert response.status_code == 308
+    assert response.headers["Location"].endswith("/branch/")
+
+
+def test_an_unexpected_exception_is_logged_and_not_told(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/broken")
+    def broken() -> str:
+        raise RuntimeError("an internal detail")
+
+    response = app.test_client().get("/broken")
+    assert response.status_code == 500
+    assert error(response)["code"] == "internal_server_error"
+    assert "detail" not in response.text
+    assert "RuntimeError: an internal detail" in caplog.text
+
+
+def test_settings_reach_the_library() -> None:
+    with service(
+        SSEFLASK_HEARTBEAT="3",
+        SSEFLASK_FIRST_BYTE="0.5",
+        SSEFLASK_LIFETIME="60",
+        SSEFLASK_MAX_BODY="4096",
+    ) as app:
+        assert app.config["SSEFLASK_HEARTBEAT"] == 3
+        assert app.config["SSEFLASK_FIRST_BYTE"] == 0.5
+        assert app.config["SSEFLASK_LIFETIME"] == 60
+        assert app.config["MAX_CONTENT_LENGTH"] == 4096
+
+
+def test_a_bad_setting_stops_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"^SSEFLASK_HEARTBEAT='0' is not allowed"):
+        service(SSEFLASK_HEARTBEAT="0").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [("0", "192.0.2.1 http"), ("1", "203.0.113.9 https"), ("2", "203.0.113.8 https")],
+)
+def test_client_addresses_as_far_as_proxies_are_trusted(proxies: str, seen: str) -> None:
+    with service(SSEFLASK_TRUSTED_PROXIES=proxies) as app:
+        app.add_url_rule("/me", view_func=lambda: f"{request.remote_addr} {request.scheme}")
+        answer = app.test_client().get(
+            "/me",
+            environ_overrides={"REMOTE_ADDR": "192.0.2.1"},
+            headers={
+                "X-Forwarded-For": "127.0.0.1, 203.0.113.8, 203.0.113.9",
+                "X-Forwarded-Proto": "https, https",
+            },
+        )
+    assert answer.text == seen
+
+
+def test_our_log_is_masked() -> None:
+    ours = logging.getLogger("sseflask")
+    written = io.StringIO()
+    with (
+        mock.patch.object(ours, "handlers", []),
+        mock.patch.object(ours, "propagate", False),
+        mock.patch("sys.stderr", written),
+        service(SSEFLASK_SECRET=SECRET, OPENAI_API_KEY=KEY, SSEFLASK_HEARTBEET="1") as app,
+    ):
+        app.logger.error("%s, %s, /?access_token=abc", SECRET, KEY)
+        logging.getLogger("sseflask.transport").info("and from everywhere: %s", KEY)
+    lines = written.getvalue().splitlines()
+    assert [line.partition("] ")[2] for line in lines] == [
+        "[WARNING] SSEFLASK_HEARTBEET is not a setting and is ignored; "
+        "did you mean SSEFLASK_HEARTBEAT?",
+        "[ERROR] ***, ***, /?access_token=***",
+        "[INFO] and from everywhere: ***",
+    ]
+
+
+def test_logging_that_others_have_set_up_is_left_alone() -> None:
+    ours = logging.getLogger("sseflask")
+    theirs = logging.NullHandler()
+    with mock.patch.object(ours, "handlers", [theirs]), service():
+        assert ours.handlers == [theirs]

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jwt
+import pytest
+from click.testing import CliRunner, Result
+
+from sseflask import cli
+from tests.service import OLD_SECRET, SECRET, environment
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, **variables: str) -> Result:
+    with environment(**variables):
+        return CliRunner().invoke(cli.main, arguments)
+
+
+def served(*arguments: str, **variables: str) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment that serve replaces this process with."""
+    with environment(**variables), mock.patch.object(os, "execve") as execute:
+        result = CliRunner().invoke(cli.main, ["serve", *arguments])
+    assert (result.exit_code, result.output) == (0, "")
+    program, command, variables = execute.call_args[0]
+    assert program == command[0] == sys.executable
+    return command[1:], variables
+
+
+def claims(result: Result, secret: str = SECRET) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    decoded: dict[str, Any] = jwt.decode(result.stdout.strip(), secret, algorithms=["HS256"])
+    return decoded
+
+
+def test_a_token() -> None:
+    before = int(time.time())
+    made = claims(run("token", "--sub", "alice", "--complete", SSEFLASK_SECRET=SECRET))
+    expires = made.pop("exp")
+    assert made == {"sub": "alice", "complete": True}
+    assert before + 3600 <= expires <= time.time() + 3600
+
+
+def test_a_token_is_signed_with_the_newest_secret() -> None:
+    both = f"{SECRET},{OLD_SECRET}"
+    assert claims(run("token", "--sub", "a", "--complete", SSEFLASK_SECRET=both))["sub"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("ttl", "seconds"), [("90s", 90), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000)]
+)
+def test_how_long_a_token_is_valid(ttl: str, seconds: int) -> None:
+    before = int(time.time())
+    result = run("token", "--sub", "a", "--complete", "--ttl", ttl, SSEFLASK_SECRET=SECRET)
+    assert before + seconds <= claims(result)["exp"] <= time.time() + seconds
+
+
+@pytest.mark.parametrize("ttl", ["", "1", "0h", "-1h", "1w", "1.5h", "1h30m", "h", "forever"])
+def test_a_duration_that_is_none(ttl: str) -> None:
+    result = run("token", "--sub", "a", "--complete", "--ttl", ttl, SSEFLASK_SECRET=SECRET)
+    assert result.exit_code == 2
+    assert "write 90s, 15m, 12h or 30d" in result.stderr
+
+
+def test_a_token_needs_a_secret() -> None:
+    result = run("token", "--sub", "a", "--complete")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("SSEFLASK_SECRET is not set")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--complete"], ["--sub", "", "--complete"], ["--sub", " ", "--complete"]]
+)
+def test_a_token_needs_a_name(arguments: list[str]) -> None:
+    result = run("token", *arguments, SSEFLASK_SECRET=SECRET)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--sub" in result.stderr
+
+
+def test_a_token_needs_a_right() -> None:
+    result = run("token", "--sub", "a", SSEFLASK_SECRET=SECRET)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--complete" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "token"])
+def test_a_bad_setting_is_one_line(command: str) -> None:
+    arguments = ["--sub", "a", "--complete"] if command == "token" else []
+    result = run(command, *arguments, PORT="http", SSEFLASK_SECRET=SECRET)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("PORT='http' is not allowed: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_serve() -> None:
+    command, _ = served(PORT="5000")
+    configuration = str(ROOT / "sseflask" / "gunicorn_conf.py")
+    assert command == [
+        "-m",
+        "gunicorn",
+        "-c",
+        configuration,
+        "sseflask.app:create_app(development=False)",
+    ]
+
+
+@pytest.mark.parametrize(("variables", "port"), [({}, 8000), ({"PORT": "5000"}, 5000)])
+def test_serve_in_development_mode(variables: dict[str, str], port: int) -> None:
+    command, _ = served("--dev", **variables)
+    assert command[-3:] == [
+        "-b",
+        f"127.0.0.1:{port}",
+        "sseflask.app:create_app(development=True)",
+    ]
+
+
+@pytest.mark.parametrize(("given", "passed"), [("", "1"), ("3", "3")])
+def test_serve_spares_gunicorn_an_empty_number(given: str, passed: str) -> None:
+    assert served(WEB_CONCURRENCY=given)[1]["WEB_CONCURRENCY"] == passed
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "-h"], ["token", "--help"]])
+def test_help(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "sseflask", "token", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "--ttl" in done.stdout

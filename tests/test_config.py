@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from sseflask.config import Settings, load, rows, warn_about_unknown
+from sseflask.errors import ConfigError
+from tests.service import KEY, OLD_SECRET, SECRET, environment
+
+DOCUMENTATION = Path(__file__).parents[1] / "docs" / "configuration.md"
+
+
+def settings(**variables: str) -> Settings:
+    with environment(**variables):
+        return load()
+
+
+def refusal(**variables: str) -> str:
+    with environment(**variables), pytest.raises(ConfigError) as caught:
+        load()
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    made = settings()
+    assert (made.secrets, made.trusted_proxies, made.max_body) == ((), 0, 2**20)
+    assert (made.heartbeat, made.first_byte, made.lifetime) == (15, 1, 0)
+    assert (made.port, made.web_concurrency, made.upstream_timeout) == (None, 1, 600)
+    assert made.demo
+
+
+def test_every_setting_is_read() -> None:
+    made = settings(
+        SSEFLASK_SECRET=f"{SECRET}, {OLD_SECRET}",
+        SSEFLASK_TRUSTED_PROXIES="2",
+        SSEFLASK_HEARTBEAT="0.5",
+        SSEFLASK_FIRST_BYTE="0",
+        SSEFLASK_LIFETIME="600",
+        SSEFLASK_MAX_BODY="2048",
+        SSEFLASK_MODEL="a-model",
+        SSEFLASK_UPSTREAM_TIMEOUT="30",
+        PORT="5000",
+        WEB_CONCURRENCY="3",
+        OPENAI_API_KEY=KEY,
+        OPENAI_BASE_URL="https://example.org/v1",
+    )
+    assert made.secrets == (SECRET, OLD_SECRET)
+    assert made.confidential == (SECRET, OLD_SECRET, KEY)
+    assert made.model_dump(exclude={"secret", "openai_api_key"}) == {
+        "trusted_proxies": 2,
+        "heartbeat": 0.5,
+        "first_byte": 0,
+        "lifetime": 600,
+        "max_body": 2048,
+        "model": "a-model",
+        "upstream_timeout": 30,
+        "port": 5000,
+        "web_concurrency": 3,
+        "openai_base_url": "https://example.org/v1",
+    }
+    assert not made.demo
+
+
+def test_empty_is_unset() -> None:
+    assert settings(**{row.name: "" for row in rows()}) == settings()
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_BASE_URL"])
+def test_either_of_key_and_url_replaces_the_demo(variable: str) -> None:
+    assert not settings(**{variable: "http://127.0.0.1:1/v1"}).demo
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("SSEFLASK_TRUSTED_PROXIES", "-1", "0 to 10"),
+        ("SSEFLASK_TRUSTED_PROXIES", "yes", "0 to 10"),
+        ("SSEFLASK_HEARTBEAT", "0", "above 0, to 3600"),
+        ("SSEFLASK_HEARTBEAT", "nan", "above 0, to 3600"),
+        ("SSEFLASK_HEARTBEAT", "15s", "above 0, to 3600"),
+        ("SSEFLASK_FIRST_BYTE", "61", "0 to 60"),
+        ("SSEFLASK_LIFETIME", "inf", "0 to 604800"),
+        ("SSEFLASK_MAX_BODY", "1MB", "1024 to 1073741824"),
+        ("SSEFLASK_MODEL", "m" * 257, "1 to 256 characters"),
+        ("SSEFLASK_UPSTREAM_TIMEOUT", "0", "above 0, to 86400"),
+        ("PORT", "http", "1 to 65535"),
+        ("PORT", "65536", "1 to 65535"),
+        ("WEB_CONCURRENCY", "0", "1 to 1024"),
+        ("OPENAI_BASE_URL", "127.0.0.1:8080", "http:// or https://"),
+        ("OPENAI_BASE_URL", "ftp://example.org", "http:// or https://"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line(name: str, value: str, allowed: str) -> None:
+    message = refusal(**{name: value})
+    assert message.startswith(f"{name}={value[:70]!r}"[:70])
+    assert allowed in message.partition("(allowed: ")[2]
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("value", ["short", f"{SECRET},short", f"short,{SECRET}"])
+def test_a_short_secret_is_refused_and_not_shown(value: str) -> None:
+    message = refusal(SSEFLASK_SECRET=value)
+    assert message.startswith("SSEFLASK_SECRET is not allowed: each secret needs at least 32 bytes")
+    assert value not in message
+    assert SECRET not in message
+    assert "\n" not in message
+
+
+def test_a_secret_is_measured_in_bytes() -> None:
+    assert settings(SSEFLASK_SECRET="ключ" * 4).secrets == ("ключ" * 4,)
+
+
+@pytest.mark.parametrize("key", ["two\nlines", " padded", "schlüssel"])
+def test_a_key_that_fits_no_header_is_refused_and_not_shown(key: str) -> None:
+    message = refusal(OPENAI_API_KEY=key)
+    assert message.startswith("OPENAI_API_KEY is not allowed:")
+    assert key not in message
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
+    message = refusal(OPENAI_BASE_URL="https://me:geheim@example.org/v1")
+    assert message.startswith("OPENAI_BASE_URL='https://***@example.org/v1' is not allowed")
+    assert "geheim" not in message
+
+
+def test_secrets_are_in_no_representation() -> None:
+    made = settings(SSEFLASK_SECRET=SECRET, OPENAI_API_KEY=KEY)
+    shown = f"{made!r} {made} {made.model_dump()} {made.model_dump_json()}"
+    assert SECRET not in shown
+    assert KEY not in shown
+
+
+def test_an_unknown_name_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    with environment(SSEFLASK_HEARTBEATS="3", SSEFLASK_SECRET=SECRET, HOSTNAME="x"):
+        warn_about_unknown()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert caplog.messages == [
+        "SSEFLASK_HEARTBEATS is not a setting and is ignored; did you mean SSEFLASK_HEARTBEAT?"
+    ]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    table = [
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in DOCUMENTATION.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    assert table == [
+        (f"`{row.name}`", f"`{row.default}`" if row.default else "unset", row.meaning)
+        for row in rows()
+    ]
+    assert all(row.meaning.endswith((".", ")")) for row in rows())
