@@ -57,6 +57,33 @@ def test_a_body_over_the_limit(app: Flask, kind: str) -> None:
     assert "SSEFLASK_MAX_BODY" in str(error(response)["message"])
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"],
+)
+@pytest.mark.parametrize("size", [2048, 4096])
+def test_a_body_in_chunks_over_the_limit(app: Flask, kind: str, size: int) -> None:
+    # As a server hands it over: without a length, but with an end.
+    response = app.test_client().post(
+        "/sse/v1",
+        input_stream=io.BytesIO(b"count=1&a=".ljust(size, b"b")),
+        content_type=kind,
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == 413
+    error(response)
+
+
+def test_a_body_in_chunks_below_the_limit(app: Flask) -> None:
+    response = app.test_client().post(
+        "/sse/v1",
+        input_stream=io.BytesIO(b"count=1&a=".ljust(2047, b"b")),
+        content_type="application/x-www-form-urlencoded",
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.text == "id: 0\ndata: 0\n\n"
+
+
 def test_retry_after_is_kept(app: Flask) -> None:
     @app.get("/busy")
     def busy() -> Response:

@@ -18,6 +18,7 @@ __all__ = [
     "error_frame",
     "from_sdk",
     "not_a_stream",
+    "timeout",
     "while_reading",
 ]
 
@@ -70,7 +71,7 @@ def from_sdk(error: openai.APIError, secrets: Iterable[str]) -> Failure:
             headers["Retry-After"] = retry_after
         return UpstreamFailure(status, _shaped(_json(error.response), status, secrets), headers)
     if isinstance(error, openai.APITimeoutError):
-        return _timeout()
+        return timeout()
     log.warning("the upstream can't be reached: %s", type(error.__cause__ or error).__name__)
     return Failure(
         "The upstream can't be reached; please try again later.",
@@ -82,7 +83,7 @@ def from_sdk(error: openai.APIError, secrets: Iterable[str]) -> Failure:
 def while_reading(error: httpx2.HTTPError) -> Failure:
     """The failure of a stream whose connection failed."""
     if isinstance(error, httpx2.TimeoutException):
-        return _timeout()
+        return timeout()
     log.warning("the upstream's connection failed: %s", type(error).__name__)
     return broken_off()
 
@@ -125,7 +126,8 @@ def _json(response: httpx2.Response) -> Any:
         return None
 
 
-def _timeout() -> Failure:
+def timeout() -> Failure:
+    """The failure of an upstream that was silent beyond the limit."""
     log.warning("the upstream was silent for too long")
     return Failure(
         "The upstream was silent for too long; please try again later.",

@@ -20,7 +20,9 @@ from openai.resources.chat.completions import Completions
 
 from sseflask.completions import demo, failures
 from sseflask.completions.frames import FrameSplitter, FrameTooLong, fields, without_comments
+from sseflask.completions.silence import SilenceLimit
 from sseflask.config import Settings
+from sseflask.errors import Failure
 from sseflask.masking import mask
 
 __all__ = ["DONE", "ErrorFrame", "Upstream", "current_upstream"]
@@ -108,20 +110,27 @@ class Upstream:
                 )
             except openai.APIError as error:
                 raise failures.from_sdk(error, self._secrets) from error
+            _require_stream(response.headers.get("Content-Type", ""))
+            pieces = _body(response.http_response)
+            silence = SilenceLimit(response.http_response, self._settings.upstream_timeout)
             try:
-                _require_stream(response.headers.get("Content-Type", ""))
-                pieces = response.iter_bytes()
-                yield from self._answer(pieces)
+                with silence:
+                    yield from self._answer(pieces, silence)
                 yield DONE
                 _read_rest(response.http_response, pieces)
-            except httpx2.HTTPError as error:
+            except (httpx2.HTTPError, Failure) as error:
+                if silence.exceeded:
+                    raise failures.timeout() from error
+                if isinstance(error, Failure):
+                    raise
                 raise failures.while_reading(error) from error
 
-    def _answer(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    def _answer(self, pieces: Iterable[bytes], silence: SilenceLimit) -> Iterator[bytes]:
         """The frames of one answer; returns when it is complete, raises when it is not."""
         splitter = FrameSplitter(_MAX_FRAME)
         finished = False
         for piece in pieces:
+            silence.heard()
             try:
                 frames = splitter.feed(piece)
             except FrameTooLong:
@@ -212,28 +221,31 @@ def _holds_error(data: bytes) -> bool:
     return isinstance(value, dict) and bool(value.get("error"))
 
 
+def _body(response: httpx2.Response) -> Iterator[bytes]:
+    """The response's bytes as they arrive.
+
+    Past the layers that count, re-chunk and decode them, which cost more than all that is done
+    with a chunk here; unless a server compresses although it was asked not to.
+    """
+    stream = response.stream
+    if response.headers.get("Content-Encoding", "identity") != "identity" or not isinstance(
+        stream, httpx2.SyncByteStream
+    ):
+        return response.iter_bytes()
+    timeouts = response.request.extensions.get("timeout")
+    if isinstance(timeouts, dict):
+        timeouts["read"] = None  # see SilenceLimit
+    return iter(stream)
+
+
 def _read_rest(response: httpx2.Response, pieces: Iterable[bytes]) -> None:
     """Read an answer's response to its end, which usually is there already."""
-    stream = response.extensions.get("network_stream")
-    if stream is None:
-        return  # the demo model's, in this process
-    connection = stream.get_extra_info("socket")
-
-    def give_up() -> None:
-        with contextlib.suppress(OSError):  # closed in the same moment
-            connection.shutdown(2)
-
-    # A read can't be given a shorter timeout once the response has begun.
-    timer = threading.Timer(_REST_SECONDS, give_up)
-    timer.daemon = True
-    timer.start()
+    size = 0
     try:
-        size = 0
-        for piece in pieces:
-            size += len(piece)
-            if size > _REST_BYTES:
-                return
+        with SilenceLimit(response, _REST_SECONDS):
+            for piece in pieces:
+                size += len(piece)
+                if size > _REST_BYTES:
+                    return
     except httpx2.HTTPError as error:
         log.debug("the connection can't be used again: %s", type(error).__name__)
-    finally:
-        timer.cancel()

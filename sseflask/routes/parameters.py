@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from flask import request
 from pydantic import BaseModel, BeforeValidator, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from sseflask.errors import Failure
 
@@ -95,12 +96,17 @@ def read_parameters(model: type[Model]) -> Model:
 
 
 def _body() -> Iterable[tuple[str, Any]]:
-    kind = request.mimetype
-    if kind in _FORMS:
-        return _form()
+    # Cached, so that a form is parsed from it.
     body = request.get_data(cache=True)
+    limit = request.max_content_length
+    if limit is not None and request.content_length is None and len(body) >= limit:
+        # Of a body in chunks Werkzeug silently hands over what is within the limit.
+        raise RequestEntityTooLarge
+    kind = request.mimetype
     if not body:
         return ()
+    if kind in _FORMS:
+        return _form()
     if kind == "application/json" or kind.endswith("+json"):
         return _json_object(body)
     raise Failure(

@@ -103,7 +103,9 @@ class Stream:
                 fields[name] = (
                     f"{known}\n{value}" if name == "data" and known is not None else value
                 )
-            elif fields:
+            else:
+                # Some clients dispatch an empty event at a blank line that ends none.
+                assert fields, "a blank line that ends no event"
                 yield Sent(**fields)
                 fields = {}
         assert set(fields) <= {"retry"}, f"the stream ends within an event: {fields}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import socket
 import threading
@@ -108,6 +109,29 @@ def test_a_body_that_the_view_never_reads(server: Server, size: int, in_chunks: 
         body=chunked(body) if in_chunks else body,
     ) as stream:
         assert [event.data for event in stream.rest()] == [f"{n} {'x' * 1000}" for n in range(20)]
+
+
+@on_every_server
+@pytest.mark.parametrize("size", [0, 100, 300_000])
+def test_a_body_that_the_generator_reads_late(server: Server, size: int) -> None:
+    body = b"b" * size
+    with open_stream(server, "/late-body", method="POST", body=body) as stream:
+        digest = hashlib.sha256(body).hexdigest()
+        assert [event.data for event in stream.rest()] == ["first", f"{size} {digest}"]
+
+
+@on_gevent
+def test_unread_input_does_not_cut_the_end(server: Server, tag: str) -> None:
+    """The server is done and closes while input that nobody will read lies in its buffers, and
+    most of the stream in the client's: a reset would throw that away."""
+    with Connection(server) as connection:
+        connection.request(f"/burst?tag={tag}&count=120&size=1000")
+        connection.socket.sendall(b"GET / HTTP/1.1\r\nnonsense: " + b"x" * 200_000)
+        server.wait_for_mark(tag, "finished")
+        stream = Stream(connection)
+        assert stream.next().data == "0 " + "x" * 1000
+        until_closed = [event.data for event in stream.rest()]
+    assert until_closed == [f"{n} {'x' * 1000}" for n in range(1, 120)]
 
 
 @on_gevent

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 import time
 from collections.abc import Iterator
+from queue import Queue
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
@@ -77,8 +80,15 @@ def busy() -> ResponseReturnValue:
 @blueprint.route("/burst", methods=["GET", "POST"])
 def burst() -> ResponseReturnValue:
     """Many events at once, each of `size` bytes of data or a little more."""
-    events_to_make, padding = int(number("count", 1000)), "x" * int(number("size", 0))
-    return EventSourceResponse((f"{n} {padding}" for n in range(events_to_make)), **options())
+    name, events_to_make = tag(), int(number("count", 1000))
+    padding = "x" * int(number("size", 0))
+
+    def events() -> Iterator[str]:
+        for n in range(events_to_make):
+            yield f"{n} {padding}"
+        mark(name, "finished")
+
+    return EventSourceResponse(events(), **options())
 
 
 @blueprint.get("/bursts")
@@ -92,6 +102,29 @@ def bursts() -> ResponseReturnValue:
             wait_for_wake(name, seen)
             for n in range(10):
                 yield f"{seen} {n}"
+
+    return EventSourceResponse(events(), **options())
+
+
+@blueprint.get("/handed-on")
+def handed_on() -> ResponseReturnValue:
+    """Each event is made by one thread and yielded by another, `interval` seconds apart; it says
+    when it was made. Nothing else happens meanwhile that could move it along."""
+    items: Queue[str | None] = Queue()
+    events_to_make, interval = int(number("count", 4)), number("interval", 0.4)
+
+    def make() -> None:
+        for n in range(events_to_make):
+            time.sleep(interval)
+            items.put(f"{n} {time.monotonic()}")
+        time.sleep(interval)
+        items.put(None)
+
+    def events() -> Iterator[str]:
+        threading.Thread(target=make).start()
+        yield "ready"
+        while (item := items.get()) is not None:
+            yield item
 
     return EventSourceResponse(events(), **options())
 
@@ -224,6 +257,18 @@ def short() -> ResponseReturnValue:
             yield str(n)
         if wait:
             wait_for_wake("short", 0)
+
+    return EventSourceResponse(events(), **options())
+
+
+@blueprint.post("/late-body")
+def late_body() -> ResponseReturnValue:
+    """Reads the request's body in the generator, after the first event."""
+
+    def events() -> Iterator[str]:
+        yield "first"
+        body = request.get_data()
+        yield f"{len(body)} {hashlib.sha256(body).hexdigest()}"
 
     return EventSourceResponse(events(), **options())
 

@@ -1,0 +1,74 @@
+"""Cuts an upstream's connection when it has been silent for too long."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+import httpx2
+
+__all__ = ["SilenceLimit"]
+
+
+class SilenceLimit:
+    """While it is entered, a response that brings nothing for ``seconds`` loses its connection.
+
+    In place of the client's own read timeout, which costs a timer for every read; this is one
+    timer for a whole answer, that looks back when it fires. The blocked read then ends as if the
+    upstream had closed. Without a connection (the demo model's) nothing is ever cut.
+
+    Args:
+        response: whose connection to cut.
+        seconds: how long it may be silent.
+
+    Attributes:
+        exceeded: the connection was cut.
+    """
+
+    def __init__(self, response: httpx2.Response, seconds: float) -> None:
+        stream = response.extensions.get("network_stream")
+        self._socket: Any = stream.get_extra_info("socket") if stream is not None else None
+        self._seconds = seconds
+        self._heard = 0.0
+        self._timer: threading.Timer | None = None
+        self.exceeded = False
+
+    def heard(self) -> None:
+        """Something has arrived."""
+        self._heard = time.monotonic()
+
+    def __enter__(self) -> SilenceLimit:
+        self.heard()
+        if self._socket is not None:
+            self._wait(self._seconds)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _wait(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._look)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _look(self) -> None:
+        if self._timer is None:
+            return
+        left = self._heard + self._seconds - time.monotonic()
+        if left > 0:
+            self._wait(left)
+            return
+        self.exceeded = True
+        with contextlib.suppress(OSError):  # closed in the same moment
+            self._socket.shutdown(socket.SHUT_RDWR)
