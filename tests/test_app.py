@@ -68,6 +68,7 @@ def test_a_body_in_chunks_over_the_limit(app: Flask, kind: str, size: int) -> No
         "/sse/v1",
         input_stream=io.BytesIO(b"count=1&a=".ljust(size, b"b")),
         content_type=kind,
+        headers={"Transfer-Encoding": "chunked"},
         environ_overrides={"wsgi.input_terminated": True},
     )
     assert response.status_code == 413
@@ -79,6 +80,7 @@ def test_a_body_in_chunks_below_the_limit(app: Flask) -> None:
         "/sse/v1",
         input_stream=io.BytesIO(b"count=1&a=".ljust(2047, b"b")),
         content_type="application/x-www-form-urlencoded",
+        headers={"Transfer-Encoding": "chunked"},
         environ_overrides={"wsgi.input_terminated": True},
     )
     assert response.text == "id: 0\ndata: 0\n\n"

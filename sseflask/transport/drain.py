@@ -101,11 +101,20 @@ class Drain:
 streams = Drain()
 
 
-def install(worker: Worker) -> None:
-    """Begin the drain when the worker is told to stop, for gunicorn's ``post_worker_init`` hook.
+def begin(graceful_timeout: float) -> None:
+    """Ask every stream of this process to end, since its worker was told to. Never blocks.
 
-    Covers SIGTERM, SIGHUP's old workers and ``max_requests``: all of them clear ``alive``. Our own
-    worker class calls this itself.
+    Args:
+        graceful_timeout: gunicorn's; seconds until it kills the worker.
+    """
+    streams.begin(max(0.0, graceful_timeout - max(_MARGIN_SECONDS, graceful_timeout / 5)))
+
+
+def install(worker: Worker) -> None:
+    """Begin the drain when gunicorn's own gevent worker is told to stop.
+
+    For the ``post_worker_init`` hook. Covers SIGTERM, SIGHUP's old workers and ``max_requests``:
+    all of them clear ``alive``. Our own worker class needs no hook.
 
     Args:
         worker: a worker of any class; only gevent ones have streams to drain.
@@ -121,8 +130,7 @@ def _watch(worker: Worker) -> None:
     # gunicorn has no event for this, it polls `alive` itself.
     while worker.alive:
         gevent.sleep(_POLL_SECONDS)
-    grace = float(worker.cfg.graceful_timeout)
-    streams.begin(max(0.0, grace - max(_MARGIN_SECONDS, grace / 5)))
+    begin(float(worker.cfg.graceful_timeout))
 
 
 def interrupt(worker: Worker) -> None:

@@ -69,7 +69,9 @@ class Flusher:
     def add(self, outlet: Outlet, now: float) -> None:
         """Have an outlet's buffer sent before the loop waits, or by `deadline`."""
         if not self._buffered:
-            self.deadline = now + SLICE if self._batching else now
+            # Until the watcher has been called once it may not be called in this turn: libev
+            # collects a phase's watchers before it calls the first.
+            self.deadline = now + SLICE if self._batching and self._turn else now
         self._buffered.append(outlet)
 
     def note(self, now: float, environ: WSGIEnvironment) -> None:

@@ -6,25 +6,77 @@ that touches ssl or threading beyond what gunicorn and gevent do themselves.
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import gevent
+from gevent.event import Event as Signal
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 __all__ = ["StreamWorker"]
+
+#: How often a worker tells the arbiter that it lives, in seconds.
+_NOTIFY_SECONDS = 1.0
 
 
 class StreamWorker(GeventWorker):
     """``gunicorn -k sseflask.transport.worker.StreamWorker``: drains streams by itself."""
 
+    _alive = True
     _quitting = False
+    _ending: Signal | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Cleared by whatever ends a worker: signals, ``max_requests``, a lost arbiter."""
+        return self._alive
+
+    @alive.setter
+    def alive(self, alive: bool) -> None:
+        self._alive = alive
+        if not alive and self._ending is not None:
+            self._ending.set()
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until told to stop, then drain.
+
+        In place of gunicorn's own, which looks once a second whether it is to stop, and accepts
+        connections until then.
+        """
         from sseflask.transport import drain
 
-        drain.install(self)
-        super().run()
+        self._ending = Signal()
+        pools = [Pool(self.worker_connections) for _ in self.sockets]
+        servers = [self._serve(*pair) for pair in zip(self.sockets, pools, strict=True)]
+        while self.alive:
+            self.notify()
+            self._ending.wait(_NOTIFY_SECONDS)
+        for server in servers:
+            server.close()
+        drain.begin(self.cfg.graceful_timeout)
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        for pool in pools:
+            while not pool.join(_NOTIFY_SECONDS):
+                self.notify()
+                if time.monotonic() >= deadline:
+                    self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+                    pool.kill(timeout=1)
+                    break
+
+    def _serve(self, listener: Any, pool: Pool) -> StreamServer:
+        tls: dict[str, Any] = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        listener.setblocking(True)
+        handle = partial(self.handle, listener)
+        server: StreamServer = StreamServer(listener, handle=handle, spawn=pool, **tls)
+        if self.cfg.workers > 1:
+            server.max_accept = 1  # so that one worker does not take them all
+        server.start()
+        return server
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """Ctrl-C: gunicorn would cut every stream 0.1 s from now."""

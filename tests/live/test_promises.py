@@ -177,15 +177,15 @@ def test_a_producer_woken_by_a_callback_is_delivered_at_once(server: Server, tag
 @on_gevent
 def test_an_event_handed_on_by_another_thread_is_not_left_lying(server: Server) -> None:
     """Between two events nothing happens: one that misses its turn would wait for the next."""
-    with open_stream(server, "/handed-on?count=4&interval=0.4&heartbeat=9999") as stream:
+    with open_stream(server, "/handed-on?count=5&interval=0.27&heartbeat=9999") as stream:
         assert stream.next().data == "ready"
         waits = []
-        for n in range(4):
+        for n in range(5):
             made, moment = (stream.next().data or "").split(" ")
             assert made == str(n)
             waits.append(time.monotonic() - float(moment))
         assert stream.rest() == []
-    assert sorted(waits)[1] < 0.2, waits
+    assert sorted(waits)[2] < 0.03, f"half of them wait for some timer: {waits}"
 
 
 @on_every_server

@@ -78,6 +78,7 @@ def test_pipelined_bytes_do_no_harm(server: Server, tag: str) -> None:
         connection.request("/hello?q=pipelined")
         stream = Stream(connection)
         assert stream.next().data == "first"
+        connection.request("/hello?q=late")
         process = server.serving()
         before = sum(process.cpu_times()[:2])
         assert stream.next_comments(6) == ["ping"] * 6
@@ -125,13 +126,13 @@ def test_unread_input_does_not_cut_the_end(server: Server, tag: str) -> None:
     """The server is done and closes while input that nobody will read lies in its buffers, and
     most of the stream in the client's: a reset would throw that away."""
     with Connection(server) as connection:
-        connection.request(f"/burst?tag={tag}&count=120&size=1000")
+        connection.request(f"/burst?tag={tag}&count=800&size=1000")
         connection.socket.sendall(b"GET / HTTP/1.1\r\nnonsense: " + b"x" * 200_000)
         server.wait_for_mark(tag, "finished")
         stream = Stream(connection)
         assert stream.next().data == "0 " + "x" * 1000
         until_closed = [event.data for event in stream.rest()]
-    assert until_closed == [f"{n} {'x' * 1000}" for n in range(1, 120)]
+    assert until_closed == [f"{n} {'x' * 1000}" for n in range(1, 800)]
 
 
 @on_gevent

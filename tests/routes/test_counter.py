@@ -224,10 +224,7 @@ def test_a_malformed_cursor(client: FlaskClient, cursor: str) -> None:
     refused(response, "Last-Event-ID", "invalid_cursor")
 
 
-def test_it_counts_as_far_as_anybody_wants(client: FlaskClient) -> None:
-    query = {"count": 1_000_000_000, "interval": 0, "last_event_id": 999_999_000}
-    with open_stream(client, "/sse/v1", query_string=query) as stream:
-        assert [event.data for event in stream.read(2)] == ["999999001", "999999002"]
+def test_it_counts_to_its_limit(client: FlaskClient) -> None:
     start = counter.MAX_COUNT - 2
     assert numbers(
         client, query_string={"count": counter.MAX_COUNT, "last_event_id": start - 1}, method="GET"
