@@ -58,9 +58,11 @@ def create_app(development: bool = False) -> Flask:
 
 
 def _log_to_stderr(secrets: Sequence[str]) -> None:
-    """Show our own log, masked, wherever nobody else has set logging up."""
+    """Show our own log, and mask it, also where somebody else has set logging up."""
     ours = logging.getLogger("sseflask")
     if ours.hasHandlers():
+        for known in [*ours.handlers, *logging.getLogger().handlers]:
+            known.addFilter(MaskingFilter(secrets))
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message)s"))

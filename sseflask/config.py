@@ -60,11 +60,11 @@ class Settings(BaseSettings):
     )
     heartbeat: float = Field(
         default=15,
-        gt=0,
+        ge=0.1,
         le=3600,
         allow_inf_nan=False,
         description="Seconds of silence after which a stream sends a comment line, so that no "
-        "proxy closes it (above 0, to 3600).",
+        "proxy closes it (0.1 to 3600).",
     )
     first_byte: float = Field(
         default=1,
@@ -162,6 +162,12 @@ class Settings(BaseSettings):
     def _is_web_address(cls, value: str | None) -> str | None:
         if value is not None:
             address = urlsplit(value)
+            try:
+                usable = address.port != 0 and not any(c.isspace() for c in value)
+            except ValueError:
+                usable = False
+            if not usable:
+                raise ValueError("it must be a URL with a port from 1 to 65535, if any")
             if address.scheme not in ("http", "https") or not address.hostname:
                 raise ValueError("it must begin with http:// or https:// and name a host")
             if "@" in address.netloc:
@@ -232,9 +238,9 @@ def _one_line(error: ValidationError) -> str:
     # Each description ends with what is allowed, in parentheses.
     allowed = (field.description or "").rpartition("(")[2].partition(")")[0]
     value = os.environ.get(name, "")
-    if len(value) > 80:
-        value = value[:77] + "..."
     if "@" in value:
         # Somebody's password may be in an address.
         value = value[: value.find("//") + 2] + "***" + value[value.rfind("@") :]
+    if len(value) > 80:
+        value = value[:77] + "..."
     return f"{name}={value!r} is not allowed: {reason} (allowed: {allowed})"

@@ -61,5 +61,5 @@ class Failure(Exception):
         }
 
     def json(self) -> str:
-        """`body` as JSON text without line breaks."""
-        return json.dumps(self.body(), ensure_ascii=False)
+        """`body` as JSON text without line breaks, always fit for UTF-8: it must get through."""
+        return json.dumps(self.body(), ensure_ascii=False).encode(errors="replace").decode()

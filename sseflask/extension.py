@@ -44,6 +44,7 @@ def _upgrade(response: Response) -> Response:
         and response.is_streamed
         and not isinstance(response, EventSourceResponse)
         and "Content-Length" not in response.headers
+        and "Content-Encoding" not in response.headers
     ):
         return UpgradedResponse.force_type(response)  # type: ignore[return-value]  # it is one now
     return response

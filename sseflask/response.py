@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context, json
+from flask.ctx import AppContext, RequestContext
 from flask.globals import app_ctx, request_ctx
 from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException
@@ -28,6 +27,9 @@ __all__ = ["EventSourceResponse", "UpgradedResponse"]
 
 log = logging.getLogger("sseflask")
 
+#: The longest time that can be set: above it timers overflow.
+_MOST_SECONDS = 31_536_000
+
 _DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
 
 
@@ -39,6 +41,7 @@ class _StreamResponse(Response):
     """What both kinds of streaming responses share: from Flask's response to a transport."""
 
     default_mimetype = "text/event-stream"
+    automatically_set_content_length = False
 
     # Class attributes, because an upgraded response never ran a constructor of ours.
     _frames_only = True
@@ -47,7 +50,7 @@ class _StreamResponse(Response):
     _lifetime: float | None = None
     _expires_at: float | None = None
     _failure_event: Callable[[Failure], Event] = staticmethod(_default_failure_event)
-    _contexts: tuple[AbstractContextManager[object], ...] = ()
+    _contexts: tuple[AppContext, RequestContext] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; called by Flask."""
@@ -64,7 +67,10 @@ class _StreamResponse(Response):
         config: Mapping[str, Any] = app.config if app else {}
 
         def seconds(value: float | None, key: str) -> float:
-            return float(config.get(key, _DEFAULTS[key]) if value is None else value)
+            if value is None:
+                value = config.get(key, _DEFAULTS[key])
+                _check_seconds(f"app.config[{key!r}]", value, positive=key == "SSEFLASK_HEARTBEAT")
+            return float(value)
 
         return Stream(
             items=self._items(),
@@ -80,9 +86,16 @@ class _StreamResponse(Response):
             context=self._context,
             error_response=lambda error: _error_response(app, environ, error, self._contexts),
             report=lambda error: _report(app, error, environ),
-            failure_frame=lambda failure: encode(self._failure_event(failure)),
+            failure_frame=self._failure_frame,
             close=self.close,
         )
+
+    def _failure_frame(self, failure: Failure) -> bytes:
+        try:
+            return encode(self._failure_event(failure))
+        except Exception:
+            log.exception("failure_event failed; the client gets the usual event")
+            return encode(_default_failure_event(failure))
 
     def _items(self) -> Iterable[Any]:
         return self.response
@@ -92,9 +105,7 @@ class _StreamResponse(Response):
 
     @contextlib.contextmanager
     def _context(self) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for context in self._contexts:
-                stack.enter_context(context)
+        with _pushed(self._contexts):
             yield
 
 
@@ -158,7 +169,7 @@ class EventSourceResponse(_StreamResponse):
         failure_event: Callable[[Failure], Event] | None = None,
     ) -> None:
         _check_iterable(events)
-        _check_seconds("heartbeat", heartbeat, above=0)
+        _check_seconds("heartbeat", heartbeat, positive=True)
         _check_seconds("first_byte", first_byte)
         _check_seconds("lifetime", lifetime)
         super().__init__(None, status, headers)
@@ -170,7 +181,6 @@ class EventSourceResponse(_StreamResponse):
         if failure_event is not None:
             self._failure_event = failure_event
         if has_request_context():
-            # As flask.stream_with_context does: pushed again around the iterable.
             self._contexts = (
                 app_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy
                 request_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy
@@ -224,19 +234,39 @@ def _check_iterable(events: object) -> None:
         )
 
 
-def _check_seconds(name: str, value: float | None, above: float | None = None) -> None:
+def _check_seconds(name: str, value: object, positive: bool = False) -> None:
     if value is None:
         return
-    if not math.isfinite(value) or value < 0 or (above is not None and value <= above):
-        allowed = "more than 0" if above is not None else "0 or more"
+    if (
+        not isinstance(value, (int, float))
+        or not 0 <= value <= _MOST_SECONDS
+        or (positive and not value)
+    ):
+        allowed = f"{'more than 0' if positive else 'from 0'} to {_MOST_SECONDS} (a year)"
         raise ValueError(f"{name} must be seconds, {allowed}, not {value!r}")
+
+
+@contextlib.contextmanager
+def _pushed(contexts: tuple[AppContext, RequestContext] | None) -> Iterator[None]:
+    """Have the request's contexts around the block, as flask.stream_with_context does.
+
+    Copies, which share ``g``, the request and the session: this may be another thread, and the
+    one that Flask pushed may still be there (its test client keeps it).
+    """
+    if contexts is None:
+        yield
+        return
+    app_context = contexts[0].app.app_context()
+    app_context.g = contexts[0].g
+    with app_context, contexts[1].copy():
+        yield
 
 
 def _error_response(
     app: Flask | None,
     environ: WSGIEnvironment,
     error: Exception,
-    contexts: tuple[AbstractContextManager[object], ...],
+    contexts: tuple[AppContext, RequestContext] | None,
 ) -> WSGIApplication:
     """What Flask answers when a view raises this; the stream's own 200 was never sent.
 
@@ -244,9 +274,7 @@ def _error_response(
     """
     if app is None:
         raise error
-    with contextlib.ExitStack() as stack:
-        for context in contexts or (app.request_context(environ),):
-            stack.enter_context(context)
+    with _pushed(contexts) if contexts else app.request_context(environ):
         try:
             raise error
         except Exception:
@@ -256,7 +284,7 @@ def _error_response(
                 return app.handle_exception(unhandled)
 
 
-def _report(app: Flask | None, error: BaseException, environ: WSGIEnvironment) -> Failure:
+def _report(app: Flask | None, error: Exception, environ: WSGIEnvironment) -> Failure:
     if isinstance(error, Failure):
         return error
     if isinstance(error, HTTPException):
@@ -266,10 +294,13 @@ def _report(app: Flask | None, error: BaseException, environ: WSGIEnvironment) -
             type="server_error" if (error.code or 500) >= 500 else "invalid_request_error",
         )
     log.error(
-        "Exception in the stream of %s",
+        "Exception in the stream of %r",
         environ.get("PATH_INFO", ""),
         exc_info=(type(error), error, error.__traceback__),
     )
-    if app is not None and isinstance(error, Exception):
-        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+    if app is not None:
+        try:
+            got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+        except Exception:
+            log.exception("a receiver of got_request_exception failed")
     return Failure("The stream failed on the server.", code="internal_error")

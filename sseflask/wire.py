@@ -11,7 +11,7 @@ import re
 
 from sseflask.event import Comment, Event, MessageEvent
 
-__all__ = ["HEARTBEAT", "Decoder", "encode", "ends_event", "ends_line"]
+__all__ = ["HEARTBEAT", "Decoder", "encode", "ends_event", "ends_line", "tail_of"]
 
 #: One newline, not two: a blank line after an ``id`` would make some clients dispatch an empty
 #: event (openai-python raises JSONDecodeError). Safe wherever a line may begin.
@@ -72,6 +72,11 @@ def ends_line(tail: bytes) -> bool:
 def ends_event(tail: bytes) -> bool:
     """Whether these last bytes of a stream (four are enough) leave no event unfinished."""
     return not tail or _ENDS_EVENT.search(tail) is not None
+
+
+def tail_of(tail: bytes, body: bytes) -> bytes:
+    """The last bytes of a stream, for the two questions above, after ``body`` has followed."""
+    return body[-4:] if len(body) >= 4 else (tail + body)[-4:]
 
 
 class Decoder:

@@ -77,9 +77,9 @@ def test_either_of_key_and_url_replaces_the_demo(variable: str) -> None:
     [
         ("SSEFLASK_TRUSTED_PROXIES", "-1", "0 to 10"),
         ("SSEFLASK_TRUSTED_PROXIES", "yes", "0 to 10"),
-        ("SSEFLASK_HEARTBEAT", "0", "above 0, to 3600"),
-        ("SSEFLASK_HEARTBEAT", "nan", "above 0, to 3600"),
-        ("SSEFLASK_HEARTBEAT", "15s", "above 0, to 3600"),
+        ("SSEFLASK_HEARTBEAT", "0", "0.1 to 3600"),
+        ("SSEFLASK_HEARTBEAT", "nan", "0.1 to 3600"),
+        ("SSEFLASK_HEARTBEAT", "15s", "0.1 to 3600"),
         ("SSEFLASK_FIRST_BYTE", "61", "0 to 60"),
         ("SSEFLASK_LIFETIME", "inf", "0 to 604800"),
         ("SSEFLASK_MAX_BODY", "1MB", "1024 to 1073741824"),

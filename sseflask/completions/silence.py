@@ -27,6 +27,7 @@ class SilenceLimit:
 
     Attributes:
         exceeded: the connection was cut.
+        reading: somebody waits for the upstream now; while nobody does the time does not count.
     """
 
     def __init__(self, response: httpx2.Response, seconds: float) -> None:
@@ -36,10 +37,12 @@ class SilenceLimit:
         self._heard = 0.0
         self._timer: threading.Timer | None = None
         self.exceeded = False
+        self.reading = True
 
     def heard(self) -> None:
-        """Something has arrived."""
+        """All that has arrived is dealt with: the next read begins."""
         self._heard = time.monotonic()
+        self.reading = True
 
     def __enter__(self) -> SilenceLimit:
         self.heard()
@@ -65,6 +68,8 @@ class SilenceLimit:
     def _look(self) -> None:
         if self._timer is None:
             return
+        if not self.reading:
+            self._heard = time.monotonic()
         left = self._heard + self._seconds - time.monotonic()
         if left > 0:
             self._wait(left)

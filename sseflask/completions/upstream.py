@@ -41,7 +41,7 @@ _REST_SECONDS = 0.5
 _REST_BYTES = 65_536
 
 # Inside a JSON text a quotation mark is escaped, so neither can be part of what the model says.
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _MAYBE_ERROR = b'"error"'
 
 
@@ -130,7 +130,7 @@ class Upstream:
         splitter = FrameSplitter(_MAX_FRAME)
         finished = False
         for piece in pieces:
-            silence.heard()
+            silence.reading = False
             try:
                 frames = splitter.feed(piece)
             except FrameTooLong:
@@ -154,6 +154,7 @@ class Upstream:
                 if not finished and _FINISHED.search(kept):
                     finished = True
                 yield kept
+            silence.heard()
         if not finished and fields(splitter.rest)[1] != b"[DONE]":
             raise failures.broken_off()
 
@@ -166,7 +167,9 @@ class Upstream:
         in_shape = isinstance(value, dict) and isinstance(value.get("error"), dict)
         text = frame.decode(errors="replace") if in_shape else f"data: {failure.json()}\n\n"
         masked = mask(text, self._secrets)
-        return ErrorFrame(failure, frame if in_shape and masked == text else masked.encode())
+        return ErrorFrame(
+            failure, frame if in_shape and masked == text else masked.encode(errors="replace")
+        )
 
     def _connected(self) -> openai.OpenAI:
         # Made after the fork, as worker processes must not share connections.

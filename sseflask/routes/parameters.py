@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from flask import request
 from pydantic import BaseModel, BeforeValidator, ValidationError
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from sseflask.errors import Failure
 
@@ -36,11 +36,16 @@ def _whole_number(value: Any) -> Any:
     raise ValueError("it must be a whole number in digits")
 
 
+_LARGE = 10**18
+
+
 def _seconds(value: Any) -> Any:
     # float() also takes "1_0", "nan" and digits of other scripts.
     if isinstance(value, str) and value.isascii() and "_" not in value:
         value = float(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-_LARGE, min(value, _LARGE))  # beyond any limit, and within a float
+    if isinstance(value, float) and math.isfinite(value):
         return value
     raise ValueError("it must be a number of seconds")
 
@@ -97,7 +102,13 @@ def read_parameters(model: type[Model]) -> Model:
 
 def _body() -> Iterable[tuple[str, Any]]:
     # Cached, so that a form is parsed from it.
-    body = request.get_data(cache=True)
+    try:
+        body = request.get_data(cache=True)
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Every server complains about a malformed body in chunks with a type of its own.
+        raise invalid("The request's body can't be read.", code="invalid_body") from error
     limit = request.max_content_length
     if limit is not None and request.content_length is None and len(body) >= limit:
         # Of a body in chunks Werkzeug silently hands over what is within the limit.

@@ -21,7 +21,7 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
     """The body that will carry the stream; the bytes are the same whichever it is."""
     response: Any = getattr(start_response, "__self__", None)
     if "gunicorn.socket" in environ:
-        _warn_about_gunicorn(environ)
+        _warn_about_gunicorn(environ, response)
         if _owns_socket(environ, response, stream):
             from sseflask.transport.connection import Connection
 
@@ -46,8 +46,8 @@ def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> boo
     )
 
 
-def _warn_about_gunicorn(environ: WSGIEnvironment) -> None:
-    if environ.get("HTTP_VERSION") == "2":
+def _warn_about_gunicorn(environ: WSGIEnvironment, response: Any) -> None:
+    if type(response).__module__ == "gunicorn.http2.response":
         _warn_once(
             "gunicorn serves the HTTP/2 streams of one connection one after the other: a second "
             "event stream of the same browser gets nothing until the first has ended. Let a "

@@ -17,12 +17,15 @@ import gevent
 
 from sseflask.errors import Failure
 from sseflask.transport.drain import streams
-from sseflask.transport.flush import Flusher
+from sseflask.transport.flush import SLICE, Flusher
 from sseflask.transport.outlet import Outlet
+from sseflask.transport.request_body import Continued
 from sseflask.transport.stream import (
     Body,
     EarlyError,
     Stream,
+    as_exception,
+    body_too_slow,
     can_resume_after,
     rotation_notice,
     token_expired,
@@ -39,7 +42,7 @@ log = logging.getLogger("sseflask")
 _BUFFER = 65536
 
 #: The request body is read before the response starts: at most this many bytes and seconds.
-_BODY_BYTES, _BODY_SECONDS = 1 << 20, 5.0
+_BODY_BYTES, _BODY_SECONDS, _BODY_PIECE = 1 << 20, 5.0, 65536
 
 
 class _Kill(GeneratorExit):
@@ -88,6 +91,7 @@ class Connection(Body):
         self._rotating = False
         self._rotated = False
         self._stalled = False
+        self._start_error: Exception | None = None
         self._failure: Failure | None = None
 
     # -- the request's greenlet ---------------------------------------------------------------
@@ -107,18 +111,22 @@ class Connection(Body):
 
     def _run(self) -> None:
         self._begun = time.monotonic()
-        self._read_request_body()
-        self._outlet.open(self.stream.heartbeat)
-        self._set_timer()
-        streams.register(self)
         try:
+            complete = self._read_request_body()
+            self._outlet.open(self.stream.heartbeat, watch_input=complete)
+            self._set_timer()
+            streams.register(self)
             self._serve()
             if not self._started:
                 self._start()  # for a client that has left too: gunicorn logs the status
             self._finish()
+        except EarlyError:
+            self._outlet.start_over()
+            raise
         finally:
             streams.unregister(self)
-            self._timer.close()
+            if self._timer is not None:
+                self._timer.close()
             self._outlet.close()
 
     def _serve(self) -> None:
@@ -131,12 +139,18 @@ class Connection(Body):
                     pass  # asked to end, and done with it: not an error for teardown functions
                 finally:
                     self._close_items()
-        except (Exception, gevent.Timeout) as error:
-            if not self._started and not self._outlet.left and isinstance(error, Exception):
-                raise EarlyError(error) from error
+        except (gevent.GreenletExit, SystemExit):
+            # The worker is killing this greenlet, or itself.
+            self._outlet.flush()
+            self._outlet.shut_down()
+            raise
+        except BaseException as raised:
+            error = as_exception(raised)
+            if not self._started and not self._outlet.left:
+                raise EarlyError(error) from raised
             self._failure = self.stream.report(error)
         if self._failure is not None and not self._started and not self._outlet.left:
-            raise EarlyError(self._failure)
+            raise EarlyError(self._start_error or self._failure)
 
     def _close_items(self) -> None:
         if not self._closed:
@@ -147,6 +161,7 @@ class Connection(Body):
         """The hot path: advance the items and buffer their frames."""
         encode, flusher, clock = self.stream.encode, self._flusher, time.monotonic
         buffer = self._outlet.buffer
+        idle_until = 0.0
         items = iter(self.stream.items)
         if self._ending():
             raise _Stop
@@ -159,9 +174,13 @@ class Connection(Body):
                     buffer += frame
                     if len(buffer) >= self._limit or clock() >= flusher.deadline:
                         self._give_way()
-                elif frame or not self._limit:
+                elif frame:
                     buffer += frame
                     self._schedule()
+                elif clock() >= idle_until or not self._limit:
+                    # Empty pieces are nothing to send, but must not keep the loop to themselves.
+                    self._give_way()
+                    idle_until = clock() + SLICE
         finally:
             self._armed = False
 
@@ -212,7 +231,7 @@ class Connection(Body):
         outlet.wait_until_sent()
         if self._stalled:
             log.info(
-                "a client of %s took nothing for two heartbeats; its stream was cut",
+                "a client of %r took nothing for two heartbeats; its stream was cut",
                 self.environ.get("PATH_INFO", ""),
             )
         if outlet.left:
@@ -222,28 +241,52 @@ class Connection(Body):
                 # An event is half sent. Any more text would complete it with wrong data, so
                 # the only honest end is a body without its last chunk.
                 log.warning(
-                    "the stream of %s failed inside an event; its body was cut there",
+                    "the stream of %r failed inside an event; its body was cut there",
                     self.environ.get("PATH_INFO", ""),
                 )
                 return
             last = self.stream.failure_frame(failure)
         elif rotated:
             last = rotation_notice()
-        self._timer.stop()
         outlet.end(last)
+        self._timer.stop()
+        outlet.linger()
 
-    def _read_request_body(self) -> None:
-        """What is left of the request must not be mistaken for the client's leaving, nor reset
-        the connection when it is closed; the generator may still want to read it."""
+    def _read_request_body(self) -> bool:
+        """Read what is left of the request, so that it is not mistaken for the client's leaving.
+
+        The generator may still want it. Of a body that is long, or long in coming, the rest is
+        left to it.
+
+        Returns:
+            whether all of it is here.
+
+        Raises:
+            EarlyError: a chunked body did not arrive in time; gunicorn can't go on reading it.
+        """
+        source = self.environ["wsgi.input"]
         body = b""
-        with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type]  # documented: silent
-            body = self.environ["wsgi.input"].read(_BODY_BYTES)
-        self.environ["wsgi.input"] = io.BytesIO(body)
+        deadline = time.monotonic() + _BODY_SECONDS
+        complete = False
+        try:
+            while len(body) < _BODY_BYTES:
+                with gevent.Timeout(max(0.001, deadline - time.monotonic())):
+                    piece = source.read(_BODY_PIECE)
+                if not piece:
+                    complete = True
+                    break
+                body += piece
+        except gevent.Timeout:
+            if "CONTENT_LENGTH" not in self.environ:
+                raise EarlyError(body_too_slow()) from None
+        rest = io.BytesIO(body) if complete else io.BufferedReader(Continued(body, source))
+        self.environ["wsgi.input"] = rest
+        return complete
 
     def _start(self) -> None:
-        self._started = True
         self.start_response(self.stream.status, self.stream.headers)
         self._outlet.take_headers()
+        self._started = True
         if self.stream.first_byte > self.stream.heartbeat:
             self._set_timer()  # it would be late for the first heartbeat
 
@@ -260,8 +303,8 @@ class Connection(Body):
                 try:
                     self._start()
                 except Exception as error:
-                    self._failure = stream.report(error)
-                    self._throw_soon()
+                    self._start_error = error
+                    self.fail(Failure("The response's headers can't be sent."))
                     return
                 outlet.heartbeat()
         elif moment >= outlet.last_progress + outlet.patience:
@@ -285,7 +328,7 @@ class Connection(Body):
             due = self._begun + stream.first_byte
         if stream.lifetime and not self._rotating:
             due = min(due, self._begun + stream.lifetime)
-        if stream.expires_at is not None and self._failure is None:
+        if stream.expires_at is not None and not self._ending():
             due = min(due, moment + stream.expires_at - time.time())
         if self._timer is not None:
             self._timer.close()

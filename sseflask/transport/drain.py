@@ -47,6 +47,11 @@ class Drain:
     def __len__(self) -> int:
         return len(self._live)
 
+    @property
+    def draining(self) -> bool:
+        """Whether the worker has been told to stop."""
+        return self._draining
+
     def register(self, connection: Connection) -> None:
         """Take in a stream that starts; one that starts during the drain is asked to end."""
         self._live.add(connection)

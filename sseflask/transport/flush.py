@@ -95,7 +95,7 @@ class Flusher:
             self._logged.clear()
         self._logged[path] = now
         log.warning(
-            "%.0f ms of computation before an event of %s, by its generator or by other code of "
+            "%.0f ms of computation before an event of %r, by its generator or by other code of "
             "this worker; meanwhile no stream was served. Call gevent.sleep(0) in long "
             "computations, or move them to another process.",
             held * 1000,

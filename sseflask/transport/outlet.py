@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
-from sseflask.wire import HEARTBEAT, ends_line
+from sseflask.wire import HEARTBEAT, ends_line, tail_of
 
 if TYPE_CHECKING:
     from gunicorn.http.wsgi import Response
@@ -26,6 +27,9 @@ _LINGER_SECONDS, _LINGER_INPUT = 1.0, 1 << 20
 
 #: What a gevent io watcher waits for: libev's EV_READ and EV_WRITE.
 _READ, _WRITE = 1, 2
+
+#: The largest value of TCP_USER_TIMEOUT, a C int.
+_MOST_MILLISECONDS = 2**31 - 1
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -77,30 +81,49 @@ class Outlet:
         """Seconds without progress after which something has to happen."""
         return self._heartbeat if self.unsent is None else 2 * self._heartbeat
 
-    def open(self, heartbeat: float) -> None:
+    def open(self, heartbeat: float, watch_input: bool) -> None:
         """Watch the socket.
 
         Args:
             heartbeat: seconds; a peer that acknowledges nothing for two of them is gone.
+            watch_input: whether what comes in is unwanted. It is not while a part of the request
+                body is still to come; the client's leaving is then noticed by writing only.
         """
         self._heartbeat = heartbeat
         self.last_progress = time.monotonic()
         loop = gevent.get_hub().loop
         self._writable = loop.io(self._fd, _WRITE)
         self._readable = loop.io(self._fd, _READ)
-        self._readable.start(self._on_readable)
+        if watch_input:
+            self._readable.start(self._on_readable)
         if self._socket.family in (socket.AF_INET, socket.AF_INET6):
             # A heartbeat to a peer that vanished without a FIN fails after this (RFC 5482) and
             # not after a quarter of an hour of retransmissions.
             self._socket.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(heartbeat * 2000))
+                socket.IPPROTO_TCP,
+                socket.TCP_USER_TIMEOUT,
+                min(max(1, int(heartbeat * 2000)), _MOST_MILLISECONDS),
             )
 
     def close(self) -> None:
         """Let go of the socket, which gunicorn closes."""
         self.left = True  # the descriptor's number will soon be somebody else's
-        self._readable.close()
-        self._writable.close()
+        for watcher in (self._readable, self._writable):
+            if watcher is not None:
+                watcher.close()
+
+    def start_over(self) -> None:
+        """Nothing has been sent: let gunicorn send another response in place of the stream's.
+
+        It is the connection's last. Bytes may have been read that belong to a request body or to
+        the next request, and gunicorn would take something else for them.
+        """
+        response = self._response
+        response.status = None
+        response.headers = []
+        response.response_length = None
+        response.force_close()
+        self.buffer.clear()
 
     def take_headers(self) -> None:
         """Have gunicorn format the response headers; they leave with the next bytes."""
@@ -123,7 +146,7 @@ class Outlet:
             return
         body = bytes(buffer)
         buffer.clear()
-        self.tail = (self.tail + body[-4:])[-4:] if len(body) < 4 else body[-4:]
+        self.tail = tail_of(self.tail, body)
         self._send_body(body)
 
     def heartbeat(self) -> None:
@@ -133,17 +156,14 @@ class Outlet:
             self._send_body(HEARTBEAT)
 
     def end(self, last: bytes) -> None:
-        """Send the last bytes and the last chunk, and wait a little for the client to close.
+        """Send the last bytes and the last chunk. Blocks until the client has taken them, has
+        left, or is cut."""
+        if not self.left:
+            self._send_body(last, _LAST_CHUNK)
+            self.wait_until_sent()
 
-        Blocks until the client has taken all, has left, or is cut.
-        """
-        if self.left:
-            return
-        self._send_body(last, _LAST_CHUNK)
-        self.wait_until_sent()
-        self._linger()
-
-    def _linger(self) -> None:
+    def linger(self) -> None:
+        """Close our side and give the client a little time to close its own."""
         if self.left:
             return
         try:
@@ -171,6 +191,12 @@ class Outlet:
         """Give up on a client that takes nothing; a reset frees what the kernel holds for it."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._leave()
+
+    def shut_down(self) -> None:
+        """End the connection, whatever its client still expects. Never blocks."""
+        with contextlib.suppress(OSError):  # it may have ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.left = True
 
     def _send_body(self, body: bytes, last_chunk: bytes = b"") -> None:
         if not self._chunked:

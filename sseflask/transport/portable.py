@@ -14,20 +14,20 @@ from sseflask.transport.stream import (
     Body,
     EarlyError,
     Stream,
+    as_exception,
     can_resume_after,
     frame_bytes,
     rotation_notice,
     token_expired,
 )
-from sseflask.wire import HEARTBEAT, ends_event, ends_line
+from sseflask.wire import HEARTBEAT, ends_event, ends_line, tail_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from sseflask.errors import Failure
-
 _AHEAD = 8
-_threads: set[threading.Thread] = set()
+#: The helper threads of streams that were closed.
+_closed: set[threading.Thread] = set()
 
 
 def join_threads(timeout: float) -> list[str]:
@@ -40,9 +40,11 @@ def join_threads(timeout: float) -> list[str]:
         the names of those that still run.
     """
     deadline = time.monotonic() + timeout
-    for thread in list(_threads):
+    for thread in list(_closed):
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [thread.name for thread in list(_threads) if thread.is_alive()]
+        if not thread.is_alive():
+            _closed.discard(thread)
+    return [thread.name for thread in list(_closed)]
 
 
 class _Handover:
@@ -52,7 +54,7 @@ class _Handover:
         self._changed = threading.Condition()
         self._frames: deque[tuple[bytes, bool]] = deque()
         self._ended = False
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._abandoned = False
 
     def put(self, frame: bytes, resumable: bool) -> bool:
@@ -65,7 +67,7 @@ class _Handover:
             self._changed.notify_all()
             return True
 
-    def end(self, error: BaseException | None) -> bool:
+    def end(self, error: Exception | None) -> bool:
         """Nothing more comes; false when nobody will ask for the error."""
         with self._changed:
             self._ended, self._error = True, error
@@ -77,7 +79,7 @@ class _Handover:
 
         Raises:
             StopIteration: the items have ended.
-            BaseException: what they raised.
+            Exception: what they raised.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._frames or self._ended, timeout):
@@ -109,7 +111,6 @@ class ThreadedBody(Body):
         super().__init__(stream, environ, start_response)
         self._handover = _Handover()
         self._thread: threading.Thread | None = None
-        self._sent_any = False
         self._began = 0.0
         self._tail = b""
         self._resumable = False
@@ -123,6 +124,8 @@ class ThreadedBody(Body):
         if self._last is not None:
             raise StopIteration
         wait, then = self._wait()
+        if then is not None and wait <= 0:
+            return then()
         try:
             got = self._handover.get(wait)
         except StopIteration:
@@ -147,7 +150,6 @@ class ThreadedBody(Body):
 
     def _start(self) -> None:
         self.start_response(self.stream.status, self.stream.headers)
-        self._sent_any = True
 
     def _wait(self) -> tuple[float, Callable[[], bytes] | None]:
         """How long to wait for the next frame, in seconds, and what to do then."""
@@ -165,7 +167,7 @@ class ThreadedBody(Body):
 
     def _note(self, frame: bytes, resumable: bool) -> bytes:
         frame, self._opening = self._opening + frame, b""
-        self._tail = (self._tail + frame[-4:])[-4:]
+        self._tail = tail_of(self._tail, frame)
         self._resumable = resumable
         return frame
 
@@ -176,12 +178,12 @@ class ThreadedBody(Body):
         failure = self.stream.report(error)
         if not ends_event(self._tail):
             # An event is half sent: no way to speak in band, so the server has to cut the body.
+            self._handover.abandon()
             raise error
         return self._end_with(self.stream.failure_frame(failure))
 
     def _expire(self) -> bytes:
-        failure: Failure = token_expired()
-        return self._end_with(self.stream.failure_frame(failure))
+        return self._fail(token_expired())
 
     def _rotate(self) -> bytes:
         return self._end_with(rotation_notice())
@@ -198,12 +200,11 @@ class ThreadedBody(Body):
             target=context.run, args=(self._produce,), name="sseflask-stream", daemon=True
         )
         self._thread = thread
-        _threads.add(thread)
         thread.start()
 
     def _produce(self) -> None:
         stream, handover = self.stream, self._handover
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             with stream.context():
                 try:
@@ -214,17 +215,19 @@ class ThreadedBody(Body):
                 finally:
                     stream.close()
         except BaseException as raised:
-            error = raised
+            error = as_exception(raised)
         finally:
             if not handover.end(error) and error is not None:
                 stream.report(error)
-            _threads.discard(threading.current_thread())
+            _closed.discard(threading.current_thread())
 
     def close(self) -> None:
         """Tell the helper thread to stop; does not wait for it."""
         self._handover.abandon()
         if self._thread is None:
             self.stream.close()
+        elif self._thread.is_alive():
+            _closed.add(self._thread)
         super().close()
 
 
@@ -259,7 +262,7 @@ class InlineBody(Body):
                 raise
             return self.stream.failure_frame(failure)
         self._start()
-        self._tail = (self._tail + frame[-4:])[-4:]
+        self._tail = tail_of(self._tail, frame)
         return frame
 
     def _start(self) -> None:

@@ -55,7 +55,7 @@ class Stream:
     reconnecting: bool
     context: Callable[[], AbstractContextManager[object]]
     error_response: Callable[[Exception], WSGIApplication]
-    report: Callable[[BaseException], Failure]
+    report: Callable[[Exception], Failure]
     failure_frame: Callable[[Failure], bytes]
     close: Callable[[], None]
 
@@ -63,6 +63,18 @@ class Stream:
     def opening(self) -> bytes:
         """What precedes the first event; one newline, so that it is part of that event."""
         return b"retry: %d\n" % RETRY if self.reconnecting else b""
+
+
+def as_exception(error: BaseException) -> Exception:
+    """What the items raised, as something that error handlers take.
+
+    A GeneratorExit or KeyboardInterrupt of the application's own is its error like any other.
+    """
+    if isinstance(error, Exception):
+        return error
+    wrapped = RuntimeError(f"the items of a stream raised {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def frame_bytes(item: object, encode: Callable[[Any], bytes]) -> bytes:
@@ -87,6 +99,16 @@ def shutting_down() -> Failure:
         status=503,
         code="shutting_down",
         headers={"Retry-After": "1"},
+    )
+
+
+def body_too_slow() -> Failure:
+    """What a client is told whose chunked request body does not arrive."""
+    return Failure(
+        "The request's body did not arrive in time; please send it again.",
+        status=408,
+        type="invalid_request_error",
+        code="request_timeout",
     )
 
 

@@ -24,6 +24,16 @@ __all__ = ["StreamWorker"]
 _NOTIFY_SECONDS = 1.0
 
 
+class _ListenerName:
+    """All that gunicorn asks of a listener to serve a connection; outlives the listener."""
+
+    def __init__(self, listener: Any) -> None:
+        self._name = listener.getsockname()
+
+    def getsockname(self) -> Any:
+        return self._name
+
+
 class StreamWorker(GeventWorker):
     """``gunicorn -k sseflask.transport.worker.StreamWorker``: drains streams by itself."""
 
@@ -71,7 +81,8 @@ class StreamWorker(GeventWorker):
     def _serve(self, listener: Any, pool: Pool) -> StreamServer:
         tls: dict[str, Any] = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         listener.setblocking(True)
-        handle = partial(self.handle, listener)
+        name: Any = _ListenerName(listener)
+        handle = partial(self.handle, name)
         server: StreamServer = StreamServer(listener, handle=handle, spawn=pool, **tls)
         if self.cfg.workers > 1:
             server.max_accept = 1  # so that one worker does not take them all
