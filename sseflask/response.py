@@ -60,10 +60,15 @@ class _StreamResponse(Response):
             headers = self.get_wsgi_headers(environ)
             start_response(self.status, headers.to_wsgi_list())
             return ClosingIterator((), self.close)
-        return transport(self._stream(environ), environ, start_response)
-
-    def _stream(self, environ: WSGIEnvironment) -> Stream:
         app: Flask | None = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]  # LocalProxy
+        try:
+            stream = self._stream(app, environ)
+        except ValueError as error:
+            self.close()
+            return _error_response(app, environ, error, self._contexts)(environ, start_response)
+        return transport(stream, environ, start_response)
+
+    def _stream(self, app: Flask | None, environ: WSGIEnvironment) -> Stream:
         config: Mapping[str, Any] = app.config if app else {}
 
         def seconds(value: float | None, key: str) -> float:
@@ -239,6 +244,7 @@ def _check_seconds(name: str, value: object, positive: bool = False) -> None:
         return
     if (
         not isinstance(value, (int, float))
+        or isinstance(value, bool)
         or not 0 <= value <= _MOST_SECONDS
         or (positive and not value)
     ):

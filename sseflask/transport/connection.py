@@ -19,7 +19,6 @@ from sseflask.errors import Failure
 from sseflask.transport.drain import streams
 from sseflask.transport.flush import SLICE, Flusher
 from sseflask.transport.outlet import Outlet
-from sseflask.transport.request_body import Continued
 from sseflask.transport.stream import (
     Body,
     EarlyError,
@@ -72,6 +71,7 @@ class Connection(Body):
         self._greenlet = gevent.getcurrent()
         self._loop = gevent.get_hub().loop
         self._flusher = Flusher.current()
+        self._request_body: Any = response.req.body
         self._outlet = Outlet(environ["gunicorn.socket"], response, self._on_left)
         self._timer: Any = None
         self._begun = 0.0
@@ -255,8 +255,8 @@ class Connection(Body):
     def _read_request_body(self) -> bool:
         """Read what is left of the request, so that it is not mistaken for the client's leaving.
 
-        The generator may still want it. Of a body that is long, or long in coming, the rest is
-        left to it.
+        The generator may still want it, so it is put back where gunicorn reads from. Of a body
+        that is long, or long in coming, the rest stays on the socket for the generator.
 
         Returns:
             whether all of it is here.
@@ -264,23 +264,19 @@ class Connection(Body):
         Raises:
             EarlyError: a chunked body did not arrive in time; gunicorn can't go on reading it.
         """
-        source = self.environ["wsgi.input"]
-        body = b""
+        source = self._request_body
+        read = io.BytesIO()
         deadline = time.monotonic() + _BODY_SECONDS
         complete = False
         try:
-            while len(body) < _BODY_BYTES:
+            while not complete and read.tell() < _BODY_BYTES:
                 with gevent.Timeout(max(0.001, deadline - time.monotonic())):
-                    piece = source.read(_BODY_PIECE)
-                if not piece:
-                    complete = True
-                    break
-                body += piece
+                    complete = not read.write(source.read(_BODY_PIECE))
         except gevent.Timeout:
             if "CONTENT_LENGTH" not in self.environ:
                 raise EarlyError(body_too_slow()) from None
-        rest = io.BytesIO(body) if complete else io.BufferedReader(Continued(body, source))
-        self.environ["wsgi.input"] = rest
+        read.write(source.buf.getvalue())
+        source.buf = read
         return complete
 
     def _start(self) -> None:

@@ -12,13 +12,14 @@ from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from sseflask import SSE
-from tests.live.probe import behaviour, yields
+from tests.live.probe import behaviour, faults, yields
 from tests.live.probe.notes import ProbeError, counts, mark, number, open_gate, tag
 
 app = Flask(__name__)
 SSE(app)
 app.register_blueprint(behaviour.blueprint)
 app.register_blueprint(yields.blueprint)
+app.register_blueprint(faults.blueprint)
 
 
 @app.post("/wake")
