@@ -74,9 +74,9 @@ def ends_event(tail: bytes) -> bool:
     return not tail or _ENDS_EVENT.search(tail) is not None
 
 
-def tail_of(tail: bytes, body: bytes) -> bytes:
+def tail_of(tail: bytes, body: bytes | bytearray) -> bytes:
     """The last bytes of a stream, for the two questions above, after ``body`` has followed."""
-    return body[-4:] if len(body) >= 4 else (tail + body)[-4:]
+    return bytes(body[-4:]) if len(body) >= 4 else (tail + body)[-4:]
 
 
 class Decoder:

@@ -79,14 +79,14 @@ class Flusher:
 
         That time runs from the last call in this turn of the loop, or from the turn's begin.
         """
-        if self._noted_turn == self._turn:
-            held = now - self._noted
-        else:
-            self._noted_turn = self._turn
-            held = time.time() - self._loop.now()  # the loop's clock stands still in a turn
-        self._noted = now
+        held = now - self._noted
+        same_turn = self._noted_turn == self._turn
+        self._noted, self._noted_turn = now, self._turn
         if held > LONG_COMPUTATION:
-            self._log_computation(held, now, environ.get("PATH_INFO", ""))
+            if not same_turn:
+                held = time.time() - self._loop.now()  # the loop's clock stands still in a turn
+            if held > LONG_COMPUTATION:
+                self._log_computation(held, now, environ.get("PATH_INFO", ""))
 
     def _log_computation(self, held: float, now: float, path: str) -> None:
         if now < self._logged.get(path, 0.0) + _LOG_INTERVAL:

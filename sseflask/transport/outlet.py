@@ -144,10 +144,18 @@ class Outlet:
         buffer = self.buffer
         if self.unsent is not None or not buffer or self.left:
             return
-        body = bytes(buffer)
-        buffer.clear()
-        self.tail = tail_of(self.tail, body)
-        self._send_body(body)
+        size = len(buffer)
+        self.tail = tail_of(self.tail, buffer)
+        if self._chunked and not self._head:
+            # All flushes but the first: worth not going the general way.
+            data = b"%x\r\n%b\r\n" % (size, buffer)  # type: ignore[str-format]  # PEP 461: any bytes
+            buffer.clear()
+            self._response.sent += size
+            self._send(data)
+        else:
+            body = bytes(buffer)
+            buffer.clear()
+            self._send_body(body)
 
     def heartbeat(self) -> None:
         """Send a heartbeat if a line may begin here. Never blocks."""
