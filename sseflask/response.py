@@ -78,7 +78,7 @@ class _StreamResponse(Response):
             return float(value)
 
         return Stream(
-            items=self._items(),
+            items=self.response,
             encode=self._encoder(app),
             status=self.status,
             headers=self.get_wsgi_headers(environ).to_wsgi_list(),
@@ -88,7 +88,7 @@ class _StreamResponse(Response):
             lifetime=seconds(self._lifetime, "SSEFLASK_LIFETIME"),
             expires_at=self._expires_at,
             reconnecting=not self._frames_only and "HTTP_LAST_EVENT_ID" in environ,
-            context=self._context,
+            context=lambda: _pushed(self._contexts),
             error_response=lambda error: _error_response(app, environ, error, self._contexts),
             report=lambda error: _report(app, error, environ),
             failure_frame=self._failure_frame,
@@ -102,16 +102,8 @@ class _StreamResponse(Response):
             log.exception("failure_event failed; the client gets the usual event")
             return encode(_default_failure_event(failure))
 
-    def _items(self) -> Iterable[Any]:
-        return self.response
-
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
         raise NotImplementedError
-
-    @contextlib.contextmanager
-    def _context(self) -> Iterator[None]:
-        with _pushed(self._contexts):
-            yield
 
 
 class UpgradedResponse(_StreamResponse):
@@ -194,7 +186,7 @@ class EventSourceResponse(_StreamResponse):
     def iter_encoded(self) -> Iterator[bytes]:
         """The frames, for code that reads a finite stream without a server."""
         encoder = self._encoder(None)
-        for item in self._items():
+        for item in self.response:
             yield item if isinstance(item, bytes) else encoder(item)
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:

@@ -44,9 +44,6 @@ class Drain:
         self._failing = False
         self._interrupted = False
 
-    def __len__(self) -> int:
-        return len(self._live)
-
     @property
     def draining(self) -> bool:
         """Whether the worker has been told to stop."""
