@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context, json
@@ -191,10 +192,10 @@ class EventSourceResponse(_StreamResponse):
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
         dumps = app.json.dumps if app else json.dumps
-        return lambda item: _encode_item(item, dumps)
+        return partial(_encode_item, dumps)
 
 
-def _encode_item(item: Any, dumps: Callable[[Any], str]) -> bytes:
+def _encode_item(dumps: Callable[[Any], str], item: Any) -> bytes:
     if isinstance(item, (Event, Comment)):
         return encode(item)
     if isinstance(item, str):
