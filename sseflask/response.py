@@ -31,6 +31,9 @@ log = logging.getLogger("sseflask")
 #: The longest time that can be set: above it timers overflow.
 _MOST_SECONDS = 31_536_000
 
+#: What every stream's response carries unless the view says otherwise.
+_HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
+
 _DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
 
 
@@ -55,11 +58,8 @@ class _StreamResponse(Response):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; called by Flask."""
-        self.headers.setdefault("Cache-Control", "no-cache")
-        self.headers.setdefault("X-Accel-Buffering", "no")
         if environ["REQUEST_METHOD"] == "HEAD" or self.status_code in (204, 304):
-            headers = self.get_wsgi_headers(environ)
-            start_response(self.status, headers.to_wsgi_list())
+            start_response(self.status, self._headers(environ))
             return ClosingIterator((), self.close)
         app: Flask | None = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]  # LocalProxy
         try:
@@ -68,6 +68,11 @@ class _StreamResponse(Response):
             self.close()
             return _error_response(app, environ, error, self._contexts)(environ, start_response)
         return transport(stream, environ, start_response)
+
+    def _headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
+        headers = self.get_wsgi_headers(environ).to_wsgi_list()
+        present = {name.lower() for name, _ in headers}
+        return headers + [header for header in _HEADERS if header[0].lower() not in present]
 
     def _stream(self, app: Flask | None, environ: WSGIEnvironment) -> Stream:
         config: Mapping[str, Any] = app.config if app else {}
@@ -82,14 +87,14 @@ class _StreamResponse(Response):
             items=self.response,
             encode=self._encoder(app),
             status=self.status,
-            headers=self.get_wsgi_headers(environ).to_wsgi_list(),
+            headers=self._headers(environ),
             frames_only=self._frames_only,
             heartbeat=seconds(self._heartbeat, "SSEFLASK_HEARTBEAT"),
             first_byte=seconds(self._first_byte, "SSEFLASK_FIRST_BYTE"),
             lifetime=seconds(self._lifetime, "SSEFLASK_LIFETIME"),
             expires_at=self._expires_at,
             reconnecting=not self._frames_only and "HTTP_LAST_EVENT_ID" in environ,
-            context=lambda: _pushed(self._contexts),
+            context=lambda popped: _pushed(self._contexts, popped),
             error_response=lambda error: _error_response(app, environ, error, self._contexts),
             report=lambda error: _report(app, error, environ),
             failure_frame=self._failure_frame,
@@ -246,18 +251,31 @@ def _check_seconds(name: str, value: object, positive: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _pushed(contexts: tuple[AppContext, RequestContext] | None) -> Iterator[None]:
+def _pushed(
+    contexts: tuple[AppContext, RequestContext] | None, popped: bool = False
+) -> Iterator[None]:
     """Have the request's contexts around the block, as flask.stream_with_context does.
 
-    Copies, which share ``g``, the request and the session: this may be another thread, and the
-    one that Flask pushed may still be there (its test client keeps it).
+    The very ones once Flask has ``popped`` them. Otherwise copies, which share ``g``, the request
+    and the session: this may be another thread, and Flask's test client keeps what it pushed.
     """
     if contexts is None:
         yield
         return
-    app_context = contexts[0].app.app_context()
-    app_context.g = contexts[0].g
-    with app_context, contexts[1].copy():
+    app_context, request_context = contexts
+    if popped:
+        # A push matches the URL, which was done when this context was pushed first (40 µs).
+        adapter, request_context.url_adapter = request_context.url_adapter, None
+        try:
+            with app_context, request_context:
+                request_context.url_adapter = adapter
+                yield
+        finally:
+            request_context.url_adapter = adapter
+        return
+    copied = app_context.app.app_context()
+    copied.g = app_context.g
+    with copied, request_context.copy():
         yield
 
 

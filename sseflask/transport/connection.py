@@ -111,6 +111,7 @@ class Connection(Body):
 
     def _run(self) -> None:
         self._begun = time.monotonic()
+        self._flusher.begin(self._begun)
         try:
             complete = self._read_request_body()
             self._outlet.open(self.stream.heartbeat, watch_input=complete)
@@ -132,7 +133,7 @@ class Connection(Body):
     def _serve(self) -> None:
         """Run the items to their end, whatever that is; afterwards they are closed."""
         try:
-            with self.stream.context():
+            with self.stream.context(True):
                 try:
                     self._pump()
                 except (_Stop, _Kill):
@@ -186,7 +187,8 @@ class Connection(Body):
 
     def _schedule(self) -> None:
         """The buffer was empty: have it flushed before the loop waits."""
-        if not self._started:
+        fresh = not self._started
+        if fresh:
             self._start()
         if self._opening:
             self._outlet.buffer[:0] = self._opening
@@ -194,10 +196,16 @@ class Connection(Body):
         moment = time.monotonic()
         flusher = self._flusher
         flusher.add(self._outlet, moment)
-        if len(self._outlet.buffer) >= self._limit or moment >= flusher.deadline:
+        if len(self._outlet.buffer) >= self._limit:
             self._give_way()
-        else:
+        elif moment < flusher.deadline:
             flusher.note(moment, self.environ)
+        elif fresh and moment < self._begun + SLICE:
+            # Others have held the loop, in a storm of requests; this generator has not.
+            flusher.note(moment, self.environ)
+            flusher.flush()
+        else:
+            self._give_way()
 
     def _give_way(self) -> None:
         """The buffer is full, events have waited long enough, or the stream is asked to end."""
@@ -264,6 +272,8 @@ class Connection(Body):
         Raises:
             EarlyError: a chunked body did not arrive in time; gunicorn can't go on reading it.
         """
+        if "CONTENT_LENGTH" not in self.environ and "HTTP_TRANSFER_ENCODING" not in self.environ:
+            return True  # RFC 9112, section 6.3: no body, as in most requests for a stream
         source = self._request_body
         read = io.BytesIO()
         deadline = time.monotonic() + _BODY_SECONDS

@@ -74,10 +74,15 @@ class Flusher:
             self.deadline = now + SLICE if self._batching and self._turn else now
         self._buffered.append(outlet)
 
+    def begin(self, now: float) -> None:
+        """A stream begins: what held the loop before were requests, each with a view of its own."""
+        self._noted, self._noted_turn = now, self._turn
+
     def note(self, now: float, environ: WSGIEnvironment) -> None:
         """Note that a stream has yielded, and log it if the loop was held for long before.
 
-        That time runs from the last call in this turn of the loop, or from the turn's begin.
+        That time runs from the last call (or stream's begin) in this turn of the loop, or from the
+        turn's own begin.
         """
         held = now - self._noted
         same_turn = self._noted_turn == self._turn

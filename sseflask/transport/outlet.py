@@ -92,7 +92,6 @@ class Outlet:
         self._heartbeat = heartbeat
         self.last_progress = time.monotonic()
         loop = gevent.get_hub().loop
-        self._writable = loop.io(self._fd, _WRITE)
         self._readable = loop.io(self._fd, _READ)
         if watch_input:
             self._readable.start(self._on_readable)
@@ -231,6 +230,8 @@ class Outlet:
             self.unsent = None
             return
         self.unsent = memoryview(data)[sent:]
+        if self._writable is None:
+            self._writable = gevent.get_hub().loop.io(self._fd, _WRITE)
         if not self._writable.active:
             self._writable.start(self._on_writable)
 
@@ -262,6 +263,7 @@ class Outlet:
             self.left = True
             self.unsent = None
             self._readable.stop()
-            self._writable.stop()
+            if self._writable is not None:
+                self._writable.stop()
             self.wake_up()
             self._on_left()

@@ -206,7 +206,7 @@ class ThreadedBody(Body):
         stream, handover = self.stream, self._handover
         error: Exception | None = None
         try:
-            with stream.context():
+            with stream.context(False):
                 try:
                     for item in stream.items:
                         frame = frame_bytes(item, stream.encode)

@@ -36,7 +36,8 @@ class Stream:
         lifetime: seconds after which a stream that can be resumed is rotated; 0 for never.
         expires_at: the Unix time at which the stream must end, or ``None``.
         reconnecting: the client presented a Last-Event-ID.
-        context: enters what the items need around them (Flask's contexts), once.
+        context: enters what the items need around them (Flask's contexts), once. Called with
+            whether the view's own are known to have been left, in this very thread.
         error_response: turns an exception from before the first byte into a WSGI application.
         report: logs an exception from after it and says what the client may be told.
         failure_frame: encodes that.
@@ -53,7 +54,7 @@ class Stream:
     lifetime: float
     expires_at: float | None
     reconnecting: bool
-    context: Callable[[], AbstractContextManager[object]]
+    context: Callable[[bool], AbstractContextManager[object]]
     error_response: Callable[[Exception], WSGIApplication]
     report: Callable[[Exception], Failure]
     failure_frame: Callable[[Failure], bytes]

@@ -6,6 +6,7 @@ that touches ssl or threading beyond what gunicorn and gevent do themselves.
 
 from __future__ import annotations
 
+import gc
 import time
 from functools import partial
 from types import FrameType
@@ -24,6 +25,11 @@ __all__ = ["StreamWorker"]
 _NOTIFY_SECONDS = 1.0
 
 
+#: Python's, and ours: objects made until the youngest generation is looked at, and how often that
+#: happens before the next older one is; the oldest some millions of objects apart.
+_DEFAULT_THRESHOLD, _THRESHOLD = gc.get_threshold(), (10_000, 10, 100)
+
+
 class _ListenerName:
     """All that gunicorn asks of a listener to serve a connection; outlives the listener."""
 
@@ -32,6 +38,19 @@ class _ListenerName:
 
     def getsockname(self) -> Any:
         return self._name
+
+
+def _calm_collector() -> None:
+    """Keep the garbage collector from stopping all streams to look at them.
+
+    Every stream is some hundred objects that live as long as it does. By its own rules the
+    collector goes through all of them, and the application's code, each time they have grown by a
+    quarter: measured at 1,000 streams, two pauses of 50 and 77 ms while they were opened.
+    """
+    gc.collect()
+    gc.freeze()
+    if gc.get_threshold() == _DEFAULT_THRESHOLD:  # not where the application has set its own
+        gc.set_threshold(*_THRESHOLD)
 
 
 class StreamWorker(GeventWorker):
@@ -61,6 +80,7 @@ class StreamWorker(GeventWorker):
         from sseflask.transport import drain
 
         self._ending = Signal()
+        _calm_collector()
         pools = [Pool(self.worker_connections) for _ in self.sockets]
         servers = [self._serve(*pair) for pair in zip(self.sockets, pools, strict=True)]
         while self.alive:
