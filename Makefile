@@ -12,7 +12,7 @@ help:
 	@echo "make serve   the service on http://127.0.0.1:8000, in development mode"
 	@echo "make test    the whole test suite"
 	@echo "make check   ruff, mypy and import-linter"
-	@echo "make bench   the benchmarks (ARGS=--help for their options)"
+	@echo "make bench   the benchmarks, ten minutes (ARGS=--help for their options)"
 	@echo "make clean   removes what these made"
 
 serve: $(VENV)/service

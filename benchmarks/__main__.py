@@ -17,13 +17,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks import scenarios, servers
-from benchmarks.report import judge, machine, stored, table, verdict_line, versions
-from benchmarks.run import load_stacks, run_scenario
+from benchmarks.charts import draw
+from benchmarks.message import charts
+from benchmarks.record import read
+from benchmarks.report import judge, stored, table, verdict_line
+from benchmarks.run import Budget, Plan, load_stacks, run
 from benchmarks.running import Cores, raise_descriptor_limit
-from benchmarks.scenario import Scenario, Verdict
+from benchmarks.scenario import Scenario
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -43,14 +45,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--streams", type=int, help="streams open at a time, else the scenario's")
     parser.add_argument("--seconds", type=float, help="time measured, else the scenario's")
-    parser.add_argument("--repeats", type=int, default=3, help="interleaved repetitions (3)")
+    parser.add_argument("--repeats", type=int, default=3, help="interleaved rounds at most (3)")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="time for all; rounds that take longer end (10)"
+    )
     parser.add_argument("--check", action="store_true", help="fail unless every figure holds")
     parser.add_argument("--output", type=Path, help="JSON file, else results/<date>.json here")
     options = parser.parse_args(arguments)
     options.scenario = _names(parser, "scenario", options.scenario, scenarios.names())
     options.servers = _names(parser, "server", options.servers, servers.names())
-    if options.repeats < 1 or (options.streams or 1) < 1 or (options.seconds or 1) <= 0:
-        parser.error("--repeats, --streams and --seconds have to be positive")
+    given = (options.repeats, options.minutes, options.streams, options.seconds)
+    if any(number is not None and number <= 0 for number in given):
+        parser.error("--repeats, --minutes, --streams and --seconds have to be positive")
     return options
 
 
@@ -81,9 +87,8 @@ def alone() -> Iterator[None]:
         yield
 
 
-def _run(
-    scenario: Scenario, options: argparse.Namespace, cores: Cores
-) -> tuple[dict[str, Any], dict[str, Verdict], list[str]]:
+def _plan(name: str, options: argparse.Namespace) -> Plan:
+    scenario = scenarios.load(name)
     size = scenario.options
     if options.streams:
         size = replace(size, streams=options.streams)
@@ -91,11 +96,7 @@ def _run(
         size = replace(size, seconds=options.seconds)
     wanted = options.servers or (_needed(scenario) if options.check else scenario.servers)
     stacks, absent = load_stacks(wanted, _progress)
-    samples = run_scenario(scenario, stacks, size, options.repeats, cores, _progress) | absent
-    verdicts = judge(scenario, samples)
-    sys.stdout.write(f"\n{table(scenario, size, samples)}\n\n")
-    packages = [package for stack in stacks for package in stack.packages]
-    return stored(scenario, size, samples, verdicts), verdicts, packages
+    return Plan(scenario, size, stacks, absent)
 
 
 def _needed(scenario: Scenario) -> list[str]:
@@ -106,30 +107,28 @@ def _needed(scenario: Scenario) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scenarios, print tables, write the JSON file; 1 where `--check` finds a failure."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    limit = raise_descriptor_limit()
+    raise_descriptor_limit()
     cores = Cores.choose()
-    results: dict[str, Any] = {}
-    verdicts: dict[str, Verdict] = {}
-    packages: list[str] = []
+    plans = [_plan(name, options) for name in options.scenario]
+    # Those of one round last: what the time is too short for is then a repetition.
+    plans.sort(key=lambda plan: bool(plan.scenario.rounds))
     with alone(), cores.client_side():
-        for name in options.scenario:
-            results[name], found, used = _run(scenarios.load(name), options, cores)
-            verdicts |= found
-            packages += used
+        run(plans, options.repeats, Budget(options.minutes * 60), cores, _progress)
+    for plan in plans:
+        sys.stdout.write(f"\n{table(plan)}\n")
     moment = time.strftime("%Y-%m-%dT%H-%M-%S")
     output = options.output or Path(__file__).parent / "results" / f"{moment}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
-    document = {
-        "date": moment,
-        "machine": {**machine(cores), "descriptor_limit": limit},
-        "versions": versions(packages),
-        "repeats": options.repeats,
-        "scenarios": results,
-    }
-    output.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    _progress(f"written to {output}")
+    document = stored(moment, cores, plans)
+    output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    folder = output.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    for chart in charts(read(document)):
+        draw(chart, folder)
+    _progress(f"written to {output}, charts to {folder}/")
     if not options.check:
         return 0
+    verdicts = {text: verdict for plan in plans for text, verdict in judge(plan).items()}
     for text, verdict in verdicts.items():
         sys.stdout.write(verdict_line(text, verdict) + "\n")
     return 0 if all(verdict.holds for verdict in verdicts.values()) else 1

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import resource
+import subprocess
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import faults, ratios, spread, values
+from benchmarks.run import Plan
 from benchmarks.running import Cores
-from benchmarks.scenario import Metric, Options, Sample, Samples, Scenario, Verdict
+from benchmarks.scenario import Metric, Sample, Verdict
 
 
-def table(scenario: Scenario, options: Options, samples: Samples) -> str:
+def table(plan: Plan) -> str:
     """Give a scenario's table: medians with their spread, the ratio to the reference, faults."""
-    first = scenario.metrics[0]
-    rows = [
-        [
-            "server",
-            *(metric.heading for metric in scenario.metrics),
-            f"{first.heading} / {scenario.reference}",
-        ]
+    scenario = plan.scenario
+    main = scenario.metrics[0]
+    reference = plan.samples.get(scenario.reference, [])
+    headings = [
+        f"{metric.heading} (x)" if metric.wall else metric.heading for metric in scenario.metrics
     ]
+    rows = [["server", *headings, *([] if main.wall else [f"{main.heading} (x)"])]]
     notes = []
-    for name, own in samples.items():
-        cells = [_cell(metric, own) for metric in scenario.metrics]
-        ratio = _ratio(first, own, samples.get(scenario.reference, []))
-        faults = _once(fault for sample in own for fault in sample.faults)
-        rows.append([name + (" (!)" if faults else ""), *cells, ratio])
-        notes += [f"  (!) {name}: {fault}" for fault in faults]
+    for name, own in plan.samples.items():
+        cells = [_cell(metric, own, reference) for metric in scenario.metrics]
+        if not main.wall:
+            cells.append(_range(ratios(own, reference, main.key), ".2f"))
+        found = _once(faults(own))
+        if found:
+            # A figure of a server that did not deliver what it should have is worth nothing.
+            cells = [_short(found[0]) if cell == "-" else cell for cell in cells]
+        rows.append([name + (" (!)" if found else ""), *cells])
+        notes += [f"  (!) {name}: {fault}" for fault in found]
         remarks = _once(remark for sample in own for remark in sample.remarks)
         notes += [f"  {name}: {remark}" for remark in remarks]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -43,40 +49,39 @@ def table(scenario: Scenario, options: Options, samples: Samples) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
-    size = f"{options.streams} streams, {options.seconds:g} s"
-    return "\n".join([f"{scenario.title} ({size})", *lines, *notes])
+    size = f"{plan.options.streams} streams"
+    if plan.options.seconds:
+        size += f", {plan.options.seconds:g} s"
+    legend = f"  (x): times that of {scenario.reference} in the same round"
+    return "\n".join([f"{scenario.title} ({size})", *lines, legend, *notes])
 
 
 def _once(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _values(metric: Metric, samples: Sequence[Sample]) -> list[float]:
-    return [sample.values[metric.key] for sample in samples if metric.key in sample.values]
+def _short(text: str) -> str:
+    return text if len(text) <= 24 else f"{text[:23]}…"
 
 
-def _cell(metric: Metric, samples: Sequence[Sample]) -> str:
-    values = _values(metric, samples)
-    if not values:
+def _cell(metric: Metric, own: Sequence[Sample], reference: Sequence[Sample]) -> str:
+    if metric.wall:
+        return _range(ratios(own, reference, metric.key), ".2f")
+    return _range(values(own, metric.key), metric.form)
+
+
+def _range(found: Sequence[float], form: str) -> str:
+    if not found:
         return "-"
-    middle = format(statistics.median(values), metric.form)
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({min(values):{metric.form}} to {max(values):{metric.form}})"
+    middle, least, most = spread(found)
+    if len(found) == 1:
+        return format(middle, form)
+    return f"{middle:{form}} ({least:{form}} to {most:{form}})"
 
 
-def _ratio(metric: Metric, own: Sequence[Sample], reference: Sequence[Sample]) -> str:
-    ratios = [
-        sample.values[metric.key] / base.values[metric.key]
-        for sample, base in zip(own, reference, strict=False)
-        if metric.key in sample.values and base.values.get(metric.key)
-    ]
-    return f"{statistics.median(ratios):.2f}" if ratios else "-"
-
-
-def judge(scenario: Scenario, samples: Samples) -> dict[str, Verdict]:
+def judge(plan: Plan) -> dict[str, Verdict]:
     """Give the verdict on each of a scenario's figures by its text."""
-    return {figure.text: figure.judge(samples) for figure in scenario.figures}
+    return {figure.text: figure.judge(plan.samples) for figure in plan.scenario.figures}
 
 
 def verdict_line(text: str, verdict: Verdict) -> str:
@@ -85,8 +90,32 @@ def verdict_line(text: str, verdict: Verdict) -> str:
     return f"{word:>12}  {text}: {verdict.measured}"
 
 
-def machine(cores: Cores) -> dict[str, Any]:
-    """Give what a reader has to know of the machine."""
+def stored(moment: str, cores: Cores, plans: Sequence[Plan]) -> dict[str, Any]:
+    """Give the JSON document of a run: every sample, not only the medians."""
+    stacks = {stack.name: stack for plan in plans for stack in plan.stacks}
+    return {
+        "date": moment,
+        "machine": _machine(cores),
+        "versions": _versions(package for stack in stacks.values() for package in stack.packages)
+        | {
+            name: _program(command)
+            for stack in stacks.values()
+            for name, command in stack.programs.items()
+        },
+        "rounds": max((len(own) for plan in plans for own in plan.samples.values()), default=0),
+        "servers": {
+            name: {"title": stacks[name].title, "family": stacks[name].family}
+            if name in stacks
+            # Not installed, or a reference that this run left out.
+            else {"title": name, "family": "bare"}
+            for plan in plans
+            for name in (*plan.samples, plan.scenario.reference)
+        },
+        "scenarios": {plan.scenario.name: _scenario(plan) for plan in plans},
+    }
+
+
+def _machine(cores: Cores) -> dict[str, Any]:
     information = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in information if "model name" in line]
     return {
@@ -96,11 +125,11 @@ def machine(cores: Cores) -> dict[str, Any]:
         "client_core": cores.client,
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "descriptor_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     }
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Give the versions of the installed ones of these distributions."""
+def _versions(packages: Iterable[str]) -> dict[str, str]:
     found = {}
     for package in sorted(set(packages)):
         try:
@@ -110,18 +139,21 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def stored(
-    scenario: Scenario,
-    options: Options,
-    samples: Samples,
-    verdicts: Mapping[str, Verdict],
-) -> dict[str, Any]:
-    """Give a scenario's part of the JSON file: every sample, not only the medians."""
+def _program(command: Sequence[str]) -> str:
+    """Give the first line of what a program says of its version."""
+    # nginx tells on standard error.
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return next(iter((told.stdout + told.stderr).splitlines()), "does not tell")
+
+
+def _scenario(plan: Plan) -> dict[str, Any]:
+    scenario = plan.scenario
     return {
         "title": scenario.title,
         "reference": scenario.reference,
         "metrics": [asdict(metric) for metric in scenario.metrics],
-        "options": asdict(options),
-        "samples": {name: [asdict(sample) for sample in own] for name, own in samples.items()},
-        "figures": {text: asdict(verdict) for text, verdict in verdicts.items()},
+        "charts": list(scenario.charts),
+        "options": asdict(plan.options),
+        "samples": {name: [asdict(sample) for sample in own] for name, own in plan.samples.items()},
+        "figures": {text: asdict(verdict) for text, verdict in judge(plan).items()},
     }

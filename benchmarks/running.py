@@ -10,12 +10,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from benchmarks.client.http import get
+from benchmarks.client.load import Beside
 from benchmarks.stack import Stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,13 +79,14 @@ class NotStarted(Exception):
 
 @dataclass
 class Running:
-    """A server that answers on `port`, with what was added to its environment."""
+    """A server that answers on `port`, with what was added to its environment and runs beside."""
 
     stack: Stack
     port: int
     process: subprocess.Popen[bytes]
     environment: Mapping[str, str]
     errors: IO[bytes]
+    beside: Sequence[Beside] = ()
 
     def request(self, route: str, **values: object) -> bytes:
         """Give the bytes of a request to a route; NoRoute where the stack has none of that name."""
@@ -95,8 +97,12 @@ class Running:
         for _ in range(_SNAPSHOTS):
             # A child that ends meanwhile is in its parent's figure the next time.
             with contextlib.suppress(OSError):
-                return sum(_cpu(process) for process in _session(self.process.pid))
+                return sum(_cpu(process) for process in self.processes())
         raise RuntimeError("the server's processes come and go too fast to be counted")
+
+    def processes(self) -> list[int]:
+        """Give the ids of the server's process and all its descendants."""
+        return _session(self.process.pid)
 
     def terminate(self) -> None:
         """Send SIGTERM to the server's first process, as a platform does."""
@@ -114,7 +120,12 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(stack: Stack, cores: Cores, environment: Mapping[str, str]) -> Iterator[Running]:
+def running(
+    stack: Stack,
+    cores: Cores,
+    environment: Mapping[str, str],
+    beside: Sequence[Beside] = (),
+) -> Iterator[Running]:
     """Have a server run for the time of the block; NotStarted if it does not answer.
 
     What is left of its processes at the end is killed.
@@ -124,7 +135,7 @@ def running(stack: Stack, cores: Cores, environment: Mapping[str, str]) -> Itera
     with tempfile.TemporaryFile() as errors:
         process = start(command, cores.server, {**stack.environment, **environment}, errors)
         try:
-            server = Running(stack, port, process, environment, errors)
+            server = Running(stack, port, process, environment, errors, beside)
             ready = wait_until(lambda: server.exited or answers(port), _START_PATIENCE)
             if not ready or server.exited:
                 raise NotStarted("; ".join(server.messages()[-3:]) or "no answer")

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.running import Cores, Running
+from benchmarks.client.load import Beside
+from benchmarks.running import Running
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a sample: its key, the heading with its unit, how it is printed."""
+    """One figure of a sample: its key, the heading with its unit, how it is printed.
+
+    `wall`: it depends on the speed of the machine in that moment, so it is shown as a ratio to
+    the reference in the same round. `more_is_better` is for who reads a chart.
+    """
 
     key: str
     heading: str
     form: str = ".1f"
+    wall: bool = False
+    more_is_better: bool = False
 
 
 @dataclass
@@ -91,10 +98,18 @@ class Figure:
         return Verdict(self.at_least <= middle <= self.at_most, f"{shown} = {middle:.3g}{spread}")
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What surrounds a server: additions to its environment, and what runs beside the load."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Beside, ...] = ()
+
+
 @contextlib.contextmanager
-def nothing_to_prepare(_cores: Cores, _options: Options) -> Iterator[dict[str, str]]:
-    """Add nothing to the server's environment."""
-    yield {}
+def nothing_to_prepare(_options: Options) -> Iterator[Prepared]:
+    """Add nothing to what surrounds the server."""
+    yield Prepared()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +117,10 @@ class Scenario:
     """A way to load a server.
 
     `measure` is called with a freshly started server, warms it up and gives a sample.
-    `prepare` surrounds the server's life; what it yields is added to the server's environment.
-    `servers` are those measured where none are named; ratios in the table are to `reference`
-    and of the first metric.
+    `prepare` surrounds the server's life.
+    `servers` are those measured where none are named; ratios are to `reference`.
+    The first metric is the main one: the table gives its ratio, and `charts` are the keys of those
+    that get a chart. `rounds`: at most so many repetitions, however many are asked for (0: all).
     """
 
     name: str
@@ -112,9 +128,9 @@ class Scenario:
     servers: tuple[str, ...]
     reference: str
     metrics: tuple[Metric, ...]
+    charts: tuple[str, ...]
     options: Options
     measure: Callable[[Running, Options], Sample]
     figures: tuple[Figure, ...] = ()
-    prepare: Callable[[Cores, Options], contextlib.AbstractContextManager[dict[str, str]]] = (
-        nothing_to_prepare
-    )
+    rounds: int = 0
+    prepare: Callable[[Options], contextlib.AbstractContextManager[Prepared]] = nothing_to_prepare

@@ -5,14 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 ROUTES: Mapping[str, str] = {
     "flood": "/flood?count={count}",
     "tick": "/tick?rate={rate}&count={count}",
     "relay": "/relay",
     "silent": "/silent?mark={mark}",
+    "open": "/open",
     "counter": "/counter?count={count}&interval={interval}",
 }
+
+
+Family = Literal["sseflask", "wsgi", "asgi", "bare"]
+"""Whose idea of serving a stack follows; `bare` is for what has no framework at all."""
 
 
 class NoRoute(Exception):
@@ -25,13 +31,16 @@ class Stack:
 
     `command` is run in the repository's root with `{port}` replaced; `environment` is added to
     the harness's own; `routes` are templates by name (a stack may have fewer than all);
-    `packages` are the distributions whose versions a result names.
+    `packages` are the distributions whose versions a result names, `programs` names and commands
+    that print theirs.
     """
 
     name: str
     title: str
+    family: Family
     command: tuple[str, ...]
     packages: tuple[str, ...]
+    programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     routes: Mapping[str, str] = field(default_factory=lambda: ROUTES)
 

@@ -1,60 +1,93 @@
 """A scripted OpenAI upstream: each stream gets a chunk a period, streams spread evenly over it.
 
-python -m benchmarks.upstream --port 9000 --chunks 700 --rate 100
+It runs in the load client's own loop: each chunk carries the moment it was sent, and as the same
+thread notes when it came through the relay, no wait for a core stands between the two.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import select
 import socket
 import time
+from typing import NamedTuple
 
 _SLOT = 0.001
+_CATCH_UP = 10
+"""Slots made up for after a time in which nobody called; more would be a burst."""
+
+_LEAD = 25
+"""Chunks a stream that may be on their way: what lies in sockets has to be read in the end."""
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+_WIDTH = 19
+"""Digits of a number, and of a moment in nanoseconds of the monotonic clock: all chunks alike."""
 
 
-def chunk_number(data: bytes) -> int | None:
-    """Give the number of a relayed chunk, None where it has none; ValueError if unreadable."""
+class Chunk(NamedTuple):
+    """What a relayed chunk says: its number, the moment it was sent, and if it is the last."""
+
+    number: int
+    sent: int
+    last: bool
+
+
+def read_chunk(data: bytes) -> Chunk | None:
+    """Read a relayed chunk; None where it has no number; ValueError if unreadable."""
     if data == b"[DONE]":
         return None
-    content = json.loads(data)["choices"][0]["delta"].get("content")
-    return int(content.removeprefix(" token")) if content else None
+    try:
+        chunk = json.loads(data)
+        content = chunk["choices"][0]["delta"].get("content")
+        if not content:
+            return None
+        word, number = content.split()
+        return Chunk(int(number), int(chunk["system_fingerprint"][3:]), word == "last")
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"no chunk of the script: {data[:60]!r}") from error
 
 
-def script(chunks: int) -> list[bytes]:
-    """Give a response's pieces, each a whole HTTP chunk: role, numbered tokens, finish and end."""
-    deltas: list[tuple[dict[str, str], str | None]] = [
-        ({"role": "assistant", "content": ""}, None),
-        *(({"content": f" token{number}"}, None) for number in range(chunks)),
-        ({}, "stop"),
-    ]
-    frames = [f"data: {_chunk(delta, reason)}\n\n".encode() for delta, reason in deltas]
-    frames.append(b"data: [DONE]\n\n")
-    pieces = [b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames]
-    return [*pieces[:-2], b"".join(pieces[-2:]) + b"0\r\n\r\n"]
+def _frame(delta: dict[str, str], reason: str | None = None) -> bytes:
+    chunk = {
+        "id": "chatcmpl-BenchmarkBenchmarkBenchmark",
+        "object": "chat.completion.chunk",
+        "created": 1700000000,
+        "model": "scripted",
+        "service_tier": "default",
+        "system_fingerprint": f"fp_{'#' * _WIDTH}",
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
+    }
+    return f"data: {json.dumps(chunk, separators=(',', ':'))}\n\n".encode()
 
 
-def _chunk(delta: dict[str, str], reason: str | None) -> str:
-    return json.dumps(
-        {
-            "id": "chatcmpl-BenchmarkBenchmarkBenchmark",
-            "object": "chat.completion.chunk",
-            "created": 1700000000,
-            "model": "scripted",
-            "service_tier": "default",
-            "system_fingerprint": "fp_0123456789",
-            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
-        },
-        separators=(",", ":"),
-    )
+def _http_chunk(frame: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(frame), frame)
+
+
+def _template(word: str) -> bytes:
+    piece = _http_chunk(_frame({"content": f" {word} {'@' * _WIDTH}"})).replace(b"%", b"%%")
+    digits = b"%%0%dd" % _WIDTH
+    return piece.replace(b"#" * _WIDTH, digits).replace(b"@" * _WIDTH, digits)
+
+
+_ROLE = _http_chunk(_frame({"role": "assistant", "content": ""}).replace(b"#", b"0"))
+_TOKEN, _LAST = _template("token"), _template("last")
+_END = (
+    _http_chunk(_frame({}, "stop").replace(b"#", b"0"))
+    + _http_chunk(b"data: [DONE]\n\n")
+    + b"0\r\n\r\n"
+)
 
 
 class _Connection:
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.received = b""
-        self.sent = 0
+        self.number = 0
+        self.ended = False
         self.unsent = b""
 
     def request_complete(self, data: bytes) -> bool:
@@ -66,7 +99,8 @@ class _Connection:
         if len(body) < int(length.split(b"\r\n", 1)[0] or 0):
             return False
         self.received = b""
-        self.sent = 0
+        self.number = 0
+        self.ended = False
         return True
 
     def send(self, data: bytes) -> None:
@@ -80,37 +114,54 @@ class _Connection:
 
 
 class Upstream:
-    """Answers every request on any path with the script. One thread; `serve` never returns."""
+    """Answers every request on any path of a loopback port with `rate` chunks a second.
 
-    _HEAD = (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n"
-    )
+    A stream ends once `finish` has been called. Readers that are far behind get fewer chunks, as
+    from a model that blocks on its socket; `received` tells how many have come through in all.
+    Not thread-safe; nothing blocks, and nothing happens but in `step`.
+    """
 
-    def __init__(self, port: int, chunks: int, rate: float) -> None:
-        self._script = script(chunks)
+    def __init__(self, rate: float) -> None:
+        self.received = 0
+        self._sent = 0
+        self._finishing = False
         self._slots: list[set[_Connection]] = [set() for _ in range(max(int(1 / rate / _SLOT), 1))]
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self._turn = 0
+        self._following = time.monotonic()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
         self._connections: dict[int, _Connection] = {}
         self._epoll = select.epoll()
         self._epoll.register(self._listener.fileno(), select.EPOLLIN)
 
-    def serve(self) -> None:
-        """Answer requests for ever."""
-        following = time.monotonic()
-        turn = 0
-        while True:
-            wait = max(following - time.monotonic(), 0)
-            for descriptor, _ in self._epoll.poll(wait):
-                if descriptor == self._listener.fileno():
-                    self._accept()
-                else:
-                    self._read(descriptor)
-            if time.monotonic() >= following:
-                following += _SLOT
-                turn = (turn + 1) % len(self._slots)
-                self._send(self._slots[turn])
+    def step(self) -> None:
+        """Answer what has come and send what is due."""
+        for descriptor, _ in self._epoll.poll(0):
+            if descriptor == self._listener.fileno():
+                self._accept()
+            else:
+                self._read(descriptor)
+        now = time.monotonic()
+        if now >= self._following:
+            self._following = max(self._following + _SLOT, now - _CATCH_UP * _SLOT)
+            self._turn = (self._turn + 1) % len(self._slots)
+            self._send(self._slots[self._turn])
+
+    def finish(self) -> None:
+        """Have every stream end with its next chunk, which says that it is the last."""
+        self._finishing = True
+
+    def close(self) -> None:
+        """Close all connections and the port."""
+        for connection in self._connections.values():
+            connection.socket.close()
+        self._listener.close()
+        self._epoll.close()
+
+    @property
+    def _lead(self) -> int:
+        return _LEAD * len(self._connections)
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
@@ -127,37 +178,31 @@ class Upstream:
         if not data:
             self._drop(connection)
         elif connection.request_complete(data):
-            connection.send(self._HEAD)
+            connection.send(_HEAD + _ROLE)
             min(self._slots, key=len).add(connection)
 
     def _send(self, slot: set[_Connection]) -> None:
         for connection in list(slot):
-            piece = self._script[connection.sent] if connection.sent < len(self._script) else b""
             try:
-                connection.send(piece)
+                if connection.unsent:
+                    connection.send(b"")
+                elif connection.ended:
+                    slot.discard(connection)
+                elif self._finishing or self._sent - self.received < self._lead:
+                    connection.send(self._next(connection))
             except OSError:
                 self._drop(connection)
-                continue
-            connection.sent += bool(piece)
-            if connection.sent == len(self._script) and not connection.unsent:
-                slot.discard(connection)
+
+    def _next(self, connection: _Connection) -> bytes:
+        self._sent += 1
+        number, connection.number = connection.number, connection.number + 1
+        if not self._finishing:
+            return _TOKEN % (time.monotonic_ns(), number)
+        connection.ended = True
+        return _LAST % (time.monotonic_ns(), number) + _END
 
     def _drop(self, connection: _Connection) -> None:
         for slot in self._slots:
             slot.discard(connection)
         del self._connections[connection.socket.fileno()]
         connection.socket.close()
-
-
-def main() -> None:
-    """Serve on a loopback port until killed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--chunks", type=int, required=True)
-    parser.add_argument("--rate", type=float, required=True)
-    options = parser.parse_args()
-    Upstream(options.port, options.chunks, options.rate).serve()
-
-
-if __name__ == "__main__":
-    main()

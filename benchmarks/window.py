@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 from benchmarks.client.load import Load
 from benchmarks.running import Running
 from benchmarks.scenario import Options, Sample
 
-_WARM_UP = 1.0
+WARM_UP = 0.5
 
 
-def measure_window(server: Running, load: Load, options: Options) -> Sample:
+def measure_window(
+    server: Running,
+    load: Load,
+    options: Options,
+    window: AbstractContextManager[object] | None = None,
+) -> Sample:
     """Have the streams opened, warm up, count CPU and events for some seconds, read all to the end.
 
-    What comes outside the window is checked as well.
+    `window` is entered and left with that time. What comes outside of it is checked as well.
     """
     if not load.run_until_all_began(options.patience):
         return Sample(faults=load.faults())
-    load.run_for(_WARM_UP)
-    events, cpu, began = load.events(), server.cpu(), time.monotonic()
-    load.run_for(options.seconds)
-    events, cpu, took = load.events() - events, server.cpu() - cpu, time.monotonic() - began
+    load.run_for(WARM_UP)
+    with window or nullcontext():
+        events, cpu, began = load.events(), server.cpu(), time.monotonic()
+        load.run_for(options.seconds)
+        events, cpu, took = load.events() - events, server.cpu() - cpu, time.monotonic() - began
     early = sum(1 for stream in load.streams if stream.ended_at)
+    for other in server.beside:
+        other.finish()
     load.run_to_end(options.patience)
     sample = Sample(faults=load.faults())
     if early:

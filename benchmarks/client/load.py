@@ -14,8 +14,9 @@ import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
+from typing import Protocol
 
 from benchmarks.client.http import BadResponse, ResponseReader
 from benchmarks.client.order import Fault, OrderCheck
@@ -90,7 +91,7 @@ class Stream:
             return False
         if body:
             self.check.feed(body)
-            if not self.first_at:
+            if not self.first_at and self.check.events:
                 self.first_at = time.monotonic()
         if self.response.ended:
             self._end(cut=False)
@@ -130,11 +131,22 @@ def _name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, str(error))
 
 
+class Beside(Protocol):
+    """What else goes on in the load client's thread."""
+
+    def step(self) -> None:
+        """Do what is due; called in every round, must not block."""
+
+    def finish(self) -> None:
+        """What was to be measured has been: let streams come to their end."""
+
+
 class Load:
     """Opens streams at a given pace and reads them all. One thread; only the `run`s wait."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, beside: Sequence[Beside] = ()) -> None:
         self._port = port
+        self._beside = beside
         self._epoll = select.epoll()
         self._open: dict[int, Stream] = {}
         self._waiting: deque[Stream] = deque()
@@ -176,6 +188,8 @@ class Load:
                 return False
             if self._waiting:
                 self._connect(now)
+            for other in self._beside:
+                other.step()
             for descriptor, _ in self._epoll.poll(0):
                 # Left in this very round, by the condition, or closed with a round's earlier event.
                 stream = self._open.get(descriptor)

@@ -77,6 +77,10 @@ class OrderCheck:
         self.missing += ahead
         self._next += ahead + 1
 
+    def expect(self, amount: int) -> None:
+        """Take it that so many events come in all, where the stream itself says so."""
+        self._expected = amount
+
     def faults(self) -> list[Fault]:
         """Say what was wrong with the events so far; an event not yet sent is not missing."""
         return [

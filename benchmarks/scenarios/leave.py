@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +10,21 @@ from pathlib import Path
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.marks import VARIABLE, read_marks
-from benchmarks.running import Cores, Running
-from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.percentile import percentile
+from benchmarks.running import Running
+from benchmarks.scenario import Figure, Metric, Options, Prepared, Sample, Scenario
 
-_PATIENCE = 3.0
+_PATIENCE = 5.0
+"""More than the 3 s after which gunicorn's asgi worker looks after those who left."""
+
 _LOOK = 0.1
 
 
 @contextlib.contextmanager
-def marks_file(_cores: Cores, _options: Options) -> Iterator[dict[str, str]]:
+def marks_file(_options: Options) -> Iterator[Prepared]:
     """Have an empty file in which generators leave their marks."""
     with tempfile.NamedTemporaryFile(prefix="benchmark-marks-") as file:
-        yield {VARIABLE: file.name}
+        yield Prepared({VARIABLE: file.name})
 
 
 def measure(server: Running, options: Options) -> Sample:
@@ -56,21 +58,27 @@ def measure(server: Running, options: Options) -> Sample:
         faults.append(f"`finally` not run {_PATIENCE:g} s later: {missed} of {options.streams}")
     sample = Sample(faults=faults)
     if delays:
-        sample.values = {"p50_ms": _percentile(delays, 50), "p99_ms": _percentile(delays, 99)}
+        sample.values = {"p50_ms": percentile(delays, 50), "p99_ms": percentile(delays, 99)}
     return sample
-
-
-def _percentile(ordered: list[float], percent: float) -> float:
-    return ordered[max(math.ceil(len(ordered) * percent / 100) - 1, 0)]
 
 
 SCENARIO = Scenario(
     name="leave",
     title="Leave: the client's close to `finally` of a silent generator",
-    servers=("sseflask_worker", "sseflask_gevent", "flask_gevent", "starlette_uvicorn"),
+    servers=(
+        "sseflask_worker",
+        "sseflask_gevent",
+        "flask_gevent",
+        "flask_gthread",
+        "starlette_uvicorn",
+        "fastapi_gunicorn",
+        "fastapi_sse",
+        "sse_starlette",
+    ),
     reference="starlette_uvicorn",
     metrics=(Metric("p50_ms", "p50 ms", ".2f"), Metric("p99_ms", "p99 ms", ".2f")),
-    options=Options(streams=400, seconds=4),
+    charts=("p99_ms",),
+    options=Options(streams=300, seconds=1),
     measure=measure,
     figures=(
         Figure(

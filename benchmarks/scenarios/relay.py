@@ -4,76 +4,110 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
+import time
 from collections.abc import Iterator
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.running import (
-    Cores,
-    NotStarted,
-    Running,
-    answers,
-    end,
-    free_port,
-    start,
-    wait_until,
-)
-from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
-from benchmarks.upstream import chunk_number
+from benchmarks.percentile import percentile
+from benchmarks.running import Running
+from benchmarks.scenario import Figure, Metric, Options, Prepared, Sample, Scenario
+from benchmarks.upstream import Upstream, read_chunk
 from benchmarks.window import measure_window
 
 _RATE = 100.0
 _OPENED_PER_SECOND = 60.0
-_START_PATIENCE = 10.0
+_KEEPS_UP = 0.9
 
 
 @contextlib.contextmanager
-def upstream(cores: Cores, options: Options) -> Iterator[dict[str, str]]:
-    """Have the scripted upstream run, on the client's core, for the time of the block."""
-    port = free_port()
-    command = [sys.executable, "-m", "benchmarks.upstream", "--port", str(port)]
-    command += ["--chunks", str(_chunks(options)), "--rate", str(_RATE)]
-    with tempfile.TemporaryFile() as errors:
-        process = start(command, cores.client, {}, errors)
-        try:
-            if not wait_until(lambda: answers(port), _START_PATIENCE) or process.poll() is not None:
-                raise NotStarted("the scripted upstream")
-            yield {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "none"}
-        finally:
-            end(process)
+def upstream(_options: Options) -> Iterator[Prepared]:
+    """Have the scripted upstream run in the load client's loop for the time of the block."""
+    scripted = Upstream(_RATE)
+    environment = {
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{scripted.port}/v1",
+        "OPENAI_API_KEY": "none",
+    }
+    with contextlib.closing(scripted):
+        yield Prepared(environment, (scripted,))
 
 
-def _opening(options: Options) -> float:
-    return options.streams / _OPENED_PER_SECOND
+class Delays:
+    """The nanoseconds from the upstream's `send` of a chunk to its event here, while it is entered.
 
+    That is what the relay adds, and twice the loopback, which the bare relay in the same table
+    shows alone.
+    """
 
-def _chunks(options: Options) -> int:
-    return int(_RATE * (_opening(options) + 1 + options.seconds + 2))
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.found: list[int] = []
+        self._entered = False
+
+    def __enter__(self) -> None:
+        self._entered = True
+
+    def __exit__(self, *_: object) -> None:
+        self._entered = False
+
+    def check(self) -> OrderCheck:
+        """Give the check of one stream, whose last chunk says that it is the last."""
+
+        def number(data: bytes) -> int | None:
+            chunk = read_chunk(data)
+            if chunk is None:
+                return None
+            self._upstream.received += 1
+            if self._entered:
+                self.found.append(time.monotonic_ns() - chunk.sent)
+            if chunk.last:
+                check.expect(chunk.number + 1)
+            return chunk.number
+
+        check = OrderCheck(sys.maxsize, number)
+        return check
 
 
 def measure(server: Running, options: Options) -> Sample:
-    """Count CPU and chunks while every stream runs; then read and check the rest."""
-    chunks = _chunks(options)
+    """Count CPU and chunks and time each chunk while every stream runs; then end and check them."""
+    (scripted,) = server.beside
+    assert isinstance(scripted, Upstream)
+    delays = Delays(scripted)
     request = server.request("relay")
-    with Load(server.port) as load:
+    with Load(server.port, server.beside) as load:
         load.add(
-            (Stream(request, OrderCheck(chunks, chunk_number)) for _ in range(options.streams)),
-            _OPENED_PER_SECOND,
+            (Stream(request, delays.check()) for _ in range(options.streams)), _OPENED_PER_SECOND
         )
-        return measure_window(server, load, options)
+        sample = measure_window(server, load, options, delays)
+    if delays.found and not sample.faults:
+        ordered = sorted(delays.found)
+        sample.values["added_p50_ms"] = percentile(ordered, 50) / 1e6
+        sample.values["added_p99_ms"] = percentile(ordered, 99) / 1e6
+        offered = options.streams * _RATE
+        if sample.values["events_per_second"] < _KEEPS_UP * offered:
+            sample.remarks.append(f"did not keep up with {offered:,.0f} chunks/s: so the latency")
+    return sample
 
 
 SCENARIO = Scenario(
     name="relay",
     title="Relay: OpenAI streams, 100 chunks a second each",
-    servers=("sseflask_service", "sseflask_worker", "flask_gevent", "fastapi_uvicorn"),
+    servers=(
+        "bare_c",
+        "sseflask_service",
+        "sseflask_worker",
+        "flask_gevent",
+        "fastapi_uvicorn",
+        "fastapi_gunicorn",
+    ),
     reference="fastapi_uvicorn",
     metrics=(
         Metric("cpu_us_per_event", "CPU µs/chunk"),
-        Metric("events_per_second", "chunks/s", ",.0f"),
+        Metric("added_p50_ms", "added p50 ms", ".2f"),
+        Metric("added_p99_ms", "added p99 ms", ".2f"),
     ),
-    options=Options(streams=60, seconds=5),
+    charts=("cpu_us_per_event", "added_p99_ms"),
+    options=Options(streams=60, seconds=3),
     measure=measure,
     figures=(
         Figure(

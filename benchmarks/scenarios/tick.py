@@ -6,7 +6,7 @@ from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
-from benchmarks.window import measure_window
+from benchmarks.window import WARM_UP, measure_window
 
 _RATE = 20.0
 _OPENED_PER_SECOND = 400.0
@@ -15,7 +15,7 @@ _OPENED_PER_SECOND = 400.0
 def measure(server: Running, options: Options) -> Sample:
     """Count CPU and events while every stream runs; then read and check the rest."""
     opening = options.streams / _OPENED_PER_SECOND
-    count = int(_RATE * (opening + 1 + options.seconds + 2))
+    count = int(_RATE * (opening + WARM_UP + options.seconds + 1))
     request = server.request("tick", rate=_RATE, count=count)
     with Load(server.port) as load:
         load.add(
@@ -28,13 +28,26 @@ def measure(server: Running, options: Options) -> Sample:
 SCENARIO = Scenario(
     name="tick",
     title="Tick: many streams, 20 events a second each",
-    servers=("sseflask_worker", "sseflask_gevent", "flask_gevent", "starlette_uvicorn"),
+    servers=(
+        "bare_c",
+        "sseflask_worker",
+        "sseflask_gevent",
+        "sseflask_events",
+        "flask_gevent",
+        "flask_gthread",
+        "starlette_uvicorn",
+        "fastapi_uvicorn",
+        "fastapi_gunicorn",
+        "fastapi_sse",
+        "sse_starlette",
+    ),
     reference="flask_gevent",
     metrics=(
         Metric("cpu_us_per_event", "CPU µs/event", ".2f"),
-        Metric("events_per_second", "events/s", ",.0f"),
+        Metric("events_per_second", "events/s", ".2f", wall=True, more_is_better=True),
     ),
-    options=Options(streams=500, seconds=5),
+    charts=("cpu_us_per_event",),
+    options=Options(streams=500, seconds=2),
     measure=measure,
     figures=(
         Figure(

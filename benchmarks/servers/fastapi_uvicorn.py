@@ -17,6 +17,7 @@ from benchmarks.stack import Stack, uvicorn
 STACK = Stack(
     name="fastapi_uvicorn",
     title="FastAPI + AsyncOpenAI (typed chunks), uvicorn",
+    family="asgi",
     command=uvicorn("benchmarks.servers.fastapi_uvicorn:app"),
     packages=("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "openai"),
 )
@@ -70,6 +71,15 @@ async def silent(mark: str) -> StreamingResponse:
             await asyncio.sleep(3600)
         finally:
             leave_mark(mark)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@app.get("/open")
+async def open_stream() -> StreamingResponse:
+    async def events() -> AsyncIterator[str]:
+        yield "data: 0\n\n"
+        await asyncio.sleep(3600)
 
     return StreamingResponse(events(), media_type="text/event-stream")
 

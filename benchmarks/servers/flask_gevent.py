@@ -16,6 +16,7 @@ from benchmarks.stack import Stack, gunicorn
 STACK = Stack(
     name="flask_gevent",
     title="Flask generator, gunicorn -k gevent",
+    family="wsgi",
     command=gunicorn("benchmarks.servers.flask_gevent:app", "-k", "gevent"),
     packages=("flask", "werkzeug", "gunicorn", "gevent", "openai"),
 )
@@ -76,6 +77,15 @@ def silent() -> Response:
             time.sleep(3600)
         finally:
             leave_mark(mark)
+
+    return Response(events(), mimetype="text/event-stream")
+
+
+@app.get("/open")
+def open_stream() -> Response:
+    def events() -> Iterator[str]:
+        yield "data: 0\n\n"
+        time.sleep(3600)
 
     return Response(events(), mimetype="text/event-stream")
 

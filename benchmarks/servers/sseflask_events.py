@@ -13,6 +13,7 @@ from sseflask import Event, EventSourceResponse
 STACK = Stack(
     name="sseflask_events",
     title="Flask + sseflask, Event objects, gunicorn -k StreamWorker",
+    family="sseflask",
     command=gunicorn(
         "benchmarks.servers.sseflask_events:app", "-k", "sseflask.transport.worker.StreamWorker"
     ),

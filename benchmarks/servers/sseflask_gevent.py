@@ -10,6 +10,7 @@ __all__ = ["STACK", "app"]
 STACK = Stack(
     name="sseflask_gevent",
     title="Flask + sseflask, gunicorn -k gevent",
+    family="sseflask",
     command=gunicorn(
         "benchmarks.servers.sseflask_gevent:app",
         *("-k", "gevent", "-c", "sseflask/gunicorn_conf.py"),

@@ -7,6 +7,7 @@ from benchmarks.stack import Stack, gunicorn
 STACK = Stack(
     name="sseflask_service",
     title="the sseflask service",
+    family="sseflask",
     # Development mode, because then a loopback client needs no token; nothing else differs.
     command=gunicorn(
         "sseflask.app:create_app(development=True)", "-c", "sseflask/gunicorn_conf.py"

@@ -17,6 +17,7 @@ from sseflask import SSE, Event, EventSourceResponse
 STACK = Stack(
     name="sseflask_worker",
     title="Flask + sseflask, gunicorn -k StreamWorker",
+    family="sseflask",
     command=gunicorn(
         "benchmarks.servers.sseflask_worker:app", "-k", "sseflask.transport.worker.StreamWorker"
     ),
@@ -78,6 +79,15 @@ def silent() -> EventSourceResponse:
             time.sleep(3600)
         finally:
             leave_mark(mark)
+
+    return EventSourceResponse(events())
+
+
+@app.get("/open")
+def open_stream() -> EventSourceResponse:
+    def events() -> Iterator[str]:
+        yield "0"
+        time.sleep(3600)
 
     return EventSourceResponse(events())
 

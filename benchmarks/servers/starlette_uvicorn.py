@@ -17,6 +17,7 @@ from benchmarks.stack import ROUTES, Stack, uvicorn
 STACK = Stack(
     name="starlette_uvicorn",
     title="Starlette StreamingResponse, uvicorn",
+    family="asgi",
     command=uvicorn("benchmarks.servers.starlette_uvicorn:app"),
     packages=("starlette", "uvicorn", "uvloop", "httptools"),
     routes={name: path for name, path in ROUTES.items() if name != "relay"},
@@ -58,6 +59,14 @@ async def silent(request: Request) -> StreamingResponse:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def open_stream(_request: Request) -> StreamingResponse:
+    async def events() -> AsyncIterator[str]:
+        yield "data: 0\n\n"
+        await asyncio.sleep(3600)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
 async def counter(request: Request) -> StreamingResponse:
     count = int(request.query_params["count"])
     interval = float(request.query_params["interval"])
@@ -75,6 +84,7 @@ app = Starlette(
         Route("/flood", flood),
         Route("/tick", tick),
         Route("/silent", silent),
+        Route("/open", open_stream),
         Route("/counter", counter),
     ]
 )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from benchmarks.client.events import EventReader
-from benchmarks.client.http import BadResponse, ResponseReader
+from benchmarks.client.http import BadResponse, ResponseReader, get
+from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import Fault, FloodCheck, OrderCheck
 from benchmarks.frames import FRAMES, PERIOD
-from benchmarks.upstream import chunk_number, script
+from benchmarks.scenarios.relay import Delays
+from benchmarks.upstream import Upstream, read_chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = (
@@ -124,11 +129,53 @@ def test_more_events_than_asked_for_are_a_fault() -> None:
     assert check.faults() == [Fault("events too many", 1)]
 
 
-def test_the_upstreams_script_is_a_whole_response_with_numbered_chunks() -> None:
-    reader = ResponseReader()
-    check = OrderCheck(5, chunk_number)
-    for piece in [HEAD, *script(5)]:
-        check.feed(reader.feed(piece))
-    assert reader.ended
-    assert check.complete
+@pytest.mark.parametrize("data", [b"no json", b"[]", b'{"choices":[]}', b'{"error":{}}'])
+def test_what_is_no_chunk_of_the_script_is_unreadable(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"no chunk of the script|Expecting value"):
+        read_chunk(data)
+
+
+@pytest.mark.parametrize("words", [b"token", b"token one", b"a b c"])
+def test_a_chunk_without_its_number_is_unreadable(words: bytes) -> None:
+    with pytest.raises(ValueError, match=r"unpack|invalid literal"):
+        read_chunk(b'{"choices":[{"delta":{"content":"%b"}}],"system_fingerprint":"fp_1"}' % words)
+
+
+def test_the_upstream_paces_its_chunks_stamps_them_and_says_which_is_the_last() -> None:
+    rate, chunks = 100.0, 30
+    upstream = Upstream(rate)
+    delays = Delays(upstream)
+    with contextlib.closing(upstream), Load(upstream.port, (upstream,)) as load:
+        request = get("/v1/chat/completions", upstream.port)
+        load.add([Stream(request, delays.check())])
+        began = time.monotonic()
+        with delays:
+            assert load.run(lambda: load.events() >= chunks, seconds=20)
+        took = time.monotonic() - began
+        upstream.finish()
+        load.run_to_end(patience=10)
+    assert load.faults() == []
+    # A busy machine may make it late, and then up to ten chunks follow each other faster.
+    assert took >= (chunks - 10) / rate
+    assert len(delays.found) == chunks
+    assert all(0 < delay < 10**9 for delay in delays.found)
+
+
+def test_a_relay_that_leaves_out_the_last_chunk_is_found_out() -> None:
+    upstream = Upstream(1000.0)
+    check = Delays(upstream).check()
+    with contextlib.closing(upstream), Load(upstream.port, (upstream,)) as load:
+        load.add([Stream(get("/", upstream.port), check)])
+        load.run(lambda: load.events() >= 3, seconds=20)
     assert check.faults() == []
+    assert check.lacking() > 0
+
+
+def test_the_upstream_waits_for_readers_that_are_far_behind() -> None:
+    upstream = Upstream(1000.0)
+    with contextlib.closing(upstream), Load(upstream.port, (upstream,)) as load:
+        # Counted, but the upstream is not told.
+        load.add([Stream(get("/", upstream.port), OrderCheck(10**9, lambda _: None))])
+        load.run(lambda: False, seconds=0.3)
+        sent = upstream._sent
+    assert 0 < sent <= 25

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import scenarios
-from benchmarks.run import run_scenario
-from benchmarks.running import Cores
-from benchmarks.scenario import Options, Sample
+from benchmarks.run import Budget, Plan, run
+from benchmarks.running import Cores, Running
+from benchmarks.scenario import Metric, Options, Sample, Scenario
 from benchmarks.stack import Stack
 
 FAULTS = {
@@ -29,29 +31,27 @@ SIZES = {
 }
 
 
-def measure(scenario: str, fault: str) -> Sample:
-    stack = Stack(
+def measure(scenario: str, stack: Stack) -> Sample:
+    plan = Plan(scenarios.load(scenario), SIZES[scenario], [stack])
+    assert run([plan], 1, Budget(60), Cores.choose(), lambda _: None)
+    (sample,) = plan.samples[stack.name]
+    return sample
+
+
+def scripted(fault: str) -> Stack:
+    return Stack(
         name="scripted",
         title="scripted",
+        family="bare",
         command=(sys.executable, "-m", "tests.benchmarks.scripted_server", "{port}", fault),
         packages=(),
     )
-    samples = run_scenario(
-        scenarios.load(scenario),
-        [stack],
-        SIZES[scenario],
-        repeats=1,
-        cores=Cores.choose(),
-        progress=lambda _: None,
-    )
-    (sample,) = samples["scripted"]
-    return sample
 
 
 @pytest.mark.parametrize("scenario", SIZES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_in_the_sample(scenario: str, fault: str) -> None:
-    sample = measure(scenario, fault)
+    sample = measure(scenario, scripted(fault))
 
     assert any(FAULTS[fault] in found for found in sample.faults), sample
 
@@ -59,7 +59,7 @@ def test_a_fault_is_in_the_sample(scenario: str, fault: str) -> None:
 @pytest.mark.parametrize("scenario", SIZES)
 @pytest.mark.parametrize("fault", ["none", "comments"])
 def test_an_honest_server_has_figures_and_no_faults(scenario: str, fault: str) -> None:
-    sample = measure(scenario, fault)
+    sample = measure(scenario, scripted(fault))
 
     assert sample.faults == []
     assert sample.values["events_per_second"] > 0
@@ -70,12 +70,52 @@ def test_a_server_that_does_not_start_says_why() -> None:
     stack = Stack(
         name="broken",
         title="broken",
+        family="bare",
         command=(sys.executable, "-c", "raise SystemExit('no such stack')"),
         packages=(),
     )
 
-    samples = run_scenario(
-        scenarios.load("flood"), [stack], SIZES["flood"], 1, Cores.choose(), lambda _: None
-    )
+    assert measure("flood", stack).faults == ["not started: no such stack"]
 
-    assert samples["broken"][0].faults == ["not started: no such stack"]
+
+def plan_of(name: str, measured: list[str], seconds: float, rounds: int = 0) -> Plan:
+    """A plan whose measurement takes no server's work, only time; notes what was measured."""
+
+    def note(server: Running, _options: Options) -> Sample:
+        measured.append(f"{name} {server.stack.name}")
+        time.sleep(seconds)
+        return Sample({"cost": 1.0})
+
+    scenario = Scenario(
+        name=name,
+        title=name,
+        servers=(),
+        reference="scripted",
+        metrics=(Metric("cost", "cost"),),
+        charts=(),
+        options=SIZES["tick"],
+        measure=note,
+        rounds=rounds,
+    )
+    return Plan(scenario, SIZES["tick"], [scripted("none"), replace(scripted("none"), name="too")])
+
+
+def test_rounds_are_interleaved_and_a_scenario_may_have_fewer() -> None:
+    measured: list[str] = []
+    plans = [plan_of("a", measured, 0), plan_of("b", measured, 0, rounds=1)]
+
+    assert run(plans, 2, Budget(60), Cores.choose(), lambda _: None)
+
+    first, second = ["a scripted", "a too"], ["b scripted", "b too"]
+    assert measured == [*first, *second, *first]
+
+
+def test_what_would_end_after_the_time_is_left_out_and_said() -> None:
+    measured: list[str] = []
+    told: list[str] = []
+    plan = plan_of("a", measured, 2)
+
+    assert not run([plan], 9, Budget(7), Cores.choose(), told.append)
+
+    assert 2 <= len(measured) < 4
+    assert f"{18 - len(measured)} of 18 steps left out" in told[-1]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 
 from benchmarks import scenarios, servers
-from benchmarks.report import table
+from benchmarks.report import stored, table
+from benchmarks.run import Plan
 from benchmarks.running import ROOT, Cores, Running, end, start, wait_until
 from benchmarks.scenario import Figure, Options, Sample
 from benchmarks.stack import ROUTES, Stack
@@ -46,19 +50,45 @@ def test_what_was_not_measured_does_not_hold(measured: dict[str, list[Sample]]) 
 
 
 def test_the_table_has_medians_ratios_and_faults() -> None:
-    scenario = scenarios.load("tick")
-    text = table(
-        scenario,
-        Options(500, 5),
-        {
-            "flask_gevent": [Sample({"cpu_us_per_event": value}) for value in (20, 10, 30)],
-            "ours": [Sample({"cpu_us_per_event": 10}, ["events missing: 3 on 1 of 500 streams"])],
-        },
-    )
-    assert "20.00 (10.00 to 30.00)" in text
-    assert "ours (!)" in text
-    assert "(!) ours: events missing: 3 on 1 of 500 streams" in text
-    assert "0.50" in text
+    samples = {
+        "flask_gevent": [
+            Sample({"cpu_us_per_event": value, "events_per_second": 100}) for value in (20, 10, 30)
+        ],
+        "sseflask_worker": [
+            Sample({"cpu_us_per_event": value, "events_per_second": 300}) for value in (10, 7, 12)
+        ],
+        "lossy": [Sample({"cpu_us_per_event": 1}, ["events missing: 3 on 1 of 500 streams"])] * 3,
+    }
+    text = table(Plan(scenarios.load("tick"), Options(500, 5), [], samples))
+    cells = {line.split("  ")[0]: line for line in text.splitlines()}
+
+    assert "20.00 (10.00 to 30.00)" in cells["flask_gevent"]
+    assert "3.00 (3.00 to 3.00)" in cells["sseflask_worker"]
+    assert "0.50 (0.40 to 0.70)" in cells["sseflask_worker"]
+    assert "events missing" in cells["lossy (!)"]
+    assert "1.00" not in cells["lossy (!)"]
+    assert "(!) lossy: events missing: 3 on 1 of 500 streams" in text
+
+
+def test_a_stored_run_names_machine_versions_and_every_sample() -> None:
+    stack = replace(servers.load("sseflask_worker"), programs={"uname": ("uname", "-s")})
+    samples = {"sseflask_worker": [Sample({"cpu_us_per_event": 1.5}, [], ["disturbed"])]}
+    plan = Plan(scenarios.load("tick"), Options(500, 5), [stack], samples)
+
+    document = json.loads(json.dumps(stored("2026-01-02", Cores.choose(), [plan])))
+
+    assert document["versions"]["gunicorn"] == version("gunicorn")
+    assert document["versions"]["uname"] == "Linux"
+    assert document["servers"]["sseflask_worker"]["family"] == "sseflask"
+    assert document["machine"]["cores"] == os.cpu_count()
+    assert document["rounds"] == 1
+    tick = document["scenarios"]["tick"]
+    assert tick["samples"]["sseflask_worker"][0] == {
+        "values": {"cpu_us_per_event": 1.5},
+        "faults": [],
+        "remarks": ["disturbed"],
+    }
+    assert {metric["key"] for metric in tick["metrics"]} >= set(tick["charts"])
 
 
 @pytest.mark.parametrize("name", scenarios.names())
@@ -67,13 +97,12 @@ def test_each_scenario_has_its_file_name_and_judges_known_servers(name: str) -> 
     assert scenario.name == name
     judged = {figure.server for figure in scenario.figures}
     judged |= {figure.reference for figure in scenario.figures} - {""}
+    assert set(scenario.charts) <= {metric.key for metric in scenario.metrics}
     assert {*scenario.servers, scenario.reference, *judged} <= set(servers.names())
 
 
 @pytest.mark.parametrize("name", servers.names())
 def test_each_server_has_its_file_name_and_known_routes(name: str) -> None:
-    pytest.importorskip("uvicorn")
-    pytest.importorskip("fastapi")
     stack = servers.load(name)
     assert stack.name == name
     assert set(stack.routes) <= set(ROUTES)
@@ -87,7 +116,7 @@ def test_the_cpu_time_of_children_counts() -> None:
         f"waiting = subprocess.Popen([sys.executable, '-c', {burn!r} + 'time.sleep(60)'])\n"
         "time.sleep(60)\n"
     )
-    stack = Stack(name="burner", title="burner", command=(), packages=())
+    stack = Stack(name="burner", title="burner", family="bare", command=(), packages=())
     with tempfile.TemporaryFile() as errors:
         process = start([sys.executable, "-c", code], Cores.choose().server, {}, errors)
         try:
@@ -107,4 +136,4 @@ def test_the_command_line_names_what_there_is() -> None:
         check=False,
     )
     assert refused.returncode == 2
-    assert "no scenario 'nosuch'; there are deploy, flood, leave, relay, tick" in refused.stderr
+    assert f"no scenario 'nosuch'; there are {', '.join(scenarios.names())}" in refused.stderr

@@ -1,0 +1,23 @@
+"""How much memory a server's processes take, shared pages counted once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.running import Running
+
+
+def memory(server: Running) -> int:
+    """Give the proportional set size (PSS) of all the server's processes, in KiB.
+
+    A process that ends meanwhile is an OSError: call this when nothing comes or goes.
+    """
+    return sum(map(_proportional, server.processes()))
+
+
+def _proportional(process: int) -> int:
+    for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == "Pss":
+            return int(rest.split()[0])
+    raise LookupError(f"no Pss of process {process}")

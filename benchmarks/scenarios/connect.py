@@ -1,0 +1,61 @@
+"""Connect: streams opened as fast as the server takes them, each with one event, then silent."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.client.load import Load
+from benchmarks.opening import faults, open_all
+from benchmarks.running import Running
+from benchmarks.scenario import Metric, Options, Sample, Scenario
+
+_WARM_UP = 300
+_BUSY = 0.8
+
+
+def measure(server: Running, options: Options) -> Sample:
+    """Open some streams, then all the others, and keep them: nothing but opening is measured."""
+    with Load(server.port) as load:
+        if not open_all(server, load, min(_WARM_UP, options.streams), options.patience):
+            return Sample(faults=faults(load))
+        cpu, began = server.cpu(), time.monotonic()
+        if not open_all(server, load, options.streams, options.patience):
+            return Sample(faults=faults(load))
+        cpu, took = server.cpu() - cpu, time.monotonic() - began
+    sample = Sample(
+        {
+            "cpu_us_per_connect": cpu / options.streams * 1e6,
+            "connects_per_second": options.streams / took,
+        }
+    )
+    if cpu < took * _BUSY:
+        sample.remarks.append(f"its core was {cpu / took:.0%} busy: the client was the limit")
+    return sample
+
+
+SCENARIO = Scenario(
+    name="connect",
+    title="Connect: new streams, each kept open",
+    servers=(
+        "bare_c",
+        "nchan",
+        "sseflask_worker",
+        "sseflask_gevent",
+        "flask_gevent",
+        "flask_gthread",
+        "starlette_uvicorn",
+        "fastapi_uvicorn",
+        "fastapi_gunicorn",
+        "fastapi_sse",
+        "sse_starlette",
+    ),
+    reference="starlette_uvicorn",
+    metrics=(
+        Metric("cpu_us_per_connect", "CPU µs/connect", ",.0f"),
+        Metric("connects_per_second", "connects/s", ".2f", wall=True, more_is_better=True),
+    ),
+    charts=("cpu_us_per_connect",),
+    # The time is what opening takes.
+    options=Options(streams=1000, seconds=0),
+    measure=measure,
+)

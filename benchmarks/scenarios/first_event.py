@@ -1,0 +1,67 @@
+"""First event: one stream at a time on an idle server, from connecting to its first event."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from benchmarks.client.load import Load, Stream
+from benchmarks.client.order import OrderCheck
+from benchmarks.opening import faults
+from benchmarks.percentile import percentile
+from benchmarks.running import Running
+from benchmarks.scenario import Metric, Options, Sample, Scenario
+
+_WARM_UP = 50
+
+
+def measure(server: Running, options: Options) -> Sample:
+    """Open streams one after the other over the time, and leave each when it has had its event."""
+    request = server.request("open")
+    delays = []
+    with Load(server.port) as load:
+        for _ in range(_WARM_UP + options.streams):
+            stream = Stream(request, OrderCheck(1))
+            load.add([stream], math.inf)
+            began = time.monotonic()
+            if not load.run(lambda: _came(load.streams[-1]), options.patience) or stream.ended_at:
+                return Sample(faults=faults(load))
+            delays.append((time.monotonic() - began) * 1e3)
+            load.leave(stream)
+            # The server has something to do when a client leaves, too: not in the next one's time.
+            load.run_for(options.seconds / options.streams)
+        ordered = sorted(delays[_WARM_UP:])
+        return Sample(
+            {"p50_ms": percentile(ordered, 50), "p99_ms": percentile(ordered, 99)}, faults(load)
+        )
+
+
+def _came(stream: Stream) -> bool:
+    return bool(stream.check.events or stream.ended_at)
+
+
+SCENARIO = Scenario(
+    name="first_event",
+    title="First event: from connecting to the first event, server idle",
+    servers=(
+        "bare_c",
+        "nchan",
+        "sseflask_worker",
+        "sseflask_gevent",
+        "flask_gevent",
+        "flask_gthread",
+        "starlette_uvicorn",
+        "fastapi_uvicorn",
+        "fastapi_gunicorn",
+        "fastapi_sse",
+        "sse_starlette",
+    ),
+    reference="bare_c",
+    metrics=(
+        Metric("p50_ms", "p50 ms", ".3f", wall=True),
+        Metric("p99_ms", "p99 ms", ".3f", wall=True),
+    ),
+    charts=("p50_ms",),
+    options=Options(streams=300, seconds=1.5),
+    measure=measure,
+)
