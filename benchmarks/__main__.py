@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from benchmarks import scenarios, servers
 from benchmarks.charts import draw
 from benchmarks.message import charts
 from benchmarks.record import read
-from benchmarks.report import judge, stored, table, verdict_line
+from benchmarks.report import judge, merged, stored, table, verdict_line
 from benchmarks.run import Budget, Plan, load_stacks, run
 from benchmarks.running import Cores, raise_descriptor_limit
 from benchmarks.scenario import Scenario
@@ -49,6 +50,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=10, help="time for all; rounds that take longer end (10)"
     )
+    parser.add_argument(
+        "--into", type=Path, help="replace these scenarios in a result file of this machine"
+    )
     parser.add_argument("--check", action="store_true", help="fail unless every figure holds")
     parser.add_argument("--output", type=Path, help="JSON file, else results/<date>.json here")
     options = parser.parse_args(arguments)
@@ -57,6 +61,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     given = (options.repeats, options.minutes, options.streams, options.seconds)
     if any(number is not None and number <= 0 for number in given):
         parser.error("--repeats, --minutes, --streams and --seconds have to be positive")
+    if options.output and options.output.suffix != ".json":
+        parser.error("--output has to end in .json; the charts go into a folder named without it")
     return options
 
 
@@ -94,8 +100,10 @@ def _plan(name: str, options: argparse.Namespace) -> Plan:
         size = replace(size, streams=options.streams)
     if options.seconds:
         size = replace(size, seconds=options.seconds)
-    wanted = options.servers or (_needed(scenario) if options.check else scenario.servers)
-    stacks, absent = load_stacks(wanted, _progress)
+    named = options.servers or (_needed(scenario) if options.check else scenario.servers)
+    stacks, absent = load_stacks(named or servers.names(), _progress)
+    if not named:
+        stacks, absent = [stack for stack in stacks if scenario.route in stack.routes], {}
     return Plan(scenario, size, stacks, absent)
 
 
@@ -108,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scenarios, print tables, write the JSON file; 1 where `--check` finds a failure."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     raise_descriptor_limit()
+    # So that no server stays behind: as with Ctrl-C, what is under way is cleaned up first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     cores = Cores.choose()
     plans = [_plan(name, options) for name in options.scenario]
     # Those of one round last: what the time is too short for is then a repetition.
@@ -120,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = options.output or Path(__file__).parent / "results" / f"{moment}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     document = stored(moment, cores, plans)
+    if options.into:
+        output, document = options.into, merged(json.loads(options.into.read_text()), document)
     output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     folder = output.with_suffix("")
     folder.mkdir(exist_ok=True)

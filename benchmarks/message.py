@@ -79,7 +79,7 @@ def _subtitle(scenario: Scenario, metric: Metric) -> tuple[str, str]:
     what = scenario.title.partition(":")[2].strip() or scenario.title
     direction = "more" if metric.more_is_better else "less"
     many = scenario.rounds > 1
-    rounds = f"median of {scenario.rounds} rounds, whiskers least to most" if many else "one round"
+    rounds = f"median of {scenario.rounds_text}, whiskers least to most" if many else "one round"
     return (
         what[:1].upper() + what[1:],
         f"{metric.heading}, {direction} is better; {scenario.size}; {rounds}",

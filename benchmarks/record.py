@@ -71,6 +71,13 @@ class Scenario:
         return f"{streams}, {self.seconds:g} s" if self.seconds else streams
 
     @property
+    def rounds_text(self) -> str:
+        """How many rounds there were; two numbers where the time ended within the last one."""
+        amounts = {len(own) for own in self.samples.values() if not figures.faults(own)}
+        least, most = min(amounts, default=0), max(amounts, default=0)
+        return f"{most} rounds" if least == most else f"{least} to {most} rounds"
+
+    @property
     def rounds(self) -> int:
         """How often each server was measured."""
         return max(map(len, self.samples.values()), default=0)

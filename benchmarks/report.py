@@ -35,7 +35,7 @@ def table(plan: Plan) -> str:
         found = _once(faults(own))
         if found:
             # A figure of a server that did not deliver what it should have is worth nothing.
-            cells = [_short(found[0]) if cell == "-" else cell for cell in cells]
+            cells = [_short(found[0]), *("-" for _ in cells[1:])]
         rows.append([name + (" (!)" if found else ""), *cells])
         notes += [f"  (!) {name}: {fault}" for fault in found]
         remarks = _once(remark for sample in own for remark in sample.remarks)
@@ -112,6 +112,27 @@ def stored(moment: str, cores: Cores, plans: Sequence[Plan]) -> dict[str, Any]:
             for name in (*plan.samples, plan.scenario.reference)
         },
         "scenarios": {plan.scenario.name: _scenario(plan) for plan in plans},
+    }
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Give an older run's document with a newer one's scenarios in place of its own.
+
+    ValueError where they are not of the same machine and versions: they can't stand side by side.
+    """
+    differences = [
+        name
+        for kind in ("machine", "versions")
+        for name in old[kind].keys() & new[kind].keys()
+        if old[kind][name] != new[kind][name]
+    ]
+    if differences:
+        raise ValueError(f"the older results are of another {', '.join(sorted(differences))}")
+    return {
+        **old,
+        "versions": old["versions"] | new["versions"],
+        "servers": old["servers"] | new["servers"],
+        "scenarios": old["scenarios"] | new["scenarios"],
     }
 
 

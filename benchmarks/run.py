@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -94,6 +95,9 @@ def _measure(
         return Sample(faults=[f"not started: {error}"])
     except NoRoute as error:
         return Sample(faults=[str(error)])
+    except Exception as error:
+        progress("".join(traceback.format_exception(error)).rstrip())
+        return Sample(faults=[f"not measured: {error!r}"])
     if messages:
         progress(f"  its last of {len(messages)} lines of errors: {messages[-1]}")
         sample.remarks.append("wrote to its error log")

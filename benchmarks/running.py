@@ -132,7 +132,8 @@ def running(
     """
     port = free_port()
     command = [part.replace("{port}", str(port)) for part in stack.command]
-    with tempfile.TemporaryFile() as errors:
+    # Appended to: the server and this process share one position in it.
+    with tempfile.TemporaryFile("a+b") as errors:
         process = start(command, cores.server, {**stack.environment, **environment}, errors)
         try:
             server = Running(stack, port, process, environment, errors, beside)

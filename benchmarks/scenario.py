@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.client.load import Beside
+from benchmarks.figures import ratios, spread, values
 from benchmarks.running import Running
+
+_BUSY = 0.8
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Sample:
     remarks: list[str] = field(default_factory=list)
 
 
+def client_limit(cpu: float, took: float) -> list[str]:
+    """Give the remark that a server with time to spare gets where speed was to be measured."""
+    if cpu >= took * _BUSY:
+        return []
+    return [f"its core was {cpu / took:.0%} busy: the client was the limit"]
+
+
 Samples = Mapping[str, list[Sample]]
 """The samples of a run by the server's name, in the order of the repetitions."""
 
@@ -79,23 +88,17 @@ class Figure:
         faults = [fault for sample in own for fault in sample.faults]
         if faults:
             return Verdict(False, f"{self.server}: {faults[0]}")
-        values = [sample.values.get(self.metric) for sample in own]
-        shown = self.metric
         if self.reference:
-            others = samples.get(self.reference, [])
-            values = [
-                value / base if value is not None and base else None
-                for value, base in zip(
-                    values, (sample.values.get(self.metric) for sample in others), strict=False
-                )
-            ]
+            known = ratios(own, samples.get(self.reference, []), self.metric)
             shown = f"{self.metric} / {self.reference}"
-        known = [value for value in values if value is not None]
+        else:
+            known = values(own, self.metric)
+            shown = self.metric
         if not known:
             return Verdict(None, "not measured")
-        middle = statistics.median(known)
-        spread = f" ({min(known):.3g} to {max(known):.3g})" if len(known) > 1 else ""
-        return Verdict(self.at_least <= middle <= self.at_most, f"{shown} = {middle:.3g}{spread}")
+        middle, least, most = spread(known)
+        range_ = f" ({least:.3g} to {most:.3g})" if len(known) > 1 else ""
+        return Verdict(self.at_least <= middle <= self.at_most, f"{shown} = {middle:.3g}{range_}")
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,16 @@ class Scenario:
 
     `measure` is called with a freshly started server, warms it up and gives a sample.
     `prepare` surrounds the server's life.
-    `servers` are those measured where none are named; ratios are to `reference`.
+    Where none are named, `servers` are measured, or, without these, all that have the `route`;
+    ratios are to `reference`.
     The first metric is the main one: the table gives its ratio, and `charts` are the keys of those
     that get a chart. `rounds`: at most so many repetitions, however many are asked for (0: all).
     """
 
     name: str
     title: str
-    servers: tuple[str, ...]
+    route: str
+    servers: tuple[str, ...] = ()
     reference: str
     metrics: tuple[Metric, ...]
     charts: tuple[str, ...]

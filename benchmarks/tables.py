@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import figures
@@ -31,7 +31,7 @@ def table(scenario: Scenario) -> str:
         "",
         _caption(scenario),
     ]
-    if notes := [note for server in scenario.servers.values() for note in _notes(scenario, server)]:
+    if notes := _notes(scenario):
         lines += ["", *notes]
     return "\n".join(lines)
 
@@ -66,28 +66,29 @@ def _cell(value: Spread | str, metric: Metric) -> str:
 
 def _caption(scenario: Scenario) -> str:
     many = scenario.rounds > 1
-    what = f"medians of {scenario.rounds} rounds (least to most)" if many else "one round"
+    what = f"medians of {scenario.rounds_text} (least to most)" if many else "one round"
     return (
         f"{scenario.size}; {what}; ratios to {escaped(scenario.reference.title)} in the same round."
     )
 
 
-def _notes(scenario: Scenario, server: Server) -> list[str]:
-    samples = scenario.samples[server.name]
-    remarks = [remark for sample in samples for remark in sample.remarks]
-    texts = [*figures.faults(samples), *_grouped(remarks, len(samples))]
-    return [f"- {escaped(server.title)}: {escaped(text)}" for text in texts]
-
-
-def _grouped(remarks: Iterable[str], rounds: int) -> list[str]:
-    """Tell remarks that differ only in their figures once."""
-    alike: dict[str, list[str]] = {}
-    for remark in remarks:
-        alike.setdefault(re.sub(r"[\d.,]+", "0", remark), []).append(remark)
+def _notes(scenario: Scenario) -> list[str]:
+    """Tell faults and remarks below the table, once for all servers and rounds that share one."""
+    alike: dict[str, tuple[str, dict[str, int]]] = {}
+    for server in scenario.servers.values():
+        for sample in scenario.samples[server.name]:
+            for text in dict.fromkeys((*sample.faults, *sample.remarks)):
+                # Those that differ only in their figures are the same.
+                _, titles = alike.setdefault(re.sub(r"[\d.,]+", "0", text), (text, {}))
+                titles[server.title] = titles.get(server.title, 0) + 1
     return [
-        first if not others else f"{first} (the like in {len(others) + 1} of {rounds} rounds)"
-        for first, *others in alike.values()
+        f"- {escaped(text)}: {escaped('; '.join(_times(*pair) for pair in titles.items()))}"
+        for text, titles in alike.values()
     ]
+
+
+def _times(title: str, rounds: int) -> str:
+    return title if rounds == 1 else f"{title} ({rounds} rounds)"
 
 
 def machine(machine: Mapping[str, Any], date: str) -> str:

@@ -178,8 +178,11 @@ class Upstream:
         if not data:
             self._drop(connection)
         elif connection.request_complete(data):
-            connection.send(_HEAD + _ROLE)
             min(self._slots, key=len).add(connection)
+            try:
+                connection.send(_HEAD + _ROLE)
+            except OSError:
+                self._drop(connection)
 
     def _send(self, slot: set[_Connection]) -> None:
         for connection in list(slot):

@@ -10,6 +10,7 @@ from benchmarks.running import Running
 from benchmarks.scenario import Options, Sample
 
 WARM_UP = 0.5
+_SETTLE = 0.05
 
 
 def measure_window(
@@ -25,10 +26,11 @@ def measure_window(
     if not load.run_until_all_began(options.patience):
         return Sample(faults=load.faults())
     load.run_for(WARM_UP)
+    events, cpu, began = load.events(), server.cpu(), time.monotonic()
+    load.run_for(_SETTLE)  # nobody read while the processes were looked up
     with window or nullcontext():
-        events, cpu, began = load.events(), server.cpu(), time.monotonic()
         load.run_for(options.seconds)
-        events, cpu, took = load.events() - events, server.cpu() - cpu, time.monotonic() - began
+    events, cpu, took = load.events() - events, server.cpu() - cpu, time.monotonic() - began
     early = sum(1 for stream in load.streams if stream.ended_at)
     for other in server.beside:
         other.finish()

@@ -26,7 +26,8 @@ _PATIENCE = 10.0
 
 
 class Stream:
-    """One request and what has come of it; times are monotonic seconds, 0 for not yet.
+    """One request and what has come of it; times are monotonic seconds, `left_at` nanoseconds, 0
+    for not yet.
 
     `cut` is set when the connection ended without a proper last chunk.
     """
@@ -59,6 +60,11 @@ class Stream:
         """The descriptor of the open connection."""
         assert self._socket is not None
         return self._socket.fileno()
+
+    @property
+    def began(self) -> bool:
+        """Whether an event has come, or the end without any."""
+        return bool(self.first_at or self.ended_at)
 
     def connect(self, port: int) -> bool:
         """Connect and send the request; give whether that went well."""
@@ -216,16 +222,26 @@ class Load:
         self.run(lambda: self.all_ended() or self._quiet(patience))
 
     def run_until_all_began(self, patience: float) -> bool:
-        """Read until each stream has had an event, give whether; patience as in `run_to_end`."""
-        self._last_event = time.monotonic()
-        behind = list(self.streams)
+        """Read until each stream has had an event; give whether they all have.
 
-        def began() -> bool:
-            while behind and (behind[-1].first_at or behind[-1].ended_at):
+        Gives up when for `patience` seconds none of those that had not has had one.
+        """
+        behind = list(self.streams)
+        last = time.monotonic()
+
+        def settled() -> bool:
+            nonlocal behind, last
+            while behind and behind[-1].began:
                 behind.pop()
+            if behind and (self._waiting or time.monotonic() - last > patience):
+                # All are looked at now and then only: this is asked in every round.
+                left = [stream for stream in behind if not stream.began]
+                if not self._waiting and len(left) == len(behind):
+                    return True
+                behind, last = left, time.monotonic()
             return not behind
 
-        self.run(lambda: began() or (not self._waiting and self._quiet(patience)))
+        self.run(settled)
         return not behind
 
     def _quiet(self, seconds: float) -> bool:

@@ -7,10 +7,9 @@ import time
 from benchmarks.client.load import Load
 from benchmarks.opening import faults, open_all
 from benchmarks.running import Running
-from benchmarks.scenario import Metric, Options, Sample, Scenario
+from benchmarks.scenario import Metric, Options, Sample, Scenario, client_limit
 
 _WARM_UP = 300
-_BUSY = 0.8
 
 
 def measure(server: Running, options: Options) -> Sample:
@@ -22,33 +21,21 @@ def measure(server: Running, options: Options) -> Sample:
         if not open_all(server, load, options.streams, options.patience):
             return Sample(faults=faults(load))
         cpu, took = server.cpu() - cpu, time.monotonic() - began
-    sample = Sample(
+        found = faults(load)
+    return Sample(
         {
             "cpu_us_per_connect": cpu / options.streams * 1e6,
             "connects_per_second": options.streams / took,
-        }
+        },
+        found,
+        client_limit(cpu, took),
     )
-    if cpu < took * _BUSY:
-        sample.remarks.append(f"its core was {cpu / took:.0%} busy: the client was the limit")
-    return sample
 
 
 SCENARIO = Scenario(
     name="connect",
     title="Connect: new streams, each kept open",
-    servers=(
-        "bare_c",
-        "nchan",
-        "sseflask_worker",
-        "sseflask_gevent",
-        "flask_gevent",
-        "flask_gthread",
-        "starlette_uvicorn",
-        "fastapi_uvicorn",
-        "fastapi_gunicorn",
-        "fastapi_sse",
-        "sse_starlette",
-    ),
+    route="open",
     reference="starlette_uvicorn",
     metrics=(
         Metric("cpu_us_per_connect", "CPU µs/connect", ",.0f"),

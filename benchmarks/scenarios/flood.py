@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import FloodCheck
 from benchmarks.running import Running
-from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario, client_limit
 
 _WARM_UP_COUNT = 20_000
 
@@ -25,15 +26,18 @@ def measure(server: Running, options: Options) -> Sample:
     if faults := load.faults():
         return Sample(faults=faults)
     events = load.events()
-    return Sample({"events_per_second": events / seconds, "cpu_us_per_event": cpu / events * 1e6})
+    return Sample(
+        {"events_per_second": events / seconds, "cpu_us_per_event": cpu / events * 1e6},
+        remarks=client_limit(cpu, seconds),
+    )
 
 
 def _flood(server: Running, options: Options, count: int) -> tuple[Load, float, float]:
     with Load(server.port) as load:
         request = server.request("flood", count=count)
-        load.add(Stream(request, FloodCheck(count)) for _ in range(options.streams))
-        began = time.monotonic()
+        load.add((Stream(request, FloodCheck(count)) for _ in range(options.streams)), math.inf)
         cpu = server.cpu()
+        began = time.monotonic()
         load.run_to_end(options.patience)
         return load, time.monotonic() - began, server.cpu() - cpu
 
@@ -41,19 +45,7 @@ def _flood(server: Running, options: Options, count: int) -> tuple[Load, float, 
 SCENARIO = Scenario(
     name="flood",
     title="Flood: one generator of ready-made frames, no sleep",
-    servers=(
-        "bare_c",
-        "sseflask_worker",
-        "sseflask_gevent",
-        "sseflask_events",
-        "flask_gevent",
-        "flask_gthread",
-        "starlette_uvicorn",
-        "fastapi_uvicorn",
-        "fastapi_gunicorn",
-        "fastapi_sse",
-        "sse_starlette",
-    ),
+    route="flood",
     reference="starlette_uvicorn",
     metrics=(
         Metric("events_per_second", "events/s", ".2f", wall=True, more_is_better=True),

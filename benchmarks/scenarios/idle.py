@@ -45,6 +45,7 @@ def measure(server: Running, options: Options) -> Sample:
 SCENARIO = Scenario(
     name="idle",
     title="Idle: streams without events",
+    route="open",
     servers=(
         "bare_c",
         "nchan",
@@ -58,7 +59,7 @@ SCENARIO = Scenario(
     reference="starlette_uvicorn",
     metrics=(
         Metric("kib_per_stream", "KiB/stream"),
-        Metric("cpu_ms_per_second", "CPU ms/s, 1,000 streams", ".2f"),
+        Metric("cpu_ms_per_second", "CPU ms/s, 1,000 streams, between heartbeats", ".2f"),
     ),
     charts=("kib_per_stream",),
     options=Options(streams=1000, seconds=2),

@@ -65,16 +65,7 @@ def measure(server: Running, options: Options) -> Sample:
 SCENARIO = Scenario(
     name="leave",
     title="Leave: the client's close to `finally` of a silent generator",
-    servers=(
-        "sseflask_worker",
-        "sseflask_gevent",
-        "flask_gevent",
-        "flask_gthread",
-        "starlette_uvicorn",
-        "fastapi_gunicorn",
-        "fastapi_sse",
-        "sse_starlette",
-    ),
+    route="silent",
     reference="starlette_uvicorn",
     metrics=(Metric("p50_ms", "p50 ms", ".2f"), Metric("p99_ms", "p99 ms", ".2f")),
     charts=("p99_ms",),

@@ -99,7 +99,10 @@ def _ticking(server: Running, options: Options, sample: Sample) -> Iterator[Call
         def tick() -> int:
             before = load.events()
             load.run_for(options.seconds)
-            return load.events() - before if ready else 0
+            events = load.events() - before
+            if not (ready and events):
+                sample.faults.append("stalled")
+            return events
 
         yield tick
         for stream in load.streams:
@@ -117,13 +120,13 @@ def _keep(sample: Sample, kind: str, calls: Calls, events: int) -> None:
 SCENARIO = Scenario(
     name="path",
     title="Path: calls per event, one stream",
+    route="tick",
     servers=(
         "bare_c",
         "sseflask_worker",
         "sseflask_events",
         "flask_gevent",
         "starlette_uvicorn",
-        "fastapi_sse",
         "sse_starlette",
     ),
     reference="starlette_uvicorn",

@@ -79,34 +79,28 @@ def measure(server: Running, options: Options) -> Sample:
             (Stream(request, delays.check()) for _ in range(options.streams)), _OPENED_PER_SECOND
         )
         sample = measure_window(server, load, options, delays)
-    if delays.found and not sample.faults:
+    offered = options.streams * _RATE
+    if sample.values.get("events_per_second", 0) < _KEEPS_UP * offered:
+        # The time would be that of the queue, whose length is this harness's choice.
+        sample.remarks.append(f"did not keep up with {offered:,.0f} chunks/s: no latency")
+    elif delays.found and not sample.faults:
         ordered = sorted(delays.found)
         sample.values["added_p50_ms"] = percentile(ordered, 50) / 1e6
         sample.values["added_p99_ms"] = percentile(ordered, 99) / 1e6
-        offered = options.streams * _RATE
-        if sample.values["events_per_second"] < _KEEPS_UP * offered:
-            sample.remarks.append(f"did not keep up with {offered:,.0f} chunks/s: so the latency")
     return sample
 
 
 SCENARIO = Scenario(
     name="relay",
     title="Relay: OpenAI streams, 100 chunks a second each",
-    servers=(
-        "bare_c",
-        "sseflask_service",
-        "sseflask_worker",
-        "flask_gevent",
-        "fastapi_uvicorn",
-        "fastapi_gunicorn",
-    ),
+    route="relay",
     reference="fastapi_uvicorn",
     metrics=(
         Metric("cpu_us_per_event", "CPU µs/chunk"),
         Metric("added_p50_ms", "added p50 ms", ".2f"),
         Metric("added_p99_ms", "added p99 ms", ".2f"),
     ),
-    charts=("cpu_us_per_event", "added_p99_ms"),
+    charts=("cpu_us_per_event",),
     options=Options(streams=60, seconds=3),
     measure=measure,
     figures=(

@@ -15,7 +15,7 @@ _OPENED_PER_SECOND = 400.0
 def measure(server: Running, options: Options) -> Sample:
     """Count CPU and events while every stream runs; then read and check the rest."""
     opening = options.streams / _OPENED_PER_SECOND
-    count = int(_RATE * (opening + WARM_UP + options.seconds + 1))
+    count = int(_RATE * (2 * opening + WARM_UP + options.seconds + 1))
     request = server.request("tick", rate=_RATE, count=count)
     with Load(server.port) as load:
         load.add(
@@ -28,19 +28,7 @@ def measure(server: Running, options: Options) -> Sample:
 SCENARIO = Scenario(
     name="tick",
     title="Tick: many streams, 20 events a second each",
-    servers=(
-        "bare_c",
-        "sseflask_worker",
-        "sseflask_gevent",
-        "sseflask_events",
-        "flask_gevent",
-        "flask_gthread",
-        "starlette_uvicorn",
-        "fastapi_uvicorn",
-        "fastapi_gunicorn",
-        "fastapi_sse",
-        "sse_starlette",
-    ),
+    route="tick",
     reference="flask_gevent",
     metrics=(
         Metric("cpu_us_per_event", "CPU µs/event", ".2f"),

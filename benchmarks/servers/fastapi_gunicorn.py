@@ -12,7 +12,7 @@ __all__ = ["STACK", "app"]
 
 STACK = Stack(
     name="fastapi_gunicorn",
-    title="FastAPI + AsyncOpenAI (typed chunks), gunicorn -k asgi",
+    title="FastAPI StreamingResponse, gunicorn -k asgi",
     family="asgi",
     command=gunicorn(
         "benchmarks.servers.fastapi_gunicorn:app", "-k", "asgi", "--asgi-loop", "uvloop"

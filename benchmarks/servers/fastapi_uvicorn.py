@@ -16,7 +16,7 @@ from benchmarks.stack import Stack, uvicorn
 
 STACK = Stack(
     name="fastapi_uvicorn",
-    title="FastAPI + AsyncOpenAI (typed chunks), uvicorn",
+    title="FastAPI StreamingResponse, uvicorn",
     family="asgi",
     command=uvicorn("benchmarks.servers.fastapi_uvicorn:app"),
     packages=("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "openai"),

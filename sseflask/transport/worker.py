@@ -25,9 +25,9 @@ __all__ = ["StreamWorker"]
 _NOTIFY_SECONDS = 1.0
 
 
-#: Python's, and ours: objects made until the youngest generation is looked at, and how often that
-#: happens before the next older one is; the oldest some millions of objects apart.
-_DEFAULT_THRESHOLD, _THRESHOLD = gc.get_threshold(), (10_000, 10, 100)
+#: Python's (before 3.13, since), and ours: objects made until the youngest generation is looked at,
+#: and how often that happens before the next older one is; the oldest some millions of them apart.
+_DEFAULT_THRESHOLDS, _THRESHOLD = ((700, 10, 10), (2000, 10, 10)), (10_000, 10, 100)
 
 
 class _ListenerName:
@@ -49,7 +49,7 @@ def _calm_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    if gc.get_threshold() == _DEFAULT_THRESHOLD:  # not where the application has set its own
+    if gc.get_threshold() in _DEFAULT_THRESHOLDS:  # not where the application has set its own
         gc.set_threshold(*_THRESHOLD)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from benchmarks.frames import FRAMES, PERIOD
 
 _BLOCK = 500
+_requests = itertools.count()
 
 
 def _numbers(fault: str, count: int) -> Iterator[int]:
@@ -59,6 +60,8 @@ class Handler(socketserver.StreamRequestHandler):
         target = urlsplit(first.split()[1])
         query = parse_qs(target.query)
         count = int(query["count"][0])
+        if self.fault == "mute" and next(_requests) % 4 == 1:
+            threading.Event().wait()
         if self.fault == "status":
             self.wfile.write(b"HTTP/1.1 503 Sorry\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
             return

@@ -84,12 +84,12 @@ def test_a_table() -> None:
         "| FastAPI, uvicorn | 40.50 (40.00 to 41.00) | - | 2.28 |\n"
         "| bare loop | has no route 'tick' and more more more more more more ... | - | - |\n"
         "\n"
-        "500 streams, 5 s; medians of 3 rounds (least to most); "
+        "500 streams, 5 s; medians of 2 to 3 rounds (least to most); "
         "ratios to Flask generator, gunicorn in the same round.\n"
         "\n"
-        "- FastAPI, uvicorn: disturbed: others used 7% (the like in 2 of 2 rounds)\n"
-        "- bare loop: has no route 'tick' and more more more more more more more more more\n"
-        "- bare loop: late\n"
+        "- disturbed: others used 7%: FastAPI, uvicorn (2 rounds)\n"
+        "- has no route 'tick' and more more more more more more more more more: bare loop\n"
+        "- late: bare loop\n"
         "<!-- / -->\n"
     )
 

@@ -23,12 +23,19 @@ FAULTS = {
     "early": "ended too early",
     "garbage": "no chunk length",
     "status": "status 503",
+    "mute": "stalled",
 }
+
+ONE_STREAM = ("flood", "mute")
+"""Where some streams are to go on while another never begins."""
 
 SIZES = {
     "flood": Options(streams=1, seconds=0.05, patience=1),
     "tick": Options(streams=4, seconds=0.2, patience=1),
 }
+COMBINATIONS = [
+    (scenario, fault) for scenario in SIZES for fault in FAULTS if (scenario, fault) != ONE_STREAM
+]
 
 
 def measure(scenario: str, stack: Stack) -> Sample:
@@ -48,8 +55,7 @@ def scripted(fault: str) -> Stack:
     )
 
 
-@pytest.mark.parametrize("scenario", SIZES)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("scenario", "fault"), COMBINATIONS)
 def test_a_fault_is_in_the_sample(scenario: str, fault: str) -> None:
     sample = measure(scenario, scripted(fault))
 
@@ -89,7 +95,7 @@ def plan_of(name: str, measured: list[str], seconds: float, rounds: int = 0) -> 
     scenario = Scenario(
         name=name,
         title=name,
-        servers=(),
+        route="tick",
         reference="scripted",
         metrics=(Metric("cost", "cost"),),
         charts=(),
@@ -119,3 +125,19 @@ def test_what_would_end_after_the_time_is_left_out_and_said() -> None:
 
     assert 2 <= len(measured) < 4
     assert f"{18 - len(measured)} of 18 steps left out" in told[-1]
+
+
+def test_what_a_measurement_raises_is_a_fault_and_the_run_goes_on() -> None:
+    def fail(_server: Running, _options: Options) -> Sample:
+        raise RuntimeError("no figures today")
+
+    told: list[str] = []
+    plan = plan_of("a", [], 0)
+    plan.scenario = replace(plan.scenario, measure=fail)
+
+    assert run([plan], 1, Budget(60), Cores.choose(), told.append)
+
+    assert [own[0].faults for own in plan.samples.values()] == [
+        ["not measured: RuntimeError('no figures today')"]
+    ] * 2
+    assert any("Traceback" in text for text in told)

@@ -13,7 +13,8 @@ from importlib.metadata import version
 import pytest
 
 from benchmarks import scenarios, servers
-from benchmarks.report import stored, table
+from benchmarks.__main__ import parse
+from benchmarks.report import merged, stored, table
 from benchmarks.run import Plan
 from benchmarks.running import ROOT, Cores, Running, end, start, wait_until
 from benchmarks.scenario import Figure, Options, Sample
@@ -42,6 +43,11 @@ def test_a_fault_fails_whatever_the_figures_are() -> None:
     verdict = FIGURE.judge({"ours": [Sample({"cost": 0}, ["events missing"])]})
     assert verdict.holds is False
     assert "events missing" in verdict.measured
+
+
+def test_a_reference_with_faults_is_no_reference() -> None:
+    measured = {"ours": samples(1), "theirs": [Sample({"cost": 4}, ["events missing"])]}
+    assert FIGURE.judge(measured).holds is None
 
 
 @pytest.mark.parametrize("measured", [{}, {"ours": samples(1)}, {"theirs": samples(1)}])
@@ -137,3 +143,25 @@ def test_the_command_line_names_what_there_is() -> None:
     )
     assert refused.returncode == 2
     assert f"no scenario 'nosuch'; there are {', '.join(scenarios.names())}" in refused.stderr
+
+
+def test_an_output_that_charts_could_not_be_put_beside_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        parse(["--output", "results"])
+    assert parse(["--output", "results.json"]).output.name == "results.json"
+
+
+def test_scenarios_are_replaced_in_a_result_of_the_same_machine_only() -> None:
+    old = {
+        "date": "yesterday",
+        "machine": {"kernel": "6"},
+        "versions": {"flask": "3", "nginx": "1"},
+        "servers": {"a": {}},
+        "scenarios": {"tick": "old", "flood": "old"},
+    }
+    new = {**old, "date": "today", "versions": {"flask": "3"}, "scenarios": {"tick": "new"}}
+
+    assert merged(old, new)["scenarios"] == {"tick": "new", "flood": "old"}
+    assert merged(old, new)["versions"] == {"flask": "3", "nginx": "1"}
+    with pytest.raises(ValueError, match=r"another flask, kernel"):
+        merged(old, {**new, "machine": {"kernel": "7"}, "versions": {"flask": "4"}})
