@@ -1,6 +1,6 @@
 """Measure servers side by side.
 
-python -m benchmarks --scenario tick --servers sseflask_worker,flask_gevent --streams 500
+python -m benchmarks --scenario tick --servers sseflask,uvicorn --streams 500
 python -m benchmarks --check        every scenario, and whether each figure holds
 """
 
@@ -42,7 +42,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--servers",
         default="",
-        help=f"names with commas, else the scenario's own: {', '.join(servers.names())}",
+        help="names, or words of them such as sseflask or uvicorn, with commas; else all that the "
+        f"scenario measures: {', '.join(servers.names())}",
     )
     parser.add_argument("--streams", type=int, help="streams open at a time, else the scenario's")
     parser.add_argument("--seconds", type=float, help="time measured, else the scenario's")
@@ -69,11 +70,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _names(parser: argparse.ArgumentParser, kind: str, given: str, known: list[str]) -> list[str]:
     if given == "all":
         return known
-    wanted = [name for name in given.split(",") if name]
-    for name in wanted:
-        if name not in known:
-            parser.error(f"no {kind} {name!r}; there are {', '.join(known)}")
-    return wanted
+    found: list[str] = []
+    for word in filter(None, given.split(",")):
+        named = [word] if word in known else [name for name in known if word in name.split("_")]
+        if not named:
+            parser.error(f"no {kind} {word!r}; there are {', '.join(known)}")
+        found += named
+    return list(dict.fromkeys(found))
 
 
 def _progress(text: str) -> None:
@@ -102,8 +105,11 @@ def _plan(name: str, options: argparse.Namespace) -> Plan:
         size = replace(size, seconds=options.seconds)
     named = options.servers or (_needed(scenario) if options.check else scenario.servers)
     stacks, absent = load_stacks(named or servers.names(), _progress)
+    with_route = [stack for stack in stacks if scenario.route in stack.routes]
     if not named:
-        stacks, absent = [stack for stack in stacks if scenario.route in stack.routes], {}
+        absent = {}
+    if not named or with_route:
+        stacks = with_route
     return Plan(scenario, size, stacks, absent)
 
 

@@ -165,3 +165,12 @@ def test_scenarios_are_replaced_in_a_result_of_the_same_machine_only() -> None:
     assert merged(old, new)["versions"] == {"flask": "3", "nginx": "1"}
     with pytest.raises(ValueError, match=r"another flask, kernel"):
         merged(old, {**new, "machine": {"kernel": "7"}, "versions": {"flask": "4"}})
+
+
+def test_a_word_of_their_names_stands_for_several_servers() -> None:
+    chosen = parse(["--servers", "uvicorn,sseflask_worker,sseflask"]).servers
+    assert {"starlette_uvicorn", "fastapi_uvicorn", "sseflask_worker", "sseflask_gevent"} <= set(
+        chosen
+    )
+    assert len(chosen) == len(set(chosen))
+    assert "flask_gevent" not in chosen
