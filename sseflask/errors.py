@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-__all__ = ["ConfigError", "EventError", "Failure"]
+__all__ = ["ChannelError", "ConfigError", "EventError", "Failure"]
 
 
 class EventError(ValueError):
     """The event stream format can't represent what was asked for."""
+
+
+class ChannelError(ValueError):
+    """This is no channel's name, or no pattern of names; the message says what is allowed."""
 
 
 class ConfigError(ValueError):

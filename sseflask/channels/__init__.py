@@ -1,0 +1,1 @@
+"""Channels: publish to a name, subscribe to names and patterns, resume where the client was."""

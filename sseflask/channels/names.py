@@ -1,0 +1,101 @@
+"""Names of channels, and patterns of them. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sseflask.errors import ChannelError
+
+__all__ = ["Pattern", "check_name"]
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_ALLOWED = "1 to 128 of the characters A-Z a-z 0-9 _ . : -"
+
+
+def check_name(text: str) -> str:
+    """Give the name of a channel back, if it is one.
+
+    Raises:
+        ChannelError: it is not; says what is allowed.
+    """
+    if not isinstance(text, str) or not _NAME.fullmatch(text):
+        raise ChannelError(f"{text!r:.200} is no channel name: a name is {_ALLOWED}")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One or many channels, by the dotted segments of their names.
+
+    ``*`` stands for exactly one segment, ``**`` for one or more and only at the end; anything else
+    stands for itself, so that a plain name is the pattern of just that channel. ``orders.*`` has
+    ``orders.eu`` but neither ``orders`` nor ``orders.eu.7``; ``**`` has every channel.
+
+    Args:
+        segments: what stands between the dots; not checked here, see `parse`.
+    """
+
+    segments: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read a name or pattern.
+
+        Raises:
+            ChannelError: it is neither; says what is allowed.
+        """
+        if not isinstance(text, str) or not _NAME.fullmatch(text.replace("*", "_")):
+            raise ChannelError(
+                f"{text!r:.200} is neither a channel name nor a pattern: a name is {_ALLOWED}; in "
+                "a pattern a segment between dots may be * (any one) or, at the end, ** (the rest)"
+            )
+        segments = tuple(text.split("."))
+        if any("*" in segment and segment not in ("*", "**") for segment in segments):
+            raise ChannelError(f"{text!r} is no pattern: * stands for whole segments, as in 'a.*'")
+        if "**" in segments[:-1]:
+            raise ChannelError(f"{text!r} is no pattern: ** can only be the last segment")
+        return cls(segments)
+
+    def __str__(self) -> str:
+        return ".".join(self.segments)
+
+    @property
+    def is_name(self) -> bool:
+        """Whether this is just one channel."""
+        return "*" not in self.segments and self.segments[-1] != "**"
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every channel is meant."""
+        return self.segments == ("**",)
+
+    @property
+    def prefix(self) -> str:
+        """What all channels meant begin with: the segments before the first wildcard, dotted."""
+        plain: list[str] = []
+        for segment in self.segments:
+            if segment in ("*", "**"):
+                return "".join(f"{segment}." for segment in plain)
+            plain.append(segment)
+        return ".".join(plain)
+
+    def matches(self, name: str) -> bool:
+        """Whether a channel is one of those meant."""
+        return self._covers(name.split("."))
+
+    def covers(self, other: Pattern) -> bool:
+        """Whether every channel that the other pattern means is one that this one means."""
+        return self._covers(other.segments)
+
+    def _covers(self, theirs: Sequence[str]) -> bool:
+        own = self.segments
+        if own[-1] == "**":
+            if len(theirs) < len(own):
+                return False
+            # What is left of theirs has no ** any more: that could only be their last segment.
+            own, theirs = own[:-1], theirs[: len(own) - 1]
+        elif len(own) != len(theirs) or theirs[-1] == "**":
+            return False
+        return all(mine == its or mine == "*" for mine, its in zip(own, theirs, strict=True))

@@ -1,0 +1,248 @@
+"""A log in an SQLite file, for all processes of one machine."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+
+from sseflask.channels.log import Append, Appended, Entry, KeyReused, Missing
+from sseflask.channels.names import Pattern
+from sseflask.channels.sqlite_file import SqliteFile
+from sseflask.channels.sqlite_tables import (
+    IN_JSON,
+    channel_row,
+    channels_meant,
+    few,
+    forgettable,
+    known_append,
+    prepare,
+)
+
+__all__ = ["SqliteLog"]
+
+#: Events, and keys, that one call of `trim` forgets at most, so that nobody waits for it for long.
+_TRIM_EVENTS, _TRIM_KEYS = 1000, 10_000
+
+#: Seconds for which a repeated append is known at least.
+_KEY_SECONDS = 86_400.0
+
+#: The largest number that SQLite has; clients may name a larger one.
+_LARGEST = 2**63 - 1
+
+
+class SqliteLog:
+    """Keeps `sseflask.channels.log.Log`'s promises in one file.
+
+    What was appended outlives every process. When the machine itself goes down the last moments
+    may be lost, as nothing waits for the disk; so after its next start the log has a new epoch,
+    and every client that comes back is told.
+
+    Age is counted by a clock of the log's own, which goes on with the one on the wall but stands
+    still while that is put back: it never runs backwards, so the oldest events are the first ones.
+
+    Args:
+        path: the file, made where it is not there; ``":memory:"`` for a log of this process alone.
+        keep: how many events of a channel are kept at least.
+        seconds: the age at which events are forgotten.
+        clock: gives the time on the wall, in seconds.
+    """
+
+    def __init__(
+        self, path: str, *, keep: int, seconds: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._file = SqliteFile(path)
+        self._keep = keep
+        self._seconds = seconds
+        self._clock = clock
+        self._epoch = ""
+        self._version = -1
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the file that is open, or was last."""
+        return self._epoch
+
+    def open(self) -> None:
+        """Open the file; see `Log`. Harmless when it is open."""
+        self._version = -1
+        self._file.open(self._prepare)
+
+    def close(self) -> None:
+        """Close the file; see `Log`. Never an error."""
+        self._file.close()
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        self._epoch = prepare(database, self._file.path, self._clock())
+
+    def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
+        """Store all in one transaction; see `Log`."""
+        with self._file.writing() as database:
+            newest, floor, age, wall = database.execute(
+                "SELECT newest, floor, age, wall FROM log"
+            ).fetchone()
+            before, now = newest, self._clock()
+            age += max(0.0, now - wall)
+            results: list[Appended | KeyReused] = []
+            rows: list[tuple[int, int, float, bytes]] = []
+            touched: dict[str, list[int]] = {}
+            for append in appends:
+                known = known_append(database, append)
+                if known is None:
+                    channel = touched.get(append.channel)
+                    if channel is None:
+                        channel = channel_row(database, append.channel, floor)
+                        touched[append.channel] = channel
+                    known = Appended(newest + 1, newest + len(append.frames))
+                    for frame in append.frames:
+                        newest += 1
+                        rows.append((newest, channel[0], age, frame))
+                    channel[1] += len(append.frames)
+                    if append.key is not None:
+                        database.execute(
+                            "INSERT INTO publishes VALUES (?, ?, ?, ?, ?)",
+                            (append.key, append.digest, known.first, known.last, age),
+                        )
+                results.append(known)
+            if newest > before:
+                database.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+                for number, kept in touched.values():
+                    self._count(database, number, kept)
+                database.execute("UPDATE log SET newest = ?, age = ?, wall = ?", (newest, age, now))
+        return results
+
+    def _count(self, database: sqlite3.Connection, channel: int, kept: int) -> None:
+        """Note how many events a channel holds; first shorten it where that is too many."""
+        # Not one by one: a tenth at once is cheaper for each.
+        if kept > self._keep + self._keep // 10:
+            (last,) = database.execute(
+                "SELECT number FROM events WHERE channel = ? ORDER BY number DESC LIMIT 1 OFFSET ?",
+                (channel, self._keep),
+            ).fetchone()
+            database.execute(
+                "DELETE FROM events WHERE channel = ? AND number <= ?", (channel, last)
+            )
+            database.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (last, channel))
+            kept = self._keep
+        database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, channel))
+
+    def newest(self) -> int:
+        """See `Log`."""
+        with self._file.using() as database:
+            number: int = database.execute("SELECT newest FROM log").fetchone()[0]
+            return number
+
+    def since(self, number: int, limit: int) -> list[Entry]:
+        """See `Log`."""
+        with self._file.using() as database:
+            # Before the reading: what is written meanwhile is then a change again.
+            (self._version,) = database.execute("PRAGMA data_version").fetchone()
+            # A cross join, so that SQLite keeps to this order of the tables.
+            rows = database.execute(
+                "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
+                " WHERE number > ? ORDER BY number LIMIT ?",
+                (min(number, _LARGEST), limit),
+            ).fetchall()
+            return [Entry(*row) for row in rows]
+
+    def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> list[Entry]:
+        """See `Log`."""
+        after, upto = min(after, _LARGEST), min(upto, _LARGEST)
+        with self._file.reading() as database:
+            channels = channels_meant(database, patterns)
+            chosen: int | str = json.dumps(list(channels))
+            if len(channels) == 1:
+                (chosen,) = channels
+                condition = "channel = ?"
+            elif few(database, sum(kept for _, kept in channels.values()), after, upto, limit):
+                condition = f"channel {IN_JSON}"
+            else:
+                condition = f"+channel {IN_JSON}"  # the plus: not by the index
+            rows = database.execute(
+                "SELECT number, channel, frame FROM events WHERE number > ? AND number <= ?"
+                f" AND {condition} ORDER BY number LIMIT ?",
+                (after, upto, chosen, limit),
+            ).fetchall()
+            return [Entry(number, channels[channel][0], frame) for number, channel, frame in rows]
+
+    def missing(self, patterns: Sequence[Pattern], after: int) -> list[Missing]:
+        """See `Log`; also tells of channels so long empty that they are no longer known."""
+        found = []
+        with self._file.reading() as database:
+            (floor,) = database.execute("SELECT floor FROM log").fetchone()
+            for pattern in patterns:
+                channels = channels_meant(database, [pattern])
+                chosen = (json.dumps(list(channels)),)
+                (trimmed,) = database.execute(
+                    f"SELECT max(trimmed) FROM channels WHERE id {IN_JSON}", chosen
+                ).fetchone()
+                forgotten = 0 if pattern.is_name and channels else floor
+                if after < max(trimmed or 0, forgotten):
+                    ends = database.execute(
+                        "SELECT min((SELECT min(number) FROM events WHERE channel = id)),"
+                        " max((SELECT max(number) FROM events WHERE channel = id))"
+                        f" FROM channels WHERE id {IN_JSON}",
+                        chosen,
+                    ).fetchone()
+                    found.append(Missing(pattern, *ends))
+        return found
+
+    def trim(self) -> int:
+        """Forget by age, in the order of the numbers, at most 1,000 events; see `Log`."""
+        with self._file.reading() as database:
+            if not self._due(database):
+                return 0
+        with self._file.writing() as database:
+            age, wall = database.execute("SELECT age, wall FROM log").fetchone()
+            now = self._clock()
+            age += max(0.0, now - wall)
+            database.execute("UPDATE log SET age = ?, wall = ?", (age, now))
+            aged = database.execute(
+                "SELECT number, at FROM events ORDER BY number LIMIT ?", (_TRIM_EVENTS,)
+            ).fetchall()
+            numbers = [number for number, at in aged if at < age - self._seconds]
+            if numbers:
+                last = numbers[-1]
+                parts = database.execute(
+                    "SELECT count(*), max(number), channel FROM events WHERE number <= ?"
+                    " GROUP BY channel",
+                    (last,),
+                ).fetchall()
+                database.executemany(
+                    "UPDATE channels SET kept = kept - ?, trimmed = ? WHERE id = ?", parts
+                )
+                database.execute("DELETE FROM events WHERE number <= ?", (last,))
+            database.execute(
+                "DELETE FROM publishes WHERE key IN"
+                " (SELECT key FROM publishes WHERE at < ? ORDER BY at LIMIT ?)",
+                (age - _KEY_SECONDS, _TRIM_KEYS),
+            )
+            forgotten = forgettable(database)
+            if forgotten is not None:
+                database.execute("DELETE FROM channels WHERE kept = 0 AND trimmed <= ?", forgotten)
+                database.execute("UPDATE log SET floor = max(floor, ?)", forgotten)
+        return len(numbers)
+
+    def _due(self, database: sqlite3.Connection) -> bool:
+        """Whether there is anything for `trim` to write."""
+        age, wall = database.execute("SELECT age, wall FROM log").fetchone()
+        now = self._clock()
+        age += max(0.0, now - wall)
+        event = database.execute("SELECT at FROM events ORDER BY number LIMIT 1").fetchone()
+        key = database.execute("SELECT at FROM publishes ORDER BY at LIMIT 1").fetchone()
+        return (
+            now < wall  # put back: the time from here on counts
+            or (event is not None and event[0] < age - self._seconds)
+            or (key is not None and key[0] < age - _KEY_SECONDS)
+            or forgettable(database) is not None
+        )
+
+    def changed(self) -> bool:
+        """See `Log`; asks SQLite's data_version, which other connections' commits change."""
+        with self._file.using() as database:
+            return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._version)
+
+    def replaced(self) -> bool:
+        """See `Log`; whether there is another file, or none, at the path."""
+        return self._file.replaced()

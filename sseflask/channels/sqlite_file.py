@@ -1,0 +1,159 @@
+"""An SQLite file that all processes of one machine share: opening it, transactions, errors.
+
+Write-ahead logging: readers never wait for a writer. A file on a network file system will not do,
+SQLite's own documentation says why (https://www.sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sseflask.channels.log import LogError
+
+__all__ = ["SqliteFile"]
+
+#: Seconds that a write waits for one of another process.
+_BUSY_SECONDS = 5.0
+
+#: Bytes to which the write-ahead log shrinks once it has been copied; else it stays at its largest.
+_WAL_BYTES = 16 << 20
+
+#: What SQLite says, and what to do about it.
+_ADVICE = (
+    ("full", "Make room on its disk; nothing else has to be done."),
+    ("readonly", "Its disk or directory is read-only."),
+    ("locked", f"Another process has been writing to it for more than {_BUSY_SECONDS:.0f} s."),
+    ("malformed", "It is damaged: stop, move it away and start again, without its history."),
+    ("not a database", "Another file is in its place: move it away, or choose another path."),
+)
+
+
+class SqliteFile:
+    """One connection to a file, made and used by one thread. Everything here may block.
+
+    Args:
+        path: the file; ``":memory:"`` for none.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._database: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        """Open the file, creating it and its directory where they are not there.
+
+        Args:
+            prepare: called in a write transaction, to see to the tables; may raise `LogError`.
+
+        Raises:
+            LogError: it can't be opened now; it is then closed.
+        """
+        self.close()
+        with self._telling("opened"):
+            if self.path == ":memory:":
+                self._connect(prepare)
+                return
+            path = Path(self.path)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One process at a time: SQLite answers some of those that create a file, or switch it
+            # to write-ahead logging, at the same time with an error instead of letting them wait.
+            with Path(f"{self.path}.lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    # What a deleted file has left behind, and processes that have not noticed yet
+                    # still share, would be taken for the new one's.
+                    for suffix in ("-wal", "-shm", "-journal"):
+                        Path(self.path + suffix).unlink(missing_ok=True)
+                    path.touch(mode=0o600, exist_ok=False)  # messages are nobody else's business
+                self._connect(prepare)
+                self._identity = self._identify()
+
+    def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        self._database = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode not in ("wal", "memory"):
+                raise sqlite3.OperationalError(f"no write-ahead logging here, but {mode!r}")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchone()
+            with self.writing("opened") as database:
+                prepare(database)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; harmless when it is not open, and never an error."""
+        database, self._database = self._database, None
+        self._identity = None
+        if database is not None:
+            # The last one to close copies the write-ahead log; what fails then is done by the
+            # next one to open.
+            with contextlib.suppress(sqlite3.Error):
+                database.close()
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for a single statement."""
+        with self._telling("read"):
+            yield self._opened()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for some statements that see the same state."""
+        with self._telling("read"), self._transaction("BEGIN") as database:
+            yield database
+
+    @contextlib.contextmanager
+    def writing(self, done: str = "written") -> Iterator[sqlite3.Connection]:
+        """Give the connection for a transaction that is stored as a whole or not at all."""
+        # Immediate: one that begins by reading can't wait for another writer any more.
+        with self._telling(done), self._transaction("BEGIN IMMEDIATE") as database:
+            yield database
+
+    def replaced(self) -> bool:
+        """Whether there is another file, or none, where the open one was."""
+        return self._identity is not None and self._identify() != self._identity
+
+    def _identify(self) -> tuple[int, int]:
+        try:
+            status = Path(self.path).stat()
+        except OSError:
+            return (0, 0)
+        return (status.st_dev, status.st_ino)
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise LogError(f"the channel log {self.path} is not open")
+        return self._database
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        database = self._opened()
+        database.execute(begin)
+        try:
+            yield database
+            database.execute("COMMIT")
+        except BaseException:
+            # After some errors SQLite has already rolled back by itself.
+            if database.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _telling(self, done: str) -> Iterator[None]:
+        """Turn what SQLite and the file system raise into `LogError`, with what to do."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            advice = [advice for words, advice in _ADVICE if words in str(error)]
+            message = f"the channel log {self.path} can't be {done}: {error}."
+            raise LogError(" ".join([message, *advice])) from error

@@ -1,0 +1,155 @@
+"""The tables of a log on SQLite, and how they are looked up. All in the caller's transaction."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from sseflask.channels.log import Append, Appended, KeyReused, LogError
+from sseflask.channels.names import Pattern
+
+__all__ = [
+    "IN_JSON",
+    "channel_row",
+    "channels_meant",
+    "few",
+    "forgettable",
+    "known_append",
+    "prepare",
+]
+
+#: A condition for a list of numbers of any length, given as JSON.
+IN_JSON = "IN (SELECT value FROM json_each(?))"
+
+#: Empty channels whose trimmed events are remembered one by one.
+_EMPTY_CHANNELS = 10_000
+
+#: Characters of an epoch; no two that look alike.
+_EPOCH_LENGTH, _EPOCH_ALPHABET = 8, "abcdefghjkmnpqrstuvwxyz23456789"
+
+#: What tells the file from other programs' databases ("sse\x01"), and from later versions of it.
+_APPLICATION, _VERSION = 0x73736501, 1
+
+# The index needs no number: within a channel SQLite keeps it in the order of the primary key.
+_SCHEMA = (
+    f"PRAGMA application_id = {_APPLICATION}",
+    f"PRAGMA user_version = {_VERSION}",
+    "CREATE TABLE log (epoch TEXT NOT NULL, boot TEXT NOT NULL, newest INTEGER NOT NULL,"
+    " floor INTEGER NOT NULL, age REAL NOT NULL, wall REAL NOT NULL)",
+    "CREATE TABLE channels (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+    " kept INTEGER NOT NULL, trimmed INTEGER NOT NULL)",
+    "CREATE INDEX channels_empty ON channels (trimmed) WHERE kept = 0",
+    "CREATE TABLE events (number INTEGER PRIMARY KEY, channel INTEGER NOT NULL,"
+    " at REAL NOT NULL, frame BLOB NOT NULL)",
+    "CREATE INDEX events_by_channel ON events (channel)",
+    "CREATE TABLE publishes (key TEXT PRIMARY KEY, digest BLOB NOT NULL,"
+    " first INTEGER NOT NULL, last INTEGER NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX publishes_by_age ON publishes (at)",
+)
+
+
+def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
+    """Make the tables where there are none, and give the log's epoch. In a write transaction.
+
+    Raises:
+        LogError: the database is not a log, or not one of this version.
+    """
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    boot = _boot()
+    if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+        for statement in _SCHEMA:
+            database.execute(statement)
+        row = (_new_epoch(), boot, 0, 0, 0.0, now)
+        database.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", row)
+    elif application != _APPLICATION:
+        raise LogError(f"{path} is another program's database: choose another path")
+    elif version != _VERSION:
+        raise LogError(f"{path} was made by another version of sseflask: move it away")
+    # Numbers that a crash of the machine took back are given out again: not as the same ids.
+    elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
+        database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
+    epoch: str = database.execute("SELECT epoch FROM log").fetchone()[0]
+    return epoch
+
+
+def _new_epoch() -> str:
+    return "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(_EPOCH_LENGTH))
+
+
+def _boot() -> str:
+    """What tells this run of the machine from its others; nothing where nobody knows."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def known_append(database: sqlite3.Connection, append: Append) -> Appended | KeyReused | None:
+    """What became of an append with the same key, ``None`` where there was none."""
+    if append.key is None:
+        return None
+    row = database.execute(
+        "SELECT digest, first, last FROM publishes WHERE key = ?", (append.key,)
+    ).fetchone()
+    if row is None:
+        return None
+    digest, first, last = row
+    if digest != append.digest:
+        return KeyReused(append.key)
+    return Appended(first, last, repeated=True)
+
+
+def channel_row(database: sqlite3.Connection, name: str, floor: int) -> list[int]:
+    """A channel's id and how many events it holds; makes it where it is not there."""
+    row = database.execute("SELECT id, kept FROM channels WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        # It may have been there before, and forgotten with all that is below the floor.
+        values = (name, 0, floor)
+        database.execute("INSERT INTO channels (name, kept, trimmed) VALUES (?, ?, ?)", values)
+        row = database.execute("SELECT last_insert_rowid(), 0").fetchone()
+    return list(row)
+
+
+def channels_meant(
+    database: sqlite3.Connection, patterns: Iterable[Pattern]
+) -> dict[int, tuple[str, int]]:
+    """The channels meant: names, and how many events they hold, by their ids."""
+    found = {}
+    for pattern in patterns:
+        prefix = pattern.prefix
+        where, values = "1", tuple[str, ...]()
+        if pattern.is_name:
+            where, values = "name = ?", (prefix,)
+        elif prefix:
+            # The dot that the prefix ends with comes right before the slash.
+            where, values = "name >= ? AND name < ?", (prefix, f"{prefix[:-1]}/")
+        rows = database.execute(f"SELECT id, name, kept FROM channels WHERE {where}", values)
+        for channel, name, kept in rows.fetchall():
+            if pattern.is_everything or pattern.matches(name):
+                found[channel] = (name, kept)
+    return found
+
+
+def few(database: sqlite3.Connection, kept: int, after: int, upto: int, limit: int) -> bool:
+    """Whether it is faster to sort all that some channels hold than to go through the range.
+
+    Going through it finds ``limit`` events after about ``limit * span / kept``; sorting looks at
+    ``kept``. Without the choice a client of quiet channels would have the whole log read.
+    """
+    first, newest = database.execute(
+        "SELECT (SELECT min(number) FROM events), newest FROM log"
+    ).fetchone()
+    span = min(upto, newest) - max(after, (first or 1) - 1)
+    return bool(kept * kept <= limit * max(span, 0))
+
+
+def forgettable(database: sqlite3.Connection) -> tuple[int] | None:
+    """The highest number trimmed from an empty channel that is not to be remembered any more."""
+    row: tuple[int] | None = database.execute(
+        "SELECT trimmed FROM channels WHERE kept = 0 ORDER BY trimmed DESC LIMIT 1 OFFSET ?",
+        (_EMPTY_CHANNELS,),
+    ).fetchone()
+    return row
