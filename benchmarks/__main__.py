@@ -64,6 +64,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("--repeats, --minutes, --streams and --seconds have to be positive")
     if options.output and options.output.suffix != ".json":
         parser.error("--output has to end in .json; the charts go into a folder named without it")
+    if options.into and not options.into.is_file():
+        parser.error(f"--into needs a result file; there is no {options.into}")
     return options
 
 

@@ -32,7 +32,7 @@ def table(plan: Plan) -> str:
         cells = [_cell(metric, own, reference) for metric in scenario.metrics]
         if not main.wall:
             cells.append(_range(ratios(own, reference, main.key), ".2f"))
-        found = _once(faults(own))
+        found = faults(own)
         if found:
             # A figure of a server that did not deliver what it should have is worth nothing.
             cells = [_short(found[0]), *("-" for _ in cells[1:])]
@@ -128,10 +128,13 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     ]
     if differences:
         raise ValueError(f"the older results are of another {', '.join(sorted(differences))}")
+    measured = {name for scenario in new["scenarios"].values() for name in scenario["samples"]}
+    # Of a reference that only the older run measured the newer one knows no title.
+    unmeasured = {name: it for name, it in old["servers"].items() if name not in measured}
     return {
         **old,
         "versions": old["versions"] | new["versions"],
-        "servers": old["servers"] | new["servers"],
+        "servers": old["servers"] | new["servers"] | unmeasured,
         "scenarios": old["scenarios"] | new["scenarios"],
     }
 

@@ -156,12 +156,22 @@ def test_scenarios_are_replaced_in_a_result_of_the_same_machine_only() -> None:
         "date": "yesterday",
         "machine": {"kernel": "6"},
         "versions": {"flask": "3", "nginx": "1"},
-        "servers": {"a": {}},
-        "scenarios": {"tick": "old", "flood": "old"},
+        "servers": {"a": {"title": "old"}, "reference": {"title": "The reference"}},
+        "scenarios": {"tick": {"samples": {"a": "old"}}, "flood": "old"},
     }
-    new = {**old, "date": "today", "versions": {"flask": "3"}, "scenarios": {"tick": "new"}}
+    new = {
+        **old,
+        "date": "today",
+        "versions": {"flask": "3"},
+        "servers": {"a": {"title": "new"}, "reference": {"title": "reference"}},
+        "scenarios": {"tick": {"samples": {"a": "new"}}},
+    }
 
-    assert merged(old, new)["scenarios"] == {"tick": "new", "flood": "old"}
+    assert merged(old, new)["scenarios"] == {"tick": {"samples": {"a": "new"}}, "flood": "old"}
+    assert merged(old, new)["servers"] == {
+        "a": {"title": "new"},
+        "reference": {"title": "The reference"},
+    }
     assert merged(old, new)["versions"] == {"flask": "3", "nginx": "1"}
     with pytest.raises(ValueError, match=r"another flask, kernel"):
         merged(old, {**new, "machine": {"kernel": "7"}, "versions": {"flask": "4"}})
