@@ -47,7 +47,7 @@ def create_app(development: bool = False) -> Flask:
         app.json.sort_keys = False  # the message first, as OpenAI's API has it
     error_handlers.install(app)
     SSE(app)
-    Access(settings.secrets, development=development).init_app(app)
+    Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
     Upstream(settings).init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
-from sseflask.setting_types import SECRET_BYTES, Key, Secrets, WebAddress
+from sseflask.setting_types import SECRET_BYTES, Key, Patterns, Secrets, WebAddress
 
 __all__ = ["PREFIX", "Row", "Settings", "load", "rows", "warn_about_unknown"]
 
@@ -47,6 +48,11 @@ class Settings(BaseSettings):
         description="Signs and checks tokens; several, comma-separated, newest first: the first "
         f"signs, all of them check. At least {SECRET_BYTES} bytes each. Without one, routes "
         "that need a token answer 401.",
+    )
+    public_channels: Patterns = Field(
+        default=(),
+        description="What everybody may subscribe to without a token; publishing always needs one "
+        "(comma-separated channel names and patterns, as in news,scores.*).",
     )
     trusted_proxies: int = Field(
         default=0,
@@ -133,6 +139,11 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """The signing secrets in plain text, newest first."""
         return tuple(secret.get_secret_value() for secret in self.secret)
+
+    @property
+    def public_patterns(self) -> tuple[Pattern, ...]:
+        """What everybody may subscribe to."""
+        return tuple(Pattern.parse(text) for text in self.public_channels)
 
     @property
     def confidential(self) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-__all__ = ["SECRET_BYTES", "Key", "Secrets", "WebAddress"]
+from sseflask.channels.names import Pattern
+
+__all__ = ["SECRET_BYTES", "Key", "Patterns", "Secrets", "WebAddress"]
 
 #: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
 SECRET_BYTES = 32
@@ -51,6 +53,10 @@ def _is_web_address(value: str) -> str:
     return value
 
 
+def _are_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(Pattern.parse(text)) for text in value)
+
+
 #: Signing secrets, comma-separated.
 Secrets = Annotated[
     tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_long_enough)
@@ -59,3 +65,7 @@ Secrets = Annotated[
 Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 #: An address to send requests to.
 WebAddress = Annotated[str, AfterValidator(_is_web_address)]
+#: Names and patterns of channels, comma-separated.
+Patterns = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_patterns)
+]
