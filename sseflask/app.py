@@ -16,11 +16,11 @@ from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_unknown
 from sseflask.extension import SSE
 from sseflask.masking import MaskingFilter
-from sseflask.routes import completions, counter, health
+from sseflask.routes import completions, counter, health, session
 
 __all__ = ["create_app"]
 
-BLUEPRINTS = (counter.blueprint, completions.blueprint, health.blueprint)
+BLUEPRINTS = (counter.blueprint, completions.blueprint, session.blueprint, health.blueprint)
 
 
 def create_app(development: bool = False) -> Flask:
