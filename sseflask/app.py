@@ -14,6 +14,7 @@ from sseflask import error_handlers
 from sseflask.auth import Access
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_unknown
+from sseflask.cors import allow_origins
 from sseflask.extension import SSE
 from sseflask.masking import MaskingFilter
 from sseflask.routes import completions, counter, health, session
@@ -48,6 +49,7 @@ def create_app(development: bool = False) -> Flask:
     error_handlers.install(app)
     SSE(app)
     Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
+    allow_origins(app, settings.cors_origins)
     Upstream(settings).init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
-from sseflask.setting_types import SECRET_BYTES, Key, Patterns, Secrets, WebAddress
+from sseflask.setting_types import SECRET_BYTES, Key, Origins, Patterns, Secrets, WebAddress
 
 __all__ = ["PREFIX", "Row", "Settings", "load", "rows", "warn_about_unknown"]
 
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         default=(),
         description="What everybody may subscribe to without a token; publishing always needs one "
         "(comma-separated channel names and patterns, as in news,scores.*).",
+    )
+    cors_origins: Origins = Field(
+        default=(),
+        description="Origins whose pages may use the event routes from a browser, with a token of "
+        "their own or where none is needed, never with the cookie (comma-separated origins, as in "
+        "https://example.org,http://127.0.0.1:3000, or * for all).",
     )
     trusted_proxies: int = Field(
         default=0,

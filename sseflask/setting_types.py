@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from sseflask.channels.names import Pattern
+from sseflask.origins import parse_origin
 
-__all__ = ["SECRET_BYTES", "Key", "Patterns", "Secrets", "WebAddress"]
+__all__ = ["SECRET_BYTES", "Key", "Origins", "Patterns", "Secrets", "WebAddress"]
 
 #: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
 SECRET_BYTES = 32
@@ -57,6 +58,14 @@ def _are_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(Pattern.parse(text)) for text in value)
 
 
+def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value == ("*",):
+        return value
+    if "*" in value:
+        raise ValueError("* stands for all origins, and then alone")
+    return tuple(parse_origin(text) for text in value)
+
+
 #: Signing secrets, comma-separated.
 Secrets = Annotated[
     tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_long_enough)
@@ -68,4 +77,8 @@ WebAddress = Annotated[str, AfterValidator(_is_web_address)]
 #: Names and patterns of channels, comma-separated.
 Patterns = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_patterns)
+]
+#: Origins in the form that browsers send, comma-separated; or ``*``.
+Origins = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_origins)
 ]

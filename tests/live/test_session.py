@@ -1,4 +1,4 @@
-"""The session cookie, on the service as a platform starts it."""
+"""The session cookie, and other origins' pages, on the service as a platform starts it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ LET_THROUGH = (502, 503)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {
         "SSEFLASK_SECRET": SECRET,
+        "SSEFLASK_CORS_ORIGINS": ORIGIN,
         "OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
         "OPENAI_API_KEY": KEY,
     }
@@ -58,3 +59,33 @@ def test_another_site_opens_no_session(server: Server) -> None:
         answer = fetch(server, "/session", method="POST", headers=headers)
         assert answer.status == 403
         assert "set-cookie" not in answer.headers
+
+
+def test_a_stream_and_a_refusal_for_a_page_of_another_origin(server: Server) -> None:
+    stream = fetch(server, "/sse/v1?count=2&interval=0", headers={"Origin": ORIGIN})
+    assert stream.body == b"id: 0\ndata: 0\n\nid: 1\ndata: 1\n\n"
+    refusal = complete(server, Origin=ORIGIN)
+    assert refusal.status == 401
+    for answer in (stream, refusal):
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert "access-control-allow-credentials" not in answer.headers
+    elsewhere = fetch(server, "/sse/v1?count=1", headers={"Origin": "https://example.org"})
+    assert elsewhere.status == 200
+    assert "access-control-allow-origin" not in elsewhere.headers
+
+
+def test_a_preflight_needs_no_token(server: Server) -> None:
+    answer = fetch(
+        server,
+        "/sse/openai_out",
+        method="OPTIONS",
+        headers={
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,idempotency-key",
+        },
+    )
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["access-control-allow-headers"] == "authorization, idempotency-key"
+    assert "POST" in answer.headers["access-control-allow-methods"]
