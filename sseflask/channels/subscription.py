@@ -196,7 +196,7 @@ class Subscription(Source):
         if presented is None:
             return self._opening
         if presented == EARLIEST:
-            self._place, self._complete = Cursor(epoch, 0), False
+            self._place, self._complete, self._presented = Cursor(epoch, 0), False, None
             return self._opening
         place = Cursor.parse(presented)
         if place is None:
