@@ -304,7 +304,7 @@ def test_a_number_used_again_never_gets_what_was_meant_for_another(
     def somebody_leaves() -> None:
         if not taken:
             crowd.clients[2].close()
-            until(lambda: len(crowd.detached) == 2, "its leaving noticed")
+            until(lambda: len(crowd.ends.ended) == 1, "its leaving noticed")
             while not taken or taken[-1] < number:
                 taken.append(os.dup(other.fileno()))
 
