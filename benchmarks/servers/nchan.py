@@ -35,7 +35,7 @@ STACK = Stack(
     command=(sys.executable, "-m", "benchmarks.servers.nchan", "{port}"),
     packages=(),
     programs={"nginx": (_NGINX, "-v"), "nchan": ("dpkg-query", "--show", "libnginx-mod-nchan")},
-    routes={"open": "/open"},
+    routes={"open": "/open", "subscribe": "/channel/{channel}", "publish": "/publish/{channel}"},
 )
 
 _CONNECTIONS = 20_000

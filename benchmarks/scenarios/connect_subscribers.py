@@ -1,0 +1,20 @@
+"""Connect: the same for subscribers of a channel, whose response has begun with its headers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from benchmarks.opening import SUBSCRIPTION
+from benchmarks.scenarios import connect
+from benchmarks.subscribers import with_log
+
+SCENARIO = replace(
+    connect.SCENARIO,
+    name="connect_subscribers",
+    title="Connect: new subscribers of a channel",
+    route="subscribe",
+    measure=partial(connect.measure, kind=SUBSCRIPTION),
+    rounds=3,
+    prepare=with_log,
+)
