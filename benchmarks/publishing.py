@@ -6,6 +6,7 @@ import contextlib
 import math
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,31 +42,31 @@ def channel_log() -> Iterator[dict[str, str]]:
 class Deliveries:
     """Counts the events that arrive on some streams and, while `timing`, how long they took.
 
-    `delays` are nanoseconds from the moment before the publication was sent, in the order of
-    arrival.
+    `delays` are nanoseconds from the moment before the publication was sent, by the event's number.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.timing = False
-        self.delays: list[int] = []
+        self.delays: defaultdict[int, list[int]] = defaultdict(list)
 
     def number(self, data: bytes) -> int:
         """Give an event's number; ValueError where it is not one of those published."""
-        number, sent, _ = data.split(b" ", 2)
+        word, sent, _ = data.split(b" ", 2)
+        number = int(word)
         self.received += 1
         if self.timing:
-            self.delays.append(time.monotonic_ns() - int(sent))
-        return int(number)
+            self.delays[number].append(time.monotonic_ns() - int(sent))
+        return number
 
 
 class Publisher:
     """Publishes event by event while it is told to, each when it is due and there is room for it.
 
     `request` gives the request that publishes the event of a number. `askers` take turns. The
-    next event waits for the answer to the one before, and until of those published no more than
-    `ahead` are on their way to `subscribers`, whose deliveries `received` counts: so a slow server
-    publishes less, and what is timed is not a queue whose length is the harness's choice.
+    next event waits for the answer to the one before, and until no more than `ahead` are on their
+    way; one has come when `received` has grown by `copies`. So a slow server publishes less, and
+    what is timed is not a queue whose length is the harness's choice.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Publisher:
         self._due = math.inf
         self._ahead = 1
         self._owed = 0
-        self.subscribers = 0
+        self.copies = 0
         self.published = 0
         self.faults: list[str] = []
 
@@ -115,7 +116,7 @@ class Publisher:
             self._asked = None
 
     def _has_room(self) -> bool:
-        return self._owed - self._received() <= (self._ahead - 1) * self.subscribers
+        return self._owed - self._received() <= (self._ahead - 1) * self.copies
 
     def _publish(self, now: float) -> None:
         asker = self._askers[self.published % len(self._askers)]
@@ -124,7 +125,7 @@ class Publisher:
         self.published += 1
         asker.ask(self._request(self.published - 1))
         self._asked = asker
-        self._owed += self.subscribers
+        self._owed += self.copies
 
     def _take(self, asker: Asker) -> None:
         status = asker.answer()

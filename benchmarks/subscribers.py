@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from types import TracebackType
 
 from benchmarks.client.asking import Asker
@@ -19,20 +20,21 @@ from benchmarks.scenario import Options, Prepared
 
 CHANNEL = "prices"
 _KEEPS_UP = 0.9
+_SETTLE = 0.3
 
 
 @dataclass
 class Window:
     """What was published and delivered in a time, and what that took of the server.
 
-    `delays` of each delivery in nanoseconds, in the order of arrival.
+    `delays` are the nanoseconds to each subscriber, for each event.
     """
 
     published: int
     deliveries: int
     cpu: float
     offered: float
-    delays: Sequence[int] = field(default_factory=list)
+    delays: Sequence[Sequence[int]]
 
     @property
     def cpu_us_per_event(self) -> float:
@@ -41,18 +43,13 @@ class Window:
 
     def times(self) -> dict[str, float]:
         """Give the percentiles over all deliveries, and how long events took to the last one."""
-        if not self.delays:
+        ordered = sorted(chain.from_iterable(self.delays))
+        if not ordered:
             return {}
-        ordered = sorted(self.delays)
-        everybody = self.deliveries // self.published
-        last = sorted(
-            max(self.delays[start : start + everybody])
-            for start in range(0, len(self.delays), everybody)
-        )
         return {
             "delivery_p50_ms": percentile(ordered, 50) / 1e6,
             "delivery_p99_ms": percentile(ordered, 99) / 1e6,
-            "last_ms": percentile(last, 50) / 1e6,
+            "last_ms": percentile(sorted(max(each) for each in self.delays if each), 50) / 1e6,
         }
 
     def remarks(self) -> list[str]:
@@ -70,6 +67,7 @@ class Subscribers:
         server: Running,
         patience: float,
         *,
+        askers: Sequence[Asker] = (),
         beside: Sequence[Beside] = (),
         at_once: int = -1,
         size: int = SIZE,
@@ -77,13 +75,13 @@ class Subscribers:
         self._server = server
         self._patience = patience
         self._request = server.request("subscribe", channel=CHANNEL)
-        self._asker = Asker(server.port)
-        self.deliveries = Deliveries()
+        self._askers = list(askers) or [Asker(server.port)]
         path = server.stack.path("publish", channel=CHANNEL)
+        self.deliveries: list[Deliveries] = []
         self.publisher = Publisher(
             lambda number: post(path, server.port, event(number, size)),
-            [self._asker],
-            lambda: self.deliveries.received,
+            self._askers,
+            self._received,
         )
         self.load = Load(server.port, (self.publisher, *beside), at_once)
 
@@ -96,18 +94,24 @@ class Subscribers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._asker.close()
+        for asker in self._askers:
+            asker.close()
         self.load.__exit__(kind, error, trace)
 
     def open(self, amount: int) -> bool:
-        """Add subscribers; give whether the server has answered all of them."""
-        number, published = self.deliveries.number, self.publisher.published
+        """Add subscribers; give whether the server has answered all of them.
+
+        Their deliveries are counted and timed together, apart from those of others.
+        """
+        deliveries, published = Deliveries(), self.publisher.published
+        self.deliveries.append(deliveries)
 
         def make() -> Stream:
-            return Stream(self._request, OrderCheck(published, number, first=published))
+            check = OrderCheck(published, deliveries.number, first=published)
+            return Stream(self._request, check)
 
         came = open_all(self.load, make, amount, self._patience)
-        self.publisher.subscribers = len(self.load.streams)
+        self.publisher.copies = len(self.load.streams)
         return came
 
     def publish(self, seconds: float, rate: float, ahead: int = 1) -> bool:
@@ -121,9 +125,11 @@ class Subscribers:
     def publish_events(self, amount: int) -> bool:
         """Publish so many events, each when all have the one before; give whether all of it came.
 
-        For what a server does only the first times.
+        For what a server does only the first times. A subscriber has its headers by now; that the
+        other worker knows of it as well may take a moment longer.
         """
         publisher = self.publisher
+        self.load.run_for(_SETTLE)
         wanted = publisher.published + amount
         publisher.go(float("inf"))
         self.load.run(
@@ -134,19 +140,27 @@ class Subscribers:
 
     def window(self, seconds: float, rate: float, ahead: int = 1) -> Window:
         """Publish for a time and measure it, up to the last delivery."""
-        deliveries, publisher = self.deliveries, self.publisher
-        received, published, cpu = deliveries.received, publisher.published, self._server.cpu()
-        deliveries.delays = []
-        deliveries.timing = True
+        publisher = self.publisher
+        received, published, cpu = self._received(), publisher.published, self._server.cpu()
+        for each in self.deliveries:
+            each.delays.clear()
+            each.timing = True
         self.publish(seconds, rate, ahead)
-        deliveries.timing = False
+        for each in self.deliveries:
+            each.timing = False
         return Window(
             published=publisher.published - published,
-            deliveries=deliveries.received - received,
+            deliveries=self._received() - received,
             cpu=self._server.cpu() - cpu,
-            offered=min(seconds * rate, 1e9),
-            delays=deliveries.delays,
+            offered=seconds * rate,
+            delays=[
+                list(chain.from_iterable(each.delays[number] for each in self.deliveries))
+                for number in range(published, publisher.published)
+            ],
         )
+
+    def _received(self) -> int:
+        return sum(each.received for each in self.deliveries)
 
     def faults(self) -> list[str]:
         """Say what is wrong: each stream should be open and have had all events in order."""
