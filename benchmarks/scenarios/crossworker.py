@@ -90,7 +90,7 @@ SCENARIO = Scenario(
         Metric("other_share", "% across", ".0f"),
     ),
     charts=("other_p99_ms",),
-    options=Options(streams=100, seconds=4),
+    options=Options(streams=100, seconds=3),
     measure=measure,
     rounds=3,
     figures=(

@@ -6,7 +6,7 @@ from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
 from benchmarks.subscribers import Subscribers, with_log
 
-_DELIVERIES_PER_SECOND = 10_000.0
+_DELIVERIES_PER_SECOND = 20_000.0
 """So few that servers have time to spare, and so many that what they do meanwhile is little."""
 
 _WARM_UP = 3
@@ -46,7 +46,7 @@ SCENARIO = Scenario(
     reference="bare_c",
     metrics=METRICS,
     charts=("cpu_us_per_event",),
-    options=Options(streams=10_000, seconds=5, patience=20),
+    options=Options(streams=10_000, seconds=3, patience=20),
     measure=measure,
     rounds=3,
     figures=(

@@ -94,7 +94,7 @@ SCENARIO = Scenario(
     name="responsive",
     title="Responsive: a small request while a worker delivers to 10,000 without a pause",
     route="health",
-    servers=("bare_c", "sseflask_service", "flask_gevent", "starlette_uvicorn"),
+    servers=("sseflask_service", "flask_gevent", "starlette_uvicorn"),
     reference="starlette_uvicorn",
     metrics=(
         Metric("p99_ms", "p99 ms"),
