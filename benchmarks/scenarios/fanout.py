@@ -39,7 +39,6 @@ SCENARIO = Scenario(
         "bare_python",
         "nchan",
         "sseflask_service",
-        "sseflask_worker",
         "flask_gevent",
         "starlette_uvicorn",
     ),

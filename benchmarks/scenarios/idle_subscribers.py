@@ -19,7 +19,6 @@ SCENARIO = replace(
         "bare_c",
         "nchan",
         "sseflask_service",
-        "sseflask_worker",
         "flask_gevent",
         "starlette_uvicorn",
     ),

@@ -94,7 +94,7 @@ SCENARIO = Scenario(
     name="responsive",
     title="Responsive: a small request while a worker delivers to 10,000 without a pause",
     route="health",
-    servers=("sseflask_service", "flask_gevent", "starlette_uvicorn"),
+    servers=("sseflask_service", "starlette_uvicorn"),
     reference="starlette_uvicorn",
     metrics=(
         Metric("p99_ms", "p99 ms"),
@@ -104,7 +104,7 @@ SCENARIO = Scenario(
         Metric("events_per_second", "events/s", ".2f", wall=True, more_is_better=True),
     ),
     charts=("p99_ms",),
-    options=Options(streams=10_000, seconds=5, patience=20),
+    options=Options(streams=10_000, seconds=4, patience=20),
     measure=measure,
     rounds=1,
     figures=(

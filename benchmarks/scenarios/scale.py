@@ -48,8 +48,8 @@ SCENARIO = Scenario(
     name="scale",
     title="Scale: 1,000, 5,000 and 10,000 subscribers of one worker",
     route="subscribe",
-    servers=("bare_c", "sseflask_service", "starlette_uvicorn"),
-    reference="starlette_uvicorn",
+    servers=("bare_c", "sseflask_service"),
+    reference="bare_c",
     metrics=(
         Metric("cpu_us_all", "CPU µs/event, 10,000"),
         Metric("cpu_us_half", "5,000"),
