@@ -12,8 +12,8 @@ from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
 from benchmarks.subscribers import Subscribers, with_log
 
 _ASKED_PER_SECOND = 20.0
-_AHEAD = 2
-"""Events under way: the server has the next one before the last subscriber has read this one."""
+_AHEAD = 4
+"""Events under way: the server has the next ones before the last subscriber has read this one."""
 
 _AT_ONCE = 32
 """Streams read at a time: more would be the client's own delay in what is measured."""
