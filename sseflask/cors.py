@@ -14,7 +14,7 @@ __all__ = ["allow_origins"]
 EVENT_ROUTES = re.compile(r"/(?:channels|runs|sse|v1)(?:/|\Z)")
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SENT = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
-SHOWN = ("Last-Event-ID", "Retry-After", "X-Run-Id")
+SHOWN = ("Idempotency-Replayed", "Last-Event-ID", "Retry-After", "X-Run-Id")
 #: Seconds for which a browser need not ask again; an origin that is taken out of the list may go
 #: on for so long.
 REMEMBERED = 600

@@ -7,7 +7,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakSet
 
 from sseflask.channels.disk import Kept, kept
 from sseflask.channels.hub import Hub
@@ -17,12 +18,22 @@ from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
-from sseflask.transport.handoff import Mailbox, Timeout, cooperative, result_of
+from sseflask.transport.handoff import Done, Mailbox, Timeout, cooperative, in_main_loop, result_of
 
 __all__ = ["Channels"]
 
 #: Seconds to wait for the log's thread: longer than SQLite waits for another process.
 _PATIENCE = 20.0
+
+#: Seconds that a question waits whose answer may be that nobody knows.
+_SHORT_PATIENCE = 0.5
+
+#: Seconds that a fork waits for what the thread does.
+_FORK_SECONDS = 10.0
+
+#: Seconds for which an event is kept though its channel has too many: the other workers' tails come
+#: to it in milliseconds, unless something holds them up.
+_YOUNG_SECONDS = 5.0
 
 #: Seconds that the end of a process waits for what was handed over before.
 _LAST_SECONDS = 2.0
@@ -34,12 +45,10 @@ class _Running:
     def __init__(self, make: Callable[[], Log], path: str | None) -> None:
         self.process = os.getpid()
         self.hub = Hub()
-        if cooperative():
-            feed: _Direct | _ThroughLoop = _ThroughLoop(self.hub)
-        else:
-            feed = _Direct(self.hub)
+        feed = _ThroughLoop(self.hub) if cooperative() else _Direct(self.hub)
         self.thread = LogThread(make, feed.deliver, feed.restarted, feed.skipped, Bell(path))
         atexit.register(self._end)
+        _all.add(self)
 
     def _end(self) -> None:
         if os.getpid() == self.process:
@@ -47,20 +56,50 @@ class _Running:
             self.thread.join(_LAST_SECONDS)
 
     def close(self) -> None:
+        _all.discard(self)
         atexit.unregister(self._end)
         self._end()
 
-    def call(self, function: Callable[[Log], Any]) -> Any:
-        return self._wait(lambda done: self.thread.call(function, done))
+    def call(self, function: Callable[[Log], Any], patience: float = _PATIENCE) -> Any:
+        return self._wait(lambda done: self.thread.call(function, done), patience)
 
-    def append(self, append: Append) -> Any:
-        return self._wait(lambda done: self.thread.append(append, done))
+    def append(self, append: Append) -> tuple[Appended | KeyReused, str]:
+        """What became of it, and the epoch of its numbers."""
 
-    def _wait(self, start: Callable[[Callable[[Any, Exception | None], None]], None]) -> Any:
+        def start(done: Done) -> None:
+            self.thread.append(
+                append, lambda result, error: done((result, self.thread.epoch), error)
+            )
+
+        result: tuple[Appended | KeyReused, str] = self._wait(start, _PATIENCE)
+        return result
+
+    def _wait(self, start: Callable[[Done], None], patience: float) -> Any:
         try:
-            return result_of(start, _PATIENCE)
+            return result_of(start, patience)
         except Timeout:
-            raise LogError(f"the channel log did not answer within {_PATIENCE:.0f} s") from None
+            raise LogBusy(f"the channel log did not answer within {patience} s") from None
+
+
+_all: WeakSet[_Running] = WeakSet()
+_held: list[Callable[[], object]] = []
+
+
+def _before_fork() -> None:
+    """No SQLite database may be open while the process is copied."""
+    for running in list(_all):
+        if running.process == os.getpid():
+            go_on = running.thread.let_go(_FORK_SECONDS)
+            if go_on is not None:
+                _held.append(go_on)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop()()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_held.clear)
 
 
 class _Direct:
@@ -130,6 +169,10 @@ class _ThroughLoop:
             self._detached.send(self._hub.take_in(entries))
 
 
+class LogBusy(LogError):
+    """It has not answered in time; what was asked of it may still be done."""
+
+
 class Ids(list[str]):
     """The ids of published events.
 
@@ -178,10 +221,9 @@ class Channels:
             LogError: the store can't do it now; nothing has been stored, unless it did not answer.
         """
         running = self._start()
-        done: Appended | KeyReused = running.append(Append(channel, tuple(frames), key, digest))
+        done, epoch = running.append(Append(channel, tuple(frames), key, digest))
         if isinstance(done, KeyReused):
             return done
-        epoch = running.hub.epoch
         return Ids((f"{epoch}-{n}" for n in range(done.first, done.last + 1)), done.repeated)
 
     def subscribe(
@@ -206,13 +248,18 @@ class Channels:
         opening = f"id: {start}\n\n".encode() if announce and last_event_id is None else b""
         return Subscription(running.hub, running.call, patterns, start, last_event_id, opening)
 
-    def available(self) -> bool:
-        """Whether the log is open, or can be opened now. Blocks shortly."""
+    def condition(self) -> Literal["available", "unavailable", "busy"]:
+        """Whether the log is open or can be opened now; busy where it does not say so at once.
+
+        Blocks for half a second at most.
+        """
         try:
-            self._start().call(lambda _log: None)
+            self._start().call(lambda _log: None, _SHORT_PATIENCE)
+        except LogBusy:
+            return "busy"
         except LogError:
-            return False
-        return True
+            return "unavailable"
+        return "available"
 
     def kept(self) -> Kept:
         """For how long history is there."""
@@ -229,15 +276,19 @@ class Channels:
         running = self._running
         # What a parent process has started does not run in its children.
         if running is None or running.process != os.getpid():
-            with self._lock:
-                running = self._running
-                if running is None or running.process != os.getpid():
-                    running = self._running = self._run()
+            # Subscribers are served by the main thread's loop, whoever comes first.
+            running = in_main_loop(self._started)
         return running
+
+    def _started(self) -> _Running:
+        with self._lock:
+            if self._running is None or self._running.process != os.getpid():
+                self._running = self._run()
+            return self._running
 
     def _run(self) -> _Running:
         path = self._path()
         return _Running(
-            lambda: SqliteLog(path, keep=self._keep, seconds=self._seconds),
+            lambda: SqliteLog(path, keep=self._keep, seconds=self._seconds, young=_YOUNG_SECONDS),
             None if path == ":memory:" else path,
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sseflask.channels.frames import Cursor, frame
+from sseflask.channels.index import PatternIndex
 from sseflask.channels.log import Entry
 from sseflask.channels.names import Pattern
 from sseflask.transport.group import Group
@@ -19,9 +19,6 @@ __all__ = ["Batch", "Hub"]
 
 Batch = list[tuple[Group, bytes]]
 """What detached streams are to be sent."""
-
-#: Channels of which it is remembered which wildcards match them.
-_REMEMBERED = 10_000
 
 
 class _Audience:
@@ -56,13 +53,13 @@ class Hub:
         self._awaited = 0
         self._audiences: dict[tuple[Pattern, ...], _Audience] = {}
         self._named: dict[str, list[_Audience]] = {}
-        self._wild: list[_Audience] = []
-        self._matching: OrderedDict[str, tuple[_Audience, ...]] = OrderedDict()
+        self._wild: PatternIndex[_Audience] = PatternIndex()
 
     @property
     def cursor(self) -> Cursor:
         """Where a subscriber begins that wants nothing but what comes."""
-        return Cursor(self.epoch, self.position)
+        with self.lock:
+            return Cursor(self.epoch, self.position)
 
     # -- subscribers -------------------------------------------------------------------------------
 
@@ -109,9 +106,8 @@ class Hub:
             for pattern in patterns:
                 if pattern.is_name:
                     self._named.setdefault(pattern.prefix, []).append(audience)
-            if not all(pattern.is_name for pattern in patterns):
-                self._wild.append(audience)
-                self._matching.clear()
+                else:
+                    self._wild.add(pattern, audience)
         return audience
 
     def _drop_if_empty(self, audience: _Audience) -> None:
@@ -124,9 +120,8 @@ class Hub:
                 those.remove(audience)
                 if not those:
                     del self._named[pattern.prefix]
-        if audience in self._wild:
-            self._wild.remove(audience)
-            self._matching.clear()
+            else:
+                self._wild.remove(pattern, audience)
 
     # -- the log's tail ----------------------------------------------------------------------------
 
@@ -158,20 +153,8 @@ class Hub:
         named = self._named.get(channel, ())
         if not self._wild:
             return named
-        wild = self._matching.get(channel)
-        if wild is None:
-            wild = tuple(
-                audience
-                for audience in self._wild
-                if any(pattern.matches(channel) for pattern in audience.patterns)
-            )
-            self._matching[channel] = wild
-            if len(self._matching) > _REMEMBERED:
-                self._matching.popitem(last=False)
-        if not named:
-            return wild
         # Somebody may have asked for a name and for a pattern that has it.
-        return dict.fromkeys((*named, *wild))
+        return dict.fromkeys((*named, *self._wild.find(channel)))
 
     def restart(self, epoch: str, position: int) -> list[Group]:
         """The log is another one from here on; give the groups whose clients have to resume."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from sseflask.channels.names import Pattern
 
-__all__ = ["Append", "Appended", "Entry", "KeyReused", "Log", "LogError", "Missing"]
+__all__ = ["Append", "Appended", "Entry", "KeyReused", "Log", "LogError", "Missing", "Page"]
 
 
 class LogError(Exception):
@@ -85,6 +85,18 @@ class Missing:
     newest: int | None
 
 
+class Page(list[Entry]):
+    """Entries in the order of their numbers.
+
+    Attributes:
+        complete: these are all that were asked for; otherwise there may be more behind the last.
+    """
+
+    def __init__(self, entries: Iterable[Entry], complete: bool) -> None:
+        super().__init__(entries)
+        self.complete = complete
+
+
 class Log(Protocol):
     """Numbers events, keeps some, gives them back.
 
@@ -112,21 +124,24 @@ class Log(Protocol):
     def newest(self) -> int:
         """Give the highest number ever given out, 0 in a new log."""
 
-    def since(self, number: int, limit: int) -> list[Entry]:
-        """Give the first events of all channels after a number."""
+    def renew(self) -> None:
+        """Take another epoch, since numbers are given out again that somebody has seen."""
 
-    def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> list[Entry]:
-        """Give the first events of some channels after a number, up to another."""
+    def since(self, number: int, limit: int) -> Page:
+        """Give the first events of all channels after a number; fewer where they are large."""
+
+    def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> Page:
+        """Give the first events of some channels after a number, up to another; as above."""
 
     def missing(self, patterns: Sequence[Pattern], after: int) -> list[Missing]:
-        """Give those patterns of which an event after a number has been forgotten.
+        """Give those patterns of which an event after a number has been forgotten; below 0 all.
 
         Asked after `read`, with the same number: another process may forget something in between,
         and what this answers then holds for what was read before.
         """
 
     def trim(self) -> int:
-        """Forget a bounded number of events that are too many or too old; give how many."""
+        """Forget a bounded number of events and keys that are too old; give how many."""
 
     def changed(self) -> bool:
         """Whether other processes may have added events since `newest` or `since` was called."""

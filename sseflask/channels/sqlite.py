@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from sseflask.channels.log import Append, Appended, Entry, KeyReused, Missing
+from sseflask.channels.log import Append, Appended, Entry, KeyReused, Missing, Page
 from sseflask.channels.names import Pattern
 from sseflask.channels.sqlite_file import SqliteFile
 from sseflask.channels.sqlite_tables import (
@@ -18,9 +18,13 @@ from sseflask.channels.sqlite_tables import (
     forgettable,
     known_append,
     prepare,
+    renew,
 )
 
 __all__ = ["SqliteLog"]
+
+#: Bytes after which a page ends: somebody may publish megabytes, and somebody else resume.
+_PAGE_BYTES = 256 * 1024
 
 #: Events, and keys, that one call of `trim` forgets at most, so that nobody waits for it for long.
 _TRIM_EVENTS, _TRIM_KEYS = 1000, 10_000
@@ -46,14 +50,23 @@ class SqliteLog:
         path: the file, made where it is not there; ``":memory:"`` for a log of this process alone.
         keep: how many events of a channel are kept at least.
         seconds: the age at which events are forgotten.
+        young: seconds for which an event is kept though its channel has too many: other processes
+            of the machine may not have come to it yet.
         clock: gives the time on the wall, in seconds.
     """
 
     def __init__(
-        self, path: str, *, keep: int, seconds: float, clock: Callable[[], float] = time.time
+        self,
+        path: str,
+        *,
+        keep: int,
+        seconds: float,
+        young: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = SqliteFile(path)
         self._keep = keep
+        self._young = young
         self._seconds = seconds
         self._clock = clock
         self._epoch = ""
@@ -92,13 +105,14 @@ class SqliteLog:
                 if known is None:
                     channel = touched.get(append.channel)
                     if channel is None:
-                        channel = channel_row(database, append.channel, floor)
+                        channel = [*channel_row(database, append.channel, floor), 0]
                         touched[append.channel] = channel
                     known = Appended(newest + 1, newest + len(append.frames))
                     for frame in append.frames:
                         newest += 1
                         rows.append((newest, channel[0], age, frame))
                     channel[1] += len(append.frames)
+                    channel[2] += len(append.frames)
                     if append.key is not None:
                         database.execute(
                             "INSERT INTO publishes VALUES (?, ?, ?, ?, ?)",
@@ -107,25 +121,39 @@ class SqliteLog:
                 results.append(known)
             if newest > before:
                 database.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-                for number, kept in touched.values():
-                    self._count(database, number, kept)
+                for number, kept, added in touched.values():
+                    self._count(database, number, kept, added, age)
                 database.execute("UPDATE log SET newest = ?, age = ?, wall = ?", (newest, age, now))
         return results
 
-    def _count(self, database: sqlite3.Connection, channel: int, kept: int) -> None:
+    def _count(
+        self, database: sqlite3.Connection, channel: int, kept: int, added: int, age: float
+    ) -> None:
         """Note how many events a channel holds; first shorten it where that is too many."""
-        # Not one by one: a tenth at once is cheaper for each.
-        if kept > self._keep + self._keep // 10:
-            (last,) = database.execute(
-                "SELECT number FROM events WHERE channel = ? ORDER BY number DESC LIMIT 1 OFFSET ?",
-                (channel, self._keep),
-            ).fetchone()
-            database.execute(
-                "DELETE FROM events WHERE channel = ? AND number <= ?", (channel, last)
-            )
-            database.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (last, channel))
-            kept = self._keep
+        # Not one by one: a tenth at once is cheaper for each; and where most of them are young,
+        # not at every append.
+        tenth = max(1, self._keep // 10)
+        if kept > self._keep + self._keep // 10 and kept // tenth > (kept - added) // tenth:
+            kept -= self._shorten(database, channel, age)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, channel))
+
+    def _shorten(self, database: sqlite3.Connection, channel: int, age: float) -> int:
+        (last,) = database.execute(
+            "SELECT number FROM events WHERE channel = ? ORDER BY number DESC LIMIT 1 OFFSET ?",
+            (channel, self._keep),
+        ).fetchone()
+        if self._young:
+            (last,) = database.execute(
+                "SELECT max(number) FROM events WHERE channel = ? AND number <= ? AND at <= ?",
+                (channel, last, age - self._young),
+            ).fetchone()
+            if last is None:
+                return 0
+        forgotten = database.execute(
+            "DELETE FROM events WHERE channel = ? AND number <= ?", (channel, last)
+        ).rowcount
+        database.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (last, channel))
+        return forgotten
 
     def newest(self) -> int:
         """See `Log`."""
@@ -134,7 +162,12 @@ class SqliteLog:
             number: int = database.execute("SELECT newest FROM log").fetchone()[0]
             return number
 
-    def since(self, number: int, limit: int) -> list[Entry]:
+    def renew(self) -> None:
+        """See `Log`."""
+        with self._file.writing() as database:
+            self._epoch = renew(database)
+
+    def since(self, number: int, limit: int) -> Page:
         """See `Log`."""
         with self._file.using() as database:
             self._note_version(database)
@@ -143,17 +176,24 @@ class SqliteLog:
                 "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
                 " WHERE number > ? ORDER BY number LIMIT ?",
                 (min(number, _LARGEST), limit),
-            ).fetchall()
-            return [Entry(*row) for row in rows]
+            )
+            return _page(rows, limit)
 
     def _note_version(self, database: sqlite3.Connection) -> None:
         """Before a reading: what is written meanwhile is then a change again."""
         (self._version,) = database.execute("PRAGMA data_version").fetchone()
 
-    def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> list[Entry]:
+    def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> Page:
         """See `Log`."""
         after, upto = min(after, _LARGEST), min(upto, _LARGEST)
         with self._file.reading() as database:
+            if any(pattern.is_everything for pattern in patterns):
+                rows = database.execute(
+                    "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
+                    " WHERE number > ? AND number <= ? ORDER BY number LIMIT ?",
+                    (after, upto, limit),
+                )
+                return _page(rows, limit)
             channels = channels_meant(database, patterns)
             chosen: int | str = json.dumps(list(channels))
             if len(channels) == 1:
@@ -167,8 +207,10 @@ class SqliteLog:
                 "SELECT number, channel, frame FROM events WHERE number > ? AND number <= ?"
                 f" AND {condition} ORDER BY number LIMIT ?",
                 (after, upto, chosen, limit),
-            ).fetchall()
-            return [Entry(number, channels[channel][0], frame) for number, channel, frame in rows]
+            )
+            return _page(
+                ((number, channels[channel][0], frame) for number, channel, frame in rows), limit
+            )
 
     def missing(self, patterns: Sequence[Pattern], after: int) -> list[Missing]:
         """See `Log`; also tells of channels so long empty that they are no longer known."""
@@ -176,24 +218,28 @@ class SqliteLog:
         with self._file.reading() as database:
             (floor,) = database.execute("SELECT floor FROM log").fetchone()
             for pattern in patterns:
-                channels = channels_meant(database, [pattern])
-                chosen = (json.dumps(list(channels)),)
+                if pattern.is_everything:
+                    those, chosen, known = "1", tuple[str, ...](), True
+                else:
+                    channels = channels_meant(database, [pattern])
+                    those, chosen = f"id {IN_JSON}", (json.dumps(list(channels)),)
+                    known = bool(channels)
                 (trimmed,) = database.execute(
-                    f"SELECT max(trimmed) FROM channels WHERE id {IN_JSON}", chosen
+                    f"SELECT max(trimmed) FROM channels WHERE {those}", chosen
                 ).fetchone()
-                forgotten = 0 if pattern.is_name and channels else floor
+                forgotten = 0 if pattern.is_name and known else floor
                 if after < max(trimmed or 0, forgotten):
                     ends = database.execute(
                         "SELECT min((SELECT min(number) FROM events WHERE channel = id)),"
                         " max((SELECT max(number) FROM events WHERE channel = id))"
-                        f" FROM channels WHERE id {IN_JSON}",
+                        f" FROM channels WHERE {those}",
                         chosen,
                     ).fetchone()
                     found.append(Missing(pattern, *ends))
         return found
 
     def trim(self) -> int:
-        """Forget by age, in the order of the numbers, at most 1,000 events; see `Log`."""
+        """Forget events by age, in the order of the numbers, and keys; see `Log`."""
         with self._file.reading() as database:
             if not self._due(database):
                 return 0
@@ -217,16 +263,16 @@ class SqliteLog:
                     "UPDATE channels SET kept = kept - ?, trimmed = ? WHERE id = ?", parts
                 )
                 database.execute("DELETE FROM events WHERE number <= ?", (last,))
-            database.execute(
+            keys = database.execute(
                 "DELETE FROM publishes WHERE key IN"
                 " (SELECT key FROM publishes WHERE at < ? ORDER BY at LIMIT ?)",
                 (age - _KEY_SECONDS, _TRIM_KEYS),
-            )
+            ).rowcount
             forgotten = forgettable(database)
             if forgotten is not None:
                 database.execute("DELETE FROM channels WHERE kept = 0 AND trimmed <= ?", forgotten)
                 database.execute("UPDATE log SET floor = max(floor, ?)", forgotten)
-        return len(numbers)
+        return len(numbers) + keys
 
     def _due(self, database: sqlite3.Connection) -> bool:
         """Whether there is anything for `trim` to write."""
@@ -250,3 +296,14 @@ class SqliteLog:
     def replaced(self) -> bool:
         """See `Log`; whether there is another file, or none, at the path."""
         return self._file.replaced()
+
+
+def _page(rows: Iterable[tuple[int, str, bytes]], limit: int) -> Page:
+    """The first rows, as many as a page may hold."""
+    entries, size = list[Entry](), 0
+    for row in rows:
+        entries.append(Entry(*row))
+        size += len(row[2])
+        if size >= _PAGE_BYTES:
+            return Page(entries, complete=False)
+    return Page(entries, complete=len(entries) < limit)

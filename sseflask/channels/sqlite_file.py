@@ -9,15 +9,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sseflask.channels.log import LogError
+from sseflask.channels.wake import original
 
 __all__ = ["SqliteFile"]
 
 #: Seconds that a write waits for one of another process.
 _BUSY_SECONDS = 5.0
+
+#: Seconds between two looks at the lock that is held while a file is opened.
+_LOCK_PAUSE = 0.005
 
 #: Bytes to which the write-ahead log shrinks once it has been copied; else it stays at its largest.
 _WAL_BYTES = 16 << 20
@@ -63,7 +68,7 @@ class SqliteFile:
             # One process at a time: SQLite answers some of those that create a file, or switch it
             # to write-ahead logging, at the same time with an error instead of letting them wait.
             with Path(f"{self.path}.lock").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _lock(lock.fileno())
                 if not path.exists():
                     # What a deleted file has left behind, and processes that have not noticed yet
                     # still share, would be taken for the new one's.
@@ -157,3 +162,18 @@ class SqliteFile:
             advice = [advice for words, advice in _ADVICE if words in str(error)]
             message = f"the channel log {self.path} can't be {done}: {error}."
             raise LogError(" ".join([message, *advice])) from error
+
+
+def _lock(descriptor: int) -> None:
+    """Wait for a lock on a file, but not for ever for somebody who stands still."""
+    sleep = original("time", "sleep")  # gevent's would not do in a native thread
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError("another process has locked it and does not go on") from None
+            sleep(_LOCK_PAUSE)
+        else:
+            return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from sseflask.channels.frames import EARLIEST, Cursor, Gap, frame
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Entry, Log, LogError, Missing
+from sseflask.channels.log import Log, LogError, Missing, Page
 from sseflask.channels.names import Pattern
 from sseflask.errors import Failure
 from sseflask.transport.group import Group
@@ -20,8 +21,11 @@ __all__ = ["Subscription", "log_unavailable"]
 #: Events read from the log at once.
 PAGE = 100
 
-#: Events a queue may hold; who falls behind further reads from the log again.
-QUEUE = 1000
+#: Events and bytes a queue may hold; who falls behind further reads from the log again.
+QUEUE, QUEUE_BYTES = 1000, 256 * 1024
+
+#: Characters of what a client presents that are told back to it.
+_PRESENTED = 100
 
 #: Seconds for which a number may be in the log before this process's tail has come to it.
 _TAIL_SECONDS = 10.0
@@ -78,6 +82,7 @@ class Subscription(Source):
         # From the log up to here, from the queue after it. The hub's lock guards what follows.
         self._base = 0
         self._queue: deque[tuple[int, bytes]] = deque()
+        self._queued = 0
         self._changed: threading.Event | None = None  # made by the first who waits
         # Whether what the log has forgotten is worth a word: not to who asks for what is there.
         self._complete = True
@@ -97,15 +102,15 @@ class Subscription(Source):
 
     def get(self, timeout: float) -> tuple[bytes, bool] | None:
         """See `Source`."""
-        frames = self._next()
-        if frames is None and not self._abandoned:
-            self._wait(timeout)
-            frames = self._next()
-        if frames is not None:
-            return frames, True
-        if self._abandoned:
-            raise StopIteration
-        return None
+        deadline = time.monotonic() + timeout
+        while (frames := self._next()) is None:
+            if self._abandoned:
+                raise StopIteration
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._wait(left)  # which may be woken by what turns out to be nothing new
+        return frames, True
 
     def history(self) -> Iterator[bytes]:
         """See `Source`."""
@@ -131,16 +136,21 @@ class Subscription(Source):
     def put(self, frames: Sequence[tuple[int, bytes]], position: int) -> None:
         """Take what has come, up to a position."""
         self._queue.extend(frames)
-        if len(self._queue) > QUEUE:
-            self._queue.clear()
+        self._queued += sum(len(framed) for _, framed in frames)
+        if len(self._queue) > QUEUE or self._queued > QUEUE_BYTES:
+            self._empty_queue()
             self._base = position
         self._notify()
 
     def reread(self) -> None:
         """Something is not as it was: go on from the log."""
-        self._queue.clear()
+        self._empty_queue()
         self._base = self._hub.position
         self._notify()
+
+    def _empty_queue(self) -> None:
+        self._queue.clear()
+        self._queued = 0
 
     def _notify(self) -> None:
         if self._changed is not None:
@@ -200,6 +210,7 @@ class Subscription(Source):
         presented = self._presented
         if presented is None:
             return self._opening
+        presented = self._presented = presented[:_PRESENTED]  # told back once for each pattern
         if presented == EARLIEST:
             self._place, self._complete, self._presented = Cursor(epoch, 0), False, None
             return self._opening
@@ -223,7 +234,7 @@ class Subscription(Source):
             base = self._base
             place = Cursor(self._hub.epoch, 0 if reason == "epoch" else base)
 
-        def read(log: Log) -> tuple[list[Entry], list[Missing]]:
+        def read(log: Log) -> tuple[Page, list[Missing]]:
             return log.read(self.patterns, place.number, base, PAGE), log.missing(self.patterns, -1)
 
         entries, ends = self._ask(read)
@@ -246,13 +257,13 @@ class Subscription(Source):
         frames = [framed for number, framed in queue if number > place.number]
         if queue:
             self._place = Cursor(place.epoch, max(place.number, queue[-1][0]))
-            queue.clear()
+            self._empty_queue()
         return b"".join(frames)
 
     def _from_log(self, base: int) -> bytes:
         place = self._place
 
-        def read(log: Log) -> tuple[list[Entry], list[Missing]]:
+        def read(log: Log) -> tuple[Page, list[Missing]]:
             # In this order: what is forgotten in between is then told of.
             entries = log.read(self.patterns, place.number, base, PAGE)
             return entries, log.missing(self.patterns, place.number)
@@ -267,9 +278,9 @@ class Subscription(Source):
                 gap = Gap.frames([self._told("trimmed", told, end) for end in missing], place)
             return gap + self._advance(place, entries, base)
 
-    def _advance(self, place: Cursor, entries: Sequence[Entry], base: int) -> bytes:
-        """The frames of a page, which ends at ``base`` unless it is full."""
-        last = entries[-1].number if len(entries) == PAGE else base
+    def _advance(self, place: Cursor, entries: Page, base: int) -> bytes:
+        """The frames of a page that was to reach up to ``base``."""
+        last = base if entries.complete else entries[-1].number
         self._place = Cursor(place.epoch, last)
         self._presented, self._complete = None, True
         return b"".join(frame(place.epoch, entry) for entry in entries)

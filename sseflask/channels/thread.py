@@ -78,6 +78,11 @@ class LogThread:
         original("_thread", "start_new_thread")(self._run, ())
 
     @property
+    def epoch(self) -> str:
+        """The epoch of what is delivered. Exact in the thread, as in what gets a result."""
+        return self._epoch
+
+    @property
     def tail(self) -> int:
         """The highest number that has been delivered. Exact in the thread, as in a `call`."""
         return self._tail
@@ -96,6 +101,42 @@ class LogThread:
         ``done`` is called.
         """
         self._hand_over(append, done)
+
+    def let_go(self, seconds: float) -> Callable[[], object] | None:
+        """Have the log closed while the process is copied, as by ``os.fork``.
+
+        A copy of an open SQLite database takes the locks of the first process for its own, and
+        what the two of them write for whole. Blocks the native thread.
+
+        Args:
+            seconds: how long to wait for what the thread does now.
+
+        Returns:
+            what has to be called afterwards, for it to be opened again; ``None`` where the thread
+            did not let go in time, or has ended.
+        """
+        closed, go_on = (original("_thread", "allocate_lock")() for _ in range(2))
+        closed.acquire()
+        go_on.acquire()
+
+        def wait(store: Log) -> None:
+            self._open = False
+            self._try_at = 0.0
+            store.close()
+            closed.release()
+            go_on.acquire()
+            self._look(store)
+
+        def over(_result: Any, error: Exception | None) -> None:
+            if error is not None:  # it is not open, or ends
+                closed.release()
+
+        self.call(wait, over)
+        let_go: bool = closed.acquire(timeout=seconds)
+        if not let_go:
+            go_on.release()  # when it comes to it after all
+        release: Callable[[], object] = go_on.release
+        return release if let_go else None
 
     def close(self) -> None:
         """End the thread after what was handed over before, and close the log. Never blocks."""
@@ -252,8 +293,13 @@ class LogThread:
 
     def _open_log(self, store: Log) -> None:
         store.open()
+        newest = store.newest()
+        if store.epoch == self._epoch and newest < self._tail:
+            # An older copy was put back: what it counts on from here has been seen before.
+            log.warning("the channel log has gone back; it gets a new epoch")
+            store.renew()
         if store.epoch != self._epoch:
-            self._tail = store.newest()
+            self._tail = newest
             self._epoch = store.epoch
             self._guard(self._restarted, self._epoch, self._tail)
         self._open = True
@@ -266,7 +312,7 @@ class LogThread:
             # Numbers have no holes: what a page lacks is forgotten. Where it is the last one, so
             # is what it lacks up to the number that was the newest before it was read.
             last = page[-1].number if page else newest
-            if len(page) < _PAGE:
+            if page.complete:
                 last = max(last, newest)
             self._tail = last
             if last - before > len(page):

@@ -17,8 +17,9 @@ __all__ = ["blueprint"]
 
 blueprint = Blueprint("channels", __name__)
 
-#: Names and patterns in one subscription.
-MAX_CHANNELS = 100
+#: Names and patterns in one subscription, and how many of them may have wildcards: for each of
+#: those the log has to look at all its channels.
+MAX_CHANNELS, MAX_WILDCARDS = 100, 20
 
 
 @blueprint.get("/channels/<name>")
@@ -45,6 +46,12 @@ def _subscribe(names: list[str]) -> Response:
         patterns = [Pattern.parse(name) for name in names]
     except ChannelError as error:
         raise _bad_name(error) from error
+    if sum(not pattern.is_name for pattern in patterns) > MAX_WILDCARDS:
+        raise invalid(
+            f"A subscription may have {MAX_WILDCARDS} patterns with wildcards, and names besides.",
+            param="c",
+            code="invalid_channel",
+        )
     caller = require_subscribe(patterns)
     sse: SSE = current_app.extensions["sseflask"]
     return sse.subscribe(*names, expires_at=caller.expires)

@@ -53,5 +53,7 @@ def readyz() -> Response:
         return _status("draining", 503)
     channels = channels_of(current_app)
     kept = channels.kept()
-    log = "available" if channels.available() else "unavailable"
-    return _status("ready", channels={"log": log, "history": kept, "meaning": _MEANING[kept]})
+    return _status(
+        "ready",
+        channels={"log": channels.condition(), "history": kept, "meaning": _MEANING[kept]},
+    )

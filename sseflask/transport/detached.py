@@ -35,8 +35,11 @@ log = logging.getLogger("sseflask")
 #: Sends between two turns of the loop: about 2 ms.
 SLICE = 256
 
-#: Bytes that a client may be behind before it is cut; it can resume.
-BACKLOG = 1 << 20
+#: Bytes, and pieces, that a client may be behind before it is cut; it can resume.
+BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
+
+#: Seconds after which nobody asks whether a stream has ended.
+_FOR_EVER = 1e9
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _READ = 1  # libev's EV_READ
@@ -62,6 +65,7 @@ class Detached:
         self.on_close: Callable[[], object] = _nobody_asks
         self._members: dict[int, Member] = {}
         self._behind: set[Member] = set()
+        self._look_at = math.inf
         self._closing = Closing(self._on_closed)
         self._unbroken = 0
         self._agenda = Agenda()
@@ -103,7 +107,7 @@ class Detached:
         self._empty.clear()
         group.add(member)
         self._agenda.watch(group, now)
-        if ends_at < math.inf:
+        if ends_at < now + _FOR_EVER:
             self._agenda.end_at(member, ends_at)
         self._plan(now)
         try:
@@ -121,17 +125,22 @@ class Detached:
         Only in a job. Who gets it is settled before this gives way for the first time.
         """
         now = time.monotonic()
-        with self._closing.descriptors_kept():
-            announced = []
-            for group, body in batch:
-                data = group.framed(body)
-                group.sent += len(body)
-                group.last_sent = now
-                for member in list(group.lagging or ()):
-                    self._put_off(member, data)
-                announced.append((data, group.descriptors[:]))
-            for data, descriptors in announced:
-                self._write(data, descriptors)
+        try:
+            with self._closing.descriptors_kept():
+                announced = []
+                for group, body in batch:
+                    data = group.framed(body)
+                    group.sent += len(body)
+                    group.last_sent = now
+                    for member in list(group.lagging or ()):
+                        self._put_off(member, data)
+                    announced.append((data, group.descriptors[:]))
+                for data, descriptors in announced:
+                    self._write(data, descriptors)
+        except Exception:
+            # Some have it and some have not: all of them find out what they lack.
+            log.exception("delivering to subscribers failed; they are sent away to resume")
+            self.send_away([group for group, _ in batch])
 
     def _write(self, data: bytes, descriptors: list[int]) -> None:
         size, write = len(data), os.write
@@ -157,18 +166,27 @@ class Detached:
         if member is None or member.index < 0:
             return  # it has ended or left since this was announced
         now = time.monotonic()
-        member.backlog = Backlog(memoryview(data)[sent:], now)
         member.group.fall_behind(member)
+        self._keep_for(member, Backlog(data, sent, now))
+
+    def _keep_for(self, member: Member, backlog: Backlog) -> None:
+        """Keep what a socket did not take, until it can be written."""
+        member.backlog = backlog
+        if not self._behind:
+            self._look_at = backlog.progress + member.group.heartbeat
         self._behind.add(member)
-        # Arming it again reports at once if the socket has become writable meanwhile.
-        self._epoll.modify(descriptor, _WATCH | select.EPOLLOUT)
-        self._plan(now)
+        try:
+            # Arming it again reports at once if the socket has become writable meanwhile.
+            self._epoll.modify(member.descriptor, _WATCH | select.EPOLLOUT)
+        except OSError:  # it could not be watched in the first place
+            self._cut(member)
+        self._plan(backlog.progress)
 
     def _put_off(self, member: Member, data: bytes) -> None:
         backlog = member.backlog
         assert backlog is not None
         backlog.add(data)
-        if backlog.size > BACKLOG:
+        if backlog.size > BACKLOG or len(backlog.pieces) > BACKLOG_PIECES:
             self._cut(member)
 
     def _beat(self, groups: Sequence[Group]) -> None:
@@ -181,7 +199,8 @@ class Detached:
         """Send each its last bytes; the sockets are closed when the clients have closed theirs."""
         with self._closing.descriptors_kept():
             for count, member in enumerate(members, 1):
-                if self._members.get(member.descriptor) is member:
+                ended = member.backlog is not None and member.backlog.last
+                if self._members.get(member.descriptor) is member and not ended:
                     self._finish(member, last(member))
                 if not count % SLICE:
                     let_loop_run()
@@ -203,13 +222,12 @@ class Detached:
             if sent == len(data):
                 self._conclude(member)
                 return
-            backlog = member.backlog = Backlog(memoryview(data)[sent:], time.monotonic())
-            self._behind.add(member)
-            self._epoll.modify(member.descriptor, _WATCH | select.EPOLLOUT)
-            self._plan(backlog.progress)
+            backlog = Backlog(data, sent, time.monotonic())
+            backlog.last = True
+            self._keep_for(member, backlog)
         else:
             backlog.add(data)
-        backlog.last = True
+            backlog.last = True
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -225,8 +243,9 @@ class Detached:
     def _catch_up(self, member: Member, backlog: Backlog) -> None:
         pieces = backlog.pieces
         while pieces:
+            rest = memoryview(pieces[0])[backlog.done :]
             try:
-                sent = os.write(member.descriptor, pieces[0])
+                sent = os.write(member.descriptor, rest)
             except BlockingIOError:
                 return
             except OSError:
@@ -234,9 +253,10 @@ class Detached:
                 return
             backlog.size -= sent
             backlog.progress = time.monotonic()
-            if sent < len(pieces[0]):
-                pieces[0] = pieces[0][sent:]
+            if sent < len(rest):
+                backlog.done += sent
             else:
+                backlog.done = 0
                 pieces.popleft()
         self._behind.discard(member)
         member.backlog = None
@@ -263,18 +283,25 @@ class Detached:
         over = self._agenda.over(now)
         if over:
             self.jobs.add(lambda: self._end(over, _last_words))
-        for member in list(self._behind):
-            backlog = member.backlog
-            if backlog is not None and now >= backlog.progress + 2 * member.group.heartbeat:
-                self._cut(member)
+        if self._behind and now >= self._look_at:
+            self._cut_stalled(now)
         self._closing.close_overdue(now)
         self._plan(now)
+
+    def _cut_stalled(self, now: float) -> None:
+        self._look_at = math.inf
+        for member in list(self._behind):
+            backlog, heartbeat = member.backlog, member.group.heartbeat
+            if backlog is not None and now >= backlog.progress + 2 * heartbeat:
+                self._cut(member)
+            else:
+                self._look_at = min(self._look_at, now + heartbeat / 2)
 
     def _plan(self, now: float) -> None:
         """See that the timer fires when the next thing is due."""
         due = min(self._agenda.next(), self._closing.next())
         if self._behind:
-            due = min(due, now + min(member.group.heartbeat for member in self._behind))
+            due = min(due, self._look_at)
         if due < self._timer_due:
             if self._timer is not None:
                 self._timer.close()
@@ -325,7 +352,10 @@ class Detached:
         if member.backlog is not None:
             sent -= member.backlog.size
         self._agenda.forget(member)
-        self.on_end(member, max(0, sent))
+        try:
+            self.on_end(member, max(0, sent))
+        except Exception:  # of what somebody has hung into the access log
+            log.exception("the end of a subscription could not be logged")
 
     def _on_closed(self) -> None:
         self.on_close()

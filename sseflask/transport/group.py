@@ -13,22 +13,24 @@ class Backlog:
 
     Attributes:
         pieces: what is to be written, in order; shared with other members, never copied.
-        size: bytes of it.
+        done: bytes of the first piece that were written already.
+        size: bytes that are to be written.
         progress: the monotonic time at which the socket last took something.
         last: whether the stream ends when all of it is written.
     """
 
-    __slots__ = ("last", "pieces", "progress", "size")
+    __slots__ = ("done", "last", "pieces", "progress", "size")
 
-    def __init__(self, rest: memoryview, now: float) -> None:
-        self.pieces = deque([rest])
-        self.size = len(rest)
+    def __init__(self, piece: bytes, done: int, now: float) -> None:
+        self.pieces = deque([piece])
+        self.done = done
+        self.size = len(piece) - done
         self.progress = now
         self.last = False
 
     def add(self, data: bytes) -> None:
         """Have more written after what is there."""
-        self.pieces.append(memoryview(data))
+        self.pieces.append(data)
         self.size += len(data)
 
 

@@ -11,14 +11,20 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["Mailbox", "Timeout", "cooperative", "result_of"]
+__all__ = ["Done", "Mailbox", "Timeout", "cooperative", "in_main_loop", "result_of"]
 
 log = logging.getLogger("sseflask")
 
+#: Seconds within which the main thread's loop comes to what another thread has for it.
+_MAIN_SECONDS = 60.0
+
 Done = Callable[[Any, Exception | None], None]
+"""Gets a result or what was raised."""
+
+Value = TypeVar("Value")
 
 _mailboxes: WeakKeyDictionary[Any, Mailbox] = WeakKeyDictionary()
 
@@ -52,6 +58,21 @@ class Mailbox:
             mailbox = _mailboxes[hub] = cls(hub.loop)
         return mailbox
 
+    @staticmethod
+    def main() -> Mailbox:
+        """That of the main thread's event loop.
+
+        Raises:
+            RuntimeError: that thread has never asked for its own.
+        """
+        for hub, mailbox in list(_mailboxes.items()):
+            if hub.main_hub:
+                return mailbox
+        raise RuntimeError(
+            "the channels were used for the first time in a thread of gevent's pool: use them once "
+            "in a greenlet of the main thread before"
+        )
+
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call a function that does not block. Any thread; never blocks."""
         self._posted.append((function, arguments))
@@ -68,6 +89,31 @@ class Mailbox:
                 function(*arguments)
             except Exception:
                 log.exception("a message of the channel log's thread failed")
+
+
+def in_main_loop(function: Callable[[], Value]) -> Value:
+    """Call a function that does not block where subscribers are served: under gevent, in the main
+    thread's loop. Any thread; blocks until it is done."""
+    if cooperative():
+        import gevent
+
+        if not gevent.get_hub().main_hub:
+            return _elsewhere(function, Mailbox.main())
+        Mailbox.current()  # from here on known to the other threads
+    return function()
+
+
+def _elsewhere(function: Callable[[], Value], mailbox: Mailbox) -> Value:
+    def call(done: Done) -> None:
+        try:
+            result = function()
+        except Exception as error:
+            done(None, error)
+        else:
+            done(result, None)
+
+    value: Value = result_of(lambda done: mailbox.post(call, done), _MAIN_SECONDS)
+    return value
 
 
 def result_of(start: Callable[[Done], None], seconds: float) -> Any:

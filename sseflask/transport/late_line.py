@@ -25,9 +25,9 @@ def begin(log: Logger, response: Response, environ: dict[str, Any]) -> str | Non
     """Give the line as far as it is known, or ``None`` where there is no access log."""
     if not log.access_log_enabled:
         return None
-    atoms: dict[str, Any] = {**log.atoms(response, response.req, environ, timedelta(0))}
-    atoms.update((name, f"\0{name}\0") for name in _LATE)
     try:
+        atoms: dict[str, Any] = {**log.atoms(response, response.req, environ, timedelta(0))}
+        atoms.update((name, f"\0{name}\0") for name in _LATE)
         line: str = log.cfg.access_log_format % log.atoms_wrapper_class(atoms)
     except Exception:  # of a format that is wrong gunicorn tells with the next ordinary request
         return None

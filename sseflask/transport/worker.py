@@ -99,6 +99,7 @@ class StreamWorker(GeventWorker):
     _quitting = False
     _ending: Signal | None = None
     _slots: _Slots
+    _catching_up = 0
     _detached: Detached
 
     @property
@@ -167,18 +168,23 @@ class StreamWorker(GeventWorker):
     def _detach(self, stream: Subscriber) -> None:
         if not stream.detachable:
             return
-        if len(self._detached) >= self.worker_connections - self._reserved:
+        taken = len(self._detached) + self._catching_up
+        if taken >= self.worker_connections - self._reserved:
             stream.refuse()
             return
-        detached = stream.detach()
+        self._catching_up += 1
+        try:
+            detached = stream.detach()
+        finally:
+            self._catching_up -= 1
         if detached is None:
             return
         from sseflask.transport import late_line
 
         member, ends_at = detached
         self._slots.keep()
-        member.line = late_line.begin(self.log, stream.response, stream.environ)
         self._detached.adopt(member, ends_at)
+        member.line = late_line.begin(self.log, stream.response, stream.environ)
         stream.close()
         raise StopIteration
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sseflask.channels import channels as module
 from sseflask.channels.channels import Channels, Ids
 from sseflask.channels.frames import stored
 from sseflask.channels.log import KeyReused, LogError
@@ -125,7 +128,10 @@ def test_an_id_that_can_not_be_made_out(channels: Channels, unknown: str) -> Non
     assert [event.data for event in read(subscription, 1)] == ["next"]
 
 
-def test_a_forgotten_event_is_told_of_before_what_is_left(tmp_path: Path) -> None:
+def test_a_forgotten_event_is_told_of_before_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_YOUNG_SECONDS", 0.0)
     channels = make(tmp_path / "log", keep=3)
     ids = published(channels, "a", *"123456789")
     first, *rest = read(subscribed(channels, "a", "b", last_event_id=ids[1]), 4)
@@ -178,7 +184,7 @@ def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:
         published(channels, "a", "x")
     with pytest.raises(LogError):
         subscribed(channels, "a")
-    assert not channels.available()
+    assert channels.condition() == "unavailable"
     channels.close()
 
 
@@ -189,20 +195,91 @@ def test_one_that_is_never_read_leaves_nothing(channels: Channels) -> None:
     assert not channels._running.hub._audiences
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_child_process_starts_its_own(tmp_path: Path) -> None:
+def test_a_child_process_has_a_log_of_its_own(tmp_path: Path) -> None:
+    """SQLite must not be open in a process that is copied: what the child stores would be lost."""
     channels = make(tmp_path / "log")
     published(channels, "a", "parent")
+    go_on, tell = os.pipe()
     child = os.fork()
     if not child:
         status = 1
         try:
             published(channels, "a", "child")
+            os.read(go_on, 1)  # until the parent has closed its own
+            published(channels, "a", "orphan")
             channels.close()
             status = 0
         finally:
             os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
-    events = read(subscribed(channels, "a", last_event_id="earliest"), 2)
-    assert [event.data for event in events] == ["parent", "child"]
+    subscription = subscribed(channels, "a", last_event_id="earliest")
+    assert [event.data for event in read(subscription, 2)] == ["parent", "child"]
+    published(channels, "a", "parent again")
+    assert [event.data for event in read(subscription, 1)] == ["parent again"]
     channels.close()
+    os.write(tell, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(go_on)
+    os.close(tell)
+    third = make(tmp_path / "log")
+    events = read(subscribed(third, "a", last_event_id="earliest"), 4)
+    assert [event.data for event in events] == ["parent", "child", "parent again", "orphan"]
+    third.close()
+
+
+def test_a_copy_that_was_put_back_has_another_epoch(tmp_path: Path) -> None:
+    path, copy = tmp_path / "log", tmp_path / "copy"
+    channels = make(path)
+    published(channels, "a", "1")
+    channels.close()
+    shutil.copy(path, copy)
+    subscription = subscribed(channels, "a")
+    seen = published(channels, "a", "2", "3")
+    assert len(read(subscription, 2)) == 2
+    for left in tmp_path.glob("log-*"):
+        left.unlink()
+    copy.rename(path)
+    until_it_notices = time.monotonic() + SECONDS
+    while (new := published(channels, "a", "x")[0]).partition("-")[0] == seen[0].partition("-")[0]:
+        assert time.monotonic() < until_it_notices
+    gap, *_ = read(subscription, 2)
+    assert json.loads(gap.data)["reason"] == "epoch"
+    assert new not in seen
+    channels.close()
+
+
+def test_large_events_come_in_small_pages(tmp_path: Path) -> None:
+    channels = make(tmp_path / "log")
+    published(channels, "a", *["x" * 200_000] * 10)
+    subscription = subscribed(channels, "**", last_event_id="earliest")
+    sizes = [len(frames) for frames in subscription.history()]
+    assert max(sizes) < 600_000
+    assert sum(sizes) > 2_000_000
+    channels.close()
+
+
+def test_an_id_is_told_back_shortened(channels: Channels) -> None:
+    (gap,) = read(subscribed(channels, "a", last_event_id="x" * 5000), 1)
+    assert json.loads(gap.data)["last_event_id"] == "x" * 100
+
+
+def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> None:
+    subscription = subscribed(channels, "a")
+    assert subscription.get(0.0) is None
+    assert channels._running is not None
+    hub = channels._running.hub
+    waker = threading.Timer(0.05, lambda: hub.skip(0, 1))
+    waker.start()
+    began = time.monotonic()
+    assert subscription.get(0.3) is None
+    assert time.monotonic() - began >= 0.3
+    waker.join()
+
+
+def test_a_busy_log_is_told_from_one_that_fails(channels: Channels) -> None:
+    published(channels, "a", "x")
+    assert channels.condition() == "available"
+    assert channels._running is not None
+    go_on = threading.Event()
+    channels._running.thread.call(lambda _log: go_on.wait(SECONDS), lambda *_: None)
+    assert channels.condition() == "busy"
+    go_on.set()

@@ -5,7 +5,7 @@ from typing import Any
 
 from sseflask.channels.frames import stored
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Entry, Log
+from sseflask.channels.log import Entry, Log, Page
 from sseflask.channels.names import Pattern
 from sseflask.channels.subscription import QUEUE, Subscription
 from sseflask.transport.group import Group, Member
@@ -114,9 +114,9 @@ def test_who_falls_far_behind_goes_back_to_the_log() -> None:
     class FakeLog:
         """Just enough of a log, to see what is asked of it."""
 
-        def read(self, _patterns: object, after: int, upto: int, _limit: int) -> list[Entry]:
+        def read(self, _patterns: object, after: int, upto: int, _limit: int) -> Page:
             read.append((after, upto))
-            return []
+            return Page([], complete=True)
 
         def missing(self, _patterns: object, _after: int) -> list[object]:
             return []
