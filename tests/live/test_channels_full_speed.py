@@ -1,0 +1,70 @@
+"""Clients that break off at any byte while others publish as fast as they can."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+from tests.live.publishing import Publisher, channel_service, number
+from tests.live.subscribers import Received, Subscriber
+from tests.live.swarm import Swarm
+
+HISTORY = {"SSEFLASK_HISTORY_EVENTS": "100000", "SSEFLASK_HEARTBEAT": "1"}
+#: What is subscribed to, and which channels that is.
+SUBSCRIPTIONS = {
+    "/channels/all.a.1": r"all\.a\.1",
+    "/channels/all.*.2": r"all\..\.2",
+    "/channels/all.b.**": r"all\.b\..",
+    "/channels?c=all.a.1&c=all.b.2": r"all\.(a\.1|b\.2)",
+    "/channels?c=all.**&c=all.a.*": r"all\..*",
+}
+
+
+def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(channel_service(tmp_path, workers=2, settings=HISTORY))
+        subscribers = [
+            Subscriber(path, event_source=bool(n % 2), breaking=(0.0, 0.02, 0.1)[n % 3])
+            for path in SUBSCRIPTIONS
+            for n in range(6)
+        ]
+        swarm = stack.enter_context(Swarm(server.port, subscribers))
+        swarm.wait_until_connected()
+        swarm.wait_for(lambda each: bool(each.last_id), "told where they begin")
+        publishers = [
+            stack.enter_context(Publisher(server.port, channel, channel, batch=batch))
+            for channel, batch in (("all.a.1", 1), ("all.a.2", 20), ("all.b.1", 1), ("all.b.2", 3))
+        ]
+        publishers[0].wait_for(300)
+        publishers[2].wait_for(300)
+        for publisher in publishers:
+            publisher.stop()
+        order = sorted(
+            (number(event_id), event_id, data, publisher.channel)
+            for publisher in publishers
+            for event_id, data in publisher.taken
+        )
+        assert len({at for at, *_ in order}) == len(order), "each number once"
+        for publisher in publishers:
+            ids = [event_id for event_id, _ in publisher.taken]
+            assert ids == sorted(ids, key=number), "a publisher's events stay in order"
+        expected = {
+            path: [
+                Received(event_id, "message", data)
+                for _, event_id, data, channel in order
+                if re.fullmatch(channels, channel)
+            ]
+            for path, channels in SUBSCRIPTIONS.items()
+        }
+        swarm.wait_for(
+            lambda each: bool(each.events) and each.last_id == expected[each.path][-1].id,
+            "has the last event",
+            seconds=60,
+        )
+    for subscriber in subscribers:
+        assert subscriber.events == expected[subscriber.path], subscriber.summary()
+        assert not subscriber.gaps, subscriber.summary()
+        assert not subscriber.problems, subscriber.summary()
+        assert not subscriber.truncated, subscriber.summary()
+    assert sum(each.broken_off for each in subscribers) > 50, "they did break off"
