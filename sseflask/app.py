@@ -16,11 +16,11 @@ from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_unknown
 from sseflask.extension import SSE
 from sseflask.masking import MaskingFilter
-from sseflask.routes import completions, counter, health
+from sseflask.routes import channels, completions, counter, health
 
 __all__ = ["create_app"]
 
-BLUEPRINTS = (counter.blueprint, completions.blueprint, health.blueprint)
+BLUEPRINTS = (counter.blueprint, completions.blueprint, channels.blueprint, health.blueprint)
 
 
 def create_app(development: bool = False) -> Flask:
@@ -42,6 +42,9 @@ def create_app(development: bool = False) -> Flask:
         SSEFLASK_HEARTBEAT=settings.heartbeat,
         SSEFLASK_FIRST_BYTE=settings.first_byte,
         SSEFLASK_LIFETIME=settings.lifetime,
+        SSEFLASK_CHANNEL_LOG=settings.channel_log,
+        SSEFLASK_HISTORY_EVENTS=settings.history_events,
+        SSEFLASK_HISTORY_SECONDS=settings.history_seconds,
     )
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False  # the message first, as OpenAI's API has it

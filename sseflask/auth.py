@@ -74,6 +74,8 @@ class Caller:
     subject: str
     expires: float | None = None
     complete: bool = False
+    publish: bool = False
+    subscribe: bool = False
 
 
 def sign(secret: str, subject: str, expires: float, **rights: object) -> str:
@@ -148,7 +150,7 @@ class Access:
                     type="permission_error",
                     code="cross_site",
                 )
-            return Caller("loopback", complete=True)
+            return Caller("loopback", complete=True, publish=True, subscribe=True)
         if self._secrets:
             message = (
                 "This route needs a token: send the header Authorization: Bearer <token>, or "
@@ -186,6 +188,18 @@ def require(right: str) -> Caller:
     """`Access.require` for the current request of the current app."""
     access: Access = current_app.extensions[_EXTENSION]
     return access.require(request, right)
+
+
+def require_publish(channel: str) -> Caller:
+    """`Access.require` to publish to a channel."""
+    del channel
+    return require("publish")
+
+
+def require_subscribe(patterns: Sequence[Any]) -> Caller:
+    """`Access.require` to subscribe to channels."""
+    del patterns
+    return require("subscribe")
 
 
 def _unauthorized(message: str, code: str, challenge: str) -> Failure:

@@ -82,6 +82,26 @@ class Settings(BaseSettings):
         description="Seconds after which a stream that its client can resume is ended, to be "
         "resumed on a fresh connection; 0 is never (0 to 604800).",
     )
+    channel_log: str | None = Field(
+        default=None,
+        description="The SQLite file of the channels, shared by all workers of the machine; on a "
+        "local disk, never on a network file system; unset is channels.sqlite3 in the instance "
+        "folder (a path, or :memory: for one worker alone).",
+    )
+    history_events: int = Field(
+        default=1000,
+        ge=1,
+        le=10_000_000,
+        description="How many events of a channel are kept at least, unless they grow too old "
+        "(1 to 10000000).",
+    )
+    history_seconds: float = Field(
+        default=86_400,
+        ge=1,
+        le=31_536_000,
+        allow_inf_nan=False,
+        description="Seconds after which events are forgotten (1 to 31536000).",
+    )
     max_body: int = Field(
         default=1_048_576,
         ge=1024,

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, jsonify
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from sseflask.errors import Failure
+from flask import Flask, Request, Response, current_app, has_app_context, jsonify, request
+
+from sseflask.channels.channels import Channels
+from sseflask.channels.frames import stored
+from sseflask.channels.log import LogError
+from sseflask.channels.names import Pattern, check_name
+from sseflask.channels.subscription import log_unavailable
+from sseflask.errors import ChannelError, Failure
 from sseflask.response import EventSourceResponse, UpgradedResponse
 
-__all__ = ["SSE"]
+__all__ = ["SSE", "channels_of"]
+
+_EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
+
+#: How many events of a channel, and for how many seconds, by default.
+_HISTORY_EVENTS, _HISTORY_SECONDS = 1000, 86_400.0
 
 
 class SSE:
-    """Makes an application's event streams robust without touching its views.
+    """Makes an application's event streams robust without touching its views; has its channels.
 
     Every streamed response of the type ``text/event-stream`` without a Content-Length is carried
     by the best transport the server allows, its bytes unchanged; a `Failure` raised in a view
-    becomes a JSON error. Keep the instance where you keep other extensions, or drop it.
+    becomes a JSON error. Keep the instance where you keep other extensions, for `publish` and
+    `subscribe`.
 
     Args:
         app: the application; or use `init_app` later, with any number of applications.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
+        self._apps: list[Flask] = []
         if app is not None:
             self.init_app(app)
 
@@ -31,11 +47,137 @@ class SSE:
         Raises:
             RuntimeError: the application has this extension already.
         """
-        if "sseflask" in app.extensions:
+        if _EXTENSION in app.extensions:
             raise RuntimeError("SSE has been registered with this application already")
-        app.extensions["sseflask"] = self
+        app.extensions[_EXTENSION] = self
+        app.extensions[_CHANNELS] = Channels(
+            lambda: _log_path(app),
+            keep=app.config.setdefault("SSEFLASK_HISTORY_EVENTS", _HISTORY_EVENTS),
+            seconds=app.config.setdefault("SSEFLASK_HISTORY_SECONDS", _HISTORY_SECONDS),
+        )
         app.after_request(_upgrade)
         app.register_error_handler(Failure, _json_error)
+        self._apps.append(app)
+
+    def publish(
+        self, channel: str, data: Any, event: str | None = None, retry: int | None = None
+    ) -> str:
+        """Publish an event: store it, and have it delivered to all subscribers of this machine.
+
+        Blocks the calling greenlet or thread until it is stored. Any thread; needs an application
+        context only where this is registered with several applications.
+
+        Args:
+            channel: 1 to 128 of the characters ``A-Z a-z 0-9 _ . : -``.
+            data: text as it is, or any other value as JSON.
+            event: its type; not ``gap`` or ``failure``, which are the server's own.
+            retry: the reconnection time it sets, in milliseconds.
+
+        Returns:
+            its id.
+
+        Raises:
+            ChannelError: that is no channel's name.
+            EventError: the format can't represent the event, or its type is the server's own.
+            Failure: 503, the log can't store it now.
+        """
+        frames = [stored(data, event, retry)]
+        try:
+            ids = channels_of(self._app()).publish(check_name(channel), frames)
+        except LogError as error:
+            raise log_unavailable(error) from error
+        assert isinstance(ids, list)  # without a key nothing can be reused
+        return ids[0]
+
+    def subscribe(
+        self,
+        *channels: str,
+        heartbeat: float | None = None,
+        lifetime: float | None = None,
+        expires_at: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> EventSourceResponse:
+        """Answer the current request with what is published to some channels.
+
+        A client that comes back with ``Last-Event-ID`` (or ``last_event_id`` in the query, also
+        ``earliest``) first gets what it has missed, or ``event: gap`` where that is not there any
+        more. Blocks for the opening of the log, the first time in a process.
+
+        Args:
+            channels: names, and patterns of names: in ``orders.*`` the star is any one segment, in
+                ``orders.**`` any number of them.
+            heartbeat: as for `EventSourceResponse`.
+            lifetime: seconds until the client is sent back to resume; by default
+                ``SSEFLASK_LIFETIME``.
+            expires_at: the Unix time at which the stream ends with a ``token_expired`` failure.
+            headers: further response headers.
+
+        Raises:
+            ChannelError: something that is neither a name nor a pattern, or nothing at all.
+            Failure: 503, the log has not been open yet and can't be opened now.
+        """
+        patterns = [Pattern.parse(channel) for channel in channels]
+        if not patterns:
+            raise ChannelError("name at least one channel or pattern to subscribe to")
+        last_event_id = _last_event_id(request)
+        try:
+            subscription = channels_of(current_app).subscribe(
+                patterns, last_event_id, announce=_is_event_source(request)
+            )
+        except LogError as error:
+            raise log_unavailable(error) from error
+        response = EventSourceResponse(
+            subscription,
+            headers=headers,
+            first_byte=0,
+            heartbeat=heartbeat,
+            lifetime=lifetime,
+            expires_at=expires_at,
+        )
+        if last_event_id is None:
+            response.headers.setdefault("Last-Event-ID", str(subscription.start))
+        return response
+
+    def _app(self) -> Flask:
+        if has_app_context() and current_app.extensions.get(_EXTENSION) is self:
+            return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]  # LocalProxy
+        if len(self._apps) == 1:
+            return self._apps[0]
+        raise RuntimeError(
+            f"this SSE is registered with {len(self._apps)} applications: publish in the context "
+            "of one (with app.app_context(): ...)"
+        )
+
+
+def channels_of(app: Flask) -> Channels:
+    """The channels of an application that `SSE` is registered with."""
+    channels: Channels = app.extensions[_CHANNELS]
+    return channels
+
+
+def _log_path(app: Flask) -> str:
+    """Where the log is unless the application says: beside its other data, in memory for tests."""
+    path: str | None = app.config.get("SSEFLASK_CHANNEL_LOG")
+    if path:
+        return path
+    return ":memory:" if app.testing else str(Path(app.instance_path) / "channels.sqlite3")
+
+
+def _last_event_id(asked: Request) -> str | None:
+    """The header wins: an EventSource that reconnects keeps its URL. Empty counts as none."""
+    return asked.headers.get("Last-Event-ID") or asked.args.get("last_event_id") or None
+
+
+def _is_event_source(asked: Request) -> bool:
+    """Whether this is an EventSource, which can't read headers but knows an id without data.
+
+    It asks as the standards have it (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the cache
+    mode no-store). Readers that do not follow them take an id without data for an empty event.
+    """
+    return (
+        asked.headers.get("Accept", "") == "text/event-stream"
+        and "no-cache" in asked.cache_control.to_header()
+    )
 
 
 def _upgrade(response: Response) -> Response:

@@ -18,7 +18,7 @@ from werkzeug.wsgi import ClosingIterator
 from sseflask.errors import EventError, Failure
 from sseflask.event import Comment, Event
 from sseflask.transport.choose import transport
-from sseflask.transport.stream import Stream
+from sseflask.transport.stream import Source, Stream, failure_event, failure_frame
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ _HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 _DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
 
 
-def _default_failure_event(failure: Failure) -> Event:
-    return Event(failure.json(), event="failure")
-
-
 class _StreamResponse(Response):
     """What both kinds of streaming responses share: from Flask's response to a transport."""
 
@@ -53,7 +49,7 @@ class _StreamResponse(Response):
     _first_byte: float | None = None
     _lifetime: float | None = None
     _expires_at: float | None = None
-    _failure_event: Callable[[Failure], Event] = staticmethod(_default_failure_event)
+    _failure_event: Callable[[Failure], Event] = staticmethod(failure_event)
     _contexts: tuple[AppContext, RequestContext] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -93,6 +89,7 @@ class _StreamResponse(Response):
             first_byte=seconds(self._first_byte, "SSEFLASK_FIRST_BYTE"),
             lifetime=seconds(self._lifetime, "SSEFLASK_LIFETIME"),
             expires_at=self._expires_at,
+            detachable=not self._on_close,
             reconnecting=not self._frames_only and "HTTP_LAST_EVENT_ID" in environ,
             context=lambda popped: _pushed(self._contexts, popped),
             error_response=lambda error: _error_response(app, environ, error, self._contexts),
@@ -106,7 +103,7 @@ class _StreamResponse(Response):
             return encode(self._failure_event(failure))
         except Exception:
             log.exception("failure_event failed; the client gets the usual event")
-            return encode(_default_failure_event(failure))
+            return failure_frame(failure)
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
         raise NotImplementedError
@@ -183,7 +180,8 @@ class EventSourceResponse(_StreamResponse):
         self._expires_at = expires_at
         if failure_event is not None:
             self._failure_event = failure_event
-        if has_request_context():
+        # A source has no code of the application's that could ask for them.
+        if has_request_context() and not isinstance(events, Source):
             self._contexts = (
                 app_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy
                 request_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy

@@ -14,7 +14,16 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from sseflask.errors import Failure
 
-__all__ = ["Seconds", "Text", "WholeNumber", "invalid", "last_event_id", "read_parameters"]
+__all__ = [
+    "Seconds",
+    "Text",
+    "WholeNumber",
+    "invalid",
+    "is_json",
+    "last_event_id",
+    "read_body",
+    "read_parameters",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -100,7 +109,13 @@ def read_parameters(model: type[Model]) -> Model:
         ) from None
 
 
-def _body() -> Iterable[tuple[str, Any]]:
+def read_body() -> bytes:
+    """The request's body, as it came. Blocks until it is there.
+
+    Raises:
+        Failure: 400, it can't be read.
+        werkzeug.exceptions.RequestEntityTooLarge: it exceeds ``MAX_CONTENT_LENGTH``.
+    """
     # Cached, so that a form is parsed from it.
     try:
         body = request.get_data(cache=True)
@@ -113,12 +128,22 @@ def _body() -> Iterable[tuple[str, Any]]:
     if limit is not None and request.content_length is None and len(body) >= limit:
         # Of a body in chunks Werkzeug silently hands over what is within the limit.
         raise RequestEntityTooLarge
+    return body
+
+
+def is_json(kind: str) -> bool:
+    """Whether a body of this media type is JSON."""
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def _body() -> Iterable[tuple[str, Any]]:
+    body = read_body()
     kind = request.mimetype
     if not body:
         return ()
     if kind in _FORMS:
         return _form()
-    if kind == "application/json" or kind.endswith("+json"):
+    if is_json(kind):
         return _json_object(body)
     raise Failure(
         "The body is of a kind that can't be read here: send parameters in the query, as a form "

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
 from sseflask.errors import Failure
 from sseflask.transport.drain import streams
-from sseflask.transport.flush import SLICE, Flusher
+from sseflask.transport.flush import SLICE, Flusher, let_loop_run
+from sseflask.transport.group import Group, Member
 from sseflask.transport.outlet import Outlet
 from sseflask.transport.stream import (
     Body,
     EarlyError,
+    Source,
     Stream,
     as_exception,
     body_too_slow,
     can_resume_after,
     rotation_notice,
     token_expired,
+    too_many_streams,
 )
 from sseflask.wire import ends_event
 
@@ -71,6 +75,7 @@ class Connection(Body):
         self._greenlet = gevent.getcurrent()
         self._loop = gevent.get_hub().loop
         self._flusher = Flusher.current()
+        self.response = response
         self._request_body: Any = response.req.body
         self._outlet = Outlet(environ["gunicorn.socket"], response, self._on_left)
         self._timer: Any = None
@@ -79,6 +84,7 @@ class Connection(Body):
         self._closed = False
         self._started = False
         self._opening = stream.opening
+        self._source = stream.source
 
         # Where the application is. Armed: somewhere inside the loop over its items; parked: in
         # a wait of ours.
@@ -93,6 +99,12 @@ class Connection(Body):
         self._stalled = False
         self._start_error: Exception | None = None
         self._failure: Failure | None = None
+        self._early: EarlyError | None = None
+
+        # Where it goes on without this greenlet.
+        self._detaching = False
+        self._group: Group | None = None
+        self._member: Member | None = None
 
     # -- the request's greenlet ---------------------------------------------------------------
 
@@ -101,7 +113,32 @@ class Connection(Body):
         if not self._ran:
             self._ran = True
             self._run()
+        if self._early is not None:
+            raise self._early
         raise StopIteration
+
+    @property
+    def detachable(self) -> bool:
+        """Whether `detach` may be called in place of everything else."""
+        return self._source is not None and self.stream.detachable and not self._ran
+
+    def refuse(self) -> None:
+        """Have the client told that there are too many of its kind."""
+        self.fail(too_many_streams())
+
+    def detach(self) -> tuple[Member, float] | None:
+        """Run the stream until nothing is left but to wait, and let go of its socket.
+
+        Returns:
+            what `sseflask.transport.detached.Detached.adopt` takes, to be called at once; ``None``
+            where the stream ended before: the response then goes its usual way.
+        """
+        self._ran = self._detaching = True
+        try:
+            self._run()
+        except EarlyError as early:
+            self._early = early
+        return None if self._member is None else (self._member, self._ends_at(self._member))
 
     def close(self) -> None:
         """The server is done; a stream that never ran still has to close its items."""
@@ -118,6 +155,10 @@ class Connection(Body):
             self._set_timer()
             streams.register(self)
             self._serve()
+            if self._group is not None:
+                sent = self._outlet.body_sent
+                self._member = Member(self._outlet.detach(), self._group, self._begun, sent)
+                return
             if not self._started:
                 self._start()  # for a client that has left too: gunicorn logs the status
             self._finish()
@@ -135,7 +176,12 @@ class Connection(Body):
         try:
             with self.stream.context(True):
                 try:
-                    self._pump()
+                    if self._source is not None:
+                        self._start_at_once()
+                    if self._source is not None and self._detaching:
+                        self._group = self._catch_up(self._source)
+                    else:
+                        self._pump(self.stream.items)
                 except (_Stop, _Kill):
                     pass  # asked to end, and done with it: not an error for teardown functions
                 finally:
@@ -158,12 +204,41 @@ class Connection(Body):
             self._closed = True
             self.stream.close()
 
-    def _pump(self) -> None:
+    def _start_at_once(self) -> None:
+        """Subscribers don't wait for the first event: nobody knows when it comes."""
+        self._start()
+        self._outlet.buffer += self._opening
+        self._opening = b""
+        self._flusher.add(self._outlet, time.monotonic())
+
+    def _catch_up(self, source: Source) -> Group:
+        """Send what is there already, until a group can do the rest."""
+        while True:
+            self._pump(source.history())
+            self._outlet.flush()
+            if self._outlet.unsent is not None:
+                self._park(lambda: self._outlet.wait_until_sent(or_until=self._ending))
+            elif (group := source.join(self._outlet.chunked, self.stream.heartbeat)) is not None:
+                return group
+            if self._ending():
+                raise _Stop
+
+    def _ends_at(self, member: Member) -> float:
+        stream, ends_at = self.stream, math.inf
+        if stream.lifetime:
+            ends_at = self._begun + stream.lifetime
+        if stream.expires_at is not None:
+            expiry = time.monotonic() + stream.expires_at - time.time()
+            member.expires = expiry < ends_at
+            ends_at = min(ends_at, expiry)
+        return ends_at
+
+    def _pump(self, iterable: Iterable[Any]) -> None:
         """The hot path: advance the items and buffer their frames."""
         encode, flusher, clock = self.stream.encode, self._flusher, time.monotonic
         buffer = self._outlet.buffer
         idle_until = 0.0
-        items = iter(self.stream.items)
+        items = iter(iterable)
         if self._ending():
             raise _Stop
         self._armed = True
@@ -212,14 +287,14 @@ class Connection(Body):
         flusher = self._flusher
         flusher.note(time.monotonic(), self.environ)
         flusher.flush()
-        if self._rotating and can_resume_after(self._item):
+        if self._rotating and self._resumable():
             self._rotated = True
         if self._ending():
             raise _Stop
         if len(self._outlet.buffer) >= _BUFFER:
             self._park(lambda: self._outlet.wait_until_sent(or_until=self._ending))
         else:
-            self._park(flusher.let_loop_run)
+            self._park(let_loop_run)
         if self._ending():
             raise _Stop
 
@@ -349,9 +424,12 @@ class Connection(Body):
             return
         self._rotating = True
         self._limit = 0
-        if can_resume_after(self._item):
+        if self._resumable():
             self._rotated = True
             self._throw_soon()
+
+    def _resumable(self) -> bool:
+        return self._source is not None or can_resume_after(self._item)
 
     def fail(self, failure: Failure) -> None:
         """End with an error: in band, or as the response while that is possible. Never blocks."""

@@ -7,6 +7,7 @@ gunicorn would kill the worker and is then told so in band.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import gevent
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
     from sseflask.transport.connection import Connection
+    from sseflask.transport.detached import Detached
 
 log = logging.getLogger("sseflask")
 
@@ -34,9 +36,13 @@ class Drain:
     """The live streams of this process, and whether it is on its way out.
 
     Belongs to the hub's thread.
+
+    Attributes:
+        detached: the streams that have no greenlet, on a worker that has such.
     """
 
     def __init__(self) -> None:
+        self.detached: Detached | None = None
         self._live: set[Connection] = set()
         self._empty = Signal()
         self._empty.set()
@@ -72,14 +78,22 @@ class Drain:
         """
         if not self._draining:
             self._draining = True
-            if self._live:
-                log.info("draining %d streams", len(self._live))
+            count = len(self._live) + (len(self.detached) if self.detached else 0)
+            if count:
+                log.info("draining %d streams", count)
             for connection in list(self._live):
                 connection.rotate()
+            if self.detached is not None:
+                self.detached.drain()
         if grace > 0:
-            gevent.spawn_later(grace, self._fail_all)
+            gevent.spawn_later(grace, self._last_call)
         else:
             self._fail_all()
+
+    def _last_call(self) -> None:
+        self._fail_all()
+        if self.detached is not None:
+            self.detached.abort()  # those whose clients take nothing
 
     def _fail_all(self) -> None:
         self._failing = True
@@ -96,7 +110,10 @@ class Drain:
             Signal().wait()
         self._interrupted = True
         self.begin(0)
+        deadline = time.monotonic() + timeout
         self._empty.wait(timeout)
+        if self.detached is not None:
+            self.detached.wait_until_empty(max(0.0, deadline - time.monotonic()))
 
 
 #: One per process: a gunicorn gevent worker runs one hub.

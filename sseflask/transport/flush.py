@@ -119,8 +119,9 @@ class Flusher:
         if self._buffered:
             self.flush()
 
-    def let_loop_run(self) -> None:
-        """Suspend the calling greenlet for a turn of the loop, so that all others get theirs."""
-        hub = gevent.get_hub()
-        # A zero timer and not sleep(0): the latter can come back before the loop looked at I/O.
-        hub.wait(hub.loop.timer(0))
+
+def let_loop_run() -> None:
+    """Suspend the calling greenlet for a turn of the loop, so that all others get theirs."""
+    hub = gevent.get_hub()
+    # A zero timer and not sleep(0): the latter can come back before the loop looked at I/O.
+    hub.wait(hub.loop.timer(0))

@@ -53,6 +53,7 @@ class Outlet:
         unsent: what the socket did not take yet, or ``None``.
         tail: the last bytes of the body that were sent or are on their way, heartbeats aside.
         last_progress: the monotonic time at which bytes last went out.
+        chunked: whether the body is sent in chunks, once the headers are taken.
         left: nothing can be sent any more: the client has gone, or the socket is not ours now.
     """
 
@@ -69,8 +70,8 @@ class Outlet:
         self._response = response
         self._on_left = on_left
         self._heartbeat = 0.0
+        self.chunked = False
         self._head = b""
-        self._chunked = False
         self._discarded = 0
         self._wake: Signal | None = None
         self._readable: Any = None
@@ -111,6 +112,17 @@ class Outlet:
             if watcher is not None:
                 watcher.close()
 
+    @property
+    def body_sent(self) -> int:
+        """Bytes of the body that were sent."""
+        return self._response.sent
+
+    def detach(self) -> int:
+        """Give the socket's descriptor away, and with it the duty to close it."""
+        self.close()
+        # Not a copy: libev would go on to watch for what nobody here waits for any more.
+        return self._socket.detach()
+
     def start_over(self) -> None:
         """Nothing has been sent: let gunicorn send another response in place of the stream's.
 
@@ -135,17 +147,17 @@ class Outlet:
         finally:
             response.sock = self._socket
         self._head = sink.data
-        self._chunked = response.chunked
+        self.chunked = response.chunked
         response.chunked = False  # the last chunk is ours to send
 
     def flush(self) -> None:
         """Send the buffer as far as the socket takes it. Never blocks."""
         buffer = self.buffer
-        if self.unsent is not None or not buffer or self.left:
+        if self.unsent is not None or self.left or not (buffer or self._head):
             return
         size = len(buffer)
         self.tail = tail_of(self.tail, buffer)
-        if self._chunked and not self._head:
+        if self.chunked and not self._head:
             # All flushes but the first: worth not going the general way.
             data = b"%x\r\n%b\r\n" % (size, buffer)  # type: ignore[str-format]  # PEP 461: any bytes
             buffer.clear()
@@ -206,7 +218,7 @@ class Outlet:
         self.left = True
 
     def _send_body(self, body: bytes, last_chunk: bytes = b"") -> None:
-        if not self._chunked:
+        if not self.chunked:
             data = self._head + body
         elif body:
             data = b"%b%x\r\n%b\r\n%b" % (self._head, len(body), body, last_chunk)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sseflask.transport.stream import (
     Body,
     EarlyError,
+    Source,
     Stream,
     as_exception,
     can_resume_after,
@@ -109,7 +110,8 @@ class ThreadedBody(Body):
         self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         super().__init__(stream, environ, start_response)
-        self._handover = _Handover()
+        # A source can be waited for with a time limit, so it needs no thread.
+        self._handover: _Handover | Source = stream.source or _Handover()
         self._thread: threading.Thread | None = None
         self._began = 0.0
         self._tail = b""
@@ -118,8 +120,12 @@ class ThreadedBody(Body):
         self._opening = stream.opening
 
     def advance(self) -> bytes:
-        if self._thread is None:
-            self._launch()
+        if not self._began:
+            self._began = time.monotonic()
+            if isinstance(self._handover, Source):
+                self._start()
+                return self._opening_lines()
+            self._launch(self._handover)
             return self._first()
         if self._last is not None:
             raise StopIteration
@@ -193,17 +199,25 @@ class ThreadedBody(Body):
         self._last = last
         return last
 
-    def _launch(self) -> None:
-        self._began = time.monotonic()
+    def _opening_lines(self) -> bytes:
+        """Subscribers don't wait for the first event; the server sends headers with a piece."""
+        opening, self._opening = self._opening or HEARTBEAT, b""
+        self._resumable = True
+        return opening
+
+    def _launch(self, handover: _Handover) -> None:
         context = contextvars.copy_context()
         thread = threading.Thread(
-            target=context.run, args=(self._produce,), name="sseflask-stream", daemon=True
+            target=context.run,
+            args=(self._produce, handover),
+            name="sseflask-stream",
+            daemon=True,
         )
         self._thread = thread
         thread.start()
 
-    def _produce(self) -> None:
-        stream, handover = self.stream, self._handover
+    def _produce(self, handover: _Handover) -> None:
+        stream = self.stream
         error: Exception | None = None
         try:
             with stream.context(False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.errors import Failure
 from sseflask.event import Event
+from sseflask.wire import encode
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from sseflask.transport.group import Group
 
 #: The reconnection time of a client that was sent away with a jittered one is set back to this
 #: when it returns, in milliseconds; it is what browsers use by default, or close to it.
@@ -35,6 +39,8 @@ class Stream:
         first_byte: seconds that the headers wait for the first event.
         lifetime: seconds after which a stream that can be resumed is rotated; 0 for never.
         expires_at: the Unix time at which the stream must end, or ``None``.
+        detachable: a source may leave its stream to a group; not where somebody wants to be called
+            at the response's end.
         reconnecting: the client presented a Last-Event-ID.
         context: enters what the items need around them (Flask's contexts), once. Called with
             whether the view's own are known to have been left, in this very thread.
@@ -53,6 +59,7 @@ class Stream:
     first_byte: float
     lifetime: float
     expires_at: float | None
+    detachable: bool
     reconnecting: bool
     context: Callable[[bool], AbstractContextManager[object]]
     error_response: Callable[[Exception], WSGIApplication]
@@ -61,9 +68,60 @@ class Stream:
     close: Callable[[], None]
 
     @property
+    def source(self) -> Source | None:
+        """The items, where they are a source."""
+        return self.items if isinstance(self.items, Source) else None
+
+    @property
     def opening(self) -> bytes:
         """What precedes the first event; one newline, so that it is part of that event."""
         return b"retry: %d\n" % RETRY if self.reconnecting else b""
+
+
+class Source(ABC):
+    """Items that many streams share: frames with ids, so a client can resume after any of them.
+
+    Advanced by one greenlet or thread, in one of three ways: as an iterator, which waits for what
+    comes next; with `get`, which waits for a time; or by its `history`, after which the stream may
+    join a group of others and be served without a greenlet of its own.
+    """
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[bytes]:
+        """Give frames for ever; blocks for what is not there yet."""
+
+    @abstractmethod
+    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+        """Give the next frames and that the stream can be resumed after them.
+
+        Returns ``None`` after ``timeout`` seconds. Raises StopIteration once it is abandoned.
+        """
+
+    @abstractmethod
+    def history(self) -> Iterator[bytes]:
+        """Give the frames that are there already; ends when only new ones are left to come."""
+
+    @abstractmethod
+    def join(self, chunked: bool, heartbeat: float) -> Group | None:
+        """Leave all that comes from here on to a group.
+
+        Never blocks and never lets others run, so nothing comes twice or gets lost in between.
+
+        Args:
+            chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
+            heartbeat: seconds of silence after which the group sends one.
+
+        Returns:
+            the group, or ``None`` where something has come in the meantime: ask `history` again.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Nobody wants more; wakes who waits in `get`. Any thread; harmless to repeat."""
+
+    def close(self) -> None:
+        """Called with the response."""
+        self.abandon()
 
 
 def as_exception(error: BaseException) -> Exception:
@@ -88,6 +146,16 @@ def can_resume_after(item: object) -> bool:
     return isinstance(item, Event) and bool(item.id)
 
 
+def failure_event(failure: Failure) -> Event:
+    """How a failure is told in band unless a response has its own way."""
+    return Event(failure.json(), event="failure")
+
+
+def failure_frame(failure: Failure) -> bytes:
+    """The bytes of `failure_event`."""
+    return encode(failure_event(failure))
+
+
 def rotation_notice() -> bytes:
     """The last line of a rotated stream: come back, but not all at the same moment."""
     return b"retry: %d\n" % random.randint(*_RETRY_JITTER)
@@ -100,6 +168,16 @@ def shutting_down() -> Failure:
         status=503,
         code="shutting_down",
         headers={"Retry-After": "1"},
+    )
+
+
+def too_many_streams() -> Failure:
+    """What a client is told when this worker has no room for one more subscriber."""
+    return Failure(
+        "This server has as many subscribers as it can take; please try again.",
+        status=503,
+        code="too_many_subscribers",
+        headers={"Retry-After": "5"},
     )
 
 

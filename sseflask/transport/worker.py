@@ -7,10 +7,11 @@ that touches ssl or threading beyond what gunicorn and gevent do themselves.
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event as Signal
@@ -19,15 +20,53 @@ from gevent.server import StreamServer
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+if TYPE_CHECKING:
+    from sseflask.transport.connection import Connection
+    from sseflask.transport.detached import Detached
+    from sseflask.transport.group import Member
+
 __all__ = ["StreamWorker"]
 
 #: How often a worker tells the arbiter that it lives, in seconds.
 _NOTIFY_SECONDS = 1.0
 
+#: Of every twenty connections a worker may have, detached streams leave one, up to this many.
+_MOST_RESERVED = 100
 
 #: Python's (before 3.13, since), and ours: objects made until the youngest generation is looked at,
 #: and how often that happens before the next older one is; the oldest some millions of them apart.
 _DEFAULT_THRESHOLDS, _THRESHOLD = ((700, 10, 10), (2000, 10, 10)), (10_000, 10, 100)
+
+
+_Pool: Any = Pool  # its stubs lack what a pool with other rules has to override
+
+
+class _Slots(_Pool):  # type: ignore[misc]  # the reason stands above
+    """The connections of a worker: a greenlet each, or none where the stream is detached."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._kept: set[Any] = set()
+
+    def free_count(self) -> int:
+        """How many more connections there may be."""
+        free: int = self._semaphore.counter
+        return free
+
+    def keep(self) -> None:
+        """The calling greenlet's connection outlives it: keep its slot until `give_back`."""
+        self._kept.add(gevent.getcurrent())
+
+    def give_back(self) -> None:
+        """Such a connection has been closed."""
+        self._semaphore.release()
+
+    def _discard(self, greenlet: Any) -> None:
+        if greenlet in self._kept:
+            self._kept.remove(greenlet)
+            super(_Pool, self)._discard(greenlet)  # what the pool adds to this is giving back
+        else:
+            super()._discard(greenlet)
 
 
 class _ListenerName:
@@ -59,6 +98,8 @@ class StreamWorker(GeventWorker):
     _alive = True
     _quitting = False
     _ending: Signal | None = None
+    _slots: _Slots
+    _detached: Detached
 
     @property
     def alive(self) -> bool:
@@ -78,11 +119,15 @@ class StreamWorker(GeventWorker):
         connections until then.
         """
         from sseflask.transport import drain
+        from sseflask.transport.detached import Detached
 
         self._ending = Signal()
         _calm_collector()
-        pools = [Pool(self.worker_connections) for _ in self.sockets]
-        servers = [self._serve(*pair) for pair in zip(self.sockets, pools, strict=True)]
+        pool = self._slots = _Slots(self.worker_connections)
+        detached = self._detached = drain.streams.detached = Detached.current()
+        detached.on_end = self._log_end
+        detached.on_close = pool.give_back
+        servers = [self._serve(listener, pool) for listener in self.sockets]
         while self.alive:
             self.notify()
             self._ending.wait(_NOTIFY_SECONDS)
@@ -90,13 +135,12 @@ class StreamWorker(GeventWorker):
             server.close()
         drain.begin(self.cfg.graceful_timeout)
         deadline = time.monotonic() + self.cfg.graceful_timeout
-        for pool in pools:
-            while not pool.join(_NOTIFY_SECONDS):
-                self.notify()
-                if time.monotonic() >= deadline:
-                    self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
-                    pool.kill(timeout=1)
-                    break
+        while not (pool.join(_NOTIFY_SECONDS) and detached.wait_until_empty(_NOTIFY_SECONDS)):
+            self.notify()
+            if time.monotonic() >= deadline:
+                self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+                pool.kill(timeout=1)
+                break
 
     def _serve(self, listener: Any, pool: Pool) -> StreamServer:
         tls: dict[str, Any] = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
@@ -108,6 +152,46 @@ class StreamWorker(GeventWorker):
             server.max_accept = 1  # so that one worker does not take them all
         server.start()
         return server
+
+    def is_already_handled(self, respiter: Any) -> bool:
+        """Whether nothing is left to do for a response; here subscribers lose their greenlet.
+
+        Raises:
+            StopIteration: the stream has been detached; gunicorn forgets the connection.
+        """
+        connection = sys.modules.get("sseflask.transport.connection")
+        if connection is not None and isinstance(respiter, connection.Connection):
+            self._detach(respiter)
+        return bool(super().is_already_handled(respiter))
+
+    def _detach(self, stream: Connection) -> None:
+        if not stream.detachable:
+            return
+        if len(self._detached) >= self.worker_connections - self._reserved:
+            stream.refuse()
+            return
+        detached = stream.detach()
+        if detached is None:
+            return
+        from sseflask.transport import late_line
+
+        member, ends_at = detached
+        self._slots.keep()
+        member.line = late_line.begin(self.log, stream.response, stream.environ)
+        self._detached.adopt(member, ends_at)
+        stream.close()
+        raise StopIteration
+
+    @property
+    def _reserved(self) -> int:
+        """Connections that subscribers leave to others: publishers, health checks."""
+        return min(_MOST_RESERVED, self.worker_connections // 20)
+
+    def _log_end(self, member: Member, sent: int) -> None:
+        if member.line is not None:
+            from sseflask.transport import late_line
+
+            late_line.end(self.log, member.line, time.monotonic() - member.began, sent)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """Ctrl-C: gunicorn would cut every stream 0.1 s from now."""

@@ -1,0 +1,232 @@
+"""The channels of one application: publish, subscribe, and what runs for them in each process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sseflask.channels.hub import Hub
+from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
+from sseflask.channels.names import Pattern
+from sseflask.channels.sqlite import SqliteLog
+from sseflask.channels.subscription import Subscription
+from sseflask.channels.thread import LogThread
+from sseflask.channels.wake import Bell
+from sseflask.transport.handoff import Timeout, cooperative, result_of
+
+__all__ = ["Channels"]
+
+#: Seconds to wait for the log's thread: longer than SQLite waits for another process.
+_PATIENCE = 20.0
+
+#: Seconds that the end of a process waits for what was handed over before.
+_LAST_SECONDS = 2.0
+
+
+class _Running:
+    """The log's thread of this process, and the hub it feeds."""
+
+    def __init__(self, make: Callable[[], Log], path: str | None) -> None:
+        self.process = os.getpid()
+        self.hub = Hub()
+        if cooperative():
+            feed: _Direct | _ThroughLoop = _ThroughLoop(self.hub)
+        else:
+            feed = _Direct(self.hub)
+        self.thread = LogThread(make, feed.deliver, feed.restarted, feed.skipped, Bell(path))
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        if os.getpid() == self.process:
+            self.thread.close()
+            self.thread.join(_LAST_SECONDS)
+
+    def close(self) -> None:
+        atexit.unregister(self._end)
+        self._end()
+
+    def call(self, function: Callable[[Log], Any]) -> Any:
+        return self._wait(lambda done: self.thread.call(function, done))
+
+    def append(self, append: Append) -> Any:
+        return self._wait(lambda done: self.thread.append(append, done))
+
+    def _wait(self, start: Callable[[Callable[[Any, Exception | None], None]], None]) -> Any:
+        try:
+            return result_of(start, _PATIENCE)
+        except Timeout:
+            raise LogError(f"the channel log did not answer within {_PATIENCE:.0f} s") from None
+
+
+class _Direct:
+    """Feeds a hub from the log's thread itself: where threads are threads."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self._hub.take_in(entries)
+
+    def restarted(self, epoch: str, position: int) -> None:
+        self._hub.restart(epoch, position)
+
+    def skipped(self, before: int, last: int) -> None:
+        self._hub.skip(before, last)
+
+
+class _ThroughLoop:
+    """Feeds a hub from the event loop, and sends to those of its subscribers that are detached."""
+
+    def __init__(self, hub: Hub) -> None:
+        import gevent
+
+        from sseflask.transport.detached import Detached
+
+        self._hub = hub
+        self._detached = Detached.current()
+        self._loop: Any = gevent.get_hub().loop
+        self._arrived: deque[Sequence[Entry] | Callable[[], None]] = deque()
+        self._planned = False
+
+    # The log's thread.
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self._arrive(entries)
+
+    def restarted(self, epoch: str, position: int) -> None:
+        self._arrive(lambda: self._detached.send_away(self._hub.restart(epoch, position)))
+
+    def skipped(self, before: int, last: int) -> None:
+        self._arrive(lambda: self._detached.send_away(self._hub.skip(before, last)))
+
+    def _arrive(self, what: Sequence[Entry] | Callable[[], None]) -> None:
+        self._arrived.append(what)
+        self._loop.run_callback_threadsafe(self._plan)
+
+    # The loop.
+
+    def _plan(self) -> None:
+        if not self._hub.epoch:
+            self._pass_on()  # nobody is there yet, and somebody waits for the log to be open
+        elif self._arrived and not self._planned:
+            self._planned = True
+            self._detached.jobs.add(self._pass_on)
+
+    def _pass_on(self) -> None:
+        self._planned = False
+        arrived = self._arrived
+        while arrived:
+            what = arrived.popleft()
+            if callable(what):
+                what()
+                continue
+            entries = list(what)
+            # What has come meanwhile is sent with it.
+            while arrived and not callable(arrived[0]):
+                entries += arrived.popleft()  # type: ignore[arg-type]  # looked at before
+            self._detached.send(self._hub.take_in(entries))
+
+
+class Ids(list[str]):
+    """The ids of published events.
+
+    Attributes:
+        repeated: they had been published before, with the same key.
+    """
+
+    def __init__(self, ids: Iterable[str], repeated: bool) -> None:
+        super().__init__(ids)
+        self.repeated = repeated
+
+
+class Channels:
+    """Publishes and subscribes. Any thread or greenlet; nothing runs before the first use.
+
+    Args:
+        path: gives the log's file at the first use; ``":memory:"`` for a log of this process.
+        keep: how many events of a channel are kept at least.
+        seconds: the age at which events are forgotten.
+    """
+
+    def __init__(self, path: Callable[[], str], *, keep: int, seconds: float) -> None:
+        self._path = path
+        self._keep = keep
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._running: _Running | None = None
+
+    def publish(
+        self, channel: str, frames: Sequence[bytes], *, key: str | None = None, digest: bytes = b""
+    ) -> Ids | KeyReused:
+        """Store events of one channel, all or none, and have them delivered.
+
+        Blocks until they are stored.
+
+        Args:
+            channel: a checked name.
+            frames: what `sseflask.channels.frames.stored` gave for each; at least one.
+            key: makes a repetition a no-op; scoped by the caller.
+            digest: stands for the content.
+
+        Returns:
+            their ids, or `KeyReused` where the key belongs to other content.
+
+        Raises:
+            LogError: the store can't do it now; nothing has been stored, unless it did not answer.
+        """
+        running = self._start()
+        done: Appended | KeyReused = running.append(Append(channel, tuple(frames), key, digest))
+        if isinstance(done, KeyReused):
+            return done
+        epoch = running.hub.epoch
+        return Ids((f"{epoch}-{n}" for n in range(done.first, done.last + 1)), done.repeated)
+
+    def subscribe(
+        self, patterns: Sequence[Pattern], last_event_id: str | None, *, announce: bool = False
+    ) -> Subscription:
+        """Begin a subscription; one that is never advanced leaves nothing behind.
+
+        Blocks until the log has been opened, the first time.
+
+        Args:
+            patterns: names and patterns.
+            last_event_id: where the client was, ``earliest``, or ``None`` for what comes from here.
+            announce: tell a client that presents no id where it begins.
+
+        Raises:
+            LogError: the log has never been open, and can't be opened now.
+        """
+        running = self._start()
+        if not running.hub.epoch:
+            running.call(lambda _log: None)
+        start = running.hub.cursor
+        opening = f"id: {start}\n\n".encode() if announce and last_event_id is None else b""
+        return Subscription(running.hub, running.call, patterns, start, last_event_id, opening)
+
+    def close(self) -> None:
+        """End what runs for it in this process; the next use starts it again. Blocks shortly."""
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None:
+            running.close()
+
+    def _start(self) -> _Running:
+        running = self._running
+        # What a parent process has started does not run in its children.
+        if running is None or running.process != os.getpid():
+            with self._lock:
+                running = self._running
+                if running is None or running.process != os.getpid():
+                    running = self._running = self._run()
+        return running
+
+    def _run(self) -> _Running:
+        path = self._path()
+        return _Running(
+            lambda: SqliteLog(path, keep=self._keep, seconds=self._seconds),
+            None if path == ":memory:" else path,
+        )

@@ -1,0 +1,113 @@
+"""The events of channels as bytes: what is stored, the ids that clients see, gaps. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sseflask.channels.log import Entry
+from sseflask.errors import EventError
+from sseflask.event import Event
+from sseflask.wire import encode
+
+__all__ = ["EARLIEST", "RESERVED", "Cursor", "Gap", "frame", "stored"]
+
+#: Types of events that only the server sends.
+RESERVED = ("gap", "failure")
+
+#: In place of an id: from the first event that is there.
+EARLIEST = "earliest"
+
+_ID = re.compile(r"([a-z0-9]{1,32})-(0|[1-9][0-9]{0,17})\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a log; its text is the id that clients see.
+
+    Args:
+        epoch: the log's.
+        number: of the last event before it; 0 is before the first.
+    """
+
+    epoch: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor | None:
+        """Read an id; ``None`` where it can't be one of ours."""
+        found = _ID.match(text)
+        return cls(found[1], int(found[2])) if found else None
+
+
+def stored(data: Any, event: str | None = None, retry: int | None = None) -> bytes:
+    """The bytes of an event as a log keeps them: without the line of its id.
+
+    Args:
+        data: text as it is, or any other value as JSON.
+        event: its type.
+        retry: the reconnection time it sets, in milliseconds.
+
+    Raises:
+        EventError: the format can't represent it, or the type is one of the server's own.
+    """
+    if event in RESERVED:
+        raise EventError(
+            f"events of the type {event!r} are the server's own: publish another type than "
+            + " and ".join(RESERVED)
+        )
+    # None would be an event without data, which no client dispatches.
+    return encode(Event("null" if data is None else data, event=event or None, retry=retry))
+
+
+def frame(epoch: str, entry: Entry) -> bytes:
+    """The bytes of a stored event as clients get them."""
+    return b"id: %b-%d\n%b" % (epoch.encode(), entry.number, entry.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What can't be replayed, of one name or pattern.
+
+    Args:
+        reason: the log has forgotten it (``trimmed``), the id is another log's (``epoch``), or it
+            can't be made out (``unknown``).
+        channel: the name or pattern, as it was asked for.
+        last_event_id: what the client presented.
+        oldest: the first event that is there, ``None`` where none is.
+        newest: the last.
+    """
+
+    reason: Literal["trimmed", "epoch", "unknown"]
+    channel: str
+    last_event_id: str
+    oldest: Cursor | None
+    newest: Cursor | None
+
+    def _event(self, id: str | None) -> Event:
+        data = {
+            "reason": self.reason,
+            "channel": self.channel,
+            "last_event_id": self.last_event_id,
+            "oldest": str(self.oldest) if self.oldest else None,
+            "newest": str(self.newest) if self.newest else None,
+        }
+        return Event(data, event="gap", id=id)
+
+    @staticmethod
+    def frames(gaps: Iterable[Gap], goes_on: Cursor) -> bytes:
+        """The bytes of some gaps.
+
+        Args:
+            gaps: at least one.
+            goes_on: from where the stream goes on. Only the last gap has it for its id, so that a
+                client that breaks off between them is told all of them again.
+        """
+        *others, last = gaps
+        events = [gap._event(None) for gap in others] + [last._event(str(goes_on))]
+        return b"".join(encode(event) for event in events)

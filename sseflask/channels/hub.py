@@ -1,0 +1,201 @@
+"""Who subscribes to what in this process, and what they are to get. No I/O, never blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from sseflask.channels.frames import Cursor, frame
+from sseflask.channels.log import Entry
+from sseflask.channels.names import Pattern
+from sseflask.transport.group import Group
+
+if TYPE_CHECKING:
+    from sseflask.channels.subscription import Subscription
+
+__all__ = ["Batch", "Hub"]
+
+Batch = list[tuple[Group, bytes]]
+"""What detached streams are to be sent."""
+
+#: Channels of which it is remembered which wildcards match them.
+_REMEMBERED = 10_000
+
+
+class _Audience:
+    """The subscribers of the same names and patterns."""
+
+    __slots__ = ("groups", "patterns", "waiting")
+
+    def __init__(self, patterns: tuple[Pattern, ...]) -> None:
+        self.patterns = patterns
+        self.waiting: set[Subscription] | None = None  # made when needed: most are detached
+        self.groups: tuple[Group, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not self.waiting and not self.groups
+
+
+class Hub:
+    """Passes the log's tail on. Everything that takes `lock` may be called by any thread.
+
+    Attributes:
+        lock: guards all of it; nobody blocks while holding it.
+        epoch: the log's, empty until it has been opened.
+        position: the number up to which everything has been passed on.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.epoch = ""
+        self.position = 0
+        self._moved = threading.Condition(self.lock)
+        self._awaited = 0
+        self._audiences: dict[tuple[Pattern, ...], _Audience] = {}
+        self._named: dict[str, list[_Audience]] = {}
+        self._wild: list[_Audience] = []
+        self._matching: OrderedDict[str, tuple[_Audience, ...]] = OrderedDict()
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where a subscriber begins that wants nothing but what comes."""
+        return Cursor(self.epoch, self.position)
+
+    # -- subscribers -------------------------------------------------------------------------------
+
+    def enter(self, subscription: Subscription) -> None:
+        """Put everything from `position` on into a subscription's queue."""
+        with self.lock:
+            audience = self._audience(subscription.patterns)
+            if audience.waiting is None:
+                audience.waiting = set()
+            audience.waiting.add(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Put nothing more into its queue; harmless when it has left."""
+        with self.lock:
+            audience = self._audiences.get(subscription.patterns)
+            if audience is not None and audience.waiting is not None:
+                audience.waiting.discard(subscription)
+                if not audience.waiting:
+                    audience.waiting = None
+                self._drop_if_empty(audience)
+
+    def join(self, subscription: Subscription, chunked: bool, heartbeat: float) -> Group:
+        """Leave a subscription's stream to a group, which gets everything from `position` on."""
+        with self.lock:
+            audience = self._audience(subscription.patterns)
+            for group in audience.groups:
+                if group.chunked == chunked and group.heartbeat == heartbeat:
+                    break
+            else:
+                group = Group(chunked, heartbeat, lambda empty: self._dissolve(audience, empty))
+                audience.groups = (*audience.groups, group)
+            self.leave(subscription)
+            return group
+
+    def _dissolve(self, audience: _Audience, group: Group) -> None:
+        with self.lock:
+            audience.groups = tuple(each for each in audience.groups if each is not group)
+            self._drop_if_empty(audience)
+
+    def _audience(self, patterns: tuple[Pattern, ...]) -> _Audience:
+        audience = self._audiences.get(patterns)
+        if audience is None:
+            audience = self._audiences[patterns] = _Audience(patterns)
+            for pattern in patterns:
+                if pattern.is_name:
+                    self._named.setdefault(pattern.prefix, []).append(audience)
+            if not all(pattern.is_name for pattern in patterns):
+                self._wild.append(audience)
+                self._matching.clear()
+        return audience
+
+    def _drop_if_empty(self, audience: _Audience) -> None:
+        if not audience.empty or self._audiences.get(audience.patterns) is not audience:
+            return
+        del self._audiences[audience.patterns]
+        for pattern in audience.patterns:
+            if pattern.is_name:
+                those = self._named[pattern.prefix]
+                those.remove(audience)
+                if not those:
+                    del self._named[pattern.prefix]
+        if audience in self._wild:
+            self._wild.remove(audience)
+            self._matching.clear()
+
+    # -- the log's tail ----------------------------------------------------------------------------
+
+    def take_in(self, entries: Sequence[Entry]) -> Batch:
+        """Pass on what the tail has brought; give what is to be sent to groups."""
+        with self.lock:
+            found: dict[_Audience, list[tuple[int, bytes]]] = {}
+            for entry in entries:
+                framed = None
+                for audience in self._listening(entry.channel):
+                    if framed is None:
+                        framed = (entry.number, frame(self.epoch, entry))
+                    found.setdefault(audience, []).append(framed)
+            self.position = entries[-1].number
+            if self._awaited:
+                self._moved.notify_all()
+            batch: Batch = []
+            for audience, frames in found.items():
+                for subscription in audience.waiting or ():
+                    subscription.put(frames, self.position)
+                if audience.groups:
+                    body = b"".join(framed for _, framed in frames)
+                    batch += ((group, body) for group in audience.groups)
+            return batch
+
+    def _listening(self, channel: str) -> Iterable[_Audience]:
+        named = self._named.get(channel, ())
+        if not self._wild:
+            return named
+        wild = self._matching.get(channel)
+        if wild is None:
+            wild = tuple(
+                audience
+                for audience in self._wild
+                if any(pattern.matches(channel) for pattern in audience.patterns)
+            )
+            self._matching[channel] = wild
+            if len(self._matching) > _REMEMBERED:
+                self._matching.popitem(last=False)
+        if not named:
+            return wild
+        # Somebody may have asked for a name and for a pattern that has it.
+        return dict.fromkeys((*named, *wild))
+
+    def restart(self, epoch: str, position: int) -> list[Group]:
+        """The log is another one from here on; give the groups whose clients have to resume."""
+        with self.lock:
+            fresh = not self.epoch
+            self.epoch, self.position = epoch, position
+            return [] if fresh else self._reread()
+
+    def skip(self, _before: int, last: int) -> list[Group]:
+        """Events were forgotten before they could be passed on; give the groups as above."""
+        with self.lock:
+            self.position = last
+            return self._reread()
+
+    def _reread(self) -> list[Group]:
+        """Who reads for itself finds out what it lacks; so does a client that resumes."""
+        for audience in self._audiences.values():
+            for subscription in audience.waiting or ():
+                subscription.reread()
+        return [group for audience in self._audiences.values() for group in audience.groups]
+
+    def wait_for(self, number: int, seconds: float) -> bool:
+        """Block until `position` has come to a number, at most some seconds; whether it has."""
+        with self.lock:
+            self._awaited += 1
+            try:
+                return self._moved.wait_for(lambda: self.position >= number, seconds)
+            finally:
+                self._awaited -= 1

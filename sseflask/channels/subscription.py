@@ -1,0 +1,266 @@
+"""One subscriber: what it missed, then what comes; nothing is lost or repeated in between."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from sseflask.channels.frames import EARLIEST, Cursor, Gap, frame
+from sseflask.channels.hub import Hub
+from sseflask.channels.log import Entry, Log, LogError, Missing
+from sseflask.channels.names import Pattern
+from sseflask.errors import Failure
+from sseflask.transport.group import Group
+from sseflask.transport.stream import Source
+
+__all__ = ["Subscription", "log_unavailable"]
+
+#: Events read from the log at once.
+_PAGE = 100
+
+#: Events a queue may hold; who falls behind further reads from the log again.
+_QUEUE = 1000
+
+#: Seconds for which a number may be in the log before this process's tail has come to it.
+_TAIL_SECONDS = 10.0
+
+Call = Callable[[Callable[[Log], Any]], Any]
+"""Calls a function with the log, in its thread, and waits for the result."""
+
+
+def log_unavailable(error: Exception) -> Failure:
+    """What a client is told while the store can't do it."""
+    del error  # for the operator, who has it in the server's log
+    return Failure(
+        "The channel log is not available now: please try again.",
+        status=503,
+        code="log_unavailable",
+        headers={"Retry-After": "5"},
+    )
+
+
+class Subscription(Source):
+    """The events of some channels from a place in the log on.
+
+    It enters the hub when it is first advanced, and not before: one that never is leaves nothing
+    behind. Advanced by one greenlet or thread; `put`, `reread` and `abandon` come from others.
+
+    Args:
+        hub: passes on what comes.
+        call: reads what was there before.
+        patterns: the names and patterns; at least one.
+        start: where a client begins that presents no id; kept as an attribute.
+        presented: its last event id, or `EARLIEST`.
+        opening: sent before everything else, where there is no gap.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        call: Call,
+        patterns: Sequence[Pattern],
+        start: Cursor,
+        presented: str | None = None,
+        opening: bytes = b"",
+    ) -> None:
+        # In one order, so that who wants the same is served together.
+        self.patterns = tuple(sorted(set(patterns), key=str))
+        self.start = start
+        self._hub = hub
+        self._call = call
+        self._presented = presented
+        self._opening = opening
+        self._place = start
+        self._entered = False
+        self._abandoned = False
+        # From the log up to here, from the queue after it. The hub's lock guards what follows.
+        self._base = 0
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._changed: threading.Condition | None = None
+        # Whether what the log has forgotten is worth a word: not to who asks for what is there.
+        self._complete = True
+
+    # -- the three ways to advance it ------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[bytes]:
+        """See `Source`."""
+        while True:
+            frames = self._next()
+            if frames is not None:
+                yield frames
+            elif self._abandoned:
+                return
+            else:
+                self._wait(None)
+
+    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+        """See `Source`."""
+        frames = self._next()
+        if frames is None and not self._abandoned:
+            self._wait(timeout)
+            frames = self._next()
+        if frames is not None:
+            return frames, True
+        if self._abandoned:
+            raise StopIteration
+        return None
+
+    def history(self) -> Iterator[bytes]:
+        """See `Source`."""
+        while (frames := self._next()) is not None:
+            yield frames
+
+    def join(self, chunked: bool, heartbeat: float) -> Group | None:
+        """See `Source`."""
+        with self._hub.lock:
+            if not self._entered or self._something_there():
+                return None
+            return self._hub.join(self, chunked, heartbeat)
+
+    def abandon(self) -> None:
+        """See `Source`."""
+        with self._hub.lock:
+            self._abandoned = True
+            self._hub.leave(self)
+            self._notify()
+
+    # -- the hub, which holds its lock -----------------------------------------------------------
+
+    def put(self, frames: Sequence[tuple[int, bytes]], position: int) -> None:
+        """Take what has come, up to a position."""
+        self._queue.extend(frames)
+        if len(self._queue) > _QUEUE:
+            self._queue.clear()
+            self._base = position
+        self._notify()
+
+    def reread(self) -> None:
+        """Something is not as it was: go on from the log."""
+        self._queue.clear()
+        self._base = self._hub.position
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.notify_all()
+
+    def _something_there(self) -> bool:
+        hub, place = self._hub, self._place
+        return bool(
+            self._queue
+            or place.number < self._base
+            or place.epoch != hub.epoch
+            or place.number > hub.position
+        )
+
+    def _wait(self, timeout: float | None) -> None:
+        with self._hub.lock:
+            if self._changed is None:
+                self._changed = threading.Condition(self._hub.lock)
+            self._changed.wait_for(lambda: self._abandoned or self._something_there(), timeout)
+
+    # -- what comes next -------------------------------------------------------------------------
+
+    def _next(self) -> bytes | None:
+        """The next frames, ``None`` when only new ones are left to come; blocks for the log."""
+        if not self._entered:
+            frames = self._enter()
+            if frames:
+                return frames
+        while not self._abandoned:
+            with self._hub.lock:
+                place, base = self._place, self._base
+                changed = place.epoch != self._hub.epoch
+                if not changed and place.number >= base:
+                    if place.number <= self._hub.position:
+                        frames = self._from_queue()
+                        return frames or None
+                    base = -1
+            if changed:
+                return self._gap("epoch", str(place), place)
+            if base < 0:
+                if not self._hub.wait_for(place.number, _TAIL_SECONDS):
+                    raise log_unavailable(LogError("the tail does not come to what was presented"))
+                continue
+            frames = self._from_log(base)
+            if frames:
+                return frames
+        return None
+
+    def _enter(self) -> bytes:
+        self._entered = True
+        with self._hub.lock:
+            self._hub.enter(self)
+            self._base = self._hub.position
+            epoch = self._hub.epoch
+        presented = self._presented
+        if presented is None:
+            return self._opening
+        if presented == EARLIEST:
+            self._place, self._complete = Cursor(epoch, 0), False
+            return self._opening
+        place = Cursor.parse(presented)
+        if place is None:
+            return self._gap("unknown", presented, Cursor(epoch, self._base))
+        if place.epoch != epoch:
+            return self._gap("epoch", presented, place)
+        if place.number > self._base and place.number > self._ask(lambda log: log.newest()):
+            return self._gap("unknown", presented, Cursor(epoch, self._base))
+        self._place = place
+        return self._opening
+
+    def _gap(self, reason: Literal["epoch", "unknown"], presented: str, place: Cursor) -> bytes:
+        """Tell that nothing can be said about what was missed, and where it goes on."""
+        ends = self._ask(lambda log: log.missing(self.patterns, -1))
+        with self._hub.lock:
+            if reason == "epoch":
+                # All of the new log is news to this client.
+                place, self._complete = Cursor(self._hub.epoch, 0), False
+            self._place = place
+        return Gap.frames([self._told(reason, presented, end) for end in ends], place)
+
+    def _told(
+        self, reason: Literal["trimmed", "epoch", "unknown"], presented: str, end: Missing
+    ) -> Gap:
+        epoch = self._hub.epoch
+        oldest = None if end.oldest is None else Cursor(epoch, end.oldest)
+        newest = None if end.newest is None else Cursor(epoch, end.newest)
+        return Gap(reason, str(end.pattern), presented, oldest, newest)
+
+    def _from_queue(self) -> bytes:
+        place, queue = self._place, self._queue
+        frames = [framed for number, framed in queue if number > place.number]
+        if queue:
+            self._place = Cursor(place.epoch, max(place.number, queue[-1][0]))
+            queue.clear()
+        return b"".join(frames)
+
+    def _from_log(self, base: int) -> bytes:
+        place = self._place
+
+        def read(log: Log) -> tuple[list[Entry], list[Missing]]:
+            # In this order: what is forgotten in between is then told of.
+            entries = log.read(self.patterns, place.number, base, _PAGE)
+            return entries, log.missing(self.patterns, place.number)
+
+        entries, missing = self._ask(read)
+        gap = b""
+        with self._hub.lock:
+            if place.epoch != self._hub.epoch:
+                return b""  # of another log by now, which is seen to at the next turn
+            if missing and self._complete:
+                told = str(place) if self._presented is None else self._presented
+                gap = Gap.frames([self._told("trimmed", told, end) for end in missing], place)
+            self._complete = True
+            last = entries[-1].number if len(entries) == _PAGE else base
+            self._place = Cursor(place.epoch, last)
+            self._presented = None
+        return gap + b"".join(frame(place.epoch, entry) for entry in entries)
+
+    def _ask(self, function: Callable[[Log], Any]) -> Any:
+        try:
+            return self._call(function)
+        except LogError as error:
+            raise log_unavailable(error) from error

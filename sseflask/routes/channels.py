@@ -1,0 +1,86 @@
+"""Channels over HTTP: publish to one, subscribe to one or many."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from sseflask.auth import require_publish, require_subscribe
+from sseflask.channels.log import KeyReused, LogError
+from sseflask.channels.names import Pattern, check_name
+from sseflask.channels.subscription import log_unavailable
+from sseflask.errors import ChannelError, Failure
+from sseflask.extension import SSE, channels_of
+from sseflask.routes.parameters import invalid
+from sseflask.routes.publication import idempotency, read_publication
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("channels", __name__)
+
+#: Names and patterns in one subscription.
+MAX_CHANNELS = 100
+
+
+@blueprint.get("/channels/<name>")
+def subscribe(name: str) -> Response:
+    """Stream what is published to a channel, or to the channels of a pattern."""
+    return _subscribe([name])
+
+
+@blueprint.get("/channels")
+def subscribe_to_several() -> Response:
+    """Stream what is published to several channels and patterns: ``?c=a&c=b.*``."""
+    names = request.args.getlist("c")
+    if not 1 <= len(names) <= MAX_CHANNELS:
+        raise invalid(
+            f"Name 1 to {MAX_CHANNELS} channels or patterns: /channels?c=orders.eu&c=news.*",
+            param="c",
+            code="invalid_channel",
+        )
+    return _subscribe(names)
+
+
+def _subscribe(names: list[str]) -> Response:
+    try:
+        patterns = [Pattern.parse(name) for name in names]
+    except ChannelError as error:
+        raise _bad_name(error) from error
+    caller = require_subscribe(patterns)
+    sse: SSE = current_app.extensions["sseflask"]
+    return sse.subscribe(*names, expires_at=caller.expires)
+
+
+@blueprint.post("/channels/<name>")
+def publish(name: str) -> tuple[Response, int]:
+    """Store one event, or an array of them together, and answer with the id or ids."""
+    try:
+        check_name(name)
+    except ChannelError as error:
+        raise _bad_name(error) from error
+    caller = require_publish(name)
+    publication = read_publication()
+    key = idempotency(caller.subject, name)
+    try:
+        ids = channels_of(current_app).publish(
+            name, publication.frames, key=key, digest=publication.digest()
+        )
+    except LogError as error:
+        raise log_unavailable(error) from error
+    if isinstance(ids, KeyReused):
+        raise Failure(
+            "This Idempotency-Key was used for other content: use a new key for every event, and "
+            "the same one only to repeat it.",
+            status=409,
+            type="invalid_request_error",
+            param="Idempotency-Key",
+            code="idempotency_key_reused",
+        )
+    response = jsonify({"ids": ids} if publication.several else {"id": ids[0]})
+    if ids.repeated:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response, 201
+
+
+def _bad_name(error: ChannelError) -> Failure:
+    message = str(error)
+    return invalid(f"{message[:1].upper()}{message[1:]}.", param="channel", code="invalid_channel")

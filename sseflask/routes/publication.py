@@ -1,0 +1,145 @@
+"""What a request to publish carries: one event or some, as JSON or as plain text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from flask import request
+
+from sseflask.channels.frames import stored
+from sseflask.errors import EventError, Failure
+from sseflask.routes.parameters import invalid, is_json, read_body
+
+__all__ = ["Publication", "idempotency", "read_publication"]
+
+#: Events that one request may hold: they are stored together, and others wait for that.
+MAX_EVENTS = 1000
+
+_FIELDS = ("data", "event", "retry")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z", re.ASCII)
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The events of one request.
+
+    Args:
+        frames: their bytes, as the log keeps them.
+        several: whether they came as an array, so that the answer is one too.
+    """
+
+    frames: tuple[bytes, ...]
+    several: bool
+
+    def digest(self) -> bytes:
+        """What stands for the content; two publications with the same one are the same."""
+        sizes = ",".join(str(len(frame)) for frame in self.frames)
+        return hashlib.sha256(b"\0".join([sizes.encode(), *self.frames])).digest()
+
+
+def idempotency(subject: str, channel: str) -> str | None:
+    """The request's ``Idempotency-Key``, scoped to who sends it and to where; ``None`` without one.
+
+    Raises:
+        Failure: 400 where it can't be a key.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not _KEY.match(key):
+        raise invalid(
+            "The Idempotency-Key must be 1 to 255 printable ASCII characters without spaces.",
+            param="Idempotency-Key",
+            code="invalid_idempotency_key",
+        )
+    scope = json.dumps([subject, channel, key])
+    return hashlib.sha256(scope.encode()).hexdigest()
+
+
+def read_publication() -> Publication:
+    """Read the events to publish from the current request. Blocks until its body is there.
+
+    Raises:
+        Failure: 400 for a body that can't be read or an event that can't be sent, 415 for one of
+            another kind.
+        werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
+    """
+    body, kind = read_body(), request.mimetype
+    if is_json(kind):
+        return _from_json(body)
+    if kind.startswith("multipart/"):
+        raise Failure(
+            "Parts can't be published: send JSON (application/json) or the text itself "
+            "(text/plain).",
+            status=415,
+            type="invalid_request_error",
+            code="unsupported_media_type",
+        )
+    if kind == _FORM and body.lstrip()[:1] in (b"{", b"["):
+        raise invalid(
+            "The body looks like JSON but is declared a form: add the header "
+            "Content-Type: application/json (or text/plain, if it is the text to publish).",
+            code="invalid_json",
+        )
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise invalid("The text to publish is not valid UTF-8.", code="invalid_body") from None
+    if not text:
+        raise invalid(
+            'There is nothing to publish: send a text, or JSON such as {"data": "hello"}.',
+            code="empty_body",
+        )
+    return Publication((_frame({"data": text}),), several=False)
+
+
+def _from_json(body: bytes) -> Publication:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
+    if isinstance(value, dict):
+        return Publication((_frame(value),), several=False)
+    if not isinstance(value, list):
+        raise invalid(
+            'The JSON body must be an event such as {"data": "hello"}, or an array of events.',
+            code="invalid_json",
+        )
+    if not 1 <= len(value) <= MAX_EVENTS:
+        raise invalid(
+            f"An array holds 1 to {MAX_EVENTS} events, not {len(value)}: they are stored together.",
+            code="invalid_event",
+        )
+    return Publication(
+        tuple(_frame(event, f"[{number}]") for number, event in enumerate(value)), several=True
+    )
+
+
+def _frame(event: Any, where: str = "") -> bytes:
+    """The bytes of one event; ``where`` is its place in the array, for the message."""
+    which = f"The event {where} " if where else "The event "
+    if not isinstance(event, dict):
+        raise invalid(
+            f'{which}must be an object such as {{"data": "hello"}}.', code="invalid_event"
+        )
+    unknown = [name for name in event if name not in _FIELDS]
+    if unknown:
+        raise invalid(
+            f"{which}has the field {unknown[0][:80]!r}; it may have data, event and retry. Ids are "
+            "given by the server.",
+            param=unknown[0][:80],
+            code="invalid_event",
+        )
+    if "data" not in event:
+        raise invalid(f"{which}has no data.", param="data", code="invalid_event")
+    type_, retry = event.get("event"), event.get("retry")
+    try:
+        return stored(event["data"], type_, retry)
+    except (EventError, RecursionError) as error:
+        reason = str(error) or "it is nested too deeply"
+        raise invalid(f"{which}can't be sent: {reason}.", code="invalid_event") from error

@@ -1,0 +1,85 @@
+"""What is due for detached streams and when, without a timer for each."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+
+from sseflask.transport.group import Group, Member
+
+__all__ = ["Agenda"]
+
+
+class Agenda:
+    """Heartbeats by group, ends by the second. All times are the monotonic clock's, in seconds."""
+
+    def __init__(self) -> None:
+        self._heartbeats: list[tuple[float, int, Group]] = []
+        self._order = itertools.count()
+        self._ends: dict[int, set[Member]] = {}
+        self._seconds: list[int] = []
+
+    def watch(self, group: Group, now: float) -> None:
+        """Have heartbeats of a group told by `silent`; harmless to repeat."""
+        if not group.watched:
+            group.watched = True
+            group.last_sent = now
+            self._push(group)
+
+    def _push(self, group: Group) -> None:
+        due = group.last_sent + group.heartbeat
+        heapq.heappush(self._heartbeats, (due, next(self._order), group))
+
+    def end_at(self, member: Member, due: float) -> None:
+        """Have a member told by `over` when its time has come, at most a second late."""
+        second = math.ceil(due)
+        member.due = second
+        members = self._ends.get(second)
+        if members is None:
+            members = self._ends[second] = set()
+            heapq.heappush(self._seconds, second)
+        members.add(member)
+
+    def forget(self, member: Member) -> None:
+        """The member has ended otherwise."""
+        if member.due:
+            members = self._ends.get(member.due)
+            if members is not None:
+                members.discard(member)
+                if not members:
+                    del self._ends[member.due]
+            member.due = 0
+
+    def silent(self, now: float) -> list[Group]:
+        """Give the groups whose heartbeat is due; who asks sends it."""
+        found = []
+        while self._heartbeats and self._heartbeats[0][0] <= now:
+            group = heapq.heappop(self._heartbeats)[2]
+            if not group.members:
+                group.watched = False  # until somebody joins again
+                continue
+            # Looked at only now: an event costs nothing here.
+            if group.last_sent + group.heartbeat <= now:
+                group.last_sent = now
+                found.append(group)
+            self._push(group)
+        return found
+
+    def over(self, now: float) -> list[Member]:
+        """Give the members whose time is over, each once."""
+        found: list[Member] = []
+        while self._seconds and self._seconds[0] <= now:
+            for member in self._ends.pop(heapq.heappop(self._seconds), ()):
+                member.due = 0
+                found.append(member)
+        return found
+
+    def next(self) -> float:
+        """When to ask again; infinite where nothing is planned."""
+        while self._seconds and self._seconds[0] not in self._ends:
+            heapq.heappop(self._seconds)
+        return min(
+            self._heartbeats[0][0] if self._heartbeats else math.inf,
+            self._seconds[0] if self._seconds else math.inf,
+        )

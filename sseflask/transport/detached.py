@@ -1,0 +1,391 @@
+"""Streams that only wait: a socket and a small record each, no greenlet, no timer.
+
+All their sockets are in one epoll object, edge-triggered, which the event loop watches like any
+other descriptor: a client's leaving is noticed at once and costs nothing until then. Everything is
+written by one greenlet, job by job; only what a socket did not take is written when it can be.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import math
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gevent
+import gevent.monkey
+from gevent.event import Event as Signal
+
+from sseflask.transport.agenda import Agenda
+from sseflask.transport.flush import let_loop_run
+from sseflask.transport.group import Backlog, Group, Member
+from sseflask.transport.jobs import Jobs
+from sseflask.transport.stream import failure_frame, rotation_notice, token_expired
+from sseflask.wire import HEARTBEAT
+
+__all__ = ["Detached"]
+
+#: Sends between two turns of the loop: about 2 ms.
+SLICE = 256
+
+#: Bytes that a client may be behind before it is cut; it can resume.
+BACKLOG = 1 << 20
+
+#: Seconds that an ended stream waits for the client's own close.
+_LINGER_SECONDS = 1.0
+
+_LAST_CHUNK = b"0\r\n\r\n"
+_READ = 1  # libev's EV_READ
+_GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_WATCH = select.EPOLLRDHUP | select.EPOLLET
+_EVENTS_AT_ONCE = 1024
+
+_of_hubs: WeakKeyDictionary[Any, Detached] = WeakKeyDictionary()
+
+
+class Detached:
+    """The detached streams of one event loop. Belongs to its thread.
+
+    Attributes:
+        jobs: the one greenlet that may write to members.
+        on_end: called with each member whose stream has ended, and the bytes of its body.
+        on_close: called for each socket that is closed.
+    """
+
+    def __init__(self) -> None:
+        self.jobs = Jobs()
+        self.on_end: Callable[[Member, int], object] = _nobody_asks
+        self.on_close: Callable[[], object] = _nobody_asks
+        self._members: dict[int, Member] = {}
+        self._behind: set[Member] = set()
+        self._lingering: dict[int, float] = {}
+        self._writing = False
+        self._doomed: list[int] = []
+        self._unbroken = 0
+        self._agenda = Agenda()
+        self._empty = Signal()
+        self._empty.set()
+        self._loop = gevent.get_hub().loop
+        # gevent hides it, as it blocks; it is never waited for here.
+        self._epoll = gevent.monkey.get_original("select", "epoll")()
+        self._watcher = self._loop.io(self._epoll.fileno(), _READ)
+        self._watcher.start(self._on_events)
+        self._timer: Any = None
+        self._timer_due = math.inf
+
+    @classmethod
+    def current(cls) -> Detached:
+        """Those of the calling thread's event loop."""
+        hub = gevent.get_hub()
+        detached = _of_hubs.get(hub)
+        if detached is None:
+            detached = _of_hubs[hub] = cls()
+        return detached
+
+    def __len__(self) -> int:
+        """How many streams there are, with those that wait for their client's close."""
+        return len(self._members) + len(self._lingering)
+
+    # -- coming ----------------------------------------------------------------------------------
+
+    def adopt(self, member: Member, ends_at: float) -> None:
+        """Take over an open stream to which nothing is left to send.
+
+        Args:
+            member: its descriptor is closed here, in the end.
+            ends_at: the monotonic time at which it has to end; infinite for never.
+        """
+        now = time.monotonic()
+        group = member.group
+        self._members[member.descriptor] = member
+        self._empty.clear()
+        group.add(member)
+        self._agenda.watch(group, now)
+        if ends_at < math.inf:
+            self._agenda.end_at(member, ends_at)
+        self._plan(now)
+        # Reports at once what has happened before.
+        self._epoll.register(member.descriptor, _WATCH)
+
+    # -- sending: the greenlet of the jobs ---------------------------------------------------------
+
+    def send(self, batch: Sequence[tuple[Group, bytes]]) -> None:
+        """Send each group its piece of the body, and let the loop run every few hundred sockets.
+
+        Only in a job. Who gets it is settled before this gives way for the first time.
+        """
+        now = time.monotonic()
+        with self._descriptors_kept():
+            announced = []
+            for group, body in batch:
+                data = group.framed(body)
+                group.sent += len(body)
+                group.last_sent = now
+                for member in list(group.lagging or ()):
+                    self._put_off(member, data)
+                announced.append((data, group.descriptors[:]))
+            for data, descriptors in announced:
+                self._write(data, descriptors)
+
+    def _write(self, data: bytes, descriptors: list[int]) -> None:
+        size, write = len(data), os.write
+        for start in range(0, len(descriptors), SLICE):
+            part = descriptors[start : start + SLICE]
+            self._unbroken += len(part)
+            if self._unbroken > SLICE:
+                self._unbroken = len(part)
+                let_loop_run()
+            for descriptor in part:
+                try:
+                    sent = write(descriptor, data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    self._gone(descriptor)
+                    continue
+                if sent != size:
+                    self._fall_behind(descriptor, data, sent)
+
+    @contextlib.contextmanager
+    def _descriptors_kept(self) -> Iterator[None]:
+        """No descriptor is closed meanwhile: its number could soon be somebody else's."""
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
+            doomed, self._doomed = self._doomed, []
+            for descriptor in doomed:
+                self._close(descriptor)
+
+    def _fall_behind(self, descriptor: int, data: bytes, sent: int) -> None:
+        member = self._members.get(descriptor)
+        if member is None or member.index < 0:
+            return  # it has ended or left since this was announced
+        now = time.monotonic()
+        member.backlog = Backlog(memoryview(data)[sent:], now)
+        member.group.fall_behind(member)
+        self._behind.add(member)
+        # Arming it again reports at once if the socket has become writable meanwhile.
+        self._epoll.modify(descriptor, _WATCH | select.EPOLLOUT)
+        self._plan(now)
+
+    def _put_off(self, member: Member, data: bytes) -> None:
+        backlog = member.backlog
+        assert backlog is not None
+        backlog.add(data)
+        if backlog.size > BACKLOG:
+            self._cut(member)
+
+    def _beat(self, groups: Sequence[Group]) -> None:
+        with self._descriptors_kept():
+            for group in groups:
+                group.sent += len(HEARTBEAT)
+                self._write(group.framed(HEARTBEAT), group.descriptors[:])
+
+    def _end(self, members: Sequence[Member], last: Callable[[Member], bytes]) -> None:
+        """Send each its last bytes; the sockets are closed when the clients have closed theirs."""
+        with self._descriptors_kept():
+            for count, member in enumerate(members, 1):
+                if self._members.get(member.descriptor) is member:
+                    self._finish(member, last(member))
+                if not count % SLICE:
+                    let_loop_run()
+
+    def _finish(self, member: Member, last: bytes) -> None:
+        group, backlog = member.group, member.backlog
+        data = group.framed(last) + (_LAST_CHUNK if group.chunked else b"")
+        member.sent += group.sent + len(last)
+        group.remove(member)
+        self._agenda.forget(member)
+        if backlog is None:
+            try:
+                sent = os.write(member.descriptor, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._release(member)
+                return
+            if sent == len(data):
+                self._conclude(member)
+                return
+            backlog = member.backlog = Backlog(memoryview(data)[sent:], time.monotonic())
+            self._behind.add(member)
+            self._epoll.modify(member.descriptor, _WATCH | select.EPOLLOUT)
+            self._plan(backlog.progress)
+        else:
+            backlog.add(data)
+        backlog.last = True
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def _on_events(self) -> None:
+        for descriptor, events in self._epoll.poll(0, _EVENTS_AT_ONCE):
+            if events & _GONE:
+                self._gone(descriptor)
+            elif events & select.EPOLLOUT:
+                member = self._members.get(descriptor)
+                if member is not None and member.backlog is not None:
+                    self._catch_up(member, member.backlog)
+
+    def _catch_up(self, member: Member, backlog: Backlog) -> None:
+        pieces = backlog.pieces
+        while pieces:
+            try:
+                sent = os.write(member.descriptor, pieces[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self._release(member)
+                return
+            backlog.size -= sent
+            backlog.progress = time.monotonic()
+            if sent < len(pieces[0]):
+                pieces[0] = pieces[0][sent:]
+            else:
+                pieces.popleft()
+        self._behind.discard(member)
+        member.backlog = None
+        if backlog.last:
+            self._conclude(member)
+        else:
+            self._epoll.modify(member.descriptor, _WATCH)
+            member.group.add(member)
+            self._agenda.watch(member.group, backlog.progress)
+
+    def _gone(self, descriptor: int) -> None:
+        member = self._members.get(descriptor)
+        if member is not None:
+            self._release(member)
+        elif self._lingering.pop(descriptor, None) is not None:
+            self._close(descriptor)
+
+    def _on_timer(self) -> None:
+        self._timer_due = math.inf
+        now = time.monotonic()
+        silent = self._agenda.silent(now)
+        if silent:
+            self.jobs.add(lambda: self._beat(silent))
+        over = self._agenda.over(now)
+        if over:
+            self.jobs.add(lambda: self._end(over, _last_words))
+        for member in list(self._behind):
+            backlog = member.backlog
+            if backlog is not None and now >= backlog.progress + 2 * member.group.heartbeat:
+                self._cut(member)
+        for descriptor, due in list(self._lingering.items()):
+            if now < due:
+                break  # they are in the order of their ends
+            del self._lingering[descriptor]
+            self._close(descriptor)
+        self._plan(now)
+
+    def _plan(self, now: float) -> None:
+        """See that the timer fires when the next thing is due."""
+        due = self._agenda.next()
+        if self._behind:
+            due = min(due, now + min(member.group.heartbeat for member in self._behind))
+        if self._lingering:
+            due = min(due, next(iter(self._lingering.values())))
+        if due < self._timer_due:
+            if self._timer is not None:
+                self._timer.close()
+            self._timer_due = due
+            self._timer = self._loop.timer(max(0.001, due - now), ref=False)
+            self._timer.start(self._on_timer)
+
+    # -- going -------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Send everybody away, to resume elsewhere. Never blocks."""
+        self.jobs.add(lambda: self._end(list(self._members.values()), _come_back))
+
+    def send_away(self, groups: Sequence[Group]) -> None:
+        """Send the members of some groups away, to resume. Only in a job."""
+        members = [each for group in groups for each in (*group.members, *(group.lagging or ()))]
+        self._end(members, _come_back)
+
+    def abort(self) -> None:
+        """Cut those that are left. Never blocks."""
+        for member in list(self._members.values()):
+            self._cut(member)
+
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Block until no stream is left, and say whether that is so."""
+        return bool(self._empty.wait(seconds))
+
+    def _conclude(self, member: Member) -> None:
+        """All is sent: close our side, and give the client a little time to close its own."""
+        descriptor = member.descriptor
+        self._forget(member)
+        try:
+            with _borrowed(descriptor) as client:
+                client.shutdown(socket.SHUT_WR)
+        except OSError:  # the client was faster
+            self._close(descriptor)
+            return
+        now = time.monotonic()
+        self._lingering[descriptor] = now + _LINGER_SECONDS
+        self._empty.clear()
+        self._plan(now)
+
+    def _cut(self, member: Member) -> None:
+        """Give up on a client; a reset frees what the kernel holds for it."""
+        with contextlib.suppress(OSError), _borrowed(member.descriptor) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._release(member)
+
+    def _release(self, member: Member) -> None:
+        self._forget(member)
+        self._close(member.descriptor)
+
+    def _forget(self, member: Member) -> None:
+        self._members.pop(member.descriptor, None)
+        self._behind.discard(member)
+        sent = member.sent
+        if member.index >= 0 or (member.group.lagging and member in member.group.lagging):
+            member.group.remove(member)
+            sent += member.group.sent
+        if member.backlog is not None:
+            sent -= member.backlog.size
+        self._agenda.forget(member)
+        self.on_end(member, max(0, sent))
+
+    def _close(self, descriptor: int) -> None:
+        if self._writing:
+            self._doomed.append(descriptor)
+            return
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        self.on_close()
+        if not len(self):
+            self._empty.set()
+
+
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Iterator[_socket.socket]:
+    """A socket object for a descriptor, which stays open."""
+    client = _socket.socket(fileno=descriptor)
+    try:
+        yield client
+    finally:
+        client.detach()
+
+
+def _nobody_asks(*_: object) -> None:
+    pass
+
+
+def _come_back(member: Member) -> bytes:  # noqa: ARG001  # what is called for each member
+    return rotation_notice()
+
+
+def _last_words(member: Member) -> bytes:
+    return failure_frame(token_expired()) if member.expires else rotation_notice()

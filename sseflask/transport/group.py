@@ -1,0 +1,154 @@
+"""Sockets that wait for the same bytes, each a small record instead of a greenlet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Backlog", "Group", "Member"]
+
+
+class Backlog:
+    """What a member's socket has not taken yet.
+
+    Attributes:
+        pieces: what is to be written, in order; shared with other members, never copied.
+        size: bytes of it.
+        progress: the monotonic time at which the socket last took something.
+        last: whether the stream ends when all of it is written.
+    """
+
+    __slots__ = ("last", "pieces", "progress", "size")
+
+    def __init__(self, rest: memoryview, now: float) -> None:
+        self.pieces = deque([rest])
+        self.size = len(rest)
+        self.progress = now
+        self.last = False
+
+    def add(self, data: bytes) -> None:
+        """Have more written after what is there."""
+        self.pieces.append(memoryview(data))
+        self.size += len(data)
+
+
+class Member:
+    """One detached stream. The fewer fields, the more subscribers a worker holds.
+
+    Attributes:
+        descriptor: the socket's.
+        group: what it gets.
+        index: its place in the group's lists, -1 while it is not in them.
+        backlog: what its socket has not taken, or ``None``.
+        began: the monotonic time at which the request began.
+        sent: bytes of the body that were sent before it joined, less those of the group by then.
+        due: the second of the monotonic clock at which it has to end, 0 for never.
+        expires: whether it ends then because its token does.
+        line: its line for the access log, where there is one.
+    """
+
+    __slots__ = (
+        "backlog",
+        "began",
+        "descriptor",
+        "due",
+        "expires",
+        "group",
+        "index",
+        "line",
+        "sent",
+    )
+
+    def __init__(self, descriptor: int, group: Group, began: float, sent: int) -> None:
+        self.descriptor = descriptor
+        self.group = group
+        self.index = -1
+        self.backlog: Backlog | None = None
+        self.began = began
+        self.sent = sent - group.sent
+        self.due = 0
+        self.expires = False
+        self.line: str | None = None
+
+
+class Group:
+    """Detached streams that get the same bytes. Belongs to the loop's thread.
+
+    Args:
+        chunked: whether bodies are sent in chunks.
+        heartbeat: seconds of silence after which it sends a heartbeat.
+        on_empty: called when the last member has gone.
+
+    Attributes:
+        members: those whose sockets take everything, in no order.
+        descriptors: theirs, in the same order.
+        lagging: those with a backlog.
+        sent: bytes of the body that were sent to each member.
+        last_sent: the monotonic time at which something was.
+    """
+
+    __slots__ = (
+        "chunked",
+        "descriptors",
+        "heartbeat",
+        "lagging",
+        "last_sent",
+        "members",
+        "on_empty",
+        "sent",
+        "watched",
+    )
+
+    def __init__(self, chunked: bool, heartbeat: float, on_empty: Callable[[Group], None]) -> None:
+        self.chunked = chunked
+        self.heartbeat = heartbeat
+        self.on_empty = on_empty
+        self.members: list[Member] = []
+        self.descriptors: list[int] = []
+        self.lagging: set[Member] | None = None  # made when needed: most groups are small
+        self.sent = 0
+        self.last_sent = 0.0
+        self.watched = False
+
+    def add(self, member: Member) -> None:
+        """Take in a member whose socket takes everything."""
+        if self.lagging is not None:
+            self.lagging.discard(member)
+        member.index = len(self.members)
+        self.members.append(member)
+        self.descriptors.append(member.descriptor)
+
+    def fall_behind(self, member: Member) -> None:
+        """The member has a backlog from here on."""
+        self._take_out(member)
+        if self.lagging is None:
+            self.lagging = set()
+        self.lagging.add(member)
+
+    def remove(self, member: Member) -> None:
+        """Forget a member."""
+        self._take_out(member)
+        if self.lagging is not None:
+            self.lagging.discard(member)
+        if self.empty:
+            self.on_empty(self)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is left."""
+        return not self.members and not self.lagging
+
+    def _take_out(self, member: Member) -> None:
+        index = member.index
+        if index < 0:
+            return
+        # The last one takes the place, so that nobody has to move up.
+        last, descriptor = self.members.pop(), self.descriptors.pop()
+        if last is not member:
+            self.members[index], self.descriptors[index] = last, descriptor
+            last.index = index
+        member.index = -1
+
+    def framed(self, body: bytes) -> bytes:
+        """The bytes that carry a piece of the body."""
+        return b"%x\r\n%b\r\n" % (len(body), body) if self.chunked else body

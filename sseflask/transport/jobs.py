@@ -1,0 +1,39 @@
+"""One greenlet that does what must not be done at the same time."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event as Signal
+
+log = logging.getLogger("sseflask")
+
+__all__ = ["Jobs"]
+
+
+class Jobs:
+    """Runs jobs one after another, each to its end before the next. The loop's thread only."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._wake = Signal()
+        self._greenlet = gevent.spawn(self._work)
+
+    def add(self, job: Callable[[], object]) -> None:
+        """Have a job done after those that wait; it may give way. Never blocks."""
+        self._waiting.append(job)
+        self._wake.set()
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                job = self._waiting.popleft()
+                try:
+                    job()
+                except Exception:
+                    log.exception("delivering to subscribers failed")
