@@ -32,6 +32,7 @@ class Subscriber:
         last_id: where it begins; None is now.
         breaking: how likely it breaks off at a piece it has received, somewhere within it.
         headers: further request headers.
+        receive_buffer: SO_RCVBUF, for a client that takes little at a time.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Subscriber:
         last_id: str | None = None,
         breaking: float = 0.0,
         headers: Mapping[str, str] | None = None,
+        receive_buffer: int | None = None,
     ) -> None:
         self.path = path
         self.event_source = event_source
         self.last_id = last_id
         self.breaking = breaking
+        self.receive_buffer = receive_buffer
         self.headers = {**(EVENT_SOURCE if event_source else {}), **(headers or {})}
         self.events: list[Received] = []
         self.gaps: list[dict[str, Any]] = []
@@ -90,14 +93,18 @@ class Subscriber:
     def connect(self, address: tuple[str, int]) -> socket.socket:
         """Send the request on a new connection."""
         self._begin()
-        connection = socket.create_connection(address, timeout=10)
+        connection = socket.socket()
+        connection.settimeout(10)
+        self.socket = connection
+        if self.receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+        connection.connect(address)
         fields = {"Host": f"{address[0]}:{address[1]}", **self.headers}
         if self.last_id is not None:
             fields["Last-Event-ID"] = self.last_id
         lines = [f"GET {self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         connection.setblocking(False)
-        self.socket = connection
         return connection
 
     def feed(self, piece: bytes) -> None:

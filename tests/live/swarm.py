@@ -127,6 +127,7 @@ class Swarm:
             try:
                 connection = subscriber.connect(self.address)
             except OSError:
+                subscriber.close()
                 self._later(subscriber)
             else:
                 self._selector.register(connection, selectors.EVENT_READ, subscriber)

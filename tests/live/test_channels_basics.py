@@ -118,7 +118,6 @@ def test_an_array_is_stored_together(channels: Server, channel: str) -> None:
         ("text/plain", b'{"data": "not looked into"}', '{"data": "not looked into"}'),
         ("application/x-www-form-urlencoded", b"a=b&c=%20d", "a=b&c=%20d"),
         ("application/x-www-form-urlencoded", b"hello world+", "hello world+"),
-        ("application/x-www-form-urlencoded", b'{"data": "as JSON"}', "as JSON"),
         ("application/json", b'{"data": "hello"}', "hello"),
         ("application/json; charset=utf-8", b' {"data": "hello"} ', "hello"),
         (None, b"hello", "hello"),
@@ -199,7 +198,7 @@ def test_heartbeats(channels: Server, channel: str) -> None:
 def test_a_repeated_publish_is_a_no_op(channels: Server, channel: str) -> None:
     """Whichever worker gets the repetition."""
     body = json.dumps({"data": "once"}).encode()
-    key = {"Idempotency-Key": f"key of {channel}"}
+    key = {"Idempotency-Key": f"key-of-{channel}"}
     with open_stream(channels, f"/channels/{channel}") as stream:
         first = post(channels, channel, body, headers=key)
         assert first.status == 201
@@ -215,7 +214,7 @@ def test_a_repeated_publish_is_a_no_op(channels: Server, channel: str) -> None:
 
 def test_a_repeated_array_is_a_no_op(channels: Server, channel: str) -> None:
     body = json.dumps([{"data": n} for n in range(50)]).encode()
-    key = {"Idempotency-Key": f"key of {channel}"}
+    key = {"Idempotency-Key": f"key-of-{channel}"}
     first = post(channels, channel, body, headers=key)
     again = post(channels, channel, body, headers=key)
     assert (first.status, again.status, again.body) == (201, 201, first.body)
@@ -228,7 +227,7 @@ def test_a_repeated_array_is_a_no_op(channels: Server, channel: str) -> None:
 
 
 def test_a_key_used_again_for_something_else(channels: Server, channel: str) -> None:
-    key = {"Idempotency-Key": f"key of {channel}"}
+    key = {"Idempotency-Key": f"key-of-{channel}"}
     publish(channels, channel, "one", headers=key)
     assert post(channels, channel, b'{"data": "other"}', headers=key).status == 409
     with open_stream(channels, f"/channels/{channel}?last_event_id=earliest") as stream:

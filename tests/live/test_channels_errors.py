@@ -102,6 +102,13 @@ def test_text_that_is_none(channels: Server, channel: str, kind: str) -> None:
     error_of(post(channels, channel, b"\xff\xfe", kind), 400)
 
 
+@pytest.mark.parametrize("body", [b'{"data": "x"}', b' [{"data": 1}]'])
+def test_json_that_is_said_to_be_a_form(channels: Server, channel: str, body: bytes) -> None:
+    """curl -d without a header: the answer says what to add."""
+    error = error_of(post(channels, channel, body, FORM), 400)
+    assert JSON in error["message"]
+
+
 @pytest.mark.parametrize("kind", [TEXT, FORM, JSON])
 def test_too_large_a_body(channels: Server, channel: str, kind: str) -> None:
     """The fixture's limit is 400,000 bytes."""
@@ -113,7 +120,7 @@ def test_too_large_a_body(channels: Server, channel: str, kind: str) -> None:
 def test_a_key_used_again(channels: Server, channel: str) -> None:
     key = {"Idempotency-Key": channel}
     publish(channels, channel, 1, headers=key)
-    for body in (b'{"data": 2}', b'{"data": 1, "event": "a"}', b'[{"data": 1}]'):
+    for body in (b'{"data": 2}', b'{"data": 1, "event": "a"}', b'[{"data": 1}, {"data": 1}]'):
         error_of(post(channels, channel, body, headers=key), 409)
 
 

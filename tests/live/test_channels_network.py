@@ -59,23 +59,24 @@ def ip(*arguments: str) -> None:
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Addresses are from the block reserved for documentation: no machine's own."""
+    """Addresses are from the block reserved for measuring network devices: no machine's own."""
     tool("ip")
     if os.geteuid() != 0:
         pytest.skip("only root can make a network")
     unique = f"{os.getpid() % 100_000}"
+    here, there = (f"198.19.{os.getpid() % 250}.{n}" for n in (1, 2))
     name, ours, theirs = f"sse-{unique}", f"sseh{unique}", f"ssep{unique}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode:
         pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
     try:
         ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
-        ip("addr", "add", "192.0.2.1/30", "dev", ours)
+        ip("addr", "add", f"{here}/30", "dev", ours)
         ip("link", "set", ours, "up")
-        there = Network(name, theirs, "192.0.2.1")
-        there.ip("addr", "add", "192.0.2.2/30", "dev", theirs)
-        there.ip("link", "set", theirs, "up")
-        yield there
+        made_up = Network(name, theirs, here)
+        made_up.ip("addr", "add", f"{there}/30", "dev", theirs)
+        made_up.ip("link", "set", theirs, "up")
+        yield made_up
     finally:
         subprocess.run(["ip", "link", "del", ours], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "del", name], capture_output=True, check=True)

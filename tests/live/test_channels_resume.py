@@ -175,8 +175,8 @@ def test_another_run_of_the_server(tmp_path: Path, what: str) -> None:
     with channel_service(tmp_path, port=port) as server:
         ids = publish_all(server, "news", ["a", "b", "c"])
     if what == "another file":
-        for file in tmp_path.glob("channels.sqlite*"):
-            file.unlink()
+        for ending in ("", "-wal", "-shm"):
+            (tmp_path / f"channels.sqlite{ending}").unlink(missing_ok=True)
     with channel_service(tmp_path, port=port, workers=2) as server:
         if what == "the same file":
             with resume(server, "news", ids[0]) as stream:
