@@ -14,13 +14,20 @@ from sseflask import error_handlers
 from sseflask.auth import Access
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_unknown
+from sseflask.cors import allow_origins
 from sseflask.extension import SSE
 from sseflask.masking import MaskingFilter
-from sseflask.routes import channels, completions, counter, health
+from sseflask.routes import channels, completions, counter, health, session
 
 __all__ = ["create_app"]
 
-BLUEPRINTS = (counter.blueprint, completions.blueprint, channels.blueprint, health.blueprint)
+BLUEPRINTS = (
+    counter.blueprint,
+    completions.blueprint,
+    channels.blueprint,
+    session.blueprint,
+    health.blueprint,
+)
 
 
 def create_app(development: bool = False) -> Flask:
@@ -50,7 +57,8 @@ def create_app(development: bool = False) -> Flask:
         app.json.sort_keys = False  # the message first, as OpenAI's API has it
     error_handlers.install(app)
     SSE(app)
-    Access(settings.secrets, development=development).init_app(app)
+    Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
+    allow_origins(app, settings.cors_origins)
     Upstream(settings).init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -7,13 +7,15 @@ import re
 import sys
 import time
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NoReturn
 
 import click
 
 from sseflask import config
 from sseflask.auth import sign
-from sseflask.errors import ConfigError
+from sseflask.channels.names import Pattern
+from sseflask.errors import ChannelError, ConfigError
 
 __all__ = ["main"]
 
@@ -28,6 +30,15 @@ def _seconds(context: click.Context, option: click.Parameter, value: str) -> int
             f"{value!r} is not a duration: write 90s, 15m, 12h or 30d", context, option
         )
     return int(found[1]) * _UNITS[found[2]]
+
+
+def _patterns(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> list[str]:
+    try:
+        return [str(Pattern.parse(value)) for value in values]
+    except ChannelError as error:
+        raise click.BadParameter(str(error), context, option) from None
 
 
 class _Commands(click.Group):
@@ -75,7 +86,27 @@ def serve(dev: bool) -> NoReturn:
 
 
 @main.command()
-@click.option("--sub", "subject", required=True, metavar="NAME", help="Whom the token is for.")
+@click.option(
+    "--sub",
+    "subject",
+    metavar="NAME",
+    help="Whom the token is for. --complete needs it: what is run belongs to its name; otherwise "
+    "a random one is made up.",
+)
+@click.option(
+    "--publish",
+    multiple=True,
+    callback=_patterns,
+    metavar="PATTERN",
+    help="May publish to these channels: a name, orders.* or orders.**; can be repeated.",
+)
+@click.option(
+    "--subscribe",
+    multiple=True,
+    callback=_patterns,
+    metavar="PATTERN",
+    help="May subscribe to these channels; can be repeated. '**' is all of them.",
+)
 @click.option("--complete", is_flag=True, help="May run completions on the real upstream.")
 @click.option(
     "--ttl",
@@ -85,10 +116,17 @@ def serve(dev: bool) -> NoReturn:
     show_default=True,
     help="How long the token is valid: 90s, 15m, 12h, 30d. Streams end when their token does.",
 )
-def token(subject: str, complete: bool, ttl: int) -> None:
+def token(
+    subject: str | None,
+    publish: list[str],
+    subscribe: list[str],
+    complete: bool,
+    ttl: int,
+) -> None:
     """Print a token, signed with the newest secret of SSEFLASK_SECRET.
 
-    Send it as "Authorization: Bearer TOKEN", or as access_token in the query.
+    Send it as "Authorization: Bearer TOKEN", or as access_token in the query, or trade it for a
+    cookie with POST /session. Quote patterns, or the shell will take them for files.
     """
     secrets = config.load().secrets
     if not secrets:
@@ -96,8 +134,15 @@ def token(subject: str, complete: bool, ttl: int) -> None:
             "SSEFLASK_SECRET is not set: set it to the server's, or make a new one with: "
             'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
-    if not subject.strip():
+    if subject is not None and not subject.strip():
         raise click.BadParameter("it must not be empty", param_hint="--sub")
-    if not complete:
-        raise click.UsageError("The token would carry no right: give --complete.")
-    click.echo(sign(secrets[0], subject, time.time() + ttl, complete=True))
+    if subject is None and complete:
+        raise click.UsageError("What is run belongs to somebody: --complete needs --sub NAME.")
+    rights = {"publish": publish, "subscribe": subscribe, "complete": complete}
+    given = {name: right for name, right in rights.items() if right}
+    if not given:
+        raise click.UsageError(
+            "The token would carry no right: give --publish, --subscribe or --complete."
+        )
+    subject = subject or f"token-{token_hex(4)}"
+    click.echo(sign(secrets[0], subject, time.time() + ttl, **given))

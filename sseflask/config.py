@@ -5,22 +5,21 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
+from sseflask.setting_types import SECRET_BYTES, Key, Origins, Patterns, Secrets, WebAddress
 
 __all__ = ["PREFIX", "Row", "Settings", "load", "rows", "warn_about_unknown"]
 
 log = logging.getLogger(__name__)
 
 PREFIX = "SSEFLASK_"
-#: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
-SECRET_BYTES = 32
 
 
 class Row(NamedTuple):
@@ -44,11 +43,22 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    secret: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    secret: Secrets = Field(
         default=(),
         description="Signs and checks tokens; several, comma-separated, newest first: the first "
         f"signs, all of them check. At least {SECRET_BYTES} bytes each. Without one, routes "
         "that need a token answer 401.",
+    )
+    public_channels: Patterns = Field(
+        default=(),
+        description="What everybody may subscribe to without a token; publishing always needs one "
+        "(comma-separated channel names and patterns, as in news,scores.*).",
+    )
+    cors_origins: Origins = Field(
+        default=(),
+        description="Origins whose pages may use the event routes from a browser, with a token of "
+        "their own or where none is needed, never with the cookie (comma-separated origins, as in "
+        "https://example.org,http://127.0.0.1:3000, or * for all).",
     )
     trusted_proxies: int = Field(
         default=0,
@@ -137,13 +147,13 @@ class Settings(BaseSettings):
         validation_alias="WEB_CONCURRENCY",
         description="Set by platforms: the number of worker processes (1 to 1024).",
     )
-    openai_api_key: SecretStr | None = Field(
+    openai_api_key: Key | None = Field(
         default=None,
         validation_alias="OPENAI_API_KEY",
         description="The key of the upstream. With neither a key nor a base URL the built-in "
         "demo model answers.",
     )
-    openai_base_url: str | None = Field(
+    openai_base_url: WebAddress | None = Field(
         default=None,
         validation_alias="OPENAI_BASE_URL",
         description="The URL of any OpenAI-compatible server, up to and with its version path "
@@ -151,53 +161,15 @@ class Settings(BaseSettings):
         "(http:// or https://, without a user name or password).",
     )
 
-    @field_validator("secret", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("secret")
-    @classmethod
-    def _long_enough(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(secret.get_secret_value().encode()) < SECRET_BYTES for secret in value):
-            raise ValueError(
-                f"each secret needs at least {SECRET_BYTES} bytes, for example the output of: "
-                'python -c "import secrets; print(secrets.token_urlsafe(32))"'
-            )
-        return value
-
-    @field_validator("openai_api_key")
-    @classmethod
-    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            key = value.get_secret_value()
-            if not key.isascii() or not key.isprintable() or key != key.strip():
-                raise ValueError("a key is printable ASCII without spaces or line breaks around it")
-        return value
-
-    @field_validator("openai_base_url")
-    @classmethod
-    def _is_web_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            address = urlsplit(value)
-            try:
-                usable = address.port != 0 and not any(c.isspace() for c in value)
-            except ValueError:
-                usable = False
-            if not usable:
-                raise ValueError("it must be a URL with a port from 1 to 65535, if any")
-            if address.scheme not in ("http", "https") or not address.hostname:
-                raise ValueError("it must begin with http:// or https:// and name a host")
-            if "@" in address.netloc:
-                raise ValueError("it must not hold a user name or password")
-        return value
-
     @property
     def secrets(self) -> tuple[str, ...]:
         """The signing secrets in plain text, newest first."""
         return tuple(secret.get_secret_value() for secret in self.secret)
+
+    @property
+    def public_patterns(self) -> tuple[Pattern, ...]:
+        """What everybody may subscribe to."""
+        return tuple(Pattern.parse(text) for text in self.public_channels)
 
     @property
     def confidential(self) -> tuple[str, ...]:

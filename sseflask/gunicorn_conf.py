@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 #: Descriptors that are no stream's: listeners, logs, gunicorn's pipes, modules, spare.
 RESERVED_DESCRIPTORS = 256
-#: A stream has its client's socket, and a completion its upstream's too.
-DESCRIPTORS_PER_STREAM = 2
-#: About 20 KiB a stream: what one worker should hold at most, however many descriptors it may.
+#: A connection has its client's socket, and a completion its upstream's too: one in three may.
+DESCRIPTORS_PER_THREE = 4
+#: What one worker should hold at most, however many descriptors it may: about 400 MiB if all of
+#: them are streams with a generator, 20 MiB if they are subscribers.
 MOST_CONNECTIONS = 20_000
 #: A soft limit that every system grants where the hard one is "unlimited" and may not be set.
 FALLBACK_DESCRIPTORS = 10_240
@@ -45,7 +46,7 @@ def _raise_descriptor_limit() -> int:
 
 def _connections(descriptors: int) -> int:
     """How many connections a worker takes: what its descriptors suffice for."""
-    fitting = (descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_STREAM
+    fitting = (descriptors - RESERVED_DESCRIPTORS) * 3 // DESCRIPTORS_PER_THREE
     return max(16, min(MOST_CONNECTIONS, fitting))
 
 

@@ -12,9 +12,27 @@ MASK = "***"
 #: Keys shorter than this are placeholders ("none", "ollama"): masking them would maul plain words.
 SHORTEST_SECRET = 8
 _PATTERNS = (
-    # In a query or a form, as it is written and as a JSON text would hold it.
-    (re.compile(r"(?i)(access_token(?:=|%3D))[^&\s\"'<>#;]+"), rf"\1{MASK}"),
-    (re.compile(r"(?i)(\bauthorization['\"]?\s*[:=,]\s*['\"]?\s*\w+\s+)[^\s\"',;]+"), rf"\1{MASK}"),
+    # In a query, a form or a cookie, as it is written and as a JSON text would hold it.
+    (
+        re.compile(r"(?i)((?:access_|(?<![a-z_]))token(?:=|%3D))[^&\s\"'<>#;]+"),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"(?i)(sseflask_session(?:=|%3D))[^&\s\"'<>#;,]+"), rf"\1{MASK}"),
+    (
+        re.compile(r"(?i)((?:access_|(?<![a-z_]))token\\?['\"]\s*[:,]\s*\\?['\"])[^\"'\\]+"),
+        rf"\1{MASK}",
+    ),
+    # Headers, bare and in the representation of a dictionary, of pairs or of WSGI's environment.
+    (
+        re.compile(
+            r"(?i)((?<![a-z])cookie(?:['\"]\s*[:,]\s*['\"]|\s*:\s*)(?=[^\s=;,\"']+=))[^\"'\r\n]+"
+        ),
+        rf"\1{MASK}",
+    ),
+    (
+        re.compile(r"(?i)((?<![a-z])authorization['\"]?\s*[:=,]\s*['\"]?\s*\w+\s+)[^\s\"',;]+"),
+        rf"\1{MASK}",
+    ),
     (re.compile(r"(?i)(\bbearer\s+)[\w.~+/=*-]{8,}"), rf"\1{MASK}"),
     # JSON Web Tokens, and keys in OpenAI's form, also the way upstreams half-hide them.
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"), MASK),

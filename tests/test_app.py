@@ -10,7 +10,9 @@ import pytest
 from flask import Flask, Response, abort, request
 from werkzeug.test import TestResponse
 
-from sseflask.errors import ConfigError
+from sseflask.auth import require_subscribe
+from sseflask.channels.names import Pattern
+from sseflask.errors import ConfigError, Failure
 from tests.service import KEY, SECRET, service
 
 
@@ -136,6 +138,17 @@ def test_settings_reach_the_library() -> None:
         assert app.config["SSEFLASK_FIRST_BYTE"] == 0.5
         assert app.config["SSEFLASK_LIFETIME"] == 60
         assert app.config["MAX_CONTENT_LENGTH"] == 4096
+
+
+def test_public_channels_reach_the_decisions() -> None:
+    public = [Pattern.parse("scores.*")]
+    with (
+        service(SSEFLASK_PUBLIC_CHANNELS="news,scores.*") as app,
+        app.test_request_context(environ_overrides={"REMOTE_ADDR": "192.0.2.7"}),
+    ):
+        assert require_subscribe(public).subject == ""
+        with pytest.raises(Failure, match="needs a token"):
+            require_subscribe([*public, Pattern.parse("**")])
 
 
 def test_a_bad_setting_stops_the_start() -> None:

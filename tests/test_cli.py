@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sseflask import cli
+from sseflask.auth.tokens import verify
 from tests.service import OLD_SECRET, SECRET, environment
 
 ROOT = Path(__file__).parents[1]
@@ -76,18 +78,49 @@ def test_a_token_needs_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--complete"], ["--sub", "", "--complete"], ["--sub", " ", "--complete"]]
+    "arguments", [["--complete"], ["--sub", "", "--complete"], ["--sub", " ", "--publish", "a"]]
 )
-def test_a_token_needs_a_name(arguments: list[str]) -> None:
+def test_completions_need_a_name_and_no_name_is_empty(arguments: list[str]) -> None:
     result = run("token", *arguments, SSEFLASK_SECRET=SECRET)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--sub" in result.stderr
 
 
-def test_a_token_needs_a_right() -> None:
-    result = run("token", "--sub", "a", SSEFLASK_SECRET=SECRET)
+@pytest.mark.parametrize("arguments", [[], ["--sub", "a"]])
+def test_a_token_needs_a_right(arguments: list[str]) -> None:
+    result = run("token", *arguments, SSEFLASK_SECRET=SECRET)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "--complete" in result.stderr
+    assert "give --publish, --subscribe or --complete" in result.stderr
+
+
+def test_a_token_for_channels() -> None:
+    arguments = ["--publish", "orders.*", "--subscribe", "**", "--publish", "news", "--ttl", "1h"]
+    made = claims(run("token", *arguments, SSEFLASK_SECRET=SECRET))
+    assert re.fullmatch("token-[0-9a-f]{8}", made.pop("sub"))
+    del made["exp"]
+    assert made == {"publish": ["orders.*", "news"], "subscribe": ["**"]}
+
+
+def test_tokens_without_a_name_are_not_each_others() -> None:
+    made = [claims(run("token", "--publish", "a", SSEFLASK_SECRET=SECRET)) for _ in range(2)]
+    assert made[0]["sub"] != made[1]["sub"]
+
+
+def test_a_token_for_everything_is_accepted_by_the_server() -> None:
+    arguments = ["--sub", "a", "--complete", "--publish", "a.b", "--subscribe", "a.**"]
+    made = run("token", *arguments, SSEFLASK_SECRET=SECRET).stdout.strip()
+    caller = verify(made, [SECRET])
+    assert (caller.subject, caller.complete) == ("a", True)
+    assert [str(each) for each in (*caller.publish, *caller.subscribe)] == ["a.b", "a.**"]
+
+
+@pytest.mark.parametrize("option", ["--publish", "--subscribe"])
+@pytest.mark.parametrize("pattern", ["", "or*ders", "**.x", "two words", "a" * 129, "a,b"])
+def test_a_pattern_that_is_none(option: str, pattern: str) -> None:
+    result = run("token", option, "good", option, pattern, SSEFLASK_SECRET=SECRET)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for '{option}'" in result.stderr
+    assert "pattern" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "token"])

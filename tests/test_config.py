@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sseflask.channels.names import Pattern
 from sseflask.config import Settings, load, rows, warn_about_unknown
 from sseflask.errors import ConfigError
 from tests.service import KEY, OLD_SECRET, SECRET, environment
@@ -34,6 +35,8 @@ def test_defaults() -> None:
 def test_every_setting_is_read() -> None:
     made = settings(
         SSEFLASK_SECRET=f"{SECRET}, {OLD_SECRET}",
+        SSEFLASK_PUBLIC_CHANNELS="news, scores.*,,live.**",
+        SSEFLASK_CORS_ORIGINS="https://Example.org:443, http://127.0.0.1:3000",
         SSEFLASK_TRUSTED_PROXIES="2",
         SSEFLASK_HEARTBEAT="0.5",
         SSEFLASK_FIRST_BYTE="0",
@@ -49,6 +52,8 @@ def test_every_setting_is_read() -> None:
     assert made.secrets == (SECRET, OLD_SECRET)
     assert made.confidential == (SECRET, OLD_SECRET, KEY)
     assert made.model_dump(exclude={"secret", "openai_api_key"}) == {
+        "public_channels": ("news", "scores.*", "live.**"),
+        "cors_origins": ("https://example.org", "http://127.0.0.1:3000"),
         "trusted_proxies": 2,
         "heartbeat": 0.5,
         "first_byte": 0,
@@ -75,6 +80,15 @@ def test_either_of_key_and_url_replaces_the_demo(variable: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
+        ("SSEFLASK_PUBLIC_CHANNELS", "or*ders", "comma-separated channel names and patterns"),
+        ("SSEFLASK_PUBLIC_CHANNELS", "news,**.x", "comma-separated channel names and patterns"),
+        ("SSEFLASK_PUBLIC_CHANNELS", "two words", "comma-separated channel names and patterns"),
+        ("SSEFLASK_CORS_ORIGINS", "example.org", "comma-separated origins"),
+        ("SSEFLASK_CORS_ORIGINS", "https://example.org/", "comma-separated origins"),
+        ("SSEFLASK_CORS_ORIGINS", "https://*.example.org", "comma-separated origins"),
+        ("SSEFLASK_CORS_ORIGINS", "https://example.org:0", "comma-separated origins"),
+        ("SSEFLASK_CORS_ORIGINS", "*,https://example.org", "or * for all"),
+        ("SSEFLASK_CORS_ORIGINS", "null", "comma-separated origins"),
         ("SSEFLASK_TRUSTED_PROXIES", "-1", "0 to 10"),
         ("SSEFLASK_TRUSTED_PROXIES", "yes", "0 to 10"),
         ("SSEFLASK_HEARTBEAT", "0", "0.1 to 3600"),
@@ -120,10 +134,21 @@ def test_a_key_that_fits_no_header_is_refused_and_not_shown(key: str) -> None:
     assert key not in message
 
 
-def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
-    message = refusal(OPENAI_BASE_URL="https://me:geheim@example.org/v1")
-    assert message.startswith("OPENAI_BASE_URL='https://***@example.org/v1' is not allowed")
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "SSEFLASK_CORS_ORIGINS"])
+def test_a_password_in_an_address_is_refused_and_not_shown(name: str) -> None:
+    message = refusal(**{name: "https://me:geheim@example.org/v1"})
+    assert message.startswith(f"{name}='https://***@example.org/v1' is not allowed")
     assert "geheim" not in message
+
+
+def test_all_origins() -> None:
+    assert settings(SSEFLASK_CORS_ORIGINS=" * ").cors_origins == ("*",)
+
+
+def test_public_channels_are_patterns() -> None:
+    made = settings(SSEFLASK_PUBLIC_CHANNELS="news,scores.*")
+    assert made.public_patterns == (Pattern.parse("news"), Pattern.parse("scores.*"))
+    assert settings().public_patterns == ()
 
 
 def test_secrets_are_in_no_representation() -> None:

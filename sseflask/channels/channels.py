@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from sseflask.channels.disk import Kept, kept
 from sseflask.channels.hub import Hub
 from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
@@ -16,7 +17,7 @@ from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
-from sseflask.transport.handoff import Timeout, cooperative, result_of
+from sseflask.transport.handoff import Mailbox, Timeout, cooperative, result_of
 
 __all__ = ["Channels"]
 
@@ -82,13 +83,11 @@ class _ThroughLoop:
     """Feeds a hub from the event loop, and sends to those of its subscribers that are detached."""
 
     def __init__(self, hub: Hub) -> None:
-        import gevent
-
         from sseflask.transport.detached import Detached
 
         self._hub = hub
         self._detached = Detached.current()
-        self._loop: Any = gevent.get_hub().loop
+        self._mailbox = Mailbox.current()
         self._arrived: deque[Sequence[Entry] | Callable[[], None]] = deque()
         self._planned = False
 
@@ -104,15 +103,15 @@ class _ThroughLoop:
         self._arrive(lambda: self._detached.send_away(self._hub.skip(before, last)))
 
     def _arrive(self, what: Sequence[Entry] | Callable[[], None]) -> None:
-        self._arrived.append(what)
-        self._loop.run_callback_threadsafe(self._plan)
+        self._mailbox.post(self._plan, what)
 
     # The loop.
 
-    def _plan(self) -> None:
+    def _plan(self, what: Sequence[Entry] | Callable[[], None]) -> None:
+        self._arrived.append(what)
         if not self._hub.epoch:
             self._pass_on()  # nobody is there yet, and somebody waits for the log to be open
-        elif self._arrived and not self._planned:
+        elif not self._planned:
             self._planned = True
             self._detached.jobs.add(self._pass_on)
 
@@ -206,6 +205,18 @@ class Channels:
         start = running.hub.cursor
         opening = f"id: {start}\n\n".encode() if announce and last_event_id is None else b""
         return Subscription(running.hub, running.call, patterns, start, last_event_id, opening)
+
+    def available(self) -> bool:
+        """Whether the log is open, or can be opened now. Blocks shortly."""
+        try:
+            self._start().call(lambda _log: None)
+        except LogError:
+            return False
+        return True
+
+    def kept(self) -> Kept:
+        """For how long history is there."""
+        return kept(self._path())
 
     def close(self) -> None:
         """End what runs for it in this process; the next use starts it again. Blocks shortly."""

@@ -135,12 +135,14 @@ class Hub:
         with self.lock:
             found: dict[_Audience, list[tuple[int, bytes]]] = {}
             for entry in entries:
+                if entry.number <= self.position:
+                    continue  # behind what was skipped: everybody has gone back to the log for it
                 framed = None
                 for audience in self._listening(entry.channel):
                     if framed is None:
                         framed = (entry.number, frame(self.epoch, entry))
                     found.setdefault(audience, []).append(framed)
-            self.position = entries[-1].number
+            self.position = max(self.position, entries[-1].number)
             if self._awaited:
                 self._moved.notify_all()
             batch: Batch = []

@@ -129,7 +129,7 @@ class Log(Protocol):
         """Forget a bounded number of events that are too many or too old; give how many."""
 
     def changed(self) -> bool:
-        """Whether there may be events of other processes that `since` has not been asked for."""
+        """Whether other processes may have added events since `newest` or `since` was called."""
 
     def replaced(self) -> bool:
         """Whether what was opened is gone, so that it has to be closed and opened again."""

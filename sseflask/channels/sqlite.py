@@ -130,14 +130,14 @@ class SqliteLog:
     def newest(self) -> int:
         """See `Log`."""
         with self._file.using() as database:
+            self._note_version(database)
             number: int = database.execute("SELECT newest FROM log").fetchone()[0]
             return number
 
     def since(self, number: int, limit: int) -> list[Entry]:
         """See `Log`."""
         with self._file.using() as database:
-            # Before the reading: what is written meanwhile is then a change again.
-            (self._version,) = database.execute("PRAGMA data_version").fetchone()
+            self._note_version(database)
             # A cross join, so that SQLite keeps to this order of the tables.
             rows = database.execute(
                 "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
@@ -145,6 +145,10 @@ class SqliteLog:
                 (min(number, _LARGEST), limit),
             ).fetchall()
             return [Entry(*row) for row in rows]
+
+    def _note_version(self, database: sqlite3.Connection) -> None:
+        """Before a reading: what is written meanwhile is then a change again."""
+        (self._version,) = database.execute("PRAGMA data_version").fetchone()
 
     def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> list[Entry]:
         """See `Log`."""

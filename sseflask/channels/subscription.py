@@ -18,10 +18,10 @@ from sseflask.transport.stream import Source
 __all__ = ["Subscription", "log_unavailable"]
 
 #: Events read from the log at once.
-_PAGE = 100
+PAGE = 100
 
 #: Events a queue may hold; who falls behind further reads from the log again.
-_QUEUE = 1000
+QUEUE = 1000
 
 #: Seconds for which a number may be in the log before this process's tail has come to it.
 _TAIL_SECONDS = 10.0
@@ -131,7 +131,7 @@ class Subscription(Source):
     def put(self, frames: Sequence[tuple[int, bytes]], position: int) -> None:
         """Take what has come, up to a position."""
         self._queue.extend(frames)
-        if len(self._queue) > _QUEUE:
+        if len(self._queue) > QUEUE:
             self._queue.clear()
             self._base = position
         self._notify()
@@ -173,18 +173,15 @@ class Subscription(Source):
             with self._hub.lock:
                 place, base = self._place, self._base
                 changed = place.epoch != self._hub.epoch
-                if not changed and place.number >= base:
-                    if place.number <= self._hub.position:
-                        frames = self._from_queue()
-                        return frames or None
-                    base = -1
-            if changed:
-                return self._gap("epoch", str(place), place)
-            if base < 0:
+                ahead = not changed and place.number > self._hub.position
+                if not changed and not ahead and place.number >= base:
+                    self._complete = True  # from here on every event is one that it is to get
+                    return self._from_queue() or None
+            if ahead:
                 if not self._hub.wait_for(place.number, _TAIL_SECONDS):
                     raise log_unavailable(LogError("the tail does not come to what was presented"))
                 continue
-            frames = self._from_log(base)
+            frames = self._gap("epoch", str(place)) if changed else self._from_log(base)
             if frames:
                 return frames
         return None
@@ -193,33 +190,43 @@ class Subscription(Source):
         self._entered = True
         with self._hub.lock:
             self._hub.enter(self)
-            self._base = self._hub.position
+            base = self._base = self._hub.position
             epoch = self._hub.epoch
         presented = self._presented
         if presented is None:
             return self._opening
         if presented == EARLIEST:
-            self._place, self._complete = Cursor(epoch, 0), False
+            self._place, self._complete, self._presented = Cursor(epoch, 0), False, None
             return self._opening
         place = Cursor.parse(presented)
         if place is None:
-            return self._gap("unknown", presented, Cursor(epoch, self._base))
+            return self._gap("unknown", presented)
         if place.epoch != epoch:
-            return self._gap("epoch", presented, place)
-        if place.number > self._base and place.number > self._ask(lambda log: log.newest()):
-            return self._gap("unknown", presented, Cursor(epoch, self._base))
+            return self._gap("epoch", presented)
+        if place.number > base and place.number > self._ask(lambda log: log.newest()):
+            return self._gap("unknown", presented)
         self._place = place
         return self._opening
 
-    def _gap(self, reason: Literal["epoch", "unknown"], presented: str, place: Cursor) -> bytes:
-        """Tell that nothing can be said about what was missed, and where it goes on."""
-        ends = self._ask(lambda log: log.missing(self.patterns, -1))
+    def _gap(self, reason: Literal["epoch", "unknown"], presented: str) -> bytes:
+        """Tell that nothing can be said about what was missed, and go on from what there is.
+
+        Of another epoch's log everything is news to this client; with an id that can't be made
+        out, only what comes from here.
+        """
         with self._hub.lock:
-            if reason == "epoch":
-                # All of the new log is news to this client.
-                place, self._complete = Cursor(self._hub.epoch, 0), False
-            self._place = place
-        return Gap.frames([self._told(reason, presented, end) for end in ends], place)
+            base = self._base
+            place = Cursor(self._hub.epoch, 0 if reason == "epoch" else base)
+
+        def read(log: Log) -> tuple[list[Entry], list[Missing]]:
+            return log.read(self.patterns, place.number, base, PAGE), log.missing(self.patterns, -1)
+
+        entries, ends = self._ask(read)
+        with self._hub.lock:
+            if place.epoch != self._hub.epoch:
+                return b""  # of another log by now, which is seen to at the next turn
+            gaps = [self._told(reason, presented, end) for end in ends]
+            return Gap.frames(gaps, place) + self._advance(place, entries, base)
 
     def _told(
         self, reason: Literal["trimmed", "epoch", "unknown"], presented: str, end: Missing
@@ -242,22 +249,25 @@ class Subscription(Source):
 
         def read(log: Log) -> tuple[list[Entry], list[Missing]]:
             # In this order: what is forgotten in between is then told of.
-            entries = log.read(self.patterns, place.number, base, _PAGE)
+            entries = log.read(self.patterns, place.number, base, PAGE)
             return entries, log.missing(self.patterns, place.number)
 
         entries, missing = self._ask(read)
         gap = b""
         with self._hub.lock:
             if place.epoch != self._hub.epoch:
-                return b""  # of another log by now, which is seen to at the next turn
+                return b""  # as above
             if missing and self._complete:
-                told = str(place) if self._presented is None else self._presented
+                told = self._presented or str(place)
                 gap = Gap.frames([self._told("trimmed", told, end) for end in missing], place)
-            self._complete = True
-            last = entries[-1].number if len(entries) == _PAGE else base
-            self._place = Cursor(place.epoch, last)
-            self._presented = None
-        return gap + b"".join(frame(place.epoch, entry) for entry in entries)
+            return gap + self._advance(place, entries, base)
+
+    def _advance(self, place: Cursor, entries: Sequence[Entry], base: int) -> bytes:
+        """The frames of a page, which ends at ``base`` unless it is full."""
+        last = entries[-1].number if len(entries) == PAGE else base
+        self._place = Cursor(place.epoch, last)
+        self._presented, self._complete = None, True
+        return b"".join(frame(place.epoch, entry) for entry in entries)
 
     def _ask(self, function: Callable[[Log], Any]) -> Any:
         try:

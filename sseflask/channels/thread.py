@@ -153,6 +153,11 @@ class LogThread:
         if now >= self._hang_at:
             self._hang_at = now + _LOOK_SECONDS
             self._guard(self._bell.open)
+            if self._open and self._try("looking at", store.replaced):
+                log.warning("the file of the channel log is gone; it is made again")
+                self._open = False
+                self._try_at = 0.0
+                self._guard(store.close)
         self._look(store)
         # Only those that are here by now: under a flood the tail has to be looked at as well.
         waiting = len(self._calls)
@@ -239,11 +244,6 @@ class LogThread:
 
     def _look(self, store: Log) -> None:
         """See that the log is open, and pass on what others have written."""
-        if self._open and store.replaced():
-            log.warning("the file of the channel log is gone; it is made again")
-            self._open = False
-            self._try_at = 0.0
-            self._guard(store.close)
         if not self._open and time.monotonic() >= self._try_at:
             self._try("opening", lambda: self._open_log(store))
             self._try_at = time.monotonic() + _LOOK_SECONDS

@@ -10,15 +10,18 @@ from sseflask.transport.group import Group, Member
 
 __all__ = ["Agenda"]
 
+#: Members that end within the same part of a second are kept together: this many parts.
+_MOMENTS = 10
+
 
 class Agenda:
-    """Heartbeats by group, ends by the second. All times are the monotonic clock's, in seconds."""
+    """Heartbeats by group, ends by the moment. All times are the monotonic clock's, in seconds."""
 
     def __init__(self) -> None:
         self._heartbeats: list[tuple[float, int, Group]] = []
         self._order = itertools.count()
         self._ends: dict[int, set[Member]] = {}
-        self._seconds: list[int] = []
+        self._moments: list[int] = []
 
     def watch(self, group: Group, now: float) -> None:
         """Have heartbeats of a group told by `silent`; harmless to repeat."""
@@ -32,13 +35,13 @@ class Agenda:
         heapq.heappush(self._heartbeats, (due, next(self._order), group))
 
     def end_at(self, member: Member, due: float) -> None:
-        """Have a member told by `over` when its time has come, at most a second late."""
-        second = math.ceil(due)
-        member.due = second
-        members = self._ends.get(second)
+        """Have a member told by `over` when its time has come, or up to a tenth later."""
+        moment = math.ceil(due * _MOMENTS)
+        member.due = moment
+        members = self._ends.get(moment)
         if members is None:
-            members = self._ends[second] = set()
-            heapq.heappush(self._seconds, second)
+            members = self._ends[moment] = set()
+            heapq.heappush(self._moments, moment)
         members.add(member)
 
     def forget(self, member: Member) -> None:
@@ -69,17 +72,17 @@ class Agenda:
     def over(self, now: float) -> list[Member]:
         """Give the members whose time is over, each once."""
         found: list[Member] = []
-        while self._seconds and self._seconds[0] <= now:
-            for member in self._ends.pop(heapq.heappop(self._seconds), ()):
+        while self._moments and self._moments[0] <= now * _MOMENTS:
+            for member in self._ends.pop(heapq.heappop(self._moments), ()):
                 member.due = 0
                 found.append(member)
         return found
 
     def next(self) -> float:
         """When to ask again; infinite where nothing is planned."""
-        while self._seconds and self._seconds[0] not in self._ends:
-            heapq.heappop(self._seconds)
+        while self._moments and self._moments[0] not in self._ends:
+            heapq.heappop(self._moments)
         return min(
             self._heartbeats[0][0] if self._heartbeats else math.inf,
-            self._seconds[0] if self._seconds else math.inf,
+            self._moments[0] / _MOMENTS if self._moments else math.inf,
         )

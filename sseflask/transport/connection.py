@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,10 @@ _BUFFER = 65536
 
 #: The request body is read before the response starts: at most this many bytes and seconds.
 _BODY_BYTES, _BODY_SECONDS, _BODY_PIECE = 1 << 20, 5.0, 65536
+
+
+#: What part of its lifetime a detached stream gets.
+_LIFETIME_SPREAD = (0.8, 1.0)
 
 
 class _Kill(GeneratorExit):
@@ -218,15 +223,18 @@ class Connection(Body):
             self._outlet.flush()
             if self._outlet.unsent is not None:
                 self._park(lambda: self._outlet.wait_until_sent(or_until=self._ending))
-            elif (group := source.join(self._outlet.chunked, self.stream.heartbeat)) is not None:
-                return group
             if self._ending():
                 raise _Stop
+            if self._outlet.unsent is None:
+                group = source.join(self._outlet.chunked, self.stream.heartbeat)
+                if group is not None:
+                    return group
 
     def _ends_at(self, member: Member) -> float:
         stream, ends_at = self.stream, math.inf
         if stream.lifetime:
-            ends_at = self._begun + stream.lifetime
+            # Not all at once that came at once, as after a deploy.
+            ends_at = self._begun + stream.lifetime * random.uniform(*_LIFETIME_SPREAD)
         if stream.expires_at is not None:
             expiry = time.monotonic() + stream.expires_at - time.time()
             member.expires = expiry < ends_at

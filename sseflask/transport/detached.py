@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import logging
 import math
 import os
 import select
@@ -31,6 +32,8 @@ from sseflask.transport.stream import failure_frame, rotation_notice, token_expi
 from sseflask.wire import HEARTBEAT
 
 __all__ = ["Detached"]
+
+log = logging.getLogger("sseflask")
 
 #: Sends between two turns of the loop: about 2 ms.
 SLICE = 256
@@ -111,8 +114,12 @@ class Detached:
         if ends_at < math.inf:
             self._agenda.end_at(member, ends_at)
         self._plan(now)
-        # Reports at once what has happened before.
-        self._epoll.register(member.descriptor, _WATCH)
+        try:
+            # Reports at once what has happened before.
+            self._epoll.register(member.descriptor, _WATCH)
+        except OSError as error:  # the system's limit on what may be watched
+            log.warning("a subscriber can't be watched and is sent away: %s", error)
+            self.jobs.add(lambda: self._end([member], _come_back))
 
     # -- sending: the greenlet of the jobs ---------------------------------------------------------
 

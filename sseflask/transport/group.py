@@ -42,7 +42,7 @@ class Member:
         backlog: what its socket has not taken, or ``None``.
         began: the monotonic time at which the request began.
         sent: bytes of the body that were sent before it joined, less those of the group by then.
-        due: the second of the monotonic clock at which it has to end, 0 for never.
+        due: when it has to end, as `sseflask.transport.agenda` counts it, 0 for never.
         expires: whether it ends then because its token does.
         line: its line for the access log, where there is one.
     """

@@ -6,14 +6,21 @@ still. So a native thread has the loop itself wake who waits.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
-__all__ = ["Timeout", "cooperative", "result_of"]
+__all__ = ["Mailbox", "Timeout", "cooperative", "result_of"]
+
+log = logging.getLogger("sseflask")
 
 Done = Callable[[Any, Exception | None], None]
+
+_mailboxes: WeakKeyDictionary[Any, Mailbox] = WeakKeyDictionary()
 
 
 class Timeout(Exception):
@@ -24,6 +31,43 @@ def cooperative() -> bool:
     """Whether gevent has put its greenlets in the place of threads in this process."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+class Mailbox:
+    """Has an event loop call functions for other threads; what comes together wakes it once."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._signalled = False
+
+    @classmethod
+    def current(cls) -> Mailbox:
+        """That of the calling thread's event loop."""
+        import gevent
+
+        hub = gevent.get_hub()
+        mailbox = _mailboxes.get(hub)
+        if mailbox is None:
+            mailbox = _mailboxes[hub] = cls(hub.loop)
+        return mailbox
+
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have the loop call a function that does not block. Any thread; never blocks."""
+        self._posted.append((function, arguments))
+        if not self._signalled:
+            self._signalled = True
+            self._loop.run_callback_threadsafe(self._call)
+
+    def _call(self) -> None:
+        # First, so that who posts from here on wakes the loop again.
+        self._signalled = False
+        while self._posted:
+            function, arguments = self._posted.popleft()
+            try:
+                function(*arguments)
+            except Exception:
+                log.exception("a message of the channel log's thread failed")
 
 
 def result_of(start: Callable[[Done], None], seconds: float) -> Any:
@@ -47,10 +91,9 @@ def result_of(start: Callable[[Done], None], seconds: float) -> Any:
 
 
 def _in_loop(start: Callable[[Done], None], seconds: float) -> Any:
-    import gevent
     from gevent.event import AsyncResult
 
-    loop: Any = gevent.get_hub().loop
+    mailbox = Mailbox.current()
     answer: AsyncResult[Any] = AsyncResult()
 
     def resolve(result: Any, error: Exception | None) -> None:
@@ -59,8 +102,9 @@ def _in_loop(start: Callable[[Done], None], seconds: float) -> Any:
         else:
             answer.set_exception(error)
 
-    start(lambda result, error: loop.run_callback_threadsafe(resolve, result, error))
-    if not answer.wait(seconds) and not answer.ready():
+    start(lambda result, error: mailbox.post(resolve, result, error))
+    answer.wait(seconds)
+    if not answer.ready():
         raise Timeout
     return answer.get(block=False)
 

@@ -321,6 +321,8 @@ class LogContract:
             if not store.shared:
                 log.since(0, 10)
                 assert not log.changed()
+                log.newest()
+                assert not log.changed()
                 return
             with opened(store) as other:
                 log.since(0, 10)
@@ -328,12 +330,16 @@ class LogContract:
                 put(other, "a", b"1")
                 assert log.changed()
                 assert log.changed()
-                assert [entry.frame for entry in log.since(0, 10)] == [b"1"]
+                assert log.newest() == 1
+                assert not log.changed()
+                put(other, "b", b"0")
+                assert log.changed()
+                assert [entry.frame for entry in log.since(0, 10)] == [b"1", b"0"]
                 assert not log.changed()
                 put(other, "a", b"2")
                 put(log, "a", b"3")
                 assert log.changed()
-                assert [entry.frame for entry in log.since(1, 10)] == [b"2", b"3"]
+                assert [entry.frame for entry in log.since(2, 10)] == [b"2", b"3"]
 
     def test_closing_twice_and_opening_again(self, store: Store) -> None:
         log = store.log(keep=10, seconds=HOUR, clock=Clock())

@@ -7,31 +7,14 @@ from typing import Any
 
 import jwt
 import pytest
-from flask import Flask, Request
+from flask import Request
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from sseflask.auth import Access, require, sign
 from sseflask.errors import Failure
-from sseflask.extension import SSE
+from tests.auth.protected import LOCAL, REMOTE, make_app, refused, token
 from tests.service import OLD_SECRET, SECRET
-
-LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
-#: Where no loopback trust can be in play.
-REMOTE = {"REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "stream.example.org"}
-
-
-def make_app(*secrets: str, development: bool = False) -> Flask:
-    app = Flask("protected")
-    SSE(app)
-    Access(secrets, development=development).init_app(app)
-
-    @app.route("/", methods=["GET", "POST"])
-    def protected() -> dict[str, Any]:
-        caller = require("complete")
-        return {"subject": caller.subject, "expires": caller.expires}
-
-    return app
 
 
 @pytest.fixture(params=[False, True], ids=["production", "development"])
@@ -44,21 +27,9 @@ def development() -> FlaskClient:
     return make_app(SECRET, development=True).test_client()
 
 
-def token(secret: str = SECRET, **claims: object) -> str:
-    known = {"sub": "alice", "exp": int(time.time()) + 3600, "complete": True}
-    return jwt.encode({**known, **claims}, secret, algorithm="HS256")
-
-
 def ask(client: FlaskClient, bearer: str | None = None, **more: Any) -> TestResponse:
     headers = {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
     return client.get("/", headers=headers, environ_overrides=REMOTE, **more)
-
-
-def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
-    assert response.status_code == status
-    error: dict[str, Any] = json.loads(response.data)["error"]
-    assert error["code"] == code
-    return error
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
@@ -113,6 +84,15 @@ def invalid_tokens() -> dict[str, str]:
         "exp is infinite": jwt.encode({**payload, "exp": float("inf")}, SECRET, "HS256"),
         "not yet valid": token(nbf=int(time.time()) + 3600),
         "for another audience": token(aud="somebody else"),
+        "publish is a number": token(publish=7),
+        "publish is null": token(publish=None),
+        "publish is an object": token(publish={"orders": True}),
+        "publish holds a number": token(publish=["orders", 7]),
+        "publish is no pattern": token(publish=["or*ders"]),
+        "publish is empty": token(publish=""),
+        "subscribe is true": token(subscribe=True),
+        "subscribe is no pattern": token(subscribe=["**.orders"]),
+        "subscribe is two in one": token(subscribe="orders, news"),
         "payload is a list": jwt.api_jws.encode(b"[1]", SECRET, "HS256"),
         "not ASCII": "schlüssel",
     }

@@ -1,0 +1,82 @@
+"""Whether a request was made on this very machine, as far as that can be known."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from flask import Request
+
+__all__ = ["is_from_this_machine"]
+
+#: Anything that says the request came through somebody else: then a loopback peer proves nothing.
+_FORWARDING = frozenset(
+    [
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "client-ip",
+        "x-client-ip",
+        "x-arr-clientip",
+        "x-originating-ip",
+        "x-remote-addr",
+        "x-remote-ip",
+        "proxy-client-ip",
+        "wl-proxy-client-ip",
+        "x-cluster-client-ip",
+        "x-original-host",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-host",
+        "x-proxyuser-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "cf-ray",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "x-envoy-external-address",
+        "x-request-start",
+        "cdn-loop",
+        "proxy-connection",
+    ]
+)
+_HOST = re.compile(r"(?P<name>localhost|[0-9.]+|\[::1\])(?::(?P<port>[0-9]{1,5}))?\Z", re.I | re.A)
+
+
+def is_from_this_machine(asked: Request) -> bool:
+    """Whether the peer, the name it asked for and the absence of any proxy say so.
+
+    The peer is a loopback address, ``Host`` a loopback name, and no header says that the request
+    was forwarded. Behind a proxy that says nothing this is no proof: for development only.
+    """
+    return (
+        _is_loopback(_peer(asked))
+        and _is_loopback_host(asked.headers.get("Host", ""))
+        and not any(
+            name.lower() in _FORWARDING or name.lower().startswith("x-forwarded")
+            for name, _ in asked.headers
+        )
+    )
+
+
+def _peer(asked: Request) -> str:
+    # ProxyFix replaces REMOTE_ADDR with what a header claims: the peer is what it replaced.
+    original: dict[str, str] = asked.environ.get("werkzeug.proxy_fix.orig", {})
+    return original.get("REMOTE_ADDR") or asked.environ.get("REMOTE_ADDR") or ""
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        peer = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(peer, "ipv4_mapped", None)
+    return bool((mapped or peer).is_loopback)
+
+
+def _is_loopback_host(host: str) -> bool:
+    found = _HOST.match(host)
+    if found is None or int(found["port"] or 80) > 65535:
+        return False
+    name = found["name"].lower()
+    return name in ("localhost", "[::1]") or _is_loopback(name)

@@ -1,0 +1,47 @@
+"""What becomes of a file when the machine is replaced, as far as the system tells."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Kept", "kept"]
+
+Kept = Literal["memory", "ephemeral", "disk"]
+"""For how long history is there: as long as its process, as the container or until the next start
+of the machine, or as the disk, which some platforms replace at every deploy as well."""
+
+#: File systems in memory, and the writable layers of containers.
+_EPHEMERAL = frozenset(["tmpfs", "ramfs", "overlay", "aufs"])
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+def kept(path: str) -> Kept:
+    """Say what keeps a log's file, by the file system that its directory is on.
+
+    Args:
+        path: the file, which need not be there; ``":memory:"`` for none.
+    """
+    if path == ":memory:":
+        return "memory"
+    found, longest = "", -1
+    place = os.path.realpath(path)
+    for line in _mounts():
+        # proc(5): the fifth field is the mount point, the one behind the dash the file system.
+        fields, _, rest = line.partition(" - ")
+        point = _OCTAL.sub(lambda code: chr(int(code[1], 8)), fields.split()[4])
+        inside = place == point or place.startswith(f"{point.rstrip('/')}/")
+        # Of two mounts on one point the later one is seen.
+        if inside and len(point) >= longest:
+            found, longest = rest.split()[0], len(point)
+    return "ephemeral" if found in _EPHEMERAL else "disk"
+
+
+def _mounts() -> list[str]:
+    try:
+        return Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,1 @@
+"""Ways over from other libraries: their interfaces, on the channels of this one."""

@@ -1,0 +1,35 @@
+"""Origins, as browsers send them (RFC 6454): scheme, host and port. No Flask, no I/O."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["parse_origin"]
+
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?",
+    re.IGNORECASE | re.ASCII,
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def parse_origin(text: str) -> str:
+    """Give an origin back in the form that browsers send: lower case, without a default port.
+
+    Args:
+        text: ``scheme://host`` or ``scheme://host:port``, nothing behind.
+
+    Raises:
+        ValueError: it is no origin.
+    """
+    found = _ORIGIN.fullmatch(text)
+    port = int(found["port"]) if found and found["port"] else None
+    if found is None or (port is not None and not 1 <= port <= 65_535):
+        raise ValueError(
+            "an origin is written https://example.org or http://127.0.0.1:3000, without a path, a "
+            "final slash or a user name"
+        )
+    scheme, host = found["scheme"].lower(), found["host"].lower()
+    if port is None or port == _DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{port}"

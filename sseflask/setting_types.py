@@ -1,0 +1,84 @@
+"""What the values of settings may be, beyond numbers and ranges."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+from sseflask.channels.names import Pattern
+from sseflask.origins import parse_origin
+
+__all__ = ["SECRET_BYTES", "Key", "Origins", "Patterns", "Secrets", "WebAddress"]
+
+#: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
+SECRET_BYTES = 32
+
+
+def _split(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _long_enough(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if any(len(secret.get_secret_value().encode()) < SECRET_BYTES for secret in value):
+        raise ValueError(
+            f"each secret needs at least {SECRET_BYTES} bytes, for example the output of: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+    return value
+
+
+def _fits_a_header(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise ValueError("a key is printable ASCII without spaces or line breaks around it")
+    return value
+
+
+def _is_web_address(value: str) -> str:
+    address = urlsplit(value)
+    try:
+        usable = address.port != 0 and not any(c.isspace() for c in value)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("it must be a URL with a port from 1 to 65535, if any")
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError("it must begin with http:// or https:// and name a host")
+    if "@" in address.netloc:
+        raise ValueError("it must not hold a user name or password")
+    return value
+
+
+def _are_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(Pattern.parse(text)) for text in value)
+
+
+def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value == ("*",):
+        return value
+    if "*" in value:
+        raise ValueError("* stands for all origins, and then alone")
+    return tuple(parse_origin(text) for text in value)
+
+
+#: Signing secrets, comma-separated.
+Secrets = Annotated[
+    tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_long_enough)
+]
+#: What an ``Authorization`` header can carry.
+Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+#: An address to send requests to.
+WebAddress = Annotated[str, AfterValidator(_is_web_address)]
+#: Names and patterns of channels, comma-separated.
+Patterns = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_patterns)
+]
+#: Origins in the form that browsers send, comma-separated; or ``*``.
+Origins = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_origins)
+]

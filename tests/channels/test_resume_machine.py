@@ -1,0 +1,301 @@
+"""Resuming, by any number of clients at any moment, against a list as the oracle.
+
+One thread plays all parts, so that what happens between any two steps of a subscription is for
+Hypothesis to choose: the log grows, forgets and is replaced, the tail comes late, clients leave and
+come back, read from the log or from their queue, and are detached.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from sseflask.channels import subscription as limits
+from sseflask.channels.frames import Cursor, stored
+from sseflask.channels.hub import Hub
+from sseflask.channels.log import Append, Appended, Log
+from sseflask.channels.names import Pattern
+from sseflask.channels.sqlite import SqliteLog
+from sseflask.channels.subscription import Subscription
+from sseflask.event import MessageEvent
+from sseflask.transport.group import Group
+from sseflask.wire import Decoder
+
+CHANNELS = ("a", "b", "b.1", "b.2.x")
+PATTERNS = ("a", "b", "b.1", "b.*", "b.**", "**", "b.2.x", "none")
+KEEP = 5
+ALL = 10**6
+
+
+@dataclass(frozen=True)
+class Published:
+    cursor: Cursor
+    channel: str
+
+    @property
+    def id(self) -> str:
+        return str(self.cursor)
+
+
+@dataclass(eq=False)
+class Client:
+    """A client, what it has, and what it may do without."""
+
+    patterns: tuple[Pattern, ...]
+    owed: set[str]
+    """The ids of all that it is to get, and has not been told it can't."""
+    received: list[str] = field(default_factory=list)
+    last_event_id: str = ""
+    decoder: Decoder = field(default_factory=Decoder)
+    subscription: Subscription | None = None
+    group: Group | None = None
+
+    def wants(self, channel: str) -> bool:
+        return any(pattern.matches(channel) for pattern in self.patterns)
+
+
+class Resuming(RuleBasedStateMachine):
+    clients = Bundle("clients")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = mock.patch.multiple(limits, PAGE=3, QUEUE=4)
+        self.small.start()
+        self.published: list[Published] = []
+        self.everyone: list[Client] = []
+        self.hub = Hub()
+        self.log = self.open_log()
+        self.fed = 0
+        self.hub.restart(self.log.epoch, 0)
+        self.interruption: Callable[[], None] | None = None
+
+    def open_log(self) -> SqliteLog:
+        log = SqliteLog(":memory:", keep=KEEP, seconds=10**6)
+        log.open()
+        return log
+
+    def call(self, function: Callable[[Log], Any]) -> Any:
+        """What the log's thread does; something else may happen before its answer is seen."""
+        result = function(self.log)
+        interruption, self.interruption = self.interruption, None
+        if interruption is not None:
+            interruption()
+        return result
+
+    def kept(self, pattern: Pattern) -> set[str]:
+        entries = self.log.read([pattern], 0, 2**62, ALL)
+        return {str(Cursor(self.log.epoch, entry.number)) for entry in entries}
+
+    # -- what is published, and when the tail comes ------------------------------------------------
+
+    @rule(channel=st.sampled_from(CHANNELS), amount=st.integers(1, 4))
+    def publish(self, channel: str, amount: int) -> None:
+        frames = tuple(stored(f"{channel} {n}") for n in range(amount))
+        (done,) = self.log.append([Append(channel, frames)])
+        assert isinstance(done, Appended)
+        for number in range(done.first, done.last + 1):
+            event = Published(Cursor(self.log.epoch, number), channel)
+            self.published.append(event)
+            for client in self.everyone:
+                if client.wants(channel):
+                    client.owed.add(event.id)
+
+    @rule(most=st.integers(1, 6))
+    def feed(self, most: int) -> None:
+        """The tail, as the log's thread reads it."""
+        newest = self.log.newest()
+        if self.fed >= newest:
+            return
+        before, entries = self.fed, self.log.since(self.fed, most)
+        last = entries[-1].number if entries else newest
+        if len(entries) < most:
+            last = max(last, newest)
+        self.fed = last
+        if last - before > len(entries):
+            self.send_away(self.hub.skip(before, last))
+        if entries:
+            for group, body in self.hub.take_in(entries):
+                for client in self.everyone:
+                    if client.group is group:
+                        self.receive(client, body)
+
+    @rule()
+    def replace_the_log(self) -> None:
+        self.log.close()
+        self.log = self.open_log()
+        self.fed = 0
+        self.send_away(self.hub.restart(self.log.epoch, 0))
+        assert all(client.group is None for client in self.everyone)
+
+    # -- clients -----------------------------------------------------------------------------------
+
+    @rule(target=clients, names=st.sets(st.sampled_from(PATTERNS), min_size=1, max_size=3))
+    def arrive(self, names: set[str]) -> Client:
+        """A client that wants nothing but what comes from here."""
+        start = self.hub.cursor
+        client = Client(tuple(Pattern.parse(name) for name in names), set())
+        client.owed = {
+            event.id
+            for event in self.published
+            if client.wants(event.channel)
+            and event.cursor.epoch == start.epoch
+            and event.cursor.number > start.number
+        }
+        self.everyone.append(client)
+        self.connect(client, None)
+        return client
+
+    @rule(target=clients, names=st.sets(st.sampled_from(PATTERNS), min_size=1, max_size=3))
+    def arrive_for_all_there_is(self, names: set[str]) -> Client:
+        client = Client(tuple(Pattern.parse(name) for name in names), set())
+        self.everyone.append(client)
+        self.connect(client, "earliest")
+        return client
+
+    def connect(self, client: Client, presented: str | None) -> None:
+        start = self.hub.cursor
+        client.decoder = Decoder()
+        opening = b"" if presented else f"id: {start}\n\n".encode()
+        client.subscription = Subscription(
+            self.hub, self.call, client.patterns, start, presented, opening
+        )
+        if presented is None:
+            client.last_event_id = str(start)
+        if presented == "earliest":
+            # What is forgotten before it has read anything it was never promised.
+            client.owed = set[str]().union(*map(self.kept, client.patterns))
+            self.read(client, 1, None)
+
+    @rule(client=clients)
+    def come_back(self, client: Client) -> None:
+        if client.subscription is None and client.group is None:
+            self.connect(client, client.last_event_id or "earliest")
+
+    @rule(client=clients)
+    def break_off(self, client: Client) -> None:
+        if client.subscription is not None:
+            client.subscription.close()
+            client.subscription = None
+        if client.group is not None:
+            group, client.group = client.group, None
+            if not any(other.group is group for other in self.everyone):
+                group.on_empty(group)
+
+    @rule(client=consumes(clients))
+    def go_for_good(self, client: Client) -> None:
+        self.break_off(client)
+        self.everyone.remove(client)
+
+    def send_away(self, groups: list[Group]) -> None:
+        for client in self.everyone:
+            if client.group in groups:
+                self.break_off(client)
+
+    @rule(
+        client=clients,
+        pieces=st.integers(1, 3),
+        meanwhile=st.none() | st.tuples(st.sampled_from(CHANNELS), st.integers(1, 8)),
+    )
+    def read(self, client: Client, pieces: int, meanwhile: tuple[str, int] | None) -> None:
+        """Advance a subscription; while it waits for the log more may be published and come."""
+        if client.subscription is None:
+            return
+
+        def interrupt() -> None:
+            assert meanwhile is not None
+            self.publish(*meanwhile)
+            self.feed(3)
+
+        self.bring_the_tail_to(client)
+        self.interruption = interrupt if meanwhile else None
+        history = client.subscription.history()
+        for _ in range(pieces):
+            frames = next(history, None)
+            if frames is None:
+                break
+            self.receive(client, frames)
+        self.interruption = None
+
+    @rule(client=clients)
+    def detach(self, client: Client) -> None:
+        if client.subscription is None:
+            return
+        self.bring_the_tail_to(client)
+        for frames in client.subscription.history():
+            self.receive(client, frames)
+        group = client.subscription.join(True, 15.0)
+        assert group is not None
+        client.subscription.close()
+        client.subscription, client.group = None, group
+
+    def bring_the_tail_to(self, client: Client) -> None:
+        """Or a subscription would wait: its client may have seen more on another worker."""
+        cursor = Cursor.parse(client.last_event_id)
+        if cursor is not None and cursor.epoch == self.hub.epoch:
+            while self.hub.position < cursor.number:
+                self.feed(100)
+
+    def receive(self, client: Client, frames: bytes) -> None:
+        for event in client.decoder.feed(frames):
+            if event.event == "gap":
+                self.forgive(client, event)
+            else:
+                client.received.append(event.last_event_id)
+        client.last_event_id = client.decoder.last_event_id or client.last_event_id
+
+    def forgive(self, client: Client, event: MessageEvent) -> None:
+        told = json.loads(event.data)
+        pattern = Pattern.parse(told["channel"])
+        assert pattern in client.patterns
+        presented = Cursor.parse(told["last_event_id"])
+        assert presented is not None
+        kept = self.kept(pattern)
+        lost = {
+            event.id
+            for event in self.published
+            if pattern.matches(event.channel) and event.id not in kept
+        }
+        if told["reason"] == "trimmed":
+            assert presented.epoch == self.log.epoch
+            assert any(int(id.partition("-")[2]) > presented.number for id in lost), "no gap here"
+        else:
+            assert told["reason"] == "epoch"
+            assert presented.epoch != self.log.epoch
+        client.owed -= lost
+
+    # -- what must hold ----------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_twice_and_all_in_order(self) -> None:
+        order = {event.id: place for place, event in enumerate(self.published)}
+        for client in self.everyone:
+            places = [order[id] for id in client.received]
+            assert places == sorted(set(places))
+            assert all(client.wants(self.published[place].channel) for place in places)
+
+    def teardown(self) -> None:
+        try:
+            for client in self.everyone:
+                self.come_back(client)
+            self.interruption = None
+            while self.fed < self.log.newest():
+                self.feed(100)
+            for client in self.everyone:
+                self.come_back(client)  # those that were sent away
+                if client.subscription is not None:
+                    self.detach(client)
+                assert client.owed <= set(client.received), "lost, and not a word"
+        finally:
+            self.log.close()
+            self.small.stop()
+
+
+TestResuming = Resuming.TestCase
+TestResuming.settings = settings(max_examples=100, stateful_step_count=40)
