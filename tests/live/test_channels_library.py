@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from tests.live.swarm import Swarm
 
 
 @pytest.fixture
-def app() -> Iterator[Flask]:
+def app() -> Flask:
     """As a user of the library writes it; in a test the log is in memory."""
     app = Flask(__name__)
     app.testing = True
@@ -34,7 +33,7 @@ def app() -> Iterator[Flask]:
     def say(channel: str) -> ResponseReturnValue:
         return {"id": sse.publish(channel, request.get_json())}
 
-    yield app
+    return app
 
 
 def the(app: Flask) -> SSE:

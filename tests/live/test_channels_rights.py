@@ -13,6 +13,8 @@ from tests.live.connection import Answer, Connection, fetch
 from tests.live.publishing import error_of, number, post
 from tests.live.servers import Server
 from tests.live.services import SECRET, make_token, production
+from tests.live.subscribers import Subscriber
+from tests.live.swarm import Swarm
 from tests.live.waiting import until
 
 PUBLIC = "public.**,lobby"
@@ -185,30 +187,29 @@ def test_a_bad_token_does_not_make_one_anybody(guarded: Server, value: str) -> N
 
 @pytest.mark.parametrize("target", ["orders.1", "?c=orders.1&c=lobby", "lobby"])
 def test_a_stream_ends_when_its_token_does(guarded: Server, target: str) -> None:
-    """Also one that would have been allowed without: it was opened by somebody who is no more.
+    """Also one that would have been allowed without: an expired token is refused there as well.
 
     What is published until then is received.
     """
     path = f"/channels{target}" if target.startswith("?") else f"/channels/{target}"
-    token = make_token("--sub", "somebody", *BOTH, "--ttl", "4s")
-    with open_stream(guarded, path, headers={"Authorization": f"Bearer {token}"}) as stream:
-        assert say(guarded, "lobby", authorization(*ALL), "before").status == 201
-        assert say(guarded, "orders.1", authorization(*ALL), "before").status == 201
-        *events, failure = stream.rest()
-    assert [event.data for event in events] == ["before"] * (2 if "c=" in target else 1)
-    assert failure.event == "failure"
-    error = json.loads(failure.data or "")["error"]
-    assert error["code"] == "token_expired"
+    token = {"Authorization": f"Bearer {make_token('--sub', 'somebody', *BOTH, '--ttl', '4s')}"}
+    subscriber = Subscriber(path, headers=token)
+    with Swarm(guarded.port, [subscriber], coming_back=False) as swarm:
+        swarm.wait_until_connected()
+        for channel in ("lobby", "orders.1"):
+            assert say(guarded, channel, authorization(*ALL), "before").status == 201
+        swarm.wait_for(lambda each: each.proper_ends == 1, "ended", seconds=15)
+    assert subscriber.data() == ["before"] * (2 if "c=" in target else 1)
+    ((name, error),) = subscriber.failures[0].items()
+    assert (name, error["code"]) == ("error", "token_expired")
     assert set(error) == {"message", "type", "param", "code"}
-    error_of(subscribe(guarded, "orders.1", {"Authorization": f"Bearer {token}"}), 401)
+    error_of(subscribe(guarded, target, token), 401)
 
 
 def test_many_streams_of_several_tokens(guarded: Server) -> None:
     """Each ends with its own token, the others go on."""
     short = make_token("--sub", "short", *READER, "--ttl", "3s")
-    with (
-        open_stream(guarded, "/channels/orders.1", headers=authorization(*READER)) as going_on,
-    ):
+    with open_stream(guarded, "/channels/orders.1", headers=authorization(*READER)) as going_on:
         headers = {"Authorization": f"Bearer {short}"}
         ending = [open_stream(guarded, "/channels/orders.1", headers=headers) for _ in range(20)]
         for stream in ending:
