@@ -11,6 +11,7 @@ from flask import Flask
 
 from sseflask.app import create_app
 from sseflask.completions.upstream import Upstream
+from sseflask.extension import channels_of
 
 # Long enough for HS512 too, so that tokens can be wrong in nothing but their algorithm.
 SECRET = "a secret for tests that is long enough for every one of the HMAC algorithms"
@@ -42,3 +43,4 @@ def service(*, development: bool = False, **variables: str) -> Iterator[Flask]:
     finally:
         upstream: Upstream = app.extensions["sseflask.upstream"]
         upstream.close()
+        channels_of(app).close()

@@ -97,7 +97,7 @@ def test_streams_and_their_end() -> None:
 
 @pytest.mark.parametrize(
     ("soft", "hard", "connections"),
-    [(1024, 4096, 1920), (300, 1024, 384), (256, 260, 16), (4096, 20_000, 9872)],
+    [(1024, 4096, 2880), (300, 1024, 576), (256, 260, 16), (4096, 20_000, 14_808)],
 )
 def test_connections_fit_the_descriptors(soft: int, hard: int, connections: int) -> None:
     made = conf(limit=(soft, hard))

@@ -16,6 +16,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, request
 
 from sseflask.channels.names import Pattern, check_name
+from sseflask.channels.subscription import Subscription
 from sseflask.errors import ChannelError, Failure
 from sseflask.event import Event
 from sseflask.extension import SSE, channels_of
@@ -92,18 +93,9 @@ class ServerSentEventsBlueprint(Blueprint):
         return extension.publish(channel, _text(data), event=type or None, retry=retry or None)
 
     def messages(self, channel: str = "sse") -> Iterator[Message]:
-        """Give the messages of a channel for ever; blocks for each."""
-        subscription = channels_of(current_app).subscribe(
-            [Pattern.parse(check_name(channel))], None
-        )
-        decoder = Decoder()
-        try:
-            for frames in subscription:
-                for event in decoder.feed(frames):
-                    type = None if event.event == "message" else event.event
-                    yield Message(event.data, type, event.last_event_id)
-        finally:
-            subscription.close()
+        """Give the messages that are published to a channel from here on; blocks for each."""
+        patterns = [Pattern.parse(check_name(channel))]
+        return _messages(channels_of(current_app).subscribe(patterns, None))
 
     def stream(self) -> Response:
         """The view: streams the channel that ``channel`` in the query names, by default ``sse``."""
@@ -120,6 +112,17 @@ class ServerSentEventsBlueprint(Blueprint):
             ) from error
         extension: SSE = current_app.extensions["sseflask"]
         return extension.subscribe(channel)
+
+
+def _messages(subscription: Subscription) -> Iterator[Message]:
+    decoder = Decoder()
+    try:
+        for frames in subscription:
+            for event in decoder.feed(frames):
+                type = None if event.event == "message" else event.event
+                yield Message(event.data, type, event.last_event_id)
+    finally:
+        subscription.close()
 
 
 def _text(data: Any) -> str:

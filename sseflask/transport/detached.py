@@ -7,16 +7,12 @@ written by one greenlet, job by job; only what a socket did not take is written 
 
 from __future__ import annotations
 
-import _socket
-import contextlib
 import logging
 import math
 import os
 import select
-import socket
-import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,6 +21,7 @@ import gevent.monkey
 from gevent.event import Event as Signal
 
 from sseflask.transport.agenda import Agenda
+from sseflask.transport.closing import Closing
 from sseflask.transport.flush import let_loop_run
 from sseflask.transport.group import Backlog, Group, Member
 from sseflask.transport.jobs import Jobs
@@ -40,9 +37,6 @@ SLICE = 256
 
 #: Bytes that a client may be behind before it is cut; it can resume.
 BACKLOG = 1 << 20
-
-#: Seconds that an ended stream waits for the client's own close.
-_LINGER_SECONDS = 1.0
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _READ = 1  # libev's EV_READ
@@ -68,9 +62,7 @@ class Detached:
         self.on_close: Callable[[], object] = _nobody_asks
         self._members: dict[int, Member] = {}
         self._behind: set[Member] = set()
-        self._lingering: dict[int, float] = {}
-        self._writing = False
-        self._doomed: list[int] = []
+        self._closing = Closing(self._on_closed)
         self._unbroken = 0
         self._agenda = Agenda()
         self._empty = Signal()
@@ -94,7 +86,7 @@ class Detached:
 
     def __len__(self) -> int:
         """How many streams there are, with those that wait for their client's close."""
-        return len(self._members) + len(self._lingering)
+        return len(self._members) + len(self._closing)
 
     # -- coming ----------------------------------------------------------------------------------
 
@@ -129,7 +121,7 @@ class Detached:
         Only in a job. Who gets it is settled before this gives way for the first time.
         """
         now = time.monotonic()
-        with self._descriptors_kept():
+        with self._closing.descriptors_kept():
             announced = []
             for group, body in batch:
                 data = group.framed(body)
@@ -160,18 +152,6 @@ class Detached:
                 if sent != size:
                     self._fall_behind(descriptor, data, sent)
 
-    @contextlib.contextmanager
-    def _descriptors_kept(self) -> Iterator[None]:
-        """No descriptor is closed meanwhile: its number could soon be somebody else's."""
-        self._writing = True
-        try:
-            yield
-        finally:
-            self._writing = False
-            doomed, self._doomed = self._doomed, []
-            for descriptor in doomed:
-                self._close(descriptor)
-
     def _fall_behind(self, descriptor: int, data: bytes, sent: int) -> None:
         member = self._members.get(descriptor)
         if member is None or member.index < 0:
@@ -192,14 +172,14 @@ class Detached:
             self._cut(member)
 
     def _beat(self, groups: Sequence[Group]) -> None:
-        with self._descriptors_kept():
+        with self._closing.descriptors_kept():
             for group in groups:
                 group.sent += len(HEARTBEAT)
                 self._write(group.framed(HEARTBEAT), group.descriptors[:])
 
     def _end(self, members: Sequence[Member], last: Callable[[Member], bytes]) -> None:
         """Send each its last bytes; the sockets are closed when the clients have closed theirs."""
-        with self._descriptors_kept():
+        with self._closing.descriptors_kept():
             for count, member in enumerate(members, 1):
                 if self._members.get(member.descriptor) is member:
                     self._finish(member, last(member))
@@ -271,8 +251,8 @@ class Detached:
         member = self._members.get(descriptor)
         if member is not None:
             self._release(member)
-        elif self._lingering.pop(descriptor, None) is not None:
-            self._close(descriptor)
+        else:
+            self._closing.client_closed(descriptor)
 
     def _on_timer(self) -> None:
         self._timer_due = math.inf
@@ -287,20 +267,14 @@ class Detached:
             backlog = member.backlog
             if backlog is not None and now >= backlog.progress + 2 * member.group.heartbeat:
                 self._cut(member)
-        for descriptor, due in list(self._lingering.items()):
-            if now < due:
-                break  # they are in the order of their ends
-            del self._lingering[descriptor]
-            self._close(descriptor)
+        self._closing.close_overdue(now)
         self._plan(now)
 
     def _plan(self, now: float) -> None:
         """See that the timer fires when the next thing is due."""
-        due = self._agenda.next()
+        due = min(self._agenda.next(), self._closing.next())
         if self._behind:
             due = min(due, now + min(member.group.heartbeat for member in self._behind))
-        if self._lingering:
-            due = min(due, next(iter(self._lingering.values())))
         if due < self._timer_due:
             if self._timer is not None:
                 self._timer.close()
@@ -329,29 +303,17 @@ class Detached:
         return bool(self._empty.wait(seconds))
 
     def _conclude(self, member: Member) -> None:
-        """All is sent: close our side, and give the client a little time to close its own."""
-        descriptor = member.descriptor
         self._forget(member)
-        try:
-            with _borrowed(descriptor) as client:
-                client.shutdown(socket.SHUT_WR)
-        except OSError:  # the client was faster
-            self._close(descriptor)
-            return
-        now = time.monotonic()
-        self._lingering[descriptor] = now + _LINGER_SECONDS
-        self._empty.clear()
-        self._plan(now)
+        self._closing.half_close(member.descriptor)
+        self._plan(time.monotonic())
 
     def _cut(self, member: Member) -> None:
-        """Give up on a client; a reset frees what the kernel holds for it."""
-        with contextlib.suppress(OSError), _borrowed(member.descriptor) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._release(member)
+        self._forget(member)
+        self._closing.reset(member.descriptor)
 
     def _release(self, member: Member) -> None:
         self._forget(member)
-        self._close(member.descriptor)
+        self._closing.close(member.descriptor)
 
     def _forget(self, member: Member) -> None:
         self._members.pop(member.descriptor, None)
@@ -365,25 +327,10 @@ class Detached:
         self._agenda.forget(member)
         self.on_end(member, max(0, sent))
 
-    def _close(self, descriptor: int) -> None:
-        if self._writing:
-            self._doomed.append(descriptor)
-            return
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+    def _on_closed(self) -> None:
         self.on_close()
         if not len(self):
             self._empty.set()
-
-
-@contextlib.contextmanager
-def _borrowed(descriptor: int) -> Iterator[_socket.socket]:
-    """A socket object for a descriptor, which stays open."""
-    client = _socket.socket(fileno=descriptor)
-    try:
-        yield client
-    finally:
-        client.detach()
 
 
 def _nobody_asks(*_: object) -> None:
