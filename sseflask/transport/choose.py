@@ -24,7 +24,10 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
         _warn_about_gunicorn(environ, response)
         if _owns_socket(environ, response, stream):
             from sseflask.transport.connection import Connection
+            from sseflask.transport.subscriber import Subscriber
 
+            if stream.source is not None:
+                return Subscriber(stream.source, stream, environ, start_response, response)
             return Connection(stream, environ, start_response, response)
     body = InlineBody if stream.frames_only else ThreadedBody
     return body(stream, environ, start_response)

@@ -7,10 +7,7 @@ the socket notice the client's leaving while the application's generator is sile
 
 from __future__ import annotations
 
-import io
 import logging
-import math
-import random
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -20,19 +17,16 @@ import gevent
 from sseflask.errors import Failure
 from sseflask.transport.drain import streams
 from sseflask.transport.flush import SLICE, Flusher, let_loop_run
-from sseflask.transport.group import Group, Member
 from sseflask.transport.outlet import Outlet
+from sseflask.transport.request_body import read_request_body
 from sseflask.transport.stream import (
     Body,
     EarlyError,
-    Source,
     Stream,
     as_exception,
-    body_too_slow,
     can_resume_after,
     rotation_notice,
     token_expired,
-    too_many_streams,
 )
 from sseflask.wire import ends_event
 
@@ -45,21 +39,14 @@ log = logging.getLogger("sseflask")
 #: Bytes a stream may buffer before its generator waits for the client.
 _BUFFER = 65536
 
-#: The request body is read before the response starts: at most this many bytes and seconds.
-_BODY_BYTES, _BODY_SECONDS, _BODY_PIECE = 1 << 20, 5.0, 65536
-
-
-#: What part of its lifetime a detached stream gets.
-_LIFETIME_SPREAD = (0.8, 1.0)
-
 
 class _Kill(GeneratorExit):
     """Thrown into a generator that is to end while it blocks; private, so that nobody else throws
     it. A GeneratorExit, so that a generator sees the same as when it is closed at a yield."""
 
 
-class _Stop(Exception):
-    """Raised by the stream itself, between two items."""
+class Stop(Exception):
+    """Raised by the stream itself, between two items: it is to end."""
 
 
 class Connection(Body):
@@ -89,7 +76,6 @@ class Connection(Body):
         self._closed = False
         self._started = False
         self._opening = stream.opening
-        self._source = stream.source
 
         # Where the application is. Armed: somewhere inside the loop over its items; parked: in
         # a wait of ours.
@@ -104,12 +90,6 @@ class Connection(Body):
         self._stalled = False
         self._start_error: Exception | None = None
         self._failure: Failure | None = None
-        self._early: EarlyError | None = None
-
-        # Where it goes on without this greenlet.
-        self._detaching = False
-        self._group: Group | None = None
-        self._member: Member | None = None
 
     # -- the request's greenlet ---------------------------------------------------------------
 
@@ -118,32 +98,7 @@ class Connection(Body):
         if not self._ran:
             self._ran = True
             self._run()
-        if self._early is not None:
-            raise self._early
         raise StopIteration
-
-    @property
-    def detachable(self) -> bool:
-        """Whether `detach` may be called in place of everything else."""
-        return self._source is not None and self.stream.detachable and not self._ran
-
-    def refuse(self) -> None:
-        """Have the client told that there are too many of its kind."""
-        self.fail(too_many_streams())
-
-    def detach(self) -> tuple[Member, float] | None:
-        """Run the stream until nothing is left but to wait, and let go of its socket.
-
-        Returns:
-            what `sseflask.transport.detached.Detached.adopt` takes, to be called at once; ``None``
-            where the stream ended before: the response then goes its usual way.
-        """
-        self._ran = self._detaching = True
-        try:
-            self._run()
-        except EarlyError as early:
-            self._early = early
-        return None if self._member is None else (self._member, self._ends_at(self._member))
 
     def close(self) -> None:
         """The server is done; a stream that never ran still has to close its items."""
@@ -155,14 +110,12 @@ class Connection(Body):
         self._begun = time.monotonic()
         self._flusher.begin(self._begun)
         try:
-            complete = self._read_request_body()
+            complete = read_request_body(self.environ, self._request_body)
             self._outlet.open(self.stream.heartbeat, watch_input=complete)
             self._set_timer()
             streams.register(self)
             self._serve()
-            if self._group is not None:
-                sent = self._outlet.body_sent
-                self._member = Member(self._outlet.detach(), self._group, self._begun, sent)
+            if self._handed_over():
                 return
             if not self._started:
                 self._start()  # for a client that has left too: gunicorn logs the status
@@ -181,13 +134,8 @@ class Connection(Body):
         try:
             with self.stream.context(True):
                 try:
-                    if self._source is not None:
-                        self._start_at_once()
-                    if self._source is not None and self._detaching:
-                        self._group = self._catch_up(self._source)
-                    else:
-                        self._pump(self.stream.items)
-                except (_Stop, _Kill):
+                    self._run_items()
+                except (Stop, _Kill):
                     pass  # asked to end, and done with it: not an error for teardown functions
                 finally:
                     self._close_items()
@@ -209,37 +157,12 @@ class Connection(Body):
             self._closed = True
             self.stream.close()
 
-    def _start_at_once(self) -> None:
-        """Subscribers don't wait for the first event: nobody knows when it comes."""
-        self._start()
-        self._outlet.buffer += self._opening
-        self._opening = b""
-        self._flusher.add(self._outlet, time.monotonic())
+    def _run_items(self) -> None:
+        self._pump(self.stream.items)
 
-    def _catch_up(self, source: Source) -> Group:
-        """Send what is there already, until a group can do the rest."""
-        while True:
-            self._pump(source.history())
-            self._outlet.flush()
-            if self._outlet.unsent is not None:
-                self._park(lambda: self._outlet.wait_until_sent(or_until=self._ending))
-            if self._ending():
-                raise _Stop
-            if self._outlet.unsent is None:
-                group = source.join(self._outlet.chunked, self.stream.heartbeat)
-                if group is not None:
-                    return group
-
-    def _ends_at(self, member: Member) -> float:
-        stream, ends_at = self.stream, math.inf
-        if stream.lifetime:
-            # Not all at once that came at once, as after a deploy.
-            ends_at = self._begun + stream.lifetime * random.uniform(*_LIFETIME_SPREAD)
-        if stream.expires_at is not None:
-            expiry = time.monotonic() + stream.expires_at - time.time()
-            member.expires = expiry < ends_at
-            ends_at = min(ends_at, expiry)
-        return ends_at
+    def _handed_over(self) -> bool:
+        """Whether the stream goes on without this greenlet."""
+        return False
 
     def _pump(self, iterable: Iterable[Any]) -> None:
         """The hot path: advance the items and buffer their frames."""
@@ -248,7 +171,7 @@ class Connection(Body):
         idle_until = 0.0
         items = iter(iterable)
         if self._ending():
-            raise _Stop
+            raise Stop
         self._armed = True
         try:
             for item in items:
@@ -298,13 +221,13 @@ class Connection(Body):
         if self._rotating and self._resumable():
             self._rotated = True
         if self._ending():
-            raise _Stop
+            raise Stop
         if len(self._outlet.buffer) >= _BUFFER:
             self._park(lambda: self._outlet.wait_until_sent(or_until=self._ending))
         else:
             self._park(let_loop_run)
         if self._ending():
-            raise _Stop
+            raise Stop
 
     def _park(self, wait: Callable[[], object]) -> None:
         """Suspend in our own code, where a kill is noted and never thrown."""
@@ -342,35 +265,6 @@ class Connection(Body):
         outlet.end(last)
         self._timer.stop()
         outlet.linger()
-
-    def _read_request_body(self) -> bool:
-        """Read what is left of the request, so that it is not mistaken for the client's leaving.
-
-        The generator may still want it, so it is put back where gunicorn reads from. Of a body
-        that is long, or long in coming, the rest stays on the socket for the generator.
-
-        Returns:
-            whether all of it is here.
-
-        Raises:
-            EarlyError: a chunked body did not arrive in time; gunicorn can't go on reading it.
-        """
-        if "CONTENT_LENGTH" not in self.environ and "HTTP_TRANSFER_ENCODING" not in self.environ:
-            return True  # RFC 9112, section 6.3: no body, as in most requests for a stream
-        source = self._request_body
-        read = io.BytesIO()
-        deadline = time.monotonic() + _BODY_SECONDS
-        complete = False
-        try:
-            while not complete and read.tell() < _BODY_BYTES:
-                with gevent.Timeout(max(0.001, deadline - time.monotonic())):
-                    complete = not read.write(source.read(_BODY_PIECE))
-        except gevent.Timeout:
-            if "CONTENT_LENGTH" not in self.environ:
-                raise EarlyError(body_too_slow()) from None
-        read.write(source.buf.getvalue())
-        source.buf = read
-        return complete
 
     def _start(self) -> None:
         self.start_response(self.stream.status, self.stream.headers)
@@ -437,7 +331,8 @@ class Connection(Body):
             self._throw_soon()
 
     def _resumable(self) -> bool:
-        return self._source is not None or can_resume_after(self._item)
+        """Whether the client can go on elsewhere from just here."""
+        return can_resume_after(self._item)
 
     def fail(self, failure: Failure) -> None:
         """End with an error: in band, or as the response while that is possible. Never blocks."""

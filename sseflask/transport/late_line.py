@@ -43,11 +43,10 @@ def end(log: Logger, line: str, seconds: float, sent: int) -> None:
         seconds: how long the request took.
         sent: bytes of the response's body.
     """
-    took = timedelta(seconds=seconds)
-    microseconds = took // timedelta(microseconds=1)
+    microseconds = round(seconds * 1_000_000)
     known = {
         "t": log.now(),
-        "T": took.seconds,
+        "T": microseconds // 1_000_000,
         "D": microseconds,
         "M": microseconds // 1000,
         "L": f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06d}",

@@ -21,9 +21,9 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 if TYPE_CHECKING:
-    from sseflask.transport.connection import Connection
     from sseflask.transport.detached import Detached
     from sseflask.transport.group import Member
+    from sseflask.transport.subscriber import Subscriber
 
 __all__ = ["StreamWorker"]
 
@@ -159,12 +159,12 @@ class StreamWorker(GeventWorker):
         Raises:
             StopIteration: the stream has been detached; gunicorn forgets the connection.
         """
-        connection = sys.modules.get("sseflask.transport.connection")
-        if connection is not None and isinstance(respiter, connection.Connection):
+        module = sys.modules.get("sseflask.transport.subscriber")
+        if module is not None and isinstance(respiter, module.Subscriber):
             self._detach(respiter)
         return bool(super().is_already_handled(respiter))
 
-    def _detach(self, stream: Connection) -> None:
+    def _detach(self, stream: Subscriber) -> None:
         if not stream.detachable:
             return
         if len(self._detached) >= self.worker_connections - self._reserved:

@@ -1,0 +1,52 @@
+"""Reads what is left of a request before its response takes over the socket."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from sseflask.transport.stream import EarlyError, body_too_slow
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["read_request_body"]
+
+#: At most this many bytes and seconds.
+_BYTES, _SECONDS, _PIECE = 1 << 20, 5.0, 65536
+
+
+def read_request_body(environ: WSGIEnvironment, source: Any) -> bool:
+    """Read what is left of the request, so that it is not mistaken for the client's leaving.
+
+    The generator may still want it, so it is put back where gunicorn reads from. Of a body that is
+    long, or long in coming, the rest stays on the socket for the generator. Blocks.
+
+    Args:
+        environ: the request's.
+        source: gunicorn's body object.
+
+    Returns:
+        whether all of it is here.
+
+    Raises:
+        EarlyError: a chunked body did not arrive in time; gunicorn can't go on reading it.
+    """
+    if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
+        return True  # RFC 9112, section 6.3: no body, as in most requests for a stream
+    read = io.BytesIO()
+    deadline = time.monotonic() + _SECONDS
+    complete = False
+    try:
+        while not complete and read.tell() < _BYTES:
+            with gevent.Timeout(max(0.001, deadline - time.monotonic())):
+                complete = not read.write(source.read(_PIECE))
+    except gevent.Timeout:
+        if "CONTENT_LENGTH" not in environ:
+            raise EarlyError(body_too_slow()) from None
+    read.write(source.buf.getvalue())
+    source.buf = read
+    return complete

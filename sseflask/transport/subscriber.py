@@ -1,0 +1,113 @@
+"""A connection whose items are a source, which can go on without a greenlet."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from typing import Any
+
+from sseflask.transport.connection import Connection, Stop
+from sseflask.transport.group import Group, Member
+from sseflask.transport.stream import EarlyError, Source, too_many_streams
+
+__all__ = ["Subscriber"]
+
+#: What part of its lifetime a detached stream gets.
+_LIFETIME_SPREAD = (0.8, 1.0)
+
+
+class Subscriber(Connection):
+    """One subscriber on a socket of gunicorn's gevent worker.
+
+    Under our own worker class `detach` is called in place of everything else; elsewhere it keeps
+    its greenlet.
+    """
+
+    def __init__(self, source: Source, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._source = source
+        self._early: EarlyError | None = None
+        self._detaching = False
+        self._group: Group | None = None
+        self._member: Member | None = None
+
+    @property
+    def detachable(self) -> bool:
+        """Whether `detach` may be called."""
+        return self.stream.detachable and not self._ran
+
+    def refuse(self) -> None:
+        """Have the client told that there are too many of its kind."""
+        self.fail(too_many_streams())
+
+    def detach(self) -> tuple[Member, float] | None:
+        """Run the stream until nothing is left but to wait, and let go of its socket.
+
+        Returns:
+            what `sseflask.transport.detached.Detached.adopt` takes, to be called at once; ``None``
+            where the stream ended before: the response then goes its usual way.
+        """
+        self._ran = self._detaching = True
+        try:
+            self._run()
+        except EarlyError as early:
+            self._early = early
+        return None if self._member is None else (self._member, self._ends_at(self._member))
+
+    def advance(self) -> bytes:
+        if self._early is not None:
+            raise self._early
+        return super().advance()
+
+    def _run_items(self) -> None:
+        if self._ending():
+            raise Stop  # while it can still be another response
+        self._start_at_once()
+        if self._detaching:
+            self._group = self._catch_up()
+        else:
+            super()._run_items()
+
+    def _start_at_once(self) -> None:
+        """Subscribers don't wait for the first event: nobody knows when it comes."""
+        self._start()
+        self._outlet.buffer += self._opening
+        self._opening = b""
+        self._flusher.add(self._outlet, time.monotonic())
+
+    def _catch_up(self) -> Group:
+        """Send what is there already, until a group can do the rest."""
+        source, outlet = self._source, self._outlet
+        while True:
+            self._pump(source.history())
+            outlet.flush()
+            if outlet.unsent is not None:
+                self._park(lambda: outlet.wait_until_sent(or_until=self._ending))
+            if self._ending():
+                raise Stop
+            if outlet.unsent is None:
+                group = source.join(outlet.chunked, self.stream.heartbeat)
+                if group is not None:
+                    return group
+
+    def _handed_over(self) -> bool:
+        if self._group is None:
+            return False
+        sent = self._outlet.body_sent
+        self._member = Member(self._outlet.detach(), self._group, self._begun, sent)
+        return True
+
+    def _ends_at(self, member: Member) -> float:
+        stream, ends_at = self.stream, math.inf
+        if stream.lifetime:
+            # Not all at once that came at once, as after a deploy.
+            ends_at = self._begun + stream.lifetime * random.uniform(*_LIFETIME_SPREAD)
+        if stream.expires_at is not None:
+            expiry = time.monotonic() + stream.expires_at - time.time()
+            member.expires = expiry < ends_at
+            ends_at = min(ends_at, expiry)
+        return ends_at
+
+    def _resumable(self) -> bool:
+        return True

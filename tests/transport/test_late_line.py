@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import logging
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from sseflask.transport import late_line
+
+FORMAT = (
+    '%(h)s %(t)s "%(m)s %(U)s %(q)s %(H)s" %(s)s %(b)s %(B)s "%(a)s" '
+    "%(T)s %(D)s %(M)s %(L)s %({x-id}i)s %({etag}o)s"
+)
+ENVIRON = {
+    "REMOTE_ADDR": "192.0.2.7",
+    "REQUEST_METHOD": "GET",
+    "RAW_URI": "/channels/a?x=1",
+    "PATH_INFO": "/channels/a%s",
+    "QUERY_STRING": "x=1",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "HTTP_USER_AGENT": 'a "browser" 100%',
+}
+
+
+def logger(**settings: Any) -> Logger:
+    config = Config()
+    config.set("accesslog", "-")
+    config.set("access_log_format", FORMAT)
+    for name, value in settings.items():
+        config.set(name, value)
+    return Logger(config)
+
+
+def response() -> Any:
+    return SimpleNamespace(
+        status="200 OK",
+        sent=0,
+        headers=[("ETag", "e")],
+        req=SimpleNamespace(headers=[("X-ID", "17")]),
+    )
+
+
+def test_the_line_is_what_gunicorn_would_have_written(caplog: pytest.LogCaptureFixture) -> None:
+    log = logger()
+    begun = late_line.begin(log, response(), ENVIRON)
+    assert begun is not None
+    log.access_log.addHandler(caplog.handler)
+    log.access_log.setLevel(logging.INFO)
+    late_line.end(log, begun, 90_061.5, 1234)
+    (record,) = caplog.records
+    found = re.fullmatch(
+        r'192\.0\.2\.7 \[.+\] "GET /channels/a%s x=1 HTTP/1\.1" 200 1234 1234 '
+        r'"a \\"browser\\" 100%" (\d+) (\d+) (\d+) (\S+) 17 e',
+        record.getMessage(),
+    )
+    assert found, record.getMessage()
+    assert found.groups() == ("90061", "90061500000", "90061500", "90061.500000")
+
+
+def test_without_an_access_log_there_is_no_line() -> None:
+    assert late_line.begin(logger(accesslog=None), response(), ENVIRON) is None
