@@ -78,6 +78,10 @@ class Subscriber:
         """Whether the response has ended, or was none of the kind that goes on."""
         return self._complete or self._status not in (0, 200)
 
+    def port(self) -> int:
+        """This end of its connection; 0 while it has none."""
+        return int(self.socket.getsockname()[1]) if self.socket is not None else 0
+
     def data(self) -> list[str]:
         return [event.data for event in self.events]
 

@@ -66,9 +66,10 @@ class Swarm:
     def add(self, *subscribers: Subscriber) -> None:
         """Further subscribers, from now on."""
 
+        self.subscribers += subscribers
+
         def connect() -> None:
             for subscriber in subscribers:
-                self.subscribers.append(subscriber)
                 heapq.heappush(self._due, (0.0, next(self._order), subscriber))
 
         self._calls.append(connect)

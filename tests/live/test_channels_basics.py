@@ -31,16 +31,6 @@ def test_what_is_published_is_received(channels: Server, channel: str) -> None:
     assert len({epoch(each) for each in ids}) == 1
 
 
-def test_a_new_subscriber_gets_nothing_old(channels: Server, channel: str) -> None:
-    """Nothing whose publishing had been answered before the subscription was asked for, on
-    whichever worker either is."""
-    for n in range(30):
-        publish(channels, channel, f"old {n}")
-        with open_stream(channels, f"/channels/{channel}") as stream:
-            publish(channels, channel, f"new {n}")
-            assert stream.next().data == f"new {n}"
-
-
 def test_subscribers_on_every_worker_get_every_event(channels: Server, channel: str) -> None:
     """Published over connections of their own, so by any worker."""
     streams: list[Stream] = []
