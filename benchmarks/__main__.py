@@ -105,7 +105,7 @@ def _plan(name: str, options: argparse.Namespace) -> Plan:
         size = replace(size, streams=options.streams)
     if options.seconds:
         size = replace(size, seconds=options.seconds)
-    named = options.servers or (_needed(scenario) if options.check else scenario.servers)
+    named = options.servers or (options.check and _needed(scenario)) or scenario.servers
     stacks, absent = load_stacks(named or servers.names(), _progress)
     with_route = [stack for stack in stacks if scenario.route in stack.routes]
     if not named:

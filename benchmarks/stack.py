@@ -15,6 +15,19 @@ ROUTES: Mapping[str, str] = {
     "open": "/open",
     "counter": "/counter?count={count}&interval={interval}",
 }
+"""The streams that a request begins and that end with their generator, or with the client."""
+
+CHANNEL_ROUTES: Mapping[str, str] = {
+    "subscribe": "/subscribe/{channel}",
+    "publish": "/publish/{channel}",
+    "publish_across": "/publish/{channel}",
+    "publish_array": "/publish_array/{channel}",
+    "publish_loop": "/publish_loop/{channel}?count={count}",
+    "health": "/healthz",
+}
+"""Publish and subscribe. What is posted to `publish` is the data of an event, to `publish_array` a
+JSON array of objects with `data`; `publish_loop` has the server itself publish `count` events;
+`publish_across` is the `publish` of a server with two workers."""
 
 
 Family = Literal["sseflask", "wsgi", "asgi", "bare"]

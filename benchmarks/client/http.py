@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as one streamed response takes: a head, then chunks or bytes to the end."""
+"""As much of HTTP/1.1 as the load takes: responses in chunks, of a known length, or to the end."""
 
 from __future__ import annotations
 
@@ -18,18 +18,28 @@ def get(path: str, port: int) -> bytes:
     ).encode()
 
 
+def post(path: str, port: int, body: bytes, kind: str = "text/plain") -> bytes:
+    """Give the bytes of a POST request whose connection stays open."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
 class ResponseReader:
     """Takes a response's bytes as they come, cut anywhere, and gives its body's.
 
-    `status` is 0 until the head is there. `ended` becomes true at a proper last chunk, and only
-    there: a body that is not `chunked` ends with its connection.
+    `status` is 0 until the head is there. `ended` becomes true at a proper last chunk or after as
+    many bytes as the head announced (`framed` either way): any other body ends with its connection.
     """
 
-    __slots__ = ("_left", "_pending", "chunked", "ended", "status")
+    __slots__ = ("_left", "_pending", "chunked", "ended", "framed", "status")
 
     def __init__(self) -> None:
         self.status = 0
         self.chunked = False
+        self.framed = False
         self.ended = False
         self._pending = b""
         self._left = 0
@@ -41,7 +51,9 @@ class ResponseReader:
             self._pending = b""
         if not self.status:
             data = self._head(data)
-        return self._chunks(data) if self.chunked else data
+        if self.chunked:
+            return self._chunks(data)
+        return self._counted(data) if self.framed else data
 
     def _head(self, data: bytes) -> bytes:
         end = data.find(_LINE_END * 2)
@@ -58,8 +70,17 @@ class ResponseReader:
         for line in lines:
             name, _, value = line.partition(b":")
             if name.lower() == b"transfer-encoding":
-                self.chunked = value.strip().lower() == b"chunked"
+                self.chunked = self.framed = value.strip().lower() == b"chunked"
+            elif name.lower() == b"content-length" and value.strip().isdigit():
+                self.framed = True
+                self._left = int(value)
         return data[end + 4 :]
+
+    def _counted(self, data: bytes) -> bytes:
+        body = data[: self._left]
+        self._left -= len(body)
+        self.ended = not self._left
+        return body
 
     def _chunks(self, data: bytes) -> bytes:
         pieces = []

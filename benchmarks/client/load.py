@@ -62,6 +62,13 @@ class Stream:
         return self._socket.fileno()
 
     @property
+    def local_port(self) -> int:
+        """The port of this side of the open connection."""
+        assert self._socket is not None
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    @property
     def began(self) -> bool:
         """Whether an event has come, or the end without any."""
         return bool(self.first_at or self.ended_at)
@@ -88,7 +95,7 @@ class Stream:
             self._end(cut=True, error=_name(error))
             return False
         if not data:
-            self._end(cut=self.response.chunked or not self.response.status)
+            self._end(cut=self.response.framed or not self.response.status)
             return False
         try:
             body = self.response.feed(data)
@@ -148,11 +155,16 @@ class Beside(Protocol):
 
 
 class Load:
-    """Opens streams at a given pace and reads them all. One thread; only the `run`s wait."""
+    """Opens streams at a given pace and reads them all. One thread; only the `run`s wait.
 
-    def __init__(self, port: int, beside: Sequence[Beside] = ()) -> None:
+    `at_once`: how many streams are read before those beside have a turn (-1: as many as epoll
+    gives, about 1,000, which take some milliseconds).
+    """
+
+    def __init__(self, port: int, beside: Sequence[Beside] = (), at_once: int = -1) -> None:
         self._port = port
         self._beside = beside
+        self._at_once = at_once
         self._epoll = select.epoll()
         self._open: dict[int, Stream] = {}
         self._waiting: deque[Stream] = deque()
@@ -196,7 +208,7 @@ class Load:
                 self._connect(now)
             for other in self._beside:
                 other.step()
-            for descriptor, _ in self._epoll.poll(0):
+            for descriptor, _ in self._epoll.poll(0, self._at_once):
                 # Left in this very round, by the condition, or closed with a round's earlier event.
                 stream = self._open.get(descriptor)
                 if stream is None:

@@ -22,8 +22,9 @@ class Fault(NamedTuple):
 class OrderCheck:
     """Counts a stream's events and compares their numbers with 0, 1, 2, ... up to `expected`.
 
-    `period`: where the numbers start again from 0 (0: never). A number ahead of its turn means
-    that events are missing, one behind it that events were repeated or changed places.
+    `first`: the number to begin with, where that is not 0. `period`: where the numbers start again
+    from 0 (0: never). A number ahead of its turn means that events are missing, one behind it that
+    events were repeated or changed places.
     """
 
     __slots__ = (
@@ -38,12 +39,14 @@ class OrderCheck:
         "unreadable",
     )
 
-    def __init__(self, expected: int, number: Numbering = int, period: int = 0) -> None:
+    def __init__(
+        self, expected: int, number: Numbering = int, period: int = 0, first: int = 0
+    ) -> None:
         self._expected = expected
         self._number = number
         self._period = period
         self._reader = EventReader()
-        self._next = 0
+        self._next = first
         self.events = 0
         self.missing = 0
         self.behind = 0

@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 
 from benchmarks.client.load import Load
-from benchmarks.opening import faults, open_all
+from benchmarks.opening import ONE_EVENT, Kind, faults, open_all
 from benchmarks.running import Running
 from benchmarks.scenario import Metric, Options, Sample, Scenario, client_limit
 
 _WARM_UP = 300
 
 
-def measure(server: Running, options: Options) -> Sample:
+def measure(server: Running, options: Options, kind: Kind = ONE_EVENT) -> Sample:
     """Open some streams, then all the others, and keep them: nothing but opening is measured."""
+    make = kind.make(server)
     with Load(server.port) as load:
-        if not open_all(server, load, min(_WARM_UP, options.streams), options.patience):
+        if not open_all(load, make, min(_WARM_UP, options.streams), options.patience):
             return Sample(faults=faults(load))
         cpu, began = server.cpu(), time.monotonic()
-        if not open_all(server, load, options.streams, options.patience):
+        if not open_all(load, make, options.streams, options.patience):
             return Sample(faults=faults(load))
         cpu, took = server.cpu() - cpu, time.monotonic() - began
         found = faults(load)

@@ -9,7 +9,7 @@ import time
 
 from benchmarks.client.load import Load
 from benchmarks.memory import memory
-from benchmarks.opening import faults, open_all
+from benchmarks.opening import ONE_EVENT, Kind, faults, open_all
 from benchmarks.running import Running
 from benchmarks.scenario import Metric, Options, Sample, Scenario
 
@@ -18,14 +18,15 @@ _SETTLE = 1.5
 """Seconds in which what a server does once for a new stream is done."""
 
 
-def measure(server: Running, options: Options) -> Sample:
+def measure(server: Running, options: Options, kind: Kind = ONE_EVENT) -> Sample:
     """Compare the memory before and after all but the first streams; then let all be silent."""
+    make = kind.make(server)
     with Load(server.port) as load:
-        if not open_all(server, load, _WARM_UP, options.patience):
+        if not open_all(load, make, _WARM_UP, options.patience):
             return Sample(faults=faults(load))
         load.run_for(_SETTLE)
         before = memory(server)
-        if not open_all(server, load, options.streams, options.patience):
+        if not open_all(load, make, options.streams, options.patience):
             return Sample(faults=faults(load))
         load.run_for(_SETTLE)
         grown = memory(server) - before

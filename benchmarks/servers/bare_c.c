@@ -7,8 +7,11 @@
  * /counter?count=&interval=   the same with ids, the first one at once
  * /open                       one event, then silence
  * /relay                      the answer of the upstream at OPENAI_BASE_URL, byte for byte
+ * /subscribe/<channel>        the events that are published, one send each
+ * POST /publish/<channel>     the body is the data of an event
+ * /healthz                    nothing, at once
  *
- * A connection serves one request. A stream's next event is due one period after the round in
+ * A connection serves one stream, or any number of other requests. A stream's next event is due one period after the round in
  * which it had the last, so the streams of one rate stay in the order in which they are due.
  */
 #define _GNU_SOURCE
@@ -31,13 +34,24 @@
 #define BLOCKS 4
 #define BLOCK_SIZE (6 + BLOCK * FRAME + 2)
 #define UNSENT_MAX (1 << 20) /* a client this far behind is given up */
+#define PUBLISHED_MAX (1 << 16) /* bytes of data in an event */
 
 #define HEAD                                                                                      \
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"           \
     "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 #define LAST_CHUNK "0\r\n\r\n"
 
-enum kind { LISTENER, REQUEST, OPEN, FLOOD, TICK, RELAY, UPSTREAM_CONNECTING, UPSTREAM };
+enum kind {
+    LISTENER,
+    REQUEST,
+    OPEN,
+    FLOOD,
+    TICK,
+    SUBSCRIBER,
+    RELAY,
+    UPSTREAM_CONNECTING,
+    UPSTREAM
+};
 
 TAILQ_HEAD(queue, connection);
 
@@ -51,8 +65,9 @@ struct connection {
     int64_t next, count; /* events sent and asked for; of a flood, bytes of whole blocks */
     int64_t due;
     struct rate *rate;
+    struct channel *channel;
     struct connection *peer; /* the other side of a relay */
-    TAILQ_ENTRY(connection) link; /* in the queue of a rate, or among the closed */
+    TAILQ_ENTRY(connection) link; /* in a rate's queue, a channel's, or among the closed */
 };
 
 struct rate {
@@ -61,9 +76,16 @@ struct rate {
     struct rate *next;
 };
 
+struct channel {
+    char name[64];
+    struct queue subscribers;
+    struct channel *next;
+};
+
 static int epoll;
 static int64_t now;
 static struct rate *rates;
+static struct channel *channels;
 static struct queue closed = TAILQ_HEAD_INITIALIZER(closed);
 static struct sockaddr_in upstream = {.sin_family = AF_INET};
 static char upstream_path[256];
@@ -119,6 +141,8 @@ static void drop(struct connection *c)
     c->closed = true;
     if (c->rate)
         TAILQ_REMOVE(&c->rate->waiting, c, link);
+    if (c->channel)
+        TAILQ_REMOVE(&c->channel->subscribers, c, link);
     TAILQ_INSERT_TAIL(&closed, c, link);
     close(c->fd);
     if (c->peer)
@@ -253,6 +277,39 @@ static struct rate *rate_of(double seconds)
     return rate;
 }
 
+static struct channel *channel_of(const char *name)
+{
+    struct channel *channel = channels;
+    while (channel && strcmp(channel->name, name))
+        channel = channel->next;
+    if (!channel) {
+        channel = checked(calloc(1, sizeof *channel));
+        strncpy(channel->name, name, sizeof channel->name - 1);
+        TAILQ_INIT(&channel->subscribers);
+        channel->next = channels;
+        channels = channel;
+    }
+    return channel;
+}
+
+static void publish(struct channel *channel, const char *data, size_t length)
+{
+    char chunk[PUBLISHED_MAX + 64];
+    int size = sprintf(chunk, "%zx\r\ndata: %.*s\n\n\r\n", length + 8, (int)length, data);
+    struct connection *c = TAILQ_FIRST(&channel->subscribers), *next;
+    for (; c; c = next) {
+        next = TAILQ_NEXT(c, link); /* one that is given up leaves the queue */
+        put(c, chunk, (size_t)size);
+    }
+}
+
+static void answer(struct connection *c, const char *status)
+{
+    int size = sprintf(scratch, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n", status);
+    if (transmit(c, scratch, (size_t)size) < (size_t)size)
+        drop(c);
+}
+
 static void refuse(struct connection *c, const char *status)
 {
     int size = sprintf(
@@ -308,13 +365,47 @@ static double query(const char *target, const char *name)
     return found ? atof(found + strlen(name)) : 0;
 }
 
-static void respond(struct connection *c, char *request)
+static void subscribe(struct connection *c, const char *name)
 {
-    char *target = strncmp(request, "GET ", 4) ? "" : strtok(request + 4, " \r");
+    c->kind = SUBSCRIBER;
+    c->channel = channel_of(name);
+    TAILQ_INSERT_TAIL(&c->channel->subscribers, c, link);
+    put(c, HEAD, sizeof HEAD - 1);
+}
+
+static void take_publication(struct connection *c, const char *name, const char *data, size_t size)
+{
+    if (size > PUBLISHED_MAX) {
+        refuse(c, "413 Content Too Large");
+        return;
+    }
+    publish(channel_of(name), data, size);
+    answer(c, "201 Created");
+}
+
+static const char *after(const char *target, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return strncmp(target, prefix, length) ? NULL : target + length;
+}
+
+static void respond(struct connection *c, char *request, const char *body, size_t size)
+{
+    bool post = !strncmp(request, "POST ", 5);
+    char *target = post || !strncmp(request, "GET ", 4) ? strtok(request + 4 + post, " \r") : "";
+    const char *channel = after(target, post ? "/publish/" : "/subscribe/");
     bool counter = is(target, "/counter");
     double seconds = counter ? query(target, "interval=") : 1 / query(target, "rate=");
     c->count = (int64_t)query(target, "count=");
-    if (is(target, "/relay")) {
+    if (post && channel) {
+        take_publication(c, channel, body, size);
+    } else if (post) {
+        refuse(c, "404 Not Found");
+    } else if (channel) {
+        subscribe(c, channel);
+    } else if (is(target, "/healthz")) {
+        answer(c, "200 OK");
+    } else if (is(target, "/relay")) {
         call_upstream(c);
     } else if (is(target, "/open")) {
         c->kind = OPEN;
@@ -349,11 +440,17 @@ static void read_request(struct connection *c, const char *data, size_t size)
         return;
     c->size--;
     char *request = c->unsent;
-    if (!strstr(request, "\r\n\r\n"))
+    char *body = strstr(request, "\r\n\r\n");
+    if (!body)
+        return;
+    body += 4;
+    const char *field = strcasestr(request, "\r\nContent-Length:");
+    size_t length = field && field < body ? strtoul(field + 17, NULL, 10) : 0;
+    if (c->size - (size_t)(body - request) < length)
         return;
     c->unsent = NULL;
     c->size = 0;
-    respond(c, request);
+    respond(c, request, body, length);
     free(request);
 }
 

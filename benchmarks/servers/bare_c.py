@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.stack import ROUTES, Stack
+from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack
 
 _COMPILER = "cc" if shutil.which("cc") else "gcc"
 if not shutil.which(_COMPILER):
@@ -25,7 +25,8 @@ STACK = Stack(
     command=(sys.executable, "-m", "benchmarks.servers.bare_c", "{port}"),
     packages=(),
     programs={"cc": (_COMPILER, "--version")},
-    routes={name: path for name, path in ROUTES.items() if name != "silent"},
+    routes={name: path for name, path in ROUTES.items() if name != "silent"}
+    | {name: CHANNEL_ROUTES[name] for name in ("subscribe", "publish", "health")},
 )
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import AsyncIterable
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from openai import AsyncOpenAI
 
 from benchmarks.frames import FRAMES, PERIOD
 from benchmarks.marks import leave_mark
-from benchmarks.stack import Stack, uvicorn
+from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, uvicorn
 
 STACK = Stack(
     name="fastapi_sse",
@@ -25,11 +26,14 @@ STACK = Stack(
     family="asgi",
     command=uvicorn("benchmarks.servers.fastapi_sse:app"),
     packages=("fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools", "openai"),
+    routes={**ROUTES, **{name: CHANNEL_ROUTES[name] for name in ("subscribe", "publish")}},
 )
 
 EVENTS = tuple(
     ServerSentEvent(raw_data=frame.decode().removeprefix("data: ").rstrip()) for frame in FRAMES
 )
+
+channels: defaultdict[str, set[asyncio.Queue[ServerSentEvent]]] = defaultdict(set)
 
 app = FastAPI()
 client = AsyncOpenAI(
@@ -83,3 +87,21 @@ async def counter(count: int, interval: float) -> AsyncIterable[ServerSentEvent]
     for number in range(count):
         yield ServerSentEvent(data=number, id=str(number))
         await asyncio.sleep(interval)
+
+
+@app.get("/subscribe/{channel}", response_class=EventSourceResponse)
+async def subscribe(channel: str) -> AsyncIterable[ServerSentEvent]:
+    queue: asyncio.Queue[ServerSentEvent] = asyncio.Queue()
+    channels[channel].add(queue)
+    try:
+        while True:
+            yield await queue.get()
+    finally:
+        channels[channel].discard(queue)
+
+
+@app.post("/publish/{channel}", status_code=201)
+async def publish(channel: str, request: Request) -> None:
+    event = ServerSentEvent(raw_data=(await request.body()).decode())
+    for queue in channels[channel]:
+        queue.put_nowait(event)

@@ -1,17 +1,23 @@
-"""Flask's documented streaming, a plain generator, on gunicorn's gevent worker; no sseflask."""
+"""Flask's documented streaming, a plain generator, on gunicorn's gevent worker; no sseflask.
+
+A subscriber is a greenlet that waits at a queue of its own. gunicorn sends no headers before the
+first piece of a response, so that is a comment.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 
 from flask import Flask, Response, request
+from gevent.queue import Queue
 from openai import OpenAI
 
 from benchmarks.frames import FRAMES, PERIOD
 from benchmarks.marks import leave_mark
-from benchmarks.stack import Stack, gunicorn
+from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, gunicorn
 
 STACK = Stack(
     name="flask_gevent",
@@ -19,7 +25,13 @@ STACK = Stack(
     family="wsgi",
     command=gunicorn("benchmarks.servers.flask_gevent:app", "-k", "gevent"),
     packages=("flask", "werkzeug", "gunicorn", "gevent", "openai"),
+    routes={
+        **ROUTES,
+        **{name: CHANNEL_ROUTES[name] for name in ("subscribe", "publish", "health")},
+    },
 )
+
+channels: defaultdict[str, set[Queue[bytes]]] = defaultdict(set)
 
 app = Flask(__name__)
 client = OpenAI(
@@ -101,3 +113,32 @@ def counter() -> Response:
             time.sleep(interval)
 
     return Response(events(), mimetype="text/event-stream")
+
+
+@app.get("/subscribe/<channel>")
+def subscribe(channel: str) -> Response:
+    def events() -> Iterator[bytes]:
+        queue: Queue[bytes] = Queue()
+        channels[channel].add(queue)
+        try:
+            yield b": subscribed\n\n"
+            while True:
+                yield queue.get()
+        finally:
+            channels[channel].discard(queue)
+
+    return Response(events(), mimetype="text/event-stream")
+
+
+@app.post("/publish/<channel>")
+def publish(channel: str) -> Response:
+    frame = b"data: " + request.get_data() + b"\n\n"
+    # Others may come and go while a `put` lets them.
+    for queue in list(channels[channel]):
+        queue.put(frame)
+    return Response(status=201)
+
+
+@app.get("/healthz")
+def health() -> str:
+    return "ok"

@@ -1,6 +1,6 @@
 """nginx with its module nchan, pub/sub in C: a reference for what takes no generator.
 
-python -m benchmarks.servers.nchan 8000 becomes nginx on that port: one worker process, all
+python -m benchmarks.servers.nchan 8000 1 becomes nginx on that port with one worker process, all
 settings as nchan's documentation has them, limits beyond what a scenario reaches. `/open`
 subscribes to a channel that holds one event, `/channel/<name>` to what comes from then on,
 `/publish/<name>` takes the data of an event as the body of a POST.
@@ -32,10 +32,10 @@ STACK = Stack(
     name="nchan",
     title="nginx nchan (C)",
     family="bare",
-    command=(sys.executable, "-m", "benchmarks.servers.nchan", "{port}"),
+    command=(sys.executable, "-m", "benchmarks.servers.nchan", "{port}", "1"),
     packages=(),
     programs={"nginx": (_NGINX, "-v"), "nchan": ("dpkg-query", "--show", "libnginx-mod-nchan")},
-    routes={"open": "/open"},
+    routes={"open": "/open", "subscribe": "/channel/{channel}", "publish": "/publish/{channel}"},
 )
 
 _CONNECTIONS = 20_000
@@ -46,7 +46,7 @@ load_module {module};
 daemon off;
 pid {directory}/nginx.pid;
 error_log stderr warn;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {descriptors};
 events {{
     worker_connections {connections};
@@ -81,7 +81,7 @@ http {{
 """
 
 
-def main(port: int) -> None:
+def main(port: int, workers: int) -> None:
     """Become nginx; a child process takes nginx's files away, publishes the event and ends."""
     directory = Path(tempfile.mkdtemp(prefix="benchmark-nchan-"))
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -93,6 +93,7 @@ def main(port: int) -> None:
             descriptors=descriptors,
             connections=min(_CONNECTIONS, descriptors),
             port=port,
+            workers=workers,
         )
     )
     server = os.getpid()
@@ -117,4 +118,4 @@ def _publish(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.frames import FRAMES, PERIOD
 from benchmarks.marks import leave_mark
-from benchmarks.stack import ROUTES, Stack, uvicorn
+from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, uvicorn
 
 STACK = Stack(
     name="sse_starlette",
@@ -20,8 +22,11 @@ STACK = Stack(
     family="asgi",
     command=uvicorn("benchmarks.servers.sse_starlette:app"),
     packages=("sse-starlette", "starlette", "uvicorn", "uvloop", "httptools"),
-    routes={name: path for name, path in ROUTES.items() if name != "relay"},
+    routes={name: path for name, path in ROUTES.items() if name != "relay"}
+    | {name: CHANNEL_ROUTES[name] for name in ("subscribe", "publish")},
 )
+
+channels: defaultdict[str, set[asyncio.Queue[str]]] = defaultdict(set)
 
 
 async def flood(request: Request) -> EventSourceResponse:
@@ -79,6 +84,28 @@ async def counter(request: Request) -> EventSourceResponse:
     return EventSourceResponse(events())
 
 
+async def subscribe(request: Request) -> EventSourceResponse:
+    subscribers = channels[request.path_params["channel"]]
+
+    async def events() -> AsyncIterator[dict[str, str]]:
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        subscribers.add(queue)
+        try:
+            while True:
+                yield {"data": await queue.get()}
+        finally:
+            subscribers.discard(queue)
+
+    return EventSourceResponse(events())
+
+
+async def publish(request: Request) -> Response:
+    data = (await request.body()).decode()
+    for queue in channels[request.path_params["channel"]]:
+        queue.put_nowait(data)
+    return Response(status_code=201)
+
+
 app = Starlette(
     routes=[
         Route("/flood", flood),
@@ -86,5 +113,7 @@ app = Starlette(
         Route("/silent", silent),
         Route("/open", open_stream),
         Route("/counter", counter),
+        Route("/subscribe/{channel}", subscribe),
+        Route("/publish/{channel}", publish, methods=["POST"]),
     ]
 )

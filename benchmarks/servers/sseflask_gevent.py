@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.servers import sseflask_worker
 from benchmarks.servers.sseflask_worker import app
 from benchmarks.stack import Stack, gunicorn
 
@@ -16,4 +17,6 @@ STACK = Stack(
         *("-k", "gevent", "-c", "sseflask/gunicorn_conf.py"),
     ),
     packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent", "openai"),
+    environment=sseflask_worker.STACK.environment,
+    routes=sseflask_worker.STACK.routes,
 )

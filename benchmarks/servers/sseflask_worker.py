@@ -11,7 +11,8 @@ from openai import OpenAI
 
 from benchmarks.frames import FRAMES, PERIOD
 from benchmarks.marks import leave_mark
-from benchmarks.stack import Stack, gunicorn
+from benchmarks.publishing import LOG_VARIABLE, event
+from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, gunicorn
 from sseflask import SSE, Event, EventSourceResponse
 
 STACK = Stack(
@@ -22,10 +23,19 @@ STACK = Stack(
         "benchmarks.servers.sseflask_worker:app", "-k", "sseflask.transport.worker.StreamWorker"
     ),
     packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent", "openai"),
+    environment={LOG_VARIABLE: ":memory:"},
+    routes={
+        **ROUTES,
+        **{
+            name: CHANNEL_ROUTES[name]
+            for name in ("subscribe", "publish", "publish_loop", "health")
+        },
+    },
 )
 
 app = Flask(__name__)
-SSE(app)
+app.config["SSEFLASK_CHANNEL_LOG"] = os.environ.get(LOG_VARIABLE)
+sse = SSE(app)
 client = OpenAI(
     base_url=os.environ.get("OPENAI_BASE_URL"),
     api_key=os.environ.get("OPENAI_API_KEY", "none"),
@@ -103,3 +113,26 @@ def counter() -> EventSourceResponse:
             time.sleep(interval)
 
     return EventSourceResponse(events())
+
+
+@app.get("/subscribe/<channel>")
+def subscribe(channel: str) -> EventSourceResponse:
+    return sse.subscribe(channel)
+
+
+@app.post("/publish/<channel>")
+def publish(channel: str) -> Response:
+    sse.publish(channel, request.get_data(as_text=True))
+    return Response(status=201)
+
+
+@app.post("/publish_loop/<channel>")
+def publish_loop(channel: str) -> Response:
+    for number in range(int(request.args["count"])):
+        sse.publish(channel, event(number).decode())
+    return Response(status=200)
+
+
+@app.get("/healthz")
+def health() -> str:
+    return "ok"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.frames import FRAMES, PERIOD
 from benchmarks.marks import leave_mark
-from benchmarks.stack import ROUTES, Stack, uvicorn
+from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, uvicorn
 
 STACK = Stack(
     name="starlette_uvicorn",
@@ -20,8 +21,11 @@ STACK = Stack(
     family="asgi",
     command=uvicorn("benchmarks.servers.starlette_uvicorn:app"),
     packages=("starlette", "uvicorn", "uvloop", "httptools"),
-    routes={name: path for name, path in ROUTES.items() if name != "relay"},
+    routes={name: path for name, path in ROUTES.items() if name != "relay"}
+    | {name: CHANNEL_ROUTES[name] for name in ("subscribe", "publish", "health")},
 )
+
+channels: defaultdict[str, set[asyncio.Queue[bytes]]] = defaultdict(set)
 
 
 async def flood(request: Request) -> StreamingResponse:
@@ -79,6 +83,32 @@ async def counter(request: Request) -> StreamingResponse:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def subscribe(request: Request) -> StreamingResponse:
+    subscribers = channels[request.path_params["channel"]]
+
+    async def events() -> AsyncIterator[bytes]:
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
+        subscribers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            subscribers.discard(queue)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def publish(request: Request) -> Response:
+    frame = b"data: " + await request.body() + b"\n\n"
+    for queue in channels[request.path_params["channel"]]:
+        queue.put_nowait(frame)
+    return Response(status_code=201)
+
+
+async def health(_request: Request) -> Response:
+    return Response("ok")
+
+
 app = Starlette(
     routes=[
         Route("/flood", flood),
@@ -86,5 +116,8 @@ app = Starlette(
         Route("/silent", silent),
         Route("/open", open_stream),
         Route("/counter", counter),
+        Route("/subscribe/{channel}", subscribe),
+        Route("/publish/{channel}", publish, methods=["POST"]),
+        Route("/healthz", health),
     ]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 
@@ -65,6 +66,7 @@ def _peer(asked: Request) -> str:
     return original.get("REMOTE_ADDR") or asked.environ.get("REMOTE_ADDR") or ""
 
 
+@functools.lru_cache(maxsize=256)
 def _is_loopback(address: str) -> bool:
     try:
         peer = ipaddress.ip_address(address)
@@ -74,6 +76,7 @@ def _is_loopback(address: str) -> bool:
     return bool((mapped or peer).is_loopback)
 
 
+@functools.lru_cache(maxsize=256)
 def _is_loopback_host(host: str) -> bool:
     found = _HOST.match(host)
     if found is None or int(found["port"] or 80) > 65535:

@@ -78,7 +78,7 @@ class Subscription(Source):
         # From the log up to here, from the queue after it. The hub's lock guards what follows.
         self._base = 0
         self._queue: deque[tuple[int, bytes]] = deque()
-        self._changed: threading.Condition | None = None
+        self._changed: threading.Event | None = None  # made by the first who waits
         # Whether what the log has forgotten is worth a word: not to who asks for what is there.
         self._complete = True
 
@@ -144,7 +144,7 @@ class Subscription(Source):
 
     def _notify(self) -> None:
         if self._changed is not None:
-            self._changed.notify_all()
+            self._changed.set()
 
     def _something_there(self) -> bool:
         hub, place = self._hub, self._place
@@ -156,10 +156,15 @@ class Subscription(Source):
         )
 
     def _wait(self, timeout: float | None) -> None:
+        """Block until there may be something, or for some seconds."""
         with self._hub.lock:
+            if self._abandoned or self._something_there():
+                return
             if self._changed is None:
-                self._changed = threading.Condition(self._hub.lock)
-            self._changed.wait_for(lambda: self._abandoned or self._something_there(), timeout)
+                self._changed = threading.Event()
+            changed = self._changed
+            changed.clear()
+        changed.wait(timeout)
 
     # -- what comes next -------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def publish(name: str) -> tuple[Response, int]:
     key = idempotency(caller.subject, name)
     try:
         ids = channels_of(current_app).publish(
-            name, publication.frames, key=key, digest=publication.digest()
+            name, publication.frames, key=key, digest=publication.digest() if key else b""
         )
     except LogError as error:
         raise log_unavailable(error) from error

@@ -60,6 +60,7 @@ def test_each_route_is_tried() -> None:
 @pytest.mark.parametrize("name", servers.names())
 def test_every_route_gives_its_events(name: str, tmp_path: Path) -> None:
     stack = servers.load(name)
+    asked = [route for route in stack.routes if route in ROUTES]
     with contextlib.closing(Upstream(rate=100)) as upstream:
         environment = {
             VARIABLE: str(tmp_path / "marks"),
@@ -68,7 +69,7 @@ def test_every_route_gives_its_events(name: str, tmp_path: Path) -> None:
         }
         with running(stack, Cores.choose(), environment, [upstream]) as server:
             with Load(server.port, server.beside) as load:
-                streams = {route: ask(server, route, upstream) for route in stack.routes}
+                streams = {route: ask(server, route, upstream) for route in asked}
                 load.add(streams.values())
                 if relay := streams.get("relay"):
                     assert load.run(lambda: relay.check.events >= CHUNKS, PATIENCE)
@@ -79,7 +80,7 @@ def test_every_route_gives_its_events(name: str, tmp_path: Path) -> None:
                 for route, stream in streams.items()
             }
             assert memory(server) > 0
-        assert found == dict.fromkeys(stack.routes, (200, True, []))
+        assert found == dict.fromkeys(asked, (200, True, []))
         # The first process has been waited for; its workers may take a moment longer.
         assert wait_until(lambda: not answers(server.port), PATIENCE)
 
@@ -110,23 +111,6 @@ def test_what_is_no_python_leaves_no_process_and_no_file(
             # Whichever of nginx's processes is left would have the port open.
             assert wait_until(lambda: server.exited and not answers(server.port), PATIENCE)
     assert wait_until(lambda: not answers(server.port), PATIENCE)
-
-
-def test_a_publication_reaches_who_subscribed_to_its_channel() -> None:
-    with running(servers.load("nchan"), Cores.choose(), {}) as server, Load(server.port) as load:
-        subscription = Stream(
-            server.request("open").replace(b"/open", b"/channel/x"), OrderCheck(1)
-        )
-        publication = Stream(
-            b"POST /publish/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n0",
-            OrderCheck(0),
-        )
-        load.add([subscription])
-        assert load.run(lambda: subscription.response.status == 200, PATIENCE)
-        load.add([publication])
-        assert load.run(
-            lambda: subscription.check.complete and publication.response.status == 201, PATIENCE
-        )
 
 
 def test_the_c_server_compiles_without_a_warning(

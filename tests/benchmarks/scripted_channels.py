@@ -1,0 +1,166 @@
+"""A server of channels that commits the fault it is told to.
+
+python -m tests.benchmarks.scripted_channels <port> <fault>
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
+
+from benchmarks.publishing import event
+
+FAULTY = 8
+"""The publication with which something goes wrong: the warm-up is over by then."""
+
+LATE = 2.0
+
+
+class Channel:
+    """Its subscribers and what has been published, one after the other."""
+
+    def __init__(self, fault: str) -> None:
+        self._fault = fault
+        self._lock = threading.Lock()
+        self._subscribers: list[Handler] = []
+        self._published = 0
+
+    def add(self, subscriber: Handler) -> int:
+        with self._lock:
+            self._subscribers.append(subscriber)
+            return len(self._subscribers)
+
+    def publish(self, events: Sequence[str]) -> bool:
+        """Send events to everybody; give whether the publisher is to be told that it worked."""
+        with self._lock:
+            frames = [f"data: {data}\n\n".encode() for data in events]
+            faulty = self._published == FAULTY
+            self._published += 1
+            if faulty and self._fault in ("refused", "hung up"):
+                return False
+            if not self._subscribers:
+                return True
+            *others, last = self._subscribers
+            if self._fault == "comments":
+                frames = [b": ping\n" + frame for frame in frames]
+            for each in others:
+                each.send(frames)
+            if not faulty or not self._spoil(last, frames):
+                last.send(frames)
+            return True
+
+    def _spoil(self, subscriber: Handler, frames: list[bytes]) -> bool:
+        """Do it wrong for one subscriber; give whether that was instead of doing it right."""
+        if self._fault == "late":
+            threading.Timer(LATE, subscriber.send, [frames]).start()
+        elif self._fault == "doubled":
+            subscriber.send(frames + frames)
+        elif self._fault == "garbled":
+            subscriber.send([b"data: something else\n\n", *frames])
+        elif self._fault == "ended":
+            subscriber.finish_stream(b"0\r\n\r\n")
+        elif self._fault == "cut":
+            subscriber.finish_stream(b"")
+        return self._fault in ("lost", "late", "doubled", "garbled", "ended", "cut")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A connection: a subscriber for ever, or a publisher of one event after the other."""
+
+    protocol_version = "HTTP/1.1"
+    fault = ""
+    channels: dict[str, Channel]
+    lock = threading.Lock()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody reads it."""
+
+    def channel(self) -> Channel:
+        """The channel that the path names."""
+        name = urlsplit(self.path).path.rpartition("/")[2]
+        with self.lock:
+            return self.channels.setdefault(name, Channel(self.fault))
+
+    def do_GET(self) -> None:
+        """Answer that all is well, or subscribe."""
+        if self.path == "/healthz":
+            self.answer(503 if self.fault == "unwell" else 200)
+            return
+        self.ended = threading.Event()
+        place = self.channel().add(self)
+        if self.fault == "mute" and place == 2:
+            self.ended.wait()
+        if self.fault == "full" and place == 2:
+            self.answer(503)
+            return
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.ended.wait()
+        self.close_connection = True
+
+    def do_POST(self) -> None:
+        """Publish what was sent: an event, an array of them, or so many as are asked for."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        events = [body]
+        if self.path.startswith("/publish_array"):
+            events = [each["data"] for each in json.loads(body)]
+        channel = self.channel()
+        worked = True
+        if self.path.startswith("/publish_loop"):
+            count = int(parse_qs(urlsplit(self.path).query)["count"][0])
+            for number in range(count - (self.fault == "lost last")):
+                worked = channel.publish([event(number).decode()]) and worked
+            self.answer(200 if worked else 503)
+            return
+        worked = channel.publish(events)
+        if not worked and self.fault == "hung up":
+            self.close_connection = True
+            return
+        self.answer(201 if worked else 503)
+
+    def answer(self, status: int) -> None:
+        """Send a response without a body."""
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Send frames to a subscriber, a chunk each; one that does not read is given up."""
+        data = b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames)
+        flags = 0 if self.fault == "waits" else socket.MSG_DONTWAIT
+        try:
+            given_up = self.connection.send(data, flags) < len(data)
+        except OSError:
+            given_up = True
+        if given_up:
+            self.ended.set()
+
+    def finish_stream(self, ending: bytes) -> None:
+        """End a subscriber's stream."""
+        self.wfile.write(ending)
+        self.ended.set()
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """One thread a connection."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def main() -> None:
+    """Serve until killed."""
+    Handler.fault = sys.argv[2]
+    Handler.channels = {}
+    with Server(("127.0.0.1", int(sys.argv[1])), Handler) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What a server of channels does wrong ends up in the sample of every scenario that publishes."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from benchmarks import scenarios
+from benchmarks.run import Budget, Plan, run
+from benchmarks.running import Cores
+from benchmarks.scenario import Options, Sample
+from benchmarks.stack import CHANNEL_ROUTES, Stack
+
+FAULTS = {
+    # An event waits for the one before, or it does not.
+    "lost": "not every event came in time|events missing",
+    "late": "not every event came in time",
+    "doubled": "events repeated or out of order",
+    "garbled": "unexpected event b'something else'",
+    "ended": "ended",
+    "cut": "cut short",
+    "refused": "refused: status 503",
+    "hung up": "not published: the connection ended",
+    "mute": "no response",
+    "full": "status 503",
+    "waits": "an event did not reach everybody",
+}
+SIZE = Options(streams=4, seconds=0.2, patience=1)
+SIZES = {
+    "fanout": SIZE,
+    "slow_reader": SIZE,
+    "scale": Options(streams=20, seconds=0.2, patience=1),
+    "responsive": SIZE,
+    "publish_arrays": Options(streams=1, seconds=0.2, patience=1),
+    "publish": Options(streams=1, seconds=0.2, patience=1),
+}
+ONE_SUBSCRIBER = {"publish", "publish_arrays"}
+COMBINATIONS = [
+    *(("fanout", fault) for fault in FAULTS if fault not in ("waits",)),
+    ("slow_reader", "waits"),
+    *((name, fault) for name in SIZES if name != "fanout" for fault in ("lost", "refused")),
+    *((name, "doubled") for name in ONE_SUBSCRIBER),
+]
+
+
+def scripted(fault: str) -> Stack:
+    return Stack(
+        name="scripted",
+        title="scripted",
+        family="bare",
+        command=(sys.executable, "-m", "tests.benchmarks.scripted_channels", "{port}", fault),
+        packages=(),
+        routes=CHANNEL_ROUTES,
+    )
+
+
+def measure(scenario: str, fault: str) -> Sample:
+    plan = Plan(scenarios.load(scenario), SIZES.get(scenario, SIZE), [scripted(fault)])
+    assert run([plan], 1, Budget(60), Cores.choose(), lambda _: None)
+    return plan.samples["scripted"][0]
+
+
+@pytest.mark.parametrize(("scenario", "fault"), COMBINATIONS)
+def test_a_fault_is_in_the_sample(scenario: str, fault: str) -> None:
+    sample = measure(scenario, fault)
+
+    assert any(re.search(FAULTS[fault], found) for found in sample.faults), sample
+
+
+def test_the_last_event_that_is_lost_is_missed() -> None:
+    assert "not every event came in time: 1 of 1 streams" in measure("publish", "lost last").faults
+
+
+@pytest.mark.parametrize("fault", ["none", "comments"])
+@pytest.mark.parametrize("scenario", SIZES)
+def test_an_honest_server_has_figures_and_no_faults(scenario: str, fault: str) -> None:
+    sample = measure(scenario, fault)
+
+    assert sample.faults == []
+    for metric in scenarios.load(scenario).metrics:
+        assert sample.values[metric.key] > 0 or "kib" in metric.key
+
+
+@pytest.mark.parametrize("scenario", ["connect_subscribers", "idle_subscribers"])
+def test_one_that_is_turned_away_is_in_the_sample(scenario: str) -> None:
+    assert any("status 503" in found for found in measure(scenario, "full").faults)
+
+
+def test_what_is_answered_wrongly_meanwhile_is_a_fault() -> None:
+    found = measure("responsive", "unwell").faults
+    assert found == ["status 503 to a request beside", "nothing was answered"]
+
+
+def test_one_worker_is_not_two() -> None:
+    found = measure("crossworker", "none").faults
+    assert found == ["200 connections in a row came to one worker"]

@@ -1,0 +1,128 @@
+"""Each stack that has channels, really started: what is published arrives, once and in order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import servers
+from benchmarks.client.asking import Asker
+from benchmarks.client.http import get, post
+from benchmarks.client.load import Load, Stream
+from benchmarks.client.order import OrderCheck
+from benchmarks.opening import open_all
+from benchmarks.publishing import channel_log, event
+from benchmarks.running import Cores, Running, running
+from benchmarks.scenario import Options
+from benchmarks.scenarios import crossworker
+from benchmarks.stack import CHANNEL_ROUTES
+from benchmarks.subscribers import Subscribers
+
+PATIENCE = 10.0
+EVENTS = 20
+SETTLE = 0.3
+"""Seconds until a subscription is known to the other worker, where there is one."""
+
+
+def having(route: str) -> list[str]:
+    found = []
+    for name in servers.names():
+        # Tried, and reported, where each server's own routes are.
+        with contextlib.suppress(ImportError):
+            if route in servers.load(name).routes:
+                found.append(name)
+    return found
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with (
+        channel_log() as environment,
+        running(servers.load(request.param), Cores.choose(), environment) as server,
+    ):
+        yield server
+
+
+def test_each_route_is_tried() -> None:
+    tried = {"subscribe", "publish", "publish_across", "publish_array", "publish_loop", "health"}
+    assert tried == set(CHANNEL_ROUTES)
+
+
+@pytest.mark.parametrize("server", having("publish"), indirect=True)
+def test_what_is_published_reaches_every_subscriber(server: Running) -> None:
+    with Subscribers(server, PATIENCE) as subscribers:
+        assert subscribers.open(10)
+        assert subscribers.publish_events(EVENTS // 2)
+        # Late ones get what is published from then on.
+        assert subscribers.open(5)
+        assert subscribers.publish(0.2, EVENTS)
+        assert subscribers.faults() == []
+        first, last = subscribers.load.streams[0], subscribers.load.streams[-1]
+        published = subscribers.publisher.published
+    assert published > EVENTS // 2
+    assert (first.check.events, last.check.events) == (published, published - EVENTS // 2)
+
+
+@pytest.mark.parametrize("server", having("publish"), indirect=True)
+def test_a_channel_is_not_another(server: Running) -> None:
+    here, there = (Stream(server.request("subscribe", channel=name), numbered()) for name in "xy")
+    with Load(server.port) as load, Asker(server.port) as asker:
+        streams = iter((here, there))
+        assert open_all(load, lambda: next(streams), 2, PATIENCE)
+        load.run_for(SETTLE)
+        for number, channel in ((0, "x"), (0, "y"), (1, "y"), (1, "x")):
+            path = server.stack.path("publish", channel=channel)
+            assert 200 <= asker.ask_and_wait(post(path, server.port, event(number))) < 300
+        here.check.expect(2)
+        there.check.expect(2)
+        assert load.run(lambda: here.check.complete and there.check.complete, PATIENCE)
+        load.run_for(0.1)
+    assert here.check.faults() == there.check.faults() == []
+
+
+@pytest.mark.parametrize("server", having("publish_array"), indirect=True)
+def test_an_array_is_published_in_its_order(server: Running) -> None:
+    array = json.dumps([{"data": event(number).decode()} for number in range(2)]).encode()
+    path = server.stack.path("publish_array", channel="x")
+    stream = Stream(server.request("subscribe", channel="x"), numbered())
+    with Load(server.port) as load, Asker(server.port) as asker:
+        assert open_all(load, lambda: stream, 1, PATIENCE)
+        assert asker.ask_and_wait(post(path, server.port, array, "application/json")) == 201
+        stream.check.expect(2)
+        assert load.run(lambda: stream.check.complete, PATIENCE)
+    assert stream.check.faults() == []
+
+
+@pytest.mark.parametrize("server", having("publish_loop"), indirect=True)
+def test_a_server_publishes_as_many_as_it_is_asked_for(server: Running) -> None:
+    path = server.stack.path("publish_loop", channel="x", count=2)
+    stream = Stream(server.request("subscribe", channel="x"), numbered())
+    with Load(server.port) as load, Asker(server.port) as asker:
+        assert open_all(load, lambda: stream, 1, PATIENCE)
+        assert asker.ask_and_wait(post(path, server.port, b"")) == 200
+        stream.check.expect(2)
+        assert load.run(lambda: stream.check.complete, PATIENCE)
+        load.run_for(0.1)
+    assert stream.check.faults() == []
+
+
+@pytest.mark.parametrize("server", having("publish_across"), indirect=True)
+def test_of_two_workers_each_delivers_what_the_other_is_given(server: Running) -> None:
+    sample = crossworker.measure(server, Options(streams=10, seconds=0.5, patience=PATIENCE))
+    assert sample.faults == []
+    assert sample.values["other_p99_ms"] > 0
+
+
+@pytest.mark.parametrize("server", having("health"), indirect=True)
+def test_it_says_that_it_is_alive(server: Running) -> None:
+    with Asker(server.port) as asker:
+        for _ in range(2):
+            path = server.stack.path("health")
+            assert asker.ask_and_wait(get(path, server.port)) == 200
+
+
+def numbered() -> OrderCheck:
+    return OrderCheck(0, lambda data: int(data.split(b" ")[0]))
