@@ -169,6 +169,37 @@ def test_trimmed(tmp_path: Path) -> None:
         assert [event.id for event in everything[:3]] == quiet
 
 
+def test_trimmed_while_it_is_replayed(tmp_path: Path) -> None:
+    """A reader that is slower than the log forgets is told where the hole is."""
+    settings = {"SSEFLASK_HISTORY_EVENTS": "1000", "SSEFLASK_HEARTBEAT": "600"}
+    with channel_service(tmp_path, settings=settings) as server:
+        ids: list[str] = []
+        for _ in range(50):
+            ids += publish_all(server, "a", ["x" * 30_000] * 30)
+        with open_stream(
+            server, f"/channels/a?last_event_id={ids[500]}", receive_buffer=8192
+        ) as stream:
+            received = [stream.next().id for _ in range(5)]
+
+            def trimmed() -> bool:
+                ids.extend(publish_all(server, "a", ["small"] * 1000))
+                with resume(server, "a", ids[600]) as another:
+                    return another.next().event == "gap"
+
+            until(trimmed, "what it has not read yet is removed")
+            holes = []
+            while received[-1] != ids[-1]:
+                event = stream.next()
+                if event.event == "gap":
+                    holes.append((received[-1], json.loads(event.data or "")))
+                else:
+                    received.append(event.id)
+    ((before, said),) = holes
+    after = said["oldest"]
+    assert (said["reason"], said["last_event_id"]) == ("trimmed", before)
+    assert received == ids[501 : ids.index(before) + 1] + ids[ids.index(after) :]
+
+
 @pytest.mark.parametrize("what", ["another file", "the same file"])
 def test_another_run_of_the_server(tmp_path: Path, what: str) -> None:
     """The same file: nothing has happened. Another one: another epoch, and nothing else will do."""
