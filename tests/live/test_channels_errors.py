@@ -187,7 +187,8 @@ def test_fuzzed_subscribing(channels: Server, name: bytes, query: bool, last: st
     path = f"/channels?c={quoted}" if query else f"/channels/{quoted}"
     headers = {} if last is None else {"Last-Event-ID": last}
     status = status_of(channels, path, "GET", headers, b"")
-    assert status in (200, 400, 404), (status, path)
+    # 308: where a slash comes first, Flask's routing leaves out one of two.
+    assert status in (200, 308, 400, 404), (status, path)
 
 
 @settings(max_examples=200)
