@@ -79,9 +79,10 @@ def test_a_new_subscriber_gets_nothing_old(tmp_path: Path) -> None:
         channel_service(tmp_path, workers=2, settings=HISTORY) as server,
         Publisher(server.port, "noise.1", "noise"),
         Publisher(server.port, "noise.2", "noise"),
+        Publisher(server.port, "noise.3", "noise"),
     ):
         old = []
-        for n in range(100):
+        for n in range(200):
             publish(server, "a", f"old {n}")
             with open_stream(server, "/channels/a") as stream:
                 publish(server, "a", f"new {n}")

@@ -71,15 +71,17 @@ def test_rights_that_make_no_sense(guarded: Server, right: str, patterns: Any) -
     assert subscribing.status in (200, 401, 403)
 
 
-NO_CLAIMS: list[tuple[str, Any]] = [
-    *(("exp", value) for value in ("soon", None, -1, 0, [], {}, True)),
-    *(("sub", value) for value in (5, None, [], "", {})),
-    *(("nbf", value) for value in ("x", 10**12, [], {})),
-    ("iat", "x"),
-]
+NO_CLAIMS: dict[str, list[Any]] = {
+    "exp": ["soon", None, -1, 0, [], {}, True],
+    "sub": [5, None, [], "", {}],
+    "nbf": ["x", 10**12, [], {}],
+    "iat": ["x"],
+}
 
 
-@pytest.mark.parametrize(("claim", "value"), NO_CLAIMS)
+@pytest.mark.parametrize(
+    ("claim", "value"), [(claim, value) for claim, values in NO_CLAIMS.items() for value in values]
+)
 def test_claims_that_make_no_sense(guarded: Server, claim: str, value: Any) -> None:
     for answer in both(guarded, signed(**{claim: value})):
         error_of(answer, 401, 403)
