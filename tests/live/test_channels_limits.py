@@ -8,8 +8,14 @@ import time
 from pathlib import Path
 
 from tests.live.clients import Stream, open_stream
-from tests.live.connection import Connection, Head, fetch
-from tests.live.publishing import Publisher, channel_library, channel_service, publish
+from tests.live.connection import Answer, Connection, fetch
+from tests.live.publishing import (
+    Publisher,
+    channel_library,
+    channel_service,
+    error_of,
+    publish,
+)
 from tests.live.servers import Server
 from tests.live.subscribers import Received, Subscriber
 from tests.live.swarm import Swarm
@@ -63,40 +69,37 @@ def test_the_access_log_when_the_server_ends_them(tmp_path: Path) -> None:
 
 
 def test_subscribers_count_as_connections(tmp_path: Path) -> None:
-    """A worker that has as many as it may have takes no more until somebody leaves."""
-    with channel_library(tmp_path, "--worker-connections", "10", settings=QUICK) as server:
+    """A worker that has as many as it may have takes no more until somebody leaves; there is
+    room for others: of twenty connections subscribers leave one."""
+    with (
+        channel_service(tmp_path, "--worker-connections", "40") as server,
+        contextlib.ExitStack() as stack,
+    ):
         open_now: list[Connection] = []
-        refused: list[Connection] = []
-        try:
-            while not refused:
-                connection = Connection(server)
-                head = ask(connection)
-                served = head is not None and head.status == 200
-                (open_now if served else refused).append(connection)
-                assert len(open_now) <= 12, "it takes any number"
-                assert served or head is None or head.status == 503, head
-            assert len(open_now) >= 5
-            for connection in open_now[:5]:
-                connection.close()
-            until(lambda: answers(server), "somebody else is served", seconds=20)
-        finally:
-            for connection in [*open_now, *refused]:
-                connection.close()
 
+        def subscribe() -> Answer | None:
+            connection = stack.enter_context(Connection(server))
+            connection.request("/channels/a")
+            head = connection.head()
+            if head.status != 200:
+                return Answer(head.status, head.headers, connection.body(head))
+            open_now.append(connection)
+            assert len(open_now) <= 40, "it takes any number"
+            return None
 
-def ask(connection: Connection) -> Head | None:
-    """Subscribe; None if there is no answer for 2 s, or the server closes."""
-    connection.socket.settimeout(2)
-    connection.request("/subscribe?c=a")
-    with contextlib.suppress(TimeoutError, AssertionError, ConnectionError):
-        return connection.head()
-    return None
-
-
-def answers(server: Server) -> bool:
-    with Connection(server) as connection:
-        head = ask(connection)
-        return head is not None and head.status == 200
+        refusal = until(subscribe, "no room", pause=0)
+        assert refusal is not None
+        assert error_of(refusal, 503)["code"] == "too_many_subscribers"
+        assert int(refusal.headers["retry-after"]) > 0
+        assert 30 <= len(open_now) < 40
+        assert fetch(server, "/healthz").status == 200
+        sent = publish(server, "a", "to all of them")
+        for connection in open_now[:5]:
+            connection.close()
+        until(lambda: subscribe() is None, "somebody else is served")
+        with open_stream(server, f"/channels/a?last_event_id={sent}") as stream:
+            sent = publish(server, "a", "also to those who came later")
+            assert stream.next().id == sent
 
 
 def test_streams_are_rotated(tmp_path: Path) -> None:

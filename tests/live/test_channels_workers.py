@@ -103,6 +103,22 @@ def test_workers_are_killed(tmp_path: Path) -> None:
         assert_everything_once(swarm, publisher)
 
 
+def test_workers_are_killed_while_they_write(tmp_path: Path) -> None:
+    """Arrays as fast as they can be: each is there as a whole and once, for everybody."""
+    subscribers = crowd(30)
+    with (
+        channel_service(tmp_path, workers=3, settings=SETTINGS) as server,
+        Swarm(server.port, subscribers) as swarm,
+    ):
+        wait_until_begun(swarm)
+        with Publisher(server.port, "live.a", "event", batch=100) as publisher:
+            for n in range(3):
+                publisher.wait_for(1000)
+                kill(server, server.workers()[n % 2])
+            publisher.wait_for(500)
+        assert_everything_once(swarm, publisher)
+
+
 def test_rolling_reload(tmp_path: Path) -> None:
     """SIGHUP, twice: nothing is lost, and no response is truncated."""
     with (
