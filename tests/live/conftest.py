@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.publishing import channel_service
 from tests.live.servers import Server, probe_server
 from tests.live.services import SECRET, Upstream, make_token, running_upstream, service
 
@@ -104,3 +105,21 @@ def development(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service in development mode with the built-in demo model."""
     with service(tmp_path_factory.mktemp("development"), development=True) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service with two workers and a log of channels, for this machine's clients.
+
+    Each test uses channels of its own.
+    """
+    settings = {"SSEFLASK_HEARTBEAT": "1", "SSEFLASK_MAX_BODY": "400000"}
+    directory = tmp_path_factory.mktemp("channels")
+    with channel_service(directory, workers=2, settings=settings) as started:
+        yield started
+
+
+@pytest.fixture
+def channel(tag: str) -> str:
+    """A channel that only this test uses."""
+    return f"test.{tag}"

@@ -1,0 +1,100 @@
+"""A client that never reads is cut; the others notice nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.live.clients import open_stream
+from tests.live.connection import Connection
+from tests.live.publishing import channel_service, publish, publish_all
+from tests.live.servers import Server
+from tests.live.subscribers import Subscriber
+from tests.live.swarm import Swarm
+from tests.live.waiting import until
+
+#: The clients' ends of connections that the worker still has.
+Peers = Callable[[], set[int]]
+
+
+def peers_of(server: Server) -> Peers:
+    (worker,) = server.workers()
+    return lambda: {each.raddr.port for each in worker.net_connections() if each.raddr}
+
+
+@pytest.mark.parametrize("size", [30_000, 200], ids=["large events", "small events"])
+def test_a_client_that_never_reads(tmp_path: Path, size: int) -> None:
+    settings = {"SSEFLASK_HEARTBEAT": "0.5", "SSEFLASK_HISTORY_EVENTS": "100000"}
+    with (
+        channel_service(tmp_path, settings=settings) as server,
+        Swarm(server.port, [Subscriber("/channels/a") for _ in range(20)]) as swarm,
+        open_stream(server, "/channels/a", receive_buffer=4096) as slow,
+    ):
+        swarm.wait_until_connected()
+        begins = slow.head.headers["last-event-id"]
+        port = slow.connection.socket.getsockname()[1]
+        peers = peers_of(server)
+        assert port in peers()
+        data: list[str] = []
+        ids: list[str] = []
+        batch = max(1, min(1000, 300_000 // size))
+
+        def cut() -> bool:
+            more = [f"{len(data) + n} {'x' * size}" for n in range(batch)]
+            data.extend(more)
+            ids.extend(publish_all(server, "a", more))
+            swarm.wait_for(lambda each: each.last_id == ids[-1], "has the last event")
+            return port not in peers()
+
+        until(cut, "the slow client is cut", seconds=60)
+        for subscriber in swarm.subscribers:
+            assert subscriber.data() == data, subscriber.summary()[:500]
+            assert (subscriber.connected, subscriber.truncated) == (1, 0)
+        # What it has got is a beginning; from there it can go on.
+        received: list[str | None] = []
+        with contextlib.suppress(AssertionError, ConnectionResetError):
+            for event in slow:
+                begins = event.id or begins
+                received.append(event.data)
+        assert received == data[: len(received)]
+        assert len(received) < len(data)
+        with open_stream(server, "/channels/a", headers={"Last-Event-ID": begins}) as resumed:
+            received += resumed.data(len(data) - len(received))
+            assert received == data
+            last = publish(server, "a", "last")
+            assert resumed.next().id == last
+
+
+@pytest.mark.parametrize("size", [3_000, 30_000, 300_000])
+def test_clients_that_never_read_their_history(tmp_path: Path, size: int) -> None:
+    """They are cut as well, and of what waits for them only a little is in memory at a time,
+    however large the events are."""
+    settings = {"SSEFLASK_HEARTBEAT": "0.5", "SSEFLASK_HISTORY_EVENTS": "100000"}
+    with channel_service(tmp_path, settings=settings) as server:
+        (worker,) = server.workers()
+        ids: list[str] = []
+        while len(ids) * size < 45_000_000:
+            ids += publish_all(server, "a", ["x" * size] * min(1000, 900_000 // size))
+        before = most = worker.memory_info().rss
+        with contextlib.ExitStack() as stack:
+            slow = [stack.enter_context(Connection(server, 4096)) for _ in range(20)]
+            ports = {connection.socket.getsockname()[1] for connection in slow}
+            peers = peers_of(server)
+            for connection in slow:
+                connection.request("/channels/a?last_event_id=earliest")
+            for connection in slow:
+                assert connection.head().status == 200
+
+            def cut() -> bool:
+                nonlocal most
+                most = max(most, worker.memory_info().rss)
+                return not ports & peers()
+
+            until(cut, "all are cut", seconds=60)
+        with open_stream(server, "/channels/a?last_event_id=earliest") as stream:
+            assert [stream.next().id for _ in ids] == ids
+        # 45 MB wait for each of the 20. 4 MB for each, and some for the allocator, are plenty.
+        assert most - before < 120_000_000, f"{(most - before) // 1_000_000} MB more"

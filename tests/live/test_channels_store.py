@@ -1,0 +1,225 @@
+"""The log's file is locked, full, or can't be written: publishers are told, subscribers stay."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.live.conftest import tool
+from tests.live.connection import Answer, fetch
+from tests.live.publishing import channel_service, error_of, post, publish
+from tests.live.servers import Server
+from tests.live.subscribers import Subscriber
+from tests.live.swarm import Swarm
+from tests.live.waiting import until
+
+QUICK = {"SSEFLASK_HEARTBEAT": "0.1"}
+#: Large enough for a small disk to be full soon.
+FILLING = "x" * 20_000
+
+LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+connection.execute("ROLLBACK")
+"""
+
+
+@contextlib.contextmanager
+def write_lock(file: Path) -> Iterator[None]:
+    """Another process holds the database's write lock."""
+    command = [sys.executable, "-c", LOCK, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"locked\n"
+            yield
+            assert process.poll() is None, "it was locked all the while"
+        finally:
+            process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_another_process_holds_the_write_lock(tmp_path: Path, workers: int) -> None:
+    """For a second: heartbeats and /healthz go on, publishing waits, and is not lost."""
+    with (
+        channel_service(tmp_path, workers=workers, settings=QUICK) as server,
+        Swarm(server.port, [Subscriber("/channels/a") for _ in range(50)]) as swarm,
+    ):
+        swarm.wait_until_connected()
+        publish(server, "a", "before")
+        swarm.wait_for(lambda each: each.data() == ["before"], "has the first event")
+        answers: list[Answer] = []
+
+        def publish_while_locked(n: int) -> None:
+            answers.append(post(server, "a", b'{"data": "meanwhile %d"}' % n))
+
+        publishing = [threading.Thread(target=publish_while_locked, args=(n,)) for n in range(3)]
+        with write_lock(tmp_path / "channels.sqlite"):
+            begun = time.monotonic()
+            for thread in publishing:
+                thread.start()
+            beats = {id(each): each.comments for each in swarm.subscribers}
+            asked = 0
+            while time.monotonic() < begun + 1 or asked < 20:
+                assert fetch(server, "/healthz").status == 200
+                asked += 1
+            # 10 heartbeats a second are due; they were not all kept for the lock's end.
+            swarm.wait_for(lambda each: each.comments >= beats[id(each)] + 5, "heartbeats go on")
+            assert not answers, "nobody can have written"
+        for thread in publishing:
+            thread.join(30)
+        assert [answer.status for answer in answers] == [201] * 3
+        swarm.wait_for(lambda each: len(each.events) == 4, "has what was published meanwhile")
+        ids = {json.loads(answer.body)["id"] for answer in answers}
+        for subscriber in swarm.subscribers:
+            assert {event.id for event in subscriber.events[1:]} == ids
+            assert (subscriber.connected, subscriber.gaps) == (1, [])
+
+
+def fill(server: Server, taken: list[str]) -> Answer:
+    """Publish until it is refused; the refusal."""
+    for _ in range(2000):
+        data = f"{len(taken)} {FILLING}"
+        answer = post(server, "a", json.dumps({"data": data}).encode())
+        if answer.status != 201:
+            return answer
+        taken.append(data)
+    raise AssertionError(f"{len(taken)} events were taken")
+
+
+def assert_trouble_and_recovery(
+    server: Server, swarm: Swarm, trouble: Callable[[], None], recover: Callable[[], None]
+) -> None:
+    """Publishers get 503 while there is trouble; subscribers stay and get what was taken."""
+    swarm.wait_until_connected()
+    taken: list[str] = ["before"]
+    publish(server, "a", "before")
+    trouble()
+    refusal = fill(server, taken)
+    error_of(refusal, 503)
+    assert int(refusal.headers["retry-after"]) >= 0
+    beats = {id(each): each.comments for each in swarm.subscribers}
+    swarm.wait_for(lambda each: each.comments >= beats[id(each)] + 3, "stays, with heartbeats")
+    for _ in range(3):
+        error_of(post(server, "a", json.dumps({"data": FILLING}).encode()), 503)
+        assert fetch(server, "/healthz").status == 200
+    recover()
+
+    def published() -> bool:
+        answer = post(server, "a", b'{"data": "after"}')
+        assert answer.status in (201, 503), answer.body
+        return answer.status == 201
+
+    until(published, "publishing goes on", pause=0.1)
+    taken.append("after")
+    publish(server, "a", "last")
+    taken.append("last")
+    swarm.wait_for(lambda each: each.data()[-1:] == ["last"], "has the last event")
+    for subscriber in swarm.subscribers:
+        assert [data[:20] for data in subscriber.data()] == [data[:20] for data in taken]
+        assert subscriber.data() == taken, "exactly what was taken"
+        assert (subscriber.connected, subscriber.truncated, subscriber.gaps) == (1, 0, [])
+    with Swarm(server.port, [Subscriber("/channels/a?last_event_id=earliest")]) as later:
+        later.wait_for(lambda each: each.data() == taken, "the log has what was taken")
+
+
+def small_disk(directory: Path, size: str) -> None:
+    """Mount a disk that is soon full."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    directory.mkdir()
+    command = [tool("mount"), "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"can't mount here: {done.stderr.strip()}")
+
+
+def remount(directory: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(directory)], check=True, timeout=20)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a disk of its own, of 2 MB."""
+    directory = tmp_path / "disk"
+    small_disk(directory, "2m")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True, timeout=20)
+
+
+def crowd() -> list[Subscriber]:
+    return [Subscriber("/channels/a") for _ in range(20)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk(tmp_path: Path, disk: Path, workers: int) -> None:
+    settings = {**QUICK, "SSEFLASK_CHANNEL_LOG": str(disk / "channels.sqlite")}
+    with (
+        channel_service(tmp_path, workers=workers, settings=settings) as server,
+        Swarm(server.port, crowd()) as swarm,
+    ):
+        assert_trouble_and_recovery(server, swarm, lambda: None, lambda: remount(disk, "size=200m"))
+
+
+def test_a_file_that_can_not_grow(tmp_path: Path) -> None:
+    """The operating system refuses further writes, for a while; this needs no root."""
+
+    def limit(bytes_allowed: int) -> None:
+        for worker in server.workers():
+            _, hard = worker.rlimit(psutil.RLIMIT_FSIZE)
+            worker.rlimit(psutil.RLIMIT_FSIZE, (bytes_allowed, hard))
+
+    with (
+        channel_service(tmp_path, workers=2, settings=QUICK) as server,
+        Swarm(server.port, crowd()) as swarm,
+    ):
+        assert_trouble_and_recovery(
+            server, swarm, lambda: limit(1_000_000), lambda: limit(resource.RLIM_INFINITY)
+        )
+
+
+def test_a_disk_that_is_read_only_when_the_service_starts(tmp_path: Path, disk: Path) -> None:
+    """What can be served is; publishing goes on once the disk can be written."""
+    settings = {**QUICK, "SSEFLASK_CHANNEL_LOG": str(disk / "channels.sqlite")}
+    with channel_service(tmp_path / "first", settings=settings) as server:
+        publish(server, "a", "before")
+    remount(disk, "ro")
+    with channel_service(tmp_path / "second", settings=settings) as server:
+        refusal = post(server, "a", b'{"data": "refused"}')
+        error_of(refusal, 503)
+        assert int(refusal.headers["retry-after"]) >= 0
+        assert fetch(server, "/healthz").status == 200
+        remount(disk, "rw")
+        until(
+            lambda: post(server, "a", b'{"data": "after"}').status == 201,
+            "publishing goes on",
+            pause=0.1,
+        )
+        with Swarm(server.port, [Subscriber("/channels/a?last_event_id=earliest")]) as swarm:
+            swarm.wait_for(lambda each: each.data() == ["before", "after"], "the log is whole")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    """Whatever it is, it is not written over; publishers are told, or the start is refused."""
+    file = tmp_path / "channels.sqlite"
+    file.write_bytes(b"somebody's letters" * 1000)
+    with contextlib.suppress(AssertionError), channel_service(tmp_path) as server:
+        error_of(post(server, "a", b'{"data": "refused"}'), 503)
+        assert fetch(server, "/healthz").status == 200
+    assert file.read_bytes() == b"somebody's letters" * 1000

@@ -1,0 +1,245 @@
+"""Workers that are killed, replaced and stopped while hundreds listen and others publish."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from tests.live.clients import curl_in_background
+from tests.live.publishing import Publisher, channel_service, publish
+from tests.live.servers import Server, free_port
+from tests.live.subscribers import Received, Subscriber
+from tests.live.swarm import Swarm
+from tests.live.waiting import until
+
+SETTINGS = {"SSEFLASK_HISTORY_EVENTS": "100000", "SSEFLASK_HEARTBEAT": "1"}
+
+
+def crowd(count: int) -> list[Subscriber]:
+    """Subscribers to one channel in several ways, half of them as an EventSource."""
+    paths = ("/channels/live.a", "/channels/live.*", "/channels?c=live.a&c=**")
+    return [Subscriber(paths[n % 3], event_source=bool(n % 2)) for n in range(count)]
+
+
+def wait_until_begun(swarm: Swarm) -> None:
+    """From here on each can resume, whatever becomes of its connection."""
+    swarm.wait_until_connected()
+    swarm.wait_for(lambda each: each.last_id is not None, "told where it begins")
+
+
+def assert_everything_once(swarm: Swarm, publisher: Publisher) -> list[Received]:
+    """Each has each event, in order, and once; the events."""
+    expected = [Received(event_id, "message", data) for event_id, data in publisher.taken]
+    swarm.wait_for(lambda each: each.last_id == expected[-1].id, "has the last event", seconds=60)
+    for subscriber in swarm.subscribers:
+        assert subscriber.events == expected, subscriber.summary()
+        assert not subscriber.gaps, subscriber.summary()
+        assert not subscriber.failures, subscriber.summary()
+        assert not subscriber.problems, subscriber.summary()
+    return expected
+
+
+def serving(worker: psutil.Process) -> int:
+    """How many connections a worker has."""
+    with contextlib.suppress(psutil.Error):
+        established = (each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections())
+        return sum(established)
+    return 0
+
+
+def noticed(swarm: Swarm, cut: int) -> bool:
+    """Whether so many streams have been truncated in all."""
+    return sum(each.truncated for each in swarm.subscribers) >= cut
+
+
+def ended(workers: list[psutil.Process]) -> bool:
+    return not any(worker.is_running() for worker in workers)
+
+
+def moved(times: int, subscriber: Subscriber) -> bool:
+    """Whether it was sent away so often, and is on again."""
+    return times <= subscriber.proper_ends < subscriber.connected
+
+
+def kill(server: Server, worker: psutil.Process) -> None:
+    """SIGKILL, and wait until another has come in its place."""
+    others = len(server.workers()) - 1
+    worker.kill()
+    until(
+        lambda: (
+            worker not in (now := server.workers())
+            and len(now) > others
+            and all(each.status() != psutil.STATUS_ZOMBIE for each in now)
+        ),
+        "another worker in place of the one that was killed",
+    )
+
+
+def test_workers_are_killed(tmp_path: Path) -> None:
+    """300 clients, 50 events a second; one worker after the other gets SIGKILL, twice."""
+    with (
+        channel_service(tmp_path, workers=2, settings=SETTINGS) as server,
+        Swarm(server.port, crowd(300)) as swarm,
+    ):
+        wait_until_begun(swarm)
+        with Publisher(server.port, "live.a", "event", per_second=50) as publisher:
+            publisher.wait_for(50)
+            cut = 0
+            for _ in range(4):
+                worker = max(server.workers(), key=serving)
+                had = serving(worker)
+                assert had > 50, "it serves many"
+                kill(server, worker)
+                cut += had // 2
+                until(partial(noticed, swarm, cut), "its clients have noticed")
+                publisher.wait_for(50)
+                swarm.wait_for(lambda each: each.connected > each.truncated, "is back")
+        assert_everything_once(swarm, publisher)
+
+
+def test_workers_are_killed_while_they_write(tmp_path: Path) -> None:
+    """Arrays as fast as they can be: each is there as a whole and once, for everybody."""
+    subscribers = crowd(30)
+    with (
+        channel_service(tmp_path, workers=3, settings=SETTINGS) as server,
+        Swarm(server.port, subscribers) as swarm,
+    ):
+        wait_until_begun(swarm)
+        with Publisher(server.port, "live.a", "event", batch=100) as publisher:
+            for n in range(3):
+                publisher.wait_for(1000)
+                kill(server, server.workers()[n % 2])
+            publisher.wait_for(500)
+        assert_everything_once(swarm, publisher)
+
+
+def test_rolling_reload(tmp_path: Path) -> None:
+    """SIGHUP, twice: nothing is lost, and no response is truncated."""
+    with (
+        channel_service(
+            tmp_path, "--graceful-timeout", "10", workers=2, settings=SETTINGS
+        ) as server,
+        Swarm(server.port, crowd(100)) as swarm,
+    ):
+        wait_until_begun(swarm)
+        with Publisher(server.port, "live.a", "event", per_second=100) as publisher:
+            for reload in (1, 2):
+                publisher.wait_for(50)
+                old = server.workers()
+                server.send_signal(signal.SIGHUP)
+                until(partial(ended, old), "the old workers have ended", seconds=40)
+                swarm.wait_for(partial(moved, reload), "sent away and back")
+            publisher.wait_for(50)
+        assert_everything_once(swarm, publisher)
+        assert sum(each.truncated for each in swarm.subscribers) == 0
+        for subscriber in swarm.subscribers:
+            told = [int(each) for each in subscriber.retries if each != "3000"]
+            assert len(told) >= 2, subscriber.summary()
+            assert all(500 <= each <= 3000 for each in told), "jittered"
+
+
+@contextlib.contextmanager
+def curls(server: Server, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """curl, several times."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                curl_in_background(server, "/channels/live.a?last_event_id=earliest")
+            )
+            for _ in range(count)
+        ]
+
+
+def test_sigterm_and_another_release(tmp_path: Path) -> None:
+    """All are sent away properly; what is published before they are back, they get then."""
+    port = free_port()
+    with (
+        Swarm(port, crowd(100)) as swarm,
+        channel_service(tmp_path, port=port, workers=2, settings=SETTINGS) as server,
+    ):
+        wait_until_begun(swarm)
+        first = publish(server, "live.a", "first")
+        with (
+            curls(server, 4) as processes,
+            Publisher(port, "live.a", "event", per_second=100) as publisher,
+        ):
+            begun = [[line_of(process), line_of(process)] for process in processes]
+            publisher.wait_for(100)
+            server.send_signal(signal.SIGTERM)
+            texts = []
+            for process, lines in zip(processes, begun, strict=True):
+                rest, complaint = process.communicate(timeout=30)
+                assert process.returncode == 0, f"curl: {complaint.decode()}"
+                texts.append((b"".join(lines) + rest).decode())
+            assert server.wait_until_ended() == 0
+            swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
+            following = next_settings(tmp_path)
+            with channel_service(tmp_path / "next", port=port, workers=2, settings=following):
+                publisher.wait_for(100)
+                publisher.stop()
+                publisher.taken.insert(0, (first, "first"))
+                expected = assert_everything_once(swarm, publisher)
+                assert sum(each.truncated for each in swarm.subscribers) == 0
+    for text in texts:
+        assert_beginning(text, expected)
+
+
+def line_of(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def next_settings(directory: Path) -> dict[str, str]:
+    """The next release has the same log."""
+    return {**SETTINGS, "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite")}
+
+
+def assert_beginning(text: str, expected: list[Received]) -> None:
+    """What curl has got: the first events, whole, then the line that sends it away."""
+    *blocks, last = text.split("\n\n")
+    events = []
+    for block in blocks:
+        lines = [line for line in block.split("\n") if not line.startswith((":", "retry:"))]
+        fields = dict(line.split(": ", 1) for line in lines)
+        if "data" in fields:
+            events.append(Received(fields["id"], "message", fields["data"]))
+    assert len(events) > 50
+    assert events == expected[: len(events)]
+    (line,) = [line for line in last.split("\n") if line and not line.startswith(":")]
+    assert 500 <= int(line.removeprefix("retry: ")) <= 3000
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """As SIGTERM, without the waiting."""
+    with (
+        channel_service(tmp_path, workers=2, settings=SETTINGS) as server,
+        Swarm(server.port, crowd(20), coming_back=False) as swarm,
+    ):
+        wait_until_begun(swarm)
+        sent = publish(server, "live.a", "last")
+        swarm.wait_for(lambda each: each.last_id == sent, "has the event")
+        server.interrupt()
+        swarm.wait_for(lambda each: each.proper_ends == 1, "sent away")
+        server.wait_until_ended(20)
+        assert all(len(each.retries) >= 1 for each in swarm.subscribers)
+
+
+def test_max_requests(tmp_path: Path) -> None:
+    """A worker that has had enough sends its subscribers away as well."""
+    options = ("--graceful-timeout", "10", "--max-requests", "40")
+    with (
+        channel_service(tmp_path, *options, settings=SETTINGS) as server,
+        Swarm(server.port, crowd(10)) as swarm,
+    ):
+        wait_until_begun(swarm)
+        with Publisher(server.port, "live.a", "event", per_second=50) as publisher:
+            swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
+            publisher.wait_for(20)
+        assert_everything_once(swarm, publisher)
+        assert sum(each.truncated for each in swarm.subscribers) == 0
