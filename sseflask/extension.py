@@ -29,8 +29,8 @@ class SSE:
 
     Every streamed response of the type ``text/event-stream`` without a Content-Length is carried
     by the best transport the server allows, its bytes unchanged; a `Failure` raised in a view
-    becomes a JSON error. Keep the instance where you keep other extensions, for `publish` and
-    `subscribe`.
+    becomes a JSON error, and so does a `ChannelError`. Keep the instance where you keep other
+    extensions, for `publish` and `subscribe`.
 
     Args:
         app: the application; or use `init_app` later, with any number of applications.
@@ -57,6 +57,7 @@ class SSE:
         )
         app.after_request(_upgrade)
         app.register_error_handler(Failure, _json_error)
+        app.register_error_handler(ChannelError, _bad_channel)
         self._apps.append(app)
 
     def publish(
@@ -190,6 +191,20 @@ def _upgrade(response: Response) -> Response:
     ):
         return UpgradedResponse.force_type(response)  # type: ignore[return-value]  # it is one now
     return response
+
+
+def _bad_channel(error: ChannelError) -> Response:
+    """Names usually come from the request."""
+    message = str(error)
+    return _json_error(
+        Failure(
+            f"{message[:1].upper()}{message[1:]}.",
+            status=400,
+            type="invalid_request_error",
+            param="channel",
+            code="invalid_channel",
+        )
+    )
 
 
 def _json_error(failure: Failure) -> Response:

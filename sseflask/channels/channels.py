@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from weakref import WeakSet
 
 from sseflask.channels.disk import Kept, kept
+from sseflask.channels.frames import Cursor
 from sseflask.channels.hub import Hub
 from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
@@ -46,7 +48,8 @@ class _Running:
         self.process = os.getpid()
         self.hub = Hub()
         feed = _ThroughLoop(self.hub) if cooperative() else _Direct(self.hub)
-        self.thread = LogThread(make, feed.deliver, feed.restarted, feed.skipped, Bell(path))
+        self._bell = Bell(path)
+        self.thread = LogThread(make, feed.deliver, feed.restarted, feed.skipped, self._bell)
         atexit.register(self._end)
         _all.add(self)
 
@@ -59,6 +62,16 @@ class _Running:
         _all.discard(self)
         atexit.unregister(self._end)
         self._end()
+
+    def now(self) -> Cursor:
+        """Behind everything that has been published, by whomever; as far as can be said shortly."""
+        here = self.hub.cursor
+        if self._bell.has_others:
+            with contextlib.suppress(LogError):
+                # What others have stored may not have come to the hub yet.
+                newest = self.call(lambda log: log.newest(), _SHORT_PATIENCE)
+                return Cursor(here.epoch, max(here.number, newest))
+        return here
 
     def call(self, function: Callable[[Log], Any], patience: float = _PATIENCE) -> Any:
         return self._wait(lambda done: self.thread.call(function, done), patience)
@@ -244,7 +257,7 @@ class Channels:
         running = self._start()
         if not running.hub.epoch:
             running.call(lambda _log: None)
-        start = running.hub.cursor
+        start = running.now() if last_event_id is None else running.hub.cursor
         opening = f"id: {start}\n\n".encode() if announce and last_event_id is None else b""
         return Subscription(running.hub, running.call, patterns, start, last_event_id, opening)
 

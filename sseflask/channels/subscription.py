@@ -234,13 +234,18 @@ class Subscription(Source):
             base = self._base
             place = Cursor(self._hub.epoch, 0 if reason == "epoch" else base)
 
-        def read(log: Log) -> tuple[Page, list[Missing]]:
-            return log.read(self.patterns, place.number, base, PAGE), log.missing(self.patterns, -1)
+        def read(log: Log) -> tuple[Page, list[Missing], int]:
+            page = log.read(self.patterns, place.number, base, PAGE)
+            return page, log.missing(self.patterns, -1), log.newest()
 
-        entries, ends = self._ask(read)
+        entries, ends, newest = self._ask(read)
         with self._hub.lock:
             if place.epoch != self._hub.epoch:
                 return b""  # of another log by now, which is seen to at the next turn
+            if reason == "unknown":
+                # The tail may be behind what others have published by now.
+                base = max(base, newest)
+                place = Cursor(place.epoch, base)
             gaps = [self._told(reason, presented, end) for end in ends]
             return Gap.frames(gaps, place) + self._advance(place, entries, base)
 

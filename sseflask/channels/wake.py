@@ -120,6 +120,11 @@ class Bell:
             with contextlib.suppress(OSError):  # full: it is awake; closed: it is gone
                 self._out.send(b"\0")
 
+    @property
+    def has_others(self) -> bool:
+        """Whether other processes wait, as far as is known. Any thread."""
+        return self._handle >= 0 and bool(self._list())
+
     def ring_others(self) -> None:
         """Wake the other processes; those that are dead are forgotten. Never blocks for long."""
         if self._handle < 0:

@@ -17,7 +17,6 @@ from flask import Blueprint, Flask, Response, current_app, request
 
 from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import Subscription
-from sseflask.errors import ChannelError, Failure
 from sseflask.event import Event
 from sseflask.extension import SSE, channels_of
 from sseflask.wire import Decoder, encode
@@ -99,17 +98,8 @@ class ServerSentEventsBlueprint(Blueprint):
 
     def stream(self) -> Response:
         """The view: streams the channel that ``channel`` in the query names, by default ``sse``."""
-        try:
-            # A name only: what Flask-SSE's users allow for one channel must not open many.
-            channel = check_name(request.args.get("channel") or "sse")
-        except ChannelError as error:
-            raise Failure(
-                f"{error}.",
-                status=400,
-                type="invalid_request_error",
-                param="channel",
-                code="invalid_channel",
-            ) from error
+        # A name only: what Flask-SSE's users allow for one channel must not open many.
+        channel = check_name(request.args.get("channel") or "sse")
         extension: SSE = current_app.extensions["sseflask"]
         return extension.subscribe(channel)
 

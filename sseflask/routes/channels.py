@@ -8,7 +8,7 @@ from sseflask.auth import require_publish, require_subscribe
 from sseflask.channels.log import KeyReused, LogError
 from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
-from sseflask.errors import ChannelError, Failure
+from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.parameters import invalid
 from sseflask.routes.publication import idempotency, read_publication
@@ -42,10 +42,7 @@ def subscribe_to_several() -> Response:
 
 
 def _subscribe(names: list[str]) -> Response:
-    try:
-        patterns = [Pattern.parse(name) for name in names]
-    except ChannelError as error:
-        raise _bad_name(error) from error
+    patterns = [Pattern.parse(name) for name in names]
     if sum(not pattern.is_name for pattern in patterns) > MAX_WILDCARDS:
         raise invalid(
             f"A subscription may have {MAX_WILDCARDS} patterns with wildcards, and names besides.",
@@ -60,11 +57,7 @@ def _subscribe(names: list[str]) -> Response:
 @blueprint.post("/channels/<name>")
 def publish(name: str) -> tuple[Response, int]:
     """Store one event, or an array of them together, and answer with the id or ids."""
-    try:
-        check_name(name)
-    except ChannelError as error:
-        raise _bad_name(error) from error
-    caller = require_publish(name)
+    caller = require_publish(check_name(name))
     publication = read_publication()
     key = idempotency(caller.subject, name)
     try:
@@ -86,8 +79,3 @@ def publish(name: str) -> tuple[Response, int]:
     if ids.repeated:
         response.headers["Idempotency-Replayed"] = "true"
     return response, 201
-
-
-def _bad_name(error: ChannelError) -> Failure:
-    message = str(error)
-    return invalid(f"{message[:1].upper()}{message[1:]}.", param="channel", code="invalid_channel")

@@ -38,7 +38,8 @@ class Publication:
 
     def digest(self) -> bytes:
         """What stands for the content; two publications with the same one are the same."""
-        sizes = ",".join(str(len(frame)) for frame in self.frames)
+        shape = "several" if self.several else "one"
+        sizes = ",".join([shape, *(str(len(frame)) for frame in self.frames)])
         return hashlib.sha256(b"\0".join([sizes.encode(), *self.frames])).digest()
 
 

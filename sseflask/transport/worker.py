@@ -142,6 +142,7 @@ class StreamWorker(GeventWorker):
                 self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
                 pool.kill(timeout=1)
                 break
+        gc.unfreeze()
 
     def _serve(self, listener: Any, pool: Pool) -> StreamServer:
         tls: dict[str, Any] = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
