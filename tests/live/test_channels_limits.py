@@ -102,6 +102,27 @@ def test_subscribers_count_as_connections(tmp_path: Path) -> None:
             assert stream.next().id == sent
 
 
+def test_subscribers_that_still_catch_up_count_too(tmp_path: Path) -> None:
+    """As after a deploy: all come back at once, and nobody is detached yet."""
+    with (
+        channel_service(tmp_path, "--worker-connections", "40") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(10):
+            publish(server, "a", "x" * 900_000)
+        opened, statuses = [], list[int]()
+        for _ in range(39):
+            connection = stack.enter_context(Connection(server, receive_buffer=4096))
+            connection.request("/channels/a?last_event_id=earliest")
+            opened.append(connection)
+        for connection in opened:
+            head = connection.head()
+            statuses.append(head.status)
+        assert statuses.count(503) == 1
+        assert statuses.count(200) == 38
+        assert fetch(server, "/healthz").status == 200
+
+
 def test_streams_are_rotated(tmp_path: Path) -> None:
     """After SSEFLASK_LIFETIME a stream ends properly; its client resumes and loses nothing."""
     settings = {"SSEFLASK_LIFETIME": "1", "SSEFLASK_HEARTBEAT": "0.2"}

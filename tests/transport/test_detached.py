@@ -332,3 +332,65 @@ def test_a_job_that_fails_does_not_stop_the_others(
     crowd.send(b"x")
     assert received(crowd.clients[0]) == b"x"
     assert "KeyError" in caplog.text
+
+
+def test_one_whose_end_can_not_be_logged_harms_nobody(
+    crowd: Crowd, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_member: Member, _sent: int) -> None:
+        raise KeyError("of an access log of somebody's own")
+
+    crowd.detached.on_end = fail
+    for _ in range(3):
+        crowd.client()
+    crowd.clients[0].close()
+    crowd.send(b"x")
+    assert received(crowd.clients[1]) == received(crowd.clients[2]) == b"x"
+    until(lambda: crowd.ends.closed == 1, "its socket is closed all the same")
+    assert "KeyError" in caplog.text
+
+
+def test_a_delivery_that_fails_sends_its_clients_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    crowd = Crowd(chunked=True)
+    crowd.client()
+    original = os.write
+
+    def fail_once(descriptor: int, data: bytes) -> int:
+        if b"event" in data:
+            raise MemoryError("in the middle of it")
+        return original(descriptor, data)
+
+    monkeypatch.setattr(os, "write", fail_once)
+    crowd.send(b"event")
+    last = at_end(crowd.clients[0])
+    assert b"event" not in last
+    assert last.endswith(b"0\r\n\r\n")
+    assert "MemoryError" in caplog.text
+    crowd.close()
+
+
+def test_nobody_ends_twice() -> None:
+    crowd = Crowd(chunked=True)
+    crowd.client(buffer=4096)
+    crowd.send(b"x" * 300_000)
+    assert crowd.group.lagging
+    crowd.job(lambda: crowd.detached.send_away([crowd.group]))
+    crowd.detached.drain()
+    crowd.job(lambda: None)
+    data = at_end(crowd.clients[0])
+    assert data.count(b"retry: ") == 1
+    assert data.count(b"\r\n0\r\n\r\n") == 1
+    crowd.close()
+    assert len(crowd.ends.ended) == 1
+
+
+def test_small_pieces_are_limited_as_well(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes room whatever its size."""
+    monkeypatch.setattr(module, "BACKLOG_PIECES", 20)
+    crowd.client(buffer=4096)
+    crowd.send(b"x" * 300_000)
+    for _ in range(25):
+        crowd.send(b"y")
+    until(lambda: crowd.ends.closed == 1, "cut")
