@@ -17,6 +17,9 @@ __all__ = ["EARLIEST", "RESERVED", "Cursor", "Gap", "frame", "stored"]
 #: Types of events that only the server sends.
 RESERVED = ("gap", "failure")
 
+#: The longest reconnection time that fits browsers' own integers, in milliseconds.
+MOST_RETRY = 2**31 - 1
+
 #: In place of an id: from the first event that is there.
 EARLIEST = "earliest"
 
@@ -54,15 +57,19 @@ def stored(data: Any, event: str | None = None, retry: int | None = None) -> byt
         retry: the reconnection time it sets, in milliseconds.
 
     Raises:
-        EventError: the format can't represent it, or the type is one of the server's own.
+        EventError: the format can't represent it, the type is one of the server's own, or nobody
+            could wait so long.
     """
     if event in RESERVED:
         raise EventError(
             f"events of the type {event!r} are the server's own: publish another type than "
             + " and ".join(RESERVED)
         )
+    if retry is not None and isinstance(retry, int) and retry > MOST_RETRY:
+        raise EventError(f"retry may be {MOST_RETRY} milliseconds at most: browsers keep no more")
     # None would be an event without data, which no client dispatches.
-    return encode(Event("null" if data is None else data, event=event or None, retry=retry))
+    data = "null" if data is None else data
+    return encode(Event(data, event=None if event == "" else event, retry=retry))
 
 
 def frame(epoch: str, entry: Entry) -> bytes:

@@ -141,11 +141,17 @@ class Hub:
             if self._awaited:
                 self._moved.notify_all()
             batch: Batch = []
+            # Audiences are as many as people where everybody has a channel of their own beside a
+            # common one: what they all get is there once.
+            bodies: dict[tuple[int, ...], bytes] = {}
             for audience, frames in found.items():
                 for subscription in audience.waiting or ():
                     subscription.put(frames, self.position)
                 if audience.groups:
-                    body = b"".join(framed for _, framed in frames)
+                    numbers = tuple(number for number, _ in frames)
+                    body = bodies.get(numbers)
+                    if body is None:
+                        body = bodies[numbers] = b"".join(framed for _, framed in frames)
                     batch += ((group, body) for group in audience.groups)
             return batch
 

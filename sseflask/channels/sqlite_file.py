@@ -47,7 +47,7 @@ class SqliteFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._database: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: tuple[int, ...] | None = None
 
     def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
         """Open the file, creating it and its directory where they are not there.
@@ -124,15 +124,16 @@ class SqliteFile:
             yield database
 
     def replaced(self) -> bool:
-        """Whether there is another file, or none, where the open one was."""
+        """Whether there is another file, or none, where the open one or its own log was."""
         return self._identity is not None and self._identify() != self._identity
 
-    def _identify(self) -> tuple[int, int]:
+    def _identify(self) -> tuple[int, ...]:
+        """Of the file and of its write-ahead log, which is half of it while it is open."""
         try:
-            status = Path(self.path).stat()
+            found = [Path(self.path + suffix).stat() for suffix in ("", "-wal")]
         except OSError:
-            return (0, 0)
-        return (status.st_dev, status.st_ino)
+            return ()
+        return tuple(number for each in found for number in (each.st_dev, each.st_ino))
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:

@@ -103,6 +103,7 @@ class Connection(Body):
     def close(self) -> None:
         """The server is done; a stream that never ran still has to close its items."""
         self._ran = True
+        self._item = None  # it may be large, and the collector takes its time
         self._close_items()
         super().close()
 
@@ -293,7 +294,7 @@ class Connection(Body):
         elif moment >= outlet.last_progress + outlet.patience:
             if outlet.unsent is None:
                 outlet.heartbeat()
-            else:
+            elif not outlet.still_takes():
                 self._stalled = True
                 outlet.abort()
         if stream.lifetime and moment >= self._begun + stream.lifetime:

@@ -25,6 +25,7 @@ from sseflask.transport.closing import Closing
 from sseflask.transport.flush import let_loop_run
 from sseflask.transport.group import Backlog, Group, Member
 from sseflask.transport.jobs import Jobs
+from sseflask.transport.outlet import unacknowledged
 from sseflask.transport.stream import failure_frame, rotation_notice, token_expired
 from sseflask.wire import HEARTBEAT
 
@@ -32,8 +33,8 @@ __all__ = ["Detached"]
 
 log = logging.getLogger("sseflask")
 
-#: Sends between two turns of the loop: about 2 ms.
-SLICE = 256
+#: Sends, and bytes, between two turns of the loop: about 2 ms.
+SLICE, SLICE_BYTES = 256, 4 << 20
 
 #: Bytes, and pieces, that a client may be behind before it is cut; it can resume.
 BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
@@ -67,7 +68,7 @@ class Detached:
         self._behind: set[Member] = set()
         self._look_at = math.inf
         self._closing = Closing(self._on_closed)
-        self._unbroken = 0
+        self._unbroken = 0.0
         self._agenda = Agenda()
         self._empty = Signal()
         self._empty.set()
@@ -128,8 +129,12 @@ class Detached:
         try:
             with self._closing.descriptors_kept():
                 announced = []
+                framed: dict[tuple[bool, int], bytes] = {}
                 for group, body in batch:
-                    data = group.framed(body)
+                    key = (group.chunked, id(body))  # one body is for many groups
+                    data = framed.get(key)
+                    if data is None:
+                        data = framed[key] = group.framed(body)
                     group.sent += len(body)
                     group.last_sent = now
                     for member in list(group.lagging or ()):
@@ -144,11 +149,13 @@ class Detached:
 
     def _write(self, data: bytes, descriptors: list[int]) -> None:
         size, write = len(data), os.write
-        for start in range(0, len(descriptors), SLICE):
-            part = descriptors[start : start + SLICE]
-            self._unbroken += len(part)
-            if self._unbroken > SLICE:
-                self._unbroken = len(part)
+        at_once = max(1, min(SLICE, SLICE_BYTES // size))
+        for start in range(0, len(descriptors), at_once):
+            part = descriptors[start : start + at_once]
+            share = len(part) / at_once
+            self._unbroken += share
+            if self._unbroken > 1:
+                self._unbroken = share
                 let_loop_run()
             for descriptor in part:
                 try:
@@ -292,7 +299,13 @@ class Detached:
         self._look_at = math.inf
         for member in list(self._behind):
             backlog, heartbeat = member.backlog, member.group.heartbeat
-            if backlog is not None and now >= backlog.progress + 2 * heartbeat:
+            if backlog is None:
+                continue
+            # The kernel tells of room only when there is a lot of it.
+            waiting = unacknowledged(member.descriptor)
+            if waiting != backlog.waiting:
+                backlog.waiting, backlog.progress = waiting, now
+            if now >= backlog.progress + 2 * heartbeat:
                 self._cut(member)
             else:
                 self._look_at = min(self._look_at, now + heartbeat / 2)

@@ -15,17 +15,19 @@ class Backlog:
         pieces: what is to be written, in order; shared with other members, never copied.
         done: bytes of the first piece that were written already.
         size: bytes that are to be written.
-        progress: the monotonic time at which the socket last took something.
+        progress: the monotonic time at which the client last took something.
+        waiting: bytes that it had not acknowledged when that was last looked at.
         last: whether the stream ends when all of it is written.
     """
 
-    __slots__ = ("done", "last", "pieces", "progress", "size")
+    __slots__ = ("done", "last", "pieces", "progress", "size", "waiting")
 
     def __init__(self, piece: bytes, done: int, now: float) -> None:
         self.pieces = deque([piece])
         self.done = done
         self.size = len(piece) - done
         self.progress = now
+        self.waiting = -1
         self.last = False
 
     def add(self, data: bytes) -> None:

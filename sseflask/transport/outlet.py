@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,17 @@ _READ, _WRITE = 1, 2
 _MOST_MILLISECONDS = 2**31 - 1
 
 _LAST_CHUNK = b"0\r\n\r\n"
+
+
+def unacknowledged(descriptor: int) -> int:
+    """Bytes sent on a socket that its peer has not acknowledged (tcp(7), SIOCOUTQ); -1 where that
+    can't be told."""
+    answer = bytearray(4)
+    try:
+        fcntl.ioctl(descriptor, termios.TIOCOUTQ, answer)
+    except OSError:
+        return -1
+    return int.from_bytes(answer, sys.byteorder)
 
 
 class _HeaderSink:
@@ -73,6 +87,7 @@ class Outlet:
         self.chunked = False
         self._head = b""
         self._discarded = 0
+        self._waiting = -1
         self._wake: Signal | None = None
         self._readable: Any = None
         self._writable: Any = None
@@ -105,9 +120,21 @@ class Outlet:
                 min(max(1, int(heartbeat * 2000)), _MOST_MILLISECONDS),
             )
 
+    def still_takes(self) -> bool:
+        """Whether the client has acknowledged something since this was last asked: the kernel tells
+        of room only when there is a lot of it."""
+        waiting, before = unacknowledged(self._fd), self._waiting
+        self._waiting = waiting
+        if waiting == before:
+            return False
+        self.last_progress = time.monotonic()
+        return True
+
     def close(self) -> None:
-        """Let go of the socket, which gunicorn closes."""
+        """Let go of the socket, which gunicorn closes, and of what was to be sent."""
         self.left = True  # the descriptor's number will soon be somebody else's
+        self.unsent = None
+        self.buffer.clear()
         for watcher in (self._readable, self._writable):
             if watcher is not None:
                 watcher.close()

@@ -7,6 +7,7 @@ that touches ssl or threading beyond what gunicorn and gevent do themselves.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from functools import partial
@@ -30,7 +31,7 @@ __all__ = ["StreamWorker"]
 #: How often a worker tells the arbiter that it lives, in seconds.
 _NOTIFY_SECONDS = 1.0
 
-#: Of every twenty connections a worker may have, detached streams leave one, up to this many.
+#: Of every twenty connections a worker may have subscribers leave one, up to this many.
 _MOST_RESERVED = 100
 
 #: Python's (before 3.13, since), and ours: objects made until the youngest generation is looked at,
@@ -113,6 +114,16 @@ class StreamWorker(GeventWorker):
         if not alive and self._ending is not None:
             self._ending.set()
 
+    def notify(self) -> None:
+        """Tell the arbiter that this worker lives; without an arbiter it drains.
+
+        gunicorn's own would end the process at once.
+        """
+        super(GeventWorker, self).notify()
+        if self.alive and self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
+            self.alive = False
+
     def run(self) -> None:
         """Serve until told to stop, then drain.
 
@@ -192,7 +203,8 @@ class StreamWorker(GeventWorker):
     @property
     def _reserved(self) -> int:
         """Connections that subscribers leave to others: publishers, health checks."""
-        return min(_MOST_RESERVED, self.worker_connections // 20)
+        wanted = max(1, self.worker_connections // 20) if self.worker_connections > 1 else 0
+        return min(_MOST_RESERVED, wanted)
 
     def _log_end(self, member: Member, sent: int) -> None:
         if member.line is not None:
