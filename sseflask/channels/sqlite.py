@@ -29,6 +29,9 @@ _PAGE_BYTES = 256 * 1024
 #: Events, and keys, that one call of `trim` forgets at most, so that nobody waits for it for long.
 _TRIM_EVENTS, _TRIM_KEYS = 1000, 10_000
 
+#: Events of one channel that an append forgets at most.
+_SHORTEN_EVENTS = 5000
+
 #: Seconds for which a repeated append is known at least.
 _KEY_SECONDS = 86_400.0
 
@@ -134,21 +137,23 @@ class SqliteLog:
         # not at every append.
         tenth = max(1, self._keep // 10)
         if kept > self._keep + self._keep // 10 and kept // tenth > (kept - added) // tenth:
-            kept -= self._shorten(database, channel, age)
+            kept -= self._shorten(database, channel, kept - self._keep, age)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, channel))
 
-    def _shorten(self, database: sqlite3.Connection, channel: int, age: float) -> int:
-        (last,) = database.execute(
-            "SELECT number FROM events WHERE channel = ? ORDER BY number DESC LIMIT 1 OFFSET ?",
-            (channel, self._keep),
+    def _shorten(self, database: sqlite3.Connection, channel: int, excess: int, age: float) -> int:
+        """Forget the first events of a channel, as far as they are not young; give how many."""
+        old = age - self._young
+        (first,) = database.execute(
+            "SELECT at FROM events WHERE channel = ? ORDER BY number LIMIT 1", (channel,)
         ).fetchone()
-        if self._young:
-            (last,) = database.execute(
-                "SELECT max(number) FROM events WHERE channel = ? AND number <= ? AND at <= ?",
-                (channel, last, age - self._young),
-            ).fetchone()
-            if last is None:
-                return 0
+        if first > old:
+            return 0
+        # Age never runs backwards, so the young ones are the last.
+        (last,) = database.execute(
+            "SELECT max(number) FROM (SELECT number, at FROM events WHERE channel = ?"
+            " ORDER BY number LIMIT ?) WHERE at <= ?",
+            (channel, min(excess, _SHORTEN_EVENTS), old),
+        ).fetchone()
         forgotten = database.execute(
             "DELETE FROM events WHERE channel = ? AND number <= ?", (channel, last)
         ).rowcount

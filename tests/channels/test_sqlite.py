@@ -15,7 +15,16 @@ import pytest
 from sseflask.channels import sqlite_file, sqlite_tables
 from sseflask.channels.log import Append, Entry, LogError
 from sseflask.channels.sqlite import SqliteLog
-from tests.channels.contract import DAY, LogContract, Stores, everything, opened, patterns, put
+from tests.channels.contract import (
+    DAY,
+    Clock,
+    LogContract,
+    Stores,
+    everything,
+    opened,
+    patterns,
+    put,
+)
 from tests.channels.processes import go_on, line, process
 
 
@@ -363,3 +372,21 @@ def test_after_a_start_of_the_machine_the_epoch_is_new(
         assert put(log, "a", b"2").first == 2
     with opened(store) as log:
         assert log.epoch == after
+
+
+def test_young_events_are_spared_though_there_are_too_many(tmp_path: Path) -> None:
+    clock = Clock()
+    log = SqliteLog(str(tmp_path / "log"), keep=10, seconds=3600, young=5.0, clock=clock)
+    log.open()
+    for _ in range(30):
+        put(log, "a", b"x")
+    assert len(everything(log)) == 30
+    clock.now += 4
+    put(log, "a", b"x")
+    assert len(everything(log)) == 31
+    clock.now += 2
+    put(log, "a", b"x")
+    # The first thirty are old enough; ten are to be kept, young or not.
+    assert [entry.number for entry in everything(log)] == list(range(23, 33))
+    assert [missing.oldest for missing in log.missing(patterns("a"), 0)] == [23]
+    log.close()
