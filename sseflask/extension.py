@@ -175,10 +175,9 @@ def _is_event_source(asked: Request) -> bool:
     It asks as the standards have it (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the cache
     mode no-store). Readers that do not follow them take an id without data for an empty event.
     """
-    return (
-        asked.headers.get("Accept", "") == "text/event-stream"
-        and "no-cache" in asked.cache_control.to_header()
-    )
+    return asked.headers.get(
+        "Accept", ""
+    ) == "text/event-stream" and "no-cache" in asked.headers.get("Cache-Control", "")
 
 
 def _upgrade(response: Response) -> Response:

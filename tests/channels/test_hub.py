@@ -99,6 +99,17 @@ def test_wildcards_that_come_and_go_are_noticed() -> None:
     assert [group for group, _ in hub.take_in([entry(3, "a.1")])] == [second]
 
 
+def test_what_many_groups_get_is_there_once() -> None:
+    """Of those that have a channel each beside a common one there are as many as people."""
+    hub = opened()
+    for number in range(3):
+        joined(hub, "news", f"user.{number}")
+    for entries in ([entry(1, "news")], [entry(2, "news"), entry(3, "news")]):
+        bodies = [body for _, body in hub.take_in(entries)]
+        assert len(bodies) == 3
+        assert len({id(body) for body in bodies}) == 1
+
+
 def test_entries_behind_what_was_skipped_are_not_sent() -> None:
     hub = opened()
     group = joined(hub, "a")

@@ -230,6 +230,19 @@ def test_ctrl_c(tmp_path: Path) -> None:
         assert all(len(each.retries) >= 1 for each in swarm.subscribers)
 
 
+def test_a_killed_master(tmp_path: Path) -> None:
+    """Nobody is left to stop the worker: it notices, and goes as it would have."""
+    with (
+        channel_service(tmp_path, settings=SETTINGS) as server,
+        Swarm(server.port, crowd(20), coming_back=False) as swarm,
+    ):
+        wait_until_begun(swarm)
+        server.send_signal(signal.SIGKILL)
+        server.wait_until_ended(20)
+        swarm.wait_for(lambda each: each.proper_ends == 1, "sent away")
+        until(lambda: not server.members(), "the worker has ended")
+
+
 def test_max_requests(tmp_path: Path) -> None:
     """A worker that has had enough sends its subscribers away as well."""
     options = ("--graceful-timeout", "10", "--max-requests", "40")
