@@ -40,6 +40,20 @@ def _messages(value: Any) -> Any:
     return value
 
 
+def _from_ui(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as OpenAI takes it, also where it is one of the AI SDK's user interface.
+
+    Those have parts in place of a content; what is no text of them is left out.
+    """
+    if "content" in message or not isinstance(message.get("parts"), list):
+        return message
+    texts = [part.get("text") for part in message["parts"] if isinstance(part, dict)]
+    return {
+        "role": message["role"],
+        "content": "".join(text for text in texts if isinstance(text, str)),
+    }
+
+
 class CompletionParameters(BaseModel):
     """What a completion can be asked for; ``messages`` overrides the two texts."""
 
@@ -47,13 +61,13 @@ class CompletionParameters(BaseModel):
     system_prompt: Text = "You are a helpful assistant."
     model: Annotated[Text, Field(max_length=256)] = ""
     messages: Annotated[list[dict[str, Any]] | None, BeforeValidator(_messages)] = None
-    format: Literal["chunks", "text"] = "chunks"
+    format: Literal["chunks", "text", "events", "ui"] = "chunks"
     on_disconnect: Literal["cancel"] = "cancel"
 
     def conversation(self) -> list[dict[str, Any]]:
         """The messages to send."""
         if self.messages is not None:
-            return self.messages
+            return [_from_ui(message) for message in self.messages]
         user = {"role": "user", "content": self.user_message}
         if not self.system_prompt:
             return [user]
@@ -79,6 +93,7 @@ def completion() -> Response:
     form = FORMATS[asked.format]
     return EventSourceResponse(
         form.view(upstream.frames(asked.conversation(), asked.model)),
+        headers=form.headers,
         failure_event=form.failure_event,
         expires_at=caller.expires if caller else None,
     )

@@ -101,3 +101,19 @@ def test_closing_closes_the_upstream(form: str) -> None:
     next(view)
     view.close()  # type: ignore[attr-defined]  # generators, all of them
     assert closed == [True]
+
+
+def test_events() -> None:
+    usage = b'data: {"choices": [], "usage": {"total_tokens": 3}}\n\n'
+    assert shown("events", frame("a"), frame(finish="stop"), usage, DONE) == [
+        Event({"text": "a"}, event="text"),
+        Event({"total_tokens": 3}, event="usage"),
+        done("stop"),
+    ]
+
+
+def test_a_ui_message_says_what_it_is() -> None:
+    assert FORMATS["ui"].headers == {"x-vercel-ai-ui-message-stream": "v1"}
+    first, *_, last = shown("ui", frame("a"), DONE)
+    assert json.loads(first.data)["type"] == "start"
+    assert last.data == "[DONE]"

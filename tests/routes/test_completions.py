@@ -114,7 +114,7 @@ def test_what_is_asked(
 @pytest.mark.parametrize(
     ("param", "value"),
     [
-        ("format", "ui"),
+        ("format", "html"),
         ("format", ""),
         ("on_disconnect", "continue"),
         ("model", "m" * 257),
