@@ -100,6 +100,7 @@ def test_streams_answers_and_errors(
     assert response.status_code == status
     assert granted(response) == [origin]
     assert listed(response, "Access-Control-Expose-Headers") == {
+        "idempotency-replayed",
         "last-event-id",
         "retry-after",
         "x-run-id",

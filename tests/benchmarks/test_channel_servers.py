@@ -66,7 +66,9 @@ def test_what_is_published_reaches_every_subscriber(server: Running) -> None:
     assert (first.check.events, last.check.events) == (published, published - EVENTS // 2)
 
 
-@pytest.mark.parametrize("server", having("publish"), indirect=True)
+# Not of two workers of nchan: the second learns of a new channel only after its subscriber has had
+# the headers, so that a first event may come too early.
+@pytest.mark.parametrize("server", sorted({*having("publish")} - {"nchan_workers"}), indirect=True)
 def test_a_channel_is_not_another(server: Running) -> None:
     here, there = (Stream(server.request("subscribe", channel=name), numbered()) for name in "xy")
     with Load(server.port) as load, Asker(server.port) as asker:

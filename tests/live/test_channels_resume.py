@@ -103,7 +103,8 @@ def test_ids_that_nobody_gave_out(
     with resume(channels, channel, quoted, in_query=in_query) as stream:
         said = gap(stream)
         assert said["reason"] in ("unknown", "epoch")
-        assert (said["channel"], said["last_event_id"]) == (channel, wrong)
+        # What is long is told back as far as it helps to recognise it.
+        assert (said["channel"], said["last_event_id"]) == (channel, wrong[:100])
         if said["reason"] == "epoch":
             assert stream.next().id == known, "all that this log has"
         sent = publish(channels, channel, "next")
