@@ -219,10 +219,10 @@ def test_one_that_takes_nothing_for_two_heartbeats_is_cut() -> None:
 
 
 def test_heartbeats_in_silence_only() -> None:
-    crowd = Crowd(heartbeat=0.2)
+    crowd = Crowd(heartbeat=1.0)
     crowd.client()
     got = b""
-    end = time.monotonic() + 0.5
+    end = time.monotonic() + 1.5
     while time.monotonic() < end:
         crowd.send(b"x\n\n")
         got += received(crowd.clients[0])
