@@ -195,6 +195,20 @@ def test_one_that_is_never_read_leaves_nothing(channels: Channels) -> None:
     assert not channels._running.hub._audiences
 
 
+def test_what_others_publish_while_a_log_is_closed_comes_when_it_is_opened(tmp_path: Path) -> None:
+    one, other = make(tmp_path / "log"), make(tmp_path / "log")
+    published(one, "a", "1")
+    subscription = subscribed(one, "a")
+    assert one._running is not None
+    go_on = one._running.thread.let_go(SECONDS)
+    assert go_on is not None
+    published(other, "a", "2")
+    go_on()
+    assert [event.data for event in read(subscription, 1)] == ["2"]
+    one.close()
+    other.close()
+
+
 def test_a_child_process_has_a_log_of_its_own(tmp_path: Path) -> None:
     """SQLite must not be open in a process that is copied: what the child stores would be lost."""
     channels = make(tmp_path / "log")
@@ -203,6 +217,7 @@ def test_a_child_process_has_a_log_of_its_own(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
         status = 1
+        os.close(tell)  # so that it ends with its parent, however that ends
         try:
             published(channels, "a", "child")
             os.read(go_on, 1)  # until the parent has closed its own
