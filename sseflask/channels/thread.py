@@ -288,9 +288,6 @@ class LogThread:
         if not self._open and time.monotonic() >= self._try_at:
             self._try("opening", lambda: self._open_log(store))
             self._try_at = time.monotonic() + _LOOK_SECONDS
-            if self._open:
-                # What others have written while it was closed is no change to who has just come.
-                self._try("reading", lambda: self._read_tail(store))
         elif self._open:
             self._try("reading", lambda: self._read_tail(store) if store.changed() else None)
 
@@ -306,6 +303,8 @@ class LogThread:
             self._epoch = store.epoch
             self._guard(self._restarted, self._epoch, self._tail)
         self._open = True
+        # What others have written while it was closed is no change to who has just come.
+        self._read_tail(store)
 
     def _read_tail(self, store: Log) -> None:
         newest = store.newest()
