@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -45,7 +46,12 @@ class Crowd:
         self.clients: list[socket.socket] = []
 
     def client(
-        self, *, buffer: int = 0, ends_at: float = math.inf, expires: bool = False
+        self,
+        *,
+        buffer: int = 0,
+        small_send_buffer: bool = True,
+        ends_at: float = math.inf,
+        expires: bool = False,
     ) -> Member:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -55,7 +61,7 @@ class Crowd:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             client.connect(listener.getsockname())
             server, _ = listener.accept()
-        if buffer:
+        if buffer and small_send_buffer:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         server.setblocking(False)
         client.setblocking(False)
@@ -215,6 +221,23 @@ def test_one_that_takes_nothing_for_two_heartbeats_is_cut() -> None:
         crowd.send(b"x" * 100_000)
     until(lambda: crowd.ends.closed == 1, "the one that does not read is cut")
     until(lambda: received(crowd.clients[1]).endswith(b": ping\n"), "the other goes on")
+    crowd.close()
+
+
+def test_a_slow_reader_is_not_taken_for_one_that_does_not_read() -> None:
+    """The kernel tells of room only when a third of its large buffer is free: seconds later."""
+    crowd = Crowd(heartbeat=0.15)
+    crowd.client(buffer=4096, small_send_buffer=False)
+    while not crowd.group.lagging:
+        crowd.send(b"x" * 500_000)
+    end = time.monotonic() + 1.2
+    while time.monotonic() < end:
+        with contextlib.suppress(BlockingIOError):
+            crowd.clients[0].recv(1000)
+        gevent.sleep(0.01)
+    assert crowd.group.lagging, "it has not caught up either"
+    assert crowd.ends.closed == 0
+    until(lambda: crowd.ends.closed == 1, "cut, as it has stopped reading")
     crowd.close()
 
 
