@@ -86,7 +86,7 @@ class SSE:
         try:
             ids = channels_of(self._app()).publish(check_name(channel), frames)
         except LogError as error:
-            raise log_unavailable(error) from error
+            raise log_unavailable() from error
         assert isinstance(ids, list)  # without a key nothing can be reused
         return ids[0]
 
@@ -126,7 +126,7 @@ class SSE:
                 patterns, last_event_id, announce=_is_event_source(request)
             )
         except LogError as error:
-            raise log_unavailable(error) from error
+            raise log_unavailable() from error
         response = EventSourceResponse(
             subscription,
             headers=headers,

@@ -127,8 +127,8 @@ class _Direct:
     def restarted(self, epoch: str, position: int) -> None:
         self._hub.restart(epoch, position)
 
-    def skipped(self, before: int, last: int) -> None:
-        self._hub.skip(before, last)
+    def skipped(self, _before: int, last: int) -> None:
+        self._hub.skip(last)
 
 
 class _ThroughLoop:
@@ -151,8 +151,8 @@ class _ThroughLoop:
     def restarted(self, epoch: str, position: int) -> None:
         self._arrive(lambda: self._detached.send_away(self._hub.restart(epoch, position)))
 
-    def skipped(self, before: int, last: int) -> None:
-        self._arrive(lambda: self._detached.send_away(self._hub.skip(before, last)))
+    def skipped(self, _before: int, last: int) -> None:
+        self._arrive(lambda: self._detached.send_away(self._hub.skip(last)))
 
     def _arrive(self, what: Sequence[Entry] | Callable[[], None]) -> None:
         self._mailbox.post(self._plan, what)

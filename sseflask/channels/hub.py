@@ -169,7 +169,7 @@ class Hub:
             self.epoch, self.position = epoch, position
             return [] if fresh else self._reread()
 
-    def skip(self, _before: int, last: int) -> list[Group]:
+    def skip(self, last: int) -> list[Group]:
         """Events were forgotten before they could be passed on; give the groups as above."""
         with self.lock:
             self.position = last

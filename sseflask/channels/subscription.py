@@ -34,9 +34,8 @@ Call = Callable[[Callable[[Log], Any]], Any]
 """Calls a function with the log, in its thread, and waits for the result."""
 
 
-def log_unavailable(error: Exception) -> Failure:
-    """What a client is told while the store can't do it."""
-    del error  # for the operator, who has it in the server's log
+def log_unavailable() -> Failure:
+    """What a client is told while the store can't do it; why is in the server's log."""
     return Failure(
         "The channel log is not available now: please try again.",
         status=503,
@@ -194,7 +193,7 @@ class Subscription(Source):
                     return self._from_queue() or None
             if ahead:
                 if not self._hub.wait_for(place.number, _TAIL_SECONDS):
-                    raise log_unavailable(LogError("the tail does not come to what was presented"))
+                    raise log_unavailable()
                 continue
             frames = self._gap("epoch", str(place)) if changed else self._from_log(base)
             if frames:
@@ -294,4 +293,4 @@ class Subscription(Source):
         try:
             return self._call(function)
         except LogError as error:
-            raise log_unavailable(error) from error
+            raise log_unavailable() from error

@@ -65,7 +65,7 @@ def publish(name: str) -> tuple[Response, int]:
             name, publication.frames, key=key, digest=publication.digest() if key else b""
         )
     except LogError as error:
-        raise log_unavailable(error) from error
+        raise log_unavailable() from error
     if isinstance(ids, KeyReused):
         raise Failure(
             "This Idempotency-Key was used for other content: use a new key for every event, and "

@@ -282,7 +282,7 @@ def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> N
     assert subscription.get(0.0) is None
     assert channels._running is not None
     hub = channels._running.hub
-    waker = threading.Timer(0.05, lambda: hub.skip(0, 1))
+    waker = threading.Timer(0.05, lambda: hub.skip(1))
     waker.start()
     began = time.monotonic()
     assert subscription.get(0.3) is None

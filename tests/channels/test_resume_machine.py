@@ -119,7 +119,7 @@ class Resuming(RuleBasedStateMachine):
             last = max(last, newest)
         self.fed = last
         if last - before > len(entries):
-            self.send_away(self.hub.skip(before, last))
+            self.send_away(self.hub.skip(last))
         if entries:
             for group, body in self.hub.take_in(entries):
                 for client in self.everyone:
