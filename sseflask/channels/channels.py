@@ -2,66 +2,39 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
-from weakref import WeakSet
+from typing import Literal
 
 from sseflask.channels.disk import Kept, kept
 from sseflask.channels.frames import Cursor
 from sseflask.channels.hub import Hub
 from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
+from sseflask.channels.process import SHORT_PATIENCE, LogBusy, PerProcess, Running
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
-from sseflask.transport.handoff import Done, Mailbox, Timeout, cooperative, in_main_loop, result_of
+from sseflask.transport.handoff import Done, Mailbox, cooperative
 
 __all__ = ["Channels"]
-
-#: Seconds to wait for the log's thread: longer than SQLite waits for another process.
-_PATIENCE = 20.0
-
-#: Seconds that a question waits whose answer may be that nobody knows.
-_SHORT_PATIENCE = 0.5
-
-#: Seconds that a fork waits for what the thread does.
-_FORK_SECONDS = 10.0
 
 #: Seconds for which an event is kept though its channel has too many: the other workers' tails come
 #: to it in milliseconds, unless something holds them up.
 _YOUNG_SECONDS = 5.0
 
-#: Seconds that the end of a process waits for what was handed over before.
-_LAST_SECONDS = 2.0
 
-
-class _Running:
+class _Running(Running[Log]):
     """The log's thread of this process, and the hub it feeds."""
 
     def __init__(self, make: Callable[[], Log], path: str | None) -> None:
-        self.process = os.getpid()
         self.hub = Hub()
         feed = _ThroughLoop(self.hub) if cooperative() else _Direct(self.hub)
         self._bell = Bell(path)
         self.thread = LogThread(make, feed.deliver, feed.restarted, feed.skipped, self._bell)
-        atexit.register(self._end)
-        _all.add(self)
-
-    def _end(self) -> None:
-        if os.getpid() == self.process:
-            self.thread.close()
-            self.thread.join(_LAST_SECONDS)
-
-    def close(self) -> None:
-        _all.discard(self)
-        atexit.unregister(self._end)
-        self._end()
+        super().__init__(self.thread)
 
     def now(self) -> Cursor:
         """Behind everything that has been published, by whomever; as far as can be said shortly."""
@@ -69,12 +42,9 @@ class _Running:
         if self._bell.has_others:
             with contextlib.suppress(LogError):
                 # What others have stored may not have come to the hub yet.
-                newest = self.call(lambda log: log.newest(), _SHORT_PATIENCE)
+                newest = self.call(lambda log: log.newest(), SHORT_PATIENCE)
                 return Cursor(here.epoch, max(here.number, newest))
         return here
-
-    def call(self, function: Callable[[Log], Any], patience: float = _PATIENCE) -> Any:
-        return self._wait(lambda done: self.thread.call(function, done), patience)
 
     def append(self, append: Append) -> tuple[Appended | KeyReused, str]:
         """What became of it, and the epoch of its numbers."""
@@ -84,35 +54,8 @@ class _Running:
                 append, lambda result, error: done((result, self.thread.epoch), error)
             )
 
-        result: tuple[Appended | KeyReused, str] = self._wait(start, _PATIENCE)
+        result: tuple[Appended | KeyReused, str] = self.wait(start)
         return result
-
-    def _wait(self, start: Callable[[Done], None], patience: float) -> Any:
-        try:
-            return result_of(start, patience)
-        except Timeout:
-            raise LogBusy(f"the channel log did not answer within {patience} s") from None
-
-
-_all: WeakSet[_Running] = WeakSet()
-_held: list[Callable[[], object]] = []
-
-
-def _before_fork() -> None:
-    """No SQLite database may be open while the process is copied."""
-    for running in list(_all):
-        if running.process == os.getpid():
-            go_on = running.thread.let_go(_FORK_SECONDS)
-            if go_on is not None:
-                _held.append(go_on)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop()()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_held.clear)
 
 
 class _Direct:
@@ -182,10 +125,6 @@ class _ThroughLoop:
             self._detached.send(self._hub.take_in(entries))
 
 
-class LogBusy(LogError):
-    """It has not answered in time; what was asked of it may still be done."""
-
-
 class Ids(list[str]):
     """The ids of published events.
 
@@ -211,8 +150,7 @@ class Channels:
         self._path = path
         self._keep = keep
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._running: _Running | None = None
+        self._running = PerProcess(self._run)
 
     def publish(
         self, channel: str, frames: Sequence[bytes], *, key: str | None = None, digest: bytes = b""
@@ -233,7 +171,7 @@ class Channels:
         Raises:
             LogError: the store can't do it now; nothing has been stored, unless it did not answer.
         """
-        running = self._start()
+        running = self._running.get()
         done, epoch = running.append(Append(channel, tuple(frames), key, digest))
         if isinstance(done, KeyReused):
             return done
@@ -254,7 +192,7 @@ class Channels:
         Raises:
             LogError: the log has never been open, and can't be opened now.
         """
-        running = self._start()
+        running = self._running.get()
         if not running.hub.epoch:
             running.call(lambda _log: None)
         start = running.now() if last_event_id is None else running.hub.cursor
@@ -267,7 +205,7 @@ class Channels:
         Blocks for half a second at most.
         """
         try:
-            self._start().call(lambda _log: None, _SHORT_PATIENCE)
+            self._running.get().call(lambda _log: None, SHORT_PATIENCE)
         except LogBusy:
             return "busy"
         except LogError:
@@ -280,24 +218,7 @@ class Channels:
 
     def close(self) -> None:
         """End what runs for it in this process; the next use starts it again. Blocks shortly."""
-        with self._lock:
-            running, self._running = self._running, None
-        if running is not None:
-            running.close()
-
-    def _start(self) -> _Running:
-        running = self._running
-        # What a parent process has started does not run in its children.
-        if running is None or running.process != os.getpid():
-            # Subscribers are served by the main thread's loop, whoever comes first.
-            running = in_main_loop(self._started)
-        return running
-
-    def _started(self) -> _Running:
-        with self._lock:
-            if self._running is None or self._running.process != os.getpid():
-                self._running = self._run()
-            return self._running
+        self._running.close()
 
     def _run(self) -> _Running:
         path = self._path()

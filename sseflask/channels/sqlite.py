@@ -67,7 +67,7 @@ class SqliteLog:
         young: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._file = SqliteFile(path)
+        self._file = SqliteFile(path, "channel log")
         self._keep = keep
         self._young = young
         self._seconds = seconds

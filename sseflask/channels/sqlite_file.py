@@ -16,7 +16,7 @@ from pathlib import Path
 from sseflask.channels.log import LogError
 from sseflask.channels.wake import original
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "boot_id", "is_new"]
 
 #: Seconds that a write waits for one of another process.
 _BUSY_SECONDS = 5.0
@@ -42,10 +42,12 @@ class SqliteFile:
 
     Args:
         path: the file; ``":memory:"`` for none.
+        name: what it is called in messages.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, name: str) -> None:
         self.path = path
+        self._name = name
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, ...] | None = None
 
@@ -137,7 +139,7 @@ class SqliteFile:
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
-            raise LogError(f"the channel log {self.path} is not open")
+            raise LogError(f"the {self._name} {self.path} is not open")
         return self._database
 
     @contextlib.contextmanager
@@ -161,7 +163,7 @@ class SqliteFile:
             yield
         except (sqlite3.Error, OSError) as error:
             advice = [advice for words, advice in _ADVICE if words in str(error)]
-            message = f"the channel log {self.path} can't be {done}: {error}."
+            message = f"the {self._name} {self.path} can't be {done}: {error}."
             raise LogError(" ".join([message, *advice])) from error
 
 
@@ -178,3 +180,34 @@ def _lock(descriptor: int) -> None:
             sleep(_LOCK_PAUSE)
         else:
             return
+
+
+def is_new(database: sqlite3.Connection, path: str, application: int, version: int) -> bool:
+    """Whether a database has no tables yet; it is then marked as ours. In a write transaction.
+
+    Args:
+        database: one that has just been opened.
+        path: its file, for messages.
+        application: what tells it from other programs' databases.
+        version: what tells it from those of other versions of this one.
+
+    Raises:
+        LogError: it is another program's, or another version's.
+    """
+    if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+        database.execute(f"PRAGMA application_id = {application}")
+        database.execute(f"PRAGMA user_version = {version}")
+        return True
+    if database.execute("PRAGMA application_id").fetchone() != (application,):
+        raise LogError(f"{path} is another program's database: choose another path")
+    if database.execute("PRAGMA user_version").fetchone() != (version,):
+        raise LogError(f"{path} was made by another version of sseflask: move it away")
+    return False
+
+
+def boot_id() -> str:
+    """What tells this run of the machine from its others; nothing where nobody knows."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

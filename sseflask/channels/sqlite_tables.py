@@ -6,10 +6,10 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterable
-from pathlib import Path
 
-from sseflask.channels.log import Append, Appended, KeyReused, LogError
+from sseflask.channels.log import Append, Appended, KeyReused
 from sseflask.channels.names import Pattern
+from sseflask.channels.sqlite_file import boot_id, is_new
 
 __all__ = [
     "IN_JSON",
@@ -36,8 +36,6 @@ _APPLICATION, _VERSION = 0x73736501, 1
 
 # The index needs no number: within a channel SQLite keeps it in the order of the primary key.
 _SCHEMA = (
-    f"PRAGMA application_id = {_APPLICATION}",
-    f"PRAGMA user_version = {_VERSION}",
     "CREATE TABLE log (epoch TEXT NOT NULL, boot TEXT NOT NULL, newest INTEGER NOT NULL,"
     " floor INTEGER NOT NULL, age REAL NOT NULL, wall REAL NOT NULL)",
     "CREATE TABLE channels (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
@@ -58,18 +56,12 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     Raises:
         LogError: the database is not a log, or not one of this version.
     """
-    (application,) = database.execute("PRAGMA application_id").fetchone()
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    boot = _boot()
-    if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+    boot = boot_id()
+    if is_new(database, path, _APPLICATION, _VERSION):
         for statement in _SCHEMA:
             database.execute(statement)
         row = (_new_epoch(), boot, 0, 0, 0.0, now)
         database.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", row)
-    elif application != _APPLICATION:
-        raise LogError(f"{path} is another program's database: choose another path")
-    elif version != _VERSION:
-        raise LogError(f"{path} was made by another version of sseflask: move it away")
     # Numbers that a crash of the machine took back are given out again: not as the same ids.
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
         database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
@@ -86,14 +78,6 @@ def renew(database: sqlite3.Connection) -> str:
 
 def _new_epoch() -> str:
     return "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(_EPOCH_LENGTH))
-
-
-def _boot() -> str:
-    """What tells this run of the machine from its others; nothing where nobody knows."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def known_append(database: sqlite3.Connection, append: Append) -> Appended | KeyReused | None:

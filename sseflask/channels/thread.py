@@ -1,19 +1,13 @@
-"""One native thread for each process that owns the log, so that nobody else waits for a disk.
-
-Under gevent the event loop never touches the store: greenlets hand calls over and go on when the
-result is there.
-"""
+"""The thread of the channels' log: appends in groups, and passes the log's tail on."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
-from sseflask.channels.wake import Bell, original
+from sseflask.channels.store_thread import Done, StoreThread
+from sseflask.channels.wake import Bell
 
 __all__ = ["LogThread"]
 
@@ -22,22 +16,9 @@ log = logging.getLogger("sseflask")
 #: Events written in one transaction at most, and read from the tail at once.
 _GROUP, _PAGE = 500, 1000
 
-#: Seconds after which the thread looks for what no bell has told it of, and tries again to open a
-#: log that can't be opened.
-_LOOK_SECONDS = 0.25
 
-#: Seconds between two rounds of forgetting.
-_TRIM_SECONDS = 10.0
-
-Done = Callable[[Any, Exception | None], None]
-"""Gets a call's result or what it raised, in the log's thread; must not block."""
-
-
-class LogThread:
-    """Runs everything that concerns the log, in order, and passes the log's tail on.
-
-    To be made after fork. The callbacks are called in the thread and must not block; what they
-    raise is logged.
+class LogThread(StoreThread[Log]):
+    """A `StoreThread` that is started at once, and calls back with what the log's tail brings.
 
     Args:
         make: makes the log, not yet open; called once, in the thread.
@@ -58,24 +39,13 @@ class LogThread:
         skipped: Callable[[int, int], None],
         bell: Bell,
     ) -> None:
-        self._make = make
+        super().__init__("channel log", make, bell)
         self._deliver = deliver
         self._restarted = restarted
         self._skipped = skipped
-        self._bell = bell
-        self._calls: deque[tuple[Callable[[Log], Any] | Append, Done]] = deque()
         self._epoch = ""
         self._tail = 0
-        self._open = False
-        self._try_at = self._trim_at = self._hang_at = 0.0
-        self._error: Exception = LogError("the channel log is not open yet")
-        self._told: dict[str, str] = {}
-        self._closing = False
-        self._ended = False
-        self._running = original("_thread", "allocate_lock")()
-        self._running.acquire()
-        # Not threading.Thread: under gevent that starts a greenlet, whoever asks for the original.
-        original("_thread", "start_new_thread")(self._run, ())
+        self.start()
 
     @property
     def epoch(self) -> str:
@@ -87,13 +57,6 @@ class LogThread:
         """The highest number that has been delivered. Exact in the thread, as in a `call`."""
         return self._tail
 
-    def call(self, function: Callable[[Log], Any], done: Done) -> None:
-        """Have a function called with the log, after what was handed over before. Never blocks.
-
-        Whatever it raises reaches ``done``; `LogError` where the log is not open or closed.
-        """
-        self._hand_over(function, done)
-
     def append(self, append: Append, done: Done) -> None:
         """Have events stored; ``done`` gets `Appended` or `KeyReused`. Never blocks.
 
@@ -102,138 +65,21 @@ class LogThread:
         """
         self._hand_over(append, done)
 
-    def let_go(self, seconds: float) -> Callable[[], object] | None:
-        """Have the log closed while the process is copied, as by ``os.fork``.
-
-        A copy of an open SQLite database takes the locks of the first process for its own, and
-        what the two of them write for whole. Blocks the native thread.
-
-        Args:
-            seconds: how long to wait for what the thread does now.
-
-        Returns:
-            what has to be called afterwards, for it to be opened again; ``None`` where the thread
-            did not let go in time, or has ended.
-        """
-        closed, go_on = (original("_thread", "allocate_lock")() for _ in range(2))
-        closed.acquire()
-        go_on.acquire()
-
-        def wait(store: Log) -> None:
-            self._open = False
-            self._try_at = 0.0
-            store.close()
-            closed.release()
-            go_on.acquire()
-            self._look(store)
-
-        def over(_result: Any, error: Exception | None) -> None:
-            if error is not None:  # it is not open, or ends
-                closed.release()
-
-        self.call(wait, over)
-        let_go: bool = closed.acquire(timeout=seconds)
-        if not let_go:
-            go_on.release()  # when it comes to it after all
-        release: Callable[[], object] = go_on.release
-        return release if let_go else None
-
-    def close(self) -> None:
-        """End the thread after what was handed over before, and close the log. Never blocks."""
-        self._closing = True
-        self._bell.ring_here()
-
-    def join(self, seconds: float) -> bool:
-        """Wait until the thread has ended, and whether it has. Blocks the native thread."""
-        ended: bool = self._running.acquire(timeout=seconds)
-        if ended:
-            self._running.release()
-        return ended
-
-    def _hand_over(self, call: Callable[[Log], Any] | Append, done: Done) -> None:
-        self._calls.append((call, done))
-        if self._ended:
-            self._refuse()
-        else:
-            self._bell.ring_here()
-
-    def _refuse(self) -> None:
-        """Answer what came too late; each call once, whichever threads do it."""
-        while self._calls:
-            try:
-                _, done = self._calls.popleft()
-            except IndexError:
-                return
-            self._guard(done, None, LogError("the channel log is closed"))
-
     # -- the thread ------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        store: Log | None = None
-        try:
-            store = self._make()
-            while not self._closing:
-                now = time.monotonic()
-                due = min(now + _LOOK_SECONDS, self._trim_at) if self._open else self._try_at
-                self._bell.wait(0.0 if self._calls else due - now)
-                self._turn(store)
-            while self._calls:
-                self._turn(store)
-        except Exception:
-            log.exception("the thread of the channel log has ended")
-        finally:
-            self._ended = True
-            self._refuse()
-            self._guard(self._bell.close)
-            if store is not None:
-                self._guard(store.close)
-            self._running.release()
-
-    def _turn(self, store: Log) -> None:
-        now = time.monotonic()
-        if now >= self._hang_at:
-            self._hang_at = now + _LOOK_SECONDS
-            self._guard(self._bell.open)
-            if self._open and self._try("looking at", store.replaced):
-                log.warning("the file of the channel log is gone; it is made again")
-                self._open = False
-                self._try_at = 0.0
-                self._guard(store.close)
-        self._look(store)
-        # Only those that are here by now: under a flood the tail has to be looked at as well.
-        waiting = len(self._calls)
-        while waiting > 0:
-            waiting -= self._serve(store)
-        if self._open and time.monotonic() >= self._trim_at:
-            # Where there was something to forget there may be more, but first come the others.
-            trimmed = self._try("trimming", store.trim)
-            self._trim_at = time.monotonic() + (0.0 if trimmed else _TRIM_SECONDS)
-
     def _serve(self, store: Log) -> int:
-        """Take the next calls, and say how many: one, or some appends that make a group."""
-        call, done = self._calls.popleft()
-        if not isinstance(call, Append):
-            self._call(store, call, done)
-            return 1
-        group, events = [(call, done)], len(call.frames)
+        """See `StoreThread`: one call, or some appends that make a group."""
+        if not isinstance(self._calls[0][0], Append):
+            return super()._serve(store)
+        group = [self._calls.popleft()]
+        events = len(group[0][0].frames)
         while self._calls and isinstance(following := self._calls[0][0], Append):
             events += len(following.frames)
             if events > _GROUP:
                 break
-            group.append((following, self._calls.popleft()[1]))
+            group.append(self._calls.popleft())
         self._write(store, group)
         return len(group)
-
-    def _call(self, store: Log, function: Callable[[Log], Any], done: Done) -> None:
-        if not self._open:
-            self._guard(done, None, self._error)
-            return
-        try:
-            result = function(store)
-        except Exception as error:
-            self._guard(done, None, error)
-        else:
-            self._guard(done, result, None)
 
     def _write(self, store: Log, group: Sequence[tuple[Append, Done]]) -> None:
         results: Sequence[Appended | KeyReused | None] = [None] * len(group)
@@ -281,18 +127,9 @@ class LogThread:
             ]
             self._guard(self._deliver, entries)
         else:
-            self._try("reading", lambda: self._read_tail(store))
+            self._try("reading", lambda: self._read(store))
 
-    def _look(self, store: Log) -> None:
-        """See that the log is open, and pass on what others have written."""
-        if not self._open and time.monotonic() >= self._try_at:
-            self._try("opening", lambda: self._open_log(store))
-            self._try_at = time.monotonic() + _LOOK_SECONDS
-        elif self._open:
-            self._try("reading", lambda: self._read_tail(store) if store.changed() else None)
-
-    def _open_log(self, store: Log) -> None:
-        store.open()
+    def _opened(self, store: Log) -> None:
         newest = store.newest()
         if store.epoch == self._epoch and newest < self._tail:
             # An older copy was put back: what it counts on from here has been seen before.
@@ -302,11 +139,8 @@ class LogThread:
             self._tail = newest
             self._epoch = store.epoch
             self._guard(self._restarted, self._epoch, self._tail)
-        self._open = True
-        # What others have written while it was closed is no change to who has just come.
-        self._read_tail(store)
 
-    def _read_tail(self, store: Log) -> None:
+    def _read(self, store: Log) -> None:
         newest = store.newest()
         while self._tail < newest:
             before = self._tail
@@ -321,35 +155,3 @@ class LogThread:
                 self._guard(self._skipped, before, last)
             if page:
                 self._guard(self._deliver, page)
-
-    def _try(self, doing: str, function: Callable[[], Any]) -> Any:
-        """Do something that nobody waits for; what fails is told in the server's log."""
-        try:
-            result = function()
-        except LogError as error:
-            self._tell(doing, error)
-            self._error = error
-            return None
-        except Exception as error:
-            log.exception("%s the channel log failed", doing)
-            self._error = error
-            return None
-        self._tell(doing, None)
-        return result
-
-    def _tell(self, doing: str, error: LogError | None) -> None:
-        """Log that the store fails, or works again; once, as it is tried again and again.
-
-        Each on its own account: a full disk can still be read.
-        """
-        message = "" if error is None else str(error)
-        if message != self._told.get(doing, ""):
-            log.warning("%s", message or f"{doing} the channel log works again")
-            self._told[doing] = message
-
-    def _guard(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call what is not the thread's own; its errors must not end the thread."""
-        try:
-            function(*arguments)
-        except Exception:
-            log.exception("a callback of the channel log's thread failed")

@@ -191,16 +191,14 @@ def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:
 def test_one_that_is_never_read_leaves_nothing(channels: Channels) -> None:
     subscribed(channels, "a").close()
     subscribed(channels, "a")
-    assert channels._running is not None
-    assert not channels._running.hub._audiences
+    assert not channels._running.get().hub._audiences
 
 
 def test_what_others_publish_while_a_log_is_closed_comes_when_it_is_opened(tmp_path: Path) -> None:
     one, other = make(tmp_path / "log"), make(tmp_path / "log")
     published(one, "a", "1")
     subscription = subscribed(one, "a")
-    assert one._running is not None
-    go_on = one._running.thread.let_go(SECONDS)
+    go_on = one._running.get().thread.let_go(SECONDS)
     assert go_on is not None
     published(other, "a", "2")
     go_on()
@@ -280,8 +278,7 @@ def test_an_id_is_told_back_shortened(channels: Channels) -> None:
 def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> None:
     subscription = subscribed(channels, "a")
     assert subscription.get(0.0) is None
-    assert channels._running is not None
-    hub = channels._running.hub
+    hub = channels._running.get().hub
     waker = threading.Timer(0.05, lambda: hub.skip(1))
     waker.start()
     began = time.monotonic()
@@ -293,8 +290,7 @@ def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> N
 def test_a_busy_log_is_told_from_one_that_fails(channels: Channels) -> None:
     published(channels, "a", "x")
     assert channels.condition() == "available"
-    assert channels._running is not None
     go_on = threading.Event()
-    channels._running.thread.call(lambda _log: go_on.wait(SECONDS), lambda *_: None)
+    channels._running.get().thread.call(lambda _log: go_on.wait(SECONDS), lambda *_: None)
     assert channels.condition() == "busy"
     go_on.set()

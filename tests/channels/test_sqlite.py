@@ -364,7 +364,7 @@ def test_after_a_start_of_the_machine_the_epoch_is_new(
         before = log.epoch
     with opened(store) as log:
         assert log.epoch == before
-    monkeypatch.setattr(sqlite_tables, "_boot", lambda: "another")
+    monkeypatch.setattr(sqlite_tables, "boot_id", lambda: "another")
     with opened(store) as log:
         after = log.epoch
         assert after != before

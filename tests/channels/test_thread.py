@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sseflask.channels import thread as module
+from sseflask.channels import store_thread as module
 from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
 from sseflask.channels.sqlite import SqliteLog
@@ -171,8 +171,8 @@ def test_an_event_of_another_process_is_delivered_by_the_bell(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With the look every quarter of a second put off, only the bell is left.
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 60.0)
-    monkeypatch.setattr(module, "_TRIM_SECONDS", 60.0)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(module, "TRIM_SECONDS", 60.0)
     with running(path) as own, running(path) as other:
         own.ask(lambda log: log.newest())
         other.ask(lambda log: log.newest())
@@ -199,7 +199,7 @@ def test_processes_without_a_bell_are_heard_by_looking(path: Path) -> None:
 def test_what_was_forgotten_before_it_was_read_is_told(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
     gate, reached = threading.Event(), threading.Event()
     with running(path, keep=10) as own:
         assert own.put("a", b"1") == Appended(1, 1)
@@ -316,7 +316,7 @@ def test_a_deleted_file_is_made_again_and_told(path: Path) -> None:
 
 
 def test_forgetting_is_done_by_the_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TRIM_SECONDS", 0.02)
+    monkeypatch.setattr(module, "TRIM_SECONDS", 0.02)
     now = [0.0]
 
     def make() -> Log:
