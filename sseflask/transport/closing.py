@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["Closing"]
+__all__ = ["Closing", "send_last"]
 
 #: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
 #: last bytes.
@@ -87,6 +87,22 @@ class Closing:
     def next(self) -> float:
         """The monotonic time at which `close_overdue` is to be called; infinite for never."""
         return next(iter(self._lingering.values()), math.inf)
+
+
+def send_last(descriptor: int, data: bytes | memoryview) -> int:
+    """Send what a half-close follows at once, so that the two leave together (send(2), MSG_MORE).
+
+    A client that keeps connections for its next request must not take this one for open when it has
+    read the end of the response. Never blocks.
+
+    Returns:
+        how many bytes the socket took.
+
+    Raises:
+        OSError: as of ``send``.
+    """
+    with _borrowed(descriptor) as client:
+        return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
 
 
 @contextlib.contextmanager

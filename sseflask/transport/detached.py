@@ -21,12 +21,12 @@ import gevent.monkey
 from gevent.event import Event as Signal
 
 from sseflask.transport.agenda import Agenda
-from sseflask.transport.closing import Closing
+from sseflask.transport.closing import Closing, send_last
 from sseflask.transport.flush import let_loop_run
 from sseflask.transport.group import Backlog, Group, Member
 from sseflask.transport.jobs import Jobs
 from sseflask.transport.outlet import unacknowledged
-from sseflask.transport.stream import failure_frame, rotation_notice, token_expired
+from sseflask.transport.stream import rotation_notice, token_expired
 from sseflask.wire import HEARTBEAT
 
 __all__ = ["Detached"]
@@ -149,7 +149,7 @@ class Detached:
 
     def _write(self, data: bytes, descriptors: list[int]) -> None:
         size, write = len(data), os.write
-        at_once = max(1, min(SLICE, SLICE_BYTES // size))
+        at_once = min(SLICE, SLICE_BYTES // size) or 1
         for start in range(0, len(descriptors), at_once):
             part = descriptors[start : start + at_once]
             share = len(part) / at_once
@@ -214,13 +214,14 @@ class Detached:
 
     def _finish(self, member: Member, last: bytes) -> None:
         group, backlog = member.group, member.backlog
-        data = group.framed(last) + (_LAST_CHUNK if group.chunked else b"")
+        # An empty chunk would be the last one.
+        data = (group.framed(last) if last else b"") + (_LAST_CHUNK if group.chunked else b"")
         member.sent += group.sent + len(last)
         group.remove(member)
         self._agenda.forget(member)
         if backlog is None:
             try:
-                sent = os.write(member.descriptor, data)
+                sent = send_last(member.descriptor, data)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -325,13 +326,21 @@ class Detached:
     # -- going -------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Send everybody away, to resume elsewhere. Never blocks."""
-        self.jobs.add(lambda: self._end(list(self._members.values()), _come_back))
+        """Send away who can resume elsewhere. Never blocks."""
+
+        def send_away() -> None:
+            members = list(self._members.values())
+            self._end([each for each in members if each.group.resumable], _come_back)
+
+        self.jobs.add(send_away)
 
     def send_away(self, groups: Sequence[Group]) -> None:
         """Send the members of some groups away, to resume. Only in a job."""
-        members = [each for group in groups for each in (*group.members, *(group.lagging or ()))]
-        self._end(members, _come_back)
+        self._end(_all_of(groups), _come_back)
+
+    def finish(self, groups: Sequence[Group]) -> None:
+        """End the streams of all members: they have got the last bytes. Only in a job."""
+        self._end(_all_of(groups), _nothing)
 
     def abort(self) -> None:
         """Cut those that are left. Never blocks."""
@@ -380,9 +389,18 @@ def _nobody_asks(*_: object) -> None:
     pass
 
 
-def _come_back(member: Member) -> bytes:  # noqa: ARG001  # what is called for each member
+def _come_back(member: Member) -> bytes:
+    member.group.sent_away = time.monotonic()
     return rotation_notice()
 
 
+def _nothing(member: Member) -> bytes:  # noqa: ARG001  # what is called for each member
+    return b""
+
+
 def _last_words(member: Member) -> bytes:
-    return failure_frame(token_expired()) if member.expires else rotation_notice()
+    return member.group.failure_frame(token_expired()) if member.expires else _come_back(member)
+
+
+def _all_of(groups: Sequence[Group]) -> list[Member]:
+    return [each for group in groups for each in (*group.members, *(group.lagging or ()))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import gevent
 from gevent.event import Event as Signal
@@ -31,6 +31,19 @@ _MARGIN_SECONDS = 2.0
 
 _POLL_SECONDS = 0.1
 
+#: Seconds for the last words of interrupted work to come to its clients.
+_WORDS_SECONDS = 1.0
+
+
+class Work(Protocol):
+    """What goes on in a process without a connection of its own. The hub's thread only."""
+
+    def interrupt(self) -> None:
+        """End it. Never blocks."""
+
+    def wait_until_done(self, seconds: float) -> bool:
+        """Block until nothing is left, and say whether that is so."""
+
 
 class Drain:
     """The live streams of this process, and whether it is on its way out.
@@ -39,10 +52,12 @@ class Drain:
 
     Attributes:
         detached: the streams that have no greenlet, on a worker that has such.
+        work: what a worker waits for beside its connections.
     """
 
     def __init__(self) -> None:
         self.detached: Detached | None = None
+        self.work: list[Work] = []
         self._live: set[Connection] = set()
         self._empty = Signal()
         self._empty.set()
@@ -92,11 +107,16 @@ class Drain:
 
     def _last_call(self) -> None:
         self._fail_all()
+        if self.detached is not None and self.work:
+            # The streams of what has just been interrupted end by themselves.
+            self.detached.wait_until_empty(_WORDS_SECONDS)
         if self.detached is not None:
             self.detached.abort()  # those whose clients take nothing
 
     def _fail_all(self) -> None:
         self._failing = True
+        for work in self.work:
+            work.interrupt()
         for connection in list(self._live):
             connection.fail(shutting_down())
 
@@ -112,8 +132,18 @@ class Drain:
         self.begin(0)
         deadline = time.monotonic() + timeout
         self._empty.wait(timeout)
+        self.wait_for_rest(deadline)
+
+    def wait_for_rest(self, deadline: float) -> bool:
+        """Block until what has no greenlet is done, and say whether it is.
+
+        Args:
+            deadline: the monotonic time until which to wait at most.
+        """
+        waits = [work.wait_until_done for work in self.work]
         if self.detached is not None:
-            self.detached.wait_until_empty(max(0.0, deadline - time.monotonic()))
+            waits.append(self.detached.wait_until_empty)
+        return all(wait(max(0.0, deadline - time.monotonic())) for wait in waits)
 
 
 #: One per process: a gunicorn gevent worker runs one hub.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from sseflask.errors import Failure
+from sseflask.transport.stream import failure_frame
+
 __all__ = ["Backlog", "Group", "Member"]
 
 
@@ -82,6 +85,8 @@ class Group:
         chunked: whether bodies are sent in chunks.
         heartbeat: seconds of silence after which it sends a heartbeat.
         on_empty: called when the last member has gone.
+        resumable: whether a client that is sent away comes back to where it was.
+        failure_frame: encodes what a member is told when its stream fails.
 
     Attributes:
         members: those whose sockets take everything, in no order.
@@ -89,29 +94,44 @@ class Group:
         lagging: those with a backlog.
         sent: bytes of the body that were sent to each member.
         last_sent: the monotonic time at which something was.
+        sent_away: the monotonic time at which a member last was, to come back; 0 for never.
     """
 
     __slots__ = (
         "chunked",
         "descriptors",
+        "failure_frame",
         "heartbeat",
         "lagging",
         "last_sent",
         "members",
         "on_empty",
+        "resumable",
         "sent",
+        "sent_away",
         "watched",
     )
 
-    def __init__(self, chunked: bool, heartbeat: float, on_empty: Callable[[Group], None]) -> None:
+    def __init__(
+        self,
+        chunked: bool,
+        heartbeat: float,
+        on_empty: Callable[[Group], None],
+        *,
+        resumable: bool = True,
+        failure_frame: Callable[[Failure], bytes] = failure_frame,
+    ) -> None:
         self.chunked = chunked
         self.heartbeat = heartbeat
         self.on_empty = on_empty
+        self.resumable = resumable
+        self.failure_frame = failure_frame
         self.members: list[Member] = []
         self.descriptors: list[int] = []
         self.lagging: set[Member] | None = None  # made when needed: most groups are small
         self.sent = 0
         self.last_sent = 0.0
+        self.sent_away = 0.0
         self.watched = False
 
     def add(self, member: Member) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["Done", "Mailbox", "Timeout", "cooperative", "in_main_loop", "result_of"]
+__all__ = ["Done", "Mailbox", "Timeout", "cooperative", "in_main_loop", "later", "result_of"]
 
 log = logging.getLogger("sseflask")
 
@@ -37,6 +37,33 @@ def cooperative() -> bool:
     """Whether gevent has put its greenlets in the place of threads in this process."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
+    """Have a function that does not block called after some seconds, once.
+
+    Under gevent by the calling thread's event loop, without the greenlet and the event of a
+    ``threading.Timer``; elsewhere by such a timer.
+
+    Returns:
+        what cancels it; harmless afterwards.
+    """
+    if not cooperative():
+        thread = threading.Timer(seconds, function)
+        thread.daemon = True
+        thread.start()
+        return thread.cancel
+    import gevent
+
+    timer = gevent.get_hub().loop.timer(max(0.001, seconds), ref=False)
+
+    def fire() -> None:
+        timer.close()
+        function()
+
+    timer.start(fire)
+    close: Callable[[], None] = timer.close
+    return close
 
 
 class Mailbox:
@@ -69,8 +96,8 @@ class Mailbox:
             if hub.main_hub:
                 return mailbox
         raise RuntimeError(
-            "the channels were used for the first time in a thread of gevent's pool: use them once "
-            "in a greenlet of the main thread before"
+            "channels or completions were used for the first time in a thread of gevent's pool: "
+            "use them once in a greenlet of the main thread before"
         )
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -88,7 +115,7 @@ class Mailbox:
             try:
                 function(*arguments)
             except Exception:
-                log.exception("a message of the channel log's thread failed")
+                log.exception("a message of a log's thread failed")
 
 
 def in_main_loop(function: Callable[[], Value]) -> Value:

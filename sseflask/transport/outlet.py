@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
+from sseflask.transport.closing import send_last
 from sseflask.wire import HEARTBEAT, ends_line, tail_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _READ, _WRITE = 1, 2
 _MOST_MILLISECONDS = 2**31 - 1
 
 _LAST_CHUNK = b"0\r\n\r\n"
+_CLOSE = b"Connection: close\r\n"
 
 
 def unacknowledged(descriptor: int) -> int:
@@ -84,6 +86,7 @@ class Outlet:
         self._response = response
         self._on_left = on_left
         self._heartbeat = 0.0
+        self._write: Callable[[int, bytes | memoryview], int] = os.write
         self.chunked = False
         self._head = b""
         self._discarded = 0
@@ -175,6 +178,12 @@ class Outlet:
             response.sock = self._socket
         self._head = sink.data
         self.chunked = response.chunked
+        if self.chunked and not response.req.should_close():
+            # Node's fetch takes every end for a proper one where this stands, also in the middle of
+            # a chunk (undici, client-h1.js: "treat all incomplete requests as complete"), and with
+            # it what a dead server has left of an answer for the answer. The last chunk says what
+            # is to be known; a server may close a connection after it (RFC 9112, section 9.5).
+            self._head = self._head.replace(_CLOSE, b"", 1)
         response.chunked = False  # the last chunk is ours to send
 
     def flush(self) -> None:
@@ -202,9 +211,12 @@ class Outlet:
             self._send_body(HEARTBEAT)
 
     def end(self, last: bytes) -> None:
-        """Send the last bytes and the last chunk. Blocks until the client has taken them, has
-        left, or is cut."""
+        """Send the last bytes and the last chunk; `linger` has to follow.
+
+        Blocks until the client has taken them, has left, or is cut.
+        """
         if not self.left:
+            self._write = send_last
             self._send_body(last, _LAST_CHUNK)
             self.wait_until_sent()
 
@@ -257,7 +269,7 @@ class Outlet:
 
     def _send(self, data: bytes | memoryview) -> None:
         try:
-            sent = os.write(self._fd, data)
+            sent = self._write(self._fd, data)
         except BlockingIOError:
             sent = 0
         except OSError:

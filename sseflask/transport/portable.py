@@ -123,8 +123,7 @@ class ThreadedBody(Body):
         if not self._began:
             self._began = time.monotonic()
             if isinstance(self._handover, Source):
-                self._start()
-                return self._opening_lines()
+                return self._first_of(self._handover)
             self._launch(self._handover)
             return self._first()
         if self._last is not None:
@@ -192,6 +191,8 @@ class ThreadedBody(Body):
         return self._fail(token_expired())
 
     def _rotate(self) -> bytes:
+        if isinstance(self._handover, Source):
+            self._handover.send_away()
         return self._end_with(rotation_notice())
 
     def _end_with(self, last: bytes) -> bytes:
@@ -199,10 +200,17 @@ class ThreadedBody(Body):
         self._last = last
         return last
 
-    def _opening_lines(self) -> bytes:
-        """Subscribers don't wait for the first event; the server sends headers with a piece."""
+    def _first_of(self, source: Source) -> bytes:
+        """The first piece of a source's body; the server sends the headers with a piece only."""
+        self._resumable = source.resumable
+        try:
+            first = next(source.first(self.stream.first_byte), None)
+        except Exception as error:
+            raise EarlyError(error) from error
+        self._start()
+        if first is not None:
+            return self._note(first, source.resumable)
         opening, self._opening = self._opening or HEARTBEAT, b""
-        self._resumable = True
         return opening
 
     def _launch(self, handover: _Handover) -> None:

@@ -41,7 +41,7 @@ class Stream:
         expires_at: the Unix time at which the stream must end, or ``None``.
         detachable: a source may leave its stream to a group; not where somebody wants to be called
             at the response's end.
-        reconnecting: the client presented a Last-Event-ID.
+        reconnecting: it is an event stream, and the client presented a Last-Event-ID.
         context: enters what the items need around them (Flask's contexts), once. Called with
             whether the view's own are known to have been left, in this very thread.
         error_response: turns an exception from before the first byte into a WSGI application.
@@ -83,23 +83,43 @@ class Source(ABC):
 
     Advanced by one greenlet or thread, in one of three ways: as an iterator, which waits for what
     comes next; with `get`, which waits for a time; or by its `history`, after which the stream may
-    join a group of others and be served without a greenlet of its own.
+    join a group of others and be served without a greenlet of its own. Before any of them `first`
+    may be used.
+
     """
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a client that is sent away now comes back to where it was."""
+        return True
+
+    def first(self, timeout: float) -> Iterator[bytes]:  # noqa: ARG002  # for those that wait
+        """Give the first frames, where the response's headers are to wait for them.
+
+        Blocks for them, at most ``timeout`` seconds. What it raises becomes an error response.
+        """
+        return iter(())
+
+    @property
+    def ended(self) -> bool:
+        """Whether all frames have been given, and none will follow."""
+        return False
 
     @abstractmethod
     def __iter__(self) -> Iterator[bytes]:
-        """Give frames for ever; blocks for what is not there yet."""
+        """Give frames until it has `ended`; blocks for what is not there yet."""
 
     @abstractmethod
     def get(self, timeout: float) -> tuple[bytes, bool] | None:
-        """Give the next frames and that the stream can be resumed after them.
+        """Give the next frames, and whether the stream can be resumed after them.
 
-        Returns ``None`` after ``timeout`` seconds. Raises StopIteration once it is abandoned.
+        Returns ``None`` after ``timeout`` seconds. Raises StopIteration once it has ended or is
+        abandoned.
         """
 
     @abstractmethod
     def history(self) -> Iterator[bytes]:
-        """Give the frames that are there already; ends when only new ones are left to come."""
+        """Give the frames that are there already; stops when only new ones are left to come."""
 
     @abstractmethod
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
@@ -112,8 +132,16 @@ class Source(ABC):
             heartbeat: seconds of silence after which the group sends one.
 
         Returns:
-            the group, or ``None`` where something has come in the meantime: ask `history` again.
+            the group, or ``None`` where something has come in the meantime, be it the end: ask
+            `history` again.
         """
+
+    def refusal(self) -> Failure:
+        """What a client is told where there is no room for it."""
+        return too_many_streams()
+
+    def send_away(self) -> None:  # noqa: B027  # for sources that ask who views them
+        """The client is being sent away, to come back; `abandon` follows. Never blocks."""
 
     @abstractmethod
     def abandon(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sseflask.transport.connection import Connection, Stop
 from sseflask.transport.group import Group, Member
-from sseflask.transport.stream import EarlyError, Source, too_many_streams
+from sseflask.transport.stream import EarlyError, Source
 
 __all__ = ["Subscriber"]
 
@@ -39,7 +39,7 @@ class Subscriber(Connection):
 
     def refuse(self) -> None:
         """Have the client told that there are too many of its kind."""
-        self.fail(too_many_streams())
+        self.fail(self._source.refusal())
 
     def detach(self) -> tuple[Member, float] | None:
         """Run the stream until nothing is left but to wait, and let go of its socket.
@@ -63,6 +63,8 @@ class Subscriber(Connection):
     def _run_items(self) -> None:
         if self._ending():
             raise Stop  # while it can still be another response
+        left = self._begun + self.stream.first_byte - time.monotonic()
+        self._pump(self._source.first(max(0.0, left)))
         self._start_at_once()
         if self._detaching:
             self._group = self._catch_up()
@@ -70,14 +72,15 @@ class Subscriber(Connection):
             super()._run_items()
 
     def _start_at_once(self) -> None:
-        """Subscribers don't wait for the first event: nobody knows when it comes."""
-        self._start()
+        """Send the headers: nobody knows when the next event comes."""
+        if not self._started:
+            self._start()
         self._outlet.buffer += self._opening
         self._opening = b""
         self._flusher.add(self._outlet, time.monotonic())
 
-    def _catch_up(self) -> Group:
-        """Send what is there already, until a group can do the rest."""
+    def _catch_up(self) -> Group | None:
+        """Send what is there already, until a group can do the rest, or there is none."""
         source, outlet = self._source, self._outlet
         while True:
             self._pump(source.history())
@@ -86,6 +89,8 @@ class Subscriber(Connection):
                 self._park(lambda: outlet.wait_until_sent(or_until=self._ending))
             if self._ending():
                 raise Stop
+            if source.ended:
+                return None
             if outlet.unsent is None:
                 group = source.join(outlet.chunked, self.stream.heartbeat)
                 if group is not None:
@@ -109,5 +114,10 @@ class Subscriber(Connection):
             ends_at = min(ends_at, expiry)
         return ends_at
 
+    def _close_items(self) -> None:
+        if self._rotated and not self._closed:
+            self._source.send_away()
+        super()._close_items()
+
     def _resumable(self) -> bool:
-        return True
+        return self._source.resumable

@@ -38,6 +38,10 @@ _MOST_RESERVED = 100
 #: and how often that happens before the next older one is; the oldest some millions of them apart.
 _DEFAULT_THRESHOLDS, _THRESHOLD = ((700, 10, 10), (2000, 10, 10)), (10_000, 10, 100)
 
+#: Seconds for which the loop may go on when a native thread wants the interpreter. With Python's
+#: own 5 ms an event that is to be stored waits so long on a busy worker, once more when it is.
+_SWITCH_SECONDS = 0.001
+
 
 _Pool: Any = Pool  # its stubs lack what a pool with other rules has to override
 
@@ -130,15 +134,18 @@ class StreamWorker(GeventWorker):
         In place of gunicorn's own, which looks once a second whether it is to stop, and accepts
         connections until then.
         """
-        from sseflask.transport import drain
+        from sseflask.transport import drain, start
         from sseflask.transport.detached import Detached
 
         self._ending = Signal()
         _calm_collector()
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         pool = self._slots = _Slots(self.worker_connections)
         detached = self._detached = drain.streams.detached = Detached.current()
         detached.on_end = self._log_end
         detached.on_close = pool.give_back
+        for begin in start.on_worker_start:
+            begin()
         servers = [self._serve(listener, pool) for listener in self.sockets]
         while self.alive:
             self.notify()
@@ -147,7 +154,10 @@ class StreamWorker(GeventWorker):
             server.close()
         drain.begin(self.cfg.graceful_timeout)
         deadline = time.monotonic() + self.cfg.graceful_timeout
-        while not (pool.join(_NOTIFY_SECONDS) and detached.wait_until_empty(_NOTIFY_SECONDS)):
+        while not (
+            pool.join(_NOTIFY_SECONDS)
+            and drain.streams.wait_for_rest(time.monotonic() + _NOTIFY_SECONDS)
+        ):
             self.notify()
             if time.monotonic() >= deadline:
                 self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
