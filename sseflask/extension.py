@@ -16,7 +16,7 @@ from sseflask.channels.subscription import log_unavailable
 from sseflask.errors import ChannelError, Failure
 from sseflask.response import EventSourceResponse, UpgradedResponse
 
-__all__ = ["SSE", "channels_of"]
+__all__ = ["SSE", "channels_of", "is_event_source"]
 
 _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
@@ -123,7 +123,7 @@ class SSE:
         last_event_id = _last_event_id(request)
         try:
             subscription = channels_of(current_app).subscribe(
-                patterns, last_event_id, announce=_is_event_source(request)
+                patterns, last_event_id, announce=is_event_source(request)
             )
         except LogError as error:
             raise log_unavailable() from error
@@ -169,7 +169,7 @@ def _last_event_id(asked: Request) -> str | None:
     return asked.headers.get("Last-Event-ID") or asked.args.get("last_event_id") or None
 
 
-def _is_event_source(asked: Request) -> bool:
+def is_event_source(asked: Request) -> bool:
     """Whether this is an EventSource, which can't read headers but knows an id without data.
 
     It asks as the standards have it (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the cache

@@ -107,9 +107,9 @@ class SqliteFile:
                 database.close()
 
     @contextlib.contextmanager
-    def using(self) -> Iterator[sqlite3.Connection]:
+    def using(self, done: str = "read") -> Iterator[sqlite3.Connection]:
         """Give the connection for a single statement."""
-        with self._telling("read"):
+        with self._telling(done):
             yield self._opened()
 
     @contextlib.contextmanager

@@ -88,6 +88,7 @@ class StoreThread(Generic[StoreType]):
         self._calls: deque[tuple[Any, Done]] = deque()
         self._open = False
         self._try_at = self._hang_at = 0.0
+        self._rung = False
         self._chores: list[Chore[StoreType]] = [
             Chore("trimming", TRIM_SECONDS, lambda store: store.trim())
         ]
@@ -182,6 +183,10 @@ class StoreThread(Generic[StoreType]):
     def _read(self, store: StoreType) -> None:
         """Others may have written: pass it on. May raise `LogError`."""
 
+    def _to_look(self) -> bool:
+        """Whether to see now what others have written."""
+        return True
+
     def _serve(self, store: StoreType) -> int:
         """Take the next calls, at least one, and say how many."""
         call, done = self._calls.popleft()
@@ -199,7 +204,7 @@ class StoreThread(Generic[StoreType]):
                 due = self._try_at
                 if self._open:
                     due = min(now + LOOK_SECONDS, *(chore.due for chore in self._chores))
-                self._bell.wait(0.0 if self._calls else due - now)
+                self._rung = self._bell.wait(0.0 if self._calls else due - now)
                 self._turn(store)
             while self._calls:
                 self._turn(store)
@@ -223,7 +228,8 @@ class StoreThread(Generic[StoreType]):
                 self._open = False
                 self._try_at = 0.0
                 self._guard(store.close)
-        self._look(store)
+        if self._to_look():
+            self._look(store)
         # Only those that are here by now: under a flood what others write has to be read as well.
         waiting = len(self._calls)
         while waiting > 0:

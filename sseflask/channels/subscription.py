@@ -34,10 +34,10 @@ Call = Callable[[Callable[[Log], Any]], Any]
 """Calls a function with the log, in its thread, and waits for the result."""
 
 
-def log_unavailable() -> Failure:
-    """What a client is told while the store can't do it; why is in the server's log."""
+def log_unavailable(name: str = "channel log") -> Failure:
+    """What a client is told while a store can't do it; why is in the server's log."""
     return Failure(
-        "The channel log is not available now: please try again.",
+        f"The {name} is not available now: please try again.",
         status=503,
         code="log_unavailable",
         headers={"Retry-After": "5"},

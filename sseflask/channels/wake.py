@@ -99,19 +99,24 @@ class Bell:
             self._handle = -1
         self._others, self._listed = [], (0, 0.0)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         """Wait until somebody rings, or has since the last call; at most for some seconds.
 
         The waiting thread only. What was handed over before a `ring_here` is there afterwards.
+
+        Returns:
+            whether another process has rung.
         """
-        self._poll.poll(max(0, round(seconds * 1000)))
-        for socket in (self._in, self._inbox):
+        rung = {descriptor for descriptor, _ in self._poll.poll(max(0, round(seconds * 1000)))}
+        outside = self._inbox is not None and self._inbox.fileno() in rung
+        for socket in (self._in, self._inbox if outside else None):
             with contextlib.suppress(OSError):
                 while socket is not None:
                     socket.recv(16)
         # After the last byte was taken, and before the caller looks at what there is to do: who
         # hands something over from here on sends another one.
         self._signalled = False
+        return outside
 
     def ring_here(self) -> None:
         """Wake the waiting thread. Any thread or greenlet; never blocks, never an error."""
