@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
@@ -12,18 +13,22 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sseflask import error_handlers
 from sseflask.auth import Access
+from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_unknown
 from sseflask.cors import allow_origins
 from sseflask.extension import SSE
 from sseflask.masking import MaskingFilter
-from sseflask.routes import channels, completions, counter, health, session
+from sseflask.routes import channels, completions, counter, health, openai, runs, session
+from sseflask.routes.limits import Limits
 
 __all__ = ["create_app"]
 
 BLUEPRINTS = (
     counter.blueprint,
     completions.blueprint,
+    runs.blueprint,
+    openai.blueprint,
     channels.blueprint,
     session.blueprint,
     health.blueprint,
@@ -60,12 +65,23 @@ def create_app(development: bool = False) -> Flask:
     Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
     allow_origins(app, settings.cors_origins)
     Upstream(settings).init_app(app)
+    Limits(None if settings.rate_limit == "off" else settings.rate_limit).init_app(app)
+    Runs(
+        lambda: settings.run_log or _run_log(app),
+        seconds=settings.run_seconds,
+        most=settings.max_runs,
+    ).init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
     return app
+
+
+def _run_log(app: Flask) -> str:
+    """Where completions are unless the operator says: beside other data, in memory for tests."""
+    return ":memory:" if app.testing else str(Path(app.instance_path) / "runs.sqlite3")
 
 
 def _log_to_stderr(secrets: Sequence[str]) -> None:

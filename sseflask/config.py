@@ -13,7 +13,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
-from sseflask.setting_types import SECRET_BYTES, Key, Origins, Patterns, Secrets, WebAddress
+from sseflask.setting_types import (
+    SECRET_BYTES,
+    Key,
+    Origins,
+    Patterns,
+    RateLimit,
+    Secrets,
+    WebAddress,
+)
 
 __all__ = ["PREFIX", "Row", "Settings", "load", "rows", "warn_about_unknown"]
 
@@ -111,6 +119,40 @@ class Settings(BaseSettings):
         le=31_536_000,
         allow_inf_nan=False,
         description="Seconds after which events are forgotten (1 to 31536000).",
+    )
+    run_log: str | None = Field(
+        default=None,
+        description="The SQLite file of the completions, shared by all workers of the machine; on "
+        "a local disk, never on a network file system; unset is runs.sqlite3 in the instance "
+        "folder (a path, or :memory: for one worker alone).",
+    )
+    run_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        le=31_536_000,
+        allow_inf_nan=False,
+        description="Seconds for which a completion can be read after its end, and its "
+        "Idempotency-Key is known (0 to 31536000).",
+    )
+    max_runs: int = Field(
+        default=200,
+        ge=1,
+        le=1_000_000,
+        description="How many completions of one subject may be running at the same time; one more "
+        "gets 429. With the demo model an address counts as a subject (1 to 1000000).",
+    )
+    rate_limit: RateLimit = Field(
+        default="600/minute",
+        description="How often one subject may begin a completion, counted by each worker for "
+        "itself; beyond it comes 429. With the demo model an address counts as a subject (a number "
+        "per second, minute, hour or day, as in 10/minute; or off).",
+    )
+    max_prompt: int = Field(
+        default=262_144,
+        ge=1,
+        le=1_073_741_824,
+        description="Largest prompt in bytes, its messages as JSON, or the body of a /v1 request; "
+        "a longer one gets 413 (1 to 1073741824).",
     )
     max_body: int = Field(
         default=1_048_576,

@@ -90,7 +90,11 @@ class _StreamResponse(Response):
             lifetime=seconds(self._lifetime, "SSEFLASK_LIFETIME"),
             expires_at=self._expires_at,
             detachable=not self._on_close,
-            reconnecting=not self._frames_only and "HTTP_LAST_EVENT_ID" in environ,
+            reconnecting=(
+                not self._frames_only
+                and self.mimetype == "text/event-stream"
+                and "HTTP_LAST_EVENT_ID" in environ
+            ),
             context=lambda popped: _pushed(self._contexts, popped),
             error_response=lambda error: _error_response(app, environ, error, self._contexts),
             report=lambda error: _report(app, error, environ),

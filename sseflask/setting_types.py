@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -11,10 +12,12 @@ from pydantic_settings import NoDecode
 from sseflask.channels.names import Pattern
 from sseflask.origins import parse_origin
 
-__all__ = ["SECRET_BYTES", "Key", "Origins", "Patterns", "Secrets", "WebAddress"]
+__all__ = ["SECRET_BYTES", "Key", "Origins", "Patterns", "RateLimit", "Secrets", "WebAddress"]
 
 #: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
 SECRET_BYTES = 32
+
+_RATE = re.compile(r"[1-9][0-9]{0,8}/(?:second|minute|hour|day)\Z", re.ASCII)
 
 
 def _split(value: Any) -> Any:
@@ -66,6 +69,13 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(parse_origin(text) for text in value)
 
 
+def _is_a_rate(value: str) -> str:
+    # What the library takes is more: several at once, and words of its own.
+    if value != "off" and not _RATE.match(value):
+        raise ValueError("it must be like 10/minute, or off")
+    return value
+
+
 #: Signing secrets, comma-separated.
 Secrets = Annotated[
     tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_long_enough)
@@ -82,3 +92,5 @@ Patterns = Annotated[
 Origins = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_origins)
 ]
+#: How often something may happen.
+RateLimit = Annotated[str, AfterValidator(_is_a_rate)]

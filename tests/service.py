@@ -10,6 +10,7 @@ from unittest import mock
 from flask import Flask
 
 from sseflask.app import create_app
+from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
 from sseflask.extension import channels_of
 
@@ -36,11 +37,14 @@ def environment(**variables: str) -> Iterator[None]:
 @contextlib.contextmanager
 def service(*, development: bool = False, **variables: str) -> Iterator[Flask]:
     """The app, made with these settings."""
-    with environment(**variables):
+    logs = {"SSEFLASK_CHANNEL_LOG": ":memory:", "SSEFLASK_RUN_LOG": ":memory:"}
+    with environment(**{**logs, **variables}):
         app = create_app(development=development)
     try:
         yield app
     finally:
         upstream: Upstream = app.extensions["sseflask.upstream"]
         upstream.close()
+        runs: Runs = app.extensions["sseflask.runs"]
+        runs.close()
         channels_of(app).close()

@@ -71,18 +71,21 @@ class Access:
                 "401. Set it to at least 32 random bytes and make tokens with: sseflask token"
             )
 
-    def require(self, asked: Request, right: Literal["complete"]) -> Caller:
+    def require(
+        self, asked: Request, right: Literal["complete"], *, to_read: bool = False
+    ) -> Caller:
         """Let the request pass, or say why not.
 
         Args:
             asked: the request.
             right: the name of the right.
+            to_read: it changes nothing.
 
         Raises:
             Failure: 400 for two tokens, 401 without a valid one, 403 where its rights or the
                 request's origin do not suffice.
         """
-        caller = self._acting(asked)
+        caller = self._reading(asked) if to_read else self._acting(asked)
         if not getattr(caller, right):
             raise right_missing(right)
         return caller
@@ -150,6 +153,9 @@ class Access:
         """The 401 for a request that carries no token."""
         return token_missing(checkable=bool(self._secrets))
 
+    def _reading(self, asked: Request) -> Caller:
+        return self._identify(asked, presented_token(asked), TO_READ, TO_READ)
+
     def _acting(self, asked: Request) -> Caller:
         return self._identify(asked, presented_token(asked), TO_ACT, TO_ACT_WITH_COOKIE)
 
@@ -170,9 +176,9 @@ class Access:
         raise self.missing()
 
 
-def require(right: Literal["complete"]) -> Caller:
+def require(right: Literal["complete"], *, to_read: bool = False) -> Caller:
     """`Access.require` for the current request of the current app."""
-    return _access().require(request, right)
+    return _access().require(request, right, to_read=to_read)
 
 
 def require_publish(channel: str) -> Caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,9 +16,13 @@ from sseflask.masking import mask
 __all__ = [
     "UpstreamFailure",
     "broken_off",
+    "cancelled",
     "error_frame",
     "from_sdk",
+    "interrupted",
+    "masked",
     "not_a_stream",
+    "stopped",
     "timeout",
     "while_reading",
 ]
@@ -107,6 +112,36 @@ def not_a_stream(reason: str) -> Failure:
     )
 
 
+def interrupted() -> Failure:
+    """The failure of a completion whose worker died, or was shut down, before its end."""
+    return Failure(
+        "The server that ran this completion stopped before it was complete; please ask again.",
+        status=503,
+        code="interrupted",
+        headers={"Retry-After": "5"},
+    )
+
+
+def stopped() -> Failure:
+    """How the end of a completion that somebody stopped is told where only errors can be told."""
+    return Failure(
+        "The completion was stopped before it was complete.",
+        status=409,
+        type="run_stopped",
+        code="stopped",
+    )
+
+
+def cancelled() -> Failure:
+    """The same of a completion whose last viewer had left."""
+    return Failure(
+        "The completion was cancelled before it was complete: nobody was there to read it.",
+        status=409,
+        type="run_cancelled",
+        code="cancelled",
+    )
+
+
 def error_frame(error: Any, secrets: Iterable[str]) -> UpstreamFailure:
     """The failure that an upstream reported inside its stream.
 
@@ -138,7 +173,7 @@ def timeout() -> Failure:
 
 def _shaped(body: Any, status: int, secrets: Iterable[str]) -> dict[str, Any]:
     """An error object with OpenAI's four fields, made from whatever the upstream sent."""
-    given = _masked(body, tuple(secrets)) if isinstance(body, dict) else {}
+    given = masked(body, secrets) if isinstance(body, dict) else {}
     if isinstance(given.get("error"), dict):
         given = given["error"]
     said = next(
@@ -163,11 +198,23 @@ def _shaped(body: Any, status: int, secrets: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _masked(value: Any, secrets: tuple[str, ...], depth: int = _DEPTH) -> Any:
+def masked(value: Any, secrets: Iterable[str]) -> Any:
+    """A value of JSON without secrets in its texts, and without numbers beyond JSON's.
+
+    Args:
+        value: anything that JSON can spell; what is nested more than 20 deep is left out.
+        secrets: values to mask, besides all that looks like a key or a token.
+    """
+    return _masked(value, tuple(secrets), _DEPTH)
+
+
+def _masked(value: Any, secrets: tuple[str, ...], depth: int) -> Any:
     if isinstance(value, str):
         return mask(value, secrets)
-    if depth == 0:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
+    if depth == 0:
+        return None if isinstance(value, (dict, list)) else value
     if isinstance(value, dict):
         return {
             mask(str(name), secrets): _masked(inner, secrets, depth - 1)

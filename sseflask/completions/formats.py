@@ -1,85 +1,51 @@
-"""The forms in which a completion can be asked for: views of the upstream's frames."""
+"""The forms in which a completion can be asked for: views of its frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from sseflask.completions.parts import (
-    Finish,
-    Frames,
-    Reasoning,
-    Text,
-    ToolCall,
-    Usage,
-    parts,
-)
-from sseflask.completions.ui import HEADERS, ui_events, ui_failure
-from sseflask.completions.upstream import ErrorFrame
+from sseflask.completions.dialects import RESPONSES
+from sseflask.completions.ui import HEADERS, Messages, ui_failure
+from sseflask.completions.views import Chunks, Events, Texts, View, chat_error, response_error
 from sseflask.errors import Failure
 from sseflask.event import Event
+from sseflask.transport.stream import failure_event
 
-__all__ = ["FORMATS", "Format", "Frames"]
+__all__ = ["FORMATS", "Format", "View"]
 
 
-class Format(NamedTuple):
+@dataclass(frozen=True)
+class Format:
     """One form of a completion.
 
     Args:
-        view: makes what is sent of the upstream's frames.
-        failure_event: tells a failure after the first byte; ``None`` for the library's way.
+        view: makes a view of a run, given its id and the name of its dialect.
+        stateless: a view may begin with any frame; otherwise it has to be given all of them,
+            also those whose events a client has already.
+        resumable: a client can go on after any event; otherwise only from the start.
         headers: the response's further headers.
+        failure_events: by the name of a dialect, or ``""`` for all others, what tells a failure
+            that is the connection's and not the run's.
     """
 
-    view: Callable[[Frames], Iterator[Any]]
-    failure_event: Callable[[Failure], Event] | None
-    headers: Mapping[str, str] = {}
+    view: Callable[[str, str], View]
+    stateless: bool = False
+    resumable: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+    failure_events: Mapping[str, Callable[[Failure], Event]] = field(default_factory=dict)
+
+    def failure_event(self, dialect: str) -> Callable[[Failure], Event]:
+        """What tells a failure of the connection to a run of this dialect."""
+        events = self.failure_events
+        return events.get(dialect) or events.get("") or failure_event
 
 
-def _chunks(frames: Frames) -> Iterator[bytes]:
-    """OpenAI's own form, byte for byte."""
-    try:
-        yield from frames
-    except ErrorFrame as error:
-        yield error.frame
-
-
-def _openai_error(failure: Failure) -> Event:
-    return Event(failure.json())
-
-
-def _text(frames: Frames) -> Iterator[str | Event]:
-    """Only what the model says, then an event ``done`` with the reason why it stopped."""
-    for part in parts(frames):
-        if isinstance(part, Text):
-            yield part.text
-        elif isinstance(part, Finish):
-            yield _done(part)
-
-
-def _events(frames: Frames) -> Iterator[Event]:
-    """Everything, each in an event with a type of its own."""
-    for part in parts(frames):
-        if isinstance(part, Text):
-            yield Event({"text": part.text}, event="text")
-        elif isinstance(part, Reasoning):
-            yield Event({"text": part.text}, event="reasoning")
-        elif isinstance(part, ToolCall):
-            call = {"index": part.index, "id": part.id, "name": part.name}
-            yield Event({**call, "arguments": part.arguments}, event="tool_call")
-        elif isinstance(part, Usage):
-            yield Event(part.counts, event="usage")
-        else:
-            yield _done(part)
-
-
-def _done(finish: Finish) -> Event:
-    return Event({"finish_reason": finish.reason}, event="done")
-
-
-FORMATS = {
-    "chunks": Format(_chunks, _openai_error),
-    "text": Format(_text, None),
-    "events": Format(_events, None),
-    "ui": Format(ui_events, ui_failure, HEADERS),
+FORMATS: dict[str, Format] = {
+    "chunks": Format(
+        Chunks, stateless=True, failure_events={"": chat_error, RESPONSES: response_error}
+    ),
+    "text": Format(Texts),
+    "events": Format(Events),
+    "ui": Format(Messages, resumable=False, headers=HEADERS, failure_events={"": ui_failure}),
 }

@@ -1,10 +1,23 @@
-"""Splits an upstream's event stream into frames, byte for byte; parses none of them."""
+"""Splits an upstream's event stream into frames, byte for byte, and looks into one. No I/O."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
-__all__ = ["FrameSplitter", "FrameTooLong", "fields", "without_comments"]
+from pydantic_core import from_json
+
+__all__ = [
+    "CR",
+    "FrameSplitter",
+    "FrameTooLong",
+    "fields",
+    "is_plain",
+    "message",
+    "read_json",
+    "relayed",
+]
 
 # A frame ends with a blank line: two line ends, each CR, LF or CRLF. A CR at the very end of what
 # has arrived may be the first half of a CRLF, so it only counts with a byte behind it, ...
@@ -13,7 +26,12 @@ _END = re.compile(rb"\n\n|\n\r\n|\r\r\n|[\n\r]\r(?=[^\n])")
 # waiting for the next byte would then hold every frame back until the next one comes.
 _END_OF_CR_STREAM = re.compile(rb"\r\r\Z")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
+_NOT_RELAYED = re.compile(rb":|(?:id|retry)[:\r\n]")
 _BOM = b"\xef\xbb\xbf"
+
+#: Carriage return by its number: looked for so, it is found in a fifth of the time.
+CR = 13
 
 
 class FrameTooLong(ValueError):
@@ -50,12 +68,15 @@ class FrameSplitter:
         if (
             not self._buffer
             and not self._at_start
-            and piece.find(b"\n\n") == len(piece) - 2
-            and 2 < len(piece) <= self._limit
-            and piece[0] not in b"\r\n"
-            and b"\r" not in piece
+            and piece.endswith(b"\n\n")
+            and len(piece) <= self._limit
+            and CR not in piece
         ):
-            return [piece]  # nearly every read of nearly every upstream: exactly one frame
+            # Nearly every read of nearly every upstream: whole frames, mostly exactly one.
+            if piece.find(b"\n") == len(piece) - 2 > 0:
+                return [piece]
+            parts = [part.lstrip(b"\n") for part in piece.split(b"\n\n")]
+            return [part + b"\n\n" for part in parts if part]
         buffer = self._buffer
         buffer += piece
         if self._at_start:
@@ -104,6 +125,54 @@ def fields(frame: bytes) -> tuple[bytes, bytes | None]:
     return event, b"\n".join(data) if data else None
 
 
-def without_comments(frame: bytes) -> bytes:
-    """The frame without its comment lines, otherwise as it was."""
-    return re.sub(rb"(\A|(?<=[\r\n])):[^\r\n]*(?:\r\n|\r|\n)", b"", frame)
+def relayed(frame: bytes) -> bytes:
+    """The frame without its comments and without its ``id`` and ``retry``, otherwise as it was.
+
+    Those two are about the upstream's connection, not about ours.
+    """
+    kept: list[bytes] = []
+    for line in _LINE.findall(frame):
+        if _NOT_RELAYED.match(line):
+            continue
+        if line == b"\n" and kept and kept[-1].endswith(b"\r"):
+            # What stood between the two is gone, and together they would end only one line.
+            kept.append(b"\n")
+        kept.append(line)
+    return b"".join(kept)
+
+
+def is_plain(frame: bytes) -> bool:
+    """Whether the frame is one line ``data: {...}`` and nothing else, as nearly all of them are."""
+    return frame.startswith(b"data: {") and frame.find(b"\n") == len(frame) - 2 and CR not in frame
+
+
+def message(frame: bytes) -> tuple[bytes, Any]:
+    """A frame's event type, and its data read as JSON; ``None`` where it has none or is none."""
+    if is_plain(frame):
+        event, data = b"", frame[6:]
+    else:
+        event, given = fields(frame)
+        data = given or b"null"
+    try:
+        return event, read_json(data)
+    except ValueError:
+        return event, None
+
+
+def read_json(data: bytes) -> Any:
+    """The value that a JSON text spells.
+
+    A string in it may hold half a surrogate pair: JSON can spell an emoji as two escapes, and a
+    model's pieces may be cut between them.
+
+    Raises:
+        ValueError: the text is no JSON, or it is nested too deeply to be read.
+    """
+    try:
+        return from_json(data)
+    except ValueError:
+        pass  # which halves of pairs are for it
+    try:
+        return json.loads(data.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

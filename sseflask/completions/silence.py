@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import httpx2
+
+from sseflask.transport.handoff import later
 
 __all__ = ["SilenceLimit"]
 
@@ -35,7 +37,7 @@ class SilenceLimit:
         self._socket: Any = stream.get_extra_info("socket") if stream is not None else None
         self._seconds = seconds
         self._heard = 0.0
-        self._timer: threading.Timer | None = None
+        self._cancel: Callable[[], None] | None = None
         self.exceeded = False
         self.reading = True
 
@@ -56,17 +58,15 @@ class SilenceLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
 
     def _wait(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self._look)
-        self._timer.daemon = True
-        self._timer.start()
+        self._cancel = later(seconds, self._look)
 
     def _look(self) -> None:
-        if self._timer is None:
+        if self._cancel is None:
             return
         if not self.reading:
             self._heard = time.monotonic()

@@ -7,26 +7,18 @@ started, so such a stream can only be read from its start.
 from __future__ import annotations
 
 import json
-import uuid
+import math
 from collections.abc import Iterator
-from contextlib import closing
-from itertools import chain
 from typing import Any
 
-from sseflask.completions.parts import (
-    Finish,
-    Frames,
-    Part,
-    Reasoning,
-    Text,
-    ToolCall,
-    Usage,
-    parts,
-)
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.parts import Part, Reader, Reasoning, Text
+from sseflask.completions.views import data_of, id_of
 from sseflask.errors import Failure
 from sseflask.event import Event
+from sseflask.wire import encode
 
-__all__ = ["HEADERS", "ui_events", "ui_failure"]
+__all__ = ["HEADERS", "Messages", "ui_failure"]
 
 #: What tells a reader that this is one.
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -42,55 +34,109 @@ _REASONS = {
 
 def ui_failure(failure: Failure) -> Event:
     """How a failure is told in such a stream."""
-    return Event({"type": "error", "errorText": failure.message})
+    return Event(data_of({"type": "error", "errorText": failure.message}))
 
 
-def ui_events(frames: Frames) -> Iterator[Event]:
-    """An answer's events, from ``start`` to ``[DONE]``."""
-    with closing(frames):
-        read = parts(frames)
-        # Before anything is said: a request that fails at once is an error response.
-        first = next(read)
-        yield Event({"type": "start", "messageId": f"msg-{uuid.uuid4().hex}"})
-        yield Event({"type": "start-step"})
-        message = _Message()
-        for part in chain([first], read):
-            for chunk in message.take(part):
-                yield Event(chunk)
-        yield Event("[DONE]")
+class Messages:
+    """One message, from ``start`` to ``[DONE]``.
+
+    Args:
+        run: the run's id; the message's is made of it.
+        dialect: the name of the API that the frames are of.
+    """
+
+    def __init__(self, run: str, dialect: str) -> None:
+        self._run = run
+        self._reader = Reader(dialect)
+        self._started = False
+        self._blocks = _Blocks()
+
+    def take(self, number: int, frame: bytes) -> bytes:
+        """The chunks of what the frame says, and at first the message's start."""
+        chunks = [*self._start(), *self._told(self._reader.take(frame))]
+        return b"".join(
+            encode(Event(data_of(chunk), id=id_of(self._run, number) if n == len(chunks) else None))
+            for n, chunk in enumerate(chunks, 1)
+        )
+
+    def end(self, number: int, outcome: Outcome) -> bytes:
+        """The message's end: ``finish``, ``abort`` or ``error``, and then ``[DONE]``."""
+        finished = outcome.kind == "finished"
+        chunks = [
+            *self._start(),
+            *self._told(self._reader.rest()),
+            *self._blocks.end(complete=finished),
+        ]
+        if finished:
+            chunks += [{"type": "finish-step"}, _finish(outcome)]
+        elif outcome.kind == "failed" and (failure := outcome.told_as_failure()) is not None:
+            chunks.append({"type": "error", "errorText": failure.message})
+        else:
+            chunks.append({"type": "abort", "reason": outcome.kind})
+        last = encode(Event("[DONE]", id=id_of(self._run, number)))
+        return b"".join([*(encode(Event(data_of(chunk))) for chunk in chunks), last])
+
+    def _start(self) -> list[dict[str, Any]]:
+        if self._started:
+            return []
+        self._started = True
+        return [{"type": "start", "messageId": f"msg-{self._run}"}, {"type": "start-step"}]
+
+    def _told(self, parts: list[Part]) -> list[dict[str, Any]]:
+        return [chunk for part in parts for chunk in self._blocks.take(part)]
 
 
-class _Message:
-    """Which blocks of a message are open."""
+def _finish(outcome: Outcome) -> dict[str, Any]:
+    reason = _REASONS.get(outcome.finish_reason or "", "other")
+    usage = {} if outcome.usage is None else {"messageMetadata": {"usage": outcome.usage}}
+    return {"type": "finish", "finishReason": reason, **usage}
+
+
+class _Blocks:
+    """Which blocks of a message are open, and its tool calls."""
 
     def __init__(self) -> None:
         self._open: tuple[str, str] | None = None
-        self._blocks = 0
+        self._count = 0
         self._calls: dict[int, _Call] = {}
-        self._usage: dict[str, Any] | None = None
 
     def take(self, part: Part) -> Iterator[dict[str, Any]]:
+        """The chunks of a part."""
         if isinstance(part, Text):
             yield from self._delta("text", part.text)
-        elif isinstance(part, Reasoning):
+            return
+        if isinstance(part, Reasoning):
             yield from self._delta("reasoning", part.text)
-        elif isinstance(part, ToolCall):
-            yield from self._close()
-            yield from self._call(part)
-        elif isinstance(part, Usage):
-            self._usage = part.counts
-        else:
-            yield from self._close()
-            for call in self._calls.values():
-                yield call.available()
-            yield {"type": "finish-step"}
-            yield self._finish(part)
+            return
+        yield from self._close()
+        call = self._calls.get(part.index)
+        if call is None:
+            call = self._calls[part.index] = _Call(part.id or f"call-{part.index}", part.name)
+            yield {"type": "tool-input-start", "toolCallId": call.id, "toolName": call.name}
+        if part.arguments:
+            call.arguments.append(part.arguments)
+            delta = {"toolCallId": call.id, "inputTextDelta": part.arguments}
+            yield {"type": "tool-input-delta", **delta}
+
+    def end(self, complete: bool) -> Iterator[dict[str, Any]]:
+        """The chunks that close what is open.
+
+        Args:
+            complete: the answer is; if not, its calls must not be made.
+        """
+        yield from self._close()
+        for call in self._calls.values():
+            yield (
+                call.available()
+                if complete
+                else call.failed("The answer ended before this call was complete.")
+            )
 
     def _delta(self, kind: str, text: str) -> Iterator[dict[str, Any]]:
         if self._open is None or self._open[0] != kind:
             yield from self._close()
-            self._blocks += 1
-            self._open = (kind, f"{kind}-{self._blocks}")
+            self._count += 1
+            self._open = (kind, f"{kind}-{self._count}")
             yield {"type": f"{kind}-start", "id": self._open[1]}
         yield {"type": f"{kind}-delta", "id": self._open[1], "delta": text}
 
@@ -99,24 +145,6 @@ class _Message:
             kind, id = self._open
             self._open = None
             yield {"type": f"{kind}-end", "id": id}
-
-    def _call(self, piece: ToolCall) -> Iterator[dict[str, Any]]:
-        call = self._calls.get(piece.index)
-        if call is None:
-            call = self._calls[piece.index] = _Call(piece.id or f"call-{piece.index}", piece.name)
-            yield {"type": "tool-input-start", "toolCallId": call.id, "toolName": call.name}
-        call.arguments.append(piece.arguments)
-        if piece.arguments:
-            yield {
-                "type": "tool-input-delta",
-                "toolCallId": call.id,
-                "inputTextDelta": piece.arguments,
-            }
-
-    def _finish(self, finish: Finish) -> dict[str, Any]:
-        reason = _REASONS.get(finish.reason or "", "other")
-        usage = {} if self._usage is None else {"messageMetadata": {"usage": self._usage}}
-        return {"type": "finish", "finishReason": reason, **usage}
 
 
 class _Call:
@@ -130,9 +158,21 @@ class _Call:
     def available(self) -> dict[str, Any]:
         """The whole call; where the model has not written JSON, what it has written."""
         text = "".join(self.arguments)
-        call: dict[str, Any] = {"toolCallId": self.id, "toolName": self.name}
         try:
-            return {"type": "tool-input-available", **call, "input": json.loads(text or "{}")}
+            value = json.loads(text or "{}", parse_constant=_finite, parse_float=_finite)
         except (ValueError, RecursionError):
-            told = "The model's arguments are not JSON."
-            return {"type": "tool-input-error", **call, "input": text, "errorText": told}
+            return self.failed("The model's arguments are not JSON.")
+        call = {"toolCallId": self.id, "toolName": self.name}
+        return {"type": "tool-input-available", **call, "input": value}
+
+    def failed(self, told: str) -> dict[str, Any]:
+        """A call that is not to be made: left open, it would keep the user interface waiting."""
+        call = {"toolCallId": self.id, "toolName": self.name, "input": "".join(self.arguments)}
+        return {"type": "tool-input-error", **call, "errorText": told}
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} can't be written as JSON again")
+    return number

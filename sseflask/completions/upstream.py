@@ -3,58 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import re
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
 import httpx2
 import openai
 from flask import Flask, current_app
 
-# The SDK imports its resources at their first use, which would stall every stream of the worker.
-from openai.resources.chat.completions import Completions
-
-from sseflask.completions import demo, failures
-from sseflask.completions.frames import FrameSplitter, FrameTooLong, fields, without_comments
+from sseflask.completions import demo, dialects, failures
+from sseflask.completions.frames import FrameSplitter, FrameTooLong
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.prompt_read import prompt_reads
 from sseflask.completions.silence import SilenceLimit
 from sseflask.config import Settings
 from sseflask.errors import Failure
-from sseflask.masking import mask
 
-__all__ = ["DONE", "ErrorFrame", "Upstream", "current_upstream"]
+__all__ = ["Asked", "Upstream", "current_upstream"]
 
 log = logging.getLogger(__name__)
-
-#: The end of a complete answer, as OpenAI sends it.
-DONE = b"data: [DONE]\n\n"
 
 _EXTENSION = "sseflask.upstream"
 _CONNECT_SECONDS = 5.0
 _MAX_FRAME = 4 * 1024 * 1024
+#: Longest answer in one piece: it is held in memory, and may have pictures in it.
+_MAX_ANSWER = 64 * 1024 * 1024
 #: After the answer's end the rest of the response is read, so that its connection can be used
 #: again, but not for longer than this and not more than this.
-_REST_SECONDS = 0.5
+_REST_SECONDS = 0.05
 _REST_BYTES = 65_536
-
-# Inside a JSON text a quotation mark is escaped, so neither can be part of what the model says.
-_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
-_MAYBE_ERROR = b'"error"'
+#: What is read of a response that is none to relay: an error, or one that points elsewhere.
+_REFUSAL_BYTES = 1_048_576
 
 
-class ErrorFrame(failures.UpstreamFailure):
-    """An error that the upstream reported inside its stream.
+@dataclass(frozen=True)
+class Asked:
+    """What an upstream is asked for.
 
-    Attributes:
-        frame: the frame it came in, our key masked.
+    Args:
+        path: below the base URL: ``/chat/completions`` or ``/responses``.
+        content: the JSON body, sent as it is.
     """
 
-    def __init__(self, failure: failures.UpstreamFailure, frame: bytes) -> None:
-        super().__init__(failure.status, failure.error)
-        self.frame = frame
+    path: str
+    content: bytes
+
+    @property
+    def dialect(self) -> str:
+        """The name of the API that it is asked of, see `sseflask.completions.dialects`."""
+        return dialects.dialect_of(self.path)
 
 
 class Upstream:
@@ -62,6 +63,11 @@ class Upstream:
 
     Args:
         settings: the key, the base URL, the timeout.
+
+    Attributes:
+        demo: the demo model answers.
+        model: the model to ask for where a request names none.
+        most_prompt: bytes that a prompt may have.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,6 +76,8 @@ class Upstream:
         self._lock = threading.Lock()
         self._client: tuple[int, openai.OpenAI] | None = None
         self.demo = settings.demo
+        self.model = settings.model
+        self.most_prompt = settings.max_prompt
 
     def init_app(self, app: Flask) -> None:
         """Make this the upstream of the app's views."""
@@ -82,94 +90,101 @@ class Upstream:
                 self._client[1].close()
                 self._client = None
 
-    def frames(
-        self, messages: list[dict[str, Any]], model: str | None = None
-    ) -> Generator[bytes, None, None]:
-        """Run a chat completion and pass on what it streams.
+    def frames(self, asked: Asked) -> Generator[list[bytes], None, Outcome]:
+        """Run a completion and pass on what it streams.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels
-        the upstream's request. Blocks for each frame, at most the upstream's timeout.
+        the upstream's request. Blocks for each read, at most the upstream's timeout.
 
         Args:
-            messages: the conversation, as the API takes it.
-            model: the model; by default the configured one.
+            asked: a request for a stream.
 
         Yields:
-            each frame as it came, without comments, and `DONE` when the answer is complete.
+            the frames that a read completed, at least one, as they came but for comments, ``id``
+            and ``retry``; not the one that says that the answer is complete.
+
+        Returns:
+            how the answer ended, as the upstream says; without its usage.
 
         Raises:
-            ErrorFrame: the upstream reported an error inside its stream.
-            Failure: it refused the request, failed, or broke off.
+            Failure: the upstream refused the request, failed, broke off, or sent what is no
+                stream; `UpstreamFailure` for an error that it reported itself.
         """
-        asked = {"messages": messages, "model": model or self._settings.model, "stream": True}
-        with contextlib.ExitStack() as stack:
-            try:
-                completions: Completions = self._connected().chat.completions
-                response = stack.enter_context(
-                    completions.with_streaming_response.create(**asked)  # type: ignore[call-overload]  # checked by the upstream
-                )
-            except openai.APIError as error:
-                raise failures.from_sdk(error, self._secrets) from error
+        answer = dialects.answer(asked.dialect, self._secrets)
+        with contextlib.closing(self._stream(asked)) as response:
             _require_stream(response.headers.get("Content-Type", ""))
-            pieces = _body(response.http_response)
-            silence = SilenceLimit(response.http_response, self._settings.upstream_timeout)
+            pieces = _body(response)
+            silence = SilenceLimit(response, self._settings.upstream_timeout)
             try:
-                with silence:
-                    yield from self._answer(pieces, silence)
-                yield DONE
-                _read_rest(response.http_response, pieces)
+                with silence, prompt_reads(response):
+                    end = yield from _read(pieces, silence, answer)
+                if isinstance(end, Failure):
+                    raise end
+                _read_rest(response, pieces)
             except (httpx2.HTTPError, Failure) as error:
                 if silence.exceeded:
                     raise failures.timeout() from error
                 if isinstance(error, Failure):
                     raise
                 raise failures.while_reading(error) from error
+            return end
 
-    def _answer(self, pieces: Iterable[bytes], silence: SilenceLimit) -> Iterator[bytes]:
-        """The frames of one answer; returns when it is complete, raises when it is not."""
-        splitter = FrameSplitter(_MAX_FRAME)
-        finished = False
-        for piece in pieces:
-            silence.reading = False
+    def answer(self, asked: Asked) -> tuple[bytes, str]:
+        """Run a completion that is not streamed. Blocks until it is there.
+
+        Args:
+            asked: a request for an answer in one piece.
+
+        Returns:
+            the upstream's answer and its content type, as they came.
+
+        Raises:
+            Failure: the upstream refused the request or failed.
+        """
+        with contextlib.closing(self._stream(asked)) as response:
+            kind = response.headers.get("Content-Type", "application/json")
+            _require_no_page(kind)
+            content = bytearray()
             try:
-                frames = splitter.feed(piece)
-            except FrameTooLong:
-                raise failures.not_a_stream("an event of it is too long") from None
-            for frame in frames:
-                if frame.startswith(b"data: {") and b"\n:" not in frame and b"\r:" not in frame:
-                    kept = frame
-                else:
-                    event, data = fields(frame)
-                    if data is None:
-                        continue
-                    if data == b"[DONE]":
-                        return
-                    kept = without_comments(frame)
-                    if event == b"error":
-                        raise self._error(kept, data)
-                if _MAYBE_ERROR in kept:
-                    data = fields(kept)[1]
-                    if data is not None and _holds_error(data):
-                        raise self._error(kept, data)
-                if not finished and _FINISHED.search(kept):
-                    finished = True
-                yield kept
-            silence.heard()
-        if not finished and fields(splitter.rest)[1] != b"[DONE]":
-            raise failures.broken_off()
+                for piece in response.iter_bytes():
+                    content += piece
+                    if len(content) > _MAX_ANSWER:
+                        raise failures.not_a_stream("it is too long")
+            except httpx2.HTTPError as error:
+                raise failures.while_reading(error) from error
+            return bytes(content), kind
 
-    def _error(self, frame: bytes, data: bytes) -> ErrorFrame:
-        value = _parsed(data)
-        error = value.get("error", value) if isinstance(value, dict) else None
-        if isinstance(error, str):
-            error = {"message": error}
-        failure = failures.error_frame(error, self._secrets)
-        in_shape = isinstance(value, dict) and isinstance(value.get("error"), dict)
-        text = frame.decode(errors="replace") if in_shape else f"data: {failure.json()}\n\n"
-        masked = mask(text, self._secrets)
-        return ErrorFrame(
-            failure, frame if in_shape and masked == text else masked.encode(errors="replace")
-        )
+    def models(self) -> bytes:
+        """The upstream's list of models, as JSON. Blocks until it is there.
+
+        Raises:
+            Failure: the upstream refused the request or failed.
+        """
+        client = self._connected()
+        try:
+            response = client.get("/models", cast_to=httpx2.Response)
+        except openai.APIError as error:
+            raise failures.from_sdk(error, self._secrets) from error
+        except httpx2.HTTPError as error:
+            raise failures.while_reading(error) from error
+        _require_no_page(response.headers.get("Content-Type", ""))
+        return response.content
+
+    def _stream(self, asked: Asked) -> httpx2.Response:
+        # Below the SDK's typed methods, which refuse parameters that they do not know.
+        try:
+            stream = self._connected().post(
+                asked.path,
+                cast_to=httpx2.Response,
+                content=asked.content,
+                stream=True,
+                stream_cls=openai.Stream[object],
+            )
+        except openai.APIError as error:
+            raise failures.from_sdk(error, self._secrets) from error
+        except httpx2.HTTPError as error:  # of the body of an error, which the SDK lets through
+            raise failures.while_reading(error) from error
+        return cast(httpx2.Response, stream)  # it gives a response where it is asked for one
 
     def _connected(self) -> openai.OpenAI:
         # Made after the fork, as worker processes must not share connections.
@@ -195,6 +210,7 @@ class Upstream:
                 timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
                 # Every stream needs one: the number of streams is the server's to limit.
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+                event_hooks={"response": [_bound]},
             ),
         )
 
@@ -205,23 +221,74 @@ def current_upstream() -> Upstream:
     return upstream
 
 
+class _Beginning(httpx2.SyncByteStream):
+    """The beginning of a body, which also ends where the upstream fails to send more of it.
+
+    The status says enough: that of an error stays what it is without its message.
+    """
+
+    def __init__(self, body: httpx2.SyncByteStream) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        try:
+            for piece in self._body:
+                yield piece
+                size += len(piece)
+                if size > _REFUSAL_BYTES:
+                    return
+        except httpx2.HTTPError as error:
+            log.warning("the upstream's error can't be read: %s", type(error).__name__)
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def _bound(response: httpx2.Response) -> None:
+    """Let the SDK, which reads refusals to their end, find that after a while."""
+    if not response.is_success and isinstance(response.stream, httpx2.SyncByteStream):
+        response.stream = _Beginning(response.stream)
+
+
 def _require_stream(content_type: str) -> None:
     # Some servers stream under other names or none; these two certainly hold no stream.
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     if kind in ("application/json", "text/html"):
         raise failures.not_a_stream(f"it is {kind}, not an event stream")
 
 
-def _parsed(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
+def _require_no_page(content_type: str) -> None:
+    if _kind(content_type) == "text/html":
+        raise failures.not_a_stream("it is text/html, not JSON")
 
 
-def _holds_error(data: bytes) -> bool:
-    value = _parsed(data)
-    return isinstance(value, dict) and bool(value.get("error"))
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _read(
+    pieces: Iterable[bytes], silence: SilenceLimit, answer: dialects.Answer
+) -> Generator[list[bytes], None, dialects.End]:
+    splitter = FrameSplitter(_MAX_FRAME)
+    for piece in pieces:
+        silence.reading = False
+        kept: list[bytes] = []
+        try:
+            frames = splitter.feed(piece)
+        except FrameTooLong:
+            return failures.not_a_stream("an event of it is too long")
+        if frames:
+            kept, end = answer.take(frames)
+            if kept:
+                yield kept
+            if end is not None:
+                return end
+        if not kept:
+            # A read that need not wait lets nobody else run: nor would endless comments.
+            time.sleep(0)
+        silence.heard()
+    return answer.rest(splitter.rest)
 
 
 def _body(response: httpx2.Response) -> Iterator[bytes]:

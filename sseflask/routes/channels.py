@@ -8,10 +8,10 @@ from sseflask.auth import require_publish, require_subscribe
 from sseflask.channels.log import KeyReused, LogError
 from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
-from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
+from sseflask.routes.idempotency import REPLAYED, key_reused, scoped_key
 from sseflask.routes.parameters import invalid
-from sseflask.routes.publication import idempotency, read_publication
+from sseflask.routes.publication import read_publication
 
 __all__ = ["blueprint"]
 
@@ -59,7 +59,7 @@ def publish(name: str) -> tuple[Response, int]:
     """Store one event, or an array of them together, and answer with the id or ids."""
     caller = require_publish(check_name(name))
     publication = read_publication()
-    key = idempotency(caller.subject, name)
+    key = scoped_key(caller.subject, name)
     try:
         ids = channels_of(current_app).publish(
             name, publication.frames, key=key, digest=publication.digest() if key else b""
@@ -67,15 +67,8 @@ def publish(name: str) -> tuple[Response, int]:
     except LogError as error:
         raise log_unavailable() from error
     if isinstance(ids, KeyReused):
-        raise Failure(
-            "This Idempotency-Key was used for other content: use a new key for every event, and "
-            "the same one only to repeat it.",
-            status=409,
-            type="invalid_request_error",
-            param="Idempotency-Key",
-            code="idempotency_key_reused",
-        )
+        raise key_reused("event")
     response = jsonify({"ids": ids} if publication.several else {"id": ids[0]})
     if ids.repeated:
-        response.headers["Idempotency-Replayed"] = "true"
+        response.headers[REPLAYED] = "true"
     return response, 201

@@ -1,4 +1,4 @@
-"""Completions: a chat with an OpenAI-compatible model, as a stream."""
+"""Completions: a chat with an OpenAI-compatible model, as a stream that is stored as it runs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import json
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, request
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
-from sseflask.auth import require
+from sseflask.channels.frames import EARLIEST
 from sseflask.completions.formats import FORMATS
-from sseflask.completions.upstream import current_upstream
+from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.response import EventSourceResponse
-from sseflask.routes.parameters import Text, read_parameters
+from sseflask.routes.parameters import Text, last_event_id, read_parameters
+from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
+from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
 
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("completions", __name__)
+
+_ROUTE = "/sse/openai_out"
 
 
 def _messages(value: Any) -> Any:
@@ -54,7 +58,7 @@ def _from_ui(message: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class CompletionParameters(BaseModel):
+class CompletionParameters(RunParameters):
     """What a completion can be asked for; ``messages`` overrides the two texts."""
 
     user_message: Text = "你好"
@@ -62,7 +66,7 @@ class CompletionParameters(BaseModel):
     model: Annotated[Text, Field(max_length=256)] = ""
     messages: Annotated[list[dict[str, Any]] | None, BeforeValidator(_messages)] = None
     format: Literal["chunks", "text", "events", "ui"] = "chunks"
-    on_disconnect: Literal["cancel"] = "cancel"
+    last_event_id: Text = ""
 
     def conversation(self) -> list[dict[str, Any]]:
         """The messages to send."""
@@ -77,28 +81,50 @@ class CompletionParameters(BaseModel):
 @blueprint.route("/sse/openai_out", methods=["GET", "POST"])
 @blueprint.route("/sse/async_openai_out", methods=["GET", "POST"])
 def completion() -> Response:
-    """Run a chat completion and stream it; the client's leaving cancels it.
+    """Run a chat completion and stream it, or go on with the run of a Last-Event-ID.
 
     Open to all with the demo model, else for callers with the right ``complete``. Nothing is
     asked of the upstream for HEAD, nor for a browser that only guesses it may need the page.
     """
-    if _is_prefetch():
-        response = Response(status=204)
-        # Or the browser could take the empty answer for the real one when it comes to that.
-        response.cache_control.no_store = True
-        return response
-    upstream = current_upstream()
-    caller = None if upstream.demo else require("complete")
+    guess = refuse_guess()
+    if guess is not None:
+        return guess
+    resumes = bool(request.headers.get("Last-Event-ID"))
+    caller = identify(to_read=resumes)
     asked = read_parameters(CompletionParameters)
     form = FORMATS[asked.format]
-    return EventSourceResponse(
-        form.view(upstream.frames(asked.conversation(), asked.model)),
-        headers=form.headers,
-        failure_event=form.failure_event,
-        expires_at=caller.expires if caller else None,
+    cursor = last_event_id(asked.last_event_id)
+    early = asked.heartbeat == "early"
+    if cursor is not None and cursor[0] != EARLIEST:
+        id, _ = read_cursor(cursor)
+        run = find(id, caller)
+        if run is None:
+            raise not_found(cursor[1])
+        return attach(run, form, caller, cursor, early=early)
+    if resumes:
+        caller = identify()
+    if request.method == "HEAD":
+        return EventSourceResponse((), headers=form.headers)
+    started = begin(caller, _asked(asked), asked, form, route=_ROUTE)
+    return stream(started.viewer, form, caller, repeated=started.repeated)
+
+
+def _asked(asked: CompletionParameters) -> Asked:
+    upstream = current_upstream()
+    conversation = asked.conversation()
+    check_prompt(
+        _as_json(conversation),
+        upstream.most_prompt,
+        "user_message" if asked.messages is None else "messages",
     )
+    body = {
+        "model": asked.model or upstream.model,
+        "messages": conversation,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    return Asked("/chat/completions", _as_json(body))
 
 
-def _is_prefetch() -> bool:
-    purposes = (request.headers.get("Sec-Purpose", ""), request.headers.get("Purpose", ""))
-    return any("prefetch" in purpose.lower() for purpose in purposes)
+def _as_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

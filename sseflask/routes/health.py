@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify
 
 from sseflask.channels.disk import Kept
+from sseflask.completions.runs import current_runs
 from sseflask.extension import channels_of
 
 __all__ = ["blueprint"]
@@ -44,8 +45,9 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Ready: new requests may be sent here. 503 once the worker has been told to stop.
 
-    Also says how the channels' log does. While it fails publishers get 503, but everything else
-    goes on, and another worker of this machine would do no better: so that is no reason for 503.
+    Also says how the logs do. While one fails publishers get 503, or who wants a completion, but
+    everything else goes on, and another worker of this machine would do no better: so that is no
+    reason for 503.
     """
     # Loaded by the worker, if it is one that drains; on other servers there is no gevent.
     drain = sys.modules.get("sseflask.transport.drain")
@@ -56,4 +58,5 @@ def readyz() -> Response:
     return _status(
         "ready",
         channels={"log": channels.condition(), "history": kept, "meaning": _MEANING[kept]},
+        completions={"log": current_runs().condition()},
     )

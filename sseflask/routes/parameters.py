@@ -23,6 +23,7 @@ __all__ = [
     "last_event_id",
     "read_body",
     "read_parameters",
+    "read_query",
 ]
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -86,8 +87,17 @@ def read_parameters(model: type[Model]) -> Model:
             400 for a body that can't be read, 415 for a body of another kind.
         werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
     """
+    return _checked(model, [*request.args.items(multi=True), *_body()])
+
+
+def read_query(model: type[Model]) -> Model:
+    """The request's parameters from the query alone, checked; see `read_parameters`."""
+    return _checked(model, request.args.items(multi=True))
+
+
+def _checked(model: type[Model], given: Iterable[tuple[str, Any]]) -> Model:
     values: dict[str, Any] = {}
-    for name, value in [*request.args.items(multi=True), *_body()]:
+    for name, value in given:
         if name not in model.model_fields:
             continue
         if name in values:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,12 @@ from sseflask.channels.frames import stored
 from sseflask.errors import EventError, Failure
 from sseflask.routes.parameters import invalid, is_json, read_body
 
-__all__ = ["Publication", "idempotency", "read_publication"]
+__all__ = ["Publication", "read_publication"]
 
 #: Events that one request may hold: they are stored together, and others wait for that.
 MAX_EVENTS = 1000
 
 _FIELDS = ("data", "event", "retry")
-_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z", re.ASCII)
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -41,25 +39,6 @@ class Publication:
         shape = "several" if self.several else "one"
         sizes = ",".join([shape, *(str(len(frame)) for frame in self.frames)])
         return hashlib.sha256(b"\0".join([sizes.encode(), *self.frames])).digest()
-
-
-def idempotency(subject: str, channel: str) -> str | None:
-    """The request's ``Idempotency-Key``, scoped to who sends it and to where; ``None`` without one.
-
-    Raises:
-        Failure: 400 where it can't be a key.
-    """
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not _KEY.match(key):
-        raise invalid(
-            "The Idempotency-Key must be 1 to 255 printable ASCII characters without spaces.",
-            param="Idempotency-Key",
-            code="invalid_idempotency_key",
-        )
-    scope = json.dumps([subject, channel, key])
-    return hashlib.sha256(scope.encode()).hexdigest()
 
 
 def read_publication() -> Publication:

@@ -33,6 +33,12 @@ def frame(content: str | None = None, *, finish: str | None = None, **more: Any)
 DONE = b"data: [DONE]\n\n"
 
 
+def event(kind: str, **more: Any) -> bytes:
+    """One event as the Responses API sends it."""
+    data = json.dumps({"type": kind, **more}, ensure_ascii=False)
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
 @dataclass
 class Exchange:
     """One request, and the way to answer it.
@@ -40,12 +46,14 @@ class Exchange:
     Attributes:
         headers: the request's, by lower-case name.
         body: the request's, as JSON.
+        content: the same as it came.
     """
 
     connection: socket.socket
     line: str
     headers: dict[str, str]
     body: Any
+    content: bytes = b""
 
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
@@ -107,7 +115,7 @@ class Upstream:
     failures: list[BaseException] = field(default_factory=list)
 
 
-def _read(stream: Any) -> tuple[str, dict[str, str], Any] | None:
+def _read(stream: Any) -> tuple[str, dict[str, str], Any, bytes] | None:
     line = stream.readline().decode().rstrip()
     if not line:
         return None
@@ -116,7 +124,7 @@ def _read(stream: Any) -> tuple[str, dict[str, str], Any] | None:
         name, _, value = text.partition(":")
         headers[name.lower()] = value.strip()
     body = stream.read(int(headers.get("content-length", 0)))
-    return line, headers, json.loads(body) if body else None
+    return line, headers, json.loads(body) if body else None, body
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -9,8 +10,11 @@ import pytest
 
 from sseflask.completions import demo
 from sseflask.completions.demo import MODEL
-from sseflask.completions.upstream import DONE, Upstream
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.usage import usage_of
 from sseflask.config import load
+from sseflask.errors import Failure
 from tests.service import environment
 
 
@@ -64,16 +68,104 @@ def test_content_in_parts(client: openai.OpenAI) -> None:
     assert (answer.choices[0].message.content or "").endswith("You said: two parts")
 
 
+def test_usage_is_told_when_it_is_asked_for(client: openai.OpenAI) -> None:
+    *others, last = client.chat.completions.create(
+        messages=HELLO, model="any", stream=True, stream_options={"include_usage": True}
+    )
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.completion_tokens > 20
+    assert last.usage.total_tokens == last.usage.prompt_tokens + last.usage.completion_tokens
+    assert {chunk.usage for chunk in others} == {None}
+    whole = client.chat.completions.create(messages=HELLO, model="any")
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == last.usage.total_tokens
+
+
+def test_openai_python_can_read_a_response(client: openai.OpenAI) -> None:
+    events = list(client.responses.create(input=HELLO, model="any", stream=True))
+    kinds = [event.type for event in events]
+    assert kinds[0] == "response.created"
+    assert kinds[-1] == "response.completed"
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    said = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert said.endswith("You said: 你好, demo")
+    last = events[-1]
+    assert last.type == "response.completed"
+    assert last.response.output_text == said
+    assert last.response.usage is not None
+    assert last.response.usage.output_tokens > 20
+
+
+def test_openai_python_can_put_a_response_together(client: openai.OpenAI) -> None:
+    with client.responses.stream(input="hi there", model="any") as stream:
+        assert stream.get_final_response().output_text.endswith("You said: hi there")
+
+
+def test_a_response_without_a_stream(client: openai.OpenAI) -> None:
+    answer = client.responses.create(input="hi", model="any")
+    assert (answer.object, answer.status, answer.model) == ("response", "completed", MODEL)
+    assert answer.output_text.endswith("You said: hi")
+
+
+def test_the_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
 def test_it_knows_nothing_else(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="only knows POST"):
-        client.models.list()
+        client.embeddings.create(input="x", model="y")
 
 
-def test_it_is_the_upstream_when_there_is_no_other() -> None:
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
     with environment():
-        upstream = Upstream(load())
-    assert upstream.demo
-    frames = list(upstream.frames(HELLO))
-    upstream.close()
-    assert frames[-1] == DONE
-    assert all(frame.startswith(b"data: {") for frame in frames[:-1])
+        made = Upstream(load())
+    assert made.demo
+    yield made
+    made.close()
+
+
+def run(upstream: Upstream, path: str, content: bytes) -> tuple[list[bytes], Outcome]:
+    ended: list[Outcome] = []
+
+    def reads() -> Iterator[list[bytes]]:
+        ended.append((yield from upstream.frames(Asked(path, content))))
+
+    return [frame for read in reads() for frame in read], ended[0]
+
+
+ASKED = [
+    b'{"messages": [{"role": "user", "content": "\\ud83c"}], "stream": true}',
+    b'{"messages": 5, "input": [5, {"role": "user", "content": [5]}], "stream": true}',
+    b'{"stream": true, "stream_options": 5}',
+]
+
+
+@pytest.mark.parametrize("content", ASKED)
+def test_it_is_the_upstream_when_there_is_no_other(upstream: Upstream, content: bytes) -> None:
+    frames, outcome = run(upstream, "/chat/completions", content)
+    assert all(frame.startswith(b"data: {") for frame in frames)
+    assert outcome == Outcome("finished", "stop")
+    assert usage_of(frames, "chat")["partial"]
+
+    frames, outcome = run(upstream, "/responses", content)
+    assert all(frame.startswith(b"event: response.") for frame in frames)
+    assert (outcome.kind, outcome.finish_reason) == ("finished", "stop")
+    assert usage_of(frames, "responses", outcome.frame)["output_tokens"] > 20
+
+
+@pytest.mark.parametrize("content", ASKED)
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
+def test_its_answer_in_one_piece(upstream: Upstream, path: str, content: bytes) -> None:
+    body, kind = upstream.answer(Asked(path, content.replace(b"true", b"false")))
+    assert kind == "application/json"
+    assert json.loads(body)["model"] == MODEL
+    assert MODEL.encode() in upstream.models()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+def test_what_is_no_request(upstream: Upstream, content: bytes) -> None:
+    with pytest.raises(Failure) as caught:
+        upstream.answer(Asked("/chat/completions", content))
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.frames import FrameSplitter, FrameTooLong, fields, without_comments
+from sseflask.completions.frames import (
+    FrameSplitter,
+    FrameTooLong,
+    fields,
+    is_plain,
+    message,
+    read_json,
+    relayed,
+)
 from sseflask.wire import Decoder
 
 END = {"LF": b"\n", "CR": b"\r", "CRLF": b"\r\n"}
@@ -129,7 +137,72 @@ def test_fields(frame: bytes, event: bytes, data: bytes | None) -> None:
         (b"data: 1\r\n: a\r\n\r\n", b"data: 1\r\n\r\n"),
         (b":\r:\rdata: 1\r: b\r\r", b"data: 1\r\r"),
         (b'data: {"a": ":"}\n: b\n\n', b'data: {"a": ":"}\n\n'),
+        (b"id: 7\ndata: 1\nretry: 5\n\n", b"data: 1\n\n"),
+        (b"id\r\ndata: 1\r\nretry\r\n\r\n", b"data: 1\r\n\r\n"),
+        (b"id:\rdata: 1\r\r", b"data: 1\r\r"),
+        (b"identity: 7\ndata: id: 1\nretry : 5\n\n", b"identity: 7\ndata: id: 1\nretry : 5\n\n"),
+        (b"data: 1\r: a\n\n", b"data: 1\r\n\n"),
+        (b"data: 1\r\nid: 4\n\r\n", b"data: 1\r\n\r\n"),
+        (b": a\n\n", b"\n"),
     ],
 )
-def test_without_comments(frame: bytes, kept: bytes) -> None:
-    assert without_comments(frame) == kept
+def test_what_is_relayed(frame: bytes, kept: bytes) -> None:
+    assert relayed(frame) == kept
+    assert fields(kept) == fields(frame)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"data: 1\n\ndata: 2\n\n", b"data: 1\n\n\ndata: 2\n\n", b"\ndata: 1\n\n\n\ndata: 2\n\n"],
+)
+def test_several_whole_frames_in_one_piece(piece: bytes) -> None:
+    # Not the stream's first piece, which takes the longer way.
+    assert split(b"data: 0\n\n", piece) == ([b"data: %d\n\n" % n for n in range(3)], b"")
+    assert split(b"data: 0\n\n", b"\n\n", piece, b"\n\n\n")[0][1:] == [
+        b"data: 1\n\n",
+        b"data: 2\n\n",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("frame", "plain"),
+    [
+        (b"data: {}\n\n", True),
+        (b"data: {\n\n", True),
+        (b"data:{}\n\n", False),
+        (b"data: {}\r\n\r\n", False),
+        (b"data: {\r}\n\n", False),
+        (b"data: {}\nid: 5\n\n", False),
+        (b": x\ndata: {}\n\n", False),
+        (b"data: []\n\n", False),
+    ],
+)
+def test_plain_frames(frame: bytes, plain: bool) -> None:
+    assert is_plain(frame) is plain
+
+
+@pytest.mark.parametrize(
+    ("frame", "event", "value"),
+    [
+        (b'data: {"a": 1}\n\n', b"", {"a": 1}),
+        (b'event: x\r\ndata: {"a":\r\ndata: 1}\r\n\r\n', b"x", {"a": 1}),
+        (b"data: {\n\n", b"", None),
+        (b"data: {\n1: 2}\n\n", b"", None),
+        (b"event: y\n\n", b"y", None),
+        (b"data: [1]\n\n", b"", [1]),
+    ],
+)
+def test_messages(frame: bytes, event: bytes, value: object) -> None:
+    assert message(frame) == (event, value)
+
+
+def test_json_with_halves_of_letters() -> None:
+    assert read_json(b'{"a": "\\ud83c", "b": "\\ud83c\\udf0a"}') == {"a": "\ud83c", "b": "🌊"}
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"\xff", b"[" * 100_000, b'"\xed\xa0\xbc"', "{}".encode("utf-16")]
+)
+def test_what_is_no_json(text: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # it says different things
+        read_json(text)

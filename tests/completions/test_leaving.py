@@ -20,7 +20,7 @@ import threading
 
 import gevent
 
-from sseflask.completions.upstream import Upstream
+from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from tests.completions.scripted import frame, upstream
 from tests.service import environment
@@ -50,7 +50,7 @@ with upstream(script) as server:
 
     def consume():
         try:
-            for _ in there.frames([{"role": "user", "content": "hello"}]):
+            for _ in there.frames(Asked("/chat/completions", b"{}")):
                 waiting.set()
         except Leave:
             ended.append("left")

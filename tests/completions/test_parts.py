@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from sseflask.completions.parts import Finish, Part, Reasoning, Text, ToolCall, Usage, parts
-from sseflask.completions.ui import ui_events, ui_failure
-from sseflask.completions.upstream import DONE
-from sseflask.errors import Failure
+from sseflask.completions.dialects import CHAT, RESPONSES
+from sseflask.completions.parts import Part, Reader, Reasoning, Text, ToolCall, pieces
+from tests.completions.scripted import event
 
 
 def chunk(finish: str | None = None, usage: Any = None, **delta: Any) -> bytes:
@@ -19,23 +17,25 @@ def chunk(finish: str | None = None, usage: Any = None, **delta: Any) -> bytes:
     return f"data: {json.dumps({'choices': [choice], 'usage': usage})}\n\n".encode()
 
 
-def frames(*those: bytes) -> Any:
-    return (frame for frame in (*those, DONE))
+def delta_event(kind: str, delta: Any, output_index: Any = 0) -> bytes:
+    return event(f"response.{kind}.delta", delta=delta, output_index=output_index)
 
 
-def read(*those: bytes) -> list[Part]:
-    return list(parts(frames(*those)))
+def read(*frames: bytes, dialect: str = CHAT) -> list[Part]:
+    reader = Reader(dialect)
+    return [part for frame in frames for part in reader.take(frame)] + reader.rest()
 
 
-def test_text_reasoning_usage_and_the_end() -> None:
+def test_text_and_reasoning_in_both_spellings() -> None:
     assert read(
         chunk(role="assistant", content=""),
         chunk(reasoning_content="hm"),
         chunk(reasoning="so"),
-        chunk(content="yes"),
-        chunk("stop"),
+        chunk(reasoning="", reasoning_content=None, content=None),
+        chunk(content="yes", reasoning="ah"),
+        chunk("stop", refusal="no"),
         b'data: {"choices": [], "usage": {"total_tokens": 7}}\n\n',
-    ) == [Reasoning("hm"), Reasoning("so"), Text("yes"), Usage({"total_tokens": 7}), Finish("stop")]
+    ) == [Reasoning("hm"), Reasoning("so"), Reasoning("ah"), Text("yes"), Text("no")]
 
 
 def test_tool_calls_in_pieces() -> None:
@@ -52,147 +52,121 @@ def test_tool_calls_in_pieces() -> None:
         ToolCall(0, "", "", '{"a":'),
         ToolCall(1, "c2", "g", "{}"),
         ToolCall(0, "", "", "1}"),
-        Finish("tool_calls"),
     ]
 
 
-@pytest.mark.parametrize("key", ["content", "reasoning", "reasoning_content"])
-def test_letters_cut_between_pieces(key: str) -> None:
-    pieces = [
-        f'data: {{"choices": [{{"delta": {{"{key}": "{half}"}}}}]}}\n\n'.encode()
-        for half in ("a\\ud83c", "\\udf0a b", "\\ud83c")
+def test_a_response() -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": ""}
+    assert read(
+        event("response.created", response={}),
+        delta_event("reasoning_summary_text", "hm"),
+        delta_event("reasoning_text", "so"),
+        event("response.output_item.added", item={"type": "message"}, output_index=1),
+        delta_event("output_text", "yes"),
+        delta_event("output_text", ""),
+        delta_event("refusal", "no"),
+        event("response.output_text.done", text="yes"),
+        event("response.output_item.added", item=call, output_index=2),
+        delta_event("function_call_arguments", "{}", 2),
+        event("response.output_item.added", item={**call, "call_id": None}, output_index=3),
+        b'event: response.output_text.delta\ndata: {"delta": "untyped"}\n\n',
+        b'data: {"type": "response.output_text.delta", "delta": "unnamed"}\n\n',
+        event("response.audio.delta", delta="x"),
+        dialect=RESPONSES,
+    ) == [
+        Reasoning("hm"),
+        Reasoning("so"),
+        Text("yes"),
+        Text("no"),
+        ToolCall(2, "c1", "f", ""),
+        ToolCall(2, "", "", "{}"),
+        ToolCall(3, "fc_1", "f", ""),
+        Text("untyped"),
+        Text("unnamed"),
     ]
-    texts = [part.text for part in read(*pieces) if isinstance(part, (Text, Reasoning))]
-    assert "".join(texts) == "a🌊 b\ufffd"
+
+
+HALVES = [
+    (["a\ud83d", "\ude00b"], "a😀b"),
+    (["\ud83d", "", "\ude00"], "😀"),
+    (["\ud83d", "\ude00\ud83d", "\ude01"], "😀😁"),
+    (["😀", "你"], "😀你"),
+    (["a\ud83d", "b"], "a\ufffdb"),
+    (["a", "\ude00b"], "a\ufffdb"),
+    (["a\ud83db"], "a\ufffdb"),
+    (["\ud83d", "\ud83d", "\ude00"], "\ufffd😀"),
+    (["a\ud83d"], "a\ufffd"),
+]
+SPELLINGS: list[tuple[str, Any]] = [
+    (CHAT, lambda half: chunk(content=half)),
+    (CHAT, lambda half: chunk(reasoning=half)),
+    (CHAT, lambda half: chunk(tool_calls=[{"index": 1, "function": {"arguments": half}}])),
+]
+
+
+@pytest.mark.parametrize(("halves", "text"), HALVES, ids=ascii)
+@pytest.mark.parametrize(("dialect", "spell"), SPELLINGS, ids=["text", "reasoning", "arguments"])
+def test_letters_cut_between_pieces(dialect: str, spell: Any, halves: list[str], text: str) -> None:
+    parts = read(*map(spell, halves), dialect=dialect)
+    said = [part.arguments if isinstance(part, ToolCall) else part.text for part in parts]
+    assert "".join(said) == text
+    assert all(said), "no part is empty"
+
+
+@pytest.mark.parametrize(("halves", "text"), HALVES, ids=ascii)
+def test_letters_cut_in_a_response(halves: list[str], text: str) -> None:
+    frames = [
+        f"event: response.output_text.delta\ndata: {json.dumps({'delta': half})}\n\n".encode()
+        for half in halves
+    ]
+    parts = read(*frames, dialect=RESPONSES)
+    assert "".join(part.text for part in parts if isinstance(part, Text)) == text
+
+
+def test_a_name_that_no_text_can_carry() -> None:
+    call = {"index": 0, "id": "\ud83c", "function": {"name": "\udf0a", "arguments": "{}"}}
+    assert read(chunk(tool_calls=[call])) == [ToolCall(0, "\ufffd", "\ufffd", "{}")]
 
 
 def test_other_choices_and_events_with_a_type_are_left_out() -> None:
     other = b'data: {"choices": [{"index": 1, "delta": {"content": "no"}}]}\n\n'
-    assert read(other, b"event: keepalive\ndata: {}\n\n", chunk(content="x")) == [
-        Text("x"),
-        Finish(None),
-    ]
+    named = b"event: other\n" + chunk(content="no")
+    assert read(other, b"event: keepalive\ndata: {}\n\n", named, chunk(content="x")) == [Text("x")]
+    assert list(pieces(CHAT, other)) == [(1, Text("no"))]
 
 
 @pytest.mark.parametrize(
     "frame",
-    [b"data: no JSON\n\n", b"data: 5\n\n", b'data: {"choices": [{"delta": {"content": 5}}]}\n\n',
-     b'data: {"choices": 5}\n\n', b'data: {"choices": [{"delta": {"tool_calls": [5]}}]}\n\n',
-     b'data: {"choices": [{"delta": {"tool_calls": [{"index": "x"}]}}]}\n\n'],
+    [b"data: no JSON\n\n", b"data: 5\n\n", b"data: [" + b"[" * 100_000 + b"\n\n", b"\n", b"",
+     b'data: {"choices": 5}\n\n', b'data: {"choices": [5, {"delta": 5}]}\n\n',
+     chunk(content=5), chunk(content=["x"]), chunk(reasoning={}), chunk(tool_calls=5),
+     chunk(tool_calls=[5, {"index": "x"}, {"function": 5}, {"id": 5}, {"function": {"name": 5}}]),
+     event("response.output_item.added", item=5), event("response.output_text.delta", delta=5)],
+    ids=lambda frame: repr(frame[:40]),
 )  # fmt: skip
-def test_what_is_no_chunk_is_a_failure(frame: bytes) -> None:
-    with pytest.raises(Failure):
-        read(frame)
+@pytest.mark.parametrize("dialect", [CHAT, RESPONSES])
+def test_what_can_not_be_read_is_left_out(frame: bytes, dialect: str) -> None:
+    good = chunk(content="x") if dialect == CHAT else delta_event("output_text", "x")
+    assert read(frame, good, frame, dialect=dialect) == [Text("x")]
 
 
-def ui(*those: bytes) -> list[Any]:
-    events = [event.data or "" for event in ui_events(frames(*those))]
-    assert events[-1] == "[DONE]"
-    return [json.loads(event) for event in events[:-1]]
-
-
-def test_a_ui_message_from_its_start_to_its_end() -> None:
-    start, *rest = ui(
-        chunk(reasoning="hm"),
-        chunk(content="a"),
-        chunk(content="b"),
-        chunk(
-            tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"x":1}'}}]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.dictionaries(
+        st.sampled_from(
+            ["choices", "delta", "content", "reasoning", "tool_calls", "function", "arguments",
+             "index", "id", "name", "type", "item", "output_index", "usage", "response"]
         ),
-        chunk("tool_calls", usage={"total_tokens": 3}),
-    )
-    assert start["type"] == "start"
-    assert start["messageId"]
-    assert rest == [
-        {"type": "start-step"},
-        {"type": "reasoning-start", "id": "reasoning-1"},
-        {"type": "reasoning-delta", "id": "reasoning-1", "delta": "hm"},
-        {"type": "reasoning-end", "id": "reasoning-1"},
-        {"type": "text-start", "id": "text-2"},
-        {"type": "text-delta", "id": "text-2", "delta": "a"},
-        {"type": "text-delta", "id": "text-2", "delta": "b"},
-        {"type": "text-end", "id": "text-2"},
-        {"type": "tool-input-start", "toolCallId": "c", "toolName": "f"},
-        {"type": "tool-input-delta", "toolCallId": "c", "inputTextDelta": '{"x":1}'},
-        {"type": "tool-input-available", "toolCallId": "c", "toolName": "f", "input": {"x": 1}},
-        {"type": "finish-step"},
-        {
-            "type": "finish",
-            "finishReason": "tool-calls",
-            "messageMetadata": {"usage": {"total_tokens": 3}},
-        },
-    ]
-
-
-@pytest.mark.parametrize(
-    ("reason", "told"),
-    [("stop", "stop"), ("length", "length"), ("content_filter", "content-filter"), (None, "other"),
-     ("new one", "other")],
+        inner | st.sampled_from(["response.output_text.delta", "function_call"]),
+        max_size=4,
+    ),
+    max_leaves=20,
 )  # fmt: skip
-def test_why_it_ends(reason: str | None, told: str) -> None:
-    assert ui(chunk(reason, content="x"))[-1] == {"type": "finish", "finishReason": told}
 
 
-def test_arguments_that_are_no_json() -> None:
-    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}
-    errors = [each for each in ui(chunk(tool_calls=[call])) if each["type"] == "tool-input-error"]
-    assert [error["input"] for error in errors] == ["{"]
-
-
-def test_a_failure_in_a_ui_message() -> None:
-    event = ui_failure(Failure("it broke"))
-    assert json.loads(event.data or "") == {"type": "error", "errorText": "it broke"}
-
-
-deltas = st.fixed_dictionaries(
-    {},
-    optional={
-        "content": st.none() | st.text(max_size=3),
-        "reasoning": st.none() | st.text(max_size=3),
-        "tool_calls": st.lists(
-            st.fixed_dictionaries(
-                {"index": st.integers(0, 2)},
-                optional={
-                    "id": st.text(max_size=2),
-                    "function": st.fixed_dictionaries({"arguments": st.text(max_size=3)}),
-                },
-            ),
-            max_size=2,
-        ),
-    },
-)
-
-
-@given(st.lists(deltas, max_size=8))
-def test_blocks_are_opened_before_and_closed_after_their_deltas(
-    those: list[dict[str, Any]],
-) -> None:
-    opened: set[str] = set()
-    seen: set[str] = set()
-    text = ""
-    for each in ui(*(chunk(**delta) for delta in those)):
-        kind, _, what = each["type"].partition("-")
-        if kind in ("text", "reasoning"):
-            id = each["id"]
-            if what == "start":
-                assert id not in seen
-                assert not opened, "one at a time"
-                opened.add(id)
-                seen.add(id)
-            elif what == "end":
-                opened.remove(id)
-            else:
-                assert id in opened
-                text += each["delta"] if kind == "text" else ""
-        elif what == "input-delta":
-            assert each["toolCallId"] in seen
-        elif what == "input-start":
-            seen.add(each["toolCallId"])
-    assert not opened
-    assert text == "".join(_said(those))
-
-
-def _said(those: list[dict[str, Any]]) -> Iterator[str]:
-    for delta in those:
-        said = delta.get("content") or ""
-        yield said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+@given(st.lists(json_values, max_size=3), st.sampled_from([CHAT, RESPONSES]))
+def test_any_json_can_be_read(values: list[Any], dialect: str) -> None:
+    for part in read(*(b"data: %b\n\n" % json.dumps(v).encode() for v in values), dialect=dialect):
+        text = part.arguments if isinstance(part, ToolCall) else part.text
+        text.encode()

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from sseflask.completions.failures import UpstreamFailure
-from sseflask.completions.upstream import DONE as OUR_DONE
-from sseflask.completions.upstream import ErrorFrame, Upstream
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
-from tests.completions.scripted import DONE, Exchange, Script, frame, upstream
+from tests.completions.scripted import DONE, Exchange, Script, event, frame, upstream
 from tests.service import KEY, environment
 
-MESSAGES = [{"role": "user", "content": "你好"}]
+CHAT = Asked("/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode())
+RESPONSE = Asked("/responses", b'{"input": "hi", "stream": true}')
+STOPPED = Outcome("finished", "stop")
 ONE, TWO, LAST = frame("one"), frame("zwei\n"), frame(finish="stop")
 
 
@@ -35,53 +37,69 @@ def connect() -> Iterator[Callable[..., Upstream]]:
         each.close()
 
 
+def run(there: Upstream, asked: Asked = CHAT) -> tuple[list[bytes], Outcome]:
+    """The frames of an answer, none of whose reads gave nothing, and its outcome."""
+    ended: list[Outcome] = []
+
+    def reads() -> Iterator[list[bytes]]:
+        ended.append((yield from there.frames(asked)))
+
+    frames = []
+    for read in reads():
+        assert read
+        frames += read
+    return frames, ended[0]
+
+
 def relay(connect: Callable[..., Upstream], script: Script, **settings: str) -> list[bytes]:
     with upstream(script) as server:
-        return list(connect(server.url, **settings).frames(MESSAGES))
+        frames, outcome = run(connect(server.url, **settings))
+    assert outcome == STOPPED
+    return frames
 
 
 def failure_of(connect: Callable[..., Upstream], script: Script, **settings: str) -> Failure:
     with upstream(script) as server, pytest.raises(Failure) as caught:
-        list(connect(server.url, **settings).frames(MESSAGES))
+        run(connect(server.url, **settings))
     return caught.value
 
 
 def test_each_frame_byte_for_byte(connect: Callable[..., Upstream]) -> None:
     odd = b'data:{"choices":[],  "id" : "\xe4\xbd\xa0" }\r\n\r\n'
-    named = b'event: chunk\nid: 7\ndata: {"choices":\ndata: []}\n\n'
+    named = b'event: chunk\ndata: {"choices":\ndata: []}\n\n'
     sent = [ONE, odd, named, TWO, LAST]
-    assert relay(connect, lambda x: x.stream(*sent, DONE)) == [*sent, OUR_DONE]
+    assert relay(connect, lambda x: x.stream(*sent, DONE)) == [*sent]
 
 
 def test_what_is_asked(connect: Callable[..., Upstream]) -> None:
+    # No parameter is unknown, and no byte is changed.
+    content = b'{"model":"m",  "new one": [1.0, "\\u4f60"], "stream": true}'
     with upstream(lambda x: x.stream(LAST, DONE)) as server:
-        there = connect(server.url, SSEFLASK_MODEL="usual")
-        list(there.frames(MESSAGES))
-        list(there.frames(MESSAGES, "special"))
-    first, second = server.exchanges
-    assert first.line == "POST /v1/chat/completions HTTP/1.1"
-    assert first.body == {"messages": MESSAGES, "model": "usual", "stream": True}
-    assert first.headers["authorization"] == f"Bearer {KEY}"
-    assert first.headers["accept-encoding"] == "identity"
-    assert second.body["model"] == "special"
+        run(connect(server.url), Asked("/chat/completions", content))
+    (asked,) = server.exchanges
+    assert asked.line == "POST /v1/chat/completions HTTP/1.1"
+    assert asked.content == content
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert asked.headers["accept-encoding"] == "identity"
 
 
 def test_without_a_key() -> None:
     with upstream(lambda x: x.stream(LAST, DONE)) as server:
         with environment(OPENAI_BASE_URL=server.url):
             there = Upstream(load())
-        assert list(there.frames(MESSAGES)) == [LAST, OUR_DONE]
+        assert run(there) == ([LAST], STOPPED)
         there.close()
 
 
 def test_frames_cut_anywhere(connect: Callable[..., Upstream]) -> None:
     stream = ONE + TWO + LAST + DONE
     pieces = [stream[start : start + 7] for start in range(0, len(stream), 7)]
-    assert relay(connect, lambda x: x.stream(*pieces)) == [ONE, TWO, LAST, OUR_DONE]
-    assert relay(connect, lambda x: x.stream(stream)) == [ONE, TWO, LAST, OUR_DONE]
+    assert relay(connect, lambda x: x.stream(*pieces)) == [ONE, TWO, LAST]
+    assert relay(connect, lambda x: x.stream(stream)) == [ONE, TWO, LAST]
 
 
-def test_comments_and_frames_without_data_are_dropped(connect: Callable[..., Upstream]) -> None:
+def test_what_is_of_the_upstreams_connection_is_dropped(connect: Callable[..., Upstream]) -> None:
     sent = [
         b"\xef\xbb\xbf: hello\n\n",
         ONE,
@@ -89,10 +107,11 @@ def test_comments_and_frames_without_data_are_dropped(connect: Callable[..., Ups
         b"event: ping\n\n",
         b"retry: 5\n\n",
         b": OPENROUTER PROCESSING\n" + TWO,
-        LAST.replace(b"\n\n", b"\n: trailing\n\n"),
+        b"id: 5\nretry: 100\n" + ONE,
+        LAST.replace(b"\n\n", b"\n: trailing\nid\n\n"),
         DONE,
     ]
-    assert relay(connect, lambda x: x.stream(*sent)) == [ONE, TWO, LAST, OUR_DONE]
+    assert relay(connect, lambda x: x.stream(*sent)) == [ONE, TWO, ONE, LAST]
 
 
 def test_each_frame_comes_at_once(connect: Callable[..., Upstream]) -> None:
@@ -107,23 +126,38 @@ def test_each_frame_comes_at_once(connect: Callable[..., Upstream]) -> None:
         exchange.end()
 
     with upstream(script) as server:
-        frames = iter(connect(server.url).frames(MESSAGES))
-        assert next(frames) == ONE
+        frames = connect(server.url).frames(CHAT)
+        assert next(frames) == [ONE]
         go_on.set()
-        assert list(frames) == [LAST, OUR_DONE]
+        assert list(frames) == [[LAST]]
+
+
+def test_frames_that_come_together_are_given_together(connect: Callable[..., Upstream]) -> None:
+    with upstream(lambda x: x.stream(ONE + TWO + LAST + DONE + ONE)) as server:
+        assert list(connect(server.url).frames(CHAT)) == [[ONE, TWO, LAST]]
+
+
+def test_what_came_before_a_failure_is_given_first(connect: Callable[..., Upstream]) -> None:
+    with upstream(lambda x: x.stream(ONE + TWO + b"data: {\n\n" + LAST)) as server:
+        frames = connect(server.url).frames(CHAT)
+        assert next(frames) == [ONE, TWO]
+        with pytest.raises(Failure) as caught:
+            next(frames)
+    assert caught.value.code == "upstream_invalid"
 
 
 def test_an_end_without_done_but_with_a_finish_reason(connect: Callable[..., Upstream]) -> None:
-    assert relay(connect, lambda x: x.stream(ONE, LAST)) == [ONE, LAST, OUR_DONE]
+    assert relay(connect, lambda x: x.stream(ONE, LAST)) == [ONE, LAST]
 
 
 def test_done_without_its_blank_line(connect: Callable[..., Upstream]) -> None:
-    assert relay(connect, lambda x: x.stream(ONE, b"data: [DONE]\n")) == [ONE, OUR_DONE]
+    with upstream(lambda x: x.stream(ONE, b"data: [DONE]\n")) as server:
+        assert run(connect(server.url)) == ([ONE], Outcome("finished"))
 
 
 def test_nothing_is_sent_before_the_first_frame_is_wanted(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.stream(LAST, DONE)) as server:
-        frames = connect(server.url).frames(MESSAGES)
+        frames = connect(server.url).frames(CHAT)
         frames.close()
     assert server.connections == 0
 
@@ -160,24 +194,23 @@ def test_an_error_inside_the_stream(
     connect: Callable[..., Upstream], sent: dict[str, Any], error: str
 ) -> None:
     data = f"data: {json.dumps(sent)}\n\n".encode()
-    seen: list[bytes] = []
+    seen: list[list[bytes]] = []
     with upstream(lambda x: x.stream(ONE, data, DONE)) as server:
-        frames = connect(server.url).frames(MESSAGES)
-        with pytest.raises(ErrorFrame) as caught:
+        frames = connect(server.url).frames(CHAT)
+        with pytest.raises(UpstreamFailure) as caught:
             seen.extend(frames)
+    assert seen == [[ONE]]
     assert caught.value.message == error
     if isinstance(sent["error"], dict):
-        assert caught.value.frame == data
-    said = json.loads(caught.value.frame.removeprefix(b"data: "))["error"]
-    assert said["message"] == error
+        assert {**caught.value.error, **sent["error"]} == caught.value.error
 
 
 def test_an_error_event(connect: Callable[..., Upstream]) -> None:
     failure = failure_of(
         connect, lambda x: x.stream(ONE, b'event: error\ndata: {"message": "no", "code": 5}\n\n')
     )
-    assert isinstance(failure, ErrorFrame)
-    assert json.loads(failure.frame.removeprefix(b"data: ")) == {
+    assert isinstance(failure, UpstreamFailure)
+    assert failure.body() == {
         "error": {"message": "no", "type": "server_error", "param": None, "code": 5}
     }
 
@@ -186,7 +219,7 @@ def test_an_error_event(connect: Callable[..., Upstream]) -> None:
     "chunk", [frame("x", error=None), frame('{"error": {"message": "x"}}'), frame("error")]
 )
 def test_what_only_looks_like_an_error(connect: Callable[..., Upstream], chunk: bytes) -> None:
-    assert relay(connect, lambda x: x.stream(chunk, LAST, DONE)) == [chunk, LAST, OUR_DONE]
+    assert relay(connect, lambda x: x.stream(chunk, LAST, DONE)) == [chunk, LAST]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 503])
@@ -226,7 +259,7 @@ def test_a_refusal_of_another_shape_is_wrapped(
 
 def test_a_refusal_is_not_retried(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.answer(500, b"{}")) as server, pytest.raises(Failure):
-        list(connect(server.url).frames(MESSAGES))
+        run(connect(server.url))
     assert len(server.exchanges) == 1
 
 
@@ -250,7 +283,7 @@ def test_an_upstream_that_is_not_there(connect: Callable[..., Upstream]) -> None
     with upstream(lambda x: x.end()) as server:
         pass
     with pytest.raises(Failure) as caught:
-        list(connect(server.url).frames(MESSAGES))
+        run(connect(server.url))
     assert (caught.value.status, caught.value.code) == (502, "upstream_unreachable")
 
 
@@ -285,8 +318,8 @@ def test_closing_cancels_the_upstream(connect: Callable[..., Upstream]) -> None:
         left.set()
 
     with upstream(script) as server:
-        frames = connect(server.url).frames(MESSAGES)
-        assert next(frames) == ONE
+        frames = connect(server.url).frames(CHAT)
+        assert next(frames) == [ONE]
         assert not left.is_set()
         frames.close()
         assert left.wait(10)
@@ -303,7 +336,7 @@ def test_connections_are_used_again(connect: Callable[..., Upstream]) -> None:
     with upstream(end_later) as server:
         there = connect(server.url)
         for _ in range(5):
-            assert list(there.frames(MESSAGES)) == [LAST, OUR_DONE]
+            assert run(there) == ([LAST], STOPPED)
     assert (server.connections, len(server.exchanges)) == (1, 5)
 
 
@@ -313,7 +346,7 @@ def test_an_upstream_that_never_ends_after_done(connect: Callable[..., Upstream]
         exchange.chunk(LAST + DONE)
         assert exchange.left()
 
-    assert relay(connect, script) == [LAST, OUR_DONE]
+    assert relay(connect, script) == [LAST]
 
 
 def test_an_upstream_that_goes_on_after_done(connect: Callable[..., Upstream]) -> None:
@@ -328,7 +361,7 @@ def test_an_upstream_that_goes_on_after_done(connect: Callable[..., Upstream]) -
         except (BrokenPipeError, ConnectionResetError):
             cut.set()
 
-    assert relay(connect, script) == [LAST, OUR_DONE]
+    assert relay(connect, script) == [LAST]
     assert cut.is_set()
 
 
@@ -344,42 +377,132 @@ def test_many_streams_at_once(connect: Callable[..., Upstream]) -> None:
 
     with upstream(script) as server:
         there = connect(server.url)
-        results: list[list[bytes]] = []
-        threads = [
-            threading.Thread(target=lambda: results.append(list(there.frames(MESSAGES))))
-            for _ in range(100)
-        ]
+        results: list[tuple[list[bytes], Outcome]] = []
+        threads = [threading.Thread(target=lambda: results.append(run(there))) for _ in range(100)]
         for thread in threads:
             thread.start()
         together.wait(30)
         for thread in threads:
             thread.join(30)
-    assert results == [[ONE, LAST, OUR_DONE]] * 100
+    assert results == [([ONE, LAST], STOPPED)] * 100
 
 
 def echo(exchange: Exchange) -> None:
     key = exchange.headers["authorization"].removeprefix("Bearer ")
     error = {"message": f"Incorrect API key provided: {key}.", "type": "auth", "key": [{"k": key}]}
-    if exchange.body["model"] == "refuse":
+    said = exchange.body["say"]
+    if said == "refuse":
         exchange.answer(401, json.dumps({"error": error}).encode())
-    else:
+    elif said == "fail later":
         exchange.stream(ONE, f"data: {json.dumps({'error': error})}\n\n".encode())
+    elif said == "error":
+        exchange.stream(event("error", **{**error, "type": "error"}))
+    else:
+        exchange.stream(event(said, response={"error": error, "note": key}))
 
 
-@pytest.mark.parametrize("model", ["refuse", "fail later"])
+@pytest.mark.parametrize(
+    ("path", "say"),
+    [
+        ("/chat/completions", "refuse"),
+        ("/chat/completions", "fail later"),
+        ("/responses", "refuse"),
+        ("/responses", "fail later"),
+        ("/responses", "response.failed"),
+        ("/responses", "error"),
+    ],
+)
 @pytest.mark.parametrize("key", [KEY, "a-key-of-another-form-0123"])
-def test_the_key_is_never_told(model: str, key: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_never_told(
+    path: str, say: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     with upstream(echo) as server:
-        with environment(OPENAI_API_KEY=key, OPENAI_BASE_URL=server.url, SSEFLASK_MODEL=model):
+        with environment(OPENAI_API_KEY=key, OPENAI_BASE_URL=server.url):
             there = Upstream(load())
-        with pytest.raises(UpstreamFailure) as caught:
-            list(there.frames(MESSAGES))
+        try:
+            outcome = run(there, Asked(path, json.dumps({"say": say}).encode()))[1]
+        except UpstreamFailure as error:
+            outcome = Outcome.failed(error)
         there.close()
-    failure = caught.value
-    told = [str(failure), repr(failure), failure.json(), repr(there), caplog.text]
-    if isinstance(failure, ErrorFrame):
-        told.append(failure.frame.decode())
-    assert not any(key in text for text in told)
+    failure = outcome.failure
+    assert isinstance(failure, UpstreamFailure)
+    told = [str(failure), repr(failure), failure.json(), repr(there), caplog.text, repr(outcome)]
+    assert not any(key in text for text in [*told, outcome.to_json()])
     assert "Incorrect API key provided: " in failure.message
     assert "***" in failure.message
+    if outcome.frame is not None:
+        name, _, data = outcome.frame.partition(b"\ndata: ")
+        assert name == b"event: " + say.encode()
+        assert json.loads(data)["type"] == say
+
+
+def test_a_response(connect: Callable[..., Upstream]) -> None:
+    created = event("response.created", response={"error": None, "usage": None})
+    said = event("response.output_text.delta", delta="你好")
+    last = event("response.completed", response={"usage": {"total_tokens": 3}})
+    with upstream(lambda x: x.stream(created, said, last, DONE)) as server:
+        frames, outcome = run(connect(server.url), RESPONSE)
+    assert server.exchanges[0].line == "POST /v1/responses HTTP/1.1"
+    assert server.exchanges[0].content == RESPONSE.content
+    assert frames == [created, said]
+    assert outcome == Outcome("finished", "stop", frame=last)
+
+
+def test_a_response_that_is_cut_off(connect: Callable[..., Upstream]) -> None:
+    said = event("response.output_text.delta", delta="hi")
+    with upstream(lambda x: x.stream(said)) as server, pytest.raises(Failure) as caught:
+        run(connect(server.url), RESPONSE)
+    assert caught.value.code == "upstream_truncated"
+
+
+def test_another_path(connect: Callable[..., Upstream]) -> None:
+    with pytest.raises(ValueError, match="/embeddings"):
+        next(connect("http://127.0.0.1:9/v1").frames(Asked("/embeddings", b"{}")))
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
+def test_an_answer_in_one_piece(connect: Callable[..., Upstream], path: str) -> None:
+    body, asked = b'{"id" :  "1", "x": 1.0}\n', b'{"stream":  false}'
+    with upstream(lambda x: x.answer(200, body, "application/json; charset=utf-8")) as server:
+        got = connect(server.url).answer(Asked(path, asked))
+    assert got == (body, "application/json; charset=utf-8")
+    assert server.exchanges[0].line == f"POST /v1{path} HTTP/1.1"
+    assert server.exchanges[0].content == asked
+
+
+def test_the_models(connect: Callable[..., Upstream]) -> None:
+    body = b'{"object": "list",  "data": []}'
+    with upstream(lambda x: x.answer(200, body)) as server:
+        assert connect(server.url).models() == body
+    assert server.exchanges[0].line == "GET /v1/models HTTP/1.1"
+    assert server.exchanges[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+CALLS: list[Callable[[Upstream], object]] = [
+    lambda there: there.answer(CHAT),
+    lambda there: there.models(),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["answer", "models"])
+@pytest.mark.parametrize(
+    ("script", "status", "code"),
+    [
+        (lambda x: x.answer(429, b'{"error": {"message": "no", "code": "x"}}'), 429, "x"),
+        (lambda x: x.answer(200, b"<html>", "text/html"), 502, "upstream_invalid"),
+        (lambda x: x.hang_up(), 502, "upstream_unreachable"),
+        (lambda x: x.left(), 504, "upstream_timeout"),
+    ],
+    ids=["refused", "a page", "closed", "silent"],
+)
+def test_no_answer(
+    connect: Callable[..., Upstream],
+    call: Callable[[Upstream], object],
+    script: Script,
+    status: int,
+    code: str,
+) -> None:
+    with upstream(script) as server, pytest.raises(Failure) as caught:
+        call(connect(server.url, SSEFLASK_UPSTREAM_TIMEOUT="0.3"))
+    assert (caught.value.status, caught.value.code) == (status, code)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from sseflask.completions.formats import FORMATS
-from sseflask.completions.upstream import DONE as OUR_DONE
-from sseflask.completions.upstream import Upstream
+from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
-from sseflask.event import Event
 from tests.completions.scripted import DONE, Exchange, frame, upstream
 from tests.live.waiting import until
 from tests.service import KEY, environment
 
-MESSAGES = [{"role": "user", "content": "你好"}]
+CHAT = Asked("/chat/completions", b"{}")
 TIMEOUT = 0.3
 LAST = frame(finish="stop")
 
@@ -47,27 +43,27 @@ def take_longer_than_the_timeout() -> None:
 
 def test_an_empty_finish_reason_finishes_nothing(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one", finish=""), frame("two", finish=""), frame(finish="")]
-    received: list[bytes] = []
+    received: list[list[bytes]] = []
     with upstream(lambda x: x.stream(*sent)) as server, pytest.raises(Failure) as caught:
-        received.extend(connect(server.url).frames(MESSAGES))
+        received.extend(connect(server.url).frames(CHAT))
     assert caught.value.code == "upstream_truncated"
-    assert received == sent
+    assert received == [[each] for each in sent]
 
 
 def test_empty_finish_reasons_and_a_real_one(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one", finish=""), LAST]
     with upstream(lambda x: x.stream(*sent)) as server:
-        assert list(connect(server.url).frames(MESSAGES)) == [*sent, OUR_DONE]
+        assert list(connect(server.url).frames(CHAT)) == [[each] for each in sent]
 
 
 def test_a_slow_reader_of_what_is_there(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one"), frame("two"), LAST]
-    received = []
+    received: list[bytes] = []
     with upstream(lambda x: x.stream(*sent, DONE)) as server:
-        for each in connect(server.url).frames(MESSAGES):
-            received.append(each)
+        for each in connect(server.url).frames(CHAT):
+            received += each
             take_longer_than_the_timeout()
-    assert received == [*sent, OUR_DONE]
+    assert received == sent
 
 
 def test_a_slow_reader_of_what_is_still_to_come(connect: Callable[[str], Upstream]) -> None:
@@ -82,13 +78,13 @@ def test_a_slow_reader_of_what_is_still_to_come(connect: Callable[[str], Upstrea
             exchange.chunk(each)
         exchange.end()
 
-    received = []
+    received: list[bytes] = []
     with upstream(script) as server:
-        for each in connect(server.url).frames(MESSAGES):
-            received.append(each)
+        for each in connect(server.url).frames(CHAT):
+            received += each
             take_longer_than_the_timeout()
             asked.release()
-    assert received == [*sent, OUR_DONE]
+    assert received == sent
 
 
 def test_a_silent_upstream_of_a_slow_reader(connect: Callable[[str], Upstream]) -> None:
@@ -100,66 +96,76 @@ def test_a_silent_upstream_of_a_slow_reader(connect: Callable[[str], Upstream]) 
         assert exchange.left()
 
     with upstream(script) as server:
-        frames = connect(server.url).frames(MESSAGES)
-        assert next(frames) == frame("one")
+        frames = connect(server.url).frames(CHAT)
+        assert next(frames) == [frame("one")]
         take_longer_than_the_timeout()
         with pytest.raises(Failure) as caught:
             next(frames)
     assert caught.value.code == "upstream_timeout"
 
 
-def chunk(**choice: Any) -> bytes:
-    return b"data: " + json.dumps({"choices": [{"index": 0, **choice}]}).encode() + b"\n\n"
+def _error_head(*more: str) -> bytes:
+    return "\r\n".join(
+        ["HTTP/1.1 503 Busy", "Content-Type: application/json", *more, "", ""]
+    ).encode()
 
 
-def says(text: str) -> bytes:
-    return chunk(delta={"content": text}, finish_reason=None)
+def _say_half(exchange: Exchange) -> None:
+    exchange.send(_error_head("Content-Length: 1000") + b'{"error": ')
 
 
-def text_of(*frames: bytes) -> list[str]:
-    """The pieces of text, each fit to be sent, without the ``done`` at the end."""
-    sent = [*frames, chunk(delta={}, finish_reason="stop"), OUR_DONE]
-    *pieces, done = FORMATS["text"].view(frame for frame in sent)
-    assert done == Event({"finish_reason": "stop"}, event="done")
-    texts = [piece for piece in pieces if isinstance(piece, str)]
-    assert texts == pieces
-    assert "".join(texts).encode()
-    return texts
+def _stop_in_the_middle(exchange: Exchange) -> None:
+    _say_half(exchange)
+    exchange.left()
 
 
-@pytest.mark.parametrize(
-    ("pieces", "text"),
-    [
-        (["a\ud83d", "\ude00b"], "a😀b"),
-        (["\ud83d", "", "\ude00"], "😀"),
-        (["\ud83d", "\ude00\ud83d", "\ude01"], "😀😁"),
-        (["😀", "你"], "😀你"),
-        (["a\ud83d", "b"], "a\ufffdb"),
-        (["a", "\ude00b"], "a\ufffdb"),
-        (["a\ud83db"], "a\ufffdb"),
-        (["\ud83d", "\ud83d", "\ude00"], "\ufffd😀"),
-        (["a\ud83d"], "a\ufffd"),
-    ],
-    ids=ascii,
-)
-def test_surrogates(pieces: list[str], text: str) -> None:
-    assert "".join(text_of(*map(says, pieces))) == text
+def _never_end(exchange: Exchange) -> None:
+    exchange.send(_error_head("Transfer-Encoding: chunked"))
+    with contextlib.suppress(OSError):
+        while True:
+            exchange.chunk(b" " * 65_536)
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
-        chunk(delta=None, finish_reason=None),
-        chunk(finish_reason=None),
-        chunk(delta={"content": None}, finish_reason=None),
-        b'data: {"choices": null}\n\n',
-        b'data: {"choices": []}\n\n',
-        b'event: usage\ndata: {"total": 3}\n\n',
-        b"event: ping\ndata: now\n\n",
-        b"event: other\n" + says("never"),
-    ],
-    ids=repr,
-)
-def test_chunks_without_text(frame: bytes) -> None:
-    assert text_of(frame, says("a"), frame, says("b"), frame) == ["a", "b"]
-    assert text_of(says("\ud83d"), frame, says("\ude00")) == ["😀"]
+def _say_what_is_no_gzip(exchange: Exchange) -> None:
+    exchange.send(_error_head("Content-Encoding: gzip", "Content-Length: 9") + b"not gzip!")
+
+
+@pytest.mark.parametrize("script", [_say_half, _stop_in_the_middle, _never_end])
+@pytest.mark.parametrize("path", ["stream", "whole", "models"])
+def test_an_error_that_has_no_end_keeps_its_status(
+    connect: Callable[[str], Upstream], script: Callable[[Exchange], None], path: str
+) -> None:
+    with upstream(script) as server, pytest.raises(Failure) as caught:
+        _ask(connect(server.url), path)
+    assert caught.value.status == 503
+
+
+@pytest.mark.parametrize("path", ["stream", "whole", "models"])
+def test_an_error_that_can_not_be_decoded(connect: Callable[[str], Upstream], path: str) -> None:
+    with upstream(_say_what_is_no_gzip) as server, pytest.raises(Failure) as caught:
+        _ask(connect(server.url), path)
+    assert caught.value.status == 502
+
+
+def test_an_answer_in_one_piece_that_has_no_end(
+    connect: Callable[[str], Upstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.begin()
+        with contextlib.suppress(OSError):
+            while True:
+                exchange.chunk(b" " * 65_536)
+
+    monkeypatch.setattr("sseflask.completions.upstream._MAX_ANSWER", 1_000_000)
+    with upstream(script) as server, pytest.raises(Failure) as caught:
+        connect(server.url).answer(CHAT)
+    assert caught.value.code == "upstream_invalid"
+
+
+def _ask(service: Upstream, path: str) -> None:
+    if path == "models":
+        service.models()
+    elif path == "whole":
+        service.answer(CHAT)
+    else:
+        list(service.frames(CHAT))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -53,6 +54,11 @@ def shared() -> Iterator[tuple[FlaskClient, Upstream]]:
         yield both
 
 
+def without_ids(data: bytes) -> bytes:
+    """What is sent, but for the ids: each run has its own."""
+    return re.sub(rb"(?m)^id: [0-9a-f]{32}\.[0-9]+\n", b"", data)
+
+
 def failed(response: TestResponse, status: int, code: str, param: str | None = None) -> str:
     assert response.status_code == status
     assert response.mimetype == "application/json"
@@ -69,10 +75,11 @@ def test_chunks(shared: tuple[FlaskClient, Upstream], path: str, method: str) ->
     response = client.open(path, method=method)
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-    assert response.data == ONE + LAST + DONE
+    assert without_ids(response.data) == ONE + LAST + DONE
     assert server.exchanges[-1].body == {
         "model": "gpt-5-mini",
         "stream": True,
+        "stream_options": {"include_usage": True},
         "messages": [
             {"role": "system", "content": "You are a helpful assistant."},
             {"role": "user", "content": "你好"},
@@ -82,7 +89,7 @@ def test_chunks(shared: tuple[FlaskClient, Upstream], path: str, method: str) ->
 
 def test_text(shared: tuple[FlaskClient, Upstream]) -> None:
     response = shared[0].get(PATH, query_string={"format": "text"})
-    assert response.data == (
+    assert without_ids(response.data) == (
         b'data: one\ndata: two\n\nevent: done\ndata: {"finish_reason":"stop"}\n\n'
     )
 
@@ -104,11 +111,15 @@ def test_what_is_asked(
     shared: tuple[FlaskClient, Upstream], asked: dict[str, Any], sent: list[Any]
 ) -> None:
     client, server = shared
-    assert client.post(PATH, json={**asked, "model": "m"}).data == ONE + LAST + DONE
+    assert without_ids(client.post(PATH, json={**asked, "model": "m"}).data) == ONE + LAST + DONE
     expected = [
         {"role": each[0], "content": each[1]} if isinstance(each, tuple) else each for each in sent
     ]
-    assert server.exchanges[-1].body == {"model": "m", "stream": True, "messages": expected}
+    body = server.exchanges[-1].body
+    assert (body["model"], body["messages"]) == ("m", expected)
+
+
+LEAVING_NO_WAY = ["", "later", "-1", -0.1, "nan", "inf", "1_0", 86_401, True, None, [], "1e400"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +127,9 @@ def test_what_is_asked(
     [
         ("format", "html"),
         ("format", ""),
-        ("on_disconnect", "continue"),
+        *(("on_disconnect", value) for value in LEAVING_NO_WAY),
+        ("heartbeat", "late"),
+        ("last_event_id", 7),
         ("model", "m" * 257),
         ("model", 5),
         ("user_message", None),
@@ -145,8 +158,8 @@ def test_what_is_allowed_is_named(shared: tuple[FlaskClient, Upstream]) -> None:
     message = failed(get(PATH, query_string={"format": "x"}), 400, "invalid_value", "format")
     assert "'chunks'" in message
     assert "'text'" in message
-    response = get(PATH, query_string={"on_disconnect": "continue"})
-    assert "'cancel'" in failed(response, 400, "invalid_value", "on_disconnect")
+    response = get(PATH, query_string={"on_disconnect": "later"})
+    assert "cancel, continue, or seconds" in failed(response, 400, "invalid_value", "on_disconnect")
 
 
 def test_twice_the_same(shared: tuple[FlaskClient, Upstream]) -> None:
@@ -213,9 +226,10 @@ def test_a_truncated_upstream_is_told_in_band() -> None:
     with relay(broken) as (client, _):
         response = client.get(PATH)
         assert response.status_code == 200
-        assert response.data.startswith(ONE + b'data: {"error"')
-        assert response.data.count(b"\n\n") == 2
-        told = response.data.removeprefix(ONE).removeprefix(b"data: ")
+        data = without_ids(response.data)
+        assert data.startswith(ONE + b'data: {"error"')
+        assert data.count(b"\n\n") == 2
+        told = data.removeprefix(ONE).removeprefix(b"data: ")
         assert json.loads(told) == {"error": TRUNCATED}
         with open_stream(client, PATH, query_string={"format": "text"}) as stream:
             text, failure = stream.events()
@@ -228,7 +242,14 @@ def test_an_error_inside_the_stream_is_passed_on() -> None:
     error = b'data: {"error": {"message": "overloaded",  "x": 1}}\n\n'
     with relay(lambda x: x.stream(ONE, error, DONE)) as (client, _):
         response = client.get(PATH)
-        assert (response.status_code, response.data) == (200, ONE + error)
+        told = without_ids(response.data).removeprefix(ONE).removeprefix(b"data: ")
+        assert json.loads(told)["error"] == {
+            "message": "overloaded",
+            "type": "server_error",
+            "param": None,
+            "code": None,
+            "x": 1,
+        }
 
 
 def test_a_dead_upstream() -> None:
@@ -255,7 +276,8 @@ def test_leaving_cancels_the_upstream() -> None:
                 return
 
     with relay(script) as (client, _):
-        with open_stream(client, PATH) as stream:
+        query = {"on_disconnect": "cancel"}
+        with open_stream(client, PATH, query_string=query) as stream:
             assert stream.read(1)[0].data.startswith('{"id"')
             assert not left.is_set()
         assert left.wait(10)
@@ -270,7 +292,7 @@ def test_a_real_upstream_needs_a_token() -> None:
         assert server.connections == 0
         good = sign(SECRET, "alice", time.time() + 60, complete=True)
         headers = {"Authorization": f"Bearer {good}"}
-        assert client.post(PATH, headers=headers).data == ONE + LAST + DONE
+        assert without_ids(client.post(PATH, headers=headers).data) == ONE + LAST + DONE
 
 
 def test_another_site_may_not_spend() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,14 +32,20 @@ def test_ready_and_what_becomes_of_history_in_memory() -> None:
         assert answer["channels"]["log"] == "available"
         assert answer["channels"]["history"] == "memory"
         assert "gap" in answer["channels"]["meaning"]
+        assert answer["completions"] == {"log": "available"}
 
 
-def test_ready_though_the_log_is_not_available(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [("SSEFLASK_CHANNEL_LOG", "channels"), ("SSEFLASK_RUN_LOG", "completions")],
+)
+def test_ready_though_a_log_is_not_available(tmp_path: Path, setting: str, what: str) -> None:
     in_the_way = tmp_path / "a-file"
     in_the_way.write_text("not a directory")
-    with service(SSEFLASK_CHANNEL_LOG=str(in_the_way / "log.sqlite3")) as app:
+    settings: Any = {setting: str(in_the_way / "log.sqlite3")}
+    with service(**settings) as app:
         answer = app.test_client().get("/readyz")
         assert answer.status_code == 200
         assert answer.json is not None
-        assert answer.json["channels"]["log"] == "unavailable"
+        assert answer.json[what]["log"] == "unavailable"
         assert str(tmp_path) not in answer.text

@@ -1,0 +1,54 @@
+"""Completions that are not streamed: one JSON document, stored like a stream of one frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+
+from sseflask.completions.formats import Format
+from sseflask.completions.frames import fields
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.upstream import Asked, Upstream
+
+__all__ = ["DOCUMENT", "WHOLE", "whole_answer"]
+
+#: The name that stands in the place of a dialect's.
+WHOLE = "whole"
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+def whole_answer(upstream: Upstream, asked: Asked) -> Generator[list[bytes], None, Outcome]:
+    """Ask for an answer in one piece; see `Upstream.answer`."""
+    body, _ = upstream.answer(asked)
+    # In JSON a line end is nothing but space, so it does not matter which one it was.
+    lines = b"".join([b"data: %b\n" % line for line in _LINE_END.split(body)])
+    yield [lines + b"\n"]
+    return Outcome("finished")
+
+
+class _Document:
+    """The view of who waits for the document, and takes nothing else."""
+
+    def __init__(self) -> None:
+        self._body = b""
+
+    def take(self, _number: int, frame: bytes) -> bytes:
+        """See `View`."""
+        self._body = fields(frame)[1] or b""
+        return b""
+
+    def end(self, _number: int, outcome: Outcome) -> bytes:
+        """See `View`.
+
+        Raises:
+            Failure: there is no document.
+        """
+        failure = outcome.told_as_failure()
+        if failure is not None:
+            raise failure
+        return self._body
+
+
+#: The whole document at the end, or an error response.
+DOCUMENT = Format(lambda _run, _dialect: _Document(), resumable=False)

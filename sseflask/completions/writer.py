@@ -1,0 +1,110 @@
+"""Runs an upstream's request, and hands on what it streams; nobody has to be there to read it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.run_entries import Append
+from sseflask.errors import Failure
+from sseflask.transport.handoff import cooperative
+
+__all__ = ["Answer", "Writer"]
+
+log = logging.getLogger("sseflask")
+
+Answer = Generator[list[bytes], None, Outcome]
+"""Gives frames as they come, and returns how it ended; closing it cancels the upstream."""
+
+
+class Writer:
+    """The one writer of a run, in a greenlet or thread of its own.
+
+    Args:
+        run: the run's number.
+        answer: not begun yet.
+        store: gets everything in order; may block.
+        grace: seconds that it goes on without viewers; infinite for ever.
+
+    Attributes:
+        alone_since: the monotonic time since when nobody has been there or expected back, which may
+            be to come; or ``None``.
+    """
+
+    def __init__(
+        self, run: int, answer: Answer, store: Callable[[Append], None], grace: float
+    ) -> None:
+        self.grace = grace
+        self.alone_since: float | None = None
+        self._run = run
+        self._answer = answer
+        self._store = store
+        self._next = 1
+        self._cancelled = False
+        self._done = False
+        self._greenlet: Any = None
+
+    def start(self) -> None:
+        """Begin; once. Never blocks."""
+        if cooperative():
+            import gevent
+
+            self._greenlet = gevent.spawn(self._write)
+        else:
+            threading.Thread(target=self._write, name="sseflask-run", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Close the upstream's connection and store nothing more. Never blocks; may be repeated.
+
+        Without gevent it takes effect with the upstream's next frame: a blocked thread can't be
+        woken from outside.
+        """
+        if self._cancelled:
+            return  # a second kill would hit the `finally` of the first
+        self._cancelled = True
+        if self._greenlet is not None and not self._done:
+            self._greenlet.kill(block=False)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has been alone for longer than it may."""
+        since = self.alone_since
+        return since is not None and time.monotonic() >= since + self.grace
+
+    def _write(self) -> None:
+        outcome = None
+        try:
+            outcome = self._relay()
+        except Failure as failure:
+            outcome = Outcome.failed(failure)
+        except Exception:
+            log.exception("a completion failed")
+            told = Failure("The completion failed on the server.", code="internal_error")
+            outcome = Outcome.failed(told)
+        finally:
+            self._answer.close()
+            self._done = True
+        if outcome is not None and not self._cancelled:
+            self._store(Append(self._run, self._next, [], outcome))
+
+    def _relay(self) -> Outcome | None:
+        answer, store, run = self._answer, self._store, self._run
+        while not self._is_cancelled():
+            try:
+                frames = next(answer)
+            except StopIteration as over:
+                outcome: Outcome = over.value
+                return outcome
+            if self._is_cancelled():  # in the meantime
+                return None
+            first = self._next
+            self._next += len(frames)
+            store(Append(run, first, frames))
+        return None
+
+    def _is_cancelled(self) -> bool:
+        return self._cancelled

@@ -1,0 +1,66 @@
+"""The routes of OpenAI's API: code that knows it needs nothing but another base URL."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint, Response
+
+from sseflask.completions.formats import FORMATS
+from sseflask.completions.upstream import Asked, current_upstream
+from sseflask.completions.whole import DOCUMENT
+from sseflask.routes.parameters import invalid, read_body, read_query
+from sseflask.routes.running import RunParameters, begin, check_prompt, identify
+from sseflask.routes.viewing import document, stream
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("openai", __name__, url_prefix="/v1")
+
+_CHUNKS = FORMATS["chunks"]
+
+
+@blueprint.post("/chat/completions")
+def chat_completions() -> Response:
+    """OpenAI's Chat Completions, every parameter passed on as it came."""
+    return _complete("/chat/completions")
+
+
+@blueprint.post("/responses")
+def responses() -> Response:
+    """OpenAI's Responses, every parameter passed on as it came."""
+    return _complete("/responses")
+
+
+@blueprint.get("/models")
+def models() -> Response:
+    """The upstream's models."""
+    identify(to_read=True)
+    return Response(current_upstream().models(), mimetype="application/json")
+
+
+def _complete(path: str) -> Response:
+    caller = identify()
+    parameters = read_query(RunParameters)
+    content = read_body()
+    body = _object(content)
+    check_prompt(content, current_upstream().most_prompt)
+    asked = Asked(path, content)
+    if body.get("stream") is True:
+        started = begin(caller, asked, parameters, _CHUNKS, route=f"/v1{path}", resumable=False)
+        return stream(started.viewer, _CHUNKS, caller, repeated=started.repeated)
+    started = begin(
+        caller, asked, parameters, DOCUMENT, route=f"/v1{path}", whole=True, resumable=False
+    )
+    return document(started.viewer, caller, repeated=started.repeated)
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise invalid("The body must be a JSON object in UTF-8.", code="invalid_json")
+    return body

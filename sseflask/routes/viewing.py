@@ -1,0 +1,177 @@
+"""Answering with a run: from the start, or from where the client is."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Response, request
+
+from sseflask.auth import Caller
+from sseflask.channels.log import LogError
+from sseflask.channels.subscription import log_unavailable
+from sseflask.completions.formats import Format
+from sseflask.completions.run_entries import Run
+from sseflask.completions.runs import current_runs
+from sseflask.completions.viewer import Viewer
+from sseflask.completions.views import id_of
+from sseflask.completions.whole import DOCUMENT, WHOLE
+from sseflask.errors import Failure
+from sseflask.extension import is_event_source
+from sseflask.response import EventSourceResponse
+from sseflask.routes.idempotency import REPLAYED
+from sseflask.routes.parameters import invalid
+
+__all__ = [
+    "RUN_ID",
+    "attach",
+    "document",
+    "find",
+    "not_found",
+    "nothing_left",
+    "read_cursor",
+    "stream",
+]
+
+RUN_ID = "X-Run-Id"
+
+#: Seconds that who waits for a whole document may have to: the upstream's own limit is shorter.
+_PATIENCE = 1e7
+
+_ID = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,29})\Z", re.ASCII)
+
+
+def find(id: str, caller: Caller) -> Run | None:
+    """The run with an id, if it is the caller's. Blocks shortly.
+
+    Raises:
+        Failure: 503, the log can't say now.
+    """
+    try:
+        return current_runs().find(id, caller.subject)
+    except LogError as error:
+        raise log_unavailable("run log") from error
+
+
+def not_found(param: str | None = None) -> Failure:
+    """The 404 for a run that is not there, or somebody else's: nobody can tell which."""
+    return Failure(
+        "There is no such run: it was never yours, or it ended so long ago that it is forgotten.",
+        status=404,
+        type="invalid_request_error",
+        param=param,
+        code="run_not_found",
+    )
+
+
+def attach(
+    run: Run, form: Format, caller: Caller, cursor: tuple[str, str] | None, *, early: bool = False
+) -> Response:
+    """Answer with a run from where the client is.
+
+    Args:
+        run: one of the caller's.
+        form: the format.
+        caller: who asks.
+        cursor: the last event id and what carried it, ``None`` for the start; where a client can't
+            go on after an event it is ignored, unless the event is the last one.
+        early: whether headers go at once.
+
+    Raises:
+        Failure: 400 for an id that the run has not come to.
+    """
+    if run.dialect == WHOLE:
+        return document(current_runs().view(run, DOCUMENT), caller)
+    if cursor is not None and run.ended is not None and cursor[0] == id_of(run.id, run.ended):
+        return nothing_left(run.id)
+    # Who begins at the start whatever he has got may say anything about that.
+    after = _number_in(run, cursor) if cursor is not None and form.resumable else 0
+    announce = is_event_source(request)
+    viewer = current_runs().view(run, form, after, announce=announce, early=early)
+    # The run is there, whatever becomes of it: nothing is gained by holding the headers back.
+    return stream(viewer, form, caller, patience=0)
+
+
+def _number_in(run: Run, cursor: tuple[str, str]) -> int:
+    """The number of the last event that the client has.
+
+    Raises:
+        Failure: 400, it is none of this run's.
+    """
+    id, after = read_cursor(cursor)
+    if id != run.id:
+        raise _bad_cursor(cursor[1])
+    newest = run.ended or run.last
+    if after > newest:
+        raise invalid(
+            f"The run has come to event {newest} only, not to {after}: present an id that it has "
+            "sent.",
+            param=cursor[1],
+        )
+    return after
+
+
+def read_cursor(cursor: tuple[str, str]) -> tuple[str, int]:
+    """The run and the number that an event's id names.
+
+    Raises:
+        Failure: 400, it is no such id.
+    """
+    presented, param = cursor
+    found = _ID.match(presented)
+    if not found:
+        raise _bad_cursor(param)
+    return found[1], int(found[2])
+
+
+def _bad_cursor(param: str) -> Failure:
+    """The 400 for what can't be an id of a run's event."""
+    return invalid(
+        f"The {param} must be the id of an event of a run, such as "
+        "4f0c6d8e2b9a417c8d3e5f60718293a4.17, or earliest.",
+        param=param,
+    )
+
+
+def stream(
+    viewer: Viewer,
+    form: Format,
+    caller: Caller,
+    *,
+    repeated: bool = False,
+    patience: float | None = None,
+) -> EventSourceResponse:
+    """Answer with what a viewer sees.
+
+    Args:
+        viewer: not advanced yet.
+        form: its format.
+        caller: whose token ends the stream.
+        repeated: the run had been begun before, with the same key.
+        patience: seconds that the headers wait for the first bytes, and without heartbeats; by
+            default the service's.
+    """
+    if repeated:
+        viewer.headers[REPLAYED] = "true"
+    return EventSourceResponse(
+        viewer,
+        headers={**form.headers, **viewer.headers},
+        first_byte=patience,
+        heartbeat=patience or None,
+        lifetime=None if viewer.comes_back else 0,
+        expires_at=caller.expires,
+        failure_event=form.failure_event(viewer.run.dialect),
+    )
+
+
+def document(viewer: Viewer, caller: Caller, *, repeated: bool = False) -> Response:
+    """Answer with one JSON document, once it is there; whoever leaves before is noticed."""
+    response = stream(viewer, DOCUMENT, caller, repeated=repeated, patience=_PATIENCE)
+    response.mimetype = "application/json"
+    return response
+
+
+def nothing_left(run: str | None = None) -> Response:
+    """The 204 that an EventSource takes for the end."""
+    response = Response(status=204, headers={RUN_ID: run} if run else {})
+    response.cache_control.no_store = True
+    return response

@@ -1,0 +1,157 @@
+"""``python -m tests.completions.greenlets <path>``: runs under gevent; prints a report.
+
+Writers in greenlets store through a log that now and then fails, seen by viewers of their process
+and of another's; a first frame comes while others are paced.
+"""
+
+# ruff: noqa: E402
+from gevent import monkey
+
+monkey.patch_all()
+
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from unittest import mock
+
+import gevent
+from gevent.event import Event as Signal
+
+from sseflask.channels.log import LogError
+from sseflask.completions import runs as module
+from sseflask.completions.dialects import CHAT
+from sseflask.completions.formats import FORMATS
+from sseflask.completions.run_entries import Append, Run
+from sseflask.completions.run_log import RunLog
+from sseflask.completions.runs import Runs, Started
+from sseflask.completions.viewer import Viewer
+from sseflask.completions.writer import Answer
+from sseflask.wire import Decoder
+from tests.completions.run_logs import DAY, FINISHED
+from tests.completions.scripted import frame
+
+RUNS, FRAMES = 40, 100
+
+
+class Failing(RunLog):
+    """Counts its transactions, and fails in one of ten."""
+
+    sizes: ClassVar[list[int]] = []
+    chance = random.Random(1)
+
+    def append(self, appends: Sequence[Append]) -> list[Run | None]:
+        if self.chance.random() < 0.1:
+            raise LogError("the disk is busy")
+        self.sizes.append(sum(len(append.frames) for append in appends))
+        return super().append(appends)
+
+
+def answer() -> Answer:
+    for number in range(1, FRAMES + 1):
+        gevent.sleep(0.01)
+        yield [frame(f"{number} ")]
+    return FINISHED
+
+
+def begin(runs: Runs, what: Answer, grace: float = math.inf) -> Started:
+    started = runs.start(
+        lambda: what,
+        FORMATS["text"],
+        subject="alice",
+        account="alice",
+        dialect=CHAT,
+        grace=grace,
+    )
+    assert isinstance(started, Started)
+    return started
+
+
+def text_of(viewer: Viewer) -> list[str]:
+    return [event.data for event in Decoder().feed(b"".join(viewer))]
+
+
+def cancelled_at_once(runs: Runs) -> bool:
+    """Whether an upstream that is silent is left when its last viewer goes."""
+    waiting, left = Signal(), Signal()
+
+    def silent() -> Answer:
+        try:
+            yield [frame("one")]
+            waiting.set()
+            gevent.sleep(60)
+        finally:
+            left.set()
+        return FINISHED
+
+    started = begin(runs, silent(), grace=0.0)
+    waiting.wait(10)
+    started.viewer.close()
+    return bool(left.wait(10))
+
+
+def cleans_up(runs: Runs) -> bool:
+    """Whether an upstream that takes its time to be left is left in peace, however often."""
+    waiting, left = Signal(), Signal()
+
+    def slow() -> Answer:
+        try:
+            waiting.set()
+            gevent.sleep(60)
+            yield []
+        finally:
+            gevent.sleep(0.05)
+            left.set()
+        return FINISHED
+
+    started = begin(runs, slow())
+    waiting.wait(10)
+    live = runs._running.get().live.get(started.run.number)
+    assert live is not None
+    assert live.writer is not None
+    live.writer.cancel()
+    gevent.sleep(0.01)
+    runs.stop(started.run)
+    return bool(left.wait(1))
+
+
+@mock.patch.object(module, "RunLog", Failing)
+def main(path: str) -> dict[str, Any]:
+    runs, other = (Runs(lambda: path, seconds=DAY, most=1000) for _ in range(2))
+    expected = [f"{number} " for number in range(1, FRAMES + 1)]
+    expected.append('{"finish_reason":"stop"}')
+    started = [begin(runs, answer()) for _ in range(RUNS)]
+    viewers = [each.viewer for each in started]
+    viewers += [other.view(each.run, FORMATS["text"]) for each in started]
+    greenlets = [gevent.spawn(text_of, viewer) for viewer in viewers]
+    gevent.joinall(greenlets, timeout=60)
+    texts = [greenlet.value for greenlet in greenlets]
+    transactions = len(Failing.sizes)
+    began = time.monotonic()
+    cancelled = cancelled_at_once(runs)
+    cancelled_in = time.monotonic() - began
+    cleaned = cleans_up(runs)
+    silent = begin(runs, answer())
+    runs._running.get().interrupt()
+    interrupted = text_of(silent.viewer)[-1]
+    done = runs._running.get().wait_until_done(10)
+    own = runs._running.get()
+    left = len(own.live._runs) + len(own.batches._waiting) + len(own.batches._unsaved)
+    for each in (runs, other):
+        each.close()
+    return {
+        "right": sum(text == expected for text in texts),
+        "transactions": transactions,
+        "largest": max(Failing.sizes),
+        "cancelled": cancelled and cancelled_in < 5,
+        "cleaned": cleaned,
+        "interrupted": '"interrupted"' in interrupted and done,
+        "left": left,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1])))

@@ -1,0 +1,100 @@
+"""Other processes that use a run log: ``python -m tests.completions.run_processes <what> <path>``.
+
+Each says on its standard output how far it is, a line at a time, and goes on or ends when it is
+told to on its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from sseflask.channels.log import KeyReused, LogError
+from sseflask.completions.run_entries import Append
+from sseflask.completions.run_log import RunLog
+from tests.channels.processes import ROOT, say
+from tests.completions.run_logs import DAY, FINISHED, begun, everything, fresh, put
+
+
+@contextlib.contextmanager
+def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run one of the functions below in a process of its own; it does not outlive the block."""
+    command = [sys.executable, "-m", __name__, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def opened(path: str) -> RunLog:
+    log = RunLog(path, seconds=DAY, clock=time.monotonic)
+    log.open()
+    return log
+
+
+def claim(path: str, keys: str, digest: str) -> None:
+    """Claim runs with keys that others claim as well; say what became of each."""
+    say("ready")
+    sys.stdin.readline()
+    log = opened(path)
+    for number in range(int(keys)):
+        claimed = log.claim(fresh(f"key {number}", digest.encode()))
+        if isinstance(claimed, tuple):
+            run, repeated = claimed
+            say(f"{'found' if repeated else 'fresh'} {run.number}")
+        else:
+            say("reused" if isinstance(claimed, KeyReused) else "too many")
+    sys.stdin.readline()
+    log.close()
+
+
+def write(path: str, amount: str) -> None:
+    """Write a run, frame by frame, at full speed; say how far it was when it was refused."""
+    log = opened(path)
+    run = begun(log)
+    say(run.number)
+    sys.stdin.readline()
+    stored = 0
+    while stored < int(amount) and put(log, run, stored + 1, 1) is not None:
+        stored += 1
+    say(stored)
+    log.close()
+
+
+def fill(path: str) -> None:
+    """Meet a limit to the size of files, as if the disk were full, and get over it."""
+    log = opened(path)
+    run = begun(log)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, most))
+    stored = 0
+    try:
+        while stored < 10_000:
+            log.append([Append(run.number, stored + 1, [b"x" * 4000] * 3)])
+            stored += 3
+    except LogError as error:
+        say(error)
+    say(stored)
+    large = Append(run.number, stored + 1, [b"z" * 4000] * 100, FINISHED)
+    for _ in range(3):
+        with contextlib.suppress(LogError):
+            log.append([large])
+            say("that should not have been possible")
+    say([number for number, _ in everything(log, run)] == list(range(1, stored + 1)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    (ended,) = log.append([large])
+    say([number for number, _ in everything(log, run)] == list(range(1, stored + 101)))
+    say(ended is not None and ended.ended == stored + 101)
+    log.close()
+
+
+if __name__ == "__main__":
+    functions: dict[str, Callable[..., None]] = {"claim": claim, "write": write, "fill": fill}
+    functions[sys.argv[1]](*sys.argv[2:])
