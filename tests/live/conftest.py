@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.paced import PacedUpstream, Play, paced_upstream
 from tests.live.publishing import channel_service
+from tests.live.runs import run_service
 from tests.live.servers import Server, probe_server
-from tests.live.services import SECRET, Upstream, make_token, running_upstream, service
+from tests.live.services import (
+    SECRET,
+    Upstream,
+    make_token,
+    production,
+    running_upstream,
+    service,
+)
+from tests.live.stage import Stage, stage_service
 
 #: Both own the socket: leaving is noticed at once, bursts are coalesced, streams are drained.
 GEVENT = ["gunicorn-worker", "gunicorn-gevent"]
@@ -94,6 +104,21 @@ def relay(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Itera
         yield started
 
 
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Two workers and an upstream that nobody else asks: its figures are those of the module.
+
+    Its heartbeats come between any two words of a slow story.
+    """
+    directory = tmp_path_factory.mktemp("stage")
+    settings = {"SSEFLASK_HEARTBEAT": "0.2"}
+    with (
+        running_upstream(node_packages(), directory) as upstream,
+        stage_service(directory, upstream, settings=settings) as server,
+    ):
+        yield Stage(server, upstream)
+
+
 @pytest.fixture(scope="session")
 def access_token() -> str:
     """A token that the services with a secret accept."""
@@ -123,3 +148,45 @@ def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def channel(tag: str) -> str:
     """A channel that only this test uses."""
     return f"test.{tag}"
+
+
+@pytest.fixture(scope="session")
+def paced() -> Iterator[PacedUpstream]:
+    """An upstream whose answers the tests direct."""
+    with paced_upstream() as started:
+        yield started
+
+
+@pytest.fixture
+def play(paced: PacedUpstream) -> Iterator[Play]:
+    """One answer of it, for one test; cut off if the test leaves it unfinished."""
+    made = paced.play()
+    yield made
+    made.hang_up()
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+    """The service with two workers in front of the upstream that the tests direct."""
+    with run_service(tmp_path_factory.mktemp("runs"), paced) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def guarded_runs(
+    tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream
+) -> Iterator[Server]:
+    """The same as a platform starts it: nobody is trusted without a token; with both logs."""
+    directory = tmp_path_factory.mktemp("guarded-runs")
+    settings = {
+        "SSEFLASK_SECRET": SECRET,
+        "SSEFLASK_HEARTBEAT": "0.5",
+        "SSEFLASK_RATE_LIMIT": "off",
+        "SSEFLASK_RUN_LOG": str(directory / "runs.sqlite"),
+        "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite"),
+        "WEB_CONCURRENCY": "2",
+        **paced.settings(),
+    }
+    with production(directory, settings) as started:
+        yield started
+        assert "eyJ" not in started.log(), "a token is in the log"

@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.live.connection import fetch
 from tests.live.servers import GUNICORN, ROOT, WORKER, Server, environment, free_port, running
@@ -27,18 +28,25 @@ class Upstream:
     Args:
         port: where it listens on 127.0.0.1.
         story: the text of its usual answer.
+        tale: what it makes the answers to "tale #<tag>" of.
     """
 
     port: int
     story: str
+    tale: dict[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, str]:
         return {"OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "OPENAI_API_KEY": KEY}
 
+    def tale_of(self, tag: str) -> str:
+        """Its answer to "tale #<tag>": another text for each tag."""
+        return str(self.tale["text"]).replace("{}", tag) * int(self.tale["times"])
+
     def _counted(self, status: str) -> int:
         metrics = fetch(self.port, "/metrics").body.decode()
         labels = (
-            r'aimock_requests_total\{[^}]*path="/v1/chat/completions"[^}]*status="%s"[^}]*\} (\d+)'
+            r'aimock_requests_total\{[^}]*path="/v1/(?:chat/completions|responses)"'
+            r'[^}]*status="%s"[^}]*\} (\d+)'
         )
         return sum(int(found) for found in re.findall(labels % status, metrics))
 
@@ -53,12 +61,22 @@ class Upstream:
     def wait_for_destroyed(self, count: int) -> None:
         until(lambda: self.destroyed() >= count, f"{count} upstream streams closed early")
 
-    def asked(self) -> list[dict[str, object]]:
-        """The bodies of the requests it got."""
+    def journal(self) -> list[dict[str, Any]]:
+        """Every request it got, those that are still being answered too."""
         entries = json.loads(fetch(self.port, "/__aimock/journal").body)
         if isinstance(entries, dict):
             entries = entries["entries"]
-        return [entry["body"] for entry in entries if entry["path"] == "/v1/chat/completions"]
+        return list(entries)
+
+    def asked(self) -> list[dict[str, object]]:
+        """The bodies of the requests it got."""
+        return [each["body"] for each in self.journal() if each["path"] == "/v1/chat/completions"]
+
+    def asked_for(self, message: str) -> int:
+        """How many requests it got, by whatever endpoint, whose last message is this one."""
+        bodies = [each["body"] for each in self.journal() if each["body"]]
+        last = [body["messages"][-1]["content"] for body in bodies if body.get("messages")]
+        return last.count(message)
 
 
 @contextlib.contextmanager
@@ -80,9 +98,16 @@ def running_upstream(node: Path, directory: Path) -> Iterator[Upstream]:
             line = process.stdout.readline()
             assert line, log.read_text()
             started = json.loads(line)
-            yield Upstream(int(started["url"].rsplit(":", 1)[1]), started["story"])
+            port = int(started["url"].rsplit(":", 1)[1])
+            yield Upstream(port, started["story"], started["tale"])
         finally:
             process.kill()
+
+
+def logs(directory: Path) -> dict[str, str]:
+    """Settings that keep what a service stores out of the instance folder."""
+    names = {"SSEFLASK_RUN_LOG": "runs.sqlite", "SSEFLASK_CHANNEL_LOG": "channels.sqlite"}
+    return {name: str(directory / file) for name, file in names.items()}
 
 
 @contextlib.contextmanager
@@ -93,7 +118,8 @@ def service(
     port = free_port()
     application = f"sseflask.app:create_app(development={development})"
     command = [*GUNICORN, "-k", WORKER, "-b", f"127.0.0.1:{port}", application]
-    with running("gunicorn-service", command, port, directory, settings, "/healthz") as server:
+    changes = {**logs(directory), **(settings or {})}
+    with running("gunicorn-service", command, port, directory, changes, "/healthz") as server:
         yield server
     server.assert_log_is_clean()
     assert KEY not in server.log(), "the upstream's key is in the log"
@@ -135,7 +161,8 @@ def production(directory: Path, settings: Mapping[str, str] | None = None) -> It
     """The service as a platform starts it."""
     port = free_port()
     command = production_command(port)
-    with running("gunicorn-production", command, port, directory, settings, "/healthz") as server:
+    changes = {**logs(directory), **(settings or {})}
+    with running("gunicorn-production", command, port, directory, changes, "/healthz") as server:
         yield server
     server.assert_log_is_clean()
     assert KEY not in server.log(), "the upstream's key is in the log"

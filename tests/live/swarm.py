@@ -21,7 +21,8 @@ class Swarm:
     Args:
         port: where the server listens.
         subscribers: who connects at once.
-        coming_back: whether a subscriber whose stream has ended resumes it.
+        coming_back: whether a subscriber whose stream has ended resumes it; not after a 204, as
+            the standard wants it.
         host: the server's address.
     """
 
@@ -158,5 +159,5 @@ class Swarm:
             subscriber.close()
         else:
             subscriber.end()
-        if self.coming_back:
+        if self.coming_back and 204 not in subscriber.refused:
             self._later(subscriber)

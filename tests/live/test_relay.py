@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -30,6 +31,13 @@ def said(events: list[Sent]) -> str:
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
+def without_id(event: str) -> str:
+    """An event's other lines; the id is its first one."""
+    id, _, rest = event.partition("\n")
+    assert re.fullmatch(r"id: [0-9a-f]{32}\.[0-9]+", id)
+    return rest
+
+
 def error_of(body: str | bytes | None) -> dict[str, Any]:
     error: dict[str, Any] = json.loads(body or b"")["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -47,17 +55,20 @@ def test_chunks_are_the_upstreams(
 
 
 def test_chunks_are_the_upstreams_byte_for_byte(relay: Server, upstream: Upstream) -> None:
-    """Both streams differ in their ids and times, and in nothing else."""
-    body = json.dumps({"stream": True, "messages": [{"role": "user", "content": "story"}]})
+    """Both streams differ in their ids and times, and in nothing else but the events' ids."""
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    body = json.dumps({**asked, "messages": [{"role": "user", "content": "story"}]})
     headers = {"Content-Type": "application/json"}
     straight = fetch(
         upstream.port, "/v1/chat/completions", method="POST", headers=headers, body=body.encode()
     )
-    relayed = fetch(relay, path("story"), method="POST")
+    relayed = fetch(relay, path("story", system_prompt=""), method="POST")
 
     def without_what_varies(raw: bytes) -> list[dict[str, Any] | str]:
         blocks = raw.decode().split("\n\n")
         assert blocks.pop() == ""
+        if raw is relayed.body:
+            blocks = [without_id(block) for block in blocks]
         parsed: list[dict[str, Any] | str] = []
         for block in blocks:
             data = block.removeprefix("data: ")
@@ -95,7 +106,7 @@ def test_text(relay: Server, upstream: Upstream) -> None:
 def test_events_arrive_one_by_one(relay: Server, upstream: Upstream) -> None:
     """20 pieces a second for more than a minute: the first ones are there long before the end."""
     destroyed = upstream.destroyed()
-    with open_stream(relay, path("slow story", format="text")) as stream:
+    with open_stream(relay, path("slow story", format="text", on_disconnect="cancel")) as stream:
         pieces = "".join(piece or "" for piece in stream.data(5))
     assert pieces
     assert upstream.story.startswith(pieces)
@@ -161,14 +172,14 @@ def test_leaving_before_the_first_token_cancels_the_upstream(
     """The upstream would be silent for a minute; the client has not even got the headers."""
     served, destroyed = upstream.served(), upstream.destroyed()
     with Connection(relay) as connection:
-        connection.request(path("late", format=form))
+        connection.request(path("late", format=form, on_disconnect="cancel"))
         until(lambda: len(upstream.asked()) > served, "the upstream asked")
     upstream.wait_for_destroyed(destroyed + 1)
 
 
 def test_leaving_after_the_headers_cancels_the_upstream(relay: Server, upstream: Upstream) -> None:
     destroyed = upstream.destroyed()
-    with open_stream(relay, path("late")) as stream:
+    with open_stream(relay, path("late", on_disconnect="cancel")) as stream:
         assert stream.next_comments(1) == ["ping"]
     upstream.wait_for_destroyed(destroyed + 1)
 
@@ -183,7 +194,8 @@ def test_leaving_in_mid_stream_cancels_the_upstream(relay: Server, upstream: Ups
 def test_ten_leave_together(relay: Server, upstream: Upstream) -> None:
     destroyed = upstream.destroyed()
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(open_stream(relay, path("slow story"))) for _ in range(10)]
+        asked = path("slow story", on_disconnect="cancel")
+        streams = [stack.enter_context(open_stream(relay, asked)) for _ in range(10)]
         for stream in streams:
             assert stream.data(2)
     upstream.wait_for_destroyed(destroyed + 10)
@@ -240,6 +252,7 @@ def test_curl(relay: Server, upstream: Upstream) -> None:
     done = curl(relay, "/sse/openai_out", "-X", "POST", "-d", "user_message=story&format=text")
     assert done.returncode == 0, done.stderr
     *pieces, end, rest = done.stdout.split("\n\n")
-    assert "".join(piece.removeprefix("data: ") for piece in pieces) == upstream.story
-    assert end.startswith("event: done\ndata: ")
+    texts = [without_id(piece).removeprefix("data: ") for piece in pieces]
+    assert "".join(texts) == upstream.story
+    assert without_id(end).startswith("event: done\ndata: ")
     assert rest == ""

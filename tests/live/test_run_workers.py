@@ -1,0 +1,378 @@
+"""The worker that writes a run is killed, paused and replaced; others read, stop and end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.live.clients import Sent, Stream
+from tests.live.conftest import node_packages
+from tests.live.connection import fetch
+from tests.live.services import Upstream, running_upstream
+from tests.live.stage import (
+    Stage,
+    Told,
+    attach,
+    attach_at,
+    connection_to,
+    ended,
+    other,
+    path,
+    read,
+    run_of,
+    stage_service,
+    start,
+    take,
+    writer,
+)
+from tests.live.waiting import until
+
+#: Within this time a run whose worker has died is ended by another one: the issue says so.
+LIMIT = 10.0
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    """An aimock that only this module's services ask."""
+    with running_upstream(node_packages(), tmp_path_factory.mktemp("upstream")) as started:
+        yield started
+
+
+@pytest.fixture
+def fresh(upstream: Upstream, tmp_path: Path) -> Iterator[Stage]:
+    """A service for one test: no worker has an idle connection to the upstream."""
+    settings = {"SSEFLASK_HEARTBEAT": "0.5"}
+    options = ("--graceful-timeout", "20")
+    with stage_service(tmp_path, upstream, *options, settings=settings) as server:
+        yield Stage(server, upstream)
+
+
+class Viewer:
+    """Reads a run to its end in a thread, and notes when it was told of the end."""
+
+    def __init__(self, stream: Stream, form: str) -> None:
+        self.form = form
+        self.events: list[Sent] = []
+        self.ended_at = 0.0
+        self._stream = stream
+        self._problem: BaseException | None = None
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            for event in self._stream:
+                self.events.append(event)
+            self.ended_at = time.monotonic()
+        except (AssertionError, OSError) as problem:
+            self._problem = problem
+
+    def told(self) -> Told:
+        self._thread.join(30)
+        assert not self._thread.is_alive(), f"it still waits, after {self.events[-2:]}"
+        assert self._problem is None, f"cut short: {self._problem!r}"
+        return Told(self.events, self.form)
+
+
+def assert_interrupted(told: Told, upstream: Upstream) -> None:
+    """The text so far, then one failure."""
+    assert told.outcome == "failed"
+    assert (upstream.story * 20).startswith(told.text)
+    assert told.text
+    if told.form == "ui":
+        assert told.error
+    else:
+        assert told.error["code"] == "interrupted"
+        assert told.error["type"] == "server_error"
+
+
+@pytest.mark.parametrize("form", ["chunks", "text", "events", "ui"])
+def test_the_writer_is_killed(fresh: Stage, tag: str, form: str) -> None:
+    """Viewers on the other worker keep their connection; the rest come back to read it."""
+    message = f"slow story #{tag}"
+    with contextlib.ExitStack() as stack:
+        starter = stack.enter_context(start(fresh.server, message, format=form))
+        run = run_of(starter)
+        take(starter, 3, form)
+        writing = writer(fresh.server, fresh.upstream)
+        reading = other(fresh.server, writing)
+        viewers = [
+            Viewer(stack.enter_context(attach_at(fresh.server, reading, run, form)), form)
+            for _ in range(5)
+        ]
+        until(lambda: all(len(viewer.events) > 10 for viewer in viewers), "all of them read")
+        destroyed = fresh.upstream.destroyed()
+        killed_at = time.monotonic()
+        writing.kill()
+        told = [viewer.told() for viewer in viewers]
+    for viewer, each in zip(viewers, told, strict=True):
+        assert viewer.ended_at - killed_at < LIMIT
+        assert_interrupted(each, fresh.upstream)
+        assert each.events == told[0].events
+    for _ in range(4):  # by whichever worker
+        again = ended(fresh.server, run, form)
+        assert again.events == told[0].events
+    fresh.upstream.wait_for_destroyed(destroyed + 1)
+    assert fresh.upstream.asked_for(message) == 1
+    stopped = fetch(fresh.server, f"/runs/{run}", method="DELETE")
+    assert json.loads(stopped.body) == {"id": run, "status": "failed"}
+
+
+def test_the_writer_is_killed_before_the_first_token(fresh: Stage, tag: str) -> None:
+    message = f"late #{tag}"
+    with contextlib.ExitStack() as stack:
+        starter = stack.enter_context(start(fresh.server, message))
+        run = run_of(starter)
+        writing = writer(fresh.server, fresh.upstream)
+        reading = other(fresh.server, writing)
+        viewer = Viewer(stack.enter_context(attach_at(fresh.server, reading, run)), "text")
+        killed_at = time.monotonic()
+        writing.kill()
+        told = viewer.told()
+    assert viewer.ended_at - killed_at < LIMIT
+    assert (told.text, told.outcome) == ("", "failed")
+    assert told.error["code"] == "interrupted"
+    assert fresh.upstream.asked_for(message) == 1
+
+
+def test_nobody_reads_while_the_writer_is_killed(fresh: Stage, tag: str) -> None:
+    """Runs of a killed worker are ended, although nobody asks: the next one does not wait."""
+    with start(fresh.server, f"slow story #{tag}", on_disconnect="continue") as stream:
+        run = run_of(stream)
+        take(stream, 3)
+    writing = writer(fresh.server, fresh.upstream)
+    killed_at = time.monotonic()
+    writing.kill()
+
+    def logged() -> list[str]:
+        lines = fresh.server.log().splitlines()
+        return [line for line in lines if run in line and re.search("interrupted|failed", line)]
+
+    until(logged, "the end of the run in the log, as nobody asks", seconds=LIMIT)
+    assert time.monotonic() - killed_at < LIMIT
+    asked_at = time.monotonic()
+    assert_interrupted(ended(fresh.server, run), fresh.upstream)
+    assert time.monotonic() - asked_at < 5, "there is nothing to wait for"
+
+
+def test_a_repeated_request_gets_the_interrupted_run(fresh: Stage, tag: str) -> None:
+    """With its key it attaches, also to a run that has failed; without it a new one is begun."""
+    message, key = f"slow story #{tag}", {"Idempotency-Key": f"key-{tag}"}
+    body = json.dumps({"user_message": message, "format": "text"}).encode()
+    headers = {"Content-Type": "application/json", **key}
+    with start(fresh.server, message, idempotency_key=f"key-{tag}", format="text") as stream:
+        run = run_of(stream)
+        take(stream, 3)
+        writer(fresh.server, fresh.upstream).kill()
+    told = ended(fresh.server, run)
+    assert_interrupted(told, fresh.upstream)
+    again = fetch(fresh.server, "/sse/openai_out", method="POST", headers=headers, body=body)
+    assert again.status == 200
+    assert again.headers["x-run-id"] == run
+    assert again.headers["idempotency-replayed"] == "true"
+    assert b'"interrupted"' in again.body
+    assert fresh.upstream.asked_for(message) == 1
+
+
+def test_the_writer_is_paused(fresh: Stage, tag: str) -> None:
+    """Another worker ends the run; when it goes on it writes no more, and cancels its upstream."""
+    message = f"slow story #{tag}"
+    destroyed = fresh.upstream.destroyed()
+    with contextlib.ExitStack() as stack:
+        starter = stack.enter_context(start(fresh.server, message, format="text"))
+        run = run_of(starter)
+        before = take(starter, 3)
+        writing = writer(fresh.server, fresh.upstream)
+        reading = other(fresh.server, writing)
+        viewer = Viewer(stack.enter_context(attach_at(fresh.server, reading, run)), "text")
+        until(lambda: len(viewer.events) > 10, "the viewer reads")
+        paused_at = time.monotonic()
+        writing.suspend()
+        try:
+            told = viewer.told()
+            assert viewer.ended_at - paused_at < LIMIT
+            assert_interrupted(told, fresh.upstream)
+            with attach_at(fresh.server, reading, run) as stream:
+                assert read(stream, "text").events == told.events
+            assert fresh.upstream.destroyed() == destroyed, "its connection is still open"
+        finally:
+            writing.resume()
+        # Its upstream has said much meanwhile: all that waits in its socket.
+        fresh.upstream.wait_for_destroyed(destroyed + 1)
+        first = read(starter, "text", before)
+    assert writing.is_running()
+    assert first.events == told.events, "also for those who read from the worker that was paused"
+    for worker in (writing, reading):
+        with attach_at(fresh.server, worker, run) as stream:
+            assert read(stream, "text").events == told.events
+    assert fresh.upstream.asked_for(message) == 1
+    # It is of use again.
+    with connection_to(fresh.server, writing) as connection:
+        connection.request(path(f"story #{tag}", format="text"), method="POST")
+        with Stream(connection) as stream:
+            assert read(stream, "text").text == fresh.upstream.story
+
+
+def test_the_writer_is_paused_for_a_moment(fresh: Stage, tag: str) -> None:
+    """Less than the limit: nothing has happened."""
+    message = f"steady story #{tag}"
+    with start(fresh.server, message, format="text") as stream:
+        before = take(stream, 3)
+        writing = writer(fresh.server, fresh.upstream)
+        writing.suspend()
+        time.sleep(2)  # what is waited for is that nothing happens
+        writing.resume()
+        told = read(stream, "text", before)
+    assert (told.text, told.outcome) == (fresh.upstream.story * 8, "finished")
+    assert fresh.upstream.asked_for(message) == 1
+
+
+@pytest.mark.parametrize("message", ["slow story", "late"])
+@pytest.mark.parametrize("by", ["the writer", "the other worker"])
+def test_stop_is_served_by_any_worker(fresh: Stage, tag: str, message: str, by: str) -> None:
+    """Also before the first token; again by the other one, which answers the same."""
+    destroyed = fresh.upstream.destroyed()
+    with start(fresh.server, f"{message} #{tag}", format="text") as stream:
+        run = run_of(stream)
+        before = take(stream, 3) if message == "slow story" else []
+        writing = writer(fresh.server, fresh.upstream)
+        first, second = writing, other(fresh.server, writing)
+        if by != "the writer":
+            first, second = second, first
+        for worker in (first, second, first):
+            assert stop_at(fresh, worker, run) == {"id": run, "status": "stopped"}
+        told = read(stream, "text", before)
+    assert told.outcome == "stopped"
+    assert bool(told.text) == (message == "slow story")
+    fresh.upstream.wait_for_destroyed(destroyed + 1)
+    for worker in (first, second):
+        with attach_at(fresh.server, worker, run) as again:
+            assert read(again, "text").events == told.events
+
+
+def stop_at(stage: Stage, worker: psutil.Process, run: str) -> dict[str, Any]:
+    with connection_to(stage.server, worker) as connection:
+        connection.request(f"/runs/{run}", method="DELETE")
+        head = connection.head()
+        assert head.status == 200
+        said: dict[str, Any] = json.loads(connection.body(head))
+        return said
+
+
+def test_the_last_viewer_leaves_the_other_worker(fresh: Stage, tag: str) -> None:
+    """The writer's own viewer has left before: it is the last one that counts, wherever it is."""
+    destroyed = fresh.upstream.destroyed()
+    with contextlib.ExitStack() as stack:
+        with start(fresh.server, f"slow story #{tag}", on_disconnect="cancel") as starter:
+            run = run_of(starter)
+            take(starter, 1, "chunks")
+            reading = other(fresh.server, writer(fresh.server, fresh.upstream))
+            viewer = stack.enter_context(attach_at(fresh.server, reading, run))
+            take(viewer, 1)
+        take(viewer, 20)
+        assert fresh.upstream.destroyed() == destroyed
+    fresh.upstream.wait_for_destroyed(destroyed + 1)
+    assert ended(fresh.server, run).outcome == "cancelled"
+
+
+def test_resuming_at_another_worker(fresh: Stage, tag: str) -> None:
+    """While it goes on, and afterwards: exactly the rest, then 204."""
+    message = f"paced story #{tag}"
+    with start(fresh.server, message, format="text") as stream:
+        run = run_of(stream)
+        before = take(stream, 5)
+        writing = writer(fresh.server, fresh.upstream)
+        last = next(event.id for event in reversed(before) if event.id)
+        with connection_to(fresh.server, other(fresh.server, writing)) as connection:
+            connection.request(path(message, format="text"), headers={"Last-Event-ID": last})
+            with Stream(connection) as resumed:
+                assert run_of(resumed) == run
+                told = read(resumed, "text", before)
+        assert read(stream, "text", before).events == told.events
+    assert told.text == fresh.upstream.story * 4
+    for worker in fresh.server.workers():
+        with connection_to(fresh.server, worker) as connection:
+            connection.request(path(message), headers={"Last-Event-ID": told.events[-1].id or ""})
+            assert connection.head().status == 204
+    assert fresh.upstream.asked_for(message) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_the_worker_is_told_to_end(fresh: Stage, tag: str, number: int) -> None:
+    """The run goes on; who can't resume stays to its end, who can is sent away at once."""
+    message = f"steady story #{tag}"
+    with (
+        start(fresh.server, message, format="ui") as stays,
+        attach(fresh.server, run_of(stays), "text") as leaves,
+    ):
+        before = [*take(stays, 3, "ui")]
+        seen = take(leaves, 3)
+        old = fresh.server.workers()
+        fresh.server.send_signal(number)
+        seen += leaves.rest()
+        assert leaves.retries, "it is told when to come back"
+        partial = Told(seen, "text")
+        assert not partial.outcome
+        assert partial.text != fresh.upstream.story * 8
+        if number == signal.SIGHUP:
+            until(lambda: set(fresh.server.workers()) - set(old), "there are others")
+            # The old ones may not have been told yet; they would send it away once more.
+            new = (set(fresh.server.workers()) - set(old)).pop()
+            last = next(event.id for event in reversed(seen) if event.id)
+            headers = {"Last-Event-ID": last}
+            with attach_at(fresh.server, new, run_of(stays), "text", headers) as back:
+                told = read(back, "text", seen)
+            assert (told.text, told.outcome) == (fresh.upstream.story * 8, "finished")
+        whole = read(stays, "ui", before)
+    assert (whole.text, whole.outcome) == (fresh.upstream.story * 8, "finished")
+    assert fresh.upstream.asked_for(message) == 1
+    if number == signal.SIGTERM:
+        assert fresh.server.wait_until_ended() == 0
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "30"])
+def test_one_worker_of_two_is_told_to_end(fresh: Stage, tag: str, on_disconnect: str) -> None:
+    """Who is sent away has not left: it comes back to the other one, and finds all of the rest."""
+    message = f"steady story #{tag}"
+    with start(fresh.server, message, format="text", on_disconnect=on_disconnect) as stream:
+        run, seen = run_of(stream), take(stream, 3)
+        writing = writer(fresh.server, fresh.upstream)
+        staying = other(fresh.server, writing)
+        writing.send_signal(signal.SIGTERM)
+        seen += stream.rest()
+        assert stream.retries, "it is told when to come back"
+    last = next(event.id for event in reversed(seen) if event.id)
+    with attach_at(fresh.server, staying, run, "text", headers={"Last-Event-ID": last}) as back:
+        told = read(back, "text", seen)
+    assert (told.text, told.outcome) == (fresh.upstream.story * 8, "finished")
+    assert fresh.upstream.asked_for(message) == 1
+
+
+def test_the_grace_time_is_over(upstream: Upstream, tmp_path: Path, tag: str) -> None:
+    """A run that takes longer is ended in order, and can be read afterwards."""
+    destroyed = upstream.destroyed()
+    with (
+        stage_service(tmp_path, upstream, "--graceful-timeout", "8") as server,
+        start(server, f"slow story #{tag}", format="ui") as stays,
+    ):
+        run = run_of(stays)
+        before = take(stays, 3, "ui")
+        server.send_signal(signal.SIGHUP)
+        told = read(stays, "ui", before)
+        assert_interrupted(told, upstream)
+        assert told.pieces > 20, "it went on for a while"
+        upstream.wait_for_destroyed(destroyed + 1)
+        again = ended(server, run)
+    assert_interrupted(again, upstream)
+    assert again.text == told.text
+    assert upstream.asked_for(f"slow story #{tag}") == 1
