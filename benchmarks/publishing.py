@@ -18,6 +18,9 @@ SIZE = 92
 LOG_VARIABLE = "SSEFLASK_CHANNEL_LOG"
 """Names the file in which sseflask stores events; others have none and ignore it."""
 
+RUN_LOG_VARIABLE = "SSEFLASK_RUN_LOG"
+"""The same for runs, which are completions with all their chunks."""
+
 
 def event(number: int, size: int = SIZE) -> bytes:
     """Give the data of an event, on one line: its number, the time in nanoseconds, filling."""
@@ -30,19 +33,22 @@ _LENGTH_OF_STAMP = len(b"  %d" % time.monotonic_ns())
 
 
 @contextlib.contextmanager
-def channel_log() -> Iterator[dict[str, str]]:
-    """Have a folder for the log of the channels; gives what is to be in the server's environment.
+def logs() -> Iterator[dict[str, str]]:
+    """Have a folder for the server's logs; gives what is to be in its environment.
 
-    A file, not memory: history that survives the process is what is deployed.
+    Files, not memory: history that survives the process is what is deployed.
     """
-    with tempfile.TemporaryDirectory(prefix="benchmark-channels-") as directory:
-        yield {LOG_VARIABLE: str(Path(directory) / "log.sqlite3")}
+    with tempfile.TemporaryDirectory(prefix="benchmark-logs-") as directory:
+        yield {
+            LOG_VARIABLE: str(Path(directory) / "channels.sqlite3"),
+            RUN_LOG_VARIABLE: str(Path(directory) / "runs.sqlite3"),
+        }
 
 
 class Deliveries:
     """Counts the events that arrive on some streams and, while `timing`, how long they took.
 
-    `delays` are nanoseconds from the moment before the publication was sent, by the event's number.
+    `delays` are nanoseconds from the moment before the event was sent, by the event's number.
     """
 
     def __init__(self) -> None:
@@ -51,13 +57,17 @@ class Deliveries:
         self.delays: defaultdict[int, list[int]] = defaultdict(list)
 
     def number(self, data: bytes) -> int:
-        """Give an event's number; ValueError where it is not one of those published."""
+        """Count an event and give its number; ValueError where it is none of those published."""
         word, sent, _ = data.split(b" ", 2)
         number = int(word)
+        self.count(number, int(sent))
+        return number
+
+    def count(self, number: int, sent: int) -> None:
+        """Count an event of this number, sent at this moment (nanoseconds)."""
         self.received += 1
         if self.timing:
-            self.delays[number].append(time.monotonic_ns() - int(sent))
-        return number
+            self.delays[number].append(time.monotonic_ns() - sent)
 
 
 class Publisher:

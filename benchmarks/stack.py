@@ -29,6 +29,10 @@ CHANNEL_ROUTES: Mapping[str, str] = {
 JSON array of objects with `data`; `publish_loop` has the server itself publish `count` events;
 `publish_across` is the `publish` of a server with two workers."""
 
+RUN_ROUTES: Mapping[str, str] = {"run": "/runs/{run}"}
+"""The viewers of a relayed stream that the server has stored. Where there is this route, each event
+of `relay` and of `run` has the id `<run>.<n>`."""
+
 
 Family = Literal["sseflask", "wsgi", "asgi", "bare"]
 """Whose idea of serving a stack follows; `bare` is for what has no framework at all."""

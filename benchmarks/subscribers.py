@@ -14,7 +14,7 @@ from benchmarks.client.load import Beside, Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.opening import faults, open_all
 from benchmarks.percentile import percentile
-from benchmarks.publishing import SIZE, Deliveries, Publisher, channel_log, event
+from benchmarks.publishing import SIZE, Deliveries, Publisher, event, logs
 from benchmarks.running import Running
 from benchmarks.scenario import Options, Prepared
 
@@ -171,6 +171,6 @@ class Subscribers:
 
 @contextlib.contextmanager
 def with_log(_options: Options) -> Iterator[Prepared]:
-    """Have a file for the log of the channels, of the server's life."""
-    with channel_log() as environment:
+    """Have files for the server's logs, of the server's life."""
+    with logs() as environment:
         yield Prepared(environment)

@@ -1,4 +1,6 @@
-"""A scripted OpenAI upstream: each stream gets a chunk a period, streams spread evenly over it.
+"""A scripted OpenAI upstream: each stream gets a chunk at once, and then one a period.
+
+The streams are spread evenly over the period.
 
 It runs in the load client's own loop: each chunk carries the moment it was sent, and as the same
 thread notes when it came through the relay, no wait for a core stands between the two.
@@ -75,6 +77,13 @@ def _template(word: str) -> bytes:
 
 _ROLE = _http_chunk(_frame({"role": "assistant", "content": ""}).replace(b"#", b"0"))
 _TOKEN, _LAST = _template("token"), _template("last")
+
+DATA_SIZE = len(_frame({"content": f" token {'@' * _WIDTH}"})) - len("data: \n\n")
+"""Bytes of data in the event of a chunk."""
+
+AROUND = 3
+"""Events of a stream that are no numbered chunks: the role, the reason for the end, `[DONE]`."""
+
 _END = (
     _http_chunk(_frame({}, "stop").replace(b"#", b"0"))
     + _http_chunk(b"data: [DONE]\n\n")
@@ -87,8 +96,14 @@ class _Connection:
         self.socket = connection
         self.received = b""
         self.number = 0
+        self.length: int | None = None
         self.ended = False
         self.unsent = b""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of the answer has been handed to the kernel."""
+        return self.ended and not self.unsent
 
     def request_complete(self, data: bytes) -> bool:
         self.received += data
@@ -116,14 +131,16 @@ class _Connection:
 class Upstream:
     """Answers every request on any path of a loopback port with `rate` chunks a second.
 
-    A stream ends once `finish` has been called. Readers that are far behind get fewer chunks, as
-    from a model that blocks on its socket; `received` tells how many have come through in all.
+    A stream ends once `finish` has been called, or after `length` chunks where one was set when it
+    was asked for. Readers that are far behind get fewer chunks, as from a model that blocks on its
+    socket; `received` tells how many of the `sent` ones have come through in all.
     Not thread-safe; nothing blocks, and nothing happens but in `step`.
     """
 
     def __init__(self, rate: float) -> None:
+        self.length: int | None = None
         self.received = 0
-        self._sent = 0
+        self.sent = 0
         self._finishing = False
         self._slots: list[set[_Connection]] = [set() for _ in range(max(int(1 / rate / _SLOT), 1))]
         self._turn = 0
@@ -178,28 +195,33 @@ class Upstream:
         if not data:
             self._drop(connection)
         elif connection.request_complete(data):
-            min(self._slots, key=len).add(connection)
+            connection.length = self.length
             try:
-                connection.send(_HEAD + _ROLE)
+                connection.send(_HEAD + _ROLE + self._next(connection))
             except OSError:
                 self._drop(connection)
+                return
+            if not connection.finished:
+                min(self._slots, key=len).add(connection)
 
     def _send(self, slot: set[_Connection]) -> None:
         for connection in list(slot):
             try:
                 if connection.unsent:
                     connection.send(b"")
-                elif connection.ended:
-                    slot.discard(connection)
-                elif self._finishing or self._sent - self.received < self._lead:
+                elif self._finishing or self.sent - self.received < self._lead:
                     connection.send(self._next(connection))
             except OSError:
                 self._drop(connection)
+                continue
+            if connection.finished:
+                # At once: the relay may ask on this connection again as soon as it has the end.
+                slot.discard(connection)
 
     def _next(self, connection: _Connection) -> bytes:
-        self._sent += 1
+        self.sent += 1
         number, connection.number = connection.number, connection.number + 1
-        if not self._finishing:
+        if not self._finishing and connection.number != connection.length:
             return _TOKEN % (time.monotonic_ns(), number)
         connection.ended = True
         return _LAST % (time.monotonic_ns(), number) + _END

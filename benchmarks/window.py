@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from benchmarks.client.load import Load
@@ -18,10 +19,12 @@ def measure_window(
     load: Load,
     options: Options,
     window: AbstractContextManager[object] | None = None,
+    afterwards: Callable[[], None] = lambda: None,
 ) -> Sample:
     """Have the streams opened, warm up, count CPU and events for some seconds, read all to the end.
 
-    `window` is entered and left with that time. What comes outside of it is checked as well.
+    `window` is entered and left with that time. `afterwards` is called when it is over and every
+    stream still runs. What comes outside of it is checked as well.
     """
     if not load.run_until_all_began(options.patience):
         return Sample(faults=load.faults())
@@ -32,6 +35,7 @@ def measure_window(
         load.run_for(options.seconds)
     events, cpu, took = load.events() - events, server.cpu() - cpu, time.monotonic() - began
     early = sum(1 for stream in load.streams if stream.ended_at)
+    afterwards()
     for other in server.beside:
         other.finish()
     load.run_to_end(options.patience)

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Protocol
 
+from benchmarks.client.fault import Fault
 from benchmarks.client.http import BadResponse, ResponseReader
-from benchmarks.client.order import Fault, OrderCheck
+from benchmarks.client.order import OrderCheck
 
 _READ_SIZE = 256 * 1024
 _PATIENCE = 10.0

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from benchmarks.client.events import EventReader
+from benchmarks.client.fault import Fault
+from benchmarks.client.ids import RunIds
 from benchmarks.frames import CYCLE, PERIOD, WIDTH
 
 Numbering = Callable[[bytes], "int | None"]
 """Gives the number in an event's data, None where it has none; ValueError if unreadable."""
-
-
-class Fault(NamedTuple):
-    """A kind of fault and how often it was seen."""
-
-    kind: str
-    amount: int
 
 
 class OrderCheck:
@@ -24,7 +18,8 @@ class OrderCheck:
 
     `first`: the number to begin with, where that is not 0. `period`: where the numbers start again
     from 0 (0: never). A number ahead of its turn means that events are missing, one behind it that
-    events were repeated or changed places.
+    events were repeated or changed places. `ids`: takes every event's id, also of those that have
+    no number, where the server has to give them ids.
     """
 
     __slots__ = (
@@ -35,18 +30,25 @@ class OrderCheck:
         "_reader",
         "behind",
         "events",
+        "ids",
         "missing",
         "unreadable",
     )
 
     def __init__(
-        self, expected: int, number: Numbering = int, period: int = 0, first: int = 0
+        self,
+        expected: int,
+        number: Numbering = int,
+        period: int = 0,
+        first: int = 0,
+        ids: RunIds | None = None,
     ) -> None:
         self._expected = expected
         self._number = number
         self._period = period
         self._reader = EventReader()
         self._next = first
+        self.ids = ids
         self.events = 0
         self.missing = 0
         self.behind = 0
@@ -59,14 +61,22 @@ class OrderCheck:
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes of the stream."""
-        for data in self._reader.feed(piece):
-            try:
-                number = self._number(data)
-            except ValueError:
-                self.unreadable = self.unreadable or data
-                continue
-            if number is not None:
-                self._count(number)
+        if self.ids is None:
+            for data in self._reader.feed(piece):
+                self._take(data)
+            return
+        for event_id, data in self._reader.feed_with_ids(piece):
+            self.ids.take(event_id)
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        try:
+            number = self._number(data)
+        except ValueError:
+            self.unreadable = self.unreadable or data
+            return
+        if number is not None:
+            self._count(number)
 
     def _count(self, number: int) -> None:
         self.events += 1
@@ -86,7 +96,7 @@ class OrderCheck:
 
     def faults(self) -> list[Fault]:
         """Say what was wrong with the events so far; an event not yet sent is not missing."""
-        return [
+        found = [
             Fault(kind, amount)
             for kind, amount in (
                 ("events missing", self.missing),
@@ -96,6 +106,7 @@ class OrderCheck:
             )
             if amount
         ]
+        return found + (self.ids.faults() if self.ids else [])
 
     def lacking(self) -> int:
         """Give how many of the expected events have not come."""

@@ -36,7 +36,7 @@ SIZES = {
     "publish_arrays": Options(streams=1, seconds=0.2, patience=1),
     "publish": Options(streams=1, seconds=0.2, patience=1),
 }
-ONE_SUBSCRIBER = {"publish", "publish_arrays"}
+ONE_SUBSCRIBER = ("publish", "publish_arrays")
 COMBINATIONS = [
     *(("fanout", fault) for fault in FAULTS if fault not in ("waits",)),
     ("slow_reader", "waits"),

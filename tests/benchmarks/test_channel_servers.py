@@ -14,7 +14,7 @@ from benchmarks.client.http import get, post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.opening import open_all
-from benchmarks.publishing import channel_log, event
+from benchmarks.publishing import event, logs
 from benchmarks.running import Cores, Running, running
 from benchmarks.scenario import Options
 from benchmarks.scenarios import crossworker
@@ -40,7 +40,7 @@ def having(route: str) -> list[str]:
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[Running]:
     with (
-        channel_log() as environment,
+        logs() as environment,
         running(servers.load(request.param), Cores.choose(), environment) as server,
     ):
         yield server

@@ -8,9 +8,11 @@ import time
 import pytest
 
 from benchmarks.client.events import EventReader
+from benchmarks.client.fault import Fault
 from benchmarks.client.http import BadResponse, ResponseReader, get
+from benchmarks.client.ids import RunIds
 from benchmarks.client.load import Load, Stream
-from benchmarks.client.order import Fault, FloodCheck, OrderCheck
+from benchmarks.client.order import FloodCheck, OrderCheck
 from benchmarks.frames import FRAMES, PERIOD
 from benchmarks.scenarios.relay import Delays
 from benchmarks.upstream import Upstream, read_chunk
@@ -70,6 +72,57 @@ def test_events_are_read_whatever_the_cuts(line_end: bytes) -> None:
         found = [data for piece in pieces for data in reader.feed(piece)]
         # A bare CR at the very end may be half of a CRLF, so the last block can stay open.
         assert found == [b"0", b"1", b"2\n"]
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_ids_are_read_whatever_the_cuts(line_end: bytes) -> None:
+    events = EVENTS.replace(b"data: 0", b"id: a.1\ndata: 0") + b"id: a.3\n\ndata: 3\nid:b\nid\n\n"
+    for pieces in cuts((events + b": end\n\n").replace(b"\n", line_end)):
+        reader = EventReader()
+        found = [event for piece in pieces for event in reader.feed_with_ids(piece)]
+        assert found == [(b"a.1", b"0"), (None, b"1"), (b"2", b"2\n"), (b"", b"3")]
+
+
+RUN = "0123456789abcdef" * 2
+
+
+def ids(*found: str | None, expected: int = 0) -> list[Fault]:
+    check = RunIds()
+    for each in found:
+        check.take(None if each is None else each.replace("run", RUN).encode())
+    assert check.run in ("", RUN)
+    check.expect(expected)
+    return check.faults()
+
+
+def test_ids_of_a_run_count_from_one() -> None:
+    assert ids("run.1", "run.2", "run.3", expected=3) == []
+    assert ids("run.2", "run.3", expected=3) == [Fault("ids missing", 1)]
+    assert ids("run.1", "run.4") == [Fault("ids missing", 2)]
+    assert ids("run.1", "run.1") == [Fault("ids repeated or out of order", 1)]
+    assert ids("run.1", "run.0") == [Fault("ids repeated or out of order", 1)]
+    assert ids("run.1", expected=3) == [Fault("ids missing at the end", 2)]
+    assert ids("run.1", "run.2", expected=1) == [Fault("ids too many", 1)]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["1", "run", "run.", "run.01", "run.x", "Run.1", "abc.1", "run.1 "]
+)
+def test_what_is_no_id_of_a_run_is_a_fault(wrong: str) -> None:
+    shown = wrong.replace("run", RUN).encode()
+    assert ids("run.1", wrong) == [Fault(f"no id of a run: {shown!r}", 1)]
+
+
+def test_each_event_has_an_id_of_the_same_run() -> None:
+    assert ids("run.1", None) == [Fault("events without an id", 1)]
+    assert ids("run.1", "f" * 32 + ".2") == [Fault("ids of another run", 1)]
+
+
+def test_ids_are_checked_also_where_an_event_has_no_number() -> None:
+    check = OrderCheck(1, lambda data: int(data) if data.isdigit() else None, ids=RunIds())
+    check.feed(f"id: {RUN}.1\ndata: x\n\n: ping\n\nid: {RUN}.2\ndata: 0\n\ndata: y\n\n".encode())
+    assert check.complete
+    assert check.faults() == [Fault("events without an id", 1)]
 
 
 def flood(numbers: list[int], *, size: int = 0) -> FloodCheck:
@@ -161,6 +214,33 @@ def test_the_upstream_paces_its_chunks_stamps_them_and_says_which_is_the_last() 
     assert all(0 < delay < 10**9 for delay in delays.found)
 
 
+def test_the_upstream_answers_at_once() -> None:
+    upstream = Upstream(1.0)
+    with contextlib.closing(upstream), Load(upstream.port, (upstream,)) as load:
+        began = time.monotonic()
+        load.add([Stream(get("/", upstream.port), Delays(upstream).check())])
+        assert load.run(lambda: load.events() == 1, seconds=20)
+        assert time.monotonic() - began < 0.5
+
+
+def test_the_upstream_ends_a_stream_that_is_to_be_short_and_goes_on_with_others() -> None:
+    upstream = Upstream(1000.0)
+    delays = Delays(upstream)
+    long, *short = (Stream(get("/", upstream.port), delays.check()) for _ in range(3))
+    with contextlib.closing(upstream), Load(upstream.port, (upstream,)) as load:
+        load.add([long])
+        assert load.run(lambda: long.began, seconds=20)
+        for length, stream in enumerate(short, start=1):
+            upstream.length = length
+            load.add([stream])
+            assert load.run(lambda: load.streams[-1].ended_at > 0, seconds=20)
+        assert not long.ended_at
+        upstream.finish()
+        load.run_to_end(patience=10)
+    assert load.faults() == []
+    assert [stream.check.events for stream in short] == [1, 2]
+
+
 def test_a_relay_that_leaves_out_the_last_chunk_is_found_out() -> None:
     upstream = Upstream(1000.0)
     check = Delays(upstream).check()
@@ -177,5 +257,5 @@ def test_the_upstream_waits_for_readers_that_are_far_behind() -> None:
         # Counted, but the upstream is not told.
         load.add([Stream(get("/", upstream.port), OrderCheck(10**9, lambda _: None))])
         load.run(lambda: False, seconds=0.3)
-        sent = upstream._sent
+        sent = upstream.sent
     assert 0 < sent <= 25

@@ -18,7 +18,7 @@ from benchmarks.report import merged, stored, table
 from benchmarks.run import Plan
 from benchmarks.running import ROOT, Cores, Running, end, start, wait_until
 from benchmarks.scenario import Figure, Options, Sample
-from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack
+from benchmarks.stack import CHANNEL_ROUTES, ROUTES, RUN_ROUTES, Stack
 
 FIGURE = Figure(text="half", metric="cost", server="ours", reference="theirs", at_most=0.5)
 
@@ -111,7 +111,7 @@ def test_each_scenario_has_its_file_name_and_judges_known_servers(name: str) -> 
 def test_each_server_has_its_file_name_and_known_routes(name: str) -> None:
     stack = servers.load(name)
     assert stack.name == name
-    assert set(stack.routes) <= {*ROUTES, *CHANNEL_ROUTES}
+    assert set(stack.routes) <= {*ROUTES, *CHANNEL_ROUTES, *RUN_ROUTES}
 
 
 def test_the_cpu_time_of_children_counts() -> None:

@@ -16,13 +16,15 @@ import pytest
 
 from benchmarks import servers
 from benchmarks.client.http import ResponseReader
+from benchmarks.client.ids import RunIds
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import FloodCheck, OrderCheck
 from benchmarks.frames import WIDTH
 from benchmarks.marks import VARIABLE
 from benchmarks.memory import memory
+from benchmarks.publishing import logs
 from benchmarks.running import Cores, Running, answers, free_port, running, wait_until
-from benchmarks.scenarios.relay import Delays
+from benchmarks.scenarios.relay import Delays, run_ids
 from benchmarks.servers.bare_c import build
 from benchmarks.stack import ROUTES
 from benchmarks.upstream import Upstream
@@ -39,18 +41,19 @@ VALUES: dict[str, dict[str, object]] = {
 SILENT = {"open", "silent"}
 
 
-CHECKS: dict[str, Callable[[Upstream], OrderCheck]] = {
-    "flood": lambda _: FloodCheck(FLOOD),
-    "tick": lambda _: OrderCheck(5),
-    "relay": lambda upstream: Delays(upstream).check(),
-    "silent": lambda _: OrderCheck(1),
-    "open": lambda _: OrderCheck(1),
-    "counter": lambda _: OrderCheck(3),
+CHECKS: dict[str, Callable[[Upstream, RunIds | None], OrderCheck]] = {
+    "flood": lambda *_: FloodCheck(FLOOD),
+    "tick": lambda *_: OrderCheck(5),
+    "relay": lambda upstream, ids: Delays(upstream).check(ids),
+    "silent": lambda *_: OrderCheck(1),
+    "open": lambda *_: OrderCheck(1),
+    "counter": lambda *_: OrderCheck(3),
 }
 
 
 def ask(server: Running, route: str, upstream: Upstream) -> Stream:
-    return Stream(server.request(route, **VALUES.get(route, {})), CHECKS[route](upstream))
+    check = CHECKS[route](upstream, run_ids(server))
+    return Stream(server.request(route, **VALUES.get(route, {})), check)
 
 
 def test_each_route_is_tried() -> None:
@@ -61,8 +64,9 @@ def test_each_route_is_tried() -> None:
 def test_every_route_gives_its_events(name: str, tmp_path: Path) -> None:
     stack = servers.load(name)
     asked = [route for route in stack.routes if route in ROUTES]
-    with contextlib.closing(Upstream(rate=100)) as upstream:
+    with contextlib.closing(Upstream(rate=100)) as upstream, logs() as files:
         environment = {
+            **files,
             VARIABLE: str(tmp_path / "marks"),
             "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream.port}/v1",
             "OPENAI_API_KEY": "none",
