@@ -43,8 +43,9 @@ def service(*, development: bool = False, **variables: str) -> Iterator[Flask]:
     try:
         yield app
     finally:
-        upstream: Upstream = app.extensions["sseflask.upstream"]
-        upstream.close()
         runs: Runs = app.extensions["sseflask.runs"]
         runs.close()
+        # After those who read from it.
+        upstream: Upstream = app.extensions["sseflask.upstream"]
+        upstream.close()
         channels_of(app).close()

@@ -238,7 +238,7 @@ def all_at_once(*jobs: Callable[[], Any]) -> list[Any]:
         return list(pool.map(do, jobs))
 
 
-def bearer(subject: str, seconds: float = 600, **rights: Any) -> dict[str, str]:
+def bearer(subject: str, seconds: float = 7200, **rights: Any) -> dict[str, str]:
     """The header with a token, as docs/configuration.md describes it; by default to complete."""
     claims = {"sub": subject, "exp": int(time.time() + seconds), **(rights or {"complete": True})}
     return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"}
