@@ -174,8 +174,8 @@ class Batches:
 
     def _put_back(self, appends: list[Append]) -> None:
         with self._lock:
-            later, self._waiting = self._waiting, {append.run: append for append in appends}
-            for run, append in later.items():
+            came, self._waiting = self._waiting, {append.run: append for append in appends}
+            for run, append in came.items():
                 before = self._waiting.setdefault(run, append)
                 if before is not append:
                     before.frames += append.frames

@@ -307,12 +307,9 @@ class RunLog:
             the run, ``None`` where it is forgotten.
         """
         with self._file.writing() as database:
-            row = database.execute(
-                f"SELECT {_COLUMNS} FROM runs WHERE number = ?", (number,)
-            ).fetchone()
-            if row is None:
+            run = _by_number(database, number)
+            if run is None:
                 return None
-            run = Run(*row)
             if run.ended is not None or (unless_watched and self._watched(database, number)):
                 return run
             return end_run(database, run, outcome, self._clock())
@@ -336,12 +333,9 @@ class RunLog:
     def watch(self, number: int) -> Run | None:
         """Note that this process has viewers of a run, and give it; ``None`` where it is gone."""
         with self._file.writing() as database:
-            row = database.execute(
-                f"SELECT {_COLUMNS} FROM runs WHERE number = ?", (number,)
-            ).fetchone()
-            if row is None:
+            run = _by_number(database, number)
+            if run is None:
                 return None
-            run = Run(*row)
             if run.ended is None:
                 self._enter(database)
                 database.execute(
@@ -442,6 +436,11 @@ class RunLog:
             " ORDER BY ended_at LIMIT ?",
             (self._clock() - self._seconds, limit),
         ).fetchall()
+
+
+def _by_number(database: sqlite3.Connection, number: int) -> Run | None:
+    row = database.execute(f"SELECT {_COLUMNS} FROM runs WHERE number = ?", (number,)).fetchone()
+    return Run(*row) if row else None
 
 
 def _last_of(append: Append) -> int:

@@ -207,7 +207,7 @@ class RunProcess(Running[RunLog]):
         """See `RunThread.withdraw`. Never blocks."""
         self.thread.withdraw(claim, _nobody)
 
-    def write(self, run: Run, answer: Answer, grace: float, viewer: Viewer | None) -> None:
+    def write(self, run: Run, answer: Answer, grace: float, viewer: Viewer) -> None:
         """Have a run that was claimed here written, seen by its first viewer."""
         writer = Writer(run.number, answer, self.batches.add, grace)
         with self.live.lock:
@@ -215,10 +215,7 @@ class RunProcess(Running[RunLog]):
             live = self.live.get(run.number) or LiveRun(run)
             live.writer = writer
             self.live.add(live)
-            if viewer is not None:
-                viewer.attached(live, run)
-            else:
-                writer.alone_since = time.monotonic()
+            viewer.attached(live, run)
         writer.start()
 
     def _stored(self, appends: Sequence[Append], runs: Sequence[Run | None]) -> None:

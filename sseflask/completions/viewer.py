@@ -19,7 +19,10 @@ from sseflask.transport.group import Group
 from sseflask.transport.stream import Source
 from sseflask.wire import HEARTBEAT, encode
 
-__all__ = ["Viewer"]
+__all__ = ["RUN_ID", "Viewer"]
+
+#: The response header that names a run.
+RUN_ID = "X-Run-Id"
 
 #: Frames read from the log at once.
 _PAGE = 200
@@ -75,7 +78,7 @@ class Viewer(Source):
         resumable: bool = True,
     ) -> None:
         self.run = run
-        self.headers = {"X-Run-Id": run.id}
+        self.headers = {RUN_ID: run.id}
         self.comes_back = resumable and form.resumable
         self._knows_where = after > 0
         self._reading = reading

@@ -13,10 +13,11 @@ from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.formats import FORMATS
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.runs import current_runs
+from sseflask.completions.viewer import RUN_ID
 from sseflask.response import EventSourceResponse
 from sseflask.routes.parameters import last_event_id, read_query
 from sseflask.routes.running import identify
-from sseflask.routes.viewing import RUN_ID, attach, find, not_found, nothing_left
+from sseflask.routes.viewing import attach, find, not_found, nothing_left
 
 __all__ = ["blueprint"]
 

@@ -12,7 +12,7 @@ from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.formats import Format
 from sseflask.completions.run_entries import Run
 from sseflask.completions.runs import current_runs
-from sseflask.completions.viewer import Viewer
+from sseflask.completions.viewer import RUN_ID, Viewer
 from sseflask.completions.views import id_of
 from sseflask.completions.whole import DOCUMENT, WHOLE
 from sseflask.errors import Failure
@@ -22,7 +22,6 @@ from sseflask.routes.idempotency import REPLAYED
 from sseflask.routes.parameters import invalid
 
 __all__ = [
-    "RUN_ID",
     "attach",
     "document",
     "find",
@@ -31,8 +30,6 @@ __all__ = [
     "read_cursor",
     "stream",
 ]
-
-RUN_ID = "X-Run-Id"
 
 #: Seconds that who waits for a whole document may have to: the upstream's own limit is shorter.
 _PATIENCE = 1e7
