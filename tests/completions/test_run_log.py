@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from sseflask.channels.log import KeyReused, LogError
+from sseflask.completions import run_log
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append, TooMany
 from sseflask.completions.run_log import RunLog
 from sseflask.errors import Failure
 from tests.completions.run_logs import (
+    DAY,
     FINISHED,
     STOPPED,
     Clock,
@@ -121,7 +123,7 @@ def test_the_key_of_a_run_of_long_ago_is_free_again(path: Path, log: RunLog, clo
         clock.now += 1
         again = begun(log, fresh("k", b"other"))
         # Nobody has come to forget the old one; that must not take the new one's key.
-        assert log.trim() == 1
+        assert log.trim()
         assert log.claim(fresh("k", b"other")) == (again, True)
 
 
@@ -547,3 +549,35 @@ def test_of_some_runs_only_the_end_is_told(log: RunLog) -> None:
     assert whole == now(log, run)
     assert begins == now(log, quiet)._replace(last=0)
     assert ends == now(log, ended)
+
+
+def test_what_is_written_behind_a_forgotten_run_is_found(log: RunLog, clock: Clock) -> None:
+    """The newest place is not given out again: a run that goes on looks behind where it began."""
+    for _ in range(3):
+        forgotten = begun(log)
+        put(log, forgotten, 1, 1100)  # more than a block
+        going_on = begun(log)
+        log.end(forgotten.number, FINISHED)
+        clock.now += DAY + 1
+        log.tick()
+        assert log.trim()
+        put(log, going_on, 1, 3)
+        assert numbers(everything(log, going_on)) == [1, 2, 3]
+        assert now(log, going_on).last == 3
+        log.end(going_on.number, FINISHED)
+    with log._file.using() as database:
+        (left,) = database.execute("SELECT count(*) FROM frames WHERE run = 0").fetchone()
+    assert left <= 1, "what keeps the place is forgotten in turn"
+
+
+def test_many_runs_of_a_dead_process_are_ended_some_at_a_time(
+    log: RunLog, other: RunLog, clock: Clock
+) -> None:
+    runs = [begun(other) for _ in range(run_log._BURY_RUNS + 10)]
+    ended = []
+    for _ in range(6):
+        clock.now += 1
+        ended += log.tick()
+    while again := log.tick():
+        ended += again
+    assert sorted(run.number for run in ended) == [run.number for run in runs]
