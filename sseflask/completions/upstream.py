@@ -16,9 +16,9 @@ import openai
 from flask import Flask, current_app
 
 from sseflask.completions import demo, dialects, failures
+from sseflask.completions.body import body, watch_connections
 from sseflask.completions.frames import FrameSplitter, FrameTooLong
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.prompt_read import prompt_reads
 from sseflask.completions.silence import SilenceLimit
 from sseflask.config import Settings
 from sseflask.errors import Failure
@@ -113,10 +113,10 @@ class Upstream:
         answer = dialects.answer(asked.dialect, self._secrets)
         with contextlib.closing(self._stream(asked)) as response:
             _require_stream(response.headers.get("Content-Type", ""))
-            pieces = _body(response)
+            pieces = body(response)
             silence = SilenceLimit(response, self._settings.upstream_timeout)
             try:
-                with silence, prompt_reads(response):
+                with silence:
                     end = yield from _read(pieces, silence, answer)
                 if isinstance(end, Failure):
                     raise end
@@ -210,7 +210,7 @@ class Upstream:
                 timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
                 # Every stream needs one: the number of streams is the server's to limit.
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
-                event_hooks={"response": [_bound]},
+                event_hooks={"request": [watch_connections], "response": [_bound]},
             ),
         )
 
@@ -289,23 +289,6 @@ def _read(
             time.sleep(0)
         silence.heard()
     return answer.rest(splitter.rest)
-
-
-def _body(response: httpx2.Response) -> Iterator[bytes]:
-    """The response's bytes as they arrive.
-
-    Past the layers that count, re-chunk and decode them, which cost more than all that is done
-    with a chunk here; unless a server compresses although it was asked not to.
-    """
-    stream = response.stream
-    if response.headers.get("Content-Encoding", "identity") != "identity" or not isinstance(
-        stream, httpx2.SyncByteStream
-    ):
-        return response.iter_bytes()
-    timeouts = response.request.extensions.get("timeout")
-    if isinstance(timeouts, dict):
-        timeouts["read"] = None  # see SilenceLimit
-    return iter(stream)
 
 
 def _read_rest(response: httpx2.Response, pieces: Iterable[bytes]) -> None:

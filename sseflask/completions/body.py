@@ -1,0 +1,182 @@
+"""The body of an upstream's stream, read from its socket past the layers that parse and count."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import select
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from sseflask.channels.wake import original
+from sseflask.completions.chunked import Dechunker
+from sseflask.transport.handoff import cooperative
+
+__all__ = ["body", "watch_connections"]
+
+_READ = 1  # libev's EV_READ
+
+#: Bytes taken at once.
+_AT_ONCE = 65_536
+
+# Where h11, the client's parser, sees a head end.
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_MADE = (".connect_tcp.complete", ".start_tls.complete")
+
+
+def watch_connections(request: httpx2.Request) -> None:
+    """Before a request is sent: have the connection that may be made for it read as `body` needs.
+
+    By httpcore's ``trace`` extension, which is given each new connection.
+    """
+    request.extensions["trace"] = _trace
+
+
+def _trace(name: str, info: Mapping[str, Any]) -> None:
+    if name.endswith(_MADE):
+        stream = info["return_value"]
+        if hasattr(stream, "__dict__"):
+            _Connection(stream)
+
+
+def body(response: httpx2.Response) -> Iterator[bytes]:
+    """The body's bytes as they arrive; each read may block for ever.
+
+    By a way of its own where that is the usual one (chunked, not compressed although that was not
+    asked for, by a connection that was watched); the client itself reads all others, and whatever
+    comes after the last chunk or is none.
+
+    Args:
+        response: with its headers; to be closed by whoever has it, also after an error.
+
+    Raises:
+        httpx2.HTTPError: the upstream fails to send the rest.
+    """
+    stream = response.stream
+    if response.headers.get("Content-Encoding", "identity") != "identity" or not isinstance(
+        stream, httpx2.SyncByteStream
+    ):
+        return response.iter_bytes()
+    timeouts = response.request.extensions.get("timeout")
+    if isinstance(timeouts, dict):
+        timeouts["read"] = None
+    connection = _Connection.of(response)
+    if (
+        connection is None
+        or not connection.at_body
+        or response.headers.get("Transfer-Encoding", "").lower() != "chunked"
+    ):
+        return iter(stream)
+    return _chunked(connection, stream)
+
+
+def _chunked(connection: _Connection, stream: Iterable[bytes]) -> Iterator[bytes]:
+    chunks = Dechunker()
+    with connection.reading() as read:
+        piece = connection.kept or read()
+        while piece:
+            data = chunks.feed(piece)
+            if data:
+                yield data
+            if chunks.stopped:
+                break
+            piece = read()
+    # The client knows what to make of it, and whether the connection can be used again.
+    connection.kept = chunks.rest
+    yield from stream
+
+
+class _Connection:
+    """Reads for an HTTP client, never past the end of a head: a body can then be read without it.
+
+    Args:
+        stream: the client's connection, which reads by this from here on.
+
+    Attributes:
+        at_body: the client has been given a head, and nothing after it.
+        kept: what has been read and is still to be given.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.at_body = False
+        self.kept = b""
+        self._socket = stream.get_extra_info("socket")
+        self._receive: Callable[[int, float | None], bytes] = stream.read
+        self._last = b""
+        self._about: Callable[[str], Any] = stream.get_extra_info
+        # Of this object only, and with the promises of its class (httpcore2.NetworkStream).
+        stream.read = self.read
+        stream.get_extra_info = self.get_extra_info
+
+    @classmethod
+    def of(cls, response: httpx2.Response) -> _Connection | None:
+        """That of a response, ``None`` where it has not been watched."""
+        stream = response.extensions.get("network_stream")
+        found = getattr(getattr(stream, "read", None), "__self__", None)
+        return found if isinstance(found, cls) else None
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See httpcore2.NetworkStream."""
+        data = self.kept or self._receive(max_bytes, timeout)
+        found = _BLANK_LINE.search(self._last + data)
+        self.at_body = found is not None
+        end = len(data) if found is None else found.end() - len(self._last)
+        data, self.kept = data[:end], data[end:]
+        self._last = b"" if self.at_body else data[-2:]
+        return data
+
+    def get_extra_info(self, info: str) -> Any:
+        """See httpcore2.NetworkStream."""
+        if info != "is_readable" or self._socket.fileno() < 0:
+            return self._about(info)
+        # Asked of each idle connection before a request. gevent's own poll, which can block, lets
+        # all others run first.
+        poll = original("select", "poll")()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[], bytes]]:
+        """Give what reads the next bytes, or none at the end, and blocks for as long as it takes.
+
+        Under gevent each read waits for the socket first. A token comes long after the one before,
+        so that the read that gevent's socket tries at once is nearly always in vain; and who waits
+        lets others run, also beside an upstream that never pauses. Not with TLS, whose data may be
+        there though the socket has none.
+        """
+        if not cooperative() or type(self._socket) is not _gevent_socket():
+            yield self._read
+            return
+        from gevent import get_hub
+        from gevent.socket import wait
+
+        receive = self._socket.recv
+        readable = get_hub().loop.io(self._socket.fileno(), _READ)
+
+        def read() -> bytes:
+            wait(readable)
+            try:
+                data: bytes = receive(_AT_ONCE)
+            except OSError as error:
+                raise httpx2.ReadError(str(error)) from error
+            return data
+
+        try:
+            yield read
+        finally:
+            readable.close()
+
+    def _read(self) -> bytes:
+        try:
+            return self._receive(_AT_ONCE, None)
+        except httpcore2.ReadError as error:
+            raise httpx2.ReadError(str(error)) from error
+
+
+def _gevent_socket() -> type[Any]:
+    from gevent.socket import socket
+
+    return socket

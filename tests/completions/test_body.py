@@ -1,0 +1,194 @@
+"""Bodies by the way of `sseflask.completions.body`, against those that the client reads itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Callable, Iterator
+from socket import SO_LINGER, SOL_SOCKET
+
+import httpx2
+import pytest
+
+from sseflask.completions.body import body, watch_connections
+from tests.completions.scripted import STREAM_HEAD, Exchange, Script, upstream
+
+HEAD = STREAM_HEAD
+DATA = b"data: one\n\n", "data: 你\r\n\r\n".encode(), b"data: " + b"x" * 70_000 + b"\n\n"
+BODY = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in DATA) + b"0\r\n\r\n"
+
+
+@pytest.fixture
+def client() -> Iterator[httpx2.Client]:
+    with httpx2.Client(event_hooks={"request": [watch_connections]}, timeout=10) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def answer(client: httpx2.Client, script: Script) -> Iterator[httpx2.Response]:
+    with upstream(script) as server, client.stream("GET", server.url) as response:
+        yield response
+
+
+def sent(*pieces: bytes) -> Script:
+    """Each piece in a packet of its own, as far as the client looks in between."""
+
+    def script(exchange: Exchange) -> None:
+        for piece in pieces:
+            exchange.send(piece)
+
+    return script
+
+
+def the_clients_own(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many pieces the client's own parser has given."""
+    count = 0
+    read = httpx2.HTTPTransport.handle_request
+
+    class Counted(httpx2.SyncByteStream):
+        def __init__(self, stream: httpx2.SyncByteStream) -> None:
+            self.stream = stream
+
+        def __iter__(self) -> Iterator[bytes]:
+            nonlocal count
+            for piece in self.stream:
+                count += 1
+                yield piece
+
+        def close(self) -> None:
+            self.stream.close()
+
+    def counted(self: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        response = read(self, request)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = Counted(response.stream)
+        return response
+
+    monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", counted)
+    return lambda: count
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    return the_clients_own(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (HEAD + BODY,),
+        (HEAD, BODY),
+        (HEAD[:-1], HEAD[-1:] + BODY),
+        (HEAD[:-2], HEAD[-2:] + BODY),
+        (HEAD[:-3], HEAD[-3:] + BODY[:1], BODY[1:]),
+        (HEAD, BODY[:-5], BODY[-5:-2], BODY[-2:]),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + HEAD + BODY,),
+        (HEAD.replace(b"\r\n", b"\n") + BODY,),
+        (HEAD + BODY[:-2], b"Trailer: x\r\n\r\n"),
+        (HEAD.replace(b"chunked", b"Chunked") + BODY,),
+    ],
+)
+def test_usual_bodies(
+    client: httpx2.Client, own: Callable[[], int], pieces: tuple[bytes, ...]
+) -> None:
+    with upstream(sent(*pieces)) as server:
+        for _ in range(3):
+            with client.stream("GET", server.url) as response:
+                assert b"".join(body(response)) == b"".join(DATA)
+    assert own() == 0
+    assert server.connections == 1  # which the client has found to be at the end of a response
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (HEAD.replace(b"Transfer-Encoding: chunked", b"Content-Length: 5") + b"\n\r\n\na",),
+        (HEAD.replace(b"Transfer-Encoding: chunked", b"Content-Length: 5"), b"\n\r", b"\n\na"),
+        (HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + b"\n\r\n\na",),
+        (HEAD.replace(b"chunked", b"chunked\r\nContent-Encoding: br") + b"5\r\n\n\r\n\na\r\n",),
+    ],
+    ids=["length", "length, cut", "until the end", "compressed"],
+)
+def test_other_bodies_are_the_clients(
+    client: httpx2.Client, own: Callable[[], int], pieces: tuple[bytes, ...]
+) -> None:
+    def script(exchange: Exchange) -> None:
+        sent(*pieces)(exchange)
+        exchange.hang_up()
+
+    with answer(client, script) as response:
+        found: list[bytes] = []
+        with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.DecodingError):
+            found.extend(body(response))
+    assert own() > 0
+    if "Content-Encoding" not in response.headers:
+        assert b"".join(found) == b"\n\r\n\na"
+
+
+def test_a_connection_that_was_not_watched(own: Callable[[], int]) -> None:
+    with httpx2.Client() as client, answer(client, sent(HEAD + BODY)) as response:
+        assert b"".join(body(response)) == b"".join(DATA)
+    assert own() > 0
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"",
+        b"5",
+        b"5\r\nab",
+        b"5\r\nabcde",
+        b"5\r\nabcde\r",
+        b"zz\r\n",
+        b"5\r\nabcdefg",
+        b"0\r\n",
+        b"0\r\nTrailer: x\r\n",
+        b"0\r\n no trailer\r\n\r\n",
+    ],
+)
+def test_a_body_that_breaks_off_or_is_none(client: httpx2.Client, end: bytes) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.send(HEAD + b"3\r\nabc\r\n" + end)
+        exchange.hang_up()
+
+    found: list[bytes] = []
+    with answer(client, script) as response, pytest.raises(httpx2.RemoteProtocolError):
+        found.extend(body(response))
+    assert b"".join(found).startswith(b"abc")
+
+
+def test_a_reset(client: httpx2.Client) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.send(HEAD + b"3\r\nabc\r\n")
+        # No time to linger: closing it is a reset.
+        exchange.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(exchange.connection.detach())
+
+    with answer(client, script) as response, pytest.raises(httpx2.HTTPError):
+        list(body(response))
+
+
+def test_leaving_in_the_middle(client: httpx2.Client) -> None:
+    left: list[bool] = []
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(HEAD + b"3\r\nabc\r\n")
+        left.append(exchange.left())
+
+    with answer(client, script) as response:
+        assert next(body(response)) == b"abc"
+    assert left == [True]
+
+
+def test_other_answers_of_a_watched_connection(client: httpx2.Client) -> None:
+    # Blank lines in them are no heads.
+    content = b"[1,\r\n\r\n\n\n2]"
+
+    def script(exchange: Exchange) -> None:
+        exchange.answer(400, content)
+
+    with upstream(script) as server:
+        for _ in range(3):
+            assert client.get(server.url).content == content
+    assert server.connections == 1
