@@ -90,7 +90,7 @@ class Upstream:
                 self._client[1].close()
                 self._client = None
 
-    def frames(self, asked: Asked) -> Generator[list[bytes], None, Outcome]:
+    def frames(self, asked: Asked) -> Generator[list[bytes] | Outcome, None, None]:
         """Run a completion and pass on what it streams.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels
@@ -101,10 +101,9 @@ class Upstream:
 
         Yields:
             the frames that a read completed, at least one, as they came but for comments, ``id``
-            and ``retry``; not the one that says that the answer is complete.
-
-        Returns:
-            how the answer ended, as the upstream says; without its usage.
+            and ``retry``; not the one that says that the answer is complete. At last how the answer
+            ended, as the upstream says, without its usage; who then wants more waits until the
+            response has been read, so that its connection can be used again.
 
         Raises:
             Failure: the upstream refused the request, failed, broke off, or sent what is no
@@ -120,14 +119,14 @@ class Upstream:
                     end = yield from _read(pieces, silence, answer)
                 if isinstance(end, Failure):
                     raise end
-                _read_rest(response, pieces)
             except (httpx2.HTTPError, Failure) as error:
                 if silence.exceeded:
                     raise failures.timeout() from error
                 if isinstance(error, Failure):
                     raise
                 raise failures.while_reading(error) from error
-            return end
+            yield end
+            _read_rest(response, pieces)
 
     def answer(self, asked: Asked) -> tuple[bytes, str]:
         """Run a completion that is not streamed. Blocks until it is there.

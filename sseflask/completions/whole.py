@@ -18,13 +18,13 @@ WHOLE = "whole"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
-def whole_answer(upstream: Upstream, asked: Asked) -> Generator[list[bytes], None, Outcome]:
+def whole_answer(upstream: Upstream, asked: Asked) -> Generator[list[bytes] | Outcome, None, None]:
     """Ask for an answer in one piece; see `Upstream.answer`."""
     body, _ = upstream.answer(asked)
     # In JSON a line end is nothing but space, so it does not matter which one it was.
     lines = b"".join([b"data: %b\n" % line for line in _LINE_END.split(body)])
     yield [lines + b"\n"]
-    return Outcome("finished")
+    yield Outcome("finished")
 
 
 class _Document:

@@ -17,8 +17,9 @@ __all__ = ["Answer", "Writer"]
 
 log = logging.getLogger("sseflask")
 
-Answer = Generator[list[bytes], None, Outcome]
-"""Gives frames as they come, and returns how it ended; closing it cancels the upstream."""
+Answer = Generator[list[bytes] | Outcome, None, None]
+"""Gives frames as they come, and then how it ended. Who wants more has it deal with what is left of
+the upstream's response, which may take a moment; closing it cancels the upstream."""
 
 
 class Writer:
@@ -76,34 +77,39 @@ class Writer:
         return since is not None and time.monotonic() >= since + self.grace
 
     def _write(self) -> None:
-        outcome = None
         try:
             outcome = self._relay()
-        except Failure as failure:
-            outcome = Outcome.failed(failure)
-        except Exception:
-            log.exception("a completion failed")
-            told = Failure("The completion failed on the server.", code="internal_error")
-            outcome = Outcome.failed(told)
-        finally:
-            self._answer.close()
             self._done = True
-        if outcome is not None and not self._cancelled:
-            self._store(Append(self._run, self._next, [], outcome))
+            if outcome is not None and not self._cancelled:
+                self._store(Append(self._run, self._next, [], outcome))
+                next(self._answer, None)
+        finally:
+            self._done = True
+            self._answer.close()
 
     def _relay(self) -> Outcome | None:
+        """Store what comes, and give the end; ``None`` where it was cancelled."""
+        try:
+            return self._store_frames()
+        except Failure as failure:
+            return Outcome.failed(failure)
+        except Exception:
+            log.exception("a completion failed")
+            return Outcome.failed(
+                Failure("The completion failed on the server.", code="internal_error")
+            )
+
+    def _store_frames(self) -> Outcome | None:
         answer, store, run = self._answer, self._store, self._run
         while not self._is_cancelled():
-            try:
-                frames = next(answer)
-            except StopIteration as over:
-                outcome: Outcome = over.value
-                return outcome
+            came = next(answer)
+            if isinstance(came, Outcome):
+                return came
             if self._is_cancelled():  # in the meantime
                 return None
             first = self._next
-            self._next += len(frames)
-            store(Append(run, first, frames))
+            self._next += len(came)
+            store(Append(run, first, came))
         return None
 
     def _is_cancelled(self) -> bool:

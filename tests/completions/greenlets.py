@@ -54,7 +54,7 @@ def answer() -> Answer:
     for number in range(1, FRAMES + 1):
         gevent.sleep(0.01)
         yield [frame(f"{number} ")]
-    return FINISHED
+    yield FINISHED
 
 
 def begin(runs: Runs, what: Answer, grace: float = math.inf) -> Started:
@@ -85,7 +85,7 @@ def cancelled_at_once(runs: Runs) -> bool:
             gevent.sleep(60)
         finally:
             left.set()
-        return FINISHED
+        yield FINISHED
 
     started = begin(runs, silent(), grace=0.0)
     waiting.wait(10)
@@ -105,7 +105,7 @@ def cleans_up(runs: Runs) -> bool:
         finally:
             gevent.sleep(0.05)
             left.set()
-        return FINISHED
+        yield FINISHED
 
     started = begin(runs, slow())
     waiting.wait(10)
@@ -116,6 +116,22 @@ def cleans_up(runs: Runs) -> bool:
     gevent.sleep(0.01)
     runs.stop(started.run)
     return bool(left.wait(1))
+
+
+def reads_the_rest(runs: Runs) -> bool:
+    """Whether an upstream whose answer has ended may go on ending its response."""
+    told, over = Signal(), Signal()
+
+    def ending() -> Answer:
+        yield FINISHED
+        told.wait(10)
+        gevent.sleep(0.05)
+        over.set()
+
+    started = begin(runs, ending())
+    text_of(started.viewer)
+    told.set()
+    return bool(over.wait(10))
 
 
 @mock.patch.object(module, "RunLog", Failing)
@@ -134,6 +150,7 @@ def main(path: str) -> dict[str, Any]:
     cancelled = cancelled_at_once(runs)
     cancelled_in = time.monotonic() - began
     cleaned = cleans_up(runs)
+    reused = reads_the_rest(runs)
     silent = begin(runs, answer())
     runs._running.get().interrupt()
     interrupted = text_of(silent.viewer)[-1]
@@ -148,6 +165,7 @@ def main(path: str) -> dict[str, Any]:
         "largest": max(Failing.sizes),
         "cancelled": cancelled and cancelled_in < 5,
         "cleaned": cleaned,
+        "reused": reused,
         "interrupted": '"interrupted"' in interrupted and done,
         "left": left,
     }

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.writer import Answer
+
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -31,6 +34,18 @@ def frame(content: str | None = None, *, finish: str | None = None, **more: Any)
 
 
 DONE = b"data: [DONE]\n\n"
+
+
+def read_all(answer: Answer) -> tuple[list[list[bytes]], Outcome]:
+    """The reads of an answer and its outcome, which is the last thing that it gives."""
+    reads: list[list[bytes]] = []
+    for came in answer:
+        if isinstance(came, Outcome):
+            assert list(answer) == []
+            return reads, came
+        assert came
+        reads.append(came)
+    raise AssertionError("it has no outcome")
 
 
 def event(kind: str, **more: Any) -> bytes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,7 @@ from sseflask.completions.upstream import Asked, Upstream
 from sseflask.completions.usage import usage_of
 from sseflask.config import load
 from sseflask.errors import Failure
+from tests.completions.scripted import read_all
 from tests.service import environment
 
 
@@ -127,12 +129,8 @@ def upstream() -> Iterator[Upstream]:
 
 
 def run(upstream: Upstream, path: str, content: bytes) -> tuple[list[bytes], Outcome]:
-    ended: list[Outcome] = []
-
-    def reads() -> Iterator[list[bytes]]:
-        ended.append((yield from upstream.frames(Asked(path, content))))
-
-    return [frame for read in reads() for frame in read], ended[0]
+    reads, outcome = read_all(upstream.frames(Asked(path, content)))
+    return list(chain.from_iterable(reads)), outcome
 
 
 ASKED = [

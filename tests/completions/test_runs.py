@@ -52,9 +52,9 @@ class Script:
                 what = self.told.get(timeout=SECONDS)
                 if isinstance(what, Failure):
                     raise what
-                if isinstance(what, Outcome):
-                    return what
                 yield what
+                if isinstance(what, Outcome):
+                    return
         finally:
             self.closed.set()
 
@@ -599,6 +599,7 @@ def test_under_gevent_nothing_is_lost_and_a_silent_upstream_is_left(path: Path) 
     assert report["largest"] >= 40
     assert report["cancelled"]
     assert report["cleaned"]
+    assert report["reused"]
     assert report["interrupted"]
     assert report["left"] == 0
 

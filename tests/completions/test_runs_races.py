@@ -69,8 +69,7 @@ def other(make: Callable[[], Stepped]) -> Stepped:
 
 
 def nothing() -> Answer:
-    yield from ()
-    return FINISHED
+    yield FINISHED
 
 
 def start(

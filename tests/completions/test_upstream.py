@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
-from tests.completions.scripted import DONE, Exchange, Script, event, frame, upstream
+from tests.completions.scripted import DONE, Exchange, Script, event, frame, read_all, upstream
 from tests.service import KEY, environment
 
 CHAT = Asked("/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode())
@@ -38,17 +39,9 @@ def connect() -> Iterator[Callable[..., Upstream]]:
 
 
 def run(there: Upstream, asked: Asked = CHAT) -> tuple[list[bytes], Outcome]:
-    """The frames of an answer, none of whose reads gave nothing, and its outcome."""
-    ended: list[Outcome] = []
-
-    def reads() -> Iterator[list[bytes]]:
-        ended.append((yield from there.frames(asked)))
-
-    frames = []
-    for read in reads():
-        assert read
-        frames += read
-    return frames, ended[0]
+    """The frames of an answer, and its outcome."""
+    reads, outcome = read_all(there.frames(asked))
+    return list(chain.from_iterable(reads)), outcome
 
 
 def relay(connect: Callable[..., Upstream], script: Script, **settings: str) -> list[bytes]:
@@ -129,12 +122,12 @@ def test_each_frame_comes_at_once(connect: Callable[..., Upstream]) -> None:
         frames = connect(server.url).frames(CHAT)
         assert next(frames) == [ONE]
         go_on.set()
-        assert list(frames) == [[LAST]]
+        assert read_all(frames) == ([[LAST]], STOPPED)
 
 
 def test_frames_that_come_together_are_given_together(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.stream(ONE + TWO + LAST + DONE + ONE)) as server:
-        assert list(connect(server.url).frames(CHAT)) == [[ONE, TWO, LAST]]
+        assert read_all(connect(server.url).frames(CHAT)) == ([[ONE, TWO, LAST]], STOPPED)
 
 
 def test_what_came_before_a_failure_is_given_first(connect: Callable[..., Upstream]) -> None:
@@ -194,7 +187,7 @@ def test_an_error_inside_the_stream(
     connect: Callable[..., Upstream], sent: dict[str, Any], error: str
 ) -> None:
     data = f"data: {json.dumps(sent)}\n\n".encode()
-    seen: list[list[bytes]] = []
+    seen: list[list[bytes] | Outcome] = []
     with upstream(lambda x: x.stream(ONE, data, DONE)) as server:
         frames = connect(server.url).frames(CHAT)
         with pytest.raises(UpstreamFailure) as caught:
@@ -323,6 +316,22 @@ def test_closing_cancels_the_upstream(connect: Callable[..., Upstream]) -> None:
         assert not left.is_set()
         frames.close()
         assert left.wait(10)
+
+
+def test_the_end_does_not_wait_for_the_responses(connect: Callable[..., Upstream]) -> None:
+    told = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.begin()
+        exchange.chunk(LAST + DONE)
+        assert told.wait(10)
+        exchange.end()
+
+    with upstream(script) as server:
+        frames = connect(server.url).frames(CHAT)
+        assert [next(frames), next(frames)] == [[LAST], STOPPED]
+        told.set()
+        assert next(frames, None) is None
 
 
 def test_connections_are_used_again(connect: Callable[..., Upstream]) -> None:

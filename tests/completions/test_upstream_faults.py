@@ -6,10 +6,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
 
 import pytest
 
+from sseflask.completions.outcome import Outcome
 from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
@@ -37,6 +37,11 @@ def connect() -> Iterator[Callable[[str], Upstream]]:
         each.close()
 
 
+def each_of(there: Upstream) -> Iterator[bytes | Outcome]:
+    for came in there.frames(CHAT):
+        yield from [came] if isinstance(came, Outcome) else came
+
+
 def take_longer_than_the_timeout() -> None:
     end = time.monotonic() + 3 * TIMEOUT
     until(lambda: time.monotonic() > end, "the upstream's timeout has passed")
@@ -44,9 +49,9 @@ def take_longer_than_the_timeout() -> None:
 
 def test_an_empty_finish_reason_finishes_nothing(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one", finish=""), frame("two", finish=""), frame(finish="")]
-    received: list[bytes] = []
+    received: list[bytes | Outcome] = []
     with upstream(lambda x: x.stream(*sent)) as server, pytest.raises(Failure) as caught:
-        received.extend(chain.from_iterable(connect(server.url).frames(CHAT)))
+        received.extend(each_of(connect(server.url)))
     assert caught.value.code == "upstream_truncated"
     assert received == sent
 
@@ -54,17 +59,17 @@ def test_an_empty_finish_reason_finishes_nothing(connect: Callable[[str], Upstre
 def test_empty_finish_reasons_and_a_real_one(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one", finish=""), LAST]
     with upstream(lambda x: x.stream(*sent)) as server:
-        assert list(chain.from_iterable(connect(server.url).frames(CHAT))) == sent
+        assert list(each_of(connect(server.url))) == [*sent, Outcome("finished", "stop")]
 
 
 def test_a_slow_reader_of_what_is_there(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one"), frame("two"), LAST]
-    received: list[bytes] = []
+    received: list[bytes | Outcome] = []
     with upstream(lambda x: x.stream(*sent, DONE)) as server:
-        for each in connect(server.url).frames(CHAT):
-            received += each
+        for each in each_of(connect(server.url)):
+            received.append(each)
             take_longer_than_the_timeout()
-    assert received == sent
+    assert received == [*sent, Outcome("finished", "stop")]
 
 
 def test_a_slow_reader_of_what_is_still_to_come(connect: Callable[[str], Upstream]) -> None:
@@ -79,13 +84,13 @@ def test_a_slow_reader_of_what_is_still_to_come(connect: Callable[[str], Upstrea
             exchange.chunk(each)
         exchange.end()
 
-    received: list[bytes] = []
+    received: list[bytes | Outcome] = []
     with upstream(script) as server:
-        for each in connect(server.url).frames(CHAT):
-            received += each
+        for each in each_of(connect(server.url)):
+            received.append(each)
             take_longer_than_the_timeout()
             asked.release()
-    assert received == sent
+    assert received == [*sent, Outcome("finished", "stop")]
 
 
 def test_a_silent_upstream_of_a_slow_reader(connect: Callable[[str], Upstream]) -> None:

@@ -38,8 +38,7 @@ KINDS = ("finished", "stopped", "cancelled")
 
 def nothing() -> Answer:
     """Writers do what the machine says."""
-    yield from ()
-    return Outcome("finished")
+    yield Outcome("finished")
 
 
 def said(number: int) -> bytes:

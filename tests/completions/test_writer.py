@@ -27,7 +27,7 @@ class Written:
 
     def watched(self, answer: Answer) -> Answer:
         try:
-            return (yield from answer)
+            yield from answer
         finally:
             self.closed.set()
 
@@ -51,7 +51,7 @@ def test_an_answer_is_stored_in_order_with_its_end() -> None:
         yield [b"a", b"b"]
         yield []
         yield [b"c"]
-        return FINISHED
+        yield FINISHED
 
     assert Written(answer()).run() == [
         Append(7, 1, [b"a", b"b"]),
@@ -61,10 +61,32 @@ def test_an_answer_is_stored_in_order_with_its_end() -> None:
     ]
 
 
+def test_its_end_is_stored_before_its_response_is_dealt_with() -> None:
+    stored: list[Append] = []
+
+    def answer() -> Answer:
+        yield FINISHED
+        stored.extend(written.appends)
+
+    written = Written(answer())
+    assert written.run() == stored == [Append(7, 1, [], FINISHED)]
+    assert written.closed.is_set()
+
+
+def test_an_answer_without_an_end(caplog: pytest.LogCaptureFixture) -> None:
+    def answer() -> Answer:
+        yield [b"a"]
+
+    last = Written(answer()).run()[-1]
+    assert last.outcome is not None
+    assert last.outcome.failure is not None
+    assert last.outcome.failure.code == "internal_error"
+    assert "StopIteration" in caplog.text
+
+
 def test_an_answer_of_nothing() -> None:
     def answer() -> Answer:
-        yield from ()
-        return Outcome("finished")
+        yield Outcome("finished")
 
     assert Written(answer()).run() == [Append(7, 1, [], Outcome("finished"))]
 
@@ -100,7 +122,7 @@ def test_one_that_is_cancelled_closes_its_answer_and_stores_nothing_more() -> No
         assert go_on.wait(SECONDS)
         yield [b"b"]
         yield [b"c"]
-        return FINISHED
+        yield FINISHED
 
     written = Written(answer())
     written.writer.start()
@@ -118,7 +140,7 @@ def test_one_that_is_cancelled_before_it_begins_asks_for_nothing() -> None:
     def answer() -> Answer:
         asked.append(1)
         yield [b"a"]
-        return FINISHED
+        yield FINISHED
 
     written = Written(answer())
     written.writer.cancel()
@@ -146,5 +168,4 @@ def test_how_long_it_may_be_alone() -> None:
 
 
 def nothing() -> Answer:
-    yield from ()
-    return FINISHED
+    yield FINISHED
