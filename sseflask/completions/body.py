@@ -24,6 +24,7 @@ _AT_ONCE = 65_536
 
 # Where h11, the client's parser, sees a head end.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_INSTEAD = ("read", "get_extra_info", "close")
 _MADE = (".connect_tcp.complete", ".start_tls.complete")
 
 
@@ -107,9 +108,10 @@ class _Connection:
         self._receive: Callable[[int, float | None], bytes] = stream.read
         self._last = b""
         self._about: Callable[[str], Any] = stream.get_extra_info
+        self._stream = stream
         # Of this object only, and with the promises of its class (httpcore2.NetworkStream).
-        stream.read = self.read
-        stream.get_extra_info = self.get_extra_info
+        for name in _INSTEAD:
+            setattr(stream, name, getattr(self, name))
 
     @classmethod
     def of(cls, response: httpx2.Response) -> _Connection | None:
@@ -124,9 +126,16 @@ class _Connection:
         found = _BLANK_LINE.search(self._last + data)
         self.at_body = found is not None
         end = len(data) if found is None else found.end() - len(self._last)
+        self._last = b"" if self.at_body else (self._last + data)[-2:]
         data, self.kept = data[:end], data[end:]
-        self._last = b"" if self.at_body else data[-2:]
         return data
+
+    def close(self) -> None:
+        """See httpcore2.NetworkStream."""
+        # Or the two would hold each other until the garbage collector comes, which is rarely.
+        for name in _INSTEAD:
+            delattr(self._stream, name)
+        self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
         """See httpcore2.NetworkStream."""
@@ -136,7 +145,7 @@ class _Connection:
         # all others run first.
         poll = original("select", "poll")()
         poll.register(self._socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self.kept or poll.poll(0))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Callable[[], bytes]]:

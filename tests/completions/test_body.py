@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import struct
+import weakref
 from collections.abc import Callable, Iterator
 from socket import SO_LINGER, SOL_SOCKET
 
@@ -179,6 +181,67 @@ def test_leaving_in_the_middle(client: httpx2.Client) -> None:
     with answer(client, script) as response:
         assert next(body(response)) == b"abc"
     assert left == [True]
+
+
+class Pieces:
+    """A connection by which exactly these pieces come."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = [*pieces, b""]
+
+    def get_extra_info(self, _info: str) -> None:
+        return None
+
+    def read(self, _max_bytes: int, _timeout: float | None = None) -> bytes:
+        return self.pieces.pop(0)
+
+    def close(self) -> None:
+        self.pieces.clear()
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\n\r\n"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
+def test_a_read_goes_to_the_end_of_the_head(end: bytes, size: int) -> None:
+    head = b"HTTP/1.1 200 OK" + end
+    stream = head + b"5\r\n\n\r\n\n\n\r\n"
+    connection = Pieces(*(stream[at : at + size] for at in range(0, len(stream), size)))
+    request = httpx2.Request("GET", "http://here")
+    watch_connections(request)
+    request.extensions["trace"]("connection.connect_tcp.complete", {"return_value": connection})
+    read = b""
+    while len(read) < len(head):
+        read += connection.read(65_536)
+    assert read == head
+    while piece := connection.read(65_536):
+        read += piece
+    assert read == stream
+    connection.close()
+    assert not connection.pieces
+
+
+def test_more_than_a_response(client: httpx2.Client) -> None:
+    """What comes after it is no answer to the next request."""
+    with upstream(sent(HEAD + BODY + HEAD + b"0\r\n\r\n")) as server:
+        for _ in range(3):
+            with client.stream("GET", server.url) as response:
+                assert b"".join(body(response)) == b"".join(DATA)
+    assert server.connections == 3
+
+
+def test_a_closed_connection_is_free_at_once() -> None:
+    with upstream(sent(HEAD + BODY)) as server:
+        client = httpx2.Client(event_hooks={"request": [watch_connections]})
+        with client.stream("GET", server.url) as response:
+            list(body(response))
+        connection = weakref.ref(response.extensions["network_stream"])
+        del response
+        client.close()
+        gc.disable()
+        try:
+            del client
+            assert connection() is None
+        finally:
+            gc.enable()
 
 
 def test_other_answers_of_a_watched_connection(client: httpx2.Client) -> None:
