@@ -76,4 +76,5 @@ class SilenceLimit:
             return
         self.exceeded = True
         with contextlib.suppress(OSError):  # closed in the same moment
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Not TLS's own, which takes TLS off the socket while somebody reads by it.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -99,6 +100,13 @@ class Exchange:
         """Close the connection, whatever has been sent."""
         self.connection.shutdown(socket.SHUT_RDWR)
 
+    def say_goodbye(self) -> None:
+        """TLS's own end of what this side sends; the connection stays open beneath it."""
+        assert isinstance(self.connection, ssl.SSLSocket)
+        self.connection.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):  # the client need not say its own
+            self.connection.unwrap()
+
     def left(self) -> bool:
         """Block until the client has closed its end; False when it has not in 10 s."""
         self.connection.settimeout(SECONDS)
@@ -142,11 +150,22 @@ def _read(stream: Any) -> tuple[str, dict[str, str], Any, bytes] | None:
     return line, headers, json.loads(body) if body else None, body
 
 
+def server_side(connection: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+    """A connection as a server has it over TLS; the first read shakes hands."""
+    return tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+
+
+def shutdown(connection: socket.socket, how: int) -> None:
+    """Also of TLS, where another thread may be reading: its own would drop the layer beneath it."""
+    socket.socket.shutdown(connection, how)
+
+
 @contextlib.contextmanager
-def upstream(script: Script) -> Iterator[Upstream]:
+def upstream(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Upstream]:
     """Serve every request by the script, on connections that stay open until the client closes."""
     listener = socket.create_server(("127.0.0.1", 0))
-    seen = Upstream(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+    port = listener.getsockname()[1]
+    seen = Upstream(f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/v1")
     threads: list[threading.Thread] = []
     idle: set[socket.socket] = set()
     lock = threading.Lock()
@@ -180,6 +199,8 @@ def upstream(script: Script) -> Iterator[Upstream]:
             while True:
                 connection, _ = listener.accept()
                 connection.settimeout(SECONDS)
+                if tls is not None:
+                    connection = server_side(connection, tls)
                 seen.connections += 1
                 thread = threading.Thread(target=serve, args=(connection,))
                 threads.append(thread)
@@ -196,7 +217,7 @@ def upstream(script: Script) -> Iterator[Upstream]:
             closing.set()
             for connection in idle:
                 with contextlib.suppress(OSError):  # the client was faster
-                    connection.shutdown(socket.SHUT_RD)
+                    shutdown(connection, socket.SHUT_RD)
         for thread in [acceptor, *threads]:
             thread.join(SECONDS)
             assert not thread.is_alive(), "an upstream connection was left open"
