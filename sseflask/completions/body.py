@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import select
+import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -44,7 +46,7 @@ def _trace(name: str, info: Mapping[str, Any]) -> None:
 
 
 def body(response: httpx2.Response) -> Iterator[bytes]:
-    """The body's bytes as they arrive; each read may block for ever.
+    """The body's bytes as they arrive; each read may block for ever, and lets others run.
 
     By a way of its own where that is the usual one (chunked, not compressed although that was not
     asked for, by a connection that was watched); the client itself reads all others, and whatever
@@ -60,7 +62,7 @@ def body(response: httpx2.Response) -> Iterator[bytes]:
     if response.headers.get("Content-Encoding", "identity") != "identity" or not isinstance(
         stream, httpx2.SyncByteStream
     ):
-        return response.iter_bytes()
+        return _in_turn(response.iter_bytes())
     timeouts = response.request.extensions.get("timeout")
     if isinstance(timeouts, dict):
         timeouts["read"] = None
@@ -70,8 +72,16 @@ def body(response: httpx2.Response) -> Iterator[bytes]:
         or not connection.at_body
         or response.headers.get("Transfer-Encoding", "").lower() != "chunked"
     ):
-        return iter(stream)
+        return _in_turn(stream)
     return _chunked(connection, stream)
+
+
+def _in_turn(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Under gevent a read of what is there already lets nobody else run."""
+    for piece in pieces:
+        yield piece
+        if cooperative():
+            time.sleep(0)
 
 
 def _chunked(connection: _Connection, stream: Iterable[bytes]) -> Iterator[bytes]:
@@ -87,7 +97,7 @@ def _chunked(connection: _Connection, stream: Iterable[bytes]) -> Iterator[bytes
             piece = read()
     # The client knows what to make of it, and whether the connection can be used again.
     connection.kept = chunks.rest
-    yield from stream
+    yield from _in_turn(stream)
 
 
 class _Connection:
@@ -153,20 +163,24 @@ class _Connection:
 
         Under gevent each read waits for the socket first. A token comes long after the one before,
         so that the read that gevent's socket tries at once is nearly always in vain; and who waits
-        lets others run, also beside an upstream that never pauses. Not with TLS, whose data may be
-        there though the socket has none.
+        lets others run, also beside an upstream that never pauses.
         """
-        if not cooperative() or type(self._socket) is not _gevent_socket():
+        if not self._can_wait():
             yield self._read
             return
         from gevent import get_hub
         from gevent.socket import wait
 
+        # There may be but a part of a TLS record; how long the rest takes is not limited here.
+        self._socket.settimeout(None)
         receive = self._socket.recv
+        # TLS takes one record at a time off the socket; its rest is no longer the socket's to tell.
+        pending = getattr(self._socket, "pending", None)
         readable = get_hub().loop.io(self._socket.fileno(), _READ)
 
         def read() -> bytes:
-            wait(readable)
+            if pending is None or not pending():
+                wait(readable)
             try:
                 data: bytes = receive(_AT_ONCE)
             except OSError as error:
@@ -178,14 +192,22 @@ class _Connection:
         finally:
             readable.close()
 
+    def _can_wait(self) -> bool:
+        """Whether gevent's socket says when there is something to read."""
+        if not cooperative():
+            return False
+        from gevent.socket import socket
+        from gevent.ssl import SSLSocket
+
+        # TLS in TLS, through a proxy that is spoken to over TLS, holds more back than the socket's.
+        return type(self._socket) in (socket, SSLSocket) and not isinstance(
+            self._about("ssl_object"), ssl.SSLObject
+        )
+
     def _read(self) -> bytes:
+        if cooperative():
+            time.sleep(0)
         try:
             return self._receive(_AT_ONCE, None)
         except httpcore2.ReadError as error:
             raise httpx2.ReadError(str(error)) from error
-
-
-def _gevent_socket() -> type[Any]:
-    from gevent.socket import socket
-
-    return socket

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -272,7 +271,6 @@ def _read(
     splitter = FrameSplitter(_MAX_FRAME)
     for piece in pieces:
         silence.reading = False
-        kept: list[bytes] = []
         try:
             frames = splitter.feed(piece)
         except FrameTooLong:
@@ -283,9 +281,6 @@ def _read(
                 yield kept
             if end is not None:
                 return end
-        if not kept:
-            # A read that need not wait lets nobody else run: nor would endless comments.
-            time.sleep(0)
         silence.heard()
     return answer.rest(splitter.rest)
 
