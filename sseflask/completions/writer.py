@@ -85,6 +85,9 @@ class Writer:
                 next(self._answer, None)
         finally:
             self._done = True
+            # A killed greenlet keeps its frames, and they keep this: garbage only a rare collection
+            # would find, with a connection in it that was about to be made.
+            self._greenlet = None
             self._answer.close()
 
     def _relay(self) -> Outcome | None:

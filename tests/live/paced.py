@@ -12,13 +12,14 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from tests.completions.scripted import DONE, STREAM_HEAD, frame
+from tests.completions.scripted import DONE, STREAM_HEAD, frame, server_side, shutdown
 from tests.live.services import KEY
 from tests.live.waiting import until
 
@@ -107,6 +108,11 @@ class Play:
         self.begin()
         self._add(_Step(_LAST_CHUNK, "end"))
 
+    def end_and_close(self) -> None:
+        """The same; then the connection is closed, as servers do with one that has been idle."""
+        self.begin()
+        self._add(_Step(_LAST_CHUNK, "hang up"))
+
     def finish(self, reason: str = "stop", usage: dict[str, Any] | None = USAGE) -> None:
         """The end of a complete answer: three frames, two without usage."""
         self.send(frame(finish=reason))
@@ -189,17 +195,24 @@ class PacedUpstream:
 
     Attributes:
         port: where it listens on 127.0.0.1.
+        scheme: http or https.
+        connections: how many were opened.
         strangers: requests that belong to no play; they got a 500.
         models: the requests for its models.
     """
 
     port: int
+    scheme: str = "http"
+    connections: int = 0
     strangers: list[Asked] = field(default_factory=list)
     models: list[Asked] = field(default_factory=list)
     _plays: list[Play] = field(default_factory=list)
 
     def settings(self) -> dict[str, str]:
-        return {"OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "OPENAI_API_KEY": KEY}
+        return {
+            "OPENAI_BASE_URL": f"{self.scheme}://127.0.0.1:{self.port}/v1",
+            "OPENAI_API_KEY": KEY,
+        }
 
     def play(self) -> Play:
         """A new answer, to those who say its message."""
@@ -226,7 +239,7 @@ class PacedUpstream:
             while asked := _read(stream):
                 if not self._play(asked).perform(asked, connection):
                     # The stream holds the descriptor too: closing alone would not be seen.
-                    connection.shutdown(socket.SHUT_RDWR)
+                    shutdown(connection, socket.SHUT_RDWR)
                     return
 
 
@@ -242,10 +255,11 @@ def _read(stream: BinaryIO) -> Asked | None:
 
 
 @contextlib.contextmanager
-def paced_upstream() -> Iterator[PacedUpstream]:
+def paced_upstream(tls: ssl.SSLContext | None = None) -> Iterator[PacedUpstream]:
     """The server, until the end of the block; connections that are still open are cut then."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    upstream = PacedUpstream(int(listener.getsockname()[1]))
+    scheme = "http" if tls is None else "https"
+    upstream = PacedUpstream(int(listener.getsockname()[1]), scheme)
     threads: list[threading.Thread] = []
     connections: list[socket.socket] = []
 
@@ -255,6 +269,9 @@ def paced_upstream() -> Iterator[PacedUpstream]:
                 connection, _ = listener.accept()
                 connection.settimeout(PATIENCE)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if tls is not None:
+                    connection = server_side(connection, tls)
+                upstream.connections += 1
                 connections.append(connection)
                 thread = threading.Thread(target=upstream.serve, args=(connection,))
                 threads.append(thread)
@@ -270,7 +287,7 @@ def paced_upstream() -> Iterator[PacedUpstream]:
         acceptor.join(PATIENCE)
         for connection in connections:
             with contextlib.suppress(OSError):  # closed already
-                connection.shutdown(socket.SHUT_RDWR)
+                shutdown(connection, socket.SHUT_RDWR)
         for thread in threads:
             thread.join(PATIENCE)
             assert not thread.is_alive(), "a thread of the upstream does not end"
