@@ -6,8 +6,9 @@ import secrets
 import sqlite3
 
 from sseflask.channels.sqlite_file import boot_id, is_new
+from sseflask.completions.run_entries import Run
 
-__all__ = ["FRAMES", "LAST", "NEWEST", "PLACES", "prepare"]
+__all__ = ["COLUMNS", "FRAMES", "LAST", "NEWEST", "PLACES", "prepare", "run_by_number"]
 
 #: What tells the file from other programs' databases ("sse\x02"), and from later versions of it.
 _APPLICATION, _VERSION = 0x73736502, 1
@@ -33,6 +34,9 @@ LAST = f"""coalesce(ended - 1, (
             SELECT max(number) FROM frames WHERE {BLOCK} = block AND run = runs.number
         ) AS last FROM blocks)
     WHERE last IS NOT NULL LIMIT 1), 0)"""
+
+#: What a `Run` is made of, in its order.
+COLUMNS = f"number, id, dialect, {LAST}, ended, outcome"
 
 _BLOCKS = f"""WITH RECURSIVE blocks (block) AS (
     SELECT place >> 10 FROM runs WHERE number = :run UNION ALL
@@ -93,3 +97,9 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
         database.execute("DELETE FROM watchers")
         # How long ago that was nobody knows: they are kept for the whole time once more.
         database.execute("UPDATE runs SET ended_at = ? WHERE ended IS NOT NULL", (now,))
+
+
+def run_by_number(database: sqlite3.Connection, number: int) -> Run | None:
+    """Give a run, ``None`` where it is forgotten. In the caller's transaction."""
+    row = database.execute(f"SELECT {COLUMNS} FROM runs WHERE number = ?", (number,)).fetchone()
+    return Run(*row) if row else None

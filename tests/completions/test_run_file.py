@@ -10,8 +10,7 @@ import pytest
 
 from sseflask.channels import sqlite_file
 from sseflask.channels.log import LogError
-from sseflask.completions import run_log as module
-from sseflask.completions import run_tables
+from sseflask.completions import run_frames, run_log, run_tables
 from sseflask.completions.run_entries import Append
 from sseflask.completions.run_log import RunLog
 from tests.channels.processes import go_on, line
@@ -81,8 +80,8 @@ def test_no_number_is_given_twice(path: Path, clock: Clock) -> None:
 
 
 def test_forgetting_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TRIM_RUNS", 5)
-    monkeypatch.setattr(module, "_TRIM_FRAMES", 30)
+    monkeypatch.setattr(run_frames, "_TRIM_RUNS", 5)
+    monkeypatch.setattr(run_frames, "_TRIM_FRAMES", 30)
     with opened(path, seconds=1, clock=clock) as log:
         for _ in range(7):
             finish(log, begun(log))
@@ -257,7 +256,7 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
         run = begun(log)
         append = Append(run.number, 1, told(1, 2), FINISHED)
         with monkeypatch.context() as broken:
-            broken.setattr(module, "end_run", fail)
+            broken.setattr(run_log, "end_run", fail)
             with pytest.raises(LogError):
                 log.append([append])
         assert everything(log, run) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sseflask.channels.log import KeyReused, LogError
-from sseflask.completions import run_log
+from sseflask.completions import run_peers
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append, TooMany
@@ -573,7 +573,7 @@ def test_what_is_written_behind_a_forgotten_run_is_found(log: RunLog, clock: Clo
 def test_many_runs_of_a_dead_process_are_ended_some_at_a_time(
     log: RunLog, other: RunLog, clock: Clock
 ) -> None:
-    runs = [begun(other) for _ in range(run_log._BURY_RUNS + 10)]
+    runs = [begun(other) for _ in range(run_peers._BURY_RUNS + 10)]
     ended = []
     for _ in range(6):
         clock.now += 1

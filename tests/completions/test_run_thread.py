@@ -15,7 +15,7 @@ import pytest
 from sseflask.channels import store_thread as module
 from sseflask.channels.log import LogError
 from sseflask.channels.wake import Bell
-from sseflask.completions import run_log as log_module
+from sseflask.completions import run_peers
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append, Run
 from sseflask.completions.run_log import RunLog
@@ -197,7 +197,7 @@ def test_who_goes_ends_its_own(own: Recorded, other: Recorded) -> None:
 def test_the_runs_of_one_that_stands_still_are_ended_by_another(
     own: Recorded, other: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "DEAD_SECONDS", 1.5)
+    monkeypatch.setattr(run_peers, "DEAD_SECONDS", 1.5)
     run = own.begin()
     own.put(run, 1, 2)
     other.attach(run)
