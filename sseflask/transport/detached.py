@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +20,12 @@ import gevent.monkey
 from gevent.event import Event as Signal
 
 from sseflask.transport.agenda import Agenda
+from sseflask.transport.backlogs import WATCH, Backlogs
 from sseflask.transport.closing import Closing, send_last
+from sseflask.transport.fan_out import SLICE, FanOut
 from sseflask.transport.flush import let_loop_run
 from sseflask.transport.group import Backlog, Group, Member
 from sseflask.transport.jobs import Jobs
-from sseflask.transport.outlet import unacknowledged
 from sseflask.transport.stream import rotation_notice, token_expired
 from sseflask.wire import HEARTBEAT
 
@@ -33,19 +33,11 @@ __all__ = ["Detached"]
 
 log = logging.getLogger("sseflask")
 
-#: Sends, and bytes, between two turns of the loop: about 2 ms.
-SLICE, SLICE_BYTES = 256, 4 << 20
-
-#: Bytes, and pieces, that a client may be behind before it is cut; it can resume.
-BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
-
 #: Seconds after which nobody asks whether a stream has ended.
 _FOR_EVER = 1e9
 
-_LAST_CHUNK = b"0\r\n\r\n"
 _READ = 1  # libev's EV_READ
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_WATCH = select.EPOLLRDHUP | select.EPOLLET
 _EVENTS_AT_ONCE = 1024
 
 _of_hubs: WeakKeyDictionary[Any, Detached] = WeakKeyDictionary()
@@ -65,16 +57,15 @@ class Detached:
         self.on_end: Callable[[Member, int], object] = _nobody_asks
         self.on_close: Callable[[], object] = _nobody_asks
         self._members: dict[int, Member] = {}
-        self._behind: set[Member] = set()
-        self._look_at = math.inf
         self._closing = Closing(self._on_closed)
-        self._unbroken = 0.0
+        self._fan_out = FanOut(self._fall_behind, self._gone)
         self._agenda = Agenda()
         self._empty = Signal()
         self._empty.set()
         self._loop = gevent.get_hub().loop
         # gevent hides it, as it blocks; it is never waited for here.
         self._epoll = gevent.monkey.get_original("select", "epoll")()
+        self._backlogs = Backlogs(self._epoll)
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
         self._watcher.start(self._on_events)
         self._timer: Any = None
@@ -113,7 +104,7 @@ class Detached:
         self._plan(now)
         try:
             # Reports at once what has happened before.
-            self._epoll.register(member.descriptor, _WATCH)
+            self._epoll.register(member.descriptor, WATCH)
         except OSError as error:  # the system's limit on what may be watched
             log.warning("a subscriber can't be watched and is sent away: %s", error)
             self.jobs.add(lambda: self._end([member], _come_back))
@@ -138,35 +129,15 @@ class Detached:
                     group.sent += len(body)
                     group.last_sent = now
                     for member in list(group.lagging or ()):
-                        self._put_off(member, data)
+                        if not self._backlogs.add(member, data):
+                            self._cut(member)
                     announced.append((data, group.descriptors[:]))
                 for data, descriptors in announced:
-                    self._write(data, descriptors)
+                    self._fan_out.write(data, descriptors)
         except Exception:
             # Some have it and some have not: all of them find out what they lack.
             log.exception("delivering to subscribers failed; they are sent away to resume")
             self.send_away([group for group, _ in batch])
-
-    def _write(self, data: bytes, descriptors: list[int]) -> None:
-        size, write = len(data), os.write
-        at_once = min(SLICE, SLICE_BYTES // size) or 1
-        for start in range(0, len(descriptors), at_once):
-            part = descriptors[start : start + at_once]
-            share = len(part) / at_once
-            self._unbroken += share
-            if self._unbroken > 1:
-                self._unbroken = share
-                let_loop_run()
-            for descriptor in part:
-                try:
-                    sent = write(descriptor, data)
-                except BlockingIOError:
-                    sent = 0
-                except OSError:
-                    self._gone(descriptor)
-                    continue
-                if sent != size:
-                    self._fall_behind(descriptor, data, sent)
 
     def _fall_behind(self, descriptor: int, data: bytes, sent: int) -> None:
         member = self._members.get(descriptor)
@@ -177,30 +148,17 @@ class Detached:
         self._keep_for(member, Backlog(data, sent, now))
 
     def _keep_for(self, member: Member, backlog: Backlog) -> None:
-        """Keep what a socket did not take, until it can be written."""
-        member.backlog = backlog
-        if not self._behind:
-            self._look_at = backlog.progress + member.group.heartbeat
-        self._behind.add(member)
         try:
-            # Arming it again reports at once if the socket has become writable meanwhile.
-            self._epoll.modify(member.descriptor, _WATCH | select.EPOLLOUT)
+            self._backlogs.keep(member, backlog)
         except OSError:  # it could not be watched in the first place
             self._cut(member)
         self._plan(backlog.progress)
-
-    def _put_off(self, member: Member, data: bytes) -> None:
-        backlog = member.backlog
-        assert backlog is not None
-        backlog.add(data)
-        if backlog.size > BACKLOG or len(backlog.pieces) > BACKLOG_PIECES:
-            self._cut(member)
 
     def _beat(self, groups: Sequence[Group]) -> None:
         with self._closing.descriptors_kept():
             for group in groups:
                 group.sent += len(HEARTBEAT)
-                self._write(group.framed(HEARTBEAT), group.descriptors[:])
+                self._fan_out.write(group.framed(HEARTBEAT), group.descriptors[:])
 
     def _end(self, members: Sequence[Member], last: Callable[[Member], bytes]) -> None:
         """Send each its last bytes; the sockets are closed when the clients have closed theirs."""
@@ -214,8 +172,7 @@ class Detached:
 
     def _finish(self, member: Member, last: bytes) -> None:
         group, backlog = member.group, member.backlog
-        # An empty chunk would be the last one.
-        data = (group.framed(last) if last else b"") + (_LAST_CHUNK if group.chunked else b"")
+        data = group.ending(last)
         member.sent += group.sent + len(last)
         group.remove(member)
         self._agenda.forget(member)
@@ -249,29 +206,14 @@ class Detached:
                     self._catch_up(member, member.backlog)
 
     def _catch_up(self, member: Member, backlog: Backlog) -> None:
-        pieces = backlog.pieces
-        while pieces:
-            rest = memoryview(pieces[0])[backlog.done :]
-            try:
-                sent = os.write(member.descriptor, rest)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._release(member)
-                return
-            backlog.size -= sent
-            backlog.progress = time.monotonic()
-            if sent < len(rest):
-                backlog.done += sent
-            else:
-                backlog.done = 0
-                pieces.popleft()
-        self._behind.discard(member)
-        member.backlog = None
-        if backlog.last:
+        try:
+            written = self._backlogs.write(member, backlog)
+        except OSError:
+            self._release(member)
+            return
+        if written and backlog.last:
             self._conclude(member)
-        else:
-            self._epoll.modify(member.descriptor, _WATCH)
+        elif written:
             member.group.add(member)
             self._agenda.watch(member.group, backlog.progress)
 
@@ -291,31 +233,14 @@ class Detached:
         over = self._agenda.over(now)
         if over:
             self.jobs.add(lambda: self._end(over, _last_words))
-        if self._behind and now >= self._look_at:
-            self._cut_stalled(now)
+        for member in self._backlogs.stalled(now):
+            self._cut(member)
         self._closing.close_overdue(now)
         self._plan(now)
 
-    def _cut_stalled(self, now: float) -> None:
-        self._look_at = math.inf
-        for member in list(self._behind):
-            backlog, heartbeat = member.backlog, member.group.heartbeat
-            if backlog is None:
-                continue
-            # The kernel tells of room only when there is a lot of it.
-            waiting = unacknowledged(member.descriptor)
-            if waiting != backlog.waiting:
-                backlog.waiting, backlog.progress = waiting, now
-            if now >= backlog.progress + 2 * heartbeat:
-                self._cut(member)
-            else:
-                self._look_at = min(self._look_at, now + heartbeat / 2)
-
     def _plan(self, now: float) -> None:
         """See that the timer fires when the next thing is due."""
-        due = min(self._agenda.next(), self._closing.next())
-        if self._behind:
-            due = min(due, self._look_at)
+        due = min(self._agenda.next(), self._closing.next(), self._backlogs.next())
         if due < self._timer_due:
             if self._timer is not None:
                 self._timer.close()
@@ -366,7 +291,7 @@ class Detached:
 
     def _forget(self, member: Member) -> None:
         self._members.pop(member.descriptor, None)
-        self._behind.discard(member)
+        self._backlogs.forget(member)
         sent = member.sent
         if member.index >= 0 or (member.group.lagging and member in member.group.lagging):
             member.group.remove(member)

@@ -10,6 +10,8 @@ from sseflask.transport.stream import failure_frame
 
 __all__ = ["Backlog", "Group", "Member"]
 
+_LAST_CHUNK = b"0\r\n\r\n"
+
 
 class Backlog:
     """What a member's socket has not taken yet.
@@ -176,3 +178,9 @@ class Group:
     def framed(self, body: bytes) -> bytes:
         """The bytes that carry a piece of the body."""
         return b"%x\r\n%b\r\n" % (len(body), body) if self.chunked else body
+
+    def ending(self, body: bytes) -> bytes:
+        """The bytes that carry the last piece of the body, which may be empty, and its end."""
+        # An empty chunk would be the last one.
+        data = self.framed(body) if body else b""
+        return data + _LAST_CHUNK if self.chunked else data

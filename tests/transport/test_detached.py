@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from sseflask.transport import detached as module
+from sseflask.transport import backlogs, fan_out
 from sseflask.transport.detached import Detached
 from sseflask.transport.group import Group, Member
 
@@ -131,7 +131,7 @@ def at_end(client: socket.socket) -> bytes:
 
 
 def test_everybody_gets_the_same(crowd: Crowd) -> None:
-    for _ in range(2 * module.SLICE + 3):
+    for _ in range(2 * fan_out.SLICE + 3):
         crowd.client()
     crowd.send(b"one ")
     crowd.send(b"two")
@@ -202,7 +202,7 @@ def received_all(client: socket.socket) -> int:
 def test_one_that_is_too_far_behind_is_cut_with_a_reset(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BACKLOG", 100_000)
+    monkeypatch.setattr(backlogs, "BACKLOG", 100_000)
     crowd.client(buffer=4096)
     for _ in range(50):
         crowd.send(b"x" * 10_000)
@@ -280,7 +280,7 @@ def test_each_ends_when_its_time_is_over(expires: bool) -> None:
 
 def test_drain_sends_everybody_away_properly() -> None:
     crowd = Crowd(chunked=True)
-    for _ in range(module.SLICE + 10):
+    for _ in range(fan_out.SLICE + 10):
         crowd.client()
     crowd.detached.drain()
     for client in crowd.clients:
@@ -289,7 +289,7 @@ def test_drain_sends_everybody_away_properly() -> None:
         assert last.endswith(b"\r\n0\r\n\r\n")
         client.close()
     assert crowd.detached.wait_until_empty(SECONDS)
-    assert len(crowd.ends.ended) == module.SLICE + 10
+    assert len(crowd.ends.ended) == fan_out.SLICE + 10
     assert crowd.dissolved == [crowd.group]
 
 
@@ -317,7 +317,7 @@ def test_a_number_used_again_never_gets_what_was_meant_for_another(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One leaves while others are written to, and somebody else's socket may have its number."""
-    monkeypatch.setattr(module, "SLICE", 1)
+    monkeypatch.setattr(fan_out, "SLICE", 1)
     members = [crowd.client() for _ in range(3)]
     number = members[2].descriptor
     spy, other = socket.socketpair()
@@ -331,7 +331,7 @@ def test_a_number_used_again_never_gets_what_was_meant_for_another(
             while not taken or taken[-1] < number:
                 taken.append(os.dup(other.fileno()))
 
-    monkeypatch.setattr(module, "let_loop_run", somebody_leaves)
+    monkeypatch.setattr(fan_out, "let_loop_run", somebody_leaves)
     crowd.send(b"for those that are there")
     for descriptor in taken:
         os.close(descriptor)
@@ -411,7 +411,7 @@ def test_nobody_ends_twice() -> None:
 
 def test_small_pieces_are_limited_as_well(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes room whatever its size."""
-    monkeypatch.setattr(module, "BACKLOG_PIECES", 20)
+    monkeypatch.setattr(backlogs, "BACKLOG_PIECES", 20)
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
     for _ in range(25):

@@ -9,7 +9,7 @@ import pytest
 
 from sseflask.completions.ui import ui_failure
 from sseflask.errors import Failure
-from sseflask.transport import detached as module
+from sseflask.transport import fan_out
 from sseflask.transport.group import Group
 from sseflask.transport.stream import token_expired
 from sseflask.wire import encode
@@ -37,7 +37,7 @@ def body_of(crowd: Crowd, data: bytes) -> bytes:
 
 
 def test_finished_streams_end_behind_their_last_bytes(crowd: Crowd) -> None:
-    for _ in range(module.SLICE + 3):
+    for _ in range(fan_out.SLICE + 3):
         crowd.client()
 
     def end() -> None:
