@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 
 import pytest
 
@@ -11,6 +10,7 @@ from tests.live.clients import Stream, open_stream, wake
 from tests.live.conftest import SERVERS, on_every_server, on_gevent
 from tests.live.connection import Connection
 from tests.live.servers import Server
+from tests.segments import without_data
 
 NUMBERS = [str(n) for n in range(10)]
 # werkzeug's server answers HTTP/1.0 with chunks, whatever the application does.
@@ -44,17 +44,15 @@ def test_a_stream_is_the_last_response_of_its_connection(server: Server) -> None
 
 
 @on_gevent
-def test_whoever_has_read_the_end_sees_that_the_connection_is_closed(server: Server) -> None:
+def test_the_end_of_the_connection_comes_with_the_last_bytes(server: Server, tag: str) -> None:
     """A client that keeps connections would otherwise send its next request into a closed one."""
-    for _ in range(30):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
-            client.sendall(b"GET /numbers HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            read = b""
-            while not read.endswith(b"0\r\n\r\n"):
-                piece = client.recv(65536)
-                assert piece
-                read += piece
-            assert client.recv(1, socket.MSG_DONTWAIT) == b""
+    with open_stream(server, f"/silent?tag={tag}&wakes=1") as stream:
+        assert stream.next().data == "first"
+        before = without_data(stream.connection.socket)
+        wake(server, tag)
+        assert [event.data for event in stream.rest()] == ["woken 1"]
+        assert stream.connection.at_end()
+        assert without_data(stream.connection.socket) == before, "the FIN came by itself"
 
 
 @on_every_server

@@ -13,6 +13,7 @@ from sseflask.transport import fan_out
 from sseflask.transport.group import Group
 from sseflask.transport.stream import token_expired
 from sseflask.wire import encode
+from tests.segments import without_data
 from tests.transport.test_detached import SECONDS, Crowd, at_end, received, until
 
 
@@ -62,6 +63,16 @@ def test_a_slow_one_gets_all_of_it_before_it_ends(crowd: Crowd) -> None:
     crowd.clients[0].close()
     assert crowd.detached.wait_until_empty(SECONDS)
     assert [sent for _, sent in crowd.ends.ended] == [300_000]
+
+
+@pytest.mark.parametrize("crowd", [True], indirect=True, ids=["chunked"])
+def test_the_end_of_the_connection_comes_with_the_last_chunk(crowd: Crowd) -> None:
+    crowd.client()
+    (client,) = crowd.clients
+    before = without_data(client)
+    crowd.job(lambda: crowd.detached.finish([crowd.group]))
+    assert at_end(client) == b"0\r\n\r\n"
+    assert without_data(client) == before, "the FIN came by itself"
 
 
 def test_finishing_twice_or_nobody_is_harmless(crowd: Crowd) -> None:
