@@ -24,7 +24,8 @@ from sseflask.channels.log import Append, Appended, Entry, KeyReused
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
-from tests.channels.processes import go_on, line, process
+from tests.channels.processes import hold
+from tests.processes import go_on, line, process
 
 GREENLETS = 5000
 
@@ -88,7 +89,7 @@ def main(path: str) -> dict[str, Any]:
             moments.append(time.monotonic())
             gevent.sleep(0.01)
 
-    with process("hold", path) as holder:
+    with process(hold, path) as holder:
         locked = line(holder) == "locked"
         ticking = gevent.spawn(tick)
         begun = time.monotonic()

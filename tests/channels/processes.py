@@ -1,59 +1,21 @@
-"""Other processes that use a log: ``python -m tests.channels.processes <what> <path> ...``.
-
-Each says on its standard output how far it is, a line at a time, and goes on or ends when it is
-told to on its standard input.
-"""
+"""What other processes do that use a log."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from sseflask.channels.log import Append, Appended, LogError
 from sseflask.channels.sqlite import SqliteLog
-
-ROOT = Path(__file__).parents[2]
-
-
-@contextlib.contextmanager
-def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run one of the functions below in a process of its own; it does not outlive the block."""
-    command = [sys.executable, "-m", __name__, *map(str, arguments)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
-
-
-def line(child: subprocess.Popen[str]) -> str:
-    """The next line that a process prints; empty when it has ended."""
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
-
-
-def go_on(child: subprocess.Popen[str]) -> None:
-    """Tell a process to."""
-    assert child.stdin is not None
-    child.stdin.write("\n")
-    child.stdin.flush()
+from tests.processes import say
 
 
 def opened(path: str) -> SqliteLog:
     log = SqliteLog(path, keep=1_000_000, seconds=86_400)
     log.open()
     return log
-
-
-def say(text: object) -> None:
-    print(text, flush=True)
 
 
 def append(path: str, groups: str, tag: str) -> None:
@@ -103,8 +65,3 @@ def fill(path: str) -> None:
     log.append([Append("c", (b"z",) * 2)])
     say([entry.number for entry in log.since(0, 10_000)] == list(range(1, stored + 3)))
     log.close()
-
-
-if __name__ == "__main__":
-    functions: dict[str, Callable[..., None]] = {"append": append, "hold": hold, "fill": fill}
-    functions[sys.argv[1]](*sys.argv[2:])

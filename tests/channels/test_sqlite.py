@@ -25,7 +25,8 @@ from tests.channels.contract import (
     patterns,
     put,
 )
-from tests.channels.processes import go_on, line, process
+from tests.channels.processes import append, fill, hold
+from tests.processes import go_on, line, process
 
 
 class FileStore:
@@ -87,7 +88,7 @@ def test_processes_that_append_at_full_speed_share_one_order(path: Path, store: 
     seen: list[Entry] = []
     with ExitStack() as stack:
         log = stack.enter_context(opened(store))
-        children = [stack.enter_context(process("append", path, groups, tag)) for tag in tags]
+        children = [stack.enter_context(process(append, path, groups, tag)) for tag in tags]
         assert [line(child) for child in children] == ["ready", "ready"]
         for child in children:
             go_on(child)
@@ -125,7 +126,7 @@ def test_processes_that_append_at_full_speed_share_one_order(path: Path, store: 
 
 def test_processes_that_create_the_file_at_the_same_time_agree(path: Path) -> None:
     with ExitStack() as stack:
-        children = [stack.enter_context(process("append", path, 5, f"t{n}")) for n in range(6)]
+        children = [stack.enter_context(process(append, path, 5, f"t{n}")) for n in range(6)]
         assert {line(child) for child in children} == {"ready"}
         for child in children:
             go_on(child)
@@ -140,7 +141,7 @@ def test_nothing_acknowledged_is_lost_when_a_process_is_killed(
 ) -> None:
     before = 0
     for round_ in range(5):
-        with process("append", path, 100_000, "t") as child:
+        with process(append, path, 100_000, "t") as child:
             assert line(child) == "ready"
             go_on(child)
             epoch = line(child)
@@ -165,7 +166,7 @@ def test_a_lock_of_another_process_delays_writing_and_not_reading(
 ) -> None:
     with opened(store) as log:
         put(log, "a", b"1")
-        with process("hold", path) as child:
+        with process(hold, path) as child:
             assert line(child) == "locked"
             begun = time.monotonic()
             assert len(everything(log)) == 1
@@ -187,7 +188,7 @@ def test_a_lock_held_for_too_long_is_an_error_that_passes(
     monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
     with opened(store) as log:
         put(log, "a", b"1")
-        with process("hold", path) as child:
+        with process(hold, path) as child:
             assert line(child) == "locked"
             with pytest.raises(LogError, match=r"locked.*Another process"):
                 put(log, "a", b"2", key="k")
@@ -200,7 +201,7 @@ def test_a_lock_held_for_too_long_is_an_error_that_passes(
 
 def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
     # A limit to the size of a file: works for every user, and SQLite sees a write that fails.
-    with process("fill", path) as child:
+    with process(fill, path) as child:
         assert str(path) in line(child)
         stored = int(line(child))
         assert stored >= 4

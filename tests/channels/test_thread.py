@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +17,9 @@ from sseflask.channels.names import Pattern
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
-from tests.channels.processes import ROOT, go_on, line, process
+from tests.channels import processes
 from tests.live.waiting import until
+from tests.processes import go_on, line, process, report_of
 
 DAY = 86_400.0
 EVERYTHING = [Pattern.parse("**")]
@@ -184,7 +182,7 @@ def test_an_event_of_another_process_is_delivered_by_the_bell(
 
 
 def test_processes_without_a_bell_are_heard_by_looking(path: Path) -> None:
-    with running(path) as own, process("append", path, 300, "t") as child:
+    with running(path) as own, process(processes.append, path, 300, "t") as child:
         own.ask(lambda log: log.newest())
         assert line(child) == "ready"
         go_on(child)
@@ -365,16 +363,7 @@ def test_a_log_that_can_not_be_made_refuses_everything(caplog: pytest.LogCapture
 
 
 def test_under_gevent_the_loop_never_waits(path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.channels.greenlets", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = report_of("tests.channels.greenlets", path)
     assert report["in order"]
     assert report["appended"] == 5000
     assert report["transactions"] <= 5000 / 10

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sseflask.channels.wake import Bell
-from tests.channels.processes import ROOT
+from tests.processes import ROOT
 
 #: Far more than a ring takes; a wait that lasts so long was not rung.
 LONG = 20.0

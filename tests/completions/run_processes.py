@@ -1,36 +1,17 @@
-"""Other processes that use a run log: ``python -m tests.completions.run_processes <what> <path>``.
-
-Each says on its standard output how far it is, a line at a time, and goes on or ends when it is
-told to on its standard input.
-"""
+"""What other processes do that use a run log."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 
 from sseflask.channels.log import KeyReused, LogError
 from sseflask.completions.run_entries import Append
 from sseflask.completions.run_log import RunLog
-from tests.channels.processes import ROOT, say
 from tests.completions.run_logs import DAY, FINISHED, begun, everything, fresh, put
-
-
-@contextlib.contextmanager
-def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run one of the functions below in a process of its own; it does not outlive the block."""
-    command = [sys.executable, "-m", __name__, *map(str, arguments)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
+from tests.processes import say
 
 
 def opened(path: str) -> RunLog:
@@ -93,8 +74,3 @@ def fill(path: str) -> None:
     say([number for number, _ in everything(log, run)] == list(range(1, stored + 101)))
     say(ended is not None and ended.ended == stored + 101)
     log.close()
-
-
-if __name__ == "__main__":
-    functions: dict[str, Callable[..., None]] = {"claim": claim, "write": write, "fill": fill}
-    functions[sys.argv[1]](*sys.argv[2:])

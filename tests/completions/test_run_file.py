@@ -13,8 +13,7 @@ from sseflask.channels.log import LogError
 from sseflask.completions import run_frames, run_log, run_tables
 from sseflask.completions.run_entries import Append
 from sseflask.completions.run_log import RunLog
-from tests.channels.processes import go_on, line
-from tests.channels.processes import process as other_process
+from tests.channels.processes import hold
 from tests.completions.run_logs import (
     FINISHED,
     STOPPED,
@@ -31,7 +30,8 @@ from tests.completions.run_logs import (
     put,
     told,
 )
-from tests.completions.run_processes import process
+from tests.completions.run_processes import claim, fill, write
+from tests.processes import go_on, line, process
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_process_that_opens_it_again_goes_on_writing(path: Path, clock: Clock)
 
 def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
     # A limit to the size of a file: works for every user, and SQLite sees a write that fails.
-    with process("fill", path) as child:
+    with process(fill, path) as child:
         assert str(path) in line(child)
         assert int(line(child)) >= 3
         assert [line(child) for _ in range(4)] == ["True", "True", "True", ""]
@@ -205,7 +205,7 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
 
 def locked(path: Path, log: RunLog, *appends: Append) -> None:
     """Have an append fail as another process writes for too long, and let that go on."""
-    with other_process("hold", path) as child:
+    with process(hold, path) as child:
         assert line(child) == "locked"
         with pytest.raises(LogError, match=r"locked.*Another process"):
             log.append(appends)
@@ -346,7 +346,7 @@ def test_in_another_file_no_run_has_the_number_of_one_that_was_in_this(path: Pat
 def test_processes_that_claim_the_same_keys_begin_each_run_once(path: Path) -> None:
     keys, contents = 40, ["same", "same", "same", "other"]
     with ExitStack() as stack:
-        children = [stack.enter_context(process("claim", path, keys, text)) for text in contents]
+        children = [stack.enter_context(process(claim, path, keys, text)) for text in contents]
         assert [line(child) for child in children] == ["ready"] * len(children)
         for child in children:
             go_on(child)
@@ -364,7 +364,7 @@ def test_processes_that_claim_the_same_keys_begin_each_run_once(path: Path) -> N
 
 
 def test_a_run_ended_by_another_process_while_it_is_written_at_full_speed(path: Path) -> None:
-    with opened(path) as log, process("write", path, 100_000) as child:
+    with opened(path) as log, process(write, path, 100_000) as child:
         number = int(line(child))
         go_on(child)
         while not log.frames(number, 20, 1):
@@ -380,7 +380,7 @@ def test_a_run_ended_by_another_process_while_it_is_written_at_full_speed(path: 
 
 
 def test_what_a_killed_process_has_stored_is_there(path: Path, clock: Clock) -> None:
-    with opened(path, clock=clock) as log, process("write", path, 100_000) as child:
+    with opened(path, clock=clock) as log, process(write, path, 100_000) as child:
         number = int(line(child))
         go_on(child)
         while not log.frames(number, 20, 1):

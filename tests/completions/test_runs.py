@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import queue
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +23,10 @@ from sseflask.completions.writer import Answer
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.wire import Decoder
-from tests.channels.processes import ROOT
 from tests.completions.run_logs import FINISHED, code_of, opened, outcome_of, told
 from tests.completions.scripted import frame
 from tests.live.waiting import until
+from tests.processes import report_of
 
 SECONDS = 10.0
 
@@ -584,16 +581,7 @@ def test_a_child_process_has_a_log_of_its_own(runs: Runs, script: Script) -> Non
 
 
 def test_under_gevent_nothing_is_lost_and_a_silent_upstream_is_left(path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.completions.greenlets", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = report_of("tests.completions.greenlets", path)
     assert report["right"] == 80
     assert report["transactions"] <= 4000 / 5
     assert report["largest"] >= 40
