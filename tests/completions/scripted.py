@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.writer import Answer
@@ -17,7 +17,31 @@ from sseflask.completions.writer import Answer
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
+LAST_CHUNK = b"0\r\n\r\n"
 SECONDS = 10.0
+
+
+def chunk(data: bytes) -> bytes:
+    """As HTTP/1.1 sends a piece of a body whose length is not known."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def response(status: int, body: bytes, kind: str = "application/json", *more: str) -> bytes:
+    """An ordinary one, with these headers."""
+    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Type: {kind}", *more]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def read_request(stream: BinaryIO) -> tuple[str, dict[str, str], bytes] | None:
+    """The request line, the headers by lower-case name, and the body; None at the end."""
+    line = stream.readline().decode().rstrip()
+    if not line:
+        return None
+    headers: dict[str, str] = {}
+    while text := stream.readline().decode().rstrip():
+        name, _, value = text.partition(":")
+        headers[name.lower()] = value.strip()
+    return line, headers, stream.read(int(headers.get("content-length", 0)))
 
 
 def frame(content: str | None = None, *, finish: str | None = None, **more: Any) -> bytes:
@@ -61,15 +85,18 @@ class Exchange:
 
     Attributes:
         headers: the request's, by lower-case name.
-        body: the request's, as JSON.
-        content: the same as it came.
+        content: the request's body as it came.
     """
 
     connection: socket.socket
     line: str
     headers: dict[str, str]
-    body: Any
-    content: bytes = b""
+    content: bytes
+
+    @property
+    def body(self) -> Any:
+        """The same as JSON."""
+        return json.loads(self.content) if self.content else None
 
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
@@ -78,10 +105,10 @@ class Exchange:
         self.send(STREAM_HEAD)
 
     def chunk(self, data: bytes) -> None:
-        self.send(b"%x\r\n%s\r\n" % (len(data), data))
+        self.send(chunk(data))
 
     def end(self) -> None:
-        self.send(b"0\r\n\r\n")
+        self.send(LAST_CHUNK)
 
     def stream(self, *pieces: bytes) -> None:
         """A whole streamed answer, each piece a chunk of its own."""
@@ -92,9 +119,7 @@ class Exchange:
 
     def answer(self, status: int, body: bytes, kind: str = "application/json", *more: str) -> None:
         """An ordinary answer."""
-        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Type: {kind}", *more]
-        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
-        self.send(head.encode() + body)
+        self.send(response(status, body, kind, *more))
 
     def hang_up(self) -> None:
         """Close the connection, whatever has been sent."""
@@ -138,16 +163,48 @@ class Upstream:
     failures: list[BaseException] = field(default_factory=list)
 
 
-def _read(stream: Any) -> tuple[str, dict[str, str], Any, bytes] | None:
-    line = stream.readline().decode().rstrip()
-    if not line:
-        return None
-    headers: dict[str, str] = {}
-    while text := stream.readline().decode().rstrip():
-        name, _, value = text.partition(":")
-        headers[name.lower()] = value.strip()
-    body = stream.read(int(headers.get("content-length", 0)))
-    return line, headers, json.loads(body) if body else None, body
+@contextlib.contextmanager
+def listening(
+    serve: Callable[[socket.socket], None],
+    end: Callable[[socket.socket], None],
+    seconds: float,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[int]:
+    """Serve each connection to a port of 127.0.0.1 in a thread, and end it after the block.
+
+    Nothing may take longer than these seconds. Gives the port.
+    """
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    threads: list[threading.Thread] = []
+    connections: list[socket.socket] = []
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # the listener was closed
+            while True:
+                connection, _ = listener.accept()
+                connection.settimeout(seconds)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if tls is not None:
+                    connection = server_side(connection, tls)
+                connections.append(connection)
+                thread = threading.Thread(target=serve, args=(connection,))
+                threads.append(thread)
+                thread.start()
+
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join(seconds)
+        for connection in connections:
+            with contextlib.suppress(OSError):  # the client was faster
+                end(connection)
+        for thread in threads:
+            thread.join(seconds)
+            assert not thread.is_alive(), "an upstream connection was left open"
 
 
 def server_side(connection: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
@@ -163,26 +220,25 @@ def shutdown(connection: socket.socket, how: int) -> None:
 @contextlib.contextmanager
 def upstream(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Upstream]:
     """Serve every request by the script, on connections that stay open until the client closes."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    seen = Upstream(f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/v1")
-    threads: list[threading.Thread] = []
+    seen = Upstream("")
     idle: set[socket.socket] = set()
     lock = threading.Lock()
     closing = threading.Event()
 
-    def next_request(connection: socket.socket, stream: Any) -> Any:
+    def next_request(connection: socket.socket, stream: BinaryIO) -> Any:
         with lock:
             if closing.is_set() or connection.fileno() < 0:
                 return None
             idle.add(connection)
         try:
-            return _read(stream)
+            return read_request(stream)
         finally:
             with lock:
                 idle.discard(connection)
 
     def serve(connection: socket.socket) -> None:
+        with lock:
+            seen.connections += 1
         with connection, connection.makefile("rb") as stream, contextlib.suppress(OSError):
             # A client that has gone is what many tests are about: their scripts look themselves.
             while request := next_request(connection, stream):
@@ -194,31 +250,13 @@ def upstream(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Upst
                     seen.failures.append(error)
                     return
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):  # the listener was closed
-            while True:
-                connection, _ = listener.accept()
-                connection.settimeout(SECONDS)
-                if tls is not None:
-                    connection = server_side(connection, tls)
-                seen.connections += 1
-                thread = threading.Thread(target=serve, args=(connection,))
-                threads.append(thread)
-                thread.start()
-
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
-    try:
-        yield seen
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+    def end(connection: socket.socket) -> None:
         with lock:
             closing.set()
-            for connection in idle:
-                with contextlib.suppress(OSError):  # the client was faster
-                    shutdown(connection, socket.SHUT_RD)
-        for thread in [acceptor, *threads]:
-            thread.join(SECONDS)
-            assert not thread.is_alive(), "an upstream connection was left open"
+            if connection in idle:
+                shutdown(connection, socket.SHUT_RD)
+
+    with listening(serve, end, SECONDS, tls) as port:
+        seen.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/v1"
+        yield seen
     assert not seen.failures, seen.failures

@@ -17,9 +17,19 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
-from tests.completions.scripted import DONE, STREAM_HEAD, frame, server_side, shutdown
+from tests.completions.scripted import (
+    DONE,
+    LAST_CHUNK,
+    STREAM_HEAD,
+    chunk,
+    frame,
+    listening,
+    read_request,
+    response,
+    shutdown,
+)
 from tests.live.services import KEY
 from tests.live.waiting import until
 
@@ -57,14 +67,6 @@ class Asked:
         return value
 
 
-_LAST_CHUNK = b"0\r\n\r\n"
-
-
-def _chunk(data: bytes) -> bytes:
-    """As HTTP/1.1 sends a piece of a body whose length is not known."""
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
 @dataclass(frozen=True)
 class _Step:
     data: bytes
@@ -97,7 +99,7 @@ class Play:
         """Frames, or any bytes, each a chunk of its own."""
         self.begin()
         for data in frames:
-            self._add(_Step(_chunk(data)))
+            self._add(_Step(chunk(data)))
 
     def say(self, *texts: str) -> None:
         """Pieces of text, each in a frame."""
@@ -106,12 +108,12 @@ class Play:
     def end(self) -> None:
         """The proper end of the response, whatever has been said."""
         self.begin()
-        self._add(_Step(_LAST_CHUNK, "end"))
+        self._add(_Step(LAST_CHUNK, "end"))
 
     def end_and_close(self) -> None:
         """The same; then the connection is closed, as servers do with one that has been idle."""
         self.begin()
-        self._add(_Step(_LAST_CHUNK, "hang up"))
+        self._add(_Step(LAST_CHUNK, "hang up"))
 
     def finish(self, reason: str = "stop", usage: dict[str, Any] | None = USAGE) -> None:
         """The end of a complete answer: three frames, two without usage."""
@@ -119,7 +121,7 @@ class Play:
         if usage is not None:
             self.send(usage_frame(usage))
         # In one write: a client that closes as soon as it has read this has not left early.
-        self._add(_Step(_chunk(DONE) + _LAST_CHUNK, "end"))
+        self._add(_Step(chunk(DONE) + LAST_CHUNK, "end"))
 
     def hang_up(self) -> None:
         """Close the connection, whatever has been sent."""
@@ -129,9 +131,7 @@ class Play:
         self, status: int, body: bytes, *headers: str, kind: str = "application/json"
     ) -> None:
         """An ordinary response."""
-        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Type: {kind}", *headers]
-        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
-        self._add(_Step(head.encode() + body, "end"))
+        self._add(_Step(response(status, body, kind, *headers), "end"))
 
     @property
     def count(self) -> int:
@@ -207,6 +207,7 @@ class PacedUpstream:
     strangers: list[Asked] = field(default_factory=list)
     models: list[Asked] = field(default_factory=list)
     _plays: list[Play] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def settings(self) -> dict[str, str]:
         return {
@@ -235,59 +236,25 @@ class PacedUpstream:
 
     def serve(self, connection: socket.socket) -> None:
         """Answer the requests of one connection."""
+        with self._lock:
+            self.connections += 1
         with connection, connection.makefile("rb") as stream, contextlib.suppress(OSError):
-            while asked := _read(stream):
+            while request := read_request(stream):
+                asked = Asked(*request)
                 if not self._play(asked).perform(asked, connection):
                     # The stream holds the descriptor too: closing alone would not be seen.
                     shutdown(connection, socket.SHUT_RDWR)
                     return
 
 
-def _read(stream: BinaryIO) -> Asked | None:
-    line = stream.readline().decode().rstrip()
-    if not line:
-        return None
-    headers: dict[str, str] = {}
-    while text := stream.readline().decode().rstrip():
-        name, _, value = text.partition(":")
-        headers[name.lower()] = value.strip()
-    return Asked(line, headers, stream.read(int(headers.get("content-length", 0))))
-
-
 @contextlib.contextmanager
 def paced_upstream(tls: ssl.SSLContext | None = None) -> Iterator[PacedUpstream]:
     """The server, until the end of the block; connections that are still open are cut then."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    scheme = "http" if tls is None else "https"
-    upstream = PacedUpstream(int(listener.getsockname()[1]), scheme)
-    threads: list[threading.Thread] = []
-    connections: list[socket.socket] = []
+    upstream = PacedUpstream(0, "http" if tls is None else "https")
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):  # the listener was closed
-            while True:
-                connection, _ = listener.accept()
-                connection.settimeout(PATIENCE)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if tls is not None:
-                    connection = server_side(connection, tls)
-                upstream.connections += 1
-                connections.append(connection)
-                thread = threading.Thread(target=upstream.serve, args=(connection,))
-                threads.append(thread)
-                thread.start()
+    def end(connection: socket.socket) -> None:
+        shutdown(connection, socket.SHUT_RDWR)
 
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
-    try:
+    with listening(upstream.serve, end, PATIENCE, tls) as port:
+        upstream.port = port
         yield upstream
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        acceptor.join(PATIENCE)
-        for connection in connections:
-            with contextlib.suppress(OSError):  # closed already
-                shutdown(connection, socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), "a thread of the upstream does not end"
