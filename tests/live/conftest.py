@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.live.paced import PacedUpstream, Play, paced_upstream
-from tests.live.publishing import channel_service
 from tests.live.runs import run_service
 from tests.live.servers import Server, probe_server
 from tests.live.services import (
@@ -100,7 +99,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
 def relay(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
     """The service in front of the upstream: a token or a loopback client will do."""
     settings = {"SSEFLASK_SECRET": SECRET, **upstream.settings()}
-    with service(tmp_path_factory.mktemp("relay"), settings, development=True) as started:
+    with service(tmp_path_factory.mktemp("relay"), settings=settings) as started:
         yield started
 
 
@@ -128,7 +127,7 @@ def access_token() -> str:
 @pytest.fixture(scope="session")
 def development(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service in development mode with the built-in demo model."""
-    with service(tmp_path_factory.mktemp("development"), development=True) as started:
+    with service(tmp_path_factory.mktemp("development")) as started:
         yield started
 
 
@@ -140,7 +139,7 @@ def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """
     settings = {"SSEFLASK_HEARTBEAT": "1", "SSEFLASK_MAX_BODY": "400000"}
     directory = tmp_path_factory.mktemp("channels")
-    with channel_service(directory, workers=2, settings=settings) as started:
+    with service(directory, workers=2, settings=settings) as started:
         yield started
 
 

@@ -1,4 +1,4 @@
-"""A service with channels, and those who publish to them."""
+"""An application with channels, and those who publish to them."""
 
 from __future__ import annotations
 
@@ -20,34 +20,6 @@ from tests.live.waiting import until
 JSON = "application/json"
 #: The same application as on every kind of server, with a log that the test chooses.
 LIBRARY = "tests.live.probe.channels:app"
-
-
-@contextlib.contextmanager
-def channel_service(
-    directory: Path,
-    *options: str,
-    workers: int = 1,
-    port: int | None = None,
-    settings: Mapping[str, str] | None = None,
-) -> Iterator[Server]:
-    """The service in development mode: this machine may publish and subscribe.
-
-    Args:
-        directory: for the server's log, and for the channels' log unless the settings have one.
-        options: more of gunicorn's.
-        workers: how many.
-        port: where it listens; a free one unless a test starts it twice at one address.
-        settings: further environment variables.
-    """
-    port = port or free_port()
-    application = "sseflask.app:create_app(development=True)"
-    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers)]
-    command = [*GUNICORN, "-k", WORKER, *bind, *options, application]
-    changes = {"SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite"), **(settings or {})}
-    kind = "gunicorn-channels"
-    with running(kind, command, port, directory, changes, "/healthz") as server:
-        yield server
-    server.assert_log_is_clean()
 
 
 @contextlib.contextmanager

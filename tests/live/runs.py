@@ -8,8 +8,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,8 +22,8 @@ from tests.live.clients import Sent, Stream
 from tests.live.connection import Answer, Connection
 from tests.live.paced import PacedUpstream, Play
 from tests.live.run_events import plain, without_heartbeats
-from tests.live.servers import GUNICORN, WORKER, Server, free_port, running
-from tests.live.services import KEY, SECRET
+from tests.live.servers import Server
+from tests.live.services import SECRET, service
 from tests.live.waiting import until
 
 START = "/sse/openai_out"
@@ -31,7 +32,6 @@ RUN = re.compile(r"[0-9a-f]{32}\Z")
 NO_RUN = "0123456789abcdef" * 2
 
 
-@contextlib.contextmanager
 def run_service(
     directory: Path,
     upstream: PacedUpstream,
@@ -39,35 +39,18 @@ def run_service(
     workers: int = 2,
     port: int | None = None,
     settings: Mapping[str, str] | None = None,
-) -> Iterator[Server]:
-    """The service in development mode, without limits: loopback or a token will do.
-
-    Args:
-        directory: for the server's log and, unless the settings have one, the runs' log.
-        upstream: whom it asks.
-        options: more of gunicorn's.
-        workers: how many.
-        port: where it listens; a free one by default.
-        settings: further environment variables.
-    """
-    port = port or free_port()
-    application = "sseflask.app:create_app(development=True)"
-    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers), "--graceful-timeout", "6"]
-    command = [*GUNICORN, "-k", WORKER, *bind, *options, application]
+) -> AbstractContextManager[Server]:
+    """The service in front of this upstream, without limits: loopback or a token will do."""
     changes = {
         "SSEFLASK_SECRET": SECRET,
         "SSEFLASK_HEARTBEAT": "0.5",
         "SSEFLASK_RATE_LIMIT": "off",
         "SSEFLASK_MAX_RUNS": "1000",
-        "SSEFLASK_RUN_LOG": str(directory / "runs.sqlite"),
-        "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite"),
         **upstream.settings(),
         **(settings or {}),
     }
-    with running("gunicorn-runs", command, port, directory, changes, "/healthz") as server:
-        yield server
-    server.assert_log_is_clean()
-    assert KEY not in server.log(), "the upstream's key is in the log"
+    grace = ["--graceful-timeout", "6"]
+    return service(directory, *grace, *options, workers=workers, port=port, settings=changes)
 
 
 def _owners(server: Server, connection: Connection) -> list[psutil.Process]:

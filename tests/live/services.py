@@ -20,6 +20,8 @@ SECRET = "a-secret-of-the-tests-long-enough-for-each-of-the-HMAC-algorithms-of-J
 #: The upstream's key: it must never be seen in a response or in a log.
 KEY = "sk-tests-0123456789abcdefghijklmnopqrstuvwxyz-never-to-be-seen"
 
+SERVICE = "sseflask.app:create_app(development=True)"
+
 
 @dataclass(frozen=True)
 class Upstream:
@@ -112,12 +114,28 @@ def logs(directory: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def service(
-    directory: Path, settings: Mapping[str, str] | None = None, *, development: bool = False
+    directory: Path,
+    *options: str,
+    workers: int = 1,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    application: str = SERVICE,
 ) -> Iterator[Server]:
-    """The service under gunicorn with our worker; the key must not be in its log afterwards."""
-    port = free_port()
-    application = f"sseflask.app:create_app(development={development})"
-    command = [*GUNICORN, "-k", WORKER, "-b", f"127.0.0.1:{port}", application]
+    """The service under gunicorn with our worker: this machine needs no token.
+
+    The upstream's key must not be in its log afterwards.
+
+    Args:
+        directory: for the server's log, and for what it stores unless the settings say where.
+        options: more of gunicorn's.
+        workers: how many.
+        port: where it listens; a free one unless a test starts it twice at one address.
+        settings: further environment variables.
+        application: what gunicorn serves.
+    """
+    port = port or free_port()
+    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers)]
+    command = [*GUNICORN, "-k", WORKER, *bind, *options, application]
     changes = {**logs(directory), **(settings or {})}
     with running("gunicorn-service", command, port, directory, changes, "/healthz") as server:
         yield server

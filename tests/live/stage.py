@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ import psutil
 
 from tests.live.clients import Sent, Stream, open_stream
 from tests.live.connection import Connection, fetch
-from tests.live.servers import GUNICORN, WORKER, Server, free_port, running
-from tests.live.services import KEY, SECRET, Upstream
+from tests.live.servers import Server
+from tests.live.services import KEY, SECRET, SERVICE, Upstream, service
 from tests.live.waiting import until
 
-SERVICE = "sseflask.app:create_app(development=True)"
 FORMATS = ("chunks", "text", "events", "ui")
 #: What `chunks` says of a run that did not finish, by the error's type.
 CHUNK_OUTCOMES = {"run_stopped": "stopped", "run_cancelled": "cancelled"}
@@ -37,7 +37,6 @@ class Stage:
     upstream: Upstream
 
 
-@contextlib.contextmanager
 def stage_service(
     directory: Path,
     upstream: Upstream | int,
@@ -45,34 +44,17 @@ def stage_service(
     workers: int = 2,
     settings: Mapping[str, str] | None = None,
     application: str = SERVICE,
-) -> Iterator[Server]:
-    """The service with a log of runs of its own; the key must not be in its log afterwards.
-
-    Args:
-        directory: for its files.
-        upstream: aimock, or the port of something in front of it.
-        options: more of gunicorn's.
-        workers: how many.
-        settings: further environment variables.
-        application: what gunicorn serves.
-    """
-    port = free_port()
-    upstream_port = upstream if isinstance(upstream, int) else upstream.port
-    bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers)]
-    command = [*GUNICORN, "-k", WORKER, *bind, *options, application]
+) -> AbstractContextManager[Server]:
+    """The service in front of aimock, or of the port of something in front of it."""
+    port = upstream if isinstance(upstream, int) else upstream.port
     changes = {
-        "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream_port}/v1",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
         "OPENAI_API_KEY": KEY,
         "SSEFLASK_SECRET": SECRET,
-        "SSEFLASK_RUN_LOG": str(directory / "runs.sqlite3"),
-        "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite3"),
         "SSEFLASK_RATE_LIMIT": "off",
         **(settings or {}),
     }
-    with running("gunicorn-runs", command, port, directory, changes, "/healthz") as server:
-        yield server
-    server.assert_log_is_clean()
-    assert KEY not in server.log(), "the upstream's key is in the log"
+    return service(directory, *options, workers=workers, settings=changes, application=application)
 
 
 def path(message: str, **parameters: str) -> str:

@@ -41,7 +41,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def trusting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Development mode: this machine is trusted."""
     directory = tmp_path_factory.mktemp("trusting")
-    with service(directory, unreachable_upstream(), development=True) as server:
+    with service(directory, settings=unreachable_upstream()) as server:
         yield server
 
 

@@ -17,8 +17,9 @@ from tests.live.browser import chromium
 from tests.live.clients import curl, curl_in_background, open_stream
 from tests.live.conftest import node_packages
 from tests.live.connection import Connection, fetch
-from tests.live.publishing import channel_library, channel_service, publish
+from tests.live.publishing import channel_library, publish
 from tests.live.servers import Server, environment
+from tests.live.services import service
 from tests.live.waiting import until
 
 
@@ -90,7 +91,7 @@ def test_curl_publishes_and_subscribes(channels: Server, channel: str) -> None:
 @pytest.fixture
 def reloaded(tmp_path: Path) -> Iterator[Server]:
     """A service that the test reloads."""
-    with channel_service(tmp_path, "--graceful-timeout", "10", workers=2) as server:
+    with service(tmp_path, "--graceful-timeout", "10", workers=2) as server:
         yield server
 
 

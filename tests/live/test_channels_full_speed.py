@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from tests.live.clients import open_stream
-from tests.live.publishing import Publisher, channel_service, number, publish
+from tests.live.publishing import Publisher, number, publish
+from tests.live.services import service
 from tests.live.subscribers import Received, Subscriber
 from tests.live.swarm import Swarm
 from tests.live.waiting import until
@@ -25,7 +26,7 @@ SUBSCRIPTIONS = {
 
 def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(channel_service(tmp_path, workers=2, settings=HISTORY))
+        server = stack.enter_context(service(tmp_path, workers=2, settings=HISTORY))
         subscribers = [
             Subscriber(path, event_source=bool(n % 2), breaking=(0.0, 0.02, 0.1)[n % 3])
             for path in SUBSCRIPTIONS
@@ -76,7 +77,7 @@ def test_a_new_subscriber_gets_nothing_old(tmp_path: Path) -> None:
     """Nothing whose publishing had been answered before the subscription was asked for, on
     whichever worker either is and however busy they are."""
     with (
-        channel_service(tmp_path, workers=2, settings=HISTORY) as server,
+        service(tmp_path, workers=2, settings=HISTORY) as server,
         Publisher(server.port, "noise.1", "noise"),
         Publisher(server.port, "noise.2", "noise"),
         Publisher(server.port, "noise.3", "noise"),
@@ -95,7 +96,7 @@ def test_a_new_subscriber_gets_nothing_old(tmp_path: Path) -> None:
 def test_a_worker_that_stands_still(tmp_path: Path) -> None:
     """It holds nobody up, and when it goes on its subscribers get everything."""
     with (
-        channel_service(tmp_path, workers=2, settings=HISTORY) as server,
+        service(tmp_path, workers=2, settings=HISTORY) as server,
         Swarm(server.port) as swarm,
     ):
         standing, going = server.workers()

@@ -9,14 +9,9 @@ from pathlib import Path
 
 from tests.live.clients import Stream, open_stream
 from tests.live.connection import Answer, Connection, fetch
-from tests.live.publishing import (
-    Publisher,
-    channel_library,
-    channel_service,
-    error_of,
-    publish,
-)
+from tests.live.publishing import Publisher, channel_library, error_of, publish
 from tests.live.servers import Server
+from tests.live.services import service
 from tests.live.subscribers import Received, Subscriber
 from tests.live.swarm import Swarm
 from tests.live.waiting import until
@@ -72,7 +67,7 @@ def test_subscribers_count_as_connections(tmp_path: Path) -> None:
     """A worker that has as many as it may have takes no more until somebody leaves; there is
     room for others: of twenty connections subscribers leave one."""
     with (
-        channel_service(tmp_path, "--worker-connections", "40") as server,
+        service(tmp_path, "--worker-connections", "40") as server,
         contextlib.ExitStack() as stack,
     ):
         open_now: list[Connection] = []
@@ -105,7 +100,7 @@ def test_subscribers_count_as_connections(tmp_path: Path) -> None:
 def test_subscribers_that_still_catch_up_count_too(tmp_path: Path) -> None:
     """As after a deploy: all come back at once, and nobody is detached yet."""
     with (
-        channel_service(tmp_path, "--worker-connections", "40") as server,
+        service(tmp_path, "--worker-connections", "40") as server,
         contextlib.ExitStack() as stack,
     ):
         for _ in range(10):
@@ -127,7 +122,7 @@ def test_streams_are_rotated(tmp_path: Path) -> None:
     """After SSEFLASK_LIFETIME a stream ends properly; its client resumes and loses nothing."""
     settings = {"SSEFLASK_LIFETIME": "1", "SSEFLASK_HEARTBEAT": "0.2"}
     with (
-        channel_service(tmp_path, workers=2, settings=settings) as server,
+        service(tmp_path, workers=2, settings=settings) as server,
         Swarm(
             server.port,
             [Subscriber("/channels/a", event_source=bool(n % 2)) for n in range(40)],

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.live.clients import Stream, open_stream
-from tests.live.publishing import channel_service, publish
+from tests.live.publishing import publish
+from tests.live.services import service
 from tests.live.subscribers import Subscriber
 from tests.live.swarm import Swarm
 
@@ -31,7 +32,7 @@ def test_readers_with_small_buffers(tmp_path: Path) -> None:
     sent = [large(n) if n % 3 else f"small {n}" for n in range(60)]
     subscribers = [Subscriber("/channels/a", receive_buffer=8192) for _ in range(15)]
     with (
-        channel_service(tmp_path, settings=QUICK) as server,
+        service(tmp_path, settings=QUICK) as server,
         Swarm(server.port, subscribers, coming_back=False) as swarm,
     ):
         swarm.wait_until_connected()
@@ -48,7 +49,7 @@ def test_readers_with_small_buffers(tmp_path: Path) -> None:
 def test_sigterm_while_events_are_under_way(tmp_path: Path, when: str) -> None:
     """The clients read only afterwards: what had begun is finished, then the stream ends."""
     sent = [large(n, 500_000) for n in range(3)]
-    with channel_service(tmp_path, "--graceful-timeout", "20", settings=QUICK) as server:
+    with service(tmp_path, "--graceful-timeout", "20", settings=QUICK) as server:
         first = publish(server, "a", "first")
         with contextlib.ExitStack() as stack:
 

@@ -11,8 +11,9 @@ import pytest
 
 from tests.live.clients import open_stream
 from tests.live.connection import Answer, Connection
-from tests.live.publishing import channel_library, channel_service, epoch, error_of, post, publish
+from tests.live.publishing import channel_library, epoch, error_of, post, publish
 from tests.live.servers import Server, free_port
+from tests.live.services import service
 from tests.live.waiting import until
 
 BODY = b'[{"data": "one"}, {"data": "two"}]'
@@ -62,12 +63,12 @@ def test_a_key_outlives_the_server(tmp_path: Path) -> None:
     """The answer was lost, the server killed: the repetition still publishes nothing."""
     port = free_port()
     key = {"Idempotency-Key": "k" * 255}
-    with channel_service(tmp_path, port=port) as server:
+    with service(tmp_path, port=port) as server:
         first = post(server, "a", BODY, headers=key)
         assert first.status == 201
         server.kill()
         until(lambda: not server.members(), "all its processes are gone")
-    with channel_service(tmp_path, port=port, workers=2) as server:
+    with service(tmp_path, port=port, workers=2) as server:
         again = post(server, "a", BODY, headers=key)
         assert (again.status, again.body) == (201, first.body)
         assert again.headers["idempotency-replayed"] == "true"
@@ -112,7 +113,7 @@ def test_large_numbers(channels: Server, channel: str, digits: int) -> None:
 def test_old_events_are_forgotten(tmp_path: Path) -> None:
     """By age, although there are fewer than are kept; who had not had them is told."""
     settings = {"SSEFLASK_HISTORY_SECONDS": "1", "SSEFLASK_HISTORY_EVENTS": "1000"}
-    with channel_service(tmp_path, settings=settings) as server:
+    with service(tmp_path, settings=settings) as server:
         first = publish(server, "a", "first")
         second = publish(server, "a", "second")
 
@@ -137,12 +138,12 @@ def test_in_memory(tmp_path: Path) -> None:
     """For one worker; its end is another epoch."""
     settings = {"SSEFLASK_CHANNEL_LOG": ":memory:"}
     port = free_port()
-    with channel_service(tmp_path, port=port, settings=settings) as server:
+    with service(tmp_path, port=port, settings=settings) as server:
         ids = [publish(server, "a", str(n)) for n in range(10)]
         with open_stream(server, f"/channels/a?last_event_id={ids[3]}") as stream:
             assert [stream.next().id for _ in range(6)] == ids[4:]
         assert not list(tmp_path.glob("*memory*"))
-    with channel_service(tmp_path, port=port, settings=settings) as server:
+    with service(tmp_path, port=port, settings=settings) as server:
         known = publish(server, "a", "new")
         with open_stream(server, f"/channels/a?last_event_id={ids[3]}") as stream:
             assert json.loads(stream.next().data or "")["reason"] == "epoch"

@@ -9,14 +9,9 @@ from typing import Any
 import pytest
 
 from tests.live.clients import Stream, open_stream
-from tests.live.publishing import (
-    channel_service,
-    epoch,
-    number,
-    publish,
-    publish_all,
-)
+from tests.live.publishing import epoch, number, publish, publish_all
 from tests.live.servers import Server, free_port
+from tests.live.services import service
 from tests.live.waiting import until
 
 
@@ -137,7 +132,7 @@ def test_a_gap_for_each_that_is_concerned(channels: Server, channel: str) -> Non
 
 def test_trimmed(tmp_path: Path) -> None:
     """Only for the channel that lost some, and only for who had not had them."""
-    with channel_service(tmp_path, settings={"SSEFLASK_HISTORY_EVENTS": "10"}) as server:
+    with service(tmp_path, settings={"SSEFLASK_HISTORY_EVENTS": "10"}) as server:
         quiet = [publish(server, "quiet", str(n)) for n in range(3)]
         busy = publish_all(server, "busy", [str(n) for n in range(10)])
 
@@ -174,7 +169,7 @@ def test_trimmed(tmp_path: Path) -> None:
 def test_trimmed_while_it_is_replayed(tmp_path: Path) -> None:
     """A reader that is slower than the log forgets is told where the hole is."""
     settings = {"SSEFLASK_HISTORY_EVENTS": "1000", "SSEFLASK_HEARTBEAT": "600"}
-    with channel_service(tmp_path, settings=settings) as server:
+    with service(tmp_path, settings=settings) as server:
         ids: list[str] = []
         for _ in range(50):
             ids += publish_all(server, "a", ["x" * 30_000] * 30)
@@ -206,12 +201,12 @@ def test_trimmed_while_it_is_replayed(tmp_path: Path) -> None:
 def test_another_run_of_the_server(tmp_path: Path, what: str) -> None:
     """The same file: nothing has happened. Another one: another epoch, and nothing else will do."""
     port = free_port()
-    with channel_service(tmp_path, port=port) as server:
+    with service(tmp_path, port=port) as server:
         ids = publish_all(server, "news", ["a", "b", "c"])
     if what == "another file":
         for ending in ("", "-wal", "-shm"):
             (tmp_path / f"channels.sqlite{ending}").unlink(missing_ok=True)
-    with channel_service(tmp_path, port=port, workers=2) as server:
+    with service(tmp_path, port=port, workers=2) as server:
         if what == "the same file":
             with resume(server, "news", ids[0]) as stream:
                 ids.append(publish(server, "news", "d"))

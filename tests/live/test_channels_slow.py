@@ -10,8 +10,9 @@ import pytest
 
 from tests.live.clients import open_stream
 from tests.live.connection import Connection
-from tests.live.publishing import channel_service, publish, publish_all
+from tests.live.publishing import publish, publish_all
 from tests.live.servers import Server
+from tests.live.services import service
 from tests.live.subscribers import Subscriber
 from tests.live.swarm import Swarm
 from tests.live.waiting import until
@@ -29,7 +30,7 @@ def peers_of(server: Server) -> Peers:
 def test_a_client_that_never_reads(tmp_path: Path, size: int) -> None:
     settings = {"SSEFLASK_HEARTBEAT": "0.5", "SSEFLASK_HISTORY_EVENTS": "100000"}
     with (
-        channel_service(tmp_path, settings=settings) as server,
+        service(tmp_path, settings=settings) as server,
         Swarm(server.port, [Subscriber("/channels/a") for _ in range(20)]) as swarm,
         open_stream(server, "/channels/a", receive_buffer=4096) as slow,
     ):
@@ -73,7 +74,7 @@ def test_clients_that_never_read_their_history(tmp_path: Path, size: int) -> Non
     """They are cut as well, and of what waits for them only a little is in memory at a time,
     however large the events are."""
     settings = {"SSEFLASK_HEARTBEAT": "0.5", "SSEFLASK_HISTORY_EVENTS": "100000"}
-    with channel_service(tmp_path, settings=settings) as server:
+    with service(tmp_path, settings=settings) as server:
         (worker,) = server.workers()
         ids: list[str] = []
         while len(ids) * size < 45_000_000:

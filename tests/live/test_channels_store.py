@@ -18,8 +18,9 @@ import pytest
 
 from tests.live.conftest import tool
 from tests.live.connection import Answer, fetch
-from tests.live.publishing import channel_service, error_of, post, publish
+from tests.live.publishing import error_of, post, publish
 from tests.live.servers import Server
+from tests.live.services import service
 from tests.live.subscribers import Subscriber
 from tests.live.swarm import Swarm
 from tests.live.waiting import until
@@ -56,7 +57,7 @@ def write_lock(file: Path) -> Iterator[None]:
 def test_another_process_holds_the_write_lock(tmp_path: Path, workers: int) -> None:
     """For a second: heartbeats and /healthz go on, publishing waits, and is not lost."""
     with (
-        channel_service(tmp_path, workers=workers, settings=QUICK) as server,
+        service(tmp_path, workers=workers, settings=QUICK) as server,
         Swarm(server.port, [Subscriber("/channels/a") for _ in range(50)]) as swarm,
     ):
         swarm.wait_until_connected()
@@ -171,7 +172,7 @@ def crowd() -> list[Subscriber]:
 def test_a_full_disk(tmp_path: Path, disk: Path, workers: int) -> None:
     settings = {**QUICK, "SSEFLASK_CHANNEL_LOG": str(disk / "channels.sqlite")}
     with (
-        channel_service(tmp_path, workers=workers, settings=settings) as server,
+        service(tmp_path, workers=workers, settings=settings) as server,
         Swarm(server.port, crowd()) as swarm,
     ):
         assert_trouble_and_recovery(server, swarm, lambda: None, lambda: remount(disk, "size=200m"))
@@ -186,7 +187,7 @@ def test_a_file_that_can_not_grow(tmp_path: Path) -> None:
             worker.rlimit(psutil.RLIMIT_FSIZE, (bytes_allowed, hard))
 
     with (
-        channel_service(tmp_path, workers=2, settings=QUICK) as server,
+        service(tmp_path, workers=2, settings=QUICK) as server,
         Swarm(server.port, crowd()) as swarm,
     ):
         assert_trouble_and_recovery(
@@ -197,10 +198,10 @@ def test_a_file_that_can_not_grow(tmp_path: Path) -> None:
 def test_a_disk_that_is_read_only_when_the_service_starts(tmp_path: Path, disk: Path) -> None:
     """What can be served is; publishing goes on once the disk can be written."""
     settings = {**QUICK, "SSEFLASK_CHANNEL_LOG": str(disk / "channels.sqlite")}
-    with channel_service(tmp_path / "first", settings=settings) as server:
+    with service(tmp_path / "first", settings=settings) as server:
         publish(server, "a", "before")
     remount(disk, "ro")
-    with channel_service(tmp_path / "second", settings=settings) as server:
+    with service(tmp_path / "second", settings=settings) as server:
         refusal = post(server, "a", b'{"data": "refused"}')
         error_of(refusal, 503)
         assert int(refusal.headers["retry-after"]) >= 0
@@ -219,7 +220,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     """Whatever it is, it is not written over; publishers are told, or the start is refused."""
     file = tmp_path / "channels.sqlite"
     file.write_bytes(b"somebody's letters" * 1000)
-    with contextlib.suppress(AssertionError), channel_service(tmp_path) as server:
+    with contextlib.suppress(AssertionError), service(tmp_path) as server:
         error_of(post(server, "a", b'{"data": "refused"}'), 503)
         assert fetch(server, "/healthz").status == 200
     assert file.read_bytes() == b"somebody's letters" * 1000

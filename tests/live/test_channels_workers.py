@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 
 from tests.live.clients import curl_in_background
-from tests.live.publishing import Publisher, channel_service, publish
+from tests.live.publishing import Publisher, publish
 from tests.live.servers import Server, free_port
+from tests.live.services import service
 from tests.live.subscribers import Received, Subscriber
 from tests.live.swarm import Swarm
 from tests.live.waiting import until
@@ -84,7 +85,7 @@ def kill(server: Server, worker: psutil.Process) -> None:
 def test_workers_are_killed(tmp_path: Path) -> None:
     """300 clients, 50 events a second; one worker after the other gets SIGKILL, twice."""
     with (
-        channel_service(tmp_path, workers=2, settings=SETTINGS) as server,
+        service(tmp_path, workers=2, settings=SETTINGS) as server,
         Swarm(server.port, crowd(300)) as swarm,
     ):
         wait_until_begun(swarm)
@@ -107,7 +108,7 @@ def test_workers_are_killed_while_they_write(tmp_path: Path) -> None:
     """Arrays as fast as they can be: each is there as a whole and once, for everybody."""
     subscribers = crowd(30)
     with (
-        channel_service(tmp_path, workers=3, settings=SETTINGS) as server,
+        service(tmp_path, workers=3, settings=SETTINGS) as server,
         Swarm(server.port, subscribers) as swarm,
     ):
         wait_until_begun(swarm)
@@ -122,9 +123,7 @@ def test_workers_are_killed_while_they_write(tmp_path: Path) -> None:
 def test_rolling_reload(tmp_path: Path) -> None:
     """SIGHUP, twice: nothing is lost, and no response is truncated."""
     with (
-        channel_service(
-            tmp_path, "--graceful-timeout", "10", workers=2, settings=SETTINGS
-        ) as server,
+        service(tmp_path, "--graceful-timeout", "10", workers=2, settings=SETTINGS) as server,
         Swarm(server.port, crowd(100)) as swarm,
     ):
         wait_until_begun(swarm)
@@ -161,7 +160,7 @@ def test_sigterm_and_another_release(tmp_path: Path) -> None:
     port = free_port()
     with (
         Swarm(port, crowd(100)) as swarm,
-        channel_service(tmp_path, port=port, workers=2, settings=SETTINGS) as server,
+        service(tmp_path, port=port, workers=2, settings=SETTINGS) as server,
     ):
         wait_until_begun(swarm)
         first = publish(server, "live.a", "first")
@@ -180,7 +179,7 @@ def test_sigterm_and_another_release(tmp_path: Path) -> None:
             assert server.wait_until_ended() == 0
             swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
             following = next_settings(tmp_path)
-            with channel_service(tmp_path / "next", port=port, workers=2, settings=following):
+            with service(tmp_path / "next", port=port, workers=2, settings=following):
                 publisher.wait_for(100)
                 publisher.stop()
                 publisher.taken.insert(0, (first, "first"))
@@ -218,7 +217,7 @@ def assert_beginning(text: str, expected: list[Received]) -> None:
 def test_ctrl_c(tmp_path: Path) -> None:
     """As SIGTERM, without the waiting."""
     with (
-        channel_service(tmp_path, workers=2, settings=SETTINGS) as server,
+        service(tmp_path, workers=2, settings=SETTINGS) as server,
         Swarm(server.port, crowd(20), coming_back=False) as swarm,
     ):
         wait_until_begun(swarm)
@@ -233,7 +232,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
 def test_a_killed_master(tmp_path: Path) -> None:
     """Nobody is left to stop the worker: it notices, and goes as it would have."""
     with (
-        channel_service(tmp_path, settings=SETTINGS) as server,
+        service(tmp_path, settings=SETTINGS) as server,
         Swarm(server.port, crowd(20), coming_back=False) as swarm,
     ):
         wait_until_begun(swarm)
@@ -247,7 +246,7 @@ def test_max_requests(tmp_path: Path) -> None:
     """A worker that has had enough sends its subscribers away as well."""
     options = ("--graceful-timeout", "10", "--max-requests", "40")
     with (
-        channel_service(tmp_path, *options, settings=SETTINGS) as server,
+        service(tmp_path, *options, settings=SETTINGS) as server,
         Swarm(server.port, crowd(10)) as swarm,
     ):
         wait_until_begun(swarm)

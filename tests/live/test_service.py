@@ -163,7 +163,7 @@ def test_production_raises_the_descriptor_limit(two_workers: Server) -> None:
 
 
 def test_ctrl_c_ends_the_service_without_a_murmur(tmp_path: Path) -> None:
-    with service(tmp_path, development=True) as server:
+    with service(tmp_path) as server:
         with open_stream(server, "/sse/v1?count=1000000&interval=0.05") as stream:
             assert stream.data(3) == ["0", "1", "2"]
             server.interrupt()
