@@ -181,8 +181,6 @@ def guarded_runs(
         "SSEFLASK_SECRET": SECRET,
         "SSEFLASK_HEARTBEAT": "0.5",
         "SSEFLASK_RATE_LIMIT": "off",
-        "SSEFLASK_RUN_LOG": str(directory / "runs.sqlite"),
-        "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite"),
         "WEB_CONCURRENCY": "2",
         **paced.settings(),
     }

@@ -53,15 +53,20 @@ def run_service(
     return service(directory, *grace, *options, workers=workers, port=port, settings=changes)
 
 
-def _owners(server: Server, connection: Connection) -> list[psutil.Process]:
-    """The worker that has accepted a connection, or none."""
-    mine = connection.socket.getsockname()[1]
+def connected(server: Server, port: int) -> list[psutil.Process]:
+    """The workers with an open connection whose other end is this port."""
     found = []
     for worker in server.workers():
         with contextlib.suppress(psutil.Error):  # it is just ending
-            known = worker.net_connections("tcp")
-            found += [worker for each in known if each.raddr and each.raddr.port == mine]
+            known = [each for each in worker.net_connections("tcp4") if each.raddr]
+            if any((each.raddr.port, each.status) == (port, "ESTABLISHED") for each in known):
+                found.append(worker)
     return found
+
+
+def _owners(server: Server, connection: Connection) -> list[psutil.Process]:
+    """The worker that has accepted a connection, or none."""
+    return connected(server, int(connection.socket.getsockname()[1]))
 
 
 def connect_to(server: Server, worker: psutil.Process) -> Connection:

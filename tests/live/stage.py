@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import psutil
 
 from tests.live.clients import Sent, Stream, open_stream
-from tests.live.connection import Connection, fetch
+from tests.live.runs import connect_to, connected, run_of
 from tests.live.servers import Server
 from tests.live.services import KEY, SECRET, SERVICE, Upstream, service
 from tests.live.waiting import until
@@ -69,14 +69,6 @@ def start(server: Server | int, message: str, **parameters: str) -> Stream:
     return stream
 
 
-def run_of(stream: Stream) -> str:
-    """The run's id, as the response names it."""
-    run = stream.head.headers["x-run-id"]
-    assert len(run) == 32, run
-    assert set(run) <= set("0123456789abcdef"), run
-    return run
-
-
 def attach(
     server: Server | int, run: str, form: str = "text", headers: Mapping[str, str] | None = None
 ) -> Stream:
@@ -85,16 +77,6 @@ def attach(
     assert stream.head.status == 200, stream.head
     assert run_of(stream) == run
     return stream
-
-
-def stop(server: Server | int, run: str) -> dict[str, Any]:
-    """Stop a run; what is answered."""
-    answer = fetch(server, f"/runs/{run}", method="DELETE")
-    assert answer.status == 200, f"{answer.status} {answer.body!r}"
-    said: dict[str, Any] = json.loads(answer.body)
-    assert set(said) == {"id", "status"}
-    assert said["id"] == run
-    return said
 
 
 def whole(text: str) -> str:
@@ -247,39 +229,11 @@ def take(stream: Stream, pieces: int, form: str = "text") -> list[Sent]:
     return events
 
 
-def peer(server: Server, port: int) -> psutil.Process:
-    """The worker that holds the other end of a connection of ours."""
-
-    def holder() -> psutil.Process | None:
-        for worker in server.workers():
-            with contextlib.suppress(psutil.Error):
-                if any(each.raddr and each.raddr.port == port for each in connections(worker)):
-                    return worker
-        return None
-
-    found = until(holder, f"a worker has the connection from port {port}")
-    assert found is not None
-    return found
-
-
-def connections(worker: psutil.Process) -> list[Any]:
-    """A worker's established connections."""
-    return [each for each in worker.net_connections("tcp4") if each.status == "ESTABLISHED"]
-
-
 def writer(server: Server, upstream: Upstream | int) -> psutil.Process:
     """The worker that reads the upstream's answer: the only one with a connection to it."""
     port = upstream if isinstance(upstream, int) else upstream.port
 
-    def holding() -> list[psutil.Process]:
-        found = []
-        for worker in server.workers():
-            with contextlib.suppress(psutil.Error):
-                if any(each.raddr and each.raddr.port == port for each in connections(worker)):
-                    found.append(worker)
-        return found
-
-    (one,) = until(holding, "a worker has a connection to the upstream")
+    (one,) = until(lambda: connected(server, port), "a worker has a connection to the upstream")
     return one
 
 
@@ -287,22 +241,6 @@ def other(server: Server, worker: psutil.Process) -> psutil.Process:
     """The other one of two workers."""
     (found,) = [each for each in server.workers() if each.pid != worker.pid]
     return found
-
-
-@contextlib.contextmanager
-def connection_to(server: Server, worker: psutil.Process) -> Iterator[Connection]:
-    """A connection that this worker has accepted; the next request on it is served by it."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(60):
-            connection = stack.enter_context(Connection(server))
-            connection.request("/healthz")
-            head = connection.head()
-            assert head.status == 200
-            connection.body(head)
-            if peer(server, connection.socket.getsockname()[1]).pid == worker.pid:
-                yield connection
-                return
-        raise AssertionError(f"the worker {worker.pid} accepts no connection")
 
 
 @contextlib.contextmanager
@@ -314,7 +252,7 @@ def attach_at(
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Stream]:
     """Read a run from this worker, from its start unless the headers have a Last-Event-ID."""
-    with connection_to(server, worker) as connection:
+    with connect_to(server, worker) as connection:
         connection.request(f"/runs/{run}?format={form}", headers=headers)
         stream = Stream(connection)
         assert stream.head.status == 200, stream.head

@@ -27,7 +27,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {
         "SSEFLASK_SECRET": SECRET,
         "SSEFLASK_PUBLIC_CHANNELS": PUBLIC,
-        "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite"),
         "SSEFLASK_HEARTBEAT": "0.2",
         "GUNICORN_CMD_ARGS": "--access-logfile -",
     }

@@ -24,7 +24,6 @@ def guarded(
     settings = {
         "SSEFLASK_SECRET": SECRET,
         "SSEFLASK_PUBLIC_CHANNELS": "lobby",
-        "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite"),
         "SSEFLASK_CORS_ORIGINS": request.param,
         "SSEFLASK_HEARTBEAT": "0.2",
         "SSEFLASK_TRUSTED_PROXIES": "1",

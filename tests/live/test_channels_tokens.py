@@ -25,7 +25,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("tokens")
     settings = {
         "SSEFLASK_SECRET": SECRET,
-        "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite"),
         "SSEFLASK_HEARTBEAT": "0.2",
     }
     with production(directory, settings) as server:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.live.conftest import node_packages
 from tests.live.proxy import Proxy
+from tests.live.runs import run_of
 from tests.live.servers import environment
-from tests.live.stage import Stage, run_of, start, take
+from tests.live.stage import Stage, start, take
 
 
 def chat(stage: Stage, token: str, port: int | None = None, **options: Any) -> dict[str, Any]:

@@ -8,19 +8,8 @@ import pytest
 
 from tests.live.clients import Sent, open_stream
 from tests.live.connection import Connection, fetch
-from tests.live.stage import (
-    FORMATS,
-    Stage,
-    Told,
-    attach,
-    ended,
-    path,
-    read,
-    run_of,
-    start,
-    stop,
-    take,
-)
+from tests.live.runs import run_of, stop
+from tests.live.stage import FORMATS, Stage, Told, attach, ended, path, read, start, take
 from tests.live.subscribers import EVENT_SOURCE
 from tests.live.waiting import until
 
@@ -83,12 +72,12 @@ def test_stop_in_mid_answer(stage: Stage, tag: str, form: str) -> None:
         run = run_of(stream)
         before = take(stream, 3, form)
         with attach(stage.server, run, form) as viewer:
-            assert stop(stage.server, run)["status"] == "stopped"
+            assert stop(stage.server, run) == "stopped"
             first, second = read(stream, form, before), read(viewer, form)
     stage.upstream.wait_for_destroyed(destroyed + 1)
     assert (first.text, first.outcome) == (second.text, "stopped")
     assert second.outcome == "stopped"
-    assert stop(stage.server, run)["status"] == "stopped"
+    assert stop(stage.server, run) == "stopped"
     again = ended(stage.server, run, form)
     assert (again.text, again.outcome) == (second.text, "stopped")
     assert again.pieces >= 3
@@ -109,11 +98,11 @@ def test_stop_before_the_first_token(stage: Stage, tag: str, how: str) -> None:
         if how == "EventSource":
             assert stream.next() == Sent(id=f"{run}.0")
         until(lambda: stage.upstream.asked_for(message) == 1, "the upstream is asked")
-        assert stop(stage.server, run) == {"id": run, "status": "stopped"}
+        assert stop(stage.server, run) == "stopped"
         told = read(stream, "events")
     assert (told.text, told.outcome, told.error) == ("", "stopped", None)
     stage.upstream.wait_for_destroyed(destroyed + 1)
-    assert stop(stage.server, run)["status"] == "stopped"
+    assert stop(stage.server, run) == "stopped"
     assert stage.upstream.destroyed() == destroyed + 1
 
 
@@ -169,7 +158,7 @@ def test_stopping_what_has_ended(stage: Stage, tag: str) -> None:
     with start(stage.server, f"story #{tag}") as stream:
         run = run_of(stream)
         first = read(stream, "chunks")
-    assert stop(stage.server, run) == {"id": run, "status": "finished"}
+    assert stop(stage.server, run) == "finished"
     again = ended(stage.server, run, "chunks")
     assert again.events == first.events
     assert stage.upstream.destroyed() == destroyed
@@ -215,7 +204,7 @@ def test_errors_are_no_runs_that_can_be_stopped(stage: Stage, tag: str) -> None:
     answer = fetch(stage.server, path(f"broken #{tag}"))
     assert answer.status == 500
     run = answer.headers["x-run-id"]
-    assert stop(stage.server, run) == {"id": run, "status": "failed"}
+    assert stop(stage.server, run) == "failed"
     again = fetch(stage.server, f"/runs/{run}")
     assert again.status == 500
     assert json.loads(again.body) == json.loads(answer.body)

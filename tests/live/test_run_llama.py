@@ -17,8 +17,9 @@ import openai
 import pytest
 
 from tests.live.connection import fetch
+from tests.live.runs import run_of, stop
 from tests.live.servers import Server, free_port
-from tests.live.stage import Told, attach, ended, read, run_of, stage_service, start, stop, take
+from tests.live.stage import Told, attach, ended, read, stage_service, start, take
 from tests.live.waiting import until
 
 PROGRAM = shutil.which("llama-server")
@@ -86,7 +87,7 @@ if PROGRAM and MODEL:
             before = take(stream, 2)
             assert busy(llama)
             if how == "stopping":
-                assert stop(server, run)["status"] == "stopped"
+                assert stop(server, run) == "stopped"
                 assert read(stream, "text", before).outcome == "stopped"
         until(lambda: not busy(llama), "it generates no more")
         told = ended(server, run)
@@ -103,6 +104,6 @@ if PROGRAM and MODEL:
         assert busy(llama)
         with attach(server, run, headers={"Last-Event-ID": last}) as stream:
             rest = take(stream, 5)
-            assert stop(server, run)["status"] == "stopped"
+            assert stop(server, run) == "stopped"
             told = read(stream, "text", [*before, *rest])
         assert ended(server, run).events == told.events

@@ -17,19 +17,9 @@ import pytest
 from tests.live.conftest import node_packages
 from tests.live.connection import fetch
 from tests.live.proxy import Proxy
+from tests.live.runs import run_of
 from tests.live.services import running_upstream
-from tests.live.stage import (
-    FORMATS,
-    Stage,
-    attach,
-    ended,
-    path,
-    read,
-    run_of,
-    stage_service,
-    start,
-    take,
-)
+from tests.live.stage import FORMATS, Stage, attach, ended, path, read, stage_service, start, take
 
 ERROR = b'{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}'
 #: What stands in the frame, and what the proxy makes of it.

@@ -18,18 +18,17 @@ import pytest
 from tests.live.clients import Sent, Stream
 from tests.live.conftest import node_packages
 from tests.live.connection import fetch
+from tests.live.runs import connect_to, run_of
 from tests.live.services import Upstream, running_upstream
 from tests.live.stage import (
     Stage,
     Told,
     attach,
     attach_at,
-    connection_to,
     ended,
     other,
     path,
     read,
-    run_of,
     stage_service,
     start,
     take,
@@ -217,7 +216,7 @@ def test_the_writer_is_paused(fresh: Stage, tag: str) -> None:
             assert read(stream, "text").events == told.events
     assert fresh.upstream.asked_for(message) == 1
     # It is of use again.
-    with connection_to(fresh.server, writing) as connection:
+    with connect_to(fresh.server, writing) as connection:
         connection.request(path(f"story #{tag}", format="text"), method="POST")
         with Stream(connection) as stream:
             assert read(stream, "text").text == fresh.upstream.story
@@ -261,7 +260,7 @@ def test_stop_is_served_by_any_worker(fresh: Stage, tag: str, message: str, by: 
 
 
 def stop_at(stage: Stage, worker: psutil.Process, run: str) -> dict[str, Any]:
-    with connection_to(stage.server, worker) as connection:
+    with connect_to(stage.server, worker) as connection:
         connection.request(f"/runs/{run}", method="DELETE")
         head = connection.head()
         assert head.status == 200
@@ -293,7 +292,7 @@ def test_resuming_at_another_worker(fresh: Stage, tag: str) -> None:
         before = take(stream, 5)
         writing = writer(fresh.server, fresh.upstream)
         last = next(event.id for event in reversed(before) if event.id)
-        with connection_to(fresh.server, other(fresh.server, writing)) as connection:
+        with connect_to(fresh.server, other(fresh.server, writing)) as connection:
             connection.request(path(message, format="text"), headers={"Last-Event-ID": last})
             with Stream(connection) as resumed:
                 assert run_of(resumed) == run
@@ -301,7 +300,7 @@ def test_resuming_at_another_worker(fresh: Stage, tag: str) -> None:
         assert read(stream, "text", before).events == told.events
     assert told.text == fresh.upstream.story * 4
     for worker in fresh.server.workers():
-        with connection_to(fresh.server, worker) as connection:
+        with connect_to(fresh.server, worker) as connection:
             connection.request(path(message), headers={"Last-Event-ID": told.events[-1].id or ""})
             assert connection.head().status == 204
     assert fresh.upstream.asked_for(message) == 1

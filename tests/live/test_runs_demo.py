@@ -35,7 +35,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("demo")
     settings = {
         "WEB_CONCURRENCY": "2",
-        "SSEFLASK_RUN_LOG": str(directory / "runs.sqlite"),
         "SSEFLASK_RATE_LIMIT": "off",
     }
     with production(directory, settings) as server:
