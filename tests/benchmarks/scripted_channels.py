@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import socket
-import socketserver
 import sys
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.publishing import event
+from tests.benchmarks.scripted_server import Server
 
 FAULTY = 8
 """The publication with which something goes wrong: the warm-up is over by then."""
@@ -144,14 +144,6 @@ class Handler(BaseHTTPRequestHandler):
         """End a subscriber's stream."""
         self.wfile.write(ending)
         self.ended.set()
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """One thread a connection."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 128
 
 
 def main() -> None:

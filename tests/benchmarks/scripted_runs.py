@@ -13,7 +13,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from tests.benchmarks import scripted_channels
-from tests.benchmarks.scripted_channels import Server
+from tests.benchmarks.scripted_server import Server
 
 FAULTY = 4
 """The frame with which something goes wrong, in every run."""

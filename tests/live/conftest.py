@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.live.paced import PacedUpstream, Play, paced_upstream
 from tests.live.runs import run_service
-from tests.live.servers import Server, probe_server
+from tests.live.servers import Server, environment, probe_server
 from tests.live.services import (
     SECRET,
     Upstream,
@@ -51,6 +52,19 @@ def node_packages() -> Path:
     if not (directory / "node_modules").is_dir():
         pytest.skip("the node packages are not installed: run npm ci in tests/node")
     return directory
+
+
+def node(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program of tests/node and what it prints; it has to come to a good end."""
+    return subprocess.run(
+        ["node", *arguments],
+        cwd=node_packages(),
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=90,
+    )
 
 
 @pytest.fixture(scope="session")

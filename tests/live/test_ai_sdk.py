@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
-from tests.live.conftest import node_packages
-from tests.live.servers import Server, environment
+from tests.live.conftest import node
+from tests.live.servers import Server
 from tests.live.services import Upstream
 
 
 def read_with_the_ai_sdk(relay: Server, message: str, access_token: str) -> dict[str, Any]:
-    done = subprocess.run(
-        ["node", "ai.mjs", f"{relay.url}/sse/openai_out?format=ui", message, access_token],
-        cwd=node_packages(),
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=60,
-    )
+    done = node("ai.mjs", f"{relay.url}/sse/openai_out?format=ui", message, access_token)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

@@ -172,6 +172,15 @@ def test_the_log_has_no_traceback_of_bad_input(development: Server) -> None:
         ("PORT", "99999"),
         ("WEB_CONCURRENCY", "0"),
         ("OPENAI_BASE_URL", "not a url"),
+        ("SSEFLASK_MAX_PROMPT", "-1"),
+        ("SSEFLASK_MAX_PROMPT", "much"),
+        ("SSEFLASK_RATE_LIMIT", "often"),
+        ("SSEFLASK_RATE_LIMIT", "-5/minute"),
+        ("SSEFLASK_MAX_RUNS", "-1"),
+        ("SSEFLASK_MAX_RUNS", "1.5"),
+        ("SSEFLASK_RUN_SECONDS", "-1"),
+        ("SSEFLASK_RUN_SECONDS", "nan"),
+        ("SSEFLASK_RUN_SECONDS", "a day"),
     ],
 )
 @pytest.mark.parametrize("how", ["serve", "production"])

@@ -14,24 +14,14 @@ import pytest
 
 from tests.live.browser import chromium
 from tests.live.clients import curl
-from tests.live.conftest import GEVENT, SERVERS, node_packages, on_every_server
+from tests.live.conftest import GEVENT, SERVERS, node, node_packages, on_every_server
 from tests.live.servers import Server, environment, probe_server
 from tests.live.waiting import until
 
 
-def npm_eventsource(
-    url: str, types: str = "message,failure", *limit: str, seconds: int = 40
-) -> list[dict[str, Any]]:
+def npm_eventsource(url: str, types: str = "message,failure", *limit: str) -> list[dict[str, Any]]:
     """What npm's eventsource dispatches until it is closed for good, or `limit` events came."""
-    done = subprocess.run(
-        ["node", "eventsource.mjs", url, types, *limit],
-        cwd=node_packages(),
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=seconds,
-    )
+    done = node("eventsource.mjs", url, types, *limit)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

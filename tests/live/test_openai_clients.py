@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from tests.live.conftest import node_packages
-from tests.live.servers import Server, environment
+from tests.live.conftest import node
+from tests.live.servers import Server
 from tests.live.services import Upstream
 
 
@@ -51,15 +50,7 @@ def test_openai_python_raises_on_an_error(relay: Server, access_token: str) -> N
 
 def read_with_npm_openai(relay: Server, message: str, access_token: str) -> list[dict[str, Any]]:
     body = json.dumps({"user_message": message})
-    done = subprocess.run(
-        ["node", "openai.mjs", relay.url, "/sse/openai_out", body, access_token],
-        cwd=node_packages(),
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=60,
-    )
+    done = node("openai.mjs", relay.url, "/sse/openai_out", body, access_token)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
 
-from tests.live.conftest import node_packages
+from tests.live.conftest import node
 from tests.live.proxy import Proxy
 from tests.live.runs import run_of
-from tests.live.servers import environment
 from tests.live.stage import Stage, start, take
 
 
 def chat(stage: Stage, token: str, port: int | None = None, **options: Any) -> dict[str, Any]:
     """What becomes of a chat."""
     url = f"http://127.0.0.1:{port or stage.server.port}"
-    done = subprocess.run(
-        ["node", "chat.mjs", json.dumps({"url": url, "token": token, **options})],
-        cwd=node_packages(),
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=90,
-    )
+    done = node("chat.mjs", json.dumps({"url": url, "token": token, **options}))
     assert not done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result

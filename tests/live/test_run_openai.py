@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import threading
 from typing import Any
 
@@ -13,8 +12,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from tests.live.conftest import node_packages
-from tests.live.servers import environment
+from tests.live.conftest import node
 from tests.live.stage import Stage, whole
 from tests.live.waiting import until
 
@@ -393,15 +391,7 @@ def test_async_openai_python(stage: Stage, access_token: str, tag: str) -> None:
 
 def npm_openai(stage: Stage, token: str, *requests: dict[str, Any]) -> list[dict[str, Any]]:
     """What npm's openai makes of requests, one after the other: see openai-v1.mjs."""
-    done = subprocess.run(
-        ["node", "openai-v1.mjs", f"{stage.server.url}/v1", token, json.dumps(requests)],
-        cwd=node_packages(),
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=90,
-    )
+    done = node("openai-v1.mjs", f"{stage.server.url}/v1", token, json.dumps(requests))
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == len(requests), done.stderr
     return results

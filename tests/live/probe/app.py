@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import gc
-import os
-import sys
 import time
-from pathlib import Path
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
 from sseflask import SSE
 from tests.live.probe import behaviour, faults, yields
-from tests.live.probe.notes import ProbeError, counts, mark, number, open_gate, tag
+from tests.live.probe.notes import ProbeError, counts, held, number, open_gate, page, tag
 
 app = Flask(__name__)
 SSE(app)
 app.register_blueprint(behaviour.blueprint)
 app.register_blueprint(yields.blueprint)
 app.register_blueprint(faults.blueprint)
+app.register_blueprint(page("probe.html"))
 
 
 @app.post("/wake")
@@ -40,20 +38,6 @@ def pause() -> ResponseReturnValue:
     return {"message": "paused", "query": request.args.get("q", "")}
 
 
-@app.get("/page")
-def page() -> ResponseReturnValue:
-    """A page for a browser; what it posts to `/note` is noted under its tag."""
-    return Response(
-        (Path(__file__).parents[1] / "pages" / "probe.html").read_bytes(), mimetype="text/html"
-    )
-
-
-@app.post("/note")
-def note() -> ResponseReturnValue:
-    mark(tag(), request.get_data(as_text=True))
-    return "", 204
-
-
 @app.get("/count")
 def count() -> ResponseReturnValue:
     """How many pieces the generators of a tag have made."""
@@ -62,23 +46,13 @@ def count() -> ResponseReturnValue:
 
 @app.get("/stats")
 def stats() -> ResponseReturnValue:
-    """What this process holds."""
-    gc.collect()
-    greenlet = sys.modules.get("greenlet")
-    greenlets = [
-        thing for thing in gc.get_objects() if greenlet and isinstance(thing, greenlet.greenlet)
-    ]
-    return {
-        "pid": os.getpid(),
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-        "threads": len(list(Path("/proc/self/task").iterdir())),
-        "greenlets": sum(not thing.dead for thing in greenlets),
-        "generators": sum(
-            getattr(thing, "__qualname__", "").startswith("short.<locals>")
-            for thing in gc.get_objects()
-            if type(thing).__name__ == "generator"
-        ),
-    }
+    process = held()  # first: it collects the garbage
+    generators = sum(
+        getattr(thing, "__qualname__", "").startswith("short.<locals>")
+        for thing in gc.get_objects()
+        if type(thing).__name__ == "generator"
+    )
+    return {**process, "generators": generators}
 
 
 @app.errorhandler(ProbeError)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
-from pathlib import Path
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
 from sseflask import SSE
-from tests.live.probe.notes import mark, tag
+from tests.live.probe.notes import held, mark, page, tag
 
 app = Flask(__name__)
 app.config["SSEFLASK_CHANNEL_LOG"] = os.environ["PROBE_CHANNEL_LOG"]
 if "PROBE_HEARTBEAT" in os.environ:
     app.config["SSEFLASK_HEARTBEAT"] = float(os.environ["PROBE_HEARTBEAT"])
 sse = SSE(app)
+app.register_blueprint(page("probe.html"))
 
 
 @app.get("/hello")
@@ -44,31 +42,6 @@ def subscribe() -> ResponseReturnValue:
     return sse.subscribe(*request.args.getlist("c"))
 
 
-@app.get("/page")
-def page() -> ResponseReturnValue:
-    """A page for a browser; what it posts to `/note` is noted under its tag."""
-    return Response(
-        (Path(__file__).parents[1] / "pages" / "probe.html").read_bytes(), mimetype="text/html"
-    )
-
-
-@app.post("/note")
-def note() -> ResponseReturnValue:
-    mark(tag(), request.get_data(as_text=True))
-    return "", 204
-
-
 @app.get("/stats")
 def stats() -> ResponseReturnValue:
-    """What this process holds."""
-    gc.collect()
-    greenlet = sys.modules.get("greenlet")
-    greenlets = [
-        thing for thing in gc.get_objects() if greenlet and isinstance(thing, greenlet.greenlet)
-    ]
-    return {
-        "pid": os.getpid(),
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-        "threads": len(list(Path("/proc/self/task").iterdir())),
-        "greenlets": sum(not thing.dead for thing in greenlets),
-    }
+    return {**held()}

@@ -6,12 +6,15 @@ process is busy and after it has ended.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-from flask import request
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
 
 #: How many pieces the generators of a tag have made.
 counts: dict[str, int] = {}
@@ -46,6 +49,38 @@ def mark(name: str, text: str) -> None:
     """Note something; one unbuffered append, so that it survives whatever comes next."""
     with (_MARKS / name).open("ab", buffering=0) as file:
         file.write(f"{text}\n".encode())
+
+
+def page(file: str) -> Blueprint:
+    """A page for a browser; what it posts to `/note` is noted under its tag."""
+    blueprint = Blueprint("page", __name__)
+
+    @blueprint.get("/page")
+    def show() -> ResponseReturnValue:
+        content = (Path(__file__).parents[1] / "pages" / file).read_bytes()
+        return Response(content, mimetype="text/html")
+
+    @blueprint.post("/note")
+    def note() -> ResponseReturnValue:
+        mark(tag(), request.get_data(as_text=True))
+        return "", 204
+
+    return blueprint
+
+
+def held() -> dict[str, int]:
+    """What this process holds."""
+    gc.collect()
+    greenlet = sys.modules.get("greenlet")
+    greenlets = [
+        thing for thing in gc.get_objects() if greenlet and isinstance(thing, greenlet.greenlet)
+    ]
+    return {
+        "pid": os.getpid(),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": len(list(Path("/proc/self/task").iterdir())),
+        "greenlets": sum(not thing.dead for thing in greenlets),
+    }
 
 
 def gate(name: str) -> threading.Condition:
