@@ -18,10 +18,10 @@ from tests.live.gateway import gateway
 from tests.live.paced import PacedUpstream, Play, paced_upstream
 from tests.live.proxy import Proxy
 from tests.live.run_events import outcome, text_of
-from tests.live.runs import ask_start, rest, run_of, run_service, start, stop
+from tests.live.runs import ask_start, connected, rest, run_of, run_service, start, stop
 from tests.live.servers import Server
 from tests.live.services import KEY
-from tests.live.stage import connections, path
+from tests.live.stage import path
 from tests.live.waiting import until
 
 #: Seconds that the upstream may be silent; the first heartbeat would come later.
@@ -130,17 +130,13 @@ def test_one_connection_for_many_runs(server: Server, secure: PacedUpstream) -> 
 def test_an_idle_connection_that_the_upstream_has_closed(
     server: Server, secure: PacedUpstream
 ) -> None:
-    def has_connection() -> bool:
-        (worker,) = server.workers()
-        return any(each.raddr.port == secure.port for each in connections(worker) if each.raddr)
-
     for _ in range(3):
         play = secure.play()
         play.send(frame("one"), frame(finish="stop"), DONE)
         play.end_and_close()
         assert outcome("chunks", told(server, play)) == "[DONE]"
         assert play.count == 1
-        until(lambda: not has_connection(), "the upstream has closed the connection")
+        until(lambda: not connected(server, secure.port), "the upstream has closed the connection")
 
 
 def test_leaving_closes_the_upstreams_connection(server: Server, play: Play) -> None:
