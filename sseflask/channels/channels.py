@@ -12,7 +12,7 @@ from sseflask.channels.frames import Cursor
 from sseflask.channels.hub import Hub
 from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
-from sseflask.channels.process import SHORT_PATIENCE, LogBusy, PerProcess, Running
+from sseflask.channels.process import SHORT_PATIENCE, PerProcess, Running
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.channels.thread import LogThread
@@ -200,17 +200,8 @@ class Channels:
         return Subscription(running.hub, running.call, patterns, start, last_event_id, opening)
 
     def condition(self) -> Literal["available", "unavailable", "busy"]:
-        """Whether the log is open or can be opened now; busy where it does not say so at once.
-
-        Blocks for half a second at most.
-        """
-        try:
-            self._running.get().call(lambda _log: None, SHORT_PATIENCE)
-        except LogBusy:
-            return "busy"
-        except LogError:
-            return "unavailable"
-        return "available"
+        """See `PerProcess.condition`."""
+        return self._running.condition()
 
     def kept(self) -> Kept:
         """For how long history is there."""

@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from weakref import WeakSet
 
 from sseflask.channels.log import LogError
@@ -105,6 +105,19 @@ class PerProcess(Generic[RunningType]):
         if running is None or running.process != os.getpid():
             running = in_main_loop(self._started)
         return running
+
+    def condition(self) -> Literal["available", "unavailable", "busy"]:
+        """Whether the store is open or can be opened now; busy where it does not say so at once.
+
+        Blocks for half a second at most.
+        """
+        try:
+            self.get().call(lambda _store: None, SHORT_PATIENCE)
+        except LogBusy:
+            return "busy"
+        except LogError:
+            return "unavailable"
+        return "available"
 
     def close(self) -> None:
         """End it in this process; the next use starts it again. Blocks shortly."""

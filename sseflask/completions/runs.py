@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from flask import Flask, current_app
 
-from sseflask.channels.log import KeyReused, LogError
-from sseflask.channels.process import SHORT_PATIENCE, LogBusy, PerProcess
+from sseflask.channels.log import KeyReused
+from sseflask.channels.process import PerProcess
 from sseflask.completions.formats import Format
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Claim, Run, TooMany
@@ -151,17 +151,8 @@ class Runs:
         return stopped
 
     def condition(self) -> Literal["available", "unavailable", "busy"]:
-        """Whether the log is open or can be opened now; busy where it does not say so at once.
-
-        Blocks for half a second at most.
-        """
-        try:
-            self._running.get().call(lambda _log: None, SHORT_PATIENCE)
-        except LogBusy:
-            return "busy"
-        except LogError:
-            return "unavailable"
-        return "available"
+        """See `PerProcess.condition`."""
+        return self._running.condition()
 
     def close(self) -> None:
         """End what runs for it in this process; the next use starts it again. Blocks shortly."""

@@ -11,11 +11,11 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["Closing", "send_last"]
+__all__ = ["LINGER_SECONDS", "Closing", "send_last"]
 
 #: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
 #: last bytes.
-_LINGER_SECONDS = 1.0
+LINGER_SECONDS = 1.0
 
 
 class Closing:
@@ -70,7 +70,7 @@ class Closing:
         except OSError:  # the client was faster
             self.close(descriptor)
         else:
-            self._lingering[descriptor] = time.monotonic() + _LINGER_SECONDS
+            self._lingering[descriptor] = time.monotonic() + LINGER_SECONDS
 
     def client_closed(self, descriptor: int) -> None:
         """The client has closed its side of one that was half closed, or of none of those."""

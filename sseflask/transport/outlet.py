@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
-from sseflask.transport.closing import send_last
+from sseflask.transport.closing import LINGER_SECONDS, send_last
 from sseflask.wire import HEARTBEAT, ends_line, tail_of
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 #: Bytes of unwanted input that are read and thrown away before the socket is left alone.
 _INPUT = 65536
 
-#: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
-#: last bytes; and the input that it still throws away meanwhile, in bytes.
-_LINGER_SECONDS, _LINGER_INPUT = 1.0, 1 << 20
+#: Bytes of input that an ended stream still throws away while it waits for the client's own close.
+_LINGER_INPUT = 1 << 20
 
 #: What a gevent io watcher waits for: libev's EV_READ and EV_WRITE.
 _READ, _WRITE = 1, 2
@@ -232,7 +231,7 @@ class Outlet:
         if not self._readable.active:
             self._readable.start(self._on_readable)
         self._wake = Signal()
-        self._wake.wait(_LINGER_SECONDS)
+        self._wake.wait(LINGER_SECONDS)
 
     def wait_until_sent(self, or_until: Callable[[], bool] = bool) -> None:
         """Block until the socket has taken all, the client has left, or ``or_until()``."""

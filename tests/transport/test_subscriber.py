@@ -165,7 +165,7 @@ class Served:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(outlet, "_LINGER_SECONDS", 0.0)  # these clients look afterwards
+    monkeypatch.setattr(outlet, "LINGER_SECONDS", 0.0)  # these clients look afterwards
     made: list[Served] = []
 
     def make(source: Source, **arguments: Any) -> Served:
