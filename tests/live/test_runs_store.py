@@ -62,6 +62,7 @@ def assert_trouble_and_recovery(
     assert not in_trouble(started(server, healthy))
     with start(server, healthy) as stream:
         before = run_of(stream)
+        rest(stream)  # until its end is stored: a run that goes on is viewed by writing
     trouble()
     until(lambda: in_trouble(started(server, large)), "a run is refused or fails", seconds=40)
     assert ask(server, "/healthz").status == 200
