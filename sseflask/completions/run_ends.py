@@ -1,10 +1,11 @@
-"""The one end of a run: what is stored of it, and what it took. In the caller's transaction."""
+"""The one end of a run: what is stored of it, what it took, and what the server's log says."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from sseflask.completions.run_entries import Run
 from sseflask.completions.run_tables import FRAMES, NEWEST
 from sseflask.completions.usage import usage_of
 
-__all__ = ["end_run"]
+__all__ = ["end_run", "tell_ends"]
 
 log = logging.getLogger("sseflask")
 
@@ -22,10 +23,10 @@ _LAST_FRAMES = 4
 
 
 def end_run(database: sqlite3.Connection, run: Run, outcome: Outcome, now: float) -> Run:
-    """End a run that goes on, and tell the server's log.
+    """End a run that goes on.
 
     Args:
-        database: in a write transaction.
+        database: in a write transaction; `tell_ends` after it.
         run: as it is in that.
         outcome: how it ends; without its usage, which is found here.
         now: the machine's monotonic time.
@@ -41,17 +42,23 @@ def end_run(database: sqlite3.Connection, run: Run, outcome: Outcome, now: float
     )
     # Or every append of every other run would go on to ring for them.
     database.execute("DELETE FROM watchers WHERE run = ?", (run.number,))
-    code = outcome.failure.code or outcome.failure.type if outcome.failure else ""
-    how = outcome.finish_reason or code
-    log.info(
-        "run %s: %s%s after %d frames, usage %s",
-        run.id,
-        outcome.kind,
-        f" ({_printable(how)})" if how else "",
-        run.last,
-        json.dumps(outcome.usage),
-    )
     return run._replace(ended=ended, outcome=text)
+
+
+def tell_ends(runs: Iterable[Run]) -> None:
+    """Tell the server's log of runs that have been ended, once that is stored."""
+    for run in runs:
+        outcome = Outcome.from_json(run.outcome or "")
+        code = outcome.failure.code or outcome.failure.type if outcome.failure else ""
+        how = outcome.finish_reason or code
+        log.info(
+            "run %s: %s%s after %d frames, usage %s",
+            run.id,
+            outcome.kind,
+            f" ({_printable(how)})" if how else "",
+            run.last,
+            json.dumps(outcome.usage),
+        )
 
 
 def _usage(database: sqlite3.Connection, run: Run, outcome: Outcome) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from sseflask.channels.log import KeyReused
 from sseflask.channels.sqlite_file import SqliteFile
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.run_ends import end_run
+from sseflask.completions.run_ends import end_run, tell_ends
 from sseflask.completions.run_entries import Append, Claim, Run, TooMany
 from sseflask.completions.run_frames import (
     MOST_FRAMES,
@@ -196,15 +196,20 @@ class RunLog:
                 # Their names are not asked for: nearly all appends are one frame.
                 return [Run(each.run, "", "", _last_of(each), None, None) for each in appends]
             with self._file.reading() as database:
-                return [self._appended(database, append) for append in appends]
+                return [self._appended(database, append, []) for append in appends]
         # All or nothing: what fails is tried again as a whole.
+        ended: list[Run] = []
         with self._file.writing() as database:
             for start in range(0, len(rows), MOST_FRAMES):
                 store_frames(database, rows[start : start + MOST_FRAMES], self._peers.token)
-            return [self._appended(database, append) for append in appends]
+            runs = [self._appended(database, append, ended) for append in appends]
+        tell_ends(ended)
+        return runs
 
-    def _appended(self, database: sqlite3.Connection, append: Append) -> Run | None:
-        """A run after an append; ends it where the append does."""
+    def _appended(
+        self, database: sqlite3.Connection, append: Append, ended: list[Run]
+    ) -> Run | None:
+        """A run after an append; ends it where the append does, and notes that."""
         row = database.execute(
             f"SELECT writer, {COLUMNS} FROM runs WHERE number = ?", (append.run,)
         ).fetchone()
@@ -212,7 +217,8 @@ class RunLog:
             return None
         writer, run = row[0], Run(*row[1:])
         if append.outcome is not None and run.ended is None and writer == self._peers.token:
-            return end_run(database, run, append.outcome, self._clock())
+            ended.append(end_run(database, run, append.outcome, self._clock()))
+            return ended[-1]
         # What was stored before somebody ended it is as good as everything else.
         return run if append.frames and run.last >= _last_of(append) else None
 
@@ -233,7 +239,9 @@ class RunLog:
                 return run
             if unless_watched and self._peers.is_watched(database, number):
                 return run
-            return end_run(database, run, outcome, self._clock())
+            ended = end_run(database, run, outcome, self._clock())
+        tell_ends([ended])
+        return ended
 
     # -- readers -----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from sseflask.channels.log import LogError
 from sseflask.channels.sqlite_file import SqliteFile
 from sseflask.completions.failures import interrupted
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.run_ends import end_run
+from sseflask.completions.run_ends import end_run, tell_ends
 from sseflask.completions.run_entries import Run
 from sseflask.completions.run_tables import COLUMNS, run_by_number
 
@@ -105,9 +105,11 @@ class Peers:
             rows = database.execute(
                 f"SELECT {COLUMNS} FROM runs WHERE {_ORPHANED} LIMIT {_BURY_RUNS}"
             ).fetchall()
-            if rows:
-                log.warning("another worker is gone or stands still; its completions are ended")
-            return self._interrupt(database, rows)
+            ended = self._interrupt(database, rows)
+        if ended:
+            log.warning("another worker is gone or stands still; its completions are ended")
+        tell_ends(ended)
+        return ended
 
     def leave(self) -> list[Run]:
         """See `RunLog.leave`."""
@@ -115,7 +117,9 @@ class Peers:
             rows = database.execute(
                 f"SELECT {COLUMNS} FROM runs WHERE ended IS NULL AND writer = ?", (self.token,)
             ).fetchall()
-            return self._interrupt(database, rows)
+            ended = self._interrupt(database, rows)
+        tell_ends(ended)
+        return ended
 
     def _interrupt(self, database: sqlite3.Connection, rows: Sequence[Any]) -> list[Run]:
         outcome = Outcome.failed(interrupted())

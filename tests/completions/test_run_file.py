@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sseflask.channels import sqlite_file
 from sseflask.channels.log import LogError
 from sseflask.completions import run_frames, run_log, run_tables
-from sseflask.completions.run_entries import Append
+from sseflask.completions.run_ends import end_run
+from sseflask.completions.run_entries import Append, Run
 from sseflask.completions.run_log import RunLog
 from tests.channels.processes import hold
 from tests.completions.run_logs import (
@@ -244,6 +246,30 @@ def test_an_append_that_fails_half_way_leaves_nothing_behind(path: Path) -> None
             database.execute(f"PRAGMA max_page_count = {most}").fetchone()
         assert log.append([Append(run.number, 1, frames)]) != [None]
         assert everything(log, run) == list(enumerate(frames, 1))
+
+
+def test_an_end_is_told_in_the_servers_log_once_it_is_stored(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sseflask")
+    ended: list[Run] = []
+
+    def fail_at_the_second(*arguments: Any) -> Run:
+        if ended:
+            raise LogError("the disk is gone")
+        ended.append(end_run(*arguments))
+        return ended[0]
+
+    with opened(path) as log:
+        appends = [Append(begun(log).number, 1, [], FINISHED) for _ in range(2)]
+        with monkeypatch.context() as broken:
+            broken.setattr(run_log, "end_run", fail_at_the_second)
+            with pytest.raises(LogError):
+                log.append(appends)
+        assert ended
+        assert not caplog.records
+        log.append(appends)
+        assert len(caplog.records) == 2
 
 
 def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attempt(
