@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import select
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import httpcore2
@@ -17,7 +18,7 @@ from sseflask.channels.wake import original
 from sseflask.completions.chunked import Dechunker
 from sseflask.transport.handoff import cooperative
 
-__all__ = ["body", "watch_connections"]
+__all__ = ["body", "watch_connections", "watch_responses"]
 
 _READ = 1  # libev's EV_READ
 
@@ -26,7 +27,9 @@ _AT_ONCE = 65_536
 
 # Where h11, the client's parser, sees a head end.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-_INSTEAD = ("read", "get_extra_info", "close")
+_INSTEAD = ("read", "start_tls", "get_extra_info", "close")
+#: Statuses of responses that have none, whatever their heads say (RFC 9112, section 6.3).
+_WITHOUT_BODY = (204, 304)
 _MADE = (".connect_tcp.complete", ".start_tls.complete")
 
 
@@ -40,17 +43,24 @@ def watch_connections(request: httpx2.Request) -> None:
 
 def _trace(name: str, info: Mapping[str, Any]) -> None:
     if name.endswith(_MADE):
-        stream = info["return_value"]
-        if hasattr(stream, "__dict__"):
+        stream = info.get("return_value")
+        if hasattr(stream, "__dict__") and all(hasattr(stream, each) for each in _INSTEAD):
             _Connection(stream)
 
 
-def body(response: httpx2.Response) -> Iterator[bytes]:
+def watch_responses(response: httpx2.Response) -> None:
+    """Before a response is read: have its connection know where its body ends."""
+    connection = _Connection.of(response)
+    if connection is not None:
+        connection.expect(response)
+
+
+def body(response: httpx2.Response) -> Generator[bytes, None, None]:
     """The body's bytes as they arrive; each read may block for ever, and lets others run.
 
-    By a way of its own where that is the usual one (chunked, not compressed although that was not
-    asked for, by a connection that was watched); the client itself reads all others, and whatever
-    comes after the last chunk or is none.
+    By a way of its own where it is a usual one (chunked, not compressed although that was not asked
+    for, of a status that has one, by a connection that was watched); the client itself reads all
+    others, and whatever comes after the last chunk or is none.
 
     Args:
         response: with its headers; to be closed by whoever has it, also after an error.
@@ -70,13 +80,14 @@ def body(response: httpx2.Response) -> Iterator[bytes]:
     if (
         connection is None
         or not connection.at_body
+        or response.status_code in _WITHOUT_BODY
         or response.headers.get("Transfer-Encoding", "").lower() != "chunked"
     ):
         return _in_turn(stream)
     return _chunked(connection, stream)
 
 
-def _in_turn(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _in_turn(pieces: Iterable[bytes]) -> Generator[bytes, None, None]:
     """Under gevent a read of what is there already lets nobody else run."""
     for piece in pieces:
         yield piece
@@ -84,7 +95,7 @@ def _in_turn(pieces: Iterable[bytes]) -> Iterator[bytes]:
             time.sleep(0)
 
 
-def _chunked(connection: _Connection, stream: Iterable[bytes]) -> Iterator[bytes]:
+def _chunked(connection: _Connection, stream: Iterable[bytes]) -> Generator[bytes, None, None]:
     chunks = Dechunker()
     with connection.reading() as read:
         piece = connection.kept or read()
@@ -101,7 +112,10 @@ def _chunked(connection: _Connection, stream: Iterable[bytes]) -> Iterator[bytes
 
 
 class _Connection:
-    """Reads for an HTTP client, never past the end of a head: a body can then be read without it.
+    """Reads for an HTTP client, never past the end of a head or of a body.
+
+    So a body can be read without the client, and what comes after a response is noticed: it would
+    be taken for the answer to the next request, which may be somebody else's.
 
     Args:
         stream: the client's connection, which reads by this from here on.
@@ -114,6 +128,7 @@ class _Connection:
     def __init__(self, stream: Any) -> None:
         self.at_body = False
         self.kept = b""
+        self._left: float | None = None
         self._socket = stream.get_extra_info("socket")
         self._receive: Callable[[int, float | None], bytes] = stream.read
         self._last = b""
@@ -133,23 +148,54 @@ class _Connection:
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore2.NetworkStream."""
         data = self.kept or self._receive(max_bytes, timeout)
-        found = _BLANK_LINE.search(self._last + data)
-        self.at_body = found is not None
-        end = len(data) if found is None else found.end() - len(self._last)
-        self._last = b"" if self.at_body else (self._last + data)[-2:]
+        if self._left is None:
+            found = _BLANK_LINE.search(self._last + data)
+            self.at_body = found is not None
+            end = len(data) if found is None else found.end() - len(self._last)
+            self._last = b"" if self.at_body else (self._last + data)[-2:]
+        else:
+            self.at_body = False
+            end = int(min(len(data), self._left))
+            self._left = self._left - end or None
         data, self.kept = data[:end], data[end:]
         return data
 
+    def expect(self, response: httpx2.Response) -> None:
+        """Know how long the body of a response is, whose head the client has been given."""
+        length = response.headers.get("Content-Length", "")
+        if (
+            not self.at_body
+            or response.status_code in _WITHOUT_BODY
+            or "Transfer-Encoding" in response.headers  # which ends with a blank line
+        ):
+            return
+        if length.isascii() and length.isdigit():
+            self._left = int(length) or None
+        elif not length:
+            self._left = math.inf  # it ends with the connection
+
+    def start_tls(self, *arguments: Any, **named: Any) -> Any:
+        """See httpcore2.NetworkStream."""
+        self._let_go()
+        try:
+            return self._stream.start_tls(*arguments, **named)
+        except BaseException:
+            self._stream.close()
+            raise
+
     def close(self) -> None:
         """See httpcore2.NetworkStream."""
+        self._let_go()
+        self._stream.close()
+
+    def _let_go(self) -> None:
         # Or the two would hold each other until the garbage collector comes, which is rarely.
         for name in _INSTEAD:
-            delattr(self._stream, name)
-        self._stream.close()
+            vars(self._stream).pop(name, None)
 
     def get_extra_info(self, info: str) -> Any:
         """See httpcore2.NetworkStream."""
-        if info != "is_readable" or self._socket.fileno() < 0:
+        if info != "is_readable" or self._socket is None or self._socket.fileno() < 0:
             return self._about(info)
         # Asked of each idle connection before a request. gevent's own poll, which can block, lets
         # all others run first.
@@ -183,7 +229,7 @@ class _Connection:
                 wait(readable)
             try:
                 data: bytes = receive(_AT_ONCE)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # the latter of TLS that has been closed
                 raise httpx2.ReadError(str(error)) from error
             return data
 

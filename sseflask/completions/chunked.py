@@ -12,7 +12,7 @@ __all__ = ["Dechunker"]
 
 # A chunk's line end is read together with the next chunk's head.
 _LINE_END = b"\r\n"
-_HEAD = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})(?:;[^\r\n]*)?[ \t]*\r\n")
+_HEAD = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})(?:;[^\r\n]*|[ \t]*)\r\n")
 
 #: Bytes that a chunk's head may have.
 _MOST_HEAD = 16_384

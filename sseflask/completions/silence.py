@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 
+from sseflask.channels.wake import original
 from sseflask.transport.handoff import later
 
 __all__ = ["SilenceLimit"]
@@ -38,6 +39,8 @@ class SilenceLimit:
         self._seconds = seconds
         self._heard = 0.0
         self._cancel: Callable[[], None] | None = None
+        # The native one also under gevent, where nobody waits for it.
+        self._lock: Any = original("_thread", "allocate_lock")()
         self.exceeded = False
         self.reading = True
 
@@ -58,7 +61,8 @@ class SilenceLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        cancel, self._cancel = self._cancel, None
+        with self._lock:  # whoever has the connection next is not cut
+            cancel, self._cancel = self._cancel, None
         if cancel is not None:
             cancel()
 
@@ -66,15 +70,16 @@ class SilenceLimit:
         self._cancel = later(seconds, self._look)
 
     def _look(self) -> None:
-        if self._cancel is None:
-            return
-        if not self.reading:
-            self._heard = time.monotonic()
-        left = self._heard + self._seconds - time.monotonic()
-        if left > 0:
-            self._wait(left)
-            return
-        self.exceeded = True
-        with contextlib.suppress(OSError):  # closed in the same moment
-            # Not TLS's own, which takes TLS off the socket while somebody reads by it.
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        with self._lock:
+            if self._cancel is None:
+                return
+            if not self.reading:
+                self._heard = time.monotonic()
+            left = self._heard + self._seconds - time.monotonic()
+            if left > 0:
+                self._wait(left)
+                return
+            self.exceeded = True
+            with contextlib.suppress(OSError):  # closed in the same moment
+                # Not TLS's own, which takes TLS off the socket while somebody reads by it.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -15,7 +15,7 @@ import openai
 from flask import Flask, current_app
 
 from sseflask.completions import demo, dialects, failures
-from sseflask.completions.body import body, watch_connections
+from sseflask.completions.body import body, watch_connections, watch_responses
 from sseflask.completions.frames import FrameSplitter, FrameTooLong
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.silence import SilenceLimit
@@ -109,9 +109,11 @@ class Upstream:
                 stream; `UpstreamFailure` for an error that it reported itself.
         """
         answer = dialects.answer(asked.dialect, self._secrets)
-        with contextlib.closing(self._stream(asked)) as response:
+        with (
+            contextlib.closing(self._stream(asked)) as response,
+            contextlib.closing(body(response)) as pieces,
+        ):
             _require_stream(response.headers.get("Content-Type", ""))
-            pieces = body(response)
             silence = SilenceLimit(response, self._settings.upstream_timeout)
             try:
                 with silence:
@@ -208,7 +210,10 @@ class Upstream:
                 timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
                 # Every stream needs one: the number of streams is the server's to limit.
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
-                event_hooks={"request": [watch_connections], "response": [_bound]},
+                event_hooks={
+                    "request": [watch_connections],
+                    "response": [watch_responses, _bound],
+                },
             ),
         )
 

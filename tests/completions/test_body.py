@@ -6,24 +6,35 @@ import contextlib
 import gc
 import os
 import struct
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
 
 import httpx2
 import pytest
 
-from sseflask.completions.body import body, watch_connections
+from sseflask.completions.body import body, watch_connections, watch_responses
 from tests.completions.scripted import STREAM_HEAD, Exchange, Script, upstream
+from tests.processes import ROOT
+
+_FILE = "tests/completions/test_body.py"
+_THIS = f"{_FILE}::test_the_same_under_gevent"
 
 HEAD = STREAM_HEAD
 DATA = b"data: one\n\n", "data: 你\r\n\r\n".encode(), b"data: " + b"x" * 70_000 + b"\n\n"
+HOOKS: dict[str, list[Callable[..., Any]]] = {
+    "request": [watch_connections],
+    "response": [watch_responses],
+}
 BODY = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in DATA) + b"0\r\n\r\n"
 
 
 @pytest.fixture
 def client() -> Iterator[httpx2.Client]:
-    with httpx2.Client(event_hooks={"request": [watch_connections]}, timeout=10) as client:
+    with httpx2.Client(event_hooks=HOOKS, timeout=10) as client:
         yield client
 
 
@@ -128,6 +139,26 @@ def test_other_bodies_are_the_clients(
         assert b"".join(found) == b"\n\r\n\na"
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_a_body(client: httpx2.Client, status: int) -> None:
+    head = HEAD.replace(b"200 OK", b"%d None" % status)
+    with answer(client, sent(head)) as response:
+        assert list(body(response)) == []
+
+
+def test_a_body_until_the_end_is_read_in_large_pieces(client: httpx2.Client) -> None:
+    """Although each of its events ends with a blank line, as a head does."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + DATA[0] * 10_000)
+        exchange.hang_up()
+
+    with answer(client, script) as response:
+        pieces = list(body(response))
+    assert b"".join(pieces) == DATA[0] * 10_000
+    assert len(pieces) < 500
+
+
 def test_a_connection_that_was_not_watched(own: Callable[[], int]) -> None:
     with httpx2.Client() as client, answer(client, sent(HEAD + BODY)) as response:
         assert b"".join(body(response)) == b"".join(DATA)
@@ -189,11 +220,14 @@ class Pieces:
     def __init__(self, *pieces: bytes) -> None:
         self.pieces = [*pieces, b""]
 
-    def get_extra_info(self, _info: str) -> None:
-        return None
+    def get_extra_info(self, info: str) -> Any:
+        return True if info == "is_readable" else None
 
     def read(self, _max_bytes: int, _timeout: float | None = None) -> bytes:
         return self.pieces.pop(0)
+
+    def start_tls(self) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         self.pieces.clear()
@@ -215,6 +249,7 @@ def test_a_read_goes_to_the_end_of_the_head(end: bytes, size: int) -> None:
     while piece := connection.read(65_536):
         read += piece
     assert read == stream
+    assert connection.get_extra_info("is_readable")
     connection.close()
     assert not connection.pieces
 
@@ -228,9 +263,39 @@ def test_more_than_a_response(client: httpx2.Client) -> None:
     assert server.connections == 3
 
 
+@pytest.mark.parametrize("length", [0, 2, 70_000])
+def test_more_than_an_answer_in_one_piece(client: httpx2.Client, length: int) -> None:
+    content = b"\n" * length
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
+    surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with upstream(sent(head + content + surplus)) as server:
+        for _ in range(3):
+            assert client.get(server.url).content == content
+    assert server.connections == 3
+
+
+def test_the_same_under_gevent() -> None:
+    """As in production; there each read waits for the socket first."""
+    program = (
+        "from gevent import monkey; monkey.patch_all(); import pytest, sys;"
+        "sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--deselect", _THIS]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *options, _FILE],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
 def test_a_closed_connection_is_free_at_once() -> None:
     with upstream(sent(HEAD + BODY)) as server:
-        client = httpx2.Client(event_hooks={"request": [watch_connections]})
+        client = httpx2.Client(event_hooks=HOOKS)
         with client.stream("GET", server.url) as response:
             list(body(response))
         connection = weakref.ref(response.extensions["network_stream"])

@@ -130,3 +130,13 @@ def test_what_may_still_become_a_head() -> None:
     for rest in (b"", b"\r", b"\r\n", b"\r\n1", b"\r\n1f;ext", b"\r\n1f\r"):
         given, chunks = feed(b"3\r\nabc" + rest)
         assert (given, chunks.stopped) == (b"abc", False)
+
+
+@pytest.mark.timeout(20)  # a parser that looks back takes minutes
+@pytest.mark.parametrize("filler", [b" ", b"\t", b";", b"0"])
+def test_a_head_of_blanks_holds_nobody_up(filler: bytes) -> None:
+    given, chunks = feed(b"3\r\nabc\r\n5;" + filler * 400_000)
+    assert (given, chunks.stopped) == (b"abc", True)
+    head = b"3;" + filler * 16_000
+    given, chunks = feed(*(head[at : at + 1] for at in range(len(head))), b"\r\n", b"abc")
+    assert given == b"abc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -16,6 +17,7 @@ from itertools import chain
 
 import pytest
 
+from sseflask.completions import body
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
@@ -86,6 +88,26 @@ def test_each_frame_byte_for_byte(connect: Connect, certificate: Certified) -> N
     with upstream(lambda x: x.stream(*sent, DONE), certificate.server) as server:
         assert server.url.startswith("https:")
         assert run(connect(server.url)) == (sent, STOPPED)
+
+
+def test_a_closed_connection_is_free_at_once(connect: Connect, certificate: Certified) -> None:
+    """Also what was TCP before hands were shaken: the garbage collector comes rarely."""
+
+    def watched() -> int:
+        return sum(type(each).__module__ == body.__name__ for each in gc.get_objects())
+
+    gc.collect()
+    before = watched()
+    with upstream(lambda x: x.stream(LAST, DONE), certificate.server) as server:
+        there = connect(server.url)
+        gc.disable()
+        try:
+            assert run(there) == ([LAST], STOPPED)
+            assert watched() == before + 1
+            there.close()
+            assert watched() == before
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("size", [1, 7, 16_384, 100_000])
