@@ -8,7 +8,7 @@ import re
 import select
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import httpcore2
@@ -22,8 +22,12 @@ __all__ = ["body", "watch_connections", "watch_responses"]
 
 _READ = 1  # libev's EV_READ
 
-#: Bytes taken at once.
-_AT_ONCE = 65_536
+#: Bytes taken at once, as many as a TLS record has: with more, others wait the longer while frames
+#: are looked at.
+_AT_ONCE = 16_384
+
+#: Bytes of all heads before a response: any number of provisional ones may come.
+_MOST_IN_HEADS = 262_144
 
 # Where h11, the client's parser, sees a head end.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -49,18 +53,18 @@ def _trace(name: str, info: Mapping[str, Any]) -> None:
 
 
 def watch_responses(response: httpx2.Response) -> None:
-    """Before a response is read: have its connection know where its body ends."""
+    """Before a response is read: have its body read past the client, where that can be."""
     connection = _Connection.of(response)
-    if connection is not None:
-        connection.expect(response)
+    if connection is not None and isinstance(response.stream, httpx2.SyncByteStream):
+        timeouts = response.request.extensions.get("timeout", {})
+        response.stream = _Body(connection, response.stream, connection.expect(response), timeouts)
 
 
 def body(response: httpx2.Response) -> Generator[bytes, None, None]:
     """The body's bytes as they arrive; each read may block for ever, and lets others run.
 
-    By a way of its own where it is a usual one (chunked, not compressed although that was not asked
-    for, of a status that has one, by a connection that was watched); the client itself reads all
-    others, and whatever comes after the last chunk or is none.
+    Past the layers that count them and put them together anew, unless they are compressed, although
+    that was not asked for.
 
     Args:
         response: with its headers; to be closed by whoever has it, also after an error.
@@ -68,47 +72,63 @@ def body(response: httpx2.Response) -> Generator[bytes, None, None]:
     Raises:
         httpx2.HTTPError: the upstream fails to send the rest.
     """
-    stream = response.stream
     if response.headers.get("Content-Encoding", "identity") != "identity" or not isinstance(
-        stream, httpx2.SyncByteStream
+        response.stream, httpx2.SyncByteStream
     ):
-        return _in_turn(response.iter_bytes())
+        yield from response.iter_bytes()
+        return
     timeouts = response.request.extensions.get("timeout")
     if isinstance(timeouts, dict):
         timeouts["read"] = None
-    connection = _Connection.of(response)
-    if (
-        connection is None
-        or not connection.at_body
-        or response.status_code in _WITHOUT_BODY
-        or response.headers.get("Transfer-Encoding", "").lower() != "chunked"
-    ):
-        return _in_turn(stream)
-    return _chunked(connection, stream)
+    yield from response.stream
 
 
-def _in_turn(pieces: Iterable[bytes]) -> Generator[bytes, None, None]:
-    """Under gevent a read of what is there already lets nobody else run."""
-    for piece in pieces:
-        yield piece
-        if cooperative():
-            time.sleep(0)
+class _Body(httpx2.SyncByteStream):
+    """A body by a way of its own where it is a usual one: chunked, or until the connection's end.
 
+    The client itself reads all others, and whatever comes after the last chunk or is none.
 
-def _chunked(connection: _Connection, stream: Iterable[bytes]) -> Generator[bytes, None, None]:
-    chunks = Dechunker()
-    with connection.reading() as read:
-        piece = connection.kept or read()
-        while piece:
-            data = chunks.feed(piece)
-            if data:
-                yield data
-            if chunks.stopped:
-                break
-            piece = read()
-    # The client knows what to make of it, and whether the connection can be used again.
-    connection.kept = chunks.rest
-    yield from _in_turn(stream)
+    Args:
+        connection: by which it comes.
+        stream: the client's.
+        chunks: takes its chunks apart, where it has some.
+        timeouts: what the client is asked for.
+    """
+
+    def __init__(
+        self,
+        connection: _Connection,
+        stream: httpx2.SyncByteStream,
+        chunks: Dechunker | None,
+        timeouts: Mapping[str, float | None],
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._chunks = chunks
+        self._timeouts = timeouts
+
+    def __iter__(self) -> Iterator[bytes]:
+        connection, chunks = self._connection, self._chunks
+        if chunks is not None or connection.until_end:
+            with connection.reading(self._timeouts.get("read")) as read:
+                piece = connection.kept or read()
+                while piece:
+                    data = piece if chunks is None else chunks.feed(piece)
+                    if data:
+                        yield data
+                    if chunks is not None and chunks.stopped:
+                        break
+                    piece = read()
+            # The client knows what to make of it, and whether the connection can be used again.
+            connection.kept = b"" if chunks is None else chunks.rest
+        for piece in self._stream:
+            yield piece
+            if cooperative():  # a read of what is there already lets nobody else run
+                time.sleep(0)
+
+    def close(self) -> None:
+        """Close the response."""
+        self._stream.close()
 
 
 class _Connection:
@@ -129,6 +149,7 @@ class _Connection:
         self.at_body = False
         self.kept = b""
         self._left: float | None = None
+        self._in_heads = 0
         self._socket = stream.get_extra_info("socket")
         self._receive: Callable[[int, float | None], bytes] = stream.read
         self._last = b""
@@ -147,12 +168,17 @@ class _Connection:
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore2.NetworkStream."""
-        data = self.kept or self._receive(max_bytes, timeout)
+        data = self.kept or self._receive(min(max_bytes, _AT_ONCE), timeout)
         if self._left is None:
             found = _BLANK_LINE.search(self._last + data)
             self.at_body = found is not None
             end = len(data) if found is None else found.end() - len(self._last)
             self._last = b"" if self.at_body else (self._last + data)[-2:]
+            self._in_heads += end
+            if self._in_heads > _AT_ONCE and cooperative():
+                time.sleep(0)
+            if self._in_heads > _MOST_IN_HEADS:
+                raise httpcore2.ReadError("there is no end to the heads before the response")
         else:
             self.at_body = False
             end = int(min(len(data), self._left))
@@ -160,19 +186,28 @@ class _Connection:
         data, self.kept = data[:end], data[end:]
         return data
 
-    def expect(self, response: httpx2.Response) -> None:
-        """Know how long the body of a response is, whose head the client has been given."""
-        length = response.headers.get("Content-Length", "")
-        if (
-            not self.at_body
-            or response.status_code in _WITHOUT_BODY
-            or "Transfer-Encoding" in response.headers  # which ends with a blank line
-        ):
-            return
-        if length.isascii() and length.isdigit():
-            self._left = int(length) or None
-        elif not length:
-            self._left = math.inf  # it ends with the connection
+    @property
+    def until_end(self) -> bool:
+        """Whether all that comes is the body."""
+        return self._left == math.inf
+
+    def expect(self, response: httpx2.Response) -> Dechunker | None:
+        """Know how long the body of a response is, whose head the client has been given.
+
+        Returns:
+            what takes its chunks apart, where it has some and nothing of them has been given yet.
+        """
+        self._in_heads = 0
+        if response.status_code in _WITHOUT_BODY or not self.at_body:
+            return None
+        coding = response.headers.get("Transfer-Encoding")
+        if coding is not None:
+            return Dechunker() if coding.lower() == "chunked" else None
+        # The client has seen to it that where it is said several times it is always the same.
+        length = response.headers.get("Content-Length", "").partition(",")[0].strip()
+        # Without, it ends with the connection.
+        self._left = (int(length) or None) if length else math.inf
+        return None
 
     def start_tls(self, *arguments: Any, **named: Any) -> Any:
         """See httpcore2.NetworkStream."""
@@ -204,21 +239,22 @@ class _Connection:
         return bool(self.kept or poll.poll(0))
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Callable[[], bytes]]:
-        """Give what reads the next bytes, or none at the end, and blocks for as long as it takes.
+    def reading(self, seconds: float | None) -> Iterator[Callable[[], bytes]]:
+        """Give what reads the next bytes, or none at the end, and blocks for so long at most.
 
         Under gevent each read waits for the socket first. A token comes long after the one before,
         so that the read that gevent's socket tries at once is nearly always in vain; and who waits
         lets others run, also beside an upstream that never pauses.
         """
         if not self._can_wait():
-            yield self._read
+            yield lambda: self._read(seconds)
             return
         from gevent import get_hub
         from gevent.socket import wait
 
-        # There may be but a part of a TLS record; how long the rest takes is not limited here.
-        self._socket.settimeout(None)
+        too_long = httpx2.ReadTimeout("nothing has come in time")
+        # There may be but a part of a TLS record.
+        self._socket.settimeout(seconds)
         receive = self._socket.recv
         # TLS takes one record at a time off the socket; its rest is no longer the socket's to tell.
         pending = getattr(self._socket, "pending", None)
@@ -226,9 +262,11 @@ class _Connection:
 
         def read() -> bytes:
             if pending is None or not pending():
-                wait(readable)
+                wait(readable, seconds, too_long)
             try:
                 data: bytes = receive(_AT_ONCE)
+            except TimeoutError:
+                raise too_long from None
             except (OSError, ValueError) as error:  # the latter of TLS that has been closed
                 raise httpx2.ReadError(str(error)) from error
             return data
@@ -250,10 +288,12 @@ class _Connection:
             self._about("ssl_object"), ssl.SSLObject
         )
 
-    def _read(self) -> bytes:
+    def _read(self, seconds: float | None) -> bytes:
         if cooperative():
             time.sleep(0)
         try:
-            return self._receive(_AT_ONCE, None)
+            return self._receive(_AT_ONCE, seconds)
+        except httpcore2.ReadTimeout as error:
+            raise httpx2.ReadTimeout(str(error)) from error
         except httpcore2.ReadError as error:
             raise httpx2.ReadError(str(error)) from error

@@ -37,6 +37,11 @@ _REST_SECONDS = 0.05
 _REST_BYTES = 65_536
 #: What is read of a response that is none to relay: an error, or one that points elsewhere.
 _REFUSAL_BYTES = 1_048_576
+#: The same of one that is compressed, which may become a thousand times as much.
+_COMPRESSED_BYTES = 4_096
+#: Seconds that an idle connection is used again for: servers keep them for 5 s and more, and one
+#: that closes it while a request is on its way could have begun with it.
+_IDLE_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,11 @@ class Upstream:
             http_client=openai.DefaultHttpxClient(
                 timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
                 # Every stream needs one: the number of streams is the server's to limit.
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+                limits=httpx2.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=100,
+                    keepalive_expiry=_IDLE_SECONDS,
+                ),
                 event_hooks={
                     "request": [watch_connections],
                     "response": [watch_responses, _bound],
@@ -230,16 +239,17 @@ class _Beginning(httpx2.SyncByteStream):
     The status says enough: that of an error stays what it is without its message.
     """
 
-    def __init__(self, body: httpx2.SyncByteStream) -> None:
+    def __init__(self, body: httpx2.SyncByteStream, most: int) -> None:
         self._body = body
+        self._most = most
 
     def __iter__(self) -> Iterator[bytes]:
-        size = 0
+        left = self._most
         try:
             for piece in self._body:
-                yield piece
-                size += len(piece)
-                if size > _REFUSAL_BYTES:
+                yield piece[:left]
+                left -= len(piece)
+                if left <= 0:
                     return
         except httpx2.HTTPError as error:
             log.warning("the upstream's error can't be read: %s", type(error).__name__)
@@ -251,7 +261,10 @@ class _Beginning(httpx2.SyncByteStream):
 def _bound(response: httpx2.Response) -> None:
     """Let the SDK, which reads refusals to their end, find that after a while."""
     if not response.is_success and isinstance(response.stream, httpx2.SyncByteStream):
-        response.stream = _Beginning(response.stream)
+        plain = response.headers.get("Content-Encoding", "identity") == "identity"
+        response.stream = _Beginning(
+            response.stream, _REFUSAL_BYTES if plain else _COMPRESSED_BYTES
+        )
 
 
 def _require_stream(content_type: str) -> None:

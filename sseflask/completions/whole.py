@@ -17,11 +17,17 @@ WHOLE = "whole"
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
+#: Lines that a document keeps; with more it could take a hundred times its size.
+_MOST_LINES = 100_000
+_SPACES = bytes.maketrans(b"\r\n", b"  ")
+
 
 def whole_answer(upstream: Upstream, asked: Asked) -> Generator[list[bytes] | Outcome, None, None]:
     """Ask for an answer in one piece; see `Upstream.answer`."""
     body, _ = upstream.answer(asked)
     # In JSON a line end is nothing but space, so it does not matter which one it was.
+    if body.count(b"\n") + body.count(b"\r") > _MOST_LINES:
+        body = body.translate(_SPACES)
     lines = b"".join([b"data: %b\n" % line for line in _LINE_END.split(body)])
     yield [lines + b"\n"]
     yield Outcome("finished")

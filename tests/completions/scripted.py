@@ -239,7 +239,9 @@ def upstream(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Upst
     def serve(connection: socket.socket) -> None:
         with lock:
             seen.connections += 1
-        with connection, connection.makefile("rb") as stream, contextlib.suppress(OSError):
+        # TLS that has ended raises a ValueError.
+        gone = contextlib.suppress(OSError, ValueError)
+        with connection, connection.makefile("rb") as stream, gone:
             # A client that has gone is what many tests are about: their scripts look themselves.
             while request := next_request(connection, stream):
                 exchange = Exchange(connection, *request)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
@@ -11,8 +13,10 @@ from typing import Any
 import pytest
 
 from sseflask.completions.failures import UpstreamFailure
+from sseflask.completions.frames import fields
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.whole import whole_answer
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.completions.scripted import DONE, Exchange, Script, event, frame, read_all, upstream
@@ -478,6 +482,67 @@ def test_an_answer_in_one_piece(connect: Callable[..., Upstream], path: str) -> 
     assert got == (body, "application/json; charset=utf-8")
     assert server.exchanges[0].line == f"POST /v1{path} HTTP/1.1"
     assert server.exchanges[0].content == asked
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_a_document_of_lines(connect: Callable[..., Upstream], end: bytes) -> None:
+    """As it came where somebody may have laid it out; else as good, in a frame of its size."""
+    few, many = b"{" + end * 10 + b"}", b"{" + end * 1_000_000 + b"}"
+    with upstream(lambda x: x.answer(200, few if x.body["few"] else many)) as server:
+        there = connect(server.url)
+        (frame,), _ = run_whole(there, b'{"few": true}')
+        assert (fields(frame)[1] or b"") == b"{" + b"\n" * 10 + b"}"
+        (frame,), _ = run_whole(there, b'{"few": false}')
+    data = fields(frame)[1]
+    assert data is not None
+    assert data.translate(None, b" ") == b"{}"
+    assert len(frame) < len(many) + 100
+
+
+def run_whole(there: Upstream, content: bytes) -> tuple[list[bytes], Outcome]:
+    (frames,), outcome = read_all(whole_answer(there, Asked("/chat/completions", content)))
+    return frames, outcome
+
+
+def test_a_compressed_refusal_may_not_become_a_large_one(connect: Callable[..., Upstream]) -> None:
+    small = gzip.compress(b'{"error": {"message": "no", "code": "x"}}')
+    large = gzip.compress(b'{"error": {"message": "%b"}}' % (b" " * 100_000_000))
+
+    def script(exchange: Exchange) -> None:
+        content = small if exchange.body["small"] else large
+        exchange.answer(400, content, "application/json", "Content-Encoding: gzip")
+
+    with upstream(script) as server:
+        there = connect(server.url)
+        with pytest.raises(UpstreamFailure) as caught:
+            run(there, Asked("/chat/completions", b'{"small": true}'))
+        assert (caught.value.status, caught.value.code) == (400, "x")
+        tracemalloc.start()
+        with pytest.raises(Failure) as refused:
+            run(there, Asked("/chat/completions", b'{"small": false}'))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert refused.value.status == 400
+    assert most < 50_000_000
+
+
+def test_what_follows_an_answer_is_nobodys(connect: Callable[..., Upstream]) -> None:
+    evil = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\n\r\n"
+    told = []
+
+    def script(exchange: Exchange) -> None:
+        told.append(exchange.content)
+        if len(told) == 1:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+            exchange.send(head + b"{}" + evil)
+        else:
+            exchange.stream(LAST, DONE)
+
+    with upstream(script) as server:
+        there = connect(server.url)
+        assert there.answer(CHAT)[0] == b"{}"
+        assert run(there) == ([LAST], STOPPED)
+    assert server.connections == 2
 
 
 def test_the_models(connect: Callable[..., Upstream]) -> None:
