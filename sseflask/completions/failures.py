@@ -77,7 +77,8 @@ def from_sdk(error: openai.APIError, secrets: Iterable[str]) -> Failure:
         return UpstreamFailure(status, _shaped(_json(error.response), status, secrets), headers)
     if isinstance(error, openai.APITimeoutError):
         return timeout()
-    log.warning("the upstream can't be reached: %s", type(error.__cause__ or error).__name__)
+    cause = error.__cause__ or error
+    log.warning("the upstream can't be reached: %s: %r", type(cause).__name__, str(cause))
     return Failure(
         "The upstream can't be reached; please try again later.",
         status=502,

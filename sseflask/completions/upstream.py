@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -35,8 +36,9 @@ _MAX_ANSWER = 64 * 1024 * 1024
 #: again, but not for longer than this and not more than this.
 _REST_SECONDS = 0.05
 _REST_BYTES = 65_536
-#: What is read of a response that is none to relay: an error, or one that points elsewhere.
-_REFUSAL_BYTES = 1_048_576
+#: What is read of a response that is none to relay: an error, or one that points elsewhere; and the
+#: seconds for it.
+_REFUSAL_BYTES, _REFUSAL_SECONDS = 1_048_576, 10.0
 #: The same of one that is compressed, which may become a thousand times as much.
 _COMPRESSED_BYTES = 4_096
 #: Seconds that an idle connection is used again for: servers keep them for 5 s and more, and one
@@ -234,7 +236,7 @@ def current_upstream() -> Upstream:
 
 
 class _Beginning(httpx2.SyncByteStream):
-    """The beginning of a body, which also ends where the upstream fails to send more of it.
+    """The beginning of a body, which also ends where the upstream fails to send more of it in time.
 
     The status says enough: that of an error stays what it is without its message.
     """
@@ -244,12 +246,12 @@ class _Beginning(httpx2.SyncByteStream):
         self._most = most
 
     def __iter__(self) -> Iterator[bytes]:
-        left = self._most
+        left, deadline = self._most, time.monotonic() + _REFUSAL_SECONDS
         try:
             for piece in self._body:
                 yield piece[:left]
                 left -= len(piece)
-                if left <= 0:
+                if left <= 0 or time.monotonic() > deadline:
                     return
         except httpx2.HTTPError as error:
             log.warning("the upstream's error can't be read: %s", type(error).__name__)

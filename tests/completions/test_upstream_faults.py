@@ -132,15 +132,30 @@ def _never_end(exchange: Exchange) -> None:
             exchange.chunk(b" " * 65_536)
 
 
+def _drip(exchange: Exchange) -> None:
+    exchange.send(_error_head("Transfer-Encoding: chunked"))
+    exchange.connection.settimeout(TIMEOUT / 6)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            exchange.chunk(b" ")
+            with contextlib.suppress(TimeoutError):
+                assert exchange.connection.recv(1) == b""
+                return
+
+
 def _say_what_is_no_gzip(exchange: Exchange) -> None:
     exchange.send(_error_head("Content-Encoding: gzip", "Content-Length: 9") + b"not gzip!")
 
 
-@pytest.mark.parametrize("script", [_say_half, _stop_in_the_middle, _never_end])
+@pytest.mark.parametrize("script", [_say_half, _stop_in_the_middle, _never_end, _drip])
 @pytest.mark.parametrize("path", ["stream", "whole", "models"])
 def test_an_error_that_has_no_end_keeps_its_status(
-    connect: Callable[[str], Upstream], script: Callable[[Exchange], None], path: str
+    connect: Callable[[str], Upstream],
+    script: Callable[[Exchange], None],
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("sseflask.completions.upstream._REFUSAL_SECONDS", 2 * TIMEOUT)
     with upstream(script) as server, pytest.raises(Failure) as caught:
         _ask(connect(server.url), path)
     assert caught.value.status == 503

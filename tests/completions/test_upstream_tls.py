@@ -390,6 +390,7 @@ def test_a_certificate_that_is_none(
         run(connect(server.url))
     assert (caught.value.status, caught.value.code) == (502, "upstream_unreachable")
     assert not server.exchanges
+    assert "certificate verify failed" in caplog.text.lower()
     told = [str(caught.value), caught.value.json(), caplog.text]
     assert not any(KEY in text for text in told)
 
