@@ -7,7 +7,6 @@ import math
 import re
 import select
 import ssl
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
@@ -123,8 +122,7 @@ class _Body(httpx2.SyncByteStream):
             connection.kept = b"" if chunks is None else chunks.rest
         for piece in self._stream:
             yield piece
-            if cooperative():  # a read of what is there already lets nobody else run
-                time.sleep(0)
+            _let_others_run()
 
     def close(self) -> None:
         """Close the response."""
@@ -175,8 +173,8 @@ class _Connection:
             end = len(data) if found is None else found.end() - len(self._last)
             self._last = b"" if self.at_body else (self._last + data)[-2:]
             self._in_heads += end
-            if self._in_heads > _AT_ONCE and cooperative():
-                time.sleep(0)
+            if self._in_heads > _AT_ONCE:
+                _let_others_run()
             if self._in_heads > _MOST_IN_HEADS:
                 raise httpcore2.ReadError("there is no end to the heads before the response")
         else:
@@ -289,11 +287,18 @@ class _Connection:
         )
 
     def _read(self, seconds: float | None) -> bytes:
-        if cooperative():
-            time.sleep(0)
+        _let_others_run()
         try:
             return self._receive(_AT_ONCE, seconds)
         except httpcore2.ReadTimeout as error:
             raise httpx2.ReadTimeout(str(error)) from error
         except httpcore2.ReadError as error:
             raise httpx2.ReadError(str(error)) from error
+
+
+def _let_others_run() -> None:
+    """Under gevent a read of what is there already does not."""
+    if cooperative():
+        from sseflask.transport.flush import let_loop_run
+
+        let_loop_run()

@@ -68,6 +68,10 @@ def other(make: Callable[[], Stepped]) -> Stepped:
     return make()
 
 
+def fail(*_: object) -> None:
+    raise LogError("locked")
+
+
 def nothing() -> Answer:
     yield FINISHED
 
@@ -199,9 +203,6 @@ def test_a_viewer_that_could_not_come_leaves_nothing_behind(
     second = other.runs.view(started.run, FORMATS["chunks"])
     other.interruption = first.close
 
-    def fail(*_: object) -> None:
-        raise LogError("locked")
-
     with monkeypatch.context() as broken:
         broken.setattr(RunLog, "watch", fail)
         with pytest.raises(Exception, match="not available"):
@@ -220,9 +221,6 @@ def test_who_could_not_say_that_its_viewers_have_left_says_it_later(
     viewer = other.runs.view(started.run, FORMATS["chunks"])
     assert all_of(viewer) == []
 
-    def fail(*_: object) -> None:
-        raise LogError("locked")
-
     with monkeypatch.context() as broken:
         broken.setattr(RunLog, "unwatch", fail)
         viewer.close()
@@ -240,9 +238,6 @@ def test_who_comes_back_after_that_is_not_taken_for_gone(
     started = start(one)
     viewer = other.runs.view(started.run, FORMATS["chunks"])
     assert all_of(viewer) == []
-
-    def fail(*_: object) -> None:
-        raise LogError("locked")
 
     with monkeypatch.context() as broken:
         broken.setattr(RunLog, "unwatch", fail)

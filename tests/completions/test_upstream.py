@@ -4,7 +4,6 @@ import gzip
 import json
 import logging
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -322,34 +321,25 @@ def test_closing_cancels_the_upstream(connect: Callable[..., Upstream]) -> None:
         assert left.wait(10)
 
 
-def test_the_end_does_not_wait_for_the_responses(connect: Callable[..., Upstream]) -> None:
-    told = threading.Event()
+def test_the_end_does_not_wait_for_the_responses_after_which_its_connection_is_used_again(
+    connect: Callable[..., Upstream],
+) -> None:
+    """Like uvicorn's: the end of the response is a packet of its own."""
+    told = threading.Semaphore(0)
 
     def script(exchange: Exchange) -> None:
         exchange.begin()
         exchange.chunk(LAST + DONE)
-        assert told.wait(10)
+        assert told.acquire(timeout=10)
         exchange.end()
 
     with upstream(script) as server:
-        frames = connect(server.url).frames(CHAT)
-        assert [next(frames), next(frames)] == [[LAST], STOPPED]
-        told.set()
-        assert next(frames, None) is None
-
-
-def test_connections_are_used_again(connect: Callable[..., Upstream]) -> None:
-    def end_later(exchange: Exchange) -> None:
-        # Like uvicorn: the end of the response is a packet of its own.
-        exchange.begin()
-        exchange.chunk(LAST + DONE)
-        time.sleep(0.02)
-        exchange.end()
-
-    with upstream(end_later) as server:
         there = connect(server.url)
         for _ in range(5):
-            assert run(there) == ([LAST], STOPPED)
+            frames = there.frames(CHAT)
+            assert [next(frames), next(frames)] == [[LAST], STOPPED]
+            told.release()
+            assert next(frames, None) is None
     assert (server.connections, len(server.exchanges)) == (1, 5)
 
 
