@@ -265,7 +265,7 @@ class _Connection:
                 data: bytes = receive(_AT_ONCE)
             except TimeoutError:
                 raise too_long from None
-            except (OSError, ValueError) as error:  # the latter of TLS that has been closed
+            except OSError as error:
                 raise httpx2.ReadError(str(error)) from error
             return data
 

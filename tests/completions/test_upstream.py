@@ -343,6 +343,17 @@ def test_the_end_does_not_wait_for_the_responses_after_which_its_connection_is_u
     assert (server.connections, len(server.exchanges)) == (1, 5)
 
 
+def test_a_connection_that_has_been_idle_for_long_is_not_used_again(
+    connect: Callable[..., Upstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseflask.completions.upstream._IDLE_SECONDS", 0.0)
+    with upstream(lambda x: x.stream(LAST, DONE)) as server:
+        there = connect(server.url)
+        for _ in range(2):
+            assert run(there) == ([LAST], STOPPED)
+    assert server.connections == 2
+
+
 def test_an_upstream_that_never_ends_after_done(connect: Callable[..., Upstream]) -> None:
     def script(exchange: Exchange) -> None:
         exchange.begin()
