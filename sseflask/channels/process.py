@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from sseflask.channels.log import LogError
 from sseflask.channels.store_thread import StoreThread, StoreType
-from sseflask.transport.handoff import Done, Timeout, in_main_loop, result_of
+from sseflask.transport.handoff import Done, Timeout, in_main_loop, know_main_loop, result_of
 
 __all__ = ["SHORT_PATIENCE", "LogBusy", "PerProcess", "Running"]
 
@@ -97,6 +97,7 @@ class PerProcess(Generic[RunningType]):
         self._start = start
         self._lock = threading.Lock()
         self._running: RunningType | None = None
+        know_main_loop()
 
     def get(self) -> RunningType:
         """What runs in this process."""

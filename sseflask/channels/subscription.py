@@ -14,6 +14,7 @@ from sseflask.channels.log import Log, LogError, Missing, Page
 from sseflask.channels.names import Pattern
 from sseflask.errors import Failure
 from sseflask.transport.group import Group
+from sseflask.transport.handoff import wait_for
 from sseflask.transport.stream import Source
 
 __all__ = ["Subscription", "log_unavailable"]
@@ -173,7 +174,7 @@ class Subscription(Source):
                 self._changed = threading.Event()
             changed = self._changed
             changed.clear()
-        changed.wait(timeout)
+        wait_for(changed, timeout)
 
     # -- what comes next -------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from sseflask.completions.run_thread import RunThread
 from sseflask.completions.viewer import Viewer
 from sseflask.completions.writer import Answer, Writer
 from sseflask.transport.group import Group
-from sseflask.transport.handoff import Done, Mailbox, cooperative
+from sseflask.transport.handoff import Done, Mailbox, cooperative, in_main_loop
 
 __all__ = ["RunProcess"]
 
@@ -216,7 +216,8 @@ class RunProcess(Running[RunLog]):
             live.writer = writer
             self.live.add(live)
             viewer.attached(live, run)
-        writer.start()
+        # Whoever begins it, in whatever thread: its greenlet lives in the loop that goes on.
+        in_main_loop(writer.start)
 
     def _stored(self, appends: Sequence[Append], runs: Sequence[Run | None]) -> None:
         refused = []

@@ -16,6 +16,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Run
 from sseflask.errors import Failure
 from sseflask.transport.group import Group
+from sseflask.transport.handoff import wait_for
 from sseflask.transport.stream import Source
 from sseflask.wire import HEARTBEAT, encode
 
@@ -271,7 +272,7 @@ class Viewer(Source):
                 self._changed = threading.Event()
             changed = self._changed
             changed.clear()
-        changed.wait(timeout)
+        wait_for(changed, timeout)
 
     def _next(self) -> bytes | None:
         """The next bytes, ``None`` when only new ones are left to come, or none at all."""

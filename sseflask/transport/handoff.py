@@ -14,9 +14,22 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["Done", "Mailbox", "Timeout", "cooperative", "in_main_loop", "later", "result_of"]
+__all__ = [
+    "Done",
+    "Mailbox",
+    "Timeout",
+    "cooperative",
+    "in_main_loop",
+    "know_main_loop",
+    "later",
+    "result_of",
+    "wait_for",
+]
 
 log = logging.getLogger("sseflask")
+
+#: Seconds after which a wait in a thread of its own is begun again.
+_WAIT_SECONDS = 3600.0
 
 #: Seconds within which the main thread's loop comes to what another thread has for it.
 _MAIN_SECONDS = 60.0
@@ -90,14 +103,14 @@ class Mailbox:
         """That of the main thread's event loop.
 
         Raises:
-            RuntimeError: that thread has never asked for its own.
+            RuntimeError: that thread has never asked for its own, see `know_main_loop`.
         """
         for hub, mailbox in list(_mailboxes.items()):
             if hub.main_hub:
                 return mailbox
         raise RuntimeError(
-            "channels or completions were used for the first time in a thread of gevent's pool: "
-            "use them once in a greenlet of the main thread before"
+            "channels or completions were made and used in threads other than the main one only: "
+            "make them, or use them once, in a greenlet of the main thread before"
         )
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -116,6 +129,36 @@ class Mailbox:
                 function(*arguments)
             except Exception:
                 log.exception("a message of a log's thread failed")
+
+
+def know_main_loop() -> None:
+    """Make the main thread's loop known, so that any thread may be the first to need it.
+
+    Called in that thread by what needs a loop later. Without effect elsewhere and without gevent.
+    """
+    if cooperative():
+        import gevent
+
+        if gevent.get_hub().main_hub:
+            Mailbox.current()
+
+
+def wait_for(changed: threading.Event, timeout: float | None) -> None:
+    """Block the calling greenlet or thread until an event is set, which any thread may do.
+
+    May return early; the caller looks again.
+
+    Args:
+        changed: the event.
+        timeout: seconds; ``None`` for as long as it takes.
+    """
+    if timeout is None and cooperative():
+        import gevent
+
+        # The loop of another thread knows of nothing that could set it, and would raise LoopExit.
+        if not gevent.get_hub().main_hub:
+            timeout = _WAIT_SECONDS
+    changed.wait(timeout)
 
 
 def in_main_loop(function: Callable[[], Value]) -> Value:

@@ -4,11 +4,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sseflask.transport.handoff import Timeout, cooperative, result_of
+from tests.processes import report_of
 
 Done = Callable[[Any, Exception | None], None]
 
@@ -82,3 +84,11 @@ def test_under_gevent_the_loop_goes_on() -> None:
         [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_threads_of_gevents_pool_begin_read_stop_publish_and_subscribe(tmp_path: Path) -> None:
+    report = report_of("tests.transport.pool", tmp_path / "runs.db")
+    whole = ["one", "two", "three", '{"finish_reason":"stop"}']
+    assert report["read"] == [whole] * 10
+    assert report["stopped"] == '{"finish_reason":"stopped"}'
+    assert report["subscribed"] == [["first"], ["first", "second"]]
