@@ -68,6 +68,10 @@ graceful_timeout = 25
 timeout = 60
 # Streams close their connections; for other requests, longer than most proxies' reuse interval.
 keepalive = 5
+# A proxy on this machine passes its clients' own SCRIPT_NAME and PATH_INFO on: believed, they lead
+# past what the proxy forbids. The scheme is ProxyFix's business, as SSEFLASK_TRUSTED_PROXIES says.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 # Questions, cursors and tokens travel in the query where EventSource is the client.
 limit_request_line = 8190
 accesslog = "-"

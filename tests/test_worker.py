@@ -26,3 +26,23 @@ def test_the_collector_is_held_back_unless_the_application_has_set_it(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert shown.stdout.strip() == f"{expected} True"
+
+
+@pytest.mark.parametrize(
+    ("options", "believed"),
+    [("", "[]"), ("c.set('forwarder_headers', 'SCRIPT_NAME')", "['SCRIPT_NAME']")],
+)
+def test_clients_do_not_say_what_the_path_is_unless_the_operator_wants_it(
+    options: str, believed: str
+) -> None:
+    program = (
+        "from gunicorn.config import Config\n"
+        "from sseflask.transport.worker import _believe_no_client\n"
+        f"c = Config()\n{options}\n"
+        "_believe_no_client(c)\n"
+        "print(c.forwarder_headers)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.strip() == believed

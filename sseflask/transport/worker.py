@@ -97,6 +97,17 @@ def _calm_collector() -> None:
         gc.set_threshold(*_THRESHOLD)
 
 
+def _believe_no_client(cfg: Any) -> None:
+    """Have gunicorn take the path of a request from its first line alone.
+
+    By default it also believes SCRIPT_NAME and PATH_INFO headers that come from 127.0.0.1, and
+    proxies there pass those of their clients on: such a request gets past what the proxy forbids.
+    What the operator has set stays.
+    """
+    if cfg.forwarder_headers == cfg.settings["forwarder_headers"].default.split(","):
+        cfg.set("forwarder_headers", "")
+
+
 class StreamWorker(GeventWorker):
     """``gunicorn -k sseflask.transport.worker.StreamWorker``: drains streams by itself."""
 
@@ -138,6 +149,7 @@ class StreamWorker(GeventWorker):
         from sseflask.transport.detached import Detached
 
         self._ending = Signal()
+        _believe_no_client(self.cfg)
         _calm_collector()
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         pool = self._slots = _Slots(self.worker_connections)
