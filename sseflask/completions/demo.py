@@ -17,6 +17,8 @@ __all__ = ["MODEL", "client"]
 MODEL = "sseflask-demo"
 #: Between two pieces, in seconds: the pace of a fast real model.
 PAUSE = 0.02
+#: Characters of a message that are repeated: anybody may ask, and what is said is stored.
+_REPEATED = 200
 
 _SAYS = (
     "I am the demo model built into sseflask, not a real language model. "
@@ -80,7 +82,7 @@ class _Answer:
     """What is said, in pieces that take their time, and what they are counted as."""
 
     def __init__(self, messages: Any) -> None:
-        self.text = _SAYS + _last_user_message(messages)
+        self.text = _SAYS + _beginning(_last_user_message(messages))
         self.asked = len(_pieces(json.dumps(messages)))
         self.answered = len(_pieces(self.text))
 
@@ -88,6 +90,10 @@ class _Answer:
         for piece in _pieces(self.text):
             time.sleep(PAUSE)
             yield piece
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _REPEATED else f"{text[:_REPEATED]}..."
 
 
 def _pieces(text: str) -> list[str]:
@@ -149,6 +155,7 @@ class _Response:
         given = asked.get("input")
         messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
         self._answer = _Answer(messages)
+        instructions = asked.get("instructions")
         self._item = f"msg_demo_{uuid.uuid4().hex}"
         self._head: dict[str, Any] = {
             "id": f"resp_demo_{uuid.uuid4().hex}",
@@ -157,7 +164,7 @@ class _Response:
             "model": MODEL,
             "error": None,
             "incomplete_details": None,
-            "instructions": asked.get("instructions"),
+            "instructions": _beginning(instructions) if isinstance(instructions, str) else None,
             "metadata": {},
             "parallel_tool_calls": True,
             "tool_choice": "auto",

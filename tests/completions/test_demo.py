@@ -167,3 +167,21 @@ def test_what_is_no_request(upstream: Upstream, content: bytes) -> None:
     with pytest.raises(Failure) as caught:
         upstream.answer(Asked("/chat/completions", content))
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("prompt", ["a " * 100_000, "\U0001f600" * 60_000])
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
+def test_its_answer_is_short_whatever_it_is_asked(
+    upstream: Upstream, path: str, prompt: str
+) -> None:
+    asked = {
+        "messages": [{"role": "user", "content": prompt}],
+        "input": prompt,
+        "instructions": prompt,
+        "stream": True,
+    }
+    frames, outcome = run(upstream, path, json.dumps(asked).encode())
+    assert sum(map(len, [*frames, outcome.frame or b""])) < 100_000
+    body, _ = upstream.answer(Asked(path, json.dumps({**asked, "stream": False}).encode()))
+    assert len(body) < 10_000
+    assert prompt[:200] in json.dumps(json.loads(body), ensure_ascii=False)
