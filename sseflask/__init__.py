@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sseflask.errors import ConfigError, EventError, Failure
+    from sseflask.cursor import last_event_id
+    from sseflask.errors import ChannelError, ConfigError, EventError, Failure
     from sseflask.event import Comment, Event, MessageEvent
     from sseflask.extension import SSE
     from sseflask.response import EventSourceResponse
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SSE",
+    "ChannelError",
     "Comment",
     "ConfigError",
     "Decoder",
@@ -27,12 +29,14 @@ __all__ = [
     "Failure",
     "MessageEvent",
     "encode",
+    "last_event_id",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "SSE": "extension",
+    "ChannelError": "errors",
     "Comment": "event",
     "ConfigError": "errors",
     "Decoder": "wire",
@@ -42,6 +46,7 @@ _HOMES = {
     "Failure": "errors",
     "MessageEvent": "event",
     "encode": "wire",
+    "last_event_id": "cursor",
 }
 
 
@@ -52,3 +57,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

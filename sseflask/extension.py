@@ -13,6 +13,7 @@ from sseflask.channels.frames import stored
 from sseflask.channels.log import LogError
 from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
+from sseflask.cursor import last_event_id, set_right
 from sseflask.errors import ChannelError, Failure
 from sseflask.response import EventSourceResponse, UpgradedResponse
 
@@ -55,6 +56,7 @@ class SSE:
             keep=app.config.setdefault("SSEFLASK_HISTORY_EVENTS", _HISTORY_EVENTS),
             seconds=app.config.setdefault("SSEFLASK_HISTORY_SECONDS", _HISTORY_SECONDS),
         )
+        app.before_request(_read_cursor)
         app.after_request(_upgrade)
         app.register_error_handler(Failure, _json_error)
         app.register_error_handler(ChannelError, _bad_channel)
@@ -100,9 +102,10 @@ class SSE:
     ) -> EventSourceResponse:
         """Answer the current request with what is published to some channels.
 
-        A client that comes back with ``Last-Event-ID`` (or ``last_event_id`` in the query, also
-        ``earliest``) first gets what it has missed, or ``event: gap`` where that is not there any
-        more. Blocks for the opening of the log, the first time in a process.
+        A client that comes back with ``Last-Event-ID`` (or in the query, see
+        `sseflask.last_event_id`; also ``earliest``) first gets what it has missed, or
+        ``event: gap`` where that is not there any more. Blocks for the opening of the log, the
+        first time in a process.
 
         Args:
             channels: names, and patterns of names: in ``orders.*`` the star is any one segment, in
@@ -120,10 +123,10 @@ class SSE:
         patterns = [Pattern.parse(channel) for channel in channels]
         if not patterns:
             raise ChannelError("name at least one channel or pattern to subscribe to")
-        last_event_id = _last_event_id(request)
+        presented = last_event_id()
         try:
             subscription = channels_of(current_app).subscribe(
-                patterns, last_event_id, announce=is_event_source(request)
+                patterns, presented, announce=is_event_source(request)
             )
         except LogError as error:
             raise log_unavailable() from error
@@ -135,7 +138,7 @@ class SSE:
             lifetime=lifetime,
             expires_at=expires_at,
         )
-        if last_event_id is None:
+        if presented is None:
             response.headers.setdefault("Last-Event-ID", str(subscription.start))
         return response
 
@@ -164,11 +167,6 @@ def _log_path(app: Flask) -> str:
     return ":memory:" if app.testing else str(Path(app.instance_path) / "channels.sqlite3")
 
 
-def _last_event_id(asked: Request) -> str | None:
-    """The header wins: an EventSource that reconnects keeps its URL. Empty counts as none."""
-    return asked.headers.get("Last-Event-ID") or asked.args.get("last_event_id") or None
-
-
 def is_event_source(asked: Request) -> bool:
     """Whether this is an EventSource, which can't read headers but knows an id without data.
 
@@ -178,6 +176,10 @@ def is_event_source(asked: Request) -> bool:
     return asked.headers.get(
         "Accept", ""
     ) == "text/event-stream" and "no-cache" in asked.headers.get("Cache-Control", "")
+
+
+def _read_cursor() -> None:
+    set_right(request)
 
 
 def _upgrade(response: Response) -> Response:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from sseflask.channels.frames import EARLIEST
 from sseflask.completions.formats import FORMATS
 from sseflask.completions.upstream import Asked, current_upstream
+from sseflask.cursor import last_event_id as presented_id
 from sseflask.response import EventSourceResponse
 from sseflask.routes.parameters import Text, last_event_id, read_parameters
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
@@ -89,7 +90,7 @@ def completion() -> Response:
     guess = refuse_guess()
     if guess is not None:
         return guess
-    resumes = bool(request.headers.get("Last-Event-ID"))
+    resumes = presented_id() is not None
     caller = identify(to_read=resumes)
     asked = read_parameters(CompletionParameters)
     form = FORMATS[asked.format]

@@ -12,6 +12,7 @@ from flask import request
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from sseflask.cursor import HEADER, PARAMETER, is_cursor, latest, presented
 from sseflask.errors import Failure
 
 __all__ = [
@@ -78,6 +79,7 @@ def read_parameters(model: type[Model]) -> Model:
     """The request's parameters from query, form and JSON, checked.
 
     Blocks until the body has been read. Parameters that the model does not know are ignored.
+    A cursor may have any of its spellings, see `sseflask.cursor`.
 
     Args:
         model: its fields are the parameters.
@@ -98,7 +100,7 @@ def read_query(model: type[Model]) -> Model:
 def _checked(model: type[Model], given: Iterable[tuple[str, Any]]) -> Model:
     values: dict[str, Any] = {}
     for name, value in given:
-        if name not in model.model_fields:
+        if (PARAMETER if is_cursor(name) else name) not in model.model_fields:
             continue
         if name in values:
             raise invalid(
@@ -108,6 +110,9 @@ def _checked(model: type[Model], given: Iterable[tuple[str, Any]]) -> Model:
                 code="duplicate_parameter",
             )
         values[name] = value
+    cursors = [(name, values.pop(name)) for name in list(values) if is_cursor(name)]
+    if (cursor := latest(cursors)) is not None:
+        values[PARAMETER] = cursor
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -203,7 +208,7 @@ def last_event_id(query: str | None) -> tuple[str, str] | None:
     Args:
         query: the ``last_event_id`` parameter, if there is one.
     """
-    header = request.headers.get("Last-Event-ID", "")
+    header = presented(request.environ)
     if header:
-        return header, "Last-Event-ID"
-    return (query, "last_event_id") if query else None
+        return header, HEADER
+    return (query, PARAMETER) if query else None

@@ -20,11 +20,11 @@ from tests.live.stage import Stage, attach, path, read, stage_service
 TYPES = "message,reasoning,text,tool_call,usage,done,failure"
 
 
-def node(script: str, *arguments: str) -> subprocess.Popen[str]:
+def node(script: str, *arguments: str, **changes: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["node", script, *arguments],
         cwd=node_packages(),
-        env=environment(),
+        env=environment(**changes),
         stdout=subprocess.PIPE,
         encoding="utf-8",
     )
@@ -73,6 +73,20 @@ def test_npm_eventsource_resumes_by_itself(stage: Stage, tag: str) -> None:
         assert dispatched == as_dispatched(list(told.events))
         assert (told.text, told.outcome) == (stage.upstream.story * 8, "finished")
         assert stage.upstream.asked_for(f"steady story #{tag}-{form}") == 1
+
+
+def test_a_polyfill_resumes_with_its_own_parameter(stage: Stage, tag: str) -> None:
+    """It can't set the header, and appends ``lastEventId`` to the address that the page gave it."""
+    message = f"steady story #{tag}"
+    with Proxy(stage.server.port, cut_after=[1500, 1500]) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}{path(message, format='text')}&last_event_id=earliest"
+        with node("eventsource.mjs", url, TYPES, CLIENT="polyfill") as client:
+            lines = lines_of(client)
+        assert proxy.broken == 2
+    *text, done = [line for line in lines if "data" in line]
+    assert "".join(line["data"] for line in text) == stage.upstream.story * 8
+    assert done["type"] == "done"
+    assert stage.upstream.asked_for(message) == 1
 
 
 def test_npm_eventsource_is_cut_before_its_first_event(stage: Stage, tag: str) -> None:
