@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from sseflask.errors import EventError
+from sseflask.json_text import json_text
 
 __all__ = ["Comment", "Event", "MessageEvent"]
-
-# Made once: json.dumps makes a new encoder at every call that asks for anything but its defaults.
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _refuse_surrogates(field: str, text: str) -> None:
@@ -26,9 +23,16 @@ def _refuse_surrogates(field: str, text: str) -> None:
         ) from None
 
 
-def _refuse_beyond_a_line(field: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise EventError(f"{field} must be text, not {type(text).__name__}")
+def _plain(text: str) -> str:
+    """The text of a subclass of ``str``: an Enum's ``str()`` and format are its name."""
+    return str.__str__(text)
+
+
+def _one_line(field: str, text: object) -> str:
+    if text.__class__ is not str:
+        if not isinstance(text, str):
+            raise EventError(f"{field} must be text, not {type(text).__name__}")
+        text = _plain(text)
     if "\n" in text or "\r" in text:
         found = "\r" if "\r" in text.partition("\n")[0] else "\n"
         raise EventError(
@@ -36,6 +40,7 @@ def _refuse_beyond_a_line(field: str, text: object) -> None:
             "can't carry one; only data may span lines"
         )
     _refuse_surrogates(field, text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Event:
 
     Args:
         data: the payload. Text is sent as it is (CR, LF and CRLF all reach the client as LF);
-            any other value is sent as JSON. ``None`` sends no data field, so that the client
+            any other value is sent as JSON, as the current application's ``app.json`` writes it,
+            see `sseflask.json_text`. ``None`` sends no data field, so that the client
             dispatches nothing but still takes over ``id`` and ``retry``.
         event: the event's type; without one the client sees ``message``.
         id: what the client presents as ``Last-Event-ID`` when it reconnects; a whole number
@@ -71,21 +77,23 @@ class Event:
         retry: int | None = None,
     ) -> None:
         if data is not None:
-            if not isinstance(data, str):
-                data = _as_json(data)
+            if data.__class__ is not str:
+                data = _plain(data) if isinstance(data, str) else json_text(data)
             _refuse_surrogates("data", data)
         if event is not None:
-            _refuse_beyond_a_line("event", event)
+            event = _one_line("event", event)
         if id is not None:
             if isinstance(id, int) and not isinstance(id, bool):
-                id = str(id)
-            _refuse_beyond_a_line("id", id)
-            if isinstance(id, str) and "\0" in id:
+                id = int.__repr__(id)
+            id = _one_line("id", id)
+            if "\0" in id:
                 raise EventError(f"id {id!r} holds NUL: clients ignore such an id")
         if retry is not None and (
             isinstance(retry, bool) or not isinstance(retry, int) or retry < 0
         ):
             raise EventError(f"retry must be milliseconds, a whole number from 0, not {retry!r}")
+        if retry.__class__ is not int and retry is not None:
+            retry = int(retry)
         # A hand-written __init__ keeps the hot path short: one pass that converts and checks, and
         # fields put where the frozen class keeps them, in a quarter of object.__setattr__'s time.
         fields = self.__dict__
@@ -93,15 +101,6 @@ class Event:
         fields["event"] = event
         fields["id"] = id
         fields["retry"] = retry
-
-
-def _as_json(value: Any) -> str:
-    try:
-        return _to_json(value)
-    except (TypeError, ValueError) as error:
-        raise EventError(
-            f"data of type {type(value).__name__} is neither text nor JSON: {error}"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
 from sseflask.cursor import last_event_id, set_right
 from sseflask.errors import ChannelError, Failure
+from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse, UpgradedResponse
 
 __all__ = ["SSE", "channels_of", "is_event_source"]
@@ -72,7 +73,7 @@ class SSE:
 
         Args:
             channel: 1 to 128 of the characters ``A-Z a-z 0-9 _ . : -``.
-            data: text as it is, or any other value as JSON.
+            data: text as it is, or any other value as the application's JSON.
             event: its type; not ``gap`` or ``failure``, which are the server's own.
             retry: the reconnection time it sets, in milliseconds.
 
@@ -84,9 +85,11 @@ class SSE:
             EventError: the format can't represent the event, or its type is the server's own.
             Failure: 503, the log can't store it now.
         """
-        frames = [stored(data, event, retry)]
+        app = self._app()
+        text = data if isinstance(data, str) else json_text(data, app.json)
+        frames = [stored(text, event, retry)]
         try:
-            ids = channels_of(self._app()).publish(check_name(channel), frames)
+            ids = channels_of(app).publish(check_name(channel), frames)
         except LogError as error:
             raise log_unavailable() from error
         assert isinstance(ids, list)  # without a key nothing can be reused

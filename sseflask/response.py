@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, current_app, has_app_context, has_request_context, json
+from flask import Flask, Response, current_app, has_app_context, has_request_context
 from flask.ctx import AppContext, RequestContext
 from flask.globals import app_ctx, request_ctx
 from flask.signals import got_request_exception
@@ -17,6 +17,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from sseflask.errors import EventError, Failure
 from sseflask.event import Comment, Event
+from sseflask.json_text import json_text
 from sseflask.transport.choose import transport
 from sseflask.transport.stream import Source, Stream, failure_event, failure_frame
 from sseflask.wire import encode
@@ -198,15 +199,14 @@ class EventSourceResponse(_StreamResponse):
             yield item if isinstance(item, bytes) else encoder(item)
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
-        dumps = app.json.dumps if app else json.dumps
-        return partial(_encode_item, dumps)
+        return partial(_encode_item, app)
 
 
-def _encode_item(dumps: Callable[[Any], str], item: Any) -> bytes:
+def _encode_item(app: Flask | None, item: Any) -> bytes:
     if isinstance(item, (Event, Comment)):
         return encode(item)
     if isinstance(item, str):
-        if "\n" in item or "\r" in item:
+        if "\n" in item or "\r" in item or item.__class__ is not str:
             return encode(Event(item))
         try:
             return f"data: {item}\n\n".encode()
@@ -215,8 +215,8 @@ def _encode_item(dumps: Callable[[Any], str], item: Any) -> bytes:
     if isinstance(item, (bytes, bytearray, memoryview)):
         return bytes(item)
     try:
-        data = dumps(item)
-    except (TypeError, ValueError) as error:
+        data = json_text(item, app and app.json)
+    except EventError as error:
         raise EventError(
             f"a stream can't send a {type(item).__name__}: yield Event, Comment, text, bytes "
             f"(ready-made frames) or a value that JSON can carry ({error})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,7 +105,9 @@ class Gap:
             "oldest": str(self.oldest) if self.oldest else None,
             "newest": str(self.newest) if self.newest else None,
         }
-        return Event(data, event="gap", id=id)
+        # Not by the application's JSON: the server's own events are the same everywhere.
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        return Event(text, event="gap", id=id)
 
     @staticmethod
     def frames(gaps: Iterable[Gap], goes_on: Cursor) -> bytes:

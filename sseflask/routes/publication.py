@@ -11,6 +11,7 @@ from flask import request
 
 from sseflask.channels.frames import stored
 from sseflask.errors import EventError, Failure
+from sseflask.json_text import COMPACT, json_text
 from sseflask.routes.parameters import invalid, is_json, read_body
 
 __all__ = ["Publication", "read_publication"]
@@ -117,9 +118,10 @@ def _frame(event: Any, where: str = "") -> bytes:
         )
     if "data" not in event:
         raise invalid(f"{which}has no data.", param="data", code="invalid_event")
-    type_, retry = event.get("event"), event.get("retry")
+    data, type_, retry = event["data"], event.get("event"), event.get("retry")
     try:
-        return stored(event["data"], type_, retry)
-    except (EventError, RecursionError) as error:
-        reason = str(error) or "it is nested too deeply"
-        raise invalid(f"{which}can't be sent: {reason}.", code="invalid_event") from error
+        # What came as JSON goes on as it came.
+        text = data if isinstance(data, str) else json_text(data, COMPACT)
+        return stored(text, type_, retry)
+    except EventError as error:
+        raise invalid(f"{which}can't be sent: {error}.", code="invalid_event") from error
