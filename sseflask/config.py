@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
+from sseflask.event import MOST_RETRY
 from sseflask.setting_types import (
     SECRET_BYTES,
     Key,
@@ -99,6 +100,21 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds after which a stream that its client can resume is ended, to be "
         "resumed on a fresh connection; 0 is never (0 to 604800).",
+    )
+    retry: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_RETRY,
+        description="Milliseconds that clients wait before they reconnect, said at the start of "
+        "each stream; what an event says counts from there on. Unset says nothing: events and "
+        "clients decide (0 to 2147483647).",
+    )
+    retry_jitter: int = Field(
+        default=2500,
+        ge=0,
+        le=3_600_000,
+        description="Milliseconds over which the clients that a shutdown sends away come back, "
+        "the first of them after 500 (0 to 3600000).",
     )
     channel_log: str | None = Field(
         default=None,

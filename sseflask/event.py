@@ -8,7 +8,10 @@ from typing import Any
 from sseflask.errors import EventError
 from sseflask.json_text import json_text
 
-__all__ = ["Comment", "Event", "MessageEvent"]
+__all__ = ["MOST_RETRY", "Comment", "Event", "MessageEvent"]
+
+#: The longest reconnection time that fits browsers' own integers, in milliseconds.
+MOST_RETRY = 2**31 - 1
 
 
 def _refuse_surrogates(field: str, text: str) -> None:

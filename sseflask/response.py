@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import ClosingIterator
 
 from sseflask.errors import EventError, Failure
-from sseflask.event import Comment, Event
+from sseflask.event import MOST_RETRY, Comment, Event
 from sseflask.json_text import json_text
 from sseflask.transport.choose import transport
 from sseflask.transport.stream import Source, Stream, failure_event, failure_frame
@@ -36,6 +36,10 @@ _MOST_SECONDS = 31_536_000
 _HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 
 _DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
+
+#: By default nothing is said of reconnecting until a shutdown, and then over so many milliseconds.
+_RETRY_DEFAULTS = {"SSEFLASK_RETRY": None, "SSEFLASK_RETRY_JITTER": 2500}
+_RETRY_LIMITS = {"SSEFLASK_RETRY": MOST_RETRY, "SSEFLASK_RETRY_JITTER": 3_600_000}
 
 
 class _StreamResponse(Response):
@@ -91,17 +95,19 @@ class _StreamResponse(Response):
             lifetime=seconds(self._lifetime, "SSEFLASK_LIFETIME"),
             expires_at=self._expires_at,
             detachable=not self._on_close,
-            reconnecting=(
-                not self._frames_only
-                and self.mimetype == "text/event-stream"
-                and "HTTP_LAST_EVENT_ID" in environ
-            ),
+            retry=self._retry(config),
+            retry_jitter=_milliseconds(config, "SSEFLASK_RETRY_JITTER") or 0,
             context=lambda popped: _pushed(self._contexts, popped),
             error_response=lambda error: _error_response(app, environ, error, self._contexts),
             report=lambda error: _report(app, error, environ),
             failure_frame=self._failure_frame,
             close=self.close,
         )
+
+    def _retry(self, config: Mapping[str, Any]) -> int | None:
+        if self._frames_only or self.mimetype != "text/event-stream":
+            return None
+        return _milliseconds(config, "SSEFLASK_RETRY")
 
     def _failure_frame(self, failure: Failure) -> bytes:
         try:
@@ -250,6 +256,19 @@ def _check_seconds(name: str, value: object, positive: bool = False) -> None:
     ):
         allowed = f"{'more than 0' if positive else 'from 0'} to {_MOST_SECONDS} (a year)"
         raise ValueError(f"{name} must be seconds, {allowed}, not {value!r}")
+
+
+def _milliseconds(config: Mapping[str, Any], key: str) -> int | None:
+    value: int | None = config.get(key, _RETRY_DEFAULTS[key])
+    most = _RETRY_LIMITS[key]
+    if value is not None and (
+        not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most
+    ):
+        raise ValueError(
+            f"app.config[{key!r}] must be milliseconds, a whole number from 0 to {most}, "
+            f"not {value!r}"
+        )
+    return value
 
 
 @contextlib.contextmanager

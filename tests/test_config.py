@@ -28,6 +28,7 @@ def test_defaults() -> None:
     made = settings()
     assert (made.secrets, made.trusted_proxies, made.max_body) == ((), 0, 2**20)
     assert (made.heartbeat, made.first_byte, made.lifetime) == (15, 1, 0)
+    assert (made.retry, made.retry_jitter) == (None, 2500)
     assert (made.port, made.web_concurrency, made.upstream_timeout) == (None, 1, 600)
     assert made.demo
 
@@ -41,6 +42,8 @@ def test_every_setting_is_read() -> None:
         SSEFLASK_HEARTBEAT="0.5",
         SSEFLASK_FIRST_BYTE="0",
         SSEFLASK_LIFETIME="600",
+        SSEFLASK_RETRY="0",
+        SSEFLASK_RETRY_JITTER="10000",
         SSEFLASK_CHANNEL_LOG="/var/lib/sse/channels.sqlite3",
         SSEFLASK_HISTORY_EVENTS="50",
         SSEFLASK_HISTORY_SECONDS="3600",
@@ -66,6 +69,8 @@ def test_every_setting_is_read() -> None:
         "heartbeat": 0.5,
         "first_byte": 0,
         "lifetime": 600,
+        "retry": 0,
+        "retry_jitter": 10_000,
         "channel_log": "/var/lib/sse/channels.sqlite3",
         "history_events": 50,
         "history_seconds": 3600,

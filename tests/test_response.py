@@ -117,13 +117,36 @@ def test_a_list_for_a_client_that_returns() -> None:
         assert "Content-Length" not in stream.response.headers
         events = [(event.data, event.last_event_id) for event in stream.events()]
         assert events == [("a", "1"), ("b", "2")]
-        assert stream.decoder.retry == 3000
+        assert stream.decoder.retry is None
+    app.config["SSEFLASK_RETRY"] = 200
     raw = app.test_client().get("/", headers={"Last-Event-ID": "0"})
-    assert raw.get_data() == b"retry: 3000\nid: 1\ndata: a\n\nid: 2\ndata: b\n\n"
+    assert raw.get_data() == b"retry: 200\nid: 1\ndata: a\n\nid: 2\ndata: b\n\n"
     assert "Content-Length" not in raw.headers
+    del app.config["SSEFLASK_RETRY"]
     raw = app.test_client().get("/")
     assert raw.get_data() == b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n"
     assert "Content-Length" not in raw.headers
+
+
+@pytest.mark.parametrize("name", ["SSEFLASK_RETRY", "SSEFLASK_RETRY_JITTER"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, "200", 2**31])
+def test_a_reconnection_time_that_is_none(name: str, value: Any) -> None:
+    app = make_app()
+    app.config[name] = value
+    app.add_url_rule("/", view_func=lambda: EventSourceResponse(["a"]))
+    app.testing = True
+    with pytest.raises(ValueError, match=f"{name}.*milliseconds, a whole number from 0"):
+        app.test_client().get("/")
+
+
+def test_a_plain_response_is_not_told_when_to_come_back() -> None:
+    """Its bytes are the application's."""
+    app = make_app()
+    app.config["SSEFLASK_RETRY"] = 200
+    app.add_url_rule(
+        "/", view_func=lambda: Response(iter(["data: a\n\n"]), mimetype="text/event-stream")
+    )
+    assert app.test_client().get("/").get_data() == b"data: a\n\n"
 
 
 @pytest.mark.parametrize("own_page", [False, True])

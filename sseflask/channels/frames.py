@@ -10,16 +10,13 @@ from typing import Any, Literal
 
 from sseflask.channels.log import Entry
 from sseflask.errors import EventError
-from sseflask.event import Event
+from sseflask.event import MOST_RETRY, Event
 from sseflask.wire import encode
 
 __all__ = ["EARLIEST", "RESERVED", "Cursor", "Gap", "frame", "stored"]
 
 #: Types of events that only the server sends.
 RESERVED = ("gap", "failure")
-
-#: The longest reconnection time that fits browsers' own integers, in milliseconds.
-MOST_RETRY = 2**31 - 1
 
 #: In place of an id: from the first event that is there.
 EARLIEST = "earliest"

@@ -87,6 +87,7 @@ class Connection(Body):
         # How it is to end.
         self._rotating = False
         self._rotated = False
+        self._with_others = False
         self._stalled = False
         self._start_error: Exception | None = None
         self._failure: Failure | None = None
@@ -261,8 +262,8 @@ class Connection(Body):
                 )
                 return
             last = self.stream.failure_frame(failure)
-        elif rotated:
-            last = rotation_notice()
+        elif rotated and self._with_others:
+            last = rotation_notice(self.stream.retry_jitter)
         outlet.end(last)
         self._timer.stop()
         outlet.linger()
@@ -298,7 +299,7 @@ class Connection(Body):
                 self._stalled = True
                 outlet.abort()
         if stream.lifetime and moment >= self._begun + stream.lifetime:
-            self.rotate()
+            self.rotate(with_others=False)
         if stream.expires_at is not None and time.time() >= stream.expires_at:
             self.fail(token_expired())
         self._set_timer()
@@ -321,8 +322,13 @@ class Connection(Body):
 
     # -- ways to end it, from anywhere, never blocking -----------------------------------------
 
-    def rotate(self) -> None:
-        """Send the client away as soon as it can resume where it is. Never blocks."""
+    def rotate(self, *, with_others: bool = True) -> None:
+        """Send the client away as soon as it can resume where it is. Never blocks.
+
+        Args:
+            with_others: all others are sent away too, so it has to say when it comes back.
+        """
+        self._with_others = self._with_others or with_others
         if self._rotating:
             return
         self._rotating = True

@@ -316,7 +316,7 @@ def _nobody_asks(*_: object) -> None:
 
 def _come_back(member: Member) -> bytes:
     member.group.sent_away = time.monotonic()
-    return rotation_notice()
+    return rotation_notice(member.retry_jitter)
 
 
 def _nothing(member: Member) -> bytes:  # noqa: ARG001  # what is called for each member
@@ -324,7 +324,11 @@ def _nothing(member: Member) -> bytes:  # noqa: ARG001  # what is called for eac
 
 
 def _last_words(member: Member) -> bytes:
-    return member.group.failure_frame(token_expired()) if member.expires else _come_back(member)
+    if member.expires:
+        return member.group.failure_frame(token_expired())
+    # Its lifetime is over, at a moment of its own.
+    member.group.sent_away = time.monotonic()
+    return b""
 
 
 def _all_of(groups: Sequence[Group]) -> list[Member]:

@@ -54,6 +54,7 @@ class Member:
         due: when it has to end, as `sseflask.transport.agenda` counts it, 0 for never.
         expires: whether it ends then because its token does.
         line: its line for the access log, where there is one.
+        retry_jitter: see `sseflask.transport.stream.Stream`.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class Member:
         "group",
         "index",
         "line",
+        "retry_jitter",
         "sent",
     )
 
@@ -78,6 +80,7 @@ class Member:
         self.due = 0
         self.expires = False
         self.line: str | None = None
+        self.retry_jitter = 0
 
 
 class Group:

@@ -18,7 +18,6 @@ from sseflask.transport.stream import (
     as_exception,
     can_resume_after,
     frame_bytes,
-    rotation_notice,
     token_expired,
 )
 from sseflask.wire import HEARTBEAT, ends_event, ends_line, tail_of
@@ -193,7 +192,7 @@ class ThreadedBody(Body):
     def _rotate(self) -> bytes:
         if isinstance(self._handover, Source):
             self._handover.send_away()
-        return self._end_with(rotation_notice())
+        return self._end_with(b"")
 
     def _end_with(self, last: bytes) -> bytes:
         self._handover.abandon()

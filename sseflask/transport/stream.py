@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 
     from sseflask.transport.group import Group
 
-#: The reconnection time of a client that was sent away with a jittered one is set back to this
-#: when it returns, in milliseconds; it is what browsers use by default, or close to it.
-RETRY = 3000
-
-_RETRY_JITTER = (500, 3000)
+#: After how many milliseconds the first of the clients come back that were sent away together: a
+#: worker that starts takes about as long.
+_FIRST_BACK = 500
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,9 @@ class Stream:
         expires_at: the Unix time at which the stream must end, or ``None``.
         detachable: a source may leave its stream to a group; not where somebody wants to be called
             at the response's end.
-        reconnecting: it is an event stream, and the client presented a Last-Event-ID.
+        retry: the reconnection time to begin with, in milliseconds; ``None`` leaves it to the
+            application and to the client.
+        retry_jitter: over how many milliseconds clients that are sent away together come back.
         context: enters what the items need around them (Flask's contexts), once. Called with
             whether the view's own are known to have been left, in this very thread.
         error_response: turns an exception from before the first byte into a WSGI application.
@@ -60,7 +60,8 @@ class Stream:
     lifetime: float
     expires_at: float | None
     detachable: bool
-    reconnecting: bool
+    retry: int | None
+    retry_jitter: int
     context: Callable[[bool], AbstractContextManager[object]]
     error_response: Callable[[Exception], WSGIApplication]
     report: Callable[[Exception], Failure]
@@ -75,7 +76,7 @@ class Stream:
     @property
     def opening(self) -> bytes:
         """What precedes the first event; one newline, so that it is part of that event."""
-        return b"retry: %d\n" % RETRY if self.reconnecting else b""
+        return b"" if self.retry is None else b"retry: %d\n" % self.retry
 
 
 class Source(ABC):
@@ -184,9 +185,13 @@ def failure_frame(failure: Failure) -> bytes:
     return encode(failure_event(failure))
 
 
-def rotation_notice() -> bytes:
-    """The last line of a rotated stream: come back, but not all at the same moment."""
-    return b"retry: %d\n" % random.randint(*_RETRY_JITTER)
+def rotation_notice(jitter: int) -> bytes:
+    """The last line of a stream that is sent away with others: not all come back in one moment.
+
+    Args:
+        jitter: `Stream.retry_jitter`.
+    """
+    return b"retry: %d\n" % (_FIRST_BACK + random.randint(0, jitter))
 
 
 def shutting_down() -> Failure:

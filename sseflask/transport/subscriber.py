@@ -101,6 +101,7 @@ class Subscriber(Connection):
             return False
         sent = self._outlet.body_sent
         self._member = Member(self._outlet.detach(), self._group, self._begun, sent)
+        self._member.retry_jitter = self.stream.retry_jitter
         return True
 
     def _ends_at(self, member: Member) -> float:

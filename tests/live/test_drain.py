@@ -126,7 +126,7 @@ def test_sighup_moves_streams_to_the_next_worker(kind: str, tmp_path: Path) -> N
                 last = {"Last-Event-ID": str(seen[-1])}
                 with open_stream(server, "/numbers?ids&count=100000", headers=last) as resumed:
                     first = resumed.next()
-                    assert first.retry == "3000"
+                    assert first.retry is None, "what events and clients say counts"
                     following = [event.data for event in itertools.islice(resumed, 5)]
                     seen += [first.data, *following]
                 if len(following) == 5:

@@ -78,9 +78,10 @@ class Scripted(Source):
         self.abandoned.set()
 
 
-def answered(source: Source, headers: dict[str, str] | None = None, **times: Any) -> TestResponse:
+def answered(source: Source, *, retry: int | None = None, **times: Any) -> TestResponse:
     """What a request gets, not read yet."""
     app = Flask(__name__)
+    app.config["SSEFLASK_RETRY"] = retry
     SSE(app)
 
     @app.get("/")
@@ -89,7 +90,7 @@ def answered(source: Source, headers: dict[str, str] | None = None, **times: Any
             source, failure_event=lambda failure: Event(failure.json(), event="told"), **times
         )
 
-    return app.test_client().get("/", headers=headers)
+    return app.test_client().get("/")
 
 
 def pieces(response: TestResponse) -> list[bytes]:
@@ -111,10 +112,9 @@ def test_where_there_are_none_the_headers_come_all_the_same() -> None:
     assert pieces(answered(Scripted(ONE))) == [b": ping\n", ONE]
 
 
-def test_one_that_comes_back_is_told_when_to_come_again() -> None:
-    back = {"Last-Event-ID": "0"}
-    assert pieces(answered(Scripted(TWO, first=[ONE]), back)) == [b"retry: 3000\n" + ONE, TWO]
-    assert pieces(answered(Scripted(ONE), back)) == [b"retry: 3000\n", ONE]
+def test_a_reconnection_time_comes_first() -> None:
+    assert pieces(answered(Scripted(TWO, first=[ONE]), retry=200)) == [b"retry: 200\n" + ONE, TWO]
+    assert pieces(answered(Scripted(ONE), retry=0)) == [b"retry: 0\n", ONE]
 
 
 @pytest.mark.parametrize("status", [404, 503])
@@ -145,9 +145,7 @@ def test_in_silence_there_are_heartbeats() -> None:
 
 def test_a_stream_is_sent_away_to_resume_when_its_time_is_over() -> None:
     source = Scripted(None, TWO, first=[ONE])
-    one, last = pieces(answered(source, lifetime=0.05, heartbeat=5))
-    assert one == ONE
-    assert last.startswith(b"retry: ")
+    assert pieces(answered(source, lifetime=0.05, heartbeat=5)) == [ONE], "no pace is set"
     assert source.abandoned.is_set()
 
 

@@ -21,7 +21,7 @@ from gunicorn.http.wsgi import Response
 from sseflask.errors import Failure
 from sseflask.transport import outlet
 from sseflask.transport.group import Group, Member
-from sseflask.transport.stream import RETRY, Source, Stream, failure_frame, shutting_down
+from sseflask.transport.stream import Source, Stream, failure_frame, shutting_down
 from sseflask.transport.subscriber import Subscriber
 
 SECONDS = 10.0
@@ -91,9 +91,7 @@ class Scripted(Source):
 class Served:
     """One response on its way to a client."""
 
-    def __init__(
-        self, source: Source, *, reconnecting: bool = False, lifetime: float = 0.0
-    ) -> None:
+    def __init__(self, source: Source, *, retry: int | None = None, lifetime: float = 0.0) -> None:
         ours, self.client = socket.socketpair()
         self.socket = gevent.socket.socket(fileno=ours.detach())
         self.client.setblocking(False)
@@ -113,7 +111,8 @@ class Served:
             lifetime=lifetime,
             expires_at=None,
             detachable=True,
-            reconnecting=reconnecting,
+            retry=retry,
+            retry_jitter=2500,
             context=lambda _: contextlib.nullcontext(),
             error_response=self.error_response,
             report=self.report,
@@ -205,11 +204,11 @@ def test_a_failure_before_the_first_frame_is_another_response(served: Any, detac
 def test_one_that_ends_before_it_could_join_is_served_to_its_end(
     served: Any, detached: bool
 ) -> None:
-    response = served(Scripted(TWO, first=[ONE]), reconnecting=True)
+    response = served(Scripted(TWO, first=[ONE]), retry=700)
     if detached:
         assert response.body.detach() is None
     assert response.run() == []
-    assert response.received()[1] == b"retry: %d\n" % RETRY + ONE + TWO + b"<end>"
+    assert response.received()[1] == b"retry: 700\n" + ONE + TWO + b"<end>"
 
 
 def test_the_rest_is_left_to_a_group(served: Any) -> None:
@@ -225,11 +224,11 @@ def test_the_rest_is_left_to_a_group(served: Any) -> None:
 
 
 def test_the_headers_do_not_wait_when_nothing_is_there(served: Any) -> None:
-    response = served(Scripted(Signal()), reconnecting=True)
+    response = served(Scripted(Signal()), retry=700)
     member, _ = response.body.detach()
     head, body = response.received()
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert body == b"retry: %d\n" % RETRY
+    assert body == b"retry: 700\n"
     socket.socket(fileno=member.descriptor).close()
 
 
