@@ -8,6 +8,7 @@ overridden on the command line and in GUNICORN_CMD_ARGS.
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import resource
 import sys
@@ -50,8 +51,11 @@ def _connections(descriptors: int) -> int:
     return max(16, min(MOST_CONNECTIONS, fitting))
 
 
-def _mask_logs(secrets: tuple[str, ...]) -> None:
-    """Mask tokens in both logs: gunicorn writes whole URIs, above all into its error log."""
+def _guard_logs(secrets: tuple[str, ...]) -> None:
+    """Mask tokens in both logs, and escape what is not printable: gunicorn writes what it gets."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A locale without a letter that a client sends is no reason for a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     for name in ("gunicorn.error", "gunicorn.access"):
         logger = logging.getLogger(name)
         for known in [each for each in logger.filters if isinstance(each, MaskingFilter)]:
@@ -95,7 +99,7 @@ if importlib.util.find_spec("pydantic_settings"):
     _secrets = _settings.confidential
     bind = f"0.0.0.0:{_settings.port}" if _settings.port else "127.0.0.1:8000"
     workers = _settings.web_concurrency
-_mask_logs(_secrets)
+_guard_logs(_secrets)
 
 
 def post_worker_init(worker: Worker) -> None:

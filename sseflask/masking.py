@@ -1,70 +1,144 @@
-"""Keeps secrets out of text: logs above all, and what upstreams say about our key."""
+"""Keeps secrets out of text: logs above all, and what upstreams say about our key.
+
+Strangers write such text, so each pattern takes linear time: of what stands in front of a value
+nothing can be matched in two ways, and none of it holds the beginning of another match.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from urllib.parse import quote, unquote
 
-__all__ = ["MaskingFilter", "mask"]
+from sseflask.floods import Floods
+from sseflask.printable import (
+    LONGEST_TRACEBACK,
+    format_traceback,
+    printable,
+    shorten,
+    shorten_lines,
+)
+
+__all__ = ["LONGEST", "MaskingFilter", "mask"]
 
 MASK = "***"
 #: Keys shorter than this are placeholders ("none", "ollama"): masking them would maul plain words.
 SHORTEST_SECRET = 8
-_PATTERNS = (
+#: Characters of a text that are looked at; the rest is left out.
+LONGEST = 1 << 16
+#: Characters of one message in a log.
+LONGEST_MESSAGE = 4096
+
+_Replacement = str | Callable[[re.Match[str]], str]
+
+#: Names of values that are secret, as they are written and percent-encoded.
+_NAME = (
+    r"(?:(?:access|refresh|id|auth)(?:[_-]|%5F|%2D)token|(?<![a-z_])token"
+    r"|api(?:[_-]|%5F|%2D)?key|client[_-]secret|(?<![a-z])password)"
+)
+_VALUE = r"[^&\s\"'<>#;]+"
+_SECRET_NAME = re.compile(rf"(?i){_NAME}\Z")
+#: A token or key begins here: also behind a character that is percent-encoded.
+_BEGIN = r"(?:\b|(?<=%[0-9A-Fa-f]{2}))"
+
+
+def _parameter(found: re.Match[str]) -> str:
+    """A parameter whose name is percent-encoded, as servers read it."""
+    name = unquote(found[2])
+    return f"{found[1]}{found[2]}={MASK}" if _SECRET_NAME.match(name) else found[0]
+
+
+def _token(found: re.Match[str]) -> str:
+    """JSON Web Tokens have two dots or more; one that was cut off may have a single one."""
+    head, dot, _ = found[0].partition(".")
+    return MASK if dot and len(head) >= 7 else found[0]
+
+
+#: Words that must be there for a pattern to match at all, in lower case; the pattern; what stands
+#: in the place of what it finds.
+_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Replacement], ...] = (
     # In a query, a form or a cookie, as it is written and as a JSON text would hold it.
     (
-        re.compile(r"(?i)((?:access_|(?<![a-z_]))token(?:=|%3D))[^&\s\"'<>#;]+"),
+        ("token", "key", "secret", "password"),
+        re.compile(rf"(?i)({_NAME}(?:=|%3D)){_VALUE}"),
         rf"\1{MASK}",
     ),
-    (re.compile(r"(?i)(sseflask_session(?:=|%3D))[^&\s\"'<>#;,]+"), rf"\1{MASK}"),
     (
-        re.compile(r"(?i)((?:access_|(?<![a-z_]))token\\?['\"]\s*[:,]\s*\\?['\"])[^\"'\\]+"),
+        ("token", "key", "secret", "password"),
+        re.compile(rf"(?i)({_NAME}\\?['\"]\s*[:,]\s*b?\\?['\"])[^\"'\\]+"),
+        rf"\1{MASK}",
+    ),
+    (("%",), re.compile(r"([?&])([^=&?\s\"'<>#;]+)=" + _VALUE), _parameter),
+    (
+        ("sseflask_session",),
+        re.compile(r"(?i)(sseflask_session(?:=|%3D))[^&\s\"'<>#;,]+"),
         rf"\1{MASK}",
     ),
     # Headers, bare and in the representation of a dictionary, of pairs or of WSGI's environment.
     (
+        ("cookie",),
         re.compile(
-            r"(?i)((?<![a-z])cookie(?:['\"]\s*[:,]\s*['\"]|\s*:\s*)(?=[^\s=;,\"']+=))[^\"'\r\n]+"
+            r"(?i)((?<![a-z])cookie(?:['\"]\s*[:,]\s*b?['\"]|\s*:\s*)"
+            r"(?=[^\s=;,:\"'/?@()<>\[\]{}\\]+=))[^\"'\r\n]+"
         ),
         rf"\1{MASK}",
     ),
     (
-        re.compile(r"(?i)((?<![a-z])authorization['\"]?\s*[:=,]\s*['\"]?\s*\w+\s+)[^\s\"',;]+"),
+        ("authorization",),
+        re.compile(
+            r"(?i)((?<![a-z])authorization['\"]?\s*[:=,]\s*(?:b?['\"]\s*)?)(\w+\s+)?[^\s\"',;]+"
+        ),
+        lambda found: f"{found[1]}{found[2] or ''}{MASK}",
+    ),
+    (
+        ("key",),
+        re.compile(r"(?i)((?<![a-z])api[_-]?key\s*:\s*)[^\s\"',;]+"),
         rf"\1{MASK}",
     ),
-    (re.compile(r"(?i)(\bbearer\s+)[\w.~+/=*-]{8,}"), rf"\1{MASK}"),
+    (("bearer",), re.compile(r"(?i)(\bbearer(?:\s+|%20|\+))[\w.~+/=*-]{8,}"), rf"\1{MASK}"),
+    # User names and passwords in addresses.
+    (("://",), re.compile(r"(://)[^\s/@\"'<>]+@"), rf"\1{MASK}@"),
     # JSON Web Tokens, and keys in OpenAI's form, also the way upstreams half-hide them.
-    (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"), MASK),
-    (re.compile(r"\bsk-[\w*.-]{6,}"), f"sk-{MASK}"),
+    (("eyj",), re.compile(_BEGIN + r"eyJ[\w-]+(?:\.[\w-]+)*"), _token),
+    (("sk-",), re.compile(_BEGIN + r"sk-[\w*.-]{6,}"), f"sk-{MASK}"),
 )
-
-#: What each of the patterns needs to be there.
-_SUSPECT = re.compile(r"(?i)token|sseflask_session|cookie|authorization|bearer|eyJ|sk-")
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace tokens, keys and the given secrets in a text.
 
+    Takes linear time for any text.
+
     Args:
-        text: any text.
-        secrets: values to hide wherever they stand; those under 8 characters are left.
+        text: any text; of one that is longer than `LONGEST` characters the rest is left out.
+        secrets: values to hide wherever they stand, percent-encoded too; those under 8 characters
+            are left.
 
     Returns:
         the text with ``***`` in their places.
     """
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, MASK)
-    if not _SUSPECT.search(text):
-        return text  # as nearly every line of a log
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+            text = text.replace(secret, MASK).replace(quote(secret, safe=""), MASK)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}... ({len(text) - LONGEST} more characters)"
+    lower = text.lower()
+    for words, pattern, replacement in _PATTERNS:
+        for word in words:
+            if word in lower:
+                text = pattern.sub(replacement, text)
+                break
     return text
 
 
 class MaskingFilter(logging.Filter):
-    """Masks the message and the traceback of every record that passes. Thread-safe.
+    """Makes records fit for a log, whoever wrote what is in them. Thread-safe.
+
+    Secrets in message and traceback are masked. A message is one line of printable characters,
+    `LONGEST_MESSAGE` of them at most; no line of a traceback looks like the beginning of a record.
+    Of warnings and errors of one kind a hundred a minute are let through (`Floods`), and the next
+    one says how many were not.
 
     Args:
         secrets: values to hide besides what is recognised by its form.
@@ -73,18 +147,34 @@ class MaskingFilter(logging.Filter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._secrets = tuple(secrets)
-        self._formatter = logging.Formatter()
+        self._floods = Floods()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        dropped: bool | None = getattr(record, "_sseflask_dropped", None)
+        if dropped is None:  # no other of these has seen it: there may be one for each handler
+            dropped = record._sseflask_dropped = self._prepare(record)
+        return not dropped
+
+    def _prepare(self, record: logging.LogRecord) -> bool:
+        """Make a record fit for the log; whether it is to be dropped."""
+        left_out = 0
+        if record.levelno >= logging.WARNING:
+            counted = self._floods.count(record)
+            if counted is None:
+                return True
+            left_out = counted
         try:
             message = record.getMessage()
         except (TypeError, ValueError, KeyError, IndexError):
             # A wrong format string must show up in the log, not end the request that logs.
             message = f"{record.msg} % {record.args!r}"
-        record.msg = mask(message, self._secrets)
+        message = shorten(printable(mask(message, self._secrets)), LONGEST_MESSAGE)
+        if left_out:
+            message = f"{message} (and {left_out} more like it, which were left out)"
+        record.msg = message
         record.args = None
-        if record.exc_info and not record.exc_text:
-            record.exc_text = self._formatter.formatException(record.exc_info)
-        if record.exc_text:
-            record.exc_text = mask(record.exc_text, self._secrets)
-        return True
+        text = format_traceback(record.exc_info) if record.exc_info else record.exc_text
+        if text:
+            text = mask(shorten_lines(text, LONGEST_TRACEBACK), self._secrets)
+            record.exc_text = "\n".join(printable(line) for line in text.split("\n"))
+        return False

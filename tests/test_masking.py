@@ -3,9 +3,12 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
+from sseflask import floods, masking
 from sseflask.masking import MaskingFilter, mask
 from tests.service import KEY
 
@@ -89,3 +92,131 @@ def test_a_wrong_format_string_is_shown_masked(
 ) -> None:
     logger.warning("%d streams", KEY)
     assert written.getvalue() == "%d streams % ('***',)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("refresh_token=abc&id_token=abc", "refresh_token=***&id_token=***"),
+        ("GET /?access%5Ftoken=abc", "GET /?access%5Ftoken=***"),
+        ("GET /?a=b&%61ccess_tok%65n=abc&c=100%25", "GET /?a=b&%61ccess_tok%65n=***&c=100%25"),
+        ("GET /?api_key=abc&apikey=abc", "GET /?api_key=***&apikey=***"),
+        ('{"api_key": "abc", "a": "b"}', '{"api_key": "***", "a": "b"}'),
+        ("x-api-key: abc", "x-api-key: ***"),
+        ("'HTTP_X_API_KEY': 'abc'", "'HTTP_X_API_KEY': '***'"),
+        ("Proxy-Authorization: Basic abc", "Proxy-Authorization: Basic ***"),
+        ("Authorization: abc", "Authorization: ***"),
+        ("(b'authorization', b'Bearer abc')", None),
+        ("GET /?q=Bearer%20abcdefgh.abc", "GET /?q=Bearer%20***"),
+        ("redis://user:abc@example.org/0", "redis://***@example.org/0"),
+        ("see https://example.org/@abc", "see https://example.org/@abc"),
+        (f"%22{TOKEN}%22", "%22***%22"),
+        ("%22sk-abcdefgh%22", "%22sk-***%22"),
+        ("opensesame%2Fabc is the key", "*** is the key"),
+    ],
+)
+def test_other_spellings(text: str, masked: str | None) -> None:
+    result = mask(text, ["opensesame/abc"])
+    if masked is None:
+        assert "***" in result
+        assert "abc" not in result
+    else:
+        assert result == masked
+
+
+def _seconds(text: str) -> float:
+    """CPU time, as the machine may be busy; the least of some."""
+    taken = []
+    for _ in range(4):
+        before = time.process_time()
+        mask(text)
+        taken.append(time.process_time() - before)
+    return min(taken)
+
+
+#: What each of the patterns begins with, as far as it can be repeated without a match.
+PREFIXES = [
+    "token", "token=", "token%3D", "token\" :", "token':'", "api_key", "api_key: ", "password=",
+    "sseflask_session", "cookie", "cookie:", "cookie: a", "cookie' : '", "'cookie', b'",
+    "authorization", "authorization:", "authorization: x ", "authorization='", "bearer ",
+    "://", "://a:", "?%", "&%=", "eyJ", "eyJ-", "eyJa.", "sk-", "sk-a",
+]  # fmt: skip
+BEGINNINGS = ["", "authorization:", "authorization: x", 'token"', "cookie:", "bearer", "eyJ", "?%"]
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_any_text_takes_linear_time(monkeypatch: pytest.MonkeyPatch, beginning: str) -> None:
+    monkeypatch.setattr(masking, "LONGEST", 1 << 30)
+    for repeated in [*PREFIXES, *" \t\n\"'=:;,.-_%&?/@\\!a0é"]:
+        size = 8192 // len(repeated)
+        once, twice = (_seconds(f"{beginning}{repeated * n}!") for n in (size, 2 * size))
+        # Below a millisecond it is the clock that is measured; quadratic time is 30 of them.
+        assert twice < max(0.004, 3 * once), repeated
+
+
+def test_a_long_text_is_looked_at_in_part() -> None:
+    assert mask("a" * masking.LONGEST) == "a" * masking.LONGEST
+    shown = mask("a" * 262_144)
+    assert shown.endswith("a... (196608 more characters)")
+    assert _seconds("authorization: " * 17_476) < 0.5  # 15 ms on a machine that does nothing else
+
+
+FORGED = "x\n2026-11-28 [CRITICAL] forged\r\x1b[2J\x85\u2028\u202e\ud800\x7f\U000e0041\t"
+ESCAPED = r"x\n2026-11-28 [CRITICAL] forged\r\u001b[2J\u0085\u2028\u202e\ud800\u007f\udb40\udc41\t"
+
+
+def test_a_message_is_one_printable_line(logger: logging.Logger, written: io.StringIO) -> None:
+    logger.warning("not found: %s", FORGED)
+    assert written.getvalue() == f"not found: {ESCAPED}\n"
+
+
+def test_a_message_is_short(logger: logging.Logger, written: io.StringIO) -> None:
+    logger.warning("not found: %s", "x" * 1_000_000)
+    assert len(written.getvalue()) < 5000
+
+
+def test_an_exceptions_text_forges_no_line(logger: logging.Logger, written: io.StringIO) -> None:
+    def fail() -> None:
+        try:
+            raise KeyError(FORGED)
+        except KeyError as error:
+            raise ValueError(FORGED) from error
+
+    try:
+        fail()
+    except ValueError as error:
+        error.__notes__ = [FORGED]  # type: ignore[attr-defined]  # what add_note does, from 3.11 on
+        logger.exception("it failed")
+    lines = written.getvalue().splitlines()
+    assert [line for line in lines if line[:1].strip()] == [
+        "it failed",
+        "Traceback (most recent call last):",
+        f"KeyError: {FORGED!r}",
+        "The above exception was the direct cause of the following exception:",
+        "Traceback (most recent call last):",
+        f"ValueError: {ESCAPED}",
+    ]
+    assert "\x1b" not in written.getvalue()
+
+
+def test_a_flood_of_one_kind_leaves_others_alone(
+    logger: logging.Logger, written: io.StringIO
+) -> None:
+    for n in range(1000):
+        for kind in ("Invalid request from ip=%d", "Error handling request %d"):
+            logger.warning(kind, n)
+            logger.info(kind, n)
+    assert written.getvalue().count("\n") == 2 * (100 + 1000)
+
+
+def test_what_was_left_out_is_said(
+    logger: logging.Logger, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(floods, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for n in range(150):
+        now[0] += 61 * (n == 149)
+        logger.warning("no %d", n)
+    lines = written.getvalue().splitlines()
+    assert len(lines) == 101
+    assert lines[-1] == "no 149 (and 49 more like it, which were left out)"

@@ -21,6 +21,8 @@ from gevent.server import StreamServer
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+from sseflask.masking import MaskingFilter
+
 if TYPE_CHECKING:
     from sseflask.transport.detached import Detached
     from sseflask.transport.group import Member
@@ -108,6 +110,13 @@ def _believe_no_client(cfg: Any) -> None:
         cfg.set("forwarder_headers", "")
 
 
+def _guard_logs(log: Any) -> None:
+    """Keep clients from forging lines of gunicorn's logs, also without our configuration."""
+    for logger in (log.error_log, log.access_log):
+        if not any(isinstance(each, MaskingFilter) for each in logger.filters):
+            logger.addFilter(MaskingFilter())
+
+
 class StreamWorker(GeventWorker):
     """``gunicorn -k sseflask.transport.worker.StreamWorker``: drains streams by itself."""
 
@@ -150,6 +159,7 @@ class StreamWorker(GeventWorker):
 
         self._ending = Signal()
         _believe_no_client(self.cfg)
+        _guard_logs(self.log)
         _calm_collector()
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         pool = self._slots = _Slots(self.worker_connections)

@@ -98,6 +98,9 @@ class Server:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
+    def raw_log(self) -> bytes:
+        return self._log.read_bytes()
+
     def marks(self, tag: str) -> list[str]:
         """What the probe has noted under this tag so far."""
         path = self.marks_directory / tag

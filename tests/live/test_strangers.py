@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from tests.live.conftest import tool
-from tests.live.connection import fetch
+from tests.live.connection import Connection, fetch
 from tests.live.fronts import FRONTS, front
 from tests.live.servers import Server
 from tests.live.services import SECRET, make_token, production
+from tests.live.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +56,67 @@ def test_no_header_makes_a_scheme(guarded: Server, header: str, value: str) -> N
     answer = fetch(guarded, "/session", method="POST", headers=headers, body=b"")
     assert answer.status == 204
     assert "secure" not in answer.headers["set-cookie"].lower()
+
+
+FORGED = "%0a2026-11-28 [CRITICAL] forged%0d%1b[2J%7f%c2%85%e2%80%a8%e2%80%ae".replace(" ", "%20")
+
+
+def _basic(user: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:x'.encode()).decode()}"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", f"/x{FORGED}?a={FORGED}", {}),
+        ("GET", "/healthz", _basic(unquote(FORGED))),
+        ("GET", "/healthz", {"Referer": "\x85\u00ad", "User-Agent": "\x9b2J"}),
+        ("POST", f"/channels/{FORGED}", {}),
+        ("GET", f"/runs/{FORGED}", {}),
+        ("GET", "/healthz", {"X-Wrong\x1b": "a"}),
+        ("GET\x1b[2J", "/healthz", {}),
+        ("GET", "/healthz", {"Transfer-Encoding": "\x85, chunked"}),
+        ("GET", "/healthz\x1b[2J", {}),
+    ],
+)
+def test_nothing_of_a_request_steers_the_log(
+    guarded: Server, method: str, path: str, headers: dict[str, str]
+) -> None:
+    before = len(guarded.raw_log())
+    _say(guarded, method, path, headers)
+    until(lambda: guarded.raw_log()[before:].endswith(b"\n"), "a line in the log")
+    _assert_printable(guarded.raw_log()[before:])
+
+
+def test_nothing_of_a_subscribers_request_steers_the_log(guarded: Server) -> None:
+    """Its line is written when the stream has ended, long after the request."""
+    before = len(guarded.raw_log())
+    user = _basic(unquote(FORGED))["Authorization"]
+    with Connection(guarded) as connection:
+        connection.request("/channels?c=lobby", headers={"Cookie": user, "User-Agent": "\x9b2J"})
+        assert connection.head().status == 200
+    until(lambda: b"/channels" in guarded.raw_log()[before:], "the line of the subscriber")
+    _assert_printable(guarded.raw_log()[before:])
+
+
+def _say(server: Server, method: str, path: str, headers: dict[str, str]) -> None:
+    """Send a request as it is, and read all that comes of it."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    with Connection(server) as connection:
+        connection.socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        assert connection.rest()
+
+
+def _assert_printable(log: bytes) -> None:
+    for line in log.decode().splitlines():  # at each kind of line break
+        assert line.isprintable(), line
+        assert not line.startswith("2026-11-28"), line
+
+
+def test_a_flood_of_bad_requests_does_not_flood_the_log(guarded: Server) -> None:
+    before = len(guarded.raw_log())
+    for _ in range(300):
+        _say(guarded, "GET\x1b[2J", "/healthz", {})
+    shown = guarded.raw_log()[before:].count(b"Invalid request from ip=")
+    assert 0 < shown <= 200  # two minutes' worth: a busy machine may need one or two for it

@@ -1,0 +1,83 @@
+"""Text of strangers as it may stand in a log: nothing in it ends a line or steers a terminal."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any
+
+__all__ = ["LONGEST_TRACEBACK", "format_traceback", "printable", "shorten", "shorten_lines"]
+
+#: Characters of a traceback in a log.
+LONGEST_TRACEBACK = 1 << 15
+
+
+def printable(text: str) -> str:
+    r"""Escape, as JSON does, what is not a printable character.
+
+    Among it are line breaks of all kinds (U+2028), control characters, marks that turn the
+    direction of writing, and halves of surrogates.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    escaped = json.dumps(character)[1:-1]
+    return escaped if len(escaped) > 1 else f"\\u{ord(character):04x}"  # DEL is none of JSON's
+
+
+def shorten(text: str, most: int) -> str:
+    """Leave the middle out of a text of more than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    head, tail = most * 3 // 4, most // 4
+    return f"{text[:head]}... ({len(text) - head - tail} characters) ...{text[-tail:]}"
+
+
+def shorten_lines(text: str, most: int) -> str:
+    """Leave lines in the middle out of a text of more than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    # Whole lines, for half a secret would not be known for one.
+    head = text[: most * 3 // 4].rpartition("\n")[0]
+    tail = text[-most // 4 :].partition("\n")[2]
+    return f"{head}\n... ({len(text) - len(head) - len(tail)} characters) ...\n{tail}"
+
+
+def format_traceback(raised: Any) -> str:
+    """The traceback of an exception, in which the exceptions' own texts take one line each.
+
+    Args:
+        raised: ``sys.exc_info()``, as a log record has it.
+    """
+    kind: type[BaseException] | None
+    error: BaseException | None
+    where: TracebackType | None
+    kind, error, where = raised
+    if kind is None or error is None:
+        return "NoneType: None"  # logged outside of an except
+    top = traceback.TracebackException(kind, error, where)
+    waiting = [top]
+    while waiting:
+        each = waiting.pop()
+        each.__class__ = _OneLine  # those of causes are made by the base class itself
+        others = (each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ()))
+        waiting.extend(other for other in others if other is not None)
+    return "".join(top.format()).rstrip("\n")
+
+
+class _OneLine(traceback.TracebackException):
+    """A traceback in which nothing but a class's name begins a line with a text of others."""
+
+    def format_exception_only(self, **options: Any) -> Generator[str, None, None]:
+        named = False
+        for part in super().format_exception_only(**options):
+            text = part.rstrip("\n")
+            # Notes (PEP 678) are lines of their own, whatever is in them.
+            outside = not text.startswith(" ")
+            yield f"{'    ' if outside and named else ''}{printable(text)}\n"
+            named = named or outside
