@@ -25,6 +25,10 @@ from benchmarks.client.order import OrderCheck
 _READ_SIZE = 256 * 1024
 _PATIENCE = 10.0
 
+WAIT = 0.0
+"""Seconds for which a round waits for something to read, for the reason above. Tests of the
+benchmarks, which look at faults and not at figures, set it."""
+
 
 class Stream:
     """One request and what has come of it; times are monotonic seconds, `left_at` nanoseconds, 0
@@ -209,7 +213,7 @@ class Load:
                 self._connect(now)
             for other in self._beside:
                 other.step()
-            for descriptor, _ in self._epoll.poll(0, self._at_once):
+            for descriptor, _ in self._epoll.poll(WAIT, self._at_once):
                 # Left in this very round, by the condition, or closed with a round's earlier event.
                 stream = self._open.get(descriptor)
                 if stream is None:
