@@ -14,10 +14,9 @@ from urllib.parse import urlencode
 import psutil
 
 from tests.live.clients import Sent, Stream, open_stream
-from tests.live.runs import connect_to, connected, run_of
+from tests.live.runs import connect_to, owner_of, run_of
 from tests.live.servers import Server
 from tests.live.services import KEY, SECRET, SERVICE, Upstream, service
-from tests.live.waiting import until
 
 FORMATS = ("chunks", "text", "events", "ui")
 #: What `chunks` says of a run that did not finish, by the error's type.
@@ -229,12 +228,9 @@ def take(stream: Stream, pieces: int, form: str = "text") -> list[Sent]:
     return events
 
 
-def writer(server: Server, upstream: Upstream | int) -> psutil.Process:
-    """The worker that reads the upstream's answer: the only one with a connection to it."""
-    port = upstream if isinstance(upstream, int) else upstream.port
-
-    (one,) = until(lambda: connected(server, port), "a worker has a connection to the upstream")
-    return one
+def writer(server: Server, stream: Stream) -> psutil.Process:
+    """The worker that writes a run: the one that serves the request which began it."""
+    return owner_of(server, stream.connection)
 
 
 def other(server: Server, worker: psutil.Process) -> psutil.Process:

@@ -13,8 +13,9 @@ import pytest
 from tests.live.browser import chromium
 from tests.live.conftest import node_packages
 from tests.live.proxy import Proxy
+from tests.live.runs import connected
 from tests.live.services import running_upstream
-from tests.live.stage import Stage, attach, read, stage_service, writer
+from tests.live.stage import Stage, attach, read, stage_service
 from tests.live.waiting import until
 
 #: The service, with a page that reads a run.
@@ -101,7 +102,8 @@ def test_its_worker_is_killed(paged: Stage, tmp_path: Path, tag: str) -> None:
     message = f"slow story #{tag}"
     with chromium(tmp_path, address(paged.server.port, tag, message)):
         run = run_in(paged, tag)
-        writer(paged.server, paged.upstream).kill()
+        (writer,) = connected(paged.server, paged.upstream.port)
+        writer.kill()
         told = report(paged, tag)
     ((kind, failure),) = told["ends"]
     assert (kind, failure["error"]["code"]) == ("failure", "interrupted")

@@ -19,6 +19,7 @@ from tests.live.clients import Sent, Stream
 from tests.live.conftest import node_packages
 from tests.live.connection import fetch
 from tests.live.runs import connect_to, run_of
+from tests.live.servers import Server
 from tests.live.services import Upstream, running_upstream
 from tests.live.stage import (
     Stage,
@@ -34,7 +35,7 @@ from tests.live.stage import (
     take,
     writer,
 )
-from tests.live.waiting import until
+from tests.live.waiting import settled, until
 
 #: Within this time a run whose worker has died is ended by another one: the issue says so.
 LIMIT = 10.0
@@ -47,13 +48,32 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def shared(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with two_workers(upstream, tmp_path_factory.mktemp("shared")) as started:
+        yield started
+
+
 @pytest.fixture
-def fresh(upstream: Upstream, tmp_path: Path) -> Iterator[Stage]:
-    """A service for one test: no worker has an idle connection to the upstream."""
+def stage(shared: Stage) -> Stage:
+    """A service whose two workers are alive, whatever an earlier test has done to others."""
+    until(lambda: living(shared.server) == shared.server.workers(), "the killed are buried")
+    until(lambda: len(shared.server.workers()) == 2, "there are two workers")
+    settled(shared.upstream.destroyed, "the upstream has noticed what was killed", pause=0.1)
+    return shared
+
+
+@contextlib.contextmanager
+def two_workers(upstream: Upstream, directory: Path) -> Iterator[Stage]:
     settings = {"SSEFLASK_HEARTBEAT": "0.5"}
     options = ("--graceful-timeout", "20")
-    with stage_service(tmp_path, upstream, *options, settings=settings) as server:
+    with stage_service(directory, upstream, *options, settings=settings) as server:
         yield Stage(server, upstream)
+
+
+def living(server: Server) -> list[psutil.Process]:
+    """The workers that the arbiter has not yet buried."""
+    return [each for each in server.workers() if each.status() != psutil.STATUS_ZOMBIE]
 
 
 class Viewer:
@@ -96,166 +116,166 @@ def assert_interrupted(told: Told, upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("form", ["chunks", "text", "events", "ui"])
-def test_the_writer_is_killed(fresh: Stage, tag: str, form: str) -> None:
+def test_the_writer_is_killed(stage: Stage, tag: str, form: str) -> None:
     """Viewers on the other worker keep their connection; the rest come back to read it."""
     message = f"slow story #{tag}"
     with contextlib.ExitStack() as stack:
-        starter = stack.enter_context(start(fresh.server, message, format=form))
+        starter = stack.enter_context(start(stage.server, message, format=form))
         run = run_of(starter)
         take(starter, 3, form)
-        writing = writer(fresh.server, fresh.upstream)
-        reading = other(fresh.server, writing)
+        writing = writer(stage.server, starter)
+        reading = other(stage.server, writing)
         viewers = [
-            Viewer(stack.enter_context(attach_at(fresh.server, reading, run, form)), form)
+            Viewer(stack.enter_context(attach_at(stage.server, reading, run, form)), form)
             for _ in range(5)
         ]
         until(lambda: all(len(viewer.events) > 10 for viewer in viewers), "all of them read")
-        destroyed = fresh.upstream.destroyed()
+        destroyed = stage.upstream.destroyed()
         killed_at = time.monotonic()
         writing.kill()
         told = [viewer.told() for viewer in viewers]
     for viewer, each in zip(viewers, told, strict=True):
         assert viewer.ended_at - killed_at < LIMIT
-        assert_interrupted(each, fresh.upstream)
+        assert_interrupted(each, stage.upstream)
         assert each.events == told[0].events
     for _ in range(4):  # by whichever worker
-        again = ended(fresh.server, run, form)
+        again = ended(stage.server, run, form)
         assert again.events == told[0].events
-    fresh.upstream.wait_for_destroyed(destroyed + 1)
-    assert fresh.upstream.asked_for(message) == 1
-    stopped = fetch(fresh.server, f"/runs/{run}", method="DELETE")
+    stage.upstream.wait_for_destroyed(destroyed + 1)
+    assert stage.upstream.asked_for(message) == 1
+    stopped = fetch(stage.server, f"/runs/{run}", method="DELETE")
     assert json.loads(stopped.body) == {"id": run, "status": "failed"}
 
 
-def test_the_writer_is_killed_before_the_first_token(fresh: Stage, tag: str) -> None:
+def test_the_writer_is_killed_before_the_first_token(stage: Stage, tag: str) -> None:
     message = f"late #{tag}"
     with contextlib.ExitStack() as stack:
-        starter = stack.enter_context(start(fresh.server, message))
+        starter = stack.enter_context(start(stage.server, message))
         run = run_of(starter)
-        writing = writer(fresh.server, fresh.upstream)
-        reading = other(fresh.server, writing)
-        viewer = Viewer(stack.enter_context(attach_at(fresh.server, reading, run)), "text")
+        writing = writer(stage.server, starter)
+        reading = other(stage.server, writing)
+        viewer = Viewer(stack.enter_context(attach_at(stage.server, reading, run)), "text")
         killed_at = time.monotonic()
         writing.kill()
         told = viewer.told()
     assert viewer.ended_at - killed_at < LIMIT
     assert (told.text, told.outcome) == ("", "failed")
     assert told.error["code"] == "interrupted"
-    assert fresh.upstream.asked_for(message) == 1
+    assert stage.upstream.asked_for(message) == 1
 
 
-def test_nobody_reads_while_the_writer_is_killed(fresh: Stage, tag: str) -> None:
+def test_nobody_reads_while_the_writer_is_killed(stage: Stage, tag: str) -> None:
     """Runs of a killed worker are ended, although nobody asks: the next one does not wait."""
-    with start(fresh.server, f"slow story #{tag}", on_disconnect="continue") as stream:
+    with start(stage.server, f"slow story #{tag}", on_disconnect="continue") as stream:
         run = run_of(stream)
         take(stream, 3)
-    writing = writer(fresh.server, fresh.upstream)
+        writing = writer(stage.server, stream)
     killed_at = time.monotonic()
     writing.kill()
 
     def logged() -> list[str]:
-        lines = fresh.server.log().splitlines()
+        lines = stage.server.log().splitlines()
         return [line for line in lines if run in line and re.search("interrupted|failed", line)]
 
     until(logged, "the end of the run in the log, as nobody asks", seconds=LIMIT)
     assert time.monotonic() - killed_at < LIMIT
     asked_at = time.monotonic()
-    assert_interrupted(ended(fresh.server, run), fresh.upstream)
+    assert_interrupted(ended(stage.server, run), stage.upstream)
     assert time.monotonic() - asked_at < 5, "there is nothing to wait for"
 
 
-def test_a_repeated_request_gets_the_interrupted_run(fresh: Stage, tag: str) -> None:
+def test_a_repeated_request_gets_the_interrupted_run(stage: Stage, tag: str) -> None:
     """With its key it attaches, also to a run that has failed; without it a new one is begun."""
     message, key = f"slow story #{tag}", {"Idempotency-Key": f"key-{tag}"}
     body = json.dumps({"user_message": message, "format": "text"}).encode()
     headers = {"Content-Type": "application/json", **key}
-    with start(fresh.server, message, idempotency_key=f"key-{tag}", format="text") as stream:
+    with start(stage.server, message, idempotency_key=f"key-{tag}", format="text") as stream:
         run = run_of(stream)
         take(stream, 3)
-        writer(fresh.server, fresh.upstream).kill()
-    told = ended(fresh.server, run)
-    assert_interrupted(told, fresh.upstream)
-    again = fetch(fresh.server, "/sse/openai_out", method="POST", headers=headers, body=body)
+        writer(stage.server, stream).kill()
+    told = ended(stage.server, run)
+    assert_interrupted(told, stage.upstream)
+    again = fetch(stage.server, "/sse/openai_out", method="POST", headers=headers, body=body)
     assert again.status == 200
     assert again.headers["x-run-id"] == run
     assert again.headers["idempotency-replayed"] == "true"
     assert b'"interrupted"' in again.body
-    assert fresh.upstream.asked_for(message) == 1
+    assert stage.upstream.asked_for(message) == 1
 
 
-def test_the_writer_is_paused(fresh: Stage, tag: str) -> None:
+def test_the_writer_is_paused(stage: Stage, tag: str) -> None:
     """Another worker ends the run; when it goes on it writes no more, and cancels its upstream."""
     message = f"slow story #{tag}"
-    destroyed = fresh.upstream.destroyed()
+    destroyed = stage.upstream.destroyed()
     with contextlib.ExitStack() as stack:
-        starter = stack.enter_context(start(fresh.server, message, format="text"))
+        starter = stack.enter_context(start(stage.server, message, format="text"))
         run = run_of(starter)
         before = take(starter, 3)
-        writing = writer(fresh.server, fresh.upstream)
-        reading = other(fresh.server, writing)
-        viewer = Viewer(stack.enter_context(attach_at(fresh.server, reading, run)), "text")
+        writing = writer(stage.server, starter)
+        reading = other(stage.server, writing)
+        viewer = Viewer(stack.enter_context(attach_at(stage.server, reading, run)), "text")
         until(lambda: len(viewer.events) > 10, "the viewer reads")
         paused_at = time.monotonic()
         writing.suspend()
         try:
             told = viewer.told()
             assert viewer.ended_at - paused_at < LIMIT
-            assert_interrupted(told, fresh.upstream)
-            with attach_at(fresh.server, reading, run) as stream:
+            assert_interrupted(told, stage.upstream)
+            with attach_at(stage.server, reading, run) as stream:
                 assert read(stream, "text").events == told.events
-            assert fresh.upstream.destroyed() == destroyed, "its connection is still open"
+            assert stage.upstream.destroyed() == destroyed, "its connection is still open"
         finally:
             writing.resume()
         # Its upstream has said much meanwhile: all that waits in its socket.
-        fresh.upstream.wait_for_destroyed(destroyed + 1)
+        stage.upstream.wait_for_destroyed(destroyed + 1)
         first = read(starter, "text", before)
     assert writing.is_running()
     assert first.events == told.events, "also for those who read from the worker that was paused"
     for worker in (writing, reading):
-        with attach_at(fresh.server, worker, run) as stream:
+        with attach_at(stage.server, worker, run) as stream:
             assert read(stream, "text").events == told.events
-    assert fresh.upstream.asked_for(message) == 1
+    assert stage.upstream.asked_for(message) == 1
     # It is of use again.
-    with connect_to(fresh.server, writing) as connection:
+    with connect_to(stage.server, writing) as connection:
         connection.request(path(f"story #{tag}", format="text"), method="POST")
         with Stream(connection) as stream:
-            assert read(stream, "text").text == fresh.upstream.story
+            assert read(stream, "text").text == stage.upstream.story
 
 
-def test_the_writer_is_paused_for_a_moment(fresh: Stage, tag: str) -> None:
+def test_the_writer_is_paused_for_a_moment(stage: Stage, tag: str) -> None:
     """Less than the limit: nothing has happened."""
     message = f"steady story #{tag}"
-    with start(fresh.server, message, format="text") as stream:
+    with start(stage.server, message, format="text") as stream:
         before = take(stream, 3)
-        writing = writer(fresh.server, fresh.upstream)
+        writing = writer(stage.server, stream)
         writing.suspend()
         time.sleep(2)  # what is waited for is that nothing happens
         writing.resume()
         told = read(stream, "text", before)
-    assert (told.text, told.outcome) == (fresh.upstream.story * 8, "finished")
-    assert fresh.upstream.asked_for(message) == 1
+    assert (told.text, told.outcome) == (stage.upstream.story * 8, "finished")
+    assert stage.upstream.asked_for(message) == 1
 
 
 @pytest.mark.parametrize("message", ["slow story", "late"])
 @pytest.mark.parametrize("by", ["the writer", "the other worker"])
-def test_stop_is_served_by_any_worker(fresh: Stage, tag: str, message: str, by: str) -> None:
+def test_stop_is_served_by_any_worker(stage: Stage, tag: str, message: str, by: str) -> None:
     """Also before the first token; again by the other one, which answers the same."""
-    destroyed = fresh.upstream.destroyed()
-    with start(fresh.server, f"{message} #{tag}", format="text") as stream:
+    destroyed = stage.upstream.destroyed()
+    with start(stage.server, f"{message} #{tag}", format="text") as stream:
         run = run_of(stream)
         before = take(stream, 3) if message == "slow story" else []
-        writing = writer(fresh.server, fresh.upstream)
-        first, second = writing, other(fresh.server, writing)
+        writing = writer(stage.server, stream)
+        first, second = writing, other(stage.server, writing)
         if by != "the writer":
             first, second = second, first
         for worker in (first, second, first):
-            assert stop_at(fresh, worker, run) == {"id": run, "status": "stopped"}
+            assert stop_at(stage, worker, run) == {"id": run, "status": "stopped"}
         told = read(stream, "text", before)
     assert told.outcome == "stopped"
     assert bool(told.text) == (message == "slow story")
-    fresh.upstream.wait_for_destroyed(destroyed + 1)
+    stage.upstream.wait_for_destroyed(destroyed + 1)
     for worker in (first, second):
-        with attach_at(fresh.server, worker, run) as again:
+        with attach_at(stage.server, worker, run) as again:
             assert read(again, "text").events == told.events
 
 
@@ -268,93 +288,96 @@ def stop_at(stage: Stage, worker: psutil.Process, run: str) -> dict[str, Any]:
         return said
 
 
-def test_the_last_viewer_leaves_the_other_worker(fresh: Stage, tag: str) -> None:
+def test_the_last_viewer_leaves_the_other_worker(stage: Stage, tag: str) -> None:
     """The writer's own viewer has left before: it is the last one that counts, wherever it is."""
-    destroyed = fresh.upstream.destroyed()
+    destroyed = stage.upstream.destroyed()
     with contextlib.ExitStack() as stack:
-        with start(fresh.server, f"slow story #{tag}", on_disconnect="cancel") as starter:
+        with start(stage.server, f"slow story #{tag}", on_disconnect="cancel") as starter:
             run = run_of(starter)
             take(starter, 1, "chunks")
-            reading = other(fresh.server, writer(fresh.server, fresh.upstream))
-            viewer = stack.enter_context(attach_at(fresh.server, reading, run))
+            reading = other(stage.server, writer(stage.server, starter))
+            viewer = stack.enter_context(attach_at(stage.server, reading, run))
             take(viewer, 1)
         take(viewer, 20)
-        assert fresh.upstream.destroyed() == destroyed
-    fresh.upstream.wait_for_destroyed(destroyed + 1)
-    assert ended(fresh.server, run).outcome == "cancelled"
+        assert stage.upstream.destroyed() == destroyed
+    stage.upstream.wait_for_destroyed(destroyed + 1)
+    assert ended(stage.server, run).outcome == "cancelled"
 
 
-def test_resuming_at_another_worker(fresh: Stage, tag: str) -> None:
+def test_resuming_at_another_worker(stage: Stage, tag: str) -> None:
     """While it goes on, and afterwards: exactly the rest, then 204."""
     message = f"paced story #{tag}"
-    with start(fresh.server, message, format="text") as stream:
+    with start(stage.server, message, format="text") as stream:
         run = run_of(stream)
         before = take(stream, 5)
-        writing = writer(fresh.server, fresh.upstream)
+        writing = writer(stage.server, stream)
         last = next(event.id for event in reversed(before) if event.id)
-        with connect_to(fresh.server, other(fresh.server, writing)) as connection:
+        with connect_to(stage.server, other(stage.server, writing)) as connection:
             connection.request(path(message, format="text"), headers={"Last-Event-ID": last})
             with Stream(connection) as resumed:
                 assert run_of(resumed) == run
                 told = read(resumed, "text", before)
         assert read(stream, "text", before).events == told.events
-    assert told.text == fresh.upstream.story * 4
-    for worker in fresh.server.workers():
-        with connect_to(fresh.server, worker) as connection:
+    assert told.text == stage.upstream.story * 4
+    for worker in stage.server.workers():
+        with connect_to(stage.server, worker) as connection:
             connection.request(path(message), headers={"Last-Event-ID": told.events[-1].id or ""})
             assert connection.head().status == 204
-    assert fresh.upstream.asked_for(message) == 1
+    assert stage.upstream.asked_for(message) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_the_worker_is_told_to_end(fresh: Stage, tag: str, number: int) -> None:
+def test_the_worker_is_told_to_end(
+    upstream: Upstream, tmp_path: Path, tag: str, number: int
+) -> None:
     """The run goes on; who can't resume stays to its end, who can is sent away at once."""
     message = f"steady story #{tag}"
     with (
-        start(fresh.server, message, format="ui") as stays,
-        attach(fresh.server, run_of(stays), "text") as leaves,
+        two_workers(upstream, tmp_path) as stage,
+        start(stage.server, message, format="ui") as stays,
+        attach(stage.server, run_of(stays), "text") as leaves,
     ):
         before = [*take(stays, 3, "ui")]
         seen = take(leaves, 3)
-        old = fresh.server.workers()
-        fresh.server.send_signal(number)
+        old = stage.server.workers()
+        stage.server.send_signal(number)
         seen += leaves.rest()
         assert leaves.retries, "it is told when to come back"
         partial = Told(seen, "text")
         assert not partial.outcome
-        assert partial.text != fresh.upstream.story * 8
+        assert partial.text != stage.upstream.story * 8
         if number == signal.SIGHUP:
-            until(lambda: set(fresh.server.workers()) - set(old), "there are others")
+            until(lambda: set(stage.server.workers()) - set(old), "there are others")
             # The old ones may not have been told yet; they would send it away once more.
-            new = (set(fresh.server.workers()) - set(old)).pop()
+            new = (set(stage.server.workers()) - set(old)).pop()
             last = next(event.id for event in reversed(seen) if event.id)
             headers = {"Last-Event-ID": last}
-            with attach_at(fresh.server, new, run_of(stays), "text", headers) as back:
+            with attach_at(stage.server, new, run_of(stays), "text", headers) as back:
                 told = read(back, "text", seen)
-            assert (told.text, told.outcome) == (fresh.upstream.story * 8, "finished")
+            assert (told.text, told.outcome) == (stage.upstream.story * 8, "finished")
         whole = read(stays, "ui", before)
-    assert (whole.text, whole.outcome) == (fresh.upstream.story * 8, "finished")
-    assert fresh.upstream.asked_for(message) == 1
-    if number == signal.SIGTERM:
-        assert fresh.server.wait_until_ended() == 0
+        assert (whole.text, whole.outcome) == (stage.upstream.story * 8, "finished")
+        if number == signal.SIGTERM:
+            assert stage.server.wait_until_ended() == 0
+    assert upstream.asked_for(message) == 1
 
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "30"])
-def test_one_worker_of_two_is_told_to_end(fresh: Stage, tag: str, on_disconnect: str) -> None:
+def test_one_worker_of_two_is_told_to_end(stage: Stage, tag: str, on_disconnect: str) -> None:
     """Who is sent away has not left: it comes back to the other one, and finds all of the rest."""
     message = f"steady story #{tag}"
-    with start(fresh.server, message, format="text", on_disconnect=on_disconnect) as stream:
+    with start(stage.server, message, format="text", on_disconnect=on_disconnect) as stream:
         run, seen = run_of(stream), take(stream, 3)
-        writing = writer(fresh.server, fresh.upstream)
-        staying = other(fresh.server, writing)
+        writing = writer(stage.server, stream)
+        staying = other(stage.server, writing)
         writing.send_signal(signal.SIGTERM)
         seen += stream.rest()
         assert stream.retries, "it is told when to come back"
     last = next(event.id for event in reversed(seen) if event.id)
-    with attach_at(fresh.server, staying, run, "text", headers={"Last-Event-ID": last}) as back:
+    with attach_at(stage.server, staying, run, "text", headers={"Last-Event-ID": last}) as back:
         told = read(back, "text", seen)
-    assert (told.text, told.outcome) == (fresh.upstream.story * 8, "finished")
-    assert fresh.upstream.asked_for(message) == 1
+    assert (told.text, told.outcome) == (stage.upstream.story * 8, "finished")
+    assert stage.upstream.asked_for(message) == 1
 
 
 def test_the_grace_time_is_over(upstream: Upstream, tmp_path: Path, tag: str) -> None:
