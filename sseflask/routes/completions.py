@@ -10,10 +10,11 @@ from pydantic import BeforeValidator, Field
 
 from sseflask.channels.frames import EARLIEST
 from sseflask.completions.formats import FORMATS
+from sseflask.completions.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.cursor import last_event_id as presented_id
 from sseflask.response import EventSourceResponse
-from sseflask.routes.parameters import Text, last_event_id, read_parameters
+from sseflask.routes.parameters import Text, invalid, last_event_id, read_parameters
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
 from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
 
@@ -45,20 +46,6 @@ def _messages(value: Any) -> Any:
     return value
 
 
-def _from_ui(message: dict[str, Any]) -> dict[str, Any]:
-    """A message as OpenAI takes it, also where it is one of the AI SDK's user interface.
-
-    Those have parts in place of a content; what is no text of them is left out.
-    """
-    if "content" in message or not isinstance(message.get("parts"), list):
-        return message
-    texts = [part.get("text") for part in message["parts"] if isinstance(part, dict)]
-    return {
-        "role": message["role"],
-        "content": "".join(text for text in texts if isinstance(text, str)),
-    }
-
-
 class CompletionParameters(RunParameters):
     """What a completion can be asked for; ``messages`` overrides the two texts."""
 
@@ -70,9 +57,13 @@ class CompletionParameters(RunParameters):
     last_event_id: Text = ""
 
     def conversation(self) -> list[dict[str, Any]]:
-        """The messages to send."""
+        """The messages to send.
+
+        Raises:
+            Failure: 400 for a message of the AI SDK's that can't be sent.
+        """
         if self.messages is not None:
-            return [_from_ui(message) for message in self.messages]
+            return _sent(self.messages)
         user = {"role": "user", "content": self.user_message}
         if not self.system_prompt:
             return [user]
@@ -125,6 +116,28 @@ def _asked(asked: CompletionParameters) -> Asked:
         "stream_options": {"include_usage": True},
     }
     return Asked("/chat/completions", _as_json(body))
+
+
+def _sent(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages as OpenAI takes them: its own as they are, and what the AI SDK's say."""
+    told: list[dict[str, Any]] = []
+    for number, message in enumerate(messages):
+        try:
+            told += (
+                openai_messages(message, f"messages[{number}]")
+                if is_ui_message(message)
+                else [message]
+            )
+        except UnusableMessage as error:
+            raise invalid(
+                f"The parameter messages is not valid: {error.path}: {error.reason}.",
+                param=error.path,
+            ) from None
+    if not told:
+        raise invalid(
+            "The parameter messages is not valid: nothing is said in it.", param="messages"
+        )
+    return told
 
 
 def _as_json(value: Any) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sseflask.completions.ui_messages import openai_messages
+from tests.completions import test_ui_messages as messages
 from tests.live.conftest import node
 from tests.live.servers import Server
 from tests.live.services import Upstream
@@ -48,3 +50,36 @@ def test_an_error_inside_the_stream(relay: Server, access_token: str) -> None:
     answer = read_with_the_ai_sdk(relay, "truncated", access_token)
     assert answer["failure"]
     assert answer["message"]["parts"], "what came before is there"
+
+
+def test_messages_are_sent_as_the_ai_sdk_sends_them() -> None:
+    text, tool, file = messages.text, messages.tool, messages.file
+    step = {"type": "step-start"}
+    hello = {"role": "user", "parts": [text("Hello")]}
+
+    def asked(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"role": "user", "parts": list(parts)}]
+
+    def told(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+        return [hello, {"role": "assistant", "parts": list(parts)}, hello]
+
+    conversations = [
+        [{"role": "system", "parts": [text("Be brief.")]}, hello],
+        told(step, text("a"), text("b"), {"type": "data-x", "data": 1}),
+        told(step, text("a"), tool("output-available", output={"x": "é"}), step, text("b")),
+        told(tool("output-available", output="x"), tool("output-error", id="c2", errorText="no")),
+        told(text("a"), tool("input-available"), tool("input-streaming", id="c2")),
+        told(tool("output-error", errorText="no", input=None, rawInput='{"q')),
+        told({**tool("output-available", output=[1]), "type": "dynamic-tool", "toolName": "y"}),
+        told({**tool("output-denied"), "approval": {"id": "a", "approved": False, "reason": "r"}}),
+        asked(text("see"), file(messages.PNG, "image/png")),
+        asked(text("see"), file("https://server/a.png", "image/png")),
+        asked(file(messages.PDF, "application/pdf", "a.pdf"), text("see")),
+        asked(text("hear"), file("data:audio/wav;base64,AQID", "audio/wav")),
+    ]
+    theirs = json.loads(node("convert.mjs", json.dumps(conversations)).stdout)
+    ours = [
+        [sent for message in conversation for sent in openai_messages(message, "")]
+        for conversation in conversations
+    ]
+    assert ours == theirs

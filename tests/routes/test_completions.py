@@ -96,6 +96,18 @@ def test_text(shared: tuple[FlaskClient, Upstream]) -> None:
 
 TALK = [{"role": "user", "content": "hi"}, {"role": "user", "content": [{"type": "text"}]}]
 
+# Of useChat after a reasoning model, and after an answer that was stopped before its first token.
+UI_TALK: list[Any] = [
+    {"id": "1", "role": "user", "parts": [{"type": "text", "text": "2+2?"}]},
+    {
+        "id": "2",
+        "role": "assistant",
+        "parts": [{"type": "reasoning", "text": "T "}, {"type": "text", "text": "Four."}],
+    },
+    {"id": "3", "role": "assistant", "parts": [{"type": "step-start"}]},
+    TALK[0],
+]
+
 
 @pytest.mark.parametrize(
     ("asked", "sent"),
@@ -105,6 +117,7 @@ TALK = [{"role": "user", "content": "hi"}, {"role": "user", "content": [{"type":
         ({"system_prompt": ""}, [("user", "你好")]),
         ({"messages": TALK, "user_message": "no"}, TALK),
         ({"messages": json.dumps(TALK), "system_prompt": "no"}, TALK),
+        ({"messages": UI_TALK}, [("user", "2+2?"), ("assistant", "Four."), TALK[0]]),
     ],
 )
 def test_what_is_asked(
@@ -150,6 +163,23 @@ LEAVING_NO_WAY = ["", "later", "-1", -0.1, "nan", "inf", "1_0", 86_401, True, No
 def test_a_bad_parameter(shared: tuple[FlaskClient, Upstream], param: str, value: object) -> None:
     client, server = shared
     failed(client.post(PATH, json={param: value}), 400, "invalid_value", param)
+    assert not server.exchanges
+
+
+@pytest.mark.parametrize(
+    ("messages", "named"),
+    [
+        ([*UI_TALK, {"role": "user", "parts": [{"type": "video"}]}], "messages[4].parts[0]"),
+        ([{"role": "tool", "parts": []}], "messages[0].role"),
+        ([UI_TALK[2]], "messages"),
+    ],
+)
+def test_a_message_that_can_not_be_sent(
+    shared: tuple[FlaskClient, Upstream], messages: list[Any], named: str
+) -> None:
+    client, server = shared
+    told = failed(client.post(PATH, json={"messages": messages}), 400, "invalid_value", named)
+    assert named in told
     assert not server.exchanges
 
 
