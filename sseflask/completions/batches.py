@@ -11,6 +11,7 @@ from typing import Any
 from sseflask.channels.log import LogError
 from sseflask.channels.wake import original
 from sseflask.completions.run_entries import Append, Run
+from sseflask.completions.usage import FRAME_BYTES
 from sseflask.transport.handoff import Done, cooperative, later
 
 __all__ = ["Batches"]
@@ -26,6 +27,9 @@ _URGENT = 4
 
 #: Seconds between two attempts, and after which nobody tries any more.
 _RETRY_SECONDS, _PATIENCE = 0.25, 20.0
+
+#: Bytes of one transaction, about: all workers wait for it.
+_BATCH_BYTES = 1 << 18
 
 #: Bytes that a writer may be ahead of the log.
 _AHEAD = 1 << 20
@@ -57,6 +61,7 @@ class Batches:
         self._lock: Any = original("_thread", "allocate_lock")()
         self._room: dict[int, threading.Event] = {}
         self._waiting: dict[int, Append] = {}
+        self._waiting_bytes = 0
         self._unsaved: dict[int, int] = {}
         self._given_up: set[int] = set()
         self._busy = self._urgent = self._pausing = False
@@ -77,7 +82,9 @@ class Batches:
                 if append.outcome is not None:  # nothing more comes
                     self._given_up.discard(run)
                 return
-            self._unsaved[run] = self._unsaved.get(run, 0) + sum(map(len, append.frames))
+            size = _size(append.frames)
+            self._unsaved[run] = self._unsaved.get(run, 0) + size
+            self._waiting_bytes += size
             waiting = self._waiting.get(run)
             if waiting is None:
                 self._waiting[run] = append
@@ -122,14 +129,36 @@ class Batches:
 
     def _begin(self) -> None:
         with self._lock:
-            appends = list(self._waiting.values())
-            self._waiting = {}
-            self._urgent = False
+            appends = self._take()
             self._began = time.monotonic()
         self._store(
             appends,
             lambda runs, error: self._in_loop(lambda: self._over(appends, runs, error)),
         )
+
+    def _take(self) -> list[Append]:
+        """What goes into the next transaction: first what somebody waits for."""
+        waiting, self._waiting = self._waiting, {}
+        if self._waiting_bytes <= _BATCH_BYTES:
+            self._waiting_bytes = 0
+            self._urgent = False
+            return list(waiting.values())
+        taken: list[Append] = []
+        left = _BATCH_BYTES
+        for append in sorted(waiting.values(), key=_can_wait):
+            if left <= 0:
+                self._waiting[append.run] = append
+                continue
+            amount, size = _fitting(append.frames, left)
+            if amount < len(append.frames):
+                taken.append(_split_off(append, amount))
+                self._waiting[append.run] = append
+            else:
+                taken.append(append)
+            left -= size
+            self._waiting_bytes -= size
+        self._urgent = not all(map(_can_wait, self._waiting.values()))
+        return taken
 
     def _over(
         self, appends: list[Append], runs: Sequence[Run | None] | None, error: Exception | None
@@ -150,7 +179,7 @@ class Batches:
             self._stored(appends, runs)
         with self._lock:
             for append in appends:
-                left = self._unsaved.get(append.run, 0) - sum(map(len, append.frames))
+                left = self._unsaved.get(append.run, 0) - _size(append.frames)
                 if left > 0:
                     self._unsaved[append.run] = left
                 else:
@@ -168,15 +197,44 @@ class Batches:
         with self._lock:
             self._given_up.update(runs)
             for run in runs:
-                self._waiting.pop(run, None)
+                waiting = self._waiting.pop(run, None)
+                self._waiting_bytes -= 0 if waiting is None else _size(waiting.frames)
                 self._unsaved.pop(run, None)
                 self._make_room(run)
 
     def _put_back(self, appends: list[Append]) -> None:
         with self._lock:
             came, self._waiting = self._waiting, {append.run: append for append in appends}
+            self._waiting_bytes += sum(_size(append.frames) for append in appends)
             for run, append in came.items():
                 before = self._waiting.setdefault(run, append)
                 if before is not append:
                     before.frames += append.frames
                     before.outcome = append.outcome
+
+
+def _can_wait(append: Append) -> bool:
+    return append.first > _URGENT
+
+
+def _size(frames: Sequence[bytes]) -> int:
+    return sum(map(len, frames)) + len(frames) * FRAME_BYTES
+
+
+def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:
+    """How many frames fit into what is left of a transaction, at least one, and their size."""
+    amount = size = 0
+    for frame in frames:
+        if size >= room:
+            break
+        size += len(frame) + FRAME_BYTES
+        amount += 1
+    return amount, size
+
+
+def _split_off(append: Append, amount: int) -> Append:
+    """Take the first frames of an append out of it."""
+    taken = Append(append.run, append.first, append.frames[:amount])
+    append.first += amount
+    append.frames = append.frames[amount:]
+    return taken

@@ -7,35 +7,30 @@ import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Run
-from sseflask.completions.run_tables import FRAMES, NEWEST
-from sseflask.completions.usage import usage_of
+from sseflask.completions.run_tables import NEWEST
+from sseflask.completions.usage import Tally, usage_of
 
-__all__ = ["end_run", "tell_ends"]
+__all__ = ["end_run", "tell_ends", "with_usage"]
 
 log = logging.getLogger("sseflask")
 
-#: Where an upstream says what the answer took: in one of the last frames, if at all.
-_LAST_FRAMES = 4
 
-
-def end_run(database: sqlite3.Connection, run: Run, outcome: Outcome, now: float) -> Run:
+def end_run(database: sqlite3.Connection, run: Run, text: str, now: float) -> Run:
     """End a run that goes on.
 
     Args:
         database: in a write transaction; `tell_ends` after it.
         run: as it is in that.
-        outcome: how it ends; without its usage, which is found here.
+        text: how it ends, as `Outcome.to_json` gives it.
         now: the machine's monotonic time.
 
     Returns:
         the run as it is now.
     """
-    outcome = replace(outcome, usage=_usage(database, run, outcome))
-    ended, text = run.last + 1, outcome.to_json()
+    ended = run.last + 1
     database.execute(
         f"UPDATE runs SET ended = ?, outcome = ?, ended_at = ?, upto = {NEWEST} WHERE number = ?",
         (ended, text, now, run.number),
@@ -43,6 +38,15 @@ def end_run(database: sqlite3.Connection, run: Run, outcome: Outcome, now: float
     # Or every append of every other run would go on to ring for them.
     database.execute("DELETE FROM watchers WHERE run = ?", (run.number,))
     return run._replace(ended=ended, outcome=text)
+
+
+def with_usage(outcome: Outcome, tally: Tally, dialect: str) -> str:
+    """Give an outcome with what the run took, as `Outcome.to_json` does.
+
+    Parses; not to be called in a transaction, where all workers would wait for it.
+    """
+    usage = usage_of(tally, dialect, outcome.frame)
+    return replace(outcome, usage=usage).to_json()
 
 
 def tell_ends(runs: Iterable[Run]) -> None:
@@ -59,18 +63,6 @@ def tell_ends(runs: Iterable[Run]) -> None:
             run.last,
             json.dumps(outcome.usage),
         )
-
-
-def _usage(database: sqlite3.Connection, run: Run, outcome: Outcome) -> dict[str, Any] | None:
-    """What it took, as the upstream has said; else what was streamed, marked as partial."""
-    if not run.last and outcome.frame is None:
-        return None
-    for after in [run.last - _LAST_FRAMES, 0] if run.last > _LAST_FRAMES else [0]:
-        rows = database.execute(FRAMES, {"run": run.number, "after": after, "limit": -1})
-        usage = usage_of((frame for _, frame in rows), run.dialect, outcome.frame)
-        if not usage.get("partial"):
-            break
-    return usage
 
 
 def _printable(said: object) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sseflask.channels.log import LogError
 from sseflask.completions.outcome import Outcome
 
-__all__ = ["Append", "Claim", "Run", "TooMany"]
+__all__ = ["Append", "Claim", "LogFull", "Run", "TooMany"]
 
 
 class Run(NamedTuple):
@@ -58,6 +59,10 @@ class TooMany:
     """In place of a run: that many of the account's are running."""
 
     running: int
+
+
+class LogFull(LogError):
+    """What is running fills the log: nothing more can be begun until some of it has ended."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The frames of runs: stored, read, and forgotten with them. In the caller's transaction."""
+"""The frames of runs, stored and read. In the caller's transaction."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import functools
 import sqlite3
 from collections.abc import Sequence
 
-from sseflask.completions.run_tables import FRAMES, LAST, NEWEST, PLACES
+from sseflask.completions.run_entries import Run
+from sseflask.completions.run_tables import FRAMES, MARKS
+from sseflask.completions.usage import Tally
 
-__all__ = ["MOST_FRAMES", "forget_runs", "forgettable", "read_frames", "store_frames"]
+__all__ = ["MOST_FRAMES", "Row", "read_frames", "read_tally", "rows_of", "store_frames"]
 
 #: Frames that one statement stores.
 MOST_FRAMES = 64
@@ -16,13 +18,26 @@ MOST_FRAMES = 64
 #: Bytes after which a page ends.
 _PAGE_BYTES = 256 * 1024
 
-#: Runs, and about so many frames, that are forgotten at once.
-_TRIM_RUNS, _TRIM_FRAMES = 50, 5000
+Row = tuple[int, int, int, int, int, bytes]
+"""A run, a frame's number, what there is of the run up to it (see `Tally`), and the frame."""
 
 
-def store_frames(
-    database: sqlite3.Connection, rows: Sequence[tuple[int, int, bytes]], writer: str
-) -> bool:
+def rows_of(run: int, frames: Sequence[bytes], tally: Tally) -> list[Row]:
+    """Give what is to be stored of a run's next frames.
+
+    Args:
+        run: the run's number.
+        frames: consecutive ones.
+        tally: of what was before; takes them in.
+    """
+    rows = []
+    for frame in frames:
+        tally.take(frame)
+        rows.append((run, tally.last, tally.size, tally.said, tally.told, frame))
+    return rows
+
+
+def store_frames(database: sqlite3.Connection, rows: Sequence[Row], writer: str) -> bool:
     """Store frames of the runs that a process may write; whether it may with all of them.
 
     One statement, which can be a transaction of its own: everything more would hand the
@@ -30,7 +45,7 @@ def store_frames(
 
     Args:
         database: the log's.
-        rows: runs, the frames' numbers, and the frames; at most `MOST_FRAMES`.
+        rows: at most `MOST_FRAMES`.
         writer: the token of the process.
     """
     if not rows:
@@ -42,9 +57,10 @@ def store_frames(
 @functools.cache
 def _insertion(rows: int) -> str:
     # A cross join, so that SQLite looks up the run of each row and not the other way round.
-    values = ", ".join(["(?, ?, ?)"] * rows)
+    values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
     return (
-        "INSERT INTO frames (run, number, frame) SELECT column1, column2, column3"
+        "INSERT INTO frames (run, number, size, said, told, frame)"
+        " SELECT column1, column2, column3, column4, column5, column6"
         f" FROM (VALUES {values}) CROSS JOIN runs ON runs.number = column1"
         " WHERE writer = ? AND ended IS NULL"
     )
@@ -66,40 +82,12 @@ def read_frames(
     return found
 
 
-def forgettable(database: sqlite3.Connection, before: float, limit: int) -> list[tuple[int, int]]:
-    """Give the oldest runs that ended before some time, with the numbers of their last frames."""
-    return database.execute(
-        f"SELECT number, {LAST} FROM runs WHERE ended IS NOT NULL AND ended_at < ?"
-        " ORDER BY ended_at LIMIT ?",
-        (before, limit),
-    ).fetchall()
-
-
-def forget_runs(database: sqlite3.Connection, before: float) -> int:
-    """Forget some of the runs that ended before some time, and their frames; give how many."""
-    forgotten = frames = 0
-    (newest,) = database.execute(f"SELECT {NEWEST}").fetchone()
-    database.execute(
-        "DELETE FROM frames WHERE place = (SELECT remnant FROM log) AND place < ?", (newest,)
-    )
-    for number, last in forgettable(database, before, _TRIM_RUNS):
-        _erase(database, number, newest)
-        database.execute("DELETE FROM runs WHERE number = ?", (number,))
-        forgotten += 1
-        frames += last
-        if frames >= _TRIM_FRAMES:
-            break
-    return forgotten
-
-
-def _erase(database: sqlite3.Connection, number: int, newest: int) -> None:
-    places = f"place IN ({PLACES})"
-    given = {"run": number, "newest": newest}
-    database.execute(f"DELETE FROM frames WHERE place != :newest AND {places}", given)
-    # The newest place stays taken, or it would be given out again, behind running runs.
-    emptied = database.execute(
-        f"UPDATE frames SET run = 0, number = 0, frame = x'' WHERE place = :newest AND {places}",
-        given,
-    ).rowcount
-    if emptied:
-        database.execute("UPDATE log SET remnant = :newest", given)
+def read_tally(database: sqlite3.Connection, run: Run) -> Tally:
+    """Give what there is of a run that goes on, up to its last frame as it was found."""
+    if not run.last:
+        return Tally()
+    row = database.execute(MARKS, {"run": run.number, "last": run.last}).fetchone()
+    tally = Tally(run.last, *row)
+    if tally.told:
+        ((_, tally.telling),) = read_frames(database, run.number, tally.told - 1, 1)
+    return tally

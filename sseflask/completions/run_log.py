@@ -7,6 +7,7 @@ got, in the same transaction as what it does.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -14,19 +15,18 @@ from collections.abc import Callable, Collection, Sequence
 from sseflask.channels.log import KeyReused
 from sseflask.channels.sqlite_file import SqliteFile
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.run_ends import end_run, tell_ends
-from sseflask.completions.run_entries import Append, Claim, Run, TooMany
-from sseflask.completions.run_frames import (
-    MOST_FRAMES,
-    forget_runs,
-    forgettable,
-    read_frames,
-    store_frames,
-)
+from sseflask.completions.run_appends import Appends
+from sseflask.completions.run_ends import end_run, tell_ends, with_usage
+from sseflask.completions.run_entries import Append, Claim, LogFull, Run, TooMany
+from sseflask.completions.run_frames import read_frames, read_tally
 from sseflask.completions.run_peers import Peers
+from sseflask.completions.run_room import Room
 from sseflask.completions.run_tables import COLUMNS, NEWEST, prepare, run_by_number
 
 __all__ = ["RunLog"]
+
+#: Attempts to end a run that somebody else goes on writing meanwhile, with exactly what it took.
+_ATTEMPTS = 3
 
 #: Seconds for which a beat is new enough to begin a run without another one.
 _FRESH_SECONDS = 2.0
@@ -50,17 +50,26 @@ class RunLog:
     Args:
         path: the file, made where it is not there; ``":memory:"`` for runs of this process alone.
         seconds: how long a run is kept after its end, and its key with it.
+        most_bytes: how large the log may grow: the runs that ended first are forgotten before, and
+            if that is not enough, those that go on have to end.
         clock: gives the monotonic time in seconds.
     """
 
     def __init__(
-        self, path: str, *, seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        path: str,
+        *,
+        seconds: float,
+        most_bytes: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = SqliteFile(path, "run log")
         self._seconds = seconds
         self._clock = clock
         self._version = -1
         self._peers = Peers(self._file, clock)
+        self._appends = Appends(self._file, self._peers, clock)
+        self._room = Room(self._file, clock, seconds=seconds, most_bytes=most_bytes)
 
     @property
     def token(self) -> str:
@@ -116,8 +125,12 @@ class RunLog:
 
         Returns:
             the run, and whether it was there before.
+
+        Raises:
+            LogFull: what is running fills it.
         """
-        if claim.key is None:
+        full = self._room.is_full()
+        if claim.key is None and not full:
             # The usual case in one statement, for the sake of the first token.
             with self._file.using("written") as database:
                 cursor = database.execute(
@@ -136,6 +149,8 @@ class RunLog:
                 if known is not None:
                     digest, run = known
                     return (run, True) if digest == claim.digest else KeyReused(claim.key)
+            if full:
+                raise LogFull(f"the run log {self._file.path} is full of what is running")
             (running,) = database.execute(f"SELECT {_RUNNING}", (claim.account,)).fetchone()
             if running >= claim.most:
                 return TooMany(running)
@@ -184,43 +199,7 @@ class RunLog:
             the run after each of them, ``None`` where this process may not write into it any more:
             somebody has ended it.
         """
-        rows = [
-            (append.run, number, frame)
-            for append in appends
-            for number, frame in enumerate(append.frames, append.first)
-        ]
-        if len(rows) <= MOST_FRAMES and all(append.outcome is None for append in appends):
-            with self._file.using("written") as database:
-                stored = store_frames(database, rows, self._peers.token)
-            if stored:
-                # Their names are not asked for: nearly all appends are one frame.
-                return [Run(each.run, "", "", _last_of(each), None, None) for each in appends]
-            with self._file.reading() as database:
-                return [self._appended(database, append, []) for append in appends]
-        # All or nothing: what fails is tried again as a whole.
-        ended: list[Run] = []
-        with self._file.writing() as database:
-            for start in range(0, len(rows), MOST_FRAMES):
-                store_frames(database, rows[start : start + MOST_FRAMES], self._peers.token)
-            runs = [self._appended(database, append, ended) for append in appends]
-        tell_ends(ended)
-        return runs
-
-    def _appended(
-        self, database: sqlite3.Connection, append: Append, ended: list[Run]
-    ) -> Run | None:
-        """A run after an append; ends it where the append does, and notes that."""
-        row = database.execute(
-            f"SELECT writer, {COLUMNS} FROM runs WHERE number = ?", (append.run,)
-        ).fetchone()
-        if row is None:
-            return None
-        writer, run = row[0], Run(*row[1:])
-        if append.outcome is not None and run.ended is None and writer == self._peers.token:
-            ended.append(end_run(database, run, append.outcome, self._clock()))
-            return ended[-1]
-        # What was stored before somebody ended it is as good as everything else.
-        return run if append.frames and run.last >= _last_of(append) else None
+        return self._appends.append(appends)
 
     def end(self, number: int, outcome: Outcome, *, unless_watched: bool = False) -> Run | None:
         """End a run, whoever writes it; one that has ended stays as it is.
@@ -233,15 +212,25 @@ class RunLog:
         Returns:
             the run, ``None`` where it is forgotten.
         """
-        with self._file.writing() as database:
-            run = run_by_number(database, number)
-            if run is None or run.ended is not None:
-                return run
-            if unless_watched and self._peers.is_watched(database, number):
-                return run
-            ended = end_run(database, run, outcome, self._clock())
-        tell_ends([ended])
-        return ended
+        for attempt in range(_ATTEMPTS):
+            with self._file.reading() as database:
+                found = run_by_number(database, number)
+                if found is None or found.ended is not None:
+                    return found
+                tally = read_tally(database, found)
+            text = with_usage(outcome, tally, found.dialect)
+            with self._file.writing() as database:
+                run = run_by_number(database, number)
+                if run is None or run.ended is not None:
+                    return run
+                if unless_watched and self._peers.is_watched(database, number):
+                    return run
+                if run.last != found.last and attempt + 1 < _ATTEMPTS:
+                    continue
+                ended = end_run(database, run, text, self._clock())
+            tell_ends([ended])
+            return ended
+        raise AssertionError("the last attempt ends it")
 
     # -- readers -----------------------------------------------------------------------------------
 
@@ -289,14 +278,14 @@ class RunLog:
     # -- forgetting --------------------------------------------------------------------------------
 
     def trim(self) -> int:
-        """Forget runs that ended long ago, with their keys; give how many."""
-        with self._file.using() as database:
-            due = forgettable(database, self._clock() - self._seconds, 1)
-        if not due:
-            return 0
-        with self._file.writing() as database:
-            return forget_runs(database, self._clock() - self._seconds)
+        """Forget some of the runs that ended long ago, with their keys; give how many."""
+        self._appends.drop_ended()
+        return self._room.trim()
 
+    def make_room(self) -> bool:
+        """See `Room.make`."""
+        return self._room.make()
 
-def _last_of(append: Append) -> int:
-    return append.first + len(append.frames) - 1
+    def largest(self) -> int | None:
+        """See `Room.largest`."""
+        return self._room.largest()

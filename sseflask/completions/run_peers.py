@@ -10,15 +10,15 @@ import logging
 import math
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection
 
 from sseflask.channels.log import LogError
 from sseflask.channels.sqlite_file import SqliteFile
 from sseflask.completions.failures import interrupted
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.run_ends import end_run, tell_ends
+from sseflask.completions.run_ends import end_run, tell_ends, with_usage
 from sseflask.completions.run_entries import Run
+from sseflask.completions.run_frames import read_tally
 from sseflask.completions.run_tables import COLUMNS, run_by_number
 
 __all__ = ["Peers"]
@@ -29,8 +29,8 @@ log = logging.getLogger("sseflask")
 #: time itself does not judge: perhaps all of them were.
 DEAD_SECONDS, _AWAY_SECONDS = 5.0, 3.0
 
-#: Runs that one call of `tick` ends at most: others wait for the file meanwhile.
-_BURY_RUNS = 50
+#: Runs that one transaction ends at most: others wait for the file meanwhile.
+_END_RUNS = 50
 
 _ORPHANED = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
 
@@ -102,28 +102,39 @@ class Peers:
             for (token,) in dead:
                 database.execute("DELETE FROM watchers WHERE process = ?", (token,))
                 database.execute("DELETE FROM processes WHERE token = ?", (token,))
-            rows = database.execute(
-                f"SELECT {COLUMNS} FROM runs WHERE {_ORPHANED} LIMIT {_BURY_RUNS}"
-            ).fetchall()
-            ended = self._interrupt(database, rows)
+        ended = self._interrupt(_ORPHANED)
         if ended:
             log.warning("another worker is gone or stands still; its completions are ended")
-        tell_ends(ended)
         return ended
 
     def leave(self) -> list[Run]:
         """See `RunLog.leave`."""
-        with self._file.writing() as database:
-            rows = database.execute(
-                f"SELECT {COLUMNS} FROM runs WHERE ended IS NULL AND writer = ?", (self.token,)
-            ).fetchall()
-            ended = self._interrupt(database, rows)
-        tell_ends(ended)
+        ended: list[Run] = []
+        while some := self._interrupt("ended IS NULL AND writer = ?", self.token):
+            ended += some
         return ended
 
-    def _interrupt(self, database: sqlite3.Connection, rows: Sequence[Any]) -> list[Run]:
+    def _interrupt(self, which: str, *values: str) -> list[Run]:
+        """End some of those runs whose writers do not write any more."""
+        choice = f"SELECT {COLUMNS} FROM runs WHERE {which} LIMIT {_END_RUNS}"
         outcome = Outcome.failed(interrupted())
-        return [end_run(database, Run(*row), outcome, self._clock()) for row in rows]
+        with self._file.reading() as database:
+            runs = [Run(*row) for row in database.execute(choice, values)]
+            tallies = [read_tally(database, run) for run in runs]
+        if not runs:
+            return []
+        texts = {
+            run: with_usage(outcome, tally, run.dialect)
+            for run, tally in zip(runs, tallies, strict=True)
+        }
+        with self._file.writing() as database:
+            # What has got another frame in between is left to the next time.
+            still = [Run(*row) for row in database.execute(choice, values)]
+            ended = [
+                end_run(database, run, texts[run], self._clock()) for run in still if run in texts
+            ]
+        tell_ends(ended)
+        return ended
 
     # -- who has viewers ---------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ import sqlite3
 from sseflask.channels.sqlite_file import boot_id, is_new
 from sseflask.completions.run_entries import Run
 
-__all__ = ["COLUMNS", "FRAMES", "LAST", "NEWEST", "PLACES", "prepare", "run_by_number"]
+__all__ = ["BLOCK", "COLUMNS", "FRAMES", "MARKS", "NEWEST", "prepare", "run_by_number"]
 
 #: What tells the file from other programs' databases ("sse\x02"), and from later versions of it.
-_APPLICATION, _VERSION = 0x73736502, 1
+_APPLICATION, _VERSION = 0x73736502, 2
 
 #: The first number of a file is any below this: six bytes.
 _NUMBERS = 1 << 46
@@ -47,8 +47,13 @@ _BLOCKS = f"""WITH RECURSIVE blocks (block) AS (
 FRAMES = f"""{_BLOCKS} SELECT number, frame FROM blocks CROSS JOIN frames
     ON {BLOCK} = block AND run = :run AND number > :after LIMIT :limit"""
 
-#: The places of all of them.
-PLACES = f"{_BLOCKS} SELECT place FROM blocks CROSS JOIN frames ON {BLOCK} = block AND run = :run"
+#: Of the last frame of ``:run``, whose number is ``:last``: what there is up to it.
+MARKS = f"""WITH RECURSIVE blocks (block) AS (
+    SELECT {NEWEST} >> 10 UNION ALL
+    SELECT block - 1 FROM blocks
+        WHERE block > (SELECT place FROM runs WHERE number = :run) >> 10 ORDER BY 1 DESC)
+    SELECT size, said, told FROM blocks CROSS JOIN frames
+    ON {BLOCK} = block AND run = :run AND number = :last LIMIT 1"""
 
 _SCHEMA = (
     "CREATE TABLE log (boot TEXT NOT NULL, remnant INTEGER NOT NULL)",
@@ -63,9 +68,14 @@ _SCHEMA = (
     "CREATE INDEX runs_ended ON runs (ended_at) WHERE ended IS NOT NULL",
     # In the order in which they come, so that what many runs write at the same time is written to
     # the same pages.
+    # The last frame of a run says what there is of it, see `Tally`: so its end reads one row.
     "CREATE TABLE frames (place INTEGER PRIMARY KEY, run INTEGER NOT NULL,"
-    " number INTEGER NOT NULL, frame BLOB NOT NULL)",
+    " number INTEGER NOT NULL, size INTEGER NOT NULL, said INTEGER NOT NULL,"
+    " told INTEGER NOT NULL, frame BLOB NOT NULL)",
     f"CREATE INDEX frames_by_run ON frames ({BLOCK}, run, number)",
+    # Runs that are forgotten, and the places behind which their frames still are.
+    "CREATE TABLE forgotten (run INTEGER PRIMARY KEY, place INTEGER NOT NULL,"
+    " upto INTEGER NOT NULL)",
     # Processes other than the writer's that have viewers of a run.
     "CREATE TABLE watchers (run INTEGER NOT NULL, process TEXT NOT NULL,"
     " PRIMARY KEY (run, process)) WITHOUT ROWID",

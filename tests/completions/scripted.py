@@ -7,11 +7,12 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.usage import Tally
 from sseflask.completions.writer import Answer
 
 STREAM_HEAD = (
@@ -71,6 +72,14 @@ def read_all(answer: Answer) -> tuple[list[list[bytes]], Outcome]:
         assert came
         reads.append(came)
     raise AssertionError("it has no outcome")
+
+
+def tally_of(frames: Iterable[bytes]) -> Tally:
+    """What there is of an answer once these have passed."""
+    tally = Tally()
+    for each in frames:
+        tally.take(each)
+    return tally
 
 
 def event(kind: str, **more: Any) -> bytes:

@@ -14,6 +14,7 @@ from sseflask.completions import batches as module
 from sseflask.completions.batches import Batches
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append, Run
+from sseflask.completions.usage import FRAME_BYTES
 from sseflask.transport.handoff import Done
 from tests.live.waiting import until
 
@@ -89,6 +90,46 @@ def test_what_comes_meanwhile_shares_the_next_one(log: Stored) -> None:
     assert [append.first for append, _ in log.passed_on] == [1, 1, 2]
     log.add(1, 5, b"e")
     assert log.last == [Append(1, 5, [b"e"])]
+
+
+def test_a_transaction_is_bounded_whatever_waits(
+    log: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_BYTES", 10 * (1 + FRAME_BYTES))
+    log.add(1, 1, b"a")
+    log.add(1, 10, *[b"b"] * 25, outcome=FINISHED)
+    log.add(2, 10, *[b"c"] * 5)
+    log.add(3, 1, b"d")
+    log.add(4, 10, outcome=FINISHED)
+    log.succeed()
+    assert log.last == [Append(3, 1, [b"d"]), Append(1, 10, [b"b"] * 9)]
+    log.succeed()
+    assert log.last == [Append(1, 19, [b"b"] * 10)]
+    log.fail(LogError("locked"))
+    asked_again(log, 4)
+    assert log.last == [Append(1, 19, [b"b"] * 10)]
+    log.succeed()
+    assert log.last == [
+        Append(1, 29, [b"b"] * 6, FINISHED),
+        Append(2, 10, [b"c"] * 4),
+    ]
+    log.succeed()
+    assert log.last == [Append(2, 14, [b"c"]), Append(4, 10, [], FINISHED)]
+    log.succeed()
+    assert not log.batches._waiting_bytes
+
+
+@pytest.mark.parametrize("frame", [b"x" * 1000, b""])
+def test_a_frame_of_any_size_is_stored(
+    log: Stored, monkeypatch: pytest.MonkeyPatch, frame: bytes
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_BYTES", 5)
+    log.add(1, 1, b"a")
+    log.add(1, 2, frame, frame)
+    log.succeed()
+    assert log.last == [Append(1, 2, [frame])]
+    log.succeed()
+    assert log.last == [Append(1, 3, [frame])]
 
 
 def test_what_is_refused_is_passed_on_as_such(log: Stored) -> None:
@@ -195,7 +236,7 @@ def test_an_error_that_does_not_pass_is_not_tried_again(log: Stored) -> None:
 @pytest.fixture
 def ahead(log: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A writer that is too far ahead of the log, and what is set when it goes on."""
-    monkeypatch.setattr(module, "_AHEAD", 10)
+    monkeypatch.setattr(module, "_AHEAD", 10 + FRAME_BYTES)
     log.add(1, 1, b"x" * 6)
     log.add(1, 2, b"x" * 5)  # still
     went_on = threading.Event()
@@ -235,7 +276,8 @@ def test_a_writer_whose_frames_are_given_up_waits_no_longer(
 def test_writers_at_full_speed_and_a_log_that_often_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_AHEAD", 200)
+    monkeypatch.setattr(module, "_AHEAD", 200 + 80 * FRAME_BYTES)
+    monkeypatch.setattr(module, "_BATCH_BYTES", 100 + 40 * FRAME_BYTES)
     monkeypatch.setattr(module, "_PATIENCE", 1000.0)
     chance, there = random.Random(1), threading.Condition()
     calls: list[tuple[Sequence[Append], Done]] = []
@@ -290,6 +332,7 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
     assert found == passed_on == expected
     assert not batches._unsaved
     assert not batches._waiting
+    assert not batches._waiting_bytes
 
 
 @pytest.fixture

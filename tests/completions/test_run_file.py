@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from sseflask.channels import sqlite_file
 from sseflask.channels.log import LogError
-from sseflask.completions import run_frames, run_log, run_tables
+from sseflask.completions import run_appends, run_forgetting, run_tables
 from sseflask.completions.run_ends import end_run
 from sseflask.completions.run_entries import Append, Run
 from sseflask.completions.run_log import RunLog
@@ -82,8 +83,8 @@ def test_no_number_is_given_twice(path: Path, clock: Clock) -> None:
 
 
 def test_forgetting_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_frames, "_TRIM_RUNS", 5)
-    monkeypatch.setattr(run_frames, "_TRIM_FRAMES", 30)
+    monkeypatch.setattr(run_forgetting, "_RUNS", 5)
+    monkeypatch.setattr(run_forgetting, "_FRAMES", 30)
     with opened(path, seconds=1, clock=clock) as log:
         for _ in range(7):
             finish(log, begun(log))
@@ -98,6 +99,38 @@ def test_forgetting_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.Mon
         while amount := log.trim():
             amounts.append(amount)
         assert amounts == [5, 4, 1]
+
+
+@pytest.mark.parametrize("limit", ["_FRAMES", "_BYTES"])
+def test_a_long_run_is_forgotten_at_once_and_its_frames_piece_by_piece(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(
+        run_forgetting, limit, 30 if limit == "_FRAMES" else 30 * len(told(1, 1)[0])
+    )
+    with opened(path, seconds=1, clock=clock) as log:
+        long, beside = begun(log), begun(log)
+        for first in range(1, 101, 5):
+            put(log, long, first, 5)
+            put(log, beside, first, 5)
+        finish(log, long)
+        clock.now += 2
+        pieces = 0
+        left = [100]
+        while log.trim():
+            pieces += 1
+            assert log.find(long.id, "alice") is None
+            assert everything(log, long) == [], "no hole is ever read"
+            assert numbers(everything(log, beside)) == list(range(1, 101))
+            with log._file.using() as database:
+                left += database.execute(
+                    "SELECT count(*) FROM frames WHERE run = ?", (long.number,)
+                ).fetchone()
+        assert left[-1] == 0
+        assert all(0 < before - after <= 31 for before, after in pairwise(left))
+        assert pieces >= 4
+        put(log, beside, 101, 5)
+        assert numbers(everything(log, beside)) == list(range(1, 106))
 
 
 def test_what_watched_a_forgotten_run_watches_nothing(path: Path, clock: Clock) -> None:
@@ -263,7 +296,7 @@ def test_an_end_is_told_in_the_servers_log_once_it_is_stored(
     with opened(path) as log:
         appends = [Append(begun(log).number, 1, [], FINISHED) for _ in range(2)]
         with monkeypatch.context() as broken:
-            broken.setattr(run_log, "end_run", fail_at_the_second)
+            broken.setattr(run_appends, "end_run", fail_at_the_second)
             with pytest.raises(LogError):
                 log.append(appends)
         assert ended
@@ -282,7 +315,7 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
         run = begun(log)
         append = Append(run.number, 1, told(1, 2), FINISHED)
         with monkeypatch.context() as broken:
-            broken.setattr(run_log, "end_run", fail)
+            broken.setattr(run_appends, "end_run", fail)
             with pytest.raises(LogError):
                 log.append([append])
         assert everything(log, run) == []

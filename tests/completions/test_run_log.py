@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sseflask.channels.log import KeyReused, LogError
-from sseflask.completions import run_peers
+from sseflask.completions import run_log, run_peers, usage
 from sseflask.completions.dialects import RESPONSES
+from sseflask.completions.frames import message
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.run_ends import with_usage
 from sseflask.completions.run_entries import Append, TooMany
 from sseflask.completions.run_log import RunLog
 from sseflask.errors import Failure
@@ -515,6 +518,69 @@ def test_else_what_was_streamed_is_recorded_as_partial(log: RunLog, outcome: Out
     assert outcome_of(ended).usage == {"completion_tokens": 20, "partial": True}
 
 
+@pytest.mark.parametrize("by", ["writer", "stop", "leave", "death"])
+def test_no_end_parses_in_a_transaction_or_more_than_one_frame(
+    log: RunLog, other: RunLog, clock: Clock, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    parsed: list[bytes] = []
+
+    def parse(frame: bytes) -> Any:
+        for each in (log, other):
+            assert not each._file._opened().in_transaction, "all workers wait"
+        parsed.append(frame)
+        return message(frame)
+
+    monkeypatch.setattr(usage, "message", parse)
+    run = begun(log)
+    put(log, run, 1, 100)
+    log.append([Append(run.number, 101, [frame(usage=USAGE), *told(102, 100)])])
+    if by == "writer":
+        finish(log, run)
+    elif by == "stop":
+        other.end(run.number, STOPPED)
+    elif by == "leave":
+        log.leave()
+    else:
+        for _ in range(10):
+            clock.now += 1
+            other.tick()
+    assert outcome_of(now(other, run)).usage == USAGE
+    assert parsed == [frame(usage=USAGE)]
+
+
+def test_what_a_writer_adds_while_somebody_ends_its_run_is_counted(
+    log: RunLog, other: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(log)
+    put(log, run, 1, 1)
+    amounts = iter([1, 2])
+
+    def meanwhile(*of: Any) -> Any:
+        first = now(log, run).last + 1
+        put(log, run, first, next(amounts, 0))
+        return with_usage(*of)
+
+    monkeypatch.setattr(run_log, "with_usage", meanwhile)
+    ended = other.end(run.number, STOPPED)
+    assert outcome_of(ended).usage == {"completion_tokens": 4, "partial": True}
+    assert ended == now(log, run)
+
+
+def test_a_run_that_is_never_still_can_be_ended(
+    log: RunLog, other: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(log)
+
+    def meanwhile(*of: Any) -> Any:
+        put(log, run, now(log, run).last + 1, 1)
+        return with_usage(*of)
+
+    monkeypatch.setattr(run_log, "with_usage", meanwhile)
+    ended = other.end(run.number, STOPPED)
+    assert ended is not None
+    assert ended.ended == now(log, run).last + 1
+
+
 def test_where_nothing_came_nothing_is_recorded(log: RunLog) -> None:
     assert outcome_of(log.end(begun(log).number, STOPPED)).usage is None
 
@@ -573,7 +639,7 @@ def test_what_is_written_behind_a_forgotten_run_is_found(log: RunLog, clock: Clo
 def test_many_runs_of_a_dead_process_are_ended_some_at_a_time(
     log: RunLog, other: RunLog, clock: Clock
 ) -> None:
-    runs = [begun(other) for _ in range(run_peers._BURY_RUNS + 10)]
+    runs = [begun(other) for _ in range(run_peers._END_RUNS + 10)]
     ended = []
     for _ in range(6):
         clock.now += 1

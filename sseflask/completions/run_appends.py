@@ -1,0 +1,132 @@
+"""What a process appends to the runs that it writes, in the transactions of `RunLog`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sseflask.channels.sqlite_file import SqliteFile
+from sseflask.completions.run_ends import end_run, tell_ends, with_usage
+from sseflask.completions.run_entries import Append, Run
+from sseflask.completions.run_frames import (
+    MOST_FRAMES,
+    Row,
+    read_tally,
+    rows_of,
+    store_frames,
+)
+from sseflask.completions.run_peers import Peers
+from sseflask.completions.run_tables import COLUMNS, run_by_number
+from sseflask.completions.usage import Tally
+
+__all__ = ["Appends"]
+
+
+class Appends:
+    """Stores what comes of the runs of this process, and what there is of each by then.
+
+    As with `RunLog`, all calls come from one thread, may block, and raise `LogError`.
+
+    Args:
+        file: the log's.
+        peers: this process's token.
+        clock: gives the monotonic time in seconds.
+    """
+
+    def __init__(self, file: SqliteFile, peers: Peers, clock: Callable[[], float]) -> None:
+        self._file = file
+        self._peers = peers
+        self._clock = clock
+        self._tallies: dict[int, Tally] = {}
+
+    def append(self, appends: Sequence[Append]) -> list[Run | None]:
+        """See `RunLog.append`."""
+        rows: list[Row] = []
+        tallies: dict[int, Tally] = {}
+        texts: list[str | None] = []
+        for append in appends:
+            tally = tallies[append.run] = tallies.get(append.run) or self._tally(append)
+            rows += rows_of(append.run, append.frames, tally)
+            texts.append(self._text(append, tally))
+        if len(rows) <= MOST_FRAMES and texts == [None] * len(texts):
+            with self._file.using("written") as database:
+                stored = store_frames(database, rows, self._peers.token)
+            if stored:
+                self._tallies.update(tallies)
+                # Their names are not asked for: nearly all appends are one frame.
+                return [Run(each.run, "", "", _last_of(each), None, None) for each in appends]
+            with self._file.reading() as database:
+                runs = [self._appended(database, each, None, []) for each in appends]
+        else:
+            # All or nothing: what fails is tried again as a whole.
+            ended: list[Run] = []
+            with self._file.writing() as database:
+                for start in range(0, len(rows), MOST_FRAMES):
+                    store_frames(database, rows[start : start + MOST_FRAMES], self._peers.token)
+                runs = [
+                    self._appended(database, append, text, ended)
+                    for append, text in zip(appends, texts, strict=True)
+                ]
+            tell_ends(ended)
+        self._tallies.update(tallies)
+        for append, run in zip(appends, runs, strict=True):
+            if run is None or run.ended is not None:
+                self._tallies.pop(append.run, None)
+        return runs
+
+    def _tally(self, append: Append) -> Tally:
+        """What there is of a run before an append."""
+        known = self._tallies.get(append.run)
+        before = append.first - 1
+        if known is not None and known.last == before:
+            return replace(known)
+        if not before:
+            return Tally()
+        with self._file.reading() as database:
+            run = run_by_number(database, append.run)
+            found = Tally() if run is None else read_tally(database, run)
+        return replace(found, last=before)
+
+    def _text(self, append: Append, tally: Tally) -> str | None:
+        """How an append ends its run: worked out before the transaction, see `with_usage`."""
+        if append.outcome is None:
+            return None
+        with self._file.using() as database:
+            row = database.execute(
+                "SELECT dialect FROM runs WHERE number = ?", (append.run,)
+            ).fetchone()
+        return with_usage(append.outcome, tally, row[0]) if row else None
+
+    def _appended(
+        self, database: sqlite3.Connection, append: Append, text: str | None, ended: list[Run]
+    ) -> Run | None:
+        """A run after an append; ends it where the append does, and notes that."""
+        row = database.execute(
+            f"SELECT writer, {COLUMNS} FROM runs WHERE number = ?", (append.run,)
+        ).fetchone()
+        if row is None:
+            return None
+        writer, run = row[0], Run(*row[1:])
+        if text is not None and run.ended is None and writer == self._peers.token:
+            ended.append(end_run(database, run, text, self._clock()))
+            return ended[-1]
+        # What was stored before somebody ended it is as good as everything else.
+        return run if append.frames and run.last >= _last_of(append) else None
+
+    def drop_ended(self) -> None:
+        """Let go of runs that others have ended: perhaps nobody comes to append to them."""
+        if not self._tallies:
+            return
+        with self._file.using() as database:
+            running = database.execute(
+                "SELECT number FROM runs WHERE ended IS NULL"
+                " AND number IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(self._tallies)),),
+            ).fetchall()
+        self._tallies = {number: self._tallies[number] for (number,) in running}
+
+
+def _last_of(append: Append) -> int:
+    return append.first + len(append.frames) - 1
