@@ -11,7 +11,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from sseflask import error_handlers
+from sseflask import error_handlers, response_headers
 from sseflask.auth import Access
 from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
@@ -62,6 +62,7 @@ def create_app(development: bool = False) -> Flask:
     )
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False  # the message first, as OpenAI's API has it
+    response_headers.install(app)
     error_handlers.install(app)
     SSE(app)
     Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)

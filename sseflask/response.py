@@ -33,7 +33,11 @@ log = logging.getLogger("sseflask")
 _MOST_SECONDS = 31_536_000
 
 #: What every stream's response carries unless the view says otherwise.
-_HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
+_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("X-Accel-Buffering", "no"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 
 _DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
 
@@ -71,9 +75,17 @@ class _StreamResponse(Response):
         return transport(stream, environ, start_response)
 
     def _headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
-        headers = self.get_wsgi_headers(environ).to_wsgi_list()
-        present = {name.lower() for name, _ in headers}
-        return headers + [header for header in _HEADERS if header[0].lower() not in present]
+        headers = self.get_wsgi_headers(environ)
+        for name, value in _HEADERS:
+            headers.setdefault(name, value)
+        # Whatever the view says of caches: what compresses in between gathers events (RFC 9111,
+        # section 5.2.2.6; npm's compression is one that listens to this).
+        kept = ", ".join(headers.getlist("Cache-Control"))
+        if "no-transform" not in kept.lower():
+            headers["Cache-Control"] = f"{kept}, no-transform"
+        if self.status_code in (204, 304):
+            headers.pop("Content-Type", None)  # there is nothing that it would describe
+        return headers.to_wsgi_list()
 
     def _stream(self, app: Flask | None, environ: WSGIEnvironment) -> Stream:
         config: Mapping[str, Any] = app.config if app else {}

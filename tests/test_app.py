@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 from unittest import mock
 
@@ -10,7 +11,7 @@ import pytest
 from flask import Flask, Response, abort, request
 from werkzeug.test import TestResponse
 
-from sseflask.auth import require_subscribe
+from sseflask.auth import require_subscribe, sign
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError, Failure
 from tests.service import KEY, SECRET, service
@@ -199,3 +200,79 @@ def test_logging_that_others_have_set_up_is_left_alone() -> None:
     theirs = logging.NullHandler()
     with mock.patch.object(ours, "handlers", [theirs]), service():
         assert ours.handlers == [theirs]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "kept"),
+    [
+        ("GET", "/healthz", {}, "no-store"),
+        ("GET", "/nothing", {}, "no-store"),
+        ("DELETE", "/sse/v1", {}, "no-store"),
+        ("GET", "/sse/v1?count=abc", {}, "no-store"),
+        ("GET", "/sse/v1?count=0", {}, "no-store"),
+        ("GET", "/sse/v1?count=1", {}, "no-store, no-transform"),
+        ("HEAD", "/sse/v1", {}, "no-store, no-transform"),
+        ("GET", "/sse/v1?count=1&access_token=a", {}, "private, no-store, no-transform"),
+        ("GET", "/channels/a?access_token=a", {}, "private, no-store"),
+        ("GET", "/sse/no_sse?access_token=a", {}, "private, no-store"),
+        ("GET", "/sse/no_sse", {"Authorization": "Bearer a"}, "private"),
+        ("GET", "/sse/no_sse", {"Cookie": "sseflask_session=a"}, "private"),
+        ("GET", "/sse/no_sse", {}, None),
+        ("POST", "/sse/openai_out", {}, "no-store, no-transform"),
+        ("DELETE", "/session", {"Origin": "https://other.example"}, "no-store"),
+        ("OPTIONS", "/sse/v1", {}, None),
+        ("GET", "/sse/v1?count=1", {"Last-Event-ID": "0"}, "no-store"),
+        ("GET", "/boom", {}, "no-store"),
+    ],
+)
+def test_what_caches_and_browsers_are_told(
+    app: Flask, method: str, path: str, headers: dict[str, str], kept: str | None
+) -> None:
+    app.add_url_rule("/boom", view_func=lambda: f"{1 // 0}")
+    with app.test_client(use_cookies=False).open(path, method=method, headers=headers) as response:
+        assert response.headers.get("Cache-Control") == kept
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_a_204_has_no_type(app: Flask) -> None:
+    response = app.test_client().get("/sse/v1?count=1", headers={"Last-Event-ID": "0"})
+    assert response.status_code == 204
+    assert "Content-Type" not in response.headers
+
+
+def test_what_the_server_understands_at_all(app: Flask) -> None:
+    response = app.test_client().options("/", environ_overrides={"PATH_INFO": "*"})
+    assert response.status_code == 204
+    assert response.headers["Allow"] == "GET, HEAD, POST, DELETE, OPTIONS"
+    assert app.test_client().options("/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "refused"),
+    [
+        ({"Content-Encoding": "gzip"}, b"\x1f\x8b", True),
+        ({"Content-Encoding": "x-unknown"}, b"hello", True),
+        ({"Content-Encoding": "identity"}, b"hello", False),
+        ({"Content-Type": "text/plain; charset=iso-8859-1"}, b"\xc3\xa4", True),
+        ({"Content-Type": "text/plain; charset=iso-8859-1"}, b"hello", False),
+        ({"Content-Type": "text/plain; charset=UTF-8"}, "ä".encode(), False),
+        ({"Content-Type": "text/plain; charset=utf-16le"}, "hello".encode("utf-16le"), True),
+    ],
+)
+def test_how_a_body_may_be_encoded(headers: dict[str, str], body: bytes, refused: bool) -> None:
+    """Nothing is stored as something that it is not."""
+    with service(SSEFLASK_SECRET=SECRET) as app:
+        token = sign(SECRET, "a", time.time() + 60, publish=["a"])
+        headers = {"Authorization": f"Bearer {token}", **headers}
+        response = app.test_client().post("/channels/a", data=body, headers=headers)
+        assert response.status_code == (415 if refused else 201)
+        if refused:
+            assert error(response)["code"] == "unsupported_media_type"
+            assert response.headers.get("Accept-Encoding") == (
+                "identity" if "Content-Encoding" in headers else None
+            )
+        else:
+            id_ = json.loads(response.data)["id"]
+            where = response.headers["Location"]
+            assert where == f"/channels/a?last_event_id={id_.rpartition('-')[0]}-0"

@@ -149,6 +149,31 @@ def test_a_plain_response_is_not_told_when_to_come_back() -> None:
     assert app.test_client().get("/").get_data() == b"data: a\n\n"
 
 
+@pytest.mark.parametrize(
+    ("own", "kept"),
+    [
+        ({}, "no-store, no-transform"),
+        ({"Cache-Control": "no-cache"}, "no-cache, no-transform"),
+        ({"Cache-Control": "max-age=60, No-Transform"}, "max-age=60, No-Transform"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["own response", "upgraded"])
+def test_no_proxy_stores_or_gathers_events(kind: str, own: dict[str, str], kept: str) -> None:
+    app = Flask(__name__)
+    SSE(app)
+
+    @app.get("/")
+    def view() -> Response:
+        if kind == "upgraded":
+            return Response(iter(["data: a\n\n"]), mimetype="text/event-stream", headers=own)
+        return EventSourceResponse(iter("a"), headers=own)
+
+    for method in ("GET", "HEAD"):
+        response = app.test_client().open("/", method=method)
+        assert response.headers.getlist("Cache-Control") == [kept]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
 @pytest.mark.parametrize("own_page", [False, True])
 @pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "3"}], ids=["new", "returning"])
 def test_a_list_that_begins_with_what_cannot_be_sent(

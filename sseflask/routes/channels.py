@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, request, url_for
 
 from sseflask.auth import require_publish, require_subscribe
 from sseflask.channels.log import KeyReused, LogError
@@ -69,6 +69,10 @@ def publish(name: str) -> tuple[Response, int]:
     if isinstance(ids, KeyReused):
         raise key_reused("event")
     response = jsonify({"ids": ids} if publication.several else {"id": ids[0]})
+    # The stream that begins with what was published (RFC 9110, section 15.3.2).
+    epoch, _, number = ids[0].rpartition("-")
+    before = f"{epoch}-{int(number) - 1}"
+    response.headers["Location"] = url_for(".subscribe", name=name, last_event_id=before)
     if ids.repeated:
         response.headers[REPLAYED] = "true"
     return response, 201

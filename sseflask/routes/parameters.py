@@ -128,7 +128,7 @@ def read_body() -> bytes:
     """The request's body, as it came. Blocks until it is there.
 
     Raises:
-        Failure: 400, it can't be read.
+        Failure: 400, it can't be read; 415, it is compressed or not in UTF-8.
         werkzeug.exceptions.RequestEntityTooLarge: it exceeds ``MAX_CONTENT_LENGTH``.
     """
     # Cached, so that a form is parsed from it.
@@ -143,7 +143,34 @@ def read_body() -> bytes:
     if limit is not None and request.content_length is None and len(body) >= limit:
         # Of a body in chunks Werkzeug silently hands over what is within the limit.
         raise RequestEntityTooLarge
+    if body:
+        _check_coding(body)
     return body
+
+
+def _check_coding(body: bytes) -> None:
+    """Refuse what would be stored, or asked the upstream, as something else than it is.
+
+    RFC 9110, sections 8.3.2, 8.4 and 12.5.3.
+    """
+    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    charset = request.mimetype_params.get("charset", "utf-8").strip().lower()
+    if coding not in ("", "identity"):
+        problem = f"The body is encoded ({coding[:40]}), which is not understood here: send it"
+        problem += " without Content-Encoding."
+    elif charset not in ("utf-8", "utf8") and not (
+        body.isascii() and b"\0" not in body  # the same in all but UTF-16 and UTF-32
+    ):
+        problem = f"The body is declared to be in {charset[:40]}: send it in UTF-8."
+    else:
+        return
+    raise Failure(
+        problem,
+        status=415,
+        type="invalid_request_error",
+        code="unsupported_media_type",
+        headers={"Accept-Encoding": "identity"} if coding not in ("", "identity") else {},
+    )
 
 
 def is_json(kind: str) -> bool:

@@ -23,7 +23,7 @@ def test_what_is_published_is_received(channels: Server, channel: str) -> None:
     with open_stream(channels, f"/channels/{channel}") as stream:
         assert stream.head.status == 200
         assert stream.head.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert stream.head.headers["cache-control"] == "no-cache"
+        assert stream.head.headers["cache-control"] == "no-store, no-transform"
         assert stream.head.headers["x-accel-buffering"] == "no"
         ids = [publish(channels, channel, f"number {n}") for n in range(5)]
         assert received(stream, 5) == [(ids[n], None, f"number {n}") for n in range(5)]

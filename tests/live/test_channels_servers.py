@@ -50,7 +50,7 @@ def say(server: Server, channel: str, text: str, query: str = "") -> str:
 def test_publish_and_subscribe(served: Server, channel: str) -> None:
     with open_stream(served, f"/subscribe?c={channel}") as stream:
         assert stream.head.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert stream.head.headers["cache-control"] == "no-cache"
+        assert stream.head.headers["cache-control"] == "no-store, no-transform"
         first = say(served, channel, "two\nlines")
         second = say(served, channel, "b", "?event=note&retry=700")
         assert stream.next() == Sent(id=first, data="two\nlines")

@@ -28,7 +28,7 @@ def test_headers_of_a_stream(server: Server) -> None:
         assert [event.data for event in stream.rest()] == NUMBERS
     assert (head.version, head.status) == ("HTTP/1.1", 200)
     assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert head.headers["cache-control"] == "no-cache"
+    assert head.headers["cache-control"] == "no-store, no-transform"
     assert head.headers["x-accel-buffering"] == "no"
     assert head.headers["transfer-encoding"].lower() == "chunked"
     assert "content-length" not in head.headers
@@ -62,7 +62,7 @@ def test_head_gets_headers_and_never_runs_the_generator(server: Server, tag: str
         head = connection.head()
         assert head.status == 200
         assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert head.headers["cache-control"] == "no-cache"
+        assert head.headers["cache-control"] == "no-store, no-transform"
         if head.headers.get("connection", "").lower() == "close":
             # waitress ends even this response with the empty chunk.
             assert connection.rest() in (b"", b"0\r\n\r\n"), "no body"

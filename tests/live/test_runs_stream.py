@@ -35,7 +35,7 @@ def test_started_in_every_way(runs: Server, play: Play, how: str) -> None:
         stream = opened(runs, path, "POST", JSON, json.dumps(asked).encode())
     assert stream.head.status == 200
     assert stream.head.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert stream.head.headers["cache-control"] == "no-cache"
+    assert stream.head.headers["cache-control"] == "no-store, no-transform"
     run = run_of(stream)
     events = rest(stream)
     assert text_of("chunks", events) == "Hello 你好"

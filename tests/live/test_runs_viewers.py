@@ -102,7 +102,7 @@ def test_headers_of_a_viewer(runs: Server, play: Play) -> None:
         with attach(runs, run, form) as stream:
             headers = stream.head.headers
             assert headers["content-type"].startswith("text/event-stream")
-            assert headers["cache-control"] == "no-cache"
+            assert headers["cache-control"] == "no-store, no-transform"
             assert headers["x-accel-buffering"] == "no"
             ui = headers.get("x-vercel-ai-ui-message-stream")
             assert ui == ("v1" if form == "ui" else None)

@@ -49,7 +49,7 @@ def test_what_no_stream_can_carry_is_an_error_in_band(server: Server) -> None:
 def test_a_plain_response_is_upgraded(server: Server, tag: str, method: str) -> None:
     with open_stream(server, f"/plain?tag={tag}", method=method) as stream:
         assert stream.head.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert stream.head.headers["cache-control"] == "no-cache"
+        assert stream.head.headers["cache-control"] == "no-store, no-transform"
         assert stream.head.headers["x-accel-buffering"] == "no"
         assert stream.head.headers["x-view"] == "plain"
         assert stream.rest() == [Sent(id=str(n), data=f"第{n}") for n in range(5)]

@@ -1,0 +1,49 @@
+"""What every response of the service carries, and the one request that is for no route."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, request
+
+from sseflask.auth.cookie import cookie_name
+
+__all__ = ["install"]
+
+#: In answer to "OPTIONS *" (RFC 9110, section 9.3.7): what the routes together understand.
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+
+
+def install(app: Flask) -> None:
+    """Have each response, errors and streams too, say who may keep it and what it is not.
+
+    Args:
+        app: the application, before anything else that looks at responses is registered: Flask
+            calls the first one last.
+    """
+    app.before_request(_answer_for_all)
+    app.after_request(_complete)
+
+
+def _answer_for_all() -> Response | None:
+    if request.method == "OPTIONS" and request.environ.get("PATH_INFO") == "*":
+        return Response(status=204, headers={"Allow": ", ".join(METHODS)})
+    return None
+
+
+def _complete(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    # A token may be in the query of the page that asks.
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    status, mimetype = response.status_code, response.mimetype
+    if status in (204, 304):
+        headers.pop("Content-Type", None)  # there is nothing that it would describe
+    in_query = "access_token" in request.args
+    # To a cache a 204 is an answer like any other (RFC 9110, section 15.1).
+    if status == 204 or status >= 400 or mimetype == "text/event-stream" or in_query:
+        kept = "private, no-store" if in_query else "no-store"
+    elif "Authorization" in request.headers or cookie_name(request) in request.cookies:
+        kept = "private"
+    else:
+        return response
+    headers.setdefault("Cache-Control", kept)
+    return response
