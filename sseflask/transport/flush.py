@@ -46,7 +46,6 @@ class Flusher:
         self._loop = hub.loop
         self._turn = 0
         self._noted = 0.0
-        self._noted_turn = -1
         self._logged: dict[str, float] = {}
         self.deadline = math.inf
         self._buffered: list[Outlet] = []
@@ -76,20 +75,19 @@ class Flusher:
 
     def begin(self, now: float) -> None:
         """A stream begins: what held the loop before were requests, each with a view of its own."""
-        self._noted, self._noted_turn = now, self._turn
+        self._noted = now
 
     def note(self, now: float, environ: WSGIEnvironment) -> None:
         """Note that a stream has yielded, and log it if the loop was held for long before.
 
-        That time runs from the last call (or stream's begin) in this turn of the loop, or from the
-        turn's own begin.
+        That time runs from the last call (or stream's begin), or from the begin of this turn of the
+        loop if that came later: `_before_waiting` does not see the first turn's end.
         """
         held = now - self._noted
-        same_turn = self._noted_turn == self._turn
-        self._noted, self._noted_turn = now, self._turn
+        self._noted = now
         if held > LONG_COMPUTATION:
-            if not same_turn:
-                held = time.time() - self._loop.now()  # the loop's clock stands still in a turn
+            # The loop's clock stands still in a turn.
+            held = min(held, time.time() - self._loop.now())
             if held > LONG_COMPUTATION:
                 self._log_computation(held, now, environ.get("PATH_INFO", ""))
 
