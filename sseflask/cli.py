@@ -19,6 +19,9 @@ from sseflask.errors import ChannelError, ConfigError
 
 __all__ = ["main"]
 
+#: Seconds for which streams may go on at a stop in development: their ends are for deploys.
+_DEVELOPMENT_GRACE = 2
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z", re.ASCII)
 
@@ -65,7 +68,7 @@ def main() -> None:
     "--dev",
     is_flag=True,
     help="Development mode: listen on 127.0.0.1 only, and trust requests from this machine, so "
-    "that no token is needed.",
+    "that no token is needed. Stops at once.",
 )
 def serve(dev: bool) -> NoReturn:
     """Start the service with gunicorn, in the foreground.
@@ -82,6 +85,10 @@ def serve(dev: bool) -> NoReturn:
     command.append(f"sseflask.app:create_app(development={dev})")
     # gunicorn reads this one itself while it is imported, and would fail on an empty value.
     environment = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
+    if dev:
+        # In front of the operator's own, which win.
+        own = environment.get("GUNICORN_CMD_ARGS", "")
+        environment["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {_DEVELOPMENT_GRACE} {own}".strip()
     os.execve(command[0], command, environment)
 
 

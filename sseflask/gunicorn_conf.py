@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sseflask.masking import MaskingFilter
 
 if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
 #: Descriptors that are no stream's: listeners, logs, gunicorn's pipes, modules, spare.
@@ -122,3 +123,14 @@ def worker_int(worker: Worker) -> None:
 
     if not isinstance(worker, StreamWorker):
         drain.interrupt(worker)
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
+    """End a worker once, at Ctrl-C under plain ``-k gevent`` too."""
+    if "gunicorn.workers.ggevent" not in sys.modules:
+        return
+    from sseflask.transport import drain
+    from sseflask.transport.worker import StreamWorker
+
+    if not isinstance(worker, StreamWorker):
+        drain.quit_quietly(worker)

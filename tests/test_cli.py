@@ -146,7 +146,8 @@ def test_serve() -> None:
 
 @pytest.mark.parametrize(("variables", "port"), [({}, 8000), ({"PORT": "5000"}, 5000)])
 def test_serve_in_development_mode(variables: dict[str, str], port: int) -> None:
-    command, _ = served("--dev", **variables)
+    command, environment = served("--dev", GUNICORN_CMD_ARGS="--reload", **variables)
+    assert environment["GUNICORN_CMD_ARGS"] == "--graceful-timeout 2 --reload"
     assert command[-3:] == [
         "-b",
         f"127.0.0.1:{port}",

@@ -7,8 +7,9 @@ gunicorn would kill the worker and is then told so in band.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 from gevent.event import Event as Signal
@@ -64,6 +65,7 @@ class Drain:
         self._draining = False
         self._failing = False
         self._interrupted = False
+        self._interrupter: Any = None
 
     @property
     def draining(self) -> bool:
@@ -120,19 +122,31 @@ class Drain:
         for connection in list(self._live):
             connection.fail(shutting_down())
 
-    def interrupt(self, timeout: float) -> None:
+    def interrupt(self, timeout: float, *, quits: bool = True) -> None:
         """End every stream now, and block until none is left, at most ``timeout`` seconds.
 
         Called again it blocks for ever: the first caller is about to exit the process, and a
         second exit would only print a traceback into the first.
+
+        Args:
+            timeout: see above.
+            quits: the caller ends the process afterwards, unless `leave_quietly` comes first.
         """
         if self._interrupted:
             Signal().wait()
         self._interrupted = True
+        if quits:
+            self._interrupter = gevent.getcurrent()
         self.begin(0)
         deadline = time.monotonic() + timeout
         self._empty.wait(timeout)
         self.wait_for_rest(deadline)
+
+    def leave_quietly(self) -> None:
+        """The process is about to exit: nobody else ends it any more, see `quit_quietly`."""
+        self._interrupted = True
+        if self._interrupter is not None:
+            self._interrupter.kill()
 
     def wait_for_rest(self, deadline: float) -> bool:
         """Block until what has no greenlet is done, and say whether it is.
@@ -182,6 +196,19 @@ def _watch(worker: Worker) -> None:
     begin(float(worker.cfg.graceful_timeout))
 
 
+def quit_quietly(worker: Worker) -> None:
+    """Have a worker that is exiting exit once, for gunicorn's ``worker_exit`` hook.
+
+    At Ctrl-C gunicorn calls ``sys.exit`` in a greenlet of its own, after `interrupt`. If the worker
+    has come to its end by itself meanwhile, gevent raises that SystemExit in the interpreter's
+    shutdown, which prints a traceback. Our own worker class needs no hook.
+    """
+    from gunicorn.workers.ggevent import GeventWorker
+
+    if isinstance(worker, GeventWorker):
+        streams.leave_quietly()
+
+
 def interrupt(worker: Worker) -> None:
     """End all streams now, for gunicorn's ``worker_int`` hook (Ctrl-C, SIGQUIT).
 
@@ -191,4 +218,6 @@ def interrupt(worker: Worker) -> None:
 
     if isinstance(worker, GeventWorker):
         worker.alive = False
-        streams.interrupt(_INTERRUPT_SECONDS)
+        # gunicorn's reloader calls it too, in a thread: a SystemExit there ends the thread alone.
+        reloads = threading.current_thread() is worker.reloader
+        streams.interrupt(_INTERRUPT_SECONDS, quits=not reloads)

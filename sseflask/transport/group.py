@@ -53,7 +53,7 @@ class Member:
         sent: bytes of the body that were sent before it joined, less those of the group by then.
         due: when it has to end, as `sseflask.transport.agenda` counts it, 0 for never.
         expires: whether it ends then because its token does.
-        line: its line for the access log, where there is one.
+        line: what `sseflask.transport.late_line` is to log at its end, where there is something.
         retry_jitter: see `sseflask.transport.stream.Stream`.
     """
 
@@ -79,7 +79,7 @@ class Member:
         self.sent = sent - group.sent
         self.due = 0
         self.expires = False
-        self.line: str | None = None
+        self.line: object | None = None
         self.retry_jitter = 0
 
 

@@ -1,17 +1,20 @@
-"""A line of gunicorn's access log for a stream that ends when its request is long forgotten.
+"""What gunicorn's logger is to hear of a stream that ends when its request is long forgotten.
 
-Request, response and environ are kilobytes; the line they give, with gaps for what only the end
-knows, is a few hundred bytes.
+Request, response and environ are kilobytes; the line they give for the access log, with gaps for
+what only the end knows, is a few hundred bytes.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gunicorn.glogging import Logger
 
 if TYPE_CHECKING:
-    from gunicorn.glogging import Logger
     from gunicorn.http.wsgi import Response
 
 __all__ = ["begin", "end"]
@@ -21,8 +24,48 @@ _LATE = ("t", "T", "D", "M", "L", "B", "b")
 _GAP = re.compile(r"\0(\w)\0")
 
 
-def begin(log: Logger, response: Response, environ: dict[str, Any]) -> str | None:
-    """Give the line as far as it is known, or ``None`` where there is no access log."""
+class _Counted(NamedTuple):
+    """For ``--statsd-host``."""
+
+    line: str | None
+    status: int
+
+
+class _Kept(NamedTuple):
+    """For a logger of somebody's own, which may ask for anything."""
+
+    response: Any
+    request: Any
+    environ: dict[str, Any]
+
+
+def begin(log: Logger, response: Response, environ: dict[str, Any]) -> object | None:
+    """Give what `end` takes, or ``None`` where the end is nothing to the logger."""
+    if type(log).access is Logger.access:
+        return _line(log, response, environ)
+    statsd = sys.modules.get("gunicorn.instrument.statsd")
+    if statsd is not None and type(log).access is statsd.Statsd.access:
+        return _Counted(_line(log, response, environ), int(str(response.status).split()[0]))
+    return _kept(response, environ)
+
+
+def _kept(response: Response, environ: dict[str, Any]) -> _Kept:
+    """Copies without what would keep the connection: sockets, bodies, contexts."""
+    request = response.req
+    told = ("method", "uri", "path", "query", "version", "headers", "scheme", "peer_addr")
+    return _Kept(
+        SimpleNamespace(
+            status=response.status,
+            status_code=getattr(response, "status_code", None),
+            headers=list(response.headers),
+        ),
+        SimpleNamespace(**{name: getattr(request, name, None) for name in told}),
+        {name: value for name, value in environ.items() if isinstance(value, str)},
+    )
+
+
+def _line(log: Logger, response: Response, environ: dict[str, Any]) -> str | None:
+    """The line as far as it is known, or ``None`` where there is no access log."""
     if not log.access_log_enabled:
         return None
     try:
@@ -34,15 +77,31 @@ def begin(log: Logger, response: Response, environ: dict[str, Any]) -> str | Non
     return line
 
 
-def end(log: Logger, line: str, seconds: float, sent: int) -> None:
-    """Write the line.
+def end(log: Logger, begun: object, seconds: float, sent: int) -> None:
+    """Write the line, count the request.
 
     Args:
         log: gunicorn's.
-        line: what `begin` gave.
+        begun: what `begin` gave.
         seconds: how long the request took.
         sent: bytes of the response's body.
     """
+    if isinstance(begun, str):
+        _write(log, begun, seconds, sent)
+    elif isinstance(begun, _Counted):
+        if begun.line is not None:
+            _write(log, begun.line, seconds, sent)
+        # As its access() does after the line.
+        statsd: Any = log
+        statsd.timer("gunicorn.request.duration", seconds * 1000)
+        statsd.increment("gunicorn.requests", 1)
+        statsd.increment(f"gunicorn.request.status.{begun.status}", 1)
+    elif isinstance(begun, _Kept):
+        begun.response.sent = begun.response.response_length = sent
+        log.access(begun.response, begun.request, begun.environ, timedelta(seconds=seconds))
+
+
+def _write(log: Logger, line: str, seconds: float, sent: int) -> None:
     microseconds = round(seconds * 1_000_000)
     known = {
         "t": log.now(),

@@ -7,6 +7,7 @@ that touches ssl or threading beyond what gunicorn and gevent do themselves.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 import time
@@ -43,6 +44,12 @@ _DEFAULT_THRESHOLDS, _THRESHOLD = ((700, 10, 10), (2000, 10, 10)), (10_000, 10, 
 #: Seconds for which the loop may go on when a native thread wants the interpreter. With Python's
 #: own 5 ms an event that is to be stored waits so long on a busy worker, once more when it is.
 _SWITCH_SECONDS = 0.001
+
+#: What Ctrl-C leaves to ordinary requests once the streams have ended, in seconds; gunicorn's own.
+_QUIT_SECONDS = 0.1
+
+#: What an end in development leaves to generators that do not stop, in seconds.
+_RELOAD_SECONDS = 2.0
 
 
 _Pool: Any = Pool  # its stubs lack what a pool with other rules has to override
@@ -121,9 +128,10 @@ class StreamWorker(GeventWorker):
     """``gunicorn -k sseflask.transport.worker.StreamWorker``: drains streams by itself."""
 
     _alive = True
-    _quitting = False
+    _quitter: gevent.Greenlet[..., None] | None = None
     _ending: Signal | None = None
     _slots: _Slots
+    _deadline = math.inf
     _catching_up = 0
     _detached: Detached
 
@@ -174,18 +182,28 @@ class StreamWorker(GeventWorker):
             self._ending.wait(_NOTIFY_SECONDS)
         for server in servers:
             server.close()
-        drain.begin(self.cfg.graceful_timeout)
-        deadline = time.monotonic() + self.cfg.graceful_timeout
+        # Whoever has just saved a file waits for the worker that has it.
+        grace = 0 if self.cfg.reload else self.cfg.graceful_timeout
+        drain.begin(grace)
+        deadline = time.monotonic() + (grace or _RELOAD_SECONDS)
         while not (
-            pool.join(_NOTIFY_SECONDS)
-            and drain.streams.wait_for_rest(time.monotonic() + _NOTIFY_SECONDS)
+            pool.join(self._patience)
+            and drain.streams.wait_for_rest(time.monotonic() + self._patience)
         ):
             self.notify()
-            if time.monotonic() >= deadline:
-                self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+            if time.monotonic() >= min(deadline, self._deadline):
+                if self._deadline == math.inf:
+                    self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
                 pool.kill(timeout=1)
                 break
+        if self._quitter is not None:
+            self._quitter.join()
         gc.unfreeze()
+
+    @property
+    def _patience(self) -> float:
+        """Seconds to wait for the last streams before looking at the time again."""
+        return _NOTIFY_SECONDS if self._quitter is None else _QUIT_SECONDS
 
     def _serve(self, listener: Any, pool: Pool) -> StreamServer:
         tls: dict[str, Any] = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
@@ -244,16 +262,22 @@ class StreamWorker(GeventWorker):
 
             late_line.end(self.log, member.line, time.monotonic() - member.began, sent)
 
-    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # gunicorn's
         """Ctrl-C: gunicorn would cut every stream 0.1 s from now."""
         # On a terminal SIGINT comes from there, and SIGQUIT from the arbiter right behind it.
-        if not self._quitting:
-            self._quitting = True
+        if self._quitter is None:
             # Not in the signal handler: it may run in any greenlet, the hub's included.
-            gevent.spawn(self._drain_and_quit, sig, frame)
+            self._quitter = gevent.spawn(self._drain_and_quit)
 
-    def _drain_and_quit(self, sig: int, frame: FrameType | None) -> None:
+    def _drain_and_quit(self) -> None:
+        """Let `run` come to its end soon.
+
+        gunicorn's own calls ``sys.exit`` here. gevent then raises SystemExit in the main greenlet,
+        wherever that is: if `run` has returned meanwhile, in the interpreter's own shutdown.
+        """
         from sseflask.transport import drain
 
         drain.interrupt(self)
-        super().handle_quit(sig, frame)
+        self.cfg.worker_int(self)
+        gevent.sleep(_QUIT_SECONDS)
+        self._deadline = 0.0

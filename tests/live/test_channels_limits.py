@@ -6,7 +6,10 @@ import contextlib
 import json
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.live.clients import Stream, open_stream
 from tests.live.connection import Answer, Connection, fetch
@@ -29,15 +32,39 @@ def accesses(server: Server, path: str) -> list[tuple[int, float]]:
     return [(int(each[3]), int(each[4]) / 1e6) for each in fields]
 
 
-def test_the_access_log_has_a_subscriptions_real_duration(tmp_path: Path) -> None:
-    """One line, when it has ended, and not before."""
-    with channel_library(tmp_path, *ACCESS, settings=QUICK) as server:
+def counted(listener: socket.socket) -> list[str]:
+    """What gunicorn tells statsd of the next request that has ended."""
+    told: list[str] = []
+    while not told or "status" not in told[-1]:
+        told += [each for each in [listener.recv(4096).decode()] if each.startswith("gunicorn.req")]
+    return told
+
+
+@pytest.fixture
+def statsd() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(15)
+        yield listener
+
+
+def test_the_access_log_has_a_subscriptions_real_duration(
+    tmp_path: Path, statsd: socket.socket
+) -> None:
+    """One line, when it has ended, and not before; and statsd counts it then."""
+    host = ("--statsd-host", f"127.0.0.1:{statsd.getsockname()[1]}")
+    with channel_library(tmp_path, *ACCESS, *host, settings=QUICK) as server:
+        counted(statsd)  # whether it is ready
         begun = time.monotonic()
         with open_stream(server, "/subscribe?c=a") as stream:
             stream.next_comments(5)
             assert accesses(server, "/subscribe") == []
             at_least = time.monotonic() - begun
         (line,) = until(lambda: accesses(server, "/subscribe"), "the subscription is logged")
+        duration, *others = counted(statsd)
+        assert others == ["gunicorn.requests:1|c|@1.0", "gunicorn.request.status.200:1|c|@1.0"]
+        milliseconds = float(duration.removeprefix("gunicorn.request.duration:").partition("|")[0])
+        assert milliseconds == pytest.approx(line[1] * 1000, abs=0.01)
         at_most = time.monotonic() - begun
         status, seconds = line
         assert status == 200

@@ -18,7 +18,7 @@ from tests.live.clients import open_stream
 from tests.live.conftest import GEVENT
 from tests.live.connection import Connection, fetch
 from tests.live.downloads import downloads
-from tests.live.servers import Server, probe_server
+from tests.live.servers import Server, free_port, probe_command, probe_server, running
 from tests.live.waiting import until
 
 on_draining_servers = pytest.mark.parametrize("kind", GEVENT)
@@ -70,9 +70,24 @@ def test_sigterm(kind: str, tmp_path: Path) -> None:
         assert server.marks(stream.tag).count("finally") == 1
 
 
+#: As on a busy machine: the interpreter takes a while to shut down, and waits for a thread.
+SLOW_EXIT = """
+import threading, time
+from sseflask import gunicorn_conf
+from sseflask.gunicorn_conf import *
+
+def worker_exit(server, worker):
+    gunicorn_conf.worker_exit(server, worker)
+    threading.Thread(target=time.sleep, args=(0.5,)).start()
+"""
+
+
 @on_draining_servers
 def test_ctrl_c(kind: str, tmp_path: Path) -> None:
-    with probe_server(kind, tmp_path, "--graceful-timeout", "60") as server:
+    configuration = tmp_path / "slow_exit.py"
+    configuration.write_text(SLOW_EXIT)
+    options = ["-c", str(configuration), "--graceful-timeout", "60"]
+    with probe_server(kind, tmp_path, *options) as server:
         with (
             downloads(
                 server,
@@ -200,3 +215,45 @@ def test_what_does_not_want_to_end_holds_nothing_up(kind: str, tmp_path: Path) -
         assert "cleaning" in server.marks("cleaning")
         for stream in streams:
             assert server.marks(stream.tag)[-1] == "finally"
+
+
+RELOADED = """
+import os, time
+from flask import Flask, Response
+from sseflask import SSE, EventSourceResponse
+
+app = Flask(__name__)
+SSE(app)
+
+@app.get("/pid")
+def pid():
+    return str(os.getpid())
+
+@app.get("/endless")
+def endless():
+    def ticks():
+        while True:
+            yield "tick"
+            time.sleep(0.05)
+    return EventSourceResponse(ticks())
+"""
+
+
+@on_draining_servers
+def test_a_saved_file_waits_for_no_stream(kind: str, tmp_path: Path) -> None:
+    """In development: the stream has no ids, so a deploy would let it run on."""
+    source = tmp_path / "reloaded.py"
+    source.write_text(RELOADED)
+    port = free_port()
+    options = ["--reload", "--graceful-timeout", "60", "--chdir", str(tmp_path), "reloaded:app"]
+    command = [*probe_command(kind, port, *options)[:-1]]
+    with running(kind, command, port, tmp_path, ready="/pid") as server:
+        old = fetch(server, "/pid").body
+        with open_stream(server, "/endless") as stream:
+            assert stream.next().data == "tick"
+            source.write_text(f"{RELOADED}# saved\n")
+            *_, last = stream.rest()
+            assert last.event == "failure"
+            assert json.loads(last.data or "")["error"]["code"] == "shutting_down"
+            until(lambda: fetch(server, "/pid").body != old, "the new worker answers", seconds=15)
+    server.assert_log_is_clean()

@@ -63,3 +63,26 @@ def test_the_line_is_what_gunicorn_would_have_written(caplog: pytest.LogCaptureF
 
 def test_without_an_access_log_there_is_no_line() -> None:
     assert late_line.begin(logger(accesslog=None), response(), ENVIRON) is None
+
+
+class OwnLogger(Logger):
+    """Somebody's own, which asks for what gunicorn's own asks for, and more."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        atoms = self.atoms(resp, req, environ, request_time)
+        self.error("own %s %s %s %s", req.method, atoms["s"], atoms["B"], request_time)
+
+
+def test_a_logger_of_somebodys_own_hears_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config()
+    log = OwnLogger(config)
+    asked = response()
+    asked.req.method = "GET"
+    begun = late_line.begin(log, asked, {**ENVIRON, "gunicorn.socket": object()})
+    log.error_log.addHandler(caplog.handler)
+    late_line.end(log, begun, 90.5, 1234)
+    assert caplog.messages == ["own GET 200 1234 0:01:30.500000"]
+
+
+def test_without_a_log_nothing_is_kept() -> None:
+    assert late_line.begin(Logger(Config()), response(), ENVIRON) is None
