@@ -68,7 +68,7 @@ def create_app(development: bool = False) -> Flask:
     Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
     allow_origins(app, settings.cors_origins)
     Upstream(settings).init_app(app)
-    Limits(None if settings.rate_limit == "off" else settings.rate_limit).init_app(app)
+    Limits(settings.rate_limit, settings.publish_rate_limit).init_app(app)
     Runs(
         lambda: settings.run_log or _run_log(app),
         seconds=settings.run_seconds,

@@ -163,6 +163,12 @@ class Settings(BaseSettings):
         "itself; beyond it comes 429. With the demo model an address counts as a subject (a number "
         "per second, minute, hour or day, as in 10/minute; or off).",
     )
+    publish_rate_limit: RateLimit = Field(
+        default="60000/minute",
+        description="How often one subject may publish, whatever one request holds, counted by "
+        "each worker for itself; beyond it comes 429 (a number per second, minute, hour or day, "
+        "as in 10/second; or off).",
+    )
     max_prompt: int = Field(
         default=262_144,
         ge=1,

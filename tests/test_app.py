@@ -276,3 +276,30 @@ def test_how_a_body_may_be_encoded(headers: dict[str, str], body: bytes, refused
             id_ = json.loads(response.data)["id"]
             where = response.headers["Location"]
             assert where == f"/channels/a?last_event_id={id_.rpartition('-')[0]}-0"
+
+
+def test_a_subject_publishes_so_often() -> None:
+    with service(SSEFLASK_SECRET=SECRET, SSEFLASK_PUBLISH_RATE_LIMIT="2/hour") as app:
+        client = app.test_client()
+        tokens = [sign(SECRET, name, time.time() + 60, publish=["**"]) for name in "ab"]
+        statuses = [
+            client.post(f"/channels/{n}", data="x", headers={"Authorization": f"Bearer {token}"})
+            for token in tokens
+            for n in range(3)
+        ]
+        assert [each.status_code for each in statuses] == [201, 201, 429] * 2
+        assert error(statuses[2])["code"] == "rate_limited"
+        assert 0 < int(statuses[2].headers["Retry-After"]) <= 3600
+
+
+def test_a_client_is_counted_by_its_network() -> None:
+    with service(SSEFLASK_RATE_LIMIT="2/hour", SSEFLASK_TRUSTED_PROXIES="1") as app:
+        client = app.test_client()
+
+        def ask(address: str) -> int:
+            headers = {"X-Forwarded-For": f"9.9.9.9, {address}"}
+            return client.post("/sse/openai_out", data={}, headers=headers).status_code
+
+        one = ["1.2.3.4:1111", "::ffff:1.2.3.4", "1.2.3.4:2222"]
+        other = ["[2001:db8::1]:80", "2001:db8::ffff:2", "2001:db8::3"]
+        assert [ask(address) for address in (*one, *other)] == [200, 200, 429] * 2

@@ -10,6 +10,7 @@ from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.idempotency import REPLAYED, key_reused, scoped_key
+from sseflask.routes.limits import account_of, count_publication
 from sseflask.routes.parameters import invalid
 from sseflask.routes.publication import read_publication
 
@@ -58,6 +59,7 @@ def _subscribe(names: list[str]) -> Response:
 def publish(name: str) -> tuple[Response, int]:
     """Store one event, or an array of them together, and answer with the id or ids."""
     caller = require_publish(check_name(name))
+    count_publication(account_of(caller.subject))
     publication = read_publication()
     key = scoped_key(caller.subject, name)
     try:

@@ -1,71 +1,84 @@
-"""How often completions may be begun: Flask-Limiter, per subject, in each worker's memory."""
+"""How often something may be asked for: per subject, in each worker's memory."""
 
 from __future__ import annotations
 
 import math
 import time
+from typing import Literal
 
-from flask import Flask, current_app, g, request
-from flask_limiter import Limiter, RateLimitExceeded
+from flask import Flask, current_app, request
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
 
+from sseflask.addresses import client_network
 from sseflask.errors import Failure
 
-__all__ = ["Limits", "account_of", "count_request"]
+__all__ = ["Limits", "account_of", "count_publication", "count_request"]
 
 _EXTENSION = "sseflask.limits"
 
+_Kind = Literal["completions", "publications"]
+
 
 class Limits:
-    """The limit of one app. Thread-safe.
+    """The limits of one app. Thread-safe.
 
     Args:
-        rate: such as ``600/minute``; ``None`` for no limit.
+        completions: how many a time, such as ``600/minute``; ``off`` for no limit.
+        publications: the same for requests that publish.
     """
 
-    def __init__(self, rate: str | None) -> None:
-        self._rate = rate
-        self._limiter = Limiter(lambda: str(g.account), storage_uri="memory://")
+    def __init__(self, completions: str, publications: str) -> None:
+        rates: dict[_Kind, str] = {"completions": completions, "publications": publications}
+        self._items: dict[str, RateLimitItem] = {
+            kind: parse(rate) for kind, rate in rates.items() if rate != "off"
+        }
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def init_app(self, app: Flask) -> None:
-        """Make `count_request` work in the app's views."""
+        """Make `count_request` and its like work in the app's views."""
         app.extensions[_EXTENSION] = self
-        if self._rate is not None:  # it looks at every request
-            self._limiter.init_app(app)
 
-    def count(self, account: str) -> None:
-        """Count the current request. Never blocks.
+    def count(self, kind: _Kind, account: str) -> None:
+        """Count a request. Never blocks.
 
         Args:
+            kind: what it asks for.
             account: whose requests are counted together.
 
         Raises:
             Failure: 429, there have been too many.
         """
-        if self._rate is None:
+        item = self._items.get(kind)
+        if item is None or self._limiter.hit(item, kind, account):
             return
-        g.account = account
-        try:
-            with self._limiter.limit(self._rate, scope="completions"):
-                pass
-        except RateLimitExceeded as exceeded:
-            limit = self._limiter.current_limit
-            seconds = 1 if limit is None else max(1, math.ceil(limit.reset_at - time.time()))
-            raise Failure(
-                f"Too many completions were asked for: {exceeded.limit.limit} are allowed. Wait "
-                f"{seconds} s.",
-                status=429,
-                type="rate_limit_error",
-                code="rate_limited",
-                headers={"Retry-After": str(seconds)},
-            ) from None
+        resets = self._limiter.get_window_stats(item, kind, account).reset_time
+        seconds = max(1, math.ceil(resets - time.time()))
+        raise Failure(
+            f"Too many {kind} were asked for: {item} are allowed. Wait {seconds} s.",
+            status=429,
+            type="rate_limit_error",
+            code="rate_limited",
+            headers={"Retry-After": str(seconds)},
+        )
 
 
 def account_of(subject: str) -> str:
-    """Whose requests and runs are counted together: a subject's, else an address's."""
-    return f"subject {subject}" if subject else f"address {request.remote_addr}"
+    """Whose requests and runs are counted together: a subject's, else those of an address."""
+    return f"subject {subject}" if subject else f"address {client_network(request.remote_addr)}"
 
 
 def count_request(account: str) -> None:
-    """`Limits.count` of the current app."""
+    """`Limits.count` a completion, in the current app."""
+    _limits().count("completions", account)
+
+
+def count_publication(account: str) -> None:
+    """`Limits.count` a request to publish, in the current app."""
+    _limits().count("publications", account)
+
+
+def _limits() -> Limits:
     limits: Limits = current_app.extensions[_EXTENSION]
-    limits.count(account)
+    return limits
