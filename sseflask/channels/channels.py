@@ -10,9 +10,10 @@ from typing import Literal
 from sseflask.channels.disk import Kept, kept
 from sseflask.channels.frames import Cursor
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
+from sseflask.channels.log import Append, Appended, Entry, History, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
 from sseflask.channels.process import SHORT_PATIENCE, PerProcess, Running
+from sseflask.channels.readings import Asked
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.channels.thread import LogThread
@@ -45,6 +46,16 @@ class _Running(Running[Log]):
                 newest = self.call(lambda log: log.newest(), SHORT_PATIENCE)
                 return Cursor(here.epoch, max(here.number, newest))
         return here
+
+    def newest(self) -> int:
+        """See `Log`."""
+        newest: int = self.call(lambda log: log.newest())
+        return newest
+
+    def history(self, asked: Asked) -> History:
+        """See `LogThread.history`; raises as `call` does."""
+        history: History = self.wait(lambda done: self.thread.history(asked, done))
+        return history
 
     def append(self, append: Append) -> tuple[Appended | KeyReused, str]:
         """What became of it, and the epoch of its numbers."""
@@ -197,7 +208,7 @@ class Channels:
             running.call(lambda _log: None)
         start = running.now() if last_event_id is None else running.hub.cursor
         opening = f"id: {start}\n\n".encode() if announce and last_event_id is None else b""
-        return Subscription(running.hub, running.call, patterns, start, last_event_id, opening)
+        return Subscription(running.hub, running, patterns, start, last_event_id, opening)
 
     def condition(self) -> Literal["available", "unavailable", "busy"]:
         """See `PerProcess.condition`."""

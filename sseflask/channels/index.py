@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from sseflask.channels.names import Pattern
 
-__all__ = ["PatternIndex"]
+__all__ = ["PatternIndex", "Wanted"]
 
 Item = TypeVar("Item")
 
@@ -81,3 +81,33 @@ class PatternIndex(Generic[Item]):
             nodes = following
         for node in nodes:
             yield from node.here
+
+
+class Wanted:
+    """Tells whether a channel is one of some names and patterns. Not thread-safe.
+
+    Attributes:
+        names: those that are names.
+        wild: the others.
+        everything: whether one of them means every channel.
+    """
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        self.names: set[str] = set()
+        self.wild: list[Pattern] = []
+        self.everything = False
+        self._index: PatternIndex[Pattern] = PatternIndex()
+        for pattern in patterns:
+            if pattern.is_name:
+                self.names.add(pattern.prefix)
+            else:
+                self.wild.append(pattern)
+                self.everything |= pattern.is_everything
+                self._index.add(pattern, pattern)
+
+    def __contains__(self, name: str) -> bool:
+        return self.everything or name in self.names or next(self.patterns(name), None) is not None
+
+    def patterns(self, name: str) -> Iterator[Pattern]:
+        """Those with wildcards that mean a name; one may come more than once."""
+        return self._index.find(name)

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
 
 from sseflask.channels.names import Pattern
 
-__all__ = ["Append", "Appended", "Entry", "KeyReused", "Log", "LogError", "Missing", "Page"]
+__all__ = [
+    "Append",
+    "Appended",
+    "Ends",
+    "Entry",
+    "History",
+    "KeyReused",
+    "Log",
+    "LogError",
+    "Missing",
+    "Page",
+    "Steps",
+]
+
+Result = TypeVar("Result")
+
+Steps = Generator[None, None, Result]
+"""Work in short steps, between which others have their turn; its result comes at the end."""
+
+Ends = Literal["none", "forgotten", "all"]
+"""Of which patterns a `History` is to tell the ends: of those that lack an event after the number
+that was asked for, of all, or of none."""
 
 
 class LogError(Exception):
@@ -85,6 +107,32 @@ class Missing:
     newest: int | None
 
 
+@dataclass(slots=True)
+class History:
+    """What some channels hold after a number: the first events of it. Shared, not to be changed.
+
+    Args:
+        entries: in the order of their numbers.
+        last: nothing that was asked for is between the entries, or from the last one up to here.
+        missing: see `Ends`. What was forgotten before the entries were read is in it.
+        newest: the highest number that the log had given out.
+        body: room for the entries' frames, for those who share them.
+    """
+
+    entries: list[Entry]
+    last: int
+    missing: list[Missing]
+    newest: int
+    body: bytes | None = field(default=None, repr=False, compare=False)
+
+    def upto(self, number: int) -> tuple[list[Entry], int]:
+        """Give the entries up to a number, and the number up to which they are complete."""
+        if self.last <= number:
+            return self.entries, self.last
+        there = bisect_right(self.entries, number, key=lambda entry: entry.number)
+        return self.entries[:there], number
+
+
 class Page(list[Entry]):
     """Entries in the order of their numbers.
 
@@ -130,14 +178,14 @@ class Log(Protocol):
     def since(self, number: int, limit: int) -> Page:
         """Give the first events of all channels after a number; fewer where they are large."""
 
-    def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> Page:
-        """Give the first events of some channels after a number, up to another; as above."""
+    def history(
+        self, patterns: Sequence[Pattern], after: int, limit: int, ends: Ends = "forgotten"
+    ) -> Steps[History]:
+        """Give the first events of some channels after a number; fewer where that takes long.
 
-    def missing(self, patterns: Sequence[Pattern], after: int) -> list[Missing]:
-        """Give those patterns of which an event after a number has been forgotten; below 0 all.
-
-        Asked after `read`, with the same number: another process may forget something in between,
-        and what this answers then holds for what was read before.
+        Each step takes a bounded time, whatever is asked and however much there is. Where fewer
+        events come than ``limit`` there may be more behind `History.last`, if that is below
+        `History.newest`; it grows with each call.
         """
 
     def trim(self) -> int:

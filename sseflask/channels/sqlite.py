@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from sseflask.channels.log import Append, Appended, Entry, KeyReused, Missing, Page
+from sseflask.channels.log import (
+    Append,
+    Appended,
+    Ends,
+    Entry,
+    History,
+    KeyReused,
+    Page,
+    Steps,
+)
 from sseflask.channels.names import Pattern
 from sseflask.channels.sqlite_file import SqliteFile
+from sseflask.channels.sqlite_history import PAGE_BYTES, history
+from sseflask.channels.sqlite_patterns import MeantChannels
 from sseflask.channels.sqlite_tables import (
-    IN_JSON,
     channel_row,
-    channels_meant,
-    few,
     forgettable,
     known_append,
     prepare,
@@ -22,9 +29,6 @@ from sseflask.channels.sqlite_tables import (
 )
 
 __all__ = ["SqliteLog"]
-
-#: Bytes after which a page ends: somebody may publish megabytes, and somebody else resume.
-_PAGE_BYTES = 256 * 1024
 
 #: Events, and keys, that one call of `trim` forgets at most, so that nobody waits for it for long.
 _TRIM_EVENTS, _TRIM_KEYS = 1000, 10_000
@@ -68,6 +72,7 @@ class SqliteLog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = SqliteFile(path, "channel log")
+        self._meant = MeantChannels(self._file)
         self._keep = keep
         self._young = young
         self._seconds = seconds
@@ -83,6 +88,7 @@ class SqliteLog:
     def open(self) -> None:
         """Open the file; see `Log`. Harmless when it is open."""
         self._version = -1
+        self._meant.clear()
         self._file.open(self._prepare)
 
     def close(self) -> None:
@@ -108,7 +114,7 @@ class SqliteLog:
                 if known is None:
                     channel = touched.get(append.channel)
                     if channel is None:
-                        channel = [*channel_row(database, append.channel, floor), 0]
+                        channel = [*channel_row(database, append.channel, floor, newest + 1), 0]
                         touched[append.channel] = channel
                     known = Appended(newest + 1, newest + len(append.frames))
                     for frame in append.frames:
@@ -188,60 +194,11 @@ class SqliteLog:
         """Before a reading: what is written meanwhile is then a change again."""
         (self._version,) = database.execute("PRAGMA data_version").fetchone()
 
-    def read(self, patterns: Sequence[Pattern], after: int, upto: int, limit: int) -> Page:
+    def history(
+        self, patterns: Sequence[Pattern], after: int, limit: int, ends: Ends = "forgotten"
+    ) -> Steps[History]:
         """See `Log`."""
-        after, upto = min(after, _LARGEST), min(upto, _LARGEST)
-        with self._file.reading() as database:
-            if any(pattern.is_everything for pattern in patterns):
-                rows = database.execute(
-                    "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
-                    " WHERE number > ? AND number <= ? ORDER BY number LIMIT ?",
-                    (after, upto, limit),
-                )
-                return _page(rows, limit)
-            channels = channels_meant(database, patterns)
-            chosen: int | str = json.dumps(list(channels))
-            if len(channels) == 1:
-                (chosen,) = channels
-                condition = "channel = ?"
-            elif few(database, sum(kept for _, kept in channels.values()), after, upto, limit):
-                condition = f"channel {IN_JSON}"
-            else:
-                condition = f"+channel {IN_JSON}"  # the plus: not by the index
-            rows = database.execute(
-                "SELECT number, channel, frame FROM events WHERE number > ? AND number <= ?"
-                f" AND {condition} ORDER BY number LIMIT ?",
-                (after, upto, chosen, limit),
-            )
-            return _page(
-                ((number, channels[channel][0], frame) for number, channel, frame in rows), limit
-            )
-
-    def missing(self, patterns: Sequence[Pattern], after: int) -> list[Missing]:
-        """See `Log`; also tells of channels so long empty that they are no longer known."""
-        found = []
-        with self._file.reading() as database:
-            (floor,) = database.execute("SELECT floor FROM log").fetchone()
-            for pattern in patterns:
-                if pattern.is_everything:
-                    those, chosen, known = "1", tuple[str, ...](), True
-                else:
-                    channels = channels_meant(database, [pattern])
-                    those, chosen = f"id {IN_JSON}", (json.dumps(list(channels)),)
-                    known = bool(channels)
-                (trimmed,) = database.execute(
-                    f"SELECT max(trimmed) FROM channels WHERE {those}", chosen
-                ).fetchone()
-                forgotten = 0 if pattern.is_name and known else floor
-                if after < max(trimmed or 0, forgotten):
-                    ends = database.execute(
-                        "SELECT min((SELECT min(number) FROM events WHERE channel = id)),"
-                        " max((SELECT max(number) FROM events WHERE channel = id))"
-                        f" FROM channels WHERE {those}",
-                        chosen,
-                    ).fetchone()
-                    found.append(Missing(pattern, *ends))
-        return found
+        return history(self._file, self._meant, patterns, min(after, _LARGEST), limit, ends)
 
     def trim(self) -> int:
         """Forget events by age, in the order of the numbers, and keys; see `Log`."""
@@ -309,6 +266,6 @@ def _page(rows: Iterable[tuple[int, str, bytes]], limit: int) -> Page:
     for row in rows:
         entries.append(Entry(*row))
         size += len(row[2])
-        if size >= _PAGE_BYTES:
+        if size >= PAGE_BYTES:
             return Page(entries, complete=False)
     return Page(entries, complete=len(entries) < limit)

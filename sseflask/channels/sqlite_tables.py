@@ -8,16 +8,14 @@ import sqlite3
 from collections.abc import Iterable
 
 from sseflask.channels.log import Append, Appended, KeyReused
-from sseflask.channels.names import Pattern
 from sseflask.channels.sqlite_file import boot_id, is_new
 
 __all__ = [
     "IN_JSON",
     "channel_row",
-    "channels_meant",
-    "few",
     "forgettable",
     "known_append",
+    "names_of",
     "prepare",
     "renew",
 ]
@@ -65,6 +63,8 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     # Numbers that a crash of the machine took back are given out again: not as the same ids.
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
         database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
+    # Not in the first files of this version.
+    database.execute("CREATE INDEX IF NOT EXISTS channels_by_trimmed ON channels (trimmed)")
     epoch: str = database.execute("SELECT epoch FROM log").fetchone()[0]
     return epoch
 
@@ -95,64 +95,31 @@ def known_append(database: sqlite3.Connection, append: Append) -> Appended | Key
     return Appended(first, last, repeated=True)
 
 
-def channel_row(database: sqlite3.Connection, name: str, floor: int) -> list[int]:
-    """A channel's id and how many events it holds; makes it where it is not there."""
+def channel_row(database: sqlite3.Connection, name: str, floor: int, first: int) -> list[int]:
+    """A channel's id and how many events it holds; makes it where it is not there.
+
+    Args:
+        database: in a write transaction.
+        name: the channel's.
+        floor: the highest number of an event of a channel that is no longer remembered.
+        first: the number of the event for which it is asked. A new channel has it for its id, so
+            that ids grow and none is given out again.
+    """
     row = database.execute("SELECT id, kept FROM channels WHERE name = ?", (name,)).fetchone()
     if row is None:
         # It may have been there before, and forgotten with all that is below the floor.
-        values = (name, 0, floor)
-        database.execute("INSERT INTO channels (name, kept, trimmed) VALUES (?, ?, ?)", values)
-        row = database.execute("SELECT last_insert_rowid(), 0").fetchone()
+        values = (first, name, 0, floor)
+        database.execute("INSERT INTO channels VALUES (?, ?, ?, ?)", values)
+        row = (first, 0)
     return list(row)
 
 
-def channels_meant(
-    database: sqlite3.Connection, patterns: Iterable[Pattern]
-) -> dict[int, tuple[str, int]]:
-    """The channels meant: names, and how many events they hold, by their ids."""
-    found = {}
-    names = [pattern.prefix for pattern in patterns if pattern.is_name]
-    if names:
-        rows = database.execute(
-            f"SELECT id, name, kept FROM channels WHERE name {IN_JSON}", (json.dumps(names),)
-        )
-        found = {channel: (name, kept) for channel, name, kept in rows}
-    for pattern in patterns:
-        if not pattern.is_name:
-            where, values = _like(pattern)
-            rows = database.execute(f"SELECT id, name, kept FROM channels WHERE {where}", values)
-            for channel, name, kept in rows:
-                if pattern.matches(name):
-                    found[channel] = (name, kept)
-    return found
-
-
-def _like(pattern: Pattern) -> tuple[str, tuple[str | int, ...]]:
-    """A condition that nearly all channels fail that are not meant: looked at without Python."""
-    # Names hold none of the characters that GLOB gives a meaning to.
-    where, values = "name GLOB ?", [".".join("*" if "*" in s else s for s in pattern.segments)]
-    dots = "length(name) - length(replace(name, '.', ''))"
-    comparison = ">=" if pattern.segments[-1] == "**" else "="
-    where += f" AND {dots} {comparison} ?"
-    bounds: tuple[str, ...] = ()
-    if pattern.prefix:
-        # By the index; the dot that the prefix ends with comes right before the slash.
-        where += " AND name >= ? AND name < ?"
-        bounds = (pattern.prefix, f"{pattern.prefix[:-1]}/")
-    return where, (*values, len(pattern.segments) - 1, *bounds)
-
-
-def few(database: sqlite3.Connection, kept: int, after: int, upto: int, limit: int) -> bool:
-    """Whether it is faster to sort all that some channels hold than to go through the range.
-
-    Going through it finds ``limit`` events after about ``limit * span / kept``; sorting looks at
-    ``kept``. Without the choice a client of quiet channels would have the whole log read.
-    """
-    first, newest = database.execute(
-        "SELECT (SELECT min(number) FROM events), newest FROM log"
-    ).fetchone()
-    span = min(upto, newest) - max(after, (first or 1) - 1)
-    return bool(kept * kept <= limit * max(span, 0))
+def names_of(database: sqlite3.Connection, channels: Iterable[int]) -> dict[int, str]:
+    """The names of some channels by their ids."""
+    rows = database.execute(
+        f"SELECT id, name FROM channels WHERE id {IN_JSON}", (json.dumps([*channels]),)
+    )
+    return dict(rows.fetchall())
 
 
 def forgettable(database: sqlite3.Connection) -> tuple[int] | None:

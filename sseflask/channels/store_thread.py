@@ -193,6 +193,13 @@ class StoreThread(Generic[StoreType]):
         self._call(store, call, done)
         return 1
 
+    def _more(self) -> float | None:
+        """When to go on with what else there is to do, as a time of `time.monotonic`."""
+        return None
+
+    def _go_on(self, store: StoreType) -> None:
+        """Do a bounded part of that; called at each turn, after the calls."""
+
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -204,6 +211,9 @@ class StoreThread(Generic[StoreType]):
                 due = self._try_at
                 if self._open:
                     due = min(now + LOOK_SECONDS, *(chore.due for chore in self._chores))
+                more = self._more()
+                if more is not None:
+                    due = min(due, more)
                 self._rung = self._bell.wait(0.0 if self._calls else due - now)
                 self._turn(store)
             while self._calls:
@@ -234,6 +244,7 @@ class StoreThread(Generic[StoreType]):
         waiting = len(self._calls)
         while waiting > 0:
             waiting -= self._serve(store)
+        self._go_on(store)
         for chore in self._chores:
             if self._open and time.monotonic() >= chore.due:
                 # Where there was something to do there may be more, but first come the others.

@@ -6,12 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from sseflask.channels.frames import EARLIEST, Cursor, Gap, frame
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Log, LogError, Missing, Page
+from sseflask.channels.log import Ends, History, LogError, Missing
 from sseflask.channels.names import Pattern
+from sseflask.channels.readings import Asked
 from sseflask.errors import Failure
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import wait_for
@@ -31,8 +32,18 @@ _PRESENTED = 100
 #: Seconds for which a number may be in the log before this process's tail has come to it.
 _TAIL_SECONDS = 10.0
 
-Call = Callable[[Callable[[Log], Any]], Any]
-"""Calls a function with the log, in its thread, and waits for the result."""
+#: A number that no event has.
+_BEYOND = 2**63 - 1
+
+
+class Reader(Protocol):
+    """Reads the log; its methods block, and raise `LogError` when the store can't do it now."""
+
+    def newest(self) -> int:
+        """See `sseflask.channels.log.Log`."""
+
+    def history(self, asked: Asked) -> History:
+        """See `sseflask.channels.log.Log`; who asks for the same may be given the same."""
 
 
 def log_unavailable(name: str = "channel log") -> Failure:
@@ -53,7 +64,7 @@ class Subscription(Source):
 
     Args:
         hub: passes on what comes.
-        call: reads what was there before.
+        reader: reads what was there before.
         patterns: the names and patterns; at least one.
         start: where a client begins that presents no id; kept as an attribute.
         presented: its last event id, or `EARLIEST`.
@@ -63,7 +74,7 @@ class Subscription(Source):
     def __init__(
         self,
         hub: Hub,
-        call: Call,
+        reader: Reader,
         patterns: Sequence[Pattern],
         start: Cursor,
         presented: str | None = None,
@@ -73,7 +84,7 @@ class Subscription(Source):
         self.patterns = tuple(sorted(set(patterns), key=str))
         self.start = start
         self._hub = hub
-        self._call = call
+        self._reader = reader
         self._presented = presented
         self._opening = opening
         self._place = start
@@ -219,7 +230,7 @@ class Subscription(Source):
             return self._gap("unknown", presented)
         if place.epoch != epoch:
             return self._gap("epoch", presented)
-        if place.number > base and place.number > self._ask(lambda log: log.newest()):
+        if place.number > base and place.number > self._ask(self._reader.newest):
             return self._gap("unknown", presented)
         self._place = place
         return self._opening
@@ -231,23 +242,18 @@ class Subscription(Source):
         out, only what comes from here.
         """
         with self._hub.lock:
-            base = self._base
-            place = Cursor(self._hub.epoch, 0 if reason == "epoch" else base)
-
-        def read(log: Log) -> tuple[Page, list[Missing], int]:
-            page = log.read(self.patterns, place.number, base, PAGE)
-            return page, log.missing(self.patterns, -1), log.newest()
-
-        entries, ends, newest = self._ask(read)
+            base, epoch = self._base, self._hub.epoch
+        place = Cursor(epoch, 0)
+        history = self._read(_BEYOND if reason == "unknown" else 0, "all")
         with self._hub.lock:
-            if place.epoch != self._hub.epoch:
+            if epoch != self._hub.epoch:
                 return b""  # of another log by now, which is seen to at the next turn
             if reason == "unknown":
                 # The tail may be behind what others have published by now.
-                base = max(base, newest)
-                place = Cursor(place.epoch, base)
-            gaps = [self._told(reason, presented, end) for end in ends]
-            return Gap.frames(gaps, place) + self._advance(place, entries, base)
+                base = max(base, history.newest)
+                place = Cursor(epoch, base)
+            gaps = [self._told(reason, presented, end) for end in history.missing]
+            return Gap.frames(gaps, place) + self._advance(place, history, base)
 
     def _told(
         self, reason: Literal["trimmed", "epoch", "unknown"], presented: str, end: Missing
@@ -267,31 +273,41 @@ class Subscription(Source):
 
     def _from_log(self, base: int) -> bytes:
         place = self._place
-
-        def read(log: Log) -> tuple[Page, list[Missing]]:
-            # In this order: what is forgotten in between is then told of.
-            entries = log.read(self.patterns, place.number, base, PAGE)
-            return entries, log.missing(self.patterns, place.number)
-
-        entries, missing = self._ask(read)
+        history = self._read(place.number, "forgotten" if self._complete else "none")
         gap = b""
         with self._hub.lock:
             if place.epoch != self._hub.epoch:
                 return b""  # as above
-            if missing and self._complete:
+            if history.missing and self._complete:
                 told = self._presented or str(place)
-                gap = Gap.frames([self._told("trimmed", told, end) for end in missing], place)
-            return gap + self._advance(place, entries, base)
+                ends = [self._told("trimmed", told, end) for end in history.missing]
+                gap = Gap.frames(ends, place)
+            return gap + self._advance(place, history, base)
 
-    def _advance(self, place: Cursor, entries: Page, base: int) -> bytes:
-        """The frames of a page that was to reach up to ``base``."""
-        last = base if entries.complete else entries[-1].number
-        self._place = Cursor(place.epoch, last)
+    def _advance(self, place: Cursor, history: History, base: int) -> bytes:
+        """The frames of what was read, as far as ``base``: from there on they are in the queue."""
+        entries, last = history.upto(base)
+        if history.last >= history.newest:
+            last = base  # whatever the hub says, there is no more
+        self._place = Cursor(place.epoch, max(place.number, last))
         self._presented, self._complete = None, True
-        return b"".join(frame(place.epoch, entry) for entry in entries)
+        if entries is not history.entries:
+            return b"".join(frame(place.epoch, entry) for entry in entries)
+        if history.body is None:  # made once for all that were given this
+            history.body = b"".join(frame(place.epoch, entry) for entry in entries)
+        return history.body
 
-    def _ask(self, function: Callable[[Log], Any]) -> Any:
+    def _read(self, after: int, ends: Ends) -> History:
+        asked = Asked(self.patterns, after, PAGE, ends)
+        base = self._base
+        history: History = self._ask(lambda: self._reader.history(asked))
+        if history.newest < base:
+            # It had begun for others before that number was there; the next one has not.
+            history = self._ask(lambda: self._reader.history(asked))
+        return history
+
+    def _ask(self, function: Callable[[], Any]) -> Any:
         try:
-            return self._call(function)
+            return function()
         except LogError as error:
             raise log_unavailable() from error

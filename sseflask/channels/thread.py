@@ -1,4 +1,4 @@
-"""The thread of the channels' log: appends in groups, and passes the log's tail on."""
+"""The thread of the channels' log: appends in groups, passes the tail on, and reads in between."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
+from sseflask.channels.readings import Asked, Readings
 from sseflask.channels.store_thread import Done, StoreThread
 from sseflask.channels.wake import Bell
 
@@ -15,6 +16,9 @@ log = logging.getLogger("sseflask")
 
 #: Events written in one transaction at most, and read from the tail at once.
 _GROUP, _PAGE = 500, 1000
+
+#: Bytes written in one transaction at most, unless one append alone has more.
+_GROUP_BYTES = 1 << 20
 
 
 class LogThread(StoreThread[Log]):
@@ -45,6 +49,7 @@ class LogThread(StoreThread[Log]):
         self._skipped = skipped
         self._epoch = ""
         self._tail = 0
+        self._readings = Readings()
         self.start()
 
     @property
@@ -65,21 +70,53 @@ class LogThread(StoreThread[Log]):
         """
         self._hand_over(append, done)
 
+    def history(self, asked: Asked, done: Done) -> None:
+        """Have something read; ``done`` gets a `History`. Never blocks.
+
+        Appends go first. Whoever asks for the same at the same time gets the same `History`.
+        """
+        self._hand_over(asked, done)
+
     # -- the thread ------------------------------------------------------------------------------
 
     def _serve(self, store: Log) -> int:
         """See `StoreThread`: one call, or some appends that make a group."""
-        if not isinstance(self._calls[0][0], Append):
-            return super()._serve(store)
-        group = [self._calls.popleft()]
-        events = len(group[0][0].frames)
-        while self._calls and isinstance(following := self._calls[0][0], Append):
-            events += len(following.frames)
-            if events > _GROUP:
+        taken, group = 0, list[tuple[Append, Done]]()
+        events = size = 0
+        while self._calls:
+            call, done = self._calls[0]
+            if isinstance(call, Asked):
+                self._readings.add(call, done)
+            elif isinstance(call, Append):
+                events += len(call.frames)
+                size += sum(map(len, call.frames))
+                if group and (events > _GROUP or size > _GROUP_BYTES):
+                    break
+                group.append((call, done))
+            else:
                 break
-            group.append(self._calls.popleft())
-        self._write(store, group)
-        return len(group)
+            self._calls.popleft()
+            taken += 1
+        if group:
+            self._write(store, group)
+        return taken or super()._serve(store)
+
+    def _more(self) -> float | None:
+        """See `StoreThread`."""
+        return self._readings.due
+
+    def _go_on(self, store: Log) -> None:
+        """See `StoreThread`: a step of somebody's reading."""
+        if self._open:
+            self._readings.step(store)
+        else:
+            self._readings.refuse(self._error)
+
+    def _run(self) -> None:
+        try:
+            super()._run()
+        finally:
+            self._readings.refuse(LogError(f"the {self.name} is closed"))
 
     def _write(self, store: Log, group: Sequence[tuple[Append, Done]]) -> None:
         results: Sequence[Appended | KeyReused | None] = [None] * len(group)
@@ -130,6 +167,7 @@ class LogThread(StoreThread[Log]):
             self._try("reading", lambda: self._read(store))
 
     def _opened(self, store: Log) -> None:
+        self._readings.restart()
         newest = store.newest()
         if store.epoch == self._epoch and newest < self._tail:
             # An older copy was put back: what it counts on from here has been seen before.

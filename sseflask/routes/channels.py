@@ -19,7 +19,7 @@ __all__ = ["blueprint"]
 blueprint = Blueprint("channels", __name__)
 
 #: Names and patterns in one subscription, and how many of them may have wildcards: for each of
-#: those the log has to look at all its channels.
+#: those the log may have to go through the names of all its channels, once.
 MAX_CHANNELS, MAX_WILDCARDS = 100, 20
 
 

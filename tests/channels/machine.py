@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,25 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, Missing
+from sseflask.channels.log import (
+    Append,
+    Appended,
+    Entry,
+    History,
+    KeyReused,
+    Log,
+    Missing,
+    Steps,
+)
 from sseflask.channels.names import Pattern
+from tests.channels.reading import missing, read
+from tests.channels.small import small_steps
 
 if TYPE_CHECKING:
     from tests.channels.contract import Stores
 
 SECONDS = 100.0
-CHANNELS = ["a", "a.b", "a.c", "b", "a.b.c"]
+CHANNELS = ["a", "a.b", "a.c", "b", "a.b.c", *(f"a.{number}" for number in range(6))]
 
 channels = st.sampled_from(CHANNELS)
 patterns = st.lists(
@@ -36,29 +48,45 @@ patterns = st.lists(
     unique=True,
 )
 appends = st.lists(
-    st.tuples(channels, st.integers(1, 7), st.none() | st.integers(0, 5), st.integers(0, 3)),
+    st.tuples(channels, st.integers(1, 3), st.none() | st.integers(0, 5), st.integers(0, 3)),
     min_size=1,
     max_size=5,
 )
+remembered = st.none() | st.integers(0, 2)
 # Fractions of what there is, so that they fall among the numbers in use.
 shares = st.floats(0, 1.1)
 
 
-def check_against_a_list(stores: Stores) -> None:
-    """Run the machine, with a new store for each of its lives."""
+def check_against_a_list(
+    stores: Stores, remember: Callable[[int], AbstractContextManager[object]]
+) -> None:
+    """Run the machine, with a new store for each of its lives.
+
+    Args:
+        stores: makes them.
+        remember: has the backend remember so many empty channels.
+    """
 
     class Machine(RuleBasedStateMachine):
-        @initialize(keep=st.integers(1, 25))
-        def begin(self, keep: int) -> None:
+        @initialize(
+            keep=st.integers(1, 25), many=st.none() | st.integers(1, 4), remembered=remembered
+        )
+        def begin(self, keep: int, many: int | None, remembered: int | None) -> None:
             self.keep = keep
+            self.forgetful = remembered is not None
             self.now = self.forward = 1_800_000_000.0
             self.everything: list[Entry] = []
             self.appended_at: list[float] = []
             self.keys: dict[str, tuple[bytes, Appended]] = {}
             self.stack = ExitStack()
+            if many is not None:
+                self.stack.enter_context(small_steps(many=many))
+            if remembered is not None:
+                self.stack.enter_context(remember(remembered))
             self.store = self.stack.enter_context(stores())
             self.logs = [self.open() for _ in range(2 if self.store.shared else 1)]
             self.epoch = self.logs[0].epoch
+            self.reading: tuple[int, list[Pattern], int, int, int, Steps[History]] | None = None
 
         def open(self) -> Log:
             log = self.store.log(keep=self.keep, seconds=SECONDS, clock=lambda: self.now)
@@ -104,23 +132,76 @@ def check_against_a_list(stores: Stores) -> None:
         ) -> None:
             log = self.logs[which % len(self.logs)]
             after, upto = (round(part * len(self.everything)) for part in (share, end))
-            there = log.since(0, 1_000_000)
-            meant = [
+            meant = [entry for entry in self.meant(asked, after) if entry.number <= upto]
+            assert read(log, asked, after, upto, limit) == meant[:limit]
+            self.check_missing(asked, after, missing(log, asked, after), self.lacking(asked, after))
+
+        def meant(self, asked: list[Pattern], after: int) -> list[Entry]:
+            return [
                 entry
-                for entry in there
-                if after < entry.number <= upto
-                and any(pattern.matches(entry.channel) for pattern in asked)
+                for entry in self.logs[0].since(after, 1_000_000)
+                if any(pattern.matches(entry.channel) for pattern in asked)
             ]
-            assert log.read(asked, after, upto, limit) == meant[:limit]
-            numbers = {entry.number for entry in there}
-            expected = []
+
+        def lacking(self, asked: list[Pattern], after: int) -> list[Missing]:
+            numbers = {entry.number for entry in self.logs[0].since(0, 1_000_000)}
+            found = []
             for pattern in asked:
                 its = [entry for entry in self.everything if pattern.matches(entry.channel)]
                 if any(entry.number > after and entry.number not in numbers for entry in its):
                     left = [entry.number for entry in its if entry.number in numbers]
                     ends = (left[0], left[-1]) if left else (None, None)
-                    expected.append(Missing(pattern, *ends))
-            assert log.missing(asked, after) == expected
+                    found.append(Missing(pattern, *ends))
+            return found
+
+        def check_missing(
+            self, asked: list[Pattern], after: int, told: list[Missing], expected: list[Missing]
+        ) -> None:
+            if not self.forgetful:
+                assert told == expected
+                return
+            # Of channels that it does not remember it tells too much, but never too little.
+            assert [missing for missing in told if missing in expected] == expected
+            assert [missing.pattern for missing in told] == [
+                pattern for pattern in asked if any(pattern == each.pattern for each in told)
+            ]
+            if len(told) > len(expected):
+                numbers = {entry.number for entry in self.logs[0].since(0, 1_000_000)}
+                assert any(n not in numbers for n in range(after + 1, len(self.everything) + 1))
+
+        @rule(which=st.integers(0, 1), asked=patterns, share=shares, limit=st.integers(1, 9))
+        def begin_reading(self, which: int, asked: list[Pattern], share: float, limit: int) -> None:
+            """A reading in steps, between which anything may be done, also by another process."""
+            after = round(share * len(self.everything))
+            steps = self.logs[which % len(self.logs)].history(asked, after, limit)
+            self.reading = (which, asked, after, limit, len(self.everything), steps)
+
+        @precondition(lambda self: self.reading is not None)
+        @rule(most=st.integers(1, 10))
+        def go_on_reading(self, most: int) -> None:
+            assert self.reading is not None
+            _, asked, after, limit, published, steps = self.reading
+            try:
+                for _ in range(most):
+                    next(steps)
+            except StopIteration as end:
+                self.reading = None
+                history = end.value
+            else:
+                return
+            assert history.newest >= min(published, history.last)
+            assert len(history.entries) <= limit
+            there = {entry.number for entry in self.meant(asked, after)}
+            found = {entry.number for entry in history.entries}
+            assert all(self.everything[number - 1] in history.entries for number in found)
+            assert {number for number in there if number <= history.last} <= found
+            lost = {missing.pattern for missing in history.missing}
+            for entry in self.everything[after : history.last]:
+                if entry.number in found:
+                    continue
+                for pattern in asked:
+                    # Forgotten before it was read, and told; or else it is not what was asked.
+                    assert not pattern.matches(entry.channel) or pattern in lost
 
         @rule(which=st.integers(0, 1), share=shares, limit=st.integers(1, 9))
         def since(self, which: int, share: float, limit: int) -> None:
@@ -159,11 +240,21 @@ def check_against_a_list(stores: Stores) -> None:
             removed = log.trim()
             assert len(log.since(0, 1_000_000)) == before - removed
 
+        @rule(which=st.integers(0, 1), rounds=st.integers(1, 3))
+        def forget_everything(self, which: int, rounds: int) -> None:
+            """So that channels come, are no longer remembered, and come again."""
+            for _ in range(rounds):
+                self.pass_time(101.0)
+                self.append(which, [(CHANNELS[len(self.everything) % len(CHANNELS)], 1, None, 0)])
+                self.trim(which)
+
         @precondition(lambda self: self.store.shared)
         @rule(which=st.integers(0, 1))
         def open_again(self, which: int) -> None:
             self.logs[which].close()
             self.logs[which] = self.open()
+            if self.reading is not None and self.reading[0] == which:
+                self.reading = None
 
         @invariant()
         def holds_what_it_has_to_hold(self) -> None:
@@ -190,6 +281,6 @@ def check_against_a_list(stores: Stores) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call,unused-ignore]
         Machine,
         settings=hypothesis.settings(
-            hypothesis.settings(), max_examples=60, stateful_step_count=30, deadline=None
+            hypothesis.settings(), max_examples=100, stateful_step_count=40, deadline=None
         ),
     )

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from sseflask.channels.frames import stored
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Entry, Log, Page
+from sseflask.channels.log import Entry, History
 from sseflask.channels.names import Pattern
+from sseflask.channels.readings import Asked
 from sseflask.channels.subscription import QUEUE, Subscription
 from sseflask.transport.group import Group, Member
 
 
-def no_log(_function: Callable[[Log], Any]) -> Any:
-    raise AssertionError("there was nothing to read from the log")
+class NoLog:
+    def newest(self) -> int:
+        raise AssertionError("there was nothing to read from the log")
+
+    def history(self, asked: Asked) -> History:
+        raise AssertionError(f"there was nothing to read from the log: {asked}")
 
 
 def subscription(hub: Hub, *names: str) -> Subscription:
-    return Subscription(hub, no_log, [Pattern.parse(name) for name in names], hub.cursor)
+    return Subscription(hub, NoLog(), [Pattern.parse(name) for name in names], hub.cursor)
 
 
 def opened() -> Hub:
@@ -120,24 +122,21 @@ def test_entries_behind_what_was_skipped_are_not_sent() -> None:
 
 def test_who_falls_far_behind_goes_back_to_the_log() -> None:
     hub = opened()
-    read: list[tuple[int, int]] = []
+    read: list[int] = []
 
-    class FakeLog:
+    class Fake(NoLog):
         """Just enough of a log, to see what is asked of it."""
 
-        def read(self, _patterns: object, after: int, upto: int, _limit: int) -> Page:
-            read.append((after, upto))
-            return Page([], complete=True)
+        def history(self, asked: Asked) -> History:
+            read.append(asked.after)
+            return History([], QUEUE + 1, [], QUEUE + 2)
 
-        def missing(self, _patterns: object, _after: int) -> list[object]:
-            return []
-
-    one = Subscription(hub, lambda ask: ask(FakeLog()), [Pattern.parse("a")], hub.cursor)  # type: ignore[arg-type]  # as it says
+    one = Subscription(hub, Fake(), [Pattern.parse("a")], hub.cursor)
     assert list(one.history()) == []
     hub.take_in([entry(number) for number in range(1, QUEUE + 2)])
     hub.take_in([entry(QUEUE + 2)])
     assert list(one.history()) == [b"id: e-%d\ndata: %d\n\n" % (QUEUE + 2, QUEUE + 2)]
-    assert read == [(0, QUEUE + 1)]
+    assert read == [0]
 
 
 def test_waiting_for_a_number() -> None:

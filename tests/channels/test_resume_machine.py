@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 from unittest import mock
 
 import hypothesis.strategies as st
@@ -20,13 +20,16 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from sseflask.channels import subscription as limits
 from sseflask.channels.frames import Cursor, stored
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Append, Appended, Log
+from sseflask.channels.log import Append, Appended, History
 from sseflask.channels.names import Pattern
+from sseflask.channels.readings import Asked
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
 from sseflask.transport.group import Group
 from sseflask.wire import Decoder
+from tests.channels.reading import read
+from tests.channels.small import small_steps
 
 CHANNELS = ("a", "b", "b.1", "b.2.x")
 PATTERNS = ("a", "b", "b.1", "b.*", "b.**", "**", "b.2.x", "none")
@@ -66,8 +69,9 @@ class Resuming(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.small = mock.patch.multiple(limits, PAGE=3, QUEUE=4)
-        self.small.start()
+        self.small = ExitStack()
+        self.small.enter_context(mock.patch.multiple(limits, PAGE=3, QUEUE=4))
+        self.small.enter_context(small_steps())
         self.published: list[Published] = []
         self.everyone: list[Client] = []
         self.hub = Hub()
@@ -75,22 +79,43 @@ class Resuming(RuleBasedStateMachine):
         self.fed = 0
         self.hub.restart(self.log.epoch, 0)
         self.interruption: Callable[[], None] | None = None
+        self.early: dict[Asked, History] = {}
 
     def open_log(self) -> SqliteLog:
         log = SqliteLog(":memory:", keep=KEEP, seconds=10**6)
         log.open()
         return log
 
-    def call(self, function: Callable[[Log], Any]) -> Any:
-        """What the log's thread does; something else may happen before its answer is seen."""
-        result = function(self.log)
+    # What the log's thread does; something else may happen before its answer is seen.
+
+    def newest(self) -> int:
+        newest = self.log.newest()
+        self.interrupt()
+        return newest
+
+    def history(self, asked: Asked) -> History:
+        """In steps. Who asks for the same may be given what was begun before, once."""
+        if asked in self.early:
+            return self.early.pop(asked)
+        steps = self.log.history(asked.patterns, asked.after, asked.limit, asked.ends)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                history: History = end.value
+                break
+            self.interrupt()
+        self.early[asked] = history
+        self.interrupt()
+        return history
+
+    def interrupt(self) -> None:
         interruption, self.interruption = self.interruption, None
         if interruption is not None:
             interruption()
-        return result
 
     def kept(self, pattern: Pattern) -> set[str]:
-        entries = self.log.read([pattern], 0, 2**62, ALL)
+        entries = read(self.log, [pattern], 0, 2**62, ALL)
         return {str(Cursor(self.log.epoch, entry.number)) for entry in entries}
 
     # -- what is published, and when the tail comes ------------------------------------------------
@@ -130,6 +155,7 @@ class Resuming(RuleBasedStateMachine):
     def replace_the_log(self) -> None:
         self.log.close()
         self.log = self.open_log()
+        self.early.clear()
         self.fed = 0
         self.send_away(self.hub.restart(self.log.epoch, 0))
         assert all(client.group is None for client in self.everyone)
@@ -164,7 +190,7 @@ class Resuming(RuleBasedStateMachine):
         client.decoder = Decoder()
         opening = b"" if presented else f"id: {start}\n\n".encode()
         client.subscription = Subscription(
-            self.hub, self.call, client.patterns, start, presented, opening
+            self.hub, self, client.patterns, start, presented, opening
         )
         if presented is None:
             client.last_event_id = str(start)
@@ -294,7 +320,7 @@ class Resuming(RuleBasedStateMachine):
                 assert client.owed <= set(client.received), "lost, and not a word"
         finally:
             self.log.close()
-            self.small.stop()
+            self.small.close()
 
 
 TestResuming = Resuming.TestCase

@@ -6,9 +6,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.channels.contract import (
     put,
 )
 from tests.channels.processes import append, fill, hold
+from tests.channels.reading import missing, read
 from tests.processes import go_on, line, process
 
 
@@ -47,8 +49,8 @@ class MemoryStore:
 
 
 class SqliteContract(LogContract):
-    def remember_empty_channels(self, monkeypatch: pytest.MonkeyPatch, amount: int) -> None:
-        monkeypatch.setattr(sqlite_tables, "_EMPTY_CHANNELS", amount)
+    def remember_empty_channels(self, amount: int) -> AbstractContextManager[object]:
+        return mock.patch.object(sqlite_tables, "_EMPTY_CHANNELS", amount)
 
 
 class TestFile(SqliteContract):
@@ -170,8 +172,8 @@ def test_a_lock_of_another_process_delays_writing_and_not_reading(
             assert line(child) == "locked"
             begun = time.monotonic()
             assert len(everything(log)) == 1
-            assert len(log.read(patterns("a"), 0, 10, 10)) == 1
-            assert log.missing(patterns("a"), 0) == []
+            assert len(read(log, patterns("a"), 0, 10, 10)) == 1
+            assert missing(log, patterns("a"), 0) == []
             assert log.trim() == 0
             assert time.monotonic() < begun + 0.8
             # How long it is held is what this is about.
@@ -248,7 +250,7 @@ def test_a_log_that_turns_read_only_can_be_read(store: FileStore) -> None:
         with pytest.raises(LogError, match=r"readonly.*read-only"):
             put(log, "a", b"2")
         assert [entry.frame for entry in everything(log)] == [b"1"]
-        assert log.missing(patterns("**"), 0) == []
+        assert missing(log, patterns("**"), 0) == []
         with log._file.using() as database:
             database.execute("PRAGMA query_only = off").fetchone()
         assert put(log, "a", b"2").first == 2
@@ -389,5 +391,5 @@ def test_young_events_are_spared_though_there_are_too_many(tmp_path: Path) -> No
     put(log, "a", b"x")
     # The first thirty are old enough; ten are to be kept, young or not.
     assert [entry.number for entry in everything(log)] == list(range(23, 33))
-    assert [missing.oldest for missing in log.missing(patterns("a"), 0)] == [23]
+    assert [told.oldest for told in missing(log, patterns("a"), 0)] == [23]
     log.close()

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from sseflask.channels import store_thread as module
-from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, LogError
+from sseflask.channels.log import Append, Appended, Entry, History, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
+from sseflask.channels.readings import Asked
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
@@ -22,7 +23,7 @@ from tests.live.waiting import until
 from tests.processes import go_on, line, process, report_of
 
 DAY = 86_400.0
-EVERYTHING = [Pattern.parse("**")]
+EVERYTHING = (Pattern.parse("**"),)
 
 
 class Recorded:
@@ -45,6 +46,11 @@ class Recorded:
     def put(self, channel: str, *frames: bytes, key: str | None = None) -> Any:
         append = Append(channel, frames, key, b"".join(frames))
         return self._answer(lambda done: self.thread.append(append, done))
+
+    def read(self, after: int) -> History:
+        asked = Asked(EVERYTHING, after, 10)
+        history: History = self._answer(lambda done: self.thread.history(asked, done))
+        return history
 
     @staticmethod
     def _answer(ask: Callable[[Callable[[Any, Exception | None], None]], None]) -> Any:
@@ -102,7 +108,7 @@ def test_what_is_appended_is_delivered_before_it_is_done(place: Path | None) -> 
         assert own.put("b", b"4", key="k") == KeyReused("k")
         assert numbers(own.entries) == [1, 2, 3]
         assert own.thread.tail == 3
-        assert own.ask(lambda log: log.read(EVERYTHING, 0, 10, 10)) == own.entries
+        assert own.read(0).entries == own.entries
         epoch = own.ask(lambda log: log.epoch)
         assert own.said == [("restarted", epoch, 0)]
 
