@@ -15,6 +15,7 @@ from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
 from sseflask.cursor import last_event_id, set_right
 from sseflask.errors import ChannelError, Failure
+from sseflask.items import check_iterable
 from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse, UpgradedResponse
 
@@ -49,8 +50,13 @@ class SSE:
         Raises:
             RuntimeError: the application has this extension already.
         """
+        if not isinstance(app, Flask):
+            raise TypeError(f"SSE is registered with an application, not with {app!r:.80}")
         if _EXTENSION in app.extensions:
-            raise RuntimeError("SSE has been registered with this application already")
+            raise RuntimeError(
+                "SSE has been registered with this application already: keep that one SSE, or find "
+                f"it as app.extensions[{_EXTENSION!r}]"
+            )
         app.extensions[_EXTENSION] = self
         app.extensions[_CHANNELS] = Channels(
             lambda: _log_path(app),
@@ -84,6 +90,7 @@ class SSE:
             ChannelError: that is no channel's name.
             EventError: the format can't represent the event, or its type is the server's own.
             Failure: 503, the log can't store it now.
+            RuntimeError: this is not registered with the application.
         """
         app = self._app()
         text = data if isinstance(data, str) else json_text(data, app.json)
@@ -122,13 +129,15 @@ class SSE:
         Raises:
             ChannelError: something that is neither a name nor a pattern, or nothing at all.
             Failure: 503, the log has not been open yet and can't be opened now.
+            RuntimeError: this is not registered with the current application, or there is no
+                request.
         """
         patterns = [Pattern.parse(channel) for channel in channels]
         if not patterns:
             raise ChannelError("name at least one channel or pattern to subscribe to")
         presented = last_event_id()
         try:
-            subscription = channels_of(current_app).subscribe(
+            subscription = channels_of(self._app()).subscribe(
                 patterns, presented, announce=is_event_source(request)
             )
         except LogError as error:
@@ -150,6 +159,11 @@ class SSE:
             return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]  # LocalProxy
         if len(self._apps) == 1:
             return self._apps[0]
+        if not self._apps:
+            raise RuntimeError(
+                "this SSE is registered with 0 applications: call sse.init_app(app), or make it "
+                "with SSE(app), before the application's first request"
+            )
         raise RuntimeError(
             f"this SSE is registered with {len(self._apps)} applications: publish in the context "
             "of one (with app.app_context(): ...)"
@@ -157,8 +171,17 @@ class SSE:
 
 
 def channels_of(app: Flask) -> Channels:
-    """The channels of an application that `SSE` is registered with."""
-    channels: Channels = app.extensions[_CHANNELS]
+    """The channels of an application that `SSE` is registered with.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    channels: Channels | None = app.extensions.get(_CHANNELS)
+    if channels is None:
+        raise RuntimeError(
+            f"SSE is not registered with the application {app.name!r}: call SSE(app), or "
+            "sse.init_app(app), before its first request"
+        )
     return channels
 
 
@@ -193,6 +216,7 @@ def _upgrade(response: Response) -> Response:
         and "Content-Length" not in response.headers
         and "Content-Encoding" not in response.headers
     ):
+        check_iterable(response.response)
         return UpgradedResponse.force_type(response)  # type: ignore[return-value]  # it is one now
     return response
 

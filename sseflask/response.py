@@ -15,9 +15,9 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import ClosingIterator
 
-from sseflask.errors import EventError, Failure
-from sseflask.event import MOST_RETRY, Comment, Event
-from sseflask.json_text import json_text
+from sseflask.errors import Failure
+from sseflask.event import MOST_RETRY, Event
+from sseflask.items import check_iterable, encode_item, encode_piece
 from sseflask.transport.choose import transport
 from sseflask.transport.stream import Source, Stream, failure_event, failure_frame
 from sseflask.wire import encode
@@ -135,18 +135,12 @@ class _StreamResponse(Response):
 class UpgradedResponse(_StreamResponse):
     """A plain ``Response(generator(), mimetype="text/event-stream")``, carried like a stream.
 
-    Its pieces are ready-made frames and leave as they are; its view and its generator see what
-    they always saw. Made by `sseflask.SSE`.
+    Its pieces are ready-made frames and leave as they are, or an `Event` or `Comment`; its view and
+    its generator see what they always saw. Made by `sseflask.SSE`.
     """
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:  # noqa: ARG002  # the base's signature
-        return _encode_piece
-
-
-def _encode_piece(piece: Any) -> bytes:
-    if isinstance(piece, str):
-        return piece.encode()
-    return bytes(memoryview(piece))
+        return encode_piece
 
 
 class EventSourceResponse(_StreamResponse):
@@ -191,7 +185,7 @@ class EventSourceResponse(_StreamResponse):
         expires_at: float | None = None,
         failure_event: Callable[[Failure], Event] | None = None,
     ) -> None:
-        _check_iterable(events)
+        check_iterable(events)
         _check_seconds("heartbeat", heartbeat, positive=True)
         _check_seconds("first_byte", first_byte)
         _check_seconds("lifetime", lifetime)
@@ -217,44 +211,7 @@ class EventSourceResponse(_StreamResponse):
             yield item if isinstance(item, bytes) else encoder(item)
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
-        return partial(_encode_item, app)
-
-
-def _encode_item(app: Flask | None, item: Any) -> bytes:
-    if isinstance(item, (Event, Comment)):
-        return encode(item)
-    if isinstance(item, str):
-        if "\n" in item or "\r" in item or item.__class__ is not str:
-            return encode(Event(item))
-        try:
-            return f"data: {item}\n\n".encode()
-        except UnicodeEncodeError:
-            return encode(Event(item))  # which explains
-    if isinstance(item, (bytes, bytearray, memoryview)):
-        return bytes(item)
-    try:
-        data = json_text(item, app and app.json)
-    except EventError as error:
-        raise EventError(
-            f"a stream can't send a {type(item).__name__}: yield Event, Comment, text, bytes "
-            f"(ready-made frames) or a value that JSON can carry ({error})"
-        ) from error
-    return encode(Event(data))
-
-
-def _check_iterable(events: object) -> None:
-    if hasattr(events, "__aiter__"):
-        raise TypeError(
-            "events is asynchronous; sseflask streams synchronous iterables: write a plain "
-            "generator, gevent makes its blocking calls cooperative"
-        )
-    if isinstance(events, (str, bytes, bytearray, Mapping, Event, Comment)) or not isinstance(
-        events, Iterable
-    ):
-        raise TypeError(
-            f"events must be an iterable of events, not a single {type(events).__name__}: "
-            "pass a generator or a list"
-        )
+        return partial(encode_item, app)
 
 
 def _check_seconds(name: str, value: object, positive: bool = False) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import configparser
+import importlib.util
 import os
 import re
 import subprocess
@@ -13,6 +15,7 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
+from sseflask import __main__ as entry
 from sseflask import cli
 from sseflask.auth.tokens import verify
 from tests.service import OLD_SECRET, SECRET, environment
@@ -165,6 +168,41 @@ def test_help(arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--dev"], ["token", "-h"], []])
+@pytest.mark.parametrize("missing", [{"click", "jwt"}, {"gunicorn", "gevent"}, {"openai"}])
+def test_without_the_service(
+    missing: set[str], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the library alone, or with some extra of it."""
+
+    def find(name: str) -> object:
+        return None if name in missing else find_spec(name)
+
+    find_spec = importlib.util.find_spec
+    with (
+        mock.patch.object(importlib.util, "find_spec", find),
+        mock.patch.object(sys, "argv", ["sseflask", *arguments]),
+        pytest.raises(SystemExit) as ended,
+    ):
+        entry.main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (1, "")
+    assert said.err.count("\n") == 1
+    assert "pip install 'sseflask[service]'" in said.err
+    assert f"missing: {', '.join(sorted(missing))}" in said.err
+
+
+def test_what_the_service_needs_is_what_its_extra_installs() -> None:
+    """But for the names of modules that differ, and for what comes with openai in any case."""
+    lines = configparser.ConfigParser()
+    lines.read(ROOT / "setup.cfg")
+    extras = lines["options.extras_require"]
+    wanted = "\n".join(extras[name] for name in ("service", "gevent", "openai"))
+    names = set(re.findall(r"(?m)^([A-Za-z][A-Za-z0-9_-]*)", wanted))
+    modules = {name.lower().replace("-", "_") for name in names} - {"sseflask", "werkzeug"}
+    assert {*entry._NEEDED} == (modules - {"pyjwt", "h11", "httpcore2", "httpx2"}) | {"jwt"}
 
 
 def test_the_module_is_the_command() -> None:
