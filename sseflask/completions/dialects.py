@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from sseflask.completions import failures
 from sseflask.completions.frames import CR, fields, read_json, relayed
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.response_parts import is_call
 from sseflask.errors import Failure
 
 __all__ = ["CHAT", "RESPONSES", "Answer", "End", "answer", "dialect_of"]
@@ -26,6 +27,8 @@ _BY_PATH = {"/chat/completions": CHAT, "/responses": RESPONSES}
 End = Outcome | Failure
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
+#: Events of calls that the client is to make.
+_CALLS = ("response.function_call_arguments.", "response.custom_tool_call_input.")
 _NO_OBJECT = "an event of it is not a JSON object"
 
 
@@ -136,6 +139,7 @@ class _Responses:
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
+        self._calls = False
 
     def take(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
         kept: list[bytes] = []
@@ -170,6 +174,10 @@ class _Responses:
                 return kept, self._end(kind, value, frame)
             if not kind and value.get("error"):
                 return kept, _reported(value, self._secrets)
+            if not self._calls and "_call" in kind:
+                self._calls = kind.startswith(_CALLS)
+            elif kind.startswith("response.output_item."):
+                self._calls = self._calls or is_call(value.get("item"))
             kept.append(frame)
         return kept, None
 
@@ -181,7 +189,9 @@ class _Responses:
         if not isinstance(response, dict):
             response = {}
         if kind == "response.completed":
-            return Outcome("finished", "stop", frame=frame)
+            output = response.get("output")
+            calls = self._calls or (isinstance(output, list) and any(map(is_call, output)))
+            return Outcome("finished", "tool_calls" if calls else "stop", frame=frame)
         if kind == "response.incomplete":
             return Outcome("finished", _reason(response.get("incomplete_details")), frame=frame)
         if kind == "response.failed":

@@ -21,8 +21,8 @@ class Format:
 
     Args:
         view: makes a view of a run, given its id and the name of its dialect.
-        stateless: a view may begin with any frame; otherwise it has to be given all of them,
-            also those whose events a client has already.
+        stateless: a view may begin with the last frame whose event a client has; otherwise it has
+            to be given all of them.
         resumable: a client can go on after any event; otherwise only from the start.
         headers: the response's further headers.
         failure_events: by the name of a dialect, or ``""`` for all others, what tells a failure

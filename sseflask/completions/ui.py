@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.parts import Part, Reader, Reasoning, Text
+from sseflask.completions.parts import HostedCall, Part, Reasoning, Text, ToolCall
+from sseflask.completions.reader import Reader
 from sseflask.completions.views import data_of, id_of
 from sseflask.errors import Failure
 from sseflask.event import Event
@@ -49,7 +50,7 @@ class Messages:
         self._run = run
         self._reader = Reader(dialect)
         self._started = False
-        self._blocks = _Blocks()
+        self._blocks = _Blocks(run)
 
     def take(self, number: int, frame: bytes) -> bytes:
         """The chunks of what the frame says, and at first the message's start."""
@@ -64,7 +65,7 @@ class Messages:
         finished = outcome.kind == "finished"
         chunks = [
             *self._start(),
-            *self._told(self._reader.rest()),
+            *self._told(self._reader.rest(outcome.frame)),
             *self._blocks.end(complete=finished),
         ]
         if finished:
@@ -93,30 +94,51 @@ def _finish(outcome: Outcome) -> dict[str, Any]:
 
 
 class _Blocks:
-    """Which blocks of a message are open, and its tool calls."""
+    """Which blocks of a message are open, and its tool calls.
 
-    def __init__(self) -> None:
+    Args:
+        run: what a call without an id is named after, as a conversation must not have an id twice.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
         self._open: tuple[str, str] | None = None
         self._count = 0
         self._calls: dict[int, _Call] = {}
+        self._ids: set[str] = set()
 
     def take(self, part: Part) -> Iterator[dict[str, Any]]:
         """The chunks of a part."""
         if isinstance(part, Text):
             yield from self._delta("text", part.text)
-            return
-        if isinstance(part, Reasoning):
+        elif isinstance(part, Reasoning):
             yield from self._delta("reasoning", part.text)
-            return
-        yield from self._close()
+        elif isinstance(part, HostedCall):
+            yield from self._close()
+            made = {"toolCallId": self._id(part.id), "providerExecuted": True, "dynamic": True}
+            called = {"toolName": part.name, "input": part.arguments}
+            yield {"type": "tool-input-available", **made, **called}
+            yield {"type": "tool-output-available", **made, "output": part.output}
+        else:
+            yield from self._close()
+            yield from self._call(part)
+
+    def _call(self, part: ToolCall) -> Iterator[dict[str, Any]]:
         call = self._calls.get(part.index)
         if call is None:
-            call = self._calls[part.index] = _Call(part.id or f"call-{part.index}", part.name)
+            call = self._calls[part.index] = _Call(self._id(part.id), part.name)
             yield {"type": "tool-input-start", "toolCallId": call.id, "toolName": call.name}
         if part.arguments:
             call.arguments.append(part.arguments)
             delta = {"toolCallId": call.id, "inputTextDelta": part.arguments}
             yield {"type": "tool-input-delta", **delta}
+
+    def _id(self, id: str) -> str:
+        number = len(self._ids)
+        if not id or id in self._ids:
+            id = f"{id or 'call'}-{self._run}-{number}"
+        self._ids.add(id)
+        return id
 
     def end(self, complete: bool) -> Iterator[dict[str, Any]]:
         """The chunks that close what is open.

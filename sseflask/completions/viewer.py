@@ -86,8 +86,8 @@ class Viewer(Source):
         self._form = form
         self._view = form.view(run.id, run.dialect)
         self._after = after if form.resumable else 0
-        # A view that knows what was before must have seen it.
-        self._at = self._after if form.stateless else 0
+        # A view that knows what was before must have seen it: all of it, or the last frame.
+        self._at = max(0, self._after - 1) if form.stateless else 0
         self._announces = announce and not after
         self._opening = HEARTBEAT if early else b""
         if self._announces:

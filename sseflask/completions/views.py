@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from sseflask.completions.dialects import RESPONSES
+from sseflask.completions.frames import message
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.parts import Part, Reader, Reasoning, Text
+from sseflask.completions.parts import HostedCall, Part, Reasoning, Text
+from sseflask.completions.reader import Reader
 from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.wire import encode
@@ -71,9 +73,11 @@ class Chunks:
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run.encode()
         self._dialect = dialect
+        self._newest: bytes | None = None
 
     def take(self, number: int, frame: bytes) -> bytes:
         """The frame, with its id in front."""
+        self._newest = frame
         return b"id: %b.%d\n%b" % (self._run, number, frame)
 
     def end(self, number: int, outcome: Outcome) -> bytes:
@@ -83,8 +87,17 @@ class Chunks:
         failure = outcome.told_as_failure()
         if failure is None:
             return self.take(number, b"data: [DONE]\n\n")
-        tell = response_error if self._dialect == RESPONSES else chat_error
-        return self.take(number, encode(tell(failure)))
+        if self._dialect == RESPONSES:
+            told = response_error(failure, self._next_in_sequence(number))
+        else:
+            told = chat_error(failure)
+        return self.take(number, encode(told))
+
+    def _next_in_sequence(self, number: int) -> int:
+        """What the upstream would have numbered its next event as: it counts from 0."""
+        value = None if self._newest is None else message(self._newest)[1]
+        newest = value.get("sequence_number") if isinstance(value, dict) else None
+        return newest + 1 if isinstance(newest, int) else number - 1
 
 
 def chat_error(failure: Failure) -> Event:
@@ -92,11 +105,17 @@ def chat_error(failure: Failure) -> Event:
     return Event(failure.json())
 
 
-def response_error(failure: Failure) -> Event:
-    """How a failure is told in a stream of the Responses API."""
+def response_error(failure: Failure, sequence: int = 0) -> Event:
+    """How a failure is told in a stream of the Responses API.
+
+    Args:
+        failure: what is told.
+        sequence: the number after that of the upstream's last event; 0 for a failure of the
+            connection alone, which is none of the answer's events.
+    """
     error = failure.body()["error"]
-    told = {"type": "error", **{name: error[name] for name in ("code", "message", "param")}}
-    return Event(data_of(told), event="error")
+    told = {name: error[name] for name in ("code", "message", "param")}
+    return Event(data_of({"type": "error", **told, "sequence_number": sequence}), event="error")
 
 
 class _Read:
@@ -116,7 +135,7 @@ class _Read:
 
     def end(self, number: int, outcome: Outcome) -> bytes:
         """``done`` with the reason, or ``failure`` with the error."""
-        told = [*self._tell(self._reader.rest()), *self._before_the_end(outcome)]
+        told = [*self._tell(self._reader.rest(outcome.frame)), *self._before_the_end(outcome)]
         if outcome.kind == "failed" and (failure := outcome.told_as_failure()) is not None:
             event, data = "failure", failure.json()
         else:
@@ -164,5 +183,8 @@ def _event_of(part: Part) -> tuple[str, str]:
         return "text", data_of({"text": part.text})
     if isinstance(part, Reasoning):
         return "reasoning", data_of({"text": part.text})
+    if isinstance(part, HostedCall):
+        made = {"id": part.id, "name": part.name, "arguments": part.arguments}
+        return "hosted_call", data_of({**made, "output": part.output})
     call = {"index": part.index, "id": part.id, "name": part.name, "arguments": part.arguments}
     return "tool_call", data_of(call)

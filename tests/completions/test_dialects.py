@@ -201,6 +201,28 @@ def test_a_response_without_types_in_its_data() -> None:
     assert read(RESPONSES, DELTA, last) == ([DELTA], Outcome("finished", "stop", frame=last))
 
 
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("frames", "output", "reason"),
+    [
+        ([], [], "stop"),
+        ([event("response.output_item.added", item=CALL)], [], "tool_calls"),
+        ([event("response.output_item.done", item=CALL), DELTA], [], "tool_calls"),
+        ([event("response.function_call_arguments.done", arguments="{}")], [], "tool_calls"),
+        ([], [{"type": "message"}, CALL], "tool_calls"),
+        ([], [{"type": "custom_tool_call"}], "tool_calls"),
+        ([event("response.output_item.done", item={"type": "web_search_call"})],
+         [{"type": "mcp_call"}], "stop"),
+        ([event("response.web_search_call.searching")], 5, "stop"),
+    ],
+)  # fmt: skip
+def test_a_response_with_calls_ends_for_them(frames: list[bytes], output: Any, reason: str) -> None:
+    last = event("response.completed", response={"output": output})
+    assert read(RESPONSES, *frames, last)[1] == Outcome("finished", reason, frame=last)
+
+
 def test_keepalive_events_of_a_response_are_relayed() -> None:
     keepalive = event("keepalive", sequence_number=2)
     sent = [keepalive, DELTA, keepalive]

@@ -145,14 +145,29 @@ def test_the_end_of_a_responses_chunks() -> None:
     assert shown("chunks", failed, dialect=RESPONSES) == [f"id: {RUN}.1\n".encode() + own]
     assert last("chunks", FAILED, RESPONSES) == (
         "error",
-        {"type": "error", "code": "x", "message": "broken", "param": None},
+        {"type": "error", "code": "x", "message": "broken", "param": None, "sequence_number": 1},
     )
-    assert last("chunks", Outcome("stopped"), RESPONSES) == (
-        "error",
-        {"type": "error", "code": "stopped", "message": STOPPED["message"], "param": None},
-    )
+    kind, told = last("chunks", Outcome("stopped"), RESPONSES)
+    assert (kind, told["code"], told["message"]) == ("error", "stopped", STOPPED["message"])
     (sent,) = read(encode(response_error(Failure("\ud83c", code="y"))))
     assert json.loads(sent.data)["code"] == "y"
+
+
+@pytest.mark.parametrize(
+    ("frames", "number"),
+    [
+        ([], 0),
+        ([SAID[RESPONSES]], 1),
+        ([event("response.created", sequence_number=0), event("x", sequence_number=1)], 2),
+        ([SAID[RESPONSES], event("x", sequence_number=40)], 41),
+    ],
+)
+def test_an_error_of_ours_goes_on_with_the_upstreams_numbers(
+    frames: list[bytes], number: int
+) -> None:
+    for outcome in (FAILED, Outcome("stopped"), Outcome("cancelled")):
+        (told,) = read(shown("chunks", outcome, *frames, dialect=RESPONSES)[-1])
+        assert json.loads(told.data)["sequence_number"] == number
 
 
 @pytest.mark.parametrize(
@@ -163,7 +178,13 @@ def test_the_end_of_a_responses_chunks() -> None:
             "chunks",
             RESPONSES,
             "error",
-            {"type": "error", "code": "x", "message": "broken", "param": None},
+            {
+                "type": "error",
+                "code": "x",
+                "message": "broken",
+                "param": None,
+                "sequence_number": 0,
+            },
         ),
         ("ui", RESPONSES, None, {"type": "error", "errorText": "broken"}),
         ("text", CHAT, "failure", Failure("broken", code="x").body()),

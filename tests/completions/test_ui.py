@@ -90,6 +90,23 @@ def test_a_response() -> None:
     assert available["input"] == {}
 
 
+def test_a_call_that_the_upstream_has_made() -> None:
+    item = {"type": "mcp_call", "id": "m", "name": "f", "arguments": '{"a":1}', "output": "o"}
+    made = {"toolCallId": "m", "providerExecuted": True, "dynamic": True}
+    assert ui(DONE, event("response.output_item.done", item=item), dialect=RESPONSES)[:2] == [
+        {"type": "tool-input-available", **made, "toolName": "mcp.f", "input": {"a": 1}},
+        {"type": "tool-output-available", **made, "output": {"output": "o"}},
+    ]
+
+
+def test_no_two_calls_have_one_id() -> None:
+    calls = [call(None, "f", "{}"), call(None, "g", "{}", 1), call("c", "h", "{}", 2)]
+    same = [call("c", "i", "{}", 3)]
+    told = ui(DONE, chunk(tool_calls=calls), chunk(tool_calls=same))
+    ids = {each["toolCallId"] for each in told if each["type"] == "tool-input-available"}
+    assert ids == {"call-run-0", "call-run-1", "c", "c-run-3"}
+
+
 @pytest.mark.parametrize(
     ("reason", "told"),
     [("stop", "stop"), ("length", "length"), ("content_filter", "content-filter"), (None, "other"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from sseflask.completions.ui_messages import openai_messages
 from tests.completions import test_ui_messages as messages
 from tests.live.conftest import node
@@ -83,3 +85,15 @@ def test_messages_are_sent_as_the_ai_sdk_sends_them() -> None:
         for conversation in conversations
     ]
     assert ours == theirs
+
+
+@pytest.mark.parametrize(("text", "stop"), [("paced story", ["stop"]), ("truncated", [])])
+def test_errors_of_ours_in_a_response(
+    relay: Server, access_token: str, text: str, stop: list[str]
+) -> None:
+    told = json.loads(node("responses.mjs", relay.url, text, access_token, *stop).stdout)
+    assert told["text"] or not stop, "what came before is there"
+    expected = "was stopped" if stop else "before the answer was complete"
+    assert len(told["errors"]) == 1
+    assert expected in json.dumps(told["errors"])
+    assert told["reasons"] == ["error"]
