@@ -33,7 +33,8 @@ def json_text(value: Any, provider: Any = None) -> str:
 
     Args:
         value: anything.
-        provider: a `flask.json.provider.JSONProvider`, or `COMPACT`; by default the application's.
+        provider: a `flask.json.provider.JSONProvider`, or another with ``dumps``; by default the
+            application's.
 
     Raises:
         EventError: it can't be written, or has a NaN or Infinity, which are not JSON (RFC 8259,
@@ -63,7 +64,10 @@ def _writer(provider: Any) -> Callable[[Any], str]:
             return _compact_encoder()
         provider = flask.current_app.json
     dumps: Callable[..., str] = provider.dumps
-    if type(provider).dumps is _module("flask.json.provider").DefaultJSONProvider.dumps:
+    if (
+        getattr(type(provider), "dumps", None)
+        is _module("flask.json.provider").DefaultJSONProvider.dumps
+    ):
         # As Flask does for responses.
         return functools.partial(dumps, separators=_SEPARATORS)
     return dumps

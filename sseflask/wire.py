@@ -11,7 +11,7 @@ import re
 
 from sseflask.event import Comment, Event, MessageEvent
 
-__all__ = ["HEARTBEAT", "Decoder", "encode", "ends_event", "ends_line", "tail_of"]
+__all__ = ["HEARTBEAT", "Decoder", "encode", "ends_event", "ends_line", "lines_of", "tail_of"]
 
 #: One newline, not two: a blank line after an ``id`` would make some clients dispatch an empty
 #: event (openai-python raises JSONDecodeError). Safe wherever a line may begin.
@@ -22,7 +22,8 @@ _ENDS_EVENT = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)\Z")
 _DIGITS = re.compile(r"[0-9]+\Z")
 
 
-def _lines(text: str) -> list[str]:
+def lines_of(text: str) -> list[str]:
+    """The lines of a text as the format has them: after CR, LF or CRLF and nothing else."""
     if "\r" in text:
         return _LINE_END.split(text)
     return text.split("\n")
@@ -51,13 +52,13 @@ def encode(item: Event | Comment) -> bytes:
         data = item.data
         if data is not None:
             if "\n" in data or "\r" in data:
-                for line in _lines(data):
+                for line in lines_of(data):
                     fields += f"data: {line}\n"
             else:
                 fields += f"data: {data}\n"
         return f"{fields}\n".encode() if fields else b""
     if isinstance(item, Comment):
-        return "".join(f": {line}\n" for line in _lines(item.text)).encode()
+        return "".join(f": {line}\n" for line in lines_of(item.text)).encode()
     raise TypeError(f"only Event and Comment can be encoded, not {type(item).__name__}")
 
 
@@ -123,7 +124,7 @@ class Decoder:
         if not text:
             return []
         self._after_cr = text.endswith("\r")
-        *lines, rest = _lines(text)
+        *lines, rest = lines_of(text)
         if lines:
             # Collected, not added up, so that one long line fed in small pieces stays linear.
             self._pieces.append(lines[0])

@@ -8,30 +8,36 @@ whose clients have gone. What differs is said at `ServerSentEventsBlueprint`.
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, json, request
 
+from sseflask.channels.frames import stored
+from sseflask.channels.log import LogError
 from sseflask.channels.names import Pattern, check_name
-from sseflask.channels.subscription import Subscription
-from sseflask.event import Event
+from sseflask.channels.subscription import Subscription, log_unavailable
+from sseflask.errors import ChannelError
+from sseflask.event import Event, MessageEvent
 from sseflask.extension import SSE, channels_of
-from sseflask.wire import Decoder, encode
+from sseflask.json_text import json_text
+from sseflask.wire import Decoder, lines_of
 
 __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]
 
 log = logging.getLogger("sseflask")
 
 
-@dataclass
+@dataclass(repr=False)
 class Message:
     """What is published, as in Flask-SSE.
 
     Args:
-        data: text, or any other value, which is sent as JSON.
+        data: text, or any other value, which is sent as the application's JSON.
         type: the event's type.
         id: the event's id.
         retry: the reconnection time, in milliseconds.
@@ -39,7 +45,7 @@ class Message:
 
     data: Any
     type: str | None = None
-    id: str | None = None
+    id: str | int | None = None
     retry: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,8 +53,26 @@ class Message:
         fields = {"type": self.type, "id": self.id, "retry": self.retry}
         return {"data": self.data, **{name: value for name, value in fields.items() if value}}
 
+    def __repr__(self) -> str:
+        data, *others = self.to_dict().items()
+        told = "".join(f", {name}={value!r}" for name, value in others)
+        return f"{self.__class__.__name__}({data[1]!r}{told})"
+
     def __str__(self) -> str:
-        return encode(Event(_text(self.data), self.type or None, self.id, self.retry)).decode()
+        """The event, in Flask-SSE's order and without spaces.
+
+        Raises:
+            EventError: the format can't represent it: Flask-SSE lets it break the stream.
+        """
+        event = Event(_text(self.data), self.type or None, self.id or None, self.retry or None)
+        lines = [f"data:{line}" for line in lines_of(event.data or "")]
+        if event.event:
+            lines.insert(0, f"event:{event.event}")
+        if event.id:
+            lines.append(f"id:{event.id}")
+        if event.retry:
+            lines.append(f"retry:{event.retry}")
+        return "\n".join(lines) + "\n\n"
 
 
 class ServerSentEventsBlueprint(Blueprint):
@@ -57,10 +81,17 @@ class ServerSentEventsBlueprint(Blueprint):
     Registering it also registers `sseflask.SSE`, unless the application has that already. Compared
     with Flask-SSE:
 
-    - Ids are the log's own, so that clients can resume; an ``id`` that is given is not sent.
-    - Channel names are those of `sseflask`; others get a 400, or a `ChannelError` on publishing.
+    - Ids are the log's own, so that clients can resume; an ``id`` that is given is not sent, and
+      `messages` gives none.
     - `publish` returns the event's id, not a number of subscribers.
-    - ``REDIS_URL`` is not read: one file serves all workers of the machine.
+    - ``REDIS_URL`` and ``SSE_REDIS_URL`` are not read, and there is no ``redis``: one file serves
+      all workers of the machine.
+    - What the format can't represent (a line break in a type, NaN, a lone surrogate, a ``retry``
+      that is no number) is refused with `EventError`, and so are the types ``gap`` and ``failure``,
+      which are the server's own. Data is split at CR, LF and CRLF only, and empty data is sent.
+
+    A channel may have any name. One that is no name to `sseflask` (``user@example.org``, ``a/b``)
+    is there for this blueprint alone, which calls it something else in the log.
     """
 
     def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]  # Flask's stubs name the base of Flask and Quart
@@ -73,7 +104,7 @@ class ServerSentEventsBlueprint(Blueprint):
         self,
         data: Any,
         type: str | None = None,
-        id: str | None = None,
+        id: str | int | None = None,
         retry: int | None = None,
         channel: str = "sse",
     ) -> str:
@@ -88,35 +119,67 @@ class ServerSentEventsBlueprint(Blueprint):
         """
         if id is not None:
             _warn_about_id()
-        extension: SSE = current_app.extensions["sseflask"]
-        return extension.publish(channel, _text(data), event=type or None, retry=retry or None)
+        frame = stored(_text(data), event=type or None, retry=retry or None)
+        if not isinstance(data, str):
+            frame = _DATA.sub(_JSON_DATA, frame, count=1)
+        try:
+            ids = channels_of(current_app).publish(_name(channel), [frame])
+        except LogError as error:
+            raise log_unavailable() from error
+        assert isinstance(ids, list)  # without a key nothing can be reused
+        return ids[0]
 
     def messages(self, channel: str = "sse") -> Iterator[Message]:
         """Give the messages that are published to a channel from here on; blocks for each."""
-        patterns = [Pattern.parse(check_name(channel))]
+        patterns = [Pattern.parse(_name(channel))]
         return _messages(channels_of(current_app).subscribe(patterns, None))
 
     def stream(self) -> Response:
         """The view: streams the channel that ``channel`` in the query names, by default ``sse``."""
         # A name only: what Flask-SSE's users allow for one channel must not open many.
-        channel = check_name(request.args.get("channel") or "sse")
+        channel = _name(request.args.get("channel") or "sse")
         extension: SSE = current_app.extensions["sseflask"]
         return extension.subscribe(channel)
 
 
+#: A frame of JSON has no space here, so that `messages` knows it from a text that looks like it. To
+#: clients both are the same (WHATWG HTML, section 9.2.6).
+_DATA, _JSON_DATA = re.compile(rb"^data: ", re.MULTILINE), b"data:"
+
+
+def _name(channel: str) -> str:
+    """The channel's name in the log."""
+    try:
+        return check_name(channel)
+    except ChannelError:
+        name = channel if isinstance(channel, str) else repr(channel)
+        return f"flask_sse:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
+
+
 def _messages(subscription: Subscription) -> Iterator[Message]:
-    decoder = Decoder()
     try:
         for frames in subscription:
-            for event in decoder.feed(frames):
-                type = None if event.event == "message" else event.event
-                yield Message(event.data, type, event.last_event_id)
+            for frame in frames.split(b"\n\n"):
+                for event in Decoder().feed(frame + b"\n\n"):
+                    yield _message(event, frame)
     finally:
         subscription.close()
 
 
+def _message(event: MessageEvent, frame: bytes) -> Message:
+    retry = _RETRY.search(frame)
+    return Message(
+        event.data if _DATA.search(frame) else json.loads(event.data),
+        None if event.event == "message" else event.event,
+        retry=int(retry[1]) if retry else None,
+    )
+
+
+_RETRY = re.compile(rb"^retry: ([0-9]+)$", re.MULTILINE)
+
+
 def _text(data: Any) -> str:
-    return data if isinstance(data, str) else current_app.json.dumps(data)
+    return data if isinstance(data, str) else json_text(data, json)
 
 
 @functools.cache  # once is enough

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
+from types import GeneratorType
+from typing import Any
 
 import pytest
 from flask import Flask, abort, request
 
 from sseflask import SSE
 from sseflask.compat.flask_sse import Message, ServerSentEventsBlueprint, sse
-from sseflask.errors import ChannelError
+from sseflask.errors import EventError
 from sseflask.extension import channels_of
 from sseflask.testing import open_stream
 
@@ -64,15 +67,21 @@ def test_publishing_from_elsewhere_needs_the_context(app: Flask) -> None:
         assert sse.publish("now")
 
 
-@pytest.mark.parametrize("channel", ["**", "users.*", "a b", "a/b"])
-def test_a_channel_is_one_channel(app: Flask, channel: str) -> None:
+CHANNELS = ["**", "users.*", "a b", "a/b", "user@example.org", "日本", "x" * 500, "", "a.b"]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_channel_may_have_any_name_and_is_one_channel(app: Flask, channel: str) -> None:
     """A pattern would open to everybody what a check of the name was to keep apart."""
-    answer = app.test_client().get("/stream", query_string={"channel": channel})
-    assert answer.status_code == 400
-    assert answer.json is not None
-    assert answer.json["error"]["code"] == "invalid_channel"
-    with app.app_context(), pytest.raises(ChannelError):
-        sse.publish("x", channel=channel)
+    client = app.test_client()
+    with (
+        open_stream(client, "/stream", query_string={"channel": channel}) as stream,
+        app.app_context(),
+    ):
+        for other in {*CHANNELS, "users.x"} - {channel, ""}:
+            sse.publish("no", channel=other)
+        sse.publish("yes", channel=channel or "sse")
+        assert [event.data for event in stream.read(1)] == ["yes"]
 
 
 def test_access_control_before_the_request() -> None:
@@ -92,11 +101,32 @@ def test_access_control_before_the_request() -> None:
     channels_of(app).close()
 
 
-def test_a_generator_of_messages(app: Flask) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("thing"),
+        Message("thing", type="example"),
+        Message({"b": 1, "a": [1.5, None]}, type="greeting", retry=500),
+        Message('{"a": 1}'),
+        Message("5"),
+        Message(5),
+        Message(None),
+        Message(""),
+        Message("foo\nbar\n"),
+        Message("data: x", type="data: y"),
+        Message([]),
+    ],
+    ids=repr,
+)
+def test_a_generator_of_messages(app: Flask, message: Message) -> None:
     with app.app_context():
         messages = sse.messages(channel="own")
-        given = sse.publish({"a": 1}, type="greeting", channel="own")
-        assert next(messages) == Message('{"a": 1}', "greeting", given)
+        assert isinstance(messages, GeneratorType)
+        sse.publish(**message.to_dict(), channel="own")
+        sse.publish("another", channel="own")
+        assert next(messages) == message
+        assert next(messages) == Message("another")
+        messages.close()
 
 
 def test_all_arguments_in_their_order(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
@@ -131,10 +161,49 @@ def test_beside_an_extension_of_ones_own() -> None:
     channels_of(app).close()
 
 
-def test_a_message_as_text() -> None:
-    app = Flask(__name__)
-    with app.app_context():
-        text = str(Message({"a": 1}, type="t", id="7", retry=5))
-        assert Message("x", type="t").to_dict() == {"data": "x", "type": "t"}
-    assert text.endswith("\n\n")
-    assert set(text.split("\n")) == {'data: {"a": 1}', "event: t", "id: 7", "retry: 5", ""}
+@pytest.mark.parametrize(
+    ("message", "fields", "shown", "text"),
+    [
+        (Message("foo"), {"data": "foo"}, "Message('foo')", "data:foo\n\n"),
+        (
+            Message({"message": "Hello!"}),
+            {"data": {"message": "Hello!"}},
+            "Message({'message': 'Hello!'})",
+            'data:{"message": "Hello!"}\n\n',
+        ),
+        (
+            Message("foo\nbar"),
+            {"data": "foo\nbar"},
+            "Message('foo\\nbar')",
+            "data:foo\ndata:bar\n\n",
+        ),
+        (
+            Message("foo", type="example", id=5, retry=500),
+            {"data": "foo", "type": "example", "id": 5, "retry": 500},
+            "Message('foo', type='example', id=5, retry=500)",
+            "event:example\ndata:foo\nid:5\nretry:500\n\n",
+        ),
+        (Message("", "", "", 0), {"data": ""}, "Message('')", "data:\n\n"),
+    ],
+)
+def test_a_message_is_flask_sses(
+    message: Message, fields: dict[str, Any], shown: str, text: str
+) -> None:
+    """With or without an application, as in its own tests."""
+    assert message.to_dict() == fields
+    assert repr(message) == shown
+    assert str(message) == text
+    with Flask(__name__).app_context():
+        assert str(message) == text
+    assert message == dataclasses.replace(message)
+    assert message != Message("something else")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"data": float("nan")}, {"data": "a", "type": "a\nb"}, {"data": "\ud800"}]
+)
+def test_what_breaks_a_stream_is_refused(app: Flask, fields: dict[str, Any]) -> None:
+    with app.app_context(), pytest.raises(EventError):
+        sse.publish(**fields)
+    with pytest.raises(EventError):
+        str(Message(**fields))
