@@ -104,13 +104,16 @@ _guard_logs(_secrets)
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Drain streams on SIGTERM under plain ``-k gevent`` too."""
+    """Under plain ``-k gevent`` too: streams find their connection below all middleware, and are
+    drained on SIGTERM."""
     if "gunicorn.workers.ggevent" not in sys.modules:
         return  # another worker class: nothing to drain, and gevent may not be there
     from sseflask.transport import drain
+    from sseflask.transport.server_response import handing_over
     from sseflask.transport.worker import StreamWorker
 
     if not isinstance(worker, StreamWorker):
+        worker.wsgi = handing_over(worker.wsgi)
         drain.install(worker)
 
 

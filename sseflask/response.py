@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, current_app, has_app_context, has_request_context
-from flask.ctx import AppContext, RequestContext
-from flask.globals import app_ctx, request_ctx
+from flask import Flask, Response
 from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import ClosingIterator
 
+from sseflask import flask_context
 from sseflask.errors import Failure
 from sseflask.event import MOST_RETRY, Event
 from sseflask.items import check_iterable, encode_item, encode_piece
 from sseflask.transport.choose import transport
-from sseflask.transport.stream import Source, Stream, failure_event, failure_frame
+from sseflask.transport.notices import warn_once
+from sseflask.transport.stream import (
+    UNREADABLE,
+    EarlyError,
+    Source,
+    Stream,
+    failure_event,
+    failure_frame,
+)
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["EventSourceResponse", "UpgradedResponse"]
 
@@ -59,20 +65,46 @@ class _StreamResponse(Response):
     _lifetime: float | None = None
     _expires_at: float | None = None
     _failure_event: Callable[[Failure], Event] = staticmethod(failure_event)
-    _contexts: tuple[AppContext, RequestContext] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; called by Flask."""
         if environ["REQUEST_METHOD"] == "HEAD" or self.status_code in (204, 304):
             start_response(self.status, self._headers(environ))
             return ClosingIterator((), self.close)
-        app: Flask | None = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]  # LocalProxy
+        if "Content-Encoding" in self.headers:
+            warn_once(
+                f"An event stream is encoded ({self.headers['Content-Encoding']}) before it is "
+                "sent: its events come when the encoder lets them go, without heartbeats. Have "
+                "text/event-stream left alone (Flask-Compress: COMPRESS_MIMETYPES)."
+            )
+            return super().__call__(environ, start_response)
+        app = flask_context.current_app()
         try:
             stream = self._stream(app, environ)
         except ValueError as error:
             self.close()
-            return _error_response(app, environ, error, self._contexts)(environ, start_response)
-        return transport(stream, environ, start_response)
+            return self._error(app, environ, error, start_response)
+        if stream.keeps_view:
+            flask_context.release_resources()
+        body = transport(stream, environ, start_response)
+        try:
+            body.begin()
+        except EarlyError as early:
+            body.close()
+            return self._error(app, environ, early.error, start_response)
+        except BaseException:
+            body.close()
+            raise
+        return body
+
+    def _error(
+        self,
+        app: Flask | None,
+        environ: WSGIEnvironment,
+        error: Exception,
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        return flask_context.error_response(app, environ, error)(environ, start_response)
 
     def _headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
         headers = self.get_wsgi_headers(environ)
@@ -109,8 +141,9 @@ class _StreamResponse(Response):
             detachable=not self._on_close,
             retry=self._retry(config),
             retry_jitter=_milliseconds(config, "SSEFLASK_RETRY_JITTER") or 0,
-            context=lambda popped: _pushed(self._contexts, popped),
-            error_response=lambda error: _error_response(app, environ, error, self._contexts),
+            # A source has no code of the application's that could ask for them.
+            keeps_view=not self._frames_only and not isinstance(self.response, Source),
+            context=flask_context.view_context(),
             report=lambda error: _report(app, error, environ),
             failure_frame=self._failure_frame,
             close=self.close,
@@ -138,6 +171,12 @@ class UpgradedResponse(_StreamResponse):
     Its pieces are ready-made frames and leave as they are, or an `Event` or `Comment`; its view and
     its generator see what they always saw. Made by `sseflask.SSE`.
     """
+
+    def make_sequence(self) -> None:
+        """As Flask's: waits for the end, and sends all events then."""
+        if not self.is_sequence:
+            warn_once(f"{UNREADABLE} This one is held back until its end.")
+        super().make_sequence()
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:  # noqa: ARG002  # the base's signature
         return encode_piece
@@ -172,6 +211,7 @@ class EventSourceResponse(_StreamResponse):
     """
 
     _frames_only = False
+    implicit_sequence_conversion = False
 
     def __init__(
         self,
@@ -197,18 +237,36 @@ class EventSourceResponse(_StreamResponse):
         self._expires_at = expires_at
         if failure_event is not None:
             self._failure_event = failure_event
-        # A source has no code of the application's that could ask for them.
-        if has_request_context() and not isinstance(events, Source):
-            self._contexts = (
-                app_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy
-                request_ctx._get_current_object(),  # type: ignore[attr-defined]  # LocalProxy
-            )
 
     def iter_encoded(self) -> Iterator[bytes]:
         """The frames, for code that reads a finite stream without a server."""
         encoder = self._encoder(None)
-        for item in self.response:
-            yield item if isinstance(item, bytes) else encoder(item)
+        items = iter(self.response)  # here, so that a subscription refuses at once
+        return (item if isinstance(item, bytes) else encoder(item) for item in items)
+
+    def get_data(self, as_text: Any = False) -> Any:
+        """The whole body, where the events are a list.
+
+        Raises:
+            RuntimeError: they are still to come.
+        """
+        self._check_readable()
+        return super().get_data(as_text)
+
+    data = property(get_data, Response.set_data)
+
+    def freeze(self) -> None:
+        """As Flask's, where the events are a list.
+
+        Raises:
+            RuntimeError: they are still to come.
+        """
+        self._check_readable()
+        super().freeze()
+
+    def _check_readable(self) -> None:
+        if not self.is_sequence:
+            raise RuntimeError(UNREADABLE)
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
         return partial(encode_item, app)
@@ -240,58 +298,8 @@ def _milliseconds(config: Mapping[str, Any], key: str) -> int | None:
     return value
 
 
-@contextlib.contextmanager
-def _pushed(
-    contexts: tuple[AppContext, RequestContext] | None, popped: bool = False
-) -> Iterator[None]:
-    """Have the request's contexts around the block, as flask.stream_with_context does.
-
-    The very ones once Flask has ``popped`` them. Otherwise copies, which share ``g``, the request
-    and the session: this may be another thread, and Flask's test client keeps what it pushed.
-    """
-    if contexts is None:
-        yield
-        return
-    app_context, request_context = contexts
-    if popped:
-        # A push matches the URL, which was done when this context was pushed first (40 µs).
-        adapter, request_context.url_adapter = request_context.url_adapter, None
-        try:
-            with app_context, request_context:
-                request_context.url_adapter = adapter
-                yield
-        finally:
-            request_context.url_adapter = adapter
-        return
-    copied = app_context.app.app_context()
-    copied.g = app_context.g
-    with copied, request_context.copy():
-        yield
-
-
-def _error_response(
-    app: Flask | None,
-    environ: WSGIEnvironment,
-    error: Exception,
-    contexts: tuple[AppContext, RequestContext] | None,
-) -> WSGIApplication:
-    """What Flask answers when a view raises this; the stream's own 200 was never sent.
-
-    Flask calls a response outside its own ``except``, so its handlers are called here.
-    """
-    if app is None:
-        raise error
-    with _pushed(contexts) if contexts else app.request_context(environ):
-        try:
-            raise error
-        except Exception:
-            try:
-                return app.finalize_request(app.handle_user_exception(error))
-            except Exception as unhandled:
-                return app.handle_exception(unhandled)
-
-
 def _report(app: Flask | None, error: Exception, environ: WSGIEnvironment) -> Failure:
+    flask_context.tell_teardown(error)
     if isinstance(error, Failure):
         return error
     if isinstance(error, HTTPException):
@@ -300,14 +308,15 @@ def _report(app: Flask | None, error: Exception, environ: WSGIEnvironment) -> Fa
             status=error.code or 500,
             type="server_error" if (error.code or 500) >= 500 else "invalid_request_error",
         )
-    log.error(
-        "Exception in the stream of %r",
-        environ.get("PATH_INFO", ""),
-        exc_info=(type(error), error, error.__traceback__),
-    )
+    # The signal first, as Flask does it: what reports errors then takes the log's for a repetition.
     if app is not None:
         try:
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
         except Exception:
             log.exception("a receiver of got_request_exception failed")
+    log.error(
+        "Exception in the stream of %r",
+        environ.get("PATH_INFO", ""),
+        exc_info=(type(error), error, error.__traceback__),
+    )
     return Failure("The stream failed on the server.", code="internal_error")

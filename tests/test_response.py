@@ -20,7 +20,7 @@ from werkzeug.test import EnvironBuilder
 
 from sseflask import SSE, Decoder, Event, EventError, EventSourceResponse, Failure
 from sseflask.testing import open_stream
-from sseflask.transport import choose
+from sseflask.transport import notices
 from tests.live.waiting import until
 
 
@@ -428,7 +428,7 @@ def test_the_warning_about_http2(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choose, "_warned", set())
+    monkeypatch.setattr(notices, "_warned", set())
     app = make_app()
 
     @app.get("/")
@@ -437,6 +437,7 @@ def test_the_warning_about_http2(
 
     module = importlib.import_module("gunicorn.http2.response") if http2 else wsgi
     kind: Any = module.HTTP2Response if http2 else module.Response
+    monkeypatch.setattr(kind, "start_response", lambda *_: None)
     gunicorn_response = kind.__new__(kind)
     builder = EnvironBuilder("/", headers=list(header.items()))
     environ = builder.get_environ()

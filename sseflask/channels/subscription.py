@@ -100,7 +100,7 @@ class Subscription(Source):
 
     # -- the three ways to advance it ------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[bytes]:
+    def frames(self) -> Iterator[bytes]:
         """See `Source`."""
         while True:
             frames = self._next()

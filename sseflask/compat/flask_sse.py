@@ -158,7 +158,7 @@ def _name(channel: str) -> str:
 
 def _messages(subscription: Subscription) -> Iterator[Message]:
     try:
-        for frames in subscription:
+        for frames in subscription.frames():
             for frame in frames.split(b"\n\n"):
                 for event in Decoder().feed(frame + b"\n\n"):
                     yield _message(event, frame)

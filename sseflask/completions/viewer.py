@@ -127,7 +127,7 @@ class Viewer(Source):
         if got:
             yield got
 
-    def __iter__(self) -> Iterator[bytes]:
+    def frames(self) -> Iterator[bytes]:
         """See `Source`."""
         while not self._ended and not self._abandoned:
             frames = self._next()

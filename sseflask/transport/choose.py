@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from sseflask.transport.notices import name_of, warn_once
 from sseflask.transport.portable import InlineBody, ThreadedBody
+from sseflask.transport.server_response import KEY, ServerResponse
 from sseflask.transport.stream import Body, Stream
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-log = logging.getLogger("sseflask")
-
-_warned: set[str] = set()
-
 
 def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartResponse) -> Body:
     """The body that will carry the stream; the bytes are the same whichever it is."""
-    response: Any = getattr(start_response, "__self__", None)
     if "gunicorn.socket" in environ:
-        _warn_about_gunicorn(environ, response)
-        if _owns_socket(environ, response, stream):
+        handed = _handed_over(environ, start_response)
+        response: Any = handed.response if handed else None
+        _warn_about_gunicorn(environ, response, start_response)
+        if handed and _owns_socket(environ, response, stream):
             from sseflask.transport.connection import Connection
             from sseflask.transport.subscriber import Subscriber
 
             if stream.source is not None:
-                return Subscriber(stream.source, stream, environ, start_response, response)
+                source, leave = stream.source, handed.leave
+                return Subscriber(source, leave, stream, environ, start_response, response)
             return Connection(stream, environ, start_response, response)
     body = InlineBody if stream.frames_only else ThreadedBody
     return body(stream, environ, start_response)
 
 
-def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> bool:
-    """Whether this is gunicorn's own response on a plain gevent socket.
+def _handed_over(environ: WSGIEnvironment, start_response: StartResponse) -> ServerResponse | None:
+    """gunicorn's response: from the worker, or else the one whose method this is."""
+    if KEY in environ:
+        handed: ServerResponse | None = environ[KEY]
+        return handed
+    response = getattr(start_response, "__self__", None)
+    return None if response is None else ServerResponse(response)
 
-    Middleware that wraps ``start_response`` wants to see the response pass.
-    """
+
+def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> bool:
+    """Whether this is gunicorn's own response on a plain gevent socket, in its own thread."""
     gevent_socket = sys.modules.get("gevent.socket")
     wsgi = sys.modules.get("gunicorn.http.wsgi")
     return (
@@ -45,25 +50,29 @@ def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> boo
         and wsgi is not None
         and type(environ["gunicorn.socket"]) is gevent_socket.socket
         and type(response) is wsgi.Response
+        and environ["gunicorn.socket"].hub is sys.modules["gevent"].get_hub()
         and not any(name.lower() == "content-length" for name, _ in stream.headers)
     )
 
 
-def _warn_about_gunicorn(environ: WSGIEnvironment, response: Any) -> None:
+def _warn_about_gunicorn(
+    environ: WSGIEnvironment, response: Any, start_response: StartResponse
+) -> None:
     if type(response).__module__ == "gunicorn.http2.response":
-        _warn_once(
+        warn_once(
             "gunicorn serves the HTTP/2 streams of one connection one after the other: a second "
             "event stream of the same browser gets nothing until the first has ended. Let a "
             "proxy in front speak HTTP/2, and gunicorn HTTP/1.1."
         )
     elif not environ.get("wsgi.multithread", False):
-        _warn_once(
+        warn_once(
             "gunicorn's sync worker serves one stream at a time and is killed after `timeout` "
             "seconds. Start gunicorn with -k sseflask.transport.worker.StreamWorker."
         )
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        log.warning(message)
+    elif KEY not in environ and response is None:
+        warn_once(
+            f"{name_of(start_response)} wraps start_response, so event streams can't find their "
+            "connection: clients that leave are noticed late, and streams are cut when the worker "
+            "stops. Start gunicorn with -k sseflask.transport.worker.StreamWorker, or with "
+            "-c python:sseflask.gunicorn_conf."
+        )

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextvars import Context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent.event import Event as Signal
 
 from sseflask.errors import Failure
 from sseflask.transport.drain import streams
 from sseflask.transport.flush import SLICE, Flusher, let_loop_run
+from sseflask.transport.notices import name_of, warn_once
 from sseflask.transport.outlet import Outlet
+from sseflask.transport.portable import InlineBody, ThreadedBody
 from sseflask.transport.request_body import read_request_body
 from sseflask.transport.stream import (
     Body,
@@ -49,8 +54,15 @@ class Stop(Exception):
     """Raised by the stream itself, between two items: it is to end."""
 
 
+class Diverted(Exception):
+    """Raised between two items: middleware keeps the response, so all has to pass through it."""
+
+
 class Connection(Body):
     """One stream on a socket of gunicorn's gevent worker.
+
+    A stream whose items are advanced in the view's contexts runs to its end in `begin`, any other
+    goes on when the server asks for the next piece. There are never any pieces for the server.
 
     Everything here runs in the worker's main thread: in the request's greenlet, in the hub
     (watchers and timers), or in a greenlet that calls `rotate` or `fail`.
@@ -72,13 +84,17 @@ class Connection(Body):
         self._outlet = Outlet(environ["gunicorn.socket"], response, self._on_left)
         self._timer: Any = None
         self._begun = 0.0
-        self._ran = False
+        self._script: Iterator[None] = iter(())
         self._closed = False
         self._started = False
+        self._starting: Signal | None = None
         self._opening = stream.opening
+        self._diverted = False
+        self._instead: InlineBody | ThreadedBody | None = None
 
         # Where the application is. Armed: somewhere inside the loop over its items; parked: in
         # a wait of ours.
+        self._items: Iterator[Any] | None = None
         self._item: Any = None
         self._armed = False
         self._parked = False
@@ -94,21 +110,27 @@ class Connection(Body):
 
     # -- the request's greenlet ---------------------------------------------------------------
 
-    def advance(self) -> bytes:
-        """Run the whole stream; there are never any pieces left for the server to send."""
-        if not self._ran:
-            self._ran = True
-            self._run()
+    def begin(self) -> None:
+        self._script = self._run()
+        next(self._script, None)
+
+    def __next__(self) -> bytes:
+        next(self._script, None)
+        if self._instead is not None:
+            return next(self._instead)
         raise StopIteration
 
     def close(self) -> None:
         """The server is done; a stream that never ran still has to close its items."""
-        self._ran = True
-        self._item = None  # it may be large, and the collector takes its time
-        self._close_items()
-        super().close()
+        self._script.close()  # type: ignore[attr-defined]  # it is a generator once it was begun
+        self._item = self._items = None  # they may be large, and the collector takes its time
+        if self._instead is not None:
+            self._instead.close()
+        else:
+            self._close_items()
 
-    def _run(self) -> None:
+    def _run(self) -> Iterator[None]:
+        """Run the stream; it gives way once, where it goes on after the view's contexts."""
         self._begun = time.monotonic()
         self._flusher.begin(self._begun)
         try:
@@ -116,35 +138,47 @@ class Connection(Body):
             self._outlet.open(self.stream.heartbeat, watch_input=complete)
             self._set_timer()
             streams.register(self)
-            self._serve()
+            if self.stream.keeps_view:
+                self._serve(self._run_items)
+            elif self._serve(self._begin_items):
+                yield
+                self._serve(self._run_items)
             if self._handed_over():
                 return
             if not self._started:
-                self._start()  # for a client that has left too: gunicorn logs the status
+                self._serve(self._start)  # for a client that has left too: gunicorn logs the status
             self._finish()
         except EarlyError:
             self._outlet.start_over()
             raise
+        except Diverted:
+            self._divert()
         finally:
             streams.unregister(self)
             if self._timer is not None:
                 self._timer.close()
             self._outlet.close()
 
-    def _serve(self) -> None:
-        """Run the items to their end, whatever that is; afterwards they are closed."""
+    def _serve(self, run: Callable[[], bool | None]) -> bool:
+        """Advance the items; whether there are more, otherwise they are closed."""
+        more: bool | None = False
         try:
-            with self.stream.context(True):
-                try:
-                    self._run_items()
-                except (Stop, _Kill):
-                    pass  # asked to end, and done with it: not an error for teardown functions
-                finally:
+            try:
+                more = run()
+            except (Stop, _Kill):
+                pass  # asked to end, and done with it
+            except Diverted:
+                more = True
+                raise
+            finally:
+                if not more:
                     self._close_items()
         except (gevent.GreenletExit, SystemExit):
             # The worker is killing this greenlet, or itself.
             self._outlet.flush()
             self._outlet.shut_down()
+            raise
+        except Diverted:
             raise
         except BaseException as raised:
             error = as_exception(raised)
@@ -153,25 +187,49 @@ class Connection(Body):
             self._failure = self.stream.report(error)
         if self._failure is not None and not self._started and not self._outlet.left:
             raise EarlyError(self._start_error or self._failure)
+        return bool(more)
+
+    def _divert(self) -> None:
+        """Go on as on any other server: middleware holds ``start_response`` back, or changes what
+        is sent."""
+        warn_once(
+            f"{name_of(self.start_response)} holds back or changes the headers of event streams, "
+            "which therefore pass through it piece by piece: clients that leave are noticed late, "
+            "and streams are cut when the worker stops."
+        )
+        items = self.stream.items if self.stream.source else self._items
+        stream = replace(self.stream, items=() if items is None or self._closed else items)
+        kind = InlineBody if stream.frames_only else ThreadedBody
+        self._instead = kind(stream, self.environ, self.start_response)
+        self._instead.go_on(bytes(self._outlet.buffer))
 
     def _close_items(self) -> None:
         if not self._closed:
             self._closed = True
             self.stream.close()
 
+    def _begin_items(self) -> bool:
+        """Send the first of them; whether there may be more."""
+        return self._pump(first_only=True)
+
     def _run_items(self) -> None:
-        self._pump(self.stream.items)
+        self._pump()
 
     def _handed_over(self) -> bool:
         """Whether the stream goes on without this greenlet."""
         return False
 
-    def _pump(self, iterable: Iterable[Any]) -> None:
-        """The hot path: advance the items and buffer their frames."""
+    def _pump(self, first_only: bool = False) -> bool:
+        """The hot path: advance the items and buffer their frames.
+
+        Returns whether it stopped after the first one.
+        """
         encode, flusher, clock = self.stream.encode, self._flusher, time.monotonic
         buffer = self._outlet.buffer
         idle_until = 0.0
-        items = iter(iterable)
+        if self._items is None:
+            self._items = iter(self.stream.items)
+        items = self._items
         if self._ending():
             raise Stop
         self._armed = True
@@ -186,17 +244,20 @@ class Connection(Body):
                 elif frame:
                     buffer += frame
                     self._schedule()
+                    if first_only:
+                        return True
                 elif clock() >= idle_until or not self._limit:
                     # Empty pieces are nothing to send, but must not keep the loop to themselves.
                     self._give_way()
                     idle_until = clock() + SLICE
         finally:
             self._armed = False
+        return False
 
     def _schedule(self) -> None:
         """The buffer was empty: have it flushed before the loop waits."""
         fresh = not self._started
-        if fresh:
+        if fresh or self._diverted:
             self._start()
         if self._opening:
             self._outlet.buffer[:0] = self._opening
@@ -269,11 +330,44 @@ class Connection(Body):
         outlet.linger()
 
     def _start(self) -> None:
+        """Begin the response, unless that has been done when its time was over."""
+        if self._starting is not None:
+            self._park(self._starting.wait)
+            if not self._started:
+                raise Stop  # it could not be begun
+        elif not self._started:
+            self._begin_response()
+        if self._diverted:
+            raise Diverted
+
+    def _begin_response(self) -> None:
         self.start_response(self.stream.status, self.stream.headers)
-        self._outlet.take_headers()
         self._started = True
+        if self._outlet.is_ours(self.stream.status):
+            self._outlet.take_headers()
+        else:
+            self._diverted = True
         if self.stream.first_byte > self.stream.heartbeat:
             self._set_timer()  # it would be late for the first heartbeat
+
+    def _begin_in_time(self) -> None:
+        """The first-byte limit is over, and the items block: begin the response meanwhile.
+
+        In a greenlet of its own, with the contexts of the stream's: middleware has wrapped
+        ``start_response``, reads contexts and may block.
+        """
+        assert self._starting is not None
+        try:
+            self._begin_response()
+        except Exception as error:
+            self._start_error = error
+            self.fail(Failure("The response's headers can't be sent."))
+        else:
+            if not self._diverted and not self._outlet.left:
+                self._outlet.heartbeat()
+            self._set_timer()
+        finally:
+            self._starting.set()
 
     # -- the hub ---------------------------------------------------------------------------------
 
@@ -281,17 +375,13 @@ class Connection(Body):
         """All times of a stream: the first byte, heartbeats, a stalled client, rotation, expiry."""
         moment = time.monotonic()
         stream, outlet = self.stream, self._outlet
-        if outlet.left:
+        if outlet.left or self._diverted:
             return
         if not self._started:
-            if moment >= self._begun + stream.first_byte:
-                try:
-                    self._start()
-                except Exception as error:
-                    self._start_error = error
-                    self.fail(Failure("The response's headers can't be sent."))
-                    return
-                outlet.heartbeat()
+            if self._starting is None and moment >= self._begun + stream.first_byte:
+                self._starting = Signal()
+                context: Context = (self._greenlet.gr_context or Context()).copy()
+                gevent.spawn(context.run, self._begin_in_time)
         elif moment >= outlet.last_progress + outlet.patience:
             if outlet.unsent is None:
                 outlet.heartbeat()
@@ -307,7 +397,7 @@ class Connection(Body):
     def _set_timer(self) -> None:
         moment = time.monotonic()
         stream, outlet = self.stream, self._outlet
-        if self._started:
+        if self._started or self._starting is not None:
             due = outlet.last_progress + outlet.patience
         else:
             due = self._begun + stream.first_byte

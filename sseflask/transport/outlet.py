@@ -17,6 +17,8 @@ import gevent
 from gevent.event import Event as Signal
 
 from sseflask.transport.closing import LINGER_SECONDS, send_last
+from sseflask.transport.notices import warn_once
+from sseflask.transport.server_response import KEY
 from sseflask.wire import HEARTBEAT, ends_line, tail_of
 
 if TYPE_CHECKING:
@@ -47,6 +49,15 @@ def unacknowledged(descriptor: int) -> int:
     except OSError:
         return -1
     return int.from_bytes(answer, sys.byteorder)
+
+
+def _drop(piece: bytes) -> None:
+    """Take what middleware gives gunicorn to send after a stream: it would be no part of it."""
+    if piece:
+        warn_once(
+            "A middleware adds to the body of an event stream, which is not sent. Middleware that "
+            f'changes event streams has to set environ["{KEY}"] to None before.'
+        )
 
 
 class _HeaderSink:
@@ -165,6 +176,19 @@ class Outlet:
         response.force_close()
         self.buffer.clear()
 
+    def is_ours(self, status: str) -> bool:
+        """Whether the headers have come to gunicorn for a body that is sent as it is.
+
+        Middleware may hold them back, or have them say something else of what is sent.
+        """
+        response = self._response
+        return (
+            response.status is not None
+            and response.status.split()[:1] == status.split()[:1]
+            and response.response_length is None
+            and not any(name.lower() == "content-encoding" for name, _ in response.headers)
+        )
+
     def take_headers(self) -> None:
         """Have gunicorn format the response headers; they leave with the next bytes."""
         response = self._response
@@ -184,6 +208,7 @@ class Outlet:
             # is to be known; a server may close a connection after it (RFC 9112, section 9.5).
             self._head = self._head.replace(_CLOSE, b"", 1)
         response.chunked = False  # the last chunk is ours to send
+        response.write = _drop  # type: ignore[assignment,method-assign]  # all pieces are ours
 
     def flush(self) -> None:
         """Send the buffer as far as the socket takes it. Never blocks."""

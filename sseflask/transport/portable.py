@@ -117,14 +117,28 @@ class ThreadedBody(Body):
         self._resumable = False
         self._last: bytes | None = None
         self._opening = stream.opening
+        self._first_piece: bytes | None = None
 
-    def advance(self) -> bytes:
-        if not self._began:
-            self._began = time.monotonic()
-            if isinstance(self._handover, Source):
-                return self._first_of(self._handover)
+    def begin(self) -> None:
+        self._began = time.monotonic()
+        if isinstance(self._handover, Source):
+            self._first_piece = self._first_of(self._handover)
+        else:
             self._launch(self._handover)
-            return self._first()
+            self._first_piece = self._first()
+
+    def go_on(self, piece: bytes) -> None:
+        """Take over a stream that has been begun elsewhere; ``piece`` is still to be sent."""
+        self._began = time.monotonic()
+        self._opening = b""
+        self._first_piece = self._note(piece, False) if piece else None
+        if not isinstance(self._handover, Source):
+            self._launch(self._handover)
+
+    def __next__(self) -> bytes:
+        if self._first_piece is not None:
+            piece, self._first_piece = self._first_piece, None
+            return piece
         if self._last is not None:
             raise StopIteration
         wait, then = self._wait()
@@ -140,13 +154,14 @@ class ThreadedBody(Body):
             return self._note(*got)
         return then() if then else self._heartbeat()
 
-    def _first(self) -> bytes:
-        """The first piece of the body, or none after the first-byte limit: headers must go."""
+    def _first(self) -> bytes | None:
+        """The first piece of the body: a heartbeat after the first-byte limit, as headers must go,
+        and ``None`` where there is none at all."""
         try:
             got = self._handover.get(self.stream.first_byte)
         except StopIteration:
             self._start()
-            raise
+            return None
         except Exception as error:
             raise EarlyError(error) from error
         self._start()
@@ -227,7 +242,7 @@ class ThreadedBody(Body):
         stream = self.stream
         error: Exception | None = None
         try:
-            with stream.context(False):
+            with stream.context():
                 try:
                     for item in stream.items:
                         frame = frame_bytes(item, stream.encode)
@@ -249,7 +264,6 @@ class ThreadedBody(Body):
             self.stream.close()
         elif self._thread.is_alive():
             _closed.add(self._thread)
-        super().close()
 
 
 class InlineBody(Body):
@@ -259,38 +273,41 @@ class InlineBody(Body):
         self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         super().__init__(stream, environ, start_response)
-        self._items: Iterator[bytes] | None = None
-        self._started = False
+        self._items: Iterator[bytes] = iter(stream.items)
+        self._first_piece: bytes | None = None
         self._ended = False
         self._tail = b""
 
-    def advance(self) -> bytes:
+    def begin(self) -> None:
+        try:
+            self._first_piece = frame_bytes(next(self._items), self.stream.encode)
+        except StopIteration:
+            self._ended = True
+        except Exception as error:
+            raise EarlyError(error) from error
+        self.start_response(self.stream.status, self.stream.headers)
+
+    def go_on(self, piece: bytes) -> None:
+        """Take over a stream that has been begun elsewhere; ``piece`` is still to be sent."""
+        self._first_piece = piece or None
+
+    def __next__(self) -> bytes:
+        frame, self._first_piece = self._first_piece, None
         if self._ended:
             raise StopIteration
-        try:
-            if self._items is None:
-                self._items = iter(self.stream.items)
-            frame = frame_bytes(next(self._items), self.stream.encode)
-        except StopIteration:
-            self._start()
-            raise
-        except Exception as error:
-            if not self._started:
-                raise EarlyError(error) from error
-            self._ended = True
-            failure = self.stream.report(error)
-            if not ends_event(self._tail):
+        if frame is None:
+            try:
+                frame = frame_bytes(next(self._items), self.stream.encode)
+            except StopIteration:
                 raise
-            return self.stream.failure_frame(failure)
-        self._start()
+            except Exception as error:
+                self._ended = True
+                failure = self.stream.report(error)
+                if not ends_event(self._tail):
+                    raise
+                return self.stream.failure_frame(failure)
         self._tail = tail_of(self._tail, frame)
         return frame
 
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self.start_response(self.stream.status, self.stream.headers)
-
     def close(self) -> None:
         self.stream.close()
-        super().close()

@@ -14,13 +14,20 @@ from sseflask.event import Event
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from sseflask.transport.group import Group
 
 #: After how many milliseconds the first of the clients come back that were sent away together: a
 #: worker that starts takes about as long.
 _FIRST_BACK = 500
+
+#: What code is told that wants the whole body of a stream.
+UNREADABLE = (
+    "An event stream has no body that could be read as a whole: its events are still to come. "
+    "Code that reads the body of every response, in after_request for instance, has to leave "
+    "streams out: if not response.is_streamed: ..."
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,9 @@ class Stream:
         retry: the reconnection time to begin with, in milliseconds; ``None`` leaves it to the
             application and to the client.
         retry_jitter: over how many milliseconds clients that are sent away together come back.
-        context: enters what the items need around them (Flask's contexts), once. Called with
-            whether the view's own are known to have been left, in this very thread.
-        error_response: turns an exception from before the first byte into a WSGI application.
+        keeps_view: the items are advanced within the view's contexts (Flask's), which last as long
+            as the application is being called.
+        context: gives another thread these contexts, once, while it advances the items.
         report: logs an exception from after it and says what the client may be told.
         failure_frame: encodes that.
         close: closes the items and runs the response's own close callbacks.
@@ -62,8 +69,8 @@ class Stream:
     detachable: bool
     retry: int | None
     retry_jitter: int
-    context: Callable[[bool], AbstractContextManager[object]]
-    error_response: Callable[[Exception], WSGIApplication]
+    keeps_view: bool
+    context: Callable[[], AbstractContextManager[object]]
     report: Callable[[Exception], Failure]
     failure_frame: Callable[[Failure], bytes]
     close: Callable[[], None]
@@ -82,7 +89,7 @@ class Stream:
 class Source(ABC):
     """Items that many streams share: frames with ids, so a client can resume after any of them.
 
-    Advanced by one greenlet or thread, in one of three ways: as an iterator, which waits for what
+    Advanced by one greenlet or thread, in one of three ways: by its `frames`, which wait for what
     comes next; with `get`, which waits for a time; or by its `history`, after which the stream may
     join a group of others and be served without a greenlet of its own. Before any of them `first`
     may be used.
@@ -106,8 +113,16 @@ class Source(ABC):
         """Whether all frames have been given, and none will follow."""
         return False
 
-    @abstractmethod
     def __iter__(self) -> Iterator[bytes]:
+        """Refuse: whoever wants all of it, to log or to measure a response, would never get it.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(UNREADABLE)
+
+    @abstractmethod
+    def frames(self) -> Iterator[bytes]:
         """Give frames until it has `ended`; blocks for what is not there yet."""
 
     @abstractmethod
@@ -235,10 +250,10 @@ def token_expired() -> Failure:
 
 
 class Body:
-    """A WSGI body that calls ``start_response`` as late as PEP 3333 allows.
+    """A WSGI body whose first piece is known before the server gets it.
 
-    Until its first piece is there the response can still become an error response, which
-    is then passed through.
+    `begin` is called while the application is being called: whoever has wrapped ``start_response``,
+    or looks at the end of Flask's context, sees the status of what is really sent.
     """
 
     def __init__(
@@ -247,30 +262,27 @@ class Body:
         self.stream = stream
         self.environ = environ
         self.start_response = start_response
-        self._error: Iterator[bytes] | None = None
-        self._error_body: Iterable[bytes] | None = None
+
+    def begin(self) -> None:
+        """Advance the items until the status is known, and call ``start_response``.
+
+        Blocks for the first piece, at most the stream's ``first_byte`` where that can be.
+
+        Raises:
+            EarlyError: they failed before; an error can be answered in place of the stream.
+        """
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self._error is None:
-            try:
-                return self.advance()
-            except EarlyError as early:
-                app = self.stream.error_response(early.error)
-                self._error_body = app(self.environ, self.start_response)
-                self._error = iter(self._error_body)
-        return next(self._error)
-
-    def advance(self) -> bytes:
-        """The next piece; raises StopIteration at the end, EarlyError before the first byte."""
+        """The next piece."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Called by the server when it is done with the response, whatever happened."""
-        if self._error_body is not None and hasattr(self._error_body, "close"):
-            self._error_body.close()
+        raise NotImplementedError
 
 
 class EarlyError(Exception):

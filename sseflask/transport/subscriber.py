@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sseflask.transport.connection import Connection, Stop
 from sseflask.transport.group import Group, Member
-from sseflask.transport.stream import EarlyError, Source
+from sseflask.transport.stream import Source
 
 __all__ = ["Subscriber"]
 
@@ -22,20 +23,28 @@ class Subscriber(Connection):
 
     Under our own worker class `detach` is called in place of everything else; elsewhere it keeps
     its greenlet.
+
+    Args:
+        leave: calls `detach`, and says whether the worker has taken the stream over; ``None`` where
+            there are no such streams.
     """
 
-    def __init__(self, source: Source, *arguments: Any) -> None:
+    def __init__(
+        self,
+        source: Source,
+        leave: Callable[[Subscriber], bool] | None,
+        *arguments: Any,
+    ) -> None:
         super().__init__(*arguments)
         self._source = source
-        self._early: EarlyError | None = None
+        self._leave = leave if self.stream.detachable else None
         self._detaching = False
         self._group: Group | None = None
         self._member: Member | None = None
 
-    @property
-    def detachable(self) -> bool:
-        """Whether `detach` may be called."""
-        return self.stream.detachable and not self._ran
+    def begin(self) -> None:
+        if self._leave is None or not self._leave(self):
+            super().begin()
 
     def refuse(self) -> None:
         """Have the client told that there are too many of its kind."""
@@ -46,35 +55,31 @@ class Subscriber(Connection):
 
         Returns:
             what `sseflask.transport.detached.Detached.adopt` takes, to be called at once; ``None``
-            where the stream ended before: the response then goes its usual way.
+            where the stream ended before.
+
+        Raises:
+            EarlyError: nothing of it was sent.
         """
-        self._ran = self._detaching = True
-        try:
-            self._run()
-        except EarlyError as early:
-            self._early = early
+        self._detaching = True
+        super().begin()
         return None if self._member is None else (self._member, self._ends_at(self._member))
 
-    def advance(self) -> bytes:
-        if self._early is not None:
-            raise self._early
-        return super().advance()
-
-    def _run_items(self) -> None:
+    def _begin_items(self) -> bool:
         if self._ending():
             raise Stop  # while it can still be another response
         left = self._begun + self.stream.first_byte - time.monotonic()
-        self._pump(self._source.first(max(0.0, left)))
+        self._items = self._source.first(max(0.0, left))
+        self._pump()
         self._start_at_once()
         if self._detaching:
             self._group = self._catch_up()
-        else:
-            super()._run_items()
+            return False
+        self._items = self._source.frames()
+        return True
 
     def _start_at_once(self) -> None:
         """Send the headers: nobody knows when the next event comes."""
-        if not self._started:
-            self._start()
+        self._start()
         self._outlet.buffer += self._opening
         self._opening = b""
         self._flusher.add(self._outlet, time.monotonic())
@@ -83,7 +88,8 @@ class Subscriber(Connection):
         """Send what is there already, until a group can do the rest, or there is none."""
         source, outlet = self._source, self._outlet
         while True:
-            self._pump(source.history())
+            self._items = source.history()
+            self._pump()
             outlet.flush()
             if outlet.unsent is not None:
                 self._park(lambda: outlet.wait_until_sent(or_until=self._ending))

@@ -216,39 +216,36 @@ class StreamWorker(GeventWorker):
         server.start()
         return server
 
-    def is_already_handled(self, respiter: Any) -> bool:
-        """Whether nothing is left to do for a response; here subscribers lose their greenlet.
+    def load_wsgi(self) -> None:
+        """Load the application, and have it called with what streams need of gunicorn."""
+        from sseflask.transport.server_response import handing_over
 
-        Raises:
-            StopIteration: the stream has been detached; gunicorn forgets the connection.
+        super().load_wsgi()
+        self.wsgi = handing_over(self.wsgi, self._detach)
+
+    def _detach(self, stream: Subscriber, logged: bool) -> bool:
+        """Let a subscriber's greenlet end and its stream go on; false where it has ended before.
+
+        gunicorn logs the request where the application is called by reading its body.
         """
-        module = sys.modules.get("sseflask.transport.subscriber")
-        if module is not None and isinstance(respiter, module.Subscriber):
-            self._detach(respiter)
-        return bool(super().is_already_handled(respiter))
+        from sseflask.transport import late_line
 
-    def _detach(self, stream: Subscriber) -> None:
-        if not stream.detachable:
-            return
         taken = len(self._detached) + self._catching_up
         if taken >= self.worker_connections - self._reserved:
             stream.refuse()
-            return
         self._catching_up += 1
         try:
             detached = stream.detach()
         finally:
             self._catching_up -= 1
         if detached is None:
-            return
-        from sseflask.transport import late_line
-
+            return False
         member, ends_at = detached
         self._slots.keep()
         self._detached.adopt(member, ends_at)
-        member.line = late_line.begin(self.log, stream.response, stream.environ)
-        stream.close()
-        raise StopIteration
+        if not logged:
+            member.line = late_line.begin(self.log, stream.response, stream.environ)
+        return True
 
     @property
     def _reserved(self) -> int:

@@ -88,7 +88,7 @@ def test_who_abandons_is_woken_for_good(channels: Channels) -> None:
     ended = threading.Event()
 
     def iterate() -> None:
-        for _ in subscription:
+        for _ in subscription.frames():
             pass
         ended.set()
 

@@ -71,7 +71,7 @@ def begin(runs: Runs, what: Answer, grace: float = math.inf) -> Started:
 
 
 def text_of(viewer: Viewer) -> list[str]:
-    return [event.data for event in Decoder().feed(b"".join(viewer))]
+    return [event.data for event in Decoder().feed(b"".join(viewer.frames()))]
 
 
 def cancelled_at_once(runs: Runs) -> bool:

@@ -149,7 +149,7 @@ def read(viewer: Viewer, count: int) -> list[MessageEvent]:
 
 
 def to_the_end(viewer: Viewer) -> list[MessageEvent]:
-    return Decoder().feed(b"".join(viewer))
+    return Decoder().feed(b"".join(viewer.frames()))
 
 
 def ids(run: Run, first: int, last: int) -> list[str]:
@@ -199,8 +199,8 @@ def test_from_any_number_at_any_worker_it_is_the_rest(
     script.say(1, 5)
     while_it_runs = other.view(found(other, run), FORMATS[form])
     script.finish()
-    everything = b"".join(viewer)
-    assert b"".join(while_it_runs) == everything
+    everything = b"".join(viewer.frames())
+    assert b"".join(while_it_runs.frames()) == everything
     expected = FORMATS[form].view(run.id, run.dialect)
     whole = [expected.take(number, each) for number, each in enumerate(told(1, 5), 1)]
     stored = ended(runs, run)
@@ -460,7 +460,7 @@ def test_who_waits_is_woken_when_it_is_abandoned(runs: Runs, script: Script) -> 
     over = threading.Event()
 
     def iterate() -> None:
-        for _ in viewer:
+        for _ in viewer.frames():
             pass
         over.set()
 

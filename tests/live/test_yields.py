@@ -82,7 +82,7 @@ def test_the_request_is_there_in_the_generator(server: Server) -> None:
 @pytest.mark.parametrize(("query", "seen"), [("&keep", "Li"), ("", "no context")])
 def test_a_plain_response_keeps_the_context_it_had(server: Server, query: str, seen: str) -> None:
     with open_stream(server, f"/plain-context?name=Li{query}") as stream:
-        assert [event.data for event in stream.rest()] == [seen]
+        assert [event.data for event in stream.rest()] == ["first", seen]
 
 
 @on_every_server

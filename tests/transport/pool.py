@@ -8,7 +8,7 @@ monkey.patch_all()
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import gevent
@@ -21,6 +21,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.completions.runs import Runs, Started
 from sseflask.completions.viewer import Viewer
 from sseflask.completions.writer import Answer
+from sseflask.transport.stream import Source
 from sseflask.wire import Decoder
 from tests.completions.scripted import frame
 
@@ -46,7 +47,7 @@ def data_of(body: bytes) -> list[str]:
 
 
 def text_of(viewer: Viewer) -> list[str]:
-    return data_of(b"".join(viewer))
+    return data_of(b"".join(viewer.frames()))
 
 
 def words() -> Answer:
@@ -84,7 +85,7 @@ def subscribed(last: str) -> list[str]:
     """What a subscriber gets, up to some text."""
     body = b""
     with app.test_request_context("/?last_event_id=earliest"):
-        pieces = cast(Iterator[bytes], iter(sse.subscribe("news").response))
+        pieces = cast(Source, sse.subscribe("news").response).frames()
         while last not in data_of(body):
             body += next(pieces)
     return data_of(body)

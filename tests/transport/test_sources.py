@@ -50,7 +50,7 @@ class Scripted(Source):
         for each in self._first:
             yield self._given(each)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def frames(self) -> Iterator[bytes]:
         raise NotImplementedError
 
     def get(self, timeout: float) -> tuple[bytes, bool] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import socket
 import time
@@ -21,7 +20,13 @@ from gunicorn.http.wsgi import Response
 from sseflask.errors import Failure
 from sseflask.transport import outlet
 from sseflask.transport.group import Group, Member
-from sseflask.transport.stream import Source, Stream, failure_frame, shutting_down
+from sseflask.transport.stream import (
+    EarlyError,
+    Source,
+    Stream,
+    failure_frame,
+    shutting_down,
+)
 from sseflask.transport.subscriber import Subscriber
 
 SECONDS = 10.0
@@ -61,7 +66,7 @@ class Scripted(Source):
                 raise each
             yield each
 
-    def __iter__(self) -> Iterator[bytes]:
+    def frames(self) -> Iterator[bytes]:
         while self._script:
             each = self._script.pop(0)
             if isinstance(each, bytes):
@@ -113,25 +118,15 @@ class Served:
             detachable=True,
             retry=retry,
             retry_jitter=2500,
-            context=lambda _: contextlib.nullcontext(),
-            error_response=self.error_response,
+            keeps_view=False,
+            context=contextlib.nullcontext,
             report=self.report,
             failure_frame=failure_frame,
             close=source.close,
         )
         environ = {"gunicorn.socket": self.socket, "PATH_INFO": "/"}
         arguments = (stream, environ, self.response.start_response, self.response)
-        self.body = Subscriber(source, *arguments)
-
-    def error_response(self, error: Exception) -> Any:
-        self.errors.append(error)
-
-        def app(_environ: Any, start_response: Any) -> list[bytes]:
-            assert isinstance(error, Failure)
-            start_response(f"{error.status} Failed", [])
-            return [error.json().encode()]
-
-        return app
+        self.body = Subscriber(source, None, *arguments)
 
     def report(self, error: Exception) -> Failure:
         assert isinstance(error, Failure)
@@ -140,6 +135,7 @@ class Served:
 
     def run(self) -> list[bytes]:
         """Serve all of it; what is left for gunicorn to send."""
+        self.body.begin()
         return list(self.body)
 
     def received(self) -> tuple[bytes, bytes]:
@@ -192,11 +188,10 @@ def test_an_ended_source_is_an_ended_response(served: Any) -> None:
 def test_a_failure_before_the_first_frame_is_another_response(served: Any, detached: bool) -> None:
     failure = Failure("no", status=404, code="no")
     response = served(Scripted(TWO, first=[failure]))
-    if detached:
-        assert response.body.detach() is None
-    (told,) = response.run()
-    assert json.loads(told)["error"]["code"] == "no"
-    assert response.response.status == "404 Failed"
+    with pytest.raises(EarlyError) as raised:
+        response.body.detach() if detached else response.run()
+    assert raised.value.error is failure
+    assert response.response.status is None, "another one can be sent"
     assert response.received() == (b"", b"")
 
 
@@ -207,7 +202,8 @@ def test_one_that_ends_before_it_could_join_is_served_to_its_end(
     response = served(Scripted(TWO, first=[ONE]), retry=700)
     if detached:
         assert response.body.detach() is None
-    assert response.run() == []
+    else:
+        assert response.run() == []
     assert response.received()[1] == b"retry: 700\n" + ONE + TWO + b"<end>"
 
 

@@ -92,9 +92,13 @@ def context() -> ResponseReturnValue:
 
 @blueprint.get("/plain-context")
 def plain_context() -> ResponseReturnValue:
-    """A plain response has the context it always had: only what `stream_with_context` keeps."""
+    """A plain response has the context it always had: only what `stream_with_context` keeps.
+
+    But for its first piece, which is there before the view's contexts end.
+    """
 
     def frames() -> Iterator[str]:
+        yield "data: first\n\n"
         try:
             yield f"data: {request.args['name']}\n\n"
         except RuntimeError:

@@ -1,0 +1,137 @@
+"""The only module that touches Flask's contexts and its dispatch: in Flask 3.0, 3.1 and 3.2.
+
+Flask 3.2 has one context where earlier versions have two (an application's and a request's), and
+hands it to the methods that take part in dispatch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, has_app_context, has_request_context
+from flask import globals as flask_globals
+from flask.ctx import AppContext
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+__all__ = [
+    "current_app",
+    "error_response",
+    "release_resources",
+    "tell_teardown",
+    "view_context",
+]
+
+_ONE_CONTEXT = hasattr(AppContext, "from_environ")
+
+
+def current_app() -> Flask | None:
+    """The application whose context is active, or ``None``."""
+    return _app_context().app if has_app_context() else None
+
+
+def _app_context() -> Any:
+    return flask_globals.app_ctx._get_current_object()  # type: ignore[attr-defined]  # LocalProxy
+
+
+def _request_context() -> Any:
+    name = "app_ctx" if _ONE_CONTEXT else "request_ctx"
+    return getattr(flask_globals, name)._get_current_object()
+
+
+def _call(method: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a method of the application that takes the context in Flask 3.2."""
+    return method(_request_context(), *arguments) if _ONE_CONTEXT else method(*arguments)
+
+
+def view_context() -> Callable[[], AbstractContextManager[object]]:
+    """What gives another thread the contexts of the current request.
+
+    They are copies: the request and its session are shared. ``g`` has what it has at the call of
+    this function; what it gets later is the thread's own, because teardown functions close what is
+    in the view's. Teardown functions run in the thread, too, at the end.
+    """
+    if not has_request_context():
+        return contextlib.nullcontext
+    context = _request_context()
+    kept = dict(vars(_app_context().g))
+
+    @contextlib.contextmanager
+    def entered() -> Iterator[None]:
+        if _ONE_CONTEXT:
+            copied = context.copy()
+            vars(copied.g).update(kept)
+            with copied:
+                yield
+        else:
+            copied = context.app.app_context()
+            vars(copied.g).update(kept)
+            with copied, context.copy():
+                yield
+
+    return entered
+
+
+def release_resources() -> None:
+    """Run the ``teardown_appcontext`` functions now, as nobody knows how long a stream takes.
+
+    They run again with the end of the context. A database connection that the view has used goes
+    back to its pool; what the stream's generator opens afterwards is its own.
+    """
+    if not has_app_context():
+        return
+    app = _app_context().app
+    if _ONE_CONTEXT:
+        app.do_teardown_appcontext(_app_context(), None)
+    else:
+        app.do_teardown_appcontext(None)
+
+
+def tell_teardown(error: Exception) -> None:
+    """Have the current request's teardown functions get an error that Flask did not see."""
+    if not has_request_context():
+        return
+    context = _request_context()
+
+    def pop(exc: BaseException | None = None) -> None:
+        context.__dict__.pop("pop", None)
+        context.pop(error if exc is None else exc)
+
+    context.pop = pop
+
+
+def error_response(
+    app: Flask | None, environ: WSGIEnvironment, error: Exception
+) -> WSGIApplication:
+    """What Flask answers when a view raises this, in the context of the current request.
+
+    Flask calls a response outside its own ``except``, so its handlers are called here.
+
+    Raises:
+        Exception: ``error``, where there is no application, or where the application propagates
+            exceptions.
+    """
+    if app is None:
+        raise error
+    with contextlib.nullcontext() if has_request_context() else app.request_context(environ):
+        try:
+            raise error
+        except Exception:
+            try:
+                return _finalized(app, _call(app.handle_user_exception, error))
+            except Exception as unhandled:
+                tell_teardown(unhandled)
+                return _response(_call(app.handle_exception, unhandled))
+
+
+def _finalized(app: Flask, answer: Any) -> WSGIApplication:
+    return _response(_call(app.finalize_request, answer))
+
+
+def _response(response: Any) -> WSGIApplication:
+    answer: WSGIApplication = response
+    return answer
