@@ -20,7 +20,7 @@ from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
-from prometheus_flask_exporter import PrometheusMetrics  # type: ignore[import-untyped]
+from prometheus_flask_exporter import PrometheusMetrics
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -98,7 +98,7 @@ def otel() -> WSGI:
     app = make_app("otel")
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_Exporter()))
-    FlaskInstrumentor().instrument_app(app, tracer_provider=provider)  # type: ignore[no-untyped-call]
+    FlaskInstrumentor().instrument_app(app, tracer_provider=provider)
     return app
 
 
