@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
 from sseflask.event import MOST_RETRY
+from sseflask.reach import Reach, check_headers
 from sseflask.setting_types import (
     SECRET_BYTES,
     Key,
@@ -221,7 +222,8 @@ class Settings(BaseSettings):
         default=None,
         validation_alias="OPENAI_BASE_URL",
         description="The URL of any OpenAI-compatible server, up to and with its version path "
-        "(http://127.0.0.1:8080/v1); unset is OpenAI's own, where a key is set "
+        "(http://127.0.0.1:8080/v1), and with a query if each request needs one "
+        "(?api-version=...); unset is OpenAI's own, where a key is set "
         "(http:// or https://, without a user name or password).",
     )
 
@@ -240,6 +242,11 @@ class Settings(BaseSettings):
         """Every value that must not appear in a log, an error or a response."""
         key = self.openai_api_key
         return (*self.secrets, *((key.get_secret_value(),) if key else ()))
+
+    @property
+    def upstream_url(self) -> str:
+        """The base URL of the upstream, query and all; of no meaning for the demo model."""
+        return self.openai_base_url or "https://api.openai.com/v1"
 
     @property
     def demo(self) -> bool:
@@ -263,15 +270,21 @@ def rows() -> list[Row]:
 def load() -> Settings:
     """Read the settings from the environment; an empty value counts as unset.
 
+    What the environment says of proxies and certificates is looked at too, if there is an upstream.
+
     Raises:
         ConfigError: one line naming the variable, its value (never a secret's) and what is
             allowed, for the first value that does not fit.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         # "from None": the chained error would hold the environment, secrets included.
         raise ConfigError(_one_line(error)) from None
+    if not settings.demo:
+        check_headers()
+        Reach.from_environment(settings.upstream_url)
+    return settings
 
 
 def warn_about_unknown() -> None:
@@ -297,6 +310,9 @@ def _one_line(error: ValidationError) -> str:
     if "@" in value:
         # Somebody's password may be in an address.
         value = value[: value.find("//") + 2] + "***" + value[value.rfind("@") :]
+    if name == "OPENAI_BASE_URL" and "?" in value:
+        # Somebody's key may be in a query.
+        value = value[: value.find("?") + 1] + "***"
     if len(value) > 80:
         value = value[:77] + "..."
     return f"{name}={value!r} is not allowed: {reason} (allowed: {allowed})"

@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import idna
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
@@ -18,6 +19,9 @@ __all__ = ["SECRET_BYTES", "Key", "Origins", "Patterns", "RateLimit", "Secrets",
 SECRET_BYTES = 32
 
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(?:second|minute|hour|day)\Z", re.ASCII)
+
+#: What some take for a part of the base URL.
+_ROUTE = re.compile(r"(/chat/completions|/responses)/?\Z")
 
 
 def _split(value: Any) -> Any:
@@ -43,17 +47,28 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
 
 
 def _is_web_address(value: str) -> str:
-    address = urlsplit(value)
+    if any(c.isspace() or not c.isprintable() for c in value):
+        raise ValueError("there must be no space or line break in it")
     try:
-        usable = address.port != 0 and not any(c.isspace() for c in value)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("it must be a URL with a port from 1 to 65535, if any")
-    if address.scheme not in ("http", "https") or not address.hostname:
+        address = urlsplit(value)
+        port = address.port
+        host = address.hostname or ""
+        # What the resolver does with it at each request: labels may be neither empty nor long.
+        (host if host.isascii() else idna.encode(host, uts46=True).decode()).encode("idna")
+    except ValueError as error:
+        reason = "its port must be a number from 1 to 65535"
+        raise ValueError(reason if "ort" in str(error) else "its host is no host") from None
+    if port == 0:
+        raise ValueError("its port must be a number from 1 to 65535")
+    if address.scheme not in ("http", "https") or not host:
         raise ValueError("it must begin with http:// or https:// and name a host")
     if "@" in address.netloc:
         raise ValueError("it must not hold a user name or password")
+    if "#" in value:
+        raise ValueError("a fragment (#...) is never sent: leave it out")
+    route = _ROUTE.search(address.path)
+    if route:
+        raise ValueError(f"{route[1]} is added to it: leave that out")
     return value
 
 

@@ -7,6 +7,7 @@ import math
 import re
 import select
 import ssl
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
@@ -148,6 +149,7 @@ class _Connection:
         self.kept = b""
         self._left: float | None = None
         self._in_heads = 0
+        self._heads_until = 0.0
         self._socket = stream.get_extra_info("socket")
         self._receive: Callable[[int, float | None], bytes] = stream.read
         self._last = b""
@@ -166,6 +168,8 @@ class _Connection:
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore2.NetworkStream."""
+        if self._left is None and timeout is not None:
+            timeout = self._left_for_heads(timeout)
         data = self.kept or self._receive(min(max_bytes, _AT_ONCE), timeout)
         if self._left is None:
             found = _BLANK_LINE.search(self._last + data)
@@ -184,6 +188,14 @@ class _Connection:
         data, self.kept = data[:end], data[end:]
         return data
 
+    def _left_for_heads(self, seconds: float) -> float:
+        """So long all heads may take together: they may come a byte at a time."""
+        now = time.monotonic()
+        self._heads_until = self._heads_until or now + seconds
+        if now > self._heads_until:
+            raise httpcore2.ReadTimeout("the head before the response has not come in time")
+        return min(seconds, self._heads_until - now)
+
     @property
     def until_end(self) -> bool:
         """Whether all that comes is the body."""
@@ -196,6 +208,7 @@ class _Connection:
             what takes its chunks apart, where it has some and nothing of them has been given yet.
         """
         self._in_heads = 0
+        self._heads_until = 0.0
         if response.status_code in _WITHOUT_BODY or not self.at_body:
             return None
         coding = response.headers.get("Transfer-Encoding")

@@ -11,10 +11,12 @@ from pydantic_core import from_json
 from sseflask.completions import failures
 from sseflask.completions.frames import CR, fields, read_json, relayed
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.reasons import reason, value_of
 from sseflask.completions.response_parts import is_call
+from sseflask.completions.upstream_errors import reported, unfit
 from sseflask.errors import Failure
 
-__all__ = ["CHAT", "RESPONSES", "Answer", "End", "answer", "dialect_of"]
+__all__ = ["CHAT", "RESPONSES", "Answer", "End", "answer", "dialect_of", "is_error"]
 
 #: The name of Chat Completions, as it is stored.
 CHAT = "chat"
@@ -30,10 +32,20 @@ _ENDS = ("response.completed", "response.incomplete", "response.failed", "error"
 #: Events of calls that the client is to make.
 _CALLS = ("response.function_call_arguments.", "response.custom_tool_call_input.")
 _NO_OBJECT = "an event of it is not a JSON object"
+#: What an error has at its top that is told without ``error``.
+_TELLING = ("detail", "errors", "message", "msg", "error_msg", "error_message", "fault")
 
 
 class Answer(Protocol):
-    """Follows the frames of one streamed answer to its end. Not thread-safe, never blocks."""
+    """Follows the frames of one streamed answer to its end. Not thread-safe, never blocks.
+
+    Attributes:
+        begun: something of it has been relayed.
+        complete: nothing of it is missing, but perhaps its usage; its end need not be waited for.
+    """
+
+    begun: bool
+    complete: bool
 
     def take(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
         """Take in the next frames.
@@ -64,26 +76,33 @@ def dialect_of(path: str) -> str:
         raise ValueError(f"no completions are streamed at {path}") from None
 
 
-def answer(dialect: str, secrets: Iterable[str]) -> Answer:
+def answer(dialect: str, secrets: Iterable[str], choices: int = 1) -> Answer:
     """Follow an answer in a dialect.
 
     Args:
         dialect: the dialect's name.
         secrets: values to mask in what the upstream says when it fails.
+        choices: how many answers at once were asked for.
     """
-    return (_Responses if dialect == RESPONSES else _Chat)(tuple(secrets))
+    if dialect == RESPONSES:
+        return _Responses(tuple(secrets))
+    return _Chat(tuple(secrets), choices)
 
 
 class _Chat:
     """Ends with ``[DONE]``; one that has named a finish reason may also end with its stream."""
 
-    def __init__(self, secrets: tuple[str, ...]) -> None:
+    def __init__(self, secrets: tuple[str, ...], choices: int) -> None:
+        self.begun = self.complete = False
         self._secrets = secrets
-        self._finished = False
+        self._choices = choices
+        self._seen: set[str] = set()
+        self._finished: set[str] = set()
         self._reason: str | None = None
 
     def take(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
         kept: list[bytes] = []
+        several = self._choices > 1
         for frame in frames:
             # The path of every frame of every stream: it is parsed here, once and by the fastest,
             # and `is_plain` is written out.
@@ -96,39 +115,49 @@ class _Chat:
                 try:
                     value = from_json(frame[6:])
                 except ValueError:
-                    value = _object(frame[6:])  # also of halves of surrogate pairs
+                    frame, value = _mended(frame, frame[6:])
+            elif frame.startswith(b":") and frame.find(b"\n") == len(frame) - 2:
+                continue
             else:
                 event, data = fields(frame)
-                if not data:
+                if not data or data == b"null":
                     continue
-                if data == b"[DONE]":
+                if data.startswith(b"[DONE]"):
                     return kept, self._complete()
-                frame = relayed(frame)
-                value = _object(data)
-                if event == b"error":
-                    return kept, _reported(value, self._secrets)
+                frame, value = _mended(relayed(frame), data)
+                if event == b"error" and value is not None:
+                    return kept, reported(value, self._secrets)
             if value is None:
-                return kept, failures.not_a_stream(_NO_OBJECT)
+                return kept, _no_object(frame, self._secrets)
             if value.get("error"):
-                return kept, _reported(value, self._secrets)
+                return kept, reported(value, self._secrets)
             choices = value.get("choices")
             if isinstance(choices, list):
                 for choice in choices:
-                    if isinstance(choice, dict) and choice.get("finish_reason"):
-                        self._note(choice)
+                    if isinstance(choice, dict):
+                        if several:
+                            self._seen.add(str(choice.get("index")))
+                        if choice.get("finish_reason"):
+                            self._note(choice)
+            elif choices is None and is_error(value):
+                return kept, reported(value, self._secrets)
             kept.append(frame)
         return kept, None
 
     def rest(self, rest: bytes) -> End:
-        if self._finished or fields(rest)[1] == b"[DONE]":
+        if (fields(rest)[1] or b"").startswith(b"[DONE]"):
+            return self._complete()
+        if self._finished and self._seen <= self._finished:
             return self._complete()
         return failures.broken_off()
 
     def _note(self, choice: dict[str, Any]) -> None:
         reason = choice["finish_reason"]
-        if isinstance(reason, str) and (not self._finished or not choice.get("index")):
-            self._finished = True
-            self._reason = reason
+        if isinstance(reason, str):
+            if not self._finished or not choice.get("index"):
+                self._reason = reason
+            self._finished.add(str(choice.get("index")))
+            self.complete = len(self._finished) >= self._choices
 
     def _complete(self) -> Outcome:
         return Outcome("finished", self._reason)
@@ -138,6 +167,7 @@ class _Responses:
     """Ends with one of four events, which is relayed as the end."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.begun = self.complete = False
         self._secrets = secrets
         self._calls = False
 
@@ -155,25 +185,25 @@ class _Responses:
                 data = frame[len(head) + 7 :]
             else:
                 found = fields(frame)[1]
-                if not found:
+                if not found or found == b"null":
                     continue
                 data = found
-                if data == b"[DONE]":
+                if data.startswith(b"[DONE]"):
                     return kept, failures.broken_off()
                 frame = relayed(frame)
             try:
                 value: Any = from_json(data)
             except ValueError:
-                value = _object(data)
+                frame, value = _mended(frame, data)
             if not isinstance(value, dict):
-                return kept, failures.not_a_stream(_NO_OBJECT)
+                return kept, _no_object(frame, self._secrets)
             kind = value.get("type")
             if not isinstance(kind, str):
                 kind = fields(frame)[0].decode(errors="replace")
             if kind in _ENDS:
                 return kept, self._end(kind, value, frame)
-            if not kind and value.get("error"):
-                return kept, _reported(value, self._secrets)
+            if (not kind or "." not in kind) and is_error(value):
+                return kept, reported(value, self._secrets)
             if not self._calls and "_call" in kind:
                 self._calls = kind.startswith(_CALLS)
             elif kind.startswith("response.output_item."):
@@ -200,7 +230,7 @@ class _Responses:
             # Documented flat, and sent with an inner object too; its "type" is the event's.
             flat = {name: value[name] for name in value if name not in ("type", "sequence_number")}
             error = value.get("error") or flat
-        failure = failures.error_frame(error, self._secrets)
+        failure = reported(error, self._secrets)
         safe = failures.masked(value, self._secrets)
         if safe != value:
             frame = f"event: {kind}\ndata: {json.dumps(safe)}\n\n".encode()
@@ -222,7 +252,30 @@ def _object(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _reported(value: dict[str, Any] | None, secrets: tuple[str, ...]) -> Failure:
-    """The error that a frame reports, in any of the spellings that are about."""
-    error = None if value is None else value.get("error") or value
-    return failures.error_frame({"message": error} if isinstance(error, str) else error, secrets)
+def _mended(frame: bytes, data: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """A frame and its object, also one that is not quite JSON: with halves of surrogate pairs.
+
+    What is no UTF-8 becomes marks, as for a reader in JavaScript.
+    """
+    value = _object(data)
+    if value is None:
+        value = _object(data.decode(errors="replace").encode())
+        frame = frame.decode(errors="replace").encode()
+    return frame, value
+
+
+def _no_object(frame: bytes, secrets: tuple[str, ...]) -> Failure:
+    event, data = fields(frame)
+    text = (data or b"").decode(errors="replace")
+    if event == b"error":
+        return reported(value_of(text) or text, secrets)
+    return unfit(_NO_OBJECT, text, secrets)
+
+
+def is_error(value: dict[str, Any]) -> bool:
+    """Whether an object that is no answer tells an error, in any of the shapes that are about."""
+    if value.get("error") or value.get("object") == "error" or value.get("type") == "error":
+        return True
+    if "usage" in value or "object" in value:
+        return False
+    return any(name in value for name in _TELLING) and bool(reason(value))

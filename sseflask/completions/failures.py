@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import httpx2
-import openai
 
 from sseflask.errors import Failure
 from sseflask.masking import mask
@@ -17,19 +16,16 @@ __all__ = [
     "UpstreamFailure",
     "broken_off",
     "cancelled",
-    "error_frame",
-    "from_sdk",
     "interrupted",
     "masked",
-    "not_a_stream",
     "stopped",
     "timeout",
+    "unreachable",
     "while_reading",
 ]
 
 log = logging.getLogger(__name__)
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _DEPTH = 20
 
 
@@ -60,23 +56,8 @@ class UpstreamFailure(Failure):
         return {"error": self.error}
 
 
-def from_sdk(error: openai.APIError, secrets: Iterable[str]) -> Failure:
-    """The failure of a request that got no stream.
-
-    Args:
-        error: what the SDK raised.
-        secrets: values to mask in whatever the upstream says.
-    """
-    if isinstance(error, openai.APIStatusError):
-        status = error.status_code if 400 <= error.status_code < 600 else 502
-        log.warning("the upstream answered %d", error.status_code)
-        headers = {}
-        retry_after = error.response.headers.get("Retry-After")
-        if retry_after is not None and retry_after.isascii() and retry_after.isprintable():
-            headers["Retry-After"] = retry_after
-        return UpstreamFailure(status, _shaped(_json(error.response), status, secrets), headers)
-    if isinstance(error, openai.APITimeoutError):
-        return timeout()
+def unreachable(error: Exception) -> Failure:
+    """The failure of a request that got no response."""
     cause = error.__cause__ or error
     log.warning("the upstream can't be reached: %s: %r", type(cause).__name__, str(cause))
     return Failure(
@@ -100,16 +81,6 @@ def broken_off() -> Failure:
         "The upstream ended its stream before the answer was complete.",
         status=502,
         code="upstream_truncated",
-    )
-
-
-def not_a_stream(reason: str) -> Failure:
-    """The failure of an upstream that sends something that can't be relayed."""
-    log.warning("the upstream's answer can't be relayed: %s", reason)
-    return Failure(
-        f"The upstream's answer can't be relayed: {reason}.",
-        status=502,
-        code="upstream_invalid",
     )
 
 
@@ -143,25 +114,6 @@ def cancelled() -> Failure:
     )
 
 
-def error_frame(error: Any, secrets: Iterable[str]) -> UpstreamFailure:
-    """The failure that an upstream reported inside its stream.
-
-    Args:
-        error: the value of ``error``, or of the whole frame where it has none.
-        secrets: values to mask.
-    """
-    log.warning("the upstream reported an error inside its stream")
-    return UpstreamFailure(502, _shaped(error, 502, secrets))
-
-
-def _json(response: httpx2.Response) -> Any:
-    # Not the SDK's error.body: it does not tell an error that is text from a page of HTML.
-    try:
-        return response.json()
-    except (ValueError, RecursionError):
-        return None
-
-
 def timeout() -> Failure:
     """The failure of an upstream that was silent beyond the limit."""
     log.warning("the upstream was silent for too long")
@@ -170,33 +122,6 @@ def timeout() -> Failure:
         status=504,
         code="upstream_timeout",
     )
-
-
-def _shaped(body: Any, status: int, secrets: Iterable[str]) -> dict[str, Any]:
-    """An error object with OpenAI's four fields, made from whatever the upstream sent."""
-    given = masked(body, secrets) if isinstance(body, dict) else {}
-    if isinstance(given.get("error"), dict):
-        given = given["error"]
-    said = next(
-        (
-            text
-            for text in (given.get("message"), given.get("detail"), given.get("error"))
-            if isinstance(text, str) and text
-        ),
-        f"The upstream failed with status {status}.",
-    )
-    kind = given.get("type")
-    if not isinstance(kind, str) or not kind:
-        kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    # A body of another shape is wrapped; one of OpenAI's keeps what else it says.
-    further = given if isinstance(given.get("message"), str) else {}
-    return {
-        **further,
-        "message": said,
-        "type": kind,
-        "param": given.get("param"),
-        "code": given.get("code"),
-    }
 
 
 def masked(value: Any, secrets: Iterable[str]) -> Any:

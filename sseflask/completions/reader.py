@@ -40,8 +40,8 @@ class Reader:
         if self._chat is None:
             kind = value.get("type") or event.decode(errors="replace")
             return self._wholes(self._response.take(kind, value))
-        # A chunk has no type, and this one is the default of every event stream.
-        return [] if event not in (b"", b"message") else self._wholes(self._chat.take(value))
+        # Under any event type, as OpenAI's clients and the AI SDK have it.
+        return self._wholes(self._chat.take(value))
 
     def rest(self, last: bytes | None = None) -> list[Part]:
         """Give what is left at the answer's end, and marks for halves of letters.

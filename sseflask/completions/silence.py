@@ -49,6 +49,16 @@ class SilenceLimit:
         self._heard = time.monotonic()
         self.reading = True
 
+    def shorten(self, seconds: float) -> None:
+        """Allow only so much silence from now on, if it was more. While it is entered."""
+        with self._lock:
+            if seconds >= self._seconds or self._cancel is None:
+                return
+            self._seconds = seconds
+            self._heard = time.monotonic()
+            self._cancel()
+            self._wait(seconds)
+
     def __enter__(self) -> SilenceLimit:
         self.heard()
         if self._socket is not None:

@@ -6,8 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,35 +14,25 @@ import httpx2
 import openai
 from flask import Flask, current_app
 
-from sseflask.completions import demo, dialects, failures
-from sseflask.completions.body import body, watch_connections, watch_responses
-from sseflask.completions.frames import FrameSplitter, FrameTooLong
+from sseflask.completions import dialects, failures
+from sseflask.completions.assembly import document_of
+from sseflask.completions.client import make_client, query_of
+from sseflask.completions.frames import read_json
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.silence import SilenceLimit
+from sseflask.completions.reading import Reading
+from sseflask.completions.upstream_errors import refused
 from sseflask.config import Settings
-from sseflask.errors import Failure
+from sseflask.reach import Reach
 
 __all__ = ["Asked", "Upstream", "current_upstream"]
 
 log = logging.getLogger(__name__)
 
 _EXTENSION = "sseflask.upstream"
-_CONNECT_SECONDS = 5.0
-_MAX_FRAME = 4 * 1024 * 1024
-#: Longest answer in one piece: it is held in memory, and may have pictures in it.
-_MAX_ANSWER = 64 * 1024 * 1024
-#: After the answer's end the rest of the response is read, so that its connection can be used
-#: again, but not for longer than this and not more than this.
-_REST_SECONDS = 0.05
-_REST_BYTES = 65_536
-#: What is read of a response that is none to relay: an error, or one that points elsewhere; and the
-#: seconds for it.
-_REFUSAL_BYTES, _REFUSAL_SECONDS = 1_048_576, 10.0
-#: The same of one that is compressed, which may become a thousand times as much.
-_COMPRESSED_BYTES = 4_096
-#: Seconds that an idle connection is used again for: servers keep them for 5 s and more, and one
-#: that closes it while a request is on its way could have begun with it.
-_IDLE_SECONDS = 4.0
+#: Seconds that a list of models may take, and bytes that it may have.
+_MODELS_SECONDS, _MOST_MODELS = 30.0, 8 * 1024 * 1024
+#: The parameter that this server adds by itself, and what an upstream that refuses it calls it.
+_ADDED = ("stream_options", "include_usage")
 
 
 @dataclass(frozen=True)
@@ -53,10 +42,13 @@ class Asked:
     Args:
         path: below the base URL: ``/chat/completions`` or ``/responses``.
         content: the JSON body, sent as it is.
+        plain: the same without ``stream_options``, for an upstream that refuses them; ``None`` if
+            the client itself has asked for them.
     """
 
     path: str
     content: bytes
+    plain: bytes | None = None
 
     @property
     def dialect(self) -> str:
@@ -74,6 +66,9 @@ class Upstream:
         demo: the demo model answers.
         model: the model to ask for where a request names none.
         most_prompt: bytes that a prompt may have.
+
+    Raises:
+        ConfigError: proxies or certificates of the environment can't be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -81,6 +76,9 @@ class Upstream:
         self._secrets = settings.confidential
         self._lock = threading.Lock()
         self._client: tuple[int, openai.OpenAI] | None = None
+        self._reach = Reach() if settings.demo else Reach.from_environment(settings.upstream_url)
+        self._query = query_of(settings)
+        self._plainly = False
         self.demo = settings.demo
         self.model = settings.model
         self.most_prompt = settings.max_prompt
@@ -100,7 +98,8 @@ class Upstream:
         """Run a completion and pass on what it streams.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels
-        the upstream's request. Blocks for each read, at most the upstream's timeout.
+        the upstream's request. Blocks for each read, at most the upstream's timeout. An upstream
+        that refuses `Asked.plain`'s difference is asked a second time, and from then on without it.
 
         Args:
             asked: a request for a stream.
@@ -113,53 +112,40 @@ class Upstream:
 
         Raises:
             Failure: the upstream refused the request, failed, broke off, or sent what is no
-                stream; `UpstreamFailure` for an error that it reported itself.
+                answer; `UpstreamFailure` for an error that it reported itself.
         """
-        answer = dialects.answer(asked.dialect, self._secrets)
-        with (
-            contextlib.closing(self._stream(asked)) as response,
-            contextlib.closing(body(response)) as pieces,
-        ):
-            _require_stream(response.headers.get("Content-Type", ""))
-            silence = SilenceLimit(response, self._settings.upstream_timeout)
-            try:
-                with silence:
-                    end = yield from _read(pieces, silence, answer)
-                if isinstance(end, Failure):
-                    raise end
-            except (httpx2.HTTPError, Failure) as error:
-                if silence.exceeded:
-                    raise failures.timeout() from error
-                if isinstance(error, Failure):
-                    raise
-                raise failures.while_reading(error) from error
-            yield end
-            _read_rest(response, pieces)
+        plain = asked.plain
+        content = plain if plain is not None and self._plainly else asked.content
+        reading = self._reading(asked, content)
+        try:
+            yield from self._stream(reading, asked.path, content)
+        except failures.UpstreamFailure as failure:
+            if plain in (None, content) or reading.begun or not _about_added(failure):
+                raise
+            assert plain is not None
+            log.warning("the upstream refuses stream_options, and is asked without from now on")
+            self._plainly = True
+            yield from self._stream(self._reading(asked, plain), asked.path, plain)
 
-    def answer(self, asked: Asked) -> tuple[bytes, str]:
+    def answer(self, asked: Asked) -> bytes:
         """Run a completion that is not streamed. Blocks until it is there.
 
         Args:
             asked: a request for an answer in one piece.
 
         Returns:
-            the upstream's answer and its content type, as they came.
+            the upstream's answer, as it came if it was a JSON object; put together if it was a
+            stream.
 
         Raises:
             Failure: the upstream refused the request or failed.
         """
-        with contextlib.closing(self._stream(asked)) as response:
-            kind = response.headers.get("Content-Type", "application/json")
-            _require_no_page(kind)
-            content = bytearray()
-            try:
-                for piece in response.iter_bytes():
-                    content += piece
-                    if len(content) > _MAX_ANSWER:
-                        raise failures.not_a_stream("it is too long")
-            except httpx2.HTTPError as error:
-                raise failures.while_reading(error) from error
-            return bytes(content), kind
+        reading = self._reading(asked, asked.content)
+        with contextlib.closing(self._ask(asked.path, asked.content)) as response:
+            came = reading.whole(response)
+        if isinstance(came, bytes):
+            return came
+        return document_of(asked.dialect, *came)
 
     def models(self) -> bytes:
         """The upstream's list of models, as JSON. Blocks until it is there.
@@ -167,66 +153,72 @@ class Upstream:
         Raises:
             Failure: the upstream refused the request or failed.
         """
-        client = self._connected()
-        try:
-            response = client.get("/models", cast_to=httpx2.Response)
-        except openai.APIError as error:
-            raise failures.from_sdk(error, self._secrets) from error
-        except httpx2.HTTPError as error:
-            raise failures.while_reading(error) from error
-        _require_no_page(response.headers.get("Content-Type", ""))
-        return response.content
+        seconds = min(_MODELS_SECONDS, self._settings.upstream_timeout)
+        reading = Reading(self._secrets, seconds, most=_MOST_MODELS)
+        with contextlib.closing(self._ask("/models", None, seconds)) as response:
+            content = reading.whole(response)
+        assert isinstance(content, bytes)
+        return content
 
-    def _stream(self, asked: Asked) -> httpx2.Response:
+    def _reading(self, asked: Asked, content: bytes) -> Reading:
+        return Reading(
+            self._secrets,
+            self._settings.upstream_timeout,
+            dialect=asked.dialect,
+            choices=_choices(content),
+        )
+
+    def _stream(
+        self, reading: Reading, path: str, content: bytes
+    ) -> Generator[list[bytes] | Outcome, None, None]:
+        with contextlib.closing(self._ask(path, content)) as response:
+            yield from reading.stream(response)
+
+    def _ask(
+        self, path: str, content: bytes | None, seconds: float | None = None
+    ) -> httpx2.Response:
+        """Send a request, and give its response once its head is there; to be closed.
+
+        Args:
+            path: below the base URL.
+            content: the body; without one it is a GET.
+            seconds: how long the head may take, by default the client's.
+        """
+        client = self._connected()
         # Below the SDK's typed methods, which refuse parameters that they do not know.
+        options: openai._types.RequestOptions = {} if seconds is None else {"timeout": seconds}
         try:
-            stream = self._connected().post(
-                asked.path,
-                cast_to=httpx2.Response,
-                content=asked.content,
-                stream=True,
-                stream_cls=openai.Stream[object],
-            )
+            if content is None:
+                stream = client.get(
+                    path + self._query,
+                    cast_to=httpx2.Response,
+                    options=options,
+                    stream=True,
+                    stream_cls=openai.Stream[object],
+                )
+            else:
+                stream = client.post(
+                    path + self._query,
+                    cast_to=httpx2.Response,
+                    content=content,
+                    options=options,
+                    stream=True,
+                    stream_cls=openai.Stream[object],
+                )
+        except openai.APIStatusError as error:
+            raise refused(error.response, error.response.content, self._secrets) from error
+        except openai.APITimeoutError as error:
+            raise failures.timeout() from error
         except openai.APIError as error:
-            raise failures.from_sdk(error, self._secrets) from error
-        except httpx2.HTTPError as error:  # of the body of an error, which the SDK lets through
-            raise failures.while_reading(error) from error
+            raise failures.unreachable(error) from error
         return cast(httpx2.Response, stream)  # it gives a response where it is asked for one
 
     def _connected(self) -> openai.OpenAI:
         # Made after the fork, as worker processes must not share connections.
         with self._lock:
             if self._client is None or self._client[0] != os.getpid():
-                self._client = (os.getpid(), self._make_client())
+                self._client = (os.getpid(), make_client(self._settings, self._reach))
             return self._client[1]
-
-    def _make_client(self) -> openai.OpenAI:
-        settings = self._settings
-        if self.demo:
-            return demo.client()
-        key = settings.openai_api_key
-        return openai.OpenAI(
-            # Servers of one's own often want no key, the SDK always does.
-            api_key=key.get_secret_value() if key else "none",
-            base_url=settings.openai_base_url or "https://api.openai.com/v1",
-            # A retry would bill twice, and the client can repeat a request itself.
-            max_retries=0,
-            # Compressed streams arrive in lumps and cost time at both ends.
-            default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultHttpxClient(
-                timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
-                # Every stream needs one: the number of streams is the server's to limit.
-                limits=httpx2.Limits(
-                    max_connections=None,
-                    max_keepalive_connections=100,
-                    keepalive_expiry=_IDLE_SECONDS,
-                ),
-                event_hooks={
-                    "request": [watch_connections],
-                    "response": [watch_responses, _bound],
-                },
-            ),
-        )
 
 
 def current_upstream() -> Upstream:
@@ -235,84 +227,18 @@ def current_upstream() -> Upstream:
     return upstream
 
 
-class _Beginning(httpx2.SyncByteStream):
-    """The beginning of a body, which also ends where the upstream fails to send more of it in time.
-
-    The status says enough: that of an error stays what it is without its message.
-    """
-
-    def __init__(self, body: httpx2.SyncByteStream, most: int) -> None:
-        self._body = body
-        self._most = most
-
-    def __iter__(self) -> Iterator[bytes]:
-        left, deadline = self._most, time.monotonic() + _REFUSAL_SECONDS
-        try:
-            for piece in self._body:
-                yield piece[:left]
-                left -= len(piece)
-                if left <= 0 or time.monotonic() > deadline:
-                    return
-        except httpx2.HTTPError as error:
-            log.warning("the upstream's error can't be read: %s", type(error).__name__)
-
-    def close(self) -> None:
-        self._body.close()
+def _about_added(failure: failures.UpstreamFailure) -> bool:
+    told = failure.json().lower().replace(" ", "_")
+    return any(name in told for name in _ADDED)
 
 
-def _bound(response: httpx2.Response) -> None:
-    """Let the SDK, which reads refusals to their end, find that after a while."""
-    if not response.is_success and isinstance(response.stream, httpx2.SyncByteStream):
-        plain = response.headers.get("Content-Encoding", "identity") == "identity"
-        response.stream = _Beginning(
-            response.stream, _REFUSAL_BYTES if plain else _COMPRESSED_BYTES
-        )
-
-
-def _require_stream(content_type: str) -> None:
-    # Some servers stream under other names or none; these two certainly hold no stream.
-    kind = _kind(content_type)
-    if kind in ("application/json", "text/html"):
-        raise failures.not_a_stream(f"it is {kind}, not an event stream")
-
-
-def _require_no_page(content_type: str) -> None:
-    if _kind(content_type) == "text/html":
-        raise failures.not_a_stream("it is text/html, not JSON")
-
-
-def _kind(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
-def _read(
-    pieces: Iterable[bytes], silence: SilenceLimit, answer: dialects.Answer
-) -> Generator[list[bytes], None, dialects.End]:
-    splitter = FrameSplitter(_MAX_FRAME)
-    for piece in pieces:
-        silence.reading = False
-        try:
-            frames = splitter.feed(piece)
-        except FrameTooLong:
-            return failures.not_a_stream("an event of it is too long")
-        if frames:
-            kept, end = answer.take(frames)
-            if kept:
-                yield kept
-            if end is not None:
-                return end
-        silence.heard()
-    return answer.rest(splitter.rest)
-
-
-def _read_rest(response: httpx2.Response, pieces: Iterable[bytes]) -> None:
-    """Read an answer's response to its end, which usually is there already."""
-    size = 0
+def _choices(content: bytes) -> int:
+    """How many answers at once a request asks for."""
+    if b'"n"' not in content:
+        return 1
     try:
-        with SilenceLimit(response, _REST_SECONDS):
-            for piece in pieces:
-                size += len(piece)
-                if size > _REST_BYTES:
-                    return
-    except httpx2.HTTPError as error:
-        log.debug("the connection can't be used again: %s", type(error).__name__)
+        asked = read_json(content)
+    except ValueError:
+        return 1
+    number = asked.get("n") if isinstance(asked, dict) else None
+    return number if isinstance(number, int) and number > 1 else 1

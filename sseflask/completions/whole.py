@@ -24,7 +24,7 @@ _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 def whole_answer(upstream: Upstream, asked: Asked) -> Generator[list[bytes] | Outcome, None, None]:
     """Ask for an answer in one piece; see `Upstream.answer`."""
-    body, _ = upstream.answer(asked)
+    body = upstream.answer(asked)
     # In JSON a line end is nothing but space, so it does not matter which one it was.
     if body.count(b"\n") + body.count(b"\r") > _MOST_LINES:
         body = body.translate(_SPACES)

@@ -113,9 +113,9 @@ def _asked(asked: CompletionParameters) -> Asked:
         "model": asked.model or upstream.model,
         "messages": conversation,
         "stream": True,
-        "stream_options": {"include_usage": True},
     }
-    return Asked("/chat/completions", _as_json(body))
+    with_usage = {**body, "stream_options": {"include_usage": True}}
+    return Asked("/chat/completions", _as_json(with_usage), plain=_as_json(body))
 
 
 def _sent(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Response
@@ -10,9 +11,11 @@ from flask import Blueprint, Response
 from sseflask.completions.formats import FORMATS
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.completions.whole import DOCUMENT
+from sseflask.response import EventSourceResponse
+from sseflask.routes.limits import account_of, count_request
 from sseflask.routes.parameters import invalid, read_body, read_query
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify
-from sseflask.routes.viewing import document, stream
+from sseflask.routes.viewing import PATIENCE, document, stream
 
 __all__ = ["blueprint"]
 
@@ -36,8 +39,16 @@ def responses() -> Response:
 @blueprint.get("/models")
 def models() -> Response:
     """The upstream's models."""
-    identify(to_read=True)
-    return Response(current_upstream().models(), mimetype="application/json")
+    count_request(account_of(identify(to_read=True).subject))
+    upstream = current_upstream()
+
+    def answer() -> Iterator[bytes]:
+        yield upstream.models()
+
+    # As a stream, so that a client that leaves is noticed while the upstream is awaited.
+    response = EventSourceResponse(answer(), first_byte=PATIENCE, heartbeat=PATIENCE, lifetime=0)
+    response.mimetype = "application/json"
+    return response
 
 
 def _complete(path: str) -> Response:

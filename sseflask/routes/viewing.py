@@ -22,6 +22,7 @@ from sseflask.routes.idempotency import REPLAYED
 from sseflask.routes.parameters import invalid
 
 __all__ = [
+    "PATIENCE",
     "attach",
     "document",
     "find",
@@ -31,8 +32,8 @@ __all__ = [
     "stream",
 ]
 
-#: Seconds that who waits for a whole document may have to: the upstream's own limit is shorter.
-_PATIENCE = 1e7
+#: Seconds that whoever waits for a whole document may have to: the upstream's own limit is shorter.
+PATIENCE = 1e7
 
 _ID = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,29})\Z", re.ASCII)
 
@@ -162,7 +163,7 @@ def stream(
 
 def document(viewer: Viewer, caller: Caller, *, repeated: bool = False) -> Response:
     """Answer with one JSON document, once it is there; whoever leaves before is noticed."""
-    response = stream(viewer, DOCUMENT, caller, repeated=repeated, patience=_PATIENCE)
+    response = stream(viewer, DOCUMENT, caller, repeated=repeated, patience=PATIENCE)
     response.mimetype = "application/json"
     return response
 

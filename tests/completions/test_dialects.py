@@ -84,7 +84,7 @@ def test_what_follows_the_end_is_not_read() -> None:
 @pytest.mark.parametrize("dialect", [CHAT, RESPONSES])
 @pytest.mark.parametrize(
     "data",
-    [b"no json", b"[]", b"5", b"null", b'"text"', b"{", b'{"a": 1} x', b'{"a": "\xff"}',
+    [b"no json", b"[]", b"5", b'"text"', b"{", b'{"a": 1} x',
      b"[" * 5000, b'{"a":' * 5000, b'{"a": 1}\ndata: {"a": 1}', b"{\n1: 2}", b'{"a": "\t"}'],
     ids=lambda data: repr(data[:20]),
 )  # fmt: skip
@@ -126,7 +126,7 @@ def test_empty_events_are_dropped(dialect: str) -> None:
         (chunk(error="plain"), {"message": "plain", "code": None}),
         (b"event: error\n" + chunk(message="b", x=1), {"message": "b", "x": 1}),
         (b"event: error\n" + chunk(error={"message": "c"}), {"message": "c"}),
-        (b"event: error\ndata: what\n\n", {"message": "The upstream failed with status 502."}),
+        (b"event: error\ndata: what\n\n", {"message": "what"}),
         (chunk(error={"message": "\ud83c"}), {"message": "\ud83c"}),
         (b'data: {"error":\ndata: {"message": "d"}}\n\n', {"message": "d"}),
     ],
@@ -158,15 +158,16 @@ def test_an_incomplete_response(details: Any, reason: str | None) -> None:
 
 
 INNER = {"message": "no", "code": "rate_limit_exceeded"}
+LIMIT = {**INNER, "type": "rate_limit_error"}
 
 
 @pytest.mark.parametrize(
     ("last", "error"),
     [
-        (event("response.failed", response={"error": INNER}), INNER),
+        (event("response.failed", response={"error": INNER}), LIMIT),
         (event("response.failed", response={"error": None}), {"code": None}),
         (event("response.failed", response=[]), {"code": None}),
-        (event("error", **INNER, param="p", sequence_number=3), {**INNER, "param": "p"}),
+        (event("error", **INNER, param="p", sequence_number=3), {**LIMIT, "param": "p"}),
         (event("error", error={**INNER, "type": "invalid_request_error"}, sequence_number=3),
          {**INNER, "type": "invalid_request_error"}),
         (b'data: {"type": "error", "message": "no"}\n\n', {"message": "no"}),

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseflask.completions.dialects import CHAT, RESPONSES
-from sseflask.completions.failures import broken_off, error_frame
+from sseflask.completions.failures import broken_off
 from sseflask.completions.formats import FORMATS
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.upstream_errors import reported
 from sseflask.completions.views import response_error
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
@@ -22,7 +23,7 @@ from tests.completions.scripted import event, frame
 RUN = "0123456789abcdef0123456789abcdef"
 SAID = {CHAT: frame("你好"), RESPONSES: event("response.output_text.delta", delta="你好")}
 ERROR = {"message": "broken", "type": "server_error", "param": None, "code": "x", "more": [1]}
-FAILED = Outcome.failed(error_frame(ERROR, ()))
+FAILED = Outcome.failed(reported(ERROR, ()))
 COMPLETED = event("response.completed", response={})
 
 

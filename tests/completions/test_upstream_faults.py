@@ -155,7 +155,7 @@ def test_an_error_that_has_no_end_keeps_its_status(
     path: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sseflask.completions.upstream._REFUSAL_SECONDS", 2 * TIMEOUT)
+    monkeypatch.setattr("sseflask.completions.client._REFUSAL_SECONDS", 2 * TIMEOUT)
     with upstream(script) as server, pytest.raises(Failure) as caught:
         _ask(connect(server.url), path)
     assert caught.value.status == 503
@@ -165,7 +165,7 @@ def test_an_error_that_has_no_end_keeps_its_status(
 def test_an_error_that_can_not_be_decoded(connect: Callable[[str], Upstream], path: str) -> None:
     with upstream(_say_what_is_no_gzip) as server, pytest.raises(Failure) as caught:
         _ask(connect(server.url), path)
-    assert caught.value.status == 502
+    assert caught.value.status == 503
 
 
 def test_an_answer_in_one_piece_that_has_no_end(
@@ -177,7 +177,7 @@ def test_an_answer_in_one_piece_that_has_no_end(
             while True:
                 exchange.chunk(b" " * 65_536)
 
-    monkeypatch.setattr("sseflask.completions.upstream._MAX_ANSWER", 1_000_000)
+    monkeypatch.setattr("sseflask.completions.reading._MAX_NOTHING", 1_000_000)
     with upstream(script) as server, pytest.raises(Failure) as caught:
         connect(server.url).answer(CHAT)
     assert caught.value.code == "upstream_invalid"

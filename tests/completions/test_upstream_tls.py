@@ -281,7 +281,7 @@ def test_silence_that_ends_in_the_moment_in_which_it_has_lasted_too_long(
 def test_an_upstream_that_shakes_no_hands(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sseflask.completions.upstream._CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("sseflask.completions.client._CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(Failure) as caught:
         run(connect(f"https://127.0.0.1:{listener.getsockname()[1]}/v1"))
     assert (caught.value.status, caught.value.code) == (504, "upstream_timeout")
@@ -422,5 +422,5 @@ def test_answers_in_one_piece(connect: Connect, certificate: Certified) -> None:
     with upstream(lambda x: x.answer(200, body), certificate.server) as server:
         there = connect(server.url)
         assert there.models() == body
-        assert there.answer(CHAT) == (body, "application/json")
+        assert there.answer(CHAT) == body
     assert server.connections == 1

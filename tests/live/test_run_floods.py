@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
@@ -20,7 +21,7 @@ PROMPTLY = 0.1
 REQUESTS = 20
 
 
-@pytest.mark.parametrize("piece", [b": ping\n\n", CHUNK], ids=["comments", "chunks"])
+@pytest.mark.parametrize("piece", [b": ping\n\n" * 50 + CHUNK, CHUNK], ids=["comments", "chunks"])
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "until the end"])
 @pytest.mark.parametrize("over_tls", [False, True], ids=["TCP", "TLS"])
 def test_a_flood_stops_nobody(tmp_path: Path, piece: bytes, chunked: bool, over_tls: bool) -> None:
@@ -51,3 +52,25 @@ def test_a_flood_stops_nobody(tmp_path: Path, piece: bytes, chunked: bool, over_
                 assert not left.is_set()
             until(left.is_set, "the upstream's connection closed")
     assert taken / REQUESTS < PROMPTLY
+
+
+def test_models_end_with_their_client(tmp_path: Path) -> None:
+    """Their upstream drips; the client of ours does not wait until that is too long."""
+    begun, left = threading.Event(), threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.begin()
+        exchange.chunk(b"{")
+        begun.set()
+        if exchange.left():
+            left.set()
+
+    with (
+        upstream(script) as slow,
+        stage_service(tmp_path, 0, workers=1, settings={"OPENAI_BASE_URL": slow.url}) as server,
+    ):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert begun.wait(10)
+            assert not left.is_set()
+        until(left.is_set, "the upstream's connection closed")

@@ -1,0 +1,126 @@
+"""The official OpenAI client, set up so that no upstream leads it elsewhere, or holds it."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from sseflask.completions import demo
+from sseflask.completions.body import watch_connections, watch_responses
+from sseflask.completions.silence import SilenceLimit
+from sseflask.config import Settings
+from sseflask.reach import Reach
+
+__all__ = ["make_client", "query_of"]
+
+log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5.0
+#: Seconds that an idle connection is used again for: servers keep them for 5 s and more, and one
+#: that closes it while a request is on its way could have begun with it.
+_IDLE_SECONDS = 4.0
+#: What is read of a response that is none to relay: an error, or one that points elsewhere; and the
+#: seconds for it.
+_REFUSAL_BYTES, _REFUSAL_SECONDS = 262_144, 10.0
+
+
+def make_client(settings: Settings, reach: Reach) -> openai.OpenAI:
+    """A client of the upstream, or of the demo model.
+
+    It follows no redirection, keeps no cookie, repeats no request.
+
+    Args:
+        settings: the key, the base URL, the timeout.
+        reach: the way to the upstream.
+    """
+    if settings.demo:
+        return demo.client()
+    key = settings.openai_api_key
+    tls = _tls(settings, reach)
+    return openai.OpenAI(
+        # Servers of one's own often want no key, the SDK always does.
+        api_key=key.get_secret_value() if key else "none",
+        base_url=urlsplit(settings.upstream_url)._replace(query="").geturl(),
+        # A retry would bill twice, and the client can repeat a request itself.
+        max_retries=0,
+        # Compressed streams arrive in lumps and cost time at both ends.
+        default_headers={"Accept-Encoding": "identity"},
+        http_client=httpx2.Client(
+            timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
+            # Every stream needs one: the number of streams is the server's to limit.
+            limits=httpx2.Limits(
+                max_connections=None,
+                max_keepalive_connections=100,
+                keepalive_expiry=_IDLE_SECONDS,
+            ),
+            # One user's prompt is not sent to whomever an answer names, ...
+            follow_redirects=False,
+            # ... and one user's cookies are not sent with another's request.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
+            proxy=httpx2.Proxy(reach.proxy, ssl_context=tls) if reach.proxy else None,
+            verify=tls,
+            event_hooks={
+                "request": [watch_connections],
+                "response": [watch_responses, _bound],
+            },
+        ),
+    )
+
+
+def query_of(settings: Settings) -> str:
+    """The query that each request has, with its question mark; empty for none."""
+    query = urlsplit(settings.upstream_url).query
+    return f"?{query}" if query and not settings.demo else ""
+
+
+def _tls(settings: Settings, reach: Reach) -> ssl.SSLContext:
+    urls = (settings.upstream_url, reach.proxy or "")
+    if not any(url.lower().startswith("https:") for url in urls):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used: spares the system's authorities
+    if reach.cafile or reach.capath:
+        return ssl.create_default_context(cafile=reach.cafile, capath=reach.capath)
+    return httpx2.create_ssl_context(trust_env=False)
+
+
+class _Beginning(httpx2.SyncByteStream):
+    """The beginning of a body, which also ends where the upstream fails to send more of it in time.
+
+    The status says enough: that of an error stays what it is without its message.
+    """
+
+    def __init__(self, response: httpx2.Response, body: httpx2.SyncByteStream) -> None:
+        self._response = response
+        # Decompressed here, piece by piece: a little may become a thousand times as much.
+        self._plain = httpx2.Response(
+            response.status_code,
+            headers={"Content-Encoding": response.headers.pop("Content-Encoding", "identity")},
+            stream=body,
+        )
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = _REFUSAL_BYTES
+        try:
+            with SilenceLimit(self._response, _REFUSAL_SECONDS):
+                for piece in self._plain.iter_bytes():
+                    yield piece[:left]
+                    left -= len(piece)
+                    if left <= 0:
+                        return
+        except httpx2.HTTPError as error:
+            log.warning("the upstream's error can't be read: %s", type(error).__name__)
+
+    def close(self) -> None:
+        self._plain.close()
+
+
+def _bound(response: httpx2.Response) -> None:
+    """Let the SDK, which reads refusals to their end, find that after a while."""
+    if not response.is_success and isinstance(response.stream, httpx2.SyncByteStream):
+        response.stream = _Beginning(response, response.stream)

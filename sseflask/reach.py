@@ -1,0 +1,165 @@
+"""By what way the upstream is reached: proxy and certificates, as the environment says. No client.
+
+Checked at the start, also by gunicorn's arbiter: nothing but the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from sseflask.errors import ConfigError
+
+__all__ = ["HEADERS", "Reach", "check_headers"]
+
+#: What the client sends as headers of its own accord.
+HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+
+_CERTIFICATES = "unset it for the system's own certificates"
+#: How OpenSSL's `openssl rehash` names the files of a directory.
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+\Z")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A way to an upstream.
+
+    Args:
+        proxy: the URL of an HTTP proxy, which may hold a password; ``None`` for none.
+        cafile: a file of the authorities' certificates, in the place of the system's.
+        capath: a directory of them.
+    """
+
+    proxy: str | None = None
+    cafile: str | None = None
+    capath: str | None = None
+
+    @classmethod
+    def from_environment(cls, url: str) -> Reach:
+        """The way to a URL that ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and their like describe.
+
+        Reads the files that they name. What does not concern this URL is not looked at.
+
+        Raises:
+            ConfigError: one line that names the variable and what it may be.
+        """
+        address = urlsplit(url)
+        proxy = _proxy(address)
+        if address.scheme != "https" and not (proxy or "").lower().startswith("https:"):
+            return cls(proxy)
+        if file := os.environ.get("SSL_CERT_FILE"):
+            _check_certificates("SSL_CERT_FILE", file, file, None)
+            return cls(proxy, cafile=file)
+        if directory := os.environ.get("SSL_CERT_DIR"):
+            _check_certificates("SSL_CERT_DIR", directory, None, directory)
+            return cls(proxy, capath=directory)
+        return cls(proxy)
+
+
+def check_headers() -> None:
+    """See that what the client sends as headers fits into some.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    for name in HEADERS:
+        value = os.environ.get(name, "")
+        if not value.isascii() or (value and not value.isprintable()) or value != value.strip():
+            raise ConfigError(
+                f"{name} is not allowed: it is sent as a header, so it must be printable ASCII "
+                "without spaces or line breaks around it"
+            )
+
+
+def _proxy(address: SplitResult) -> str | None:
+    found = _variable(f"{address.scheme}_proxy") or _variable("all_proxy")
+    if found is None or _bypassed(address):
+        return None
+    name, value = found
+    url = value if "://" in value else f"http://{value}"
+    # The value may hold a password: it is not repeated.
+    rule = (
+        f"{name} is not allowed: the upstream is reached through an HTTP proxy only, as in "
+        f"{name}=http://proxy.example:3128; mend it, unset it, or name the upstream's host in "
+        "NO_PROXY"
+    )
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0 and parts.scheme in ("http", "https") and bool(parts.hostname)
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigError(rule)
+    return url
+
+
+def _variable(name: str) -> tuple[str, str] | None:
+    """A variable in either case, the lower one first, which is the safer one in CGI."""
+    for each in (name, name.upper()):
+        value = os.environ.get(each, "").strip()
+        if value and not (each == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ):
+            return each, value
+    return None
+
+
+def _bypassed(address: SplitResult) -> bool:
+    """Whether ``NO_PROXY`` names a host: in any of the ways that are about, never an error."""
+    found = _variable("no_proxy")
+    host = (address.hostname or "").lower()
+    for part in re.split(r"[,\s]+", found[1].lower()) if found else ():
+        name = part.partition("://")[2] or part
+        if name == "*":
+            return True
+        if _in_network(host, name):
+            return True
+        port = ""
+        if name.startswith("["):
+            name, _, port = name[1:].partition("]")
+        elif name.count(":") == 1:
+            name, _, port = name.partition(":")
+        if port.strip(":") not in ("", str(_port(address))):
+            continue
+        name = name.removeprefix("*").removeprefix(".")
+        if name and (host == name or host.endswith(f".{name}")):
+            return True
+    return False
+
+
+def _port(address: SplitResult) -> int:
+    return address.port or (443 if address.scheme == "https" else 80)
+
+
+def _in_network(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def _check_certificates(name: str, value: str, file: str | None, directory: str | None) -> None:
+    import ssl
+
+    said = f"{name}={value!r} can't be used"
+    try:
+        ssl.create_default_context(cafile=file, capath=directory)
+        hashed = directory is None or any(
+            _HASHED.match(each.name)
+            for path in directory.split(os.pathsep)
+            if path
+            for each in Path(path).iterdir()
+        )
+    except OSError as error:
+        reason = error.strerror or "it holds no certificate"
+        if isinstance(error, ssl.SSLError):
+            reason = "it holds no certificate in PEM form"
+        raise ConfigError(f"{said}: {reason[:1].lower()}{reason[1:]}; {_CERTIFICATES}") from None
+    if not hashed:
+        raise ConfigError(
+            f"{said}: no certificate in it has a name that OpenSSL finds (run: openssl rehash "
+            f"{value}); {_CERTIFICATES}"
+        )
