@@ -64,7 +64,7 @@ def make_client(settings: Settings, reach: Reach) -> openai.OpenAI:
             # ... and one user's cookies are not sent with another's request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
-            proxy=httpx2.Proxy(reach.proxy, ssl_context=tls) if reach.proxy else None,
+            proxy=_proxy(reach.proxy, tls) if reach.proxy else None,
             verify=tls,
             event_hooks={
                 "request": [watch_connections],
@@ -87,6 +87,11 @@ def _tls(settings: Settings, reach: Reach) -> ssl.SSLContext:
     if reach.cafile or reach.capath:
         return ssl.create_default_context(cafile=reach.cafile, capath=reach.capath)
     return httpx2.create_ssl_context(trust_env=False)
+
+
+def _proxy(url: str, tls: ssl.SSLContext) -> httpx2.Proxy:
+    over_tls = url.lower().startswith("https:")
+    return httpx2.Proxy(url, ssl_context=tls if over_tls else None)
 
 
 class _Beginning(httpx2.SyncByteStream):

@@ -2,7 +2,7 @@
 
 aimock itself does 429, 500, slow first tokens, silence in the middle, truncation, an answer that
 is no stream, a frame of 1 MiB, and text cut between the halves of a character. What it can't do
-the proxy does: bytes cut anywhere, a frame that is not JSON, not UTF-8 or no object, and an error
+the proxy does: bytes cut anywhere, a frame that is not JSON or no object, and an error
 in the middle of an answer.
 """
 
@@ -25,7 +25,6 @@ ERROR = b'{"error":{"message":"Overloaded","type":"server_error","param":null,"c
 #: What stands in the frame, and what the proxy makes of it.
 ALTERATIONS = (
     (b"MARKED 1", b'{"choices":[{"index":0,"delta":{"content":"gar'),
-    (b"MARKED 2", b'{"choices":[{"index":0,"delta":{"content":"\xff\xfe\xc3"}}]}'),
     (b"MARKED 3", ERROR),
     (b"MARKED 4", b'["no object"]'),
 )
@@ -94,7 +93,6 @@ def test_the_ids_count_the_upstreams_frames(stage: Stage, tag: str, form: str) -
     ("message", "code"),
     [
         ("marked", "upstream_invalid"),
-        ("marked in utf-8", "upstream_invalid"),
         ("marked as no object", "upstream_invalid"),
         ("marked as an error", "overloaded"),
     ],
@@ -118,7 +116,7 @@ def test_an_answer_that_is_no_stream(stage: Stage, tag: str) -> None:
     answer = fetch(stage.server, path(f"not a stream #{tag}"))
     assert answer.status == 502
     assert json.loads(answer.body)["error"]["code"] == "upstream_invalid"
-    assert b"chaos" not in answer.body
+    assert b"chaos" in answer.body, "what it is instead is quoted"
 
 
 @pytest.mark.parametrize("form", FORMATS)

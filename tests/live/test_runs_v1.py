@@ -115,7 +115,7 @@ def test_methods(runs: Server) -> None:
 
 @BOTH
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 503])
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 422, 429, 500, 503])
 def test_errors_keep_status_and_shape(
     runs: Server, play: Play, status: int, stream: bool, route: str
 ) -> None:

@@ -64,7 +64,6 @@ on(
 );
 // What the proxy alters: one frame in the middle.
 on("marked", { content: "before, MARKED 1after it" }, { chunkSize: 8, ...paced(50) });
-on("marked in utf-8", { content: "before, MARKED 2after it" }, { chunkSize: 8, ...paced(50) });
 on("marked as an error", { content: "before, MARKED 3after it" }, { chunkSize: 8, ...paced(50) });
 on("marked as no object", { content: "before, MARKED 4after it" }, { chunkSize: 8, ...paced(50) });
 on("not a stream", { content: story }, { chaos: { malformedRate: 1 } });
