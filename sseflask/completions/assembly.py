@@ -10,18 +10,55 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sseflask.completions.calls import ChatCalls
 from sseflask.completions.dialects import RESPONSES
-from sseflask.completions.frames import message
+from sseflask.completions.frames import message, read_json
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.parts import ToolCall
 
 __all__ = ["document_of", "is_answer", "stream_of"]
 
 #: What is said once, though some repeat it with each piece.
 _ONCE = ("role", "id", "type", "name")
+#: What `ChatCalls` reads of a call.
+_OF_CALLS = ("index", "id", "function", "custom", "name", "arguments", "input")
 
 
 class _Pieces(list[str]):
     """A text that is put together at the end."""
+
+
+class _Calls:
+    """The tool calls of one choice, in all spellings of their pieces."""
+
+    def __init__(self) -> None:
+        self._calls = ChatCalls()
+        self._told: dict[int, list[ToolCall]] = {}
+        self._further: dict[Any, dict[str, Any]] = {}
+
+    def take(self, piece: dict[str, Any]) -> None:
+        for told in self._calls.take(piece):
+            self._told.setdefault(told.index, []).append(told)
+        # What else is said of a call, such as its signature, is found again by its id or index.
+        further = {name: piece[name] for name in piece if name not in _OF_CALLS}
+        for key in (piece.get("id"), piece.get("index")):
+            if further and isinstance(key, (str, int)):
+                self._further.setdefault(key, {}).update(further)
+
+    def whole(self) -> list[dict[str, Any]]:
+        for told in self._calls.rest():
+            self._told.setdefault(told.index, []).append(told)
+        return [self._call(index, self._told[index]) for index in sorted(self._told)]
+
+    def _call(self, index: int, pieces: list[ToolCall]) -> dict[str, Any]:
+        id = next((each.id for each in pieces if each.id), "")
+        name = next((each.name for each in pieces if each.name), "")
+        arguments = "".join(each.arguments for each in pieces)
+        further = self._further.get(id) or self._further.get(index) or {}
+        call = {"id": id, "type": "function", **further}
+        if call["type"] == "custom":
+            return {**call, "custom": {"name": name, "input": read_json(arguments.encode())}}
+        return {**call, "function": {"name": name, "arguments": arguments}}
 
 
 def is_answer(dialect: str, value: Any) -> bool:
@@ -54,7 +91,8 @@ def document_of(dialect: str, frames: Iterable[bytes], outcome: Outcome) -> byte
 
 def _completion(frames: Iterable[bytes]) -> dict[str, Any]:
     head: dict[str, Any] = {"id": "", "object": "chat.completion", "created": 0, "model": ""}
-    choices: dict[Any, dict[str, Any]] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    calls: dict[int, _Calls] = {}
     for frame in frames:
         _, value = message(frame)
         if not isinstance(value, dict):
@@ -63,18 +101,18 @@ def _completion(frames: Iterable[bytes]) -> dict[str, Any]:
             if name not in ("object", "choices") and (inner is not None or name not in head):
                 head[name] = inner
         for choice in _dicts(value.get("choices")):
-            _take_choice(choices, choice)
-    for choice in choices.values():
+            index = _take_choice(choices, choice)
+            said = choice.get("delta") or choice.get("message")
+            for piece in _dicts(said.get("tool_calls") if isinstance(said, dict) else None):
+                calls.setdefault(index, _Calls()).take(piece)
+    for index, choice in choices.items():
         said = choice["message"] = _joined(choice["message"])
-        for call in _dicts(said.get("tool_calls")):
-            call.pop("index", None)
-            function = call.get("function")
-            if isinstance(function, dict) and isinstance(function.get("arguments"), (dict, list)):
-                function["arguments"] = _as_json(function["arguments"]).decode()
+        if index in calls:
+            said["tool_calls"] = calls[index].whole()
     return {**head, "choices": [choices[index] for index in sorted(choices)]}
 
 
-def _take_choice(choices: dict[Any, dict[str, Any]], choice: dict[str, Any]) -> None:
+def _take_choice(choices: dict[int, dict[str, Any]], choice: dict[str, Any]) -> int:
     index = choice.get("index")
     index = index if isinstance(index, int) else 0
     whole = choices.get(index)
@@ -91,6 +129,7 @@ def _take_choice(choices: dict[Any, dict[str, Any]], choice: dict[str, Any]) -> 
             _merge(whole[name], inner)
         elif name != "index" and (inner or name not in whole):
             whole[name] = inner
+    return index
 
 
 def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -98,11 +137,8 @@ def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
         old = into.get(name)
         if new is None:
             into.setdefault(name, None)
-        elif name == "tool_calls" and isinstance(new, list):
-            if not isinstance(old, list):
-                old = into[name] = []
-            for call in _dicts(new):
-                _merge_call(old, call)
+        elif name == "tool_calls":
+            continue  # see _Calls
         elif name in _ONCE:
             into[name] = old or new
         elif isinstance(new, str):
@@ -123,24 +159,6 @@ def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
             _merge(old, new)
         else:
             into[name] = new
-
-
-def _merge_call(calls: list[dict[str, Any]], piece: dict[str, Any]) -> None:
-    """A call goes on where its index or its id is the same; another id is another call."""
-    index, id = piece.get("index"), piece.get("id")
-    same = None
-    if isinstance(index, int):
-        same = next((call for call in reversed(calls) if call.get("index") == index), None)
-        if same is not None and id and same.get("id") not in (None, "", id):
-            same = None
-    elif id:
-        same = next((call for call in calls if call.get("id") == id), None)
-    elif calls:
-        same = calls[-1]
-    if same is None:
-        same = {}
-        calls.append(same)
-    _merge(same, piece)
 
 
 def _joined(value: Any) -> Any:

@@ -434,10 +434,13 @@ def test_a_name_that_no_text_can_carry() -> None:
     assert read(chunk(tool_calls=[call])) == [ToolCall(0, "\ufffd", "\ufffd", "{}")]
 
 
-def test_other_choices_and_events_with_a_type_are_left_out() -> None:
+def test_other_choices_are_left_out_and_no_event_type_is() -> None:
     other = b'data: {"choices": [{"index": 1, "delta": {"content": "no"}}]}\n\n'
-    named = b"event: other\n" + chunk(content="no")
-    assert read(other, b"event: keepalive\ndata: {}\n\n", named, chunk(content="x")) == [Text("x")]
+    named = b"event: other\n" + chunk(content="y")
+    assert read(other, b"event: keepalive\ndata: {}\n\n", named, chunk(content="x")) == [
+        Text("y"),
+        Text("x"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -598,7 +598,11 @@ def test_a_stream_that_was_not_asked_for(connect: Connect) -> None:
 
 def test_calls_without_an_index_in_a_stream_that_was_not_asked_for(connect: Connect) -> None:
     calls = [
-        {"id": "a", "function": {"name": "f", "arguments": "{}"}},
+        {
+            "id": "a",
+            "extra_content": {"signature": "s"},
+            "function": {"name": "f", "arguments": "{}"},
+        },
         {"id": "b", "function": {"name": "g", "arguments": '{"y"'}},
         {"function": {"arguments": ": 2}"}},
     ]
@@ -608,7 +612,9 @@ def test_calls_without_an_index_in_a_stream_that_was_not_asked_for(connect: Conn
     ]
     with upstream(lambda x: x.stream(*sent, LAST, DONE)) as server:
         body = json.loads(connect(server.url).answer(CHAT))
-    assert [each["function"] for each in body["choices"][0]["message"]["tool_calls"]] == [
+    told = body["choices"][0]["message"]["tool_calls"]
+    assert told[0]["extra_content"] == {"signature": "s"}
+    assert [each["function"] for each in told] == [
         {"name": "f", "arguments": "{}"},
         {"name": "g", "arguments": '{"y": 2}'},
     ]
@@ -675,7 +681,7 @@ def test_one_response_in_place_of_a_stream(connect: Connect) -> None:
     }
     with upstream(lambda x: x.answer(200, json.dumps(whole).encode())) as server:
         frames, outcome = run(connect(server.url), RESPONSE)
-    assert (outcome.kind, outcome.finish_reason) == ("finished", "stop")
+    assert (outcome.kind, outcome.finish_reason) == ("finished", "tool_calls")
     events = [
         json.loads(each.partition(b"\ndata: ")[2]) for each in [*frames, outcome.frame or b""]
     ]
