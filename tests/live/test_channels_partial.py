@@ -49,7 +49,9 @@ def test_readers_with_small_buffers(tmp_path: Path) -> None:
 def test_sigterm_while_events_are_under_way(tmp_path: Path, when: str) -> None:
     """The clients read only afterwards: what had begun is finished, then the stream ends."""
     sent = [large(n, 500_000) for n in range(3)]
-    with service(tmp_path, "--graceful-timeout", "20", settings=QUICK) as server:
+    # Two heartbeats without a byte taken, and a client is cut: these read one after the other.
+    patient = {**QUICK, "SSEFLASK_HEARTBEAT": "5"}
+    with service(tmp_path, "--graceful-timeout", "20", settings=patient) as server:
         first = publish(server, "a", "first")
         with contextlib.ExitStack() as stack:
 
