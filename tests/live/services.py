@@ -135,7 +135,9 @@ def service(
     """
     port = port or free_port()
     bind = ["-b", f"127.0.0.1:{port}", "-w", str(workers)]
-    command = [*GUNICORN, "-k", WORKER, *bind, *options, application]
+    # A test on a busy machine may open several connections before it asks on the first.
+    idle = ["--keep-alive", "20"]
+    command = [*GUNICORN, "-k", WORKER, *bind, *idle, *options, application]
     changes = {**logs(directory), **(settings or {})}
     with running("gunicorn-service", command, port, directory, changes, "/healthz") as server:
         yield server
