@@ -55,6 +55,11 @@ class OrderCheck:
         self.unreadable = b""
 
     @property
+    def next(self) -> int:
+        """The number that is to come next."""
+        return self._next
+
+    @property
     def complete(self) -> bool:
         """Whether the last event has come."""
         return self._next >= self._expected

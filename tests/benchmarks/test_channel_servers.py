@@ -17,7 +17,7 @@ from benchmarks.opening import open_all
 from benchmarks.publishing import event, logs
 from benchmarks.running import Cores, Running, running
 from benchmarks.scenario import Options
-from benchmarks.scenarios import crossworker
+from benchmarks.scenarios import comeback, crossworker
 from benchmarks.stack import CHANNEL_ROUTES
 from benchmarks.subscribers import Subscribers
 
@@ -116,6 +116,14 @@ def test_of_two_workers_each_delivers_what_the_other_is_given(server: Running) -
     sample = crossworker.measure(server, Options(streams=10, seconds=0.5, patience=PATIENCE))
     assert sample.faults == []
     assert sample.values["other_p99_ms"] > 0
+
+
+@pytest.mark.parametrize("server", ["sseflask_service"], indirect=True)
+def test_clients_that_return_get_what_they_missed_and_what_follows(server: Running) -> None:
+    sample = comeback.measure(server, Options(streams=5, seconds=0.5, patience=PATIENCE))
+    assert sample.faults == []
+    assert {metric.key for metric in comeback.SCENARIO.metrics} == set(sample.values)
+    assert sample.values["publish_p99_ms"] > 0
 
 
 @pytest.mark.parametrize("server", having("health"), indirect=True)
