@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
 from sseflask.event import MOST_RETRY
-from sseflask.reach import Reach, check_headers
+from sseflask.reach import Reach, check_headers, secret_headers
 from sseflask.setting_types import (
     SECRET_BYTES,
     Key,
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
     def confidential(self) -> tuple[str, ...]:
         """Every value that must not appear in a log, an error or a response."""
         key = self.openai_api_key
-        return (*self.secrets, *((key.get_secret_value(),) if key else ()))
+        return (*self.secrets, *((key.get_secret_value(),) if key else ()), *secret_headers())
 
     @property
     def upstream_url(self) -> str:
@@ -281,8 +281,8 @@ def load() -> Settings:
     except ValidationError as error:
         # "from None": the chained error would hold the environment, secrets included.
         raise ConfigError(_one_line(error)) from None
+    check_headers()
     if not settings.demo:
-        check_headers()
         Reach.from_environment(settings.upstream_url)
     return settings
 

@@ -14,11 +14,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from sseflask.errors import ConfigError
 
-__all__ = ["HEADERS", "Reach", "check_headers"]
+__all__ = ["HEADERS", "Reach", "check_headers", "secret_headers"]
 
-#: What the client sends as headers of its own accord.
+#: What the client sends as headers of its own accord, beside OPENAI_CUSTOM_HEADERS.
 HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_SECRET = re.compile(r"(?i)auth|key|token|secret|cookie|password")
+_FRAMING = ("content-length", "transfer-encoding", "connection", "te", "upgrade", "expect")
 _CERTIFICATES = "unset it for the system's own certificates"
 #: How OpenSSL's `openssl rehash` names the files of a directory.
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+\Z")
@@ -61,18 +64,42 @@ class Reach:
 
 
 def check_headers() -> None:
-    """See that what the client sends as headers fits into some.
+    """See that what the client takes from the environment for its headers fits into some.
 
     Raises:
         ConfigError: it does not.
     """
     for name in HEADERS:
-        value = os.environ.get(name, "")
-        if not value.isascii() or (value and not value.isprintable()) or value != value.strip():
+        if not _fits(os.environ.get(name, "")):
             raise ConfigError(
                 f"{name} is not allowed: it is sent as a header, so it must be printable ASCII "
                 "without spaces or line breaks around it"
             )
+    for name, value in _custom_headers():
+        if not _TOKEN.match(name) or not _fits(value) or name.lower() in _FRAMING:
+            # A value may be a key: it is not repeated.
+            raise ConfigError(
+                "OPENAI_CUSTOM_HEADERS is not allowed: each line is a header of printable ASCII, "
+                "as in X-Team: research, and none that says how long a request is"
+            )
+
+
+def secret_headers() -> tuple[str, ...]:
+    """The values of ``OPENAI_CUSTOM_HEADERS`` that their names call secrets."""
+    return tuple(
+        value.removeprefix("Bearer ") for name, value in _custom_headers() if _SECRET.search(name)
+    )
+
+
+def _custom_headers() -> list[tuple[str, str]]:
+    """As OpenAI's client reads them: a header on each line."""
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    split = (line.partition(":") for line in lines)
+    return [(name.strip(), value.strip()) for name, colon, value in split if colon]
+
+
+def _fits(value: str) -> bool:
+    return value.isascii() and (not value or value.isprintable()) and value == value.strip()
 
 
 def _proxy(address: SplitResult) -> str | None:
@@ -146,7 +173,7 @@ def _check_certificates(name: str, value: str, file: str | None, directory: str 
 
     said = f"{name}={value!r} can't be used"
     try:
-        ssl.create_default_context(cafile=file, capath=directory)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file, directory)
         hashed = directory is None or any(
             _HASHED.match(each.name)
             for path in directory.split(os.pathsep)

@@ -99,7 +99,7 @@ def test_a_proxy_that_can_not_be_used(name: str, value: str) -> None:
 
 
 def test_the_demo_model_needs_no_way() -> None:
-    with environment(ALL_PROXY="socks5://p", SSL_CERT_FILE="/x", OPENAI_ORG_ID="ö"):
+    with environment(ALL_PROXY="socks5://p", SSL_CERT_FILE="/x"):
         assert load().demo
 
 
@@ -126,7 +126,23 @@ def test_certificates_that_can_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
 @pytest.mark.parametrize("value", ["ö", "a\nb", "a\n", " a", "\x7f"])
 def test_what_fits_no_header(name: str, value: str) -> None:
-    assert refusal(OPENAI_API_KEY=KEY, **{name: value}).startswith(f"{name} is not allowed: ")
+    """Not even the demo model can be asked with it."""
+    assert refusal(**{name: value}).startswith(f"{name} is not allowed: ")
+
+
+@pytest.mark.parametrize(
+    "value", ["api-key: ö-geheim", "a b: geheim", ": geheim", "X: 1\nContent-Length: 7", "x: a\rb"]
+)
+def test_custom_headers_that_can_not_be_sent(value: str) -> None:
+    message = refusal(OPENAI_CUSTOM_HEADERS=value)
+    assert message.startswith("OPENAI_CUSTOM_HEADERS is not allowed: ")
+    assert "geheim" not in message
+
+
+def test_custom_headers_that_are_secret() -> None:
+    headers = "X-Team: research\napi-key: geheim-123\nno header\nauthorization: Bearer geheim-456\n"
+    with environment(OPENAI_CUSTOM_HEADERS=headers):
+        assert load().confidential == ("geheim-123", "geheim-456")
 
 
 @pytest.mark.parametrize(

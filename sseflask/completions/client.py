@@ -85,7 +85,9 @@ def _tls(settings: Settings, reach: Reach) -> ssl.SSLContext:
     if not any(url.lower().startswith("https:") for url in urls):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used: spares the system's authorities
     if reach.cafile or reach.capath:
-        return ssl.create_default_context(cafile=reach.cafile, capath=reach.capath)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(reach.cafile, reach.capath)
+        return context
     return httpx2.create_ssl_context(trust_env=False)
 
 

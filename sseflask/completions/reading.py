@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -39,6 +40,8 @@ _GRACE_SECONDS = 3.0
 #: again, but not for longer than this and not more than this.
 _REST_SECONDS = 0.05
 _REST_BYTES = 65_536
+#: In a chunk that is more than a sign of life.
+_SAYS_SOMETHING = re.compile(rb'"(?:choices|usage)"\s*:\s*[\[{]\s*[{"]')
 #: What may stand before the first byte that counts: spaces, and a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
@@ -166,7 +169,8 @@ class Reading:
                         raise unfit("nothing comes but comments", "", self._secrets)
                 if answer.complete:
                     silence.shorten(_GRACE_SECONDS)
-                    if not kept:
+                    # Comments, and empty events that are sent in their place, prolong nothing.
+                    if not any(map(_SAYS_SOMETHING.search, kept)):
                         silence.reading = True
                         continue
                 silence.heard()

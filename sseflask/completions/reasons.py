@@ -11,7 +11,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from sseflask.completions.frames import read_json
+from sseflask.completions.frames import fields, read_json
 
 __all__ = ["excerpt", "reason", "text_of", "value_of"]
 
@@ -100,7 +100,10 @@ def text_of(content: bytes, content_type: str = "") -> str:
 
 
 def value_of(text: str) -> Any:
-    """The JSON value of a text; ``None`` if it is none."""
+    """The JSON value of a text, or of the first event of a stream; ``None`` if it is none."""
+    if text.lstrip().startswith(("data:", "event:")):
+        first = re.split(r"\r?\n\r?\n|\r\r", text.lstrip(), maxsplit=1)[0]
+        text = (fields(first.encode(errors="replace"))[1] or b"").decode()
     try:
         return read_json(text.encode(errors="replace"))
     except ValueError:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sseflask.completions.reasons import excerpt, reason, text_of
+from sseflask.completions.reasons import excerpt, reason, text_of, value_of
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,17 @@ def test_an_excerpt(text: str, expected: str) -> None:
 @pytest.mark.parametrize("text", ["<" * 100_000, "<!--" * 50_000, "<a " * 50_000, "&" * 100_000])
 def test_a_page_that_is_none_takes_no_time(text: str) -> None:
     assert len(excerpt(text)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('data: {"a": 1}\n\ndata: [DONE]\n\n', {"a": 1}),
+        ('\r\nevent: error\r\ndata: {"a":\r\ndata: 1}\r\n\r\n', {"a": 1}),
+        ("event: error", None),
+        ("no", None),
+    ],
+)
+def test_the_value_also_of_an_event(text: str, value: Any) -> None:
+    assert value_of(text) == value

@@ -309,9 +309,16 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("sent", [[ONE, LAST], [ONE, LAST, USAGE]])
-def test_keepalives_after_the_finish_reason(connect: Connect, sent: list[bytes]) -> None:
-    with upstream(_then(*sent)) as server:
-        assert run(connect(server.url)) == (sent, STOPPED)
+@pytest.mark.parametrize(
+    "keepalive", [b": keepalive\n\n", b"event: ping\ndata: {}\n\n", frame(choices=[], usage=None)]
+)
+def test_keepalives_after_the_finish_reason(
+    connect: Connect, sent: list[bytes], keepalive: bytes
+) -> None:
+    with upstream(_then(*sent, keepalive=keepalive)) as server:
+        frames, outcome = run(connect(server.url))
+    assert [each for each in frames if each != keepalive] == sent
+    assert outcome == STOPPED
 
 
 @pytest.mark.usefixtures("short_grace")
