@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sseflask.transport.notices import name_of, warn_once
 from sseflask.transport.portable import InlineBody, ThreadedBody
 from sseflask.transport.server_response import KEY, ServerResponse
-from sseflask.transport.stream import Body, Stream
+from sseflask.transport.stream import Body, Refused, Stream, too_many_streams
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -20,6 +20,12 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
         handed = _handed_over(environ, start_response)
         response: Any = handed.response if handed else None
         _warn_about_gunicorn(environ, response, start_response)
+        if not begin_long(environ):
+            if response is not None:
+                response.force_close()  # its place is needed
+            source = stream.source
+            failure = too_many_streams() if source is None else source.refusal()
+            return Refused(failure, stream, environ, start_response)
         if handed and _owns_socket(environ, response, stream):
             from sseflask.transport.connection import Connection
             from sseflask.transport.subscriber import Subscriber
@@ -41,6 +47,15 @@ def _handed_over(environ: WSGIEnvironment, start_response: StartResponse) -> Ser
     return None if response is None else ServerResponse(response)
 
 
+def begin_long(environ: WSGIEnvironment) -> bool:
+    """Whether a request that may take long can be answered, however many do already.
+
+    Our worker keeps some of its connections for short ones; others take what comes. Never blocks.
+    """
+    visit: Any = getattr(environ.get("gunicorn.socket"), "visit", None)
+    return visit is None or bool(visit.begin_long())
+
+
 def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> bool:
     """Whether this is gunicorn's own response on a plain gevent socket, in its own thread."""
     gevent_socket = sys.modules.get("gevent.socket")
@@ -48,7 +63,8 @@ def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> boo
     return (
         gevent_socket is not None
         and wsgi is not None
-        and type(environ["gunicorn.socket"]) is gevent_socket.socket
+        and isinstance(environ["gunicorn.socket"], gevent_socket.socket)
+        and not hasattr(environ["gunicorn.socket"], "do_handshake")
         and type(response) is wsgi.Response
         and environ["gunicorn.socket"].hub is sys.modules["gevent"].get_hub()
         and not any(name.lower() == "content-length" for name, _ in stream.headers)

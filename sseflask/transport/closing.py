@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["LINGER_SECONDS", "Closing", "send_last"]
+__all__ = ["LINGER_SECONDS", "Closing", "borrowed", "send_last"]
 
 #: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
 #: last bytes.
@@ -58,14 +58,14 @@ class Closing:
 
     def reset(self, descriptor: int) -> None:
         """Give up on a client that takes nothing; a reset frees what the kernel holds for it."""
-        with contextlib.suppress(OSError), _borrowed(descriptor) as client:
+        with contextlib.suppress(OSError), borrowed(descriptor) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close(descriptor)
 
     def half_close(self, descriptor: int) -> None:
         """All is sent: close our side, and give the client a little time to close its own."""
         try:
-            with _borrowed(descriptor) as client:
+            with borrowed(descriptor) as client:
                 client.shutdown(socket.SHUT_WR)
         except OSError:  # the client was faster
             self.close(descriptor)
@@ -101,12 +101,12 @@ def send_last(descriptor: int, data: bytes | memoryview) -> int:
     Raises:
         OSError: as of ``send``.
     """
-    with _borrowed(descriptor) as client:
+    with borrowed(descriptor) as client:
         return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
 
 
 @contextlib.contextmanager
-def _borrowed(descriptor: int) -> Iterator[_socket.socket]:
+def borrowed(descriptor: int) -> Iterator[_socket.socket]:
     """A socket object for a descriptor, which stays open."""
     client = _socket.socket(fileno=descriptor)
     try:

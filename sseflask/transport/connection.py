@@ -7,6 +7,7 @@ the socket notice the client's leaving while the application's generator is sile
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import gevent
 from gevent.event import Event as Signal
 
 from sseflask.errors import Failure
+from sseflask.transport.closing import LINGER_SECONDS
 from sseflask.transport.drain import streams
 from sseflask.transport.flush import SLICE, Flusher, let_loop_run
 from sseflask.transport.notices import name_of, warn_once
@@ -30,10 +32,11 @@ from sseflask.transport.stream import (
     Stream,
     as_exception,
     can_resume_after,
+    half_closed,
     rotation_notice,
     token_expired,
 )
-from sseflask.wire import ends_event
+from sseflask.wire import ends_event, tail_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -101,6 +104,7 @@ class Connection(Body):
         self._limit = _BUFFER
 
         # How it is to end.
+        self._ran_out = False
         self._rotating = False
         self._rotated = False
         self._with_others = False
@@ -133,6 +137,7 @@ class Connection(Body):
         """Run the stream; it gives way once, where it goes on after the view's contexts."""
         self._begun = time.monotonic()
         self._flusher.begin(self._begun)
+        complete = False
         try:
             complete = read_request_body(self.environ, self._request_body)
             self._outlet.open(self.stream.heartbeat, watch_input=complete)
@@ -150,13 +155,18 @@ class Connection(Body):
             self._finish()
         except EarlyError:
             self._outlet.start_over()
+            if not complete:
+                self.response.force_close()  # the rest of the body may be long in coming
             raise
         except Diverted:
             self._divert()
         finally:
+            if complete and self._instead is None:
+                self._request_body.buf = io.BytesIO()  # gunicorn would read it once more
             streams.unregister(self)
             if self._timer is not None:
                 self._timer.close()
+            self._outlet.give_input_back()
             self._outlet.close()
 
     def _serve(self, run: Callable[[], bool | None]) -> bool:
@@ -210,10 +220,13 @@ class Connection(Body):
 
     def _begin_items(self) -> bool:
         """Send the first of them; whether there may be more."""
-        return self._pump(first_only=True)
+        more = self._pump(first_only=True)
+        self._ran_out = not more
+        return more
 
     def _run_items(self) -> None:
         self._pump()
+        self._ran_out = True
 
     def _handed_over(self) -> bool:
         """Whether the stream goes on without this greenlet."""
@@ -304,7 +317,8 @@ class Connection(Body):
         """Send the last bytes and the last chunk, then let the client close first."""
         failure, rotated, outlet = self._failure, self._rotated, self._outlet
         last = b""
-        outlet.flush()
+        if failure is not None:
+            outlet.flush()
         outlet.wait_until_sent()
         if self._stalled:
             log.info(
@@ -312,6 +326,8 @@ class Connection(Body):
                 self.environ.get("PATH_INFO", ""),
             )
         if outlet.left:
+            if outlet.half_closed:
+                self._say_goodbye()
             return
         if failure is not None:
             if not ends_event(outlet.tail):
@@ -327,7 +343,21 @@ class Connection(Body):
             last = rotation_notice(self.stream.retry_jitter)
         outlet.end(last)
         self._timer.stop()
-        outlet.linger()
+        if outlet.reusable and (not streams.draining or outlet.next_request_within(LINGER_SECONDS)):
+            outlet.keep()
+        else:
+            outlet.linger()
+
+    def _say_goodbye(self) -> None:
+        """A client that has only closed its side gets a proper end of what it was sent."""
+        outlet = self._outlet
+        tail = tail_of(outlet.tail, outlet.buffer)
+        if self._ran_out or self._resumable():
+            last = b""
+        else:
+            last = self.stream.failure_frame(self._failure or half_closed())
+        if not last or ends_event(tail):
+            outlet.say_goodbye(last)
 
     def _start(self) -> None:
         """Begin the response, unless that has been done when its time was over."""

@@ -7,8 +7,10 @@ written by one greenlet, job by job; only what a socket did not take is written 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import os
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +27,9 @@ from sseflask.transport.closing import Closing, send_last
 from sseflask.transport.fan_out import SLICE, FanOut
 from sseflask.transport.flush import let_loop_run
 from sseflask.transport.group import Backlog, Group, Member
+from sseflask.transport.idle import Idle
 from sseflask.transport.jobs import Jobs
-from sseflask.transport.stream import rotation_notice, token_expired
+from sseflask.transport.stream import half_closed, rotation_notice, token_expired
 from sseflask.wire import HEARTBEAT
 
 __all__ = ["Detached"]
@@ -50,6 +53,7 @@ class Detached:
         jobs: the one greenlet that may write to members.
         on_end: called with each member whose stream has ended, and the bytes of its body.
         on_close: called for each socket that is closed.
+        idle: connections whose stream has ended.
     """
 
     def __init__(self) -> None:
@@ -66,6 +70,7 @@ class Detached:
         # gevent hides it, as it blocks; it is never waited for here.
         self._epoll = gevent.monkey.get_original("select", "epoll")()
         self._backlogs = Backlogs(self._epoll)
+        self.idle = Idle(self._epoll, self._closing)
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
         self._watcher.start(self._on_events)
         self._timer: Any = None
@@ -81,6 +86,10 @@ class Detached:
         return detached
 
     def __len__(self) -> int:
+        """How many connections there are, with those that have no stream any more."""
+        return self.count() + len(self.idle)
+
+    def count(self) -> int:
         """How many streams there are, with those that wait for their client's close."""
         return len(self._members) + len(self._closing)
 
@@ -178,7 +187,8 @@ class Detached:
         self._agenda.forget(member)
         if backlog is None:
             try:
-                sent = send_last(member.descriptor, data)
+                kept = member.listener is not None
+                sent = (os.write if kept else send_last)(member.descriptor, data)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -198,7 +208,12 @@ class Detached:
 
     def _on_events(self) -> None:
         for descriptor, events in self._epoll.poll(0, _EVENTS_AT_ONCE):
-            if events & _GONE:
+            if descriptor in self.idle:
+                self.idle.happened(descriptor, events)
+                self._note_empty()
+            elif events & _GONE:
+                if events & _GONE == select.EPOLLRDHUP:
+                    self._say_goodbye(descriptor)
                 self._gone(descriptor)
             elif events & select.EPOLLOUT:
                 member = self._members.get(descriptor)
@@ -224,6 +239,16 @@ class Detached:
         else:
             self._closing.client_closed(descriptor)
 
+    def _say_goodbye(self, descriptor: int) -> None:
+        """A client that may have closed its own side only gets a proper end of what it reads."""
+        member = self._members.get(descriptor)
+        if member is None or member.backlog is not None:
+            return
+        group = member.group
+        last = b"" if group.resumable else group.failure_frame(half_closed())
+        with contextlib.suppress(OSError):
+            os.write(descriptor, group.ending(last))
+
     def _on_timer(self) -> None:
         self._timer_due = math.inf
         now = time.monotonic()
@@ -236,11 +261,14 @@ class Detached:
         for member in self._backlogs.stalled(now):
             self._cut(member)
         self._closing.close_overdue(now)
+        self.idle.close_overdue(now)
         self._plan(now)
 
     def _plan(self, now: float) -> None:
         """See that the timer fires when the next thing is due."""
-        due = min(self._agenda.next(), self._closing.next(), self._backlogs.next())
+        due = min(
+            self._agenda.next(), self._closing.next(), self._backlogs.next(), self.idle.next()
+        )
         if due < self._timer_due:
             if self._timer is not None:
                 self._timer.close()
@@ -252,6 +280,7 @@ class Detached:
 
     def drain(self) -> None:
         """Send away who can resume elsewhere. Never blocks."""
+        self.idle.leave()
 
         def send_away() -> None:
             members = list(self._members.values())
@@ -278,7 +307,10 @@ class Detached:
 
     def _conclude(self, member: Member) -> None:
         self._forget(member)
-        self._closing.half_close(member.descriptor)
+        if member.listener is None:
+            self._closing.half_close(member.descriptor)
+        else:
+            self.idle.keep(member.descriptor, member.listener, member.unread)
         self._plan(time.monotonic())
 
     def _cut(self, member: Member) -> None:
@@ -306,6 +338,9 @@ class Detached:
 
     def _on_closed(self) -> None:
         self.on_close()
+        self._note_empty()
+
+    def _note_empty(self) -> None:
         if not len(self):
             self._empty.set()
 

@@ -55,6 +55,8 @@ class Member:
         expires: whether it ends then because its token does.
         line: what `sseflask.transport.late_line` is to log at its end, where there is something.
         retry_jitter: see `sseflask.transport.stream.Stream`.
+        listener: what the connection came by, where it is kept after the stream's end.
+        unread: what was read of its next request.
     """
 
     __slots__ = (
@@ -66,8 +68,10 @@ class Member:
         "group",
         "index",
         "line",
+        "listener",
         "retry_jitter",
         "sent",
+        "unread",
     )
 
     def __init__(self, descriptor: int, group: Group, began: float, sent: int) -> None:
@@ -81,6 +85,8 @@ class Member:
         self.expires = False
         self.line: object | None = None
         self.retry_jitter = 0
+        self.listener: object = None
+        self.unread = b""
 
 
 class Group:

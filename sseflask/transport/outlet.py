@@ -24,7 +24,8 @@ from sseflask.wire import HEARTBEAT, ends_line, tail_of
 if TYPE_CHECKING:
     from gunicorn.http.wsgi import Response
 
-#: Bytes of unwanted input that are read and thrown away before the socket is left alone.
+#: Bytes of the next request that are read while a stream runs, in order to see behind them that the
+#: client leaves; then its socket is left alone, and leaving is noticed by writing.
 _INPUT = 65536
 
 #: Bytes of input that an ended stream still throws away while it waits for the client's own close.
@@ -38,6 +39,7 @@ _MOST_MILLISECONDS = 2**31 - 1
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _CLOSE = b"Connection: close\r\n"
+_NO_TIMEOUT = 0
 
 
 def unacknowledged(descriptor: int) -> int:
@@ -60,6 +62,16 @@ def _drop(piece: bytes) -> None:
         )
 
 
+def _nothing() -> None:
+    pass
+
+
+def _send_anyway(descriptor: int, data: bytes | memoryview) -> int:
+    with contextlib.suppress(OSError):
+        os.write(descriptor, data)
+    return len(data)
+
+
 class _HeaderSink:
     """Stands in for the socket while gunicorn writes the headers, so that they can share a packet
     with the first event."""
@@ -80,6 +92,9 @@ class Outlet:
         tail: the last bytes of the body that were sent or are on their way, heartbeats aside.
         last_progress: the monotonic time at which bytes last went out.
         chunked: whether the body is sent in chunks, once the headers are taken.
+        reusable: whether the client may send its next request on the same connection, once the
+            headers are taken.
+        half_closed: the client has closed its side. It counts as leaving, but may still read.
         left: nothing can be sent any more: the client has gone, or the socket is not ours now.
     """
 
@@ -98,7 +113,11 @@ class Outlet:
         self._heartbeat = 0.0
         self._write: Callable[[int, bytes | memoryview], int] = os.write
         self.chunked = False
+        self.reusable = False
+        self.half_closed = False
         self._head = b""
+        self._early = bytearray()
+        self._lingering = False
         self._discarded = 0
         self._waiting = -1
         self._wake: Signal | None = None
@@ -115,8 +134,8 @@ class Outlet:
 
         Args:
             heartbeat: seconds; a peer that acknowledges nothing for two of them is gone.
-            watch_input: whether what comes in is unwanted. It is not while a part of the request
-                body is still to come; the client's leaving is then noticed by writing only.
+            watch_input: whether what comes in is of the next request. It is not while a part of the
+                request body is still to come; the client's leaving is then noticed by writing only.
         """
         self._heartbeat = heartbeat
         self.last_progress = time.monotonic()
@@ -164,16 +183,11 @@ class Outlet:
         return self._socket.detach()
 
     def start_over(self) -> None:
-        """Nothing has been sent: let gunicorn send another response in place of the stream's.
-
-        It is the connection's last. Bytes may have been read that belong to a request body or to
-        the next request, and gunicorn would take something else for them.
-        """
+        """Nothing has been sent: let gunicorn send another response in place of the stream's."""
         response = self._response
         response.status = None
         response.headers = []
         response.response_length = None
-        response.force_close()
         self.buffer.clear()
 
     def is_ours(self, status: str) -> bool:
@@ -192,7 +206,9 @@ class Outlet:
     def take_headers(self) -> None:
         """Have gunicorn format the response headers; they leave with the next bytes."""
         response = self._response
-        response.force_close()
+        keeps = bool(response.cfg.keepalive) and not response.req.should_close()
+        if keeps:
+            response.must_close = False  # gunicorn sets it where the worker is about to go
         sink = _HeaderSink()
         response.sock = sink  # type: ignore[assignment]  # all that send_headers calls is there
         try:
@@ -201,14 +217,16 @@ class Outlet:
             response.sock = self._socket
         self._head = sink.data
         self.chunked = response.chunked
-        if self.chunked and not response.req.should_close():
+        self.reusable = self.chunked and keeps
+        if self.chunked and not keeps and not response.req.should_close():
             # Node's fetch takes every end for a proper one where this stands, also in the middle of
             # a chunk (undici, client-h1.js: "treat all incomplete requests as complete"), and with
             # it what a dead server has left of an answer for the answer. The last chunk says what
             # is to be known; a server may close a connection after it (RFC 9112, section 9.5).
             self._head = self._head.replace(_CLOSE, b"", 1)
-        response.chunked = False  # the last chunk is ours to send
         response.write = _drop  # type: ignore[assignment,method-assign]  # all pieces are ours
+        response.close = _nothing  # type: ignore[method-assign]  # the last chunk is ours to send
+        response.force_close()  # unless the stream comes to a good end
 
     def flush(self) -> None:
         """Send the buffer as far as the socket takes it. Never blocks."""
@@ -224,9 +242,7 @@ class Outlet:
             self._response.sent += size
             self._send(data)
         else:
-            body = bytes(buffer)
-            buffer.clear()
-            self._send_body(body)
+            self._send_body(self._take_buffer())
 
     def heartbeat(self) -> None:
         """Send a heartbeat if a line may begin here. Never blocks."""
@@ -235,19 +251,57 @@ class Outlet:
             self._send_body(HEARTBEAT)
 
     def end(self, last: bytes) -> None:
-        """Send the last bytes and the last chunk; `linger` has to follow.
+        """Send what is buffered, the last bytes and the last chunk; `keep` or `linger` follows.
 
         Blocks until the client has taken them, has left, or is cut.
         """
         if not self.left:
-            self._write = send_last
-            self._send_body(last, _LAST_CHUNK)
+            if not self.reusable:
+                self._write = send_last
+            self._send_body(self._take_buffer() + last, _LAST_CHUNK)
             self.wait_until_sent()
+
+    def say_goodbye(self, last: bytes) -> None:
+        """Answer a client that has closed its side, as far as its socket takes it at once."""
+        if self.unsent is not None:
+            return  # it is in the middle of something
+        self._write = _send_anyway
+        self._send_body(self._take_buffer() + last, _LAST_CHUNK)
+
+    def keep(self) -> None:
+        """The stream has come to a good end: leave the connection to the next request."""
+        response = self._response
+        response.must_close = False
+        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _NO_TIMEOUT)
+
+    def next_request_within(self, seconds: float) -> bool:
+        """Block until the client has sent something or has left; whether it has sent something."""
+        if not self._early and not self.left:
+            if not self._readable.active:
+                self._readable.start(self._on_readable)
+            self._wake = Signal()
+            self._wake.wait(seconds)
+        return bool(self._early) and not self.left
+
+    def give_input_back(self) -> None:
+        """Let gunicorn's parser have what was read of the next request, behind what it has."""
+        if self._early:
+            unread = self._response.req.unreader.buf
+            unread.seek(0, os.SEEK_END)
+            unread.write(self._early)
+            self._early.clear()
+
+    def input(self) -> bytes:
+        """What was read of the next request, by gunicorn's parser and here."""
+        unread: bytes = self._response.req.unreader.buf.getvalue()
+        return unread + self._early
 
     def linger(self) -> None:
         """Close our side and give the client a little time to close its own."""
         if self.left:
             return
+        self._lingering = True
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -279,6 +333,11 @@ class Outlet:
         with contextlib.suppress(OSError):  # it may have ended already
             self._socket.shutdown(socket.SHUT_RDWR)
         self.left = True
+
+    def _take_buffer(self) -> bytes:
+        body = bytes(self.buffer)
+        self.buffer.clear()
+        return body
 
     def _send_body(self, body: bytes, last_chunk: bytes = b"") -> None:
         if not self.chunked:
@@ -327,9 +386,13 @@ class Outlet:
         except OSError:
             data = b""
         if not data:
+            self.half_closed = self.unsent is None
             self._leave()
             return
         self._discarded += len(data)
+        if not self._lingering:
+            self._early += data
+            self.wake_up()
         if self._discarded > _INPUT:
             self._readable.stop()
 

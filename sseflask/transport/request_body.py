@@ -7,16 +7,23 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from werkzeug.exceptions import RequestTimeout
 
 from sseflask.transport.stream import EarlyError, body_too_slow
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["read_request_body"]
+__all__ = ["SlowBody", "read_request_body"]
 
 #: At most this many bytes and seconds.
 _BYTES, _SECONDS, _PIECE = 1 << 20, 5.0, 65536
+
+
+class SlowBody(RequestTimeout):
+    """408, and the connection's end (RFC 9110, section 15.5.9). Flask's error handlers see it."""
+
+    description = "The request's body did not arrive in time; please send it again."
 
 
 def read_request_body(environ: WSGIEnvironment, source: Any) -> bool:
@@ -44,6 +51,8 @@ def read_request_body(environ: WSGIEnvironment, source: Any) -> bool:
         while not complete and read.tell() < _BYTES:
             with gevent.Timeout(max(0.001, deadline - time.monotonic())):
                 complete = not read.write(source.read(_PIECE))
+    except SlowBody as error:
+        raise EarlyError(error) from error
     except gevent.Timeout:
         if "CONTENT_LENGTH" not in environ:
             raise EarlyError(body_too_slow()) from None

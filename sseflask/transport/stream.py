@@ -154,7 +154,7 @@ class Source(ABC):
 
     def refusal(self) -> Failure:
         """What a client is told where there is no room for it."""
-        return too_many_streams()
+        return too_many_subscribers()
 
     def send_away(self) -> None:  # noqa: B027  # for sources that ask who views them
         """The client is being sent away, to come back; `abandon` follows. Never blocks."""
@@ -220,7 +220,17 @@ def shutting_down() -> Failure:
 
 
 def too_many_streams() -> Failure:
-    """What a client is told when this worker has no room for one more subscriber."""
+    """What a client is told when this worker has no room for one more that takes long."""
+    return Failure(
+        "This server has as many streams as it can take; please try again.",
+        status=503,
+        code="too_many_streams",
+        headers={"Retry-After": "5"},
+    )
+
+
+def too_many_subscribers() -> Failure:
+    """The same for a subscriber."""
     return Failure(
         "This server has as many subscribers as it can take; please try again.",
         status=503,
@@ -236,6 +246,17 @@ def body_too_slow() -> Failure:
         status=408,
         type="invalid_request_error",
         code="request_timeout",
+    )
+
+
+def half_closed() -> Failure:
+    """What a client is told that has closed its side of the connection before the stream's end."""
+    return Failure(
+        "The client closed its side of the connection, which counts as leaving; keep it open "
+        "while the stream is read.",
+        status=400,
+        type="invalid_request_error",
+        code="client_left",
     )
 
 
@@ -283,6 +304,20 @@ class Body:
     def close(self) -> None:
         """Called by the server when it is done with the response, whatever happened."""
         raise NotImplementedError
+
+
+class Refused(Body):
+    """The body of a stream that never begins."""
+
+    def __init__(self, failure: Failure, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._failure = failure
+
+    def begin(self) -> None:
+        raise EarlyError(self._failure)
+
+    def close(self) -> None:
+        self.stream.close()
 
 
 class EarlyError(Exception):

@@ -46,10 +46,6 @@ class Subscriber(Connection):
         if self._leave is None or not self._leave(self):
             super().begin()
 
-    def refuse(self) -> None:
-        """Have the client told that there are too many of its kind."""
-        self.fail(self._source.refusal())
-
     def detach(self) -> tuple[Member, float] | None:
         """Run the stream until nothing is left but to wait, and let go of its socket.
 
@@ -73,6 +69,7 @@ class Subscriber(Connection):
         self._start_at_once()
         if self._detaching:
             self._group = self._catch_up()
+            self._ran_out = self._group is None
             return False
         self._items = self._source.frames()
         return True
@@ -106,8 +103,15 @@ class Subscriber(Connection):
         if self._group is None:
             return False
         sent = self._outlet.body_sent
-        self._member = Member(self._outlet.detach(), self._group, self._begun, sent)
-        self._member.retry_jitter = self.stream.retry_jitter
+        outlet, listener = self._outlet, None
+        unread = b""
+        if outlet.reusable and self.response.cfg.proxy_protocol in (False, "off"):
+            visit = getattr(self.environ["gunicorn.socket"], "visit", None)
+            listener = visit and visit.listener
+            unread = outlet.input()
+        self._member = member = Member(outlet.detach(), self._group, self._begun, sent)
+        member.listener, member.unread = listener, unread
+        member.retry_jitter = self.stream.retry_jitter
         return True
 
     def _ends_at(self, member: Member) -> float:

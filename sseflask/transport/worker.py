@@ -6,6 +6,7 @@ that touches ssl or threading beyond what gunicorn and gevent do themselves.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
@@ -23,6 +24,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from sseflask.masking import MaskingFilter
+from sseflask.transport.slots import Slots
 
 if TYPE_CHECKING:
     from sseflask.transport.detached import Detached
@@ -33,9 +35,6 @@ __all__ = ["StreamWorker"]
 
 #: How often a worker tells the arbiter that it lives, in seconds.
 _NOTIFY_SECONDS = 1.0
-
-#: Of every twenty connections a worker may have subscribers leave one, up to this many.
-_MOST_RESERVED = 100
 
 #: Python's (before 3.13, since), and ours: objects made until the youngest generation is looked at,
 #: and how often that happens before the next older one is; the oldest some millions of them apart.
@@ -53,37 +52,6 @@ _RELOAD_SECONDS = 2.0
 
 #: Connections accepted in one turn of the loop; gevent's own 100 would take it 60 ms and more.
 _ACCEPT = 4
-
-
-_Pool: Any = Pool  # its stubs lack what a pool with other rules has to override
-
-
-class _Slots(_Pool):  # type: ignore[misc]  # the reason stands above
-    """The connections of a worker: a greenlet each, or none where the stream is detached."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self._kept: set[Any] = set()
-
-    def free_count(self) -> int:
-        """How many more connections there may be."""
-        free: int = self._semaphore.counter
-        return free
-
-    def keep(self) -> None:
-        """The calling greenlet's connection outlives it: keep its slot until `give_back`."""
-        self._kept.add(gevent.getcurrent())
-
-    def give_back(self) -> None:
-        """Such a connection has been closed."""
-        self._semaphore.release()
-
-    def _discard(self, greenlet: Any) -> None:
-        if greenlet in self._kept:
-            self._kept.remove(greenlet)
-            super(_Pool, self)._discard(greenlet)  # what the pool adds to this is giving back
-        else:
-            super()._discard(greenlet)
 
 
 class _ListenerName:
@@ -133,9 +101,8 @@ class StreamWorker(GeventWorker):
     _alive = True
     _quitter: gevent.Greenlet[..., None] | None = None
     _ending: Signal | None = None
-    _slots: _Slots
+    _slots: Slots
     _deadline = math.inf
-    _catching_up = 0
     _detached: Detached
 
     @property
@@ -173,10 +140,14 @@ class StreamWorker(GeventWorker):
         _guard_logs(self.log)
         _calm_collector()
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
-        pool = self._slots = _Slots(self.worker_connections)
+        pool = self._slots = Slots(self.worker_connections)
         detached = self._detached = drain.streams.detached = Detached.current()
         detached.on_end = self._log_end
         detached.on_close = pool.give_back
+        detached.idle.seconds = self.cfg.keepalive
+        detached.idle.go_on = self._go_on
+        pool.places.detached = detached.count
+        pool.places.close_idle = detached.idle.close_some
         for begin in start.on_worker_start:
             begin()
         servers = [self._serve(listener, pool) for listener in self.sockets]
@@ -185,6 +156,7 @@ class StreamWorker(GeventWorker):
             self._ending.wait(_NOTIFY_SECONDS)
         for server in servers:
             server.close()
+        pool.places.close()
         # Whoever has just saved a file waits for the worker that has it.
         grace = 0 if self.cfg.reload else self.cfg.graceful_timeout
         drain.begin(grace)
@@ -192,6 +164,7 @@ class StreamWorker(GeventWorker):
         while not (
             pool.join(self._patience)
             and drain.streams.wait_for_rest(time.monotonic() + self._patience)
+            and not len(pool)  # a connection may have gone on in the meantime
         ):
             self.notify()
             if time.monotonic() >= min(deadline, self._deadline):
@@ -209,16 +182,74 @@ class StreamWorker(GeventWorker):
         return _NOTIFY_SECONDS if self._quitter is None else _QUIT_SECONDS
 
     def _serve(self, listener: Any, pool: Pool) -> StreamServer:
-        tls: dict[str, Any] = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        from sseflask.transport.visit import Listener, tls_context
+
         listener.setblocking(True)
         name: Any = _ListenerName(listener)
-        handle = partial(self.handle, name)
-        server: StreamServer = StreamServer(listener, handle=handle, spawn=pool, **tls)
+        handle: Any = partial(self._handle_client, name)
+        if self.cfg.is_ssl:
+            handle = partial(self._handle_tls, name, tls_context(ssl_context(self.cfg)))
+        server: StreamServer = Listener(listener, handle=handle, spawn=pool)
         # One at a time, so that one worker does not take them all. And a few at a time where it is
         # alone: who is connected waits for the requests of all that are accepted in one turn.
         server.max_accept = 1 if self.cfg.workers > 1 else _ACCEPT
         server.start()
         return server
+
+    def _handle_tls(self, name: Any, context: Any, client: Any, address: Any) -> None:
+        """Shake hands, in the time that a request's head has as well, then serve the client."""
+        from sseflask.transport.visit import shake_hands
+
+        secured = shake_hands(context, client, self._slots.places)
+        if secured is not None:
+            self._handle_client(name, secured, address)
+
+    def _handle_client(self, name: Any, client: Any, address: Any, unread: bytes = b"") -> None:
+        from sseflask.transport.visit import Visit
+
+        visit = Visit(client, self._slots.places, self.cfg.keepalive, unread)
+        greenlet: Any = gevent.getcurrent()
+        client.visit = greenlet.visit = visit
+        visit.listener = name
+        try:
+            self.handle(name, client, address)
+        finally:
+            visit.close()
+
+    def _go_on(self, descriptor: int, name: Any, unread: bytes) -> None:
+        """Serve the next request of a connection that has had no greenlet."""
+        from sseflask.transport.visit import ClientSocket
+
+        client = ClientSocket(fileno=descriptor)
+        try:
+            address = client.getpeername()
+        except OSError:  # the client has gone
+            client.close()
+            self._slots.give_back()
+        else:
+            self._slots.take_back(self._handle_client, name, client, address, unread)
+
+    def timeout_ctx(self) -> Any:
+        """What gunicorn has around the wait for a request; the visit has its own deadlines."""
+        visit = getattr(gevent.getcurrent(), "visit", None)
+        if visit is None:
+            return super().timeout_ctx()
+        visit.await_request(self.alive)
+        return contextlib.nullcontext()
+
+    def handle_http2(self, listener: Any, client: Any, *more: Any, **options: Any) -> None:
+        """Serve a connection whose requests are not one after another."""
+        client.visit = None
+        super().handle_http2(listener, client, *more, **options)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
+        """Answer one request."""
+        visit = sock.visit
+        visit.serve(req)
+        try:
+            return bool(super().handle_request(listener_name, req, sock, addr))
+        finally:
+            visit.served()
 
     def load_wsgi(self) -> None:
         """Load the application, and have it called with what streams need of gunicorn."""
@@ -234,14 +265,7 @@ class StreamWorker(GeventWorker):
         """
         from sseflask.transport import late_line
 
-        taken = len(self._detached) + self._catching_up
-        if taken >= self.worker_connections - self._reserved:
-            stream.refuse()
-        self._catching_up += 1
-        try:
-            detached = stream.detach()
-        finally:
-            self._catching_up -= 1
+        detached = stream.detach()
         if detached is None:
             return False
         member, ends_at = detached
@@ -250,12 +274,6 @@ class StreamWorker(GeventWorker):
         if not logged:
             member.line = late_line.begin(self.log, stream.response, stream.environ)
         return True
-
-    @property
-    def _reserved(self) -> int:
-        """Connections that subscribers leave to others: publishers, health checks."""
-        wanted = max(1, self.worker_connections // 20) if self.worker_connections > 1 else 0
-        return min(_MOST_RESERVED, wanted)
 
     def _log_end(self, member: Member, sent: int) -> None:
         if member.line is not None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.live.clients import Stream, open_stream, wake
-from tests.live.conftest import SERVERS, on_every_server, on_gevent
+from tests.live.conftest import GEVENT, SERVERS, on_every_server, on_gevent
 from tests.live.connection import Connection
 from tests.live.servers import Server
 from tests.segments import without_data
@@ -34,19 +34,56 @@ def test_headers_of_a_stream(server: Server) -> None:
     assert "content-length" not in head.headers
 
 
+@pytest.mark.parametrize("server", [*GEVENT, "gunicorn-gthread"], indirect=True)
+def test_streams_and_other_requests_take_turns_on_one_connection(server: Server, tag: str) -> None:
+    with Connection(server) as connection:
+        for n in range(20):
+            connection.request(f"/numbers?tag={tag}-{n}&interval=0.001")
+            stream = Stream(connection)
+            assert stream.head.headers["connection"] == "keep-alive"
+            assert [event.data for event in stream.rest()] == NUMBERS
+            connection.request(f"/hello?q={n}")
+            assert json.loads(connection.body(connection.head()))["query"] == str(n)
+            server.wait_for_mark(f"{tag}-{n}", "finally")
+
+
 @on_gevent
-def test_a_stream_is_the_last_response_of_its_connection(server: Server) -> None:
-    """It does not say so: Node's fetch would take a broken body for a whole one."""
-    with open_stream(server, "/numbers", headers={"Connection": "keep-alive"}) as stream:
-        assert "connection" not in stream.head.headers
-        assert [event.data for event in stream.rest()] == NUMBERS
-        assert stream.connection.at_end()
+@pytest.mark.parametrize("ends", ["by itself", "by an error"])
+def test_what_was_sent_early_is_answered_after_the_stream(
+    server: Server, ends: str, tag: str
+) -> None:
+    """In its order, whole: what came with the stream's request, and what came while it ran."""
+    path = {"by itself": f"/silent?tag={tag}&wakes=1", "by an error": f"/late?tag={tag}&error=x"}
+    with Connection(server) as connection:
+        hello = [f"GET /hello?q={n} HTTP/1.1\r\nHost: x\r\n\r\n" for n in range(4)]
+        body = "b" * 100_000
+        late = f"GET /hello?q=4 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        first = f"GET {path[ends]} HTTP/1.1\r\nHost: x\r\n\r\n{hello[0]}{hello[1][:20]}"
+        connection.socket.sendall(first.encode())
+        server.wait_for_mark(tag, "started")
+        for piece in (hello[1][20:], hello[2], hello[3], late):
+            connection.socket.sendall(piece.encode())
+        if ends == "by itself":
+            stream = Stream(connection)
+            assert stream.next().data == "first"
+            wake(server, tag)
+            assert [event.data for event in stream.rest()] == ["woken 1"]
+        else:
+            wake(server, tag)
+            head = connection.head()
+            assert head.status == 503
+            connection.body(head)
+        for n in range(5):
+            answer = json.loads(connection.body(connection.head()))
+            assert answer["query"] == str(n)
 
 
 @on_gevent
 def test_the_end_of_the_connection_comes_with_the_last_bytes(server: Server, tag: str) -> None:
-    """A client that keeps connections would otherwise send its next request into a closed one."""
-    with open_stream(server, f"/silent?tag={tag}&wakes=1") as stream:
+    """Where the client has asked for it, and only then."""
+    path = f"/silent?tag={tag}&wakes=1"
+    with open_stream(server, path, headers={"Connection": "close"}) as stream:
+        assert stream.head.headers["connection"] == "close"
         assert stream.next().data == "first"
         before = without_data(stream.connection.socket)
         wake(server, tag)

@@ -188,9 +188,32 @@ def test_a_client_that_sends_for_ever_is_not_read_for_ever(server: Server, tag: 
 
 
 @on_gevent
-def test_a_half_close_counts_as_leaving(server: Server, tag: str) -> None:
-    with open_stream(server, f"/silent?tag={tag}&heartbeat=9999") as stream:
+@pytest.mark.parametrize("how", ["ids", "without-ids"])
+def test_a_half_close_counts_as_leaving(server: Server, tag: str, how: str) -> None:
+    """And the half that the client still reads ends properly: it can resume, or is told."""
+    with open_stream(server, f"/silent?tag={tag}&heartbeat=9999&{how}") as stream:
         assert stream.next().data == "first"
         stream.connection.socket.shutdown(socket.SHUT_WR)
         server.wait_for_mark(tag, "finally")
-        assert stream.connection.socket.recv(65536) in (b"", b"0\r\n\r\n")
+        rest = stream.rest()
+        assert stream.connection.at_end()
+    if how == "ids":
+        assert rest == []
+    else:
+        (failure,) = rest
+        assert json.loads(failure.data or "")["error"]["code"] == "client_left"
+
+
+@on_gevent
+@pytest.mark.parametrize("path", ["/hello?q=x", "/burst?count=3", "/late?tag={tag}&first_byte=9"])
+def test_a_client_that_closes_its_side_at_once_gets_an_answer(
+    server: Server, path: str, tag: str
+) -> None:
+    with Connection(server) as connection:
+        connection.request(path.format(tag=tag))
+        connection.socket.shutdown(socket.SHUT_WR)
+        head = connection.head()
+        body = connection.body(head)
+        assert head.status == 200
+        assert connection.at_end()
+    assert (b"client_left" in body) == ("late" in path)

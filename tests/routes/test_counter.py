@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -44,7 +45,9 @@ def refused(response: TestResponse, param: str | None, code: str, status: int = 
 
 def test_ten_numbers_a_tenth_of_a_second_apart(client: FlaskClient) -> None:
     pauses: list[float] = []
-    with mock.patch.object(counter, "time", mock.Mock(sleep=pauses.append)):
+    with mock.patch.object(
+        counter, "time", mock.Mock(sleep=pauses.append, monotonic=time.monotonic)
+    ):
         assert numbers(client, method="POST") == counted(*range(10))
     assert pauses == [0.1] * 9  # between the events, not after the last
 
@@ -253,3 +256,28 @@ def test_streams_do_not_share_state(client: FlaskClient) -> None:
     ):
         pairs = list(itertools.zip_longest(one.events(), two.events()))
     assert [(a.data, b.data) for a, b in pairs] == [(str(n), str(n)) for n in range(10)]
+
+
+def test_all_counters_together_have_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What many ask for takes as long as what one asks for: so many events a second in all."""
+    slept: list[float] = []
+    now = 1000.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=sleep)
+    monkeypatch.setattr(counter, "time", clock)
+    monkeypatch.setattr(counter, "_pace", counter._Pace(counter.EVENTS_PER_SECOND))
+    counters = [counter._numbers(0, 10_000, 0.0) for _ in range(10)]
+    for events in itertools.zip_longest(*counters):
+        assert None not in events
+    assert now - 1000.0 == pytest.approx(10 * 10_000 / counter.EVENTS_PER_SECOND, rel=0.1)
+    assert min(slept) > 0
+
+    before = now
+    assert len(list(counter._numbers(0, 10, 0.0))) == 10
+    assert len(list(counter._numbers(0, 5, 0.1))) == 5
+    assert now - before == pytest.approx(0.4, abs=0.06), "one alone waits for nobody"

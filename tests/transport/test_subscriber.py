@@ -101,7 +101,11 @@ class Served:
         self.socket = gevent.socket.socket(fileno=ours.detach())
         self.client.setblocking(False)
         request: Any = SimpleNamespace(
-            version=(1, 1), method="GET", headers=[], body=None, should_close=lambda: True
+            version=(1, 1),
+            method="GET",
+            headers=[],
+            body=SimpleNamespace(),
+            should_close=lambda: True,
         )
         self.response = Response(request, self.socket, Config())
         self.errors: list[Exception] = []

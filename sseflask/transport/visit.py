@@ -1,0 +1,362 @@
+"""Connections to clients: what is waited for has a deadline, so that none is held for ever.
+
+A request's head and body have to come, and a response has to be read, at a least rate. While a
+connection waits for its client it may be closed in favour of others where the worker is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import gevent.socket
+import gevent.ssl
+from gevent.server import StreamServer
+from gunicorn.http.errors import NoMoreData
+from gunicorn.util import write_error
+
+from sseflask.transport.closing import borrowed
+from sseflask.transport.flush import SLICE, let_loop_run
+from sseflask.transport.places import LAST_SECONDS, Places
+from sseflask.transport.request_body import SlowBody
+
+__all__ = ["ClientSocket", "ClientTLSSocket", "Listener", "Visit", "shake_hands", "tls_context"]
+
+log = logging.getLogger("sseflask")
+
+#: Seconds for a request's head from its first byte, or from the connection's begin.
+HEAD_SECONDS = 10.0
+
+#: Seconds that a client is waited for in all: to send a request's body, and to read a response.
+#: So many bytes of either give a second back (as in Apache's mod_reqtimeout).
+BODY_SECONDS, READ_SECONDS, BYTES_PER_SECOND = 10.0, 30.0, 500
+
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Visit:
+    """One client's connection, for as long as it has a greenlet. The loop's thread only.
+
+    Args:
+        client: its socket.
+        places: of the worker.
+        keepalive: seconds for which it may be idle between two requests.
+
+    Attributes:
+        since: the monotonic time at which it began to wait for its client, for what it waits for.
+        blocked: whether it is waiting right now.
+        idle: whether nothing has come of the next request.
+        unread: bytes that were read before: gunicorn's parser gets them first.
+        listener: what gunicorn was told that the connection came by.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_keepalive",
+        "_last",
+        "_long",
+        "_patience",
+        "_request",
+        "_sending",
+        "_taken",
+        "_turn",
+        "blocked",
+        "client",
+        "evicted",
+        "idle",
+        "listener",
+        "places",
+        "since",
+        "unread",
+    )
+
+    def __init__(self, client: Any, places: Places, keepalive: float, unread: bytes = b"") -> None:
+        self.client = client
+        self.places = places
+        self.unread = unread
+        self.listener: Any = None
+        self.since = time.monotonic()
+        self.blocked = False
+        self.evicted = False
+        self._keepalive = keepalive
+        self._deadline = self.since + HEAD_SECONDS
+        self.idle = False
+        self._taken = 0
+        self._request: Any = None
+        self._patience = 0.0
+        self._last = False
+        self._sending = False
+        self._long = False
+        self._turn = self.since + SLICE
+
+    # -- what gunicorn does with it -------------------------------------------------------------
+
+    def await_request(self, alive: bool) -> None:
+        """From here on the next request's head is read."""
+        if self._request is None:
+            return  # the first: it has had its deadline from the start
+        self._request = None
+        now = time.monotonic()
+        self._restart(now)
+        self.idle = True
+        self._deadline = now + (self._keepalive if alive else min(self._keepalive, LAST_SECONDS))
+
+    def serve(self, request: Any) -> None:
+        """From here on what is read is the body of this request."""
+        self._restart(0.0)
+        self.idle = False
+        self._request = request
+        self._patience = BODY_SECONDS
+        self._last = self.places.full and not request.must_close
+        if self._last:
+            request.force_close()  # the response says so, and others need the place
+        if time.monotonic() > self._turn:
+            self._give_way()  # many requests may have come in one piece
+
+    def served(self) -> None:
+        """The request has been answered, or its stream goes on without this greenlet."""
+        if self._long:
+            self._long = False
+            self.places.leave()
+        self._sending = False
+
+    def close(self) -> None:
+        """The connection ends, or goes on without a greenlet."""
+        self.served()
+        self.places.waiting.pop(self, None)
+
+    def begin_long(self) -> bool:
+        """Whether there is a place for a request that may take long; it has it until `served`."""
+        if not self._long:
+            self._long = self.places.enter()
+            if self._long and self._last:
+                self._request.must_close = False  # by its end it may be different
+        return self._long
+
+    def evict(self) -> None:
+        """Have the connection closed in favour of others; it is waiting. Never blocks."""
+        self.evicted = True
+        with contextlib.suppress(OSError), borrowed(self.client.fileno()) as client:
+            client.shutdown(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The client is waited for, in another way than by reading."""
+        self.blocked = True
+        self.places.wait(self)
+        try:
+            yield
+        finally:
+            self.blocked = False
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def receive(self, recv: Callable[[int], bytes], size: int) -> bytes:
+        """Read as the socket does, as long as what is read comes in time."""
+        if self.unread:
+            data, self.unread = self.unread[:size], self.unread[size:]
+            return data
+        client = self.client
+        client.timeout = 0.0
+        try:
+            data = recv(size)
+        except _WOULD_BLOCK:
+            data = self._wait_for(recv, size)
+        else:
+            if time.monotonic() > self._turn:
+                client.timeout = None
+                self._give_way()
+        finally:
+            client.timeout = None
+        if data and self.idle:
+            self.idle = False
+            self._deadline = time.monotonic() + HEAD_SECONDS
+        self._taken += len(data)
+        return data
+
+    def _wait_for(self, recv: Callable[[int], bytes], size: int) -> bytes:
+        head = self._request is None
+        seconds = self._deadline - time.monotonic() if head else self._patience
+        data: bytes | None = self._blocked(recv, size, seconds)
+        if data is None:
+            raise self._too_slow()
+        if not head:
+            self._give_back(len(data), BODY_SECONDS)
+        return data
+
+    def _blocked(self, function: Callable[[Any], Any], argument: Any, seconds: float) -> Any:
+        """What a function of the socket gives, or ``None`` where the client is given up."""
+        began = time.monotonic()
+        if not self.since:
+            self.since = began
+        self.client.timeout = max(0.001, seconds)
+        self.blocked = True
+        self.places.wait(self)
+        try:
+            given = function(argument)
+        except OSError:
+            if not self.evicted and time.monotonic() < began + seconds:
+                raise
+            return None
+        finally:
+            self.blocked = False
+            now = time.monotonic()
+            self._patience -= now - began
+            self._turn = now + SLICE
+        return None if self.evicted else given
+
+    def _give_back(self, count: int, most: float) -> None:
+        self._patience = min(most, self._patience + count / BYTES_PER_SECOND)
+
+    def _too_slow(self) -> Exception:
+        if self._request is not None:
+            self._request.force_close()
+            return SlowBody()
+        if self._taken:
+            self.client.timeout = 1.0
+            with contextlib.suppress(OSError):
+                write_error(
+                    self.client, 408, "Request Timeout", "The request did not come in time."
+                )
+        return NoMoreData(b"")
+
+    def _restart(self, since: float) -> None:
+        self.places.waiting.pop(self, None)
+        self.since = since
+        self._taken = 0
+
+    def _give_way(self) -> None:
+        let_loop_run()
+        self._turn = time.monotonic() + SLICE
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def wait_to_send(self, send: Callable[[Any], int], data: Any) -> int:
+        """Send as a blocking socket does, as long as the client reads in time.
+
+        Raises:
+            OSError: it does not; the connection has been reset.
+        """
+        if not self._sending:
+            self._sending = True
+            self._restart(0.0)
+            self._patience = READ_SECONDS
+        try:
+            sent: int | None = self._blocked(send, data, self._patience)
+        finally:
+            self.client.timeout = None
+        if sent is None:
+            self._reset()
+            raise OSError(errno.EPIPE, "the client does not read its response")
+        self._give_back(sent, READ_SECONDS)
+        return sent
+
+    def _reset(self) -> None:
+        with contextlib.suppress(OSError):
+            self.client.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+            )  # a reset frees what the kernel holds for it
+
+
+class ClientSocket(gevent.socket.socket):
+    """A client's socket, whose reads and writes are those of a visit."""
+
+    __slots__ = ("visit",)
+
+    visit: Visit | None
+
+    def recv(self, *args: Any) -> bytes:
+        """As of any socket."""
+        if len(args) > 1 or self.visit is None:
+            return super().recv(*args)
+        return self.visit.receive(super().recv, *args)
+
+    def send(self, data: Any, flags: int = 0, timeout: Any = None) -> int:
+        """As of any socket; a client that does not read has a deadline."""
+        send: Any = super().send
+        try:
+            sent: int = send(data, flags, 0.0)
+        except BlockingIOError:
+            if self.visit is None or 0.0 in (timeout, self.timeout):
+                raise
+            return self.visit.wait_to_send(partial(_send, send, flags), data)
+        return sent
+
+
+def _send(send: Callable[[Any, int], int], flags: int, data: Any) -> int:
+    return send(data, flags)
+
+
+class ClientTLSSocket(gevent.ssl.SSLSocket):
+    """The same for TLS."""
+
+    visit: Visit | None = None
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """As of any socket."""
+        if flags or self.visit is None:
+            data: bytes = super().recv(buflen, flags)
+            return data
+        return self.visit.receive(super().recv, buflen)
+
+    def send(self, data: Any, flags: int = 0, timeout: Any = None) -> int:  # noqa: ARG002  # the base's signature
+        """As of any socket; a client that does not read has a deadline."""
+        if self.visit is None:
+            sent: int = super().send(data, flags)
+            return sent
+        return self.visit.wait_to_send(super().send, data)
+
+
+class Listener(StreamServer):
+    """Accepts connections as `ClientSocket`."""
+
+    def do_read(self) -> Any:
+        """Accept one, if there is one; as gevent's own does, which has no choice of the class."""
+        listener: Any = self.socket
+        try:
+            descriptor, address = listener._accept()
+        except BlockingIOError:
+            if not listener.timeout:
+                return None
+            raise
+        return (
+            ClientSocket(listener.family, listener.type, listener.proto, fileno=descriptor),
+            address,
+        )
+
+
+def shake_hands(context: Any, client: Any, places: Places) -> ClientTLSSocket | None:
+    """Begin TLS on a connection. Blocks, as long as a request's head may take.
+
+    Args:
+        context: gunicorn's SSLContext, whose sockets are `ClientTLSSocket`.
+        client: the socket.
+        places: of the worker.
+
+    Returns:
+        the socket to go on with; ``None`` where the client did not do its part: it is closed.
+    """
+    visit = Visit(client, places, 0)
+    try:
+        with gevent.Timeout(HEAD_SECONDS), visit.waiting():
+            secured: ClientTLSSocket = context.wrap_socket(client, server_side=True)
+            return secured
+    except (OSError, gevent.Timeout) as error:
+        log.debug("a client did not finish the TLS handshake: %s", error)
+        client.close()
+        return None
+    finally:
+        visit.close()
+
+
+def tls_context(context: Any) -> Any:
+    """Have what a context wraps be `ClientTLSSocket`."""
+    context.sslsocket_class = ClientTLSSocket
+    return context
