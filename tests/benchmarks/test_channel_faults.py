@@ -30,7 +30,8 @@ FAULTS = {
 SIZE = Options(streams=4, seconds=0.2, patience=1)
 SIZES = {
     "fanout": SIZE,
-    "slow_reader": SIZE,
+    # 200 events, one after the other, fill the buffers of one that does not read.
+    "slow_reader": Options(streams=4, seconds=0.2, patience=5),
     "scale": Options(streams=20, seconds=0.2, patience=1),
     "responsive": SIZE,
     "publish_arrays": Options(streams=1, seconds=0.2, patience=1),

@@ -39,8 +39,8 @@ def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
             stack.enter_context(Publisher(server.port, channel, channel, batch=batch))
             for channel, batch in (("all.a.1", 1), ("all.a.2", 20), ("all.b.1", 1), ("all.b.2", 3))
         ]
-        publishers[0].wait_for(300)
-        publishers[2].wait_for(300)
+        publishers[0].wait_for(150)
+        publishers[2].wait_for(150)
         for publisher in publishers:
             publisher.stop()
         order = sorted(
