@@ -33,6 +33,8 @@ class Failure(Exception):
         param: the request parameter at fault.
         code: a short name for programs.
         headers: further response headers (``Retry-After``), as long as no byte has been sent.
+        transient: the same request may succeed after ``Retry-After``. An EventSource, which any
+            status but 200 closes for good, is then told to come back instead.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Failure(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        transient: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -52,6 +55,7 @@ class Failure(Exception):
         self.param = param
         self.code = code
         self.headers = dict(headers or {})
+        self.transient = transient
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """The error as every route reports it, in the shape of OpenAI's API."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
 from sseflask.cursor import last_event_id, set_right
 from sseflask.errors import ChannelError, Failure
+from sseflask.event import Comment
 from sseflask.items import check_iterable
 from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse, UpgradedResponse
+from sseflask.wire import encode
 
 __all__ = ["SSE", "channels_of", "is_event_source"]
 
@@ -65,7 +68,7 @@ class SSE:
         )
         app.before_request(_read_cursor)
         app.after_request(_upgrade)
-        app.register_error_handler(Failure, _json_error)
+        app.register_error_handler(Failure, _refuse)
         app.register_error_handler(ChannelError, _bad_channel)
         self._apps.append(app)
 
@@ -233,6 +236,26 @@ def _bad_channel(error: ChannelError) -> Response:
             code="invalid_channel",
         )
     )
+
+
+def _refuse(failure: Failure) -> Response:
+    if failure.transient and request.method == "GET" and is_event_source(request):
+        return _come_back_later(failure)
+    return _json_error(failure)
+
+
+def _come_back_later(failure: Failure) -> Response:
+    """A stream that ends at once: an EventSource reconnects after it, not all at one moment."""
+    jitter = int(current_app.config.get("SSEFLASK_RETRY_JITTER", 2500))
+    seconds = failure.headers.get("Retry-After", "")
+    wait = (int(seconds) if seconds.isdecimal() else 1) * 1000 + random.randint(0, jitter)
+    response = Response(
+        encode(Comment(failure.message)) + b"retry: %d\n" % wait,
+        mimetype="text/event-stream",
+        headers=failure.headers,
+    )
+    response.cache_control.no_store = True
+    return response
 
 
 def _json_error(failure: Failure) -> Response:

@@ -196,3 +196,30 @@ def test_a_stream_is_rotated_after_its_lifetime(app: Flask) -> None:
     with open_stream(app.test_client(), "/rotated") as stream:
         assert list(stream.events()) == []
     assert stream.decoder.retry is None, "the client's own counts"
+
+
+@pytest.mark.parametrize("transient", [True, False])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
+def test_only_an_event_source_is_told_to_come_back(
+    app: Flask, transient: bool, method: str, accept: str
+) -> None:
+    """Any other status than 200 closes it for good; whoever can read a status gets it."""
+
+    @app.route("/refused", methods=["GET", "POST"])
+    def refused() -> str:
+        failure = Failure("Not now.", status=503, headers={"Retry-After": "2"}, transient=transient)
+        raise failure
+
+    app.config["SSEFLASK_RETRY_JITTER"] = 0
+    headers = {"Accept": accept, "Cache-Control": "no-cache"}
+    answer = app.test_client().open("/refused", method=method, headers=headers)
+    assert answer.headers["Retry-After"] == "2"
+    if transient and method == "GET" and accept == "text/event-stream":
+        assert (answer.status_code, answer.mimetype) == (200, "text/event-stream")
+        assert answer.data == b": Not now.\nretry: 2000\n"
+        assert "no-store" in answer.headers["Cache-Control"]
+    else:
+        assert answer.status_code == 503
+        assert answer.json is not None
+        assert answer.json["error"]["message"] == "Not now."

@@ -53,6 +53,7 @@ def log_unavailable(name: str = "channel log") -> Failure:
         status=503,
         code="log_unavailable",
         headers={"Retry-After": "5"},
+        transient=True,
     )
 
 

@@ -61,6 +61,7 @@ class Limits:
             type="rate_limit_error",
             code="rate_limited",
             headers={"Retry-After": str(seconds)},
+            transient=True,
         )
 
 

@@ -165,5 +165,6 @@ def begin(
             type="rate_limit_error",
             code="too_many_runs",
             headers={"Retry-After": "5"},
+            transient=True,
         )
     return started

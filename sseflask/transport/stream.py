@@ -216,6 +216,7 @@ def shutting_down() -> Failure:
         status=503,
         code="shutting_down",
         headers={"Retry-After": "1"},
+        transient=True,
     )
 
 
@@ -236,6 +237,7 @@ def too_many_subscribers() -> Failure:
         status=503,
         code="too_many_subscribers",
         headers={"Retry-After": "5"},
+        transient=True,
     )
 
 

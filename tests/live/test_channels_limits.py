@@ -16,7 +16,7 @@ from tests.live.connection import Answer, Connection, fetch
 from tests.live.publishing import Publisher, channel_library, error_of, post, publish
 from tests.live.servers import Server
 from tests.live.services import service
-from tests.live.subscribers import Received, Subscriber
+from tests.live.subscribers import EVENT_SOURCE, Received, Subscriber
 from tests.live.swarm import Swarm
 from tests.live.waiting import until
 
@@ -114,6 +114,10 @@ def test_subscribers_count_as_connections(tmp_path: Path) -> None:
         assert refusal is not None
         assert error_of(refusal, 503)["code"] == "too_many_subscribers"
         assert int(refusal.headers["retry-after"]) > 0
+        # Which would close an EventSource for good.
+        with open_stream(server, "/channels/a", headers=EVENT_SOURCE) as stream:
+            assert (stream.head.status, stream.rest()) == (200, [])
+            assert 5000 <= int(stream.retries[0]) <= 7500
         assert 30 <= len(open_now) < 40
         assert fetch(server, "/healthz").status == 200
         sent = publish(server, "a", "to all of them")
