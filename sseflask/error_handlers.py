@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Flask, jsonify
+from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
+from sseflask.completions.repetition import PASSING, SHOULD_RETRY
 from sseflask.errors import Failure
 
 __all__ = ["install"]
@@ -35,9 +36,19 @@ def _http_error(error: HTTPException) -> BaseResponse:
     return response
 
 
+def _final(response: Response) -> Response:
+    # OpenAI's clients ask again after a 409 too, unless they are told not to: paid for twice.
+    status = response.status_code
+    if 400 <= status < 500 and status not in PASSING and SHOULD_RETRY not in response.headers:
+        response.headers[SHOULD_RETRY] = "false"
+    return response
+
+
 def install(app: Flask) -> None:
     """Answer HTTP errors, and unexpected exceptions as a plain 500, in the JSON error shape.
 
-    The traceback of an unexpected exception goes to the app's log, never to the client.
+    The traceback of an unexpected exception goes to the app's log, never to the client. What is
+    final says so to OpenAI's clients.
     """
     app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_final)

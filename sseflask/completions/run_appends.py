@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sseflask.channels.sqlite_file import SqliteFile
-from sseflask.completions.run_ends import end_run, tell_ends, with_usage
+from sseflask.completions.run_ends import Ending, end_run, tell_ends, with_usage
 from sseflask.completions.run_entries import Append, Run
 from sseflask.completions.run_frames import (
     MOST_FRAMES,
@@ -45,12 +45,12 @@ class Appends:
         """See `RunLog.append`."""
         rows: list[Row] = []
         tallies: dict[int, Tally] = {}
-        texts: list[str | None] = []
+        endings: list[Ending | None] = []
         for append in appends:
             tally = tallies[append.run] = tallies.get(append.run) or self._tally(append)
             rows += rows_of(append.run, append.frames, tally)
-            texts.append(self._text(append, tally))
-        if len(rows) <= MOST_FRAMES and texts == [None] * len(texts):
+            endings.append(self._ending(append, tally))
+        if len(rows) <= MOST_FRAMES and endings == [None] * len(endings):
             with self._file.using("written") as database:
                 stored = store_frames(database, rows, self._peers.token)
             if stored:
@@ -66,8 +66,8 @@ class Appends:
                 for start in range(0, len(rows), MOST_FRAMES):
                     store_frames(database, rows[start : start + MOST_FRAMES], self._peers.token)
                 runs = [
-                    self._appended(database, append, text, ended)
-                    for append, text in zip(appends, texts, strict=True)
+                    self._appended(database, append, ending, ended)
+                    for append, ending in zip(appends, endings, strict=True)
                 ]
             tell_ends(ended)
         self._tallies.update(tallies)
@@ -89,7 +89,7 @@ class Appends:
             found = Tally() if run is None else read_tally(database, run)
         return replace(found, last=before)
 
-    def _text(self, append: Append, tally: Tally) -> str | None:
+    def _ending(self, append: Append, tally: Tally) -> Ending | None:
         """How an append ends its run: worked out before the transaction, see `with_usage`."""
         if append.outcome is None:
             return None
@@ -100,7 +100,7 @@ class Appends:
         return with_usage(append.outcome, tally, row[0]) if row else None
 
     def _appended(
-        self, database: sqlite3.Connection, append: Append, text: str | None, ended: list[Run]
+        self, database: sqlite3.Connection, append: Append, ending: Ending | None, ended: list[Run]
     ) -> Run | None:
         """A run after an append; ends it where the append does, and notes that."""
         row = database.execute(
@@ -109,8 +109,8 @@ class Appends:
         if row is None:
             return None
         writer, run = row[0], Run(*row[1:])
-        if text is not None and run.ended is None and writer == self._peers.token:
-            ended.append(end_run(database, run, text, self._clock()))
+        if ending is not None and run.ended is None and writer == self._peers.token:
+            ended.append(end_run(database, run, ending, self._clock()))
             return ended[-1]
         # What was stored before somebody ended it is as good as everything else.
         return run if append.frames and run.last >= _last_of(append) else None

@@ -7,24 +7,39 @@ import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.repetition import may_repeat
 from sseflask.completions.run_entries import Run
 from sseflask.completions.run_tables import NEWEST
 from sseflask.completions.usage import Tally, usage_of
 
-__all__ = ["end_run", "tell_ends", "with_usage"]
+__all__ = ["Ending", "end_run", "tell_ends", "with_usage"]
 
 log = logging.getLogger("sseflask")
 
 
-def end_run(database: sqlite3.Connection, run: Run, text: str, now: float) -> Run:
+class Ending(NamedTuple):
+    """How a run ends.
+
+    Args:
+        text: as `Outcome.to_json` gives it.
+        passing: it has failed with what may be gone the next time; if nothing was said before, a
+            repetition of its request is to begin another run.
+    """
+
+    text: str
+    passing: bool
+
+
+def end_run(database: sqlite3.Connection, run: Run, ending: Ending, now: float) -> Run:
     """End a run that goes on.
 
     Args:
         database: in a write transaction; `tell_ends` after it.
         run: as it is in that.
-        text: how it ends, as `Outcome.to_json` gives it.
+        ending: how it ends.
         now: the machine's monotonic time.
 
     Returns:
@@ -32,21 +47,23 @@ def end_run(database: sqlite3.Connection, run: Run, text: str, now: float) -> Ru
     """
     ended = run.last + 1
     database.execute(
-        f"UPDATE runs SET ended = ?, outcome = ?, ended_at = ?, upto = {NEWEST} WHERE number = ?",
-        (ended, text, now, run.number),
+        f"UPDATE runs SET ended = ?, outcome = ?, ended_at = ?, upto = {NEWEST},"
+        " key = CASE WHEN ? THEN NULL ELSE key END WHERE number = ?",
+        (ended, ending.text, now, ending.passing and not run.last, run.number),
     )
     # Or every append of every other run would go on to ring for them.
     database.execute("DELETE FROM watchers WHERE run = ?", (run.number,))
-    return run._replace(ended=ended, outcome=text)
+    return run._replace(ended=ended, outcome=ending.text)
 
 
-def with_usage(outcome: Outcome, tally: Tally, dialect: str) -> str:
-    """Give an outcome with what the run took, as `Outcome.to_json` does.
+def with_usage(outcome: Outcome, tally: Tally, dialect: str) -> Ending:
+    """Give an outcome with what the run took.
 
     Parses; not to be called in a transaction, where all workers would wait for it.
     """
     usage = usage_of(tally, dialect, outcome.frame)
-    return replace(outcome, usage=usage).to_json()
+    passing = outcome.failure is not None and may_repeat(outcome.failure)
+    return Ending(replace(outcome, usage=usage).to_json(), passing)
 
 
 def tell_ends(runs: Iterable[Run]) -> None:

@@ -218,7 +218,7 @@ class RunLog:
                 if found is None or found.ended is not None:
                     return found
                 tally = read_tally(database, found)
-            text = with_usage(outcome, tally, found.dialect)
+            ending = with_usage(outcome, tally, found.dialect)
             with self._file.writing() as database:
                 run = run_by_number(database, number)
                 if run is None or run.ended is not None:
@@ -227,7 +227,7 @@ class RunLog:
                     return run
                 if run.last != found.last and attempt + 1 < _ATTEMPTS:
                     continue
-                ended = end_run(database, run, text, self._clock())
+                ended = end_run(database, run, ending, self._clock())
             tell_ends([ended])
             return ended
         raise AssertionError("the last attempt ends it")

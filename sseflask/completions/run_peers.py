@@ -123,7 +123,7 @@ class Peers:
             tallies = [read_tally(database, run) for run in runs]
         if not runs:
             return []
-        texts = {
+        endings = {
             run: with_usage(outcome, tally, run.dialect)
             for run, tally in zip(runs, tallies, strict=True)
         }
@@ -131,7 +131,9 @@ class Peers:
             # What has got another frame in between is left to the next time.
             still = [Run(*row) for row in database.execute(choice, values)]
             ended = [
-                end_run(database, run, texts[run], self._clock()) for run in still if run in texts
+                end_run(database, run, endings[run], self._clock())
+                for run in still
+                if run in endings
             ]
         tell_ends(ended)
         return ended

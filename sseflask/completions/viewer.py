@@ -13,6 +13,7 @@ from sseflask.completions.failures import interrupted
 from sseflask.completions.formats import Format
 from sseflask.completions.live import Live, LiveRun
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.repetition import SHOULD_RETRY
 from sseflask.completions.run_entries import Run
 from sseflask.errors import Failure
 from sseflask.transport.group import Group
@@ -65,6 +66,8 @@ class Viewer(Source):
     Attributes:
         comes_back: whether the client is to be sent away, ever.
         headers: of an error response, where it comes to that.
+        repeatable: whether the same request leads to the same run, and not to another one that is
+            paid for as well.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Viewer(Source):
     ) -> None:
         self.run = run
         self.headers = {RUN_ID: run.id}
+        self.repeatable = True
         self.comes_back = resumable and form.resumable
         self._knows_where = after > 0
         self._reading = reading
@@ -175,7 +179,10 @@ class Viewer(Source):
 
     def refusal(self) -> Failure:
         """See `Source`; the run goes on, for who comes back with its id or its key."""
-        return self._with_headers(super().refusal())
+        failure = super().refusal()
+        if not self.repeatable:
+            failure.headers[SHOULD_RETRY] = "false"
+        return self._with_headers(failure)
 
     def send_away(self) -> None:
         """See `Source`."""

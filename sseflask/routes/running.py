@@ -167,4 +167,5 @@ def begin(
             headers={"Retry-After": "5"},
             transient=True,
         )
+    started.viewer.repeatable = key is not None
     return started

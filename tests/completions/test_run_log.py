@@ -12,6 +12,7 @@ import pytest
 from sseflask.channels.log import KeyReused, LogError
 from sseflask.completions import run_log, run_peers, usage
 from sseflask.completions.dialects import RESPONSES
+from sseflask.completions.failures import interrupted
 from sseflask.completions.frames import message
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_ends import with_usage
@@ -95,6 +96,37 @@ def test_a_key_finds_a_run_that_has_ended(log: RunLog, outcome: Outcome) -> None
     put(log, run, 1, 2)
     ended = finish(log, run, outcome)
     assert log.claim(fresh("k")) == (ended, True)
+
+
+def refusal(status: int, **headers: str) -> Outcome:
+    return Outcome.failed(Failure("no", status=status, headers=headers))
+
+
+@pytest.mark.parametrize("by", ["its writer", "somebody else"])
+@pytest.mark.parametrize(
+    ("outcome", "again"),
+    [
+        *((refusal(status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((refusal(status), False) for status in (400, 401, 403, 404, 409, 413, 422)),
+        (refusal(500, **{"x-should-retry": "false"}), False),
+        (refusal(400, **{"X-Should-Retry": "true"}), True),
+        (Outcome.failed(interrupted()), True),
+        (STOPPED, False),
+        (Outcome("cancelled"), False),
+        (FINISHED, False),
+    ],
+)
+def test_a_passing_failure_before_the_first_frame_uses_no_key_up(
+    log: RunLog, other: RunLog, outcome: Outcome, again: bool, by: str
+) -> None:
+    run = begun(log, fresh("k"))
+    ended = finish(log, run, outcome) if by == "its writer" else other.end(run.number, outcome)
+    claimed = other.claim(fresh("k"))
+    assert isinstance(claimed, tuple)
+    assert (claimed[0].number == run.number, claimed[1]) == (not again, not again)
+    # Of many repetitions one begins the run, and the others find it.
+    assert log.claim(fresh("k")) == (claimed[0], True)
+    assert log.find(run.id, "alice") == ended, "it can be looked at all the same"
 
 
 def test_running_runs_are_counted_over_all_processes(log: RunLog, other: RunLog) -> None:

@@ -114,6 +114,8 @@ class Logs(RuleBasedStateMachine):
 
     def end_in_model(self, run: Expected, kind: str) -> None:
         run.kind, run.ended_at = kind, self.clock.now
+        if kind == "failed" and not run.last:
+            run.key = None  # a repetition is to begin anew
         run.watchers.clear()
 
     def expired(self, run: Expected) -> bool:

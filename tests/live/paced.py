@@ -87,7 +87,12 @@ class Play:
     _steps: list[_Step] = field(default_factory=list)
     _wakers: list[socket.socket] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _refusals: list[bytes] = field(default_factory=list)
     _begun: bool = False
+
+    def refuse(self, status: int, body: bytes, *headers: str) -> None:
+        """Refuse one request before the answer; repeated, the next one as well."""
+        self._refusals.append(response(status, body, "application/json", *headers))
 
     def begin(self) -> None:
         """The head of a stream; the first frame would bring it too."""
@@ -161,7 +166,12 @@ class Play:
             with self._lock:
                 self.asked.append(asked)
                 self._wakers.append(waker)
+                refusal = self._refusals.pop(0) if self._refusals else None
             try:
+                if refusal is not None:
+                    connection.sendall(refusal)
+                    asked.ended = True
+                    return True
                 return self._perform(asked, connection, woken)
             except OSError:
                 asked.left = True

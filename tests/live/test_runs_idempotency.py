@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -67,19 +68,47 @@ def test_after_the_end(runs: Server, play: Play, form: str) -> None:
     assert play.count == 1
 
 
-def test_of_a_run_that_failed_before_its_first_byte(runs: Server, play: Play) -> None:
-    """A retry must not bill again; who wants another try takes another key."""
-    play.answer(500, b'{"error": {"message": "Broken.", "type": "server_error"}}')
+def test_of_a_run_that_was_refused_for_good(runs: Server, play: Play) -> None:
+    """The same request is refused again, so nobody is asked; another try takes another key."""
+    play.answer(400, b'{"error": {"message": "Broken.", "type": "invalid_request_error"}}')
     first = ask_start(runs, play, key_of(play))
-    assert first.status == 500
+    assert (first.status, first.headers["x-should-retry"]) == (400, "false")
     for form in FORMATS:
         again = ask_start(runs, play, key_of(play), format=form)
-        assert (again.status, json.loads(again.body)) == (500, json.loads(first.body))
+        assert (again.status, json.loads(again.body)) == (400, json.loads(first.body))
         assert again.headers["idempotency-replayed"] == "true"
         assert run_of(again) == run_of(first)
     assert play.count == 1
     other = ask_start(runs, play, {"Idempotency-Key": f"other-{play.message}"})
     assert run_of(other) != run_of(first)
+    assert play.count == 2
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_of_a_run_that_failed_for_now(runs: Server, play: Play, status: int) -> None:
+    """Each repetition is a run of its own, on whatever worker."""
+    play.answer(status, b'{"error": {"message": "Later.", "type": "server_error"}}')
+    found = set()
+    for count in range(1, 5):
+        refused = ask_start(runs, play, key_of(play))
+        assert refused.status == status
+        assert refused.headers.get("x-should-retry") != "false"
+        assert "idempotency-replayed" not in refused.headers
+        found.add(run_of(refused))
+        assert (len(found), play.count) == (count, count)
+
+
+def test_of_one_that_failed_for_now_while_many_repeat_it(runs: Server, play: Play) -> None:
+    play.refuse(429, b'{"error": {"message": "Later."}}')
+    assert ask_start(runs, play, key_of(play)).status == 429
+    play.say("one")
+    with ThreadPoolExecutor(8) as pool:
+        streams = list(pool.map(lambda _: start(runs, play, key_of(play)), range(8)))
+    play.finish()
+    assert len({run_of(stream) for stream in streams}) == 1
+    replayed = [stream.head.headers.get("idempotency-replayed") for stream in streams]
+    assert sorted(replayed, key=str) == [None] + ["true"] * 7
+    assert [text_of("chunks", rest(stream)) for stream in streams] == ["one"] * 8
     assert play.count == 2
 
 

@@ -1,6 +1,7 @@
 // Makes requests with npm's openai, one after the other, and prints what became of each, one JSON
 // line a request. A request has "chat" or "responses" (the user's message) or "models"; "stream"
-// (true unless it says so), "key" (Idempotency-Key), "query", and "abort_after" so many pieces.
+// (true unless it says so), "key" (Idempotency-Key), "query", "retries" (0 unless it says so), and
+// "abort_after" so many pieces.
 // Usage: node openai-v1.mjs <base URL> <token> <JSON array of requests>
 import OpenAI from "openai";
 
@@ -18,6 +19,7 @@ async function make(request, result) {
   const options = {
     signal: controller.signal,
     query: request.query,
+    maxRetries: request.retries ?? 0,
     headers: request.key ? { "Idempotency-Key": request.key } : {},
   };
   const stream = request.stream ?? true;
