@@ -13,16 +13,19 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sseflask import error_handlers, response_headers
 from sseflask.auth import Access
+from sseflask.channels.private_files import trouble
 from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
-from sseflask.config import load, warn_about_unknown
+from sseflask.config import Settings, load, warn_about_ineffective, warn_about_unknown
 from sseflask.cors import allow_origins
-from sseflask.extension import SSE
+from sseflask.extension import SSE, log_path
 from sseflask.masking import MaskingFilter
 from sseflask.routes import channels, completions, counter, health, openai, runs, session
 from sseflask.routes.limits import Limits
 
 __all__ = ["create_app"]
+
+log = logging.getLogger(__name__)
 
 BLUEPRINTS = (
     counter.blueprint,
@@ -47,6 +50,7 @@ def create_app(development: bool = False) -> Flask:
     settings = load()
     _log_to_stderr(settings.confidential)
     warn_about_unknown()
+    warn_about_ineffective(settings)
     app = Flask("sseflask", static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
@@ -76,6 +80,7 @@ def create_app(development: bool = False) -> Flask:
     ).init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    _look_at_files(settings, app)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
@@ -85,6 +90,17 @@ def create_app(development: bool = False) -> Flask:
 def _run_log(app: Flask) -> str:
     """Where completions are unless the operator says: beside other data, in memory for tests."""
     return ":memory:" if app.testing else str(Path(app.instance_path) / "runs.sqlite3")
+
+
+def _look_at_files(settings: Settings, app: Flask) -> None:
+    """Say at the start what would else be said when somebody is refused."""
+    paths = {
+        "channels": settings.channel_log or log_path(app),
+        "completions": settings.run_log or _run_log(app),
+    }
+    for kept, path in paths.items():
+        if path != ":memory:" and (reason := trouble(path)):
+            log.error("The file of the %s can't be used, they get 503: %s.", kept, reason)
 
 
 def _log_to_stderr(secrets: Sequence[str]) -> None:

@@ -25,7 +25,15 @@ from sseflask.setting_types import (
     WebAddress,
 )
 
-__all__ = ["PREFIX", "Row", "Settings", "load", "rows", "warn_about_unknown"]
+__all__ = [
+    "PREFIX",
+    "Row",
+    "Settings",
+    "load",
+    "rows",
+    "warn_about_ineffective",
+    "warn_about_unknown",
+]
 
 log = logging.getLogger(__name__)
 
@@ -294,6 +302,25 @@ def warn_about_unknown() -> None:
         if name.startswith(PREFIX) and name not in known:
             closest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             log.warning("%s is not a setting and is ignored; did you mean %s?", name, closest)
+
+
+def warn_about_ineffective(settings: Settings) -> None:
+    """Log a warning for what is set but does not do what it is set for."""
+    if os.environ.get("REDIS_URL"):
+        log.warning(
+            "REDIS_URL is set but not used: channels and completions are kept in files of this "
+            "machine, and another machine gets nothing of them."
+        )
+    if settings.web_concurrency > 1:
+        for name, path in (("CHANNEL", settings.channel_log), ("RUN", settings.run_log)):
+            if path == ":memory:":
+                log.warning(
+                    "%s%s_LOG is :memory:, which each of the %d workers (WEB_CONCURRENCY) has for "
+                    "itself: set it to a file, or WEB_CONCURRENCY to 1.",
+                    PREFIX,
+                    name,
+                    settings.web_concurrency,
+                )
 
 
 def _one_line(error: ValidationError) -> str:

@@ -19,10 +19,11 @@ from sseflask.errors import ChannelError, Failure
 from sseflask.event import Comment
 from sseflask.items import check_iterable
 from sseflask.json_text import json_text
+from sseflask.transport.notices import warn_once
 from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.wire import encode
 
-__all__ = ["SSE", "channels_of", "is_event_source"]
+__all__ = ["SSE", "channels_of", "is_event_source", "log_path"]
 
 _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
@@ -62,7 +63,7 @@ class SSE:
             )
         app.extensions[_EXTENSION] = self
         app.extensions[_CHANNELS] = Channels(
-            lambda: _log_path(app),
+            lambda: log_path(app),
             keep=app.config.setdefault("SSEFLASK_HISTORY_EVENTS", _HISTORY_EVENTS),
             seconds=app.config.setdefault("SSEFLASK_HISTORY_SECONDS", _HISTORY_SECONDS),
         )
@@ -188,7 +189,7 @@ def channels_of(app: Flask) -> Channels:
     return channels
 
 
-def _log_path(app: Flask) -> str:
+def log_path(app: Flask) -> str:
     """Where the log is unless the application says: beside its other data, in memory for tests."""
     path: str | None = app.config.get("SSEFLASK_CHANNEL_LOG")
     if path:

@@ -19,7 +19,7 @@ SECRET = "a secret for tests that is long enough for every one of the HMAC algor
 OLD_SECRET = "the secret from before that is long enough"
 KEY = "sk-test-0123456789abcdef"
 
-_PLATFORM = ("PORT", "WEB_CONCURRENCY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+_PLATFORM = ("PORT", "WEB_CONCURRENCY", "REDIS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -303,3 +304,16 @@ def test_a_client_is_counted_by_its_network() -> None:
         one = ["1.2.3.4:1111", "::ffff:1.2.3.4", "1.2.3.4:2222"]
         other = ["[2001:db8::1]:80", "2001:db8::ffff:2", "2001:db8::3"]
         assert [ask(address) for address in (*one, *other)] == [200, 200, 429] * 2
+
+
+def test_the_start_says_that_a_log_cannot_be_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "channels.db"
+    path.mkdir()
+    with service(SSEFLASK_CHANNEL_LOG=str(path)):
+        (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert told.getMessage() == (
+            f"The file of the channels can't be used, they get 503: {path} is not a file: choose "
+            "another path."
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sseflask.channels.names import Pattern
-from sseflask.config import Settings, load, rows, warn_about_unknown
+from sseflask.config import Settings, load, rows, warn_about_ineffective, warn_about_unknown
 from sseflask.errors import ConfigError
 from tests.service import KEY, OLD_SECRET, SECRET, environment
 
@@ -188,6 +188,32 @@ def test_an_unknown_name_is_warned_about(caplog: pytest.LogCaptureFixture) -> No
     assert caplog.messages == [
         "SSEFLASK_HEARTBEATS is not a setting and is ignored; did you mean SSEFLASK_HEARTBEAT?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, []),
+        ({"REDIS_URL": ""}, []),
+        ({"REDIS_URL": "redis://user:secret@host"}, ["REDIS_URL"]),
+        ({"SSEFLASK_CHANNEL_LOG": ":memory:"}, []),
+        (
+            {
+                "SSEFLASK_CHANNEL_LOG": ":memory:",
+                "SSEFLASK_RUN_LOG": ":memory:",
+                "WEB_CONCURRENCY": "2",
+            },
+            ["SSEFLASK_CHANNEL_LOG", "SSEFLASK_RUN_LOG"],
+        ),
+    ],
+)
+def test_what_does_not_do_what_it_is_set_for(
+    variables: dict[str, str], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with environment(**variables):
+        warn_about_ineffective(load())
+    assert [record.getMessage().split()[0] for record in caplog.records] == said
+    assert "secret" not in caplog.text
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

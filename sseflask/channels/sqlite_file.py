@@ -14,7 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sseflask.channels.log import LogError
+from sseflask.channels.private_files import (
+    concern,
+    make_folder,
+    make_private,
+    open_lock,
+    refuse_strangers,
+    trouble,
+)
 from sseflask.channels.wake import original
+from sseflask.transport.notices import warn_once
 
 __all__ = ["SqliteFile", "boot_id", "is_new"]
 
@@ -66,17 +75,20 @@ class SqliteFile:
                 self._connect(prepare)
                 return
             path = Path(self.path)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)
+            refuse_strangers(self.path, ("", "-wal", "-shm", "-journal", ".lock", ".wake"))
+            if worry := concern(self.path):
+                warn_once(f"The folder of the {self._name} is open to others: {worry}.")
             # One process at a time: SQLite answers some of those that create a file, or switch it
             # to write-ahead logging, at the same time with an error instead of letting them wait.
-            with Path(f"{self.path}.lock").open("ab") as lock:
+            with open(open_lock(f"{self.path}.lock"), "rb") as lock:  # noqa: PTH123  # a descriptor
                 _lock(lock.fileno())
                 if not path.exists():
                     # What a deleted file has left behind, and processes that have not noticed yet
                     # still share, would be taken for the new one's.
                     for suffix in ("-wal", "-shm", "-journal"):
                         Path(self.path + suffix).unlink(missing_ok=True)
-                    path.touch(mode=0o600, exist_ok=False)  # messages are nobody else's business
+                    make_private(self.path)
                 self._connect(prepare)
                 self._identity = self._identify()
 
@@ -162,8 +174,11 @@ class SqliteFile:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            advice = [advice for words, advice in _ADVICE if words in str(error)]
+            reason = "" if self.path == ":memory:" else trouble(self.path)
+            advice = [advice for words, advice in _ADVICE if words in str(error) and not reason]
             message = f"the {self._name} {self.path} can't be {done}: {error}."
+            if reason and reason != str(error):
+                advice.append(f"{reason[:1].upper()}{reason[1:]}.")
             raise LogError(" ".join([message, *advice])) from error
 
 

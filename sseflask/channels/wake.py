@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sseflask.channels.private_files import make_folder
+
 __all__ = ["Bell", "original"]
 
 #: The longest address of a socket, in bytes (Linux has 108 with the zero at the end).
@@ -70,12 +72,13 @@ class Bell:
             if self._inbox is not None and (self._directory / self._name).exists():
                 return
             self._leave()
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+            make_folder(self._directory)
+            self._handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             inbox = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
             inbox.setblocking(False)
             try:
                 inbox.bind(self._address(self._name))
+                os.chmod(self._name, 0o600, dir_fd=self._handle)
             except OSError:
                 inbox.close()
                 raise
