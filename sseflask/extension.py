@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Request, Response, current_app, has_app_context, jsonify, request
+from flask import (
+    Flask,
+    Request,
+    Response,
+    current_app,
+    has_app_context,
+    has_request_context,
+    jsonify,
+    request,
+)
 
 from sseflask.channels.channels import Channels
 from sseflask.channels.frames import stored
@@ -19,8 +28,8 @@ from sseflask.errors import ChannelError, Failure
 from sseflask.event import Comment
 from sseflask.items import check_iterable
 from sseflask.json_text import json_text
-from sseflask.transport.notices import warn_once
 from sseflask.response import EventSourceResponse, UpgradedResponse
+from sseflask.transport.notices import warn_once
 from sseflask.wire import encode
 
 __all__ = ["SSE", "channels_of", "is_event_source", "log_path"]
@@ -186,7 +195,18 @@ def channels_of(app: Flask) -> Channels:
             f"SSE is not registered with the application {app.name!r}: call SSE(app), or "
             "sse.init_app(app), before its first request"
         )
+    if has_request_context() and request.environ.get("wsgi.multiprocess"):
+        _warn_about_memory(app)
     return channels
+
+
+def _warn_about_memory(app: Flask) -> None:
+    if log_path(app) == ":memory:":
+        warn_once(
+            "Channels are in memory (SSEFLASK_CHANNEL_LOG is :memory:), and there are several "
+            "worker processes: what one publishes reaches its own subscribers only. Name a file, "
+            "or start one worker."
+        )
 
 
 def log_path(app: Flask) -> str:

@@ -12,6 +12,7 @@ from sseflask import SSE
 from sseflask.errors import ChannelError, EventError, Failure
 from sseflask.extension import channels_of
 from sseflask.testing import open_stream
+from sseflask.transport import notices
 
 
 @pytest.fixture
@@ -223,3 +224,21 @@ def test_only_an_event_source_is_told_to_come_back(
         assert answer.status_code == 503
         assert answer.json is not None
         assert answer.json["error"]["message"] == "Not now."
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_channels_in_the_memory_of_several_workers(
+    several: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "_warned", set())
+    app = Flask(__name__)
+    app.config["SSEFLASK_CHANNEL_LOG"] = ":memory:"
+    sse = SSE(app)
+    app.add_url_rule("/", view_func=lambda: sse.publish("a", "x"))
+    for _ in range(2):
+        answer = app.test_client().get("/", environ_overrides={"wsgi.multiprocess": several})
+        assert answer.status_code == 200
+    channels_of(app).close()
+    assert ["SSEFLASK_CHANNEL_LOG is :memory:" in each for each in caplog.messages] == (
+        [True] if several else []
+    )

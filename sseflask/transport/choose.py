@@ -9,6 +9,7 @@ from sseflask.transport.notices import name_of, warn_once
 from sseflask.transport.portable import InlineBody, ThreadedBody
 from sseflask.transport.server_response import KEY, ServerResponse
 from sseflask.transport.stream import Body, Refused, Stream, too_many_streams
+from sseflask.transport.threads import warn_about_threads
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartResponse) -> Body:
     """The body that will carry the stream; the bytes are the same whichever it is."""
+    response: Any = None
     if "gunicorn.socket" in environ:
         handed = _handed_over(environ, start_response)
-        response: Any = handed.response if handed else None
+        response = handed.response if handed else None
         _warn_about_gunicorn(environ, response, start_response)
         if not begin_long(environ):
             if response is not None:
@@ -34,6 +36,7 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
                 source, leave = stream.source, handed.leave
                 return Subscriber(source, leave, stream, environ, start_response, response)
             return Connection(stream, environ, start_response, response)
+    warn_about_threads(environ, response)
     body = InlineBody if stream.frames_only else ThreadedBody
     return body(stream, environ, start_response)
 
