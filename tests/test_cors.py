@@ -7,7 +7,6 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from sseflask.auth import require_publish
 from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.response import EventSourceResponse
@@ -19,10 +18,6 @@ WHERE = {"REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "stream.example.org"}
 
 def add_routes(app: Flask) -> None:
     """Where an event route can go: an endless stream, an error of every kind."""
-
-    @app.post("/channels/<name>")
-    def publish(name: str) -> dict[str, str]:
-        return {"subject": require_publish(name).subject}
 
     @app.get("/sse/late")
     def late() -> EventSourceResponse:
