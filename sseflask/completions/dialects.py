@@ -32,6 +32,8 @@ _ENDS = ("response.completed", "response.incomplete", "response.failed", "error"
 #: Events of calls that the client is to make.
 _CALLS = ("response.function_call_arguments.", "response.custom_tool_call_input.")
 _NO_OBJECT = "an event of it is not a JSON object"
+#: What some servers spell out in place of ``null``.
+_NO_REASON = ("null", "none")
 #: What an error has at its top that is told without ``error``.
 _TELLING = ("detail", "errors", "message", "msg", "error_msg", "error_message", "fault")
 
@@ -153,7 +155,7 @@ class _Chat:
 
     def _note(self, choice: dict[str, Any]) -> None:
         reason = choice["finish_reason"]
-        if isinstance(reason, str):
+        if isinstance(reason, str) and reason.lower() not in _NO_REASON:
             if not self._finished or not choice.get("index"):
                 self._reason = reason
             self._finished.add(str(choice.get("index")))

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _MAX_FRAME = 4 * 1024 * 1024
 #: Longest answer in one piece: it is held in memory, and may have pictures in it.
 _MAX_ANSWER = 64 * 1024 * 1024
+#: Bytes of a document that are looked into: as objects they may take twenty times as much.
+_MAX_PARSED = 8 * 1024 * 1024
 #: Bytes that may come without an event among them: comments, blank lines.
 _MAX_NOTHING = 2 * _MAX_FRAME
 #: What each comment counts for beside its bytes: a tiny one costs as much as a long one.
@@ -108,6 +110,8 @@ class Reading:
                 first = self._first(pieces, silence)
                 if _is_json(first):
                     return self._document(response, chain((first,), pieces))
+                if not first:
+                    raise unfit("it is empty", "", self._secrets)
                 if _is_page(first) or not self._dialect:
                     raise self._page(response, chain((first,), pieces))
                 frames: list[bytes] = []
@@ -187,7 +191,9 @@ class Reading:
     def _unfold(
         self, response: httpx2.Response, pieces: Iterable[bytes]
     ) -> tuple[list[bytes], Outcome]:
-        text, value = self._read_json(response, pieces)[1:]
+        content = self._read(pieces, min(self._most, _MAX_PARSED))
+        text = _text(response, content)
+        value = value_of(text)
         if is_answer(self._dialect, value):
             frames, end = self._answer.take(stream_of(self._dialect, value))
             return frames, _finished(end or self._answer.rest(b""))
@@ -198,7 +204,11 @@ class Reading:
         )
 
     def _document(self, response: httpx2.Response, pieces: Iterable[bytes]) -> bytes:
-        content, text, value = self._read_json(response, pieces)
+        content = self._read(pieces, self._most)
+        if len(content) > _MAX_PARSED and content[:1] + content.rstrip()[-1:] in (b"{}", b"[]"):
+            return content
+        text = _text(response, content)
+        value = value_of(text)
         if not is_answer(self._dialect, value) and _tells_error(value):
             raise reported(value, self._secrets)
         # A list of models may be a bare one.
@@ -206,16 +216,13 @@ class Reading:
             raise unfit("it is not a JSON object", text, self._secrets)
         return content if content.lstrip()[:1] in b"{[" and _is_utf_8(content) else text.encode()
 
-    def _read_json(
-        self, response: httpx2.Response, pieces: Iterable[bytes]
-    ) -> tuple[bytes, str, Any]:
+    def _read(self, pieces: Iterable[bytes], most: int) -> bytes:
         content = bytearray()
         for piece in pieces:
             content += piece
-            if len(content) > self._most:
+            if len(content) > most:
                 raise unfit("it is too long", "", self._secrets)
-        text = _text(response, bytes(content))
-        return bytes(content), text, value_of(text)
+        return bytes(content)
 
     def _page(self, response: httpx2.Response, pieces: Iterable[bytes]) -> Failure:
         content = b""

@@ -85,7 +85,7 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
     """
     secrets = tuple(secrets)
     status = response.status_code
-    if 300 <= status < 400:
+    if 300 <= status < 400 and response.headers.get("Location"):
         return _redirected(response, secrets)
     text = text_of(content, response.headers.get("Content-Type", ""))
     phrase = mask(response.reason_phrase[:100], secrets)
@@ -129,12 +129,12 @@ def unfit(what: str, text: str, secrets: Iterable[str]) -> Failure:
 
 
 def _redirected(response: httpx2.Response, secrets: tuple[str, ...]) -> Failure:
-    place = response.headers.get("Location", "")
+    place = response.headers["Location"]
     try:
         # It may be relative, and a query may hold a key.
         target = urlsplit(urljoin(str(response.request.url), place))
         host = target.netloc.rpartition("@")[2]
-        where = mask(f"{target.scheme}://{host}{target.path}"[:500], secrets) if place else ""
+        where = mask(f"{target.scheme}://{host}{target.path}"[:500], secrets)
     except ValueError:
         where = ""
     told = f" to {where}" if where.isprintable() and where else ""

@@ -102,11 +102,37 @@ def test_no_redirection_is_followed(
     assert f"redirecting to {other.url}/x" in caplog.text
 
 
-@pytest.mark.parametrize("place", ["", "/v2", "http://[::1", "http://h/\x01", "//h:99999/"])
+@pytest.mark.parametrize("place", ["/v2", "http://[::1", "http://h/\x01", "//h:99999/"])
 def test_a_redirection_to_anywhere(connect: Connect, place: str) -> None:
     failure = failure_of(connect, lambda x: x.answer(302, b"", "text/plain", f"Location: {place}"))
-    assert failure.status == 502
+    assert (failure.status, failure.code) == (502, "upstream_redirected")
     assert failure.message.isprintable()
+
+
+def test_no_redirection_at_all(connect: Connect) -> None:
+    failure = failure_of(connect, lambda x: x.answer(300, b"choose", "text/plain"))
+    assert failure.status == 502
+    assert failure.message == "The upstream failed with status 300 (Whatever): choose"
+
+
+@pytest.mark.parametrize("call", ["whole", "models"])
+def test_an_empty_answer(connect: Connect, call: str) -> None:
+    failure = failure_of(connect, lambda x: x.answer(200, b" \n"), CALLS[call])
+    assert failure.message == "The upstream's answer can't be relayed: it is empty."
+
+
+def test_a_large_answer_is_not_taken_apart(connect: Connect) -> None:
+    """As objects it would take a hundred times its size."""
+    body = b'{"choices": [%b{}]}' % (b"{}," * 4_000_000)
+    with upstream(lambda x: x.answer(200, body)) as server:
+        there = connect(server.url)
+        tracemalloc.start()
+        assert len(there.answer(CHAT)) == len(body)
+        with pytest.raises(Failure, match="too long"):
+            run(there)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 5 * len(body)
 
 
 def test_no_cookie_is_kept(connect: Connect) -> None:
@@ -319,6 +345,22 @@ def test_keepalives_after_the_finish_reason(
         frames, outcome = run(connect(server.url))
     assert [each for each in frames if each != keepalive] == sent
     assert outcome == STOPPED
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize("reason", ["", "null", "None"])
+def test_a_reason_that_is_none_finishes_nothing(connect: Connect, reason: str) -> None:
+    slow = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.begin()
+        exchange.chunk(frame("one", finish=reason))
+        slow.wait(0.5)
+        exchange.chunk(LAST + DONE)
+        exchange.end()
+
+    with upstream(script) as server:
+        assert run(connect(server.url)) == ([frame("one", finish=reason), LAST], STOPPED)
 
 
 @pytest.mark.usefixtures("short_grace")
