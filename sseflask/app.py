@@ -95,12 +95,12 @@ def _run_log(app: Flask) -> str:
 def _look_at_files(settings: Settings, app: Flask) -> None:
     """Say at the start what would else be said when somebody is refused."""
     paths = {
-        "channels": settings.channel_log or log_path(app),
-        "completions": settings.run_log or _run_log(app),
+        "Channels": settings.channel_log or log_path(app),
+        "Completions": settings.run_log or _run_log(app),
     }
     for kept, path in paths.items():
         if path != ":memory:" and (reason := trouble(path)):
-            log.error("The file of the %s can't be used, they get 503: %s.", kept, reason)
+            log.error("%s are answered with 503, as their file can't be used: %s.", kept, reason)
 
 
 def _log_to_stderr(secrets: Sequence[str]) -> None:

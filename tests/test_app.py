@@ -314,6 +314,6 @@ def test_the_start_says_that_a_log_cannot_be_used(
     with service(SSEFLASK_CHANNEL_LOG=str(path)):
         (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
         assert told.getMessage() == (
-            f"The file of the channels can't be used, they get 503: {path} is not a file: choose "
-            "another path."
+            f"Channels are answered with 503, as their file can't be used: {path} is not a file: "
+            "choose another path."
         )

@@ -99,13 +99,15 @@ def test_nothing_of_a_subscribers_request_steers_the_log(guarded: Server) -> Non
     _assert_printable(guarded.raw_log()[before:])
 
 
-def _say(server: Server, method: str, path: str, headers: dict[str, str]) -> None:
-    """Send a request as it is, and read all that comes of it."""
+def _say(server: Server, method: str, path: str, headers: dict[str, str]) -> bytes:
+    """Send a request as it is, and give all that comes of it."""
     lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     with Connection(server) as connection:
         connection.socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
-        assert connection.rest()
+        answer = connection.rest()
+    assert answer
+    return answer
 
 
 def _assert_printable(log: bytes) -> None:
@@ -120,3 +122,19 @@ def test_a_flood_of_bad_requests_does_not_flood_the_log(guarded: Server) -> None
         _say(guarded, "GET\x1b[2J", "/healthz", {})
     shown = guarded.raw_log()[before:].count(b"Invalid request from ip=")
     assert 0 < shown <= 200  # two minutes' worth: a busy machine may need one or two for it
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        (8000, [8000] * 90),
+        (8300, []),
+        (10, [8300]),
+        (10, [10] * 101),
+    ],
+)
+def test_the_head_of_a_request_is_bounded(guarded: Server, line: int, fields: list[int]) -> None:
+    headers = {f"X-{n}": "x" * size for n, size in enumerate(fields)}
+    answer = _say(guarded, "GET", f"/healthz?{'x' * line}", headers).split(b"\r\n")[0]
+    fits = line < 8190 and len(fields) <= 100 and all(size < 8190 for size in fields)
+    assert answer.split()[1] in ([b"200"] if fits else [b"414", b"431", b"400"])
