@@ -45,7 +45,8 @@ HELD = {
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service with few places, and an anonymous client's rights."""
     directory = tmp_path_factory.mktemp("crowded")
-    with service(directory, "--worker-connections", str(PLACES)) as started:
+    options = ["--worker-connections", str(PLACES), "--keep-alive", "2"]
+    with service(directory, *options) as started:
         yield started
 
 
