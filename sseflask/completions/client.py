@@ -14,6 +14,7 @@ import openai
 from sseflask.completions import demo
 from sseflask.completions.body import watch_connections, watch_responses
 from sseflask.completions.silence import SilenceLimit
+from sseflask.completions.upstream_errors import LOCATION
 from sseflask.config import Settings
 from sseflask.reach import Reach
 
@@ -129,5 +130,8 @@ class _Beginning(httpx2.SyncByteStream):
 
 def _bound(response: httpx2.Response) -> None:
     """Let the SDK, which reads refusals to their end, find that after a while."""
+    if response.has_redirect_location:
+        # The client reads it although it is not to follow it, and fails where it is no address.
+        response.extensions[LOCATION] = response.headers.pop("Location")
     if not response.is_success and isinstance(response.stream, httpx2.SyncByteStream):
         response.stream = _Beginning(response, response.stream)

@@ -128,11 +128,11 @@ class Reading:
                         raise unfit("it is too long", "", self._secrets)
 
     def _first(self, pieces: Iterable[bytes], silence: SilenceLimit) -> bytes:
-        """The first bytes that are no mere space, which keeps some connections open meanwhile."""
+        """What begins with the first byte that is no space; that keeps some connections open."""
         size = 0
         for piece in pieces:
-            if piece.lstrip(_BLANK):
-                return piece
+            if rest := piece.lstrip(_BLANK):
+                return rest
             size += len(piece)
             if size > _MAX_NOTHING:
                 break
@@ -250,15 +250,15 @@ def _failing(silence: SilenceLimit) -> Iterator[None]:
 
 
 def _is_json(first: bytes) -> bool:
-    return first.lstrip(_BLANK)[:1] in (b"{", b"[", b'"')
+    return first[:1] in (b"{", b"[", b'"')
 
 
 def _is_page(first: bytes) -> bool:
-    return first.lstrip(_BLANK)[:1] == b"<"
+    return first[:1] == b"<"
 
 
 def _begins_stream(first: bytes) -> bool:
-    return first.lstrip(_BLANK).startswith((b":", b"data", b"event", b"id", b"retry"))
+    return first.startswith((b":", b"data", b"event", b"id", b"retry"))
 
 
 def _tells_error(value: Any) -> bool:

@@ -15,9 +15,12 @@ from sseflask.completions.reasons import excerpt, reason, text_of, value_of
 from sseflask.errors import Failure
 from sseflask.masking import mask
 
-__all__ = ["refused", "reported", "unfit"]
+__all__ = ["LOCATION", "refused", "reported", "unfit"]
 
 log = logging.getLogger(__name__)
+
+#: The extension of a response that says where it redirects to.
+LOCATION = "sseflask.location"
 
 _TYPES = {403: "permission_error", 429: "rate_limit_error"}
 
@@ -85,7 +88,7 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
     """
     secrets = tuple(secrets)
     status = response.status_code
-    if 300 <= status < 400 and response.headers.get("Location"):
+    if LOCATION in response.extensions:
         return _redirected(response, secrets)
     text = text_of(content, response.headers.get("Content-Type", ""))
     phrase = mask(response.reason_phrase[:100], secrets)
@@ -129,7 +132,7 @@ def unfit(what: str, text: str, secrets: Iterable[str]) -> Failure:
 
 
 def _redirected(response: httpx2.Response, secrets: tuple[str, ...]) -> Failure:
-    place = response.headers["Location"]
+    place = response.extensions[LOCATION]
     try:
         # It may be relative, and a query may hold a key.
         target = urlsplit(urljoin(str(response.request.url), place))
