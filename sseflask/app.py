@@ -63,6 +63,7 @@ def create_app(development: bool = False) -> Flask:
         SSEFLASK_CHANNEL_LOG=settings.channel_log,
         SSEFLASK_HISTORY_EVENTS=settings.history_events,
         SSEFLASK_HISTORY_SECONDS=settings.history_seconds,
+        SSEFLASK_CHANNEL_LOG_BYTES=settings.channel_log_bytes,
     )
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False  # the message first, as OpenAI's API has it

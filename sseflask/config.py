@@ -145,6 +145,14 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds after which events are forgotten (1 to 31536000).",
     )
+    channel_log_bytes: int = Field(
+        default=1_073_741_824,
+        ge=1_048_576,
+        le=1_125_899_906_842_624,
+        description="How large the file of the channels may grow, for all workers: the oldest "
+        "events are forgotten before, whatever SSEFLASK_HISTORY_EVENTS and "
+        "SSEFLASK_HISTORY_SECONDS say (1048576 to 1125899906842624).",
+    )
     run_log: str | None = Field(
         default=None,
         description="The SQLite file of the completions, shared by all workers of the machine; on "

@@ -36,8 +36,8 @@ __all__ = ["SSE", "channels_of", "is_event_source", "log_path"]
 
 _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
-#: How many events of a channel, and for how many seconds, by default.
-_HISTORY_EVENTS, _HISTORY_SECONDS = 1000, 86_400.0
+#: How many events of a channel, for how many seconds, and in a file of how many bytes, by default.
+_HISTORY_EVENTS, _HISTORY_SECONDS, _LOG_BYTES = 1000, 86_400.0, 1 << 30
 
 
 class SSE:
@@ -75,6 +75,7 @@ class SSE:
             lambda: log_path(app),
             keep=app.config.setdefault("SSEFLASK_HISTORY_EVENTS", _HISTORY_EVENTS),
             seconds=app.config.setdefault("SSEFLASK_HISTORY_SECONDS", _HISTORY_SECONDS),
+            most=app.config.setdefault("SSEFLASK_CHANNEL_LOG_BYTES", _LOG_BYTES),
         )
         app.before_request(_read_cursor)
         app.after_request(_upgrade)

@@ -135,7 +135,9 @@ def test_settings_reach_the_library() -> None:
         SSEFLASK_FIRST_BYTE="0.5",
         SSEFLASK_LIFETIME="60",
         SSEFLASK_MAX_BODY="4096",
+        SSEFLASK_CHANNEL_LOG_BYTES="2000000",
     ) as app:
+        assert app.config["SSEFLASK_CHANNEL_LOG_BYTES"] == 2_000_000
         assert app.config["SSEFLASK_HEARTBEAT"] == 3
         assert app.config["SSEFLASK_FIRST_BYTE"] == 0.5
         assert app.config["SSEFLASK_LIFETIME"] == 60

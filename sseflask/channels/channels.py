@@ -155,12 +155,14 @@ class Channels:
         path: gives the log's file at the first use; ``":memory:"`` for a log of this process.
         keep: how many events of a channel are kept at least.
         seconds: the age at which events are forgotten.
+        most: bytes that the log's file may have.
     """
 
-    def __init__(self, path: Callable[[], str], *, keep: int, seconds: float) -> None:
+    def __init__(self, path: Callable[[], str], *, keep: int, seconds: float, most: int) -> None:
         self._path = path
         self._keep = keep
         self._seconds = seconds
+        self._most = most
         self._running = PerProcess(self._run)
 
     def publish(
@@ -225,6 +227,12 @@ class Channels:
     def _run(self) -> _Running:
         path = self._path()
         return _Running(
-            lambda: SqliteLog(path, keep=self._keep, seconds=self._seconds, young=_YOUNG_SECONDS),
+            lambda: SqliteLog(
+                path,
+                keep=self._keep,
+                seconds=self._seconds,
+                young=_YOUNG_SECONDS,
+                most=self._most,
+            ),
             None if path == ":memory:" else path,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,14 @@ from sseflask.channels.log import (
 )
 from sseflask.channels.names import Pattern
 from sseflask.channels.sqlite_file import SqliteFile
+from sseflask.channels.sqlite_forgetting import (
+    EVENT_BYTES,
+    Room,
+    forget_aged,
+    forget_channels,
+    forget_keys,
+    shorten,
+)
 from sseflask.channels.sqlite_history import PAGE_BYTES, history
 from sseflask.channels.sqlite_patterns import MeantChannels
 from sseflask.channels.sqlite_tables import (
@@ -29,12 +38,6 @@ from sseflask.channels.sqlite_tables import (
 )
 
 __all__ = ["SqliteLog"]
-
-#: Events, and keys, that one call of `trim` forgets at most, so that nobody waits for it for long.
-_TRIM_EVENTS, _TRIM_KEYS = 1000, 10_000
-
-#: Events of one channel that an append forgets at most.
-_SHORTEN_EVENTS = 5000
 
 #: Seconds for which a repeated append is known at least.
 _KEY_SECONDS = 86_400.0
@@ -59,6 +62,7 @@ class SqliteLog:
         seconds: the age at which events are forgotten.
         young: seconds for which an event is kept though its channel has too many: other processes
             of the machine may not have come to it yet.
+        most: bytes that the file may have; the oldest events are forgotten before it has more.
         clock: gives the time on the wall, in seconds.
     """
 
@@ -69,6 +73,7 @@ class SqliteLog:
         keep: int,
         seconds: float,
         young: float = 0.0,
+        most: float = math.inf,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = SqliteFile(path, "channel log")
@@ -77,6 +82,7 @@ class SqliteLog:
         self._young = young
         self._seconds = seconds
         self._clock = clock
+        self._room = Room(most)
         self._epoch = ""
         self._version = -1
 
@@ -100,7 +106,9 @@ class SqliteLog:
 
     def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
         """Store all in one transaction; see `Log`."""
+        size = sum(len(frame) + EVENT_BYTES for append in appends for frame in append.frames)
         with self._file.writing() as database:
+            self._room.make(database, size)
             newest, floor, age, wall = database.execute(
                 "SELECT newest, floor, age, wall FROM log"
             ).fetchone()
@@ -143,28 +151,8 @@ class SqliteLog:
         # not at every append.
         tenth = max(1, self._keep // 10)
         if kept > self._keep + self._keep // 10 and kept // tenth > (kept - added) // tenth:
-            kept -= self._shorten(database, channel, kept - self._keep, age)
+            kept -= shorten(database, channel, kept - self._keep, age - self._young)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, channel))
-
-    def _shorten(self, database: sqlite3.Connection, channel: int, excess: int, age: float) -> int:
-        """Forget the first events of a channel, as far as they are not young; give how many."""
-        old = age - self._young
-        (first,) = database.execute(
-            "SELECT at FROM events WHERE channel = ? ORDER BY number LIMIT 1", (channel,)
-        ).fetchone()
-        if first > old:
-            return 0
-        # Age never runs backwards, so the young ones are the last.
-        (last,) = database.execute(
-            "SELECT max(number) FROM (SELECT number, at FROM events WHERE channel = ?"
-            " ORDER BY number LIMIT ?) WHERE at <= ?",
-            (channel, min(excess, _SHORTEN_EVENTS), old),
-        ).fetchone()
-        forgotten = database.execute(
-            "DELETE FROM events WHERE channel = ? AND number <= ?", (channel, last)
-        ).rowcount
-        database.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (last, channel))
-        return forgotten
 
     def newest(self) -> int:
         """See `Log`."""
@@ -201,7 +189,7 @@ class SqliteLog:
         return history(self._file, self._meant, patterns, min(after, _LARGEST), limit, ends)
 
     def trim(self) -> int:
-        """Forget events by age, in the order of the numbers, and keys; see `Log`."""
+        """Forget events and keys by age, and the oldest where they take too much; see `Log`."""
         with self._file.reading() as database:
             if not self._due(database):
                 return 0
@@ -210,31 +198,12 @@ class SqliteLog:
             now = self._clock()
             age += max(0.0, now - wall)
             database.execute("UPDATE log SET age = ?, wall = ?", (age, now))
-            aged = database.execute(
-                "SELECT number, at FROM events ORDER BY number LIMIT ?", (_TRIM_EVENTS,)
-            ).fetchall()
-            numbers = [number for number, at in aged if at < age - self._seconds]
-            if numbers:
-                last = numbers[-1]
-                parts = database.execute(
-                    "SELECT count(*), max(number), channel FROM events WHERE number <= ?"
-                    " GROUP BY channel",
-                    (last,),
-                ).fetchall()
-                database.executemany(
-                    "UPDATE channels SET kept = kept - ?, trimmed = ? WHERE id = ?", parts
-                )
-                database.execute("DELETE FROM events WHERE number <= ?", (last,))
-            keys = database.execute(
-                "DELETE FROM publishes WHERE key IN"
-                " (SELECT key FROM publishes WHERE at < ? ORDER BY at LIMIT ?)",
-                (age - _KEY_SECONDS, _TRIM_KEYS),
-            ).rowcount
-            forgotten = forgettable(database)
-            if forgotten is not None:
-                database.execute("DELETE FROM channels WHERE kept = 0 AND trimmed <= ?", forgotten)
-                database.execute("UPDATE log SET floor = max(floor, ?)", forgotten)
-        return len(numbers) + keys
+            events = forget_aged(database, age - self._seconds)
+            keys = forget_keys(database, age - _KEY_SECONDS)
+            more = self._room.forget(database)
+            forget_channels(database)
+        self._file.shorten()
+        return events + keys + more
 
     def _due(self, database: sqlite3.Connection) -> bool:
         """Whether there is anything for `trim` to write."""
@@ -248,6 +217,7 @@ class SqliteLog:
             or (event is not None and event[0] < age - self._seconds)
             or (key is not None and key[0] < age - _KEY_SECONDS)
             or forgettable(database) is not None
+            or self._room.lacks(database)
         )
 
     def changed(self) -> bool:

@@ -118,6 +118,20 @@ class SqliteFile:
             with contextlib.suppress(sqlite3.Error):
                 database.close()
 
+    def shorten(self) -> None:
+        """Empty the write-ahead log if it is long, unless somebody reads or writes just now.
+
+        SQLite does so by itself, but only in a moment in which no process reads or writes.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"{self.path}-wal").stat().st_size > _WAL_BYTES:
+                with self.using("written") as database:
+                    database.execute("PRAGMA busy_timeout = 0").fetchone()
+                    try:
+                        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    finally:
+                        database.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
+
     @contextlib.contextmanager
     def using(self, done: str = "read") -> Iterator[sqlite3.Connection]:
         """Give the connection for a single statement."""

@@ -25,7 +25,7 @@ SECONDS = 10.0
 
 
 def make(path: Path | str, keep: int = 100) -> Channels:
-    return Channels(lambda: str(path), keep=keep, seconds=3600)
+    return Channels(lambda: str(path), keep=keep, seconds=3600, most=1 << 30)
 
 
 @pytest.fixture

@@ -166,6 +166,31 @@ def test_trimmed(tmp_path: Path) -> None:
         assert [event.id for event in everything[:3]] == quiet
 
 
+def test_a_log_that_may_not_grow(tmp_path: Path) -> None:
+    """More is published than its file may have, by way of two workers: it goes on, and is told."""
+    most, body = 1 << 20, "x" * 10_000
+    settings = {"SSEFLASK_CHANNEL_LOG_BYTES": str(most), "SSEFLASK_PUBLISH_RATE_LIMIT": "off"}
+    with service(tmp_path, workers=2, settings=settings) as server:
+        first, *_ = publish_all(server, "busy", ["first", "second"])
+        for turn in range(40):
+            last = publish_all(server, f"busy.{turn}", [body] * 10)[-1]
+            assert (tmp_path / "channels.sqlite").stat().st_size <= most
+        # Together with SQLite's own.
+        assert sum(path.stat().st_size for path in tmp_path.glob("channels.sqlite*")) < 8 * most
+        with resume(server, "?c=busy&c=busy.*", first) as stream:
+            said = [gap(stream), gap(stream)]
+            assert [each["channel"] for each in said] == ["busy", "busy.*"]
+            assert {each["reason"] for each in said} == {"trimmed"}
+            assert (said[0]["oldest"], said[1]["newest"]) == (None, last)
+            events = [stream.next()]
+            while events[-1].id != last:
+                events.append(stream.next())
+        assert events[0].id == said[1]["oldest"]
+        numbers = [number(event.id) for event in events if event.id]
+        assert numbers == list(range(numbers[0], number(last) + 1))
+        assert len(numbers) * len(body) > most / 2
+
+
 def test_trimmed_while_it_is_replayed(tmp_path: Path) -> None:
     """A reader that is slower than the log forgets is told where the hole is."""
     settings = {"SSEFLASK_HISTORY_EVENTS": "1000", "SSEFLASK_HEARTBEAT": "600"}
