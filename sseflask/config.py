@@ -30,6 +30,7 @@ __all__ = [
     "Row",
     "Settings",
     "load",
+    "memory_warnings",
     "rows",
     "warn_about_ineffective",
     "warn_about_unknown",
@@ -319,16 +320,19 @@ def warn_about_ineffective(settings: Settings) -> None:
             "REDIS_URL is set but not used: channels and completions are kept in files of this "
             "machine, and another machine gets nothing of them."
         )
-    if settings.web_concurrency > 1:
-        for name, path in (("CHANNEL", settings.channel_log), ("RUN", settings.run_log)):
-            if path == ":memory:":
-                log.warning(
-                    "%s%s_LOG is :memory:, which each of the %d workers (WEB_CONCURRENCY) has for "
-                    "itself: set it to a file, or WEB_CONCURRENCY to 1.",
-                    PREFIX,
-                    name,
-                    settings.web_concurrency,
-                )
+    for message in memory_warnings(settings, settings.web_concurrency):
+        log.warning("%s", message)
+
+
+def memory_warnings(settings: Settings, workers: int) -> list[str]:
+    """What is wrong with logs in memory where there are several workers."""
+    logs = (("CHANNEL", settings.channel_log), ("RUN", settings.run_log))
+    return [
+        f"{PREFIX}{name}_LOG is :memory:, which each of the {workers} workers has for itself: set "
+        "it to a file, or start one worker."
+        for name, path in logs
+        if path == ":memory:" and workers > 1
+    ]
 
 
 def _one_line(error: ValidationError) -> str:

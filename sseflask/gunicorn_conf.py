@@ -89,7 +89,7 @@ _secrets: tuple[str, ...] = ()
 if importlib.util.find_spec("pydantic_settings"):
     # The service is installed: a bad setting must stop the start here, with one line, not as a
     # traceback in each worker.
-    from sseflask.config import load
+    from sseflask.config import load, memory_warnings
     from sseflask.errors import ConfigError
 
     try:
@@ -100,6 +100,14 @@ if importlib.util.find_spec("pydantic_settings"):
     _secrets = _settings.confidential
     bind = f"0.0.0.0:{_settings.port}" if _settings.port else "127.0.0.1:8000"
     workers = _settings.web_concurrency
+
+    def when_ready(server: Arbiter) -> None:
+        """Say what the application can't know: how many workers the command line asks for."""
+        if server.cfg.workers != _settings.web_concurrency and server.log is not None:
+            for message in memory_warnings(_settings, server.cfg.workers):
+                server.log.warning("%s", message)
+
+
 _guard_logs(_secrets)
 
 

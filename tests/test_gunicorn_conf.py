@@ -20,6 +20,7 @@ import logging
 import resource
 import runpy
 import sys
+from types import SimpleNamespace
 
 limit = json.loads(sys.argv[1])
 if limit:
@@ -37,6 +38,9 @@ for name in ("gunicorn.error", "gunicorn.access"):
     logger.addHandler(handler)
     for text in json.loads(sys.argv[3]):
         logger.error("%s", text)
+if "when_ready" in conf:
+    log = logging.getLogger("gunicorn.error")
+    conf["when_ready"](SimpleNamespace(cfg=SimpleNamespace(workers=3), log=log))
 print(json.dumps({
     "written": written,
     "filters": [len(logging.getLogger(n).filters) for n in ("gunicorn.error", "gunicorn.access")],
@@ -117,6 +121,13 @@ def test_logs_are_masked_once() -> None:
         * 2
     )
     assert made["filters"] == [1, 1]
+
+
+def test_logs_in_the_memory_of_several_workers_are_warned_of() -> None:
+    (told,) = conf(SSEFLASK_CHANNEL_LOG=":memory:")["written"]
+    assert told.startswith("SSEFLASK_CHANNEL_LOG is :memory:, which each of the 3 workers has for")
+    # Then the application says it.
+    assert conf(SSEFLASK_CHANNEL_LOG=":memory:", WEB_CONCURRENCY="3")["written"] == []
 
 
 def test_the_access_log_has_no_query() -> None:
