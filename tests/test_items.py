@@ -54,7 +54,9 @@ def test_a_plain_response_takes_events() -> None:
     assert body(lambda: Response(stream_with_context(events()), mimetype=EVENT_STREAM)) == sent
 
 
-@pytest.mark.parametrize("piece", [None, 5, {"a": 1}, ("a", "b"), object()], ids=repr)
+@pytest.mark.parametrize(
+    "piece", [None, 5, {"a": 1}, ("a", "b"), object()], ids=lambda piece: type(piece).__name__
+)
 def test_what_a_plain_response_cannot_send(piece: Any) -> None:
     app = make_app(lambda: Response(iter([piece]), mimetype=EVENT_STREAM))
     with pytest.raises(EventError, match=f"{type(piece).__name__}: yield text or bytes"):
