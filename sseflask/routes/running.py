@@ -22,6 +22,8 @@ from sseflask.extension import is_event_source
 from sseflask.routes.idempotency import key_reused, scoped_key
 from sseflask.routes.limits import account_of, count_request
 from sseflask.routes.parameters import Text
+from sseflask.transport.choose import begin_long
+from sseflask.transport.stream import too_many_streams
 
 __all__ = ["RunParameters", "begin", "check_prompt", "identify", "refuse_guess"]
 
@@ -133,6 +135,8 @@ def begin(
     Raises:
         Failure: 400 or 409 for the key, 429, 503.
     """
+    if not begin_long(request.environ):
+        raise too_many_streams()  # before anybody is asked, who would have to be paid
     subject = caller.subject
     key = scoped_key(subject, route, parameters.idempotency_key)
     account = account_of(subject)

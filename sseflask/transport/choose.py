@@ -23,8 +23,6 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
         response = handed.response if handed else None
         _warn_about_gunicorn(environ, response, start_response)
         if not begin_long(environ):
-            if response is not None:
-                response.force_close()  # its place is needed
             source = stream.source
             failure = too_many_streams() if source is None else source.refusal()
             return Refused(failure, stream, environ, start_response)

@@ -38,9 +38,6 @@ HEAD_SECONDS = 10.0
 #: So many bytes of either give a second back (as in Apache's mod_reqtimeout).
 BODY_SECONDS, READ_SECONDS, BYTES_PER_SECOND = 10.0, 30.0, 500
 
-#: Seconds by which the loop's clock, which stands still in a turn, may be behind.
-_EARLY = 0.05
-
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -139,7 +136,9 @@ class Visit:
         """Whether there is a place for a request that may take long; it has it until `served`."""
         if not self._long:
             self._long = self.places.enter()
-            if self._long and self._last:
+            if not self._long:
+                self._request.force_close()  # others need the place
+            elif self._last:
                 self._request.must_close = False  # by its end it may be different
         return self._long
 
@@ -204,8 +203,10 @@ class Visit:
         self.places.wait(self)
         try:
             given = function(argument)
-        except OSError:
-            if not self.evicted and time.monotonic() < began + seconds - _EARLY:
+        except OSError as error:
+            # Under TLS it has no class of its own.
+            late = isinstance(error, TimeoutError) or "timed out" in str(error)
+            if not late and not self.evicted:
                 raise
             return None
         finally:

@@ -114,7 +114,7 @@ def test_held_connections_are_gone_after_the_deadline(crowded: Server) -> None:
     [
         ("/sse/v1?count=1000&interval=100", "too_many_streams"),
         ("/channels/held", "too_many_subscribers"),
-        ("/sse/openai_out?format=text&user_message={words}", "too_many_subscribers"),
+        ("/sse/openai_out?format=text&user_message={words}", "too_many_streams"),
     ],
 )
 def test_what_takes_long_leaves_places_to_what_does_not(
