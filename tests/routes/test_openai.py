@@ -43,3 +43,12 @@ def test_it_is_json_for_who_attaches(client: FlaskClient) -> None:
     for cursor in ({}, {"Last-Event-ID": f"{run}.1"}):
         again = client.get(f"/runs/{run}?heartbeat=early", headers=cursor)
         assert again.get_json() == first.get_json()
+
+
+def test_lists_of_models_are_counted() -> None:
+    """Each is a request to the upstream."""
+    with service(SSEFLASK_RATE_LIMIT="2/minute") as app:
+        answers = [app.test_client().get("/v1/models") for _ in range(3)]
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert answers[0].json is not None
+    assert answers[0].mimetype == "application/json"
