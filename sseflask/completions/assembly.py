@@ -85,7 +85,8 @@ def document_of(dialect: str, frames: Iterable[bytes], outcome: Outcome) -> byte
     """
     if dialect == RESPONSES:
         _, value = message(outcome.frame or b"")
-        return _as_json(value.get("response") if isinstance(value, dict) else None)
+        whole = value.get("response") if isinstance(value, dict) else None
+        return _as_json(whole if isinstance(whole, dict) else {})
     return _as_json(_completion(frames))
 
 

@@ -121,7 +121,10 @@ class Reading:
                     try:
                         came = next(reading)
                     except StopIteration as stop:
-                        return frames, stop.value
+                        outcome: Outcome = stop.value
+                        if outcome.failure is not None:
+                            raise outcome.failure from None
+                        return frames, outcome
                     frames += came
                     size += sum(map(len, came))
                     if size > self._most:

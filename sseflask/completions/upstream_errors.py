@@ -127,7 +127,7 @@ def unfit(what: str, text: str, secrets: Iterable[str]) -> Failure:
     """
     words = excerpt(mask(text[:_MOST_TEXT], secrets))
     message = f"The upstream's answer can't be relayed: {what}" + (f": {words}" if words else ".")
-    log.warning("%r", message)
+    log.warning("the upstream's answer can't be relayed: %s: %r", what, words)
     return Failure(message, status=502, code="upstream_invalid")
 
 

@@ -681,6 +681,24 @@ def test_a_responses_stream_that_was_not_asked_for(connect: Connect) -> None:
         assert json.loads(connect(server.url).answer(RESPONSE)) == whole
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        event("error", code="insufficient_quota", message="no"),
+        event(
+            "response.failed", response={"error": {"code": "too_many_requests", "message": "no"}}
+        ),
+    ],
+)
+def test_a_failed_responses_stream_that_was_not_asked_for(connect: Connect, last: bytes) -> None:
+    failure = failure_of(
+        connect,
+        lambda x: x.stream(event("response.created", response={}), last),
+        lambda there: there.answer(RESPONSE),
+    )
+    assert (failure.status, failure.message) == (429, "no")
+
+
 MESSAGE = {
     "role": "assistant",
     "content": "Four 你.",
