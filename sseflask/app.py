@@ -14,6 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from sseflask import error_handlers, response_headers
 from sseflask.auth import Access
 from sseflask.channels.private_files import trouble
+from sseflask.completions.bounds import Bounds
 from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
 from sseflask.config import Settings, load, warn_about_ineffective, warn_about_unknown
@@ -78,6 +79,7 @@ def create_app(development: bool = False) -> Flask:
         lambda: settings.run_log or _run_log(app),
         seconds=settings.run_seconds,
         most=settings.max_runs,
+        bounds=Bounds(settings.max_run_bytes, settings.max_run_seconds, settings.run_log_bytes),
     ).init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -168,6 +168,14 @@ class Settings(BaseSettings):
         description="Seconds for which a completion can be read after its end, and its "
         "Idempotency-Key is known (0 to 31536000).",
     )
+    run_log_bytes: int = Field(
+        default=1_073_741_824,
+        ge=1_048_576,
+        le=1_125_899_906_842_624,
+        description="How large the file of the completions may grow, for all workers: those that "
+        "ended first are forgotten before, whatever SSEFLASK_RUN_SECONDS says, and then the "
+        "largest that is running fails (1048576 to 1125899906842624).",
+    )
     max_runs: int = Field(
         default=200,
         ge=1,
@@ -186,6 +194,22 @@ class Settings(BaseSettings):
         description="How often one subject may publish, whatever one request holds, counted by "
         "each worker for itself; beyond it comes 429 (a number per second, minute, hour or day, "
         "as in 10/second; or off).",
+    )
+    max_run_bytes: int = Field(
+        default=67_108_864,
+        ge=1024,
+        le=1_099_511_627_776,
+        description="How many bytes of one completion are stored, and at most a quarter of "
+        "SSEFLASK_RUN_LOG_BYTES; one with more fails, and its upstream is left "
+        "(1024 to 1099511627776).",
+    )
+    max_run_seconds: float = Field(
+        default=3600,
+        ge=1,
+        le=604_800,
+        allow_inf_nan=False,
+        description="Seconds that a completion may run, whether or not anything comes of it; one "
+        "that takes longer fails, and its upstream is left (1 to 604800).",
     )
     max_prompt: int = Field(
         default=262_144,

@@ -11,7 +11,7 @@ from typing import Any
 from sseflask.channels.log import LogError
 from sseflask.channels.wake import original
 from sseflask.completions.run_entries import Append, Run
-from sseflask.completions.usage import FRAME_BYTES
+from sseflask.completions.usage import FRAME_BYTES, size_of
 from sseflask.transport.handoff import Done, cooperative, later
 
 __all__ = ["Batches"]
@@ -82,7 +82,7 @@ class Batches:
                 if append.outcome is not None:  # nothing more comes
                     self._given_up.discard(run)
                 return
-            size = _size(append.frames)
+            size = size_of(append.frames)
             self._unsaved[run] = self._unsaved.get(run, 0) + size
             self._waiting_bytes += size
             waiting = self._waiting.get(run)
@@ -179,7 +179,7 @@ class Batches:
             self._stored(appends, runs)
         with self._lock:
             for append in appends:
-                left = self._unsaved.get(append.run, 0) - _size(append.frames)
+                left = self._unsaved.get(append.run, 0) - size_of(append.frames)
                 if left > 0:
                     self._unsaved[append.run] = left
                 else:
@@ -198,14 +198,14 @@ class Batches:
             self._given_up.update(runs)
             for run in runs:
                 waiting = self._waiting.pop(run, None)
-                self._waiting_bytes -= 0 if waiting is None else _size(waiting.frames)
+                self._waiting_bytes -= 0 if waiting is None else size_of(waiting.frames)
                 self._unsaved.pop(run, None)
                 self._make_room(run)
 
     def _put_back(self, appends: list[Append]) -> None:
         with self._lock:
             came, self._waiting = self._waiting, {append.run: append for append in appends}
-            self._waiting_bytes += sum(_size(append.frames) for append in appends)
+            self._waiting_bytes += sum(size_of(append.frames) for append in appends)
             for run, append in came.items():
                 before = self._waiting.setdefault(run, append)
                 if before is not append:
@@ -215,10 +215,6 @@ class Batches:
 
 def _can_wait(append: Append) -> bool:
     return append.first > _URGENT
-
-
-def _size(frames: Sequence[bytes]) -> int:
-    return sum(map(len, frames)) + len(frames) * FRAME_BYTES
 
 
 def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:

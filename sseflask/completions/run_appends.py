@@ -33,6 +33,9 @@ class Appends:
         file: the log's.
         peers: this process's token.
         clock: gives the monotonic time in seconds.
+
+    Attributes:
+        stored: the bytes that this process has stored so far, about.
     """
 
     def __init__(self, file: SqliteFile, peers: Peers, clock: Callable[[], float]) -> None:
@@ -40,20 +43,26 @@ class Appends:
         self._peers = peers
         self._clock = clock
         self._tallies: dict[int, Tally] = {}
+        self.stored = 0
 
     def append(self, appends: Sequence[Append]) -> list[Run | None]:
         """See `RunLog.append`."""
         rows: list[Row] = []
         tallies: dict[int, Tally] = {}
         endings: list[Ending | None] = []
+        grown = 0
         for append in appends:
             tally = tallies[append.run] = tallies.get(append.run) or self._tally(append)
+            grown -= tally.size
             rows += rows_of(append.run, append.frames, tally)
+            grown += tally.size
             endings.append(self._ending(append, tally))
+        grown += sum(len(ending.text) for ending in endings if ending is not None)
         if len(rows) <= MOST_FRAMES and endings == [None] * len(endings):
             with self._file.using("written") as database:
                 stored = store_frames(database, rows, self._peers.token)
             if stored:
+                self.stored += grown
                 self._tallies.update(tallies)
                 # Their names are not asked for: nearly all appends are one frame.
                 return [Run(each.run, "", "", _last_of(each), None, None) for each in appends]
@@ -70,6 +79,7 @@ class Appends:
                     for append, ending in zip(appends, endings, strict=True)
                 ]
             tell_ends(ended)
+        self.stored += grown
         self._tallies.update(tallies)
         for append, run in zip(appends, runs, strict=True):
             if run is None or run.ended is not None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 
 from sseflask.completions.run_tables import BLOCK, NEWEST
+from sseflask.completions.usage import FRAME_BYTES
 
-__all__ = ["forget_runs", "is_forgettable", "used_bytes"]
+__all__ = ["RUN_BYTES", "forget_runs", "is_forgettable", "used_bytes"]
+
+#: What the log takes for a run without frames, about.
+RUN_BYTES = 512
 
 #: Runs, frames, and bytes of frames, that one transaction forgets, about.
 _RUNS, _FRAMES, _BYTES = 50, 2000, 4 << 20
@@ -42,10 +47,15 @@ def is_forgettable(database: sqlite3.Connection, before: float) -> bool:
     return bool(row[0])
 
 
-def forget_runs(database: sqlite3.Connection, before: float) -> int:
+def forget_runs(database: sqlite3.Connection, before: float, too_much: float = math.inf) -> int:
     """Forget the oldest of the runs that ended before some time; a bounded number.
 
     A run is forgotten at once, its frames perhaps by the next calls. In a write transaction.
+
+    Args:
+        database: the log's.
+        before: the time.
+        too_much: bytes that are enough.
 
     Returns:
         how many, or 1 where only frames were left of what was forgotten before.
@@ -54,7 +64,7 @@ def forget_runs(database: sqlite3.Connection, before: float) -> int:
     database.execute(
         "DELETE FROM frames WHERE place = (SELECT remnant FROM log) AND place < ?", (newest,)
     )
-    eraser = _Eraser(database, newest)
+    eraser = _Eraser(database, newest, too_much)
     left = database.execute("SELECT run, place, upto FROM forgotten").fetchall()
     for run, place, upto in left:
         reached = eraser.erase(run, place, upto)
@@ -71,6 +81,7 @@ def forget_runs(database: sqlite3.Connection, before: float) -> int:
             break
         forgotten += 1
         run, place, upto = oldest
+        eraser.take(RUN_BYTES)
         database.execute("DELETE FROM runs WHERE number = ?", (run,))
         reached = eraser.erase(run, place, upto)
         if reached is not None:
@@ -81,10 +92,14 @@ def forget_runs(database: sqlite3.Connection, before: float) -> int:
 class _Eraser:
     """Erases frames, until there have been enough for one transaction."""
 
-    def __init__(self, database: sqlite3.Connection, newest: int) -> None:
+    def __init__(self, database: sqlite3.Connection, newest: int, too_much: float) -> None:
         self._database = database
         self._newest = newest
-        self._frames, self._bytes = _FRAMES, _BYTES
+        self._frames, self._bytes = _FRAMES, min(_BYTES, too_much)
+
+    def take(self, size: int) -> None:
+        """Count what is deleted beside frames."""
+        self._bytes -= size
 
     @property
     def has_budget(self) -> bool:
@@ -102,7 +117,7 @@ class _Eraser:
                 break
             places.append(at)
             self._frames -= 1
-            self._bytes -= size
+            self._bytes -= size + FRAME_BYTES
         found.close()
         emptied = self._newest in places
         self._database.execute(

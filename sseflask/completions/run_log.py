@@ -18,6 +18,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_appends import Appends
 from sseflask.completions.run_ends import end_run, tell_ends, with_usage
 from sseflask.completions.run_entries import Append, Claim, LogFull, Run, TooMany
+from sseflask.completions.run_forgetting import RUN_BYTES
 from sseflask.completions.run_frames import read_frames, read_tally
 from sseflask.completions.run_peers import Peers
 from sseflask.completions.run_room import Room
@@ -129,7 +130,10 @@ class RunLog:
         Raises:
             LogFull: what is running fills it.
         """
-        full = self._room.is_full()
+        full = self._room.full
+        if full:
+            self.make_room()
+            full = self._room.full
         if claim.key is None and not full:
             # The usual case in one statement, for the sake of the first token.
             with self._file.using("written") as database:
@@ -174,6 +178,7 @@ class RunLog:
         return (*who, claim.key, claim.digest, self._peers.token)
 
     def _fresh(self, cursor: sqlite3.Cursor, claim: Claim) -> Run:
+        self._appends.stored += RUN_BYTES
         assert cursor.lastrowid is not None  # it is of the row that was just inserted
         return Run(cursor.lastrowid, claim.id, claim.dialect, 0, None, None)
 
@@ -282,9 +287,23 @@ class RunLog:
         self._appends.drop_ended()
         return self._room.trim()
 
+    @property
+    def has_grown(self) -> bool:
+        """Whether so much has been stored by this process since `make_room` that it is due."""
+        return self._room.is_due(self._appends.stored)
+
+    @property
+    def overfull(self) -> bool:
+        """Whether what is running fills it, as `make_room` found: the largest run has to end."""
+        return self._room.overfull
+
     def make_room(self) -> bool:
-        """See `Room.make`."""
-        return self._room.make()
+        """Forget some of the runs that ended first if the log is nearly full.
+
+        Returns:
+            whether there may be more to forget.
+        """
+        return self._room.make(self._appends.stored)
 
     def largest(self) -> int | None:
         """See `Room.largest`."""

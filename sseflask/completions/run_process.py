@@ -12,6 +12,7 @@ from sseflask.channels.process import Running
 from sseflask.channels.subscription import log_unavailable
 from sseflask.channels.wake import Bell
 from sseflask.completions.batches import Batches
+from sseflask.completions.bounds import Bounds, too_long
 from sseflask.completions.failures import interrupted
 from sseflask.completions.live import Batch, Live, LiveRun
 from sseflask.completions.outcome import Outcome
@@ -36,7 +37,10 @@ class RunProcess(Running[RunLog]):
     Under gevent all of it but the thread belongs to the main thread's loop.
     """
 
-    def __init__(self, make: Callable[[], RunLog], path: str | None) -> None:
+    def __init__(
+        self, make: Callable[[], RunLog], path: str | None, bounds: Bounds | None = None
+    ) -> None:
+        self._bounds = bounds or Bounds()
         self.live = Live(self._on_left)
         self._send: Callable[[Callable[[], None]], None]
         if cooperative():
@@ -147,18 +151,20 @@ class RunProcess(Running[RunLog]):
             self.thread.let_be(number, _nobody)
 
     def _look_around(self) -> None:
-        """End what has been alone for too long, and what could not be ended before.
+        """End what has been alone or goes on for too long, and what could not be ended before.
 
         Of other processes' runs, let those be to which nobody has come back.
         """
         self.live.look_after_others()
         for number, outcome in list(self._to_end.items()):
             self.thread.end(number, outcome, partial(self._ended_late, number))
-        alone = {
-            live.run.number: live.writer
-            for live in self.live.written()
-            if live.writer is not None and live.writer.alone_since is not None
-        }
+        written = [(live.run.number, live.writer) for live in self.live.written() if live.writer]
+        seconds = self._bounds.run_seconds
+        began_before = time.monotonic() - seconds
+        for number, writer in written:
+            if writer.began < began_before:
+                self.thread.end(number, Outcome.failed(too_long(seconds)), _nobody)
+        alone = {number: writer for number, writer in written if writer.alone_since is not None}
         self.thread.impatient = bool(alone)
         if alone:
             self.thread.call(
@@ -209,7 +215,8 @@ class RunProcess(Running[RunLog]):
 
     def write(self, run: Run, answer: Answer, grace: float, viewer: Viewer) -> None:
         """Have a run that was claimed here written, seen by its first viewer."""
-        writer = Writer(run.number, answer, self.batches.add, grace)
+        most_bytes = self._bounds.most_run_bytes
+        writer = Writer(run.number, answer, self.batches.add, grace, most_bytes)
         with self.live.lock:
             # A repetition may have come already.
             live = self.live.get(run.number) or LiveRun(run)

@@ -16,6 +16,12 @@ __all__ = ["Room"]
 #: Of the log's bytes: when the oldest runs begin to be forgotten.
 _NEARLY_FULL = 7 / 8
 
+#: Seconds for which a run is kept after its end, unless the log is overfull: somebody reads it.
+_READ_SECONDS = 10.0
+
+#: Bytes that a process stores between two looks at what is used, at most; of the log, the part.
+_STEP_BYTES, _STEPS = 1 << 20, 64
+
 
 class Room:
     """Bounds a run log. What the file takes is asked of SQLite, for all processes alike.
@@ -27,6 +33,11 @@ class Room:
         clock: gives the monotonic time in seconds.
         seconds: how long a run is kept after its end.
         most_bytes: how large the log may grow, infinite for any size.
+
+    Attributes:
+        full: nothing was left to be forgotten, and it was nearly full nevertheless: nothing more is
+            to be begun.
+        overfull: it was full even: the largest run has to end.
     """
 
     def __init__(
@@ -41,29 +52,47 @@ class Room:
         self._clock = clock
         self._seconds = seconds
         self._most_bytes = most_bytes
-        self._full = False
+        self._step = min(_STEP_BYTES, most_bytes / _STEPS)
+        self._looked_at = 0
+        self.full = self.overfull = False
 
     def trim(self) -> int:
         """See `RunLog.trim`."""
         return self._forget(self._clock() - self._seconds)
 
-    def make(self) -> bool:
-        """Forget some of the runs that ended first where the log is nearly full.
+    def is_due(self, stored: int) -> bool:
+        """Whether this process has stored so much since it looked that it is time to `make` room.
+
+        Args:
+            stored: the bytes that it has stored so far.
+        """
+        return stored - self._looked_at >= self._step
+
+    def make(self, stored: int) -> bool:
+        """Forget some of the runs that ended first if the log is nearly full.
+
+        Those that have just ended only if it is overfull. Sees also to `full`, to `overfull`, and
+        to SQLite's write-ahead log.
 
         Returns:
-            whether there is nothing left to be forgotten, and it is full nevertheless: what is
-            running has to end.
+            whether there may be more to forget.
         """
+        self._looked_at = stored
         if self._most_bytes == math.inf:
             return False
         used = self._used()
-        forgotten = used > self._most_bytes * _NEARLY_FULL and self._forget(math.inf)
-        self._full = used > self._most_bytes and not forgotten
-        return self._full
-
-    def is_full(self) -> bool:
-        """Whether it was full and still is. Costs nothing where it was not."""
-        return self._full and self.make()
+        # As much as may come before the next look has to fit as well.
+        over, nearly = used - self._most_bytes + self._step, used - self._most_bytes * _NEARLY_FULL
+        nearly_full, overfull = nearly > 0, over > 0
+        if overfull:
+            forgotten = self._forget(math.inf, over + self._step) > 0
+        else:
+            young = self._clock() - _READ_SECONDS
+            forgotten = nearly_full and self._forget(young, nearly) > 0
+        self.full = nearly_full and not forgotten and not self._is_forgettable(math.inf)
+        self.overfull = self.full and overfull
+        self._file.shorten()
+        return forgotten
 
     def largest(self) -> int | None:
         """Give the number of the run that goes on and has the most bytes, of any process."""
@@ -76,10 +105,12 @@ class Room:
         with self._file.reading() as database:
             return used_bytes(database)
 
-    def _forget(self, before: float) -> int:
+    def _is_forgettable(self, before: float) -> bool:
         with self._file.using() as database:
-            due = is_forgettable(database, before)
-        if not due:
+            return is_forgettable(database, before)
+
+    def _forget(self, before: float, too_much: float = math.inf) -> int:
+        if not self._is_forgettable(before):
             return 0
         with self._file.writing() as database:
-            return forget_runs(database, before)
+            return forget_runs(database, before, too_much)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from sseflask.channels.log import KeyReused, LogError
 from sseflask.channels.store_thread import LOOK_SECONDS, Chore, Done, StoreThread
 from sseflask.channels.wake import Bell
+from sseflask.completions.bounds import log_full
 from sseflask.completions.failures import interrupted
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append, Claim, Run, TooMany
 from sseflask.completions.run_log import RunLog
 
 __all__ = ["RunThread"]
+
+log = logging.getLogger("sseflask")
 
 #: Seconds between two signs of life.
 _BEAT_SECONDS = 1.0
@@ -61,6 +65,8 @@ class RunThread(StoreThread[RunLog]):
         self._withdrawn: list[Claim] = []
         self._look_at = 0.0
         self._chores.append(Chore("ending the runs of dead workers", _BEAT_SECONDS, self._tick))
+        self._room = Chore("making room in", _BEAT_SECONDS, self._make_room)
+        self._chores.append(self._room)
         self.start()
 
     # -- for anybody; ``done`` gets the result -----------------------------------------------------
@@ -70,6 +76,7 @@ class RunThread(StoreThread[RunLog]):
 
         def call(store: RunLog) -> tuple[Run, bool] | KeyReused | TooMany:
             result = store.claim(claim)
+            self._see_to_room(store)
             if isinstance(result, tuple) and not result[1]:
                 self._followed[result[0].number] = None
             return result
@@ -81,6 +88,7 @@ class RunThread(StoreThread[RunLog]):
 
         def call(store: RunLog) -> list[Run | None]:
             results = store.append(appends)
+            self._see_to_room(store)
             if self._watched:
                 self._bell.ring_others()
             return results
@@ -188,6 +196,19 @@ class RunThread(StoreThread[RunLog]):
                 self._pass_on_end(run)
         if self.impatient:
             self._guard(self._beat)
+
+    def _see_to_room(self, store: RunLog) -> None:
+        """Look whether there is room as soon as the others have been served, not in a second."""
+        if store.has_grown:
+            self._room.due = 0.0
+
+    def _make_room(self, store: RunLog) -> bool:
+        again = store.make_room()
+        if store.overfull and (number := store.largest()) is not None:
+            log.warning("the run log is full of what is running: the largest run has to end")
+            self._end(store, number, Outcome.failed(log_full()))
+            again = True
+        return again
 
     def _read_frames(self, store: RunLog, run: Run) -> None:
         passed_on = self._followed.get(run.number)

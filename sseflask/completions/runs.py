@@ -10,6 +10,7 @@ from flask import Flask, current_app
 
 from sseflask.channels.log import KeyReused
 from sseflask.channels.process import PerProcess
+from sseflask.completions.bounds import Bounds
 from sseflask.completions.formats import Format
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Claim, Run, TooMany
@@ -47,12 +48,16 @@ class Runs:
         path: gives the log's file at the first use; ``":memory:"`` for a log of this process.
         seconds: how long a run is kept after its end.
         most: how many runs of one account may be running.
+        bounds: what a run may take, and all of them.
     """
 
-    def __init__(self, path: Callable[[], str], *, seconds: float, most: int) -> None:
+    def __init__(
+        self, path: Callable[[], str], *, seconds: float, most: int, bounds: Bounds | None = None
+    ) -> None:
         self._path = path
         self._seconds = seconds
         self._most = most
+        self._bounds = bounds or Bounds()
         self._running = PerProcess(self._run)
 
     def init_app(self, app: Flask) -> None:
@@ -97,6 +102,7 @@ class Runs:
             resumable: see `Viewer`.
 
         Raises:
+            LogFull: what is running fills the log; the upstream has not been called.
             LogError: the store can't do it now; the upstream has not been called.
         """
         running = self._running.get()
@@ -160,8 +166,11 @@ class Runs:
 
     def _run(self) -> RunProcess:
         path = self._path()
+        most_bytes = self._bounds.log_bytes
         return RunProcess(
-            lambda: RunLog(path, seconds=self._seconds), None if path == ":memory:" else path
+            lambda: RunLog(path, seconds=self._seconds, most_bytes=most_bytes),
+            None if path == ":memory:" else path,
+            self._bounds,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.failures import masked
 from sseflask.completions.frames import message
 
-__all__ = ["FRAME_BYTES", "Tally", "usage_of"]
+__all__ = ["FRAME_BYTES", "Tally", "size_of", "usage_of"]
 
 #: What the log takes for a frame beside its bytes, about.
 FRAME_BYTES = 48
@@ -52,6 +53,11 @@ class Tally:
             self.said += b'.delta"' in frame
         elif _SAYS.search(frame):
             self.said += 1
+
+
+def size_of(frames: Sequence[bytes]) -> int:
+    """What the log takes for some frames, in bytes, about."""
+    return sum(map(len, frames)) + len(frames) * FRAME_BYTES
 
 
 def usage_of(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from sseflask.completions.bounds import too_large
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append
+from sseflask.completions.usage import size_of
 from sseflask.errors import Failure
 from sseflask.transport.handoff import cooperative
 
@@ -30,21 +33,30 @@ class Writer:
         answer: not begun yet.
         store: gets everything in order; may block.
         grace: seconds that it goes on without viewers; infinite for ever.
+        most_bytes: what may come of it, with `FRAME_BYTES` for each frame; then it fails.
 
     Attributes:
+        began: the monotonic time at which it was made.
         alone_since: the monotonic time since when nobody has been there or expected back, which may
             be to come; or ``None``.
     """
 
     def __init__(
-        self, run: int, answer: Answer, store: Callable[[Append], None], grace: float
+        self,
+        run: int,
+        answer: Answer,
+        store: Callable[[Append], None],
+        grace: float,
+        most_bytes: float = math.inf,
     ) -> None:
         self.grace = grace
+        self.began = time.monotonic()
         self.alone_since: float | None = None
         self._run = run
         self._answer = answer
         self._store = store
         self._next = 1
+        self._most_bytes = self._left = most_bytes
         self._cancelled = False
         self._done = False
         self._greenlet: Any = None
@@ -107,13 +119,21 @@ class Writer:
         while not self._is_cancelled():
             came = next(answer)
             if isinstance(came, Outcome):
+                self._take_room(() if came.frame is None else (came.frame,))
                 return came
             if self._is_cancelled():  # in the meantime
                 return None
+            self._take_room(came)
             first = self._next
             self._next += len(came)
             store(Append(run, first, came))
         return None
+
+    def _take_room(self, frames: Sequence[bytes]) -> None:
+        self._left -= size_of(frames)
+        if self._left < 0:
+            self._answer.close()
+            raise too_large(self._most_bytes)
 
     def _is_cancelled(self) -> bool:
         return self._cancelled

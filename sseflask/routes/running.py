@@ -12,8 +12,9 @@ from pydantic import BaseModel, BeforeValidator
 from sseflask.auth import Caller, require
 from sseflask.channels.log import KeyReused, LogError
 from sseflask.channels.subscription import log_unavailable
+from sseflask.completions.bounds import log_full
 from sseflask.completions.formats import Format
-from sseflask.completions.run_entries import TooMany
+from sseflask.completions.run_entries import LogFull, TooMany
 from sseflask.completions.runs import Started, current_runs
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.completions.whole import WHOLE, whole_answer
@@ -157,6 +158,8 @@ def begin(
             early=not whole and parameters.heartbeat == "early",
             resumable=resumable,
         )
+    except LogFull:
+        raise log_full() from None
     except LogError as error:
         raise log_unavailable("run log") from error
     if isinstance(started, KeyReused):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -10,6 +11,7 @@ from pathlib import Path
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append, Claim, Run
+from sseflask.completions.run_forgetting import used_bytes
 from sseflask.completions.run_log import RunLog
 from tests.completions.scripted import frame
 
@@ -35,8 +37,9 @@ def opened(
     *,
     clock: Callable[[], float] | None = None,
     seconds: float = DAY,
+    most_bytes: float = math.inf,
 ) -> Iterator[RunLog]:
-    log = RunLog(str(path), seconds=seconds, clock=clock or Clock())
+    log = RunLog(str(path), seconds=seconds, most_bytes=most_bytes, clock=clock or Clock())
     log.open()
     try:
         yield log
@@ -65,6 +68,12 @@ def begun(log: RunLog, claim: Claim | None = None) -> Run:
     run, repeated = claimed
     assert (run.id, repeated) == (claim.id, False)
     return run
+
+
+def used_by(log: RunLog) -> int:
+    """The bytes that a log takes of its file."""
+    with log._file.reading() as database:
+        return used_bytes(database)
 
 
 def told(first: int, amount: int) -> list[bytes]:

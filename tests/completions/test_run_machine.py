@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from sseflask.channels.log import KeyReused
 from sseflask.completions.outcome import Kind, Outcome
-from sseflask.completions.run_entries import Append, TooMany
+from sseflask.completions.run_entries import Append, Claim, LogFull, TooMany
 from sseflask.completions.run_log import RunLog
 from tests.completions.run_logs import (
     Clock,
@@ -32,11 +32,15 @@ from tests.completions.run_logs import (
     opened,
     outcome_of,
     told,
+    used_by,
 )
 
 SECONDS = 20.0
-DEAD, AWAY, FRESH = 5.0, 3.0, 2.0
+DEAD, AWAY, FRESH, READ = 5.0, 3.0, 2.0, 10.0
 MOST = 4
+#: Bytes of the log: some large appends more than its tables take.
+LOG_BYTES = 250_000
+LARGE = 60_000
 
 KINDS: tuple[Kind, ...] = ("finished", "stopped", "cancelled")
 which = st.integers(0, 2)
@@ -82,7 +86,9 @@ class Logs(RuleBasedStateMachine):
         self.processes = [self.process() for _ in range(amount)]
 
     def process(self) -> Process:
-        log = self.stack.enter_context(opened(self.path, clock=self.clock, seconds=SECONDS))
+        log = self.stack.enter_context(
+            opened(self.path, clock=self.clock, seconds=SECONDS, most_bytes=LOG_BYTES)
+        )
         self.lives += 1
         return Process(log, self.lives, beat=self.clock.now)
 
@@ -159,9 +165,22 @@ class Logs(RuleBasedStateMachine):
         account=st.sampled_from(["alice", "bob"]),
     )
     def claim(self, which: int, key: str | None, digest: bytes, account: str) -> None:
-        process = self.one(which)
         claim = fresh(key, digest, subject=account, account=account, most=MOST)
-        claimed = process.log.claim(claim)
+        self.begin_run(which, claim)
+
+    def begin_run(self, which: int, claim: Claim) -> None:
+        process, key, digest, account = self.one(which), claim.key, claim.digest, claim.account
+        while process.log._room.full and self.make_room(which):
+            pass
+        try:
+            claimed = process.log.claim(claim)
+        except LogFull:
+            assert process.log._room.full
+            assert all(run.key != key or key is None or self.expired(run) for run in self.runs)
+            for old in self.runs:
+                if key is not None and old.key == key:
+                    old.key = None
+            return
         holders = [
             run for run in self.runs if key is not None and run.key == key and not self.expired(run)
         ]
@@ -277,10 +296,60 @@ class Logs(RuleBasedStateMachine):
             process.log.unwatch(run.number)
             run.watchers.discard(process)
 
+    @rule(which=which, at=place, amount=st.integers(1, 5))
+    def grow(self, which: int, at: int, amount: int) -> None:
+        process = self.one(which)
+        self.begin_run(which, fresh(subject="bob", account="bob", most=MOST))
+        own = [run for run in self.runs if self.may_write(process, run)]
+        if own:
+            run = own[at % len(own)]
+            append = Append(run.number, run.last + 1, [b"x" * LARGE] * amount)
+            assert process.log.append([append]) != [None]
+            run.last += amount
+
+    @rule(which=which)
+    def see_to_room(self, which: int) -> None:
+        self.make_room(which)
+
+    def make_room(self, which: int) -> bool:
+        """As the log's thread does; whether a run had to end."""
+        log = self.one(which).log
+        while True:
+            nearly_full = used_by(log) > LOG_BYTES * 7 / 8
+            again = log.make_room()
+            left = {run.number for run in log.follow([run.number for run in self.runs])}
+            ended = sorted(
+                (run for run in self.runs if run.kind is not None),
+                key=lambda run: (run.ended_at, run.number),
+            )
+            gone = [run for run in self.runs if run.number not in left]
+            assert again or not gone
+            assert {run.number for run in gone} == {run.number for run in ended[: len(gone)]}
+            for run in gone:
+                self.runs.remove(run)
+            if not again:
+                break
+            assert nearly_full
+        still, overfull = used_by(log) > LOG_BYTES * 7 / 8, used_by(log) > LOG_BYTES * 63 / 64
+        if still:
+            kept = self.clock.now if overfull else self.clock.now - READ
+            assert all(run.kind is None or run.ended_at >= kept for run in self.runs)
+        assert log._room.full == (still and all(run.kind is None for run in self.runs))
+        assert log.overfull == overfull
+        if overfull:
+            largest = log.largest()
+            assert largest in {run.number for run in self.runs}
+            assert largest is not None
+            log.end(largest, Outcome("failed"))
+            self.end_in_model(next(run for run in self.runs if run.number == largest), "failed")
+            return True
+        return False
+
     @rule(which=which)
     def trim(self, which: int) -> None:
         expired = [run for run in self.runs if self.expired(run)]
-        assert self.one(which).log.trim() == len(expired)
+        # Frames may be left of what was forgotten to make room.
+        assert self.one(which).log.trim() == len(expired) or not expired
         for run in expired:
             self.runs.remove(run)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sseflask.channels.log import KeyReused, LogError
+from sseflask.completions.bounds import Bounds
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
 from sseflask.completions.outcome import Outcome
@@ -62,7 +63,7 @@ class Script:
         self.told.put(FINISHED)
 
 
-Make = Callable[[], Runs]
+Make = Callable[..., Runs]
 
 
 @pytest.fixture
@@ -75,8 +76,8 @@ def make(path: Path) -> Iterator[Make]:
     """Makes runs of one file, each as if in a process of its own."""
     made: list[Runs] = []
 
-    def make() -> Runs:
-        made.append(Runs(lambda: str(path), seconds=3600, most=3))
+    def make(bounds: Bounds | None = None, most: int = 3) -> Runs:
+        made.append(Runs(lambda: str(path), seconds=3600, most=most, bounds=bounds))
         return made[-1]
 
     yield make
@@ -508,6 +509,37 @@ def test_closing_ends_what_is_written(make: Make, runs: Runs, script: Script) ->
     more = Script()
     more.finish()
     assert to_the_end(begin(runs, more).viewer)[-1].data == "[DONE]"
+
+
+def test_a_run_that_goes_on_for_too_long_fails_and_can_be_read(make: Make, script: Script) -> None:
+    """Whoever reads it, and whether or not anything comes of it."""
+    runs = make(Bounds(run_seconds=0.5))
+    run, viewer, _ = begin(runs, script, form="text")
+    script.say(1, 2)
+    *said, end = to_the_end(viewer)
+    assert len(said) == 2
+    assert '"run_too_long"' in end.data
+    script.say(3, 1)  # without gevent a writer is woken by its next frame
+    assert script.closed.wait(SECONDS)
+    assert code_of(ended(make(), run)) == "run_too_long"
+    assert len(to_the_end(runs.view(run, FORMATS["text"]))) == 3
+
+
+def test_the_largest_of_a_full_log_fails_in_band_and_the_others_go_on(make: Make) -> None:
+    runs = make(Bounds(log_bytes=1_000_000), most=100)
+    scripts = [Script() for _ in range(6)]
+    viewers = [begin(runs, script, form="events").viewer for script in scripts]
+    for script, size in zip(
+        scripts, [100_000, 150_000, 150_000, 240_000, 150_000, 150_000], strict=True
+    ):
+        script.told.put([frame("x" * size)])
+    assert '"run_log_full"' in to_the_end(viewers[3])[-1].data
+    scripts[3].say(2, 1)  # without gevent a writer is woken by its next frame
+    assert scripts[3].closed.wait(SECONDS)
+    for script in scripts:
+        script.finish()
+    ends = [to_the_end(viewer)[-1] for place, viewer in enumerate(viewers) if place != 3]
+    assert {end.event for end in ends} == {"done"}
 
 
 def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append
+from sseflask.completions.usage import FRAME_BYTES
 from sseflask.completions.writer import Answer, Writer
 from sseflask.errors import Failure
 from tests.completions.run_logs import FINISHED
@@ -19,11 +20,11 @@ SECONDS = 10.0
 class Written:
     """What a writer has stored, and whether its answer was closed."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, most_bytes: float = math.inf) -> None:
         self.appends: list[Append] = []
         self.closed = threading.Event()
         self.changed = threading.Condition()
-        self.writer = Writer(7, self.watched(answer), self.store, math.inf)
+        self.writer = Writer(7, self.watched(answer), self.store, math.inf, most_bytes)
 
     def watched(self, answer: Answer) -> Answer:
         try:
@@ -71,6 +72,45 @@ def test_its_end_is_stored_before_its_response_is_dealt_with() -> None:
     written = Written(answer())
     assert written.run() == stored == [Append(7, 1, [], FINISHED)]
     assert written.closed.is_set()
+
+
+@pytest.mark.parametrize("reads", [[[b"123"] * 4], [[b"123"]] * 4, [[b"123"] * 2] * 2])
+def test_an_answer_that_is_too_large_fails_and_its_upstream_is_left(
+    reads: list[list[bytes]],
+) -> None:
+    asked: list[list[bytes]] = []
+
+    def answer() -> Answer:
+        for read in [*reads, [b"never asked for"]]:
+            asked.append(read)
+            yield read
+
+    enough = Written(answer(), 4 * (3 + FRAME_BYTES))
+    *frames, end = enough.run()
+    assert [frame for append in frames for frame in append.frames] == [b"123"] * 4
+    assert end.outcome is not None
+    assert end.outcome.failure is not None
+    assert end.outcome.failure.code == "run_too_large"
+    assert enough.closed.is_set()
+    asked.clear()
+    *frames, end = Written(answer(), 4 * (3 + FRAME_BYTES) - 1).run()
+    assert [append.frames for append in frames] == reads[:-1]
+    assert end.outcome is not None
+    assert end.outcome.kind == "failed"
+    assert asked == reads
+
+
+def test_the_upstreams_last_frame_counts() -> None:
+    def answer() -> Answer:
+        yield Outcome("finished", frame=b"x" * 1000)
+
+    assert Written(answer(), 1000 + FRAME_BYTES).run()[-1].outcome == Outcome(
+        "finished", frame=b"x" * 1000
+    )
+    (end,) = Written(answer(), 1000).run()
+    assert end.outcome is not None
+    assert end.outcome.kind == "failed"
+    assert end.outcome.frame is None
 
 
 def test_an_answer_without_an_end(caplog: pytest.LogCaptureFixture) -> None:

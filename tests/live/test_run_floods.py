@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from tests.certificates import certified
 from tests.completions.scripted import STREAM_HEAD, Exchange, upstream
 from tests.live.connection import fetch
-from tests.live.stage import stage_service, start
+from tests.live.runs import run_of
+from tests.live.stage import ended, stage_service, start
 from tests.live.waiting import until
 
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
@@ -19,6 +21,8 @@ CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
 #: meanwhile: many times what it does. That is the same however busy the machine is.
 PROMPTLY = 0.1
 REQUESTS = 20
+#: Bytes that a worker may have stored before it looks whether there is room for them.
+TRANSACTIONS = 1 << 19
 
 
 @pytest.mark.parametrize("piece", [b": ping\n\n" * 50 + CHUNK, CHUNK], ids=["comments", "chunks"])
@@ -74,3 +78,44 @@ def test_models_end_with_their_client(tmp_path: Path) -> None:
             assert begun.wait(10)
             assert not left.is_set()
         until(left.is_set, "the upstream's connection closed")
+
+
+def test_a_run_is_bounded_in_bytes_and_seconds_and_the_log_in_bytes(tmp_path: Path) -> None:
+    """Nobody is there to read them, and their upstreams never end."""
+    left: list[str] = []
+
+    def script(exchange: Exchange) -> None:
+        message = exchange.body["messages"][-1]["content"]
+        piece = CHUNK if message == "flood" else b": thinking\n\n"
+        each = b"%x\r\n%s\r\n" % (len(piece), piece)
+        exchange.send(STREAM_HEAD)
+        try:
+            while True:
+                exchange.send(each * (65_536 // len(each) if message == "flood" else 1))
+                if message == "quiet" and select.select([exchange.connection], [], [], 0.1)[0]:
+                    return
+        finally:
+            left.append(message)
+
+    log, most = tmp_path / "runs.sqlite", 4_000_000
+    with upstream(script) as scripted:
+        settings = {
+            "OPENAI_BASE_URL": scripted.url,
+            "SSEFLASK_RUN_LOG": str(log),
+            "SSEFLASK_RUN_LOG_BYTES": str(most),
+            "SSEFLASK_MAX_RUN_BYTES": "500000",
+            "SSEFLASK_MAX_RUN_SECONDS": "2",
+        }
+        with stage_service(tmp_path, 0, workers=2, settings=settings) as server:
+            for count in range(1, 21):
+                with start(server, "flood", on_disconnect="continue") as stream:
+                    run = run_of(stream)
+                until(lambda: len(left) == count, "the upstream is left")  # noqa: B023  # at once
+            told = ended(server, run, "events")
+            assert told.error["code"] == "run_too_large"
+            assert 200_000 < len(told.text) * len(CHUNK) / len("word ") < 500_000, "it can be read"
+            assert log.stat().st_size <= most + 2 * TRANSACTIONS
+            with start(server, "quiet", format="events", on_disconnect="continue") as stream:
+                run = run_of(stream)
+            assert ended(server, run, "events").error["code"] == "run_too_long"
+            until(lambda: "quiet" in left, "the upstream is left")
