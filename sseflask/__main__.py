@@ -9,10 +9,10 @@ import sys
 _NEEDED = (
     "click",
     "flask_cors",
-    "flask_limiter",
     "gevent",
     "gunicorn",
     "jwt",
+    "limits",
     "openai",
     "pydantic",
     "pydantic_settings",
