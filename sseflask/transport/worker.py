@@ -103,6 +103,7 @@ class StreamWorker(GeventWorker):
     _ending: Signal | None = None
     _slots: Slots
     _deadline = math.inf
+    _killing = False
     _detached: Detached
 
     @property
@@ -170,6 +171,7 @@ class StreamWorker(GeventWorker):
             if time.monotonic() >= min(deadline, self._deadline):
                 if self._deadline == math.inf:
                     self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+                self._killing = True
                 pool.kill(timeout=1)
                 break
         if self._quitter is not None:
@@ -247,9 +249,12 @@ class StreamWorker(GeventWorker):
         visit = sock.visit
         visit.serve(req)
         try:
-            return bool(super().handle_request(listener_name, req, sock, addr))
+            goes_on = bool(super().handle_request(listener_name, req, sock, addr))
         finally:
             visit.served()
+        if self._killing:
+            raise StopIteration  # gunicorn's own takes a kill for an answer, and reads on
+        return goes_on
 
     def load_wsgi(self) -> None:
         """Load the application, and have it called with what streams need of gunicorn."""
