@@ -31,7 +31,7 @@ _MOST_IN_HEADS = 262_144
 
 # Where h11, the client's parser, sees a head end.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-_INSTEAD = ("read", "start_tls", "get_extra_info", "close")
+_INSTEAD = ("read", "write", "start_tls", "get_extra_info", "close")
 #: Statuses of responses that have none, whatever their heads say (RFC 9112, section 6.3).
 _WITHOUT_BODY = (204, 304)
 _MADE = (".connect_tcp.complete", ".start_tls.complete")
@@ -152,6 +152,7 @@ class _Connection:
         self._heads_until = 0.0
         self._socket = stream.get_extra_info("socket")
         self._receive: Callable[[int, float | None], bytes] = stream.read
+        self._send: Callable[[bytes, float | None], None] = stream.write
         self._last = b""
         self._about: Callable[[str], Any] = stream.get_extra_info
         self._stream = stream
@@ -188,6 +189,11 @@ class _Connection:
         data, self.kept = data[:end], data[end:]
         return data
 
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See httpcore2.NetworkStream."""
+        self._heads_until = 0.0  # those that follow are the answer to this
+        self._send(buffer, timeout)
+
     def _left_for_heads(self, seconds: float) -> float:
         """So long all heads may take together: they may come a byte at a time."""
         now = time.monotonic()
@@ -208,7 +214,6 @@ class _Connection:
             what takes its chunks apart, where it has some and nothing of them has been given yet.
         """
         self._in_heads = 0
-        self._heads_until = 0.0
         if response.status_code in _WITHOUT_BODY or not self.at_body:
             return None
         coding = response.headers.get("Transfer-Encoding")

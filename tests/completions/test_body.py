@@ -256,6 +256,9 @@ class Pieces:
     def read(self, _max_bytes: int, _timeout: float | None = None) -> bytes:
         return self.pieces.pop(0)
 
+    def write(self, _buffer: bytes, _timeout: float | None = None) -> None:
+        raise NotImplementedError
+
     def start_tls(self) -> None:
         raise NotImplementedError
 

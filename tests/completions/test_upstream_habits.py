@@ -247,6 +247,30 @@ def test_what_drips(connect: Connect, call: str, script: Script) -> None:
     assert (failure.status, failure.code) == (504, "upstream_timeout")
 
 
+def test_a_head_has_all_its_time_whatever_was_before_on_its_connection(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused list of models, whose trailers were awaited for less time than a head may take."""
+    monkeypatch.setattr("sseflask.completions.upstream._MODELS_SECONDS", 0.3)
+    slow = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        if exchange.line.startswith("GET"):
+            exchange.send(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+            slow.wait(0.1)
+            exchange.send(b"X: x\r\n\r\n")
+        else:
+            slow.wait(0.5)
+            exchange.stream(LAST, DONE)
+
+    with upstream(script) as server:
+        there = connect(server.url)
+        with pytest.raises(UpstreamFailure):
+            there.models()
+        assert run(there) == ([LAST], STOPPED)
+    assert server.connections == 1
+
+
 # -- labels ----------------------------------------------------------------------------------------
 
 
