@@ -147,5 +147,6 @@ def like(pattern: Pattern) -> tuple[str, tuple[str | int, ...]]:
     # Names hold none of the characters that GLOB gives a meaning to.
     glob = ".".join("*" if "*" in segment else segment for segment in pattern.segments)
     comparison = ">=" if pattern.segments[-1] == "**" else "="
-    where = f"name GLOB ? AND length(name) - length(replace(name, '.', '')) {comparison} ?"
+    # The plus: it is for the caller to say by which index to go.
+    where = f"+name GLOB ? AND length(name) - length(replace(name, '.', '')) {comparison} ?"
     return where, (glob, len(pattern.segments) - 1)

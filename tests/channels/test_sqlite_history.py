@@ -121,6 +121,17 @@ def test_many_wildcards_cost_what_they_return_and_give_way() -> None:
         assert sum(cost.steps) < first / 50
 
 
+def test_new_channels_cost_what_they_are_to_a_pattern_that_is_known() -> None:
+    with opened() as log:
+        fill(log, 20_000)
+        cost = Cost(log)
+        cost.of("u.*.x", "u.7", after=0, ends="none")
+        for number in range(5):
+            put(log, f"u.new.{number}", b"x")
+            cost.of("u.*.x", "u.7", after=0, ends="none")
+            assert sum(cost.steps) < 60
+
+
 def test_a_few_channels_among_many_events_are_read_without_going_through_these() -> None:
     with opened() as log:
         put(log, "few.a", b"1")
