@@ -170,6 +170,7 @@ def _drip(head: bytes, piece: bytes) -> Script:
     return script
 
 
+BOMB = gzip.compress(b" " * 40_000_000, 1)
 BIG = chunk(b"x" * 65_536)
 JSON_HEAD = STREAM_HEAD.replace(b"text/event-stream", b"application/json")
 
@@ -211,8 +212,7 @@ def test_what_has_no_end(connect: Connect, call: str, script: Script) -> None:
 def test_what_is_small_only_while_it_is_compressed(
     connect: Connect, call: str, status: int
 ) -> None:
-    once = gzip.compress(b" " * 100_000_000)
-    bombs = iter([(once, "gzip"), (gzip.compress(once), "gzip, gzip")])
+    bombs = iter([(BOMB, "gzip"), (gzip.compress(BOMB), "gzip, gzip")])
 
     def script(exchange: Exchange) -> None:
         bomb, coding = next(bombs)
@@ -251,7 +251,7 @@ def test_a_head_has_all_its_time_whatever_was_before_on_its_connection(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused list of models, whose trailers were awaited for less time than a head may take."""
-    monkeypatch.setattr("sseflask.completions.upstream._MODELS_SECONDS", 0.3)
+    monkeypatch.setattr("sseflask.completions.upstream._MODELS_SECONDS", 1.0)
     slow = threading.Event()
 
     def script(exchange: Exchange) -> None:
@@ -260,7 +260,7 @@ def test_a_head_has_all_its_time_whatever_was_before_on_its_connection(
             slow.wait(0.1)
             exchange.send(b"X: x\r\n\r\n")
         else:
-            slow.wait(0.5)
+            slow.wait(1.3)
             exchange.stream(LAST, DONE)
 
     with upstream(script) as server:
@@ -398,16 +398,16 @@ def test_silence_after_the_finish_reason(connect: Connect) -> None:
         assert run(connect(server.url)) == ([ONE, LAST], STOPPED)
 
 
-@pytest.mark.usefixtures("short_grace")
-def test_usage_that_comes_late(connect: Connect) -> None:
+def test_usage_that_comes_late(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each event of it gives the next one as long again."""
+    monkeypatch.setattr("sseflask.completions.reading._GRACE_SECONDS", 1.0)
     soon = threading.Event()
 
     def script(exchange: Exchange) -> None:
         exchange.begin()
         exchange.chunk(ONE + LAST)
         for _ in range(4):
-            soon.wait(0.1)
+            soon.wait(0.3)
             exchange.chunk(USAGE)
         exchange.chunk(DONE)
         exchange.end()
@@ -421,16 +421,16 @@ def test_comments_before_the_finish_reason_are_signs_of_life(connect: Connect) -
 
     def script(exchange: Exchange) -> None:
         exchange.begin()
-        end = time.monotonic() + 0.6
+        end = time.monotonic() + 1.5
         pause = threading.Event()
         while time.monotonic() < end:
             exchange.chunk(b": OPENROUTER PROCESSING\n\n")
-            pause.wait(0.05)
+            pause.wait(0.1)
         exchange.chunk(ONE + LAST + DONE)
         exchange.end()
 
     with upstream(script) as server:
-        there = connect(server.url, SSEFLASK_UPSTREAM_TIMEOUT="0.3")
+        there = connect(server.url, SSEFLASK_UPSTREAM_TIMEOUT="1")
         assert run(there) == ([ONE, LAST], STOPPED)
 
 
