@@ -86,7 +86,7 @@ def refuse_strangers(path: str, suffixes: tuple[str, ...]) -> None:
         suffixes: what is used beside it, the empty one for itself.
 
     Raises:
-        OSError: something is a link; or, in a folder that others can write to, not this user's.
+        OSError: something is a link; or, in a folder that all can write to, not this user's.
     """
     folder = Path(path).parent
     if folder.is_symlink() and (owner := folder.lstat().st_uid) not in (os.geteuid(), 0):
@@ -102,7 +102,7 @@ def refuse_strangers(path: str, suffixes: tuple[str, ...]) -> None:
             raise OSError(f"{name} is a symbolic link: name the file itself")
         if shared and found.st_uid not in (os.geteuid(), 0):
             raise OSError(
-                f"{name} belongs to {_name(found.st_uid)}, in a folder that others can write to: "
+                f"{name} belongs to {_name(found.st_uid)}, in a folder that all can write to: "
                 "choose a folder of your own"
             )
 
@@ -163,12 +163,11 @@ def _may(path: Path, mode: int) -> bool:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether somebody but this user and root can put files into a folder."""
+    """Whether anybody can put files into a folder. Its owner can as well: see `concern`."""
     try:
-        found = folder.stat()
+        return bool(folder.stat().st_mode & stat.S_IWOTH)
     except OSError:
         return False
-    return found.st_uid not in (os.geteuid(), 0) or bool(found.st_mode & stat.S_IWOTH)
 
 
 def _shut(path: Path) -> str:

@@ -114,7 +114,7 @@ def test_nothing_of_others_is_used_where_they_can_put_it(
     if not os.geteuid():  # whose files are trusted
         os.chown(tmp_path / f"log.db{suffix}", 2, 2)
     monkeypatch.setattr(os, "geteuid", lambda: another)
-    assert "in a folder that others can write to" in refusal(tmp_path / "log.db")
+    assert "in a folder that all can write to" in refusal(tmp_path / "log.db")
 
 
 def test_a_folder_that_is_open_to_all_is_warned_of_once(
