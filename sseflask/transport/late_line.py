@@ -7,6 +7,7 @@ what only the end knows, is a few hundred bytes.
 from __future__ import annotations
 
 import re
+import secrets
 import sys
 from datetime import timedelta
 from types import SimpleNamespace
@@ -21,7 +22,9 @@ __all__ = ["begin", "end"]
 
 #: The atoms of the format that are not known before the end: time, duration, size.
 _LATE = ("t", "T", "D", "M", "L", "B", "b")
-_GAP = re.compile(r"\0(\w)\0")
+#: What a client can't know, or a path with ``%00`` could have gaps of its own.
+_MARK = secrets.token_hex(8)
+_GAP = re.compile(rf"\0{_MARK}(\w)\0")
 
 
 class _Counted(NamedTuple):
@@ -70,7 +73,7 @@ def _line(log: Logger, response: Response, environ: dict[str, Any]) -> str | Non
         return None
     try:
         atoms: dict[str, Any] = {**log.atoms(response, response.req, environ, timedelta(0))}
-        atoms.update((name, f"\0{name}\0") for name in _LATE)
+        atoms.update((name, f"\0{_MARK}{name}\0") for name in _LATE)
         line: str = log.cfg.access_log_format % log.atoms_wrapper_class(atoms)
     except Exception:  # of a format that is wrong gunicorn tells with the next ordinary request
         return None
