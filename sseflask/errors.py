@@ -35,6 +35,9 @@ class Failure(Exception):
         headers: further response headers (``Retry-After``), as long as no byte has been sent.
         transient: the same request may succeed after ``Retry-After``. An EventSource, which any
             status but 200 closes for good, is then told to come back instead.
+
+    Attributes:
+        cursor: the id that such an EventSource is to present when it comes back, or nothing.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Failure(Exception):
         self.code = code
         self.headers = dict(headers or {})
         self.transient = transient
+        self.cursor = ""
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """The error as every route reports it, in the shape of OpenAI's API."""

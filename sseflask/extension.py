@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flask import (
     Flask,
-    Request,
     Response,
     current_app,
     has_app_context,
     has_request_context,
-    jsonify,
     request,
 )
 
@@ -25,14 +22,13 @@ from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
 from sseflask.cursor import last_event_id, set_right
 from sseflask.errors import ChannelError, Failure
-from sseflask.event import Comment
 from sseflask.items import check_iterable
 from sseflask.json_text import json_text
+from sseflask.refusals import bad_channel, is_event_source, refuse
 from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.transport.notices import warn_once
-from sseflask.wire import encode
 
-__all__ = ["SSE", "channels_of", "is_event_source", "log_path"]
+__all__ = ["SSE", "channels_of", "log_path"]
 
 _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
@@ -79,8 +75,8 @@ class SSE:
         )
         app.before_request(_read_cursor)
         app.after_request(_upgrade)
-        app.register_error_handler(Failure, _refuse)
-        app.register_error_handler(ChannelError, _bad_channel)
+        app.register_error_handler(Failure, refuse)
+        app.register_error_handler(ChannelError, bad_channel)
         self._apps.append(app)
 
     def publish(
@@ -218,17 +214,6 @@ def log_path(app: Flask) -> str:
     return ":memory:" if app.testing else str(Path(app.instance_path) / "channels.sqlite3")
 
 
-def is_event_source(asked: Request) -> bool:
-    """Whether this is an EventSource, which can't read headers but knows an id without data.
-
-    It asks as the standards have it (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the cache
-    mode no-store). Readers that do not follow them take an id without data for an empty event.
-    """
-    return asked.headers.get(
-        "Accept", ""
-    ) == "text/event-stream" and "no-cache" in asked.headers.get("Cache-Control", "")
-
-
 def _read_cursor() -> None:
     set_right(request)
 
@@ -243,45 +228,4 @@ def _upgrade(response: Response) -> Response:
     ):
         check_iterable(response.response)
         return UpgradedResponse.force_type(response)  # type: ignore[return-value]  # it is one now
-    return response
-
-
-def _bad_channel(error: ChannelError) -> Response:
-    """Names usually come from the request."""
-    message = str(error)
-    return _json_error(
-        Failure(
-            f"{message[:1].upper()}{message[1:]}.",
-            status=400,
-            type="invalid_request_error",
-            param="channel",
-            code="invalid_channel",
-        )
-    )
-
-
-def _refuse(failure: Failure) -> Response:
-    if failure.transient and request.method == "GET" and is_event_source(request):
-        return _come_back_later(failure)
-    return _json_error(failure)
-
-
-def _come_back_later(failure: Failure) -> Response:
-    """A stream that ends at once: an EventSource reconnects after it, not all at one moment."""
-    jitter = int(current_app.config.get("SSEFLASK_RETRY_JITTER", 2500))
-    seconds = failure.headers.get("Retry-After", "")
-    wait = (int(seconds) if seconds.isdecimal() else 1) * 1000 + random.randint(0, jitter)
-    response = Response(
-        encode(Comment(failure.message)) + b"retry: %d\n" % wait,
-        mimetype="text/event-stream",
-        headers=failure.headers,
-    )
-    response.cache_control.no_store = True
-    return response
-
-
-def _json_error(failure: Failure) -> Response:
-    response = jsonify(failure.body())
-    response.status_code = failure.status
-    response.headers.update(failure.headers)
     return response

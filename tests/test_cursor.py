@@ -10,6 +10,8 @@ from flask import Flask, Response, request
 from flask.testing import FlaskClient
 
 from sseflask import SSE, last_event_id
+from sseflask.completions.formats import FORMATS
+from sseflask.completions.runs import current_runs
 from sseflask.extension import channels_of
 from sseflask.testing import open_stream
 from tests.service import service
@@ -154,3 +156,15 @@ def test_the_same_spelling_twice_is_refused(client: FlaskClient) -> None:
     assert response.status_code == 400
     assert response.json is not None
     assert response.json["error"]["code"] == "duplicate_parameter"
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_viewer_that_is_refused_knows_where_to_come_back(
+    client: FlaskClient, completion: tuple[str, list[str]], after: int
+) -> None:
+    with client.application.app_context():
+        run = current_runs().find(completion[0], "")
+        assert run
+        failure = current_runs().view(run, FORMATS["text"], after).refusal()
+    assert failure.transient
+    assert failure.cursor == f"{completion[0]}.{after}"

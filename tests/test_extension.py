@@ -226,6 +226,21 @@ def test_only_an_event_source_is_told_to_come_back(
         assert answer.json["error"]["message"] == "Not now."
 
 
+def test_an_event_source_comes_back_to_what_was_begun_for_it(app: Flask) -> None:
+    """Without an id it would have another completion begun."""
+
+    @app.get("/refused")
+    def refused() -> str:
+        failure = Failure("Not now.", status=503, headers={"Retry-After": "0"}, transient=True)
+        failure.cursor = "a-run.0"
+        raise failure
+
+    app.config["SSEFLASK_RETRY_JITTER"] = 0
+    headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+    answer = app.test_client().get("/refused", headers=headers)
+    assert answer.data == b": Not now.\nretry: 0\nid: a-run.0\n\n"
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_channels_in_the_memory_of_several_workers(
     several: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

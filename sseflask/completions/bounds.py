@@ -62,4 +62,5 @@ def log_full() -> Failure:
         status=503,
         code="run_log_full",
         headers={"Retry-After": "5"},
+        transient=True,
     )

@@ -15,6 +15,7 @@ from sseflask.completions.live import Live, LiveRun
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.repetition import SHOULD_RETRY
 from sseflask.completions.run_entries import Run
+from sseflask.completions.views import id_of
 from sseflask.errors import Failure
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import wait_for
@@ -356,4 +357,6 @@ class Viewer(Source):
 
     def _with_headers(self, failure: Failure) -> Failure:
         failure.headers.update(self.headers)
+        # Not to begin another run: whoever comes back goes on with this one.
+        failure.cursor = id_of(self.run.id, self._after)
         return failure

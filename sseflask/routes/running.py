@@ -19,7 +19,7 @@ from sseflask.completions.runs import Started, current_runs
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.completions.whole import WHOLE, whole_answer
 from sseflask.errors import Failure
-from sseflask.extension import is_event_source
+from sseflask.refusals import is_event_source
 from sseflask.routes.idempotency import key_reused, scoped_key
 from sseflask.routes.limits import account_of, count_request
 from sseflask.routes.parameters import Text

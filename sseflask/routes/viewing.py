@@ -16,7 +16,7 @@ from sseflask.completions.viewer import RUN_ID, Viewer
 from sseflask.completions.views import id_of
 from sseflask.completions.whole import DOCUMENT, WHOLE
 from sseflask.errors import Failure
-from sseflask.extension import is_event_source
+from sseflask.refusals import is_event_source
 from sseflask.response import EventSourceResponse
 from sseflask.routes.idempotency import REPLAYED
 from sseflask.routes.parameters import invalid

@@ -227,6 +227,7 @@ def too_many_streams() -> Failure:
         status=503,
         code="too_many_streams",
         headers={"Retry-After": "5"},
+        transient=True,
     )
 
 
