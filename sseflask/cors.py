@@ -13,8 +13,16 @@ __all__ = ["allow_origins"]
 #: The page, the session and the metrics are not for others.
 EVENT_ROUTES = re.compile(r"/(?:channels|runs|sse|v1)(?:/|\Z)")
 METHODS = ("GET", "HEAD", "POST", "DELETE")
-SENT = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
-SHOWN = ("Idempotency-Replayed", "Last-Event-ID", "Retry-After", "X-Run-Id")
+SHOWN = (
+    "Idempotency-Replayed",
+    "Last-Event-ID",
+    "Retry-After",
+    "Retry-After-Ms",
+    "X-Request-Id",
+    "X-Run-Id",
+    "X-Should-Retry",
+    "X-Vercel-AI-UI-Message-Stream",
+)
 #: Seconds for which a browser need not ask again; an origin that is taken out of the list may go
 #: on for so long.
 REMEMBERED = 600
@@ -39,10 +47,14 @@ def allow_origins(app: Flask, origins: Sequence[str]) -> None:
         # matches expressions at the beginning only.
         origins="*" if everybody else [re.compile(re.escape(each) + r"\Z") for each in origins],
         methods=METHODS,
-        allow_headers=SENT,
+        # Whatever is asked for: clients send many of their own (OpenAI's: x-stainless-*), and none
+        # of them gives a right that the page has not.
+        allow_headers="*",
         expose_headers=SHOWN,
         max_age=REMEMBERED,
         supports_credentials=False,
+        # Origins that are named may come from the internet to a server of a local network.
+        allow_private_network=not everybody,
         send_wildcard=everybody,
         vary_header=False,
         # Flask runs what is called after a request for errors too.

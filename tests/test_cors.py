@@ -52,14 +52,30 @@ def ask(app: Flask, path: str, origin: str | None, method: str = "GET") -> TestR
     return app.test_client().open(path, method=method, headers=headers, environ_overrides=WHERE)
 
 
+# Beside those of our protocol, what npm's openai and gateways' clients send.
+ASKED = [
+    "authorization",
+    "content-type",
+    "helicone-auth",
+    "idempotency-key",
+    "last-event-id",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "user-agent",
+    "x-stainless-arch",
+    "x-stainless-retry-count",
+]
+
+
 def preflight(
     app: Flask, path: str, method: str = "POST", origin: str = ALLOWED[0]
 ) -> TestResponse:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
-        "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,"
-        "last-event-id,x-other",
+        "Access-Control-Request-Headers": ",".join(ASKED),
+        "Access-Control-Request-Private-Network": "true",
     }
     return app.test_client().options(path, headers=headers, environ_overrides=WHERE)
 
@@ -98,7 +114,11 @@ def test_streams_answers_and_errors(
         "idempotency-replayed",
         "last-event-id",
         "retry-after",
+        "retry-after-ms",
+        "x-request-id",
         "x-run-id",
+        "x-should-retry",
+        "x-vercel-ai-ui-message-stream",
     }
     assert response.headers.getlist("Vary") == ["Origin"]
     response.close()
@@ -137,12 +157,8 @@ def test_a_preflight_needs_no_token(app: Flask, path: str, method: str) -> None:
     assert response.status_code == 200
     assert granted(response) == [ALLOWED[0]]
     assert listed(response, "Access-Control-Allow-Methods") == {"get", "head", "post", "delete"}
-    assert listed(response, "Access-Control-Allow-Headers") == {
-        "authorization",
-        "content-type",
-        "idempotency-key",
-        "last-event-id",
-    }
+    assert listed(response, "Access-Control-Allow-Headers") == set(ASKED)
+    assert response.headers["Access-Control-Allow-Private-Network"] == "true"
     assert response.headers["Access-Control-Max-Age"] == "600"
 
 
@@ -173,7 +189,9 @@ def test_all_origins() -> None:
             assert granted(response) == ["*"]
             assert "Vary" not in response.headers
             response.close()
-        assert granted(preflight(app, "/channels/a", origin="https://example.org")) == ["*"]
+        asked = preflight(app, "/channels/a", origin="https://example.org")
+        assert granted(asked) == ["*"]
+        assert asked.headers["Access-Control-Allow-Private-Network"] == "false"
         assert granted(ask(app, "/session", "https://example.org", "POST")) == []
 
 

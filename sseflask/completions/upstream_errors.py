@@ -33,8 +33,9 @@ _MOST_FURTHER = 16_384
 #: Characters of a body that is no JSON: more than is told, so that no key is cut in half.
 _MOST_TEXT = 8_192
 
-#: Headers that say whether and when to ask again, in the words of OpenAI's clients.
-_PASSED_ON = ("Retry-After", "Retry-After-Ms", "X-Should-Retry")
+#: Headers that say whether and when to ask again, in the words of OpenAI's clients, and what to
+#: name to the upstream's people.
+_PASSED_ON = ("Retry-After", "Retry-After-Ms", "X-Request-Id", "X-Should-Retry")
 
 #: Statuses of errors that come inside a 200: by their ``code``, ``type`` or ``status``.
 _STATUSES = {
@@ -100,6 +101,8 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
         value = response.headers.get(name)
         if value is not None and value.isascii() and value.isprintable() and len(value) <= 100:
             headers[name] = value
+    if status == 409:
+        headers.setdefault("X-Should-Retry", "true")  # as OpenAI's clients take it
     return _failure(status, error, headers)
 
 
