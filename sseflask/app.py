@@ -22,6 +22,7 @@ from sseflask.cors import allow_origins
 from sseflask.extension import SSE, log_path
 from sseflask.masking import MaskingFilter
 from sseflask.routes import channels, completions, counter, health, openai, runs, session
+from sseflask.routes.body_limit import SizedRequest
 from sseflask.routes.limits import Limits
 
 __all__ = ["create_app"]
@@ -53,6 +54,7 @@ def create_app(development: bool = False) -> Flask:
     warn_about_unknown()
     warn_about_ineffective(settings)
     app = Flask("sseflask", static_folder=None)
+    app.request_class = SizedRequest
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,

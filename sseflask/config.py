@@ -212,17 +212,26 @@ class Settings(BaseSettings):
         "that takes longer fails, and its upstream is left (1 to 604800).",
     )
     max_prompt: int = Field(
-        default=262_144,
+        default=33_554_432,
         ge=1,
         le=1_073_741_824,
         description="Largest prompt in bytes, its messages as JSON, or the body of a /v1 request; "
-        "a longer one gets 413 (1 to 1073741824).",
+        "a longer one gets 413. With the demo model, which anybody may ask, 262144 at most "
+        "(1 to 1073741824).",
+    )
+    max_event: int = Field(
+        default=33_554_432,
+        ge=65_536,
+        le=1_073_741_824,
+        description="Largest event of an upstream's stream in bytes, such as a picture in one "
+        "piece; with a longer one a completion fails as upstream_invalid (65536 to 1073741824).",
     )
     max_body: int = Field(
         default=1_048_576,
         ge=1024,
         le=1_073_741_824,
-        description="Largest request body in bytes; a longer one gets 413 (1024 to 1073741824).",
+        description="Largest request body in bytes; a longer one gets 413. Requests for "
+        "completions may have SSEFLASK_MAX_PROMPT more (1024 to 1073741824).",
     )
     model: str = Field(
         default="gpt-5-mini",

@@ -13,7 +13,8 @@ __all__ = ["install"]
 
 _MESSAGES = {
     404: "There is no such route on this server.",
-    413: "The request's body is larger than this server takes (SSEFLASK_MAX_BODY).",
+    413: "The request's body is larger than this server takes (SSEFLASK_MAX_BODY, and for "
+    "completions SSEFLASK_MAX_PROMPT).",
     500: "The server failed on this request; its operator finds the reason in the log.",
 }
 

@@ -12,13 +12,15 @@ from typing import Any
 import httpx2
 import openai
 
-__all__ = ["MODEL", "client"]
+__all__ = ["MODEL", "MOST_PROMPT", "client"]
 
 MODEL = "sseflask-demo"
 #: Between two pieces, in seconds: the pace of a fast real model.
 PAUSE = 0.02
 #: Characters of a message that are repeated: anybody may ask, and what is said is stored.
 _REPEATED = 200
+#: Bytes of a prompt: the same.
+MOST_PROMPT = 262_144
 
 _SAYS = (
     "I am the demo model built into sseflask, not a real language model. "

@@ -108,6 +108,11 @@ class FrameSplitter:
         return frames
 
     @property
+    def pending(self) -> int:
+        """How many bytes of a frame that has not been finished are there."""
+        return len(self._buffer)
+
+    @property
     def rest(self) -> bytes:
         """The bytes of a frame that has not been finished."""
         return bytes(self._buffer)

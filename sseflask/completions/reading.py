@@ -25,13 +25,12 @@ __all__ = ["Reading"]
 
 log = logging.getLogger(__name__)
 
-_MAX_FRAME = 4 * 1024 * 1024
 #: Longest answer in one piece: it is held in memory, and may have pictures in it.
 _MAX_ANSWER = 64 * 1024 * 1024
 #: Bytes of a document that are looked into: as objects they may take twenty times as much.
 _MAX_PARSED = 8 * 1024 * 1024
 #: Bytes that may come without an event among them: comments, blank lines.
-_MAX_NOTHING = 2 * _MAX_FRAME
+_MAX_NOTHING = 8 * 1024 * 1024
 #: What each comment counts for beside its bytes: a tiny one costs as much as a long one.
 _COST = 64
 #: Bytes of a page that are read: its title comes early.
@@ -57,6 +56,7 @@ class Reading:
         dialect: the name of the API that was asked; none for a document of any kind.
         choices: how many answers at once were asked for.
         most: bytes that a document may have.
+        most_event: bytes that an event of a stream may have.
     """
 
     def __init__(
@@ -66,12 +66,14 @@ class Reading:
         dialect: str = "",
         choices: int = 1,
         most: int = _MAX_ANSWER,
+        most_event: int = _MAX_ANSWER,
     ) -> None:
         self._secrets = secrets
         self._seconds = seconds
         self._dialect = dialect
         self._answer = dialects.answer(dialect, secrets, choices)
         self._most = most
+        self._most_event = most_event
 
     @property
     def begun(self) -> bool:
@@ -151,7 +153,7 @@ class Reading:
         silence: SilenceLimit,
     ) -> Generator[list[bytes], None, Outcome]:
         answer = self._answer
-        splitter = FrameSplitter(_MAX_FRAME)
+        splitter = FrameSplitter(self._most_event)
         nothing = 0
         end: dialects.End | None
         try:
@@ -172,7 +174,7 @@ class Reading:
                         return _finished(end)
                 if not kept:
                     nothing += len(piece) + _COST * len(frames)
-                    if nothing > _MAX_NOTHING:
+                    if nothing > _MAX_NOTHING + splitter.pending:
                         raise unfit("nothing comes but comments", "", self._secrets)
                 if answer.complete:
                     silence.shorten(_GRACE_SECONDS)

@@ -17,6 +17,7 @@ from flask import Flask, current_app
 from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import document_of
 from sseflask.completions.client import make_client, query_of
+from sseflask.completions.demo import MOST_PROMPT
 from sseflask.completions.frames import read_json
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.reading import Reading
@@ -82,6 +83,8 @@ class Upstream:
         self.demo = settings.demo
         self.model = settings.model
         self.most_prompt = settings.max_prompt
+        if self.demo:
+            self.most_prompt = min(self.most_prompt, MOST_PROMPT)
 
     def init_app(self, app: Flask) -> None:
         """Make this the upstream of the app's views."""
@@ -166,6 +169,7 @@ class Upstream:
             self._settings.upstream_timeout,
             dialect=asked.dialect,
             choices=_choices(content),
+            most_event=self._settings.max_event,
         )
 
     def _stream(

@@ -14,6 +14,7 @@ from sseflask.completions.ui_messages import UnusableMessage, is_ui_message, ope
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.cursor import last_event_id as presented_id
 from sseflask.response import EventSourceResponse
+from sseflask.routes.body_limit import take_prompts
 from sseflask.routes.parameters import Text, invalid, last_event_id, read_parameters
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
 from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
@@ -83,6 +84,7 @@ def completion() -> Response:
         return guess
     resumes = presented_id() is not None
     caller = identify(to_read=resumes)
+    take_prompts()
     asked = read_parameters(CompletionParameters)
     form = FORMATS[asked.format]
     cursor = last_event_id(asked.last_event_id)

@@ -12,6 +12,7 @@ from sseflask.completions.formats import FORMATS
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.completions.whole import DOCUMENT
 from sseflask.response import EventSourceResponse
+from sseflask.routes.body_limit import take_prompts
 from sseflask.routes.limits import account_of, count_request
 from sseflask.routes.parameters import invalid, read_body, read_query
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify
@@ -54,6 +55,7 @@ def models() -> Response:
 def _complete(path: str) -> Response:
     caller = identify()
     parameters = read_query(RunParameters)
+    take_prompts()
     content = read_body()
     body = _object(content)
     check_prompt(content, current_upstream().most_prompt)

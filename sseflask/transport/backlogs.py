@@ -12,7 +12,8 @@ from sseflask.transport.outlet import unacknowledged
 
 __all__ = ["WATCH", "Backlogs"]
 
-#: Bytes, and pieces, that a client may be behind before it is cut; it can resume.
+#: Bytes, and pieces, that a client may be behind before it is cut; it can resume. Not counting the
+#: one piece that is being written: it may be a picture.
 BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
 
 #: What the socket of a member without a backlog is watched for: its client's leaving.
@@ -51,7 +52,8 @@ class Backlogs:
         backlog = member.backlog
         assert backlog is not None
         backlog.add(data)
-        return backlog.size <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
+        waiting = backlog.size - len(backlog.pieces[0]) + backlog.done
+        return waiting <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
 
     def write(self, member: Member, backlog: Backlog) -> bool:
         """Write what the socket takes; whether that is all of it, and the member no longer behind.

@@ -50,6 +50,7 @@ def connect() -> Iterator[Callable[..., Upstream]]:
     made: list[Upstream] = []
 
     def connect(url: str, **settings: str) -> Upstream:
+        settings = {"SSEFLASK_MAX_EVENT": "500000", **settings}
         with environment(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=url, **settings):
             made.append(Upstream(load()))
         return made[-1]
@@ -177,10 +178,9 @@ JSON_HEAD = STREAM_HEAD.replace(b"text/event-stream", b"application/json")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_MAX_NOTHING", "_MAX_FRAME"):
-        monkeypatch.setattr(f"sseflask.completions.reading.{name}", 500_000)
+    monkeypatch.setattr("sseflask.completions.reading._MAX_NOTHING", 500_000)
     monkeypatch.setattr("sseflask.completions.upstream._MOST_MODELS", 500_000)
-    monkeypatch.setattr(Reading.__init__, "__defaults__", ("", 1, 500_000))
+    monkeypatch.setattr(Reading.__init__, "__defaults__", ("", 1, 500_000, 500_000))
 
 
 @pytest.mark.usefixtures("small")

@@ -1,0 +1,96 @@
+"""Pictures: in what is asked, and in an answer, where one event has all of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import openai
+import pytest
+
+from tests.completions.scripted import frame
+from tests.live.connection import Connection, fetch
+from tests.live.paced import Play
+from tests.live.publishing import error_of
+from tests.live.runs import JSON, attach, rest, run_of, start
+from tests.live.servers import Server
+
+#: As base64: of a photograph of 5 MB.
+PICTURE = random.Random(1).randbytes(3_333_334).hex()
+URL = f"data:image/png;base64,{PICTURE}"
+
+
+def picture_frame() -> bytes:
+    """Two of them: more than sockets take, and than a client may be behind."""
+    images = [{"image_url": {"url": URL}}] * 2
+    return frame(choices=[{"index": 0, "delta": {"images": images}}])
+
+
+def test_one_that_is_asked_about(runs: Server, play: Play, access_token: str) -> None:
+    play.say("A cat.")
+    play.finish()
+    asked: Any = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": play.message},
+                {"type": "image_url", "image_url": {"url": URL}},
+            ],
+        }
+    ]
+    with openai.OpenAI(base_url=f"{runs.url}/v1", api_key=access_token, max_retries=0) as client:
+        chunks = list(client.chat.completions.create(model="m", messages=asked, stream=True))
+    assert (
+        "".join(each.choices[0].delta.content or "" for each in chunks if each.choices) == "A cat."
+    )
+    parts = [
+        {"type": "text", "text": play.message},
+        {"type": "file", "mediaType": "image/png", "url": URL},
+    ]
+    body = {"messages": [{"role": "user", "parts": parts}], "format": "text"}
+    answer = fetch(
+        runs,
+        "/sse/openai_out",
+        method="POST",
+        headers={**JSON, "Authorization": f"Bearer {access_token}"},
+        body=json.dumps(body).encode(),
+    )
+    assert answer.status == 200
+    assert [each.body()["messages"] for each in play.asked] == [asked, asked]
+
+
+def test_one_in_an_answer(runs: Server, play: Play) -> None:
+    """Viewers wait for it without a greenlet, one of them slowly, and none is cut."""
+    play.say("See ")
+    with start(runs, play) as first:
+        run = run_of(first)
+        assert first.next().id == f"{run}.1"
+        with attach(Connection(runs, 4096), run) as slow, attach(runs, run) as other:
+            assert slow.next().id == other.next().id == f"{run}.1"
+            play.send(picture_frame())
+            play.say("there")
+            play.finish()
+            for stream in (first, other, slow):
+                events = rest(stream)
+                assert f"data: {events[0].data}\n\n".encode() == picture_frame()
+                assert [each.id for each in events] == [f"{run}.{n}" for n in range(2, 7)]
+                assert events[-1].data == "[DONE]"
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/sse/openai_out"])
+def test_a_stranger_sends_none(guarded_runs: Server, route: str) -> None:
+    """Who may not ask is refused before the body is there."""
+    with Connection(guarded_runs) as connection:
+        connection.socket.sendall(
+            f"POST {route} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            "Content-Length: 20000000\r\n\r\n{".encode()
+        )
+        assert connection.head().status == 401
+
+
+@pytest.mark.parametrize("route", ["/session", "/sse/v1"])
+def test_other_routes_take_none(runs: Server, access_token: str, route: str) -> None:
+    headers = {**JSON, "Authorization": f"Bearer {access_token}"}
+    body = b'{"data": "' + b"x" * 2_000_000 + b'"}'
+    error_of(fetch(runs, route, method="POST", headers=headers, body=body), 413)
