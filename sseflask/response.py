@@ -85,7 +85,11 @@ class _StreamResponse(Response):
             self.close()
             return self._error(app, environ, error, start_response)
         if stream.keeps_view:
-            flask_context.release_resources()
+            try:
+                flask_context.release_resources()
+            except BaseException:
+                self.close()
+                raise
         body = transport(stream, environ, start_response)
         try:
             body.begin()

@@ -73,9 +73,13 @@ def handing_over(application: Any, detach: Detach | None = None) -> Any:
         handed.returned = True
         if handed.detached:
             # What middleware does at a response's end is done with the request: no greenlet is
-            # left to do it later.
-            if hasattr(body, "close"):
-                body.close()
+            # left to do it later. Some does it when it has read the body, which is empty.
+            try:
+                for _ in body:
+                    pass
+            finally:
+                if hasattr(body, "close"):
+                    body.close()
             raise StopIteration
         return body
 

@@ -25,6 +25,7 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--log-leve
 #: What a server under test may print a traceback of: what the probe does wrong on purpose.
 EXPECTED_ERRORS = (
     "tests.live.probe.notes.ProbeError",
+    "ArithmeticError: on purpose",
     "sseflask.errors.EventError: a stream can't send a object",
     "RuntimeError: generator ignored GeneratorExit",
 )

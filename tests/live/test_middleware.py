@@ -24,7 +24,7 @@ OURS = ["-k", WORKER]
 PLAIN = ["-c", "python:sseflask.gunicorn_conf", "-k", "gevent", "-w", "1"]
 
 #: They pass the body on as it is, each in its own way.
-AROUND = ["otel", "compress", "prometheus", "timing", "proxyfix", "blocking"]
+AROUND = ["otel", "otel_around", "compress", "prometheus", "timing", "proxyfix", "blocking"]
 EVERYWHERE = [(OURS, "sentry"), *((OURS, name) for name in AROUND), (PLAIN, "sentry")]
 
 Start = Callable[[list[str], str], Server]
@@ -136,6 +136,10 @@ def test_errors(mounted: Mounted, tag: str, plain: str) -> None:
         (told,) = [each for each in notes(server, "sentry", tag) if each["type"] == "error"]
         assert told["raised"] == ["secret detail"]
         assert f"tag={tag}&" in told["query"], "not of the handled ones"
+        assert fetch(server, f"{mount}/refused/0?tag={tag}-crash{plain}").status == 500
+        until(lambda: len(notes(server, "sentry", f"{tag}-crash")) >= 2, "that and its transaction")
+        crash = notes(server, "sentry", f"{tag}-crash")
+        assert sorted(each["type"] for each in crash) == ["error", "transaction"]
 
 
 def test_spans_have_the_status_that_was_sent(start: Start, tag: str) -> None:
@@ -204,7 +208,7 @@ def test_subscribers_are_detached(mounted: Mounted, tag: str) -> None:
         until(lambda: greenlets() <= before + 2, "ten subscribers without a greenlet")
         fetch(server, f"{mount}/publish", method="POST", body=b"news")
         assert [stream.next().data for stream in streams] == ["news"] * 10
-        if mount == "/otel":
+        if mount.startswith("/otel"):
             until(lambda: len(notes(server, "spans", tag)) == 10, "the spans have ended")
             assert {span["status"] for span in notes(server, "spans", tag)} == {200}
         if mount == "/timing":

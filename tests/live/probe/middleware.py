@@ -17,6 +17,7 @@ from flask import Flask, Response, abort, request
 from flask.typing import ResponseReturnValue
 from flask_compress import Compress
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from prometheus_client import CollectorRegistry, Counter, make_wsgi_app
@@ -51,12 +52,15 @@ def make_app(name: str) -> Flask:
 
     @app.get("/refused/<int:status>")
     def refused(status: int) -> ResponseReturnValue:
-        """Refuses before the first event; with `plain` in a plain response's generator."""
+        """Refuses before the first event, and crashes where there is no status; with `plain` in a
+        plain response's generator."""
 
         def events() -> Iterator[str]:
-            if status:
-                abort(status)
-            yield "never"
+            if request.args.get("never"):
+                yield "never"
+            if not status:
+                raise ArithmeticError("on purpose")
+            abort(status)
 
         if "plain" in request.args:
             return Response(events(), mimetype="text/event-stream")
@@ -92,6 +96,14 @@ def _noted(span: ReadableSpan) -> dict[str, Any]:
         "outcome": span.status.status_code.name,
         "events": [event.name for event in span.events],
     }
+
+
+def otel_around() -> WSGI:
+    """OpenTelemetry around the application: its span ends when the body has been read."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(_Exporter()))
+    around: WSGI = OpenTelemetryMiddleware(make_app("otel-around"), tracer_provider=provider)
+    return around
 
 
 def otel() -> WSGI:
@@ -242,7 +254,7 @@ def sentry() -> WSGI:
     return make_app("sentry")
 
 
-_KINDS = (otel, compress, prometheus, timing, proxyfix, blocking, zipped, holding)
+_KINDS = (otel, otel_around, compress, prometheus, timing, proxyfix, blocking, zipped, holding)
 
 app: WSGI
 if os.environ["PROBE_MIDDLEWARE"] == "sentry":
