@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sseflask.channels.sqlite_file import SqliteFile
+from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_ends import Ending, end_run, tell_ends, with_usage
 from sseflask.completions.run_entries import Append, Run
 from sseflask.completions.run_frames import (
     MOST_FRAMES,
     Row,
     read_tally,
-    rows_of,
     store_frames,
 )
 from sseflask.completions.run_peers import Peers
@@ -47,23 +47,35 @@ class Appends:
 
     def append(self, appends: Sequence[Append]) -> list[Run | None]:
         """See `RunLog.append`."""
+        try:
+            return self._append(appends)
+        except BaseException:
+            # They have counted what is not stored: they are read again.
+            for append in appends:
+                self._tallies.pop(append.run, None)
+            raise
+
+    def _append(self, appends: Sequence[Append]) -> list[Run | None]:
         rows: list[Row] = []
-        tallies: dict[int, Tally] = {}
-        endings: list[Ending | None] = []
-        grown = 0
+        endings: dict[int, Ending] = {}
         for append in appends:
-            tally = tallies[append.run] = tallies.get(append.run) or self._tally(append)
-            grown -= tally.size
-            rows += rows_of(append.run, append.frames, tally)
-            grown += tally.size
-            endings.append(self._ending(append, tally))
-        grown += sum(len(ending.text) for ending in endings if ending is not None)
-        if len(rows) <= MOST_FRAMES and endings == [None] * len(endings):
+            tally = self._tallies.get(append.run)
+            if tally is None or tally.last != append.first - 1:
+                tally = self._tallies[append.run] = self._read_tally(append)
+            before = tally.size
+            for frame in append.frames:
+                tally.take(frame)
+                rows.append((append.run, tally.last, tally.size, tally.said, tally.told, frame))
+            self.stored += tally.size - before
+            if append.outcome is not None:
+                ending = self._ending(append, append.outcome, tally)
+                if ending is not None:
+                    endings[append.run] = ending
+                    self.stored += len(ending.text)
+        if len(rows) <= MOST_FRAMES and not endings:
             with self._file.using("written") as database:
                 stored = store_frames(database, rows, self._peers.token)
             if stored:
-                self.stored += grown
-                self._tallies.update(tallies)
                 # Their names are not asked for: nearly all appends are one frame.
                 return [Run(each.run, "", "", _last_of(each), None, None) for each in appends]
             with self._file.reading() as database:
@@ -75,23 +87,18 @@ class Appends:
                 for start in range(0, len(rows), MOST_FRAMES):
                     store_frames(database, rows[start : start + MOST_FRAMES], self._peers.token)
                 runs = [
-                    self._appended(database, append, ending, ended)
-                    for append, ending in zip(appends, endings, strict=True)
+                    self._appended(database, append, endings.get(append.run), ended)
+                    for append in appends
                 ]
             tell_ends(ended)
-        self.stored += grown
-        self._tallies.update(tallies)
         for append, run in zip(appends, runs, strict=True):
             if run is None or run.ended is not None:
                 self._tallies.pop(append.run, None)
         return runs
 
-    def _tally(self, append: Append) -> Tally:
+    def _read_tally(self, append: Append) -> Tally:
         """What there is of a run before an append."""
-        known = self._tallies.get(append.run)
         before = append.first - 1
-        if known is not None and known.last == before:
-            return replace(known)
         if not before:
             return Tally()
         with self._file.reading() as database:
@@ -99,15 +106,13 @@ class Appends:
             found = Tally() if run is None else read_tally(database, run)
         return replace(found, last=before)
 
-    def _ending(self, append: Append, tally: Tally) -> Ending | None:
+    def _ending(self, append: Append, outcome: Outcome, tally: Tally) -> Ending | None:
         """How an append ends its run: worked out before the transaction, see `with_usage`."""
-        if append.outcome is None:
-            return None
         with self._file.using() as database:
             row = database.execute(
                 "SELECT dialect FROM runs WHERE number = ?", (append.run,)
             ).fetchone()
-        return with_usage(append.outcome, tally, row[0]) if row else None
+        return with_usage(outcome, tally, row[0]) if row else None
 
     def _appended(
         self, database: sqlite3.Connection, append: Append, ending: Ending | None, ended: list[Run]

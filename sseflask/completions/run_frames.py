@@ -10,7 +10,7 @@ from sseflask.completions.run_entries import Run
 from sseflask.completions.run_tables import FRAMES, MARKS
 from sseflask.completions.usage import Tally
 
-__all__ = ["MOST_FRAMES", "Row", "read_frames", "read_tally", "rows_of", "store_frames"]
+__all__ = ["MOST_FRAMES", "Row", "read_frames", "read_tally", "store_frames"]
 
 #: Frames that one statement stores.
 MOST_FRAMES = 64
@@ -20,21 +20,6 @@ _PAGE_BYTES = 256 * 1024
 
 Row = tuple[int, int, int, int, int, bytes]
 """A run, a frame's number, what there is of the run up to it (see `Tally`), and the frame."""
-
-
-def rows_of(run: int, frames: Sequence[bytes], tally: Tally) -> list[Row]:
-    """Give what is to be stored of a run's next frames.
-
-    Args:
-        run: the run's number.
-        frames: consecutive ones.
-        tally: of what was before; takes them in.
-    """
-    rows = []
-    for frame in frames:
-        tally.take(frame)
-        rows.append((run, tally.last, tally.size, tally.said, tally.told, frame))
-    return rows
 
 
 def store_frames(database: sqlite3.Connection, rows: Sequence[Row], writer: str) -> bool:

@@ -47,11 +47,15 @@ class Tally:
         """Take in the next frame. It is searched, not parsed."""
         self.last += 1
         self.size += len(frame) + FRAME_BYTES
-        if b'"usage"' in frame and _TELLS.search(frame):
+        # In the spelling of nearly all chunks first: a search by a regular expression takes longer.
+        at = frame.rfind(b'"usage"')
+        if at >= 0 and frame[at + 7 : at + 12] != b":null" and _TELLS.search(frame):
             self.told, self.telling = self.last, frame
         if frame.startswith(b"event: response."):
             self.said += b'.delta"' in frame
-        elif _SAYS.search(frame):
+            return
+        at = frame.find(b'"content":"')
+        if (at >= 0 and frame[at + 11 : at + 12] != b'"') or _SAYS.search(frame):
             self.said += 1
 
 
