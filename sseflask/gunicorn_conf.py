@@ -116,13 +116,14 @@ def post_worker_init(worker: Worker) -> None:
     drained on SIGTERM."""
     if "gunicorn.workers.ggevent" not in sys.modules:
         return  # another worker class: nothing to drain, and gevent may not be there
-    from sseflask.transport import drain
+    from sseflask.transport import drain, places
     from sseflask.transport.server_response import handing_over
     from sseflask.transport.worker import StreamWorker
 
     if not isinstance(worker, StreamWorker):
         worker.wsgi = handing_over(worker.wsgi)
         drain.install(worker)
+        places.watch(worker)
 
 
 def worker_int(worker: Worker) -> None:

@@ -16,7 +16,7 @@ import gevent
 if TYPE_CHECKING:
     from sseflask.transport.visit import Visit
 
-__all__ = ["LAST_SECONDS", "Places"]
+__all__ = ["LAST_SECONDS", "Places", "watch"]
 
 log = logging.getLogger("sseflask")
 
@@ -163,6 +163,25 @@ class Places:
                 "limit on open files that it is derived from, or start more workers.",
                 self._size,
             )
+
+
+def watch(worker: Any) -> None:
+    """Have gunicorn's own gevent worker say when it is full. For the ``post_worker_init`` hook."""
+    handle, size = worker.handle, worker.worker_connections
+    taken = 0
+    places = Places(size, lambda: size - taken)
+
+    def counted(*arguments: Any) -> None:
+        nonlocal taken
+        taken += 1
+        places.make_room()
+        try:
+            handle(*arguments)
+        finally:
+            taken -= 1
+            places.recovered()
+
+    worker.handle = counted
 
 
 def _none() -> int:

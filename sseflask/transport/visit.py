@@ -59,6 +59,7 @@ class Visit:
 
     __slots__ = (
         "_deadline",
+        "_descriptor",
         "_keepalive",
         "_last",
         "_long",
@@ -79,6 +80,7 @@ class Visit:
 
     def __init__(self, client: Any, places: Places, keepalive: float, unread: bytes = b"") -> None:
         self.client = client
+        self._descriptor = client.fileno()  # TLS takes it from one object to another
         self.places = places
         self.unread = unread
         self.listener: Any = None
@@ -145,7 +147,7 @@ class Visit:
     def evict(self) -> None:
         """Have the connection closed in favour of others; it is waiting. Never blocks."""
         self.evicted = True
-        with contextlib.suppress(OSError), borrowed(self.client.fileno()) as client:
+        with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
             client.shutdown(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
 
     @contextlib.contextmanager

@@ -184,8 +184,9 @@ def has_said(server: Server, times: int) -> bool:
     return server.log().count("accepts no more") == times
 
 
-def test_a_full_worker_says_so_once(tmp_path: Path) -> None:
-    with service(tmp_path, "--worker-connections", "1") as server:
+@pytest.mark.parametrize("options", [[], ["-c", "sseflask/gunicorn_conf.py", "-k", "gevent"]])
+def test_a_full_worker_says_so_once(tmp_path: Path, options: list[str]) -> None:
+    with service(tmp_path, "--worker-connections", "1", *options) as server:
         for times in (1, 2):
             said = functools.partial(has_said, server, times)
             with open_stream(server, "/sse/v1?count=100&interval=1") as stream:
