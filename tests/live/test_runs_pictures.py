@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -71,8 +72,10 @@ def test_one_in_an_answer(runs: Server, play: Play) -> None:
             play.send(picture_frame())
             play.say("there")
             play.finish()
-            for stream in (first, other, slow):
-                events = rest(stream)
+            # At once: a client that takes nothing for two heartbeats is cut.
+            with ThreadPoolExecutor(3) as pool:
+                read = list(pool.map(rest, (first, other, slow)))
+            for events in read:
                 assert f"data: {events[0].data}\n\n".encode() == picture_frame()
                 assert [each.id for each in events] == [f"{run}.{n}" for n in range(2, 7)]
                 assert events[-1].data == "[DONE]"
