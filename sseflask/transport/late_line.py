@@ -24,7 +24,7 @@ __all__ = ["begin", "end"]
 _LATE = ("t", "T", "D", "M", "L", "B", "b")
 #: What a client can't know, or a path with ``%00`` could have gaps of its own.
 _MARK = secrets.token_hex(8)
-_GAP = re.compile(rf"\0{_MARK}(\w)\0")
+_GAP = re.compile(rf"\x00{_MARK}(\w)\x00")
 
 
 class _Counted(NamedTuple):
