@@ -40,6 +40,14 @@ class ChatParts:
             return
         for choice in choices:
             if isinstance(choice, dict) and _number(choice) == 0:
+                delta = choice.get("delta")
+                # Nearly all of them bring a piece of text and nothing else.
+                if isinstance(delta, dict) and len(delta) == 1:
+                    text = delta.get("content")
+                    if isinstance(text, str) and text:
+                        self._streams = True
+                        yield Text(text)
+                        continue
                 yield from self._of_choice(choice)
 
     def _of_choice(self, choice: dict[str, Any]) -> Iterator[Part]:
