@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -132,6 +133,8 @@ class _StreamResponse(Response):
                 _check_seconds(f"app.config[{key!r}]", value, positive=key == "SSEFLASK_HEARTBEAT")
             return float(value)
 
+        # A source has no code of the application's that could ask for the view's contexts.
+        keeps_view = not self._frames_only and not isinstance(self.response, Source)
         return Stream(
             items=self.response,
             encode=self._encoder(app),
@@ -145,9 +148,8 @@ class _StreamResponse(Response):
             detachable=not self._on_close,
             retry=self._retry(config),
             retry_jitter=_milliseconds(config, "SSEFLASK_RETRY_JITTER") or 0,
-            # A source has no code of the application's that could ask for them.
-            keeps_view=not self._frames_only and not isinstance(self.response, Source),
-            context=flask_context.view_context(),
+            keeps_view=keeps_view,
+            context=flask_context.view_context() if keeps_view else contextlib.nullcontext,
             report=lambda error: _report(app, error, environ),
             failure_frame=self._failure_frame,
             close=self.close,
