@@ -164,7 +164,7 @@ def test_an_upstream_that_never_begins(impatient: Server, play: Play, form: str)
     assert stop(impatient, run) == "failed"
 
 
-STATUSES = [(400, "bad"), (401, "denied"), (404, "gone"), (429, "slow"), (500, None), (503, "busy")]
+STATUSES = [(400, "bad"), (403, "denied"), (404, "gone"), (429, "slow"), (500, None), (503, "busy")]
 
 
 @pytest.mark.parametrize(("status", "code"), STATUSES)
