@@ -78,7 +78,8 @@ def connect_to(server: Server, worker: psutil.Process) -> Connection:
     def attempt() -> Connection | None:
         connection = Connection(server)
         try:
-            if worker in until(lambda: _owners(server, connection), "a worker has accepted it"):
+            accepted = until(lambda: _owners(server, connection), "a worker accepts", seconds=60)
+            if worker in accepted:
                 return connection
         except BaseException:
             connection.close()

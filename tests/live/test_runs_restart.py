@@ -109,7 +109,8 @@ def test_sighup(tmp_path: Path, paced: PacedUpstream, form: str) -> None:
     """A rolling reload in mid-answer: the reader changes workers, the writer stays."""
     play = paced.play()
     play.say("one ")
-    with run_service(tmp_path, paced, *GRACE) as server:
+    # A new worker may take long to begin on a busy machine; the old one writes until then.
+    with run_service(tmp_path, paced, "--graceful-timeout", "60") as server:
         with start(server, play, format=form) as stream:
             run = run_of(stream)
             old = server.workers()
