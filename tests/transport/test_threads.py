@@ -46,9 +46,11 @@ def test_waitress(threads: int, said: list[str], caplog: pytest.LogCaptureFixtur
     try:
         ask(server.effective_port)
     finally:
-        server.close()
-        server.task_dispatcher.shutdown()
+        # In its own thread, which waits for what is closed here.
+        server.trigger.pull_trigger(server.close)
         thread.join(20)
+        server.task_dispatcher.shutdown()
+    assert not thread.is_alive()
     told = [record.getMessage() for record in caplog.records if record.name == "sseflask"]
     assert [each[: len("This server has 4 threads")] for each in told] == said
 
