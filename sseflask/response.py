@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response
 from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import ClosingIterator
 
 from sseflask import flask_context
@@ -309,10 +310,12 @@ def _report(app: Flask | None, error: Exception, environ: WSGIEnvironment) -> Fa
     if isinstance(error, Failure):
         return error
     if isinstance(error, HTTPException):
+        # What was made of a response has no code of its own.
+        status = error.code or error.get_response().status_code
         return Failure(
-            error.description or error.name,
-            status=error.code or 500,
-            type="server_error" if (error.code or 500) >= 500 else "invalid_request_error",
+            error.description or HTTP_STATUS_CODES.get(status, error.name),
+            status=status,
+            type="server_error" if status >= 500 else "invalid_request_error",
         )
     # The signal first, as Flask does it: what reports errors then takes the log's for a repetition.
     if app is not None:

@@ -281,6 +281,21 @@ def test_how_a_body_may_be_encoded(headers: dict[str, str], body: bytes, refused
             assert where == f"/channels/a?last_event_id={id_.rpartition('-')[0]}-0"
 
 
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate,chunked"])
+def test_how_a_body_may_be_transferred(coding: str) -> None:
+    """gunicorn undoes the chunks alone, and hands over what is compressed."""
+    with service(SSEFLASK_SECRET=SECRET) as app:
+        token = sign(SECRET, "a", time.time() + 60, publish=["a"])
+        response = app.test_client().post(
+            "/channels/a",
+            input_stream=io.BytesIO(b"\x1f\x8b"),
+            headers={"Authorization": f"Bearer {token}", "Transfer-Encoding": coding},
+            environ_overrides={"wsgi.input_terminated": True},
+        )
+        assert response.status_code == 501
+        assert error(response)["code"] == "unsupported_transfer_coding"
+
+
 def test_a_subject_publishes_so_often() -> None:
     with service(SSEFLASK_SECRET=SECRET, SSEFLASK_PUBLISH_RATE_LIMIT="2/hour") as app:
         client = app.test_client()

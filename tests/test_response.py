@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import importlib
 import importlib.util
 import itertools
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, g, request
+from flask import Flask, Response, abort, g, request
 from flask.typing import ResponseReturnValue
 from gunicorn.http import wsgi
 from werkzeug.test import EnvironBuilder
@@ -300,6 +301,27 @@ def test_expiry_inside_an_event(rest: str) -> None:
     assert received.startswith(b"data: whole\n\ndata: be")
     assert [event.data for event in Decoder().feed(received)] == ["whole"]
     assert not received.endswith((b"\n", b"\r"))
+
+
+@pytest.mark.parametrize(
+    ("status", "type_"), [(451, "invalid_request_error"), (503, "server_error")]
+)
+def test_an_answer_that_comes_too_late_is_told_by_its_status(status: int, type_: str) -> None:
+    app = make_app()
+
+    @app.get("/")
+    def view() -> ResponseReturnValue:
+        def events() -> Iterator[str]:
+            yield "first"
+            abort(Response("an answer of its own", status))
+
+        return EventSourceResponse(events())
+
+    with open_stream(app.test_client(), "/") as stream:
+        _, failure = stream.events()
+    error = error_of(failure.data)
+    assert error["message"] == http.HTTPStatus(status).phrase
+    assert error["type"] == type_
 
 
 # -- settings ------------------------------------------------------------------------------------

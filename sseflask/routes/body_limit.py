@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Request, request
+from werkzeug.formparser import FormDataParser
 
 from sseflask.completions.upstream import current_upstream
 
@@ -10,7 +11,10 @@ __all__ = ["SizedRequest", "take_prompts"]
 
 
 class SizedRequest(Request):
-    """A request whose view can set the limit on its body, also where Flask (3.0) only reads it."""
+    """A request whose view can set the limit on its body, also where Flask (3.0) only reads it.
+
+    A form that can't be read is an error, and not an empty one: its view raises ValueError.
+    """
 
     _most: int | None = None
 
@@ -22,6 +26,12 @@ class SizedRequest(Request):
     @max_content_length.setter
     def max_content_length(self, most: int | None) -> None:
         self._most = most
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """As Werkzeug's, which silently gives nothing of a form that is cut off."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
 
 
 def take_prompts() -> None:

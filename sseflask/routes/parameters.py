@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from flask import request
 from pydantic import BaseModel, BeforeValidator, ValidationError
+from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from sseflask.cursor import HEADER, PARAMETER, is_cursor, latest, presented
@@ -102,6 +103,12 @@ def _checked(model: type[Model], given: Iterable[tuple[str, Any]]) -> Model:
     for name, value in given:
         if (PARAMETER if is_cursor(name) else name) not in model.model_fields:
             continue
+        if isinstance(value, FileStorage):
+            raise invalid(
+                f"The parameter {name} is sent as a file: send its text as an ordinary field "
+                f"(curl: -F '{name}=<FILE', with < in place of @).",
+                param=name,
+            )
         if name in values:
             raise invalid(
                 f"The parameter {name} is given more than once: send it once, in the query, "
@@ -128,7 +135,7 @@ def read_body() -> bytes:
     """The request's body, as it came. Blocks until it is there.
 
     Raises:
-        Failure: 400, it can't be read; 415, it is compressed or not in UTF-8.
+        Failure: 400, it can't be read; 415 or 501, it is compressed; 415, it is not in UTF-8.
         werkzeug.exceptions.RequestEntityTooLarge: it exceeds ``MAX_CONTENT_LENGTH``.
     """
     # Cached, so that a form is parsed from it.
@@ -151,8 +158,17 @@ def read_body() -> bytes:
 def _check_coding(body: bytes) -> None:
     """Refuse what would be stored, or asked the upstream, as something else than it is.
 
-    RFC 9110, sections 8.3.2, 8.4 and 12.5.3.
+    RFC 9110, sections 8.3.2, 8.4 and 12.5.3; RFC 9112, section 6.1: gunicorn only undoes chunks.
     """
+    transfer = request.headers.get("Transfer-Encoding", "").replace(" ", "").lower()
+    if transfer not in ("", "chunked"):
+        raise Failure(
+            f"The body is transferred in a coding ({transfer[:40]}) which is not understood here: "
+            "send it without Transfer-Encoding, or in chunks alone.",
+            status=501,
+            type="invalid_request_error",
+            code="unsupported_transfer_coding",
+        )
     coding = request.headers.get("Content-Encoding", "").strip().lower()
     charset = request.mimetype_params.get("charset", "utf-8").strip().lower()
     if coding not in ("", "identity"):
@@ -197,14 +213,24 @@ def _body() -> Iterable[tuple[str, Any]]:
 
 
 def _form() -> Iterable[tuple[str, Any]]:
-    form = list(request.form.items(multi=True))
+    try:
+        form = list(request.form.items(multi=True))
+        files = list(request.files.items(multi=True))
+    except HTTPException:
+        raise
+    except ValueError as error:
+        raise invalid(
+            "The form can't be read: it has to be as its Content-Type says, boundary included, "
+            "and whole.",
+            code="invalid_body",
+        ) from error
     if len(form) == 1 and form[0][0].lstrip().startswith("{"):
         raise invalid(
             "The body looks like JSON but is declared a form: add the header "
             "Content-Type: application/json.",
             code="invalid_json",
         )
-    return form
+    return [*form, *files]
 
 
 def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:

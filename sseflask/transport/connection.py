@@ -183,8 +183,7 @@ class Connection(Body):
             finally:
                 if not more:
                     self._close_items()
-        except (gevent.GreenletExit, SystemExit):
-            # The worker is killing this greenlet, or itself.
+        except gevent.GreenletExit:  # the worker is killing this greenlet
             self._outlet.flush()
             self._outlet.shut_down()
             raise

@@ -171,7 +171,8 @@ class Source(ABC):
 def as_exception(error: BaseException) -> Exception:
     """What the items raised, as something that error handlers take.
 
-    A GeneratorExit or KeyboardInterrupt of the application's own is its error like any other.
+    A GeneratorExit, KeyboardInterrupt or SystemExit (``argparse`` raises one) of the application's
+    own is its error like any other.
     """
     if isinstance(error, Exception):
         return error

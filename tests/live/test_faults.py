@@ -138,7 +138,7 @@ def test_empty_pieces_notice_the_clients_leaving(faulty: Server, how: str, tag: 
     assert faulty.marks(name) == ["started", "finally"], "it did not run to its end"
 
 
-BARE = ["GeneratorExit", "KeyboardInterrupt", "BareError"]
+BARE = ["GeneratorExit", "KeyboardInterrupt", "SystemExit", "BareError"]
 
 
 @pytest.mark.parametrize("error", BARE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import time
@@ -166,6 +167,32 @@ def test_json_that_is_declared_a_form(client: FlaskClient) -> None:
         "/sse/v1", data='{"count": 3}', content_type="application/x-www-form-urlencoded"
     )
     assert "Content-Type: application/json" in refused(response, None, "invalid_json")
+
+
+_FIELD = b'--x\r\nContent-Disposition: form-data; name="count"\r\n\r\n2\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("multipart/form-data", _FIELD + b"--x--\r\n"),
+        ("multipart/form-data; boundary=y", _FIELD + b"--x--\r\n"),
+        ("multipart/form-data; boundary=\xe9", _FIELD + b"--x--\r\n"),
+        ("multipart/form-data; boundary=x", _FIELD[:-2]),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\n2\r\n--x--\r\n"),
+    ],
+)
+def test_a_form_that_cannot_be_read(client: FlaskClient, kind: str, data: bytes) -> None:
+    """It is no empty one: a completion would be asked, and paid for, with another prompt."""
+    refused(client.post("/sse/v1", data=data, content_type=kind), None, "invalid_body")
+
+
+def test_a_parameter_as_a_file(client: FlaskClient) -> None:
+    # What curl -F count=@file sends.
+    response = client.post("/sse/v1", data={"count": (io.BytesIO(b"2"), "count.txt")})
+    assert "-F 'count=<FILE'" in refused(response, "count", "invalid_value")
+    other = {"count": "1", "other": (io.BytesIO(b"2"), "other.txt")}
+    assert numbers(client, method="POST", data=other) == counted(0)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", None])

@@ -26,6 +26,7 @@ class BareError(BaseException):
 _BARE: dict[str, type[BaseException]] = {
     "GeneratorExit": GeneratorExit,
     "KeyboardInterrupt": KeyboardInterrupt,
+    "SystemExit": SystemExit,
     "BareError": BareError,
 }
 
