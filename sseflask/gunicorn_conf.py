@@ -71,7 +71,7 @@ graceful_timeout = 25
 # A gevent worker reports from its loop, so a long stream is no reason to kill it; a loop that
 # is stuck for this long is.
 timeout = 60
-# Streams close their connections; for other requests, longer than most proxies' reuse interval.
+# Between two requests, also after a stream: longer than most proxies' reuse interval.
 keepalive = 5
 # A proxy on this machine passes its clients' own SCRIPT_NAME and PATH_INFO on: believed, they lead
 # past what the proxy forbids. The scheme is ProxyFix's business, as SSEFLASK_TRUSTED_PROXIES says.

@@ -12,6 +12,7 @@ import httpx2
 
 from sseflask.completions.failures import UpstreamFailure, masked
 from sseflask.completions.reasons import excerpt, reason, text_of, value_of
+from sseflask.completions.repetition import SHOULD_RETRY
 from sseflask.errors import Failure
 from sseflask.masking import mask
 
@@ -35,7 +36,7 @@ _MOST_TEXT = 8_192
 
 #: Headers that say whether and when to ask again, in the words of OpenAI's clients, and what to
 #: name to the upstream's people.
-_PASSED_ON = ("Retry-After", "Retry-After-Ms", "X-Request-Id", "X-Should-Retry")
+_PASSED_ON = ("Retry-After", "Retry-After-Ms", "X-Request-Id", SHOULD_RETRY)
 
 #: Statuses of errors that come inside a 200: by their ``code``, ``type`` or ``status``.
 _STATUSES = {
@@ -102,7 +103,7 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
         if value is not None and value.isascii() and value.isprintable() and len(value) <= 100:
             headers[name] = value
     if status == 409:
-        headers.setdefault("X-Should-Retry", "true")  # as OpenAI's clients take it
+        headers.setdefault(SHOULD_RETRY, "true")  # as OpenAI's clients take it
     return _failure(status, error, headers)
 
 
@@ -150,7 +151,7 @@ def _redirected(response: httpx2.Response, secrets: tuple[str, ...]) -> Failure:
         "set OPENAI_BASE_URL to the address that answers itself.",
         status=502,
         code="upstream_redirected",
-        headers={"X-Should-Retry": "false"},
+        headers={SHOULD_RETRY: "false"},
     )
 
 
@@ -166,7 +167,7 @@ def _failure(status: int, error: dict[str, Any], headers: dict[str, str]) -> Ups
                 "param": None,
                 "code": "upstream_unauthorized",
             },
-            {"X-Should-Retry": "false"},
+            {SHOULD_RETRY: "false"},
         )
     return UpstreamFailure(status if 400 <= status < 600 else 502, error, headers)
 
