@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -52,9 +53,10 @@ _LARGE = 10**18
 
 
 def _seconds(value: Any) -> Any:
-    # float() also takes "1_0", "nan" and digits of other scripts.
+    # float() also takes "1_0", "nan" and digits of other scripts; what it says quotes all it got.
     if isinstance(value, str) and value.isascii() and "_" not in value:
-        value = float(value)
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return max(-_LARGE, min(value, _LARGE))  # beyond any limit, and within a float
     if isinstance(value, float) and math.isfinite(value):
@@ -200,7 +202,7 @@ def _body() -> Iterable[tuple[str, Any]]:
     if not body:
         return ()
     if kind in _FORMS:
-        return _form()
+        return _form(body)
     if is_json(kind):
         return _json_object(body)
     raise Failure(
@@ -212,10 +214,16 @@ def _body() -> Iterable[tuple[str, Any]]:
     )
 
 
-def _form() -> Iterable[tuple[str, Any]]:
+def _form(body: bytes) -> Iterable[tuple[str, Any]]:
+    most = request.max_form_parts
+    # Of the parts of a multipart form Werkzeug itself takes so many.
+    if most is not None and request.mimetype == _FORMS[0] and body.count(b"&") >= most:
+        raise invalid(f"The form has more than {most} fields.", code="invalid_body")
     try:
         form = list(request.form.items(multi=True))
         files = list(request.files.items(multi=True))
+        if any(name is None for name, _ in [*form, *files]):
+            raise ValueError("a part without a name")
     except HTTPException:
         raise
     except ValueError as error:

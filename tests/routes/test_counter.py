@@ -103,6 +103,7 @@ def test_parameters_from_everywhere(client: FlaskClient, how: dict[str, Any]) ->
         ({"interval": "nan"}, "interval"),
         ({"interval": "inf"}, "interval"),
         ({"interval": "soon"}, "interval"),
+        ({"interval": "soon" * 2000}, "interval"),
         ({"interval": "1_0"}, "interval"),
         ({"interval": ""}, "interval"),
     ],
@@ -180,6 +181,8 @@ _FIELD = b'--x\r\nContent-Disposition: form-data; name="count"\r\n\r\n2\r\n'
         ("multipart/form-data; boundary=\xe9", _FIELD + b"--x--\r\n"),
         ("multipart/form-data; boundary=x", _FIELD[:-2]),
         ("multipart/form-data; boundary=x", b"--x\r\n\r\n2\r\n--x--\r\n"),
+        ("multipart/form-data; boundary=x", _FIELD.replace(b"name", b"nome") + b"--x--\r\n"),
+        ("application/x-www-form-urlencoded", b"a&" * 1000 + b"count=2"),
     ],
 )
 def test_a_form_that_cannot_be_read(client: FlaskClient, kind: str, data: bytes) -> None:
