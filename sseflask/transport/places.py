@@ -99,11 +99,11 @@ class Places:
 
     def close(self) -> None:
         """The worker is going: what is idle is closed, but not under a request on its way."""
-        gevent.spawn_later(LAST_SECONDS, self._close_idle_visits)
+        gevent.spawn_later(LAST_SECONDS, self._close_silent_visits)
 
-    def _close_idle_visits(self) -> None:
+    def _close_silent_visits(self) -> None:
         for visit in list(self.waiting):
-            if visit.idle and visit.blocked:
+            if visit.silent and visit.blocked:
                 visit.evict()
 
     # -- when all are taken -----------------------------------------------------------------------

@@ -52,7 +52,6 @@ class Visit:
     Attributes:
         since: the monotonic time at which it began to wait for its client, for what it waits for.
         blocked: whether it is waiting right now.
-        idle: whether nothing has come of the next request.
         unread: bytes that were read before: gunicorn's parser gets them first.
         listener: what gunicorn was told that the connection came by.
     """
@@ -60,6 +59,7 @@ class Visit:
     __slots__ = (
         "_deadline",
         "_descriptor",
+        "_idle",
         "_keepalive",
         "_last",
         "_long",
@@ -71,7 +71,6 @@ class Visit:
         "blocked",
         "client",
         "evicted",
-        "idle",
         "listener",
         "places",
         "since",
@@ -89,7 +88,7 @@ class Visit:
         self.evicted = False
         self._keepalive = keepalive
         self._deadline = self.since + HEAD_SECONDS
-        self.idle = False
+        self._idle = False
         self._taken = 0
         self._request: Any = None
         self._patience = 0.0
@@ -97,6 +96,11 @@ class Visit:
         self._sending = False
         self._long = False
         self._turn = self.since + SLICE
+
+    @property
+    def silent(self) -> bool:
+        """Whether a request is waited for of which nothing has come."""
+        return self._request is None and not self._taken
 
     # -- what gunicorn does with it -------------------------------------------------------------
 
@@ -107,13 +111,13 @@ class Visit:
         self._request = None
         now = time.monotonic()
         self._restart(now)
-        self.idle = True
+        self._idle = True
         self._deadline = now + (self._keepalive if alive else min(self._keepalive, LAST_SECONDS))
 
     def serve(self, request: Any) -> None:
         """From here on what is read is the body of this request."""
         self._restart(0.0)
-        self.idle = False
+        self._idle = False
         self._request = request
         self._patience = BODY_SECONDS
         self._last = self.places.full and not request.must_close
@@ -166,6 +170,7 @@ class Visit:
         """Read as the socket does, as long as what is read comes in time."""
         if self.unread:
             data, self.unread = self.unread[:size], self.unread[size:]
+            self._taken += len(data)
             return data
         client = self.client
         client.timeout = 0.0
@@ -179,8 +184,8 @@ class Visit:
                 self._give_way()
         finally:
             client.timeout = None
-        if data and self.idle:
-            self.idle = False
+        if data and self._idle:
+            self._idle = False
             self._deadline = time.monotonic() + HEAD_SECONDS
         self._taken += len(data)
         return data
@@ -188,7 +193,13 @@ class Visit:
     def _wait_for(self, recv: Callable[[int], bytes], size: int) -> bytes:
         head = self._request is None
         seconds = self._deadline - time.monotonic() if head else self._patience
-        data: bytes | None = self._blocked(recv, size, seconds)
+        try:
+            data: bytes | None = self._blocked(recv, size, seconds)
+        except gevent.GreenletExit:
+            if not head:
+                raise
+            # The worker is ending. There is no request that gunicorn could answer with its 500.
+            raise NoMoreData(b"") from None
         if data is None:
             raise self._too_slow()
         if not head:

@@ -217,6 +217,20 @@ def test_what_does_not_want_to_end_holds_nothing_up(kind: str, tmp_path: Path) -
             assert server.marks(stream.tag)[-1] == "finally"
 
 
+def test_a_connection_without_a_request_holds_nothing_up_and_gets_nothing(tmp_path: Path) -> None:
+    """Browsers and load balancers open some in advance."""
+    with probe_server("gunicorn-worker", tmp_path, "--graceful-timeout", "60") as server:
+        with Connection(server) as silent, Connection(server) as begun:
+            begun.socket.sendall(b"GET / HT")
+            assert fetch(server, "/hello").status == 200, "the others have been accepted before"
+            server.send_signal(signal.SIGTERM)
+            assert silent.rest() == b""
+            server.interrupt()
+            assert begun.rest() == b"", "it has had no time to be too slow"
+        server.wait_until_ended()
+    server.assert_log_is_clean()
+
+
 RELOADED = """
 import os, time
 from flask import Flask, Response
