@@ -181,7 +181,8 @@ def play(paced: PacedUpstream) -> Iterator[Play]:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
     """The service with two workers in front of the upstream that the tests direct."""
-    with run_service(tmp_path_factory.mktemp("runs"), paced) as started:
+    settings = {"SSEFLASK_MAX_PROMPT": "12000000"}
+    with run_service(tmp_path_factory.mktemp("runs"), paced, settings=settings) as started:
         yield started
 
 

@@ -19,7 +19,6 @@ from tests.live.clients import Sent, Stream
 from tests.live.conftest import node_packages
 from tests.live.connection import fetch
 from tests.live.runs import connect_to, run_of
-from tests.live.servers import Server
 from tests.live.services import Upstream, running_upstream
 from tests.live.stage import (
     Stage,
@@ -56,9 +55,8 @@ def shared(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def stage(shared: Stage) -> Stage:
-    """A service whose two workers are alive, whatever an earlier test has done to others."""
-    until(lambda: living(shared.server) == shared.server.workers(), "the killed are buried")
-    until(lambda: len(shared.server.workers()) == 2, "there are two workers")
+    """A service with two workers, whatever an earlier test has done to others."""
+    until(lambda: list(map(listens, shared.server.workers())) == [True] * 2, "two workers")
     settled(shared.upstream.destroyed, "the upstream has noticed what was killed", pause=0.1)
     return shared
 
@@ -71,9 +69,11 @@ def two_workers(upstream: Upstream, directory: Path) -> Iterator[Stage]:
         yield Stage(server, upstream)
 
 
-def living(server: Server) -> list[psutil.Process]:
-    """The workers that the arbiter has not yet buried."""
-    return [each for each in server.workers() if each.status() != psutil.STATUS_ZOMBIE]
+def listens(worker: psutil.Process) -> bool:
+    """Whether it takes connections: it neither drains nor waits to be buried."""
+    with contextlib.suppress(psutil.Error):
+        return any(each.status == psutil.CONN_LISTEN for each in worker.net_connections("tcp"))
+    return False
 
 
 class Viewer:
