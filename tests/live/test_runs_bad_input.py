@@ -129,7 +129,7 @@ def test_bodies_that_are_no_json_object(runs: Server, play: Play, body: bytes) -
 
 @pytest.mark.parametrize("route", [START, "/v1/chat/completions", "/v1/responses"])
 def test_a_huge_body(runs: Server, play: Play, route: str) -> None:
-    filling = "x" * 12_000_000
+    filling = "x" * 14_000_000
     body = json.dumps({"model": "m", "user_message": play.message, "x": filling}).encode()
     error_of(ask(runs, route, "POST", JSON, body), 413)
     assert play.count == 0
