@@ -14,6 +14,7 @@ from sseflask.completions.repetition import may_repeat
 from sseflask.completions.run_entries import Run
 from sseflask.completions.run_tables import NEWEST
 from sseflask.completions.usage import Tally, usage_of
+from sseflask.printable import printable
 
 __all__ = ["Ending", "end_run", "tell_ends", "with_usage"]
 
@@ -76,12 +77,7 @@ def tell_ends(runs: Iterable[Run]) -> None:
             "run %s: %s%s after %d frames, usage %s",
             run.id,
             outcome.kind,
-            f" ({_printable(how)})" if how else "",
+            f" ({printable(str(how)[:100])})" if how else "",
             run.last,
             json.dumps(outcome.usage),
         )
-
-
-def _printable(said: object) -> str:
-    """What an upstream has said, on the one line of a log."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(said)[:100])

@@ -289,8 +289,9 @@ def test_an_upstream_writes_no_lines_into_our_log(
     caplog.set_level("INFO", "sseflask")
     finish(log, begun(log), Outcome("finished", "stop\nrun 1: stopped" + "!" * 1000))
     (message,) = [record.getMessage() for record in caplog.records]
-    assert "(stop?run 1: stopped!!" in message
+    assert r"(stop\nrun 1: stopped!!" in message
     assert len(message) < 300
+    assert message.isprintable()
 
 
 def test_a_process_that_goes_ends_what_it_writes(log: RunLog, other: RunLog) -> None:
