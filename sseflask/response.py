@@ -21,6 +21,7 @@ from sseflask.items import check_iterable, encode_item, encode_piece
 from sseflask.transport.choose import transport
 from sseflask.transport.notices import warn_once
 from sseflask.transport.stream import (
+    RETRY_JITTER,
     UNREADABLE,
     EarlyError,
     Source,
@@ -50,7 +51,7 @@ _HEADERS = (
 _DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
 
 #: By default nothing is said of reconnecting until a shutdown, and then over so many milliseconds.
-_RETRY_DEFAULTS = {"SSEFLASK_RETRY": None, "SSEFLASK_RETRY_JITTER": 2500}
+_RETRY_DEFAULTS = {"SSEFLASK_RETRY": None, "SSEFLASK_RETRY_JITTER": RETRY_JITTER}
 _RETRY_LIMITS = {"SSEFLASK_RETRY": MOST_RETRY, "SSEFLASK_RETRY_JITTER": 3_600_000}
 
 

@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["LINGER_SECONDS", "Closing", "borrowed", "send_last"]
+__all__ = ["LINGER_SECONDS", "Closing", "borrowed", "reset_when_closed", "send_last"]
 
 #: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
 #: last bytes.
@@ -57,9 +57,9 @@ class Closing:
         self._on_close()
 
     def reset(self, descriptor: int) -> None:
-        """Give up on a client that takes nothing; a reset frees what the kernel holds for it."""
+        """Give up on a client that takes nothing."""
         with contextlib.suppress(OSError), borrowed(descriptor) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_when_closed(client)
         self.close(descriptor)
 
     def half_close(self, descriptor: int) -> None:
@@ -103,6 +103,15 @@ def send_last(descriptor: int, data: bytes | memoryview) -> int:
     """
     with borrowed(descriptor) as client:
         return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
+
+
+def reset_when_closed(client: _socket.socket) -> None:
+    """Have a client that takes nothing be reset: that frees what the kernel holds for it.
+
+    Raises:
+        OSError: as of ``setsockopt``.
+    """
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @contextlib.contextmanager

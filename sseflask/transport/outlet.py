@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import socket
-import struct
 import sys
 import termios
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
-from sseflask.transport.closing import LINGER_SECONDS, send_last
+from sseflask.transport.closing import LINGER_SECONDS, reset_when_closed, send_last
 from sseflask.transport.notices import warn_once
 from sseflask.transport.server_response import KEY
 from sseflask.wire import HEARTBEAT, ends_line, tail_of
@@ -324,8 +323,8 @@ class Outlet:
             self._wake.set()
 
     def abort(self) -> None:
-        """Give up on a client that takes nothing; a reset frees what the kernel holds for it."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """Give up on a client that takes nothing."""
+        reset_when_closed(self._socket)
         self._leave()
 
     def shut_down(self) -> None:

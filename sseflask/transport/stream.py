@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: worker that starts takes about as long.
 _FIRST_BACK = 500
 
+#: What `Stream.retry_jitter` is unless somebody says otherwise.
+RETRY_JITTER = 2500
+
 #: What code is told that wants the whole body of a stream.
 UNREADABLE = (
     "An event stream has no body that could be read as a whole: its events are still to come. "
@@ -223,21 +226,19 @@ def shutting_down() -> Failure:
 
 def too_many_streams() -> Failure:
     """What a client is told when this worker has no room for one more that takes long."""
-    return Failure(
-        "This server has as many streams as it can take; please try again.",
-        status=503,
-        code="too_many_streams",
-        headers={"Retry-After": "5"},
-        transient=True,
-    )
+    return _too_many("streams")
 
 
 def too_many_subscribers() -> Failure:
     """The same for a subscriber."""
+    return _too_many("subscribers")
+
+
+def _too_many(what: str) -> Failure:
     return Failure(
-        "This server has as many subscribers as it can take; please try again.",
+        f"This server has as many {what} as it can take; please try again.",
         status=503,
-        code="too_many_subscribers",
+        code=f"too_many_{what}",
         headers={"Retry-After": "5"},
         transient=True,
     )

@@ -22,7 +22,7 @@ from gevent.server import StreamServer
 from gunicorn.http.errors import NoMoreData
 from gunicorn.util import write_error
 
-from sseflask.transport.closing import borrowed
+from sseflask.transport.closing import borrowed, reset_when_closed
 from sseflask.transport.flush import SLICE, let_loop_run
 from sseflask.transport.places import LAST_SECONDS, Places
 from sseflask.transport.request_body import SlowBody
@@ -270,16 +270,11 @@ class Visit:
         finally:
             self.client.timeout = None
         if sent is None:
-            self._reset()
+            with contextlib.suppress(OSError):  # it may have gone
+                reset_when_closed(self.client)
             raise OSError(errno.EPIPE, "the client does not read its response")
         self._give_back(sent, READ_SECONDS)
         return sent
-
-    def _reset(self) -> None:
-        with contextlib.suppress(OSError):
-            self.client.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-            )  # a reset frees what the kernel holds for it
 
 
 class ClientSocket(gevent.socket.socket):
