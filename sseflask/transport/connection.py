@@ -71,6 +71,38 @@ class Connection(Body):
     (watchers and timers), or in a greenlet that calls `rotate` or `fail`.
     """
 
+    # An instance with a dictionary of more than 30 attributes takes a kilobyte more.
+    __slots__ = (
+        "_armed",
+        "_begun",
+        "_body_complete",
+        "_closed",
+        "_diverted",
+        "_failure",
+        "_flusher",
+        "_goes_on",
+        "_greenlet",
+        "_instead",
+        "_item",
+        "_items",
+        "_limit",
+        "_loop",
+        "_opening",
+        "_outlet",
+        "_parked",
+        "_ran_out",
+        "_request_body",
+        "_rotated",
+        "_rotating",
+        "_stalled",
+        "_start_error",
+        "_started",
+        "_starting",
+        "_timer",
+        "_with_others",
+        "response",
+    )
+
     def __init__(
         self,
         stream: Stream,
@@ -87,7 +119,8 @@ class Connection(Body):
         self._outlet = Outlet(environ["gunicorn.socket"], response, self._on_left)
         self._timer: Any = None
         self._begun = 0.0
-        self._script: Iterator[None] = iter(())
+        self._body_complete = False
+        self._goes_on = False
         self._closed = False
         self._started = False
         self._starting: Signal | None = None
@@ -114,60 +147,70 @@ class Connection(Body):
 
     # -- the request's greenlet ---------------------------------------------------------------
 
+    # No more calls than these, and no generator: what a stream that waits has on its stack is
+    # kept for it, and copied whenever it goes on.
+
     def begin(self) -> None:
-        self._script = self._run()
-        next(self._script, None)
+        self._run(self._begin_items if not self.stream.keeps_view else self._run_items, True)
 
     def __next__(self) -> bytes:
-        next(self._script, None)
+        if self._goes_on:
+            self._run(self._run_items, False)
         if self._instead is not None:
             return next(self._instead)
         raise StopIteration
 
     def close(self) -> None:
         """The server is done; a stream that never ran still has to close its items."""
-        self._script.close()  # type: ignore[attr-defined]  # it is a generator once it was begun
+        if self._goes_on:
+            self._goes_on = False
+            self._release()
         self._item = self._items = None  # they may be large, and the collector takes its time
         if self._instead is not None:
             self._instead.close()
         else:
             self._close_items()
 
-    def _run(self) -> Iterator[None]:
-        """Run the stream; it gives way once, where it goes on after the view's contexts."""
-        self._begun = time.monotonic()
-        self._flusher.begin(self._begun)
-        complete = False
+    def _run(self, run: Callable[[], bool | None], first: bool) -> None:
+        """Run the stream, or that part of it that comes before the end of the view's contexts."""
+        self._goes_on = False
         try:
-            complete = read_request_body(self.environ, self._request_body)
-            self._outlet.open(self.stream.heartbeat, watch_input=complete)
-            self._set_timer()
-            streams.register(self)
-            if self.stream.keeps_view:
-                self._serve(self._run_items)
-            elif self._serve(self._begin_items):
-                yield
-                self._serve(self._run_items)
-            if self._handed_over():
+            if first:
+                self._open()
+            self._goes_on = self._serve(run)
+            if self._goes_on or self._handed_over():
                 return
             if not self._started:
                 self._serve(self._start)  # for a client that has left too: gunicorn logs the status
             self._finish()
         except EarlyError:
             self._outlet.start_over()
-            if not complete:
+            if not self._body_complete:
                 self.response.force_close()  # the rest of the body may be long in coming
             raise
         except Diverted:
             self._divert()
         finally:
-            if complete and self._instead is None:
-                self._request_body.buf = io.BytesIO()  # gunicorn would read it once more
-            streams.unregister(self)
-            if self._timer is not None:
-                self._timer.close()
-            self._outlet.give_input_back()
-            self._outlet.close()
+            if not self._goes_on:
+                self._release()
+
+    def _open(self) -> None:
+        self._begun = time.monotonic()
+        self._flusher.begin(self._begun)
+        self._body_complete = read_request_body(self.environ, self._request_body)
+        self._outlet.open(self.stream.heartbeat, watch_input=self._body_complete)
+        self._set_timer()
+        streams.register(self)
+
+    def _release(self) -> None:
+        """Leave the connection to the server."""
+        if self._body_complete and self._instead is None:
+            self._request_body.buf = io.BytesIO()  # gunicorn would read it once more
+        streams.unregister(self)
+        if self._timer is not None:
+            self._timer.close()
+        self._outlet.give_input_back()
+        self._outlet.close()
 
     def _serve(self, run: Callable[[], bool | None]) -> bool:
         """Advance the items; whether there are more, otherwise they are closed."""

@@ -97,6 +97,31 @@ class Outlet:
         left: nothing can be sent any more: the client has gone, or the socket is not ours now.
     """
 
+    __slots__ = (
+        "_discarded",
+        "_early",
+        "_fd",
+        "_head",
+        "_heartbeat",
+        "_lingering",
+        "_on_left",
+        "_readable",
+        "_response",
+        "_socket",
+        "_waiting",
+        "_wake",
+        "_writable",
+        "_write",
+        "buffer",
+        "chunked",
+        "half_closed",
+        "last_progress",
+        "left",
+        "reusable",
+        "tail",
+        "unsent",
+    )
+
     def __init__(
         self, client: gevent.socket.socket, response: Response, on_left: Callable[[], None]
     ) -> None:

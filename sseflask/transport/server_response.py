@@ -7,6 +7,7 @@ nothing but the standard library may be imported here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ def handing_over(application: Any, detach: Detach | None = None) -> Any:
         StopIteration: by the wrapped application, once a stream has been detached: gunicorn then
             forgets the connection.
     """
+
+    if isinstance(type(application).__call__, FunctionType):
+        # As Flask's. Python calls a method without C's stack, which is kept for every stream.
+        application = application.__call__
 
     def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         handed = ServerResponse(getattr(start_response, "__self__", None), detach)

@@ -33,7 +33,7 @@ UNREADABLE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stream:
     """One response's events, and how they are to be sent.
 
@@ -281,6 +281,8 @@ class Body:
     `begin` is called while the application is being called: whoever has wrapped ``start_response``,
     or looks at the end of Flask's context, sees the status of what is really sent.
     """
+
+    __slots__ = ("environ", "start_response", "stream")
 
     def __init__(
         self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse

@@ -29,6 +29,8 @@ class Subscriber(Connection):
             there are no such streams.
     """
 
+    __slots__ = ("_detaching", "_group", "_leave", "_member", "_source")
+
     def __init__(
         self,
         source: Source,
