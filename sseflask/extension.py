@@ -22,7 +22,7 @@ from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
 from sseflask.cursor import last_event_id, set_right
 from sseflask.errors import ChannelError, Failure
-from sseflask.items import check_iterable
+from sseflask.items import check_iterable, has_events
 from sseflask.json_text import json_text
 from sseflask.refusals import bad_channel, is_event_source, refuse
 from sseflask.response import EventSourceResponse, UpgradedResponse
@@ -221,7 +221,7 @@ def _read_cursor() -> None:
 def _upgrade(response: Response) -> Response:
     if (
         response.mimetype == "text/event-stream"
-        and response.is_streamed
+        and (response.is_streamed or has_events(response.response))
         and not isinstance(response, EventSourceResponse)
         and "Content-Length" not in response.headers
         and "Content-Encoding" not in response.headers

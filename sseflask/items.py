@@ -15,7 +15,7 @@ from sseflask.event import Comment, Event
 from sseflask.json_text import json_text
 from sseflask.wire import encode
 
-__all__ = ["check_iterable", "encode_item", "encode_piece"]
+__all__ = ["check_iterable", "encode_item", "encode_piece", "has_events"]
 
 log = logging.getLogger("sseflask")
 
@@ -74,6 +74,13 @@ def encode_piece(piece: Any) -> bytes:
             f"a plain Response can't send a {type(piece).__name__}: yield text or bytes "
             "(ready-made frames), Event or Comment; EventSourceResponse sends JSON too"
         ) from None
+
+
+def has_events(pieces: object) -> bool:
+    """Whether the list of a plain ``Response`` has what Flask itself can't send."""
+    return isinstance(pieces, (list, tuple)) and any(
+        isinstance(piece, (Event, Comment)) for piece in pieces
+    )
 
 
 @functools.cache  # once is enough

@@ -234,9 +234,13 @@ class EventSourceResponse(_StreamResponse):
         failure_event: Callable[[Failure], Event] | None = None,
     ) -> None:
         check_iterable(events)
-        _check_seconds("heartbeat", heartbeat, positive=True)
-        _check_seconds("first_byte", first_byte)
-        _check_seconds("lifetime", lifetime)
+        for name, seconds in (
+            ("heartbeat", heartbeat),
+            ("first_byte", first_byte),
+            ("lifetime", lifetime),
+        ):
+            if seconds is not None:
+                _check_seconds(name, seconds, positive=name == "heartbeat")
         super().__init__(None, status, headers)
         self.response = events
         self._heartbeat = heartbeat
@@ -281,8 +285,6 @@ class EventSourceResponse(_StreamResponse):
 
 
 def _check_seconds(name: str, value: object, positive: bool = False) -> None:
-    if value is None:
-        return
     if (
         not isinstance(value, (int, float))
         or isinstance(value, bool)

@@ -52,6 +52,8 @@ def test_a_plain_response_takes_events() -> None:
     sent = b'id: 1\ndata: {"a":1}\n\ndata: text\n\n: a remark\ndata: bytes\n\ndata: more\n\n'
     assert body(lambda: Response(events(), mimetype=EVENT_STREAM)) == sent
     assert body(lambda: Response(stream_with_context(events()), mimetype=EVENT_STREAM)) == sent
+    assert body(lambda: Response(list(events()), mimetype=EVENT_STREAM)) == sent
+    assert body(lambda: Response(tuple(events()), mimetype=EVENT_STREAM)) == sent
 
 
 @pytest.mark.parametrize(

@@ -336,7 +336,7 @@ def test_a_heartbeat_that_is_none(value: Any) -> None:
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("value", BAD_TIMES, ids=repr)
+@pytest.mark.parametrize("value", [*BAD_TIMES, None], ids=repr)
 @pytest.mark.parametrize("upgraded", [False, True])
 def test_a_configured_heartbeat_that_is_none(
     value: Any, upgraded: bool, caplog: pytest.LogCaptureFixture
