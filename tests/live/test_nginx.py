@@ -10,22 +10,12 @@ import pytest
 
 from tests.live.clients import curl_in_background, open_stream, wake
 from tests.live.conftest import GEVENT, SERVERS, tool
+from tests.live.fronts import NGINX
 from tests.live.servers import Server, free_port, running
 
-#: Nothing but what nginx needs to run as a plain user in a directory of its own.
-CONFIGURATION = """
-worker_processes 1;
-daemon off;
-pid nginx.pid;
-error_log stderr;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
+CONFIGURATION = (
+    NGINX
+    % """
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -33,8 +23,8 @@ http {{
             proxy_read_timeout 5s;
         }}
     }}
-}}
 """
+)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -16,89 +15,12 @@ import pytest
 import requests
 from openai import AsyncOpenAI
 
-from tests.live.conftest import GEVENT, node, tool
-from tests.live.servers import Server, free_port, running
+from tests.live.conftest import GEVENT, node
+from tests.live.fronts import FRONTS, front
+from tests.live.servers import Server
 
-#: Nginx, HAProxy and Apache, told to keep their connections to the server; Caddy does by itself.
-NGINX = """
-worker_processes 1;
-daemon off;
-pid nginx.pid;
-error_log stderr;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    upstream behind {{ server 127.0.0.1:{behind}; keepalive 16; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://behind;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_next_upstream off;
-        }}
-    }}
-}}
-"""
-HAPROXY = """
-global
-    maxconn 512
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 30s
-    timeout server 30s
-    http-reuse always
-    retries 0
-frontend web
-    bind 127.0.0.1:{port}
-    default_backend behind
-backend behind
-    server one 127.0.0.1:{behind}
-"""
-CADDY = """
-{{
-    admin off
-    auto_https off
-}}
-http://127.0.0.1:{port} {{
-    reverse_proxy 127.0.0.1:{behind}
-}}
-"""
-APACHE = """
-ServerRoot "{directory}"
-PidFile apache.pid
-ServerName 127.0.0.1
-Listen 127.0.0.1:{port}
-ErrorLog /dev/stderr
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
-LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
-ProxyPass "/" "http://127.0.0.1:{behind}/" keepalive=On flushpackets=on retry=0
-"""
-PROXIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "nginx": ("nginx", NGINX, ("-p", "{directory}", "-e", "stderr", "-c", "{file}")),
-    "haproxy": ("haproxy", HAPROXY, ("-db", "-f", "{file}")),
-    "caddy": ("caddy", CADDY, ("run", "--adapter", "caddyfile", "--config", "{file}")),
-    "apache": ("apache2", APACHE, ("-DFOREGROUND", "-f", "{file}")),
-}
 #: Ends at once, with three events.
 PATH = "/numbers?count=3&interval=0"
-
-
-@contextlib.contextmanager
-def proxy_before(kind: str, behind: Server, directory: Path) -> Iterator[Server]:
-    program, configuration, arguments = PROXIES[kind]
-    port, file = free_port(), directory / "proxy.conf"
-    values = {"port": port, "behind": behind.port, "directory": directory, "file": file}
-    file.write_text(configuration.format(**values))
-    command = [tool(program), *(each.format(**values) for each in arguments)]
-    changes = {"XDG_DATA_HOME": str(directory), "XDG_CONFIG_HOME": str(directory)}
-    with running(kind, command, port, directory, changes) as server:
-        yield server
 
 
 @pytest.fixture(scope="module", params=GEVENT)
@@ -178,10 +100,10 @@ def test_openai_with_aiohttp(development: Server) -> None:
     asyncio.run(several())
 
 
-@pytest.mark.parametrize("kind", PROXIES)
-def test_behind_a_proxy(reused: Server, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FRONTS)
+def test_behind_a_proxy(reused: Server, name: str, tmp_path: Path) -> None:
     """No 502, though a proxy does not repeat a POST that met a closed connection."""
-    with proxy_before(kind, reused, tmp_path) as proxy, requests.Session() as session:
+    with front(name, reused, tmp_path) as proxy, requests.Session() as session:
         for n in range(150):
             method = "POST" if n % 2 else "GET"
             answer = session.request(method, f"{proxy.url}/burst?count=3&size=10", timeout=10)

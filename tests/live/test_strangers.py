@@ -9,7 +9,6 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.live.conftest import tool
 from tests.live.connection import Connection, fetch
 from tests.live.fronts import FRONTS, front
 from tests.live.servers import Server
@@ -29,7 +28,7 @@ def test_no_header_leads_past_what_a_proxy_forbids(
     guarded: Server, name: str, tmp_path: Path
 ) -> None:
     """gunicorn believes SCRIPT_NAME and PATH_INFO headers of whoever comes from 127.0.0.1."""
-    with front(tool(name), guarded, tmp_path) as proxy:
+    with front(name, guarded, tmp_path, "/healthz") as proxy:
         assert fetch(guarded, "/v1/models").status == 200  # past the proxy it is there
         assert fetch(proxy, "/v1/models").status == 403
         for header in ("SCRIPT_NAME", "SCRIPT-NAME", "Script_Name", "X-Forwarded-Prefix"):
