@@ -93,8 +93,11 @@ class SqliteFile:
                 self._identity = self._identify()
 
     def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        # SQLite would take a relative path that begins with "file:" for a URI, and use another file
+        # than the one that was looked at (https://www.sqlite.org/uri.html).
+        path = self.path if self.path == ":memory:" else Path(self.path).absolute()
         self._database = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()

@@ -71,6 +71,14 @@ def test_what_is_made_is_this_users_alone(tmp_path: Path, mask: int) -> None:
     assert found == {**folders, **dict.fromkeys(files, 0o600)}
 
 
+def test_what_looks_like_a_uri_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would use another file than the one that is made, and looked at."""
+    monkeypatch.chdir(tmp_path)
+    with opened(Path("file:log.db?mode=rwc")):
+        assert stat.S_IMODE((tmp_path / "file:log.db?mode=rwc").stat().st_mode) == 0o600
+    assert not (tmp_path / "log.db").exists()
+
+
 def test_a_lock_that_others_could_hold_is_taken_from_them(tmp_path: Path) -> None:
     lock = tmp_path / "log.db.lock"
     lock.touch()
