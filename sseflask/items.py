@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,11 +11,10 @@ from flask import Flask
 from sseflask.errors import EventError
 from sseflask.event import Comment, Event
 from sseflask.json_text import json_text
+from sseflask.transport.notices import warn_once
 from sseflask.wire import encode
 
 __all__ = ["check_iterable", "encode_item", "encode_piece", "has_events"]
-
-log = logging.getLogger("sseflask")
 
 _FIELDS = ("data:", "event:", "id:", "retry:", ":")
 
@@ -83,9 +80,8 @@ def has_events(pieces: object) -> bool:
     )
 
 
-@functools.cache  # once is enough
 def _warn_about_frame() -> None:
-    log.warning(
+    warn_once(
         "A text that looks like a ready-made frame ('data: ...' and a blank line) was yielded to "
         "an EventSourceResponse, which sends texts as data: clients get the field names too. Yield "
         "the data alone or an Event; or bytes, which are sent as they are."

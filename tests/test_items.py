@@ -10,7 +10,8 @@ import pytest
 from flask import Flask, Response, stream_with_context
 
 import sseflask
-from sseflask import SSE, ChannelError, Comment, Event, EventError, EventSourceResponse, items
+from sseflask import SSE, ChannelError, Comment, Event, EventError, EventSourceResponse
+from sseflask.transport import notices
 
 EVENT_STREAM = "text/event-stream"
 
@@ -122,9 +123,9 @@ def test_a_plain_response_of_no_stream(make: Callable[[], Any], told: str) -> No
     ],
 )
 def test_a_ready_made_frame_as_text_is_warned_of(
-    text: str, told: bool, caplog: pytest.LogCaptureFixture
+    text: str, told: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items._warn_about_frame.cache_clear()
+    monkeypatch.setattr(notices, "_warned", set())
     with caplog.at_level(logging.WARNING, "sseflask"):
         sent = body(lambda: EventSourceResponse([text, text]))
     assert sent.startswith(b"data: " + text.encode().partition(b"\n")[0]), "it is data all the same"

@@ -7,9 +7,7 @@ whose clients have gone. What differs is said at `ServerSentEventsBlueprint`.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,11 +23,10 @@ from sseflask.errors import ChannelError
 from sseflask.event import Event, MessageEvent
 from sseflask.extension import SSE, channels_of
 from sseflask.json_text import json_text
+from sseflask.transport.notices import warn_once
 from sseflask.wire import Decoder, lines_of
 
 __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]
-
-log = logging.getLogger("sseflask")
 
 
 @dataclass(repr=False)
@@ -118,7 +115,10 @@ class ServerSentEventsBlueprint(Blueprint):
             channel: only who listens to it gets the event.
         """
         if id is not None:
-            _warn_about_id()
+            warn_once(
+                "an id was given to publish: it is not sent, as the log's own ids are what clients "
+                "resume from. Put yours into the data."
+            )
         frame = stored(_text(data), event=type or None, retry=retry or None)
         if not isinstance(data, str):
             frame = _DATA.sub(_JSON_DATA, frame, count=1)
@@ -180,14 +180,6 @@ _RETRY = re.compile(rb"^retry: ([0-9]+)$", re.MULTILINE)
 
 def _text(data: Any) -> str:
     return data if isinstance(data, str) else json_text(data, json)
-
-
-@functools.cache  # once is enough
-def _warn_about_id() -> None:
-    log.warning(
-        "an id was given to publish: it is not sent, as the log's own ids are what clients "
-        "resume from. Put yours into the data."
-    )
 
 
 sse = ServerSentEventsBlueprint("sse", __name__)
