@@ -3,8 +3,8 @@
 PYTHON ?= python3
 # What pytest is to be given: make test ARGS="tests/test_wire.py -x"
 ARGS ?=
-# How many processes run the tests. Most live tests wait for a server, so there are more than cores.
-JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+# How many processes run the tests: most live tests wait, so there are more than cores.
+JOBS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 VENV := .venv
 # The tests that start no server.
 FAST := --numprocesses $(JOBS) --ignore=tests/live --ignore=tests/benchmarks
