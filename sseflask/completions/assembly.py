@@ -99,7 +99,7 @@ def _completion(frames: Iterable[bytes]) -> dict[str, Any]:
         if not isinstance(value, dict):
             continue
         for name, inner in value.items():
-            if name not in ("object", "choices") and (inner is not None or name not in head):
+            if name not in ("object", "choices") and (inner or name not in head):
                 head[name] = inner
         for choice in _dicts(value.get("choices")):
             index = _take_choice(choices, choice)

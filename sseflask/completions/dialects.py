@@ -31,6 +31,8 @@ End = Outcome | Failure
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
 #: Events of calls that the client is to make.
 _CALLS = ("response.function_call_arguments.", "response.custom_tool_call_input.")
+#: The end of Chat Completions; some servers write it as JSON.
+_DONE = (b"[DONE]", b'"[DONE]"')
 _NO_OBJECT = "an event of it is not a JSON object"
 #: What some servers spell out in place of ``null``.
 _NO_REASON = ("null", "none")
@@ -123,8 +125,10 @@ class _Chat:
             else:
                 event, data = fields(frame)
                 if not data or data == b"null":
+                    if (failure := _stray(frame, self._secrets)) is not None:
+                        return kept, failure
                     continue
-                if data.startswith(b"[DONE]"):
+                if data.startswith(_DONE):
                     return kept, self._complete()
                 frame, value = _mended(relayed(frame), data)
                 if event == b"error" and value is not None:
@@ -147,11 +151,11 @@ class _Chat:
         return kept, None
 
     def rest(self, rest: bytes) -> End:
-        if (fields(rest)[1] or b"").startswith(b"[DONE]"):
+        if (fields(rest)[1] or b"").startswith(_DONE):
             return self._complete()
         if self._finished and self._seen <= self._finished:
             return self._complete()
-        return failures.broken_off()
+        return _stray(rest, self._secrets) or failures.broken_off()
 
     def _note(self, choice: dict[str, Any]) -> None:
         reason = choice["finish_reason"]
@@ -188,9 +192,11 @@ class _Responses:
             else:
                 found = fields(frame)[1]
                 if not found or found == b"null":
+                    if (failure := _stray(frame, self._secrets)) is not None:
+                        return kept, failure
                     continue
                 data = found
-                if data.startswith(b"[DONE]"):
+                if data.startswith(_DONE):
                     return kept, failures.broken_off()
                 frame = relayed(frame)
             try:
@@ -213,8 +219,8 @@ class _Responses:
             kept.append(frame)
         return kept, None
 
-    def rest(self, rest: bytes) -> End:  # noqa: ARG002  # the protocol's
-        return failures.broken_off()
+    def rest(self, rest: bytes) -> End:
+        return _stray(rest, self._secrets) or failures.broken_off()
 
     def _end(self, kind: str, value: dict[str, Any], frame: bytes) -> Outcome:
         response = value.get("response")
@@ -272,6 +278,18 @@ def _no_object(frame: bytes, secrets: tuple[str, ...]) -> Failure:
     if event == b"error":
         return reported(value_of(text) or text, secrets)
     return unfit(_NO_OBJECT, text, secrets)
+
+
+def _stray(frame: bytes, secrets: tuple[str, ...]) -> Failure | None:
+    """The error that a frame without data tells: bare JSON, or llama.cpp's field ``error``."""
+    named = frame.startswith(b"error:")
+    if not named and not frame.startswith(b"{"):
+        return None
+    text = frame.removeprefix(b"error:").decode(errors="replace").strip()
+    value = value_of(text)
+    if named:
+        return reported(value or text, secrets)
+    return reported(value, secrets) if isinstance(value, dict) and is_error(value) else None
 
 
 def is_error(value: dict[str, Any]) -> bool:

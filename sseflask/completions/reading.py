@@ -14,7 +14,7 @@ import httpx2
 from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import is_answer, stream_of
 from sseflask.completions.body import body
-from sseflask.completions.frames import FrameSplitter, FrameTooLong
+from sseflask.completions.frames import FrameSplitter, FrameTooLong, message
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.reasons import text_of, value_of
 from sseflask.completions.silence import SilenceLimit
@@ -191,7 +191,17 @@ class Reading:
             raise
         if not answer.begun and first and not _begins_stream(first):
             raise self._page(response, (first,))
-        return _finished(answer.rest(splitter.rest))
+        rest = splitter.rest
+        if isinstance(message(rest)[1], dict):
+            # The last event lacks only its blank line: a cut one would be no JSON.
+            kept, end = answer.take([rest.rstrip(b"\r\n") + b"\n\n"])
+            if kept:
+                answer.begun = True
+                yield kept
+            if end is not None:
+                return _finished(end)
+            rest = b""
+        return _finished(answer.rest(rest))
 
     def _unfold(
         self, response: httpx2.Response, pieces: Iterable[bytes]
@@ -263,7 +273,7 @@ def _is_page(first: bytes) -> bool:
 
 
 def _begins_stream(first: bytes) -> bool:
-    return first.startswith((b":", b"data", b"event", b"id", b"retry"))
+    return first.startswith((b":", b"data", b"event", b"id", b"retry", b"error:"))
 
 
 def _tells_error(value: Any) -> bool:

@@ -167,7 +167,7 @@ SAYS_FINISHED = frame('"finish_reason": "stop" and \\"finish_reason\\":"stop"')
         lambda x: x.stream(ONE),
         lambda x: x.stream(),
         lambda x: x.stream(SAYS_FINISHED),
-        lambda x: x.stream(ONE, LAST[:-1]),
+        lambda x: x.stream(ONE, LAST.rstrip()[:-1]),
         lambda x: (x.begin(), x.chunk(ONE), x.hang_up()),
         lambda x: (x.begin(), x.chunk(LAST), x.send(b"40\r\nhalf"), x.hang_up()),
     ],

@@ -339,6 +339,39 @@ def test_chunks_under_any_event_type(connect: Connect, event: str) -> None:
         assert run(connect(server.url)) == (sent, STOPPED)
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_a_last_event_without_its_blank_line(connect: Connect, end: bytes) -> None:
+    """It counts if it is whole; one that is cut is no JSON, and nothing is taken for complete."""
+    said = LAST.rstrip()
+    with upstream(lambda x: x.stream(ONE, said + end)) as server:
+        assert run(connect(server.url)) == ([ONE, LAST], STOPPED)
+    done = event("response.completed", response={"output": []})
+    with upstream(lambda x: x.stream(done.rstrip() + end)) as server:
+        assert run(connect(server.url), RESPONSE)[1].kind == "finished"
+    assert failure_of(connect, lambda x: x.stream(ONE, said[:-1] + end)).code == (
+        "upstream_truncated"
+    )
+
+
+def test_an_end_written_as_json(connect: Connect) -> None:
+    with upstream(lambda x: x.stream(ONE, LAST, b'data: "[DONE]"\n\n')) as server:
+        assert run(connect(server.url)) == ([ONE, LAST], STOPPED)
+
+
+@pytest.mark.parametrize("coding", ["x-gzip", "X-GZip"])
+@pytest.mark.parametrize("call", CALLS)
+def test_the_old_name_of_gzip(connect: Connect, coding: str, call: str) -> None:
+    body = gzip.compress(b'{"choices": [], "data": []}' if call != "stream" else ONE + LAST)
+    head = f"Content-Encoding: {coding}"
+    with upstream(lambda x: x.answer(200, body, "text/event-stream", head)) as server:
+        CALLS[call](connect(server.url))
+    refusal = gzip.compress(b'{"detail": "too much"}')
+    failure = failure_of(
+        connect, lambda x: x.answer(400, refusal, "application/json", head), CALLS[call]
+    )
+    assert failure.message == "too much"
+
+
 def test_what_only_javascript_reads(connect: Connect) -> None:
     odd = ONE.replace(b"one", b"\xff")
     with upstream(lambda x: x.stream(odd, b"data: null\n\n", LAST, b"data: [DONE] \n\n")) as server:
@@ -585,6 +618,25 @@ def test_an_error_in_the_stream_in_any_shape(connect: Connect, said: bytes, aske
     assert failure.message.endswith("no")
 
 
+@pytest.mark.parametrize("asked", [CHAT, RESPONSE], ids=["chat", "responses"])
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
+@pytest.mark.parametrize("said", [b'error: {"code": 500, "message": "no"}', b"error: no"])
+def test_an_error_in_a_field_of_its_own(
+    connect: Connect, said: bytes, end: bytes, begun: bool, asked: Asked
+) -> None:
+    first = [ONE if asked is CHAT else event("response.output_text.delta", delta="x")] * begun
+    call = lambda there: run(there, asked)  # noqa: E731
+    assert failure_of(connect, lambda x: x.stream(*first, said + end), call).message == "no"
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
+def test_an_error_as_bare_json_behind_a_stream(connect: Connect, end: bytes) -> None:
+    said = b'{"error": {"message": "no", "code": 429}}' + end
+    failure = failure_of(connect, lambda x: x.stream(ONE, said))
+    assert (failure.status, failure.message) == (429, "no")
+
+
 @pytest.mark.parametrize("status", [401, 407])
 def test_a_refused_key_is_not_the_clients(
     connect: Connect, status: int, caplog: pytest.LogCaptureFixture
@@ -667,6 +719,16 @@ def test_a_stream_that_was_not_asked_for(connect: Connect) -> None:
         assert (first.finish_reason, second.finish_reason) == ("tool_calls", "length")
         assert second.message.content == "xx"
         assert body["usage"] == TOKENS
+
+
+def test_a_nameless_chunk_takes_no_name_from_a_stream_that_was_not_asked_for(
+    connect: Connect,
+) -> None:
+    """Azure's results of filters have an empty id and model."""
+    filtered = frame(id="", model="", created=0, choices=[{"index": 0, "finish_reason": None}])
+    with upstream(lambda x: x.stream(ONE, LAST, filtered, DONE)) as server:
+        body = json.loads(connect(server.url).answer(CHAT))
+    assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "scripted", 1)
 
 
 def test_calls_without_an_index_in_a_stream_that_was_not_asked_for(connect: Connect) -> None:
