@@ -151,8 +151,11 @@ class Visit:
     def evict(self) -> None:
         """Have the connection closed in favour of others; it is waiting. Never blocks."""
         self.evicted = True
+        # Where nothing is left to be said TLS must not say that it was cut off: clients take its
+        # alert for a failure, and an end for an end.
+        how = socket.SHUT_RDWR if self._sending or self.silent else socket.SHUT_RD
         with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
-            client.shutdown(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
+            client.shutdown(how)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

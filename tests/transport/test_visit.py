@@ -8,9 +8,12 @@ import ssl
 import gevent
 import gevent.socket
 import gevent.ssl
+import pytest
+import trustme
+from gunicorn.http.errors import NoMoreData
 
 from sseflask.transport.places import Places
-from sseflask.transport.visit import ClientSocket, shake_hands, tls_context
+from sseflask.transport.visit import ClientSocket, Visit, shake_hands, tls_context
 
 
 def test_a_handshake_that_does_not_come_makes_room() -> None:
@@ -25,3 +28,25 @@ def test_a_handshake_that_does_not_come_makes_room() -> None:
         while client.recv(100):
             pass  # TLS says why it ends
     assert not full.waiting
+
+
+def test_a_silent_connection_over_tls_ends_without_an_alert() -> None:
+    """To its client that would be a failure of TLS, and no end."""
+    authority = trustme.CA()
+    server = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    trusting = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trusting)
+    ours, theirs = (each.detach() for each in socket.socketpair())
+    places = Places(10, lambda: 9)
+    handshake = gevent.spawn(shake_hands, tls_context(server), ClientSocket(fileno=ours), places)
+    plain = gevent.socket.socket(fileno=theirs)
+    with trusting.wrap_socket(plain, server_hostname="localhost") as client:
+        secured = handshake.get(timeout=5)
+        assert secured is not None
+        with secured:
+            secured.visit = visit = Visit(secured, places, keepalive=5)
+            gevent.spawn_later(0, visit.evict)
+            with pytest.raises(NoMoreData):
+                secured.recv(100)
+        assert client.recv(100) == b""
