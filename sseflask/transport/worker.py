@@ -184,7 +184,7 @@ class StreamWorker(GeventWorker):
         return _NOTIFY_SECONDS if self._quitter is None else _QUIT_SECONDS
 
     def _serve(self, listener: Any, pool: Pool) -> StreamServer:
-        from sseflask.transport.visit import Listener, tls_context
+        from sseflask.transport.client_socket import Listener, tls_context
 
         listener.setblocking(True)
         name: Any = _ListenerName(listener)
@@ -200,7 +200,7 @@ class StreamWorker(GeventWorker):
 
     def _handle_tls(self, name: Any, context: Any, client: Any, address: Any) -> None:
         """Shake hands, in the time that a request's head has as well, then serve the client."""
-        from sseflask.transport.visit import shake_hands
+        from sseflask.transport.client_socket import shake_hands
 
         secured = shake_hands(context, client, self._slots.places)
         if secured is not None:
@@ -220,7 +220,7 @@ class StreamWorker(GeventWorker):
 
     def _go_on(self, descriptor: int, name: Any, unread: bytes) -> None:
         """Serve the next request of a connection that has had no greenlet."""
-        from sseflask.transport.visit import ClientSocket
+        from sseflask.transport.client_socket import ClientSocket
 
         client = ClientSocket(fileno=descriptor)
         try:

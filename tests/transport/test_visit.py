@@ -12,8 +12,9 @@ import pytest
 import trustme
 from gunicorn.http.errors import NoMoreData
 
+from sseflask.transport.client_socket import ClientSocket, shake_hands, tls_context
 from sseflask.transport.places import Places
-from sseflask.transport.visit import ClientSocket, Visit, shake_hands, tls_context
+from sseflask.transport.visit import Visit
 
 
 def test_a_handshake_that_does_not_come_makes_room() -> None:
