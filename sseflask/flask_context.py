@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, has_app_context, has_request_context
@@ -57,23 +58,21 @@ def view_context() -> Callable[[], AbstractContextManager[object]]:
     """
     if not has_request_context():
         return contextlib.nullcontext
-    context = _request_context()
-    kept = dict(vars(_app_context().g))
+    return partial(_copied, _request_context(), dict(vars(_app_context().g)))
 
-    @contextlib.contextmanager
-    def entered() -> Iterator[None]:
-        if _ONE_CONTEXT:
-            copied = context.copy()
-            vars(copied.g).update(kept)
-            with copied:
-                yield
-        else:
-            copied = context.app.app_context()
-            vars(copied.g).update(kept)
-            with copied, context.copy():
-                yield
 
-    return entered
+@contextlib.contextmanager
+def _copied(context: Any, kept: dict[str, Any]) -> Iterator[None]:
+    if _ONE_CONTEXT:
+        copied = context.copy()
+        vars(copied.g).update(kept)
+        with copied:
+            yield
+    else:
+        copied = context.app.app_context()
+        vars(copied.g).update(kept)
+        with copied, context.copy():
+            yield
 
 
 def release_resources() -> None:

@@ -42,11 +42,11 @@ log = logging.getLogger("sseflask")
 _MOST_SECONDS = 31_536_000
 
 #: What every stream's response carries unless the view says otherwise.
-_HEADERS = (
-    ("Cache-Control", "no-store"),
-    ("X-Accel-Buffering", "no"),
-    ("X-Content-Type-Options", "nosniff"),
-)
+_HEADERS = {
+    "cache-control": ("Cache-Control", "no-store, no-transform"),
+    "x-accel-buffering": ("X-Accel-Buffering", "no"),
+    "x-content-type-options": ("X-Content-Type-Options", "nosniff"),
+}
 
 _DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
 
@@ -114,17 +114,16 @@ class _StreamResponse(Response):
         return flask_context.error_response(app, environ, error)(environ, start_response)
 
     def _headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
-        headers = self.get_wsgi_headers(environ)
-        for name, value in _HEADERS:
-            headers.setdefault(name, value)
-        # Whatever the view says of caches: what compresses in between gathers events (RFC 9111,
-        # section 5.2.2.6; npm's compression is one that listens to this).
-        kept = ", ".join(headers.getlist("Cache-Control"))
-        if "no-transform" not in kept.lower():
-            headers["Cache-Control"] = f"{kept}, no-transform"
+        # A list, because asking werkzeug's Headers takes 10 µs in all.
+        headers = self.get_wsgi_headers(environ).to_wsgi_list()
+        names = [name.lower() for name, _ in headers]
+        if "cache-control" in names:
+            headers = _without_transform(headers)
+        headers += [header for name, header in _HEADERS.items() if name not in names]
         if self.status_code in (204, 304):
-            headers.pop("Content-Type", None)  # there is nothing that it would describe
-        return headers.to_wsgi_list()
+            # There is nothing that it would describe.
+            headers = [header for header in headers if header[0].lower() != "content-type"]
+        return headers
 
     def _stream(self, app: Flask | None, environ: WSGIEnvironment) -> Stream:
         config: Mapping[str, Any] = app.config if app else {}
@@ -282,6 +281,16 @@ class EventSourceResponse(_StreamResponse):
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
         return partial(encode_item, app)
+
+
+def _without_transform(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Whatever the view says of caches: what compresses in between gathers events (RFC 9111,
+    section 5.2.2.6; npm's compression is one that listens to this)."""
+    kept = ", ".join(value for name, value in headers if name.lower() == "cache-control")
+    if "no-transform" in kept.lower():
+        return headers
+    others = [header for header in headers if header[0].lower() != "cache-control"]
+    return [*others, ("Cache-Control", f"{kept}, no-transform")]
 
 
 def _check_seconds(name: str, value: object, positive: bool = False) -> None:

@@ -68,7 +68,7 @@ def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> boo
         and not hasattr(environ["gunicorn.socket"], "do_handshake")
         and type(response) is wsgi.Response
         and environ["gunicorn.socket"].hub is sys.modules["gevent"].get_hub()
-        and not any(name.lower() == "content-length" for name, _ in stream.headers)
+        and "content-length" not in [name.lower() for name, _ in stream.headers]
     )
 
 

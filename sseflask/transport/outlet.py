@@ -224,7 +224,7 @@ class Outlet:
             response.status is not None
             and response.status.split()[:1] == status.split()[:1]
             and response.response_length is None
-            and not any(name.lower() == "content-encoding" for name, _ in response.headers)
+            and "content-encoding" not in [name.lower() for name, _ in response.headers]
         )
 
     def take_headers(self) -> None:
