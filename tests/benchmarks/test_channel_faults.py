@@ -27,15 +27,15 @@ FAULTS = {
     "full": "status 503",
     "waits": "an event did not reach everybody",
 }
-SIZE = Options(streams=4, seconds=0.2, patience=1)
+SIZE = Options(streams=4, seconds=0.6, patience=1)
 SIZES = {
     "fanout": SIZE,
     # 200 events, one after the other, fill the buffers of one that does not read.
-    "slow_reader": Options(streams=4, seconds=0.2, patience=5),
-    "scale": Options(streams=20, seconds=0.2, patience=1),
+    "slow_reader": Options(streams=4, seconds=0.6, patience=5),
+    "scale": Options(streams=20, seconds=0.6, patience=1),
     "responsive": SIZE,
-    "publish_arrays": Options(streams=1, seconds=0.2, patience=1),
-    "publish": Options(streams=1, seconds=0.2, patience=1),
+    "publish_arrays": Options(streams=1, seconds=0.6, patience=1),
+    "publish": Options(streams=1, seconds=0.6, patience=1),
 }
 ONE_SUBSCRIBER = ("publish", "publish_arrays")
 COMBINATIONS = [
