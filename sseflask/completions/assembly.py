@@ -12,7 +12,7 @@ from typing import Any
 
 from sseflask.completions.calls import ChatCalls
 from sseflask.completions.dialects import RESPONSES
-from sseflask.completions.frames import message, read_json
+from sseflask.completions.frames import message, read_json, without_nan
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.parts import ToolCall
 
@@ -198,10 +198,10 @@ def _chunks(value: dict[str, Any]) -> list[bytes]:
                 {"index": number, **call} for number, call in enumerate(_dicts(delta["tool_calls"]))
             ]
         index = choice.get("index", position)
-        rest = {name: choice[name] for name in choice if name not in ("message", "delta")}
+        rest = {name: choice[name] for name in choice if name not in ("message", "delta", "error")}
         said.append({**rest, "index": index, "delta": delta, "finish_reason": None})
-        reason = choice.get("finish_reason")
-        ends.append({"index": index, "delta": {}, "finish_reason": reason})
+        end = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        ends.append({**end, "error": choice["error"]} if choice.get("error") else end)
     head = {**value, "object": "chat.completion.chunk"}
     usage = head.pop("usage", None)
     first = {**head, "choices": said}
@@ -229,8 +229,9 @@ def _events(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"type": f"{event}.delta", **at, "delta": item["arguments"]}
             yield {"type": f"{event}.done", **at, "arguments": item["arguments"]}
         yield {"type": "response.output_item.done", "output_index": index, "item": item}
-    incomplete = value.get("status") == "incomplete"
-    yield {"type": f"response.{'incomplete' if incomplete else 'completed'}", "response": value}
+    state = value.get("status")
+    ended = state if state in ("incomplete", "cancelled", "expired") else "completed"
+    yield {"type": f"response.{ended}", "response": value}
 
 
 def _events_of_part(
@@ -257,4 +258,8 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _as_json(value: Any) -> bytes:
     # In ASCII, so that half a letter may be in it.
-    return json.dumps(value, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(without_nan(value), separators=(",", ":"))
+    return text.encode()

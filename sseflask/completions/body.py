@@ -120,7 +120,7 @@ class _Body(httpx2.SyncByteStream):
                         break
                     piece = read()
             # The client knows what to make of it, and whether the connection can be used again.
-            connection.kept = b"" if chunks is None else chunks.rest
+            connection.kept = b"" if chunks is None else chunks.rest()
         for piece in self._stream:
             yield piece
             _let_others_run()

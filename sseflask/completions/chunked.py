@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["Dechunker"]
+import httpx2
 
-# A chunk's line end is read together with the next chunk's head.
+__all__ = ["BrokenChunks", "Dechunker"]
+
+# A chunk's line end is read together with the next chunk's head. Either may be a bare LF, as some
+# servers write it.
 _LINE_END = b"\r\n"
-_HEAD = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})(?:;[^\r\n]*|[ \t]*)\r\n")
+_HEAD = re.compile(rb"\r?\n([0-9A-Fa-f]{1,64})[ \t]*(?:;[^\n]*)?\r?\n")
+_LINE_ENDS = (b"", b"\r", b"\n", _LINE_END)
+_LAST = b"0\r\n"
 
 #: Bytes that a chunk's head may have.
 _MOST_HEAD = 16_384
+
+
+class BrokenChunks(httpx2.RemoteProtocolError):
+    """What stands in the place of a chunk's head is none."""
 
 
 class Dechunker:
@@ -29,6 +38,7 @@ class Dechunker:
         self.stopped = False
         self._rest = _LINE_END  # as if a chunk had ended
         self._left = 0
+        self._broken = False
 
     def feed(self, piece: bytes) -> bytes:
         """Take in the next bytes, and give the data that is in them; not once it has `stopped`."""
@@ -39,27 +49,27 @@ class Dechunker:
             size = int(head[1], 16)
             if not size:
                 self.stopped = True
-                break
+                self._rest = _LAST + piece[head.end() :]
+                return b"".join(found)
             end = head.end() + size
             found.append(piece[head.end() : end])
         self._rest = rest = piece[end:]
         self._left = max(0, end - len(piece))
-        if rest != _LINE_END and rest:
-            self.stopped = self.stopped or not _may_become_head(rest)
+        if rest not in _LINE_ENDS and not _may_become_head(rest):
+            self.stopped = self._broken = True
         return found[0] if len(found) == 1 else b"".join(found)
 
-    @property
     def rest(self) -> bytes:
-        """What has arrived and is not in what `feed` gave, for a parser that awaits a chunk's head.
+        """The last chunk as a parser reads it that takes CRLF only, and what has come after it.
 
-        It begins with a line end, which is none, where a chunk has not ended with one.
+        Raises:
+            BrokenChunks: something else has come in the place of a chunk.
         """
-        if not self._rest or self._rest.startswith(_LINE_END):
-            return self._rest[2:]
-        return _LINE_END + self._rest
+        if self._broken:
+            raise BrokenChunks(f"no chunk begins with {self._rest.lstrip()[:20]!r}")
+        return self._rest if self.stopped else b""
 
 
 def _may_become_head(rest: bytes) -> bool:
-    if len(rest) < len(_LINE_END):
-        return _LINE_END.startswith(rest)
-    return rest.startswith(_LINE_END) and b"\n" not in rest[2:] and len(rest) <= _MOST_HEAD
+    start = rest.removeprefix(b"\r")
+    return start.startswith(b"\n") and b"\n" not in start[1:] and len(start) <= _MOST_HEAD

@@ -13,6 +13,7 @@ import openai
 
 from sseflask.completions import demo
 from sseflask.completions.body import watch_connections, watch_responses
+from sseflask.completions.content_coding import decode
 from sseflask.completions.silence import SilenceLimit
 from sseflask.completions.upstream_errors import LOCATION
 from sseflask.config import Settings
@@ -69,7 +70,7 @@ def make_client(settings: Settings, reach: Reach) -> openai.OpenAI:
             verify=tls,
             event_hooks={
                 "request": [watch_connections],
-                "response": [watch_responses, _name_coding, _bound],
+                "response": [watch_responses, decode, _bound],
             },
         ),
     )
@@ -126,13 +127,6 @@ class _Beginning(httpx2.SyncByteStream):
 
     def close(self) -> None:
         self._plain.close()
-
-
-def _name_coding(response: httpx2.Response) -> None:
-    """RFC 9110, section 8.4.1.3: x-gzip is gzip, which the client does not know."""
-    coding = response.headers.get("Content-Encoding", "").lower()
-    if "x-gzip" in coding:
-        response.headers["Content-Encoding"] = coding.replace("x-gzip", "gzip")
 
 
 def _bound(response: httpx2.Response) -> None:

@@ -9,14 +9,21 @@ from typing import Any, Protocol
 from pydantic_core import from_json
 
 from sseflask.completions import failures
-from sseflask.completions.frames import CR, fields, read_json, relayed
+from sseflask.completions.frames import CR, fields, relayed
+from sseflask.completions.odd_frames import (
+    error_of,
+    is_error,
+    mended,
+    no_object,
+    said_beside,
+    stray,
+)
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.reasons import reason, value_of
 from sseflask.completions.response_parts import is_call
-from sseflask.completions.upstream_errors import reported, unfit
+from sseflask.completions.upstream_errors import reported
 from sseflask.errors import Failure
 
-__all__ = ["CHAT", "RESPONSES", "Answer", "End", "answer", "dialect_of", "is_error"]
+__all__ = ["CHAT", "RESPONSES", "Answer", "End", "answer", "dialect_of"]
 
 #: The name of Chat Completions, as it is stored.
 CHAT = "chat"
@@ -28,16 +35,24 @@ _BY_PATH = {"/chat/completions": CHAT, "/responses": RESPONSES}
 #: How an answer ends: as the upstream says, or by a failure that it can't tell itself.
 End = Outcome | Failure
 
-_ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
+#: States of a response in which nothing more comes of it.
+_OVER = ("completed", "incomplete", "failed", "cancelled", "canceled", "expired")
+_ENDS = (*(f"response.{state}" for state in _OVER), "response.error", "error")
+#: Events that have a response in them and end nothing, whatever its state.
+_BEGINNINGS = ("response.created", "response.queued", "response.in_progress")
 #: Events of calls that the client is to make.
 _CALLS = ("response.function_call_arguments.", "response.custom_tool_call_input.")
 #: The end of Chat Completions; some servers write it as JSON.
 _DONE = (b"[DONE]", b'"[DONE]"')
-_NO_OBJECT = "an event of it is not a JSON object"
 #: What some servers spell out in place of ``null``.
 _NO_REASON = ("null", "none")
-#: What an error has at its top that is told without ``error``.
-_TELLING = ("detail", "errors", "message", "msg", "error_msg", "error_message", "fault")
+#: Seconds without an event that may pass once an answer is complete: for its usage, ...
+_REST_SECONDS = 10.0
+#: ... for its end, once its usage has come in a chunk of its own, which is the last one, ...
+_LAST_SECONDS = 3.0
+#: ... and after calls of tools: the server may make them itself, and go on.
+_CALLS_SECONDS = 30.0
+_CALLING = ("tool_calls", "function_call")
 
 
 class Answer(Protocol):
@@ -45,11 +60,12 @@ class Answer(Protocol):
 
     Attributes:
         begun: something of it has been relayed.
-        complete: nothing of it is missing, but perhaps its usage; its end need not be waited for.
+        patience: seconds of silence after which it is at its end, for nothing of it is missing but
+            perhaps its usage; ``None`` before that.
     """
 
     begun: bool
-    complete: bool
+    patience: float | None
 
     def take(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
         """Take in the next frames.
@@ -97,7 +113,9 @@ class _Chat:
     """Ends with ``[DONE]``; one that has named a finish reason may also end with its stream."""
 
     def __init__(self, secrets: tuple[str, ...], choices: int) -> None:
-        self.begun = self.complete = False
+        self.begun = False
+        self.patience: float | None = None
+        self._failure: Failure | None = None
         self._secrets = secrets
         self._choices = choices
         self._seen: set[str] = set()
@@ -117,34 +135,44 @@ class _Chat:
                 and CR not in frame
             ):
                 try:
-                    value = from_json(frame[6:])
+                    value = from_json(frame[6:], allow_inf_nan=False)
                 except ValueError:
-                    frame, value = _mended(frame, frame[6:])
+                    frame, value = mended(frame, frame[6:])
             elif frame.startswith(b":") and frame.find(b"\n") == len(frame) - 2:
                 continue
             else:
                 event, data = fields(frame)
                 if not data or data == b"null":
-                    if (failure := _stray(frame, self._secrets)) is not None:
+                    if (failure := stray(frame, self._secrets)) is not None:
                         return kept, failure
                     continue
                 if data.startswith(_DONE):
                     return kept, self._complete()
-                frame, value = _mended(relayed(frame), data)
+                frame, value = mended(relayed(frame), data)
                 if event == b"error" and value is not None:
                     return kept, reported(value, self._secrets)
             if value is None:
-                return kept, _no_object(frame, self._secrets)
-            if value.get("error"):
-                return kept, reported(value, self._secrets)
+                return kept, no_object(frame, self._secrets)
+            if value.get("error") or "x_groq" in value:
+                failure = self._told(value)
+                if failure is not None:
+                    return [*kept, *said_beside(value)], failure
             choices = value.get("choices")
             if isinstance(choices, list):
+                failed = False
                 for choice in choices:
                     if isinstance(choice, dict):
                         if several:
                             self._seen.add(str(choice.get("index")))
-                        if choice.get("finish_reason"):
-                            self._note(choice)
+                        if choice.get("finish_reason") or choice.get("error"):
+                            failed = self._note(choice) or failed
+                if failed:
+                    kept += said_beside(value)
+                    if not several:
+                        return kept, self._failure
+                    continue
+                if self.patience is not None and not choices and value.get("usage"):
+                    self._wait_for_usage_no_more()
             elif choices is None and is_error(value):
                 return kept, reported(value, self._secrets)
             kept.append(frame)
@@ -155,25 +183,48 @@ class _Chat:
             return self._complete()
         if self._finished and self._seen <= self._finished:
             return self._complete()
-        return _stray(rest, self._secrets) or failures.broken_off()
+        return stray(rest, self._secrets) or failures.broken_off()
 
-    def _note(self, choice: dict[str, Any]) -> None:
-        reason = choice["finish_reason"]
+    def _told(self, value: dict[str, Any]) -> Failure | None:
+        """The error that a chunk tells beside its choices."""
+        if value.get("error"):
+            return reported(value, self._secrets)
+        groq = value["x_groq"]
+        error = groq.get("error") if isinstance(groq, dict) else None
+        return reported({"error": error}, self._secrets) if error else None
+
+    def _note(self, choice: dict[str, Any]) -> bool:
+        """Note that a choice has ended, and give whether it has failed."""
+        reason = choice.get("finish_reason")
+        failed = bool(choice.get("error")) or (
+            isinstance(reason, str) and reason.lower() == "error"
+        )
+        if failed:
+            if self._failure is None:
+                self._failure = reported(error_of(choice), self._secrets)
+            reason = "error"
         if isinstance(reason, str) and reason.lower() not in _NO_REASON:
             if not self._finished or not choice.get("index"):
                 self._reason = reason
             self._finished.add(str(choice.get("index")))
-            self.complete = len(self._finished) >= self._choices
+            if len(self._finished) >= self._choices:
+                self.patience = _CALLS_SECONDS if self._reason in _CALLING else _REST_SECONDS
+        return failed
 
-    def _complete(self) -> Outcome:
-        return Outcome("finished", self._reason)
+    def _wait_for_usage_no_more(self) -> None:
+        if self._reason not in _CALLING:
+            self.patience = _LAST_SECONDS
+
+    def _complete(self) -> End:
+        return self._failure or Outcome("finished", self._reason)
 
 
 class _Responses:
     """Ends with one of four events, which is relayed as the end."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        self.begun = self.complete = False
+        self.begun = False
+        self.patience: float | None = None
         self._secrets = secrets
         self._calls = False
 
@@ -192,7 +243,7 @@ class _Responses:
             else:
                 found = fields(frame)[1]
                 if not found or found == b"null":
-                    if (failure := _stray(frame, self._secrets)) is not None:
+                    if (failure := stray(frame, self._secrets)) is not None:
                         return kept, failure
                     continue
                 data = found
@@ -200,16 +251,18 @@ class _Responses:
                     return kept, failures.broken_off()
                 frame = relayed(frame)
             try:
-                value: Any = from_json(data)
+                value: Any = from_json(data, allow_inf_nan=False)
             except ValueError:
-                frame, value = _mended(frame, data)
+                frame, value = mended(frame, data)
             if not isinstance(value, dict):
-                return kept, _no_object(frame, self._secrets)
+                return kept, no_object(frame, self._secrets)
             kind = value.get("type")
             if not isinstance(kind, str):
                 kind = fields(frame)[0].decode(errors="replace")
             if kind in _ENDS:
                 return kept, self._end(kind, value, frame)
+            if "response" in value and kind not in _BEGINNINGS and (state := _state(value)):
+                return kept, self._end(f"response.{state}", value, frame)
             if (not kind or "." not in kind) and is_error(value):
                 return kept, reported(value, self._secrets)
             if not self._calls and "_call" in kind:
@@ -220,7 +273,7 @@ class _Responses:
         return kept, None
 
     def rest(self, rest: bytes) -> End:
-        return _stray(rest, self._secrets) or failures.broken_off()
+        return stray(rest, self._secrets) or failures.broken_off()
 
     def _end(self, kind: str, value: dict[str, Any], frame: bytes) -> Outcome:
         response = value.get("response")
@@ -229,11 +282,16 @@ class _Responses:
         if kind == "response.completed":
             output = response.get("output")
             calls = self._calls or (isinstance(output, list) and any(map(is_call, output)))
-            return Outcome("finished", "tool_calls" if calls else "stop", frame=frame)
+            reason = _reason(response.get("incomplete_details"))
+            return Outcome("finished", reason or ("tool_calls" if calls else "stop"), frame=frame)
         if kind == "response.incomplete":
             return Outcome("finished", _reason(response.get("incomplete_details")), frame=frame)
         if kind == "response.failed":
             error = response.get("error")
+        elif kind not in ("error", "response.error"):
+            state = kind.removeprefix("response.")
+            told = {"message": f"The upstream ended its response: it is {state}.", "code": state}
+            error = response.get("error") or told
         else:
             # Documented flat, and sent with an inner object too; its "type" is the event's.
             flat = {name: value[name] for name in value if name not in ("type", "sequence_number")}
@@ -241,8 +299,16 @@ class _Responses:
         failure = reported(error, self._secrets)
         safe = failures.masked(value, self._secrets)
         if safe != value:
-            frame = f"event: {kind}\ndata: {json.dumps(safe)}\n\n".encode()
+            name = value.get("type") or kind
+            frame = f"event: {name}\ndata: {json.dumps(safe)}\n\n".encode()
         return Outcome("failed", failure=failure, frame=frame)
+
+
+def _state(value: dict[str, Any]) -> str | None:
+    """The state of an event's response, if nothing more comes of it; also under an unknown name."""
+    response = value["response"]
+    state = response.get("status") if isinstance(response, dict) else None
+    return state if state in _OVER else None
 
 
 def _reason(details: Any) -> str | None:
@@ -250,52 +316,3 @@ def _reason(details: Any) -> str | None:
     if not isinstance(reason, str):
         return None
     return "length" if reason in ("max_output_tokens", "max_messages") else reason
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        value = read_json(data)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _mended(frame: bytes, data: bytes) -> tuple[bytes, dict[str, Any] | None]:
-    """A frame and its object, also one that is not quite JSON: with halves of surrogate pairs.
-
-    What is no UTF-8 becomes marks, as for a reader in JavaScript.
-    """
-    value = _object(data)
-    if value is None:
-        value = _object(data.decode(errors="replace").encode())
-        frame = frame.decode(errors="replace").encode()
-    return frame, value
-
-
-def _no_object(frame: bytes, secrets: tuple[str, ...]) -> Failure:
-    event, data = fields(frame)
-    text = (data or b"").decode(errors="replace")
-    if event == b"error":
-        return reported(value_of(text) or text, secrets)
-    return unfit(_NO_OBJECT, text, secrets)
-
-
-def _stray(frame: bytes, secrets: tuple[str, ...]) -> Failure | None:
-    """The error that a frame without data tells: bare JSON, or llama.cpp's field ``error``."""
-    named = frame.startswith(b"error:")
-    if not named and not frame.startswith(b"{"):
-        return None
-    text = frame.removeprefix(b"error:").decode(errors="replace").strip()
-    value = value_of(text)
-    if named:
-        return reported(value or text, secrets)
-    return reported(value, secrets) if isinstance(value, dict) and is_error(value) else None
-
-
-def is_error(value: dict[str, Any]) -> bool:
-    """Whether an object that is no answer tells an error, in any of the shapes that are about."""
-    if value.get("error") or value.get("object") == "error" or value.get("type") == "error":
-        return True
-    if "usage" in value or "object" in value:
-        return False
-    return any(name in value for name in _TELLING) and bool(reason(value))

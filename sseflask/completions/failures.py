@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from sseflask.completions.chunked import BrokenChunks
 from sseflask.errors import Failure
 from sseflask.masking import mask
 
@@ -71,7 +72,14 @@ def while_reading(error: httpx2.HTTPError) -> Failure:
     """The failure of a stream whose connection failed."""
     if isinstance(error, httpx2.TimeoutException):
         return timeout()
-    log.warning("the upstream's connection failed: %s", type(error).__name__)
+    log.warning("the upstream's connection failed: %s: %r", type(error).__name__, str(error)[:200])
+    if isinstance(error, (httpx2.DecodingError, BrokenChunks)):
+        what = "decompressed" if isinstance(error, httpx2.DecodingError) else "read"
+        return Failure(
+            f"The upstream's answer can't be {what}: {str(error)[:200]}.",
+            status=502,
+            code="upstream_invalid",
+        )
     return broken_off()
 
 

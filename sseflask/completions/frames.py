@@ -13,10 +13,12 @@ __all__ = [
     "FrameSplitter",
     "FrameTooLong",
     "fields",
+    "is_json",
     "is_plain",
     "message",
     "read_json",
     "relayed",
+    "without_nan",
 ]
 
 # A frame ends with a blank line: two line ends, each CR, LF or CRLF. A CR at the very end of what
@@ -181,3 +183,21 @@ def read_json(data: bytes) -> Any:
         return json.loads(data.decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def is_json(data: bytes) -> bool:
+    """Whether what `read_json` has read is JSON to the letter: NaN and Infinity are not."""
+    try:
+        json.loads(data.decode(errors="replace"), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def without_nan(value: Any) -> Any:
+    """A value with null for each number that JSON can't spell."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)

@@ -14,7 +14,8 @@ import httpx2
 from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import is_answer, stream_of
 from sseflask.completions.body import body
-from sseflask.completions.frames import FrameSplitter, FrameTooLong, message
+from sseflask.completions.frames import FrameSplitter, FrameTooLong, is_json, message
+from sseflask.completions.odd_frames import error_of_choices, is_error
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.reasons import text_of, value_of
 from sseflask.completions.silence import SilenceLimit
@@ -35,8 +36,6 @@ _MAX_NOTHING = 8 * 1024 * 1024
 _COST = 64
 #: Bytes of a page that are read: its title comes early.
 _PAGE = 8_192
-#: Seconds for the usage, or for the end, once the answer is complete. Comments are none of it.
-_GRACE_SECONDS = 3.0
 #: After the answer's end the rest of the response is read, so that its connection can be used
 #: again, but not for longer than this and not more than this.
 _REST_SECONDS = 0.05
@@ -176,8 +175,8 @@ class Reading:
                     nothing += len(piece) + _COST * len(frames)
                     if nothing > _MAX_NOTHING + splitter.pending:
                         raise unfit("nothing comes but comments", "", self._secrets)
-                if answer.complete:
-                    silence.shorten(_GRACE_SECONDS)
+                if answer.patience is not None:
+                    silence.shorten(answer.patience)
                     # Comments, and empty events that are sent in their place, prolong nothing.
                     if not any(map(_SAYS_SOMETHING.search, kept)):
                         silence.reading = True
@@ -186,8 +185,11 @@ class Reading:
         except httpx2.HTTPError:
             # Nothing is missing where every choice has said why it ends.
             end = answer.rest(b"")
-            if isinstance(end, Outcome) and (silence.exceeded or not splitter.rest):
-                return end
+            if silence.exceeded or not splitter.rest:
+                if isinstance(end, Outcome):
+                    return end
+                if isinstance(end, failures.UpstreamFailure):
+                    return Outcome.failed(end)
             raise
         if not answer.begun and first and not _begins_stream(first):
             raise self._page(response, (first,))
@@ -226,6 +228,10 @@ class Reading:
         value = value_of(text)
         if not is_answer(self._dialect, value) and _tells_error(value):
             raise reported(value, self._secrets)
+        if isinstance(value, dict) and (error := error_of_choices(value)):
+            raise reported(error, self._secrets)
+        if ("NaN" in text or "Infinity" in text) and not is_json(text.encode(errors="replace")):
+            raise unfit("it is not JSON, which has neither NaN nor Infinity", text, self._secrets)
         # A list of models may be a bare one.
         if not isinstance(value, dict if self._dialect else (dict, list)):
             raise unfit("it is not a JSON object", text, self._secrets)
@@ -279,7 +285,7 @@ def _begins_stream(first: bytes) -> bool:
 def _tells_error(value: Any) -> bool:
     if isinstance(value, list):
         return len(value) == 1 and isinstance(value[0], dict) and bool(value[0].get("error"))
-    return isinstance(value, dict) and dialects.is_error(value)
+    return isinstance(value, dict) and is_error(value)
 
 
 def _finished(end: dialects.End) -> Outcome:

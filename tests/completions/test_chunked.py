@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.chunked import Dechunker
+from sseflask.completions.chunked import BrokenChunks, Dechunker
 
 LAST = b"0\r\n\r\n"
 
@@ -65,8 +65,8 @@ def test_in_whatever_pieces(sent: list[bytes], ends: bool, cuts: list[int]) -> N
     assert data == by_h11(stream)
     assert found.stopped == ends
     if found.stopped:
-        assert LAST.startswith(found.rest)
-        assert found.rest
+        assert LAST.startswith(found.rest())
+        assert found.rest()
 
 
 def test_each_byte_of_data_is_given_when_it_is_there() -> None:
@@ -90,11 +90,25 @@ def test_a_chunk_of_a_mebibyte() -> None:
 
 
 @pytest.mark.parametrize(
-    "rest", [LAST, b"0\r\nTrailer: x\r\n\r\n", b"000;x\r\n\r\n", LAST + b"HTTP/1.1 200 OK\r\n"]
+    "rest", [LAST, b"0\r\nTrailer: x\r\n\r\n", b"0\r\n", LAST + b"HTTP/1.1 200 OK\r\n"]
 )
-def test_the_last_chunk_and_what_follows_is_left(rest: bytes) -> None:
-    given, chunks = feed(b"3\r\nabc\r\n" + rest)
-    assert (given, chunks.stopped, chunks.rest) == (b"abc", True, rest)
+@pytest.mark.parametrize(
+    "head", [b"0\r\n", b"000;x\r\n", b"0\n", b"0000000000000000000000 ; a=b\n"]
+)
+def test_the_last_chunk_and_what_follows_is_left(head: bytes, rest: bytes) -> None:
+    given, chunks = feed(b"3\r\nabc\r\n" + head + rest[3:])
+    assert (given, chunks.stopped, chunks.rest()) == (b"abc", True, rest)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("head_end", [b"\n", b"\r\n", b" \n", b";a=b\n", b" ; a\r\n"])
+@pytest.mark.parametrize("size", [b"1A", b"1a", b"00000000000000000000000000000001a"])
+def test_spellings_of_a_chunk(size: bytes, head_end: bytes, end: bytes) -> None:
+    stream = (size + head_end + b"x" * 26 + end) * 2 + b"0" + head_end + end
+    for pieces in ((stream,), [stream[at : at + 1] for at in range(len(stream))]):
+        given, chunks = feed(*pieces)
+        assert (given, chunks.stopped) == (b"x" * 52, True)
+    assert by_h11(chunks.rest() + end) == b""
 
 
 @pytest.mark.parametrize(
@@ -107,23 +121,27 @@ def test_the_last_chunk_and_what_follows_is_left(rest: bytes) -> None:
         b"0x1\r\na\r\n",
         b"1_0\r\n",
         b" 1\r\na\r\n",
-        b"1\na\n",
+        b"x\n",
+        b"\n",
+        b"1\ra\n",
         b";x\r\n",
-        b"f" * 16 + b"\r\n",
+        b"f" * 65 + b"\r\n",
         b"5" * 17_000,
     ],
 )
-def test_what_is_no_chunk_is_left_from_its_head_on(rest: bytes) -> None:
+def test_what_is_no_chunk_is_an_error_at_once(rest: bytes) -> None:
     given, chunks = feed(b"3\r\nabc\r\n" + rest)
-    assert (given, chunks.stopped, chunks.rest) == (b"abc", True, rest)
+    assert (given, chunks.stopped) == (b"abc", True)
+    with pytest.raises(BrokenChunks):
+        chunks.rest()
 
 
 @pytest.mark.parametrize("end", [b"xy", b"\rx", b"\n\n", b"4\r\nabcd\r\n"])
 def test_a_chunk_that_is_longer_than_it_says(end: bytes) -> None:
     given, chunks = feed(b"3\r\nabc" + end)
     assert (given, chunks.stopped) == (b"abc", True)
-    with pytest.raises(h11.RemoteProtocolError):
-        by_h11(chunks.rest)
+    with pytest.raises(BrokenChunks):
+        chunks.rest()
 
 
 def test_what_may_still_become_a_head() -> None:

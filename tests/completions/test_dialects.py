@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sseflask.completions.dialects import CHAT, RESPONSES, End, answer, dialect_of
 from sseflask.completions.failures import UpstreamFailure
-from sseflask.completions.frames import FrameSplitter, fields
+from sseflask.completions.frames import FrameSplitter, fields, message
 from sseflask.completions.outcome import Outcome
 from sseflask.errors import Failure
 from tests.completions.scripted import DONE, event, frame
@@ -103,7 +103,7 @@ def test_garbage(dialect: str, data: bytes) -> None:
     "value",
     [{}, {"choices": None}, {"choices": 5}, {"choices": [5, None]}, {"choices": {}},
      {"choices": [{"finish_reason": [1]}]}, {"usage": {}}, {"error": None}, {"error": ""},
-     {"choices": [{"delta": {"content": "\ud83c"}}]}, {"x": float("nan")}],
+     {"choices": [{"delta": {"content": "\ud83c"}}]}, {"x": "NaN"}],
     ids=repr,
 )  # fmt: skip
 def test_any_object_is_relayed(value: dict[str, Any]) -> None:
@@ -183,6 +183,98 @@ def test_a_response_that_failed(last: bytes, error: dict[str, Any]) -> None:
     expected = {"type": "server_error", "param": None, **error}
     assert {**end.failure.error, **expected} == end.failure.error
     assert "sequence_number" not in end.failure.error
+
+
+@pytest.mark.parametrize("state", ["cancelled", "canceled", "expired"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_response_that_the_upstream_gave_up(state: str, named: bool) -> None:
+    kind = f"response.{state}" if named else "response.whatever"
+    last = event(kind, response={"status": state, "output": []})
+    frames, end = read(RESPONSES, DELTA + last + DONE)
+    assert frames == [DELTA]
+    assert isinstance(end, Outcome)
+    assert (end.kind, end.frame) == ("failed", last)
+    assert end.failure is not None
+    assert end.failure.code == state
+    assert end.failure.message == f"The upstream ended its response: it is {state}."
+
+
+def test_a_response_that_was_given_up_for_a_reason() -> None:
+    last = event("response.cancelled", response={"error": INNER})
+    _, end = read(RESPONSES, DELTA + last)
+    assert isinstance(end, Outcome)
+    assert end.failure is not None
+    assert end.failure.code == INNER["code"]
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "reason"),
+    [
+        ("completed", "finished", "stop"),
+        ("incomplete", "finished", None),
+        ("failed", "failed", None),
+    ],
+)
+def test_an_end_under_an_unknown_name(state: str, kind: str, reason: str | None) -> None:
+    begun = [event(f"response.{name}", response={"status": state}) for name in BEGINNINGS]
+    last = event("response.done", response={"status": state})
+    frames, end = read(RESPONSES, *begun, event("response.x", response={"status": "y"}), last)
+    assert len(frames) == len(begun) + 1
+    assert isinstance(end, Outcome)
+    assert (end.kind, end.finish_reason, end.frame) == (kind, reason, last)
+
+
+BEGINNINGS = ("created", "queued", "in_progress")
+TOLD = {"message": "Provider returned error", "code": 429}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {
+            "choices": [
+                {"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": TOLD}
+            ]
+        },
+        {"choices": [{"index": 0, "delta": {"role": "assistant"}, "error": TOLD}]},
+        {"choices": [{"index": 0, "delta": {}}], "x_groq": {"id": "req_1", "error": TOLD}},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}], "error": TOLD},
+    ],
+)
+def test_an_error_in_a_chunk(told: dict[str, Any]) -> None:
+    frames, end = read(CHAT, ONE, chunk(**told), DONE)
+    assert frames == [ONE]
+    assert isinstance(end, UpstreamFailure)
+    assert (end.status, end.message, end.code) == (429, TOLD["message"], TOLD["code"])
+
+
+def test_what_a_chunk_says_beside_its_error_is_kept() -> None:
+    said = {"index": 0, "delta": {"content": "so far"}, "finish_reason": "error"}
+    frames, end = read(CHAT, chunk(choices=[{**said, "error": TOLD}], x_groq={"error": "x"}), DONE)
+    assert isinstance(end, UpstreamFailure)
+    assert [message(each)[1] for each in frames] == [{"choices": [said]}]
+
+
+def test_the_reason_error_alone() -> None:
+    _, end = read(CHAT, ONE, choices((0, "ERROR")), DONE)
+    assert isinstance(end, UpstreamFailure)
+    assert (end.status, end.message) == (502, "The upstream ended its answer with an error.")
+
+
+def test_groq_without_an_error() -> None:
+    usual = chunk(choices=[], x_groq={"id": "req_1"})
+    assert read(CHAT, usual, LAST, DONE) == ([usual, LAST], Outcome("finished", "stop"))
+
+
+def test_the_error_of_one_choice_ends_no_other() -> None:
+    broken = chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "error", "error": TOLD}])
+    more = chunk(choices=[{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}])
+    found = answer(CHAT, (), 2)
+    assert found.take([broken, more]) == ([more], None)
+    assert found.patience is not None
+    for end in (found.rest(b""), found.take([DONE])[1]):
+        assert isinstance(end, UpstreamFailure)
+        assert end.status == 429
 
 
 def test_an_error_of_a_server_before_the_api() -> None:

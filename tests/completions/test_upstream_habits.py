@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
@@ -372,6 +373,122 @@ def test_the_old_name_of_gzip(connect: Connect, coding: str, call: str) -> None:
     assert failure.message == "too much"
 
 
+MEMBERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+}
+
+
+@pytest.mark.parametrize("filler", [b"", b"\0" * 700])
+@pytest.mark.parametrize("coding", MEMBERS)
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_a_compressed_body_of_several_members(
+    connect: Connect, coding: str, size: int, filler: bytes
+) -> None:
+    sent = [ONE, frame("x" * 400_000), USAGE, LAST, DONE]
+    body = b"".join(map(MEMBERS[coding], sent)) + filler
+    head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: %b\r\n\r\n" % coding.encode())
+
+    def script(exchange: Exchange) -> None:
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        exchange.send(head + b"".join(map(chunk, pieces)))
+        exchange.end()
+
+    with upstream(script) as server:
+        assert run(connect(server.url)) == (sent[:-1], STOPPED)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, identity", "deflate, gzip", "br", "zstd"])
+def test_whatever_it_is_compressed_with(connect: Connect, coding: str) -> None:
+    """Although it was asked not to: Node's fetch reads all of these."""
+    import brotli  # type: ignore[import-untyped]  # it has no stubs
+    from backports import zstd
+
+    packers = {**MEMBERS, "br": brotli.compress, "zstd": zstd.compress, "identity": bytes}
+    body = ONE + LAST + DONE
+    for name in coding.split(", "):
+        body = packers[name](body)
+    with upstream(
+        lambda x: x.answer(200, body, "text/event-stream", f"Content-Encoding: {coding}")
+    ) as server:
+        assert run(connect(server.url)) == ([ONE, LAST], STOPPED)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_what_is_not_what_its_coding_says(connect: Connect, coding: str, call: str) -> None:
+    head = f"Content-Encoding: {coding}"
+    failure = failure_of(connect, lambda x: x.answer(200, b"\xff" * 99, "a/b", head), CALLS[call])
+    assert (failure.status, failure.code) == (502, "upstream_invalid")
+    assert failure.message.startswith("The upstream's answer can't be decompressed: Error -3")
+
+
+def test_chunks_whose_lines_end_in_a_bare_line_feed(connect: Connect) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.send(STREAM_HEAD)
+        for each in (ONE, LAST, DONE):
+            exchange.send(b"00%X ;a=b\n%b\n" % (len(each), each))
+        exchange.send(b"0\n\n")
+
+    with upstream(script) as server:
+        there = connect(server.url)
+        for _ in range(2):
+            assert run(there) == ([ONE, LAST], STOPPED)
+    assert server.connections == 1
+
+
+def test_what_is_no_chunk_is_no_reason_to_wait(connect: Connect) -> None:
+    def script(exchange: Exchange) -> None:
+        exchange.send(STREAM_HEAD + chunk(ONE) + b"zz\n")
+        assert exchange.left()
+
+    failure = failure_of(connect, script)
+    assert (failure.status, failure.code) == (502, "upstream_invalid")
+    assert failure.message == "The upstream's answer can't be read: no chunk begins with b'zz\\n'."
+
+
+@pytest.mark.parametrize(
+    "odd", ['"x": NaN', '"x": [-Infinity, 1]', '"x": {"y": Infinity}', '"choices": NaN']
+)
+def test_a_document_with_what_is_not_json(connect: Connect, odd: str) -> None:
+    body = f'{{"choices": [], {odd}}}'.encode()
+    for call in (CALLS["whole"], CALLS["models"]):
+        failure = failure_of(connect, lambda x: x.answer(200, body), call)
+        assert (failure.status, failure.code) == (502, "upstream_invalid")
+        assert "not JSON, which has neither NaN nor Infinity" in failure.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices": [], "x": "NaN, [Infinity]"}',
+        b'{"choices": [], "x": "\\ud83d", "y": 1e999}',
+        b'{"choices": [], "choices": []}',
+    ],
+)
+def test_a_document_that_is_json_is_passed_on_as_it_is(connect: Connect, body: bytes) -> None:
+    with upstream(lambda x: x.answer(200, body)) as server:
+        assert connect(server.url).answer(CHAT) == body
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"choices": []} x', b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b'{"choices": [}']
+)
+def test_a_document_that_nobody_reads(connect: Connect, body: bytes) -> None:
+    failure = failure_of(connect, lambda x: x.answer(200, body), CALLS["whole"])
+    assert (failure.status, failure.code) == (502, "upstream_invalid")
+
+
+def test_numbers_of_a_stream_that_json_can_not_spell_are_null(connect: Connect) -> None:
+    odd = b'data: {"choices": [{"delta": {"content": "NaN"}, "logprobs": [NaN, -Infinity]}]}\n\n'
+    with upstream(lambda x: x.stream(odd, b"event: a\n" + odd, LAST, DONE)) as server:
+        frames, outcome = run(connect(server.url))
+    assert outcome == STOPPED
+    mended = {"choices": [{"delta": {"content": "NaN"}, "logprobs": [None, None]}]}
+    for each in frames[:2]:
+        assert json.loads(each.partition(b"data: ")[2], parse_constant=pytest.fail) == mended
+
+
 def test_what_only_javascript_reads(connect: Connect) -> None:
     odd = ONE.replace(b"one", b"\xff")
     with upstream(lambda x: x.stream(odd, b"data: null\n\n", LAST, b"data: [DONE] \n\n")) as server:
@@ -387,7 +504,8 @@ def _then(*sent: bytes, keepalive: bytes = b": keepalive\n\n") -> Script:
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sseflask.completions.reading._GRACE_SECONDS", 0.2)
+    for name in ("_REST_SECONDS", "_LAST_SECONDS", "_CALLS_SECONDS"):
+        monkeypatch.setattr(f"sseflask.completions.dialects.{name}", 0.2)
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -433,7 +551,8 @@ def test_silence_after_the_finish_reason(connect: Connect) -> None:
 
 def test_usage_that_comes_late(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each event of it gives the next one as long again."""
-    monkeypatch.setattr("sseflask.completions.reading._GRACE_SECONDS", 1.0)
+    monkeypatch.setattr("sseflask.completions.dialects._REST_SECONDS", 1.0)
+    monkeypatch.setattr("sseflask.completions.dialects._LAST_SECONDS", 1.0)
     soon = threading.Event()
 
     def script(exchange: Exchange) -> None:
@@ -447,6 +566,37 @@ def test_usage_that_comes_late(connect: Connect, monkeypatch: pytest.MonkeyPatch
 
     with upstream(script) as server:
         assert run(connect(server.url)) == ([ONE, LAST, *[USAGE] * 4], STOPPED)
+
+
+@pytest.mark.parametrize("reason", ["tool_calls", "function_call"])
+def test_a_server_that_makes_its_calls_itself_goes_on_after_them(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """It has more time than the end of an answer, also if it tells the usage of each step."""
+    monkeypatch.setattr("sseflask.completions.dialects._REST_SECONDS", 0.1)
+    monkeypatch.setattr("sseflask.completions.dialects._LAST_SECONDS", 0.1)
+    running = threading.Event()
+    calling = frame("Looking it up.", finish=reason)
+
+    def script(exchange: Exchange) -> None:
+        exchange.begin()
+        exchange.chunk(calling + USAGE)
+        for _ in range(5):
+            running.wait(0.1)
+            exchange.chunk(b": running\n\n")
+        exchange.chunk(ONE + LAST + DONE)
+        exchange.end()
+
+    with upstream(script) as server:
+        assert run(connect(server.url)) == ([calling, USAGE, ONE, LAST], STOPPED)
+
+
+def test_calls_that_are_the_clients_end_as_well(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseflask.completions.dialects._CALLS_SECONDS", 0.2)
+    with upstream(_then(frame(finish="tool_calls"))) as server:
+        assert run(connect(server.url))[1] == Outcome("finished", "tool_calls")
 
 
 def test_comments_before_the_finish_reason_are_signs_of_life(connect: Connect) -> None:
