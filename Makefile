@@ -6,6 +6,8 @@ ARGS ?=
 # How many processes run the tests: most live tests wait, so there are more than cores.
 JOBS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 VENV := .venv
+# The tests start some hundred Python processes: none is to compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 # The tests that start no server.
 FAST := --numprocesses $(JOBS) --ignore=tests/live --ignore=tests/benchmarks
 SOURCES := sseflask tests benchmarks wsgi.py
