@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from sseflask.completions.attachments import Attachments, is_picture
 from sseflask.completions.calls import ChatCalls
-from sseflask.completions.parts import Part, Reasoning, Text
+from sseflask.completions.parts import File, Part, Reasoning, Source, Text
 
 __all__ = ["ChatParts"]
 
 _CallPiece: TypeAlias = dict[str, Any]
 """An item of ``tool_calls`` as it came."""
+_Said: TypeAlias = Text | Reasoning | File | Source
 
 # DeepSeek, llama.cpp and LiteLLM say reasoning_content, vLLM and Ollama reasoning, OpenRouter
 # reasoning_details beside it: the first of them that says something counts.
@@ -31,6 +33,7 @@ class ChatParts:
 
     def __init__(self) -> None:
         self._calls = ChatCalls()
+        self._attachments = Attachments()
         self._streams = False
 
     def take(self, value: dict[str, Any]) -> Iterator[Part]:
@@ -38,6 +41,8 @@ class ChatParts:
         choices = value.get("choices")
         if not isinstance(choices, list):
             return
+        if "citations" in value:
+            yield from self._attachments.sources(value["citations"])
         for choice in choices:
             if isinstance(choice, dict) and _number(choice) == 0:
                 delta = choice.get("delta")
@@ -52,16 +57,17 @@ class ChatParts:
 
     def _of_choice(self, choice: dict[str, Any]) -> Iterator[Part]:
         told = False
-        for said in _said_by(choice.get("delta")):
+        for said in _said_by(choice.get("delta"), self._attachments):
             told = self._streams = True
             yield from self._part(said)
         if not told and not self._streams:
             # The whole message in the place of pieces, or what older completions have.
             message = choice.get("message")
-            for said in _said_by(message if isinstance(message, dict) else _legacy(choice)):
+            message = message if isinstance(message, dict) else _legacy(choice)
+            for said in _said_by(message, self._attachments):
                 yield from self._part(said)
 
-    def _part(self, said: Text | Reasoning | _CallPiece) -> Iterator[Part]:
+    def _part(self, said: _Said | _CallPiece) -> Iterator[Part]:
         if isinstance(said, dict):
             yield from self._calls.take(said)
         else:
@@ -82,7 +88,7 @@ def _legacy(choice: dict[str, Any]) -> dict[str, Any]:
     return {"content": choice.get("text")}
 
 
-def _said_by(delta: Any) -> Iterator[Text | Reasoning | _CallPiece]:
+def _said_by(delta: Any, attachments: Attachments) -> Iterator[_Said | _CallPiece]:
     """What a ``delta`` or a ``message`` says by itself; what can't be read is left out."""
     if not isinstance(delta, dict):
         return
@@ -95,11 +101,13 @@ def _said_by(delta: Any) -> Iterator[Text | Reasoning | _CallPiece]:
         if content:
             yield Text(content)
     elif content is not None:
-        yield from _of_content(content, _DEPTH)
+        yield from _of_content(content, _DEPTH, attachments)
     if refused := _plain(delta.get("refusal")):
         yield Text(refused)
     if (spoken := delta.get("audio")) and (said := _plain(spoken)):
         yield Text(said)
+    yield from attachments.pictures(delta.get("images"))
+    yield from attachments.sources(delta.get("annotations"))
     calls = delta.get("tool_calls")
     if isinstance(calls, dict):
         calls = [calls]
@@ -112,13 +120,16 @@ def _said_by(delta: Any) -> Iterator[Text | Reasoning | _CallPiece]:
         yield {"function": legacy}
 
 
-def _of_content(content: Any, depth: int) -> Iterator[Text | Reasoning]:
-    """The texts and thoughts of a content in parts (Mistral), each in its place."""
+def _of_content(content: Any, depth: int, attachments: Attachments) -> Iterator[_Said]:
+    """The texts, thoughts and pictures of a content in parts (Mistral), each in its place."""
     if isinstance(content, list):
         for part in content if depth else []:
-            yield from _of_content(part, depth - 1)
+            yield from _of_content(part, depth - 1, attachments)
         return
     kind = content.get("type") if isinstance(content, dict) else None
+    if isinstance(content, dict) and is_picture(content):
+        yield from attachments.pictures(content)
+        return
     if text := _plain(content, depth):
         thinks = isinstance(kind, str) and (kind.startswith("reasoning") or kind in _THINKING)
         yield Reasoning(text) if thinks else Text(text)

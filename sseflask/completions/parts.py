@@ -1,11 +1,11 @@
-"""What an answer consists of: text, reasoning, tool calls. No I/O."""
+"""What an answer consists of: text, reasoning, tool calls, files, sources. No I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["HostedCall", "Part", "Reasoning", "Text", "ToolCall"]
+__all__ = ["Approval", "File", "HostedCall", "Part", "Reasoning", "Source", "Text", "ToolCall"]
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,49 @@ class HostedCall:
     output: Any
 
 
-Part: TypeAlias = Text | Reasoning | ToolCall | HostedCall
+@dataclass(frozen=True)
+class Approval:
+    """A call that the upstream makes itself, once it is allowed to (``mcp_approval_request``).
+
+    Args:
+        id: names the request in the answer to it.
+        name: what is to be called.
+        arguments: the arguments as a value of JSON.
+        server: the label of the server that has it.
+    """
+
+    id: str
+    name: str
+    arguments: Any
+    server: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A picture, or another file.
+
+    Args:
+        url: a data URL, or an address.
+        media_type: such as ``image/png``.
+    """
+
+    url: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the answer refers to.
+
+    Args:
+        url: its address; empty for a file.
+        title: its title, perhaps empty.
+        filename: a file's name or id; empty for an address.
+    """
+
+    url: str
+    title: str
+    filename: str
+
+
+Part: TypeAlias = Text | Reasoning | ToolCall | HostedCall | Approval | File | Source

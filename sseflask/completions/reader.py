@@ -8,7 +8,16 @@ from dataclasses import replace
 from sseflask.completions.chat_parts import ChatParts
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frames import message
-from sseflask.completions.parts import HostedCall, Part, Reasoning, Text, ToolCall
+from sseflask.completions.parts import (
+    Approval,
+    File,
+    HostedCall,
+    Part,
+    Reasoning,
+    Source,
+    Text,
+    ToolCall,
+)
 from sseflask.completions.response_parts import ResponseParts
 
 __all__ = ["Reader"]
@@ -74,6 +83,10 @@ class Reader:
             return whole if id or name or arguments else None
         if isinstance(part, HostedCall):
             return replace(part, id=_carried(part.id), name=_carried(part.name))
+        if isinstance(part, Approval):
+            return replace(part, id=_carried(part.id), name=_carried(part.name))
+        if isinstance(part, (File, Source)):
+            return part
         text = (self._text if isinstance(part, Text) else self._reasoning).add(part.text)
         return type(part)(text) if text else None
 

@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from sseflask.completions.attachments import Attachments
 from sseflask.completions.calls import Call
-from sseflask.completions.parts import HostedCall, Part, Reasoning, Text
+from sseflask.completions.parts import Approval, HostedCall, Part, Reasoning, Text
 
 __all__ = ["ResponseParts", "is_call"]
 
@@ -44,6 +45,7 @@ class ResponseParts:
         self._calls: dict[Any, Call] = {}
         self._hosted: set[Any] = set()
         self._places: dict[str, Any] = {}
+        self._attachments = Attachments()
 
     def take(self, kind: Any, value: dict[str, Any]) -> Iterator[Part]:
         """What an event says.
@@ -59,6 +61,8 @@ class ResponseParts:
             yield from self._piece(stem, value)
         elif what == "done":
             yield from self._whole(stem, value)
+        elif kind == "response.output_text.annotation.added":
+            yield from self._attachments.sources([value.get("annotation")])
         elif kind == "response.output_item.added":
             item = value.get("item")
             if isinstance(item, dict):
@@ -141,14 +145,22 @@ class ResponseParts:
             call = self._called(place, item)
             call.named(kind.removesuffix("_call"))
             yield from call.finish({name: item[name] for name in _ACTIONS if name in item})
+        elif kind == "mcp_approval_request" and place not in self._hosted:
+            self._hosted.add(place)
+            yield Approval(
+                _text(item.get("approval_request_id")) or _text(item.get("id")),
+                _text(item.get("name")),
+                _value(item.get("arguments")),
+                _text(item.get("server_label")),
+            )
         elif isinstance(kind, str) and kind.endswith("_call") and place not in self._hosted:
             self._hosted.add(place)
             yield _hosted(place, kind, item)
 
-    def _content(
-        self, place: Any, part: dict[str, Any], value: dict[str, Any]
-    ) -> Iterator[Text | Reasoning]:
+    def _content(self, place: Any, part: dict[str, Any], value: dict[str, Any]) -> Iterator[Part]:
         kind = part.get("type")
+        if kind == "output_text":
+            yield from self._attachments.sources(part.get("annotations"))
         if kind == "refusal":
             yield from self._text(_slot(place, kind, value), part.get("refusal"))
         elif kind in ("output_text", "text"):
@@ -204,20 +216,25 @@ def _arguments(value: dict[str, Any]) -> Any:
 
 
 def _hosted(place: Any, kind: str, item: dict[str, Any]) -> HostedCall:
-    arguments = item.get("arguments") or item.get("action") or item.get("queries") or {}
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
-            arguments = {"arguments": arguments}
+    arguments = item.get("arguments") or item.get("action") or item.get("queries")
     name = _text(item.get("name"))
     return HostedCall(
         place if isinstance(place, int) else 0,
         _text(item.get("call_id")) or _text(item.get("id")),
         f"{kind.removesuffix('_call')}.{name}" if name else kind.removesuffix("_call"),
-        arguments,
+        _value(arguments),
         {field: inner for field, inner in item.items() if field not in _ABOUT},
     )
+
+
+def _value(arguments: Any) -> Any:
+    """Arguments as a value of JSON, which most servers spell as text."""
+    if not isinstance(arguments, str):
+        return arguments or {}
+    try:
+        return json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return {"arguments": arguments}
 
 
 def _text(value: Any) -> str:

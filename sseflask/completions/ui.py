@@ -12,7 +12,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.parts import HostedCall, Part, Reasoning, Text, ToolCall
+from sseflask.completions.parts import (
+    Approval,
+    File,
+    HostedCall,
+    Part,
+    Reasoning,
+    Source,
+    Text,
+    ToolCall,
+)
 from sseflask.completions.reader import Reader
 from sseflask.completions.views import data_of, id_of
 from sseflask.errors import Failure
@@ -103,7 +112,7 @@ class _Blocks:
     def __init__(self, run: str) -> None:
         self._run = run
         self._open: tuple[str, str] | None = None
-        self._count = 0
+        self._count = self._sources = 0
         self._calls: dict[int, _Call] = {}
         self._ids: set[str] = set()
 
@@ -119,9 +128,29 @@ class _Blocks:
             called = {"toolName": part.name, "input": part.arguments}
             yield {"type": "tool-input-available", **made, **called}
             yield {"type": "tool-output-available", **made, "output": part.output}
+        elif isinstance(part, Approval):
+            yield from self._close()
+            made = {"toolCallId": self._id(part.id), "providerExecuted": True, "dynamic": True}
+            called = {"toolName": f"mcp.{part.name}", "input": part.arguments}
+            yield {"type": "tool-input-available", **made, **called}
+            asked = {"approvalId": part.id, "toolCallId": made["toolCallId"]}
+            yield {"type": "tool-approval-request", **asked}
+        elif isinstance(part, File):
+            yield from self._close()
+            yield {"type": "file", "url": part.url, "mediaType": part.media_type}
+        elif isinstance(part, Source):
+            yield self._source(part)  # amid a text, which goes on
         else:
             yield from self._close()
             yield from self._call(part)
+
+    def _source(self, part: Source) -> dict[str, Any]:
+        self._sources += 1
+        source = {"sourceId": f"source-{self._sources}", "title": part.title or part.url}
+        if part.url:
+            return {"type": "source-url", **source, "url": part.url}
+        named = {"mediaType": "text/plain", "filename": part.filename}
+        return {"type": "source-document", **source, **named}
 
     def _call(self, part: ToolCall) -> Iterator[dict[str, Any]]:
         call = self._calls.get(part.index)

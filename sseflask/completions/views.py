@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frames import message
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.parts import HostedCall, Part, Reasoning, Text
+from sseflask.completions.parts import Approval, File, HostedCall, Part, Reasoning, Source, Text
 from sseflask.completions.reader import Reader
 from sseflask.errors import Failure
 from sseflask.event import Event
@@ -186,5 +186,13 @@ def _event_of(part: Part) -> tuple[str, str]:
     if isinstance(part, HostedCall):
         made = {"id": part.id, "name": part.name, "arguments": part.arguments}
         return "hosted_call", data_of({**made, "output": part.output})
+    if isinstance(part, Approval):
+        asked = {"id": part.id, "name": part.name, "arguments": part.arguments}
+        return "approval_request", data_of({**asked, "server": part.server})
+    if isinstance(part, File):
+        return "file", data_of({"url": part.url, "media_type": part.media_type})
+    if isinstance(part, Source):
+        place = {"url": part.url} if part.url else {"filename": part.filename}
+        return "source", data_of({**place, "title": part.title})
     call = {"index": part.index, "id": part.id, "name": part.name, "arguments": part.arguments}
     return "tool_call", data_of(call)

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseflask.completions.dialects import CHAT, RESPONSES
-from sseflask.completions.parts import HostedCall, Part, Reasoning, Text, ToolCall
+from sseflask.completions.parts import (
+    Approval,
+    File,
+    HostedCall,
+    Part,
+    Reasoning,
+    Source,
+    Text,
+    ToolCall,
+)
 from sseflask.completions.reader import Reader
 from tests.completions.scripted import event
 
@@ -24,8 +33,10 @@ def delta_event(kind: str, delta: Any, output_index: Any = 0) -> bytes:
 
 
 def said_of(part: Part) -> str:
-    if isinstance(part, HostedCall):
+    if isinstance(part, (HostedCall, Approval)):
         return part.name
+    if isinstance(part, (File, Source)):
+        return part.url
     return part.arguments if isinstance(part, ToolCall) else part.text
 
 
@@ -390,6 +401,88 @@ def test_calls_of_other_kinds() -> None:
         HostedCall(0, "ws", "web_search", {"query": "q"}, {"action": {"query": "q"}}),
         HostedCall(1, "mc", "mcp.f", {"a": 1}, {"output": "o"}),
     ]
+
+
+PNG = "data:image/png;base64,iVBO"
+PICTURE = {"type": "image_url", "image_url": {"url": PNG}, "index": 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (PICTURE, File(PNG, "image/png")),
+        ({"image_url": PNG}, File(PNG, "image/png")),
+        ({"type": "image", "url": "https://h/a.webp?x"}, File("https://h/a.webp?x", "image/webp")),
+        ({"url": "http://h/a"}, File("http://h/a", "image/png")),
+        ({"b64_json": "AQID"}, File("data:image/png;base64,AQID", "image/png")),
+        (
+            {"source": {"media_type": "image/jpeg", "data": "AQ"}},
+            File("data:image/jpeg;base64,AQ", "image/jpeg"),
+        ),
+        ({"url": "javascript:alert(1)"}, None),
+        ({"url": "file:///etc/passwd"}, None),
+        ({"url": 5}, None),
+        (None, None),
+    ],
+)
+def test_pictures(given: Any, found: File | None) -> None:
+    """Each once, also if it comes again, or in the message at the end."""
+    again = f"data: {json.dumps({'choices': [{'index': 0, 'message': {'images': [given]}}]})}\n\n"
+    assert read(chunk(content="a", images=[given]), chunk(images=[given]), again.encode()) == [
+        Text("a"),
+        *([] if found is None else [found]),
+    ]
+
+
+def test_pictures_among_the_parts_of_a_content() -> None:
+    text = {"type": "text", "text": "a"}
+    assert read(chunk(content=[text, PICTURE, text])) == [
+        Text("a"),
+        File(PNG, "image/png"),
+        Text("a"),
+    ]
+
+
+CITED = {"type": "url_citation", "url": "https://h/1", "title": "One", "start_index": 0}
+CITED_FILE = {"type": "file_citation", "file_id": "f1", "filename": "a.pdf"}
+
+
+def test_sources() -> None:
+    inner = {"type": "url_citation", "url_citation": {"url": "https://h/1", "title": "One"}}
+    listed = {
+        "choices": [{"index": 0, "delta": {}}],
+        "citations": ["https://h/1", "https://h/2", 5],
+    }
+    assert read(
+        chunk(content="a", annotations=[inner]),
+        chunk(annotations=[inner, {"url": "javascript:x"}, None]),
+        f"data: {json.dumps(listed)}\n\n".encode(),
+    ) == [Text("a"), Source("https://h/1", "One", ""), Source("https://h/2", "", "")]
+    part = {"type": "output_text", "text": "hi", "annotations": [CITED, CITED_FILE]}
+    added = "response.output_text.annotation.added"
+    assert respond(
+        delta_event("output_text", "hi"),
+        event(added, annotation=CITED, output_index=0),
+        completed({"type": "message", "content": [part]}),
+    ) == [
+        Text("hi"),
+        Source("https://h/1", "One", ""),
+        Source("", "a.pdf", "a.pdf"),
+    ]
+
+
+@pytest.mark.parametrize(("arguments", "value"), [('{"a": 1}', {"a": 1}), ("", {}), (None, {})])
+def test_a_call_that_waits_for_an_approval(arguments: Any, value: Any) -> None:
+    item = {
+        "type": "mcp_approval_request",
+        "id": "mcpr_1",
+        "name": "roll",
+        "server_label": "dice",
+        "arguments": arguments,
+    }
+    asked = [Approval("mcpr_1", "roll", value, "dice")]
+    assert respond(item_event("added", item), item_event("done", item), completed(item)) == asked
+    assert respond(completed(item)) == asked
 
 
 HALVES = [

@@ -37,6 +37,39 @@ def ui(outcome: Outcome, *frames: bytes, dialect: str = CHAT) -> list[Any]:
     return chunks
 
 
+def test_files_sources_and_approvals() -> None:
+    """Each where it belongs: a picture between two texts, a source amid one."""
+    cited = {"type": "url_citation", "url_citation": {"url": "https://h/1"}}
+    assert ui(
+        DONE,
+        chunk(content="a", annotations=[cited]),
+        chunk(content="b", images=[{"image_url": {"url": "data:image/gif;base64,R0"}}]),
+        chunk(content="c"),
+    )[:-2] == [
+        {"type": "text-start", "id": "text-1"},
+        {"type": "text-delta", "id": "text-1", "delta": "a"},
+        {
+            "type": "source-url",
+            "sourceId": "source-1",
+            "title": "https://h/1",
+            "url": "https://h/1",
+        },
+        {"type": "text-delta", "id": "text-1", "delta": "b"},
+        {"type": "text-end", "id": "text-1"},
+        {"type": "file", "url": "data:image/gif;base64,R0", "mediaType": "image/gif"},
+        {"type": "text-start", "id": "text-2"},
+        {"type": "text-delta", "id": "text-2", "delta": "c"},
+        {"type": "text-end", "id": "text-2"},
+    ]
+    item = {"type": "mcp_approval_request", "id": "r", "name": "roll", "arguments": '{"n": 2}'}
+    frame = event("response.output_item.done", item=item, output_index=0)
+    call = {"toolCallId": "r", "providerExecuted": True, "dynamic": True}
+    assert ui(DONE, frame, dialect=RESPONSES)[:-2] == [
+        {"type": "tool-input-available", **call, "toolName": "mcp.roll", "input": {"n": 2}},
+        {"type": "tool-approval-request", "approvalId": "r", "toolCallId": "r"},
+    ]
+
+
 def test_a_message_starts_with_its_first_frame() -> None:
     view = Messages("run", CHAT)
     assert view.take(1, chunk(role="assistant")) == (

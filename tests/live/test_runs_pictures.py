@@ -10,7 +10,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.completions.scripted import frame
+from tests.completions.scripted import event, frame
+from tests.live.conftest import node
 from tests.live.connection import Connection, fetch
 from tests.live.paced import Play
 from tests.live.publishing import error_of
@@ -79,6 +80,39 @@ def test_one_in_an_answer(runs: Server, play: Play) -> None:
                 assert f"data: {events[0].data}\n\n".encode() == picture_frame()
                 assert [each.id for each in events] == [f"{run}.{n}" for n in range(2, 7)]
                 assert events[-1].data == "[DONE]"
+
+
+def test_the_ai_sdk_shows_what_is_no_text(runs: Server, play: Play, access_token: str) -> None:
+    cited = {"type": "url_citation", "url_citation": {"url": "https://h/1", "title": "One"}}
+    picture = {"image_url": {"url": "data:image/png;base64,iVBO"}}
+    delta = {"content": "See", "annotations": [cited], "images": [picture]}
+    play.send(frame(choices=[{"index": 0, "delta": delta}]))
+    play.finish()
+    answer = node("ai.mjs", f"{runs.url}/sse/openai_out?format=ui", play.message, access_token)
+    told = json.loads(answer.stdout)
+    assert told["failure"] is None
+    found = {part["type"]: part for part in told["message"]["parts"]}
+    assert found["text"]["text"] == "See"
+    assert found["file"]["url"] == picture["image_url"]["url"]
+    assert (found["source-url"]["url"], found["source-url"]["title"]) == ("https://h/1", "One")
+
+
+def test_the_ai_sdk_asks_for_an_approval(runs: Server, play: Play, access_token: str) -> None:
+    item = {"type": "mcp_approval_request", "id": "r", "name": "roll", "arguments": '{"n": 2}'}
+    play.send(
+        event("response.output_item.done", item=item, output_index=0),
+        event("response.completed", response={"output": [item]}),
+    )
+    play.end()
+    headers = {**JSON, "Authorization": f"Bearer {access_token}"}
+    body = json.dumps({"model": "m", "input": play.message, "stream": True}).encode()
+    begun = fetch(runs, "/v1/responses", method="POST", headers=headers, body=body)
+    config = {"url": runs.url, "token": access_token, "run": begun.headers["x-run-id"], "resume": 1}
+    told = json.loads(node("chat.mjs", json.dumps(config)).stdout)
+    assert told["status"] == "ready"
+    (part,) = [each for each in told["messages"][0]["parts"] if each["type"] == "dynamic-tool"]
+    assert (part["toolName"], part["input"]) == ("mcp.roll", {"n": 2})
+    assert (part["state"], part["approval"]) == ("approval-requested", {"id": "r"})
 
 
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/sse/openai_out"])
