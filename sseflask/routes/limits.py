@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import Literal
 
 from flask import Flask, current_app, request
 from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 
 from sseflask.addresses import client_network
 from sseflask.errors import Failure
@@ -31,10 +30,9 @@ class Limits:
 
     def __init__(self, completions: str, publications: str) -> None:
         rates: dict[_Kind, str] = {"completions": completions, "publications": publications}
-        self._items: dict[str, RateLimitItem] = {
-            kind: parse(rate) for kind, rate in rates.items() if rate != "off"
+        self._windows = {
+            kind: _Windows(parse(rate)) for kind, rate in rates.items() if rate != "off"
         }
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def init_app(self, app: Flask) -> None:
         """Make `count_request` and its like work in the app's views."""
@@ -50,19 +48,49 @@ class Limits:
         Raises:
             Failure: 429, there have been too many.
         """
-        item = self._items.get(kind)
-        if item is None or self._limiter.hit(item, kind, account):
+        windows = self._windows.get(kind)
+        seconds = 0 if windows is None else math.ceil(windows.hit(account, time.monotonic()))
+        if not seconds:
             return
-        resets = self._limiter.get_window_stats(item, kind, account).reset_time
-        seconds = max(1, math.ceil(resets - time.time()))
         raise Failure(
-            f"Too many {kind} were asked for: {item} are allowed. Wait {seconds} s.",
+            f"Too many {kind} were asked for: {windows} are allowed. Wait {seconds} s.",
             status=429,
             type="rate_limit_error",
             code="rate_limited",
             headers={"Retry-After": str(seconds)},
             transient=True,
         )
+
+
+class _Windows:
+    """Counts what each account asks for; its time begins with its first request.
+
+    Not the storage of ``limits``, which starts a thread for nearly every request, and has it go
+    through all accounts.
+    """
+
+    def __init__(self, limit: RateLimitItem) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        # All last equally long, so those that are over stand in front.
+        self._counts: dict[str, tuple[float, int]] = {}
+
+    def __str__(self) -> str:
+        return str(self._limit)
+
+    def hit(self, account: str, now: float) -> float:
+        """Count a request; in how many seconds the next may come, 0 where this one may."""
+        with self._lock:
+            while self._counts:
+                first = next(iter(self._counts))
+                if self._counts[first][0] > now:
+                    break
+                del self._counts[first]
+            over, count = self._counts.get(account, (now + self._limit.get_expiry(), 0))
+            if count >= self._limit.amount:
+                return over - now
+            self._counts[account] = over, count + 1
+            return 0.0
 
 
 def account_of(subject: str) -> str:
