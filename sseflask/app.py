@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ def create_app(development: bool = False) -> Flask:
     warn_about_ineffective(settings)
     app = Flask("sseflask", static_folder=None)
     app.request_class = SizedRequest
+    # What it says of a function stays so; Flask asks for six of them at each request.
+    app.ensure_sync = functools.cache(app.ensure_sync)  # type: ignore[method-assign]
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,

@@ -22,6 +22,7 @@ from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
 from sseflask.cursor import last_event_id, set_right
 from sseflask.errors import ChannelError, Failure
+from sseflask.flask_context import current_request
 from sseflask.items import check_iterable, has_events
 from sseflask.json_text import json_text
 from sseflask.refusals import bad_channel, is_event_source, refuse
@@ -215,7 +216,7 @@ def log_path(app: Flask) -> str:
 
 
 def _read_cursor() -> None:
-    set_right(request)
+    set_right(current_request())
 
 
 def _upgrade(response: Response) -> Response:

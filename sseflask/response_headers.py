@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
 from sseflask.auth.cookie import cookie_name
+from sseflask.flask_context import current_request
 
 __all__ = ["install"]
 
@@ -24,16 +25,21 @@ def install(app: Flask) -> None:
 
 
 def _answer_for_all() -> Response | None:
-    if request.method == "OPTIONS" and request.environ.get("PATH_INFO") == "*":
+    environ = current_request().environ
+    if environ.get("PATH_INFO") == "*" and environ["REQUEST_METHOD"] == "OPTIONS":
         return Response(status=204, headers={"Allow": ", ".join(METHODS)})
     return None
 
 
 def _complete(response: Response) -> Response:
-    headers = response.headers
-    headers.setdefault("X-Content-Type-Options", "nosniff")
+    request, headers = current_request(), response.headers
+    # One look: werkzeug's headers go through all of them for each question.
+    present = {name.lower() for name, _ in headers}
+    if "x-content-type-options" not in present:
+        headers.add("X-Content-Type-Options", "nosniff")
     # A token may be in the query of the page that asks.
-    headers.setdefault("Referrer-Policy", "no-referrer")
+    if "referrer-policy" not in present:
+        headers.add("Referrer-Policy", "no-referrer")
     status, mimetype = response.status_code, response.mimetype
     if status in (204, 304):
         headers.pop("Content-Type", None)  # there is nothing that it would describe
@@ -45,5 +51,6 @@ def _complete(response: Response) -> Response:
         kept = "private"
     else:
         return response
-    headers.setdefault("Cache-Control", kept)
+    if "cache-control" not in present:
+        headers.add("Cache-Control", kept)
     return response

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Literal
 
-from flask import Flask, Request, current_app, request
+from flask import Flask, Request, current_app
 
 from sseflask.auth.loopback import is_from_this_machine
 from sseflask.auth.presented import Presented, presented_token
@@ -17,6 +17,7 @@ from sseflask.auth.site import TO_ACT, TO_ACT_WITH_COOKIE, TO_READ, Site, site
 from sseflask.auth.tokens import Caller, TokenError, verify
 from sseflask.channels.names import Pattern
 from sseflask.errors import Failure
+from sseflask.flask_context import current_request
 
 __all__ = [
     "Access",
@@ -178,17 +179,17 @@ class Access:
 
 def require(right: Literal["complete"], *, to_read: bool = False) -> Caller:
     """`Access.require` for the current request of the current app."""
-    return _access().require(request, right, to_read=to_read)
+    return _access().require(current_request(), right, to_read=to_read)
 
 
 def require_publish(channel: str) -> Caller:
     """`Access.require_publish` for the current request of the current app."""
-    return _access().require_publish(request, channel)
+    return _access().require_publish(current_request(), channel)
 
 
 def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
     """`Access.require_subscribe` for the current request of the current app."""
-    return _access().require_subscribe(request, patterns)
+    return _access().require_subscribe(current_request(), patterns)
 
 
 def check_token(token: str) -> Caller:
@@ -207,7 +208,7 @@ def refuse_other_sites() -> None:
     Raises:
         Failure: 403.
     """
-    _refuse_all_but(TO_ACT, request)
+    _refuse_all_but(TO_ACT, current_request())
 
 
 def _access() -> Access:

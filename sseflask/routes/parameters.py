@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
-from flask import request
+from flask import Request, request
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from sseflask.cursor import HEADER, PARAMETER, is_cursor, latest, presented
 from sseflask.errors import Failure
+from sseflask.flask_context import current_request
 
 __all__ = [
     "Seconds",
@@ -140,29 +141,30 @@ def read_body() -> bytes:
         Failure: 400, it can't be read; 415 or 501, it is compressed; 415, it is not in UTF-8.
         werkzeug.exceptions.RequestEntityTooLarge: it exceeds ``MAX_CONTENT_LENGTH``.
     """
+    asked = current_request()
     # Cached, so that a form is parsed from it.
     try:
-        body = request.get_data(cache=True)
+        body = asked.get_data(cache=True)
     except HTTPException:
         raise
     except Exception as error:
         # Every server complains about a malformed body in chunks with a type of its own.
         raise invalid("The request's body can't be read.", code="invalid_body") from error
-    limit = request.max_content_length
-    if limit is not None and request.content_length is None and len(body) >= limit:
+    limit = asked.max_content_length
+    if limit is not None and asked.content_length is None and len(body) >= limit:
         # Of a body in chunks Werkzeug silently hands over what is within the limit.
         raise RequestEntityTooLarge
     if body:
-        _check_coding(body)
+        _check_coding(asked, body)
     return body
 
 
-def _check_coding(body: bytes) -> None:
+def _check_coding(asked: Request, body: bytes) -> None:
     """Refuse what would be stored, or asked the upstream, as something else than it is.
 
     RFC 9110, sections 8.3.2, 8.4 and 12.5.3; RFC 9112, section 6.1: gunicorn only undoes chunks.
     """
-    transfer = request.headers.get("Transfer-Encoding", "").replace(" ", "").lower()
+    transfer = asked.headers.get("Transfer-Encoding", "").replace(" ", "").lower()
     if transfer not in ("", "chunked"):
         raise Failure(
             f"The body is transferred in a coding ({transfer[:40]}) which is not understood here: "
@@ -171,8 +173,8 @@ def _check_coding(body: bytes) -> None:
             type="invalid_request_error",
             code="unsupported_transfer_coding",
         )
-    coding = request.headers.get("Content-Encoding", "").strip().lower()
-    charset = request.mimetype_params.get("charset", "utf-8").strip().lower()
+    coding = asked.headers.get("Content-Encoding", "").strip().lower()
+    charset = asked.mimetype_params.get("charset", "utf-8").strip().lower()
     if coding not in ("", "identity"):
         problem = f"The body is encoded ({coding[:40]}), which is not understood here: send it"
         problem += " without Content-Encoding."
