@@ -21,6 +21,7 @@ from sseflask.completions.demo import MOST_PROMPT
 from sseflask.completions.frames import read_json
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.reading import Reading
+from sseflask.completions.told_headers import told_headers
 from sseflask.completions.upstream_errors import refused
 from sseflask.config import Settings
 from sseflask.reach import Reach
@@ -97,7 +98,9 @@ class Upstream:
                 self._client[1].close()
                 self._client = None
 
-    def frames(self, asked: Asked) -> Generator[list[bytes] | Outcome, None, None]:
+    def frames(
+        self, asked: Asked, told: dict[str, str] | None = None
+    ) -> Generator[list[bytes] | Outcome, None, None]:
         """Run a completion and pass on what it streams.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels
@@ -106,6 +109,7 @@ class Upstream:
 
         Args:
             asked: a request for a stream.
+            told: gets the headers that a client is told, before the first frame is given.
 
         Yields:
             the frames that a read completed, at least one, as they came but for comments, ``id``
@@ -121,20 +125,21 @@ class Upstream:
         content = plain if plain is not None and self._plainly else asked.content
         reading = self._reading(asked, content)
         try:
-            yield from self._stream(reading, asked.path, content)
+            yield from self._stream(reading, asked.path, content, told)
         except failures.UpstreamFailure as failure:
             if plain in (None, content) or reading.begun or not _about_added(failure):
                 raise
             assert plain is not None
             log.warning("the upstream refuses stream_options, and is asked without from now on")
             self._plainly = True
-            yield from self._stream(self._reading(asked, plain), asked.path, plain)
+            yield from self._stream(self._reading(asked, plain), asked.path, plain, told)
 
-    def answer(self, asked: Asked) -> bytes:
+    def answer(self, asked: Asked, told: dict[str, str] | None = None) -> bytes:
         """Run a completion that is not streamed. Blocks until it is there.
 
         Args:
             asked: a request for an answer in one piece.
+            told: gets the headers that a client is told.
 
         Returns:
             the upstream's answer, as it came if it was a JSON object; put together if it was a
@@ -144,7 +149,7 @@ class Upstream:
             Failure: the upstream refused the request or failed.
         """
         reading = self._reading(asked, asked.content)
-        with contextlib.closing(self._ask(asked.path, asked.content)) as response:
+        with contextlib.closing(self._ask(asked.path, asked.content, told=told)) as response:
             came = reading.whole(response)
         if isinstance(came, bytes):
             return came
@@ -173,13 +178,17 @@ class Upstream:
         )
 
     def _stream(
-        self, reading: Reading, path: str, content: bytes
+        self, reading: Reading, path: str, content: bytes, told: dict[str, str] | None
     ) -> Generator[list[bytes] | Outcome, None, None]:
-        with contextlib.closing(self._ask(path, content)) as response:
+        with contextlib.closing(self._ask(path, content, told=told)) as response:
             yield from reading.stream(response)
 
     def _ask(
-        self, path: str, content: bytes | None, seconds: float | None = None
+        self,
+        path: str,
+        content: bytes | None,
+        seconds: float | None = None,
+        told: dict[str, str] | None = None,
     ) -> httpx2.Response:
         """Send a request, and give its response once its head is there; to be closed.
 
@@ -187,6 +196,7 @@ class Upstream:
             path: below the base URL.
             content: the body; without one it is a GET.
             seconds: how long the head may take, by default the client's.
+            told: gets the headers that a client is told.
         """
         client = self._connected()
         # Below the SDK's typed methods, which refuse parameters that they do not know.
@@ -215,7 +225,10 @@ class Upstream:
             raise failures.timeout() from error
         except openai.APIError as error:
             raise failures.unreachable(error) from error
-        return cast(httpx2.Response, stream)  # it gives a response where it is asked for one
+        response = cast(httpx2.Response, stream)  # it gives one where it is asked for one
+        if told is not None:
+            told.update(told_headers(response.headers, self._secrets))
+        return response
 
     def _connected(self) -> openai.OpenAI:
         # Made after the fork, as worker processes must not share connections.

@@ -13,6 +13,7 @@ import httpx2
 from sseflask.completions.failures import UpstreamFailure, masked
 from sseflask.completions.reasons import excerpt, reason, text_of, value_of
 from sseflask.completions.repetition import SHOULD_RETRY
+from sseflask.completions.told_headers import told_headers
 from sseflask.errors import Failure
 from sseflask.masking import mask
 
@@ -33,10 +34,6 @@ _MOST_IN_LOG = 1_000
 _MOST_FURTHER = 16_384
 #: Characters of a body that is no JSON: more than is told, so that no key is cut in half.
 _MOST_TEXT = 8_192
-
-#: Headers that say whether and when to ask again, in the words of OpenAI's clients, and what to
-#: name to the upstream's people.
-_PASSED_ON = ("Retry-After", "Retry-After-Ms", "X-Request-Id", SHOULD_RETRY)
 
 #: Statuses of errors that come inside a 200: by their ``code``, ``type`` or ``status``.
 _STATUSES = {
@@ -97,11 +94,7 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
     fallback = f"The upstream failed with status {status}{f' ({phrase})' if phrase else ''}"
     error = _shaped(value_of(text), text, status, fallback, secrets)
     log.warning("the upstream answered %d: %r", status, error["message"][:_MOST_IN_LOG])
-    headers = {}
-    for name in _PASSED_ON:
-        value = response.headers.get(name)
-        if value is not None and value.isascii() and value.isprintable() and len(value) <= 100:
-            headers[name] = value
+    headers = told_headers(response.headers, secrets, refusal=True)
     if status == 409:
         headers.setdefault(SHOULD_RETRY, "true")  # as OpenAI's clients take it
     return _failure(status, error, headers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from sseflask.channels.log import LogError
@@ -67,6 +67,7 @@ class Viewer(Source):
     Attributes:
         comes_back: whether the client is to be sent away, ever.
         headers: of an error response, where it comes to that.
+        told: further headers of a response, which get there before the first frame does.
         repeatable: whether the same request leads to the same run, and not to another one that is
             paid for as well.
     """
@@ -84,6 +85,7 @@ class Viewer(Source):
     ) -> None:
         self.run = run
         self.headers = {RUN_ID: run.id}
+        self.told: Mapping[str, str] = {}
         self.repeatable = True
         self.comes_back = resumable and form.resumable
         self._knows_where = after > 0
@@ -119,6 +121,10 @@ class Viewer(Source):
     def resumable(self) -> bool:
         """See `Source`; not before the client has been sent an id."""
         return self.comes_back and self._knows_where
+
+    def late_headers(self) -> Iterable[tuple[str, str]]:
+        """See `Source`."""
+        return self.told.items()
 
     # -- the ways to advance it --------------------------------------------------------------------
 
@@ -356,7 +362,7 @@ class Viewer(Source):
             raise self._with_headers(told) from None
 
     def _with_headers(self, failure: Failure) -> Failure:
-        failure.headers.update(self.headers)
+        failure.headers = {**self.told, **failure.headers, **self.headers}
         # Not to begin another run: whoever comes back goes on with this one.
         failure.cursor = id_of(self.run.id, self._after)
         return failure

@@ -22,9 +22,11 @@ _MOST_LINES = 100_000
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
-def whole_answer(upstream: Upstream, asked: Asked) -> Generator[list[bytes] | Outcome, None, None]:
+def whole_answer(
+    upstream: Upstream, asked: Asked, told: dict[str, str] | None = None
+) -> Generator[list[bytes] | Outcome, None, None]:
     """Ask for an answer in one piece; see `Upstream.answer`."""
-    body = upstream.answer(asked)
+    body = upstream.answer(asked, told)
     # In JSON a line end is nothing but space, so it does not matter which one it was.
     if body.count(b"\n") + body.count(b"\r") > _MOST_LINES:
         body = body.translate(_SPACES)

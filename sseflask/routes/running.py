@@ -16,7 +16,7 @@ from sseflask.completions.bounds import log_full
 from sseflask.completions.formats import Format
 from sseflask.completions.run_entries import LogFull, TooMany
 from sseflask.completions.runs import Started, current_runs
-from sseflask.completions.upstream import Asked, current_upstream
+from sseflask.completions.upstream import Asked, Upstream, current_upstream
 from sseflask.completions.whole import WHOLE, whole_answer
 from sseflask.errors import Failure
 from sseflask.refusals import is_event_source
@@ -143,9 +143,11 @@ def begin(
     account = account_of(subject)
     count_request(account)
     upstream = current_upstream()
+    told: dict[str, str] = {}
+    answer = whole_answer if whole else Upstream.frames
     try:
         started = current_runs().start(
-            lambda: whole_answer(upstream, asked) if whole else upstream.frames(asked),
+            lambda: answer(upstream, asked, told),
             form,
             subject=subject,
             account=account,
@@ -175,4 +177,5 @@ def begin(
             transient=True,
         )
     started.viewer.repeatable = key is not None
+    started.viewer.told = told
     return started

@@ -413,7 +413,7 @@ class Connection(Body):
             raise Diverted
 
     def _begin_response(self) -> None:
-        self.start_response(self.stream.status, self.stream.headers)
+        self.start_response(self.stream.status, self.stream.all_headers)
         self._started = True
         if self._outlet.is_ours(self.stream.status):
             self._outlet.take_headers()

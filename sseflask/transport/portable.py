@@ -168,7 +168,7 @@ class ThreadedBody(Body):
         return HEARTBEAT if got is None else self._note(*got)
 
     def _start(self) -> None:
-        self.start_response(self.stream.status, self.stream.headers)
+        self.start_response(self.stream.status, self.stream.all_headers)
 
     def _wait(self) -> tuple[float, Callable[[], bytes] | None]:
         """How long to wait for the next frame, in seconds, and what to do then."""
@@ -285,7 +285,7 @@ class InlineBody(Body):
             self._ended = True
         except Exception as error:
             raise EarlyError(error) from error
-        self.start_response(self.stream.status, self.stream.headers)
+        self.start_response(self.stream.status, self.stream.all_headers)
 
     def go_on(self, piece: bytes) -> None:
         """Take over a stream that has been begun elsewhere; ``piece`` is still to be sent."""

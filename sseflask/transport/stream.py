@@ -84,6 +84,11 @@ class Stream:
         return self.items if isinstance(self.items, Source) else None
 
     @property
+    def all_headers(self) -> list[tuple[str, str]]:
+        """The response's headers, with those that are known when it begins."""
+        return self.headers if self.source is None else [*self.headers, *self.source.late_headers()]
+
+    @property
     def opening(self) -> bytes:
         """What precedes the first event; one newline, so that it is part of that event."""
         return b"" if self.retry is None else b"retry: %d\n" % self.retry
@@ -110,6 +115,10 @@ class Source(ABC):
         Blocks for them, at most ``timeout`` seconds. What it raises becomes an error response.
         """
         return iter(())
+
+    def late_headers(self) -> Iterable[tuple[str, str]]:
+        """Response headers that are known by the time that `first` is over. Never blocks."""
+        return ()
 
     @property
     def ended(self) -> bool:

@@ -825,6 +825,57 @@ def test_what_says_whether_to_ask_again_is_passed_on(connect: Connect) -> None:
     }
 
 
+RATES = {
+    "X-Ratelimit-Remaining-Requests": "59",
+    "X-Ratelimit-Reset-Tokens": "6m0s",
+    "Anthropic-Ratelimit-Tokens-Limit": "8000",
+    "Ratelimit-Policy": '"default";q=100;w=60',
+    "Ratelimit": '"default";r=50;t=30',
+    "X-Request-Id": "req_1",
+    "Request-Id": "req_2",
+    "Apim-Request-Id": "req_3",
+}
+KEPT = {
+    "Set-Cookie": "a=b",
+    "Openai-Organization": "acme",
+    "Server": "uvicorn",
+    "Via": "1.1 inner.acme.example",
+    "X-Envoy-Upstream-Service-Time": "7",
+    "X-Ratelimit-Key": KEY,
+    "X-Ratelimit-Letter": "\xe9",
+    "X-Ratelimit-Novel": "x" * 201,
+    "X-Request-Id-Of-Somebody": "req_4",
+}
+
+
+def _lines(headers: dict[str, str]) -> list[str]:
+    return [f"{name.lower()}: {value}" for name, value in headers.items()]
+
+
+def _begin(there: Upstream, asked: Asked, told: dict[str, str]) -> object:
+    answer = there.frames(asked, told)
+    next(answer)
+    answer.close()
+    return None
+
+
+def test_which_headers_a_client_is_told(connect: Connect) -> None:
+    sent = _lines({**KEPT, **RATES, "Retry-After": "7"})
+    for call in (_begin, Upstream.answer):
+        told: dict[str, str] = {}
+        with upstream(lambda x: x.answer(200, b'{"choices": []}', "a/json", *sent)) as server:
+            call(connect(server.url), CHAT, told)
+        assert told == RATES
+    refusal = failure_of(connect, lambda x: x.answer(429, b"{}", "application/json", *sent))
+    assert refusal.headers == {**RATES, "Retry-After": "7"}
+
+
+def test_headers_without_end_are_not_told(connect: Connect) -> None:
+    sent = _lines({f"X-RateLimit-{number}": "1" for number in range(90)})
+    failure = failure_of(connect, lambda x: x.answer(429, b"{}", "application/json", *sent))
+    assert len(failure.headers) == 40
+
+
 # -- in one piece or not ---------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.completions.scripted import DONE, frame
 from tests.live.conftest import node
 from tests.live.paced import Play
 from tests.live.runs import stop
@@ -69,6 +70,34 @@ def test_a_passing_refusal_is_met_with_another_attempt(
     told = client(runs, access_token, {**request, "key": play.message} if key else request)
     assert (told["end"], told["text"]) == ("clean", "one")
     assert play.count == 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_rates_and_request_ids_are_told(
+    runs: Server, play: Play, access_token: str, stream: bool
+) -> None:
+    sent = ("x-ratelimit-remaining-tokens: 59", "x-request-id: req_1", "set-cookie: a=b")
+    play.refuse(400, b'{"error": {"message": "no"}}', *sent)
+    if stream:
+        play.answer(200, frame("one", finish="stop") + DONE, *sent, kind="text/event-stream")
+    else:
+        play.answer(200, DOCUMENT, *sent)
+    with openai.OpenAI(base_url=f"{runs.url}/v1", api_key=access_token) as client:
+
+        def ask() -> Any:
+            return client.chat.completions.with_raw_response.create(
+                model="m", messages=[{"role": "user", "content": play.message}], stream=stream
+            )
+
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask()
+        answered = ask()
+        answered.http_response.read()
+    assert refused.value.request_id == "req_1"
+    for headers in (refused.value.response.headers, answered.headers):
+        assert (headers["x-ratelimit-remaining-tokens"], headers["x-request-id"]) == ("59", "req_1")
+        assert headers["x-run-id"]
+        assert "set-cookie" not in headers
 
 
 def newest_run(server: Server) -> str:
