@@ -8,9 +8,10 @@ provider for OpenAI-compatible servers; a call whose result never came is left o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from sseflask.bounded_json import bounded_json
 from sseflask.completions.ui_files import UnusablePart, attachment, content_of_file
 
 __all__ = ["UnusableMessage", "is_ui_message", "openai_messages"]
@@ -39,14 +40,18 @@ def is_ui_message(message: dict[str, Any]) -> bool:
     return isinstance(message.get("parts"), list)
 
 
-def openai_messages(message: dict[str, Any], path: str) -> list[dict[str, Any]]:
+def openai_messages(
+    message: dict[str, Any], path: str, pause: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
     """The messages to send for one of the AI SDK's, in order; none where it says nothing.
 
     Args:
         message: one with parts.
         path: what it is called in an error, such as ``messages[1]``.
+        pause: called after each millisecond or so of work, to give way.
 
     Raises:
+        Failure: 413, arguments of a call are more JSON than is read.
         UnusableMessage: a part that can't be sent; it is named.
     """
     role = message.get("role")
@@ -59,7 +64,7 @@ def openai_messages(message: dict[str, Any], path: str) -> list[dict[str, Any]]:
         if isinstance(files, list):
             told = _with_files(told, files, f"{path}.experimental_attachments")
     elif role == "assistant":
-        told = _of_assistant(_checked(message["parts"], path))
+        told = _of_assistant(_checked(message["parts"], path), pause)
     else:
         raise UnusableMessage(
             f"{path}.role", "a message with parts is of system, developer, user or assistant"
@@ -136,7 +141,7 @@ def _file(where: str, part: dict[str, Any]) -> dict[str, Any]:
         raise UnusableMessage(where, str(error)) from None
 
 
-def _of_assistant(parts: _Parts) -> list[dict[str, Any]]:
+def _of_assistant(parts: _Parts, pause: Callable[[], None]) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     for block in _blocks(parts):
         if block[0][1]["type"] == "steering-message":  # what the user said meanwhile
@@ -147,7 +152,7 @@ def _of_assistant(parts: _Parts) -> list[dict[str, Any]]:
         calls = [
             call
             for where, part in block
-            if _is_call(part["type"]) and (call := _call(where, part)) is not None
+            if _is_call(part["type"]) and (call := _call(where, part, pause)) is not None
         ]
         text = _text(block)
         if calls:
@@ -178,7 +183,9 @@ def _blocks(parts: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[_Parts]:
         yield block
 
 
-def _call(where: str, part: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+def _call(
+    where: str, part: dict[str, Any], pause: Callable[[], None]
+) -> tuple[dict[str, Any], str] | None:
     """A call and its result; ``None`` where it has none."""
     kind = part["type"]
     if kind == "tool-invocation":
@@ -193,7 +200,7 @@ def _call(where: str, part: dict[str, Any]) -> tuple[dict[str, Any], str] | None
     for field, value in (("toolName", name), ("toolCallId", id)):
         if not isinstance(value, str) or not value:
             raise UnusableMessage(f"{where}.{field}", "it must be text that is not empty")
-    function = {"name": name, "arguments": _arguments(given)}
+    function = {"name": name, "arguments": _arguments(given, pause)}
     return {"id": id, "type": "function", "function": function}, result
 
 
@@ -230,13 +237,13 @@ def _text_of(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
 
-def _arguments(value: Any) -> str:
+def _arguments(value: Any, pause: Callable[[], None]) -> str:
     """A call's arguments as JSON text; what a model has written wrongly, as a JSON string."""
     if value is None:
         return "{}"
     if isinstance(value, str):
         try:
-            json.loads(value)
+            bounded_json(value, pause)
         except (ValueError, RecursionError):
             return _json(value)
         return value

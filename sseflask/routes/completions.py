@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, request
@@ -18,6 +19,7 @@ from sseflask.routes.body_limit import take_prompts
 from sseflask.routes.parameters import Text, invalid, last_event_id, read_parameters
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
 from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
+from sseflask.transport.turns import Turns
 
 __all__ = ["blueprint"]
 
@@ -27,11 +29,6 @@ _ROUTE = "/sse/openai_out"
 
 
 def _messages(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = None
     if (
         not isinstance(value, list)
         or not value
@@ -40,10 +37,6 @@ def _messages(value: Any) -> Any:
         raise ValueError(
             'it must be a JSON list of messages, for example [{"role": "user", "content": "hello"}]'
         )
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        raise ValueError("it must be JSON that UTF-8 can carry") from None
     return value
 
 
@@ -58,13 +51,7 @@ class CompletionParameters(RunParameters):
     last_event_id: Text = ""
 
     def conversation(self) -> list[dict[str, Any]]:
-        """The messages to send.
-
-        Raises:
-            Failure: 400 for a message of the AI SDK's that can't be sent.
-        """
-        if self.messages is not None:
-            return _sent(self.messages)
+        """The messages that the two texts are."""
         user = {"role": "user", "content": self.user_message}
         if not self.system_prompt:
             return [user]
@@ -85,7 +72,7 @@ def completion() -> Response:
     resumes = presented_id() is not None
     caller = identify(to_read=resumes)
     take_prompts()
-    asked = read_parameters(CompletionParameters)
+    asked = read_parameters(CompletionParameters, as_json=("messages",))
     form = FORMATS[asked.format]
     cursor = last_event_id(asked.last_event_id)
     early = asked.heartbeat == "early"
@@ -104,29 +91,33 @@ def completion() -> Response:
 
 
 def _asked(asked: CompletionParameters) -> Asked:
-    upstream = current_upstream()
-    conversation = asked.conversation()
-    check_prompt(
-        _as_json(conversation),
-        upstream.most_prompt,
-        "user_message" if asked.messages is None else "messages",
+    upstream, pause = current_upstream(), Turns()
+    if asked.messages is None:
+        param, messages = "user_message", asked.conversation()
+    else:
+        param, messages = "messages", _sent(asked.messages, pause)
+    written = []
+    for message in messages:
+        written.append(_as_json(message))
+        pause()
+    conversation = b"[%b]" % b",".join(written)
+    check_prompt(conversation, upstream.most_prompt, param)
+    body = b'{"model":%b,"messages":%b,"stream":true' % (
+        _as_json(asked.model or upstream.model),
+        conversation,
     )
-    body = {
-        "model": asked.model or upstream.model,
-        "messages": conversation,
-        "stream": True,
-    }
-    with_usage = {**body, "stream_options": {"include_usage": True}}
-    return Asked("/chat/completions", _as_json(with_usage), plain=_as_json(body))
+    pause()
+    usage = b',"stream_options":{"include_usage":true}}'
+    return Asked("/chat/completions", body + usage, plain=body + b"}")
 
 
-def _sent(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _sent(messages: list[dict[str, Any]], pause: Callable[[], None]) -> list[dict[str, Any]]:
     """The messages as OpenAI takes them: its own as they are, and what the AI SDK's say."""
     told: list[dict[str, Any]] = []
     for number, message in enumerate(messages):
         try:
             told += (
-                openai_messages(message, f"messages[{number}]")
+                openai_messages(message, f"messages[{number}]", pause)
                 if is_ui_message(message)
                 else [message]
             )
@@ -135,6 +126,7 @@ def _sent(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 f"The parameter messages is not valid: {error.path}: {error.reason}.",
                 param=error.path,
             ) from None
+        pause()
     if not told:
         raise invalid(
             "The parameter messages is not valid: nothing is said in it.", param="messages"
@@ -143,4 +135,11 @@ def _sent(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _as_json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except (ValueError, RecursionError):
+        raise invalid(
+            "The parameter messages is not valid: it must be JSON that UTF-8 can carry.",
+            param="messages",
+        ) from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Response
 
+from sseflask.bounded_json import bounded_json
 from sseflask.completions.formats import FORMATS
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.completions.whole import DOCUMENT
@@ -17,6 +17,7 @@ from sseflask.routes.limits import account_of, count_request
 from sseflask.routes.parameters import invalid, read_body, read_query
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify
 from sseflask.routes.viewing import PATIENCE, document, stream
+from sseflask.transport.turns import Turns
 
 __all__ = ["blueprint"]
 
@@ -57,8 +58,8 @@ def _complete(path: str) -> Response:
     parameters = read_query(RunParameters)
     take_prompts()
     content = read_body()
-    body = _object(content)
     check_prompt(content, current_upstream().most_prompt)
+    body = _object(content)
     asked = Asked(path, content)
     if body.get("stream") is True:
         started = begin(caller, asked, parameters, _CHUNKS, route=f"/v1{path}", resumable=False)
@@ -71,7 +72,7 @@ def _complete(path: str) -> Response:
 
 def _object(content: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(content)
+        body = bounded_json(content, Turns())
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):

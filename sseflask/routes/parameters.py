@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -14,9 +13,12 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from sseflask.bounded_json import bounded_json
 from sseflask.cursor import HEADER, PARAMETER, is_cursor, latest, presented
 from sseflask.errors import Failure
 from sseflask.flask_context import current_request
+from sseflask.routes.forms import FORMS, form_fields
+from sseflask.transport.turns import Turns
 
 __all__ = [
     "Seconds",
@@ -32,7 +34,6 @@ __all__ = [
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -79,7 +80,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 Text = Annotated[str, BeforeValidator(_text)]
 
 
-def read_parameters(model: type[Model]) -> Model:
+def read_parameters(model: type[Model], as_json: Iterable[str] = ()) -> Model:
     """The request's parameters from query, form and JSON, checked.
 
     Blocks until the body has been read. Parameters that the model does not know are ignored.
@@ -87,13 +88,16 @@ def read_parameters(model: type[Model]) -> Model:
 
     Args:
         model: its fields are the parameters.
+        as_json: the names of those that may be JSON as text; the model is given their values, and
+            ``None`` for what is none.
 
     Raises:
         Failure: 400 with ``param`` set for a value that does not fit or a parameter given twice,
-            400 for a body that can't be read, 415 for a body of another kind.
+            400 for a body that can't be read, 413 for JSON with too many values, 415 for a body
+            of another kind.
         werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
     """
-    return _checked(model, [*request.args.items(multi=True), *_body()])
+    return _checked(model, [*request.args.items(multi=True), *_body()], as_json)
 
 
 def read_query(model: type[Model]) -> Model:
@@ -101,7 +105,9 @@ def read_query(model: type[Model]) -> Model:
     return _checked(model, request.args.items(multi=True))
 
 
-def _checked(model: type[Model], given: Iterable[tuple[str, Any]]) -> Model:
+def _checked(
+    model: type[Model], given: Iterable[tuple[str, Any]], as_json: Iterable[str] = ()
+) -> Model:
     values: dict[str, Any] = {}
     for name, value in given:
         if (PARAMETER if is_cursor(name) else name) not in model.model_fields:
@@ -123,6 +129,12 @@ def _checked(model: type[Model], given: Iterable[tuple[str, Any]]) -> Model:
     cursors = [(name, values.pop(name)) for name in list(values) if is_cursor(name)]
     if (cursor := latest(cursors)) is not None:
         values[PARAMETER] = cursor
+    for name in as_json:
+        if isinstance(values.get(name), str):
+            try:
+                values[name] = bounded_json(values[name], Turns())
+            except (ValueError, RecursionError):
+                values[name] = None
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -203,7 +215,7 @@ def _body() -> Iterable[tuple[str, Any]]:
     kind = request.mimetype
     if not body:
         return ()
-    if kind in _FORMS:
+    if kind in FORMS:
         return _form(body)
     if is_json(kind):
         return _json_object(body)
@@ -217,14 +229,9 @@ def _body() -> Iterable[tuple[str, Any]]:
 
 
 def _form(body: bytes) -> Iterable[tuple[str, Any]]:
-    most = request.max_form_parts
-    # Of the parts of a multipart form Werkzeug itself takes so many.
-    if most is not None and request.mimetype == _FORMS[0] and body.count(b"&") >= most:
-        raise invalid(f"The form has more than {most} fields.", code="invalid_body")
     try:
-        form = list(request.form.items(multi=True))
-        files = list(request.files.items(multi=True))
-        if any(name is None for name, _ in [*form, *files]):
+        fields = form_fields(body, Turns())
+        if any(name is None for name, _ in fields):
             raise ValueError("a part without a name")
     except HTTPException:
         raise
@@ -234,13 +241,13 @@ def _form(body: bytes) -> Iterable[tuple[str, Any]]:
             "and whole.",
             code="invalid_body",
         ) from error
-    if len(form) == 1 and form[0][0].lstrip().startswith("{"):
+    if len(fields) == 1 and fields[0][0].lstrip().startswith("{"):
         raise invalid(
             "The body looks like JSON but is declared a form: add the header "
             "Content-Type: application/json.",
             code="invalid_json",
         )
-    return [*form, *files]
+    return fields
 
 
 def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
@@ -252,7 +259,7 @@ def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
         return dict(pairs)
 
     try:
-        value = json.loads(body, object_pairs_hook=keep_pairs)
+        value = bounded_json(body, Turns(), keep_pairs)
     except (ValueError, RecursionError):
         raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(value, dict):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from flask import request
 
+from sseflask.bounded_json import bounded_json
 from sseflask.channels.frames import stored
 from sseflask.errors import EventError, Failure
 from sseflask.json_text import COMPACT, json_text
 from sseflask.routes.parameters import invalid, is_json, read_body
+from sseflask.transport.turns import Turns
 
 __all__ = ["Publication", "read_publication"]
 
@@ -80,8 +81,9 @@ def read_publication() -> Publication:
 
 
 def _from_json(body: bytes) -> Publication:
+    pause = Turns()
     try:
-        value = json.loads(body)
+        value = bounded_json(body, pause)
     except (ValueError, RecursionError):
         raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
     if isinstance(value, dict):
@@ -96,9 +98,11 @@ def _from_json(body: bytes) -> Publication:
             f"An array holds 1 to {MAX_EVENTS} events, not {len(value)}: they are stored together.",
             code="invalid_event",
         )
-    return Publication(
-        tuple(_frame(event, f"[{number}]") for number, event in enumerate(value)), several=True
-    )
+    frames = []
+    for number, event in enumerate(value):
+        frames.append(_frame(event, f"[{number}]"))
+        pause()
+    return Publication(tuple(frames), several=True)
 
 
 def _frame(event: Any, where: str = "") -> bytes:

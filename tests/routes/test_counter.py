@@ -153,7 +153,7 @@ def test_a_parameter_given_twice(client: FlaskClient, how: dict[str, Any]) -> No
         b"[1]",
         b"3",
         b"null",
-        b"[" * 100_000,
+        b"[" * 40_000,
         b'{"count": ' + b"1" * 5000 + b"}",
     ],
 )
