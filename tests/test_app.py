@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 from sseflask.auth import require_subscribe, sign
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError, Failure
+from sseflask.routes import limits
 from tests.service import KEY, SECRET, service
 
 
@@ -321,6 +322,39 @@ def test_a_client_is_counted_by_its_network() -> None:
         one = ["1.2.3.4:1111", "::ffff:1.2.3.4", "1.2.3.4:2222"]
         other = ["[2001:db8::1]:80", "2001:db8::ffff:2", "2001:db8::3"]
         assert [ask(address) for address in (*one, *other)] == [200, 200, 429] * 2
+
+
+def test_all_who_ask_the_demo_model_are_counted_together() -> None:
+    with (
+        mock.patch.object(limits, "_OF_DEMO", "2/hour"),
+        service(SSEFLASK_TRUSTED_PROXIES="1", SSEFLASK_RATE_LIMIT="1/hour") as app,
+    ):
+        client = app.test_client()
+
+        def ask(address: str) -> TestResponse:
+            headers = {"X-Forwarded-For": address}
+            return client.post("/v1/chat/completions", json={"messages": []}, headers=headers)
+
+        asking = ["1.1.1.1", "1.1.1.1", "2.2.2.2", "3.3.3.3"]
+        answers = [ask(address) for address in asking]
+        assert [each.status_code for each in answers] == [200, 429, 200, 503]
+        assert answers[-1].json is not None
+        assert answers[-1].json["error"]["code"] == "demo_busy"
+        assert 0 < int(answers[-1].headers["Retry-After"]) <= 3600
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+        told = client.get("/sse/openai_out", headers=headers | {"X-Forwarded-For": "4.4.4.4"})
+        assert told.status_code == 200
+        assert b"retry:" in told.data
+
+
+def test_a_rate_that_is_off_is_off_for_the_demo_model() -> None:
+    with (
+        mock.patch.object(limits, "_OF_DEMO", "1/hour"),
+        service(SSEFLASK_RATE_LIMIT="off") as app,
+    ):
+        client = app.test_client()
+        for _ in range(2):
+            assert client.post("/v1/chat/completions", json={"messages": []}).status_code == 200
 
 
 def test_the_start_says_that_a_log_cannot_be_used(

@@ -19,6 +19,9 @@ _EXTENSION = "sseflask.limits"
 
 _Kind = Literal["completions", "publications"]
 
+#: Of all that ask the demo model together, whatever their addresses: a third of a core.
+_OF_DEMO = "30/second"
+
 
 class Limits:
     """The limits of one app. Thread-safe.
@@ -33,6 +36,7 @@ class Limits:
         self._windows = {
             kind: _Windows(parse(rate)) for kind, rate in rates.items() if rate != "off"
         }
+        self._demo = _Windows(parse(_OF_DEMO)) if completions != "off" else None
 
     def init_app(self, app: Flask) -> None:
         """Make `count_request` and its like work in the app's views."""
@@ -57,6 +61,26 @@ class Limits:
             status=429,
             type="rate_limit_error",
             code="rate_limited",
+            headers={"Retry-After": str(seconds)},
+            transient=True,
+        )
+
+    def count_demo(self) -> None:
+        """Count a completion of the demo model. Never blocks.
+
+        Raises:
+            Failure: 503, everybody together has begun too many.
+        """
+        if self._demo is None:
+            return
+        seconds = math.ceil(self._demo.hit("", time.monotonic()))
+        if not seconds:
+            return
+        raise Failure(
+            f"Too many are asking the demo model: it begins {self._demo} completions for all of "
+            "them together. Please try again in a moment.",
+            status=503,
+            code="demo_busy",
             headers={"Retry-After": str(seconds)},
             transient=True,
         )
@@ -98,9 +122,12 @@ def account_of(subject: str) -> str:
     return f"subject {subject}" if subject else f"address {client_network(request.remote_addr)}"
 
 
-def count_request(account: str) -> None:
-    """`Limits.count` a completion, in the current app."""
-    _limits().count("completions", account)
+def count_request(account: str, *, demo: bool = False) -> None:
+    """`Limits.count` a completion, in the current app; with the demo model also `count_demo`."""
+    limits = _limits()
+    limits.count("completions", account)
+    if demo:
+        limits.count_demo()
 
 
 def count_publication(account: str) -> None:

@@ -141,8 +141,8 @@ def begin(
     subject = caller.subject
     key = scoped_key(subject, route, parameters.idempotency_key)
     account = account_of(subject)
-    count_request(account)
     upstream = current_upstream()
+    count_request(account, demo=upstream.demo)
     told: dict[str, str] = {}
     answer = whole_answer if whole else Upstream.frames
     try:
