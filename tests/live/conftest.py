@@ -117,19 +117,20 @@ def relay(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Itera
         yield started
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Two workers and an upstream that nobody else asks: its figures are those of the module.
+@pytest.fixture(scope="session")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    """Another aimock, which counts: no test leaves it a stream that would end during the next."""
+    directory = tmp_path_factory.mktemp("counted")
+    with running_upstream(node_packages(), directory) as started:
+        yield started
 
-    Its heartbeats come between any two words of a slow story.
-    """
-    directory = tmp_path_factory.mktemp("stage")
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
+    """Two workers in front of it. Their heartbeats come between any two words of a slow story."""
     settings = {"SSEFLASK_HEARTBEAT": "0.2"}
-    with (
-        running_upstream(node_packages(), directory) as upstream,
-        stage_service(directory, upstream, settings=settings) as server,
-    ):
-        yield Stage(server, upstream)
+    with stage_service(tmp_path_factory.mktemp("stage"), counted, settings=settings) as server:
+        yield Stage(server, counted)
 
 
 @pytest.fixture(scope="session")

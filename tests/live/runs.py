@@ -24,6 +24,7 @@ from tests.live.paced import PacedUpstream, Play
 from tests.live.run_events import plain, without_heartbeats
 from tests.live.servers import Server
 from tests.live.services import SECRET, service
+from tests.live.sockets import inode, owners
 from tests.live.waiting import until
 
 START = "/sse/openai_out"
@@ -66,7 +67,7 @@ def connected(server: Server, port: int) -> list[psutil.Process]:
 
 def _owners(server: Server, connection: Connection) -> list[psutil.Process]:
     """The worker that has accepted a connection, or none."""
-    return connected(server, int(connection.socket.getsockname()[1]))
+    return owners(server.workers(), inode(server.port, connection.socket.getsockname()[1]))
 
 
 def connect_to(server: Server, worker: psutil.Process) -> Connection:

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+import psutil
+
+from tests.live.sockets import inode, owned
 from tests.live.subscribers import Subscriber
 from tests.live.waiting import until
 
@@ -87,6 +90,12 @@ class Swarm:
                 heapq.heapify(self._due)
 
         self._calls.append(close)
+
+    def served_by(self, worker: psutil.Process) -> list[Subscriber]:
+        """The subscribers whose connection this process has accepted."""
+        theirs = owned(worker)
+        ports = [(each, each.port()) for each in self.subscribers]
+        return [each for each, port in ports if port and inode(self.address[1], port) in theirs]
 
     def wait_until_connected(self, times: int = 1) -> None:
         """Until each has got a response's head, so often."""

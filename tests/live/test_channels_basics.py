@@ -11,6 +11,7 @@ from tests.live.clients import Sent, Stream, open_stream
 from tests.live.connection import Connection, fetch
 from tests.live.publishing import JSON, epoch, number, post, publish, publish_all
 from tests.live.servers import Server
+from tests.live.sockets import owned
 from tests.live.subscribers import EVENT_SOURCE
 
 
@@ -36,11 +37,11 @@ def test_subscribers_on_every_worker_get_every_event(channels: Server, channel: 
     streams: list[Stream] = []
     workers = channels.workers()
     assert len(workers) == 2
-    before = [len(worker.net_connections()) for worker in workers]
+    before = [len(owned(worker)) for worker in workers]
     try:
         while len(streams) < 200:
             streams += [open_stream(channels, f"/channels/{channel}") for _ in range(20)]
-            open_now = [len(worker.net_connections()) for worker in workers]
+            open_now = [len(owned(worker)) for worker in workers]
             if all(now >= was + 3 for now, was in zip(open_now, before, strict=True)):
                 break
         else:

@@ -166,7 +166,7 @@ def wait_for_a_subscriber(server: Server) -> None:
                         return True
         return False
 
-    until(others, "the browser is connected", seconds=40)
+    until(others, "the browser is connected", seconds=40, pause=0.2)
 
 
 @pytest.mark.parametrize("begin", ["", "&last_event_id=earliest"], ids=["now", "earliest"])

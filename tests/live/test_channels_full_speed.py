@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from pathlib import Path
+from collections.abc import Iterator
+
+import pytest
 
 from tests.live.clients import open_stream
 from tests.live.publishing import Publisher, number, publish
+from tests.live.servers import Server
 from tests.live.services import service
 from tests.live.subscribers import Received, Subscriber
 from tests.live.swarm import Swarm
@@ -24,9 +27,15 @@ SUBSCRIPTIONS = {
 }
 
 
-def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers; each test has channels of its own."""
+    with service(tmp_path_factory.mktemp("busy"), workers=2, settings=HISTORY) as started:
+        yield started
+
+
+def test_nothing_is_lost_and_nothing_comes_twice(server: Server) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(service(tmp_path, workers=2, settings=HISTORY))
         subscribers = [
             Subscriber(path, event_source=bool(n % 2), breaking=(0.0, 0.02, 0.1)[n % 3])
             for path in SUBSCRIPTIONS
@@ -73,44 +82,39 @@ def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
     assert sum(each.broken_off for each in subscribers) > 50, "they did break off"
 
 
-def test_a_new_subscriber_gets_nothing_old(tmp_path: Path) -> None:
+def test_a_new_subscriber_gets_nothing_old(server: Server) -> None:
     """Nothing whose publishing had been answered before the subscription was asked for, on
     whichever worker either is and however busy they are."""
     with (
-        service(tmp_path, workers=2, settings=HISTORY) as server,
         Publisher(server.port, "noise.1", "noise"),
         Publisher(server.port, "noise.2", "noise"),
         Publisher(server.port, "noise.3", "noise"),
     ):
         old = []
         for n in range(200):
-            publish(server, "a", f"old {n}")
-            with open_stream(server, "/channels/a") as stream:
-                publish(server, "a", f"new {n}")
+            publish(server, "old", f"old {n}")
+            with open_stream(server, "/channels/old") as stream:
+                publish(server, "old", f"new {n}")
                 data = stream.next().data
                 if data != f"new {n}":
                     old.append(data)
         assert old == []
 
 
-def test_a_worker_that_stands_still(tmp_path: Path) -> None:
+def test_a_worker_that_stands_still(server: Server) -> None:
     """It holds nobody up, and when it goes on its subscribers get everything."""
-    with (
-        service(tmp_path, workers=2, settings=HISTORY) as server,
-        Swarm(server.port) as swarm,
-    ):
+    with Swarm(server.port) as swarm:
         standing, going = server.workers()
-        while min(len(standing.net_connections()), len(going.net_connections())) < 10:
+        while min(len(swarm.served_by(each)) for each in (standing, going)) < 9:
             assert len(swarm.subscribers) < 1000, "all subscribers are on one worker"
-            swarm.add(*(Subscriber("/channels/a") for _ in range(30)))
+            swarm.add(*(Subscriber("/channels/still") for _ in range(30)))
             swarm.wait_until_connected()
         standing.suspend()
         try:
-            with Publisher(server.port, "a", "event", batch=5) as publisher:
+            with Publisher(server.port, "still", "event", batch=5) as publisher:
                 publisher.wait_for(5000)
-                ports = {each.raddr.port for each in going.net_connections() if each.raddr}
+                served = swarm.served_by(going)
             last = publisher.taken[-1][0]
-            served = [each for each in swarm.subscribers if each.port() in ports]
             assert 5 < len(served) < len(swarm.subscribers) - 5
             until(lambda: all(each.last_id == last for each in served), "the others have it all")
         finally:

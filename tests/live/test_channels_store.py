@@ -53,23 +53,31 @@ def write_lock(file: Path) -> Iterator[None]:
             process.communicate(timeout=20)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_another_process_holds_the_write_lock(tmp_path: Path, workers: int) -> None:
+@pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
+def stored(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A service whose log is in its directory: whatever a test does to it, it undoes."""
+    directory = tmp_path_factory.mktemp("stored")
+    with service(directory, workers=request.param, settings=QUICK) as server:
+        yield server
+
+
+def test_another_process_holds_the_write_lock(stored: Server, channel: str) -> None:
     """For a second: heartbeats and /healthz go on, publishing waits, and is not lost."""
-    with (
-        service(tmp_path, workers=workers, settings=QUICK) as server,
-        Swarm(server.port, [Subscriber("/channels/a") for _ in range(50)]) as swarm,
-    ):
+    server = stored
+    subscribers = [Subscriber(f"/channels/{channel}") for _ in range(50)]
+    with Swarm(server.port, subscribers) as swarm:
         swarm.wait_until_connected()
-        publish(server, "a", "before")
+        publish(server, channel, "before")
         swarm.wait_for(lambda each: each.data() == ["before"], "has the first event")
         answers: list[Answer] = []
 
         def publish_while_locked(n: int) -> None:
-            answers.append(post(server, "a", b'{"data": "meanwhile %d"}' % n))
+            answers.append(post(server, channel, b'{"data": "meanwhile %d"}' % n))
 
         publishing = [threading.Thread(target=publish_while_locked, args=(n,)) for n in range(3)]
-        with write_lock(tmp_path / "channels.sqlite"):
+        with write_lock(server.directory / "channels.sqlite"):
             begun = time.monotonic()
             for thread in publishing:
                 thread.start()
@@ -91,11 +99,11 @@ def test_another_process_holds_the_write_lock(tmp_path: Path, workers: int) -> N
             assert (subscriber.connected, subscriber.gaps) == (1, [])
 
 
-def fill(server: Server, taken: list[str]) -> Answer:
+def fill(server: Server, channel: str, taken: list[str]) -> Answer:
     """Publish until it is refused; the refusal."""
     for _ in range(2000):
         data = f"{len(taken)} {FILLING}"
-        answer = post(server, "a", json.dumps({"data": data}).encode())
+        answer = post(server, channel, json.dumps({"data": data}).encode())
         if answer.status != 201:
             return answer
         taken.append(data)
@@ -103,39 +111,53 @@ def fill(server: Server, taken: list[str]) -> Answer:
 
 
 def assert_trouble_and_recovery(
-    server: Server, swarm: Swarm, trouble: Callable[[], None], recover: Callable[[], None]
+    server: Server, channel: str, trouble: Callable[[], None], recover: Callable[[], None]
 ) -> None:
     """Publishers get 503 while there is trouble; subscribers stay and get what was taken."""
-    swarm.wait_until_connected()
+    with Swarm(server.port, [Subscriber(f"/channels/{channel}") for _ in range(20)]) as swarm:
+        swarm.wait_until_connected()
+        taken = survived(server, channel, swarm, trouble, recover)
+        swarm.wait_for(lambda each: each.data()[-1:] == ["last"], "has the last event")
+        for subscriber in swarm.subscribers:
+            assert [data[:20] for data in subscriber.data()] == [data[:20] for data in taken]
+            assert subscriber.data() == taken, "exactly what was taken"
+            assert (subscriber.connected, subscriber.truncated, subscriber.gaps) == (1, 0, [])
+    path = f"/channels/{channel}?last_event_id=earliest"
+    with Swarm(server.port, [Subscriber(path)]) as later:
+        later.wait_for(lambda each: each.data() == taken, "the log has what was taken")
+
+
+def survived(
+    server: Server,
+    channel: str,
+    swarm: Swarm,
+    trouble: Callable[[], None],
+    recover: Callable[[], None],
+) -> list[str]:
+    """What was taken before the trouble and after the recovery."""
     taken: list[str] = ["before"]
-    publish(server, "a", "before")
+    publish(server, channel, "before")
     trouble()
-    refusal = fill(server, taken)
+    refusal = fill(server, channel, taken)
     error_of(refusal, 503)
     assert int(refusal.headers["retry-after"]) >= 0
     beats = {id(each): each.comments for each in swarm.subscribers}
     swarm.wait_for(lambda each: each.comments >= beats[id(each)] + 3, "stays, with heartbeats")
     for _ in range(3):
-        error_of(post(server, "a", json.dumps({"data": FILLING}).encode()), 503)
+        error_of(post(server, channel, json.dumps({"data": FILLING}).encode()), 503)
         assert fetch(server, "/healthz").status == 200
     recover()
 
     def published() -> bool:
-        answer = post(server, "a", b'{"data": "after"}')
+        answer = post(server, channel, b'{"data": "after"}')
         assert answer.status in (201, 503), answer.body
         return answer.status == 201
 
     until(published, "publishing goes on", pause=0.1)
     taken.append("after")
-    publish(server, "a", "last")
+    publish(server, channel, "last")
     taken.append("last")
-    swarm.wait_for(lambda each: each.data()[-1:] == ["last"], "has the last event")
-    for subscriber in swarm.subscribers:
-        assert [data[:20] for data in subscriber.data()] == [data[:20] for data in taken]
-        assert subscriber.data() == taken, "exactly what was taken"
-        assert (subscriber.connected, subscriber.truncated, subscriber.gaps) == (1, 0, [])
-    with Swarm(server.port, [Subscriber("/channels/a?last_event_id=earliest")]) as later:
-        later.wait_for(lambda each: each.data() == taken, "the log has what was taken")
+    return taken
 
 
 def small_disk(directory: Path, size: str) -> None:
@@ -164,35 +186,26 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(directory)], check=True, timeout=20)
 
 
-def crowd() -> list[Subscriber]:
-    return [Subscriber("/channels/a") for _ in range(20)]
-
-
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk(tmp_path: Path, disk: Path, workers: int) -> None:
+def test_a_full_disk(tmp_path: Path, disk: Path, channel: str, workers: int) -> None:
     settings = {**QUICK, "SSEFLASK_CHANNEL_LOG": str(disk / "channels.sqlite")}
-    with (
-        service(tmp_path, workers=workers, settings=settings) as server,
-        Swarm(server.port, crowd()) as swarm,
-    ):
-        assert_trouble_and_recovery(server, swarm, lambda: None, lambda: remount(disk, "size=200m"))
+    with service(tmp_path, workers=workers, settings=settings) as server:
+        assert_trouble_and_recovery(
+            server, channel, lambda: None, lambda: remount(disk, "size=200m")
+        )
 
 
-def test_a_file_that_can_not_grow(tmp_path: Path) -> None:
+def test_a_file_that_can_not_grow(stored: Server, channel: str) -> None:
     """The operating system refuses further writes, for a while; this needs no root."""
 
     def limit(bytes_allowed: int) -> None:
-        for worker in server.workers():
+        for worker in stored.workers():
             _, hard = worker.rlimit(psutil.RLIMIT_FSIZE)
             worker.rlimit(psutil.RLIMIT_FSIZE, (bytes_allowed, hard))
 
-    with (
-        service(tmp_path, workers=2, settings=QUICK) as server,
-        Swarm(server.port, crowd()) as swarm,
-    ):
-        assert_trouble_and_recovery(
-            server, swarm, lambda: limit(1_000_000), lambda: limit(resource.RLIM_INFINITY)
-        )
+    assert_trouble_and_recovery(
+        stored, channel, lambda: limit(1_000_000), lambda: limit(resource.RLIM_INFINITY)
+    )
 
 
 def test_a_disk_that_is_read_only_when_the_service_starts(tmp_path: Path, disk: Path) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.live.clients import curl_in_background
 from tests.live.publishing import Publisher, publish
@@ -20,6 +21,14 @@ from tests.live.swarm import Swarm
 from tests.live.waiting import until
 
 SETTINGS = {"SSEFLASK_HISTORY_EVENTS": "100000", "SSEFLASK_HEARTBEAT": "1"}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers that are killed and replaced; the publishers' names are the tests' own."""
+    directory, grace = tmp_path_factory.mktemp("pair"), ("--graceful-timeout", "10")
+    with service(directory, *grace, workers=2, settings=SETTINGS) as server:
+        yield server
 
 
 def crowd(count: int) -> list[Subscriber]:
@@ -44,14 +53,6 @@ def assert_everything_once(swarm: Swarm, publisher: Publisher) -> list[Received]
         assert not subscriber.failures, subscriber.summary()
         assert not subscriber.problems, subscriber.summary()
     return expected
-
-
-def serving(worker: psutil.Process) -> int:
-    """How many connections a worker has."""
-    with contextlib.suppress(psutil.Error):
-        established = (each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections())
-        return sum(established)
-    return 0
 
 
 def noticed(swarm: Swarm, cut: int) -> bool:
@@ -82,56 +83,46 @@ def kill(server: Server, worker: psutil.Process) -> None:
     )
 
 
-def test_workers_are_killed(tmp_path: Path) -> None:
-    """300 clients, 50 events a second; one worker after the other gets SIGKILL, twice."""
-    with (
-        service(tmp_path, workers=2, settings=SETTINGS) as server,
-        Swarm(server.port, crowd(300)) as swarm,
-    ):
+def test_workers_are_killed(pair: Server) -> None:
+    """300 clients, 20 events a second; one worker after the other gets SIGKILL, twice."""
+    with Swarm(pair.port, crowd(300)) as swarm:
         wait_until_begun(swarm)
-        with Publisher(server.port, "live.a", "event", per_second=50) as publisher:
-            publisher.wait_for(50)
+        with Publisher(pair.port, "live.a", "killed", per_second=20) as publisher:
+            publisher.wait_for(20)
             cut = 0
             for _ in range(4):
-                worker = max(server.workers(), key=serving)
-                had = serving(worker)
+                worker = max(pair.workers(), key=lambda each: len(swarm.served_by(each)))
+                had = len(swarm.served_by(worker))
                 assert had > 50, "it serves many"
-                kill(server, worker)
+                kill(pair, worker)
                 cut += had // 2
                 until(partial(noticed, swarm, cut), "its clients have noticed")
-                publisher.wait_for(50)
+                publisher.wait_for(20)
                 swarm.wait_for(lambda each: each.connected > each.truncated, "is back")
         assert_everything_once(swarm, publisher)
 
 
-def test_workers_are_killed_while_they_write(tmp_path: Path) -> None:
+def test_workers_are_killed_while_they_write(pair: Server) -> None:
     """Arrays as fast as they can be: each is there as a whole and once, for everybody."""
-    subscribers = crowd(30)
-    with (
-        service(tmp_path, workers=3, settings=SETTINGS) as server,
-        Swarm(server.port, subscribers) as swarm,
-    ):
+    with Swarm(pair.port, crowd(30)) as swarm:
         wait_until_begun(swarm)
-        with Publisher(server.port, "live.a", "event", batch=100) as publisher:
+        with Publisher(pair.port, "live.a", "array", batch=100) as publisher:
             for n in range(3):
                 publisher.wait_for(1000)
-                kill(server, server.workers()[n % 2])
+                kill(pair, pair.workers()[n % 2])
             publisher.wait_for(500)
         assert_everything_once(swarm, publisher)
 
 
-def test_rolling_reload(tmp_path: Path) -> None:
+def test_rolling_reload(pair: Server) -> None:
     """SIGHUP, twice: nothing is lost, and no response is truncated."""
-    with (
-        service(tmp_path, "--graceful-timeout", "10", workers=2, settings=SETTINGS) as server,
-        Swarm(server.port, crowd(100)) as swarm,
-    ):
+    with Swarm(pair.port, crowd(100)) as swarm:
         wait_until_begun(swarm)
-        with Publisher(server.port, "live.a", "event", per_second=100) as publisher:
+        with Publisher(pair.port, "live.a", "reload", per_second=50) as publisher:
             for reload in (1, 2):
                 publisher.wait_for(50)
-                old = server.workers()
-                server.send_signal(signal.SIGHUP)
+                old = pair.workers()
+                pair.send_signal(signal.SIGHUP)
                 until(partial(ended, old), "the old workers have ended", seconds=40)
                 swarm.wait_for(partial(moved, reload), "sent away and back")
             publisher.wait_for(50)
@@ -179,7 +170,7 @@ def test_sigterm_and_another_release(tmp_path: Path) -> None:
             assert server.wait_until_ended() == 0
             swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
             following = next_settings(tmp_path)
-            with service(tmp_path / "next", port=port, workers=2, settings=following):
+            with service(tmp_path / "next", port=port, settings=following):
                 publisher.wait_for(100)
                 publisher.stop()
                 publisher.taken.insert(0, (first, "first"))
@@ -217,7 +208,7 @@ def assert_beginning(text: str, expected: list[Received]) -> None:
 def test_ctrl_c(tmp_path: Path) -> None:
     """As SIGTERM, without the waiting."""
     with (
-        service(tmp_path, workers=2, settings=SETTINGS) as server,
+        service(tmp_path, settings=SETTINGS) as server,
         Swarm(server.port, crowd(20), coming_back=False) as swarm,
     ):
         wait_until_begun(swarm)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import psutil
 import pytest
 
 from tests.live.browser import chromium
-from tests.live.conftest import node_packages
 from tests.live.proxy import Proxy
 from tests.live.runs import connected
-from tests.live.services import running_upstream
+from tests.live.services import Upstream
 from tests.live.stage import Stage, attach, read, stage_service
 from tests.live.waiting import until
 
@@ -22,15 +22,12 @@ from tests.live.waiting import until
 APPLICATION = "tests.live.probe.runs:app"
 
 
-@pytest.fixture
-def paged(tmp_path: Path) -> Iterator[Stage]:
-    """A service that has the page, for one test."""
-    settings = {"SSEFLASK_HEARTBEAT": "0.5"}
-    with (
-        running_upstream(node_packages(), tmp_path) as upstream,
-        stage_service(tmp_path, upstream, settings=settings, application=APPLICATION) as server,
-    ):
-        yield Stage(server, upstream)
+@pytest.fixture(scope="module")
+def paged(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
+    """A service that has the page."""
+    directory, settings = tmp_path_factory.mktemp("paged"), {"SSEFLASK_HEARTBEAT": "0.5"}
+    with stage_service(directory, counted, settings=settings, application=APPLICATION) as server:
+        yield Stage(server, counted)
 
 
 def report(stage: Stage, tag: str) -> dict[str, Any]:
@@ -102,7 +99,13 @@ def test_its_worker_is_killed(paged: Stage, tmp_path: Path, tag: str) -> None:
     message = f"slow story #{tag}"
     with chromium(tmp_path, address(paged.server.port, tag, message)):
         run = run_in(paged, tag)
-        (writer,) = connected(paged.server, paged.upstream.port)
+
+        def asking() -> list[psutil.Process]:
+            """One alone; the other may still have an idle connection from an earlier test."""
+            found = connected(paged.server, paged.upstream.port)
+            return found if len(found) == 1 else []
+
+        (writer,) = until(asking, "one worker has a connection to the upstream", pause=0.1)
         writer.kill()
         told = report(paged, tag)
     ((kind, failure),) = told["ends"]

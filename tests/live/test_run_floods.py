@@ -5,6 +5,8 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.certificates import certified
 from tests.completions.scripted import STREAM_HEAD, Exchange, upstream
 from tests.live.connection import fetch
 from tests.live.runs import run_of
+from tests.live.servers import Server
 from tests.live.stage import ended, stage_service, start
 from tests.live.waiting import until
 
@@ -25,36 +28,60 @@ REQUESTS = 20
 TRANSACTIONS = 1 << 19
 
 
-@pytest.mark.parametrize("piece", [b": ping\n\n" * 50 + CHUNK, CHUNK], ids=["comments", "chunks"])
-@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "until the end"])
-@pytest.mark.parametrize("over_tls", [False, True], ids=["TCP", "TLS"])
-def test_a_flood_stops_nobody(tmp_path: Path, piece: bytes, chunked: bool, over_tls: bool) -> None:
-    """Others are served meanwhile, and the leaving of the one client ends it."""
-    left = threading.Event()
+@dataclass
+class Flooded:
+    """A service of one worker, and what it asks.
+
+    Args:
+        server: the service.
+        left: the messages of floods whose connection was closed.
+    """
+
+    server: Server
+    left: list[str]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["TCP", "TLS"])
+def flooded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flooded]:
+    """What floods it does so as the words of the message say."""
+    left: list[str] = []
 
     def script(exchange: Exchange) -> None:
+        message = exchange.body["messages"][-1]["content"]
+        piece = b": ping\n\n" * 50 + CHUNK if "comments" in message else CHUNK
         head, each = STREAM_HEAD, b"%x\r\n%s\r\n" % (len(piece), piece)
-        if not chunked:
+        if "chunked" not in message:
             head, each = head.replace(b"Transfer-Encoding: chunked", b"Connection: close"), piece
         exchange.send(head)
         try:
             while True:
                 exchange.send(each * (65_536 // len(each)))
         finally:
-            left.set()
+            left.append(message)
 
-    certificate = certified(tmp_path)
-    with upstream(script, certificate.server if over_tls else None) as flood:
+    directory = tmp_path_factory.mktemp("flooded")
+    certificate = certified(directory)
+    with upstream(script, certificate.server if request.param else None) as flood:
         settings = {"OPENAI_BASE_URL": flood.url, "SSL_CERT_FILE": str(certificate.authority)}
-        with stage_service(tmp_path, 0, workers=1, settings=settings) as server:
-            (worker,) = server.workers()
-            with start(server, "anything", format="text", on_disconnect="cancel"):
-                before = sum(worker.cpu_times()[:2])
-                for _ in range(REQUESTS):
-                    assert fetch(server, "/healthz").status == 200
-                taken = sum(worker.cpu_times()[:2]) - before
-                assert not left.is_set()
-            until(left.is_set, "the upstream's connection closed")
+        with stage_service(directory, 0, workers=1, settings=settings) as server:
+            yield Flooded(server, left)
+
+
+@pytest.mark.parametrize("what", ["comments", "chunks"])
+@pytest.mark.parametrize("how", ["chunked", "until the end"])
+def test_a_flood_stops_nobody(flooded: Flooded, what: str, how: str, tag: str) -> None:
+    """Others are served meanwhile, and the leaving of the one client ends it."""
+    message = f"{what}, {how} {tag}"
+    (worker,) = flooded.server.workers()
+    with start(flooded.server, message, format="text", on_disconnect="cancel"):
+        before = sum(worker.cpu_times()[:2])
+        for _ in range(REQUESTS):
+            assert fetch(flooded.server, "/healthz").status == 200
+        taken = sum(worker.cpu_times()[:2]) - before
+        assert not flooded.left.count(message)
+    until(lambda: message in flooded.left, "the upstream's connection closed")
     assert taken / REQUESTS < PROMPTLY
 
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import node_packages
 from tests.live.connection import fetch
 from tests.live.proxy import Proxy
 from tests.live.runs import run_of
-from tests.live.services import running_upstream
+from tests.live.services import Upstream
 from tests.live.stage import FORMATS, Stage, attach, ended, path, read, stage_service, start, take
 
 ERROR = b'{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}'
@@ -31,28 +30,26 @@ ALTERATIONS = (
 
 
 @pytest.fixture(scope="module")
-def altered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def altered(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
     """Between the service and aimock is the proxy; more than 3 s of silence are too much."""
     directory = tmp_path_factory.mktemp("altered")
     settings = {"SSEFLASK_UPSTREAM_TIMEOUT": "3", "SSEFLASK_HEARTBEAT": "0.5"}
     with (
-        running_upstream(node_packages(), directory) as upstream,
-        Proxy(upstream.port, alterations=ALTERATIONS) as proxy,
-        stage_service(directory, proxy.port, settings=settings) as server,
+        Proxy(counted.port, alterations=ALTERATIONS) as proxy,
+        stage_service(directory, proxy.port, workers=1, settings=settings) as server,
     ):
-        yield Stage(server, upstream)
+        yield Stage(server, counted)
 
 
 @pytest.fixture(scope="module")
-def in_crumbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def in_crumbs(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
     """The proxy cuts what aimock sends into pieces of 1 to 3 bytes."""
     directory = tmp_path_factory.mktemp("crumbs")
     with (
-        running_upstream(node_packages(), directory) as upstream,
-        Proxy(upstream.port, pieces=3) as proxy,
-        stage_service(directory, proxy.port) as server,
+        Proxy(counted.port, pieces=3) as proxy,
+        stage_service(directory, proxy.port, workers=1) as server,
     ):
-        yield Stage(server, upstream)
+        yield Stage(server, counted)
 
 
 @pytest.mark.parametrize("form", FORMATS)

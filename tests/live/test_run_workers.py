@@ -16,11 +16,13 @@ import psutil
 import pytest
 
 from tests.live.clients import Sent, Stream
-from tests.live.conftest import node_packages
 from tests.live.connection import fetch
 from tests.live.runs import connect_to, run_of
-from tests.live.services import Upstream, running_upstream
+from tests.live.servers import Server
+from tests.live.services import Upstream
+from tests.live.sockets import inode, owners
 from tests.live.stage import (
+    FORMATS,
     Stage,
     Told,
     attach,
@@ -38,42 +40,27 @@ from tests.live.waiting import settled, until
 
 #: Within this time a run whose worker has died is ended by another one: the issue says so.
 LIMIT = 10.0
+GRACE = ("--graceful-timeout", "20")
 
 
 @pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    """An aimock that only this module's services ask."""
-    with running_upstream(node_packages(), tmp_path_factory.mktemp("upstream")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def shared(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with two_workers(upstream, tmp_path_factory.mktemp("shared")) as started:
-        yield started
+def shared(counted: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    directory, settings = tmp_path_factory.mktemp("shared"), {"SSEFLASK_HEARTBEAT": "0.5"}
+    with stage_service(directory, counted, *GRACE, settings=settings) as server:
+        yield Stage(server, counted)
 
 
 @pytest.fixture
 def stage(shared: Stage) -> Stage:
     """A service with two workers, whatever an earlier test has done to others."""
-    until(lambda: list(map(listens, shared.server.workers())) == [True] * 2, "two workers")
+    until(lambda: len(listening(shared.server)) == len(shared.server.workers()) == 2, "two workers")
     settled(shared.upstream.destroyed, "the upstream has noticed what was killed", pause=0.1)
     return shared
 
 
-@contextlib.contextmanager
-def two_workers(upstream: Upstream, directory: Path) -> Iterator[Stage]:
-    settings = {"SSEFLASK_HEARTBEAT": "0.5"}
-    options = ("--graceful-timeout", "20")
-    with stage_service(directory, upstream, *options, settings=settings) as server:
-        yield Stage(server, upstream)
-
-
-def listens(worker: psutil.Process) -> bool:
-    """Whether it takes connections: it neither drains nor waits to be buried."""
-    with contextlib.suppress(psutil.Error):
-        return any(each.status == psutil.CONN_LISTEN for each in worker.net_connections("tcp"))
-    return False
+def listening(server: Server) -> list[psutil.Process]:
+    """The workers that take connections: they neither drain nor wait to be buried."""
+    return owners(server.workers(), inode(server.port, 0))
 
 
 class Viewer:
@@ -115,19 +102,19 @@ def assert_interrupted(told: Told, upstream: Upstream) -> None:
         assert told.error["type"] == "server_error"
 
 
-@pytest.mark.parametrize("form", ["chunks", "text", "events", "ui"])
-def test_the_writer_is_killed(stage: Stage, tag: str, form: str) -> None:
+def test_the_writer_is_killed(stage: Stage, tag: str) -> None:
     """Viewers on the other worker keep their connection; the rest come back to read it."""
     message = f"slow story #{tag}"
     with contextlib.ExitStack() as stack:
-        starter = stack.enter_context(start(stage.server, message, format=form))
+        key = {"idempotency_key": f"key-{tag}"}
+        starter = stack.enter_context(start(stage.server, message, format="text", **key))
         run = run_of(starter)
-        take(starter, 3, form)
+        take(starter, 3)
         writing = writer(stage.server, starter)
         reading = other(stage.server, writing)
         viewers = [
             Viewer(stack.enter_context(attach_at(stage.server, reading, run, form)), form)
-            for _ in range(5)
+            for form in (*FORMATS, *FORMATS)
         ]
         until(lambda: all(len(viewer.events) > 10 for viewer in viewers), "all of them read")
         destroyed = stage.upstream.destroyed()
@@ -137,14 +124,27 @@ def test_the_writer_is_killed(stage: Stage, tag: str, form: str) -> None:
     for viewer, each in zip(viewers, told, strict=True):
         assert viewer.ended_at - killed_at < LIMIT
         assert_interrupted(each, stage.upstream)
-        assert each.events == told[0].events
-    for _ in range(4):  # by whichever worker
-        again = ended(stage.server, run, form)
-        assert again.events == told[0].events
+    for form, first, second in zip(FORMATS, told, told[len(FORMATS) :], strict=False):
+        assert first.events == second.events
+        for _ in range(3):  # by whichever worker
+            assert ended(stage.server, run, form).events == first.events
     stage.upstream.wait_for_destroyed(destroyed + 1)
     assert stage.upstream.asked_for(message) == 1
     stopped = fetch(stage.server, f"/runs/{run}", method="DELETE")
     assert json.loads(stopped.body) == {"id": run, "status": "failed"}
+    assert_replayed(stage, run, message, f"key-{tag}")
+
+
+def assert_replayed(stage: Stage, run: str, message: str, key: str) -> None:
+    """A repeated request gets its run, also one that was interrupted; no new one is begun."""
+    body = json.dumps({"user_message": message, "format": "text"}).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    again = fetch(stage.server, "/sse/openai_out", method="POST", headers=headers, body=body)
+    assert again.status == 200
+    assert again.headers["x-run-id"] == run
+    assert again.headers["idempotency-replayed"] == "true"
+    assert b'"interrupted"' in again.body
+    assert stage.upstream.asked_for(message) == 1
 
 
 def test_the_writer_is_killed_before_the_first_token(stage: Stage, tag: str) -> None:
@@ -182,25 +182,6 @@ def test_nobody_reads_while_the_writer_is_killed(stage: Stage, tag: str) -> None
     asked_at = time.monotonic()
     assert_interrupted(ended(stage.server, run), stage.upstream)
     assert time.monotonic() - asked_at < 5, "there is nothing to wait for"
-
-
-def test_a_repeated_request_gets_the_interrupted_run(stage: Stage, tag: str) -> None:
-    """With its key it attaches, also to a run that has failed; without it a new one is begun."""
-    message, key = f"slow story #{tag}", {"Idempotency-Key": f"key-{tag}"}
-    body = json.dumps({"user_message": message, "format": "text"}).encode()
-    headers = {"Content-Type": "application/json", **key}
-    with start(stage.server, message, idempotency_key=f"key-{tag}", format="text") as stream:
-        run = run_of(stream)
-        take(stream, 3)
-        writer(stage.server, stream).kill()
-    told = ended(stage.server, run)
-    assert_interrupted(told, stage.upstream)
-    again = fetch(stage.server, "/sse/openai_out", method="POST", headers=headers, body=body)
-    assert again.status == 200
-    assert again.headers["x-run-id"] == run
-    assert again.headers["idempotency-replayed"] == "true"
-    assert b'"interrupted"' in again.body
-    assert stage.upstream.asked_for(message) == 1
 
 
 def test_the_writer_is_paused(stage: Stage, tag: str) -> None:
@@ -326,40 +307,50 @@ def test_resuming_at_another_worker(stage: Stage, tag: str) -> None:
     assert stage.upstream.asked_for(message) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_the_worker_is_told_to_end(
-    upstream: Upstream, tmp_path: Path, tag: str, number: int
-) -> None:
-    """The run goes on; who can't resume stays to its end, who can is sent away at once."""
-    message = f"steady story #{tag}"
+@contextlib.contextmanager
+def told_to_end(stage: Stage, message: str, number: int) -> Iterator[tuple[str, list[Sent]]]:
+    """A run whose workers get this signal: its id, and what one has who was sent away.
+
+    When the block is left, one who can't resume has read the run to its end.
+    """
+    complete = stage.upstream.story * 8
     with (
-        two_workers(upstream, tmp_path) as stage,
         start(stage.server, message, format="ui") as stays,
         attach(stage.server, run_of(stays), "text") as leaves,
     ):
         before = [*take(stays, 3, "ui")]
         seen = take(leaves, 3)
-        old = stage.server.workers()
         stage.server.send_signal(number)
         seen += leaves.rest()
         assert leaves.retries, "it is told when to come back"
         partial = Told(seen, "text")
         assert not partial.outcome
-        assert partial.text != stage.upstream.story * 8
-        if number == signal.SIGHUP:
-            until(lambda: set(stage.server.workers()) - set(old), "there are others")
-            # The old ones may not have been told yet; they would send it away once more.
-            new = (set(stage.server.workers()) - set(old)).pop()
-            last = next(event.id for event in reversed(seen) if event.id)
-            headers = {"Last-Event-ID": last}
-            with attach_at(stage.server, new, run_of(stays), "text", headers) as back:
-                told = read(back, "text", seen)
-            assert (told.text, told.outcome) == (stage.upstream.story * 8, "finished")
+        assert partial.text != complete
+        yield run_of(stays), seen
         whole = read(stays, "ui", before)
-        assert (whole.text, whole.outcome) == (stage.upstream.story * 8, "finished")
-        if number == signal.SIGTERM:
-            assert stage.server.wait_until_ended() == 0
-    assert upstream.asked_for(message) == 1
+    assert (whole.text, whole.outcome) == (complete, "finished")
+    assert stage.upstream.asked_for(message) == 1
+
+
+def test_sighup(stage: Stage, tag: str) -> None:
+    """The run goes on; who can't resume stays to its end, who can is sent away at once."""
+    old = stage.server.workers()
+    with told_to_end(stage, f"steady story #{tag}", signal.SIGHUP) as (run, seen):
+        # The old ones may not have been told yet; they would send it away once more.
+        new = until(lambda: set(stage.server.workers()) - set(old), "there are others").pop()
+        last = next(event.id for event in reversed(seen) if event.id)
+        headers = {"Last-Event-ID": last}
+        with attach_at(stage.server, new, run, "text", headers) as back:
+            told = read(back, "text", seen)
+        assert (told.text, told.outcome) == (stage.upstream.story * 8, "finished")
+
+
+def test_sigterm(counted: Upstream, tmp_path: Path, tag: str) -> None:
+    """The same, and then the service has ended."""
+    with stage_service(tmp_path, counted, *GRACE, workers=1) as server:
+        with told_to_end(Stage(server, counted), f"steady story #{tag}", signal.SIGTERM):
+            pass
+        assert server.wait_until_ended() == 0
 
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "30"])
@@ -380,21 +371,21 @@ def test_one_worker_of_two_is_told_to_end(stage: Stage, tag: str, on_disconnect:
     assert stage.upstream.asked_for(message) == 1
 
 
-def test_the_grace_time_is_over(upstream: Upstream, tmp_path: Path, tag: str) -> None:
+def test_the_grace_time_is_over(counted: Upstream, tmp_path: Path, tag: str) -> None:
     """A run that takes longer is ended in order, and can be read afterwards."""
-    destroyed = upstream.destroyed()
+    destroyed = counted.destroyed()
     with (
-        stage_service(tmp_path, upstream, "--graceful-timeout", "8") as server,
+        stage_service(tmp_path, counted, "--graceful-timeout", "8", workers=1) as server,
         start(server, f"slow story #{tag}", format="ui") as stays,
     ):
         run = run_of(stays)
         before = take(stays, 3, "ui")
         server.send_signal(signal.SIGHUP)
         told = read(stays, "ui", before)
-        assert_interrupted(told, upstream)
+        assert_interrupted(told, counted)
         assert told.pieces > 20, "it went on for a while"
-        upstream.wait_for_destroyed(destroyed + 1)
+        counted.wait_for_destroyed(destroyed + 1)
         again = ended(server, run)
-    assert_interrupted(again, upstream)
+    assert_interrupted(again, counted)
     assert again.text == told.text
-    assert upstream.asked_for(f"slow story #{tag}") == 1
+    assert counted.asked_for(f"slow story #{tag}") == 1

@@ -39,8 +39,8 @@ ERROR_FRAME = b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
     """A service that gives up on an upstream that is silent for 2 s."""
-    settings = {"SSEFLASK_UPSTREAM_TIMEOUT": "2"}
-    with run_service(tmp_path_factory.mktemp("impatient"), paced, settings=settings) as server:
+    directory, settings = tmp_path_factory.mktemp("impatient"), {"SSEFLASK_UPSTREAM_TIMEOUT": "2"}
+    with run_service(directory, paced, workers=1, settings=settings) as server:
         yield server
 
 
@@ -195,7 +195,7 @@ def test_an_answer_that_is_no_stream(runs: Server, play: Play, status: int, body
 
 def test_an_upstream_that_is_not_there(tmp_path: Path, paced: PacedUpstream, play: Play) -> None:
     settings = {"OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1"}
-    with run_service(tmp_path, paced, settings=settings) as server:
+    with run_service(tmp_path, paced, workers=1, settings=settings) as server:
         for form in FORMATS:
             answer = ask_start(server, play, format=form)
             assert error_of(answer, 502)["code"] == "upstream_unreachable"

@@ -42,8 +42,9 @@ SILENCE = 0.7
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
     """A service whose headers wait for a minute, with ten heartbeats a second."""
+    directory = tmp_path_factory.mktemp("waiting")
     settings = {"SSEFLASK_FIRST_BYTE": "60", "SSEFLASK_HEARTBEAT": "0.1"}
-    with run_service(tmp_path_factory.mktemp("waiting"), paced, settings=settings) as server:
+    with run_service(directory, paced, workers=1, settings=settings) as server:
         yield server
 
 

@@ -46,8 +46,8 @@ def rotating(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> 
 @pytest.fixture(scope="module")
 def forgetful(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
     """A service that keeps runs for two seconds after their end."""
-    settings = {"SSEFLASK_RUN_SECONDS": "2"}
-    with run_service(tmp_path_factory.mktemp("forgetful"), paced, settings=settings) as server:
+    directory, settings = tmp_path_factory.mktemp("forgetful"), {"SSEFLASK_RUN_SECONDS": "2"}
+    with run_service(directory, paced, workers=1, settings=settings) as server:
         yield server
 
 

@@ -6,8 +6,6 @@ import contextlib
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.live.clients import Stream
 from tests.live.connection import Connection
 from tests.live.paced import PacedUpstream, Play
@@ -54,8 +52,8 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
     play.say("one ")
     body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
     with (
-        run_service(tmp_path / "old", paced, *GRACE, settings=log) as old,
-        run_service(tmp_path / "new", paced, settings=log) as new,
+        run_service(tmp_path / "old", paced, *GRACE, workers=1, settings=log) as old,
+        run_service(tmp_path / "new", paced, workers=1, settings=log) as new,
         contextlib.ExitStack() as stack,
     ):
         original = stack.enter_context(start(old, play))
@@ -104,33 +102,40 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
     assert (play.count, short.count) == (2, 1)
 
 
-@pytest.mark.parametrize("form", RESUMABLE)
-def test_sighup(tmp_path: Path, paced: PacedUpstream, form: str) -> None:
+def test_sighup(tmp_path: Path, paced: PacedUpstream) -> None:
     """A rolling reload in mid-answer: the reader changes workers, the writer stays."""
-    play = paced.play()
-    play.say("one ")
+    plays = {form: paced.play() for form in RESUMABLE}
     # A new worker may take long to begin on a busy machine; the old one writes until then.
-    with run_service(tmp_path, paced, "--graceful-timeout", "60") as server:
-        with start(server, play, format=form) as stream:
-            run = run_of(stream)
-            old = server.workers()
-            last = stream.next().id
-            server.send_signal(signal.SIGHUP)
+    grace = ("--graceful-timeout", "60")
+    with run_service(tmp_path, paced, *grace, workers=1) as server, contextlib.ExitStack() as stack:
+        (old,) = server.workers()
+        streams, runs, last = {}, {}, {}
+        for form, play in plays.items():
+            play.say("one ")
+            streams[form] = stack.enter_context(start(server, play, format=form))
+            runs[form], last[form] = run_of(streams[form]), streams[form].next().id
+        server.send_signal(signal.SIGHUP)
+        for stream in streams.values():
             assert_sent_away(stream)
-        new = until(lambda: [w for w in server.workers() if w not in old], "a new worker")
-        with resumed(connect_to(server, new[0]), play, last, form) as stream:
-            play.say("two ")
-            got = [stream.next()]
-            play.say("three")
-            play.finish()
-            got += rest(stream)
-        complete = whole(server, run, form)
-        assert [event.data for event in got] == [e.data for e in after(run, complete, 1)]
-        assert text_of(form, complete) == "one two three"
-        assert outcome(form, complete) == ("[DONE]" if form == "chunks" else "stop")
-        until(lambda: not any(worker.is_running() for worker in old), "the old workers have gone")
-        assert whole(server, run, form) == complete
-    assert play.count == 1
+        new = until(lambda: [w for w in server.workers() if w != old], "a new worker")[0]
+        whole_runs = {}
+        for form, play in plays.items():
+            with resumed(connect_to(server, new), play, last[form], form) as stream:
+                play.say("two ")
+                got = [stream.next()]
+                play.say("three")
+                play.finish()
+                got += rest(stream)
+            complete = whole_runs[form] = whole(server, runs[form], form)
+            assert [event.data for event in got] == [
+                each.data for each in after(runs[form], complete, 1)
+            ]
+            assert text_of(form, complete) == "one two three"
+            assert outcome(form, complete) == ("[DONE]" if form == "chunks" else "stop")
+        until(lambda: not old.is_running(), "the old worker has gone", seconds=60)
+        for form, complete in whole_runs.items():
+            assert whole(server, runs[form], form) == complete
+    assert [play.count for play in plays.values()] == [1] * len(plays)
 
 
 def test_what_had_ended_is_there_after_a_restart(tmp_path: Path, paced: PacedUpstream) -> None:
@@ -141,7 +146,7 @@ def test_what_had_ended_is_there_after_a_restart(tmp_path: Path, paced: PacedUps
     play.finish("length")
     refused.answer(429, b'{"error": {"message": "Slow down.", "code": "slow"}}')
     key = {"Idempotency-Key": "k"}
-    with run_service(tmp_path, paced, *SHORT, port=port) as server:
+    with run_service(tmp_path, paced, *SHORT, workers=1, port=port) as server:
         stream = start(server, play, key)
         run = run_of(stream)
         rest(stream)
@@ -149,7 +154,7 @@ def test_what_had_ended_is_there_after_a_restart(tmp_path: Path, paced: PacedUps
         with start(server, refused) as stream:
             assert stream.head.status == 429
             failed = run_of(stream)
-    with run_service(tmp_path, paced, *SHORT, port=port) as server:
+    with run_service(tmp_path, paced, *SHORT, workers=1, port=port) as server:
         for form in FORMATS:
             assert whole(server, run, form) == expected[form]
         events = expected["chunks"]
@@ -169,14 +174,14 @@ def test_ctrl_c(tmp_path: Path, paced: PacedUpstream) -> None:
     """No grace time: the run ends so at once, and is known by that after the next start."""
     play = paced.play()
     play.say("one")
-    with run_service(tmp_path, paced, *GRACE) as server:
+    with run_service(tmp_path, paced, *GRACE, workers=1) as server:
         with start(server, play, on_disconnect="continue") as stream:
             run = run_of(stream)
             stream.next()
             server.interrupt()
             play.wait_until_left()
         server.wait_until_ended(20)
-    with run_service(tmp_path, paced, *SHORT) as server:
+    with run_service(tmp_path, paced, *SHORT, workers=1) as server:
         for form in FORMATS:
             events = whole(server, run, form)
             assert text_of(form, events) == "one"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,14 @@ __all__ = ["disk"]
 
 #: Large enough for a small disk to be full soon.
 FILLING = "x" * 100_000
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+    """Two workers whose log is in their directory: whatever a test does to it, it undoes."""
+    directory = tmp_path_factory.mktemp("stored")
+    with run_service(directory, paced, settings={"SSEFLASK_HEARTBEAT": "0.1"}) as server:
+        yield server
 
 
 def started(server: Server, play: Play) -> list[Sent] | Answer:
@@ -78,41 +86,38 @@ def limit(server: Server, allowed: int) -> None:
         worker.rlimit(psutil.RLIMIT_FSIZE, (allowed, hard))
 
 
-def test_a_file_that_can_not_grow(tmp_path: Path, paced: PacedUpstream) -> None:
-    with run_service(tmp_path, paced) as server:
-        assert_trouble_and_recovery(
-            server,
-            paced,
-            lambda: limit(server, 1_000_000),
-            lambda: limit(server, resource.RLIM_INFINITY),
-        )
+def test_a_file_that_can_not_grow(stored: Server, paced: PacedUpstream) -> None:
+    assert_trouble_and_recovery(
+        stored,
+        paced,
+        lambda: limit(stored, 1_000_000),
+        lambda: limit(stored, resource.RLIM_INFINITY),
+    )
 
 
 def test_a_full_disk(tmp_path: Path, disk: Path, paced: PacedUpstream) -> None:
     settings = {"SSEFLASK_RUN_LOG": str(disk / "runs.sqlite")}
-    with run_service(tmp_path, paced, settings=settings) as server:
+    with run_service(tmp_path, paced, workers=1, settings=settings) as server:
         assert_trouble_and_recovery(server, paced, lambda: None, lambda: remount(disk, "size=200m"))
 
 
-def test_a_disk_that_is_full_in_mid_answer(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_a_disk_that_is_full_in_mid_answer(stored: Server, play: Play) -> None:
     """Nobody is left waiting: the stream ends with a failure and the upstream is left."""
-    play = paced.play()
     play.say("one")
-    with run_service(tmp_path, paced) as server:
-        with start(server, play, format="text") as stream:
-            run = run_of(stream)
-            assert stream.next().data == "one"
-            limit(server, 200_000)
-            for _ in range(20):
-                play.say(FILLING)
-            assert end_of(rest(stream)) == "failure"
-        play.wait_until_left()
-        assert ask(server, "/healthz").status == 200
-        limit(server, resource.RLIM_INFINITY)
-        until(lambda: ask(server, f"/runs/{run}").status == 200, "it can be read", pause=0.2)
-        events = whole(server, run, "text")
-        assert text_of("text", events).startswith("one")
-        assert outcome("text", events).startswith("error:"), "once it can be written it is"
+    with start(stored, play, format="text") as stream:
+        run = run_of(stream)
+        assert stream.next().data == "one"
+        limit(stored, 200_000)
+        for _ in range(20):
+            play.say(FILLING)
+        assert end_of(rest(stream)) == "failure"
+    play.wait_until_left()
+    assert ask(stored, "/healthz").status == 200
+    limit(stored, resource.RLIM_INFINITY)
+    until(lambda: ask(stored, f"/runs/{run}").status == 200, "it can be read", pause=0.2)
+    events = whole(stored, run, "text")
+    assert text_of("text", events).startswith("one")
+    assert outcome("text", events).startswith("error:"), "once it can be written it is"
     assert play.count == 1
 
 
@@ -122,10 +127,10 @@ def test_a_disk_that_is_read_only(tmp_path: Path, disk: Path, paced: PacedUpstre
     play.say("one")
     play.finish()
     settings = {"SSEFLASK_RUN_LOG": str(disk / "runs.sqlite")}
-    with run_service(tmp_path / "first", paced, settings=settings) as server:
+    with run_service(tmp_path / "first", paced, workers=1, settings=settings) as server:
         assert not in_trouble(started(server, play))
     remount(disk, "ro")
-    with run_service(tmp_path / "second", paced, settings=settings) as server:
+    with run_service(tmp_path / "second", paced, workers=1, settings=settings) as server:
         refusal = started(server, play)
         assert isinstance(refusal, Answer)
         error_of(refusal, 503)
@@ -163,24 +168,21 @@ def test_the_file_is_deleted(tmp_path: Path, paced: PacedUpstream, running: bool
             assert answer.status in (200, 404, 503)
 
 
-def test_another_process_holds_the_write_lock(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_another_process_holds_the_write_lock(stored: Server, play: Play) -> None:
     """For a moment: heartbeats go on, the run waits and loses nothing."""
-    play = paced.play()
     play.say("one ")
-    settings = {"SSEFLASK_HEARTBEAT": "0.1"}
-    with run_service(tmp_path, paced, settings=settings) as server:
-        path = path_of("/sse/openai_out", user_message=play.message, format="text")
-        with opened(server, path) as stream:
-            run = run_of(stream)
-            assert stream.next().data == "one "
-            with write_lock(tmp_path / "runs.sqlite"):
-                play.say("two")
-                play.finish()
-                assert ask(server, "/healthz").status == 200
-                assert stream.next_comments(3) == ["ping"] * 3, "and nothing that is not stored"
-            events = rest(stream)
-        assert (text_of("text", events), outcome("text", events)) == ("two", "stop")
-        assert text_of("text", whole(server, run, "text")) == "one two"
+    path = path_of("/sse/openai_out", user_message=play.message, format="text")
+    with opened(stored, path) as stream:
+        run = run_of(stream)
+        assert stream.next().data == "one "
+        with write_lock(stored.directory / "runs.sqlite"):
+            play.say("two")
+            play.finish()
+            assert ask(stored, "/healthz").status == 200
+            assert stream.next_comments(3) == ["ping"] * 3, "and nothing that is not stored"
+        events = rest(stream)
+    assert (text_of("text", events), outcome("text", events)) == ("two", "stop")
+    assert text_of("text", whole(stored, run, "text")) == "one two"
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, paced: PacedUpstream) -> None:
@@ -193,7 +195,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, paced: PacedUpstream) -> Non
     with contextlib.ExitStack() as stack:
         server = None
         with contextlib.suppress(AssertionError):  # it may refuse to start
-            server = stack.enter_context(run_service(tmp_path, paced))
+            server = stack.enter_context(run_service(tmp_path, paced, workers=1))
         if server is not None:
             refusal = started(server, play)
             assert isinstance(refusal, Answer)
