@@ -118,19 +118,31 @@ def relay(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Itera
 
 
 @pytest.fixture(scope="session")
-def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
     """Another aimock, which counts: no test leaves it a stream that would end during the next."""
-    directory = tmp_path_factory.mktemp("counted")
-    with running_upstream(node_packages(), directory) as started:
+    with running_upstream(node_packages(), tmp_path_factory.mktemp("counting")) as started:
         yield started
 
 
+@pytest.fixture(scope="module")
+def counted(counting: Upstream) -> Upstream:
+    """The same, without what other modules have asked: tests read all of its journal."""
+    counting.forget()
+    return counting
+
+
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
+def staged(tmp_path_factory: pytest.TempPathFactory, counting: Upstream) -> Iterator[Server]:
     """Two workers in front of it. Their heartbeats come between any two words of a slow story."""
     settings = {"SSEFLASK_HEARTBEAT": "0.2"}
-    with stage_service(tmp_path_factory.mktemp("stage"), counted, settings=settings) as server:
-        yield Stage(server, counted)
+    with stage_service(tmp_path_factory.mktemp("stage"), counting, settings=settings) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def stage(staged: Server, counted: Upstream) -> Stage:
+    """The service and its upstream."""
+    return Stage(staged, counted)
 
 
 @pytest.fixture(scope="session")

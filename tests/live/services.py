@@ -70,15 +70,22 @@ class Upstream:
             entries = entries["entries"]
         return list(entries)
 
+    def forget(self) -> None:
+        """Empty the journal; what is counted goes on."""
+        assert fetch(self.port, "/__aimock/reset/journal", method="POST").status == 200
+
     def asked(self) -> list[dict[str, object]]:
         """The bodies of the requests it got."""
         return [each["body"] for each in self.journal() if each["path"] == "/v1/chat/completions"]
 
-    def asked_for(self, message: str) -> int:
-        """How many requests it got, by whatever endpoint, whose last message is this one."""
+    def last_messages(self) -> list[object]:
+        """The last message of each request it got, by whatever endpoint."""
         bodies = [each["body"] for each in self.journal() if each["body"]]
-        last = [body["messages"][-1]["content"] for body in bodies if body.get("messages")]
-        return last.count(message)
+        return [body["messages"][-1]["content"] for body in bodies if body.get("messages")]
+
+    def asked_for(self, message: str) -> int:
+        """How many requests it got whose last message is this one."""
+        return self.last_messages().count(message)
 
 
 @contextlib.contextmanager

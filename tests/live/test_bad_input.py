@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,39 @@ from tests.live.connection import Answer, Connection, fetch
 from tests.live.servers import GUNICORN, ROOT, Server, environment, free_port
 
 JSON = {"Content-Type": "application/json"}
+
+
+#: Gets how, the settings, and a file for the output: the exit status and the output.
+Starts = Callable[[str, dict[str, str], Path], tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def starts() -> Iterator[Starts]:
+    """Starts the service in one way or the other, and waits until it has ended."""
+    commands = {
+        "serve": ["sseflask", "serve", "--dev"],
+        "production": ["gunicorn", *GUNICORN[3:], "wsgi:app", "-c", "sseflask/gunicorn_conf.py"],
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.live.starts"],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        told, answers = process.stdin, process.stdout
+
+        def start(how: str, settings: dict[str, str], output: Path) -> tuple[int, str]:
+            module, *arguments = commands[how]
+            told.write(json.dumps([module, arguments, environment(**settings), str(output)]) + "\n")
+            return int(answers.readline()), output.read_text().strip()
+
+        yield start
+        told.close()
 
 
 def message(answer: Answer) -> dict[str, Any]:
@@ -184,23 +219,11 @@ def test_the_log_has_no_traceback_of_bad_input(development: Server) -> None:
     ],
 )
 @pytest.mark.parametrize("how", ["serve", "production"])
-def test_a_bad_setting_stops_the_start_with_one_line(how: str, name: str, value: str) -> None:
-    command = {
-        "serve": [sys.executable, "-m", "sseflask", "serve", "--dev"],
-        "production": [*GUNICORN, "wsgi:app", "-c", "sseflask/gunicorn_conf.py"],
-    }[how]
-    settings = {"PORT": str(free_port()), name: value}
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode != 0
-    said = (done.stdout + done.stderr).strip()
+def test_a_bad_setting_stops_the_start_with_one_line(
+    starts: Starts, tmp_path: Path, how: str, name: str, value: str
+) -> None:
+    status, said = starts(how, {"PORT": str(free_port()), name: value}, tmp_path / "output")
+    assert status != 0
     assert "Traceback" not in said
     assert name in said
     assert len(said.splitlines()) == 1, said

@@ -91,7 +91,7 @@ def test_curl_publishes_and_subscribes(channels: Server, channel: str) -> None:
 @pytest.fixture
 def reloaded(tmp_path: Path) -> Iterator[Server]:
     """A service that the test reloads."""
-    with service(tmp_path, "--graceful-timeout", "10", workers=2) as server:
+    with service(tmp_path, "--graceful-timeout", "10") as server:
         yield server
 
 

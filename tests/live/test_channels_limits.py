@@ -154,7 +154,7 @@ def test_streams_are_rotated(tmp_path: Path) -> None:
     """After SSEFLASK_LIFETIME a stream ends properly; its client resumes and loses nothing."""
     settings = {"SSEFLASK_LIFETIME": "1", "SSEFLASK_HEARTBEAT": "0.2"}
     with (
-        service(tmp_path, workers=2, settings=settings) as server,
+        service(tmp_path, settings=settings) as server,
         Swarm(
             server.port,
             [Subscriber("/channels/a", event_source=bool(n % 2)) for n in range(40)],

@@ -68,7 +68,7 @@ def test_a_key_outlives_the_server(tmp_path: Path) -> None:
         assert first.status == 201
         server.kill()
         until(lambda: not server.members(), "all its processes are gone")
-    with service(tmp_path, port=port, workers=2) as server:
+    with service(tmp_path, port=port) as server:
         again = post(server, "a", BODY, headers=key)
         assert (again.status, again.body) == (201, first.body)
         assert again.headers["idempotency-replayed"] == "true"

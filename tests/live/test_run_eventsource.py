@@ -148,7 +148,7 @@ def test_streams_rotate(stage: Stage, tmp_path: Path, access_token: str, tag: st
     """Below a platform's cap: with proper ends, and without a lost or doubled event; not `/v1`."""
     message = f"steady story #{tag}"
     settings = {"SSEFLASK_LIFETIME": "1.5", "SSEFLASK_HEARTBEAT": "0.2"}
-    with stage_service(tmp_path, stage.upstream, settings=settings) as server:
+    with stage_service(tmp_path, stage.upstream, workers=1, settings=settings) as server:
         url = server.url + path(message, format="text")
         with (
             node("eventsource.mjs", url, TYPES) as client,
