@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROBE = "tests.live.probe.app:app"
 WORKER = "sseflask.transport.worker.StreamWorker"
 GUNICORN = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--log-level", "info"]
+#: How long a server may take to end: long on a busy machine, but less than gunicorn's usual grace
+#: time, which none needs all of.
+END_SECONDS = 25
 #: What a server under test may print a traceback of: what the probe does wrong on purpose.
 EXPECTED_ERRORS = (
     "tests.live.probe.notes.ProbeError",
@@ -172,12 +175,12 @@ class Server:
             self.send_signal(signal.SIGTERM)
         in_time = True
         try:
-            self.process.wait(15)
+            self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             in_time = False
         left = self.members()
         self.kill()
-        assert in_time, f"{self.kind} did not end within 15 s of SIGTERM:\n{self.log()}"
+        assert in_time, f"{self.kind} did not end within {END_SECONDS} s of SIGTERM:\n{self.log()}"
         assert not left, f"{self.kind} left {left} behind:\n{self.log()}"
 
     def assert_log_is_clean(self) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.live.connection import fetch
+from tests.live.connection import Connection, fetch
 from tests.live.servers import GUNICORN, ROOT, WORKER, Server, environment, free_port, running
+from tests.live.sockets import inode, owners
 from tests.live.waiting import until
 
 SECRET = "a-secret-of-the-tests-long-enough-for-each-of-the-HMAC-algorithms-of-JWT"
@@ -119,6 +120,25 @@ def logs(directory: Path) -> dict[str, str]:
     return {name: str(directory / file) for name, file in names.items()}
 
 
+def wait_for_workers(server: Server, count: int) -> None:
+    """Until so many workers answer: the first may long do so before the last has opened its files.
+
+    Which of them takes a connection is up to the kernel.
+    """
+    answering: set[int] = set()
+
+    def all_answer() -> bool:
+        with Connection(server) as connection:
+            connection.request("/healthz")
+            assert connection.head().status == 200
+            number = inode(server.port, connection.socket.getsockname()[1])
+            answering.update(each.pid for each in owners(server.workers(), number))
+        return len(answering) >= count
+
+    if count > 1:
+        until(all_answer, f"{count} workers answer", seconds=60, pause=0.05)
+
+
 @contextlib.contextmanager
 def service(
     directory: Path,
@@ -147,6 +167,7 @@ def service(
     command = [*GUNICORN, "-k", WORKER, *bind, *idle, *options, application]
     changes = {**logs(directory), **(settings or {})}
     with running("gunicorn-service", command, port, directory, changes, "/healthz") as server:
+        wait_for_workers(server, workers)
         yield server
     server.assert_log_is_clean()
     assert KEY not in server.log(), "the upstream's key is in the log"
@@ -190,6 +211,7 @@ def production(directory: Path, settings: Mapping[str, str] | None = None) -> It
     command = production_command(port)
     changes = {**logs(directory), **(settings or {})}
     with running("gunicorn-production", command, port, directory, changes, "/healthz") as server:
+        wait_for_workers(server, int(changes.get("WEB_CONCURRENCY", "1")))
         yield server
     server.assert_log_is_clean()
     assert KEY not in server.log(), "the upstream's key is in the log"
