@@ -21,7 +21,7 @@ from sseflask.completions.upstream import Upstream
 from sseflask.config import Settings, load, warn_about_ineffective, warn_about_unknown
 from sseflask.cors import allow_origins
 from sseflask.extension import SSE, log_path
-from sseflask.masking import MaskingFilter
+from sseflask.masking import MaskingFilter, guard
 from sseflask.routes import channels, completions, counter, health, openai, runs, session
 from sseflask.routes.body_limit import SizedRequest
 from sseflask.routes.limits import Limits
@@ -76,6 +76,9 @@ def create_app(development: bool = False) -> Flask:
     response_headers.install(app)
     error_handlers.install(app)
     SSE(app)
+    guard(logging.getLogger("sseflask"), settings.confidential)
+    # Of Flask's development server, which writes queries.
+    guard(logging.getLogger("werkzeug"), settings.confidential)
     Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
     allow_origins(app, settings.cors_origins)
     Upstream(settings).init_app(app)

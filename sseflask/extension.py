@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from sseflask.errors import ChannelError, Failure
 from sseflask.flask_context import current_request
 from sseflask.items import check_iterable, has_events
 from sseflask.json_text import json_text
+from sseflask.masking import guard
 from sseflask.refusals import bad_channel, is_event_source, refuse
 from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.transport.notices import warn_once
@@ -78,6 +80,7 @@ class SSE:
         app.after_request(_upgrade)
         app.register_error_handler(Failure, refuse)
         app.register_error_handler(ChannelError, bad_channel)
+        guard(logging.getLogger("sseflask"))
         self._apps.append(app)
 
     def publish(

@@ -14,7 +14,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING
 
-from sseflask.masking import MaskingFilter
+from sseflask.masking import guard
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -58,10 +58,7 @@ def _guard_logs(secrets: tuple[str, ...]) -> None:
         # A locale without a letter that a client sends is no reason for a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
     for name in ("gunicorn.error", "gunicorn.access"):
-        logger = logging.getLogger(name)
-        for known in [each for each in logger.filters if isinstance(each, MaskingFilter)]:
-            logger.removeFilter(known)  # of before a SIGHUP
-        logger.addFilter(MaskingFilter(secrets))
+        guard(logging.getLogger(name), secrets)
 
 
 worker_class = "sseflask.transport.worker.StreamWorker"

@@ -20,7 +20,7 @@ from sseflask.printable import (
     shorten_lines,
 )
 
-__all__ = ["LONGEST", "MaskingFilter", "mask"]
+__all__ = ["LONGEST", "MaskingFilter", "guard", "mask"]
 
 MASK = "***"
 #: Keys shorter than this are placeholders ("none", "ollama"): masking them would maul plain words.
@@ -132,6 +132,9 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
     return text
 
 
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
 class MaskingFilter(logging.Filter):
     """Makes records fit for a log, whoever wrote what is in them. Thread-safe.
 
@@ -142,11 +145,14 @@ class MaskingFilter(logging.Filter):
 
     Args:
         secrets: values to hide besides what is recognised by its form.
+
+    Attributes:
+        secrets: these.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        self._secrets = tuple(secrets)
+        self.secrets = tuple(secrets)
         self._floods = Floods()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -168,13 +174,31 @@ class MaskingFilter(logging.Filter):
         except (TypeError, ValueError, KeyError, IndexError):
             # A wrong format string must show up in the log, not end the request that logs.
             message = f"{record.msg} % {record.args!r}"
-        message = shorten(printable(mask(message, self._secrets)), LONGEST_MESSAGE)
+        if record.name == "werkzeug":
+            message = _COLOUR.sub("", message)  # its own: what clients send it has escaped
+        message = shorten(printable(mask(message, self.secrets)), LONGEST_MESSAGE)
         if left_out:
             message = f"{message} (and {left_out} more like it, which were left out)"
         record.msg = message
         record.args = None
         text = format_traceback(record.exc_info) if record.exc_info else record.exc_text
         if text:
-            text = mask(shorten_lines(text, LONGEST_TRACEBACK), self._secrets)
+            text = mask(shorten_lines(text, LONGEST_TRACEBACK), self.secrets)
             record.exc_text = "\n".join(printable(line) for line in text.split("\n"))
         return False
+
+
+def guard(logger: logging.Logger, secrets: Iterable[str] = ()) -> None:
+    """Have what is written to a logger, not to those below it, made fit for a log.
+
+    May be repeated: there is one filter, which knows the secrets of all times.
+
+    Args:
+        logger: any.
+        secrets: see `MaskingFilter`.
+    """
+    known = [each for each in logger.filters if isinstance(each, MaskingFilter)]
+    for each in known:
+        logger.removeFilter(each)
+    all_secrets = [*secrets, *(secret for each in known for secret in each.secrets)]
+    logger.addFilter(MaskingFilter(dict.fromkeys(all_secrets)))

@@ -4,12 +4,14 @@ import io
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from flask import Flask
 
-from sseflask import floods, masking
-from sseflask.masking import MaskingFilter, mask
+from sseflask import SSE, EventSourceResponse, floods, masking
+from sseflask.masking import MaskingFilter, guard, mask
 from tests.service import KEY
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
@@ -220,3 +222,56 @@ def test_what_was_left_out_is_said(
     lines = written.getvalue().splitlines()
     assert len(lines) == 101
     assert lines[-1] == "no 149 (and 49 more like it, which were left out)"
+
+
+EVIL = "access_token=abcdef\n2026-11-28 [CRITICAL] forged\x1b[2J"
+
+
+def test_the_log_of_an_application_of_ones_own(written: io.StringIO) -> None:
+    """Ours is made fit for it; its own is, once it says so."""
+    app = Flask("somebody")
+    SSE(app)
+
+    @app.get("/late")
+    def late() -> EventSourceResponse:
+        def fail() -> Iterator[str]:
+            yield "one"
+            raise RuntimeError(EVIL)
+
+        return EventSourceResponse(fail())
+
+    @app.get("/early")
+    def early() -> str:
+        raise RuntimeError(EVIL)
+
+    handler = logging.StreamHandler(written)
+    app.logger.addHandler(handler)
+    ours = logging.getLogger("sseflask")
+    ours.addHandler(handler)
+    client = app.test_client()
+    try:
+        assert b"failure" in client.get("/late").data
+        lines = written.getvalue().splitlines()
+        assert lines[0] == "Exception in the stream of '/late'"
+        assert lines[-1] == "RuntimeError: access_token=*** [CRITICAL] forged\\u001b[2J"
+        assert "abcdef" not in written.getvalue()
+        assert "\x1b" not in written.getvalue()
+        app.logger.addFilter(MaskingFilter())
+        assert client.get("/early").status_code == 500
+        assert "Exception on /early [GET]" in written.getvalue()
+        assert "abcdef" not in written.getvalue()
+    finally:
+        app.logger.removeHandler(handler)
+        ours.removeHandler(handler)
+
+
+def test_a_guarded_logger_knows_the_secrets_of_all_times(written: io.StringIO) -> None:
+    logger = logging.Logger("werkzeug")
+    logger.addHandler(logging.StreamHandler(written))
+    for secrets in (["first-secret"], ["other-secret"], []):
+        guard(logger, secrets)
+    assert len(logger.filters) == 1
+    logger.warning(
+        '"\x1b[1m\x1b[31m%s\x1b[0m" 404', "GET /?token=abc first-secret other-secret\n\x1b[2J"
+    )
+    assert written.getvalue() == '"GET /?token=*** *** ***\\n\\u001b[2J" 404\n'

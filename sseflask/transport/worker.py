@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 import os
 import sys
@@ -23,7 +24,7 @@ from gevent.server import StreamServer
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
-from sseflask.masking import MaskingFilter
+from sseflask.masking import MaskingFilter, guard
 from sseflask.transport.slots import Slots
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def _believe_no_client(cfg: Any) -> None:
 
 
 def _guard_logs(log: Any) -> None:
-    """Keep clients from forging lines of gunicorn's logs, also without our configuration."""
+    """Keep clients from forging lines of a log, also without our configuration or `SSE`."""
+    guard(logging.getLogger("sseflask"))
     for logger in (log.error_log, log.access_log):
         if not any(isinstance(each, MaskingFilter) for each in logger.filters):
             logger.addFilter(MaskingFilter())
