@@ -307,7 +307,11 @@ class _Responses:
 def _state(value: dict[str, Any]) -> str | None:
     """The state of an event's response, if nothing more comes of it; also under an unknown name."""
     response = value["response"]
-    state = response.get("status") if isinstance(response, dict) else None
+    if not isinstance(response, dict):
+        return None
+    state = response.get("status")
+    if state is None and value.get("type") == "response.done":
+        return "completed"
     return state if state in _OVER else None
 
 

@@ -27,7 +27,6 @@ _END = re.compile(rb"\n\n|\n\r\n|\r\r\n|[\n\r]\r(?=[^\n])")
 # ... or where the line before ended with a bare CR too, so that the stream is one that uses CR:
 # waiting for the next byte would then hold every frame back until the next one comes.
 _END_OF_CR_STREAM = re.compile(rb"\r\r\Z")
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 _NOT_RELAYED = re.compile(rb":|(?:id|retry)[:\r\n]")
 _BOM = b"\xef\xbb\xbf"
@@ -123,7 +122,7 @@ class FrameSplitter:
 def fields(frame: bytes) -> tuple[bytes, bytes | None]:
     """A frame's event type (empty when it has none) and its data, ``None`` without a data field."""
     event, data = b"", []
-    for line in _LINE_END.split(frame):
+    for line in frame.splitlines():  # of bytes: at CR, LF and CRLF only
         name, _, value = line.partition(b":")
         if name == b"data":
             data.append(value.removeprefix(b" "))

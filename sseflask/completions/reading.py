@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
+import threading
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Longest answer in one piece: it is held in memory, and may have pictures in it.
 _MAX_ANSWER = 64 * 1024 * 1024
+#: Bytes of a large one, and how many of them may be in memory at the same time.
+_LARGE, _MOST_LARGE = 4 * 1024 * 1024, 8
 #: Bytes of a document that are looked into: as objects they may take twenty times as much.
 _MAX_PARSED = 8 * 1024 * 1024
 #: Bytes that may come without an event among them: comments, blank lines.
@@ -96,8 +100,14 @@ class Reading:
             yield end
             _read_rest(response, pieces)
 
-    def whole(self, response: httpx2.Response) -> bytes | tuple[list[bytes], Outcome]:
+    def whole(
+        self, response: httpx2.Response, held: contextlib.ExitStack
+    ) -> bytes | tuple[list[bytes], Outcome]:
         """Read an answer that was asked for in one piece.
+
+        Args:
+            response: with its headers.
+            held: is closed by the caller once the answer is out of memory.
 
         Returns:
             the document, as it came if it was UTF-8; or the frames and the end of a stream.
@@ -110,13 +120,13 @@ class Reading:
             with _failing(silence), silence:
                 first = self._first(pieces, silence)
                 if _is_json(first):
-                    return self._document(response, chain((first,), pieces))
+                    return self._document(response, _paced(chain((first,), pieces), held))
                 if not first:
                     raise unfit("it is empty", "", self._secrets)
                 if _is_page(first) or not self._dialect:
                     raise self._page(response, chain((first,), pieces))
                 frames: list[bytes] = []
-                reading = self._frames(response, first, pieces, silence)
+                reading = self._frames(response, first, _paced(pieces, held), silence)
                 size = 0
                 while True:
                     try:
@@ -255,6 +265,21 @@ class Reading:
         return unfit(
             f"it is {_label(response)}, not {expected}", _text(response, content), self._secrets
         )
+
+
+@functools.cache
+def _large_ones() -> threading.BoundedSemaphore:
+    # At the first use: under gevent it must be gevent's, which is there from the worker's start.
+    return threading.BoundedSemaphore(_MOST_LARGE)
+
+
+def _paced(pieces: Iterable[bytes], held: contextlib.ExitStack) -> Iterator[bytes]:
+    """Have what turns out to be large wait until there are few others that are."""
+    size = 0
+    for piece in pieces:
+        yield piece
+        if size <= _LARGE < (size := size + len(piece)):
+            held.enter_context(_large_ones())
 
 
 @contextlib.contextmanager

@@ -134,12 +134,20 @@ class Upstream:
             self._plainly = True
             yield from self._stream(self._reading(asked, plain), asked.path, plain, told)
 
-    def answer(self, asked: Asked, told: dict[str, str] | None = None) -> bytes:
+    def answer(
+        self,
+        asked: Asked,
+        told: dict[str, str] | None = None,
+        held: contextlib.ExitStack | None = None,
+    ) -> bytes:
         """Run a completion that is not streamed. Blocks until it is there.
+
+        Only a few large answers are in memory at the same time: others wait for them.
 
         Args:
             asked: a request for an answer in one piece.
             told: gets the headers that a client is told.
+            held: is closed by the caller once the answer is out of memory; by default at the end.
 
         Returns:
             the upstream's answer, as it came if it was a JSON object; put together if it was a
@@ -149,8 +157,11 @@ class Upstream:
             Failure: the upstream refused the request or failed.
         """
         reading = self._reading(asked, asked.content)
-        with contextlib.closing(self._ask(asked.path, asked.content, told=told)) as response:
-            came = reading.whole(response)
+        with contextlib.ExitStack() as own:
+            response = own.enter_context(
+                contextlib.closing(self._ask(asked.path, asked.content, told=told))
+            )
+            came = reading.whole(response, own if held is None else held)
         if isinstance(came, bytes):
             return came
         return document_of(asked.dialect, *came)
@@ -164,7 +175,7 @@ class Upstream:
         seconds = min(_MODELS_SECONDS, self._settings.upstream_timeout)
         reading = Reading(self._secrets, seconds, most=_MOST_MODELS)
         with contextlib.closing(self._ask("/models", None, seconds)) as response:
-            content = reading.whole(response)
+            content = reading.whole(response, contextlib.ExitStack())
         assert isinstance(content, bytes)
         return content
 

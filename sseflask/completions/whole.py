@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Generator
 
 from sseflask.completions.formats import Format
@@ -15,8 +15,6 @@ __all__ = ["DOCUMENT", "WHOLE", "whole_answer"]
 #: The name that stands in the place of a dialect's.
 WHOLE = "whole"
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-
 #: Lines that a document keeps; with more it could take a hundred times its size.
 _MOST_LINES = 100_000
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
@@ -26,13 +24,18 @@ def whole_answer(
     upstream: Upstream, asked: Asked, told: dict[str, str] | None = None
 ) -> Generator[list[bytes] | Outcome, None, None]:
     """Ask for an answer in one piece; see `Upstream.answer`."""
-    body = upstream.answer(asked, told)
+    with contextlib.ExitStack() as held:
+        body = upstream.answer(asked, told, held)
+        yield [_frame(body)]
+        del body
+        yield Outcome("finished")
+
+
+def _frame(body: bytes) -> bytes:
     # In JSON a line end is nothing but space, so it does not matter which one it was.
     if body.count(b"\n") + body.count(b"\r") > _MOST_LINES:
         body = body.translate(_SPACES)
-    lines = b"".join([b"data: %b\n" % line for line in _LINE_END.split(body)])
-    yield [lines + b"\n"]
-    yield Outcome("finished")
+    return b"".join([*(b"data: %b\n" % line for line in body.splitlines()), b"\n"])
 
 
 class _Document:

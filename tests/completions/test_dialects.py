@@ -213,9 +213,10 @@ def test_a_response_that_was_given_up_for_a_reason() -> None:
         ("completed", "finished", "stop"),
         ("incomplete", "finished", None),
         ("failed", "failed", None),
+        (None, "finished", "stop"),
     ],
 )
-def test_an_end_under_an_unknown_name(state: str, kind: str, reason: str | None) -> None:
+def test_an_end_under_an_unknown_name(state: str | None, kind: str, reason: str | None) -> None:
     begun = [event(f"response.{name}", response={"status": state}) for name in BEGINNINGS]
     last = event("response.done", response={"status": state})
     frames, end = read(RESPONSES, *begun, event("response.x", response={"status": "y"}), last)

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,7 @@ from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.reading import Reading
 from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.whole import whole_answer
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.completions.scripted import (
@@ -135,6 +137,28 @@ def test_a_large_answer_is_not_taken_apart(connect: Connect) -> None:
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert most < 5 * len(body)
+
+
+def test_few_large_answers_are_in_memory_at_once(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more waits until another has been stored."""
+    monkeypatch.setattr("sseflask.completions.reading._LARGE", 1_000)
+    only = threading.BoundedSemaphore(1)
+    monkeypatch.setattr("sseflask.completions.reading._large_ones", lambda: only)
+    large, small = (b'{"choices": [], "x": "%b"}' % (b"x" * size) for size in (2_000, 10))
+    bodies = iter([large, large, small])
+    with upstream(lambda x: x.answer(200, next(bodies))) as server, ThreadPoolExecutor() as pool:
+        there = connect(server.url)
+        with contextlib.closing(whole_answer(there, CHAT)) as first:
+            assert next(first) == [b"data: %b\n\n" % large]
+            second = pool.submit(lambda: list(whole_answer(there, CHAT)))
+            until(lambda: len(server.exchanges) == 2, "the second is asked for")
+            assert there.answer(CHAT) == small
+            assert next(first) == Outcome("finished")
+            assert not second.done()
+        assert second.result(10) == [[b"data: %b\n\n" % large], Outcome("finished")]
+    assert only.acquire(blocking=False)
 
 
 def test_no_cookie_is_kept(connect: Connect) -> None:
