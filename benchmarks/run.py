@@ -86,11 +86,11 @@ def _measure(
             scenario.prepare(options) as prepared,
             running(stack, cores, prepared.environment, prepared.beside) as server,
         ):
-            before = len(server.messages())
+            before = len(server.complaints())
             watch = OthersWatch(server, cores.server)
             sample = scenario.measure(server, options)
             others = watch.share()
-            messages = server.messages()[before:]
+            complaints = server.complaints()[before:]
     except NotStarted as error:
         return Sample(faults=[f"not started: {error}"])
     except NoRoute as error:
@@ -98,8 +98,8 @@ def _measure(
     except Exception as error:
         progress("".join(traceback.format_exception(error)).rstrip())
         return Sample(faults=[f"not measured: {error!r}"])
-    if messages:
-        progress(f"  its last of {len(messages)} lines of errors: {messages[-1]}")
+    if complaints:
+        progress(f"  its last of {len(complaints)} lines of errors: {complaints[-1]}")
         sample.remarks.append("wrote to its error log")
     if others is not None:
         sample.values["others_percent"] = others * 100

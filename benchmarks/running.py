@@ -22,6 +22,8 @@ from benchmarks.stack import Stack
 ROOT = Path(__file__).resolve().parent.parent
 _START_PATIENCE = 20.0
 _SNAPSHOTS = 20
+_INFORMATION = " [INFO] "
+"""The level as gunicorn and sseflask write it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,10 @@ class Running:
         """Give the lines that the server has written to its standard error."""
         self.errors.seek(0)
         return self.errors.read().decode(errors="replace").splitlines()
+
+    def complaints(self) -> list[str]:
+        """Give those of its lines that are no plain information, such as how a run has ended."""
+        return [line for line in self.messages() if _INFORMATION not in line]
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ STACK = replace(
     title="the sseflask service, two workers",
     command=(*sseflask_service.STACK.command, "--workers", "2"),
     routes={
-        "subscribe": "/channels/{channel}",
-        "publish": "/channels/{channel}",
-        "publish_across": "/channels/{channel}",
+        "subscribe": sseflask_service.STACK.routes["subscribe"],
+        "publish": sseflask_service.STACK.routes["publish"],
+        "publish_across": sseflask_service.STACK.routes["publish"],
     },
 )

@@ -18,6 +18,12 @@ from benchmarks.frames import FRAMES, PERIOD
 _BLOCK = 500
 _requests = itertools.count()
 
+LOGGED = {
+    "warns": "2026-01-02 03:04:05,678 [9] [WARNING] A stream was late.",
+    "informs": "2026-01-02 03:04:05,678 [9] [INFO] A run has ended.",
+}
+"""Lines on standard error, before the response."""
+
 
 def _numbers(fault: str, count: int) -> Iterator[int]:
     middle = count // 2
@@ -60,6 +66,9 @@ class Handler(socketserver.StreamRequestHandler):
         target = urlsplit(first.split()[1])
         query = parse_qs(target.query)
         count = int(query["count"][0])
+        if self.fault in LOGGED:
+            sys.stderr.write(f"{LOGGED[self.fault]}\n")
+            sys.stderr.flush()
         if self.fault == "mute" and next(_requests) % 4 == 1:
             threading.Event().wait()
         if self.fault == "status":

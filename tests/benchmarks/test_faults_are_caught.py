@@ -72,6 +72,14 @@ def test_an_honest_server_has_figures_and_no_faults(scenario: str, fault: str) -
     assert sample.values["cpu_us_per_event"] > 0
 
 
+@pytest.mark.parametrize(("what", "remarked"), [("warns", True), ("informs", False)])
+def test_a_server_that_complains_has_a_remark(what: str, remarked: bool) -> None:
+    sample = measure("flood", scripted(what))
+
+    assert sample.faults == []
+    assert ("wrote to its error log" in sample.remarks) == remarked
+
+
 def test_a_server_that_does_not_start_says_why() -> None:
     stack = Stack(
         name="broken",
