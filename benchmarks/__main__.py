@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import scenarios, servers
-from benchmarks.charts import draw
 from benchmarks.message import charts
 from benchmarks.record import read
 from benchmarks.report import judge, merged, stored, table, verdict_line
@@ -123,6 +122,10 @@ def _needed(scenario: Scenario) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scenarios, print tables, write the JSON file; 1 where `--check` finds a failure."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
+    # Half a second, which a wrong option need not wait for; that it is missing is said before
+    # anything is measured.
+    from benchmarks.charts import draw
+
     raise_descriptor_limit()
     # So that no server stays behind: as with Ctrl-C, what is under way is cleaned up first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from benchmarks.chart_files import files
 from benchmarks.message import Bar, Chart
 
 FAMILIES = {
@@ -49,17 +50,6 @@ def draw(chart: Chart, folder: Path) -> None:
         about = {"Description": chart.digest()}
         figure.savefig(svg, format="svg", metadata={**about, "Date": None})
         figure.savefig(png, format="png", metadata=about, dpi=_PNG_DPI)
-
-
-def files(chart: Chart, folder: Path) -> tuple[Path, Path]:
-    """Give the two files of a chart."""
-    return folder / f"{chart.name}.svg", folder / f"{chart.name}.png"
-
-
-def is_current(chart: Chart, folder: Path) -> bool:
-    """Say whether a chart's two files show these figures, whichever matplotlib has drawn them."""
-    digest = chart.digest().encode()
-    return all(file.exists() and digest in file.read_bytes() for file in files(chart, folder))
 
 
 def drawn(chart: Chart) -> Figure:

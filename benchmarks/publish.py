@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import charts, message, record
+from benchmarks import message, record
+from benchmarks.chart_files import files, is_current
 from benchmarks.document import fill
 from benchmarks.markers import DocumentError, with_results
 
@@ -31,16 +32,19 @@ def publish(result: Path, documents: Sequence[Path], root: Path, *, check: bool)
     changed = [document for document, (old, new) in texts.items() if old != new]
     if check:
         for chart in message.charts(found):
-            if not charts.is_current(chart, folder):
-                changed += charts.files(chart, folder)
+            if not is_current(chart, folder):
+                changed += files(chart, folder)
     else:
+        # To compare takes no matplotlib, whose import takes half a second.
+        from benchmarks.charts import draw
+
         for document in changed:
             document.write_text(texts[document][1], encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
         for chart in message.charts(found):
-            before = _contents(charts.files(chart, folder))
-            charts.draw(chart, folder)
-            after = _contents(charts.files(chart, folder))
+            before = _contents(files(chart, folder))
+            draw(chart, folder)
+            after = _contents(files(chart, folder))
             changed += [file for file in after if after[file] != before.get(file)]
     return [_relative(path, root) for path in changed]
 
@@ -60,8 +64,8 @@ def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root.resolve()).as_posix()
 
 
-def _contents(files: Sequence[Path]) -> dict[Path, bytes]:
-    return {file: file.read_bytes() for file in files if file.exists()}
+def _contents(paths: Sequence[Path]) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in paths if path.exists()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

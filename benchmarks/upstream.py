@@ -134,10 +134,11 @@ class Upstream:
     A stream ends once `finish` has been called, or after `length` chunks where one was set when it
     was asked for. Readers that are far behind get fewer chunks, as from a model that blocks on its
     socket; `received` tells how many of the `sent` ones have come through in all.
+    `listener`: where it is asked, closed with it; else a port of its own.
     Not thread-safe; nothing blocks, and nothing happens but in `step`.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, listener: socket.socket | None = None) -> None:
         self.length: int | None = None
         self.received = 0
         self.sent = 0
@@ -145,7 +146,7 @@ class Upstream:
         self._slots: list[set[_Connection]] = [set() for _ in range(max(int(1 / rate / _SLOT), 1))]
         self._turn = 0
         self._following = time.monotonic()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._connections: dict[int, _Connection] = {}

@@ -16,12 +16,13 @@ def holders(server: Running) -> dict[int, int]:
     clients = _clients(server.port)
     found = {}
     for process in server.processes():
-        for entry in Path(f"/proc/{process}/fd").iterdir():
-            # Descriptors come and go meanwhile.
-            with contextlib.suppress(OSError):
-                target = str(entry.readlink())
-                if target in clients:
-                    found[clients[target]] = process
+        # Processes and descriptors come and go meanwhile.
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{process}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    target = str(entry.readlink())
+                    if target in clients:
+                        found[clients[target]] = process
     return found
 
 

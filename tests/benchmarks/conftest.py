@@ -1,13 +1,62 @@
-"""The load client as it is when nobody looks at the figures."""
+"""The load client as it is when nobody looks at the figures, and each stack started once."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+
 import pytest
 
+from benchmarks import servers
 from benchmarks.client import load
+from benchmarks.marks import VARIABLE
+from benchmarks.publishing import logs
+from benchmarks.running import Cores, Running, answers, running, wait_until
+from benchmarks.upstream import Upstream
+
+PATIENCE = 10.0
 
 
 @pytest.fixture(autouse=True)
 def waiting_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the load client wait for its server: asking again and again would take a core."""
     monkeypatch.setattr(load, "WAIT", 0.001)
+
+
+@pytest.fixture(scope="session")
+def upstream_port() -> Iterator[socket.socket]:
+    """Where the stacks find their upstream, whichever test it answers for."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        yield listener
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest,
+    upstream_port: socket.socket,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """A stack by its name, for all tests that name it: starting one is what costs.
+
+    Each test uses channels of its own, or leaves none of what it published on its way.
+    """
+    stack = servers.load(request.param)
+    with logs() as files:
+        environment = {
+            **files,
+            VARIABLE: str(tmp_path_factory.mktemp("marks") / "marks"),
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream_port.getsockname()[1]}/v1",
+            "OPENAI_API_KEY": "none",
+        }
+        with running(stack, Cores.choose(), environment) as started:
+            yield started
+    # The first process has been waited for; its workers may take a moment longer.
+    assert wait_until(lambda: not answers(started.port), PATIENCE)
+
+
+@pytest.fixture
+def upstream(upstream_port: socket.socket) -> Iterator[Upstream]:
+    """The upstream of the stacks, for one test."""
+    upstream = Upstream(100, upstream_port.dup())
+    yield upstream
+    upstream.close()

@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import servers
 from benchmarks.client.asking import Asker
 from benchmarks.client.http import get, post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.opening import open_all
-from benchmarks.publishing import event, logs
-from benchmarks.running import Cores, Running, running
+from benchmarks.publishing import event
+from benchmarks.running import Running
 from benchmarks.scenario import Options
 from benchmarks.scenarios import comeback, crossworker
-from benchmarks.stack import CHANNEL_ROUTES
+from benchmarks.stack import CHANNEL_ROUTES, RUN_ROUTES
 from benchmarks.subscribers import Subscribers
+from tests.benchmarks.conftest import PATIENCE
+from tests.benchmarks.stacks import HAVING
 
-PATIENCE = 10.0
 EVENTS = 20
 SETTLE = 0.3
 """Seconds until a subscription is known to the other worker, where there is one."""
 
 
-def having(route: str) -> list[str]:
-    found = []
-    for name in servers.names():
-        # Tried, and reported, where each server's own routes are.
-        with contextlib.suppress(ImportError):
-            if route in servers.load(name).routes:
-                found.append(name)
-    return found
-
-
-@pytest.fixture
-def server(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with (
-        logs() as environment,
-        running(servers.load(request.param), Cores.choose(), environment) as server,
-    ):
-        yield server
-
-
 def test_each_route_is_tried() -> None:
-    tried = {"subscribe", "publish", "publish_across", "publish_array", "publish_loop", "health"}
-    assert tried == set(CHANNEL_ROUTES)
+    assert set(HAVING) == {*CHANNEL_ROUTES, *RUN_ROUTES}
 
 
-@pytest.mark.parametrize("server", having("publish"), indirect=True)
+@pytest.mark.parametrize("server", HAVING["publish"], indirect=True)
 def test_what_is_published_reaches_every_subscriber(server: Running) -> None:
     with Subscribers(server, PATIENCE) as subscribers:
         assert subscribers.open(10)
@@ -68,7 +46,9 @@ def test_what_is_published_reaches_every_subscriber(server: Running) -> None:
 
 # Not of two workers of nchan: the second learns of a new channel only after its subscriber has had
 # the headers, so that a first event may come too early.
-@pytest.mark.parametrize("server", sorted({*having("publish")} - {"nchan_workers"}), indirect=True)
+@pytest.mark.parametrize(
+    "server", [name for name in HAVING["publish"] if name != "nchan_workers"], indirect=True
+)
 def test_a_channel_is_not_another(server: Running) -> None:
     here, there = (Stream(server.request("subscribe", channel=name), numbered()) for name in "xy")
     with Load(server.port) as load, Asker(server.port) as asker:
@@ -85,11 +65,11 @@ def test_a_channel_is_not_another(server: Running) -> None:
     assert here.check.faults() == there.check.faults() == []
 
 
-@pytest.mark.parametrize("server", having("publish_array"), indirect=True)
+@pytest.mark.parametrize("server", HAVING["publish_array"], indirect=True)
 def test_an_array_is_published_in_its_order(server: Running) -> None:
     array = json.dumps([{"data": event(number).decode()} for number in range(2)]).encode()
-    path = server.stack.path("publish_array", channel="x")
-    stream = Stream(server.request("subscribe", channel="x"), numbered())
+    path = server.stack.path("publish_array", channel="array")
+    stream = Stream(server.request("subscribe", channel="array"), numbered())
     with Load(server.port) as load, Asker(server.port) as asker:
         assert open_all(load, lambda: stream, 1, PATIENCE)
         assert asker.ask_and_wait(post(path, server.port, array, "application/json")) == 201
@@ -98,10 +78,10 @@ def test_an_array_is_published_in_its_order(server: Running) -> None:
     assert stream.check.faults() == []
 
 
-@pytest.mark.parametrize("server", having("publish_loop"), indirect=True)
+@pytest.mark.parametrize("server", HAVING["publish_loop"], indirect=True)
 def test_a_server_publishes_as_many_as_it_is_asked_for(server: Running) -> None:
-    path = server.stack.path("publish_loop", channel="x", count=2)
-    stream = Stream(server.request("subscribe", channel="x"), numbered())
+    path = server.stack.path("publish_loop", channel="loop", count=2)
+    stream = Stream(server.request("subscribe", channel="loop"), numbered())
     with Load(server.port) as load, Asker(server.port) as asker:
         assert open_all(load, lambda: stream, 1, PATIENCE)
         assert asker.ask_and_wait(post(path, server.port, b"")) == 200
@@ -111,7 +91,7 @@ def test_a_server_publishes_as_many_as_it_is_asked_for(server: Running) -> None:
     assert stream.check.faults() == []
 
 
-@pytest.mark.parametrize("server", having("publish_across"), indirect=True)
+@pytest.mark.parametrize("server", HAVING["publish_across"], indirect=True)
 def test_of_two_workers_each_delivers_what_the_other_is_given(server: Running) -> None:
     sample = crossworker.measure(server, Options(streams=10, seconds=0.5, patience=PATIENCE))
     assert sample.faults == []
@@ -126,7 +106,17 @@ def test_clients_that_return_get_what_they_missed_and_what_follows(server: Runni
     assert sample.values["publish_p99_ms"] > 0
 
 
-@pytest.mark.parametrize("server", having("health"), indirect=True)
+@pytest.mark.parametrize("server", ["sseflask_service", "sseflask_workers"], indirect=True)
+def test_the_settings_of_the_service_give_it_nothing_to_complain_of(server: Running) -> None:
+    # Once it has answered it has said what it says at its start.
+    with Asker(server.port) as asker:
+        assert asker.ask_and_wait(get("/healthz", server.port)) == 200
+    # It may have been late on a busy machine.
+    late = "meanwhile no stream was served"
+    assert [line for line in server.complaints() if late not in line] == []
+
+
+@pytest.mark.parametrize("server", HAVING["health"], indirect=True)
 def test_it_says_that_it_is_alive(server: Running) -> None:
     with Asker(server.port) as asker:
         for _ in range(2):

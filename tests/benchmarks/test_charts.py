@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from benchmarks import charts, figures, message, record
+from benchmarks import figures, message, record
+from benchmarks.chart_files import is_current
 from benchmarks.running import ROOT
 from tests.benchmarks.made_up import SERVERS, result, rounds
+
+
+@pytest.fixture(scope="module")
+def charts() -> ModuleType:
+    """What draws; matplotlib takes half a second, and each process that runs tests lists these."""
+    return importlib.import_module("benchmarks.charts")
 
 
 def chart(key: str = "cost", **samples: list[dict[str, Any]]) -> message.Chart:
@@ -135,7 +144,7 @@ def test_what_depends_on_the_moment_is_shown_as_a_ratio() -> None:
     assert speed.axis == "events/s, as a ratio to Flask generator, gunicorn"
 
 
-def test_a_wide_span_is_drawn_on_a_logarithmic_axis_that_says_so() -> None:
+def test_a_wide_span_is_drawn_on_a_logarithmic_axis_that_says_so(charts: ModuleType) -> None:
     assert not chart().log
     wide = chart(slow=costs(400, 400, 400))
     assert wide.log
@@ -146,10 +155,10 @@ def test_a_wide_span_is_drawn_on_a_logarithmic_axis_that_says_so() -> None:
 # What is drawn.
 
 
-def test_a_faulty_server_has_no_bar() -> None:
+def test_a_faulty_server_has_no_bar(charts: ModuleType) -> None:
     faulty = chart(ours=rounds({"cost": 1}, {"cost": 1}, faults=["lost 3 events"]))
     place = charts.drawn(faulty).axes[0]
-    assert sorted(bar.get_width() for bar in place.patches) == [20, 20, 40]  # type: ignore[attr-defined]
+    assert sorted(bar.get_width() for bar in place.patches) == [20, 20, 40]
     assert "lost 3 events" in [text.get_text() for text in place.texts]
 
 
@@ -169,7 +178,9 @@ ODD = "$x_1$ 你好 \\alpha {0}\nRuntimeError: generator already executing, said
     ],
     ids=["usual", "odd", "huge", "tiny", "zero", "none", "zeros"],
 )
-def test_every_text_is_inside_the_picture(samples: dict[str, list[dict[str, Any]]]) -> None:
+def test_every_text_is_inside_the_picture(
+    charts: ModuleType, samples: dict[str, list[dict[str, Any]]]
+) -> None:
     document = result(**samples)
     document["servers"] = {
         name: {**server, "title": f"{server['title']}, {ODD if name == 'slow' else 'with more'}"}
@@ -193,7 +204,7 @@ def test_every_text_is_inside_the_picture(samples: dict[str, list[dict[str, Any]
         assert 0 <= box.y0 <= box.y1 <= height, text.get_text()
 
 
-def test_the_same_result_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
+def test_the_same_result_gives_the_same_bytes_anywhere(charts: ModuleType, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -223,9 +234,9 @@ def test_the_same_result_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
         assert (here / name).read_bytes() == (there / name).read_bytes(), name
 
 
-def test_a_chart_of_other_figures_is_not_current(tmp_path: Path) -> None:
+def test_a_chart_of_other_figures_is_not_current(charts: ModuleType, tmp_path: Path) -> None:
     drawn = chart()
-    assert not charts.is_current(drawn, tmp_path)
+    assert not is_current(drawn, tmp_path)
     charts.draw(drawn, tmp_path)
-    assert charts.is_current(drawn, tmp_path)
-    assert not charts.is_current(chart(ours=costs(10, 12.001, 30)), tmp_path)
+    assert is_current(drawn, tmp_path)
+    assert not is_current(chart(ours=costs(10, 12.001, 30)), tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import contextlib
 import fcntl
 import runpy
 import select
@@ -20,16 +19,14 @@ from benchmarks.client.ids import RunIds
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import FloodCheck, OrderCheck
 from benchmarks.frames import WIDTH
-from benchmarks.marks import VARIABLE
 from benchmarks.memory import memory
-from benchmarks.publishing import logs
 from benchmarks.running import Cores, Running, answers, free_port, running, wait_until
 from benchmarks.scenarios.relay import Delays, run_ids
 from benchmarks.servers.bare_c import build
 from benchmarks.stack import ROUTES
 from benchmarks.upstream import Upstream
+from tests.benchmarks.conftest import PATIENCE
 
-PATIENCE = 10.0
 FLOOD = 12_345
 CHUNKS = 5
 VALUES: dict[str, dict[str, object]] = {
@@ -60,33 +57,22 @@ def test_each_route_is_tried() -> None:
     assert set(CHECKS) == set(ROUTES)
 
 
-@pytest.mark.parametrize("name", servers.names())
-def test_every_route_gives_its_events(name: str, tmp_path: Path) -> None:
-    stack = servers.load(name)
-    asked = [route for route in stack.routes if route in ROUTES]
-    with contextlib.closing(Upstream(rate=100)) as upstream, logs() as files:
-        environment = {
-            **files,
-            VARIABLE: str(tmp_path / "marks"),
-            "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream.port}/v1",
-            "OPENAI_API_KEY": "none",
-        }
-        with running(stack, Cores.choose(), environment, [upstream]) as server:
-            with Load(server.port, server.beside) as load:
-                streams = {route: ask(server, route, upstream) for route in asked}
-                load.add(streams.values())
-                if relay := streams.get("relay"):
-                    assert load.run(lambda: relay.check.events >= CHUNKS, PATIENCE)
-                upstream.finish()
-                load.run(lambda: all(map(finished, streams.values())), PATIENCE)
-            found = {
-                route: (stream.response.status, stream.check.complete, faults(route, stream))
-                for route, stream in streams.items()
-            }
-            assert memory(server) > 0
-        assert found == dict.fromkeys(asked, (200, True, []))
-        # The first process has been waited for; its workers may take a moment longer.
-        assert wait_until(lambda: not answers(server.port), PATIENCE)
+@pytest.mark.parametrize("server", servers.names(), indirect=True)
+def test_every_route_gives_its_events(server: Running, upstream: Upstream) -> None:
+    asked = [route for route in server.stack.routes if route in ROUTES]
+    with Load(server.port, [upstream]) as load:
+        streams = {route: ask(server, route, upstream) for route in asked}
+        load.add(streams.values())
+        if relay := streams.get("relay"):
+            assert load.run(lambda: relay.check.events >= CHUNKS, PATIENCE)
+        upstream.finish()
+        load.run(lambda: all(map(finished, streams.values())), PATIENCE)
+    found = {
+        route: (stream.response.status, stream.check.complete, faults(route, stream))
+        for route, stream in streams.items()
+    }
+    assert memory(server) > 0
+    assert found == dict.fromkeys(asked, (200, True, []))
 
 
 def finished(stream: Stream) -> bool:

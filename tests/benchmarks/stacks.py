@@ -1,0 +1,25 @@
+"""Which stacks have which routes of channels and runs.
+
+Each process that runs tests makes the list of them all: importing every stack for it would take
+each of them two seconds.
+"""
+
+from __future__ import annotations
+
+SUBSCRIBED = (
+    *("bare_c", "bare_python", "fastapi_sse", "flask_gevent", "nchan", "nchan_workers"),
+    *("sse_starlette", "sseflask_gevent", "sseflask_service", "sseflask_worker"),
+    *("sseflask_workers", "starlette_uvicorn"),
+)
+HAVING = {
+    "subscribe": SUBSCRIBED,
+    "publish": SUBSCRIBED,
+    "publish_across": ("nchan_workers", "sseflask_workers"),
+    "publish_array": ("sseflask_service",),
+    "publish_loop": ("sseflask_gevent", "sseflask_worker"),
+    "health": (
+        *("bare_c", "bare_python", "flask_gevent", "sseflask_gevent", "sseflask_service"),
+        *("sseflask_worker", "starlette_uvicorn"),
+    ),
+    "run": ("sseflask_service",),
+}
