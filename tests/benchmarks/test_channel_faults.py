@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks import scenarios
 from benchmarks.run import Budget, Plan, run
-from benchmarks.running import Cores
 from benchmarks.scenario import Options, Sample
 from benchmarks.scenarios import crossworker
 from benchmarks.stack import CHANNEL_ROUTES, Stack
+from tests.benchmarks.conftest import cores
 
 FAULTS = {
     # An event waits for the one before, or it does not.
@@ -60,7 +60,7 @@ def scripted(fault: str) -> Stack:
 
 def measure(scenario: str, fault: str) -> Sample:
     plan = Plan(scenarios.load(scenario), SIZES.get(scenario, SIZE), [scripted(fault)])
-    assert run([plan], 1, Budget(60), Cores.choose(), lambda _: None)
+    assert run([plan], 1, Budget(60), cores(), lambda _: None)
     return plan.samples["scripted"][0]
 
 

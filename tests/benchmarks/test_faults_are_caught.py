@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks import scenarios
 from benchmarks.run import Budget, Plan, run
-from benchmarks.running import Cores, Running
+from benchmarks.running import Running
 from benchmarks.scenario import Metric, Options, Sample, Scenario
 from benchmarks.stack import Stack
+from tests.benchmarks.conftest import cores
 
 FAULTS = {
     "drop": "events missing",
@@ -40,7 +41,7 @@ COMBINATIONS = [
 
 def measure(scenario: str, stack: Stack) -> Sample:
     plan = Plan(scenarios.load(scenario), SIZES[scenario], [stack])
-    assert run([plan], 1, Budget(60), Cores.choose(), lambda _: None)
+    assert run([plan], 1, Budget(60), cores(), lambda _: None)
     (sample,) = plan.samples[stack.name]
     return sample
 
@@ -118,7 +119,7 @@ def test_rounds_are_interleaved_and_a_scenario_may_have_fewer() -> None:
     measured: list[str] = []
     plans = [plan_of("a", measured, 0), plan_of("b", measured, 0, rounds=1)]
 
-    assert run(plans, 2, Budget(60), Cores.choose(), lambda _: None)
+    assert run(plans, 2, Budget(60), cores(), lambda _: None)
 
     first, second = ["a scripted", "a too"], ["b scripted", "b too"]
     assert measured == [*first, *second, *first]
@@ -129,7 +130,7 @@ def test_what_would_end_after_the_time_is_left_out_and_said() -> None:
     told: list[str] = []
     plan = plan_of("a", measured, 2)
 
-    assert not run([plan], 9, Budget(7), Cores.choose(), told.append)
+    assert not run([plan], 9, Budget(7), cores(), told.append)
 
     assert 2 <= len(measured) < 4
     assert f"{18 - len(measured)} of 18 steps left out" in told[-1]
@@ -143,7 +144,7 @@ def test_what_a_measurement_raises_is_a_fault_and_the_run_goes_on() -> None:
     plan = plan_of("a", [], 0)
     plan.scenario = replace(plan.scenario, measure=fail)
 
-    assert run([plan], 1, Budget(60), Cores.choose(), told.append)
+    assert run([plan], 1, Budget(60), cores(), told.append)
 
     assert [own[0].faults for own in plan.samples.values()] == [
         ["not measured: RuntimeError('no figures today')"]

@@ -16,9 +16,10 @@ from benchmarks import scenarios, servers
 from benchmarks.__main__ import parse
 from benchmarks.report import merged, stored, table
 from benchmarks.run import Plan
-from benchmarks.running import ROOT, Cores, Running, end, start, wait_until
+from benchmarks.running import ROOT, Running, end, start, wait_until
 from benchmarks.scenario import Figure, Options, Sample
 from benchmarks.stack import ROUTES, Stack
+from tests.benchmarks.conftest import cores
 from tests.benchmarks.stacks import HAVING
 
 FIGURE = Figure(text="half", metric="cost", server="ours", reference="theirs", at_most=0.5)
@@ -82,7 +83,7 @@ def test_a_stored_run_names_machine_versions_and_every_sample() -> None:
     samples = {"sseflask_worker": [Sample({"cpu_us_per_event": 1.5}, [], ["disturbed"])]}
     plan = Plan(scenarios.load("tick"), Options(500, 5), [stack], samples)
 
-    document = json.loads(json.dumps(stored("2026-01-02", Cores.choose(), [plan])))
+    document = json.loads(json.dumps(stored("2026-01-02", cores(), [plan])))
 
     assert document["versions"]["gunicorn"] == version("gunicorn")
     assert document["versions"]["uname"] == "Linux"
@@ -126,7 +127,7 @@ def test_the_cpu_time_of_children_counts() -> None:
     )
     stack = Stack(name="burner", title="burner", family="bare", command=(), packages=())
     with tempfile.TemporaryFile() as errors:
-        process = start([sys.executable, "-c", code], Cores.choose().server, {}, errors)
+        process = start([sys.executable, "-c", code], cores().server, {}, errors)
         try:
             server = Running(stack, 0, process, {}, errors)
             assert wait_until(lambda: server.cpu() >= 0.3, 30)

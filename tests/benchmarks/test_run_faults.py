@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import scenarios
 from benchmarks.run import Budget, Plan, run
-from benchmarks.running import Cores
 from benchmarks.scenario import Options, Sample
 from benchmarks.stack import CHANNEL_ROUTES, ROUTES, RUN_ROUTES, Stack
+from tests.benchmarks.conftest import cores
 
 FAULTS = {
     "lost": "events missing",
@@ -47,7 +47,7 @@ def scripted(fault: str) -> Stack:
 
 def measure(scenario: str, stack: Stack) -> Sample:
     plan = Plan(scenarios.load(scenario), SIZES[scenario], [stack])
-    assert run([plan], 1, Budget(60), Cores.choose(), lambda _: None)
+    assert run([plan], 1, Budget(60), cores(), lambda _: None)
     return plan.samples["scripted"][0]
 
 

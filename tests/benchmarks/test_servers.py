@@ -20,12 +20,12 @@ from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import FloodCheck, OrderCheck
 from benchmarks.frames import WIDTH
 from benchmarks.memory import memory
-from benchmarks.running import Cores, Running, answers, free_port, running, wait_until
+from benchmarks.running import Running, answers, free_port, running, wait_until
 from benchmarks.scenarios.relay import Delays, run_ids
 from benchmarks.servers.bare_c import build
 from benchmarks.stack import ROUTES
 from benchmarks.upstream import Upstream
-from tests.benchmarks.conftest import PATIENCE
+from tests.benchmarks.conftest import PATIENCE, cores
 
 FLOOD = 12_345
 CHUNKS = 5
@@ -94,7 +94,7 @@ def test_what_is_no_python_leaves_no_process_and_no_file(
     name: str, how: str, tmp_path: Path
 ) -> None:
     environment = {"TMPDIR": str(tmp_path)}
-    with running(servers.load(name), Cores.choose(), environment) as server:
+    with running(servers.load(name), cores(), environment) as server:
         assert wait_until(lambda: not any(tmp_path.iterdir()), PATIENCE)
         if how == "terminate":
             server.terminate()
@@ -119,7 +119,7 @@ def test_the_c_server_refuses_what_it_does_not_serve() -> None:
     }
     environment = {"OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1"}
     stack = servers.load("bare_c")
-    with running(stack, Cores.choose(), environment) as server, Load(server.port) as load:
+    with running(stack, cores(), environment) as server, Load(server.port) as load:
         request = server.request("open")
         streams = [Stream(request.replace(b"/open", path), OrderCheck(0)) for path in refused]
         load.add(streams)
@@ -128,7 +128,7 @@ def test_the_c_server_refuses_what_it_does_not_serve() -> None:
 
 
 def test_the_c_server_waits_for_a_reader_and_for_the_end_of_a_request() -> None:
-    with running(servers.load("bare_c"), Cores.choose(), {}) as server:
+    with running(servers.load("bare_c"), cores(), {}) as server:
         count = 1_000_000
         request = server.request("flood", count=count)
         response = ResponseReader()
