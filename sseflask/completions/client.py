@@ -6,20 +6,21 @@ import logging
 import ssl
 from collections.abc import Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import cast
 from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
-from sseflask.completions import demo
+from sseflask.completions import failures
 from sseflask.completions.body import watch_connections, watch_responses
 from sseflask.completions.content_coding import decode
 from sseflask.completions.silence import SilenceLimit
-from sseflask.completions.upstream_errors import LOCATION
+from sseflask.completions.upstream_errors import LOCATION, refused
 from sseflask.config import Settings
 from sseflask.reach import Reach
 
-__all__ = ["make_client", "query_of"]
+__all__ = ["OfficialClient"]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ _IDLE_SECONDS = 4.0
 _REFUSAL_BYTES, _REFUSAL_SECONDS = 262_144, 10.0
 
 
-def make_client(settings: Settings, reach: Reach) -> openai.OpenAI:
-    """A client of the upstream, or of the demo model.
+class OfficialClient:
+    """The SDK's client of the upstream. Thread-safe; for one process, as it has connections.
 
     It follows no redirection, keeps no cookie, repeats no request.
 
@@ -41,14 +42,66 @@ def make_client(settings: Settings, reach: Reach) -> openai.OpenAI:
         settings: the key, the base URL, the timeout.
         reach: the way to the upstream.
     """
-    if settings.demo:
-        return demo.client()
+
+    def __init__(self, settings: Settings, reach: Reach) -> None:
+        url = urlsplit(settings.upstream_url)
+        self._query = f"?{url.query}" if url.query else ""
+        self._secrets = settings.confidential
+        self._client = _client(settings, url._replace(query="").geturl(), reach)
+
+    def ask(
+        self, path: str, content: bytes | None, seconds: float | None = None
+    ) -> httpx2.Response:
+        """Send a request, and give its response once its head is there; to be closed.
+
+        Args:
+            path: below the base URL.
+            content: the body; without one it is a GET.
+            seconds: how long the head may take, by default the upstream's timeout.
+
+        Raises:
+            Failure: the upstream refused the request, or can't be reached.
+        """
+        # Below the SDK's typed methods, which refuse parameters that they do not know.
+        options: openai._types.RequestOptions = {} if seconds is None else {"timeout": seconds}
+        try:
+            if content is None:
+                stream = self._client.get(
+                    path + self._query,
+                    cast_to=httpx2.Response,
+                    options=options,
+                    stream=True,
+                    stream_cls=openai.Stream[object],
+                )
+            else:
+                stream = self._client.post(
+                    path + self._query,
+                    cast_to=httpx2.Response,
+                    content=content,
+                    options=options,
+                    stream=True,
+                    stream_cls=openai.Stream[object],
+                )
+        except openai.APIStatusError as error:
+            raise refused(error.response, error.response.content, self._secrets) from error
+        except openai.APITimeoutError as error:
+            raise failures.timeout() from error
+        except openai.APIError as error:
+            raise failures.unreachable(error) from error
+        return cast(httpx2.Response, stream)  # it gives a response where it is asked for one
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+
+def _client(settings: Settings, url: str, reach: Reach) -> openai.OpenAI:
     key = settings.openai_api_key
     tls = _tls(settings, reach)
     return openai.OpenAI(
         # Servers of one's own often want no key, the SDK always does.
         api_key=key.get_secret_value() if key else "none",
-        base_url=urlsplit(settings.upstream_url)._replace(query="").geturl(),
+        base_url=url,
         # A retry would bill twice, and the client can repeat a request itself.
         max_retries=0,
         # Compressed streams arrive in lumps and cost time at both ends.
@@ -74,12 +127,6 @@ def make_client(settings: Settings, reach: Reach) -> openai.OpenAI:
             },
         ),
     )
-
-
-def query_of(settings: Settings) -> str:
-    """The query that each request has, with its question mark; empty for none."""
-    query = urlsplit(settings.upstream_url).query
-    return f"?{query}" if query and not settings.demo else ""
 
 
 def _tls(settings: Settings, reach: Reach) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""The built-in demo model: answers through the real client when there is no upstream."""
+"""The built-in demo model: answers in an upstream's stead where there is none."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-import openai
 
-__all__ = ["MODEL", "MOST_PROMPT", "client"]
+from sseflask.completions.upstream_errors import refused
+
+__all__ = ["MODEL", "MOST_PROMPT", "DemoClient", "DemoTransport"]
 
 MODEL = "sseflask-demo"
 #: Between two pieces, in seconds: the pace of a fast real model.
@@ -29,17 +30,41 @@ _SAYS = (
 )
 
 
-def client() -> openai.OpenAI:
-    """An OpenAI client whose requests never leave this process."""
-    return openai.OpenAI(
-        api_key="demo",
-        base_url="http://demo.invalid/v1",
-        max_retries=0,
-        http_client=httpx2.Client(transport=_DemoTransport(), trust_env=False),
-    )
+class DemoClient:
+    """A client of the demo model, whose requests never leave this process. Thread-safe.
+
+    Without the SDK, which takes longer to import than all the rest of the service.
+    """
+
+    def __init__(self) -> None:
+        self._client = httpx2.Client(
+            base_url="http://demo.invalid/v1", transport=DemoTransport(), trust_env=False
+        )
+
+    def ask(
+        self, path: str, content: bytes | None, seconds: float | None = None
+    ) -> httpx2.Response:
+        """Give the response to a request; to be closed. Without ``content`` it is a GET.
+
+        Its head is there at once: ``seconds`` are for an upstream.
+
+        Raises:
+            Failure: the demo model refused the request.
+        """
+        request = self._client.build_request(
+            "GET" if content is None else "POST", path, content=content, timeout=seconds
+        )
+        response = self._client.send(request, stream=True)
+        if response.is_error:
+            raise refused(response, response.read(), ())
+        return response
+
+    def close(self) -> None:
+        """Nothing is open."""
+        self._client.close()
 
 
-class _DemoTransport(httpx2.BaseTransport):
+class DemoTransport(httpx2.BaseTransport):
     """Answers both APIs for completions, and lists one model, the way OpenAI does."""
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:

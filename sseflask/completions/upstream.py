@@ -1,4 +1,4 @@
-"""The upstream: the official OpenAI client, one per process, read as raw bytes."""
+"""The upstream: a client of it, one per process, read as raw bytes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Protocol
 
 import httpx2
-import openai
 from flask import Flask, current_app
 
 from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import document_of
-from sseflask.completions.client import make_client, query_of
-from sseflask.completions.demo import MOST_PROMPT
+from sseflask.completions.demo import MOST_PROMPT, DemoClient
 from sseflask.completions.frames import read_json
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.reading import Reading
 from sseflask.completions.told_headers import told_headers
-from sseflask.completions.upstream_errors import refused
 from sseflask.config import Settings
 from sseflask.reach import Reach
 
@@ -58,6 +56,14 @@ class Asked:
         return dialects.dialect_of(self.path)
 
 
+class _Client(Protocol):
+    def ask(
+        self, path: str, content: bytes | None, seconds: float | None = None
+    ) -> httpx2.Response: ...
+
+    def close(self) -> None: ...
+
+
 class Upstream:
     """An OpenAI-compatible server, or the demo model where none is configured. Thread-safe.
 
@@ -77,9 +83,8 @@ class Upstream:
         self._settings = settings
         self._secrets = settings.confidential
         self._lock = threading.Lock()
-        self._client: tuple[int, openai.OpenAI] | None = None
-        self._reach = Reach() if settings.demo else Reach.from_environment(settings.upstream_url)
-        self._query = query_of(settings)
+        self._client: tuple[int, _Client] | None = None
+        self._make_client = _maker(settings)
         self._plainly = False
         self.demo = settings.demo
         self.model = settings.model
@@ -206,46 +211,19 @@ class Upstream:
         Args:
             path: below the base URL.
             content: the body; without one it is a GET.
-            seconds: how long the head may take, by default the client's.
+            seconds: how long the head may take, by default the upstream's timeout.
             told: gets the headers that a client is told.
         """
-        client = self._connected()
-        # Below the SDK's typed methods, which refuse parameters that they do not know.
-        options: openai._types.RequestOptions = {} if seconds is None else {"timeout": seconds}
-        try:
-            if content is None:
-                stream = client.get(
-                    path + self._query,
-                    cast_to=httpx2.Response,
-                    options=options,
-                    stream=True,
-                    stream_cls=openai.Stream[object],
-                )
-            else:
-                stream = client.post(
-                    path + self._query,
-                    cast_to=httpx2.Response,
-                    content=content,
-                    options=options,
-                    stream=True,
-                    stream_cls=openai.Stream[object],
-                )
-        except openai.APIStatusError as error:
-            raise refused(error.response, error.response.content, self._secrets) from error
-        except openai.APITimeoutError as error:
-            raise failures.timeout() from error
-        except openai.APIError as error:
-            raise failures.unreachable(error) from error
-        response = cast(httpx2.Response, stream)  # it gives one where it is asked for one
+        response = self._connected().ask(path, content, seconds)
         if told is not None:
             told.update(told_headers(response.headers, self._secrets))
         return response
 
-    def _connected(self) -> openai.OpenAI:
+    def _connected(self) -> _Client:
         # Made after the fork, as worker processes must not share connections.
         with self._lock:
             if self._client is None or self._client[0] != os.getpid():
-                self._client = (os.getpid(), make_client(self._settings, self._reach))
+                self._client = (os.getpid(), self._make_client())
             return self._client[1]
 
 
@@ -253,6 +231,16 @@ def current_upstream() -> Upstream:
     """The upstream of the current app."""
     upstream: Upstream = current_app.extensions[_EXTENSION]
     return upstream
+
+
+def _maker(settings: Settings) -> Callable[[], _Client]:
+    if settings.demo:
+        return DemoClient
+    # At the start, or the first request would stop all streams meanwhile; and only here, as it is
+    # half of a worker's start.
+    from sseflask.completions.client import OfficialClient
+
+    return partial(OfficialClient, settings, Reach.from_environment(settings.upstream_url))
 
 
 def _about_added(failure: failures.UpstreamFailure) -> bool:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 from unittest import mock
 
+import httpx2
 import openai
 import pytest
 
@@ -28,7 +31,10 @@ def quick() -> Iterator[None]:
 
 @pytest.fixture
 def client() -> Iterator[openai.OpenAI]:
-    with demo.client() as made:
+    transport = httpx2.Client(transport=demo.DemoTransport(), trust_env=False)
+    with openai.OpenAI(
+        api_key="none", base_url="http://demo.invalid/v1", max_retries=0, http_client=transport
+    ) as made:
         yield made
 
 
@@ -186,3 +192,22 @@ def test_its_answer_is_short_whatever_it_is_asked(
     body = upstream.answer(Asked(path, json.dumps({**asked, "stream": False}).encode()))
     assert len(body) < 10_000
     assert prompt[:200] in json.dumps(json.loads(body), ensure_ascii=False)
+
+
+def test_the_sdk_is_imported_at_the_start_and_only_where_there_is_an_upstream() -> None:
+    script = """
+import os, sys
+from sseflask.app import create_app
+from sseflask.completions.upstream import Asked, current_upstream
+with create_app().app_context():
+    current_upstream().answer(Asked("/chat/completions", b"{}"))
+print("openai" in sys.modules)
+os.environ["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
+create_app()
+print("openai" in sys.modules)
+"""
+    with environment():
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.split() == ["False", "True"]
