@@ -97,3 +97,34 @@ def test_a_thousand_short_connections_leave_nothing_behind(server: Server) -> No
             assert connection.head().status == 200
         assert server.process.poll() is None, f"after {5 * n}"
     wait_until_as_before(server, before)
+
+
+@pytest.mark.parametrize(
+    ("server", "around", "objects"),
+    [
+        (
+            "gunicorn-worker",
+            ["wsgi", "handle_request", "_handle_client"],
+            ["ClientSocket", "Visit"],
+        ),
+        ("gunicorn-gevent", ["wsgi", "counted"], []),
+    ],
+    indirect=["server"],
+)
+def test_what_a_waiting_stream_keeps(
+    server: Server, tag: str, around: list[str], objects: list[str]
+) -> None:
+    """21 KiB: a call more on its stack is half a KiB, an object's dictionary as much or more.
+
+    With a dictionary are the application's own response, as Flask's, and its event.
+    """
+    with open_stream(server, f"/silent?tag={tag}") as stream:
+        assert stream.next().data == "first"
+        with open_stream(server, f"/silent?tag={tag}-other") as other:
+            assert other.next().data == "first"
+            kept = json.loads(fetch(server, f"/waiting?tag={tag}").body)
+    ours = ["_pump", "_run_items", "_serve", "_run", "begin", "__call__"]
+    assert kept["calls"] == [*ours, *around]
+    theirs = ["Event", "EventSourceResponse"]
+    assert kept["objects"] == sorted(["Connection", "Outlet", "Stream", *theirs, *objects])
+    assert kept["dictionaries"] == theirs

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
+from types import MethodType
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
 from sseflask import SSE
+from sseflask.transport.drain import streams
 from tests.live.probe import behaviour, faults, yields
 from tests.live.probe.notes import ProbeError, counts, held, number, open_gate, page, tag
 
@@ -53,6 +55,42 @@ def stats() -> ResponseReturnValue:
         if type(thing).__name__ == "generator"
     )
     return {**process, "generators": generators}
+
+
+def is_ours(thing: object) -> bool:
+    return type(thing).__module__.startswith("sseflask.")
+
+
+def reachable(stream: object) -> dict[int, object]:
+    """Our objects that a stream holds, and what holds them."""
+    seen: dict[int, object] = {}
+    found = [stream]
+    while found:
+        thing = found.pop()
+        if id(thing) not in seen and (is_ours(thing) or isinstance(thing, (tuple, MethodType))):
+            seen[id(thing)] = thing
+            found += gc.get_referents(thing)
+    return seen
+
+
+@app.get("/waiting")
+def waiting() -> ResponseReturnValue:
+    """Of the stream of a tag: our calls on its stack, and the kinds of our objects that it alone
+    holds, the last of them those with a dictionary."""
+    # No public name: what a stream costs is nobody's business but the tests'.
+    (stream,) = (each for each in streams._live if each.environ["QUERY_STRING"] == f"tag={tag()}")
+    others = {id for each in streams._live if each is not stream for id in reachable(each)}
+    frame, calls = stream._greenlet.gr_frame, []
+    while frame is not None:
+        if frame.f_globals["__name__"].startswith("sseflask."):
+            calls.append(frame.f_code.co_name)
+        frame = frame.f_back
+    own = [thing for id, thing in reachable(stream).items() if id not in others and is_ours(thing)]
+    return {
+        "calls": calls,
+        "objects": sorted(type(thing).__name__ for thing in own),
+        "dictionaries": sorted(type(thing).__name__ for thing in own if hasattr(thing, "__dict__")),
+    }
 
 
 @app.errorhandler(ProbeError)
