@@ -319,17 +319,16 @@ class Connection(Body):
             self._opening = b""
         moment = time.monotonic()
         flusher = self._flusher
+        flusher.note(moment, self.environ)
         flusher.add(self._outlet, moment)
         if len(self._outlet.buffer) >= self._limit:
             self._give_way()
-        elif moment < flusher.deadline:
-            flusher.note(moment, self.environ)
-        elif fresh and moment < self._begun + SLICE:
-            # Others have held the loop, in a storm of requests; this generator has not.
-            flusher.note(moment, self.environ)
-            flusher.flush()
-        else:
-            self._give_way()
+        elif moment >= flusher.deadline:
+            if fresh and moment < self._begun + SLICE:
+                # Others have held the loop, in a storm of requests; this generator has not.
+                flusher.flush()
+            else:
+                self._give_way()
 
     def _give_way(self) -> None:
         """The buffer is full, events have waited long enough, or the stream is asked to end."""

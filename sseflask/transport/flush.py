@@ -83,16 +83,15 @@ class Flusher:
         That time runs from the last call (or stream's begin), or from the begin of this turn of the
         loop if that came later: `_before_waiting` does not see the first turn's end.
         """
-        held = now - self._noted
-        self._noted = now
+        held, self._noted = now - self._noted, now
         if held > LONG_COMPUTATION:
-            # The loop's clock stands still in a turn.
-            held = min(held, time.time() - self._loop.now())
-            if held > LONG_COMPUTATION:
-                self._log_computation(held, now, environ.get("PATH_INFO", ""))
+            self._look_at_computation(held, now, environ)
 
-    def _log_computation(self, held: float, now: float, path: str) -> None:
-        if now < self._logged.get(path, 0.0) + _LOG_INTERVAL:
+    def _look_at_computation(self, held: float, now: float, environ: WSGIEnvironment) -> None:
+        # The loop's clock stands still in a turn.
+        held = min(held, time.time() - self._loop.now())
+        path = environ.get("PATH_INFO", "")
+        if held <= LONG_COMPUTATION or now < self._logged.get(path, 0.0) + _LOG_INTERVAL:
             return
         if len(self._logged) > _LOG_PATHS:
             self._logged.clear()
@@ -109,8 +108,9 @@ class Flusher:
         """Send all that is buffered, as far as the sockets take it. Never blocks."""
         buffered, self._buffered = self._buffered, []
         self.deadline = math.inf
+        now = time.monotonic()
         for outlet in buffered:
-            outlet.flush()
+            outlet.flush(now)
 
     def _before_waiting(self) -> None:
         self._turn += 1

@@ -37,6 +37,7 @@ _READ, _WRITE = 1, 2
 _MOST_MILLISECONDS = 2**31 - 1
 
 _LAST_CHUNK = b"0\r\n\r\n"
+_ENDED = b"\n\n"
 _CLOSE = b"Connection: close\r\n"
 _NO_TIMEOUT = 0
 
@@ -95,6 +96,7 @@ class Outlet:
             headers are taken.
         half_closed: the client has closed its side. It counts as leaving, but may still read.
         left: nothing can be sent any more: the client has gone, or the socket is not ours now.
+        body_sent: bytes of the body that were sent.
     """
 
     __slots__ = (
@@ -112,6 +114,7 @@ class Outlet:
         "_wake",
         "_writable",
         "_write",
+        "body_sent",
         "buffer",
         "chunked",
         "half_closed",
@@ -130,6 +133,7 @@ class Outlet:
         self.tail = b""
         self.last_progress = 0.0
         self.left = False
+        self.body_sent = 0
         self._socket = client
         self._fd: int = client.fileno()
         self._response = response
@@ -191,14 +195,11 @@ class Outlet:
         self.left = True  # the descriptor's number will soon be somebody else's
         self.unsent = None
         self.buffer.clear()
+        if self.body_sent:
+            self._response.sent = self.body_sent  # for the access log
         for watcher in (self._readable, self._writable):
             if watcher is not None:
                 watcher.close()
-
-    @property
-    def body_sent(self) -> int:
-        """Bytes of the body that were sent."""
-        return self._response.sent
 
     def detach(self) -> int:
         """Give the socket's descriptor away, and with it the duty to close it."""
@@ -252,19 +253,31 @@ class Outlet:
         response.close = _nothing  # type: ignore[method-assign]  # the last chunk is ours to send
         response.force_close()  # unless the stream comes to a good end
 
-    def flush(self) -> None:
-        """Send the buffer as far as the socket takes it. Never blocks."""
+    def flush(self, now: float | None = None) -> None:
+        """Send the buffer as far as the socket takes it. Never blocks.
+
+        Args:
+            now: the monotonic time, where it is known.
+        """
         buffer = self.buffer
         if self.unsent is not None or self.left or not (buffer or self._head):
             return
         size = len(buffer)
-        self.tail = tail_of(self.tail, buffer)
+        self.tail = _ENDED if buffer.endswith(_ENDED) else tail_of(self.tail, buffer)
         if self.chunked and not self._head:
-            # All flushes but the first: worth not going the general way.
+            # All flushes but the first: worth not going the general way. With thousands of streams
+            # what costs most is memory that only one of them has: hence one tail and one time.
             data = b"%x\r\n%b\r\n" % (size, buffer)  # type: ignore[str-format]  # PEP 461: any bytes
             buffer.clear()
-            self._response.sent += size
-            self._send(data)
+            self.body_sent += size
+            try:
+                sent = self._write(self._fd, data)
+            except OSError:
+                sent = 0  # the general way finds out why
+            if sent == len(data):
+                self.last_progress = now or time.monotonic()
+            else:
+                self._send(memoryview(data)[sent:])
         else:
             self._send_body(self._take_buffer())
 
@@ -371,7 +384,7 @@ class Outlet:
         else:
             data = self._head + last_chunk
         self._head = b""
-        self._response.sent += len(body)
+        self.body_sent += len(body)
         self._send(data)
 
     def _send(self, data: bytes | memoryview) -> None:
