@@ -125,7 +125,7 @@ def measure(server: Running, options: Options) -> Sample:
             return Sample(faults=faults(load))
         publisher.go()
         load.run_for(_BEFORE)
-        load.run(lambda: len(watcher.last_ids) == 2, options.patience)
+        load.run(lambda: bool(publisher.faults) or len(watcher.last_ids) == 2, options.patience)
         if publisher.faults or len(watcher.last_ids) < 2:
             return Sample(faults=publisher.faults or ["no events with ids"])
         # Between these two calls nothing is read, so the last event is the one they are behind.
@@ -144,7 +144,10 @@ def measure(server: Running, options: Options) -> Sample:
         load.run(lambda: publisher.settled, options.patience)
         for stream in load.streams:
             stream.check.expect(publisher.published)
-        load.run(lambda: all(stream.check.complete for stream in load.streams), options.patience)
+        load.run(
+            lambda: all(each.check.complete or each.ended_at for each in load.streams),
+            options.patience,
+        )
         sample = Sample(faults=publisher.faults + faults(load, "not every event came in time"))
     if returned and publisher.took_ms:
         sample.values = _values(publisher.took_ms, took, cpu, options.streams)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import servers
+from benchmarks import servers, subscribers, window
 from benchmarks.client import load
 from benchmarks.marks import VARIABLE
 from benchmarks.publishing import logs
 from benchmarks.running import Cores, Running, answers, running, wait_until
+from benchmarks.scenarios import comeback, idle, run_viewers, scale, slow_reader, tick
 from benchmarks.upstream import Upstream
 
 PATIENCE = 30.0
@@ -30,6 +31,23 @@ def cores() -> Cores:
 def waiting_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the load client wait for its server: asking again and again would take a core."""
     monkeypatch.setattr(load, "WAIT", 0.001)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the times in which real servers do what they do once: scripted ones do nothing."""
+    for module, name, value in (
+        (window, "WARM_UP", 0.1),
+        (tick, "WARM_UP", 0.1),
+        (subscribers, "_SETTLE", 0.02),
+        (run_viewers, "_SETTLE", 0.02),
+        (scale, "_SETTLE", 0.05),
+        (idle, "_SETTLE", 0.05),
+        (slow_reader, "_PAIRS", 1),
+        (comeback, "_BEFORE", 0.1),
+        (comeback, "_CHANNELS", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="session")

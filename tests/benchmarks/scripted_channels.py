@@ -21,29 +21,63 @@ FAULTY = 8
 
 LATE = 2.0
 
+INSTEAD = {"lost", "lost by the returned", "late", "doubled", "garbled", "ended", "cut"}
+"""Faults of one subscriber, which does not get the publication as it should."""
+
+_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 class Channel:
-    """Its subscribers and what has been published, one after the other."""
+    """Its subscribers and what has been published, one after the other.
 
-    def __init__(self, fault: str) -> None:
+    A pattern and the channels of it are one: `u.*` has what is published to `u.1` and `u.2`, and
+    that has ids.
+    """
+
+    def __init__(self, fault: str, with_ids: bool) -> None:
         self._fault = fault
         self._lock = threading.Lock()
+        self._with_ids = with_ids
         self._subscribers: list[Handler] = []
+        self._asked = 0
         self._published = 0
+        self._spoiled = False
+        self._kept: list[bytes] = []
+        """The frames that have ids."""
 
-    def add(self, subscriber: Handler) -> int:
+    def place(self) -> int:
+        """Count one that subscribes."""
         with self._lock:
+            self._asked += 1
+            return self._asked
+
+    def add(self, subscriber: Handler, last_id: str) -> None:
+        """Begin a response with what came after an id; the rest follows as it is published."""
+        with self._lock:
+            subscriber.wfile.write(_HEAD)
+            if last_id:
+                missed = self._kept[int(last_id) + 1 :]
+                again = {"forgotten": missed[1:], "replayed twice": missed * 2}
+                subscriber.send(again.get(self._fault, missed))
+            if last_id and self._fault == "replay cut":
+                subscriber.finish_stream(b"")
             self._subscribers.append(subscriber)
-            return len(self._subscribers)
 
     def publish(self, events: Sequence[str]) -> bool:
         """Send events to everybody; give whether the publisher is to be told that it worked."""
         with self._lock:
             frames = [f"data: {data}\n\n".encode() for data in events]
             faulty = self._published == FAULTY
+            if self._fault == "lost by the returned":
+                faulty = not self._spoiled and len(self._subscribers) > 1
+            self._spoiled = self._spoiled or faulty
             self._published += 1
             if faulty and self._fault in ("refused", "hung up"):
                 return False
+            if self._with_ids:
+                first = len(self._kept)
+                frames = [b"id: %d\n" % (first + i) + frame for i, frame in enumerate(frames)]
+                self._kept += frames
             if not self._subscribers:
                 return True
             *others, last = self._subscribers
@@ -67,7 +101,7 @@ class Channel:
             subscriber.finish_stream(b"0\r\n\r\n")
         elif self._fault == "cut":
             subscriber.finish_stream(b"")
-        return self._fault in ("lost", "late", "doubled", "garbled", "ended", "cut")
+        return self._fault in INSTEAD
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,9 +117,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def channel(self) -> Channel:
         """The channel that the path names."""
-        name = urlsplit(self.path).path.rpartition("/")[2]
+        name, dot, _ = urlsplit(self.path).path.rpartition("/")[2].partition(".")
+        with_ids = bool(dot) and self.fault != "no ids"
         with self.lock:
-            return self.channels.setdefault(name, Channel(self.fault))
+            return self.channels.setdefault(name, Channel(self.fault, with_ids))
 
     def do_GET(self) -> None:
         """Answer that all is well, or subscribe."""
@@ -93,13 +128,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(503 if self.fault == "unwell" else 200)
             return
         self.ended = threading.Event()
-        place = self.channel().add(self)
+        place = self.channel().place()
         if self.fault == "mute" and place == 2:
             self.ended.wait()
         if self.fault == "full" and place == 2:
             self.answer(503)
             return
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        query = parse_qs(urlsplit(self.path).query)
+        self.channel().add(self, query.get("last_event_id", [""])[0])
         self.ended.wait()
         self.close_connection = True
 

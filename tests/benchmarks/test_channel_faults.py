@@ -28,23 +28,39 @@ FAULTS = {
     "full": "status 503",
     "waits": "an event did not reach everybody",
 }
-SIZE = Options(streams=4, seconds=0.6, patience=1)
-SIZES = {
-    "fanout": SIZE,
-    # 200 events, one after the other, fill the buffers of one that does not read.
-    "slow_reader": Options(streams=4, seconds=0.6, patience=5),
-    "scale": Options(streams=20, seconds=0.6, patience=1),
-    "responsive": SIZE,
-    "publish_arrays": Options(streams=1, seconds=0.6, patience=1),
-    "publish": Options(streams=1, seconds=0.6, patience=1),
+COMEBACK_FAULTS = {
+    "refused": "event 8 refused: status 503",
+    "hung up": "event 8 not published: the connection ended",
+    "lost": "events missing",
+    "doubled": "events repeated or out of order",
+    "no ids": "no events with ids",
+    "full": "status 503",
+    "mute": "not every event came in time",
+    # Of those that return.
+    "forgotten": "events missing",
+    "replayed twice": "events repeated or out of order",
+    "replay cut": "cut short",
+    "lost by the returned": "events missing",
+}
+STREAMS = {"scale": 20, "publish_arrays": 1, "publish": 1}
+SCENARIOS = ("fanout", "slow_reader", "scale", "responsive", "publish_arrays", "publish")
+PATIENCE = 10.0
+SHORT = 1.0
+"""Of faults after which something does not come at all."""
+
+ENDURED = {
+    *("lost", "lost last", "late", "ended", "cut", "mute", "full"),
+    *("no ids", "forgotten", "lost by the returned"),
 }
 ONE_SUBSCRIBER = ("publish", "publish_arrays")
 COMBINATIONS = [
     *(("fanout", fault) for fault in FAULTS if fault not in ("waits",)),
     ("slow_reader", "waits"),
-    *((name, fault) for name in SIZES if name != "fanout" for fault in ("lost", "refused")),
+    *((name, fault) for name in SCENARIOS if name != "fanout" for fault in ("lost", "refused")),
     *((name, "doubled") for name in ONE_SUBSCRIBER),
 ]
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def scripted(fault: str) -> Stack:
@@ -59,7 +75,12 @@ def scripted(fault: str) -> Stack:
 
 
 def measure(scenario: str, fault: str) -> Sample:
-    plan = Plan(scenarios.load(scenario), SIZES.get(scenario, SIZE), [scripted(fault)])
+    patience = SHORT if fault in ENDURED else PATIENCE
+    if fault == "waits":
+        # 200 events, one after the other, fill the buffers of one that does not read.
+        patience = 5
+    size = Options(STREAMS.get(scenario, 4), 0.3, patience)
+    plan = Plan(scenarios.load(scenario), size, [scripted(fault)])
     assert run([plan], 1, Budget(60), cores(), lambda _: None)
     return plan.samples["scripted"][0]
 
@@ -71,12 +92,19 @@ def test_a_fault_is_in_the_sample(scenario: str, fault: str) -> None:
     assert any(re.search(FAULTS[fault], found) for found in sample.faults), sample
 
 
+@pytest.mark.parametrize("fault", COMEBACK_FAULTS)
+def test_a_fault_is_in_the_sample_of_those_that_return(fault: str) -> None:
+    sample = measure("comeback", fault)
+
+    assert any(COMEBACK_FAULTS[fault] in found for found in sample.faults), sample
+
+
 def test_the_last_event_that_is_lost_is_missed() -> None:
     assert "not every event came in time: 1 of 1 streams" in measure("publish", "lost last").faults
 
 
 @pytest.mark.parametrize("fault", ["none", "comments"])
-@pytest.mark.parametrize("scenario", SIZES)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, "comeback"])
 def test_an_honest_server_has_figures_and_no_faults(scenario: str, fault: str) -> None:
     sample = measure(scenario, fault)
 

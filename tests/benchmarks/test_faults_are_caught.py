@@ -39,6 +39,9 @@ COMBINATIONS = [
 ]
 
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
+
+
 def measure(scenario: str, stack: Stack) -> Sample:
     plan = Plan(scenarios.load(scenario), SIZES[scenario], [stack])
     assert run([plan], 1, Budget(60), cores(), lambda _: None)

@@ -24,10 +24,14 @@ FAULTS = {
     "no end": "ids missing at the end",
     "other run": "ids of another run",
 }
-SIZES = {
-    "relay": Options(streams=2, seconds=0.3, patience=2),
-    "run_viewers": Options(streams=4, seconds=0.3, patience=2),
-}
+STREAMS = {"relay": 2, "run_viewers": 4}
+PATIENCE = 10.0
+SHORT = 1.0
+"""Of faults after which something does not come at all."""
+
+ENDURED = {"lost", "cut", "full"}
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def scripted(fault: str) -> Stack:
@@ -46,13 +50,15 @@ def scripted(fault: str) -> Stack:
 
 
 def measure(scenario: str, stack: Stack) -> Sample:
-    plan = Plan(scenarios.load(scenario), SIZES[scenario], [stack])
+    patience = SHORT if stack.command[-1] in ENDURED else PATIENCE
+    size = Options(STREAMS[scenario], 0.3, patience)
+    plan = Plan(scenarios.load(scenario), size, [stack])
     assert run([plan], 1, Budget(60), cores(), lambda _: None)
     return plan.samples["scripted"][0]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("scenario", SIZES)
+@pytest.mark.parametrize("scenario", STREAMS)
 def test_a_fault_is_in_the_sample(scenario: str, fault: str) -> None:
     sample = measure(scenario, scripted(fault))
 
@@ -70,7 +76,7 @@ def test_a_viewer_that_is_turned_away_is_in_the_sample() -> None:
 
 
 @pytest.mark.parametrize("fault", ["none", "comments"])
-@pytest.mark.parametrize("scenario", SIZES)
+@pytest.mark.parametrize("scenario", STREAMS)
 def test_an_honest_server_has_figures_and_no_faults(scenario: str, fault: str) -> None:
     sample = measure(scenario, scripted(fault))
 
