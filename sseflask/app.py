@@ -56,6 +56,8 @@ def create_app(development: bool = False) -> Flask:
     warn_about_ineffective(settings)
     app = Flask("sseflask", static_folder=None)
     app.request_class = SizedRequest
+    # No permanent redirection, which browsers keep with the token that its address may have.
+    app.url_map.merge_slashes = False
     # What it says of a function stays so; Flask asks for six of them at each request.
     app.ensure_sync = functools.cache(app.ensure_sync)  # type: ignore[method-assign]
     app.config.update(

@@ -357,6 +357,12 @@ def test_a_rate_that_is_off_is_off_for_the_demo_model() -> None:
             assert client.post("/v1/chat/completions", json={"messages": []}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1//models", "//v1/models", "/channels//a", "///"])
+def test_an_address_with_slashes_too_many_is_none(path: str) -> None:
+    with service() as app:
+        assert app.test_client().get(f"{path}?access_token=secret").status_code == 404
+
+
 def test_the_start_says_that_a_log_cannot_be_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -471,3 +472,46 @@ def test_the_warning_about_http2(
             body.close()
     warnings = [record.message for record in caplog.records if "HTTP/2" in record.message]
     assert len(warnings) == (1 if http2 else 0)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_what_is_no_exception_is_an_error_of_the_stream(error: type[BaseException]) -> None:
+    """In a thread of a server's, which would end with it and leave its client waiting."""
+    app = Flask("somebody")
+    SSE(app)
+
+    @app.get("/<int:after>")
+    def view(after: int) -> Response:
+        def items() -> Iterator[bytes]:
+            for n in range(after):
+                yield f"data: {n}\n\n".encode()
+            raise error("secret")
+
+        return Response(items(), mimetype="text/event-stream")
+
+    with ThreadPoolExecutor(1) as pool:
+        early, late = (pool.submit(app.test_client().get, path).result() for path in ("/0", "/1"))
+        content = pool.submit(late.get_data).result()
+    assert early.status_code == 500
+    assert late.status_code == 200
+    assert content.startswith(b"data: 0\n\nevent: failure\n")
+    assert b"secret" not in content + early.data
+
+
+def test_a_signal_ends_the_server_and_not_its_stream() -> None:
+    """It reaches the main thread, in the middle of whatever that does."""
+    app = Flask("somebody")
+    SSE(app)
+
+    @app.get("/")
+    def view() -> Response:
+        def items() -> Iterator[bytes]:
+            yield b"data: 0\n\n"
+            raise SystemExit
+
+        return Response(items(), mimetype="text/event-stream")
+
+    response = app.test_client().get("/", buffered=False)
+    with pytest.raises(SystemExit):
+        response.get_data()
+    response.close()

@@ -4,6 +4,7 @@ sent while they block."""
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 import time
 from collections import deque
@@ -283,8 +284,8 @@ class InlineBody(Body):
             self._first_piece = frame_bytes(next(self._items), self.stream.encode)
         except StopIteration:
             self._ended = True
-        except Exception as error:
-            raise EarlyError(error) from error
+        except BaseException as raised:
+            raise EarlyError(_own_error(raised)) from raised
         self.start_response(self.stream.status, self.stream.all_headers)
 
     def go_on(self, piece: bytes) -> None:
@@ -300,7 +301,8 @@ class InlineBody(Body):
                 frame = frame_bytes(next(self._items), self.stream.encode)
             except StopIteration:
                 raise
-            except Exception as error:
+            except BaseException as raised:
+                error = _own_error(raised)
                 self._ended = True
                 failure = self.stream.report(error)
                 if not ends_event(self._tail):
@@ -311,3 +313,16 @@ class InlineBody(Body):
 
     def close(self) -> None:
         self.stream.close()
+
+
+def _own_error(raised: BaseException) -> Exception:
+    """What the application's items raised; raised again where it is the server that is ending.
+
+    Signals reach the main thread alone, and a greenlet is killed by an exception of greenlet's.
+    """
+    if not isinstance(raised, Exception):
+        greenlet = sys.modules.get("greenlet")
+        killed = greenlet is not None and isinstance(raised, greenlet.GreenletExit)
+        if killed or threading.current_thread() is threading.main_thread():
+            raise raised
+    return as_exception(raised)
