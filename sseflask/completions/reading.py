@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 #: Longest answer in one piece: it is held in memory, and may have pictures in it.
 _MAX_ANSWER = 64 * 1024 * 1024
 #: Bytes of a large one, and how many of them may be in memory at the same time.
-_LARGE, _MOST_LARGE = 4 * 1024 * 1024, 8
+_LARGE, _MOST_LARGE = 8 * 1024 * 1024, 16
 #: Bytes of a document that are looked into: as objects they may take twenty times as much.
 _MAX_PARSED = 8 * 1024 * 1024
 #: Bytes that may come without an event among them: comments, blank lines.
