@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask, Response
+from werkzeug.exceptions import NotFound
 
 from sseflask.auth.cookie import cookie_name
 from sseflask.flask_context import current_request
@@ -26,7 +27,11 @@ def install(app: Flask) -> None:
 
 def _answer_for_all() -> Response | None:
     environ = current_request().environ
-    if environ.get("PATH_INFO") == "*" and environ["REQUEST_METHOD"] == "OPTIONS":
+    path = environ.get("PATH_INFO", "")
+    if path.startswith("//"):
+        # Werkzeug takes all slashes in front for one, a proxy that forbids a path need not.
+        raise NotFound
+    if path == "*" and environ["REQUEST_METHOD"] == "OPTIONS":
         return Response(status=204, headers={"Allow": ", ".join(METHODS)})
     return None
 
