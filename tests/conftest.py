@@ -14,6 +14,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "fresh_clone: clones the repository and installs it; needs the package index"
     )
+    config.addinivalue_line(
+        "markers",
+        "waits_long: begins before other tests: the suite shall not end with it",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests that wait longest first: others run meanwhile in the other processes."""
+    items.sort(key=lambda item: item.get_closest_marker("waits_long") is None)
 
 
 @pytest.hookimpl(wrapper=True)

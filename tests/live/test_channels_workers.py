@@ -241,7 +241,7 @@ def test_max_requests(tmp_path: Path) -> None:
         Swarm(server.port, crowd(10)) as swarm,
     ):
         wait_until_begun(swarm)
-        with Publisher(server.port, "live.a", "event", per_second=50) as publisher:
+        with Publisher(server.port, "live.a", "event", per_second=20) as publisher:
             swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
             publisher.wait_for(20)
         assert_everything_once(swarm, publisher)

@@ -166,11 +166,14 @@ def test_a_producer_woken_by_a_callback_is_delivered_at_once(server: Server, tag
     rounds = 20
     with open_stream(server, f"/silent?tag={tag}&heartbeat=9999&wakes={rounds}") as stream:
         assert stream.next().data == "first"
-        began = time.monotonic()
+        waits = []
         for n in range(1, rounds + 1):
+            began = time.monotonic()
             wake(server, tag)
             assert stream.next().data == f"woken {n}"
-        assert time.monotonic() - began < 0.15 * rounds, "each waits for some timer"
+            waits.append(time.monotonic() - began)
+        # Some may be late because the machine is busy; a timer would delay all of them.
+        assert sorted(waits)[rounds // 2] < 0.15, "each waits for some timer"
         assert stream.rest() == []
 
 

@@ -171,19 +171,19 @@ def test_after_a_grace_time(runs: Server, play: Play) -> None:
 def test_whoever_comes_back_in_time_keeps_it_alive(runs: Server, play: Play) -> None:
     """On another worker; leaving again gives the whole grace time again."""
     play.say("one ")
-    with start(runs, play, format="text", on_disconnect="3") as stream:
+    with start(runs, play, format="text", on_disconnect="4") as stream:
         run = run_of(stream)
         other = another_worker(runs, stream.connection)
         stream.next()
-    silent_for(play, 1)
+    silent_for(play, 2)
     headers = {"Last-Event-ID": f"{run}.1"}
     path = path_of(START, user_message=play.message, format="text")
     with opened(connect_to(runs, other), path, headers=headers) as stream:
-        watch_for(stream, 4)
+        watch_for(stream, 2.5)
         assert not play.left()
         play.say("two ")
         assert stream.next().data == "two "
-    silent_for(play, 2)
+    silent_for(play, 2.4)  # more than was left of the first time
     with attach(runs, run, "text") as stream:
         assert stream.data(2) == ["one ", "two "]
     play.wait_until_left()
@@ -191,6 +191,7 @@ def test_whoever_comes_back_in_time_keeps_it_alive(runs: Server, play: Play) -> 
     assert play.count == 1
 
 
+@pytest.mark.waits_long
 def test_the_default_is_half_a_minute(runs: Server, play: Play) -> None:
     play.say("one")
     with start(runs, play) as stream:

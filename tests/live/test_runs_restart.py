@@ -6,6 +6,8 @@ import contextlib
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.live.clients import Stream
 from tests.live.connection import Connection
 from tests.live.paced import PacedUpstream, Play
@@ -45,6 +47,7 @@ def assert_sent_away(stream: Stream) -> None:
     assert 500 <= int(stream.retries[-1]) <= 3000
 
 
+@pytest.mark.waits_long
 def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
     """Who can resume does so at the next release, which reads what the old one still writes."""
     log = {"SSEFLASK_RUN_LOG": str(tmp_path / "runs.sqlite")}

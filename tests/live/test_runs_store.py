@@ -22,6 +22,9 @@ from tests.live.waiting import until
 
 __all__ = ["disk"]
 
+#: The service tries for 20 s to store what it can't.
+pytestmark = pytest.mark.waits_long
+
 #: Large enough for a small disk to be full soon.
 FILLING = "x" * 100_000
 
