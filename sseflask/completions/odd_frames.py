@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sseflask.completions.failures import masked
 from sseflask.completions.frames import fields, is_json, read_json, without_nan
 from sseflask.completions.reasons import reason, value_of
 from sseflask.completions.upstream_errors import reported, unfit
@@ -18,6 +19,7 @@ __all__ = [
     "no_object",
     "said_beside",
     "stray",
+    "without_secrets",
 ]
 
 _NO_OBJECT = "an event of it is not a JSON object"
@@ -85,6 +87,22 @@ def error_of_choices(value: dict[str, Any]) -> Any:
     if not told or not all(told) or any(map(_says_something, choices)):
         return None
     return told[0]
+
+
+def without_secrets(value: dict[str, Any], secrets: tuple[str, ...]) -> bytes | None:
+    """An answer in one piece whose choices' errors had something to hide; ``None`` otherwise."""
+    choices = value.get("choices")
+    if not isinstance(choices, list):
+        return None
+    safe = [
+        {**each, "error": masked(each["error"], secrets)}
+        if isinstance(each, dict) and each.get("error")
+        else each
+        for each in choices
+    ]
+    if safe == choices:
+        return None
+    return json.dumps({**value, "choices": safe}).encode()
 
 
 def _says_something(choice: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import is_answer, stream_of
 from sseflask.completions.body import body
 from sseflask.completions.frames import FrameSplitter, FrameTooLong, is_json, message
-from sseflask.completions.odd_frames import error_of_choices, is_error
+from sseflask.completions.odd_frames import error_of_choices, is_error, without_secrets
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.reasons import text_of, value_of
 from sseflask.completions.silence import SilenceLimit
@@ -90,9 +90,11 @@ class Reading:
             with _failing(silence), silence:
                 first = self._first(pieces, silence)
                 if _is_json(first):
-                    frames, end = self._unfold(response, chain((first,), pieces))
-                    self._answer.begun = True
-                    yield frames
+                    frames, came = self._unfold(response, chain((first,), pieces))
+                    if frames:
+                        self._answer.begun = True
+                        yield frames
+                    end = _finished(came)
                 elif _is_page(first):
                     raise self._page(response, chain((first,), pieces))
                 else:
@@ -217,13 +219,15 @@ class Reading:
 
     def _unfold(
         self, response: httpx2.Response, pieces: Iterable[bytes]
-    ) -> tuple[list[bytes], Outcome]:
+    ) -> tuple[list[bytes], dialects.End]:
         content = self._read(pieces, min(self._most, _MAX_PARSED))
         text = _text(response, content)
         value = value_of(text)
+        if isinstance(value, dict) and (error := error_of_choices(value)):
+            raise reported(error, self._secrets)
         if is_answer(self._dialect, value):
             frames, end = self._answer.take(stream_of(self._dialect, value))
-            return frames, _finished(end or self._answer.rest(b""))
+            return frames, end or self._answer.rest(b"")
         if _tells_error(value):
             raise reported(value, self._secrets)
         raise unfit(
@@ -242,6 +246,8 @@ class Reading:
             raise reported(error, self._secrets)
         if ("NaN" in text or "Infinity" in text) and not is_json(text.encode(errors="replace")):
             raise unfit("it is not JSON, which has neither NaN nor Infinity", text, self._secrets)
+        if isinstance(value, dict) and (safe := without_secrets(value, self._secrets)) is not None:
+            return safe
         # A list of models may be a bare one.
         if not isinstance(value, dict if self._dialect else (dict, list)):
             raise unfit("it is not a JSON object", text, self._secrets)

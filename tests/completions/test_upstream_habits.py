@@ -677,6 +677,37 @@ def test_a_connection_that_breaks_once_all_is_said(connect: Connect, sent: list[
         assert run(connect(server.url)) == (sent, STOPPED)
 
 
+def _document_with_an_error(text: str) -> bytes:
+    choice = {"index": 0, "message": {"content": text}, "finish_reason": "error"}
+    error = {"message": f"refused for {KEY}", "code": 429}
+    return json.dumps({"choices": [{**choice, "error": error}]}).encode()
+
+
+def test_a_document_that_says_more_than_its_error(connect: Connect) -> None:
+    """It is kept; without the key that may be in the error."""
+    body = _document_with_an_error("so far")
+    with upstream(lambda x: x.answer(200, body)) as server:
+        there = connect(server.url)
+        (choice,) = json.loads(there.answer(CHAT))["choices"]
+        answer = there.frames(CHAT)
+        frames = next(answer)
+        with pytest.raises(UpstreamFailure, match=r"refused for \*\*\*") as caught:
+            next(answer)
+    assert choice["message"]["content"] == "so far"
+    assert choice["error"] == {"message": "refused for ***", "code": 429}
+    assert isinstance(frames, list)
+    assert b'"so far"' in frames[0]
+    assert KEY.encode() not in b"".join(frames)
+    assert caught.value.status == 429
+
+
+@pytest.mark.parametrize("call", ["stream", "whole"])
+def test_a_document_that_is_an_error(connect: Connect, call: str) -> None:
+    body = _document_with_an_error("")
+    failure = failure_of(connect, lambda x: x.answer(200, body), CALLS[call])
+    assert (failure.status, failure.message) == (429, "refused for ***")
+
+
 # -- stream_options --------------------------------------------------------------------------------
 
 REFUSALS: list[tuple[int, Any]] = [
