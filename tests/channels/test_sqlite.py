@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest import mock
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from sseflask.channels import sqlite_file, sqlite_tables
 from sseflask.channels.log import Append, Entry, LogError
 from sseflask.channels.sqlite import SqliteLog
+from tests import memory
 from tests.channels.contract import (
     DAY,
     Clock,
@@ -58,7 +58,7 @@ class TestFile(SqliteContract):
     def stores(self) -> Stores:
         @contextmanager
         def stores() -> Iterator[FileStore]:
-            with TemporaryDirectory() as directory:
+            with memory.directory() as directory:
                 yield FileStore(Path(directory, "new", "log.db"))
 
         return stores

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -24,6 +23,7 @@ from sseflask.channels.log import KeyReused
 from sseflask.completions.outcome import Kind, Outcome
 from sseflask.completions.run_entries import Append, Claim, LogFull, TooMany
 from sseflask.completions.run_log import RunLog
+from tests import memory
 from tests.completions.run_logs import (
     Clock,
     everything,
@@ -80,7 +80,7 @@ class Logs(RuleBasedStateMachine):
     def begin(self, amount: int) -> None:
         self.stack = ExitStack()
         self.clock = Clock()
-        self.path = Path(self.stack.enter_context(TemporaryDirectory()), "runs.db")
+        self.path = Path(self.stack.enter_context(memory.directory()), "runs.db")
         self.runs: list[Expected] = []
         self.lives = 0
         self.processes = [self.process() for _ in range(amount)]

@@ -11,7 +11,6 @@ import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest import mock
 
 import hypothesis.strategies as st
@@ -28,6 +27,7 @@ from sseflask.completions.viewer import Viewer
 from sseflask.completions.writer import Answer
 from sseflask.transport.group import Group
 from sseflask.wire import Decoder
+from tests import memory
 from tests.completions.run_logs import Clock, everything, now, opened
 from tests.completions.scripted import frame
 from tests.completions.stepped import Stepped, stepped
@@ -98,7 +98,7 @@ class Viewing(RuleBasedStateMachine):
         self.stack.enter_context(mock.patch.multiple(limits, _PAGE=3, _QUEUE=4))
         self.stack.enter_context(stepped())
         self.clock = Clock()
-        path = Path(self.stack.enter_context(TemporaryDirectory()), "runs.db")
+        path = Path(self.stack.enter_context(memory.directory()), "runs.db")
         self.log = self.stack.enter_context(opened(path, clock=self.clock))
         self.everyone: list[Client] = []
         self.all: list[Written] = []

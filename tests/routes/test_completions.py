@@ -334,16 +334,21 @@ def test_another_site_may_not_spend() -> None:
 
 @pytest.mark.parametrize("form", ["chunks", "text"])
 def test_a_stream_ends_when_its_token_does(form: str) -> None:
+    over = threading.Event()
+
     def script(exchange: Exchange) -> None:
         exchange.begin()
         exchange.chunk(ONE)
-        exchange.left()  # silent from here on
+        over.wait()  # silent from here on
 
     with relay(script, development=False, SSEFLASK_UPSTREAM_TIMEOUT="3") as (client, _):
         token = sign(SECRET, "alice", time.time() + 2, complete=True)
         query = {"access_token": token, "format": form}
-        with open_stream(client, PATH, query_string=query) as stream:
-            events = list(stream.events())
+        try:
+            with open_stream(client, PATH, query_string=query) as stream:
+                events = list(stream.events())
+        finally:
+            over.set()
     assert json.loads(events[-1].data)["error"]["code"] == "token_expired"
     assert events[-1].event == ("message" if form == "chunks" else "failure")
 
