@@ -230,8 +230,8 @@ class Settings(BaseSettings):
         default=1_048_576,
         ge=1024,
         le=1_073_741_824,
-        description="Largest request body in bytes; a longer one gets 413. Requests for "
-        "completions may have SSEFLASK_MAX_PROMPT more (1024 to 1073741824).",
+        description="Largest request body in bytes; a longer one gets 413. JSON that "
+        "asks for completions may have SSEFLASK_MAX_PROMPT more (1024 to 1073741824).",
     )
     model: str = Field(
         default="gpt-5-mini",

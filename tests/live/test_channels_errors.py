@@ -83,7 +83,7 @@ def test_a_name_of_128_characters_will_do(channels: Server, tag: str) -> None:
         b'[{"data": 1}, 2]',
         b'[{"data": 1}, {"data": 1, "event": "gap"}]',
         b'[[{"data": 1}]]',
-        b"[" * 100_000,
+        b"[" * 40_000,
         b'{"data":' * 20_000,
         b"[%s]" % b",".join([b'{"data": 1}'] * 1001),
     ],

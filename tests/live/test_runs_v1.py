@@ -132,7 +132,7 @@ def test_errors_keep_status_and_shape(
 
 
 @BOTH
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"null", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"null", b"\xff", b"[" * 40_000])
 def test_bodies_that_are_no_json_object(runs: Server, route: str, body: bytes) -> None:
     answer = ask(runs, route, "POST", JSON, body)
     assert error_of(answer, 400)["type"] == "invalid_request_error"
