@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -31,6 +33,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+#: Tokens whose signature is not looked at again.
+_KNOWN_TOKENS = 256
+
 _EXTENSION = "sseflask.access"
 _EVERYTHING = (Pattern.parse("**"),)
 _LOOPBACK = Caller("loopback", complete=True, publish=_EVERYTHING, subscribe=_EVERYTHING)
@@ -55,6 +60,10 @@ class Access:
         public: Sequence[Pattern] = (),
     ) -> None:
         self._secrets = tuple(secrets)
+        # Those that are valid: to look at a signature takes as long as the rest of a publish.
+        self._verify = functools.lru_cache(_KNOWN_TOKENS)(
+            functools.partial(verify, secrets=self._secrets)
+        )
         self._development = development
         self._public = tuple(public)
 
@@ -146,7 +155,10 @@ class Access:
             Failure: 401, it is not valid or has expired.
         """
         try:
-            return verify(token, self._secrets)
+            caller = self._verify(token)
+            if caller.expires is not None and int(caller.expires) <= time.time():
+                raise TokenError(True)
+            return caller
         except TokenError as error:
             raise token_refused(expired=error.expired, by_cookie=by_cookie) from None
 

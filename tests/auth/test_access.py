@@ -131,6 +131,16 @@ def test_an_expired_token(client: FlaskClient) -> None:
     )
 
 
+def test_a_token_ends_also_where_it_is_known(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = token(exp=time.time() + 100)
+    assert ask(client, known).status_code == 200
+    later = time.time() + 101
+    monkeypatch.setattr(time, "time", lambda: later)
+    refused(ask(client, known), 401, "token_expired")
+
+
 def test_an_expired_token_that_is_not_ours_is_only_not_valid(client: FlaskClient) -> None:
     forged = token("somebody else's secret of 32 bytes, or more", exp=int(time.time()) - 1)
     refused(ask(client, forged), 401, "token_invalid")
