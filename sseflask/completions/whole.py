@@ -35,7 +35,10 @@ def _frame(body: bytes) -> bytes:
     # In JSON a line end is nothing but space, so it does not matter which one it was.
     if body.count(b"\n") + body.count(b"\r") > _MOST_LINES:
         body = body.translate(_SPACES)
-    return b"".join([*(b"data: %b\n" % line for line in body.splitlines()), b"\n"])
+    lines = body.splitlines()
+    if body.endswith((b"\n", b"\r")):
+        lines.append(b"")  # the body stays byte for byte what it is
+    return b"".join([*(b"data: %b\n" % line for line in lines), b"\n"])
 
 
 class _Document:
