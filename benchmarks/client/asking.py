@@ -7,6 +7,7 @@ import socket
 import time
 from types import TracebackType
 
+from benchmarks.client import load
 from benchmarks.client.http import BadResponse, ResponseReader
 
 _READ_SIZE = 64 * 1024
@@ -97,7 +98,7 @@ class Asker:
         """Send a request and block until its answer is there; give the status."""
         self.ask(request)
         while (status := self.answer()) is None:
-            time.sleep(0)
+            time.sleep(load.WAIT)
         return status
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from benchmarks.client import load as load_client
 from benchmarks.client.asking import Asker, NoAnswer
 from benchmarks.client.events import EventReader
 from benchmarks.client.http import post
@@ -186,7 +187,7 @@ def _fill(server: Running, channels: int, patience: float) -> list[str]:
                     return [f"a channel could not be filled: {error}"]
             if time.monotonic() > last + patience:
                 return ["the channels could not be filled in time"]
-            time.sleep(0)
+            time.sleep(load_client.WAIT)
     return []
 
 

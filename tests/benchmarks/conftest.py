@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks import servers, subscribers, window
-from benchmarks.client import load
+from benchmarks.client import asking, load
 from benchmarks.marks import VARIABLE
 from benchmarks.publishing import logs
 from benchmarks.running import Cores, Running, answers, running, wait_until
@@ -29,8 +29,12 @@ def cores() -> Cores:
 
 @pytest.fixture(autouse=True)
 def waiting_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the load client wait for its server: asking again and again would take a core."""
+    """Let the load client wait for its server: asking again and again would take a core.
+
+    The first answer of a server that still starts may take long.
+    """
     monkeypatch.setattr(load, "WAIT", 0.001)
+    monkeypatch.setattr(asking, "_PATIENCE", PATIENCE)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.benchmarks.scripted_server import Server
 FAULTY = 8
 """The publication with which something goes wrong: the warm-up is over by then."""
 
-LATE = 2.0
+LATE = 5.0
 
 INSTEAD = {"lost", "lost by the returned", "late", "doubled", "garbled", "ended", "cut"}
 """Faults of one subscriber, which does not get the publication as it should."""
