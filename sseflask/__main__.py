@@ -12,7 +12,6 @@ _NEEDED = (
     "gevent",
     "gunicorn",
     "jwt",
-    "limits",
     "openai",
     "pydantic",
     "pydantic_settings",

@@ -85,7 +85,6 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_a_rate(value: str) -> str:
-    # What the library takes is more: several at once, and words of its own.
     if value != "off" and not _RATE.match(value):
         raise ValueError("it must be like 10/minute, or off")
     return value

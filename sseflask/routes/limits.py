@@ -8,7 +8,6 @@ import time
 from typing import Literal
 
 from flask import Flask, current_app, request
-from limits import RateLimitItem, parse
 
 from sseflask.addresses import client_network
 from sseflask.errors import Failure
@@ -18,6 +17,8 @@ __all__ = ["Limits", "account_of", "count_publication", "count_request"]
 _EXTENSION = "sseflask.limits"
 
 _Kind = Literal["completions", "publications"]
+
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 #: Of all that ask the demo model together, whatever their addresses: a third of a core.
 _OF_DEMO = "30/second"
@@ -33,10 +34,8 @@ class Limits:
 
     def __init__(self, completions: str, publications: str) -> None:
         rates: dict[_Kind, str] = {"completions": completions, "publications": publications}
-        self._windows = {
-            kind: _Windows(parse(rate)) for kind, rate in rates.items() if rate != "off"
-        }
-        self._demo = _Windows(parse(_OF_DEMO)) if completions != "off" else None
+        self._windows = {kind: _Windows(rate) for kind, rate in rates.items() if rate != "off"}
+        self._demo = _Windows(_OF_DEMO) if completions != "off" else None
 
     def init_app(self, app: Flask) -> None:
         """Make `count_request` and its like work in the app's views."""
@@ -89,18 +88,19 @@ class Limits:
 class _Windows:
     """Counts what each account asks for; its time begins with its first request.
 
-    Not the storage of ``limits``, which starts a thread for nearly every request, and has it go
-    through all accounts.
+    Args:
+        rate: how many a second, minute, hour or day, such as ``10/minute``.
     """
 
-    def __init__(self, limit: RateLimitItem) -> None:
-        self._limit = limit
+    def __init__(self, rate: str) -> None:
+        amount, _, self._unit = rate.partition("/")
+        self._amount, self._seconds = int(amount), _SECONDS[self._unit]
         self._lock = threading.Lock()
         # All last equally long, so those that are over stand in front.
         self._counts: dict[str, tuple[float, int]] = {}
 
     def __str__(self) -> str:
-        return str(self._limit)
+        return f"{self._amount} per {self._unit}"
 
     def hit(self, account: str, now: float) -> float:
         """Count a request; in how many seconds the next may come, 0 where this one may."""
@@ -110,8 +110,8 @@ class _Windows:
                 if self._counts[first][0] > now:
                     break
                 del self._counts[first]
-            over, count = self._counts.get(account, (now + self._limit.get_expiry(), 0))
-            if count >= self._limit.amount:
+            over, count = self._counts.get(account, (now + self._seconds, 0))
+            if count >= self._amount:
                 return over - now
             self._counts[account] = over, count + 1
             return 0.0
