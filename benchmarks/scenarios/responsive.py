@@ -11,7 +11,9 @@ from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
 from benchmarks.subscribers import Subscribers, with_log
 
-_ASKED_PER_SECOND = 20.0
+_ASKED_PER_SECOND = 100.0
+"""So many that a hundredth of the answers is more than one of them."""
+
 _AHEAD = 4
 """Events under way: the server has the next ones before the last subscriber has read this one."""
 
