@@ -54,7 +54,7 @@ def create_app(development: bool = False) -> Flask:
     _log_to_stderr(settings.confidential)
     warn_about_unknown()
     warn_about_ineffective(settings)
-    app = Flask("sseflask", static_folder=None)
+    app = Flask("sseflask", static_folder="static")
     app.request_class = SizedRequest
     # No permanent redirection, which browsers keep with the token that its address may have.
     app.url_map.merge_slashes = False
