@@ -7,7 +7,7 @@ import logging
 import os
 from typing import NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -26,12 +26,15 @@ from sseflask.setting_types import (
 )
 
 __all__ = [
+    "CLIENT_NAMES",
     "PREFIX",
     "Row",
     "Settings",
     "load",
     "memory_warnings",
     "rows",
+    "shown",
+    "unknown_names",
     "warn_about_ineffective",
     "warn_about_unknown",
 ]
@@ -39,6 +42,9 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 PREFIX = "SSEFLASK_"
+
+#: What the commands read that ask a service: its address, and a token for it.
+CLIENT_NAMES = ("SSEFLASK_URL", "SSEFLASK_TOKEN")
 
 
 class Row(NamedTuple):
@@ -337,13 +343,33 @@ def load() -> Settings:
     return settings
 
 
-def warn_about_unknown() -> None:
-    """Log a warning for each ``SSEFLASK_*`` name in the environment that is not a setting."""
+def shown(settings: Settings, name: str) -> str:
+    """The value of a setting as one would set it; ``***`` in the place of what is confidential."""
+    field = next(
+        key for key, each in Settings.model_fields.items() if each.validation_alias == name
+    )
+    value = getattr(settings, field)
+    several = value if isinstance(value, tuple) else (value,)
+    texts = ["***" if isinstance(each, SecretStr) else str(each) for each in several]
+    text = "" if value is None else ",".join(texts)
+    return f"{text.partition('?')[0]}?***" if "?" in text and "://" in text else text
+
+
+def unknown_names() -> dict[str, str]:
+    """The ``SSEFLASK_*`` names in the environment that are no settings, and the closest that is."""
     known = _variables()
-    for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
-            closest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-            log.warning("%s is not a setting and is ignored; did you mean %s?", name, closest)
+    strange = (name for name in sorted(os.environ) if name.startswith(PREFIX))
+    return {
+        name: difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+        for name in strange
+        if name not in known and name not in CLIENT_NAMES
+    }
+
+
+def warn_about_unknown() -> None:
+    """Log a warning for each of `unknown_names`."""
+    for name, closest in unknown_names().items():
+        log.warning("%s is not a setting and is ignored; did you mean %s?", name, closest)
 
 
 def warn_about_ineffective(settings: Settings) -> None:

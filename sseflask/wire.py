@@ -86,13 +86,16 @@ class Decoder:
     Not thread-safe: one decoder for one stream. Never blocks. What an unfinished last block
     held is discarded with the decoder, as the standard asks.
 
+    Args:
+        last_event_id: that of the connection before, if the stream is resumed.
+
     Attributes:
         last_event_id: the id to present as ``Last-Event-ID``, empty when there is none.
         retry: the reconnection time the stream asked for, in milliseconds, or ``None``.
     """
 
-    def __init__(self) -> None:
-        self.last_event_id = ""
+    def __init__(self, last_event_id: str = "") -> None:
+        self.last_event_id = last_event_id
         self.retry: int | None = None
         # The standard's "UTF-8 decode": one leading BOM is dropped, bad bytes become U+FFFD.
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
@@ -101,7 +104,7 @@ class Decoder:
         self._pieces: list[str] = []
         self._data: list[str] = []
         self._event = ""
-        self._id = ""
+        self._id = last_event_id
 
     def feed(self, chunk: bytes) -> list[MessageEvent]:
         """Take in the next bytes.

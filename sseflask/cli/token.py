@@ -1,14 +1,10 @@
-"""The command line: ``sseflask serve`` and ``sseflask token``."""
+"""``sseflask token``: a token for a client of the service."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import time
-from pathlib import Path
 from secrets import token_hex
-from typing import Any, NoReturn
 
 import click
 
@@ -17,10 +13,7 @@ from sseflask.auth import sign
 from sseflask.channels.names import Pattern
 from sseflask.errors import ChannelError, ConfigError
 
-__all__ = ["main"]
-
-#: Seconds for which streams may go on at a stop in development: their ends are for deploys.
-_DEVELOPMENT_GRACE = 2
+__all__ = ["command"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z", re.ASCII)
@@ -44,55 +37,7 @@ def _patterns(
         raise click.BadParameter(str(error), context, option) from None
 
 
-class _Commands(click.Group):
-    """Ends with one line and status 2 when a setting has a value that is not allowed."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ConfigError as error:
-            click.echo(str(error), err=True)
-            ctx.exit(2)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
-    """Server-Sent Events for Flask: the service.
-
-    Everything is set in the environment; docs/configuration.md lists the names.
-    """
-
-
-@main.command()
-@click.option(
-    "--dev",
-    is_flag=True,
-    help="Development mode: listen on 127.0.0.1 only, and trust requests from this machine, so "
-    "that no token is needed. Stops at once.",
-)
-def serve(dev: bool) -> NoReturn:
-    """Start the service with gunicorn, in the foreground.
-
-    Listens on port PORT of all addresses, or on 127.0.0.1:8000 when PORT is not set, with
-    WEB_CONCURRENCY worker processes. Further gunicorn options go into GUNICORN_CMD_ARGS.
-    Ctrl-C or SIGTERM ends it.
-    """
-    settings = config.load()
-    command = [sys.executable, "-m", "gunicorn"]
-    command += ["-c", str(Path(__file__).with_name("gunicorn_conf.py"))]
-    if dev:
-        command += ["-b", f"127.0.0.1:{settings.port or 8000}"]
-    command.append(f"sseflask.app:create_app(development={dev})")
-    # gunicorn reads this one itself while it is imported, and would fail on an empty value.
-    environment = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
-    if dev:
-        # In front of the operator's own, which win.
-        own = environment.get("GUNICORN_CMD_ARGS", "")
-        environment["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {_DEVELOPMENT_GRACE} {own}".strip()
-    os.execve(command[0], command, environment)
-
-
-@main.command()
+@click.command("token")
 @click.option(
     "--sub",
     "subject",
@@ -123,7 +68,7 @@ def serve(dev: bool) -> NoReturn:
     show_default=True,
     help="How long the token is valid: 90s, 15m, 12h, 30d. Streams end when their token does.",
 )
-def token(
+def command(
     subject: str | None,
     publish: list[str],
     subscribe: list[str],

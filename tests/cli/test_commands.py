@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -15,12 +16,11 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
-from sseflask import __main__ as entry
 from sseflask import cli
 from sseflask.auth.tokens import verify
 from tests.service import OLD_SECRET, SECRET, environment
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str, **variables: str) -> Result:
@@ -170,39 +170,67 @@ def test_help(arguments: list[str]) -> None:
     assert "Usage:" in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--dev"], ["token", "-h"], []])
-@pytest.mark.parametrize("missing", [{"click", "jwt"}, {"gunicorn", "gevent"}, {"openai"}])
-def test_without_the_service(
-    missing: set[str], arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With the library alone, or with some extra of it."""
+def without(missing: set[str], *arguments: str) -> Result:
+    """The command where these modules are not installed."""
 
     def find(name: str) -> object:
         return None if name in missing else find_spec(name)
 
     find_spec = importlib.util.find_spec
-    with (
-        mock.patch.object(importlib.util, "find_spec", find),
-        mock.patch.object(sys, "argv", ["sseflask", *arguments]),
-        pytest.raises(SystemExit) as ended,
-    ):
-        entry.main()
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (1, "")
-    assert said.err.count("\n") == 1
-    assert "pip install 'sseflask[service]'" in said.err
-    assert f"missing: {', '.join(sorted(missing))}" in said.err
+    with mock.patch.object(importlib.util, "find_spec", find):
+        return run(*arguments)
 
 
-def test_what_the_service_needs_is_what_its_extra_installs() -> None:
-    """But for the names of modules that differ, and for what comes with openai in any case."""
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ({"gunicorn", "gevent"}, ("serve", "--dev")),
+        ({"openai"}, ("serve", "--help")),
+        ({"jwt"}, ("token", "--sub", "a", "--complete")),
+        ({"httpx2"}, ("tail", "http://127.0.0.1/")),
+        ({"httpx2"}, ("publish", "news", "text", "--event", "x")),
+        ({"httpx2"}, ("run", "127.0.0.1", "-h")),
+        ({"httpx2"}, ("doctor",)),
+        ({"pydantic_settings"}, ("config",)),
+    ],
+)
+def test_a_command_whose_libraries_are_not_there(
+    missing: set[str], command: tuple[str, ...]
+) -> None:
+    result = without(missing, *command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'sseflask[service]'" in result.stderr
+    assert f": {', '.join(sorted(missing, reverse=True))}." in result.stderr
+
+
+def test_with_the_library_alone_the_commands_are_listed() -> None:
+    extras = {"gunicorn", "gevent", "jwt", "httpx2", "pydantic_settings", "idna", "openai"}
+    result = without(extras, "--help")
+    assert result.exit_code == 0
+    for name in cli._COMMANDS:
+        assert re.search(rf"(?m)^  {name} +\(not installed: ", result.stdout)
+    assert without(extras, "--version").exit_code == 0
+
+
+def test_what_the_commands_need_is_what_the_extra_installs() -> None:
     lines = configparser.ConfigParser()
     lines.read(ROOT / "setup.cfg")
     extras = lines["options.extras_require"]
     wanted = "\n".join(extras[name] for name in ("service", "gevent", "openai"))
     names = set(re.findall(r"(?m)^([A-Za-z][A-Za-z0-9_-]*)", wanted))
-    modules = {name.lower().replace("-", "_") for name in names} - {"sseflask", "werkzeug"}
-    assert {*entry._NEEDED} == (modules - {"pyjwt", "h11", "httpcore2", "httpx2", "idna"}) | {"jwt"}
+    modules = {name.lower().replace("-", "_") for name in names} | {"jwt"}
+    assert {name for needed in cli._COMMANDS.values() for name in needed} <= modules
+
+
+def test_a_command_that_is_none() -> None:
+    result = run("tial")
+    assert result.exit_code == 2
+    assert "No such command 'tial'" in result.stderr
+
+
+def test_the_version() -> None:
+    assert run("--version").stdout == f"sseflask {importlib.metadata.version('sseflask')}\n"
 
 
 def test_the_module_is_the_command() -> None:

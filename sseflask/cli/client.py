@@ -1,0 +1,102 @@
+"""How the commands ask a server: one HTTP client, its options, and errors of one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+import httpx2
+
+__all__ = ["connected", "error_of", "told", "url_of", "with_credentials"]
+
+_CONNECT_SECONDS = 10.0
+#: Seconds of silence after which a connection counts as gone: six of the usual heartbeats.
+_SILENCE = 90.0
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def url_of(context: click.Context, option: click.Parameter, value: str) -> httpx2.URL:
+    """The address of a server or of one of its routes, from what was typed; for click."""
+    try:
+        url = httpx2.URL(value if "://" in value else f"http://{value}")
+    except httpx2.InvalidURL as error:
+        raise click.BadParameter(f"{value!r} is no address: {error}", context, option) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise click.BadParameter(
+            f"{value!r} is no address: write http:// or https:// and a host", context, option
+        )
+    return url
+
+
+def _header(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    headers = []
+    for value in values:
+        name, colon, text = value.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(
+                f"{value!r} is no header: write 'Name: value'", context, option
+            )
+        headers.append((name.strip(), text.strip()))
+    return headers
+
+
+def with_credentials(command: _F) -> _F:
+    """Give a command the options ``--token`` and ``--header``."""
+    command = click.option(
+        "--header",
+        "-H",
+        "headers",
+        multiple=True,
+        callback=_header,
+        metavar="'NAME: VALUE'",
+        help="A header to send; can be repeated.",
+    )(command)
+    return click.option(
+        "--token",
+        envvar="SSEFLASK_TOKEN",
+        metavar="TOKEN",
+        help="Sent as Authorization: Bearer; SSEFLASK_TOKEN in the environment is the same.",
+    )(command)
+
+
+@contextlib.contextmanager
+def connected(token: str | None, headers: list[tuple[str, str]]) -> Iterator[httpx2.Client]:
+    """A client with these credentials; what the network does to it ends the command in a line.
+
+    Raises:
+        click.ClickException: the server can't be reached, or breaks off.
+    """
+    given = [("User-Agent", "sseflask"), *headers]
+    if token:
+        given.append(("Authorization", f"Bearer {token}"))
+    timeout = httpx2.Timeout(_SILENCE, connect=_CONNECT_SECONDS)
+    try:
+        with httpx2.Client(headers=given, timeout=timeout, follow_redirects=True) as client:
+            yield client
+    except httpx2.HTTPError as error:
+        raise click.ClickException(told(error)) from error
+
+
+def told(error: httpx2.HTTPError) -> str:
+    """What happened to a connection, as one line."""
+    reason = str(error) or type(error).__name__
+    with contextlib.suppress(RuntimeError):  # an error of no request
+        return f"{error.request.url.copy_with(query=None)}: {reason}"
+    return reason
+
+
+def error_of(response: httpx2.Response) -> str:
+    """What a response that is an error says, as one line; its body has been read."""
+    try:
+        error = json.loads(response.text)["error"]
+        message, code = str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, code = " ".join(response.text.split())[:200], None
+    status = f"{response.status_code} {response.reason_phrase}".strip()
+    return f"{status}{f' ({code})' if code else ''}: {message}" if message else status

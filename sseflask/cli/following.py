@@ -1,0 +1,158 @@
+"""Reads another server's stream, and opens it again where it was after whatever passes."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import httpx2
+
+from sseflask.cli.client import error_of, told
+from sseflask.event import MessageEvent
+from sseflask.wire import Decoder
+
+__all__ = ["Failed", "Reopening", "Stream"]
+
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Errors that would come again.
+_FINAL = frozenset({"insufficient_quota", "internal_error"})
+#: Seconds: between two openings unless the server says another time, and added at random at most.
+_RETRY, _MOST = 1.0, 30.0
+
+
+class Failed(click.ClickException):
+    """The stream is over, and opening it again would not help."""
+
+
+@dataclass(frozen=True)
+class Reopening:
+    """The stream has ended before its time, and is opened again.
+
+    Args:
+        seconds: after which.
+        cause: why it ended; empty for an end without an error.
+        cursor: where it goes on.
+    """
+
+    seconds: float
+    cause: str
+    cursor: str
+
+
+@dataclass
+class Stream:
+    """One stream of a server.
+
+    Args:
+        client: the HTTP client.
+        method: how it is asked for; if that is POST, with a body and an ``Idempotency-Key``.
+        url: what is asked for.
+        headers: sent each time.
+        body: sent each time, as JSON.
+
+    Attributes:
+        cursor: the last id; sent as ``Last-Event-ID``.
+        response: the last response.
+    """
+
+    client: httpx2.Client
+    method: str
+    url: httpx2.URL
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    cursor: str = ""
+    response: httpx2.Response | None = None
+
+    def __iter__(self) -> Iterator[MessageEvent | Reopening]:
+        """Its events, ``done`` and ``[DONE]`` too, and what happens between them. Blocks.
+
+        Raises:
+            Failed: it is over; the message says why.
+            httpx2.TransportError: the server can't be reached the first time.
+        """
+        self._retry, tries = _RETRY, 0
+        while True:
+            wait, cause, asked = 0.0, "", False
+            headers = {"Accept": "text/event-stream", **self.headers}
+            if self.cursor:
+                headers["Last-Event-ID"] = self.cursor
+            try:
+                with self.client.stream(
+                    self.method, self.url, headers=headers, json=self.body
+                ) as response:
+                    self.response = response
+                    if response.status_code == 204:
+                        return
+                    if not _is_stream(response):
+                        response.read()
+                        wait, cause = _refused(response)
+                    else:
+                        self.cursor = self.cursor or response.headers.get("Last-Event-ID", "")
+                        decoder = Decoder(self.cursor)
+                        for piece in response.iter_bytes():
+                            for event in decoder.feed(piece):
+                                tries = 0
+                                moved = event.last_event_id != self.cursor
+                                self.cursor = event.last_event_id
+                                yield event
+                                if event.event == "done" or event.data == "[DONE]":
+                                    return
+                                if event.event == "failure":
+                                    cause = _failure(event, final=moved or not self.cursor)
+                            self.cursor = decoder.last_event_id
+                            if decoder.retry is not None:
+                                self._retry, asked = decoder.retry / 1000, True
+                        if not (cause or self.cursor or asked):
+                            return  # nothing to go on from, and nothing wrong: that was all
+            except httpx2.TransportError as error:
+                if self.response is None:
+                    raise  # nobody has ever answered there: may be that the address is wrong
+                cause = told(error)
+            seconds = max(wait, self._retry) + random.uniform(0, min(_MOST, 2.0 ** min(tries, 10)))
+            tries += 1
+            yield Reopening(seconds, cause, self.cursor)
+            time.sleep(seconds)
+
+
+def _failure(event: MessageEvent, *, final: bool) -> str:
+    """What an error in band says; without an id it is that of the connection alone."""
+    try:
+        error = json.loads(event.data)["error"]
+        message, code = str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, code = event.data, None
+    if final or code in _FINAL:
+        raise Failed(message)
+    return message
+
+
+def _is_stream(response: httpx2.Response) -> bool:
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return response.status_code == 200 and kind == "text/event-stream"
+
+
+def _refused(response: httpx2.Response) -> tuple[float, str]:
+    """Seconds to wait and the reason, where it is worth another try."""
+    reason = error_of(response)
+    passes = response.status_code in _PASSING and response.headers.get("X-Should-Retry") != "false"
+    if response.status_code == 200:
+        reason = f"no event stream, but {response.headers.get('Content-Type', 'no type')!r}"
+    if not passes or any(f"({code})" in reason for code in _FINAL):
+        raise Failed(reason)
+    return _seconds(response.headers.get("Retry-After", "")), reason
+
+
+def _seconds(value: str) -> float:
+    """Those of a Retry-After: a number or a date (RFC 9110, section 10.2.3)."""
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0

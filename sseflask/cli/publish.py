@@ -1,0 +1,70 @@
+"""``sseflask publish``: an event for a channel."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from urllib.parse import quote
+
+import click
+import httpx2
+
+from sseflask.cli.client import connected, error_of, url_of, with_credentials
+
+__all__ = ["command"]
+
+
+@click.command("publish")
+@click.argument("channel")
+@click.argument("data")
+@click.option(
+    "--url",
+    callback=url_of,
+    default="http://127.0.0.1:8000",
+    envvar="SSEFLASK_URL",
+    show_default=True,
+    help="The service; SSEFLASK_URL in the environment is the same.",
+)
+@click.option("--event", metavar="TYPE", help="The event's type; message unless said.")
+@click.option("--json", "as_json", is_flag=True, help="DATA is JSON; else it is a text.")
+@with_credentials
+def command(
+    channel: str,
+    data: str,
+    url: httpx2.URL,
+    event: str | None,
+    as_json: bool,
+    token: str | None,
+    headers: list[tuple[str, str]],
+) -> None:
+    """Publish DATA to CHANNEL, and print the event's id. - reads it from the standard input.
+
+    Repeated after an error it may have been stored: the key that is sent along keeps it from being
+    stored twice.
+    """
+    if data == "-":
+        data = sys.stdin.read()
+    published: dict[str, object] = {"data": data}
+    if as_json:
+        try:
+            published["data"] = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise click.BadParameter(f"it is not JSON: {error}", param_hint="DATA") from None
+    if event is not None:
+        published["event"] = event
+    target = url.copy_with(path=f"{url.path.rstrip('/')}/channels/{quote(channel, safe='')}")
+    with connected(token, headers) as client:
+        response = _post(client, target, published)
+    if response.status_code != 201:
+        raise click.ClickException(error_of(response))
+    click.echo(response.json()["id"])
+
+
+def _post(client: httpx2.Client, url: httpx2.URL, published: object) -> httpx2.Response:
+    """Once more, with the same key, where nobody knows whether it has arrived."""
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    try:
+        return client.post(url, json=published, headers=key)
+    except httpx2.TransportError:
+        return client.post(url, json=published, headers=key)

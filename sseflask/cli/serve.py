@@ -1,0 +1,46 @@
+"""``sseflask serve``: the service, as the Procfile starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from sseflask import config
+
+__all__ = ["command"]
+
+#: Seconds for which streams may go on at a stop in development: their ends are for deploys.
+_DEVELOPMENT_GRACE = 2
+
+
+@click.command("serve")
+@click.option(
+    "--dev",
+    is_flag=True,
+    help="Development mode: listen on 127.0.0.1 only, and trust requests from this machine, so "
+    "that no token is needed. Stops at once.",
+)
+def command(dev: bool) -> NoReturn:
+    """Start the service with gunicorn, in the foreground.
+
+    Listens on port PORT of all addresses, or on 127.0.0.1:8000 when PORT is not set, with
+    WEB_CONCURRENCY worker processes. Further gunicorn options go into GUNICORN_CMD_ARGS.
+    Ctrl-C or SIGTERM ends it.
+    """
+    settings = config.load()
+    command = [sys.executable, "-m", "gunicorn"]
+    command += ["-c", str(Path(__file__).parents[1] / "gunicorn_conf.py")]
+    if dev:
+        command += ["-b", f"127.0.0.1:{settings.port or 8000}"]
+    command.append(f"sseflask.app:create_app(development={dev})")
+    # gunicorn reads this one itself while it is imported, and would fail on an empty value.
+    environment = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
+    if dev:
+        # In front of the operator's own, which win.
+        own = environment.get("GUNICORN_CMD_ARGS", "")
+        environment["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {_DEVELOPMENT_GRACE} {own}".strip()
+    os.execve(command[0], command, environment)

@@ -1,0 +1,71 @@
+"""``sseflask tail``: any event stream, as it comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+
+import click
+import httpx2
+
+from sseflask.cli.client import connected, url_of, with_credentials
+from sseflask.cli.following import Reopening, Stream
+from sseflask.event import MessageEvent
+
+__all__ = ["command"]
+
+
+@click.command("tail")
+@click.argument("url", callback=url_of)
+@click.option(
+    "--last-event-id",
+    "cursor",
+    default="",
+    metavar="ID",
+    help="Begin after this event; earliest is all that is kept of a channel.",
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each event, on a line.")
+@with_credentials
+def command(
+    url: httpx2.URL,
+    cursor: str,
+    as_json: bool,
+    token: str | None,
+    headers: list[tuple[str, str]],
+) -> None:
+    """Print the events of a stream, such as http://127.0.0.1:8000/channels/news.
+
+    Each with its time, the seconds since the one before, and its id. A stream that breaks off is
+    opened again after its last id. Ends with the stream, or with Ctrl-C.
+    """
+    before = time.monotonic()
+    with connected(token, headers) as client:
+        for item in Stream(client, "GET", url, cursor=cursor):
+            if isinstance(item, Reopening):
+                click.secho(_about(item), err=True, dim=True)
+                continue
+            now = time.monotonic()
+            click.echo(_as_json(item) if as_json else _as_text(item, now - before))
+            before = now
+
+
+def _as_json(event: MessageEvent) -> str:
+    at = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    fields = {"time": at, "id": event.last_event_id, "event": event.event, "data": event.data}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _as_text(event: MessageEvent, gap: float) -> str:
+    head = f"{datetime.now():%H:%M:%S.%f}"[:-3] + f" {gap:+8.3f}  "
+    kind = "" if event.event == "message" else f"{event.event}  "
+    identity = f"{event.last_event_id}  " if event.last_event_id else ""
+    first, *more = event.data.split("\n")
+    lines = [head + click.style(identity, dim=True) + click.style(kind, bold=True) + first]
+    return "\n".join([*lines, *(" " * len(head) + line for line in more)])
+
+
+def _about(reopening: Reopening) -> str:
+    where = f" after {reopening.cursor}" if reopening.cursor else ""
+    cause = reopening.cause or "the stream ended"
+    return f"-- {cause}; opened again{where} in {reopening.seconds:.1f} s"
