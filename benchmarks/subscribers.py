@@ -122,10 +122,8 @@ class Subscribers:
         publisher.finish()
         return self.load.run(lambda: publisher.settled or bool(publisher.faults), self._patience)
 
-    def publish_events(self, amount: int, ahead: int = 1) -> bool:
-        """Publish so many events, and give whether all of it came.
-
-        Each when all but so many of those before have reached everybody.
+    def publish_events(self, amount: int) -> bool:
+        """Publish so many events, each when all have the one before; give whether all of it came.
 
         For what a server does only the first times. A subscriber has its headers by now; that the
         other worker knows of it as well may take a moment longer.
@@ -133,7 +131,7 @@ class Subscribers:
         publisher = self.publisher
         self.load.run_for(_SETTLE)
         wanted = publisher.published + amount
-        publisher.go(float("inf"), ahead)
+        publisher.go(float("inf"))
         self.load.run(
             lambda: publisher.published >= wanted or bool(publisher.faults), self._patience
         )

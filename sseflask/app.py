@@ -22,7 +22,7 @@ from sseflask.config import Settings, load, warn_about_ineffective, warn_about_u
 from sseflask.cors import allow_origins
 from sseflask.extension import SSE, log_path
 from sseflask.masking import MaskingFilter, guard
-from sseflask.routes import channels, completions, counter, health, openai, runs, session
+from sseflask.routes import channels, completions, counter, health, openai, page, runs, session
 from sseflask.routes.body_limit import SizedRequest
 from sseflask.routes.limits import Limits
 
@@ -93,6 +93,8 @@ def create_app(development: bool = False) -> Flask:
     ).init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    if development or settings.page:
+        app.register_blueprint(page.blueprint)
     _look_at_files(settings, app)
     if settings.trusted_proxies:
         count = settings.trusted_proxies

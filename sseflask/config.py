@@ -85,6 +85,11 @@ class Settings(BaseSettings):
         "their own or where none is needed, never with the cookie (comma-separated origins, as in "
         "https://example.org,http://127.0.0.1:3000, or * for all).",
     )
+    page: bool = Field(
+        default=False,
+        description="Whether / shows the page on which to try the service also outside development "
+        "mode; what needs a token needs one there too (true or false).",
+    )
     trusted_proxies: int = Field(
         default=0,
         ge=0,
@@ -319,6 +324,7 @@ def rows() -> list[Row]:
     table = []
     for name, field in _variables().items():
         default = "" if field.default in (None, ()) else str(field.default)
+        default = default.lower() if isinstance(field.default, bool) else default
         table.append(Row(name, default, field.description or ""))
     return table
 

@@ -38,6 +38,7 @@ def test_every_setting_is_read() -> None:
         SSEFLASK_SECRET=f"{SECRET}, {OLD_SECRET}",
         SSEFLASK_PUBLIC_CHANNELS="news, scores.*,,live.**",
         SSEFLASK_CORS_ORIGINS="https://Example.org:443, http://127.0.0.1:3000",
+        SSEFLASK_PAGE="true",
         SSEFLASK_TRUSTED_PROXIES="2",
         SSEFLASK_HEARTBEAT="0.5",
         SSEFLASK_FIRST_BYTE="0",
@@ -71,6 +72,7 @@ def test_every_setting_is_read() -> None:
     assert made.model_dump(exclude={"secret", "openai_api_key"}) == {
         "public_channels": ("news", "scores.*", "live.**"),
         "cors_origins": ("https://example.org", "http://127.0.0.1:3000"),
+        "page": True,
         "trusted_proxies": 2,
         "heartbeat": 0.5,
         "first_byte": 0,

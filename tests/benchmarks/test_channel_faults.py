@@ -44,7 +44,7 @@ COMEBACK_FAULTS = {
 }
 STREAMS = {"scale": 20, "publish_arrays": 1, "publish": 1}
 SCENARIOS = ("fanout", "slow_reader", "scale", "responsive", "publish_arrays", "publish")
-PATIENCE = 30.0
+PATIENCE = 10.0
 SHORT = 2.0
 """Of faults after which something does not come at all."""
 

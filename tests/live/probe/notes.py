@@ -53,7 +53,7 @@ def mark(name: str, text: str) -> None:
 
 def page(file: str) -> Blueprint:
     """A page for a browser; what it posts to `/note` is noted under its tag."""
-    blueprint = Blueprint("page", __name__)
+    blueprint = Blueprint("page_of_the_test", __name__)
 
     @blueprint.get("/page")
     def show() -> ResponseReturnValue:
