@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 import httpx2
 
-__all__ = ["connected", "error_of", "told", "url_of", "with_credentials"]
+__all__ = ["at", "connected", "error_in", "error_of", "told", "url_of", "with_credentials"]
 
 _CONNECT_SECONDS = 10.0
 #: Seconds of silence after which a connection counts as gone: six of the usual heartbeats.
@@ -91,12 +91,22 @@ def told(error: httpx2.HTTPError) -> str:
     return reason
 
 
+def at(url: httpx2.URL, path: str) -> httpx2.URL:
+    """The address of a route of the service whose own address is given."""
+    return url.copy_with(path=url.path.rstrip("/") + path)
+
+
+def error_in(text: str) -> tuple[str, str | None]:
+    """The message and the code of an error as this service sends it; of another text itself."""
+    try:
+        error = json.loads(text)["error"]
+        return str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return " ".join(text.split())[:200], None
+
+
 def error_of(response: httpx2.Response) -> str:
     """What a response that is an error says, as one line; its body has been read."""
-    try:
-        error = json.loads(response.text)["error"]
-        message, code = str(error["message"]), error.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message, code = " ".join(response.text.split())[:200], None
+    message, code = error_in(response.text)
     status = f"{response.status_code} {response.reason_phrase}".strip()
     return f"{status}{f' ({code})' if code else ''}: {message}" if message else status

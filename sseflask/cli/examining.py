@@ -11,6 +11,7 @@ from typing import Literal
 
 import httpx2
 
+from sseflask.cli.client import at
 from sseflask.event import MessageEvent
 from sseflask.wire import Decoder
 
@@ -75,13 +76,13 @@ def _watch(
 
 
 def _counter(url: httpx2.URL, count: int, interval: float) -> httpx2.URL:
-    return _at(url, "/sse/v1").copy_with(params={"count": count, "interval": interval})
+    return at(url, "/sse/v1").copy_with(params={"count": count, "interval": interval})
 
 
 def alive(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
     """Does it answer, and is it the service?"""
     began = time.monotonic()
-    response = client.get(_at(url, "/readyz"))
+    response = client.get(at(url, "/readyz"))
     took = (time.monotonic() - began) * 1000
     if response.status_code == 404:
         yield Verdict("bad", "/readyz is not there", "is this the address of the service?")
@@ -105,7 +106,7 @@ def alive(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
 
 def clock(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
     """Does its clock go right, so that tokens are valid when they should be?"""
-    response = client.get(_at(url, "/healthz"))
+    response = client.get(at(url, "/healthz"))
     try:
         there = email.utils.parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
     except ValueError:
@@ -213,9 +214,9 @@ def doors(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
     """What is open to somebody without a token?"""
     with httpx2.Client(timeout=client.timeout, follow_redirects=True) as stranger:
         # Nothing is refused as nothing only after its sender has been let in, and is not stored.
-        publishing = stranger.post(_at(url, "/channels/sseflask.doctor"), content=b"")
-        models = stranger.get(_at(url, "/v1/models"))
-        metrics = stranger.get(_at(url, "/metrics"))
+        publishing = stranger.post(at(url, "/channels/sseflask.doctor"), content=b"")
+        models = stranger.get(at(url, "/v1/models"))
+        metrics = stranger.get(at(url, "/metrics"))
     yield _door("publishing", publishing)
     if models.status_code == 200 and '"sseflask-demo"' in models.text:
         yield Verdict("good", "completions: open, but they are the demo model's")
@@ -229,10 +230,6 @@ def _door(name: str, response: httpx2.Response) -> Verdict:
         return Verdict("good", f"{name}: closed ({response.status_code})")
     mend = "set SSEFLASK_SECRET, and start it without --dev, unless this is a machine of your own"
     return Verdict("doubtful", f"{name}: open ({response.status_code})", mend)
-
-
-def _at(url: httpx2.URL, path: str) -> httpx2.URL:
-    return url.copy_with(path=url.path.rstrip("/") + path)
 
 
 #: Each with what it is called, and whether it takes longer than seconds.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import click
 import httpx2
 
-from sseflask.cli.client import error_of, told
+from sseflask.cli.client import error_in, error_of, told
 from sseflask.event import MessageEvent
 from sseflask.wire import Decoder
 
@@ -122,11 +121,7 @@ class Stream:
 
 def _failure(event: MessageEvent, *, final: bool) -> str:
     """What an error in band says; without an id it is that of the connection alone."""
-    try:
-        error = json.loads(event.data)["error"]
-        message, code = str(error["message"]), error.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message, code = event.data, None
+    message, code = error_in(event.data)
     if final or code in _FINAL:
         raise Failed(message)
     return message

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 import httpx2
 
-from sseflask.cli.client import connected, error_of, url_of, with_credentials
+from sseflask.cli.client import at, connected, error_of, url_of, with_credentials
 
 __all__ = ["command"]
 
@@ -53,7 +53,7 @@ def command(
             raise click.BadParameter(f"it is not JSON: {error}", param_hint="DATA") from None
     if event is not None:
         published["event"] = event
-    target = url.copy_with(path=f"{url.path.rstrip('/')}/channels/{quote(channel, safe='')}")
+    target = at(url, f"/channels/{quote(channel, safe='')}")
     with connected(token, headers) as client:
         response = _post(client, target, published)
     if response.status_code != 201:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import httpx2
 
-from sseflask.cli.client import connected, error_of, url_of, with_credentials
+from sseflask.cli.client import at, connected, error_of, url_of, with_credentials
 from sseflask.cli.following import Reopening, Stream
 
 __all__ = ["command"]
@@ -42,17 +42,16 @@ def command(
         asked["system_prompt"] = system
     if model is not None:
         asked["model"] = model
-    base = url.path.rstrip("/")
     with connected(token, headers) as client:
         key = {"Idempotency-Key": uuid.uuid4().hex}
-        target = url.copy_with(path=f"{base}/sse/openai_out")
+        target = at(url, "/sse/openai_out")
         stream = Stream(client, "POST", target, headers=key, body=asked)
         try:
             _show(stream)
         except KeyboardInterrupt:
             run = stream.response.headers.get("X-Run-Id") if stream.response else None
             if run:
-                answer = client.delete(url.copy_with(path=f"{base}/runs/{run}"))
+                answer = client.delete(at(url, f"/runs/{run}"))
                 click.echo(err=True)
                 _say("stopped" if answer.status_code == 200 else error_of(answer))
             raise
