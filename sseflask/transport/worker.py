@@ -25,6 +25,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from sseflask.masking import MaskingFilter, guard
+from sseflask.transport import birth
 from sseflask.transport.slots import Slots
 
 if TYPE_CHECKING:
@@ -107,6 +108,15 @@ class StreamWorker(GeventWorker):
     _deadline = math.inf
     _killing = False
     _detached: Detached
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        birth.expect()
+
+    def init_signals(self) -> None:
+        """Take the signals over from the arbiter, those included that came since the fork."""
+        super().init_signals()
+        birth.release()
 
     @property
     def alive(self) -> bool:

@@ -26,8 +26,9 @@ SECONDS = 60.0
 
 
 def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+    # A shell's background job ignores SIGINT, and with it all that is started from there.
     return subprocess.Popen(
-        [sys.executable, "-m", "sseflask", *arguments],
+        ["env", "--default-signal=INT", sys.executable, "-m", "sseflask", *arguments],
         cwd=ROOT,
         env=environment(**variables),
         stdin=subprocess.PIPE,

@@ -82,6 +82,28 @@ def worker_exit(server, worker):
 """
 
 
+EARLY_SIGTERM = """
+import os
+import signal
+
+
+def post_fork(server, worker):
+    if worker.age == 1:
+        os.kill(worker.pid, signal.SIGTERM)
+"""
+
+
+def test_sigterm_while_the_worker_is_made(tmp_path: Path) -> None:
+    """It comes before the worker has handlers of its own, and ends the worker all the same."""
+    configuration = tmp_path / "early.py"
+    configuration.write_text(EARLY_SIGTERM)
+    options = ["-c", str(configuration), "--preload"]
+    with probe_server("gunicorn-worker", tmp_path, *options) as server:
+        until(lambda: server.log().count("Booting worker") == 2, "the next worker was made")
+        assert "Worker exiting" in server.log()
+        assert fetch(server, "/hello").status == 200
+
+
 @on_draining_servers
 def test_ctrl_c(kind: str, tmp_path: Path) -> None:
     configuration = tmp_path / "slow_exit.py"
