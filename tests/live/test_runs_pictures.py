@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,9 +14,9 @@ import pytest
 from tests.completions.scripted import event, frame
 from tests.live.conftest import node
 from tests.live.connection import Connection, fetch
-from tests.live.paced import Play
+from tests.live.paced import PacedUpstream, Play
 from tests.live.publishing import error_of
-from tests.live.runs import JSON, attach, rest, run_of, start
+from tests.live.runs import JSON, attach, rest, run_of, run_service, start
 from tests.live.servers import Server
 
 #: As base64: of a photograph of 5 MB.
@@ -62,18 +63,23 @@ def test_one_that_is_asked_about(runs: Server, play: Play, access_token: str) ->
     assert [each.body()["messages"] for each in play.asked] == [asked, asked]
 
 
-def test_one_in_an_answer(runs: Server, play: Play) -> None:
+def test_one_in_an_answer(tmp_path: Path, paced: PacedUpstream) -> None:
     """Viewers wait for it without a greenlet, one of them slowly, and none is cut."""
+    play = paced.play()
     play.say("See ")
-    with start(runs, play) as first:
+    # Who takes nothing for two heartbeats is cut: on a busy machine these readers may pause.
+    settings = {"SSEFLASK_HEARTBEAT": "10"}
+    with (
+        run_service(tmp_path, paced, settings=settings) as server,
+        start(server, play) as first,
+    ):
         run = run_of(first)
         assert first.next().id == f"{run}.1"
-        with attach(Connection(runs, 4096), run) as slow, attach(runs, run) as other:
+        with attach(Connection(server, 4096), run) as slow, attach(server, run) as other:
             assert slow.next().id == other.next().id == f"{run}.1"
             play.send(picture_frame())
             play.say("there")
             play.finish()
-            # At once: a client that takes nothing for two heartbeats is cut.
             with ThreadPoolExecutor(3) as pool:
                 read = list(pool.map(rest, (first, other, slow)))
             for events in read:
