@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sseflask.channels.past import ChannelEvent, ChannelHistory
     from sseflask.cursor import last_event_id
     from sseflask.errors import ChannelError, ConfigError, EventError, Failure
     from sseflask.event import Comment, Event, MessageEvent
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "SSE",
     "ChannelError",
+    "ChannelEvent",
+    "ChannelHistory",
     "Comment",
     "ConfigError",
     "Decoder",
@@ -37,6 +40,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "SSE": "extension",
     "ChannelError": "errors",
+    "ChannelEvent": "channels.past",
+    "ChannelHistory": "channels.past",
     "Comment": "event",
     "ConfigError": "errors",
     "Decoder": "wire",

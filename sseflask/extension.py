@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from flask import (
     Flask,
@@ -16,18 +14,14 @@ from flask import (
     request,
 )
 
+from sseflask.channel_methods import ChannelMethods
 from sseflask.channels.channels import Channels
-from sseflask.channels.frames import stored
-from sseflask.channels.log import LogError
-from sseflask.channels.names import Pattern, check_name
-from sseflask.channels.subscription import log_unavailable
-from sseflask.cursor import last_event_id, set_right
+from sseflask.cursor import set_right
 from sseflask.errors import ChannelError, Failure
 from sseflask.flask_context import current_request
 from sseflask.items import check_iterable, has_events
-from sseflask.json_text import json_text
 from sseflask.masking import guard
-from sseflask.refusals import bad_channel, is_event_source, refuse
+from sseflask.refusals import bad_channel, refuse
 from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.transport.notices import warn_once
 
@@ -39,13 +33,13 @@ _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 _HISTORY_EVENTS, _HISTORY_SECONDS, _LOG_BYTES = 1000, 86_400.0, 1 << 30
 
 
-class SSE:
+class SSE(ChannelMethods):
     """Makes an application's event streams robust without touching its views; has its channels.
 
     Every streamed response of the type ``text/event-stream`` without a Content-Length is carried
     by the best transport the server allows, its bytes unchanged; a `Failure` raised in a view
     becomes a JSON error, and so does a `ChannelError`. Keep the instance where you keep other
-    extensions, for `publish` and `subscribe`.
+    extensions, for `publish`, `subscribe` and what else there is for channels.
 
     Args:
         app: the application; or use `init_app` later, with any number of applications.
@@ -83,90 +77,8 @@ class SSE:
         guard(logging.getLogger("sseflask"))
         self._apps.append(app)
 
-    def publish(
-        self, channel: str, data: Any, event: str | None = None, retry: int | None = None
-    ) -> str:
-        """Publish an event: store it, and have it delivered to all subscribers of this machine.
-
-        Blocks the calling greenlet or thread until it is stored. Any thread; needs an application
-        context only where this is registered with several applications.
-
-        Args:
-            channel: 1 to 128 of the characters ``A-Z a-z 0-9 _ . : -``.
-            data: text as it is, or any other value as the application's JSON.
-            event: its type; not ``gap`` or ``failure``, which are the server's own.
-            retry: the reconnection time it sets, in milliseconds.
-
-        Returns:
-            its id.
-
-        Raises:
-            ChannelError: that is no channel's name.
-            EventError: the format can't represent the event, or its type is the server's own.
-            Failure: 503, the log can't store it now.
-            RuntimeError: this is not registered with the application.
-        """
-        app = self._app()
-        text = data if isinstance(data, str) else json_text(data, app.json)
-        frames = [stored(text, event, retry)]
-        try:
-            ids = channels_of(app).publish(check_name(channel), frames)
-        except LogError as error:
-            raise log_unavailable() from error
-        assert isinstance(ids, list)  # without a key nothing can be reused
-        return ids[0]
-
-    def subscribe(
-        self,
-        *channels: str,
-        heartbeat: float | None = None,
-        lifetime: float | None = None,
-        expires_at: float | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> EventSourceResponse:
-        """Answer the current request with what is published to some channels.
-
-        A client that comes back with ``Last-Event-ID`` (or in the query, see
-        `sseflask.last_event_id`; also ``earliest``) first gets what it has missed, or
-        ``event: gap`` where that is not there any more. Blocks for the opening of the log, the
-        first time in a process.
-
-        Args:
-            channels: names, and patterns of names: in ``orders.*`` the star is any one segment, in
-                ``orders.**`` any number of them.
-            heartbeat: as for `EventSourceResponse`.
-            lifetime: seconds until the client is sent back to resume; by default
-                ``SSEFLASK_LIFETIME``.
-            expires_at: the Unix time at which the stream ends with a ``token_expired`` failure.
-            headers: further response headers.
-
-        Raises:
-            ChannelError: something that is neither a name nor a pattern, or nothing at all.
-            Failure: 503, the log has not been open yet and can't be opened now.
-            RuntimeError: this is not registered with the current application, or there is no
-                request.
-        """
-        patterns = [Pattern.parse(channel) for channel in channels]
-        if not patterns:
-            raise ChannelError("name at least one channel or pattern to subscribe to")
-        presented = last_event_id()
-        try:
-            subscription = channels_of(self._app()).subscribe(
-                patterns, presented, announce=is_event_source(request)
-            )
-        except LogError as error:
-            raise log_unavailable() from error
-        response = EventSourceResponse(
-            subscription,
-            headers=headers,
-            first_byte=0,
-            heartbeat=heartbeat,
-            lifetime=lifetime,
-            expires_at=expires_at,
-        )
-        if presented is None:
-            response.headers.setdefault("Last-Event-ID", str(subscription.start))
-        return response
+    def _channels(self) -> Channels:
+        return channels_of(self._app())
 
     def _app(self) -> Flask:
         if has_app_context() and current_app.extensions.get(_EXTENSION) is self:
@@ -179,7 +91,7 @@ class SSE:
                 "with SSE(app), before the application's first request"
             )
         raise RuntimeError(
-            f"this SSE is registered with {len(self._apps)} applications: publish in the context "
+            f"this SSE is registered with {len(self._apps)} applications: call it in the context "
             "of one (with app.app_context(): ...)"
         )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from sseflask.channels.disk import Kept, kept
-from sseflask.channels.frames import Cursor
+from sseflask.channels.frames import Cursor, Types
 from sseflask.channels.hub import Hub
 from sseflask.channels.log import Append, Appended, Entry, History, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
+from sseflask.channels.past import ChannelHistory, read_history
 from sseflask.channels.process import SHORT_PATIENCE, PerProcess, Running
 from sseflask.channels.readings import Asked
 from sseflask.channels.sqlite import SqliteLog
@@ -19,12 +22,19 @@ from sseflask.channels.subscription import Subscription
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
 from sseflask.transport.handoff import Done, Mailbox, cooperative
+from sseflask.transport.stream import RETRY_JITTER
 
 __all__ = ["Channels"]
+
+log = logging.getLogger("sseflask")
 
 #: Seconds for which an event is kept though its channel has too many: the other workers' tails come
 #: to it in milliseconds, unless something holds them up.
 _YOUNG_SECONDS = 5.0
+
+#: Seconds that other processes have for their answer, and the longest pause between two looks at
+#: what has been answered.
+_ANSWER_SECONDS, _PAUSE = 1.0, 0.05
 
 
 class _Running(Running[Log]):
@@ -34,7 +44,15 @@ class _Running(Running[Log]):
         self.hub = Hub()
         feed = _ThroughLoop(self.hub) if cooperative() else _Direct(self.hub)
         self._bell = Bell(path)
-        self.thread = LogThread(make, feed.deliver, feed.restarted, feed.skipped, self._bell)
+        self.thread = LogThread(
+            make,
+            feed.deliver,
+            feed.restarted,
+            feed.skipped,
+            feed.closed,
+            feed.count,
+            self._bell,
+        )
         super().__init__(self.thread)
 
     def now(self) -> Cursor:
@@ -43,14 +61,17 @@ class _Running(Running[Log]):
         if self._bell.has_others:
             with contextlib.suppress(LogError):
                 # What others have stored may not have come to the hub yet.
-                newest = self.call(lambda log: log.newest(), SHORT_PATIENCE)
+                _, newest = self.wait(self.thread.newest, SHORT_PATIENCE)
                 return Cursor(here.epoch, max(here.number, newest))
         return here
 
+    def place(self) -> Cursor:
+        """Behind everything that has been published, by whomever; raises as `call` does."""
+        return Cursor(*self.wait(self.thread.newest))
+
     def newest(self) -> int:
         """See `Log`."""
-        newest: int = self.call(lambda log: log.newest())
-        return newest
+        return self.place().number
 
     def history(self, asked: Asked) -> History:
         """See `LogThread.history`; raises as `call` does."""
@@ -68,6 +89,32 @@ class _Running(Running[Log]):
         result: tuple[Appended | KeyReused, str] = self.wait(start)
         return result
 
+    def close_subscriptions(self, patterns: Iterable[Pattern]) -> None:
+        """Have all processes end those that have one of these; raises as `call` does."""
+        bodies = [str(pattern) for pattern in patterns]
+        self.wait(lambda done: self.thread.notify("close", bodies, done))
+
+    def count(self, pattern: Pattern) -> int:
+        """Ask all processes for how many that would end; raises as `call` does."""
+        bodies = [str(pattern)]
+        notice, asked = self.wait(lambda done: self.thread.notify("count", bodies, done))
+        until, pause = time.monotonic() + _ANSWER_SECONDS, 0.001
+
+        def look(log: Log) -> tuple[dict[str, int], set[str]]:
+            answers = log.answers(notice)
+            if answers.keys() >= asked:
+                return answers, set()
+            return answers, {self._bell.name, *self._bell.ring_others()}
+
+        while True:
+            answers, there = self.call(look)
+            if not (asked & there) - answers.keys() or time.monotonic() >= until:
+                break
+            time.sleep(pause)  # gevent's, where that has replaced it
+            pause = min(2 * pause, _PAUSE)
+        self.thread.call(lambda log: log.forget_answers(notice), _nobody_waits)
+        return sum(answers.values())
+
 
 class _Direct:
     """Feeds a hub from the log's thread itself: where threads are threads."""
@@ -83,6 +130,12 @@ class _Direct:
 
     def skipped(self, _before: int, last: int) -> None:
         self._hub.skip(last)
+
+    def closed(self, patterns: Sequence[Pattern]) -> None:
+        self._hub.close(patterns)
+
+    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
+        answer(self._hub.count(pattern))
 
 
 class _ThroughLoop:
@@ -107,6 +160,12 @@ class _ThroughLoop:
 
     def skipped(self, _before: int, last: int) -> None:
         self._arrive(lambda: self._detached.send_away(self._hub.skip(last)))
+
+    def closed(self, patterns: Sequence[Pattern]) -> None:
+        self._arrive(lambda: self._detached.send_away(self._hub.close(patterns)))
+
+    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
+        self._arrive(lambda: answer(self._hub.count(pattern)))
 
     def _arrive(self, what: Sequence[Entry] | Callable[[], None]) -> None:
         self._mailbox.post(self._plan, what)
@@ -133,7 +192,15 @@ class _ThroughLoop:
             # What has come meanwhile is sent with it.
             while arrived and not callable(arrived[0]):
                 entries += arrived.popleft()  # type: ignore[arg-type]  # looked at before
-            self._detached.send(self._hub.take_in(entries))
+            batch = self._hub.take_in(entries)
+            self._detached.send(batch)
+            if batch.ended:
+                self._detached.finish(batch.ended)
+
+
+def _nobody_waits(_result: object, error: Exception | None) -> None:
+    if error is not None:
+        log.warning("answers in the channel log could not be removed: %s", error)
 
 
 class Ids(list[str]):
@@ -191,7 +258,14 @@ class Channels:
         return Ids((f"{epoch}-{n}" for n in range(done.first, done.last + 1)), done.repeated)
 
     def subscribe(
-        self, patterns: Sequence[Pattern], last_event_id: str | None, *, announce: bool = False
+        self,
+        patterns: Sequence[Pattern],
+        last_event_id: str | None,
+        *,
+        since: str | None = None,
+        until: Types = frozenset(),
+        announce: bool = False,
+        retry_jitter: int = RETRY_JITTER,
     ) -> Subscription:
         """Begin a subscription; one that is never advanced leaves nothing behind.
 
@@ -199,18 +273,60 @@ class Channels:
 
         Args:
             patterns: names and patterns.
-            last_event_id: where the client was, ``earliest``, or ``None`` for what comes from here.
+            last_event_id: where the client was, ``earliest``, or ``None`` if it does not say.
+            since: where such a client begins, as above; ``None`` for here.
+            until: see `Subscription`.
             announce: tell a client that presents no id where it begins.
+            retry_jitter: see `Subscription`.
 
         Raises:
             LogError: the log has never been open, and can't be opened now.
         """
+        running = self._open()
+        presented = since if last_event_id is None else last_event_id
+        begins = None
+        if presented is None:
+            begins = running.now()
+        elif last_event_id is None:
+            begins = Cursor.parse(presented)
+        return Subscription(
+            running.hub,
+            running,
+            patterns,
+            begins or running.hub.cursor,
+            presented,
+            f"id: {begins}\n\n".encode() if announce and begins else b"",
+            until,
+            retry_jitter,
+        )
+
+    def position(self) -> str:
+        """The id of a place behind all that has been published. Blocks; may raise `LogError`."""
+        return str(self._running.get().place())
+
+    def history(self, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
+        """See `read_history`."""
+        return read_history(self._running.get(), pattern, after, limit)
+
+    def close_subscriptions(self, patterns: Iterable[Pattern]) -> None:
+        """Have all processes end the subscriptions that have one of these, or only its channels.
+
+        Blocks until that is stored. May raise `LogError`.
+        """
+        self._running.get().close_subscriptions(patterns)
+
+    def count(self, pattern: Pattern) -> int:
+        """How many subscriptions that would end, in all processes that answer in time.
+
+        Blocks for their answers. May raise `LogError`.
+        """
+        return self._running.get().count(pattern)
+
+    def _open(self) -> _Running:
         running = self._running.get()
         if not running.hub.epoch:
             running.call(lambda _log: None)
-        start = running.now() if last_event_id is None else running.hub.cursor
-        opening = f"id: {start}\n\n".encode() if announce and last_event_id is None else b""
-        return Subscription(running.hub, running, patterns, start, last_event_id, opening)
+        return running
 
     def condition(self) -> Literal["available", "unavailable", "busy"]:
         """See `PerProcess.condition`."""

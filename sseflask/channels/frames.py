@@ -13,7 +13,19 @@ from sseflask.errors import EventError
 from sseflask.event import MOST_RETRY, Event
 from sseflask.wire import encode
 
-__all__ = ["EARLIEST", "RESERVED", "Cursor", "Gap", "frame", "stored"]
+__all__ = [
+    "EARLIEST",
+    "RESERVED",
+    "Cursor",
+    "Gap",
+    "Types",
+    "check_types",
+    "event_type",
+    "frame",
+    "has_ended",
+    "last_frame",
+    "stored",
+]
 
 #: Types of events that only the server sends.
 RESERVED = ("gap", "failure")
@@ -21,12 +33,15 @@ RESERVED = ("gap", "failure")
 #: In place of an id: from the first event that is there.
 EARLIEST = "earliest"
 
-_ID = re.compile(r"([a-z0-9]{1,32})-(0|[1-9][0-9]{0,17})\Z", re.ASCII)
+_ID = re.compile(r"([a-z0-9]{1,32})-(0|[1-9][0-9]{0,17})(\.end)?\Z", re.ASCII)
+
+Types = frozenset[bytes]
+"""Types of events, as they are in stored events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a log; its text is the id that clients see.
+    """A place in a log; its text is the id that clients see, but for the mark of an end.
 
     Args:
         epoch: the log's.
@@ -44,6 +59,40 @@ class Cursor:
         """Read an id; ``None`` where it can't be one of ours."""
         found = _ID.match(text)
         return cls(found[1], int(found[2])) if found else None
+
+
+def has_ended(id: str) -> bool:
+    """Whether an id is that of an event that has ended its stream."""
+    found = _ID.match(id)
+    return found is not None and found[3] is not None
+
+
+def check_types(types: str | Iterable[str]) -> Types:
+    """Read the type of an event, or some of them.
+
+    Raises:
+        ValueError: no event that is published can have it; or there is none.
+    """
+    several = [types] if isinstance(types, str) else list(types)
+    for type in several:
+        if not isinstance(type, str) or not type or "\n" in type or "\r" in type:
+            raise ValueError(f"{type!r:.200} is no event type: one is a text of one line")
+        if type in RESERVED:
+            raise ValueError(
+                f"events of the type {type!r} are the server's own and end no subscription: name "
+                "the type of an event that you publish"
+            )
+    if not several:
+        raise ValueError("name at least one event type")
+    return frozenset(type.encode() for type in several)
+
+
+def event_type(stored: bytes) -> bytes:
+    """The type of a stored event, as its subscribers see it."""
+    start = stored.index(b"\n") + 1 if stored.startswith(b"retry:") else 0
+    if not stored.startswith(b"event: ", start):
+        return b"message"
+    return stored[start + 7 : stored.index(b"\n", start)]
 
 
 def stored(data: Any, event: str | None = None, retry: int | None = None) -> bytes:
@@ -73,6 +122,11 @@ def stored(data: Any, event: str | None = None, retry: int | None = None) -> byt
 def frame(epoch: str, entry: Entry) -> bytes:
     """The bytes of a stored event as clients get them."""
     return b"id: %b-%d\n%b" % (epoch.encode(), entry.number, entry.frame)
+
+
+def last_frame(epoch: str, entry: Entry) -> bytes:
+    """The same of the event that ends a stream: who comes back with its id has got all."""
+    return b"id: %b-%d.end\n%b" % (epoch.encode(), entry.number, entry.frame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ __all__ = [
     "Log",
     "LogError",
     "Missing",
+    "Notice",
+    "NoticeKind",
     "Page",
     "Steps",
 ]
@@ -31,6 +33,10 @@ Steps = Generator[None, None, Result]
 Ends = Literal["none", "forgotten", "all"]
 """Of which patterns a `History` is to tell the ends: of those that lack an event after the number
 that was asked for, of all, or of none."""
+
+
+NoticeKind = Literal["close", "count"]
+"""To end the subscriptions of a name or pattern; to count them, and answer."""
 
 
 class LogError(Exception):
@@ -90,6 +96,23 @@ class KeyReused:
     """In place of `Appended`: the key belongs to an append with other content."""
 
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What one process tells all that share a log, itself as well. No event: no client gets it.
+
+    Args:
+        number: its place among all notices, from 1 and without a hole.
+        after: the highest number that an event had by then.
+        kind: what is to be done.
+        body: with which name or pattern.
+    """
+
+    number: int
+    after: int
+    kind: NoticeKind
+    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +183,10 @@ class Log(Protocol):
     def epoch(self) -> str:
         """What tells this log's numbers from those of another; lower-case letters and digits."""
 
+    @property
+    def last_notice(self) -> int:
+        """The number of the newest notice, as `newest` and `append` have last seen it."""
+
     def open(self) -> None:
         """Make the log usable, creating it where it is not there."""
 
@@ -188,11 +215,26 @@ class Log(Protocol):
         `History.newest`; it grows with each call.
         """
 
+    def notify(self, kind: NoticeKind, bodies: Sequence[str]) -> int:
+        """Store some notices, at least one, and give the number of the last."""
+
+    def notices(self, after: int) -> list[Notice]:
+        """Give the notices behind one, as far as they are kept: the last 500 at least."""
+
+    def answer(self, notice: int, process: str, number: int) -> None:
+        """Store what a process answers to a notice."""
+
+    def answers(self, notice: int) -> dict[str, int]:
+        """Give the answers to a notice by processes."""
+
+    def forget_answers(self, notice: int) -> None:
+        """Nobody waits for them any more."""
+
     def trim(self) -> int:
         """Forget a bounded number of events and keys that are too old; give how many."""
 
     def changed(self) -> bool:
-        """Whether other processes may have added events since `newest` or `since` was called."""
+        """Whether other processes may have added something since `newest` was called."""
 
     def replaced(self) -> bool:
         """Whether what was opened is gone, so that it has to be closed and opened again."""

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from sseflask.channels import sqlite_notices
 from sseflask.channels.log import (
     Append,
     Appended,
@@ -14,6 +15,8 @@ from sseflask.channels.log import (
     Entry,
     History,
     KeyReused,
+    Notice,
+    NoticeKind,
     Page,
     Steps,
 )
@@ -85,6 +88,12 @@ class SqliteLog:
         self._room = Room(most)
         self._epoch = ""
         self._version = -1
+        self._last_notice = 0
+
+    @property
+    def last_notice(self) -> int:
+        """See `Log`."""
+        return self._last_notice
 
     @property
     def epoch(self) -> str:
@@ -109,8 +118,8 @@ class SqliteLog:
         size = sum(len(frame) + EVENT_BYTES for append in appends for frame in append.frames)
         with self._file.writing() as database:
             self._room.make(database, size)
-            newest, floor, age, wall = database.execute(
-                "SELECT newest, floor, age, wall FROM log"
+            newest, floor, age, wall, self._last_notice = database.execute(
+                "SELECT newest, floor, age, wall, notices FROM log"
             ).fetchone()
             before, now = newest, self._clock()
             age += max(0.0, now - wall)
@@ -158,8 +167,11 @@ class SqliteLog:
         """See `Log`."""
         with self._file.using() as database:
             self._note_version(database)
-            number: int = database.execute("SELECT newest FROM log").fetchone()[0]
-            return number
+            newest: int
+            newest, self._last_notice = database.execute(
+                "SELECT newest, notices FROM log"
+            ).fetchone()
+            return newest
 
     def renew(self) -> None:
         """See `Log`."""
@@ -169,7 +181,6 @@ class SqliteLog:
     def since(self, number: int, limit: int) -> Page:
         """See `Log`."""
         with self._file.using() as database:
-            self._note_version(database)
             # A cross join, so that SQLite keeps to this order of the tables.
             rows = database.execute(
                 "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
@@ -187,6 +198,31 @@ class SqliteLog:
     ) -> Steps[History]:
         """See `Log`."""
         return history(self._file, self._meant, patterns, min(after, _LARGEST), limit, ends)
+
+    def notify(self, kind: NoticeKind, bodies: Sequence[str]) -> int:
+        """See `Log`."""
+        with self._file.writing() as database:
+            return sqlite_notices.notify(database, kind, bodies)
+
+    def notices(self, after: int) -> list[Notice]:
+        """See `Log`."""
+        with self._file.using() as database:
+            return sqlite_notices.notices(database, after)
+
+    def answer(self, notice: int, process: str, number: int) -> None:
+        """See `Log`."""
+        with self._file.writing() as database:
+            sqlite_notices.answer(database, notice, process, number)
+
+    def answers(self, notice: int) -> dict[str, int]:
+        """See `Log`."""
+        with self._file.using() as database:
+            return sqlite_notices.answers(database, notice)
+
+    def forget_answers(self, notice: int) -> None:
+        """See `Log`."""
+        with self._file.writing() as database:
+            sqlite_notices.forget_answers(database, notice)
 
     def trim(self) -> int:
         """Forget events and keys by age, and the oldest where they take too much; see `Log`."""

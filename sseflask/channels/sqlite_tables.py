@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from sseflask.channels.log import Append, Appended, KeyReused
 from sseflask.channels.sqlite_file import boot_id, is_new
+from sseflask.channels.sqlite_notices import prepare_notices
 
 __all__ = [
     "IN_JSON",
@@ -35,7 +36,8 @@ _APPLICATION, _VERSION = 0x73736501, 1
 # The index needs no number: within a channel SQLite keeps it in the order of the primary key.
 _SCHEMA = (
     "CREATE TABLE log (epoch TEXT NOT NULL, boot TEXT NOT NULL, newest INTEGER NOT NULL,"
-    " floor INTEGER NOT NULL, age REAL NOT NULL, wall REAL NOT NULL)",
+    " floor INTEGER NOT NULL, age REAL NOT NULL, wall REAL NOT NULL,"
+    " notices INTEGER NOT NULL DEFAULT 0)",
     "CREATE TABLE channels (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
     " kept INTEGER NOT NULL, trimmed INTEGER NOT NULL)",
     "CREATE INDEX channels_empty ON channels (trimmed) WHERE kept = 0",
@@ -58,13 +60,14 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     if is_new(database, path, _APPLICATION, _VERSION):
         for statement in _SCHEMA:
             database.execute(statement)
-        row = (_new_epoch(), boot, 0, 0, 0.0, now)
-        database.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", row)
+        row = (_new_epoch(), boot, 0, 0, 0.0, now, 0)
+        database.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     # Numbers that a crash of the machine took back are given out again: not as the same ids.
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
         database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
     # Not in the first files of this version.
     database.execute("CREATE INDEX IF NOT EXISTS channels_by_trimmed ON channels (trimmed)")
+    prepare_notices(database)
     epoch: str = database.execute("SELECT epoch FROM log").fetchone()[0]
     return epoch
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from sseflask.channels.frames import EARLIEST, Cursor, Gap, frame
+from sseflask.channels.frames import (
+    EARLIEST,
+    Cursor,
+    Gap,
+    Types,
+    event_type,
+    frame,
+    last_frame,
+)
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Ends, History, LogError, Missing
+from sseflask.channels.log import Ends, Entry, History, LogError, Missing
 from sseflask.channels.names import Pattern
 from sseflask.channels.readings import Asked
 from sseflask.errors import Failure
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import wait_for
-from sseflask.transport.stream import Source
+from sseflask.transport.stream import RETRY_JITTER, Source, rotation_notice
 
 __all__ = ["Subscription", "log_unavailable"]
 
@@ -61,7 +69,8 @@ class Subscription(Source):
     """The events of some channels from a place in the log on.
 
     It enters the hub when it is first advanced, and not before: one that never is leaves nothing
-    behind. Advanced by one greenlet or thread; `put`, `reread` and `abandon` come from others.
+    behind. Advanced by one greenlet or thread; `put`, `reread`, `shut` and `abandon` come from
+    others.
 
     Args:
         hub: passes on what comes.
@@ -70,6 +79,11 @@ class Subscription(Source):
         start: where a client begins that presents no id; kept as an attribute.
         presented: its last event id, or `EARLIEST`.
         opening: sent before everything else, where there is no gap.
+        until: the types of events after the first of which it ends.
+        retry_jitter: see `sseflask.transport.stream.Stream`.
+
+    Attributes:
+        closes: how often something had been closed when it was made, see `Hub`.
     """
 
     def __init__(
@@ -80,24 +94,37 @@ class Subscription(Source):
         start: Cursor,
         presented: str | None = None,
         opening: bytes = b"",
+        until: Types = frozenset(),
+        retry_jitter: int = RETRY_JITTER,
     ) -> None:
         # In one order, so that who wants the same is served together.
         self.patterns = tuple(sorted(set(patterns), key=str))
         self.start = start
+        self.until = until
+        self.closes = hub.closes
         self._hub = hub
         self._reader = reader
         self._presented = presented
         self._opening = opening
+        self._retry_jitter = retry_jitter
         self._place = start
         self._entered = False
         self._abandoned = False
+        self._ended = False
+        self._shut = False
         # From the log up to here, from the queue after it. The hub's lock guards what follows.
         self._base = 0
         self._queue: deque[tuple[int, bytes]] = deque()
         self._queued = 0
+        self._ends: dict[int, bytes] = {}
         self._changed: threading.Event | None = None  # made by the first who waits
         # Whether what the log has forgotten is worth a word: not to who asks for what is there.
         self._complete = True
+
+    @property
+    def ended(self) -> bool:
+        """See `Source`."""
+        return self._ended
 
     # -- the three ways to advance it ------------------------------------------------------------
 
@@ -132,7 +159,7 @@ class Subscription(Source):
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
         """See `Source`."""
         with self._hub.lock:
-            if not self._entered or self._something_there():
+            if not self._entered or self._abandoned or self._something_there():
                 return None
             return self._hub.join(self, chunked, heartbeat)
 
@@ -145,9 +172,16 @@ class Subscription(Source):
 
     # -- the hub, which holds its lock -----------------------------------------------------------
 
-    def put(self, frames: Sequence[tuple[int, bytes]], position: int) -> None:
-        """Take what has come, up to a position."""
+    def put(
+        self,
+        frames: Sequence[tuple[int, bytes]],
+        position: int,
+        ends: Mapping[int, bytes] | None = None,
+    ) -> None:
+        """Take what has come, up to a position; and what to give where one of them is the last."""
         self._queue.extend(frames)
+        if ends is not None:
+            self._ends.update(ends)
         self._queued += sum(len(framed) for _, framed in frames)
         if len(self._queue) > QUEUE or self._queued > QUEUE_BYTES:
             self._empty_queue()
@@ -160,9 +194,15 @@ class Subscription(Source):
         self._base = self._hub.position
         self._notify()
 
+    def shut(self) -> None:
+        """End the stream, after what is in the queue; the hub puts nothing more into it."""
+        self._shut = True
+        self._notify()
+
     def _empty_queue(self) -> None:
         self._queue.clear()
         self._queued = 0
+        self._ends = {}
 
     def _notify(self) -> None:
         if self._changed is not None:
@@ -172,6 +212,7 @@ class Subscription(Source):
         hub, place = self._hub, self._place
         return bool(
             self._queue
+            or self._shut
             or place.number < self._base
             or place.epoch != hub.epoch
             or place.number > hub.position
@@ -198,6 +239,8 @@ class Subscription(Source):
                 return frames
         while not self._abandoned:
             with self._hub.lock:
+                if self._shut:
+                    return self._last_words()
                 place, base = self._place, self._base
                 changed = place.epoch != self._hub.epoch
                 ahead = not changed and place.number > self._hub.position
@@ -219,6 +262,8 @@ class Subscription(Source):
             self._hub.enter(self)
             base = self._base = self._hub.position
             epoch = self._hub.epoch
+        if self._shut:
+            return b""
         presented = self._presented
         if presented is None:
             return self._opening
@@ -265,8 +310,14 @@ class Subscription(Source):
         return Gap(reason, str(end.pattern), presented, oldest, newest)
 
     def _from_queue(self) -> bytes:
-        place, queue = self._place, self._queue
-        frames = [framed for number, framed in queue if number > place.number]
+        place, queue, ends = self._place, self._queue, self._ends
+        frames = []
+        for number, framed in queue:
+            if number > place.number:
+                frames.append(ends.get(number, framed))
+                if number in ends:
+                    self._end()
+                    break
         if queue:
             self._place = Cursor(place.epoch, max(place.number, queue[-1][0]))
             self._empty_queue()
@@ -288,6 +339,10 @@ class Subscription(Source):
     def _advance(self, place: Cursor, history: History, base: int) -> bytes:
         """The frames of what was read, as far as ``base``: from there on they are in the queue."""
         entries, last = history.upto(base)
+        if self.until:
+            for count, entry in enumerate(entries, 1):
+                if event_type(entry.frame) in self.until:
+                    return self._end_with(place.epoch, entries[:count])
         if history.last >= history.newest:
             last = base  # whatever the hub says, there is no more
         self._place = Cursor(place.epoch, max(place.number, last))
@@ -297,6 +352,29 @@ class Subscription(Source):
         if history.body is None:  # made once for all that were given this
             history.body = b"".join(frame(place.epoch, entry) for entry in entries)
         return history.body
+
+    def _end_with(self, epoch: str, entries: Sequence[Entry]) -> bytes:
+        *others, last = entries
+        self._end()
+        return b"".join([*(frame(epoch, each) for each in others), last_frame(epoch, last)])
+
+    def _last_words(self) -> bytes:
+        """What a client still gets whose subscription was closed, and when to come back.
+
+        One that is behind gets no more: it may come back for the rest, if it is let in.
+        """
+        place, hub = self._place, self._hub
+        live = self._entered and place.epoch == hub.epoch and place.number >= self._base
+        frames = self._from_queue() if live else b""
+        if not self._ended:
+            self._end()
+            frames += rotation_notice(self._retry_jitter)
+        return frames
+
+    def _end(self) -> None:
+        """Nothing follows what is given now."""
+        self._ended = True
+        self.abandon()
 
     def _read(self, after: int, ends: Ends) -> History:
         asked = Asked(self.patterns, after, PAGE, ends)

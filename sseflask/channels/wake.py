@@ -44,11 +44,14 @@ class Bell:
     Args:
         path: the log's file; the sockets are beside it, in ``<path>.wake``. ``None`` where there
             are no other processes.
+
+    Attributes:
+        name: what tells this process from the others.
     """
 
     def __init__(self, path: str | None) -> None:
         self._directory = None if path is None else Path(f"{path}.wake")
-        self._name = f"{os.getpid()}.{secrets.token_hex(4)}"  # containers have the same pids
+        self.name = f"{os.getpid()}.{secrets.token_hex(4)}"  # containers have the same pids
         self._signalled = False
         self._others: list[str] = []
         self._listed = (0, 0.0)
@@ -69,7 +72,7 @@ class Bell:
         if self._directory is None:
             return
         with contextlib.suppress(OSError):
-            if self._inbox is not None and (self._directory / self._name).exists():
+            if self._inbox is not None and (self._directory / self.name).exists():
                 return
             self._leave()
             make_folder(self._directory)
@@ -77,8 +80,8 @@ class Bell:
             inbox = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
             inbox.setblocking(False)
             try:
-                inbox.bind(self._address(self._name))
-                os.chmod(self._name, 0o600, dir_fd=self._handle)
+                inbox.bind(self._address(self.name))
+                os.chmod(self.name, 0o600, dir_fd=self._handle)
             except OSError:
                 inbox.close()
                 raise
@@ -96,7 +99,7 @@ class Bell:
             self._poll.unregister(self._inbox.fileno())
             self._inbox.close()
             self._inbox = None
-            self._remove(self._name)
+            self._remove(self.name)
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
@@ -133,17 +136,24 @@ class Bell:
         """Whether other processes wait, as far as is known. Any thread."""
         return self._handle >= 0 and bool(self._list())
 
-    def ring_others(self) -> None:
-        """Wake the other processes; those that are dead are forgotten. Never blocks for long."""
-        if self._handle < 0:
-            return
-        for name in self._list():
+    def ring_others(self) -> list[str]:
+        """Wake the other processes, and give their names; those that are dead are forgotten.
+
+        Never blocks for long.
+        """
+        alive: list[str] = []
+        for name in self._list() if self._handle >= 0 else ():
             try:
                 self._outbox.sendto(b"\0", self._address(name))
             except OSError as error:
                 if error.errno == errno.ECONNREFUSED:  # nobody has it open any more
                     self._remove(name)
-                # Full (EAGAIN, ENOBUFS): it has rings enough. Gone: the next list is without it.
+                    continue
+                if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                    continue  # gone: the next list is without it
+                # Full: it has rings enough.
+            alive.append(name)
+        return alive
 
     def _list(self) -> list[str]:
         try:
@@ -151,7 +161,7 @@ class Bell:
             if changed != self._listed[0] or now >= self._listed[1] + _LIST_SECONDS:
                 with os.scandir(self._handle) as entries:
                     names = [entry.name for entry in entries]
-                self._others = [name for name in names if name != self._name]
+                self._others = [name for name in names if name != self.name]
                 self._listed = (changed, now)
         except OSError:
             self._others = []

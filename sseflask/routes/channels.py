@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from sseflask.auth import require_publish, require_subscribe
+from sseflask.channels.frames import check_types
 from sseflask.channels.log import KeyReused, LogError
 from sseflask.channels.names import Pattern, check_name
 from sseflask.channels.subscription import log_unavailable
@@ -21,6 +22,9 @@ blueprint = Blueprint("channels", __name__)
 #: Names and patterns in one subscription, and how many of them may have wildcards: for each of
 #: those the log may have to go through the names of all its channels, once.
 MAX_CHANNELS, MAX_WILDCARDS = 100, 20
+
+#: Types of events after which one subscription may end, and characters of each.
+MAX_TYPES, MAX_TYPE = 20, 100
 
 
 @blueprint.get("/channels/<name>")
@@ -50,9 +54,28 @@ def _subscribe(names: list[str]) -> Response:
             param="c",
             code="invalid_channel",
         )
+    until = _until()
     caller = require_subscribe(patterns)
     sse: SSE = current_app.extensions["sseflask"]
-    return sse.subscribe(*names, expires_at=caller.expires)
+    return sse.subscribe(*names, until=until, expires_at=caller.expires)
+
+
+def _until() -> list[str] | None:
+    """The types of events that are to end the stream: ``?until=done&until=error``."""
+    types = request.args.getlist("until")
+    if not types:
+        return None
+    try:
+        check_types(types)
+    except ValueError as error:
+        raise invalid(f"The parameter until is not valid: {error}.", param="until") from None
+    if len(types) > MAX_TYPES or max(map(len, types)) > MAX_TYPE:
+        raise invalid(
+            f"A subscription may end after {MAX_TYPES} types of events, of {MAX_TYPE} characters "
+            "each.",
+            param="until",
+        )
+    return types
 
 
 @blueprint.post("/channels/<name>")

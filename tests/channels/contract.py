@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, Missing
+from sseflask.channels.log import Append, Appended, Entry, KeyReused, Log, Missing, Notice
 from sseflask.channels.names import Pattern
 from tests.channels.machine import check_against_a_list
 from tests.channels.reading import missing, read
@@ -317,17 +317,15 @@ class LogContract:
         """Have the backend remember so many empty channels."""
         raise NotImplementedError
 
-    def test_changed_is_true_until_the_tail_has_been_read(self, store: Store) -> None:
+    def test_changed_is_true_until_it_is_asked_how_far_the_log_is(self, store: Store) -> None:
         with opened(store) as log:
+            log.newest()
+            assert not log.changed()
             if not store.shared:
                 log.since(0, 10)
                 assert not log.changed()
-                log.newest()
-                assert not log.changed()
                 return
             with opened(store) as other:
-                log.since(0, 10)
-                assert not log.changed()
                 put(other, "a", b"1")
                 assert log.changed()
                 assert log.changed()
@@ -335,12 +333,67 @@ class LogContract:
                 assert not log.changed()
                 put(other, "b", b"0")
                 assert log.changed()
+                # What else there may be than events is only known with the newest number.
                 assert [entry.frame for entry in log.since(0, 10)] == [b"1", b"0"]
+                assert log.changed()
+                assert log.newest() == 2
                 assert not log.changed()
                 put(other, "a", b"2")
                 put(log, "a", b"3")
                 assert log.changed()
-                assert [entry.frame for entry in log.since(2, 10)] == [b"2", b"3"]
+                other.notify("close", ["a"])
+                log.newest()
+                other.notify("close", ["a"])
+                assert log.changed()
+
+    def test_notices_have_numbers_of_their_own(self, log: Log) -> None:
+        assert log.last_notice == 0
+        assert log.notices(0) == []
+        put(log, "a", b"1", b"2")
+        assert log.notify("close", ["a", "b.*"]) == 2
+        put(log, "a", b"3")
+        assert log.last_notice == 2
+        assert log.notify("count", ["**"]) == 3
+        assert log.newest() == 3
+        assert log.last_notice == 3
+        notices = [
+            Notice(1, 2, "close", "a"),
+            Notice(2, 2, "close", "b.*"),
+            Notice(3, 3, "count", "**"),
+        ]
+        for after in range(4):
+            assert log.notices(after) == notices[after:]
+        assert [entry.number for entry in everything(log)] == [1, 2, 3]
+        assert missing(log, [EVERYTHING], 0) == []
+
+    def test_the_last_notices_are_kept(self, log: Log) -> None:
+        for number in range(1, 1101):
+            assert log.notify("close", ["a"]) == number
+        kept = [notice.number for notice in log.notices(0)]
+        assert 500 <= len(kept) <= 1000
+        assert kept == list(range(kept[0], 1101))
+
+    def test_notices_go_on_where_they_were(self, store: Store) -> None:
+        if not store.shared:
+            return
+        with opened(store) as log:
+            log.notify("close", ["a"])
+        with opened(store) as log, opened(store) as other:
+            assert log.newest() == 0
+            assert log.last_notice == 1
+            assert other.notify("close", ["b"]) == 2
+            put(log, "a", b"1")
+            assert log.last_notice == 2
+
+    def test_answers_to_a_notice(self, log: Log) -> None:
+        first, second = log.notify("count", ["a"]), log.notify("count", ["a"])
+        log.answer(first, "one", 3)
+        log.answer(second, "one", 4)
+        log.answer(first, "two", 0)
+        assert log.answers(first) == {"one": 3, "two": 0}
+        log.forget_answers(first)
+        assert log.answers(first) == {}
+        assert log.answers(second) == {"one": 4}
 
     def test_closing_twice_and_opening_again(self, store: Store) -> None:
         log = store.log(keep=10, seconds=HOUR, clock=Clock())

@@ -45,6 +45,8 @@ def main(path: str) -> dict[str, Any]:
         entries.extend,
         lambda *_: None,
         lambda *_: None,
+        lambda *_: None,
+        lambda *_: None,
         Bell(path),
     )
     hub = gevent.get_hub()

@@ -212,6 +212,7 @@ def check_against_a_list(
                 log.since(after, limit)
                 == [entry for entry in there if entry.number > after][:limit]
             )
+            log.newest()
             assert not log.changed()
 
         @rule(seconds=st.sampled_from([1.0, 30.0, 99.0, 101.0, 1e8, -1.0, -50.0, -1e8]))

@@ -2,7 +2,8 @@
 
 One thread plays all parts, so that what happens between any two steps of a subscription is for
 Hypothesis to choose: the log grows, forgets and is replaced, the tail comes late, clients leave and
-come back, read from the log or from their queue, and are detached.
+come back, read from the log or from their queue, are detached, end at an event of some type, and
+are closed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sseflask.channels.readings import Asked
 from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
-from sseflask.transport.group import Group
+from sseflask.transport.group import Group, Member
 from sseflask.wire import Decoder
 from tests.channels.reading import read
 from tests.channels.small import small_steps
@@ -35,12 +36,14 @@ CHANNELS = ("a", "b", "b.1", "b.2.x")
 PATTERNS = ("a", "b", "b.1", "b.*", "b.**", "**", "b.2.x", "none")
 KEEP = 5
 ALL = 10**6
+DONE = frozenset([b"done"])
 
 
 @dataclass(frozen=True)
 class Published:
     cursor: Cursor
     channel: str
+    ends: bool
 
     @property
     def id(self) -> str:
@@ -54,6 +57,13 @@ class Client:
     patterns: tuple[Pattern, ...]
     owed: set[str]
     """The ids of all that it is to get, and has not been told it can't."""
+    until_done: bool = False
+    over: bool = False
+    """Whether it has had the event that ends its stream."""
+    upto: int | None = None
+    """The number up to which it may get something, once its stream has been closed."""
+    entered: bool = False
+    member: Member | None = None
     received: list[str] = field(default_factory=list)
     last_event_id: str = ""
     decoder: Decoder = field(default_factory=Decoder)
@@ -120,16 +130,19 @@ class Resuming(RuleBasedStateMachine):
 
     # -- what is published, and when the tail comes ------------------------------------------------
 
-    @rule(channel=st.sampled_from(CHANNELS), amount=st.integers(1, 4))
-    def publish(self, channel: str, amount: int) -> None:
-        frames = tuple(stored(f"{channel} {n}") for n in range(amount))
-        (done,) = self.log.append([Append(channel, frames)])
-        assert isinstance(done, Appended)
-        for number in range(done.first, done.last + 1):
-            event = Published(Cursor(self.log.epoch, number), channel)
+    @rule(channel=st.sampled_from(CHANNELS), amount=st.integers(1, 4), done=st.integers(0, 8))
+    def publish(self, channel: str, amount: int, done: int = 8) -> None:
+        """Some events, one of which may be such as ends streams."""
+        frames = tuple(
+            stored(f"{channel} {n}", "done" if n == done else None) for n in range(amount)
+        )
+        (appended,) = self.log.append([Append(channel, frames)])
+        assert isinstance(appended, Appended)
+        for place, number in enumerate(range(appended.first, appended.last + 1)):
+            event = Published(Cursor(self.log.epoch, number), channel, place == done)
             self.published.append(event)
             for client in self.everyone:
-                if client.wants(channel):
+                if client.wants(channel) and not client.over:
                     client.owed.add(event.id)
 
     @rule(most=st.integers(1, 6))
@@ -146,10 +159,15 @@ class Resuming(RuleBasedStateMachine):
         if last - before > len(entries):
             self.send_away(self.hub.skip(last))
         if entries:
-            for group, body in self.hub.take_in(entries):
+            batch = self.hub.take_in(entries)
+            for group, body in batch:
                 for client in self.everyone:
                     if client.group is group:
                         self.receive(client, body)
+            for client in self.everyone:
+                assert client.over == (client.group in batch.ended) or client.group is None
+                if client.group in batch.ended:
+                    self.break_off(client)
 
     @rule()
     def replace_the_log(self) -> None:
@@ -162,11 +180,15 @@ class Resuming(RuleBasedStateMachine):
 
     # -- clients -----------------------------------------------------------------------------------
 
-    @rule(target=clients, names=st.sets(st.sampled_from(PATTERNS), min_size=1, max_size=3))
-    def arrive(self, names: set[str]) -> Client:
+    @rule(
+        target=clients,
+        names=st.sets(st.sampled_from(PATTERNS), min_size=1, max_size=3),
+        until_done=st.booleans(),
+    )
+    def arrive(self, names: set[str], until_done: bool) -> Client:
         """A client that wants nothing but what comes from here."""
         start = self.hub.cursor
-        client = Client(tuple(Pattern.parse(name) for name in names), set())
+        client = Client(tuple(Pattern.parse(name) for name in names), set(), until_done)
         client.owed = {
             event.id
             for event in self.published
@@ -178,19 +200,24 @@ class Resuming(RuleBasedStateMachine):
         self.connect(client, None)
         return client
 
-    @rule(target=clients, names=st.sets(st.sampled_from(PATTERNS), min_size=1, max_size=3))
-    def arrive_for_all_there_is(self, names: set[str]) -> Client:
-        client = Client(tuple(Pattern.parse(name) for name in names), set())
+    @rule(
+        target=clients,
+        names=st.sets(st.sampled_from(PATTERNS), min_size=1, max_size=3),
+        until_done=st.booleans(),
+    )
+    def arrive_for_all_there_is(self, names: set[str], until_done: bool) -> Client:
+        client = Client(tuple(Pattern.parse(name) for name in names), set(), until_done)
         self.everyone.append(client)
         self.connect(client, "earliest")
         return client
 
     def connect(self, client: Client, presented: str | None) -> None:
         start = self.hub.cursor
-        client.decoder = Decoder()
+        client.decoder, client.upto, client.entered = Decoder(), None, False
         opening = b"" if presented else f"id: {start}\n\n".encode()
+        until = DONE if client.until_done else frozenset[bytes]()
         client.subscription = Subscription(
-            self.hub, self, client.patterns, start, presented, opening
+            self.hub, self, client.patterns, start, presented, opening, until
         )
         if presented is None:
             client.last_event_id = str(start)
@@ -201,7 +228,7 @@ class Resuming(RuleBasedStateMachine):
 
     @rule(client=clients)
     def come_back(self, client: Client) -> None:
-        if client.subscription is None and client.group is None:
+        if client.subscription is None and client.group is None and not client.over:
             self.connect(client, client.last_event_id or "earliest")
 
     @rule(client=clients)
@@ -210,9 +237,9 @@ class Resuming(RuleBasedStateMachine):
             client.subscription.close()
             client.subscription = None
         if client.group is not None:
-            group, client.group = client.group, None
-            if not any(other.group is group for other in self.everyone):
-                group.on_empty(group)
+            assert client.member is not None
+            client.group.remove(client.member)
+            client.group = client.member = None
 
     @rule(client=consumes(clients))
     def go_for_good(self, client: Client) -> None:
@@ -224,23 +251,53 @@ class Resuming(RuleBasedStateMachine):
             if client.group in groups:
                 self.break_off(client)
 
+    @rule(pattern=st.sampled_from(PATTERNS))
+    def close(self, pattern: str) -> None:
+        """Those who have asked for this, or for nothing that it has not, get what was passed on."""
+        closed = Pattern.parse(pattern)
+        ended = [client for client in self.everyone if self.is_in(client, closed)]
+        groups = self.hub.close([closed])
+        for client in ended:
+            assert client.group is None or client.group in groups
+            if client.upto is None:
+                client.upto = self.hub.position
+        self.send_away(groups)
+        assert not any(client.group for client in ended)
+
+    @staticmethod
+    def is_in(client: Client, closed: Pattern) -> bool:
+        there = client.subscription is not None or client.group is not None
+        return there and any(closed.covers(pattern) for pattern in client.patterns)
+
     @rule(
         client=clients,
         pieces=st.integers(1, 3),
         meanwhile=st.none() | st.tuples(st.sampled_from(CHANNELS), st.integers(1, 8)),
+        done=st.integers(0, 8),
+        closed=st.none() | st.sampled_from(PATTERNS),
     )
-    def read(self, client: Client, pieces: int, meanwhile: tuple[str, int] | None) -> None:
+    def read(
+        self,
+        client: Client,
+        pieces: int,
+        meanwhile: tuple[str, int] | None,
+        done: int = 8,
+        closed: str | None = None,
+    ) -> None:
         """Advance a subscription; while it waits for the log more may be published and come."""
         if client.subscription is None:
             return
 
         def interrupt() -> None:
             assert meanwhile is not None
-            self.publish(*meanwhile)
+            self.publish(*meanwhile, done)
             self.feed(3)
+            if closed is not None:
+                self.close(closed)
 
         self.bring_the_tail_to(client)
         self.interruption = interrupt if meanwhile else None
+        client.entered = True
         history = client.subscription.history()
         for _ in range(pieces):
             frames = next(history, None)
@@ -248,18 +305,37 @@ class Resuming(RuleBasedStateMachine):
                 break
             self.receive(client, frames)
         self.interruption = None
+        self.see_the_end(client)
+
+    def see_the_end(self, client: Client) -> bool:
+        """Whether its stream has ended, which is then as it should be."""
+        subscription = client.subscription
+        if subscription is None or not subscription.ended:
+            assert not client.over, "it has had its last event, and goes on"
+            return False
+        assert client.over or client.upto is not None
+        assert list(subscription.history()) == []
+        assert subscription.join(True, 15.0) is None
+        self.break_off(client)
+        return True
 
     @rule(client=clients)
     def detach(self, client: Client) -> None:
         if client.subscription is None:
             return
         self.bring_the_tail_to(client)
+        client.entered = True
         for frames in client.subscription.history():
             self.receive(client, frames)
+        if self.see_the_end(client):
+            return
+        assert client.upto is None, "it was closed, and goes on"
         group = client.subscription.join(True, 15.0)
         assert group is not None
         client.subscription.close()
         client.subscription, client.group = None, group
+        client.member = Member(-1, group, 0.0, 0)
+        group.add(client.member)
 
     def bring_the_tail_to(self, client: Client) -> None:
         """Or a subscription would wait: its client may have seen more on another worker."""
@@ -273,8 +349,20 @@ class Resuming(RuleBasedStateMachine):
             if event.event == "gap":
                 self.forgive(client, event)
             else:
-                client.received.append(event.last_event_id)
+                self.take(client, event.last_event_id)
         client.last_event_id = client.decoder.last_event_id or client.last_event_id
+
+    def take(self, client: Client, id: str) -> None:
+        assert not client.over, "something after the last event"
+        id, end, _ = id.partition(".end")
+        client.received.append(id)
+        cursor = Cursor.parse(id)
+        assert cursor is not None
+        assert client.upto is None or cursor.number <= client.upto, "published after the close"
+        if end:
+            client.over = True
+            ids = [event.id for event in self.published]
+            client.owed.difference_update(ids[ids.index(id) + 1 :])
 
     def forgive(self, client: Client, event: MessageEvent) -> None:
         told = json.loads(event.data)
@@ -306,6 +394,25 @@ class Resuming(RuleBasedStateMachine):
             assert places == sorted(set(places))
             assert all(client.wants(self.published[place].channel) for place in places)
 
+    @invariant()
+    def only_an_end_is_an_end(self) -> None:
+        ends = {event.id for event in self.published if event.ends}
+        for client in self.everyone:
+            had = [id for id in client.received if id in ends]
+            assert client.over == (client.until_done and bool(had))
+            assert not client.over or had == client.received[-1:]
+
+    @invariant()
+    def all_are_counted(self) -> None:
+        for pattern in map(Pattern.parse, PATTERNS):
+            there = sum(
+                self.is_in(client, pattern)
+                and client.upto is None
+                and (client.entered or client.group is not None)
+                for client in self.everyone
+            )
+            assert self.hub.count(pattern) == there
+
     def teardown(self) -> None:
         try:
             for client in self.everyone:
@@ -316,6 +423,9 @@ class Resuming(RuleBasedStateMachine):
             for client in self.everyone:
                 self.come_back(client)  # those that were sent away
                 if client.subscription is not None:
+                    self.detach(client)
+                if client.upto is not None and not client.over:  # those that had been closed
+                    self.come_back(client)
                     self.detach(client)
                 assert client.owed <= set(client.received), "lost, and not a word"
         finally:

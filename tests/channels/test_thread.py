@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sseflask.channels import store_thread as module
+from sseflask.channels import thread as thread_module
 from sseflask.channels.log import Append, Appended, Entry, History, KeyReused, Log, LogError
 from sseflask.channels.names import Pattern
 from sseflask.channels.readings import Asked
@@ -31,14 +32,21 @@ class Recorded:
 
     def __init__(self, make: Callable[[], Log], path: Path | None) -> None:
         self.entries: list[Entry] = []
+        self.order: list[int | str] = []
         self.said: list[tuple[Any, ...]] = []
         self.thread = LogThread(
             make,
-            self.entries.extend,
+            self.deliver,
             lambda *what: self.said.append(("restarted", *what)),
             lambda *what: self.said.append(("skipped", *what)),
+            lambda patterns: self.order.extend(f"close {pattern}" for pattern in patterns),
+            lambda pattern, answer: answer(len(str(pattern))),
             Bell(None if path is None else str(path)),
         )
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self.entries.extend(entries)
+        self.order.extend(entry.number for entry in entries)
 
     def ask(self, function: Callable[[Log], Any]) -> Any:
         return self._answer(lambda done: self.thread.call(function, done))
@@ -228,6 +236,45 @@ def test_what_was_forgotten_before_it_was_read_is_told(
         assert seen[-1] == 57
         assert seen == sorted(set(seen))
         assert {12, 23, 34, 45, 56} < set(seen)
+
+
+def test_notices_come_between_the_events_where_they_were_given(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to a process that has stood still, or publishes before it has read them."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(thread_module, "_PAGE", 4)
+    gate, reached = threading.Event(), threading.Event()
+    with running(path) as own:
+        own.put("a", b"1")
+
+        def stand_still(_: Log) -> None:
+            reached.set()
+            gate.wait(30)
+
+        own.thread.call(stand_still, lambda *_: None)
+        assert reached.wait(30)
+        other = SqliteLog(str(path), keep=100, seconds=DAY)
+        other.open()
+        other.notify("close", ["at.once"])
+        for number in range(2, 12):
+            other.append([Append("a", (b"x",))])
+            if number in (3, 5, 6, 9):
+                other.notify("close", [f"{number}"])
+        other.notify("close", ["last"])
+        gate.set()
+        assert own.put("a", b"own") == Appended(12, 12)
+        # This one comes after the thread has looked, and before it writes.
+        gate.clear()
+        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        own.thread.call(lambda _: other.notify("close", ["unheard"]), lambda *_: None)
+        own.thread.append(Append("a", (b"own",)), lambda *_: None)
+        gate.set()
+        until(partial(own.has, 13), "the last event")
+        other.close()
+    between = [1, "at.once", 2, 3, "3", 4, 5, "5", 6, "6", 7, 8, 9, "9", 10, 11, "last"]
+    expected = [*between, 12, "unheard", 13]
+    assert own.order == [f"close {each}" if isinstance(each, str) else each for each in expected]
 
 
 def test_a_call_that_fails_reaches_its_done_and_nobody_else(place: Path | None) -> None:

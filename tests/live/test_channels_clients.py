@@ -194,3 +194,14 @@ def test_chromium_reconnects_and_resumes(tmp_path: Path, begin: str) -> None:
     assert json.loads(report) == (expected if begin else expected[3:])
     if not begin:
         assert "none" not in server.marks("asked")[1:], "it has an id from the beginning"
+
+
+def test_chromium_stops_by_itself_where_the_subscription_has_ended(tmp_path: Path) -> None:
+    """It comes back with the id of the last event, and gets 204: it never asks again."""
+    with channel_library(tmp_path) as server:
+        (before,) = say(server, 0)
+        path = quote("/subscribe?c=news&tag=asked&since=earliest&until=message", safe="")
+        with chromium(tmp_path, f"{server.url}/page?tag=report&path={path}"):
+            (report,) = until(lambda: server.marks("report"), "the browser's report", seconds=40)
+    assert json.loads(report) == [["0", "message", f"{before}.end"]]
+    assert server.marks("asked") == ["none", f"{before}.end"]

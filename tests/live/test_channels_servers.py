@@ -65,6 +65,55 @@ def test_heartbeats(served: Server, channel: str) -> None:
         assert stream.next().id == sent
 
 
+def test_it_ends_after_an_event_and_stays_ended(served: Server, channel: str) -> None:
+    path = f"/subscribe?c={channel}.*&until=done&until=failed"
+    with open_stream(served, path) as live, open_stream(served, path) as other:
+        live.next_comments(1)
+        other.next_comments(1)  # and so both wait for what comes
+        ids = [say(served, f"{channel}.{n}", str(n)) for n in range(3)]
+        ids.append(say(served, f"{channel}.1", "well", "?event=done"))
+        say(served, f"{channel}.0", "more")
+        expected = [*ids[:3], f"{ids[3]}.end"]
+        for stream in (live, other):
+            assert [event.id for event in stream.rest()] == expected
+    with open_stream(served, f"{path}&since=earliest") as stream:
+        assert [event.id for event in stream.rest()] == expected
+    with open_stream(served, path, headers={"Last-Event-ID": ids[1]}) as stream:
+        assert [event.id for event in stream.rest()] == expected[2:]
+    answer = fetch(served, path, headers={"Last-Event-ID": expected[3]})
+    assert (answer.status, answer.body) == (204, b"")
+
+
+def test_a_page_goes_on_from_what_it_shows(served: Server, channel: str) -> None:
+    shown = [say(served, channel, str(n)) for n in range(3)]
+    page = json.loads(fetch(served, f"/history/{channel}").body)
+    assert page["ids"] == shown
+    later = [say(served, channel, "meanwhile")]
+    with open_stream(served, f"/subscribe?c={channel}&since={page['cursor']}") as stream:
+        later.append(say(served, channel, "live"))
+        assert [stream.next().id for _ in range(2)] == later
+
+
+def test_close_and_count(served: Server, channel: str) -> None:
+    def count(name: str) -> str:
+        return fetch(served, f"/subscribers/{name}").body.decode()
+
+    with (
+        open_stream(served, f"/subscribe?c={channel}.7&c={channel}.news") as closed,
+        open_stream(served, f"/subscribe?c={channel}.8") as stays,
+    ):
+        until(lambda: count(f"{channel}.*") == "2", "both have subscribed")
+        assert [count(f"{channel}.{name}") for name in ("7", "news", "none")] == [*"110"]
+        bye = say(served, f"{channel}.7", "bye")
+        assert fetch(served, f"/close/{channel}.7", method="POST").status == 204
+        say(served, f"{channel}.7", "secret")
+        assert [event.id for event in closed.rest()] == [bye]
+        assert [500 <= int(retry) <= 3000 for retry in closed.retries] == [True]
+        assert count(f"{channel}.**") == "1"
+        after = say(served, f"{channel}.8", "still there")
+        assert stays.next().id == after
+
+
 def test_resume(served: Server, channel: str) -> None:
     ids = [say(served, f"{channel}.{n % 2}", str(n)) for n in range(20)]
     with open_stream(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.live.clients import curl_in_background
 from tests.live.publishing import Publisher, publish
-from tests.live.servers import Server, free_port
+from tests.live.servers import Server, environment, free_port
 from tests.live.services import service
 from tests.live.subscribers import Received, Subscriber
 from tests.live.swarm import Swarm
@@ -112,6 +113,54 @@ def test_workers_are_killed_while_they_write(pair: Server) -> None:
                 kill(pair, pair.workers()[n % 2])
             publisher.wait_for(500)
         assert_everything_once(swarm, publisher)
+
+
+def script(server: Server, code: str) -> str:
+    """What a program of its own prints that knows nothing but the log: a cron job, or a task."""
+    program = f"""
+import sys
+from flask import Flask
+from sseflask import SSE
+app = Flask("script")
+app.config["SSEFLASK_CHANNEL_LOG"] = sys.argv[1]
+sse = SSE(app)
+{code}
+"""
+    log = server.directory / "channels.sqlite"
+    command = [sys.executable, "-c", program, str(log)]
+    return subprocess.run(
+        command, env=environment(), capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
+    """Also when a worker has just been killed: what is dead has no subscribers."""
+    crowd = [Subscriber(f"/channels/user.{n % 2}", event_source=True) for n in range(60)]
+    with Swarm(pair.port, crowd, coming_back=False) as swarm:
+        wait_until_begun(swarm)
+        counts = "print(sse.subscribers('user.*'), sse.subscribers('user.1'))"
+        assert script(pair, counts) == "60 30\n"
+        victim = max(pair.workers(), key=lambda each: len(swarm.served_by(each)))
+        lost = swarm.served_by(victim)
+        left = [each for each in crowd if each not in lost]
+        assert len(lost) > 5, "it serves some"
+        assert len(left) > 5, "and so does the other one"
+        kill(pair, victim)
+        assert script(pair, "print(sse.subscribers('user.*'))") == f"{len(left)}\n"
+        said = script(
+            pair,
+            "print(sse.publish('user.0', 'bye')); sse.close('user.0'); sse.publish('user.0', 1)",
+        )
+        closed = [each for each in left if each.path.endswith(".0")]
+        until(lambda: all(each.proper_ends for each in closed), "the streams have ended")
+        for each in closed:
+            assert [event.id for event in each.events] == said.split(), each.summary()
+            assert [500 <= int(retry) <= 3000 for retry in each.retries] == [True]
+            assert not each.truncated, each.summary()
+        stay = [each for each in left if each not in closed]
+        assert script(pair, "print(sse.subscribers())") == f"{len(stay)}\n"
+        publish(pair, "user.1", "still there")
+        until(lambda: all(each.events for each in stay), "the others have gone on")
 
 
 def test_rolling_reload(pair: Server) -> None:

@@ -239,3 +239,28 @@ def test_any_subscription_is_streamed_or_refused(app: Flask, cursor: str, names:
             first = next(answer.iter_encoded())
             assert first
         answer.close()
+
+
+def test_a_subscription_that_ends(app: Flask) -> None:
+    ids = post(app, "/channels/job.1", [{"data": 1}, {"data": 2, "event": "done"}]).get_json()[
+        "ids"
+    ]
+    path = "/channels/job.*?last_event_id=earliest&until=done&until=failed"
+    with open_stream(app.test_client(), path) as stream:
+        assert [event.last_event_id for event in stream.events()] == [ids[0], f"{ids[1]}.end"]
+    for end in ("/channels/job.1?until=done", "/channels?c=job.1&c=b&until=done"):
+        answer = app.test_client().get(end, headers={"Last-Event-ID": f"{ids[1]}.end"})
+        assert answer.status_code == 204
+
+
+_MANY_TYPES = "&".join(f"until=t{n}" for n in range(21))
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["until=", "until=a&until=", "until=gap", "until=a%0Ab", f"until={'x' * 101}", _MANY_TYPES],
+)
+def test_what_can_end_no_subscription(app: Flask, query: str) -> None:
+    answer = app.test_client().get(f"/channels/a?{query}")
+    refused(answer, 400, "invalid_value")
+    assert answer.get_json()["error"]["param"] == "until"

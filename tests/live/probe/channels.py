@@ -39,7 +39,29 @@ def publish(channel: str) -> ResponseReturnValue:
 def subscribe() -> ResponseReturnValue:
     """To each `c`; what the client resumes from is noted under the tag."""
     mark(tag(), request.headers.get("Last-Event-ID", "none"))
-    return sse.subscribe(*request.args.getlist("c"))
+    return sse.subscribe(
+        *request.args.getlist("c"),
+        since=request.args.get("since"),
+        until=request.args.getlist("until") or None,
+    )
+
+
+@app.post("/close/<channel>")
+def close(channel: str) -> ResponseReturnValue:
+    sse.close(channel)
+    return "", 204
+
+
+@app.get("/subscribers/<channel>")
+def subscribers(channel: str) -> ResponseReturnValue:
+    return str(sse.subscribers(channel))
+
+
+@app.get("/history/<channel>")
+def history(channel: str) -> ResponseReturnValue:
+    """The ids, and from where to go on."""
+    found = sse.history(channel)
+    return {"ids": [event.id for event in found.events], "cursor": found.cursor}
 
 
 @app.get("/stats")
