@@ -13,7 +13,7 @@ from benchmarks.scenario import Options, Sample
 WARM_UP = 0.5
 _SETTLE = 0.05
 _LONGEST = 10
-"""How many times as long the window is at most, on a machine that did not let anything run in it."""
+"""How many times as long the window is at most, if the machine did not let anything run in it."""
 
 
 def measure_window(
