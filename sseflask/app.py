@@ -12,7 +12,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from sseflask import error_handlers, response_headers
+from sseflask import error_handlers, request_ids, response_headers
 from sseflask.auth import Access
 from sseflask.channels.private_files import trouble
 from sseflask.completions.bounds import Bounds
@@ -51,7 +51,7 @@ def create_app(development: bool = False) -> Flask:
         ConfigError: a setting has a value that is not allowed.
     """
     settings = load()
-    _log_to_stderr(settings.confidential)
+    _log_to_stderr(settings.confidential, settings.log_format)
     warn_about_unknown()
     warn_about_ineffective(settings)
     app = Flask("sseflask", static_folder="static")
@@ -118,15 +118,30 @@ def _look_at_files(settings: Settings, app: Flask) -> None:
             log.error("%s are answered with 503, as their file can't be used: %s.", kept, reason)
 
 
-def _log_to_stderr(secrets: Sequence[str]) -> None:
+class _Lines(logging.Formatter):
+    """The log as text: time, process, level, message, and which request it is about."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s [%(process)d] [%(levelname)s] %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        message, id = super().formatMessage(record), request_ids.current()
+        return f"{message} (request {id})" if id else message
+
+
+def _log_to_stderr(secrets: Sequence[str], layout: str) -> None:
     """Show our own log, and mask it, also where somebody else has set logging up."""
     ours = logging.getLogger("sseflask")
+    if layout == "json":
+        from sseflask import json_log
+
+        json_log.install(secrets)
     if ours.hasHandlers():
         for known in [*ours.handlers, *logging.getLogger().handlers]:
             known.addFilter(MaskingFilter(secrets))
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message)s"))
+    handler.setFormatter(_Lines())
     handler.addFilter(MaskingFilter(secrets))
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         description="How many reverse proxies of your own stand in front: the client's address "
         "and scheme are taken from that many X-Forwarded-For and X-Forwarded-Proto entries "
         "(0 to 10).",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="How the log is written: as text, or as one JSON object a line, then with a "
+        "line for the begin and the end of each stream too (text or json).",
     )
     heartbeat: float = Field(
         default=15,

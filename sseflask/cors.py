@@ -27,6 +27,7 @@ SHOWN = (
     "X-Request-Id",
     "X-Run-Id",
     "X-Should-Retry",
+    "X-Upstream-Request-Id",
     "X-Vercel-AI-UI-Message-Stream",
 )
 #: Seconds for which a browser need not ask again; an origin that is taken out of the list may go

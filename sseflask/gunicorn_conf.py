@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import os
 import resource
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from sseflask import request_ids
 from sseflask.masking import guard
 
 if TYPE_CHECKING:
@@ -61,6 +63,16 @@ def _guard_logs(secrets: tuple[str, ...]) -> None:
         guard(logging.getLogger(name), secrets)
 
 
+def _stop(reason: object, as_json: bool) -> NoReturn:
+    if as_json:
+        from sseflask import gunicorn_log
+
+        gunicorn_log.stop(reason)
+    else:
+        print(reason, file=sys.stderr)
+    raise SystemExit(2)
+
+
 worker_class = "sseflask.transport.worker.StreamWorker"
 worker_connections = _connections(_raise_descriptor_limit())
 # Platforms send SIGKILL about 30 s after SIGTERM.
@@ -78,11 +90,16 @@ secure_scheme_headers: dict[str, str] = {}
 limit_request_line = 8190
 accesslog = "-"
 # The path without the query. Of a stream the time is its whole length.
-access_log_format = '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss'
+access_log_format = (
+    '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss '
+    f"%({{{request_ids.KEY}}}e)s"
+)
 # Its default place, in the home directory, is the same for every gunicorn of one user.
 control_socket_disable = True
 
 _secrets: tuple[str, ...] = ()
+_log_format = os.environ.get("SSEFLASK_LOG_FORMAT", "")
+_has_json = importlib.util.find_spec("pythonjsonlogger") is not None
 if importlib.util.find_spec("pydantic_settings"):
     # The service is installed: a bad setting must stop the start here, with one line, not as a
     # traceback in each worker.
@@ -92,8 +109,7 @@ if importlib.util.find_spec("pydantic_settings"):
     try:
         _settings = load()
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+        _stop(error, _has_json and _log_format == "json")
     _secrets = _settings.confidential
     bind = f"0.0.0.0:{_settings.port}" if _settings.port else "127.0.0.1:8000"
     workers = _settings.web_concurrency
@@ -106,6 +122,15 @@ if importlib.util.find_spec("pydantic_settings"):
 
 
 _guard_logs(_secrets)
+if _log_format == "json":
+    if not _has_json:
+        _stop(
+            "SSEFLASK_LOG_FORMAT=json needs what is not installed: pip install python-json-logger",
+            as_json=False,
+        )
+    logger_class = "sseflask.gunicorn_log.JSONLogger"
+    # The rest are fields.
+    access_log_format = "%(m)s %(U)s %(s)s"
 
 
 def post_worker_init(worker: Worker) -> None:
@@ -113,6 +138,10 @@ def post_worker_init(worker: Worker) -> None:
     drained on SIGTERM."""
     if "gunicorn.workers.ggevent" not in sys.modules:
         return  # another worker class: nothing to drain, and gevent may not be there
+    if _log_format == "json":
+        from sseflask import json_log
+
+        json_log.watch_hub()
     from sseflask.transport import drain, places
     from sseflask.transport.server_response import handing_over
     from sseflask.transport.worker import StreamWorker
@@ -121,6 +150,18 @@ def post_worker_init(worker: Worker) -> None:
         worker.wsgi = handing_over(worker.wsgi)
         drain.install(worker)
         places.watch(worker)
+        _leave_between_requests(worker)
+
+
+def _leave_between_requests(worker: Any) -> None:
+    """As our worker does: what gunicorn logs while it waits is of no request."""
+    timeout_ctx = worker.timeout_ctx
+
+    def wait_for_request() -> object:
+        request_ids.leave()
+        return timeout_ctx()
+
+    worker.timeout_ctx = wait_for_request
 
 
 def worker_int(worker: Worker) -> None:

@@ -20,7 +20,15 @@ from sseflask.printable import (
     shorten_lines,
 )
 
-__all__ = ["LONGEST", "MaskingFilter", "guard", "mask"]
+__all__ = [
+    "LONGEST",
+    "MASK",
+    "MaskingFilter",
+    "guard",
+    "is_secret_name",
+    "mask",
+    "secrets_of",
+]
 
 MASK = "***"
 #: Keys shorter than this are placeholders ("none", "ollama"): masking them would maul plain words.
@@ -132,6 +140,16 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
     return text
 
 
+_SECRET_FIELD = re.compile(
+    r"(?i)(?:.*[_-])?(?:token|secret|password|passwd|authorization|cookie|api[_-]?key)\Z"
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what has this name must not be in a log, whatever it looks like."""
+    return _SECRET_FIELD.match(name[-64:]) is not None
+
+
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -171,9 +189,10 @@ class MaskingFilter(logging.Filter):
             left_out = counted
         try:
             message = record.getMessage()
-        except (TypeError, ValueError, KeyError, IndexError):
-            # A wrong format string must show up in the log, not end the request that logs.
-            message = f"{record.msg} % {record.args!r}"
+        except Exception:
+            # A wrong format string, or an argument without a text, must show up in the log, not end
+            # the request that logs.
+            message = _unformatted(record)
         if record.name == "werkzeug":
             message = _COLOUR.sub("", message)  # its own: what clients send it has escaped
         message = shorten(printable(mask(message, self.secrets)), LONGEST_MESSAGE)
@@ -188,6 +207,20 @@ class MaskingFilter(logging.Filter):
         return False
 
 
+def _unformatted(record: logging.LogRecord) -> str:
+    try:
+        return f"{record.msg} % {record.args!r}"
+    except Exception as error:
+        kind = type(error).__name__
+        return f"a message of {record.pathname}:{record.lineno} can't be written: {kind}"
+
+
+def secrets_of(logger: logging.Logger) -> tuple[str, ...]:
+    """The secrets that a logger is guarded with."""
+    known = (each for each in logger.filters if isinstance(each, MaskingFilter))
+    return tuple(dict.fromkeys(secret for each in known for secret in each.secrets))
+
+
 def guard(logger: logging.Logger, secrets: Iterable[str] = ()) -> None:
     """Have what is written to a logger, not to those below it, made fit for a log.
 
@@ -197,8 +230,7 @@ def guard(logger: logging.Logger, secrets: Iterable[str] = ()) -> None:
         logger: any.
         secrets: see `MaskingFilter`.
     """
-    known = [each for each in logger.filters if isinstance(each, MaskingFilter)]
-    for each in known:
+    all_secrets = dict.fromkeys((*secrets, *secrets_of(logger)))
+    for each in [each for each in logger.filters if isinstance(each, MaskingFilter)]:
         logger.removeFilter(each)
-    all_secrets = [*secrets, *(secret for each in known for secret in each.secrets)]
-    logger.addFilter(MaskingFilter(dict.fromkeys(all_secrets)))
+    logger.addFilter(MaskingFilter(all_secrets))

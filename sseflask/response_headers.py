@@ -5,8 +5,10 @@ from __future__ import annotations
 from flask import Flask, Response
 from werkzeug.exceptions import NotFound
 
+from sseflask import request_ids
 from sseflask.auth.cookie import cookie_name
 from sseflask.flask_context import current_request
+from sseflask.transport import server_response
 
 __all__ = ["install"]
 
@@ -15,7 +17,8 @@ METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 
 
 def install(app: Flask) -> None:
-    """Have each response, errors and streams too, say who may keep it and what it is not.
+    """Have each response, errors and streams too, say which request it answers, who may keep it,
+    and what it is not.
 
     Args:
         app: the application, before anything else that looks at responses is registered: Flask
@@ -23,10 +26,12 @@ def install(app: Flask) -> None:
     """
     app.before_request(_answer_for_all)
     app.after_request(_complete)
+    app.teardown_request(_end)
 
 
 def _answer_for_all() -> Response | None:
     environ = current_request().environ
+    request_ids.enter(environ)
     path = environ.get("PATH_INFO", "")
     if path.startswith("//"):
         # Werkzeug takes all slashes in front for one, a proxy that forbids a path need not.
@@ -42,6 +47,8 @@ def _complete(response: Response) -> Response:
     present = {name.lower() for name, _ in headers}
     if "x-content-type-options" not in present:
         headers.add("X-Content-Type-Options", "nosniff")
+    if "x-request-id" not in present:  # an error may have the upstream's
+        headers.add(request_ids.HEADER, request_ids.enter(request.environ))
     # A token may be in the query of the page that asks.
     if "referrer-policy" not in present:
         headers.add("Referrer-Policy", "no-referrer")
@@ -59,3 +66,9 @@ def _complete(response: Response) -> Response:
     if "cache-control" not in present:
         headers.add("Cache-Control", kept)
     return response
+
+
+def _end(error: BaseException | None) -> None:  # noqa: ARG001  # Flask's
+    # Our worker does so itself, once the response has been sent.
+    if server_response.KEY not in current_request().environ:
+        request_ids.leave()

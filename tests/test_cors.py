@@ -124,6 +124,7 @@ def test_streams_answers_and_errors(
         "x-request-id",
         "x-run-id",
         "x-should-retry",
+        "x-upstream-request-id",
         "x-vercel-ai-ui-message-stream",
     }
     assert response.headers.getlist("Vary") == ["Origin"]

@@ -17,6 +17,7 @@ from sseflask.completions.repetition import SHOULD_RETRY
 from sseflask.completions.run_entries import Run
 from sseflask.completions.views import id_of
 from sseflask.errors import Failure
+from sseflask.request_ids import HEADER
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import wait_for
 from sseflask.transport.stream import Source
@@ -24,8 +25,8 @@ from sseflask.wire import HEARTBEAT, encode
 
 __all__ = ["RUN_ID", "Viewer"]
 
-#: The response header that names a run.
-RUN_ID = "X-Run-Id"
+#: The response header that names a run, and the one that has the upstream's request id.
+RUN_ID, UPSTREAM_ID = "X-Run-Id", "X-Upstream-Request-Id"
 
 #: Frames read from the log at once.
 _PAGE = 200
@@ -67,7 +68,9 @@ class Viewer(Source):
     Attributes:
         comes_back: whether the client is to be sent away, ever.
         headers: of an error response, where it comes to that.
-        told: further headers of a response, which get there before the first frame does.
+        told: further headers of a response, which get there before the first frame does: the
+            upstream's.
+        keeps_request_id: the request came with an id of its own, which its response names.
         repeatable: whether the same request leads to the same run, and not to another one that is
             paid for as well.
     """
@@ -86,6 +89,7 @@ class Viewer(Source):
         self.run = run
         self.headers = {RUN_ID: run.id}
         self.told: Mapping[str, str] = {}
+        self.keeps_request_id = False
         self.repeatable = True
         self.comes_back = resumable and form.resumable
         self._knows_where = after > 0
@@ -124,7 +128,7 @@ class Viewer(Source):
 
     def late_headers(self) -> Iterable[tuple[str, str]]:
         """See `Source`."""
-        return self.told.items()
+        return self._told().items()
 
     # -- the ways to advance it --------------------------------------------------------------------
 
@@ -361,8 +365,17 @@ class Viewer(Source):
         except Failure as told:
             raise self._with_headers(told) from None
 
+    def _told(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The upstream's headers; its request id also by a name that nobody else uses."""
+        told = {**self.told, **(more or {})}
+        if (id := told.get(HEADER)) is not None:
+            told[UPSTREAM_ID] = id
+            if self.keeps_request_id:
+                del told[HEADER]
+        return told
+
     def _with_headers(self, failure: Failure) -> Failure:
-        failure.headers = {**self.told, **failure.headers, **self.headers}
+        failure.headers = {**self._told(failure.headers), **self.headers}
         # Not to begin another run: whoever comes back goes on with this one.
         failure.cursor = id_of(self.run.id, self._after)
         return failure

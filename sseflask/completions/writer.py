@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from sseflask import request_ids
 from sseflask.completions.bounds import too_large
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append
@@ -60,6 +61,7 @@ class Writer:
         self._cancelled = False
         self._done = False
         self._greenlet: Any = None
+        self._request_id = request_ids.current()
 
     def start(self) -> None:
         """Begin; once. Never blocks."""
@@ -89,6 +91,7 @@ class Writer:
         return since is not None and time.monotonic() >= since + self.grace
 
     def _write(self) -> None:
+        request_ids.current(self._request_id)  # what is logged belongs to who has asked
         try:
             outcome = self._relay()
             self._done = True

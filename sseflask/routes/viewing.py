@@ -17,6 +17,7 @@ from sseflask.completions.views import id_of
 from sseflask.completions.whole import DOCUMENT, WHOLE
 from sseflask.errors import Failure
 from sseflask.refusals import is_event_source
+from sseflask.request_ids import is_given
 from sseflask.response import EventSourceResponse
 from sseflask.routes.idempotency import REPLAYED
 from sseflask.routes.parameters import invalid
@@ -148,6 +149,7 @@ def stream(
         patience: seconds that the headers wait for the first bytes, and without heartbeats; by
             default the service's.
     """
+    viewer.keeps_request_id = is_given(request.environ)
     if repeated:
         viewer.headers[REPLAYED] = "true"
     return EventSourceResponse(

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gunicorn.glogging import Logger
 
+from sseflask.access_fields import fields_for
+
 if TYPE_CHECKING:
     from gunicorn.http.wsgi import Response
 
@@ -27,10 +29,17 @@ _MARK = secrets.token_hex(8)
 _GAP = re.compile(rf"\x00{_MARK}(\w)\x00")
 
 
+class _Structured(NamedTuple):
+    """A line with fields, for a log in JSON."""
+
+    text: str
+    fields: dict[str, Any]
+
+
 class _Counted(NamedTuple):
     """For ``--statsd-host``."""
 
-    line: str | None
+    line: str | _Structured | None
     status: int
 
 
@@ -67,7 +76,7 @@ def _kept(response: Response, environ: dict[str, Any]) -> _Kept:
     )
 
 
-def _line(log: Logger, response: Response, environ: dict[str, Any]) -> str | None:
+def _line(log: Logger, response: Response, environ: dict[str, Any]) -> str | _Structured | None:
     """The line as far as it is known, or ``None`` where there is no access log."""
     if not log.access_log_enabled:
         return None
@@ -77,7 +86,8 @@ def _line(log: Logger, response: Response, environ: dict[str, Any]) -> str | Non
         line: str = log.cfg.access_log_format % log.atoms_wrapper_class(atoms)
     except Exception:  # of a format that is wrong gunicorn tells with the next ordinary request
         return None
-    return line
+    fields = fields_for(log.access_log, atoms)
+    return line if fields is None else _Structured(line, fields)
 
 
 def end(log: Logger, begun: object, seconds: float, sent: int) -> None:
@@ -89,7 +99,7 @@ def end(log: Logger, begun: object, seconds: float, sent: int) -> None:
         seconds: how long the request took.
         sent: bytes of the response's body.
     """
-    if isinstance(begun, str):
+    if isinstance(begun, (str, _Structured)):
         _write(log, begun, seconds, sent)
     elif isinstance(begun, _Counted):
         if begun.line is not None:
@@ -104,7 +114,8 @@ def end(log: Logger, begun: object, seconds: float, sent: int) -> None:
         log.access(begun.response, begun.request, begun.environ, timedelta(seconds=seconds))
 
 
-def _write(log: Logger, line: str, seconds: float, sent: int) -> None:
+def _write(log: Logger, line: str | _Structured, seconds: float, sent: int) -> None:
+    text, fields = line if isinstance(line, _Structured) else (line, None)
     microseconds = round(seconds * 1_000_000)
     known = {
         "t": log.now(),
@@ -115,4 +126,5 @@ def _write(log: Logger, line: str, seconds: float, sent: int) -> None:
         "B": sent,
         "b": sent or "-",
     }
-    log.access_log.info("%s", _GAP.sub(lambda gap: str(known.get(gap[1], "")), line))
+    extra = None if fields is None else {**fields, "seconds": round(seconds, 6), "bytes": sent}
+    log.access_log.info("%s", _GAP.sub(lambda gap: str(known.get(gap[1], "")), text), extra=extra)

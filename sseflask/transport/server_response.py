@@ -1,7 +1,7 @@
 """How a stream finds gunicorn's response, whatever middleware wraps ``start_response``.
 
 The worker puts it into the WSGI environment, below all middleware. Imported by gunicorn's arbiter:
-nothing but the standard library may be imported here.
+nothing but the standard library, and what needs no more, may be imported here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
+
+from sseflask import request_ids
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -74,6 +76,7 @@ def handing_over(application: Any, detach: Detach | None = None) -> Any:
     def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         handed = ServerResponse(getattr(start_response, "__self__", None), detach)
         environ[KEY] = handed
+        request_ids.enter(environ)
         body: Iterable[bytes] = application(environ, start_response)
         handed.returned = True
         if handed.detached:

@@ -86,7 +86,11 @@ class Stream:
     @property
     def all_headers(self) -> list[tuple[str, str]]:
         """The response's headers, with those that are known when it begins."""
-        return self.headers if self.source is None else [*self.headers, *self.source.late_headers()]
+        late = [] if self.source is None else [*self.source.late_headers()]
+        if not late:
+            return self.headers
+        names = {name.lower() for name, _ in late}
+        return [*(each for each in self.headers if each[0].lower() not in names), *late]
 
     @property
     def opening(self) -> bytes:

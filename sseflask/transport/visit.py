@@ -18,7 +18,9 @@ import gevent
 from gunicorn.http.errors import NoMoreData
 from gunicorn.util import write_error
 
+from sseflask import request_ids
 from sseflask.transport.closing import borrowed, reset_when_closed
+from sseflask.transport.error_page import ErrorPage
 from sseflask.transport.flush import SLICE, let_loop_run
 from sseflask.transport.places import LAST_SECONDS, Places
 from sseflask.transport.request_body import SlowBody
@@ -236,9 +238,8 @@ class Visit:
         if self._taken:
             self.client.timeout = 1.0
             with contextlib.suppress(OSError):
-                write_error(
-                    self.client, 408, "Request Timeout", "The request did not come in time."
-                )
+                page: Any = ErrorPage(self.client, request_ids.make())
+                write_error(page, 408, "Request Timeout", "The request did not come in time.")
         return NoMoreData(b"")
 
     def _restart(self, since: float) -> None:

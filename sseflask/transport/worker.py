@@ -24,8 +24,10 @@ from gevent.server import StreamServer
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+from sseflask import request_ids
 from sseflask.masking import MaskingFilter, guard
 from sseflask.transport import birth
+from sseflask.transport.error_page import ErrorPage
 from sseflask.transport.slots import Slots
 
 if TYPE_CHECKING:
@@ -245,6 +247,7 @@ class StreamWorker(GeventWorker):
 
     def timeout_ctx(self) -> Any:
         """What gunicorn has around the wait for a request; the visit has its own deadlines."""
+        request_ids.leave()
         visit = getattr(gevent.getcurrent(), "visit", None)
         if visit is None:
             return super().timeout_ctx()
@@ -267,6 +270,12 @@ class StreamWorker(GeventWorker):
         if self._killing:
             raise StopIteration  # gunicorn's own takes a kill for an answer, and reads on
         return goes_on
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
+        """Refuse what is no request, or say that it has failed; the log names the same id."""
+        id = request_ids.current() or request_ids.current(request_ids.make())
+        page: Any = ErrorPage(client, id)
+        super().handle_error(req, page, addr, exc)
 
     def load_wsgi(self) -> None:
         """Load the application, and have it called with what streams need of gunicorn."""

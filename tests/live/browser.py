@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from playwright.sync_api import Page, sync_playwright
+
 from tests.live.conftest import tool
 
 FLAGS = [
@@ -42,3 +44,36 @@ def chromium(directory: Path, address: str) -> Iterator[subprocess.Popen[bytes]]
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def chromium_page() -> Iterator[Page]:
+    """An empty page, steered from here, which takes any certificate."""
+    flags = [flag for flag in FLAGS if flag != "--headless"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=flags)
+        yield browser.new_page(ignore_https_errors=True)
+        browser.close()
+
+
+#: Reads streams in a page by the project's own module, all at the same time. Gives what it tells of
+#: each, as tests/node/sse.mjs prints it. Without the random part of its delays.
+READ = """
+(reads) => Promise.all(reads.map(async ({ module, url, options }) => {
+  const { stream } = await import(module);
+  Math.random = () => 0;
+  const told = [];
+  const ended = await stream(url, {
+    retry: 10,
+    ...options,
+    onOpen: (response) => told.push(["open", response.status]),
+    onEvent: ({ id, event, data }) => told.push(["event", id, event, data]),
+    onGap: (gap) => told.push(["gap", gap]),
+    onDone: (data) => told.push(["done", data ?? null]),
+    onFailure: (error) => told.push(["failure", error.message, error.code ?? null]),
+    onRetry: ({ delay, lastEventId }) => told.push(["again", lastEventId, delay]),
+  });
+  told.push(["ended", ended]);
+  return told;
+}))
+"""

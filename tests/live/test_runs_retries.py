@@ -84,20 +84,29 @@ def test_rates_and_request_ids_are_told(
         play.answer(200, DOCUMENT, *sent)
     with openai.OpenAI(base_url=f"{runs.url}/v1", api_key=access_token) as client:
 
-        def ask() -> Any:
+        def ask(**headers: str) -> Any:
             return client.chat.completions.with_raw_response.create(
-                model="m", messages=[{"role": "user", "content": play.message}], stream=stream
+                model="m",
+                messages=[{"role": "user", "content": play.message}],
+                stream=stream,
+                extra_headers=headers,
             )
 
         with pytest.raises(openai.BadRequestError) as refused:
             ask()
         answered = ask()
         answered.http_response.read()
+        named = ask(**{"X-Request-Id": "mine"})
+        named.http_response.read()
     assert refused.value.request_id == "req_1"
     for headers in (refused.value.response.headers, answered.headers):
         assert (headers["x-ratelimit-remaining-tokens"], headers["x-request-id"]) == ("59", "req_1")
+        assert headers["x-upstream-request-id"] == "req_1"
         assert headers["x-run-id"]
         assert "set-cookie" not in headers
+    # Whoever names a request reads that name, and no other.
+    assert named.headers.get_list("x-request-id") == ["mine"]
+    assert named.headers.get_list("x-upstream-request-id") == ["req_1"]
 
 
 def newest_run(server: Server) -> str:

@@ -1,0 +1,68 @@
+"""What a line of gunicorn's access log says, as fields of its record. No Flask, no I/O."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sseflask.request_ids import KEY
+
+__all__ = ["AccessFields", "fields_for"]
+
+_ID, _UPSTREAM_ID = f"{{{KEY}}}e", "{x-upstream-request-id}o"
+
+
+class AccessFields(logging.Filter):
+    """Gives records of ``gunicorn.access`` fields, before what they are made of is forgotten.
+
+    In front of a logger's other filters.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, Mapping):
+            atoms = record.args
+            record.__dict__.update(_known_at_once(atoms))
+            record.__dict__.update(seconds=_seconds(atoms.get("L")), bytes=atoms.get("B") or 0)
+        return True
+
+
+def fields_for(logger: logging.Logger, atoms: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of a record that is to be logged later, but for ``seconds`` and ``bytes``.
+
+    Args:
+        logger: where.
+        atoms: gunicorn's, of the request and its response.
+
+    Returns:
+        ``None`` where nobody wants any.
+    """
+    wanted = any(isinstance(each, AccessFields) for each in logger.filters)
+    return _known_at_once(atoms) if wanted else None
+
+
+def _known_at_once(atoms: Mapping[str, Any]) -> dict[str, Any]:
+    status = str(atoms.get("s", ""))
+    fields = {
+        "request_id": atoms.get(_ID),
+        "upstream_request_id": atoms.get(_UPSTREAM_ID),
+        "peer": atoms.get("h"),
+        "method": atoms.get("m"),
+        "path": _text(atoms.get("U")),
+        "status": int(status) if status.isdecimal() else None,
+        # gunicorn has put a backslash in front of each quotation mark.
+        "user_agent": _text(atoms.get("a")).replace('\\"', '"'),
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "", "-")}
+
+
+def _text(value: Any) -> str:
+    """Of WSGI's text, which has a letter for each byte (PEP 3333)."""
+    return str(value or "").encode("latin-1", "replace").decode(errors="replace")
+
+
+def _seconds(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):  # a logger of somebody's own
+        return None

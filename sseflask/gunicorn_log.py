@@ -1,0 +1,52 @@
+"""gunicorn's logger, whose lines are JSON. Loaded by gunicorn's arbiter."""
+
+from __future__ import annotations
+
+import logging
+from logging.handlers import SysLogHandler
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from sseflask.access_fields import AccessFields
+from sseflask.json_log import install, take_over_prints, use_for
+from sseflask.masking import secrets_of
+
+__all__ = ["JSONLogger", "stop"]
+
+
+class JSONLogger(Logger):
+    """``gunicorn --logger-class sseflask.gunicorn_log.JSONLogger``; with statsd if that is set.
+
+    A log configuration of the operator's own (``logconfig`` and its kin) wins, and syslog keeps its
+    form.
+    """
+
+    def __new__(cls, cfg: Any) -> JSONLogger:
+        """gunicorn itself chooses a logger for statsd only where no other is named."""
+        if cfg.statsd_host is not None:
+            from gunicorn.instrument.statsd import Statsd
+
+            if not issubclass(cls, Statsd):
+                cls = type("JSONStatsd", (cls, Statsd), {})  # what is made
+        return super().__new__(cls)
+
+    def setup(self, cfg: Any) -> None:
+        """Called for each configuration."""
+        super().setup(cfg)
+        if cfg.logconfig_dict or cfg.logconfig_json or cfg.logconfig:
+            return
+        secrets = secrets_of(self.error_log)
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            if not isinstance(handler, SysLogHandler):
+                use_for(handler, secrets)
+        if not any(isinstance(each, AccessFields) for each in self.access_log.filters):
+            self.access_log.filters.insert(0, AccessFields())
+        install(secrets)
+        take_over_prints(secrets)
+
+
+def stop(reason: object) -> None:
+    """Say why the start is stopped."""
+    install()
+    logging.getLogger("sseflask").critical("%s", reason)
