@@ -10,7 +10,6 @@ from pathlib import Path
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sseflask import error_handlers, request_ids, response_headers
 from sseflask.auth import Access
@@ -21,6 +20,7 @@ from sseflask.completions.upstream import Upstream
 from sseflask.config import Settings, load, warn_about_ineffective, warn_about_unknown
 from sseflask.cors import allow_origins
 from sseflask.extension import SSE, log_path
+from sseflask.forwarded import TrustedProxies
 from sseflask.masking import MaskingFilter, guard
 from sseflask.routes import channels, completions, counter, health, openai, page, runs, session
 from sseflask.routes.body_limit import SizedRequest
@@ -97,8 +97,7 @@ def create_app(development: bool = False) -> Flask:
         app.register_blueprint(page.blueprint)
     _look_at_files(settings, app)
     if settings.trusted_proxies:
-        count = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
+        app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app
 
 

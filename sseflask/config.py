@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from sseflask import platforms
 from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
 from sseflask.event import MOST_RETRY
@@ -34,6 +35,7 @@ __all__ = [
     "memory_warnings",
     "rows",
     "shown",
+    "sources",
     "unknown_names",
     "warn_about_ineffective",
     "warn_about_unknown",
@@ -68,6 +70,25 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic's interface
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the operator sets wins over what `load` finds out of the platform."""
+        return env_settings, init_settings
+
+    platform: str | None = Field(
+        default=None,
+        description="Whose limits the defaults fit: those of SSEFLASK_HEARTBEAT, "
+        "SSEFLASK_LIFETIME, SSEFLASK_GRACE and SSEFLASK_TRUSTED_PROXIES; unset is the platform "
+        f"whose own variables are there, if any ({', '.join(platforms.NAMES)}; or "
+        f"{platforms.NONE}).",
+    )
     secret: Secrets = Field(
         default=(),
         description="Signs and checks tokens; several, comma-separated, newest first: the first "
@@ -126,6 +147,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds after which a stream that its client can resume is ended, to be "
         "resumed on a fresh connection; 0 is never (0 to 604800).",
+    )
+    grace: int = Field(
+        default=25,
+        ge=1,
+        le=3600,
+        description="Seconds that streams and requests have to end after SIGTERM, before they are "
+        "cut; less than the time after which SIGKILL comes (1 to 3600).",
     )
     retry: int | None = Field(
         default=None,
@@ -337,14 +365,18 @@ def rows() -> list[Row]:
 def load() -> Settings:
     """Read the settings from the environment; an empty value counts as unset.
 
-    What the environment says of proxies and certificates is looked at too, if there is an upstream.
+    Where it says nothing the platform's limits decide, if the platform is known, and then the
+    defaults. What the environment says of proxies and certificates is looked at too, if there is an
+    upstream.
 
     Raises:
         ConfigError: one line naming the variable, its value (never a secret's) and what is
             allowed, for the first value that does not fit.
     """
+    platform = platforms.detect(os.environ)
+    fitting: dict[str, Any] = platforms.settings_for(platform) if platform else {}
     try:
-        settings = Settings()
+        settings = Settings(**fitting)
     except ValidationError as error:
         # "from None": the chained error would hold the environment, secrets included.
         raise ConfigError(_one_line(error)) from None
@@ -361,9 +393,32 @@ def shown(settings: Settings, name: str) -> str:
     )
     value = getattr(settings, field)
     several = value if isinstance(value, tuple) else (value,)
-    texts = ["***" if isinstance(each, SecretStr) else str(each) for each in several]
-    text = "" if value is None else ",".join(texts)
+    text = "" if value is None else ",".join(map(_text, several))
     return f"{text.partition('?')[0]}?***" if "?" in text and "://" in text else text
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "***"
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def sources() -> dict[str, str]:
+    """For each setting what has given its value: the environment, the platform or the default."""
+    platform = platforms.detect(os.environ)
+    variable = platforms.detected_by(os.environ)
+    fitting = platforms.settings_for(platform) if platform else {}
+    found = {}
+    for name in _variables():
+        if os.environ.get(name):
+            found[name] = "environment"
+        elif name == platforms.SETTING and variable:
+            found[name] = variable
+        elif name in fitting and platform is not None:
+            found[name] = f"platform {platform.name}"
+        else:
+            found[name] = "default"
+    return found
 
 
 def unknown_names() -> dict[str, str]:

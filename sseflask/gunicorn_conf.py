@@ -15,7 +15,8 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sseflask import request_ids
+from sseflask import platforms, request_ids
+from sseflask.errors import ConfigError
 from sseflask.masking import guard
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _stop(reason: object, as_json: bool) -> NoReturn:
 
 worker_class = "sseflask.transport.worker.StreamWorker"
 worker_connections = _connections(_raise_descriptor_limit())
-# Platforms send SIGKILL about 30 s after SIGTERM.
+# Platforms send SIGKILL about 30 s after SIGTERM; see below for one that is known.
 graceful_timeout = 25
 # A gevent worker reports from its loop, so a long stream is no reason to kill it; a loop that
 # is stuck for this long is.
@@ -100,11 +101,16 @@ control_socket_disable = True
 _secrets: tuple[str, ...] = ()
 _log_format = os.environ.get("SSEFLASK_LOG_FORMAT", "")
 _has_json = importlib.util.find_spec("pythonjsonlogger") is not None
+try:
+    _platform = platforms.detect(os.environ)
+except ConfigError as error:
+    _stop(error, _has_json and _log_format == "json")
+if _platform is not None:
+    graceful_timeout = _platform.grace
+    keepalive = _platform.keepalive or keepalive
 if importlib.util.find_spec("pydantic_settings"):
-    # The service is installed: a bad setting must stop the start here, with one line, not as a
-    # traceback in each worker.
+    # The service is installed.
     from sseflask.config import load, memory_warnings
-    from sseflask.errors import ConfigError
 
     try:
         _settings = load()
@@ -113,12 +119,19 @@ if importlib.util.find_spec("pydantic_settings"):
     _secrets = _settings.confidential
     bind = f"0.0.0.0:{_settings.port}" if _settings.port else "127.0.0.1:8000"
     workers = _settings.web_concurrency
+    graceful_timeout = _settings.grace
 
     def when_ready(server: Arbiter) -> None:
-        """Say what the application can't know: how many workers the command line asks for."""
-        if server.cfg.workers != _settings.web_concurrency and server.log is not None:
-            for message in memory_warnings(_settings, server.cfg.workers):
-                server.log.warning("%s", message)
+        """Say once what has been found out, and how many workers the command line asks for."""
+        if server.log is None:
+            return
+        variable = platforms.detected_by(os.environ)
+        if _platform is not None and variable:
+            message = "%s is set: defaults fit the platform %s (see sseflask config)"
+            server.log.info(message, variable, _platform.name)
+        if server.cfg.workers != _settings.web_concurrency:
+            for warning in memory_warnings(_settings, server.cfg.workers):
+                server.log.warning("%s", warning)
 
 
 _guard_logs(_secrets)

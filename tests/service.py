@@ -13,13 +13,17 @@ from sseflask.app import create_app
 from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
 from sseflask.extension import channels_of
+from sseflask.platforms import DETECTING
 
 # Long enough for HS512 too, so that tokens can be wrong in nothing but their algorithm.
 SECRET = "a secret for tests that is long enough for every one of the HMAC algorithms"
 OLD_SECRET = "the secret from before that is long enough"
 KEY = "sk-test-0123456789abcdef"
 
-_PLATFORM = ("PORT", "WEB_CONCURRENCY", "REDIS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+_PLATFORM = (
+    *("PORT", "WEB_CONCURRENCY", "REDIS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    *DETECTING,
+)
 
 
 @contextlib.contextmanager

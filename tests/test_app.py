@@ -179,6 +179,22 @@ def test_client_addresses_as_far_as_proxies_are_trusted(proxies: str, seen: str)
     assert answer.text == seen
 
 
+@pytest.mark.parametrize(
+    ("proxies", "scheme", "seen"),
+    [
+        ("2", "https", "https"),  # of two proxies only one says it
+        ("3", "https, http", "https"),
+        ("2", "https, http, http", "http"),  # the first is the client's own word
+        ("2", "", "http"),
+    ],
+)
+def test_schemes_as_far_as_proxies_are_trusted(proxies: str, scheme: str, seen: str) -> None:
+    with service(SSEFLASK_TRUSTED_PROXIES=proxies) as app:
+        app.add_url_rule("/me", view_func=lambda: request.scheme)
+        answer = app.test_client().get("/me", headers={"X-Forwarded-Proto": scheme})
+    assert answer.text == seen
+
+
 def test_our_log_is_masked() -> None:
     ours = logging.getLogger("sseflask")
     written = io.StringIO()

@@ -28,13 +28,14 @@ def test_defaults() -> None:
     made = settings()
     assert (made.secrets, made.trusted_proxies, made.max_body) == ((), 0, 2**20)
     assert (made.heartbeat, made.first_byte, made.lifetime) == (15, 1, 0)
-    assert (made.retry, made.retry_jitter) == (None, 2500)
+    assert (made.retry, made.retry_jitter, made.grace) == (None, 2500, 25)
     assert (made.port, made.web_concurrency, made.upstream_timeout) == (None, 1, 600)
     assert made.demo
 
 
 def test_every_setting_is_read() -> None:
     made = settings(
+        SSEFLASK_PLATFORM="railway",
         SSEFLASK_SECRET=f"{SECRET}, {OLD_SECRET}",
         SSEFLASK_PUBLIC_CHANNELS="news, scores.*,,live.**",
         SSEFLASK_CORS_ORIGINS="https://Example.org:443, http://127.0.0.1:3000",
@@ -44,6 +45,7 @@ def test_every_setting_is_read() -> None:
         SSEFLASK_HEARTBEAT="0.5",
         SSEFLASK_FIRST_BYTE="0",
         SSEFLASK_LIFETIME="600",
+        SSEFLASK_GRACE="50",
         SSEFLASK_RETRY="0",
         SSEFLASK_RETRY_JITTER="10000",
         SSEFLASK_CHANNEL_LOG="/var/lib/sse/channels.sqlite3",
@@ -71,6 +73,7 @@ def test_every_setting_is_read() -> None:
     assert made.secrets == (SECRET, OLD_SECRET)
     assert made.confidential == (SECRET, OLD_SECRET, KEY)
     assert made.model_dump(exclude={"secret", "openai_api_key"}) == {
+        "platform": "railway",
         "public_channels": ("news", "scores.*", "live.**"),
         "cors_origins": ("https://example.org", "http://127.0.0.1:3000"),
         "page": True,
@@ -79,6 +82,7 @@ def test_every_setting_is_read() -> None:
         "heartbeat": 0.5,
         "first_byte": 0,
         "lifetime": 600,
+        "grace": 50,
         "retry": 0,
         "retry_jitter": 10_000,
         "channel_log": "/var/lib/sse/channels.sqlite3",
@@ -133,6 +137,9 @@ def test_either_of_key_and_url_replaces_the_demo(variable: str) -> None:
         ("SSEFLASK_HEARTBEAT", "15s", "0.1 to 3600"),
         ("SSEFLASK_FIRST_BYTE", "61", "0 to 60"),
         ("SSEFLASK_LIFETIME", "inf", "0 to 604800"),
+        ("SSEFLASK_PLATFORM", "heroko", "heroku, render, fly, cloud_run, railway, none"),
+        ("SSEFLASK_GRACE", "0", "1 to 3600"),
+        ("SSEFLASK_GRACE", "2.5", "1 to 3600"),
         ("SSEFLASK_MAX_BODY", "1MB", "1024 to 1073741824"),
         ("SSEFLASK_MODEL", "m" * 257, "1 to 256 characters"),
         ("SSEFLASK_UPSTREAM_TIMEOUT", "0", "above 0, to 86400"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from sseflask import config
@@ -16,15 +14,18 @@ __all__ = ["command"]
 def command(everything: bool) -> None:
     """Print each setting, its value and where it came from; secrets are masked.
 
+    That is the environment, the platform (see SSEFLASK_PLATFORM) or the default.
+
     The service is configured by the environment of the process that starts it, so run this in the
     same one. A value that is not allowed is an error, as it is for the service.
     """
     settings = config.load()
     rows = config.rows()
+    sources = config.sources()
     width = max(len(row.name) for row in rows)
     for row in rows:
-        source = "environment" if os.environ.get(row.name) else "default"
-        click.echo(f"{row.name:{width}}  {config.shown(settings, row.name):20}  {source}")
+        value = config.shown(settings, row.name)
+        click.echo(f"{row.name:{width}}  {value:20}  {sources[row.name]}")
         if everything:
             click.secho(click.wrap_text(row.meaning, 100, "    ", "    "), dim=True)
     unknown = config.unknown_names()

@@ -13,6 +13,7 @@ import httpx2
 
 from sseflask.cli.client import at
 from sseflask.event import MessageEvent
+from sseflask.platforms import SHORTEST_FIRST_BYTE, SHORTEST_IDLE
 from sseflask.wire import Decoder
 
 __all__ = ["EXAMINATIONS", "Grade", "Verdict"]
@@ -21,9 +22,6 @@ Grade = Literal["good", "doubtful", "bad"]
 
 #: Seconds between two events of the counter, and that one may be late for.
 _INTERVAL, _LATE = 0.4, 1.0
-#: The shortest limit on silence that platforms and proxies have (see docs/deploy.md), in seconds,
-#: and the shortest on the time to the first byte.
-_IDLE_LIMIT, _FIRST_BYTE_LIMIT = 55.0, 30.0
 #: Seconds by which clocks may differ before tokens are refused, or live longer than they should.
 _SKEW = 5.0
 
@@ -170,7 +168,7 @@ def first_byte(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
     """Are headers there before a router gives up?"""
     seen = _watch(client, _counter(url, 1, 0))
     grade: Grade = (
-        "good" if seen.head < 2 else "doubtful" if seen.head < _FIRST_BYTE_LIMIT else "bad"
+        "good" if seen.head < 2 else "doubtful" if seen.head < SHORTEST_FIRST_BYTE else "bad"
     )
     mend = "" if grade == "good" else "SSEFLASK_FIRST_BYTE is too long, or a proxy waits for more"
     yield Verdict(grade, f"headers after {seen.head * 1000:.0f} ms", mend)
@@ -192,7 +190,7 @@ def resume(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
 
 def heartbeat(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
     """Does a silent stream stay open, and how often does it show that it is?"""
-    limit = _IDLE_LIMIT + 5
+    limit = SHORTEST_IDLE + 5
     target = _counter(url, 2, limit)
     try:
         seen = _watch(client, target, enough=lambda seen: bool(seen.pings) or len(seen.events) > 1)
@@ -201,11 +199,11 @@ def heartbeat(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
         yield Verdict("bad", f"a silent stream was cut ({type(error).__name__})", mend)
         return
     if not seen.pings:
-        mend = f"SSEFLASK_HEARTBEAT should be half of the shortest limit, {_IDLE_LIMIT:.0f} s here"
+        mend = f"SSEFLASK_HEARTBEAT should be half of the shortest limit, {SHORTEST_IDLE:.0f} s"
         yield Verdict("bad", f"no heartbeat within {limit:.0f} s", mend)
         return
     after = seen.pings[0] - seen.events[0][0]
-    grade: Grade = "good" if after <= _IDLE_LIMIT / 2 else "doubtful"
+    grade: Grade = "good" if after <= SHORTEST_IDLE / 2 else "doubtful"
     mend = "" if grade == "good" else "below half of a proxy's limit one may be lost"
     yield Verdict(grade, f"after {after:.0f} s of silence", mend)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from sseflask.platforms import DETECTING
 from tests.live.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,8 @@ def environment(**changes: str) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("SSEFLASK_", "OPENAI_", "GUNICORN_", "FLASK_"))
-        and name not in ("PORT", "WEB_CONCURRENCY", "REDIS_URL", "VIRTUAL_ENV", "MAKEFLAGS")
+        and name
+        not in ("PORT", "WEB_CONCURRENCY", "REDIS_URL", "VIRTUAL_ENV", "MAKEFLAGS", *DETECTING)
     }
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **changes}
 
@@ -67,6 +69,7 @@ class Server:
         directory: an empty directory for its log.
         changes: further environment variables.
         cwd: where it runs.
+        inherited: descriptors that it has as well.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Server:
         directory: Path,
         changes: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
+        inherited: Sequence[int] = (),
     ) -> None:
         self.kind = kind
         self.port = port
@@ -93,6 +97,7 @@ class Server:
                 cwd=cwd,
                 env=environment(PROBE_MARKS=str(self.marks_directory), **(changes or {})),
                 start_new_session=True,
+                pass_fds=inherited,
             )
 
     @property

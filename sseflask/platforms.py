@@ -1,0 +1,212 @@
+"""What platforms and proxies do to streams: one table of their limits, and settings that fit them.
+
+Imported by gunicorn's arbiter: the standard library alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sseflask.errors import ConfigError
+
+__all__ = [
+    "DETECTING",
+    "NAMES",
+    "NONE",
+    "PLATFORMS",
+    "PROXIES",
+    "SETTING",
+    "SHORTEST_FIRST_BYTE",
+    "SHORTEST_IDLE",
+    "Platform",
+    "Proxy",
+    "detect",
+    "detected_by",
+    "settings_for",
+]
+
+SETTING = "SSEFLASK_PLATFORM"
+#: The setting's value that switches the detection off.
+NONE = "none"
+
+#: Seconds of silence that no platform takes for the end of a stream.
+_HEARTBEAT = 15.0
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """The limits of what stands between us and a client, in seconds; ``None`` where it has none.
+
+    Args:
+        title: what people call it.
+        source: where it says so.
+        first_byte: it gives up when the response has not begun by then.
+        idle: it cuts a stream that has been silent for so long.
+        total: it cuts a stream that is so old.
+        reuse: it may send a request on a connection that has been idle for so long.
+    """
+
+    title: str
+    source: str
+    first_byte: float | None = None
+    idle: float | None = None
+    total: float | None = None
+    reuse: float | None = None
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Where the service runs.
+
+    Args:
+        name: the value of ``SSEFLASK_PLATFORM``.
+        variable: what the platform sets in the environment of each process.
+        proxy: what it puts in front.
+        kill: seconds between SIGTERM and SIGKILL.
+        proxies: how many entries of ``X-Forwarded-For`` are its own; ``None`` where it does not
+            say so.
+    """
+
+    name: str
+    variable: str
+    proxy: Proxy
+    kill: float
+    proxies: int | None = None
+
+    @property
+    def grace(self) -> int:
+        """Seconds that streams have to end: what is left is gunicorn's."""
+        return int(self.kill * 5 / 6)
+
+    @property
+    def keepalive(self) -> int | None:
+        """Seconds for which a connection stays open between requests.
+
+        Longer than the platform reuses it: otherwise a request meets a connection that is being
+        closed, and the client gets an error.
+        """
+        return int(self.proxy.reuse) + 5 if self.proxy.reuse else None
+
+
+#: Who cuts a stream without running it.
+PROXIES = (
+    Proxy("nginx", "https://nginx.org/en/docs/http/ngx_http_proxy_module.html", 60, 60),
+    Proxy(
+        "AWS ALB",
+        "https://docs.aws.amazon.com/elasticloadbalancing/latest/application/"
+        "application-load-balancers.html",
+        60,
+        60,
+        reuse=60,
+    ),
+    Proxy(
+        "Cloudflare",
+        "https://developers.cloudflare.com/fundamentals/reference/connection-limits/",
+        100,
+        100,
+    ),
+    Proxy(
+        "Azure App Service",
+        "https://learn.microsoft.com/en-us/troubleshoot/azure/app-service/web-apps-performance-faqs",
+        230,
+        230,
+    ),
+)
+
+#: In the order in which they are looked for.
+PLATFORMS = (
+    Platform(
+        "heroku",
+        "DYNO",
+        Proxy("Heroku", "https://devcenter.heroku.com/articles/http-routing", 30, 55, reuse=90),
+        kill=30,
+        # "X-Forwarded-For: the originating IP address of the client", which the router appends.
+        proxies=1,
+    ),
+    Platform(
+        "render",
+        "RENDER",
+        Proxy("Render", "https://render.com/docs/web-services"),
+        kill=30,
+    ),
+    Platform(
+        "fly",
+        "FLY_APP_NAME",
+        Proxy("Fly", "https://fly.io/docs/reference/configuration/", 60, 60),
+        kill=5,
+        # The last one is the app's own address, the one before it the client's.
+        proxies=2,
+    ),
+    Platform(
+        "cloud_run",
+        "K_SERVICE",
+        Proxy("Cloud Run", "https://cloud.google.com/run/docs/container-contract", total=300),
+        kill=10,
+        proxies=1,
+    ),
+    Platform(
+        "railway",
+        "RAILWAY_ENVIRONMENT_ID",
+        Proxy(
+            "Railway",
+            "https://docs.railway.com/networking/public-networking/specs-and-limits",
+            total=900,
+            reuse=60,
+        ),
+        kill=30,
+    ),
+)
+NAMES = tuple(each.name for each in PLATFORMS)
+#: The variables by which platforms are known.
+DETECTING = tuple(each.variable for each in PLATFORMS)
+
+_ALL = (*(each.proxy for each in PLATFORMS), *PROXIES)
+#: Seconds; who stays below both is cut by nobody for being slow or silent.
+SHORTEST_FIRST_BYTE = min(each.first_byte for each in _ALL if each.first_byte)
+SHORTEST_IDLE = min(each.idle for each in _ALL if each.idle)
+
+
+def detected_by(environment: Mapping[str, str]) -> str | None:
+    """The variable that gives the platform away; none where the operator has named one."""
+    if environment.get(SETTING):
+        return None
+    return next((each for each in DETECTING if environment.get(each)), None)
+
+
+def detect(environment: Mapping[str, str]) -> Platform | None:
+    """The platform that this environment is of, by its name or by the platform's own variables.
+
+    Raises:
+        ConfigError: there is no platform of that name.
+    """
+    named = environment.get(SETTING)
+    if named == NONE:
+        return None
+    for platform in PLATFORMS:
+        if named == platform.name or (not named and environment.get(platform.variable)):
+            return platform
+    if named:
+        raise ConfigError(
+            f"{SETTING}={named[:80]!r} is not allowed: there is no such platform "
+            f"(allowed: {', '.join((*NAMES, NONE))})"
+        )
+    return None
+
+
+def settings_for(platform: Platform) -> dict[str, int | float | str]:
+    """Values of settings that fit a platform; those that it says nothing about are left out.
+
+    Streams are rotated a little before the platform cuts them: they end properly, and their clients
+    resume.
+    """
+    proxy = platform.proxy
+    found: dict[str, int | float | str] = {SETTING: platform.name, "SSEFLASK_GRACE": platform.grace}
+    if proxy.idle:
+        # Of three heartbeats two may be late.
+        found["SSEFLASK_HEARTBEAT"] = min(_HEARTBEAT, proxy.idle / 3)
+    if proxy.total:
+        found["SSEFLASK_LIFETIME"] = int(proxy.total * 14 / 15)
+    if platform.proxies is not None:
+        found["SSEFLASK_TRUSTED_PROXIES"] = platform.proxies
+    return found
