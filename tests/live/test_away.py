@@ -38,7 +38,8 @@ PROXY = {
     ),
     "caddy": (
         {
-            ":80 {": "http://127.0.0.1:{port} {{\n\treverse_proxy /pages/* {pages}",
+            "{$SSEFLASK_SITE::80} {": "http://127.0.0.1:{port} {{\n"
+            "\treverse_proxy /pages/* {pages}",
             "# Caddy": "{{\n\tadmin off\n\tauto_https off\n}}\n# Caddy",
         },
         ("caddy", "run", "--adapter", "caddyfile", "--config"),

@@ -1,0 +1,149 @@
+"""Files that deployments are made of, read by what they are for."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli
+import yaml
+
+from sseflask.config import CLIENT_NAMES, Settings, rows
+from sseflask.platforms import DETECTING, PLATFORMS
+from tests.live.conftest import tool
+from tests.live.fronts import NGINX
+from tests.live.servers import ROOT, environment, free_port
+
+PROXIES = ROOT / "docs" / "proxies"
+RECIPES = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+
+#: How each proxy is asked whether it takes a file; the name of the file comes last.
+ASKED = {
+    "nginx.conf": ("nginx", "-t", "-p", "{directory}", "-e", "stderr", "-c"),
+    "Caddyfile": ("caddy", "validate", "--adapter", "caddyfile", "--config"),
+    "haproxy.cfg": ("haproxy", "-c", "-f"),
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.+?)```", RECIPES, re.DOTALL)
+
+
+def test_every_file_of_a_proxy_is_looked_at() -> None:
+    assert {path.name for path in PROXIES.iterdir()} == set(ASKED)
+    assert not blocks("nginx"), "a file can be tested"
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_proxy_takes_its_file(name: str, tmp_path: Path) -> None:
+    program, *options = ASKED[name]
+    # It may not be allowed to listen on port 80.
+    text = (PROXIES / name).read_text().replace(" 80;", f" {free_port()};")
+    text = text.replace("bind :80", f"bind :{free_port()}")
+    path = tmp_path / name
+    path.write_text(NGINX.format() % text if name == "nginx.conf" else text)
+    done = subprocess.run(
+        [tool(program), *(each.format(directory=tmp_path) for each in options), str(path)],
+        env=environment(XDG_DATA_HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"(?i)\[warn\]|\[warning\]|deprecated", done.stderr), done.stderr
+
+
+def test_the_dockerfile_has_no_findings() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("hadolint")), str(ROOT / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_compose_has_no_findings() -> None:
+    """But for a few that are meant: what the rules are about, and why."""
+    meant = {
+        "CL-0005": "the front is for everybody",
+        "CL-0007": "Caddy keeps its certificates",
+        "CL-0019": "a tag of Caddy's first major version gets its fixes",
+        "CL-0026": "how much memory there is depends on the machine",
+    }
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("compose-lint")),
+            *("--fail-on", "low", "--format", "json"),
+            str(ROOT / "compose.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert {each["rule_id"] for each in json.loads(done.stdout)["findings"]} <= set(meant)
+
+
+def test_compose_fits_the_dockerfile_and_the_service() -> None:
+    sseflask, caddy = COMPOSE["services"]["sseflask"], COMPOSE["services"]["caddy"]
+    grace = Settings.model_fields["grace"].default
+    assert int(sseflask["stop_grace_period"].removesuffix("s")) > grace
+    (volume,) = sseflask["volumes"]
+    name, path = volume.split(":")
+    assert name in COMPOSE["volumes"]
+    assert f"VOLUME {path}\n" in DOCKERFILE
+    port = re.search(r"PORT=(\d+)", DOCKERFILE)
+    assert port
+    assert caddy["environment"]["SSEFLASK_ADDRESS"] == f"sseflask:{port[1]}"
+    caddyfile, *_ = caddy["volumes"]
+    assert (ROOT / caddyfile.split(":")[0]).is_file()
+    known = {row.name for row in rows()}
+    assert set(sseflask["environment"]) <= known
+
+
+@pytest.mark.parametrize("language", ["toml", "yaml"])
+def test_platforms_files_in_the_recipes_are_sound(language: str) -> None:
+    read: Any = tomli.loads if language == "toml" else yaml.safe_load
+    (text,) = blocks(language)
+    made = read(text)
+    if language == "toml":
+        # Fly counts from its own SIGINT, and kills after 5 s, unless it is told otherwise.
+        assert made["kill_signal"] == "SIGTERM"
+        assert made["kill_timeout"] > int(made["env"]["SSEFLASK_GRACE"])
+        settings = made["env"]
+        path = made["mounts"]["destination"]
+    else:
+        (service,) = made["services"]
+        (fly_or_render,) = (each for each in PLATFORMS if each.name == "render")
+        assert service.get("maxShutdownDelaySeconds", fly_or_render.kill) >= fly_or_render.kill
+        settings = {each["key"]: each.get("value", "") for each in service["envVars"]}
+        path = service["disk"]["mountPath"]
+    assert settings["SSEFLASK_CHANNEL_LOG"].startswith(f"{path}/")
+    assert settings["SSEFLASK_RUN_LOG"].startswith(f"{path}/")
+
+
+def test_every_setting_in_the_recipes_is_one() -> None:
+    known = {row.name for row in rows()} | set(CLIENT_NAMES) | {"SSEFLASK_SITE", "SSEFLASK_ADDRESS"}
+    texts = [RECIPES, DOCKERFILE, (ROOT / "compose.yaml").read_text(encoding="utf-8")]
+    texts += [path.read_text() for path in (ROOT / "docs" / "systemd").iterdir()]
+    named = {name for text in texts for name in re.findall(r"\bSSEFLASK_[A-Z_]+\b", text)}
+    assert named <= known
+    assert all(f"`{variable}`" in RECIPES for variable in DETECTING)
+
+
+def test_the_python_that_buildpacks_take_is_one_that_is_tested() -> None:
+    version = (ROOT / ".python-version").read_text().strip()
+    classifiers = (ROOT / "setup.cfg").read_text()
+    assert f"Programming Language :: Python :: {version}\n" in classifiers
+    assert f"FROM python:{version}-slim" in DOCKERFILE
