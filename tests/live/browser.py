@@ -57,7 +57,8 @@ def chromium_page() -> Iterator[Page]:
 
 
 #: Reads streams in a page by the project's own module, all at the same time. Gives what it tells of
-#: each, as tests/node/sse.mjs prints it. Without the random part of its delays.
+#: each, as tests/node/sse.mjs prints it, and tells `seen` of each event at once where the page has
+#: such a function. Without the random part of its delays.
 READ = """
 (reads) => Promise.all(reads.map(async ({ module, url, options }) => {
   const { stream } = await import(module);
@@ -67,7 +68,10 @@ READ = """
     retry: 10,
     ...options,
     onOpen: (response) => told.push(["open", response.status]),
-    onEvent: ({ id, event, data }) => told.push(["event", id, event, data]),
+    onEvent: ({ id, event, data }) => {
+      told.push(["event", id, event, data]);
+      globalThis.seen?.(url);
+    },
     onGap: (gap) => told.push(["gap", gap]),
     onDone: (data) => told.push(["done", data ?? null]),
     onFailure: (error) => told.push(["failure", error.message, error.code ?? null]),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +17,40 @@ from tests.live.conftest import node
 from tests.live.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
 from tests.live.servers import ROOT
 
+SECONDS = 10.0
 MODULE = ROOT / "sseflask" / "static" / "sse.js"
 
 
+class Seen:
+    """How many events a page has told of, by the address of their stream. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def add(self, url: str) -> None:
+        with self._changed:
+            self._counts[url.rpartition("/")[2]] += 1
+            self._changed.notify_all()
+
+    def wait(self, name: str, count: int) -> None:
+        """Until there have been so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._counts[name] >= count, SECONDS)
+
+    def forget(self) -> None:
+        self._counts.clear()
+
+
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture(scope="module")
+def page(seen: Seen) -> Iterator[Page]:
     with chromium_page() as opened:
+        opened.expose_function("seen", seen.add)
         yield opened
 
 
@@ -80,14 +109,35 @@ def test_times_are_the_servers_and_grow() -> None:
     assert [line[2] for line in told if line[0] == "again"] == [30, 30, 1]
 
 
+class Observed(Exchange):
+    """One that hangs up when the page has got what was sent: when a body is cut, a browser drops
+    what the page has not read yet, which then asks for it again."""
+
+    def watch(self, got: Callable[[int], None]) -> None:
+        """Call that with how many events were sent, before hanging up."""
+        self._got, self._sent = got, 0
+
+    def chunk(self, data: bytes) -> None:
+        self._sent += data.count(b"\n\n")
+        super().chunk(data)
+
+    def hang_up(self) -> None:
+        self._got(self._sent)
+        super().hang_up()
+
+
 class Browsed:
     """Stories told to a page of their own origin, each under an address of its own.
 
     Args:
         stories: by the last part of that address.
+        seen: what the page tells.
     """
 
-    def __init__(self, stories: dict[str, Story]) -> None:
+    def __init__(self, stories: dict[str, Story], seen: Seen) -> None:
+        seen.forget()
+        self._seen = seen
+        self._events: Counter[str] = Counter()
         self.stories = stories
         self.asked: dict[str, list[Exchange]] = defaultdict(list)
 
@@ -100,9 +150,19 @@ class Browsed:
         elif name == "favicon.ico":
             exchange.answer(404, b"", "text/plain")
         else:
-            asked = self.asked[name]
-            asked.append(exchange)
-            self.stories[name].answer(len(asked) - 1, exchange)
+            self._tell(name, exchange)
+
+    def _tell(self, name: str, exchange: Exchange) -> None:
+        asked = self.asked[name]
+        asked.append(exchange)
+        observed = Observed(exchange.connection, exchange.line, exchange.headers, exchange.content)
+
+        def got(sent: int) -> None:
+            self._events[name] += sent
+            self._seen.wait(name, self._events[name])
+
+        observed.watch(got)
+        self.stories[name].answer(len(asked) - 1, observed)
 
     def read_in(self, page: Page, **options: Any) -> dict[str, list[list[Any]]]:
         """What the module tells of each, all of them read at the same time."""
@@ -115,9 +175,9 @@ class Browsed:
         return dict(zip(self.stories, told, strict=True))
 
 
-def test_the_same_in_chromium(page: Page) -> None:
+def test_the_same_in_chromium(page: Page, seen: Seen) -> None:
     stories = {str(number): story for number, story in enumerate(STORIES.values())}
-    browsed = Browsed(stories)
+    browsed = Browsed(stories, seen)
     told = browsed.read_in(page)
     for number, name in enumerate(STORIES):
         story, found = stories[str(number)], told[str(number)]
@@ -128,27 +188,11 @@ def test_the_same_in_chromium(page: Page) -> None:
         assert {each.headers["accept"] for each in asked} == {"text/event-stream"}
 
 
-def test_a_post_in_chromium(page: Page) -> None:
-    browsed = Browsed({"post": Story((cut(b""), cut(ONE), TWO + FINISHED), [])})
+def test_a_post_in_chromium(page: Page, seen: Seen) -> None:
+    browsed = Browsed({"post": Story((cut(b""), cut(ONE), TWO + FINISHED), [])}, seen)
     told = browsed.read_in(page, method="POST", body='{"a":1}')["post"]
     assert [line[3] for line in told if line[0] == "event"] == ["one", "two"]
     asked = browsed.asked["post"]
     assert [each.line.split()[0] for each in asked] == ["POST"] * 3
     assert {each.content for each in asked} == {b'{"a":1}'}
     assert len({each.headers["idempotency-key"] for each in asked}) == 1
-
-
-def dripping(sent: bytes) -> Any:
-    """Byte by byte, each in a chunk and a packet of its own."""
-
-    def answer(exchange: Exchange) -> None:
-        exchange.stream(*(sent[at : at + 1] for at in range(len(sent))))
-
-    return answer
-
-
-def test_bytes_that_drip_in_chromium(page: Page) -> None:
-    story = STORIES["every kind of line"]
-    dripped = Story((dripping(story.answers[0]), story.answers[1]), story.told)
-    told = Browsed({"drip": dripped}).read_in(page)["drip"]
-    assert [line[1:] for line in told if line[0] == "event"] == story.told

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
 from playwright.sync_api import Page
 
+from tests.completions.scripted import Exchange, upstream
 from tests.live.browser import READ, chromium_page
 from tests.live.conftest import node, tool
 from tests.live.connection import fetch
 from tests.live.fronts import NGINX
+from tests.live.interrupted import STORIES
 from tests.live.servers import Server, free_port, running
 
 #: What each of these does with whatever the service sends.
@@ -34,9 +38,9 @@ _PROXY = (
       proxy_buffering on;
       proxy_ignore_headers X-Accel-Buffering;
     }}
-    location /slow/ {{
-      proxy_pass http://service/;
-      limit_rate 500;
+    location /dripping/ {{
+      proxy_pass http://127.0.0.1:{dripping}/;
+      proxy_buffering off;
     }}
     location /impatient/ {{
       proxy_pass http://service/;
@@ -73,7 +77,9 @@ _START = {
 
 
 @contextlib.contextmanager
-def proxy(name: str, behind: Server, directory: Path) -> Iterator[tuple[str, str]]:
+def proxy(
+    name: str, behind: Server, directory: Path, dripping: int = 0
+) -> Iterator[tuple[str, str]]:
     """The addresses of a proxy, without and with TLS."""
     program, port, secure = tool(name), free_port(), free_port()
     layout, options = _START[name]
@@ -81,7 +87,13 @@ def proxy(name: str, behind: Server, directory: Path) -> Iterator[tuple[str, str
     made.private_key_pem.write_to_path(str(directory / "key.pem"))
     for number, pem in enumerate(made.cert_chain_pems):
         pem.write_to_path(str(directory / "certificate.pem"), append=number > 0)
-    values = {"port": port, "secure": secure, "behind": behind.port, "directory": directory}
+    values = {
+        "port": port,
+        "secure": secure,
+        "behind": behind.port,
+        "dripping": dripping,
+        "directory": directory,
+    }
     configuration = directory / name
     configuration.write_text(layout.format(**values))
     command = [program, *(each.format(**values) for each in options), str(configuration)]
@@ -90,12 +102,31 @@ def proxy(name: str, behind: Server, directory: Path) -> Iterator[tuple[str, str
         yield server.url, f"https://127.0.0.1:{secure}"
 
 
+STORY = STORIES["every kind of line"]
+
+
+def drip(exchange: Exchange) -> None:
+    """One after the other, each byte in a chunk and a packet of its own."""
+    if "last-event-id" in exchange.headers:
+        exchange.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return
+    sent = STORY.answers[0]
+    exchange.begin()
+    for at in range(len(sent)):
+        exchange.chunk(sent[at : at + 1])
+        time.sleep(0.002)  # or the proxy gathers them
+    exchange.end()
+
+
 @pytest.fixture(scope="module")
 def nginx(
     tmp_path_factory: pytest.TempPathFactory, development: Server
 ) -> Iterator[tuple[str, str]]:
-    with proxy("nginx", development, tmp_path_factory.mktemp("nginx")) as addresses:
-        yield addresses
+    directory = tmp_path_factory.mktemp("nginx")
+    with upstream(drip) as server:
+        dripping = urlsplit(server.url).port or 0
+        with proxy("nginx", development, directory, dripping) as addresses:
+            yield addresses
 
 
 @pytest.fixture(scope="module")
@@ -140,20 +171,24 @@ QUESTION = {
 }
 
 
-@pytest.mark.parametrize("way", ["gathering", "slow", "impatient"])
+@pytest.mark.parametrize("way", ["gathering", "impatient"])
 def test_a_stream(read: Read, way: str) -> None:
-    count, interval = {"gathering": (30, 0.01), "slow": (30, 0.0), "impatient": (3, 1.3)}[way]
+    count, interval = {"gathering": (30, 0.01), "impatient": (3, 1.3)}[way]
     told = read(f"/{way}/sse/v1?count={count}&interval={interval}")
     assert numbers(told) == [str(number) for number in range(count)]
     assert told[-1] == ["ended", "done"]
-    # Once more at the end, to hear that there is nothing left.
-    opened = {"gathering": 1, "slow": 1, "impatient": 3}[way]
-    assert sum(line[0] == "open" for line in told) == opened
+    assert sum(line[0] == "open" for line in told) == {"gathering": 1, "impatient": 3}[way]
 
 
-@pytest.mark.parametrize("way", ["gathering", "slow"])
-def test_an_answer_to_a_post(read: Read, way: str) -> None:
-    told = read(f"/{way}/sse/openai_out", **QUESTION)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_bytes_that_drip(read: Read, method: str) -> None:
+    told = read("/dripping/", method=method)
+    assert [line[1:] for line in told if line[0] == "event"] == STORY.told
+    assert told[-1] == ["ended", "done"]
+
+
+def test_an_answer_to_a_post(read: Read) -> None:
+    told = read("/gathering/sse/openai_out", **QUESTION)
     assert "You said: hello" in "".join(numbers(told))
     assert told[-1] == ["ended", "done"]
     assert sum(line[0] == "open" for line in told) == 1
