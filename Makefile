@@ -10,7 +10,7 @@ VENV := .venv
 unexport PYTHONDONTWRITEBYTECODE
 # The tests that start no server.
 FAST := --numprocesses $(JOBS) --ignore=tests/live --ignore=tests/benchmarks
-SOURCES := sseflask tests benchmarks wsgi.py
+SOURCES := sseflask tests benchmarks examples wsgi.py
 
 .PHONY: help serve test test-fast test-lowest test-newest check bench clean
 

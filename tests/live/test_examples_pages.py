@@ -1,0 +1,184 @@
+"""The pages of the examples, in the system's Chromium."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypedDict
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.live import datastar
+from tests.live.browser import FLAGS
+from tests.live.clients import open_stream
+from tests.live.conftest import node_packages, tool
+from tests.live.connection import fetch
+from tests.live.examples import example
+from tests.live.servers import Server, free_port
+from tests.live.waiting import until
+
+expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    flags = [flag for flag in FLAGS if flag != "--headless"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that asks nobody but the example, and has nothing to complain of."""
+    complaints: list[str] = []
+    context = browser.new_context()
+    context.route(
+        lambda address: not address.startswith("http://127.0.0.1:"), lambda route: route.abort()
+    )
+    page = context.new_page()
+
+    def hear(said: ConsoleMessage) -> None:
+        if said.type == "error":
+            complaints.append(said.text)
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory, development: Server) -> Iterator[Server]:
+    """The example in front of the service's own model."""
+    upstream = {"OPENAI_BASE_URL": f"{development.url}/v1", "OPENAI_API_KEY": "sk-of-nobody"}
+    with example("chat", "gunicorn", tmp_path_factory.mktemp("chat"), changes=upstream) as server:
+        yield server
+
+
+class Request(TypedDict):
+    method: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def posted(**values: object) -> Request:
+    headers = {"Content-Type": "application/json"}
+    return {"method": "POST", "headers": headers, "body": json.dumps(values).encode()}
+
+
+def connections(server: Server, to: Server) -> int:
+    """How many the example has to its upstream."""
+    found = server.serving().net_connections(kind="tcp4")
+    return sum(
+        each.status == psutil.CONN_ESTABLISHED and each.raddr[1] == to.port
+        for each in found
+        if each.raddr
+    )
+
+
+def test_a_chat_is_over_when_its_reader_leaves(chat: Server, development: Server) -> None:
+    with open_stream(chat, "/chat", **posted(message="Hello")) as stream:
+        events = stream.rest()
+    assert "Hello" in "".join(event.data or "" for event in events)
+    assert (events[-1].event, events[-1].data) == ("done", "")
+    idle = connections(chat, development)
+    with open_stream(chat, "/chat", **posted(message="Hello again")) as stream:
+        stream.next()
+    until(lambda: connections(chat, development) < max(1, idle), "the model was left")
+
+
+def test_a_model_that_refuses(chat: Server) -> None:
+    answer = fetch(chat, "/chat", **posted(message="too long" * 100_000))
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (502, "no_answer")
+
+
+def test_the_chat_shows_an_answer(page: Page, chat: Server) -> None:
+    page.goto(chat.url)
+    page.get_by_label("Message").fill("What is an <event>?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("p")).to_contain_text("What is an <event>?")
+
+
+def test_htmx_shows_a_job(page: Page, tmp_path: Path) -> None:
+    packages = node_packages() / "node_modules"
+    static = tmp_path / "examples" / "static"
+    with example("htmx", "flask", tmp_path) as server:
+        static.mkdir()
+        shutil.copy(packages / "htmx.org" / "dist" / "htmx.min.js", static)
+        shutil.copy(packages / "htmx-ext-sse" / "dist" / "sse.min.js", static)
+        page.goto(server.url)
+        page.evaluate(
+            "document.addEventListener('htmx:sseClose', ({ detail }) => { ended = detail.type; })"
+        )
+        page.get_by_role("button", name="Start").click()
+        expect(page.locator("#job progress")).to_be_visible()
+        expect(page.locator("#job strong")).to_have_text("Finished")
+        page.wait_for_function("ended === 'message'")
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_label("Message")).to_have_value("")
+
+
+def test_datastar_shows_a_room_before_and_after_a_deploy(browser: Browser, tmp_path: Path) -> None:
+    static = tmp_path / "examples" / "static"
+    static.mkdir(parents=True)
+    shutil.copy(datastar.bundle(), static / "datastar.js")
+    port = free_port()
+    # Its console says that the server was away.
+    context = browser.new_context()
+    page, other = context.new_page(), context.new_page()
+    with example("datastar", "gunicorn", tmp_path, port=port) as server:
+        page.goto(server.url)
+        said = page.locator("#room li")
+        say(page, "<b>one</b>")
+        expect(said).to_have_count(1)
+        posted_lines = posted(text="two\nelements <li id='three'>three</li>")
+        assert fetch(server, "/room", **posted_lines).status == 200
+        expect(said).to_have_count(2)
+    with example("datastar", "gunicorn", tmp_path, port=port) as server:
+        # Who comes later has all of it.
+        other.goto(server.url)
+        say(other, "last")
+        for each in (page, other):
+            expect(each.locator("#room li")).to_have_text(
+                ["<b>one</b>", "two elements <li id='three'>three</li>", "last"]
+            )
+    context.close()
+
+
+#: Notes the id of each event that a page's EventSource gets.
+NOTING = """
+  ids = [];
+  EventSource = class extends EventSource {
+    constructor(...address) {
+      super(...address);
+      this.addEventListener("message", ({ lastEventId }) => ids.push(lastEventId));
+    }
+  };
+"""
+
+
+def test_the_clock_goes_on_after_a_restart(browser: Browser, tmp_path: Path) -> None:
+    port = free_port()
+    # Its console says that the server was away.
+    page = browser.new_page()
+    page.add_init_script(NOTING)
+    ticks = page.locator("li")
+    with example("clock", "flask", tmp_path / "first", port=port) as server:
+        page.goto(server.url)
+        expect(ticks).to_have_count(2)
+    before = ticks.count()
+    with example("clock", "flask", tmp_path / "second", port=port):
+        expect(ticks).to_have_count(before + 2)
+    assert page.evaluate("ids") == [str(number) for number in range(before + 2)]
+    page.close()
