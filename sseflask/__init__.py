@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sseflask.errors import ChannelError, ConfigError, EventError, Failure
     from sseflask.event import Comment, Event, MessageEvent
     from sseflask.extension import SSE
+    from sseflask.readiness import Readiness
     from sseflask.response import EventSourceResponse
+    from sseflask.stats import Stats, StreamStats, WorkerStats
     from sseflask.wire import Decoder, encode
 
 __all__ = [
@@ -31,6 +33,10 @@ __all__ = [
     "EventSourceResponse",
     "Failure",
     "MessageEvent",
+    "Readiness",
+    "Stats",
+    "StreamStats",
+    "WorkerStats",
     "encode",
     "last_event_id",
 ]
@@ -50,6 +56,10 @@ _HOMES = {
     "EventSourceResponse": "response",
     "Failure": "errors",
     "MessageEvent": "event",
+    "Readiness": "readiness",
+    "Stats": "stats",
+    "StreamStats": "stats",
+    "WorkerStats": "stats",
     "encode": "wire",
     "last_event_id": "cursor",
 }

@@ -19,10 +19,21 @@ from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
 from sseflask.config import Settings, load, warn_about_ineffective, warn_about_unknown
 from sseflask.cors import allow_origins
-from sseflask.extension import SSE, log_path
+from sseflask.extension import SSE, channels_of, log_path
 from sseflask.forwarded import TrustedProxies
 from sseflask.masking import MaskingFilter, guard
-from sseflask.routes import channels, completions, counter, health, openai, page, runs, session
+from sseflask.metrics.live import LiveFigures
+from sseflask.routes import (
+    channels,
+    completions,
+    counter,
+    health,
+    metrics,
+    openai,
+    page,
+    runs,
+    session,
+)
 from sseflask.routes.body_limit import SizedRequest
 from sseflask.routes.limits import Limits
 
@@ -38,6 +49,7 @@ BLUEPRINTS = (
     channels.blueprint,
     session.blueprint,
     health.blueprint,
+    metrics.blueprint,
 )
 
 
@@ -95,6 +107,7 @@ def create_app(development: bool = False) -> Flask:
         app.register_blueprint(blueprint)
     if development or settings.page:
         app.register_blueprint(page.blueprint)
+        LiveFigures(channels_of(app)).begin()
     _look_at_files(settings, app)
     if settings.trusted_proxies:
         app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]

@@ -18,11 +18,14 @@ from sseflask.channel_methods import ChannelMethods
 from sseflask.channels.channels import Channels
 from sseflask.cursor import set_right
 from sseflask.errors import ChannelError, Failure
+from sseflask.figures.snapshot import snapshot
 from sseflask.flask_context import current_request
 from sseflask.items import check_iterable, has_events
 from sseflask.masking import guard
+from sseflask.readiness import Readiness, readiness_of
 from sseflask.refusals import bad_channel, refuse
 from sseflask.response import EventSourceResponse, UpgradedResponse
+from sseflask.stats import Stats, stats_of
 from sseflask.transport.notices import warn_once
 
 __all__ = ["SSE", "channels_of", "log_path"]
@@ -79,6 +82,26 @@ class SSE(ChannelMethods):
 
     def _channels(self) -> Channels:
         return channels_of(self._app())
+
+    def stats(self) -> Stats:
+        """The figures of now: streams, events, gaps, runs, and what the workers take.
+
+        Under gunicorn with our worker class or our configuration those of all its workers, dead
+        ones included, others' as of a second ago; elsewhere of this process. Any thread, no
+        application context; blocks for a few reads of ``/proc``.
+        """
+        return stats_of(snapshot())
+
+    def readiness(self) -> Readiness:
+        """Whether requests are to be sent to this worker, and how the channels' log does.
+
+        Any thread; needs an application context only where this is registered with several
+        applications. Blocks for half a second at most.
+
+        Raises:
+            RuntimeError: this is not registered with the application.
+        """
+        return readiness_of(channels_of(self._app()))
 
     def _app(self) -> Flask:
         if has_app_context() and current_app.extensions.get(_EXTENSION) is self:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sseflask import platforms, request_ids
 from sseflask.errors import ConfigError
+from sseflask.figures.sharing import sharing
 from sseflask.masking import guard
 
 if TYPE_CHECKING:
@@ -146,9 +147,25 @@ if _log_format == "json":
     access_log_format = "%(m)s %(U)s %(s)s"
 
 
+def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
+    """Give each worker, of any class, a place for its figures."""
+    sharing.take(worker)
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
+    """The place of a worker's figures is free again."""
+    sharing.give_back(worker)
+
+
+def pre_exec(server: Arbiter) -> None:
+    """Let the gunicorn that takes the place of this one count on (SIGUSR2)."""
+    sharing.hand_on(server.cfg.env_orig)
+
+
 def post_worker_init(worker: Worker) -> None:
     """Under plain ``-k gevent`` too: streams find their connection below all middleware, and are
-    drained on SIGTERM."""
+    drained on SIGTERM. Figures are shared under any class."""
+    sharing.begin(worker)
     if "gunicorn.workers.ggevent" not in sys.modules:
         return  # another worker class: nothing to drain, and gevent may not be there
     if _log_format == "json":
@@ -190,6 +207,7 @@ def worker_int(worker: Worker) -> None:
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
     """End a worker once, at Ctrl-C under plain ``-k gevent`` too."""
+    sharing.write()
     if "gunicorn.workers.ggevent" not in sys.modules:
         return
     from sseflask.transport import drain

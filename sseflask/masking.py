@@ -24,6 +24,7 @@ __all__ = [
     "LONGEST",
     "MASK",
     "MaskingFilter",
+    "fit_for_log",
     "guard",
     "is_secret_name",
     "mask",
@@ -234,3 +235,13 @@ def guard(logger: logging.Logger, secrets: Iterable[str] = ()) -> None:
     for each in [each for each in logger.filters if isinstance(each, MaskingFilter)]:
         logger.removeFilter(each)
     logger.addFilter(MaskingFilter(all_secrets))
+
+
+def fit_for_log(text: str) -> str:
+    """Make one value fit for a log record, as `guard` makes messages.
+
+    Args:
+        text: any; the secrets that the logger ``sseflask`` is guarded with are masked too.
+    """
+    secrets = secrets_of(logging.getLogger("sseflask"))
+    return shorten(printable(mask(text, secrets)), LONGEST_MESSAGE)

@@ -11,7 +11,16 @@ import re
 
 from sseflask.event import Comment, Event, MessageEvent
 
-__all__ = ["HEARTBEAT", "Decoder", "encode", "ends_event", "ends_line", "lines_of", "tail_of"]
+__all__ = [
+    "HEARTBEAT",
+    "Decoder",
+    "encode",
+    "ends_event",
+    "ends_line",
+    "events_in",
+    "lines_of",
+    "tail_of",
+]
 
 #: One newline, not two: a blank line after an ``id`` would make some clients dispatch an empty
 #: event (openai-python raises JSONDecodeError). Safe wherever a line may begin.
@@ -73,6 +82,12 @@ def ends_line(tail: bytes) -> bool:
 def ends_event(tail: bytes) -> bool:
     """Whether these last bytes of a stream (four are enough) leave no event unfinished."""
     return not tail or _ENDS_EVENT.search(tail) is not None
+
+
+def events_in(frames: bytes) -> int:
+    """How many events whole frames hold: as many as they have blank lines."""
+    events = frames.count(b"\n\n")
+    return events + frames.count(b"\n\r\n") if b"\r" in frames else events
 
 
 def tail_of(tail: bytes, body: bytes | bytearray) -> bytes:

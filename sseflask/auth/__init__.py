@@ -8,6 +8,7 @@ from sseflask.auth.access import (
     missing_token,
     refuse_other_sites,
     require,
+    require_figures,
     require_publish,
     require_subscribe,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "missing_token",
     "refuse_other_sites",
     "require",
+    "require_figures",
     "require_publish",
     "require_subscribe",
     "sign",

@@ -17,7 +17,7 @@ from sseflask.auth.presented import Presented, presented_token
 from sseflask.auth.refusals import other_site, right_missing, token_missing, token_refused
 from sseflask.auth.site import TO_ACT, TO_ACT_WITH_COOKIE, TO_READ, Site, site
 from sseflask.auth.tokens import Caller, TokenError, verify
-from sseflask.channels.names import Pattern
+from sseflask.channels.names import FIGURES, Pattern
 from sseflask.errors import Failure
 from sseflask.flask_context import current_request
 
@@ -27,6 +27,7 @@ __all__ = [
     "missing_token",
     "refuse_other_sites",
     "require",
+    "require_figures",
     "require_publish",
     "require_subscribe",
 ]
@@ -144,6 +145,20 @@ class Access:
                 raise right_missing("subscribe", str(pattern))
         return caller
 
+    def require_figures(self, asked: Request) -> None:
+        """Let the request read the service's figures, or say why not.
+
+        It needs a token with which the channel of the figures can be read. That this channel is
+        public opens nothing here. In production no request of this machine is trusted: a proxy on
+        it may pass on anybody's without a sign of it.
+
+        Raises:
+            Failure: as for `require`.
+        """
+        caller = self._reading(asked)
+        if not any(pattern.matches(FIGURES) for pattern in caller.subscribe):
+            raise right_missing("subscribe", FIGURES)
+
     def check(self, token: str, *, by_cookie: bool = False) -> Caller:
         """Read a token.
 
@@ -202,6 +217,11 @@ def require_publish(channel: str) -> Caller:
 def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
     """`Access.require_subscribe` for the current request of the current app."""
     return _access().require_subscribe(current_request(), patterns)
+
+
+def require_figures() -> None:
+    """`Access.require_figures` for the current request of the current app."""
+    _access().require_figures(current_request())
 
 
 def check_token(token: str) -> Caller:

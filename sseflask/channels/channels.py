@@ -12,8 +12,17 @@ from typing import Literal
 from sseflask.channels.disk import Kept, kept
 from sseflask.channels.frames import Cursor, Types
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Append, Appended, Entry, History, KeyReused, Log, LogError
-from sseflask.channels.names import Pattern
+from sseflask.channels.log import (
+    Append,
+    Appended,
+    Entry,
+    Extent,
+    History,
+    KeyReused,
+    Log,
+    LogError,
+)
+from sseflask.channels.names import FIGURES, Pattern
 from sseflask.channels.past import ChannelHistory, read_history
 from sseflask.channels.process import SHORT_PATIENCE, PerProcess, Running
 from sseflask.channels.readings import Asked
@@ -21,12 +30,18 @@ from sseflask.channels.sqlite import SqliteLog
 from sseflask.channels.subscription import Subscription
 from sseflask.channels.thread import LogThread
 from sseflask.channels.wake import Bell
+from sseflask.figures.counts import COUNTS, LOCK
+from sseflask.figures.gauges import provide
 from sseflask.transport.handoff import Done, Mailbox, cooperative
 from sseflask.transport.stream import RETRY_JITTER
 
 __all__ = ["Channels"]
 
 log = logging.getLogger("sseflask")
+
+#: Of the service's own figures so many are kept: a chart's first minute, and no room of others.
+_FIGURES_KEPT = 60
+_FIGURES = Pattern.parse(FIGURES)
 
 #: Seconds for which an event is kept though its channel has too many: the other workers' tails come
 #: to it in milliseconds, unless something holds them up.
@@ -53,7 +68,15 @@ class _Running(Running[Log]):
             feed.count,
             self._bell,
         )
+        self._withdraw = [
+            provide("behind", lambda: max(0, self.thread.tail - self.hub.position)),
+            provide("watchers", lambda: self.hub.count(_FIGURES)),
+        ]
         super().__init__(self.thread)
+
+    def _before_end(self) -> None:
+        for withdraw in self._withdraw:
+            withdraw()
 
     def now(self) -> Cursor:
         """Behind everything that has been published, by whomever; as far as can be said shortly."""
@@ -147,13 +170,13 @@ class _ThroughLoop:
         self._hub = hub
         self._detached = Detached.current()
         self._mailbox = Mailbox.current()
-        self._arrived: deque[Sequence[Entry] | Callable[[], None]] = deque()
+        self._arrived: deque[tuple[float, Sequence[Entry]] | Callable[[], None]] = deque()
         self._planned = False
 
     # The log's thread.
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        self._arrive(entries)
+        self._arrive((time.monotonic(), entries))
 
     def restarted(self, epoch: str, position: int) -> None:
         self._arrive(lambda: self._detached.send_away(self._hub.restart(epoch, position)))
@@ -167,12 +190,12 @@ class _ThroughLoop:
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
         self._arrive(lambda: answer(self._hub.count(pattern)))
 
-    def _arrive(self, what: Sequence[Entry] | Callable[[], None]) -> None:
+    def _arrive(self, what: tuple[float, Sequence[Entry]] | Callable[[], None]) -> None:
         self._mailbox.post(self._plan, what)
 
     # The loop.
 
-    def _plan(self, what: Sequence[Entry] | Callable[[], None]) -> None:
+    def _plan(self, what: tuple[float, Sequence[Entry]] | Callable[[], None]) -> None:
         self._arrived.append(what)
         if not self._hub.epoch:
             self._pass_on()  # nobody is there yet, and somebody waits for the log to be open
@@ -188,12 +211,15 @@ class _ThroughLoop:
             if callable(what):
                 what()
                 continue
-            entries = list(what)
+            came, first = what
+            entries = list(first)
             # What has come meanwhile is sent with it.
             while arrived and not callable(arrived[0]):
-                entries += arrived.popleft()  # type: ignore[arg-type]  # looked at before
+                entries += arrived.popleft()[1]  # type: ignore[index]  # looked at before
             batch = self._hub.take_in(entries)
             self._detached.send(batch)
+            if batch:
+                COUNTS.delivery.add(time.monotonic() - came, len(entries))
             if batch.ended:
                 self._detached.finish(batch.ended)
 
@@ -252,9 +278,15 @@ class Channels:
             LogError: the store can't do it now; nothing has been stored, unless it did not answer.
         """
         running = self._running.get()
+        began = time.monotonic()
         done, epoch = running.append(Append(channel, tuple(frames), key, digest))
         if isinstance(done, KeyReused):
             return done
+        if not done.repeated:
+            seconds = time.monotonic() - began
+            with LOCK:
+                COUNTS.published += len(frames)
+                COUNTS.publish.add(seconds)
         return Ids((f"{epoch}-{n}" for n in range(done.first, done.last + 1)), done.repeated)
 
     def subscribe(
@@ -332,6 +364,15 @@ class Channels:
         """See `PerProcess.condition`."""
         return self._running.condition()
 
+    def extent(self) -> Extent:
+        """How much the log holds. Blocks for half a second at most.
+
+        Raises:
+            LogError: it does not say so at once.
+        """
+        extent: Extent = self._running.get().call(lambda log: log.extent(), SHORT_PATIENCE)
+        return extent
+
     def kept(self) -> Kept:
         """For how long history is there."""
         return kept(self._path())
@@ -349,6 +390,7 @@ class Channels:
                 seconds=self._seconds,
                 young=_YOUNG_SECONDS,
                 most=self._most,
+                few={FIGURES: min(_FIGURES_KEPT, self._keep)},
             ),
             None if path == ":memory:" else path,
         )

@@ -14,6 +14,7 @@ __all__ = [
     "Appended",
     "Ends",
     "Entry",
+    "Extent",
     "History",
     "KeyReused",
     "Log",
@@ -156,6 +157,19 @@ class History:
         return self.entries[:there], number
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a log holds.
+
+    Args:
+        bytes: what its file uses; free room in it is not counted.
+        oldest: the age of the oldest thing in it, in seconds; 0 where there is nothing.
+    """
+
+    bytes: int
+    oldest: float
+
+
 class Page(list[Entry]):
     """Entries in the order of their numbers.
 
@@ -238,3 +252,6 @@ class Log(Protocol):
 
     def replaced(self) -> bool:
         """Whether what was opened is gone, so that it has to be closed and opened again."""
+
+    def extent(self) -> Extent:
+        """Give how much there is."""

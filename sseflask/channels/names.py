@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from sseflask.errors import ChannelError
 
-__all__ = ["Pattern", "check_name"]
+__all__ = ["FIGURES", "Pattern", "check_name", "is_own"]
+
+#: Where the service publishes its own figures while somebody reads them.
+FIGURES = "sseflask.live"
+
+#: What the names of its own channels begin with.
+_OWN = "sseflask."
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _ALLOWED = "1 to 128 of the characters A-Z a-z 0-9 _ . : -"
@@ -23,6 +29,11 @@ def check_name(text: str) -> str:
     if not isinstance(text, str) or not _NAME.fullmatch(text):
         raise ChannelError(f"{text!r:.200} is no channel name: a name is {_ALLOWED}")
     return text
+
+
+def is_own(name: str) -> bool:
+    """Whether only the service itself publishes to a channel."""
+    return name.startswith(_OWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sseflask.channels import sqlite_notices
 from sseflask.channels.log import (
@@ -13,6 +13,7 @@ from sseflask.channels.log import (
     Appended,
     Ends,
     Entry,
+    Extent,
     History,
     KeyReused,
     Notice,
@@ -29,6 +30,7 @@ from sseflask.channels.sqlite_forgetting import (
     forget_channels,
     forget_keys,
     shorten,
+    used_bytes,
 )
 from sseflask.channels.sqlite_history import PAGE_BYTES, history
 from sseflask.channels.sqlite_patterns import MeantChannels
@@ -66,6 +68,7 @@ class SqliteLog:
         young: seconds for which an event is kept though its channel has too many: other processes
             of the machine may not have come to it yet.
         most: bytes that the file may have; the oldest events are forgotten before it has more.
+        few: channels of which so many events are enough.
         clock: gives the time on the wall, in seconds.
     """
 
@@ -77,8 +80,10 @@ class SqliteLog:
         seconds: float,
         young: float = 0.0,
         most: float = math.inf,
+        few: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._few = few or {}
         self._file = SqliteFile(path, "channel log")
         self._meant = MeantChannels(self._file)
         self._keep = keep
@@ -147,20 +152,27 @@ class SqliteLog:
                 results.append(known)
             if newest > before:
                 database.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-                for number, kept, added in touched.values():
-                    self._count(database, number, kept, added, age)
+                for name, (number, kept, added) in touched.items():
+                    keep = self._few.get(name, self._keep)
+                    self._count(database, number, kept, added, age, keep)
                 database.execute("UPDATE log SET newest = ?, age = ?, wall = ?", (newest, age, now))
         return results
 
     def _count(
-        self, database: sqlite3.Connection, channel: int, kept: int, added: int, age: float
+        self,
+        database: sqlite3.Connection,
+        channel: int,
+        kept: int,
+        added: int,
+        age: float,
+        keep: int,
     ) -> None:
         """Note how many events a channel holds; first shorten it where that is too many."""
         # Not one by one: a tenth at once is cheaper for each; and where most of them are young,
         # not at every append.
-        tenth = max(1, self._keep // 10)
-        if kept > self._keep + self._keep // 10 and kept // tenth > (kept - added) // tenth:
-            kept -= shorten(database, channel, kept - self._keep, age - self._young)
+        tenth = max(1, keep // 10)
+        if kept > keep + keep // 10 and kept // tenth > (kept - added) // tenth:
+            kept -= shorten(database, channel, kept - keep, age - self._young)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, channel))
 
     def newest(self) -> int:
@@ -264,6 +276,15 @@ class SqliteLog:
     def replaced(self) -> bool:
         """See `Log`; whether there is another file, or none, at the path."""
         return self._file.replaced()
+
+    def extent(self) -> Extent:
+        """See `Log`."""
+        with self._file.reading() as database:
+            age, wall = database.execute("SELECT age, wall FROM log").fetchone()
+            event = database.execute("SELECT at FROM events ORDER BY number LIMIT 1").fetchone()
+            used = used_bytes(database)
+        age += max(0.0, self._clock() - wall)
+        return Extent(used, age - event[0] if event else 0.0)
 
 
 def _page(rows: Iterable[tuple[int, str, bytes]], limit: int) -> Page:

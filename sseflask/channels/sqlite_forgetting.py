@@ -6,7 +6,15 @@ import sqlite3
 
 from sseflask.channels.sqlite_tables import forgettable
 
-__all__ = ["EVENT_BYTES", "Room", "forget_aged", "forget_channels", "forget_keys", "shorten"]
+__all__ = [
+    "EVENT_BYTES",
+    "Room",
+    "forget_aged",
+    "forget_channels",
+    "forget_keys",
+    "shorten",
+    "used_bytes",
+]
 
 #: Events, and keys, that are forgotten in one go, so that nobody waits for it for long.
 EVENTS, KEYS = 1000, 10_000
@@ -112,9 +120,9 @@ class Room:
         if self._added < self._look:
             return
         added, self._added = self._added, 0.0
-        before = used = _used(database)
+        before = used = used_bytes(database)
         while used + size > self._enough and _forget_oldest(database, 2 * added):
-            used = _used(database)
+            used = used_bytes(database)
             # Where far too much is there, as after a change of the bound, publishers wait only
             # for what is needed now.
             if used + size <= self._most and before - used >= 2 * added:
@@ -124,14 +132,15 @@ class Room:
 
     def lacks(self, database: sqlite3.Connection) -> bool:
         """Whether something is to be forgotten, though nothing is added."""
-        return _used(database) > self._enough and _oldest(database) != (None, None)
+        return used_bytes(database) > self._enough and _oldest(database) != (None, None)
 
     def forget(self, database: sqlite3.Connection) -> int:
         """Forget a bounded number of the oldest events and keys if it `lacks` room. Writes."""
         return _forget_oldest(database, _FORGET_BYTES) if self.lacks(database) else 0
 
 
-def _used(database: sqlite3.Connection) -> int:
+def used_bytes(database: sqlite3.Connection) -> int:
+    """How much of its file a log uses."""
     pages, free, size = (
         database.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")

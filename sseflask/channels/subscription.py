@@ -22,6 +22,7 @@ from sseflask.channels.log import Ends, Entry, History, LogError, Missing
 from sseflask.channels.names import Pattern
 from sseflask.channels.readings import Asked
 from sseflask.errors import Failure
+from sseflask.figures.counts import COUNTS, LOCK, GapReason
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import wait_for
 from sseflask.transport.stream import RETRY_JITTER, Source, rotation_notice
@@ -271,6 +272,8 @@ class Subscription(Source):
         if presented == EARLIEST:
             self._place, self._complete, self._presented = Cursor(epoch, 0), False, None
             return self._opening
+        with LOCK:
+            COUNTS.streams["channel"].resumed += 1
         place = Cursor.parse(presented)
         if place is None:
             return self._gap("unknown", presented)
@@ -299,6 +302,7 @@ class Subscription(Source):
                 base = max(base, history.newest)
                 place = Cursor(epoch, base)
             gaps = [self._told(reason, presented, end) for end in history.missing]
+            self._count_gaps(reason, len(gaps))
             return Gap.frames(gaps, place) + self._advance(place, history, base)
 
     def _told(
@@ -309,6 +313,11 @@ class Subscription(Source):
         newest = None if end.newest is None else Cursor(epoch, end.newest)
         return Gap(reason, str(end.pattern), presented, oldest, newest)
 
+    def _count_gaps(self, reason: GapReason, count: int) -> None:
+        self.events += count
+        with LOCK:
+            COUNTS.gaps[reason] += count
+
     def _from_queue(self) -> bytes:
         place, queue, ends = self._place, self._queue, self._ends
         frames = []
@@ -318,6 +327,7 @@ class Subscription(Source):
                 if number in ends:
                     self._end()
                     break
+        self.events += len(frames)
         if queue:
             self._place = Cursor(place.epoch, max(place.number, queue[-1][0]))
             self._empty_queue()
@@ -334,6 +344,7 @@ class Subscription(Source):
                 told = self._presented or str(place)
                 ends = [self._told("trimmed", told, end) for end in history.missing]
                 gap = Gap.frames(ends, place)
+                self._count_gaps("trimmed", len(ends))
             return gap + self._advance(place, history, base)
 
     def _advance(self, place: Cursor, history: History, base: int) -> bytes:
@@ -347,15 +358,22 @@ class Subscription(Source):
             last = base  # whatever the hub says, there is no more
         self._place = Cursor(place.epoch, max(place.number, last))
         self._presented, self._complete = None, True
+        self._count_replayed(len(entries))
         if entries is not history.entries:
             return b"".join(frame(place.epoch, entry) for entry in entries)
         if history.body is None:  # made once for all that were given this
             history.body = b"".join(frame(place.epoch, entry) for entry in entries)
         return history.body
 
+    def _count_replayed(self, count: int) -> None:
+        self.events += count
+        with LOCK:
+            COUNTS.streams["channel"].replayed += count
+
     def _end_with(self, epoch: str, entries: Sequence[Entry]) -> bytes:
         *others, last = entries
         self._end()
+        self._count_replayed(len(entries))
         return b"".join([*(frame(epoch, each) for each in others), last_frame(epoch, last)])
 
     def _last_words(self) -> bytes:

@@ -183,6 +183,7 @@ class Live:
                 lambda empty: self._dissolve(live, form, empty),
                 resumable=resumable,
                 failure_frame=failure_frame,
+                kind="run",
             )
             audience.groups = (*audience.groups, group)
             return group

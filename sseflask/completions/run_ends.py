@@ -14,6 +14,7 @@ from sseflask.completions.repetition import may_repeat
 from sseflask.completions.run_entries import Run
 from sseflask.completions.run_tables import NEWEST
 from sseflask.completions.usage import Tally, usage_of
+from sseflask.figures.counts import COUNTS, LOCK
 from sseflask.printable import printable
 
 __all__ = ["Ending", "end_run", "tell_ends", "with_usage"]
@@ -73,6 +74,8 @@ def tell_ends(runs: Iterable[Run]) -> None:
         outcome = Outcome.from_json(run.outcome or "")
         code = outcome.failure.code or outcome.failure.type if outcome.failure else ""
         how = outcome.finish_reason or code
+        with LOCK:
+            COUNTS.runs_ended["interrupted" if code == "interrupted" else outcome.kind] += 1
         log.info(
             "run %s: %s%s after %d frames, usage %s",
             run.id,

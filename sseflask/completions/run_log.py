@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from sseflask.channels.log import KeyReused
+from sseflask.channels.log import Extent, KeyReused
 from sseflask.channels.sqlite_file import SqliteFile
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_appends import Appends
@@ -308,3 +308,7 @@ class RunLog:
     def largest(self) -> int | None:
         """See `Room.largest`."""
         return self._room.largest()
+
+    def extent(self) -> Extent:
+        """See `Room.extent`."""
+        return self._room.extent()

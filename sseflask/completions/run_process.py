@@ -21,6 +21,7 @@ from sseflask.completions.run_log import RunLog
 from sseflask.completions.run_thread import RunThread
 from sseflask.completions.viewer import Viewer
 from sseflask.completions.writer import Answer, Writer
+from sseflask.figures.gauges import provide
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import Done, Mailbox, cooperative, in_main_loop
 
@@ -66,6 +67,7 @@ class RunProcess(Running[RunLog]):
             beat=lambda: self._in_loop(self._look_around),
         )
         self.batches = Batches(self.thread.append, self._in_loop, self._stored, self._failed)
+        self._withdraw = provide("runs", lambda: len(self.live.written()))
         super().__init__(self.thread)
         if cooperative():
             from sseflask.transport.drain import streams
@@ -83,6 +85,7 @@ class RunProcess(Running[RunLog]):
         return self.live.wait_until_written(seconds)
 
     def _before_end(self) -> None:
+        self._withdraw()
         self.thread.leave(_nobody)
 
     def close(self) -> None:

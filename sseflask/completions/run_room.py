@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from sseflask.channels.log import Extent
 from sseflask.channels.sqlite_file import SqliteFile
 from sseflask.completions.run_entries import Run
 from sseflask.completions.run_forgetting import forget_runs, is_forgettable, used_bytes
@@ -100,6 +101,15 @@ class Room:
             running = database.execute(f"SELECT {COLUMNS} FROM runs WHERE ended IS NULL").fetchall()
             sizes = [(read_tally(database, Run(*row)).size, row[0]) for row in running]
         return max(sizes)[1] if sizes else None
+
+    def extent(self) -> Extent:
+        """Give how much the log holds, and how long ago the run ended that ended first."""
+        with self._file.reading() as database:
+            used = used_bytes(database)
+            (first,) = database.execute(
+                "SELECT min(ended_at) FROM runs WHERE ended IS NOT NULL"
+            ).fetchone()
+        return Extent(used, 0.0 if first is None else max(0.0, self._clock() - first))
 
     def _used(self) -> int:
         with self._file.reading() as database:

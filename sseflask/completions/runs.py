@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from flask import Flask, current_app
 
-from sseflask.channels.log import KeyReused
-from sseflask.channels.process import PerProcess
+from sseflask.channels.log import Extent, KeyReused
+from sseflask.channels.process import SHORT_PATIENCE, PerProcess
 from sseflask.completions.bounds import Bounds
 from sseflask.completions.formats import Format
 from sseflask.completions.outcome import Outcome
@@ -18,6 +18,7 @@ from sseflask.completions.run_log import RunLog
 from sseflask.completions.run_process import RunProcess
 from sseflask.completions.viewer import Viewer
 from sseflask.completions.writer import Answer
+from sseflask.figures.counts import COUNTS, LOCK
 from sseflask.transport.start import on_worker_start
 
 __all__ = ["Runs", "Started", "current_runs"]
@@ -116,6 +117,8 @@ class Runs:
             viewer = Viewer(running, run, form, announce=announce, early=early, resumable=resumable)
             if not repeated:
                 running.write(run, answer(), grace, viewer)
+                with LOCK:
+                    COUNTS.runs_began += 1
         except BaseException:
             # It may still be claimed, or has been, and nobody would write it.
             running.withdraw(claim)
@@ -159,6 +162,17 @@ class Runs:
     def condition(self) -> Literal["available", "unavailable", "busy"]:
         """See `PerProcess.condition`."""
         return self._running.condition()
+
+    def extent(self) -> Extent:
+        """How much the log holds, and the age of the run that ended first.
+
+        Blocks for half a second at most.
+
+        Raises:
+            LogError: it does not say so at once.
+        """
+        extent: Extent = self._running.get().call(lambda log: log.extent(), SHORT_PATIENCE)
+        return extent
 
     def close(self) -> None:
         """End what runs for it in this process; the next use starts it again. Blocks shortly."""

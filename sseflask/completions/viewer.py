@@ -17,11 +17,12 @@ from sseflask.completions.repetition import SHOULD_RETRY
 from sseflask.completions.run_entries import Run
 from sseflask.completions.views import id_of
 from sseflask.errors import Failure
+from sseflask.figures.counts import COUNTS, LOCK
 from sseflask.request_ids import HEADER
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import wait_for
 from sseflask.transport.stream import Source
-from sseflask.wire import HEARTBEAT, encode
+from sseflask.wire import HEARTBEAT, encode, events_in
 
 __all__ = ["RUN_ID", "Viewer"]
 
@@ -75,6 +76,8 @@ class Viewer(Source):
             paid for as well.
     """
 
+    kind = "run"
+
     def __init__(
         self,
         reading: Reading,
@@ -115,6 +118,9 @@ class Viewer(Source):
         self._changed: threading.Event | None = None  # made by the first who waits
         if run.outcome is not None:
             self._outcome = Outcome.from_json(run.outcome)
+        if self._after:
+            with LOCK:
+                COUNTS.streams["run"].resumed += 1
 
     @property
     def ended(self) -> bool:
@@ -316,11 +322,15 @@ class Viewer(Source):
             if waits:
                 self._wait(_LOOK_SECONDS)
                 continue
+            given, stored = self.events, False
             if not frames and self._at < last:
-                frames = self._read(min(_PAGE, last - self._at))
+                frames, stored = self._read(min(_PAGE, last - self._at)), True
             elif not frames and outcome is not None:
                 return self._end(live.ended if live else self.run.ended or last + 1, outcome)
             body = self._take(frames)
+            if stored:
+                with LOCK:
+                    COUNTS.streams["run"].replayed += self.events - given
             if body:
                 return body
         return None
@@ -352,6 +362,7 @@ class Viewer(Source):
         body = b"".join(bodies)
         if body:
             self._knows_where = True
+            self.events += events_in(body)
         return body
 
     def _end(self, number: int, outcome: Outcome) -> bytes:
@@ -361,9 +372,11 @@ class Viewer(Source):
         self._ended = True
         self.abandon()
         try:
-            return self._view.end(number, outcome)
+            last = self._view.end(number, outcome)
         except Failure as told:
             raise self._with_headers(told) from None
+        self.events += events_in(last)
+        return last
 
     def _told(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The upstream's headers; its request id also by a name that nobody else uses."""

@@ -15,6 +15,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Append
 from sseflask.completions.usage import size_of
 from sseflask.errors import Failure
+from sseflask.figures.counts import COUNTS, LOCK
 from sseflask.transport.handoff import cooperative
 
 __all__ = ["Answer", "Writer"]
@@ -127,6 +128,9 @@ class Writer:
             if self._is_cancelled():  # in the meantime
                 return None
             self._take_room(came)
+            if self._next == 1:
+                with LOCK:
+                    COUNTS.first_token.add(time.monotonic() - self.began)
             first = self._next
             self._next += len(came)
             store(Append(run, first, came))

@@ -7,8 +7,9 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from sseflask.auth import require_publish, require_subscribe
 from sseflask.channels.frames import check_types
 from sseflask.channels.log import KeyReused, LogError
-from sseflask.channels.names import Pattern, check_name
+from sseflask.channels.names import Pattern, check_name, is_own
 from sseflask.channels.subscription import log_unavailable
+from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.idempotency import REPLAYED, key_reused, scoped_key
 from sseflask.routes.limits import account_of, count_publication
@@ -82,6 +83,14 @@ def _until() -> list[str] | None:
 def publish(name: str) -> tuple[Response, int]:
     """Store one event, or an array of them together, and answer with the id or ids."""
     caller = require_publish(check_name(name))
+    if is_own(name):
+        raise Failure(
+            f"Nobody publishes to {name} but the service itself: take a name that does not begin "
+            "with sseflask.",
+            status=403,
+            type="invalid_request_error",
+            code="reserved_channel",
+        )
     count_publication(account_of(caller.subject))
     publication = read_publication()
     key = scoped_key(caller.subject, name)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
 
-from sseflask.channels.disk import Kept
 from sseflask.completions.runs import current_runs
 from sseflask.extension import channels_of
+from sseflask.readiness import is_draining, readiness_of
 
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("health", __name__)
-
-
-_MEANING: Mapping[Kept, str] = {
-    "memory": "History is in the memory of one worker and is gone with it: subscribers that come "
-    "back are then told so with a gap event.",
-    "ephemeral": "History is on a disk that is gone when this container or machine is restarted: "
-    "subscribers that come back are then told so with a gap event. SSEFLASK_CHANNEL_LOG can name a "
-    "file on another disk.",
-    "disk": "History is in a file on this machine's disk and outlives restarts and deploys, unless "
-    "the platform replaces the disk: subscribers that come back are then told so with a gap event.",
-}
 
 
 def _status(status: str, code: int = 200, **more: Any) -> Response:
@@ -49,14 +36,11 @@ def readyz() -> Response:
     everything else goes on, and another worker of this machine would do no better: so that is no
     reason for 503.
     """
-    # Loaded by the worker, if it is one that drains; on other servers there is no gevent.
-    drain = sys.modules.get("sseflask.transport.drain")
-    if drain is not None and drain.streams.draining:
+    if is_draining():
         return _status("draining", 503)
-    channels = channels_of(current_app)
-    kept = channels.kept()
+    found = readiness_of(channels_of(current_app))
     return _status(
         "ready",
-        channels={"log": channels.condition(), "history": kept, "meaning": _MEANING[kept]},
+        channels={"log": found.log, "history": found.history, "meaning": found.meaning},
         completions={"log": current_runs().condition()},
     )

@@ -19,6 +19,7 @@ from sseflask.completions.runs import Started, current_runs
 from sseflask.completions.upstream import Asked, Upstream, current_upstream
 from sseflask.completions.whole import WHOLE, whole_answer
 from sseflask.errors import Failure
+from sseflask.figures.counts import COUNTS, LOCK
 from sseflask.refusals import is_event_source
 from sseflask.routes.idempotency import key_reused, scoped_key
 from sseflask.routes.limits import account_of, count_request
@@ -137,6 +138,8 @@ def begin(
         Failure: 400 or 409 for the key, 429, 503.
     """
     if not begin_long(request.environ):
+        with LOCK:
+            COUNTS.streams["run"].refused += 1
         raise too_many_streams()  # before anybody is asked, who would have to be paid
     subject = caller.subject
     key = scoped_key(subject, route, parameters.idempotency_key)

@@ -47,11 +47,11 @@ class Backlogs:
         # Arming it again reports at once if the socket has become writable meanwhile.
         self._epoll.modify(member.descriptor, WATCH | select.EPOLLOUT)
 
-    def add(self, member: Member, data: bytes) -> bool:
+    def add(self, member: Member, data: bytes, events: int, body: int) -> bool:
         """Have more kept for a member that is behind; whether that is no more than it may be."""
         backlog = member.backlog
         assert backlog is not None
-        backlog.add(data)
+        backlog.add(data, events, body)
         waiting = backlog.size - len(backlog.pieces[0]) + backlog.done
         return waiting <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
 
@@ -77,7 +77,7 @@ class Backlogs:
                 pieces.popleft()
         self._behind.discard(member)
         member.backlog = None
-        if not backlog.last:
+        if backlog.last is None:
             self._epoll.modify(member.descriptor, WATCH)
         return True
 

@@ -19,6 +19,9 @@ import gevent
 from gevent.event import Event as Signal
 
 from sseflask.errors import Failure
+from sseflask.figures.counts import Reason
+from sseflask.figures.counts import streams as counts
+from sseflask.transport import account
 from sseflask.transport.closing import LINGER_SECONDS
 from sseflask.transport.drain import streams
 from sseflask.transport.flush import SLICE, Flusher, let_loop_run
@@ -34,6 +37,7 @@ from sseflask.transport.stream import (
     can_resume_after,
     half_closed,
     rotation_notice,
+    shutting_down,
     token_expired,
 )
 from sseflask.wire import ends_event, tail_of
@@ -46,6 +50,13 @@ log = logging.getLogger("sseflask")
 
 #: Bytes a stream may buffer before its generator waits for the client.
 _BUFFER = 65536
+
+
+#: What the failures of a stream mean that are none of its own.
+_REASONS: dict[str | None, Reason] = {
+    token_expired().code: "expired",
+    shutting_down().code: "drain",
+}
 
 
 class _Kill(GeneratorExit):
@@ -73,6 +84,7 @@ class Connection(Body):
 
     # An instance with a dictionary of more than 30 attributes takes a kilobyte more.
     __slots__ = (
+        "_accounted",
         "_armed",
         "_begun",
         "_body_complete",
@@ -91,6 +103,7 @@ class Connection(Body):
         "_outlet",
         "_parked",
         "_ran_out",
+        "_reason",
         "_request_body",
         "_rotated",
         "_rotating",
@@ -99,6 +112,7 @@ class Connection(Body):
         "_started",
         "_starting",
         "_timer",
+        "_told",
         "_with_others",
         "response",
     )
@@ -116,7 +130,9 @@ class Connection(Body):
         self._flusher = Flusher.current()
         self.response = response
         self._request_body: Any = response.req.body
-        self._outlet = Outlet(environ["gunicorn.socket"], response, self._on_left)
+        self._outlet = Outlet(
+            environ["gunicorn.socket"], response, self._on_left, counts[stream.kind]
+        )
         self._timer: Any = None
         self._begun = 0.0
         self._body_complete = False
@@ -144,6 +160,11 @@ class Connection(Body):
         self._stalled = False
         self._start_error: Exception | None = None
         self._failure: Failure | None = None
+
+        # Its account: whether it is open, what its end is logged with, why it ends.
+        self._accounted = False
+        self._told: account.Told | None = None
+        self._reason: Reason = "left"
 
     # -- the request's greenlet ---------------------------------------------------------------
 
@@ -209,8 +230,17 @@ class Connection(Body):
         streams.unregister(self)
         if self._timer is not None:
             self._timer.close()
+        if self._accounted:
+            self._end_account()
         self._outlet.give_input_back()
         self._outlet.close()
+
+    def _end_account(self) -> None:
+        self._accounted = False
+        outlet, seconds = self._outlet, time.monotonic() - self._begun
+        account.ended(
+            self.stream.kind, self._reason, self._told, seconds, outlet.counted, outlet.body_sent
+        )
 
     def _serve(self, run: Callable[[], bool | None]) -> bool:
         """Advance the items; whether there are more, otherwise they are closed."""
@@ -227,6 +257,7 @@ class Connection(Body):
                 if not more:
                     self._close_items()
         except gevent.GreenletExit:  # the worker is killing this greenlet
+            self._reason = "drain"
             self._outlet.flush()
             self._outlet.shut_down()
             raise
@@ -253,7 +284,9 @@ class Connection(Body):
         stream = replace(self.stream, items=() if items is None or self._closed else items)
         kind = InlineBody if stream.frames_only else ThreadedBody
         self._instead = kind(stream, self.environ, self.start_response)
-        self._instead.go_on(bytes(self._outlet.buffer))
+        piece = bytes(self._outlet.buffer)
+        self._instead.go_on(piece, account.Account(self.stream.kind, self._told))
+        self._accounted = False
 
     def _close_items(self) -> None:
         if not self._closed:
@@ -280,7 +313,8 @@ class Connection(Body):
         Returns whether it stopped after the first one.
         """
         encode, flusher, clock = self.stream.encode, self._flusher, time.monotonic
-        buffer = self._outlet.buffer
+        outlet = self._outlet
+        buffer = outlet.buffer
         idle_until = 0.0
         if self._items is None:
             self._items = iter(self.stream.items)
@@ -294,10 +328,12 @@ class Connection(Body):
                 frame = item if item.__class__ is bytes else encode(item)
                 if buffer:
                     buffer += frame
+                    outlet.events += 1
                     if len(buffer) >= self._limit or clock() >= flusher.deadline:
                         self._give_way()
                 elif frame:
                     buffer += frame
+                    outlet.events += 1
                     self._schedule()
                     if first_only:
                         return True
@@ -361,6 +397,7 @@ class Connection(Body):
         if failure is not None:
             outlet.flush()
         outlet.wait_until_sent()
+        self._reason = self._why()
         if self._stalled:
             log.info(
                 "a client of %r took nothing for two heartbeats; its stream was cut",
@@ -380,6 +417,7 @@ class Connection(Body):
                 )
                 return
             last = self.stream.failure_frame(failure)
+            outlet.counter.events += 1
         elif rotated and self._with_others:
             last = rotation_notice(self.stream.retry_jitter)
         outlet.end(last)
@@ -388,6 +426,18 @@ class Connection(Body):
             outlet.keep()
         else:
             outlet.linger()
+
+    def _why(self) -> Reason:
+        """The reason of its end, before the last bytes are sent."""
+        if self._stalled:
+            return "slow"
+        if self._outlet.left:
+            return "left"
+        if self._failure is not None:
+            return _REASONS.get(self._failure.code, "failed")
+        if self._rotated:
+            return "drain" if self._with_others else "lifetime"
+        return "done"
 
     def _say_goodbye(self) -> None:
         """A client that has only closed its side gets a proper end of what it was sent."""
@@ -418,6 +468,7 @@ class Connection(Body):
             self._outlet.take_headers()
         else:
             self._diverted = True
+        self._told, self._accounted = account.opened(self.stream.kind, self.environ), True
         if self.stream.first_byte > self.stream.heartbeat:
             self._set_timer()  # it would be late for the first heartbeat
 

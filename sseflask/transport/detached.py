@@ -14,13 +14,15 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import gevent
 import gevent.monkey
 from gevent.event import Event as Signal
 
+from sseflask.figures.counts import Reason
+from sseflask.transport import account
 from sseflask.transport.agenda import Agenda
 from sseflask.transport.backlogs import WATCH, Backlogs
 from sseflask.transport.closing import Closing, send_last
@@ -30,7 +32,7 @@ from sseflask.transport.group import Backlog, Group, Member
 from sseflask.transport.idle import Idle
 from sseflask.transport.jobs import Jobs
 from sseflask.transport.stream import half_closed, rotation_notice, token_expired
-from sseflask.wire import HEARTBEAT
+from sseflask.wire import HEARTBEAT, events_in
 
 __all__ = ["Detached"]
 
@@ -42,6 +44,18 @@ _FOR_EVER = 1e9
 _READ = 1  # libev's EV_READ
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _EVENTS_AT_ONCE = 1024
+
+Last = Callable[[Member], tuple[bytes, Reason]]
+"""Gives the last bytes of a stream's body, which may be none, and why it ends."""
+
+
+class _Piece(NamedTuple):
+    """A piece of the body as it is sent: framed, its own bytes, its events."""
+
+    data: bytes
+    size: int
+    events: int
+
 
 _of_hubs: WeakKeyDictionary[Any, Detached] = WeakKeyDictionary()
 
@@ -62,7 +76,9 @@ class Detached:
         self.on_close: Callable[[], object] = _nobody_asks
         self._members: dict[int, Member] = {}
         self._closing = Closing(self._on_closed)
-        self._fan_out = FanOut(self._fall_behind, self._gone)
+        self._fan_out = FanOut(self._fall_behind, self._unwritable)
+        self._written = _Piece(b"", 0, 0)
+        self._missed = 0
         self._agenda = Agenda()
         self._empty = Signal()
         self._empty.set()
@@ -116,7 +132,7 @@ class Detached:
             self._epoll.register(member.descriptor, WATCH)
         except OSError as error:  # the system's limit on what may be watched
             log.warning("a subscriber can't be watched and is sent away: %s", error)
-            self.jobs.add(lambda: self._end([member], _come_back))
+            self.jobs.add(lambda: self._end([member], _resync))
 
     # -- sending: the greenlet of the jobs ---------------------------------------------------------
 
@@ -129,60 +145,79 @@ class Detached:
         try:
             with self._closing.descriptors_kept():
                 announced = []
-                framed: dict[tuple[bool, int], bytes] = {}
+                framed: dict[tuple[bool, int], _Piece] = {}
                 for group, body in batch:
                     key = (group.chunked, id(body))  # one body is for many groups
-                    data = framed.get(key)
-                    if data is None:
-                        data = framed[key] = group.framed(body)
-                    group.sent += len(body)
+                    piece = framed.get(key)
+                    if piece is None:
+                        piece = _Piece(group.framed(body), len(body), events_in(body))
+                        framed[key] = piece
+                    data, size, events = piece
+                    group.sent += size
+                    group.events += events
                     group.last_sent = now
                     for member in list(group.lagging or ()):
-                        if not self._backlogs.add(member, data):
-                            self._cut(member)
-                    announced.append((data, group.descriptors[:]))
-                for data, descriptors in announced:
-                    self._fan_out.write(data, descriptors)
+                        if not self._backlogs.add(member, data, events, size):
+                            self._cut(member, "slow")
+                    announced.append((group, piece, group.descriptors[:]))
+                for group, piece, descriptors in announced:
+                    self._write(group, piece, descriptors)
         except Exception:
             # Some have it and some have not: all of them find out what they lack.
             log.exception("delivering to subscribers failed; they are sent away to resume")
             self.send_away([group for group, _ in batch])
 
+    def _write(self, group: Group, piece: _Piece, descriptors: Sequence[int]) -> None:
+        """Write a piece to each socket, and count those that took it at once."""
+        self._written, self._missed = piece, 0
+        self._fan_out.write(piece.data, descriptors)
+        taken = len(descriptors) - self._missed
+        group.counts.events += piece.events * taken
+        group.counts.bytes += piece.size * taken
+
+    def _unwritable(self, descriptor: int) -> None:
+        self._missed += 1
+        self._gone(descriptor)
+
     def _fall_behind(self, descriptor: int, data: bytes, sent: int) -> None:
+        self._missed += 1
         member = self._members.get(descriptor)
         if member is None or member.index < 0:
             return  # it has ended or left since this was announced
         now = time.monotonic()
         member.group.fall_behind(member)
-        self._keep_for(member, Backlog(data, sent, now))
+        _, size, events = self._written
+        self._keep_for(member, Backlog(data, sent, now, events, size))
 
     def _keep_for(self, member: Member, backlog: Backlog) -> None:
         try:
             self._backlogs.keep(member, backlog)
         except OSError:  # it could not be watched in the first place
-            self._cut(member)
+            self._cut(member, "slow")
         self._plan(backlog.progress)
 
     def _beat(self, groups: Sequence[Group]) -> None:
         with self._closing.descriptors_kept():
             for group in groups:
                 group.sent += len(HEARTBEAT)
-                self._fan_out.write(group.framed(HEARTBEAT), group.descriptors[:])
+                piece = _Piece(group.framed(HEARTBEAT), len(HEARTBEAT), 0)
+                self._write(group, piece, group.descriptors[:])
 
-    def _end(self, members: Sequence[Member], last: Callable[[Member], bytes]) -> None:
+    def _end(self, members: Sequence[Member], last: Last) -> None:
         """Send each its last bytes; the sockets are closed when the clients have closed theirs."""
         with self._closing.descriptors_kept():
             for count, member in enumerate(members, 1):
-                ended = member.backlog is not None and member.backlog.last
+                ended = member.backlog is not None and member.backlog.last is not None
                 if self._members.get(member.descriptor) is member and not ended:
-                    self._finish(member, last(member))
+                    self._finish(member, *last(member))
                 if not count % SLICE:
                     let_loop_run()
 
-    def _finish(self, member: Member, last: bytes) -> None:
+    def _finish(self, member: Member, last: bytes, reason: Reason) -> None:
         group, backlog = member.group, member.backlog
-        data = group.ending(last)
+        data, events = group.ending(last), events_in(last)
         member.sent += group.sent + len(last)
+        member.events += group.events + events
         group.remove(member)
         self._agenda.forget(member)
         if backlog is None:
@@ -195,14 +230,16 @@ class Detached:
                 self._release(member)
                 return
             if sent == len(data):
-                self._conclude(member)
+                group.counts.events += events
+                group.counts.bytes += len(last)
+                self._conclude(member, reason)
                 return
-            backlog = Backlog(data, sent, time.monotonic())
-            backlog.last = True
+            backlog = Backlog(data, sent, time.monotonic(), events, len(last))
+            backlog.last = reason
             self._keep_for(member, backlog)
         else:
-            backlog.add(data)
-            backlog.last = True
+            backlog.add(data, events, len(last))
+            backlog.last = reason
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -226,8 +263,11 @@ class Detached:
         except OSError:
             self._release(member)
             return
-        if written and backlog.last:
-            self._conclude(member)
+        if written:
+            member.group.counts.events += backlog.events
+            member.group.counts.bytes += backlog.bytes
+        if written and backlog.last is not None:
+            self._conclude(member, backlog.last)
         elif written:
             member.group.add(member)
             self._agenda.watch(member.group, backlog.progress)
@@ -259,7 +299,7 @@ class Detached:
         if over:
             self.jobs.add(lambda: self._end(over, _last_words))
         for member in self._backlogs.stalled(now):
-            self._cut(member)
+            self._cut(member, "slow")
         self._closing.close_overdue(now)
         self.idle.close_overdue(now)
         self._plan(now)
@@ -284,55 +324,63 @@ class Detached:
 
         def send_away() -> None:
             members = list(self._members.values())
-            self._end([each for each in members if each.group.resumable], _come_back)
+            self._end([each for each in members if each.group.resumable], _drained)
 
         self.jobs.add(send_away)
 
     def send_away(self, groups: Sequence[Group]) -> None:
         """Send the members of some groups away, to resume. Only in a job."""
-        self._end(_all_of(groups), _come_back)
+        self._end(_all_of(groups), _resync)
 
     def finish(self, groups: Sequence[Group]) -> None:
         """End the streams of all members: they have got the last bytes. Only in a job."""
-        self._end(_all_of(groups), _nothing)
+        self._end(_all_of(groups), _done)
 
     def abort(self) -> None:
         """Cut those that are left. Never blocks."""
         for member in list(self._members.values()):
-            self._cut(member)
+            self._cut(member, "drain")
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Block until no stream is left, and say whether that is so."""
         return bool(self._empty.wait(seconds))
 
-    def _conclude(self, member: Member) -> None:
-        self._forget(member)
+    def _conclude(self, member: Member, reason: Reason) -> None:
+        self._forget(member, reason)
         if member.listener is None:
             self._closing.half_close(member.descriptor)
         else:
             self.idle.keep(member.descriptor, member.listener, member.unread)
         self._plan(time.monotonic())
 
-    def _cut(self, member: Member) -> None:
-        self._forget(member)
+    def _cut(self, member: Member, reason: Reason) -> None:
+        self._forget(member, reason)
         self._closing.reset(member.descriptor)
 
     def _release(self, member: Member) -> None:
-        self._forget(member)
+        self._forget(member, "left")
         self._closing.close(member.descriptor)
 
-    def _forget(self, member: Member) -> None:
+    def _forget(self, member: Member, reason: Reason) -> None:
         self._members.pop(member.descriptor, None)
         self._backlogs.forget(member)
-        sent = member.sent
-        if member.index >= 0 or (member.group.lagging and member in member.group.lagging):
-            member.group.remove(member)
-            sent += member.group.sent
-        if member.backlog is not None:
-            sent -= member.backlog.size
+        group, backlog = member.group, member.backlog
+        sent, events = member.sent, member.events
+        if member.index >= 0 or (group.lagging and member in group.lagging):
+            group.remove(member)
+            sent += group.sent
+            events += group.events
+        if backlog is not None:
+            left = backlog.events_left
+            sent -= backlog.size
+            events -= left
+            group.counts.events += backlog.events - left
+            group.counts.bytes += max(0, backlog.bytes - backlog.size)
         self._agenda.forget(member)
+        sent, seconds = max(0, sent), time.monotonic() - member.began
+        account.ended(group.kind, reason, member.told, seconds, events, sent)
         try:
-            self.on_end(member, max(0, sent))
+            self.on_end(member, sent)
         except Exception:  # of what somebody has hung into the access log
             log.exception("the end of a subscription could not be logged")
 
@@ -349,21 +397,29 @@ def _nobody_asks(*_: object) -> None:
     pass
 
 
+def _drained(member: Member) -> tuple[bytes, Reason]:
+    return _come_back(member), "drain"
+
+
+def _resync(member: Member) -> tuple[bytes, Reason]:
+    return _come_back(member), "resync"
+
+
 def _come_back(member: Member) -> bytes:
     member.group.sent_away = time.monotonic()
     return rotation_notice(member.retry_jitter)
 
 
-def _nothing(member: Member) -> bytes:  # noqa: ARG001  # what is called for each member
-    return b""
+def _done(member: Member) -> tuple[bytes, Reason]:  # noqa: ARG001  # what is called for each member
+    return b"", "done"
 
 
-def _last_words(member: Member) -> bytes:
+def _last_words(member: Member) -> tuple[bytes, Reason]:
     if member.expires:
-        return member.group.failure_frame(token_expired())
+        return member.group.failure_frame(token_expired()), "expired"
     # Its lifetime is over, at a moment of its own.
     member.group.sent_away = time.monotonic()
-    return b""
+    return b"", "lifetime"
 
 
 def _all_of(groups: Sequence[Group]) -> list[Member]:

@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Callable
 
 from sseflask.errors import Failure
+from sseflask.figures.counts import Kind, Reason, streams
+from sseflask.transport.account import Told
 from sseflask.transport.stream import failure_frame
+from sseflask.wire import events_in
 
 __all__ = ["Backlog", "Group", "Member"]
 
@@ -22,23 +25,44 @@ class Backlog:
         size: bytes that are to be written.
         progress: the monotonic time at which the client last took something.
         waiting: bytes that it had not acknowledged when that was last looked at.
-        last: whether the stream ends when all of it is written.
+        last: why the stream ends when all of it is written, ``None`` if it goes on.
+        events: how many there were in all that was added.
+        bytes: bytes of the body that were added.
     """
 
-    __slots__ = ("done", "last", "pieces", "progress", "size", "waiting")
+    __slots__ = ("bytes", "done", "events", "last", "pieces", "progress", "size", "waiting")
 
-    def __init__(self, piece: bytes, done: int, now: float) -> None:
+    def __init__(self, piece: bytes, done: int, now: float, events: int, body: int) -> None:
         self.pieces = deque([piece])
         self.done = done
         self.size = len(piece) - done
         self.progress = now
         self.waiting = -1
-        self.last = False
+        self.last: Reason | None = None
+        self.events = events
+        self.bytes = body
 
-    def add(self, data: bytes) -> None:
-        """Have more written after what is there."""
+    def add(self, data: bytes, events: int, body: int) -> None:
+        """Have more written after what is there.
+
+        Args:
+            data: the bytes.
+            events: how many there are in it.
+            body: how many bytes of the body it carries.
+        """
         self.pieces.append(data)
         self.size += len(data)
+        self.events += events
+        self.bytes += body
+
+    @property
+    def events_left(self) -> int:
+        """How many events are still to be written."""
+        if not self.pieces:
+            return 0
+        first, *others = self.pieces
+        # From the byte before: a blank line may have been written up to its middle.
+        return sum(map(events_in, others), events_in(first[max(0, self.done - 1) :]))
 
 
 class Member:
@@ -51,9 +75,11 @@ class Member:
         backlog: what its socket has not taken, or ``None``.
         began: the monotonic time at which the request began.
         sent: bytes of the body that were sent before it joined, less those of the group by then.
+        events: the same for events.
         due: when it has to end, as `sseflask.transport.agenda` counts it, 0 for never.
         expires: whether it ends then because its token does.
         line: what `sseflask.transport.late_line` is to log at its end, where there is something.
+        told: what `sseflask.transport.account` is to log at its end.
         retry_jitter: see `sseflask.transport.stream.Stream`.
         listener: what the connection came by, where it is kept after the stream's end.
         unread: what was read of its next request.
@@ -64,6 +90,7 @@ class Member:
         "began",
         "descriptor",
         "due",
+        "events",
         "expires",
         "group",
         "index",
@@ -71,16 +98,21 @@ class Member:
         "listener",
         "retry_jitter",
         "sent",
+        "told",
         "unread",
     )
 
-    def __init__(self, descriptor: int, group: Group, began: float, sent: int) -> None:
+    def __init__(
+        self, descriptor: int, group: Group, began: float, sent: int, events: int = 0
+    ) -> None:
         self.descriptor = descriptor
         self.group = group
         self.index = -1
         self.backlog: Backlog | None = None
         self.began = began
         self.sent = sent - group.sent
+        self.events = events - group.events
+        self.told: Told | None = None
         self.due = 0
         self.expires = False
         self.line: object | None = None
@@ -98,21 +130,27 @@ class Group:
         on_empty: called when the last member has gone.
         resumable: whether a client that is sent away comes back to where it was.
         failure_frame: encodes what a member is told when its stream fails.
+        kind: what its streams are counted as.
 
     Attributes:
         members: those whose sockets take everything, in no order.
         descriptors: theirs, in the same order.
         lagging: those with a backlog.
         sent: bytes of the body that were sent to each member.
+        events: how many events.
+        counts: where its members' streams are counted.
         last_sent: the monotonic time at which something was.
         sent_away: the monotonic time at which a member last was, to come back; 0 for never.
     """
 
     __slots__ = (
         "chunked",
+        "counts",
         "descriptors",
+        "events",
         "failure_frame",
         "heartbeat",
+        "kind",
         "lagging",
         "last_sent",
         "members",
@@ -131,16 +169,20 @@ class Group:
         *,
         resumable: bool = True,
         failure_frame: Callable[[Failure], bytes] = failure_frame,
+        kind: Kind = "channel",
     ) -> None:
         self.chunked = chunked
         self.heartbeat = heartbeat
         self.on_empty = on_empty
         self.resumable = resumable
         self.failure_frame = failure_frame
+        self.kind = kind
+        self.counts = streams[kind]
         self.members: list[Member] = []
         self.descriptors: list[int] = []
         self.lagging: set[Member] | None = None  # made when needed: most groups are small
         self.sent = 0
+        self.events = 0
         self.last_sent = 0.0
         self.sent_away = 0.0
         self.watched = False

@@ -10,11 +10,12 @@ import sys
 import termios
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 from gevent.event import Event as Signal
 
+from sseflask.figures.counts import StreamCounts
 from sseflask.transport.closing import LINGER_SECONDS, reset_when_closed, send_last
 from sseflask.transport.notices import warn_once
 from sseflask.transport.server_response import KEY
@@ -83,6 +84,12 @@ class _HeaderSink:
         self.data += data
 
 
+class Counter(Protocol):
+    """What knows how many events there are in the frames that were buffered."""
+
+    events: int
+
+
 class Outlet:
     """Takes a stream's bytes to its client. Belongs to the hub's thread.
 
@@ -97,9 +104,13 @@ class Outlet:
         half_closed: the client has closed its side. It counts as leaving, but may still read.
         left: nothing can be sent any more: the client has gone, or the socket is not ours now.
         body_sent: bytes of the body that were sent.
+        events: how many items were buffered; the stream counts them.
+        counter: how many events these were; the outlet itself, where each item is one.
+        counted: how many of them were sent.
     """
 
     __slots__ = (
+        "_counts",
         "_discarded",
         "_early",
         "_fd",
@@ -117,6 +128,9 @@ class Outlet:
         "body_sent",
         "buffer",
         "chunked",
+        "counted",
+        "counter",
+        "events",
         "half_closed",
         "last_progress",
         "left",
@@ -126,7 +140,11 @@ class Outlet:
     )
 
     def __init__(
-        self, client: gevent.socket.socket, response: Response, on_left: Callable[[], None]
+        self,
+        client: gevent.socket.socket,
+        response: Response,
+        on_left: Callable[[], None],
+        counts: StreamCounts,
     ) -> None:
         self.buffer = bytearray()
         self.unsent: memoryview | None = None
@@ -134,6 +152,10 @@ class Outlet:
         self.last_progress = 0.0
         self.left = False
         self.body_sent = 0
+        self.events = 0
+        self.counter: Counter = self
+        self.counted = 0
+        self._counts = counts
         self._socket = client
         self._fd: int = client.fileno()
         self._response = response
@@ -269,7 +291,7 @@ class Outlet:
             # what costs most is memory that only one of them has: hence one tail and one time.
             data = b"%x\r\n%b\r\n" % (size, buffer)  # type: ignore[str-format]  # PEP 461: any bytes
             buffer.clear()
-            self.body_sent += size
+            self._count(size)
             try:
                 sent = self._write(self._fd, data)
             except OSError:
@@ -384,8 +406,15 @@ class Outlet:
         else:
             data = self._head + last_chunk
         self._head = b""
-        self.body_sent += len(body)
+        self._count(len(body))
         self._send(data)
+
+    def _count(self, size: int) -> None:
+        self.body_sent += size
+        counts, events = self._counts, self.counter.events
+        counts.bytes += size
+        counts.events += events - self.counted
+        self.counted = events
 
     def _send(self, data: bytes | memoryview) -> None:
         try:

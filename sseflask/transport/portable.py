@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from sseflask.figures.counts import Reason
+from sseflask.transport.account import Account, opened
 from sseflask.transport.stream import (
     Body,
     EarlyError,
@@ -119,6 +121,9 @@ class ThreadedBody(Body):
         self._last: bytes | None = None
         self._opening = stream.opening
         self._first_piece: bytes | None = None
+        self._account: Account | None = None
+        self.events = self._counted = 0
+        self._reason: Reason = "left"
 
     def begin(self) -> None:
         self._began = time.monotonic()
@@ -128,15 +133,24 @@ class ThreadedBody(Body):
             self._launch(self._handover)
             self._first_piece = self._first()
 
-    def go_on(self, piece: bytes) -> None:
+    def go_on(self, piece: bytes, account: Account) -> None:
         """Take over a stream that has been begun elsewhere; ``piece`` is still to be sent."""
         self._began = time.monotonic()
+        self._account = account
         self._opening = b""
         self._first_piece = self._note(piece, False) if piece else None
         if not isinstance(self._handover, Source):
             self._launch(self._handover)
 
     def __next__(self) -> bytes:
+        piece = self._next_piece()
+        if self._account is not None:
+            events = (self.stream.source or self).events
+            self._account.add(events - self._counted, len(piece))
+            self._counted = events
+        return piece
+
+    def _next_piece(self) -> bytes:
         if self._first_piece is not None:
             piece, self._first_piece = self._first_piece, None
             return piece
@@ -148,6 +162,7 @@ class ThreadedBody(Body):
         try:
             got = self._handover.get(wait)
         except StopIteration:
+            self._reason = "done"
             raise
         except Exception as error:
             return self._fail(error)
@@ -170,6 +185,8 @@ class ThreadedBody(Body):
 
     def _start(self) -> None:
         self.start_response(self.stream.status, self.stream.all_headers)
+        kind = self.stream.kind
+        self._account = Account(kind, opened(kind, self.environ))
 
     def _wait(self) -> tuple[float, Callable[[], bytes] | None]:
         """How long to wait for the next frame, in seconds, and what to do then."""
@@ -186,6 +203,7 @@ class ThreadedBody(Body):
         return max(0.0, wait), then
 
     def _note(self, frame: bytes, resumable: bool) -> bytes:
+        self.events += 1
         frame, self._opening = self._opening + frame, b""
         self._tail = tail_of(self._tail, frame)
         self._resumable = resumable
@@ -195,17 +213,23 @@ class ThreadedBody(Body):
         return HEARTBEAT if ends_line(self._tail) else b""
 
     def _fail(self, error: Exception) -> bytes:
+        self._reason = "failed"
         failure = self.stream.report(error)
         if not ends_event(self._tail):
             # An event is half sent: no way to speak in band, so the server has to cut the body.
             self._handover.abandon()
             raise error
+        counter = self.stream.source or self
+        counter.events += 1
         return self._end_with(self.stream.failure_frame(failure))
 
     def _expire(self) -> bytes:
-        return self._fail(token_expired())
+        piece = self._fail(token_expired())
+        self._reason = "expired"
+        return piece
 
     def _rotate(self) -> bytes:
+        self._reason = "lifetime"
         if isinstance(self._handover, Source):
             self._handover.send_away()
         return self._end_with(b"")
@@ -261,6 +285,8 @@ class ThreadedBody(Body):
     def close(self) -> None:
         """Tell the helper thread to stop; does not wait for it."""
         self._handover.abandon()
+        if self._account is not None:
+            self._account.end(self._reason)
         if self._thread is None:
             self.stream.close()
         elif self._thread.is_alive():
@@ -278,6 +304,8 @@ class InlineBody(Body):
         self._first_piece: bytes | None = None
         self._ended = False
         self._tail = b""
+        self._account: Account | None = None
+        self._reason: Reason = "left"
 
     def begin(self) -> None:
         try:
@@ -287,23 +315,35 @@ class InlineBody(Body):
         except BaseException as raised:
             raise EarlyError(_own_error(raised)) from raised
         self.start_response(self.stream.status, self.stream.all_headers)
+        kind = self.stream.kind
+        self._account = Account(kind, opened(kind, self.environ))
 
-    def go_on(self, piece: bytes) -> None:
+    def go_on(self, piece: bytes, account: Account) -> None:
         """Take over a stream that has been begun elsewhere; ``piece`` is still to be sent."""
         self._first_piece = piece or None
+        self._account = account
 
     def __next__(self) -> bytes:
+        frame = self._next_piece()
+        if self._account is not None and frame:
+            self._account.add(1, len(frame))
+        return frame
+
+    def _next_piece(self) -> bytes:
         frame, self._first_piece = self._first_piece, None
         if self._ended:
+            if self._reason == "left":
+                self._reason = "done"
             raise StopIteration
         if frame is None:
             try:
                 frame = frame_bytes(next(self._items), self.stream.encode)
             except StopIteration:
+                self._reason = "done"
                 raise
             except BaseException as raised:
                 error = _own_error(raised)
-                self._ended = True
+                self._ended, self._reason = True, "failed"
                 failure = self.stream.report(error)
                 if not ends_event(self._tail):
                     raise
@@ -312,6 +352,8 @@ class InlineBody(Body):
         return frame
 
     def close(self) -> None:
+        if self._account is not None:
+            self._account.end(self._reason)
         self.stream.close()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.errors import Failure
 from sseflask.event import Event
+from sseflask.figures.counts import Kind
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Stream:
         return self.items if isinstance(self.items, Source) else None
 
     @property
+    def kind(self) -> Kind:
+        """Where the events come from, as it is counted."""
+        return "stream" if self.source is None else self.source.kind
+
+    @property
     def all_headers(self) -> list[tuple[str, str]]:
         """The response's headers, with those that are known when it begins."""
         late = [] if self.source is None else [*self.source.late_headers()]
@@ -106,7 +112,13 @@ class Source(ABC):
     join a group of others and be served without a greenlet of its own. Before any of them `first`
     may be used.
 
+    Attributes:
+        kind: what its streams are counted as.
+        events: how many events there were in the frames that it has given.
     """
+
+    kind: Kind = "channel"
+    events = 0
 
     @property
     def resumable(self) -> bool:

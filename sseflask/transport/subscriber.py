@@ -38,7 +38,7 @@ class Subscriber(Connection):
         *arguments: Any,
     ) -> None:
         super().__init__(*arguments)
-        self._source = source
+        self._source = self._outlet.counter = source
         self._leave = leave if self.stream.detachable else None
         self._detaching = False
         self._group: Group | None = None
@@ -104,14 +104,15 @@ class Subscriber(Connection):
     def _handed_over(self) -> bool:
         if self._group is None:
             return False
-        sent = self._outlet.body_sent
         outlet, listener = self._outlet, None
+        sent, events = outlet.body_sent, outlet.counted
         unread = b""
         if outlet.reusable and self.response.cfg.proxy_protocol in (False, "off"):
             visit = getattr(self.environ["gunicorn.socket"], "visit", None)
             listener = visit and visit.listener
             unread = outlet.input()
-        self._member = member = Member(outlet.detach(), self._group, self._begun, sent)
+        self._member = member = Member(outlet.detach(), self._group, self._begun, sent, events)
+        member.told, self._accounted = self._told, False
         member.listener, member.unread = listener, unread
         member.retry_jitter = self.stream.retry_jitter
         return True

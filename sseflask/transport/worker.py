@@ -25,6 +25,8 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from sseflask import request_ids
+from sseflask.figures.gauges import provide
+from sseflask.figures.sharing import sharing
 from sseflask.masking import MaskingFilter, guard
 from sseflask.transport import birth
 from sseflask.transport.error_page import ErrorPage
@@ -113,6 +115,7 @@ class StreamWorker(GeventWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        sharing.take(self)  # in the arbiter, which is about to fork it
         birth.expect()
 
     def init_signals(self) -> None:
@@ -163,6 +166,10 @@ class StreamWorker(GeventWorker):
         detached.idle.go_on = self._go_on
         pool.places.detached = detached.count
         pool.places.close_idle = detached.idle.close_some
+        provide("connections", lambda: self.worker_connections - pool.free_count())
+        provide("most_connections", lambda: self.worker_connections)
+        provide("leaving", lambda: not self.alive)
+        sharing.begin(self)
         for begin in start.on_worker_start:
             begin()
         servers = [self._serve(listener, pool) for listener in self.sockets]
@@ -190,6 +197,7 @@ class StreamWorker(GeventWorker):
                 break
         if self._quitter is not None:
             self._quitter.join()
+        sharing.write()
         gc.unfreeze()
 
     @property

@@ -11,11 +11,12 @@ from flask.typing import ResponseReturnValue
 
 from sseflask import SSE
 from sseflask.transport.drain import streams
-from tests.live.probe import behaviour, faults, yields
+from tests.live.probe import accounts, behaviour, faults, yields
 from tests.live.probe.notes import ProbeError, counts, held, number, open_gate, page, tag
 
 app = Flask(__name__)
 SSE(app)
+app.register_blueprint(accounts.blueprint)
 app.register_blueprint(behaviour.blueprint)
 app.register_blueprint(yields.blueprint)
 app.register_blueprint(faults.blueprint)

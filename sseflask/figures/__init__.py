@@ -1,0 +1,1 @@
+"""What is counted: plain integers in each process, added up over the workers of a server."""

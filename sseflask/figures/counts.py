@@ -1,0 +1,199 @@
+"""What one process counts: plain integers, which cost next to nothing where events pass.
+
+Whoever counts adds to an attribute. Under gevent nothing switches in the middle of an addition, and
+each number that a native thread counts is counted by no other. What several threads count takes
+`LOCK`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeVar, get_args
+
+__all__ = [
+    "COUNTS",
+    "GAPS",
+    "KINDS",
+    "LOCK",
+    "OUTCOMES",
+    "REASONS",
+    "Counts",
+    "GapReason",
+    "Histogram",
+    "Kind",
+    "Outcome",
+    "Reason",
+    "StreamCounts",
+    "streams",
+]
+
+Kind = Literal["stream", "channel", "run"]
+"""Where a stream's events come from: a generator, channels, a run."""
+
+Reason = Literal["done", "left", "drain", "lifetime", "slow", "expired", "failed", "resync"]
+"""Why a stream ended:
+
+- ``done``: it was over;
+- ``left``: the client went away;
+- ``drain``: the server was told to stop;
+- ``lifetime``: it was sent back to resume on a fresh connection;
+- ``slow``: it was cut, as the client took nothing or fell too far behind;
+- ``expired``: the token's time was over;
+- ``failed``: its generator, or what it came from, raised an error;
+- ``resync``: the log was replaced, or forgot events too soon, and the client was sent to resume.
+"""
+
+GapReason = Literal["trimmed", "epoch", "unknown"]
+"""Why a client could not be given what it missed; see the protocol."""
+
+Outcome = Literal["finished", "failed", "stopped", "cancelled", "interrupted"]
+"""How a run ended; ``interrupted`` if its worker did not live to see the end."""
+
+Name = TypeVar("Name")
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+REASONS: tuple[Reason, ...] = get_args(Reason)
+GAPS: tuple[GapReason, ...] = get_args(GapReason)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+def _native_lock() -> _thread.LockType:
+    """Under gevent too: native threads take it as well, and nobody waits while holding it."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return _thread.allocate_lock()
+    lock: _thread.LockType = monkey.get_original("_thread", "allocate_lock")()
+    return lock
+
+
+#: Taken by what counts in several threads.
+LOCK = _native_lock()
+
+
+class StreamCounts:
+    """The streams of one kind, since the process began.
+
+    Attributes:
+        opened: streams whose response has begun.
+        ended: those that have ended, by reason.
+        refused: those for which there was no room.
+        resumed: those whose client presented the id of an event.
+        events: events handed to clients' sockets.
+        replayed: events among them that were read from a log, as they had been there before.
+        bytes: bytes of bodies handed to them: events, heartbeats, what the server says itself.
+    """
+
+    __slots__ = ("bytes", "ended", "events", "opened", "refused", "replayed", "resumed")
+
+    def __init__(self) -> None:
+        self.opened = self.refused = self.resumed = 0
+        self.events = self.replayed = self.bytes = 0
+        self.ended: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+
+    @property
+    def open(self) -> int:
+        """How many are open now; of no meaning for several processes, some of which are dead."""
+        return self.opened - sum(self.ended.values())
+
+
+class Histogram:
+    """How long something took, counted by classes.
+
+    Args:
+        bounds: the upper bounds of the classes, in seconds; one more class has no bound.
+
+    Attributes:
+        counts: how often it took so long, for each class.
+        total: how long it took in all, in microseconds.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0
+
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count something that took so long, or several things that all did."""
+        self.counts[bisect_left(self.bounds, seconds)] += times
+        self.total += int(seconds * 1_000_000) * times
+
+
+#: The classes of what takes milliseconds, and of what may take a minute.
+_SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LONG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
+
+
+class Counts:
+    """All that is counted. None of it ever falls.
+
+    Attributes:
+        streams: by kind.
+        gaps: gaps that clients were told of, by reason.
+        published: events stored for channels.
+        publish: how long a publication took until it was stored.
+        delivery: how long an event took from the log's tail until the sockets of its detached
+            subscribers had it; counted for each event that had any.
+        runs_began: runs that were begun.
+        runs_ended: those that have ended, by outcome.
+        first_token: how long an upstream took to its first frame.
+    """
+
+    def __init__(self) -> None:
+        self.streams: dict[Kind, StreamCounts] = {kind: StreamCounts() for kind in KINDS}
+        self.gaps: dict[GapReason, int] = dict.fromkeys(GAPS, 0)
+        self.published = 0
+        self.publish = Histogram(_SHORT)
+        self.delivery = Histogram(_SHORT)
+        self.runs_began = 0
+        self.runs_ended: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+        self.first_token = Histogram(_LONG)
+
+    def numbers(self) -> list[int]:
+        """All numbers in a fixed order."""
+        numbers = []
+        for each in self.streams.values():
+            numbers += [each.opened, each.refused, each.resumed]
+            numbers += [each.events, each.replayed, each.bytes, *each.ended.values()]
+        numbers += [*self.gaps.values(), self.published, self.runs_began]
+        numbers += self.runs_ended.values()
+        for histogram in (self.publish, self.delivery, self.first_token):
+            numbers += [*histogram.counts, histogram.total]
+        return numbers
+
+    def set(self, numbers: Iterable[int]) -> None:
+        """Take numbers that `numbers` gave."""
+        rest = iter(numbers)
+        for each in self.streams.values():
+            each.opened, each.refused, each.resumed = next(rest), next(rest), next(rest)
+            each.events, each.replayed, each.bytes = next(rest), next(rest), next(rest)
+            _set(each.ended, rest)
+        _set(self.gaps, rest)
+        self.published, self.runs_began = next(rest), next(rest)
+        _set(self.runs_ended, rest)
+        for histogram in (self.publish, self.delivery, self.first_token):
+            histogram.counts = [next(rest) for _ in histogram.counts]
+            histogram.total = next(rest)
+
+
+def _set(numbers: dict[Name, int], rest: Iterator[int]) -> None:
+    for name in numbers:
+        numbers[name] = next(rest)
+
+
+#: Those of this process.
+COUNTS = Counts()
+streams = COUNTS.streams
+
+
+def _forget() -> None:
+    """A child process counts for itself."""
+    COUNTS.set([0] * len(COUNTS.numbers()))
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,1 @@
+"""The figures as others read them: Prometheus, and the page's chart."""

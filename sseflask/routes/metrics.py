@@ -1,0 +1,45 @@
+"""The figures for Prometheus, or whoever else reads its formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, current_app, request
+from prometheus_client import exposition
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from sseflask.auth import require_figures
+from sseflask.metrics.collector import FiguresCollector
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("metrics", __name__)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """All figures of all workers, in Prometheus' text format or in OpenMetrics."""
+    require_figures()
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # LocalProxy
+    collector = FiguresCollector(app)
+    if _wants_openmetrics():
+        body, kind = _openmetrics(collector), openmetrics.CONTENT_TYPE_LATEST
+    else:
+        body, kind = exposition.generate_latest(collector), exposition.CONTENT_TYPE_PLAIN_0_0_4
+    response = Response(body, content_type=kind)
+    response.cache_control.no_store = True
+    response.vary.add("Accept")
+    return response
+
+
+#: It has no types of its own.
+_openmetrics: Callable[[FiguresCollector], bytes] = openmetrics.generate_latest
+
+
+def _wants_openmetrics() -> bool:
+    """Whether that is what the client prefers. Not by the version: all of them read the first."""
+    for accepted, _ in request.accept_mimetypes:
+        name = accepted.partition(";")[0].strip().lower()
+        if name in ("application/openmetrics-text", "text/plain", "text/*", "*/*"):
+            return name == "application/openmetrics-text"
+    return False

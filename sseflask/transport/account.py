@@ -1,0 +1,112 @@
+"""The account of a stream: counted when it opens and when it ends, and told to a log if wanted.
+
+Nothing is logged, and nothing kept for it, unless the logger ``sseflask.streams`` is at level INFO.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from sseflask import request_ids
+from sseflask.figures.counts import LOCK, Kind, Reason, streams
+from sseflask.masking import fit_for_log
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["Account", "Told", "ended", "opened"]
+
+#: Off, whatever the level of the loggers above: two lines for each stream are for those who ask.
+log = logging.getLogger("sseflask.streams")
+if log.level == logging.NOTSET:
+    log.setLevel(logging.WARNING)
+
+#: What a log record has of the request, beside its id.
+_PEER, _METHOD, _PATH = "REMOTE_ADDR", "REQUEST_METHOD", "PATH_INFO"
+
+Told = dict[str, Any]
+"""What the two log records of a stream have in common."""
+
+
+def opened(kind: Kind, environ: WSGIEnvironment) -> Told | None:
+    """Count a stream whose response begins, and log it.
+
+    Args:
+        kind: where its events come from.
+        environ: the request's.
+
+    Returns:
+        what `ended` takes; ``None`` if nothing is logged.
+    """
+    with LOCK:
+        streams[kind].opened += 1
+    if not log.isEnabledFor(logging.INFO):
+        return None
+    told: Told = {
+        "request_id": environ.get(request_ids.KEY),
+        "kind": kind,
+        "method": environ.get(_METHOD),
+        "path": fit_for_log(_text(environ.get(_PATH, ""))),
+        "peer": environ.get(_PEER),
+    }
+    log.info("stream opened", extra=told)
+    return told
+
+
+def ended(
+    kind: Kind, reason: Reason, told: Told | None, seconds: float, events: int, sent: int
+) -> None:
+    """Count the end of a stream, and log it.
+
+    Args:
+        kind: as when it was opened.
+        reason: why it ended.
+        told: what `opened` gave.
+        seconds: how long the request took.
+        events: how many events were sent.
+        sent: bytes of the body that were sent.
+    """
+    with LOCK:
+        streams[kind].ended[reason] += 1
+    if told is not None:
+        more = {"seconds": round(seconds, 3), "events": events, "bytes": sent, "reason": reason}
+        log.info("stream ended", extra={**told, **more})
+
+
+class Account:
+    """The account of a stream that a server's own thread sends, piece by piece. Thread-safe.
+
+    Args:
+        kind: where its events come from.
+        told: what `opened` gave.
+    """
+
+    def __init__(self, kind: Kind, told: Told | None) -> None:
+        self._kind: Kind = kind
+        self._told = told
+        self._began = time.monotonic()
+        self._events = self._bytes = 0
+        self._open = True
+
+    def add(self, events: int, size: int) -> None:
+        """Count events, and bytes of the body, that are given to the server."""
+        self._events += events
+        self._bytes += size
+        counts = streams[self._kind]
+        with LOCK:
+            counts.events += events
+            counts.bytes += size
+
+    def end(self, reason: Reason) -> None:
+        """Count the end, and log it; harmless to repeat."""
+        if self._open:
+            self._open = False
+            seconds = time.monotonic() - self._began
+            ended(self._kind, reason, self._told, seconds, self._events, self._bytes)
+
+
+def _text(path: str) -> str:
+    """A path of the environment, which has bytes as characters (PEP 3333)."""
+    return path.encode("latin-1", "replace").decode(errors="replace")
