@@ -6,7 +6,10 @@ What is cloned is the last commit.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +93,49 @@ def test_production_answers_curl(clone: Path, served: Server, command: str, tmp_
     finally:
         print(server.log())
         server.stop()
+
+
+def wanted_python(clone: Path) -> str:
+    """The Python that `.python-version` asks for, or else the one that runs the tests."""
+    python = shutil.which(f"python{(clone / '.python-version').read_text().strip()}")
+    asked = [python or "false", "-c", "import ensurepip, venv"]
+    done = subprocess.run(asked, capture_output=True, check=False, timeout=60)
+    return python if python and done.returncode == 0 else sys.executable
+
+
+def test_what_a_buildpack_makes_of_it(clone: Path, tmp_path: Path) -> None:
+    """Installed in one folder and run in another, by the Procfile's line, as on Heroku."""
+    build, app, python = tmp_path / "build", tmp_path / "app", tmp_path / "python"
+    shutil.copytree(clone, build, ignore=shutil.ignore_patterns(".venv", ".git"))
+    for command in (
+        [wanted_python(clone), "-m", "venv", str(python)],
+        [str(python / "bin" / "pip"), "install", "--quiet", "--requirement", "requirements.txt"],
+    ):
+        subprocess.run(
+            command, cwd=build, env=environment(PYTHONPATH=""), check=True, timeout=INSTALL_SECONDS
+        )
+    build.rename(app)
+    port = free_port()
+    settings = {
+        "PATH": f"{python / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "PORT": str(port),
+        "DYNO": "web.1",
+        "WEB_CONCURRENCY": "2",
+    }
+    line = (app / "Procfile").read_text().strip().removeprefix("web: ")
+    server = Server("gunicorn-buildpack", ["bash", "-c", line], port, tmp_path, settings, app)
+    try:
+        server.wait_until_ready("/healthz")
+        done = curl(server, "/sse/openai_out", "-X", "POST", "-d", "user_message=Hello")
+        assert done.returncode == 0
+        assert done.stdout.endswith("data: [DONE]\n\n")
+        # Where the disk goes with the dyno, and nothing has to be set.
+        assert (app / "instance" / "runs.sqlite3").is_file()
+    finally:
+        print(server.log())
+        server.stop()
+    server.assert_log_is_clean()
 
 
 def test_make_test_runs(clone: Path, served: Server) -> None:

@@ -115,8 +115,8 @@ def runs(process: psutil.Process) -> bool:
 
 
 def stop(running: Server) -> int:
-    """SIGTERM, and SIGKILL when its time is over."""
-    running.send_signal(signal.SIGTERM)
+    """SIGTERM to all its processes, and SIGKILL when its time is over."""
+    os.killpg(running.process.pid, signal.SIGTERM)
     try:
         return running.wait_until_ended(HEROKU.kill / FASTER_END)
     except subprocess.TimeoutExpired:
@@ -257,7 +257,7 @@ def test_the_router_cuts() -> None:
                 client.recv(1)  # until the router has had enough
             client.close()
 
-    with heroku() as front, socket.create_server(("127.0.0.1", 0)) as listener:
+    with router(0.5, 0.5) as front, socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=answer, args=(listener,))
         thread.start()
         front.choose(listener.getsockname()[1])
