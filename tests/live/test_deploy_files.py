@@ -142,8 +142,9 @@ def test_every_setting_in_the_recipes_is_one() -> None:
     assert all(f"`{variable}`" in RECIPES for variable in DETECTING)
 
 
-def test_the_python_that_buildpacks_take_is_one_that_is_tested() -> None:
-    version = (ROOT / ".python-version").read_text().strip()
-    classifiers = (ROOT / "setup.cfg").read_text()
-    assert f"Programming Language :: Python :: {version}\n" in classifiers
-    assert f"FROM python:{version}-slim" in DOCKERFILE
+def test_the_pythons_of_deployments_are_supported() -> None:
+    images = re.findall(r"FROM python:([\d.]+)-slim", DOCKERFILE)
+    assert len(images) == 2
+    versions = {(ROOT / ".python-version").read_text().strip(), *images}
+    supported = (ROOT / "setup.cfg").read_text()
+    assert all(f"Programming Language :: Python :: {each}\n" in supported for each in versions)
