@@ -8,7 +8,11 @@ from typing import Any
 
 from sseflask.request_ids import KEY
 
-__all__ = ["AccessFields", "fields_for"]
+__all__ = ["FORMAT", "SHORT_FORMAT", "AccessFields", "fields_for"]
+
+#: The lines of the access log, and those of which the rest are fields.
+FORMAT = f'%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss %({{{KEY}}}e)s'
+SHORT_FORMAT = "%(m)s %(U)s %(s)s"
 
 _ID, _UPSTREAM_ID = f"{{{KEY}}}e", "{x-upstream-request-id}o"
 

@@ -15,7 +15,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sseflask import platforms, request_ids
+from sseflask import access_fields, platforms, request_ids
 from sseflask.errors import ConfigError
 from sseflask.figures.sharing import sharing
 from sseflask.masking import guard
@@ -92,10 +92,7 @@ secure_scheme_headers: dict[str, str] = {}
 limit_request_line = 8190
 accesslog = "-"
 # The path without the query. Of a stream the time is its whole length.
-access_log_format = (
-    '%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss '
-    f"%({{{request_ids.KEY}}}e)s"
-)
+access_log_format = access_fields.FORMAT
 # Its default place, in the home directory, is the same for every gunicorn of one user.
 control_socket_disable = True
 
@@ -143,8 +140,6 @@ if _log_format == "json":
             as_json=False,
         )
     logger_class = "sseflask.gunicorn_log.JSONLogger"
-    # The rest are fields.
-    access_log_format = "%(m)s %(U)s %(s)s"
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them

@@ -8,7 +8,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from sseflask.access_fields import AccessFields
+from sseflask.access_fields import FORMAT, SHORT_FORMAT, AccessFields
 from sseflask.json_log import install, take_over_prints, use_for
 from sseflask.masking import secrets_of
 
@@ -36,6 +36,8 @@ class JSONLogger(Logger):
         super().setup(cfg)
         if cfg.logconfig_dict or cfg.logconfig_json or cfg.logconfig:
             return
+        if cfg.access_log_format == FORMAT:  # the operator's own stays
+            cfg.set("access_log_format", SHORT_FORMAT)
         secrets = secrets_of(self.error_log)
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             if not isinstance(handler, SysLogHandler):

@@ -287,12 +287,13 @@ import logging
 from datetime import timedelta
 from types import SimpleNamespace
 from gunicorn.config import Config
+from sseflask.access_fields import FORMAT
 from sseflask.gunicorn_log import JSONLogger
 from sseflask.masking import guard
 from sseflask.transport import late_line
 config = Config()
 config.set("accesslog", "-")
-config.set("access_log_format", "%(m)s %(U)s %(s)s")
+config.set("access_log_format", FORMAT)
 for name in ("gunicorn.error", "gunicorn.access"):
     guard(logging.getLogger(name), ["opensesame"])
 asked = SimpleNamespace(headers=[], version=(1, 1))
@@ -372,6 +373,7 @@ there.close()
 def test_a_configuration_of_the_operators_own_wins() -> None:
     lines = gunicorns(
         """
+config.set("access_log_format", "%(m)s %(U)s %(s)s %({sseflask.request_id}e)s")
 config.set("logconfig_dict", {
     "version": 1,
     "formatters": {"generic": {"format": '"own %(levelname)s %(message)s"'}},
@@ -382,4 +384,4 @@ log.access(response, asked, {**environ, "PATH_INFO": "/a"}, timedelta(seconds=1.
 logging.getLogger("of.a.library").warning("one")
 """
     )
-    assert set(map(str, lines)) == {"own WARNING it", "own INFO GET /a 200", "own WARNING one"}
+    assert set(map(str, lines)) == {"own WARNING it", "own INFO GET /a 200 abc", "own WARNING one"}

@@ -83,4 +83,5 @@ def tell_ends(runs: Iterable[Run]) -> None:
             f" ({printable(str(how)[:100])})" if how else "",
             run.last,
             json.dumps(outcome.usage),
+            extra={"run": run.id, "outcome": outcome.kind, "frames": run.last},
         )

@@ -112,6 +112,14 @@ def test_a_subscriber_that_needs_no_greenlet(service: Server, tag: str) -> None:
     assert token not in service.log()
 
 
+def test_the_end_of_a_completion(service: Server) -> None:
+    answer = fetch(service, "/sse/openai_out", method="POST", body=b"")
+    line = wait_for(service, logger="sseflask", run=answer.headers["x-run-id"])
+    assert line["message"].startswith(f"run {line['run']}: finished (stop) after ")
+    assert line["outcome"] == "finished"
+    assert line["frames"] > 10
+
+
 @pytest.mark.parametrize("sent", [b"GARBAGE\r\n\r\n", b"GET /\xff\n HTTP/1.1\r\n\r\n"])
 def test_what_is_no_request_is_refused_with_an_id(service: Server, sent: bytes) -> None:
     with Connection(service) as connection:
