@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,11 @@ def test_a_log_that_fails_is_a_503(tmp_path: Path) -> None:
     assert answer.headers["Retry-After"]
     assert answer.json is not None
     assert answer.json["error"]["code"] == "log_unavailable"
+    # Which would close an EventSource for good.
+    headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+    told = app.test_client().get("/events", headers=headers)
+    assert (told.status_code, told.mimetype) == (200, "text/event-stream")
+    assert re.fullmatch(r": .*\nretry: [1-9]\d{3}\n", told.text)
     channels_of(app).close()
 
 

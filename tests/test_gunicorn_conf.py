@@ -26,7 +26,7 @@ limit = json.loads(sys.argv[1])
 if limit:
     resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 if not json.loads(sys.argv[2]):
-    sys.modules["pydantic_settings"] = None
+    sys.modules["pydantic_settings"] = sys.modules["pythonjsonlogger"] = None
 conf = runpy.run_path("sseflask/gunicorn_conf.py")
 again = runpy.run_path("sseflask/gunicorn_conf.py")
 written = []
@@ -191,3 +191,13 @@ def test_it_serves_applications_without_the_service_extra() -> None:
     made = conf(installed=False, PORT="http")
     assert "bind" not in made
     assert made["worker_connections"] > 0
+
+
+def test_json_lines_need_a_library() -> None:
+    done = read(installed=False, SSEFLASK_LOG_FORMAT="json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "SSEFLASK_LOG_FORMAT=json needs what is not installed: pip install python-json-logger\n"
+    )
+    assert conf(SSEFLASK_LOG_FORMAT="json")["logger_class"] == "sseflask.gunicorn_log.JSONLogger"
+    assert "logger_class" not in conf(SSEFLASK_LOG_FORMAT="text")

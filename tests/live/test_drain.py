@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.live.conftest import GEVENT
 from tests.live.connection import Connection, fetch
 from tests.live.downloads import downloads
 from tests.live.servers import Server, free_port, probe_command, probe_server, running
+from tests.live.subscribers import EVENT_SOURCE
 from tests.live.waiting import until
 
 on_draining_servers = pytest.mark.parametrize("kind", GEVENT)
@@ -120,13 +122,21 @@ def test_ctrl_c(kind: str, tmp_path: Path) -> None:
                 "/silent?heartbeat=9999",
             ) as streams,
             Connection(server) as not_begun,
+            Connection(server) as event_source,
         ):
             not_begun.request("/late?tag=late&first_byte=9999&heartbeat=9999")
+            late = "/late?tag=later&first_byte=9999&heartbeat=9999"
+            event_source.request(late, headers=EVENT_SOURCE)
             server.wait_for_mark("late", "started")
+            server.wait_for_mark("later", "started")
             server.interrupt()
             head = not_begun.head()
             assert head.status == 503, "its headers had not gone out: a proper response"
             assert json.loads(not_begun.body(head))["error"]["code"] == "shutting_down"
+            head = event_source.head()
+            assert head.status == 200, "any other would close an EventSource for good"
+            told = event_source.body(head)
+            assert re.fullmatch(rb": The server is shutting down; .*\nretry: [1-9]\d{3}\n", told)
             for stream in streams[:2]:
                 stream.assert_sent_away()
             for stream in streams[2:]:
