@@ -30,9 +30,7 @@ class Batch(list[tuple[Group, bytes]]):
         ended: the groups whose streams end after that.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended: list[Group] = []
+    ended: tuple[Group, ...] = ()
 
 
 class _Audience:
@@ -49,10 +47,6 @@ class _Audience:
     @property
     def empty(self) -> bool:
         return not self.waiting and not self.groups
-
-    @property
-    def size(self) -> int:
-        return len(self.waiting or ()) + sum(group.size for group in self.groups)
 
 
 def _names(patterns: Iterable[Pattern], by: Pattern) -> bool:
@@ -81,6 +75,7 @@ class Hub:
         self._audiences: dict[tuple[tuple[Pattern, ...], Types], _Audience] = {}
         self._named: dict[str, list[_Audience]] = {}
         self._wild: PatternIndex[_Audience] = PatternIndex()
+        self._with_wildcards: set[_Audience] = set()
 
     @property
     def cursor(self) -> Cursor:
@@ -141,6 +136,7 @@ class Hub:
                     self._named.setdefault(pattern.prefix, []).append(audience)
                 else:
                     self._wild.add(pattern, audience)
+                    self._with_wildcards.add(audience)
         return audience
 
     def _drop_if_empty(self, audience: _Audience) -> None:
@@ -148,6 +144,7 @@ class Hub:
         if not audience.empty or self._audiences.get(key) is not audience:
             return
         del self._audiences[key]
+        self._with_wildcards.discard(audience)
         for pattern in audience.patterns:
             if pattern.is_name:
                 those = self._named[pattern.prefix]
@@ -180,18 +177,28 @@ class Hub:
 
     def count(self, pattern: Pattern) -> int:
         """How many subscriptions `close` would end."""
+        number = 0
         with self.lock:
-            return sum(audience.size for audience in self._who_named(pattern))
+            for audience in self._who_named(pattern):
+                if audience.waiting:
+                    number += len(audience.waiting)
+                for group in audience.groups:
+                    number += len(group.members)
+                    if group.lagging:
+                        number += len(group.lagging)
+        return number
 
-    def _who_named(self, pattern: Pattern) -> list[_Audience]:
-        """Those with a name or pattern of which this one has every channel."""
+    def _who_named(self, pattern: Pattern) -> Iterable[_Audience]:
+        """Those with a name or pattern of which this one has every channel; each once."""
         if pattern.is_everything:
             return list(self._audiences.values())
         if pattern.is_name:
             return list(self._named.get(pattern.prefix, ()))
-        return [
-            audience for audience in self._audiences.values() if _names(audience.patterns, pattern)
-        ]
+        # There may be a name for each of ten thousand people, and the loop stands still meanwhile.
+        is_meant = pattern.expression.fullmatch
+        found = {each for name, those in self._named.items() if is_meant(name) for each in those}
+        found.update(each for each in self._with_wildcards if _names(each.patterns, pattern))
+        return found
 
     def _closed_since(self, subscription: Subscription) -> bool:
         new = self.closes - subscription.closes

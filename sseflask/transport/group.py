@@ -211,11 +211,6 @@ class Group:
             self.on_empty(self)
 
     @property
-    def size(self) -> int:
-        """How many members there are. Any thread."""
-        return len(self.members) + len(self.lagging or ())
-
-    @property
     def empty(self) -> bool:
         """Whether nobody is left."""
         return not self.members and not self.lagging

@@ -144,3 +144,18 @@ def test_waiting_for_a_number() -> None:
     assert not hub.wait_for(1, 0.0)
     hub.take_in([entry(1)])
     assert hub.wait_for(1, 0.0)
+
+
+def test_who_is_slow_is_counted_too() -> None:
+    hub = opened()
+    group, other = joined(hub, "user.7", "news"), joined(hub, "user.**")
+    second = Member(-2, group, 0.0, 0)
+    group.add(second)
+    group.fall_behind(second)
+    counts = {"user.7": 2, "user.*": 2, "user.**": 3, "**": 3, "news": 2, "new.*": 0, "u": 0}
+    assert {name: hub.count(Pattern.parse(name)) for name in counts} == counts
+    assert hub.close([Pattern.parse("user.*")]) == [group]
+    assert hub.close([Pattern.parse("**")]) == [group, other]
+    group.remove(second)
+    other.remove(other.members[0])
+    assert hub.count(Pattern.parse("**")) == 1

@@ -94,6 +94,7 @@ def as_expression(pattern: Pattern) -> re.Pattern[str]:
 @given(patterns, names)
 def test_matching_is_what_a_regular_expression_says(pattern: Pattern, name: str) -> None:
     assert pattern.matches(name) == bool(as_expression(pattern).fullmatch(name))
+    assert pattern.matches(name) == bool(pattern.expression.fullmatch(name))
     assert not pattern.matches(name) or name.startswith(pattern.prefix)
 
 

@@ -147,13 +147,13 @@ def test_a_group_is_sent_all_up_to_the_end_and_ends() -> None:
     assert bodies[ends].count(b"data:") == 2
     assert bodies[goes_on].count(b"data:") == 4
     assert b".end" not in bodies[goes_on]
-    assert batch.ended == [ends]
+    assert batch.ended == (ends,)
 
 
 def test_who_comes_while_a_group_is_ending_is_not_of_it() -> None:
     hub = opened()
     ends = detached(hub, DONE)
-    assert hub.take_in([entry(1, "done")]).ended == [ends]
+    assert hub.take_in([entry(1, "done")]).ended == (ends,)
     late = detached(hub, DONE)
     assert late is not ends
     assert list(hub.take_in([entry(2)])) == [(late, b"id: e-2\ndata: 2\n\n")]
