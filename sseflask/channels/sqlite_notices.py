@@ -13,7 +13,7 @@ from sseflask.channels.log import Notice, NoticeKind
 
 __all__ = ["answer", "answers", "forget_answers", "notices", "notify", "prepare_notices"]
 
-#: Notices that are kept. A process that has missed more knows that it has.
+#: Notices that are kept beside the newest ones. A process that has missed more knows that it has.
 _KEPT = 500
 
 _SCHEMA = (
@@ -42,8 +42,9 @@ def notify(database: sqlite3.Connection, kind: NoticeKind, bodies: Sequence[str]
         [(place, newest, kind, body) for place, body in enumerate(bodies, number + 1)],
     )
     database.execute("UPDATE log SET notices = ?", (last,))
-    database.execute("DELETE FROM notices WHERE number <= ?", (last - _KEPT,))
-    database.execute("DELETE FROM answers WHERE notice <= ?", (last - _KEPT,))
+    # Of those before: what comes together may be more than is kept.
+    database.execute("DELETE FROM notices WHERE number <= ?", (number - _KEPT,))
+    database.execute("DELETE FROM answers WHERE notice <= ?", (number - _KEPT,))
     return last
 
 

@@ -230,6 +230,18 @@ def test_the_last_notices_are_kept_while_a_process_can_not_read(pair: list[Chann
     assert stays.get(0.0) is None
 
 
+def test_more_names_at_once_than_notices_are_kept(
+    pair: list[Channels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_notices, "_KEPT", 3)
+    here, there = pair
+    closed, stays = open_to(here, "b.0"), open_to(here, "a")
+    close(there, *(f"b.{n}" for n in range(10)))
+    assert rest(closed)[0] == []
+    assert count(there, "a") == 1
+    assert stays.get(0.0) is None
+
+
 def test_notices_are_no_events(pair: list[Channels]) -> None:
     """They have no numbers that a client could miss, and take no place of an event."""
     here, there = pair
@@ -259,7 +271,7 @@ def test_little_is_kept_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (notices,) = database.execute("SELECT count(*) FROM notices").fetchone()
         (answers,) = database.execute("SELECT count(*) FROM answers").fetchone()
     database.close()
-    assert (notices, answers) == (5, 0)
+    assert (notices, answers) == (6, 0)
 
 
 def test_a_file_of_before(tmp_path: Path) -> None:

@@ -13,7 +13,16 @@ import pytest
 
 from sseflask.channels import store_thread as module
 from sseflask.channels import thread as thread_module
-from sseflask.channels.log import Append, Appended, Entry, History, KeyReused, Log, LogError
+from sseflask.channels.log import (
+    Append,
+    Appended,
+    Entry,
+    History,
+    KeyReused,
+    Log,
+    LogError,
+    Page,
+)
 from sseflask.channels.names import Pattern
 from sseflask.channels.readings import Asked
 from sseflask.channels.sqlite import SqliteLog
@@ -275,6 +284,27 @@ def test_notices_come_between_the_events_where_they_were_given(
     between = [1, "at.once", 2, 3, "3", 4, 5, "5", 6, "6", 7, 8, 9, "9", 10, 11, "last"]
     expected = [*between, 12, "unheard", 13]
     assert own.order == [f"close {each}" if isinstance(each, str) else each for each in expected]
+
+
+def test_a_notice_that_comes_while_the_tail_is_read(path: Path) -> None:
+    """It is before an event that this reading would have come to."""
+    other = SqliteLog(str(path), keep=100, seconds=DAY)
+    other.open()
+
+    class Overtaken(SqliteLog):
+        def since(self, number: int, limit: int) -> Page:
+            if number == 0:
+                other.notify("close", ["a"])
+                other.append([Append("a", (b"after",))])
+            # As a log may that gives more than it must.
+            return super().since(number, 100 if limit else 0)
+
+    with running(path, make=lambda: Overtaken(str(path), keep=100, seconds=DAY)) as own:
+        own.ask(lambda log: log.newest())
+        other.append([Append("a", (b"before",))])
+        until(partial(own.has, 2), "both events")
+    other.close()
+    assert own.order == [1, "close a", 2]
 
 
 def test_a_call_that_fails_reaches_its_done_and_nobody_else(place: Path | None) -> None:
