@@ -1,4 +1,4 @@
-"""The page to try the service on, and the files that pages are made of."""
+"""The page to try the service on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _POLICY = (
 
 @blueprint.get("/")
 def page() -> Response:
-    """Everything that the service does, to be seen, beside what is on the wire."""
+    """Everything that the service does, to be seen, beside what is on the wire.
+
+    All its addresses are relative: it works below any path, also where a proxy takes the path away.
+    """
     response = current_app.send_static_file("page/index.html")
     response.headers["Content-Security-Policy"] = _POLICY
     return response

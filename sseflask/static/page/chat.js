@@ -1,33 +1,50 @@
 import { stream } from "../sse.js";
+import { ofTab, PLACE } from "./kept.js";
 import { markdown } from "./markdown.js";
+import { messageOf } from "./session.js";
 
-const KEPT = "sseflask.chat";
+const KEPT = `${PLACE} sseflask.chat`;
+const EMPTY = { messages: [], run: null, key: null };
+const REFUSED = new Set(["token_expired", "token_missing", "token_invalid"]);
 
 /** Completions: an answer belongs to the run, not to the connection or to the page. */
-export function chat(panel, wire) {
+export function chat(panel, wire, session) {
   const form = panel.querySelector("form");
   const said = panel.querySelector("[data-said]");
   const watch = panel.querySelector("[data-watch]");
-  const { message, stop, drop } = form.elements;
+  const hint = panel.querySelector("[data-hint]");
+  const { message, stop, drop, clear } = form.elements;
   const watched = new URLSearchParams(location.search).get("run");
   // What is said so far, and the run that is going on: kept over a reload of this tab. Until the run is
   // known there is its key, with which asking again attaches to it.
-  const kept = (!watched && JSON.parse(sessionStorage.getItem(KEPT))) || { messages: [], run: watched, key: null };
+  let kept = { ...EMPTY, messages: [], ...(watched ? { run: watched } : ofTab.get(KEPT)) };
   let abort = null;
 
-  const keep = () => watched || sessionStorage.setItem(KEPT, JSON.stringify(kept));
+  const keep = () => watched || ofTab.set(KEPT, kept);
+  const follow = (change) => {
+    const following = said.scrollHeight - said.scrollTop - said.clientHeight < 60;
+    change();
+    if (following) said.scrollTop = said.scrollHeight;
+  };
   const add = (kind, ...children) => {
     const made = document.createElement("div");
     made.className = kind;
     made.append(...children);
-    said.append(made);
-    said.scrollTop = said.scrollHeight;
+    hint.hidden = true;
+    follow(() => said.append(made));
     return made;
   };
+  const request = () => ({
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Idempotency-Key": kept.key },
+    body: JSON.stringify({ messages: kept.messages, format: "events" }),
+  });
 
   async function read(url, options) {
-    abort = new AbortController();
+    const mine = new AbortController();
+    abort = mine;
     stop.disabled = drop.disabled = false;
+    clear.disabled = true;
     const answer = add("assistant");
     const reasoning = document.createElement("details");
     const thoughts = document.createElement("div");
@@ -36,21 +53,22 @@ export function chat(panel, wire) {
     summary.textContent = "Reasoning";
     reasoning.append(summary, thoughts);
     reasoning.hidden = true;
-    body.className = "answer";
+    body.className = "answer waiting";
+    // A screen reader says the answer when it is complete, not each word of it.
+    answer.setAttribute("aria-busy", "true");
     answer.append(reasoning, body);
-    let [text, due] = ["", 0];
+    let [text, due, refused] = ["", 0, false];
     const draw = () => {
       due = 0;
-      body.replaceChildren(markdown(text));
-      said.scrollTop = said.scrollHeight;
+      follow(() => body.replaceChildren(markdown(text)));
     };
     const ended = await stream(url, {
       ...options,
-      signal: abort.signal,
+      signal: mine.signal,
       fetch: wire.fetch,
       onOpen: (response) => {
         kept.run = response.headers.get("X-Run-Id") ?? kept.run;
-        watch.href = `/?run=${kept.run}#chat`;
+        watch.href = `?run=${kept.run}#chat`;
         watch.hidden = false;
         keep();
       },
@@ -61,6 +79,7 @@ export function chat(panel, wire) {
           thoughts.append(piece.text);
         } else if (event === "text") {
           text += piece.text;
+          body.classList.remove("waiting");
           due ||= requestAnimationFrame(draw);
         } else if (event === "tool_call" && piece.name) add("ended", `calls ${piece.name}`);
       },
@@ -68,31 +87,50 @@ export function chat(panel, wire) {
       onDone: (data) => {
         if (data?.finish_reason && data.finish_reason !== "stop") add("ended", `Ended: ${data.finish_reason}`);
       },
-      onFailure: (error) => add("failed", error.message),
+      onFailure: (error) => {
+        refused = error.status === 401 || REFUSED.has(error.code);
+        add("failed", session.explain(error, "--complete --sub NAME"));
+      },
     });
     cancelAnimationFrame(due);
+    if (abort !== mine) return wire.ended("signed out");
     draw();
-    wire.ended(ended);
+    abort = null;
+    body.classList.remove("waiting");
+    answer.removeAttribute("aria-busy");
+    if (!text && reasoning.hidden) answer.remove();
+    wire.ended(ended === "aborted" ? "stopped" : ended);
     stop.disabled = drop.disabled = true;
+    clear.disabled = false;
     watch.hidden = true;
+    // Whoever signs in again gets the answer: it has gone on meanwhile.
+    if (refused) return;
     if (text) kept.messages.push({ role: "assistant", content: text });
     kept.run = kept.key = null;
     keep();
   }
 
-  const ask = () =>
-    read("/sse/openai_out", {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "Idempotency-Key": kept.key },
-      body: JSON.stringify({ messages: kept.messages, format: "events" }),
-    });
+  const ask = () => read("sse/openai_out", request());
+  const resume = () => {
+    if (kept.run) read(`runs/${kept.run}?format=events`, {});
+    else if (kept.key) ask();
+  };
+  const empty = () => {
+    kept = { ...EMPTY, messages: [] };
+    keep();
+    hint.hidden = false;
+    clear.disabled = true;
+    said.replaceChildren(hint);
+  };
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (!stop.disabled) return;
+    if (abort || !message.value.trim()) return;
     kept.messages.push({ role: "user", content: message.value });
     add("user", message.value);
+    said.scrollTop = said.scrollHeight;
     message.value = "";
+    kept.run = null;
     kept.key = crypto.getRandomValues(new Uint32Array(4)).join("-");
     keep();
     ask();
@@ -103,16 +141,47 @@ export function chat(panel, wire) {
       form.requestSubmit();
     }
   });
+  message.addEventListener("input", () => {
+    if (abort || !message.value) return;
+    const messages = [...kept.messages, { role: "user", content: message.value }];
+    wire.propose(new Request("sse/openai_out", { ...request(), body: JSON.stringify({ messages, format: "events" }) }));
+  });
   stop.addEventListener("click", async () => {
     if (!kept.run) return abort.abort();
-    const response = await fetch(`/runs/${kept.run}`, { method: "DELETE" });
-    if (!response.ok) add("failed", (await response.json()).error.message);
+    let response;
+    try {
+      response = await fetch(`runs/${kept.run}`, { method: "DELETE" });
+    } catch (error) {
+      return add("failed", `Not stopped, as the service can't be reached: ${error.message}`);
+    }
+    if (!response.ok) add("failed", await messageOf(response));
   });
   drop.addEventListener("click", () => wire.drop());
+  clear.addEventListener("click", () => {
+    empty();
+    message.focus();
+  });
 
   for (const { role, content } of kept.messages) {
-    add(role, role === "user" ? content : markdown(content));
+    const body = document.createElement("div");
+    body.className = "answer";
+    body.append(markdown(content));
+    add(role, role === "user" ? content : body);
   }
-  if (kept.run) read(`/runs/${kept.run}?format=events`, {});
-  else if (kept.key) ask();
+  clear.disabled = !kept.messages.length;
+  wire.propose(
+    new Request("sse/openai_out", { method: "POST", body: '{"user_message": "Hello", "format": "events"}' }),
+  );
+  resume();
+  return {
+    changed: (how) => {
+      if (how === "in" && !abort) resume();
+      if (how !== "out" || watched) return;
+      const reading = abort;
+      abort = null;
+      reading?.abort();
+      stop.disabled = drop.disabled = watch.hidden = true;
+      empty();
+    },
+  };
 }

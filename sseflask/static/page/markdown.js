@@ -12,7 +12,9 @@ export function markdown(text) {
       const code = [];
       while (at < lines.length && !lines[at].trimStart().startsWith(fence[1])) code.push(lines[at++]);
       at += 1;
-      made.append(element("pre", element("code", code.join("\n"))));
+      const block = element("pre", element("code", code.join("\n")));
+      block.tabIndex = 0; // so that long lines can be reached by keyboard
+      made.append(block);
     } else if (heading) {
       made.append(element("p", element("strong", ...inline(heading[2]))));
     } else if (list) {

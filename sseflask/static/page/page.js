@@ -1,32 +1,49 @@
 import { chat } from "./chat.js";
 import { counter } from "./counter.js";
+import { live } from "./live.js";
 import { notifications } from "./notifications.js";
-import { session } from "./session.js";
+import { Session } from "./session.js";
 import { Wire } from "./wire.js";
 
+document.getElementById("scriptless").remove();
+
 const tabs = [...document.querySelectorAll("[role=tab]")];
-const made = { counter, chat, notifications };
+const session = new Session(document.getElementById("session"));
+const made = { counter, chat, notifications, live };
 const panels = new Map();
 
 for (const tab of tabs) {
   const name = tab.getAttribute("aria-controls");
   const panel = document.getElementById(name);
-  const wire = new Wire();
-  panels.set(name, { tab, panel, wire, begin: made[name](panel, wire) });
+  const wire = new Wire(session, (state) => { tab.dataset.state = state; });
+  panels.set(name, { tab, panel, wire, looked: false, ...made[name](panel, wire, session) });
 }
 
-function select(name, focus = false) {
-  for (const [each, { tab, panel, wire, begin }] of panels) {
-    const chosen = each === name;
-    tab.setAttribute("aria-selected", String(chosen));
-    tab.tabIndex = chosen ? 0 : -1;
-    panel.hidden = !chosen;
-    if (!chosen) wire.hide();
+const chosen = () => (panels.has(location.hash.slice(1)) ? location.hash.slice(1) : tabs[0].getAttribute("aria-controls"));
+
+function select(focus = false) {
+  for (const [name, { tab, panel, wire }] of panels) {
+    const it = name === chosen();
+    tab.setAttribute("aria-selected", String(it));
+    tab.tabIndex = it ? 0 : -1;
+    panel.hidden = !it;
+    if (!it) wire.hide();
     else {
       wire.show();
-      begin?.();
       if (focus) tab.focus();
     }
+  }
+  look();
+}
+
+/** Which panel somebody sees: none in a tab that is hidden. */
+function look() {
+  for (const [name, each] of panels) {
+    const looked = name === chosen() && !document.hidden;
+    if (looked === each.looked) continue;
+    each.looked = looked;
+    if (looked) each.shown?.();
+    else each.hidden?.();
   }
 }
 
@@ -39,17 +56,23 @@ for (const [at, tab] of tabs.entries()) {
     if (to === undefined) return;
     event.preventDefault();
     history.replaceState(null, "", `#${tabs[to % tabs.length].getAttribute("aria-controls")}`);
-    select(chosen(), true);
+    select(true);
   });
 }
 
-const chosen = () => (panels.has(location.hash.slice(1)) ? location.hash.slice(1) : tabs[0].getAttribute("aria-controls"));
-addEventListener("hashchange", () => select(chosen()));
-select(chosen());
-session(document.getElementById("session"), () => select(chosen()));
+addEventListener("hashchange", () => select());
+document.addEventListener("visibilitychange", look);
+session.onChange((how) => {
+  for (const { changed } of panels.values()) changed?.(how);
+});
+select();
 
-document.getElementById("copy").addEventListener("click", async ({ target }) => {
-  await navigator.clipboard.writeText(document.getElementById("curl").textContent);
-  target.textContent = "Copied";
-  setTimeout(() => { target.textContent = "Copy"; }, 1500);
+const copy = document.getElementById("copy");
+copy.addEventListener("click", async () => {
+  const line = document.getElementById("curl");
+  // The clipboard needs HTTPS or localhost: else the line is selected, ready to be copied by hand.
+  if (navigator.clipboard) await navigator.clipboard.writeText(line.textContent);
+  else getSelection().selectAllChildren(line);
+  copy.textContent = navigator.clipboard ? "Copied" : "Selected";
+  setTimeout(() => { copy.textContent = "Copy"; }, 1500);
 });

@@ -1,40 +1,78 @@
 import { stream } from "../sse.js";
+import { PLACE } from "./kept.js";
 
 /**
  * One connection for all tabs of a browser: over HTTP/1.1 it has six for all of them. The tab that holds the
- * lock reads, and passes on; when it is closed the next one goes on after the last id.
+ * lock reads, and passes on; when it leaves, the next one goes on after the last id.
  *
- * `onRole` is told "reads" or "listens"; everything else is as for `stream`.
+ * `onRole` is told "reads", or "listens" once another tab has answered. The last `keep` events are passed on to
+ * tabs that come later as well. Everything else is as for `stream`. Without locks, which need HTTPS or localhost,
+ * each tab reads for itself: "alone".
  */
-export function shared(name, url, { onRole, onEvent, onGap, ...options }) {
-  const channel = new BroadcastChannel(name);
-  let last = "";
-  channel.addEventListener("message", ({ data: { id, event, gap } }) => {
-    last = id ?? last;
-    if (event) onEvent(event);
-    else if (gap) onGap?.(gap);
+export async function shared(name, url, { onRole, onEvent, onGap, keep = 0, lastEventId = "", ...options }) {
+  const { signal } = options;
+  const kept = [];
+  let last = lastEventId;
+  const take = (event) => {
+    last = event.id;
+    kept.push(event);
+    if (kept.length > keep) kept.shift();
+    onEvent(event);
+  };
+  if (!navigator.locks) {
+    onRole("alone");
+    return stream(url, { ...options, lastEventId, onGap, onEvent });
+  }
+  const key = `${PLACE} ${name}`;
+  const me = crypto.getRandomValues(new Uint32Array(2)).join();
+  const channel = new BroadcastChannel(key);
+  let [reads, upToDate] = [false, false];
+  const ask = () => channel.postMessage({ ask: me });
+  channel.addEventListener("message", ({ data }) => {
+    if (data.ask) {
+      if (reads) channel.postMessage({ answers: data.ask, kept, last });
+    } else if (reads) return;
+    else if (data.answers === me && !upToDate) {
+      upToDate = true;
+      onRole("listens");
+      data.kept.forEach(take);
+      last = data.last;
+    } else if (data.begins && !upToDate) ask();
+    else if (!upToDate) return; // the answer will have it
+    else if (data.event) take(data.event);
+    else if (data.gap) onGap?.(data.gap);
+    else last = data.last ?? last;
   });
-  onRole("listens");
-  const reading = navigator.locks.request(name, () => {
+  ask();
+  const read = () => {
+    reads = true;
     onRole("reads");
-    const pass = (said) => channel.postMessage({ id: last, ...said });
+    const pass = (said) => channel.postMessage(said);
+    pass({ begins: true });
     return stream(url, {
       ...options,
       lastEventId: last,
       onOpen: (response) => {
+        options.onOpen?.(response);
         last ||= response.headers.get("Last-Event-ID") ?? "";
-        pass({});
+        pass({ last });
       },
       onEvent: (event) => {
-        last = event.id;
+        take(event);
         pass({ event });
-        onEvent(event);
       },
       onGap: (gap) => {
         pass({ gap });
         onGap?.(gap);
       },
     });
-  });
-  return reading.finally(() => channel.close());
+  };
+  try {
+    return await navigator.locks.request(key, { signal }, read);
+  } catch (error) {
+    if (signal?.aborted) return "aborted";
+    throw error;
+  } finally {
+    channel.close();
+  }
 }

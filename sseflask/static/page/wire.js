@@ -1,18 +1,33 @@
+import { curlOf } from "./curl.js";
+
+const MOST = 500;
+
 /** What goes over the connection of one panel, byte for byte, and whether it is open. */
 export class Wire {
   #frames = document.getElementById("frames");
   #state = document.getElementById("state");
   #curl = document.getElementById("curl");
+  #session;
+  #onState;
   #drop = null;
   #shown = false;
-  #kept = [];
-  #told = ["closed", ""];
-  #command = "curl -N";
+  #rows = [];
+  #unpainted = 0;
+  #due = 0;
+  #told = ["closed", "not connected"];
+  #command = "";
+  #refused = "";
   #last = 0;
+
+  /** `onState` is told "open", "waiting", "shared" or "closed". */
+  constructor(session, onState) {
+    this.#session = session;
+    this.#onState = onState;
+  }
 
   /** Makes a request as `fetch` does, and shows what comes back. */
   fetch = async (request) => {
-    this.#command = await curlOf(request.clone());
+    await this.propose(request);
     this.#say("waiting", "connecting");
     const cursor = request.headers.get("Last-Event-ID");
     this.#add(`${request.method} ${new URL(request.url).pathname}${cursor ? `, after ${cursor}` : ""}`, "remark");
@@ -24,13 +39,21 @@ export class Wire {
       throw error;
     }
     this.#add(`${response.status} ${response.headers.get("Content-Type") ?? "without a body"}`, "remark");
+    const refused = response.ok ? "" : `refused: ${response.status}`;
+    this.#refused = refused;
     if (!response.body || response.status === 204) {
-      this.#say("closed", `closed: ${response.status}`);
+      this.#say("closed", refused || "nothing is left: 204");
       return response;
     }
-    this.#say("open", "open");
-    return new Response(this.#tap(response.body), response);
+    this.#say(refused ? "closed" : "open", refused || "open");
+    return new Response(this.#tap(response.body, refused || "ended"), response);
   };
+
+  /** The request that a shell would make for what is shown. */
+  async propose(request) {
+    this.#command = await curlOf(request, this.#session.signedIn);
+    if (this.#shown) this.#curl.textContent = this.#command;
+  }
 
   /** Cuts the connection, as a network would; what reads it is not told. */
   drop() {
@@ -39,18 +62,31 @@ export class Wire {
 
   /** What happens between two connections. */
   waiting({ delay, cause }) {
-    this.#say("waiting", `opened again in ${(delay / 1000).toFixed(1)} s${cause ? `: ${cause.message}` : ""}`);
+    const why = cause?.code === "connection_lost" ? "connection lost" : cause?.message;
+    this.#say("waiting", `reconnecting in ${(delay / 1000).toFixed(1)} s${why ? `: ${why}` : ""}`);
   }
 
+  /** Another tab has the connection, and passes on what comes. */
+  shared() {
+    this.#say("shared", "another tab has the connection");
+  }
+
+  passed({ id, event, data }) {
+    const type = event === "message" ? "" : `event: ${event}\n`;
+    this.#add(`id: ${id}\n${type}${data.replaceAll(/^/gm, "data: ")}`, "frame");
+  }
+
+  /** Nothing follows. A refusal says more than that it is one. */
   ended(how) {
-    this.#say("closed", how);
+    this.#say("closed", how === "failure" ? this.#refused || "failed" : how);
   }
 
   /** This panel is the one that is looked at. */
   show() {
     this.#shown = true;
-    this.#frames.replaceChildren(...this.#kept);
-    this.#frames.scrollTop = this.#frames.scrollHeight;
+    this.#frames.replaceChildren();
+    this.#unpainted = this.#rows.length;
+    this.#paint();
     this.#curl.textContent = this.#command;
     this.#say(...this.#told);
   }
@@ -59,7 +95,7 @@ export class Wire {
     this.#shown = false;
   }
 
-  #tap(body) {
+  #tap(body, ended) {
     const reader = body.getReader();
     const decoder = new TextDecoder();
     let rest = "";
@@ -87,7 +123,7 @@ export class Wire {
         }
         if (piece.done) {
           if (!this.#drop) return;
-          end("ended");
+          end(ended);
           controller.close();
           return;
         }
@@ -106,42 +142,63 @@ export class Wire {
 
   #add(text, kind) {
     const now = performance.now();
-    const row = document.createElement("div");
-    const time = document.createElement("time");
-    const shown = document.createElement("pre");
-    time.textContent = `${new Date().toTimeString().slice(0, 8)} ${gap(this.#last && now - this.#last)}`;
-    shown.className = kind;
-    shown.textContent = text.trimEnd();
-    row.append(time, shown);
+    this.#rows.push({ at: new Date(), gap: this.#last && now - this.#last, text: text.trimEnd(), kind });
     this.#last = now;
-    this.#kept.push(row);
-    if (this.#kept.length > 500) this.#kept.shift().remove();
-    if (!this.#shown) return;
-    this.#frames.append(row);
-    this.#frames.scrollTop = this.#frames.scrollHeight;
-    this.#curl.textContent = this.#command;
+    if (this.#rows.length > MOST) this.#rows.shift();
+    this.#unpainted = Math.min(this.#unpainted + 1, MOST);
+    this.#paint();
   }
+
+  // Once for each picture of the screen: a fast stream has thousands of frames a second.
+  #paint() {
+    if (this.#shown) this.#due ||= requestAnimationFrame(this.#draw);
+  }
+
+  #draw = () => {
+    this.#due = 0;
+    if (!this.#shown || !this.#unpainted) return;
+    const frames = this.#frames;
+    const following = frames.scrollHeight - frames.scrollTop - frames.clientHeight < 40;
+    frames.append(...this.#rows.slice(-this.#unpainted).map(rowOf));
+    this.#unpainted = 0;
+    while (frames.childElementCount > MOST) frames.firstChild.remove();
+    if (following) frames.scrollTop = frames.scrollHeight;
+  };
 
   #say(state, text) {
     this.#told = [state, text];
+    this.#onState(state);
     if (!this.#shown) return;
     this.#state.dataset.state = state;
-    this.#state.textContent = text || state;
+    this.#state.textContent = text;
   }
 }
 
-function gap(milliseconds) {
-  return milliseconds < 9999 ? `+${Math.round(milliseconds)}ms` : `+${Math.round(milliseconds / 1000)}s`;
+function rowOf({ at, gap, text, kind }) {
+  const row = document.createElement("div");
+  const time = document.createElement("time");
+  const shown = document.createElement("pre");
+  const clock = at.toTimeString().slice(0, 8);
+  time.textContent = `${clock}.${String(at.getMilliseconds()).padStart(3, "0")} ${spelled(gap).padStart(8)}`;
+  shown.className = kind;
+  if (kind === "frame") shown.append(...coloured(text));
+  else shown.textContent = text;
+  row.append(time, shown);
+  return row;
 }
 
-/** The same request from a shell. */
-async function curlOf(request) {
-  const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-  const parts = ["curl -N"];
-  if (request.method !== "GET" && request.method !== "POST") parts.push(`-X ${request.method}`);
-  const id = request.headers.get("Last-Event-ID");
-  if (id) parts.push(`-H ${quoted(`Last-Event-ID: ${id}`)}`);
-  const body = request.method === "GET" ? "" : await request.text();
-  if (body) parts.push(`-H 'Content-Type: application/json' -d ${quoted(body)}`);
-  return [...parts, quoted(request.url)].join(" ");
+function* coloured(text) {
+  for (const [at, part] of text.split(/^(:.*|(?:id|event|retry|data):)/m).entries()) {
+    if (at % 2 === 0) yield part;
+    else {
+      const field = document.createElement("span");
+      field.className = part.startsWith(":") ? "comment" : part.slice(0, -1);
+      field.textContent = part;
+      yield field;
+    }
+  }
+}
+
+function spelled(milliseconds) {
+  return milliseconds < 9999 ? `+${Math.round(milliseconds)} ms` : `+${Math.round(milliseconds / 1000)} s`;
 }
