@@ -22,7 +22,7 @@ from sseflask.channels.log import (
     Log,
     LogError,
 )
-from sseflask.channels.names import FIGURES, Pattern
+from sseflask.channels.names import FIGURES, Pattern, is_own
 from sseflask.channels.past import ChannelHistory, read_history
 from sseflask.channels.process import SHORT_PATIENCE, PerProcess, Running
 from sseflask.channels.readings import Asked
@@ -282,7 +282,7 @@ class Channels:
         done, epoch = running.append(Append(channel, tuple(frames), key, digest))
         if isinstance(done, KeyReused):
             return done
-        if not done.repeated:
+        if not done.repeated and not is_own(channel):
             seconds = time.monotonic() - began
             with LOCK:
                 COUNTS.published += len(frames)

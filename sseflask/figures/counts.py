@@ -135,7 +135,7 @@ class Counts:
     Attributes:
         streams: by kind.
         gaps: gaps that clients were told of, by reason.
-        published: events stored for channels.
+        published: events stored for channels, but for the service's own.
         publish: how long a publication took until it was stored.
         delivery: how long an event took from the log's tail until the sockets of its detached
             subscribers had it; counted for each event that had any.

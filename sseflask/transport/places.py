@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from sseflask.figures.gauges import provide
+
 if TYPE_CHECKING:
     from sseflask.transport.visit import Visit
 
@@ -170,6 +172,8 @@ def watch(worker: Any) -> None:
     handle, size = worker.handle, worker.worker_connections
     taken = 0
     places = Places(size, lambda: size - taken)
+    provide("connections", lambda: taken)
+    provide("most_connections", lambda: size)
 
     def counted(*arguments: Any) -> None:
         nonlocal taken

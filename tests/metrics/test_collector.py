@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from flask import Flask
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
+from sseflask import SSE
+from sseflask.extension import channels_of
 from sseflask.figures.counts import COUNTS
+from sseflask.metrics.collector import FiguresCollector
 from tests.auth.protected import LOCAL, REMOTE, bearer, refused, token
 from tests.service import SECRET, service
 
@@ -150,3 +154,15 @@ def test_another_site_s_page_on_this_machine_is_refused(app: Flask) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
     response = app.test_client().get("/metrics", headers=headers, environ_overrides=LOCAL)
     assert response.status_code == 403
+
+
+def test_an_application_s_own_registry_has_them() -> None:
+    app = Flask(__name__)
+    app.testing = True
+    SSE(app)
+    registry = CollectorRegistry()
+    registry.register(FiguresCollector(app))
+    text = generate_latest(registry).decode()
+    assert 'sseflask_log_available{log="channels"} 1.0' in text
+    assert 'log="runs"' not in text, "it has no completions"
+    channels_of(app).close()
