@@ -13,7 +13,10 @@ from flask.json.provider import DefaultJSONProvider
 
 from sseflask import error_handlers, request_ids, response_headers
 from sseflask.auth import Access
+from sseflask.channels import sqlite_tables
 from sseflask.channels.private_files import trouble
+from sseflask.channels.sqlite_file import other_format
+from sseflask.completions import run_tables
 from sseflask.completions.bounds import Bounds
 from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
@@ -23,6 +26,7 @@ from sseflask.extension import SSE, channels_of, log_path
 from sseflask.forwarded import TrustedProxies
 from sseflask.masking import MaskingFilter, guard
 from sseflask.metrics.live import LiveFigures
+from sseflask.openapi import route as openapi_route
 from sseflask.routes import (
     channels,
     completions,
@@ -50,6 +54,7 @@ BLUEPRINTS = (
     session.blueprint,
     health.blueprint,
     metrics.blueprint,
+    openapi_route.blueprint,
 )
 
 
@@ -121,12 +126,12 @@ def _run_log(app: Flask) -> str:
 
 def _look_at_files(settings: Settings, app: Flask) -> None:
     """Say at the start what would else be said when somebody is refused."""
-    paths = {
-        "Channels": settings.channel_log or log_path(app),
-        "Completions": settings.run_log or _run_log(app),
-    }
-    for kept, path in paths.items():
-        if path != ":memory:" and (reason := trouble(path)):
+    files = (
+        ("Channels", settings.channel_log or log_path(app), sqlite_tables.FORMAT),
+        ("Completions", settings.run_log or _run_log(app), run_tables.FORMAT),
+    )
+    for kept, path, format in files:
+        if path != ":memory:" and (reason := trouble(path) or other_format(path, format)):
             log.error("%s are answered with 503, as their file can't be used: %s.", kept, reason)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -390,3 +392,22 @@ def test_the_start_says_that_a_log_cannot_be_used(
             f"Channels are answered with 503, as their file can't be used: {path} is not a file: "
             "choose another path."
         )
+
+
+def test_the_start_says_that_a_log_is_of_another_version(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "runs.db"
+    with service(SSEFLASK_RUN_LOG=str(path)) as app:
+        assert app.test_client().delete(f"/runs/{'0' * 32}").status_code == 404
+    assert not [each for each in caplog.records if each.levelno == logging.ERROR]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    with service(SSEFLASK_RUN_LOG=str(path)) as app:
+        (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert told.getMessage() == (
+            f"Completions are answered with 503, as their file can't be used: {path} was made by a "
+            "newer version of sseflask (its format is 99, this version knows 2): move it away to "
+            "begin without its history, or install that version again."
+        )
+        assert app.test_client().delete(f"/runs/{'0' * 32}").status_code == 503

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import sqlite3
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from sseflask.channels.log import LogError
 from sseflask.channels.private_files import (
@@ -25,7 +27,7 @@ from sseflask.channels.private_files import (
 from sseflask.channels.wake import original
 from sseflask.transport.notices import warn_once
 
-__all__ = ["SqliteFile", "boot_id", "is_new"]
+__all__ = ["FileFormat", "SqliteFile", "boot_id", "is_new", "other_format"]
 
 #: Seconds that a write waits for one of another process.
 _BUSY_SECONDS = 5.0
@@ -36,6 +38,10 @@ _LOCK_PAUSE = 0.005
 #: Bytes to which the write-ahead log shrinks once it has been copied; else it stays at its largest.
 _WAL_BYTES = 16 << 20
 
+#: The first bytes of a database: its user_version and application_id
+#: (https://www.sqlite.org/fileformat.html, section 1.3).
+_HEAD = struct.Struct(">60xI4xI")
+
 #: What SQLite says, and what to do about it.
 _ADVICE = (
     ("full", "Make room on its disk; nothing else has to be done."),
@@ -44,6 +50,31 @@ _ADVICE = (
     ("malformed", "It is damaged: stop, move it away and start again, without its history."),
     ("not a database", "Another file is in its place: move it away, or choose another path."),
 )
+
+
+class FileFormat(NamedTuple):
+    """What is known of a kind of file.
+
+    Args:
+        application: what tells it from other programs' databases.
+        version: what tells it from the same file of another version of sseflask.
+    """
+
+    application: int
+    version: int
+
+    def why_not(self, path: str, application: int, version: int) -> str:
+        """Why a file with these marks can't be used, in one line; empty if it can."""
+        if application != self.application:
+            return f"{path} is another program's database: choose another path"
+        if version == self.version:
+            return ""
+        which = "a newer" if version > self.version else "an older"
+        return (
+            f"{path} was made by {which} version of sseflask (its format is {version}, this "
+            f"version knows {self.version}): move it away to begin without its history, or install "
+            "that version again"
+        )
 
 
 class SqliteFile:
@@ -214,27 +245,47 @@ def _lock(descriptor: int) -> None:
             return
 
 
-def is_new(database: sqlite3.Connection, path: str, application: int, version: int) -> bool:
+def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
     """Whether a database has no tables yet; it is then marked as ours. In a write transaction.
 
     Args:
         database: one that has just been opened.
         path: its file, for messages.
-        application: what tells it from other programs' databases.
-        version: what tells it from those of other versions of this one.
+        format: what is known here.
 
     Raises:
         LogError: it is another program's, or another version's.
     """
     if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
-        database.execute(f"PRAGMA application_id = {application}")
-        database.execute(f"PRAGMA user_version = {version}")
+        database.execute(f"PRAGMA application_id = {format.application}")
+        database.execute(f"PRAGMA user_version = {format.version}")
         return True
-    if database.execute("PRAGMA application_id").fetchone() != (application,):
-        raise LogError(f"{path} is another program's database: choose another path")
-    if database.execute("PRAGMA user_version").fetchone() != (version,):
-        raise LogError(f"{path} was made by another version of sseflask: move it away")
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if reason := format.why_not(path, application, version):
+        raise LogError(reason)
     return False
+
+
+def other_format(path: str, format: FileFormat) -> str:
+    """Why a file can't be used by this version, as far as its first bytes say.
+
+    To be asked before this process opens the file: to close another descriptor of it would give
+    SQLite's locks up (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+
+    Returns:
+        one line with what to do; empty if nothing is in the way, or the file is not there.
+    """
+    try:
+        with Path(path).open("rb") as opened:
+            head = opened.read(_HEAD.size)
+    except OSError:
+        return ""  # said by whoever opens it
+    if len(head) < _HEAD.size:
+        return ""
+    version, application = _HEAD.unpack(head)
+    # Unmarked is also a new one whose marks are in its write-ahead log still.
+    return format.why_not(path, application, version) if application or version else ""
 
 
 def boot_id() -> str:

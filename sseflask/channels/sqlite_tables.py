@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Iterable
 
 from sseflask.channels.log import Append, Appended, KeyReused
-from sseflask.channels.sqlite_file import boot_id, is_new
+from sseflask.channels.sqlite_file import FileFormat, boot_id, is_new
 from sseflask.channels.sqlite_notices import prepare_notices
 
 __all__ = [
+    "FORMAT",
     "IN_JSON",
     "channel_row",
     "forgettable",
@@ -31,7 +32,7 @@ _EMPTY_CHANNELS = 10_000
 _EPOCH_LENGTH, _EPOCH_ALPHABET = 8, "abcdefghjkmnpqrstuvwxyz23456789"
 
 #: What tells the file from other programs' databases ("sse\x01"), and from later versions of it.
-_APPLICATION, _VERSION = 0x73736501, 1
+FORMAT = FileFormat(0x73736501, 1)
 
 # The index needs no number: within a channel SQLite keeps it in the order of the primary key.
 _SCHEMA = (
@@ -57,7 +58,7 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
         LogError: the database is not a log, or not one of this version.
     """
     boot = boot_id()
-    if is_new(database, path, _APPLICATION, _VERSION):
+    if is_new(database, path, FORMAT):
         for statement in _SCHEMA:
             database.execute(statement)
         row = (_new_epoch(), boot, 0, 0, 0.0, now, 0)

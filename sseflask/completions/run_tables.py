@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import sqlite3
 
-from sseflask.channels.sqlite_file import boot_id, is_new
+from sseflask.channels.sqlite_file import FileFormat, boot_id, is_new
 from sseflask.completions.run_entries import Run
 
-__all__ = ["BLOCK", "COLUMNS", "FRAMES", "MARKS", "NEWEST", "prepare", "run_by_number"]
+__all__ = ["BLOCK", "COLUMNS", "FORMAT", "FRAMES", "MARKS", "NEWEST", "prepare", "run_by_number"]
 
 #: What tells the file from other programs' databases ("sse\x02"), and from later versions of it.
-_APPLICATION, _VERSION = 0x73736502, 2
+FORMAT = FileFormat(0x73736502, 2)
 
 #: The first number of a file is any below this: six bytes.
 _NUMBERS = 1 << 46
@@ -94,7 +94,7 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
         LogError: the database is not a run log, or not one of this version.
     """
     boot = boot_id()
-    if is_new(database, path, _APPLICATION, _VERSION):
+    if is_new(database, path, FORMAT):
         for statement in _SCHEMA:
             database.execute(statement)
         database.execute("INSERT INTO log VALUES (?, 0)", (boot,))

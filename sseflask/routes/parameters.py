@@ -35,6 +35,7 @@ __all__ = [
 Model = TypeVar("Model", bound=BaseModel)
 
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)
+_LARGE = 10**18
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -48,10 +49,10 @@ def _whole_number(value: Any) -> Any:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
+    # To JSON, and to JSON Schema, 3.0 and 3 are the same number (RFC 8259, section 6).
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGE:
+        return int(value)
     raise ValueError("it must be a whole number in digits")
-
-
-_LARGE = 10**18
 
 
 def _seconds(value: Any) -> Any:
@@ -72,7 +73,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-#: A whole number, in JSON or in digits; neither true nor 1.0 nor 1_000.
+#: A whole number, in JSON or in digits; neither true nor "1.0" nor 1_000.
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 #: A finite number of seconds, in JSON or as text.
 Seconds = Annotated[float, BeforeValidator(_seconds)]

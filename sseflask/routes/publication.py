@@ -123,6 +123,8 @@ def _frame(event: Any, where: str = "") -> bytes:
     if "data" not in event:
         raise invalid(f"{which}has no data.", param="data", code="invalid_event")
     data, type_, retry = event["data"], event.get("event"), event.get("retry")
+    if isinstance(retry, float) and retry.is_integer():
+        retry = int(retry)  # to JSON the same number
     try:
         # What came as JSON goes on as it came.
         text = data if isinstance(data, str) else json_text(data, COMPACT)

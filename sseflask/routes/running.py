@@ -27,11 +27,11 @@ from sseflask.routes.parameters import Text
 from sseflask.transport.choose import begin_long
 from sseflask.transport.stream import too_many_streams
 
-__all__ = ["RunParameters", "begin", "check_prompt", "identify", "refuse_guess"]
+__all__ = ["MOST_GRACE", "RunParameters", "begin", "check_prompt", "identify", "refuse_guess"]
 
 #: Seconds that a run goes on without viewers, unless a request says.
 GRACE = 30.0
-_MOST_GRACE = 86_400.0
+MOST_GRACE = 86_400.0
 
 _NOBODY = Caller("")
 
@@ -50,10 +50,10 @@ def _leaving(value: Any) -> Any:
         isinstance(value, bool)
         or "_" in text
         or not text.isascii()
-        or not 0 <= seconds <= _MOST_GRACE
+        or not 0 <= seconds <= MOST_GRACE
     ):
         raise ValueError(
-            f"it must be cancel, continue, or seconds from 0 to {_MOST_GRACE:.0f} that the "
+            f"it must be cancel, continue, or seconds from 0 to {MOST_GRACE:.0f} that the "
             "completion goes on without anybody to read it"
         )
     return seconds

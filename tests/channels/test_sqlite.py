@@ -348,13 +348,18 @@ def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
         SqliteLog(str(path), keep=10, seconds=DAY).open()
 
 
-def test_a_log_of_another_version_is_left_alone(path: Path, store: FileStore) -> None:
+@pytest.mark.parametrize(("which", "version"), [("a newer", 99), ("an older", 0)])
+def test_a_log_of_another_version_is_left_alone(
+    path: Path, store: FileStore, which: str, version: int
+) -> None:
     with opened(store):
         pass
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 2")
+    database.execute(f"PRAGMA user_version = {version}")
     database.close()
-    with pytest.raises(LogError, match="another version"):
+    with pytest.raises(
+        LogError, match=rf"made by {which} version of sseflask \(its format is {version}, "
+    ):
         SqliteLog(str(path), keep=10, seconds=DAY).open()
 
 

@@ -343,13 +343,16 @@ def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
         RunLog(str(path), seconds=1).open()
 
 
-def test_a_log_of_another_version_is_left_alone(path: Path) -> None:
+@pytest.mark.parametrize(("which", "version"), [("a newer", 99), ("an older", 1)])
+def test_a_log_of_another_version_is_left_alone(path: Path, which: str, version: int) -> None:
     with opened(path):
         pass
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 99")
+    database.execute(f"PRAGMA user_version = {version}")
     database.close()
-    with pytest.raises(LogError, match="another version"):
+    with pytest.raises(
+        LogError, match=rf"made by {which} version of sseflask \(its format is {version}, "
+    ):
         RunLog(str(path), seconds=1).open()
 
 

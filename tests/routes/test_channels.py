@@ -54,6 +54,10 @@ def test_one_event(app: Flask) -> None:
     assert history(app, "one", 1) == [("order", '{"a":1}', answer.json["id"])]
 
 
+def test_a_whole_number_may_have_a_point(app: Flask) -> None:
+    assert post(app, "/channels/point", {"data": "x", "retry": 2000.0}).status_code == 201
+
+
 def test_several_events(app: Flask) -> None:
     answer = post(app, "/channels/several", [{"data": "x"}, {"data": 2}, {"data": None}])
     assert answer.status_code == 201

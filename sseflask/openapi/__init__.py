@@ -1,0 +1,1 @@
+"""The HTTP contract as an OpenAPI document, made of what the routes themselves know."""

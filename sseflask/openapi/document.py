@@ -1,0 +1,62 @@
+"""The document as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sseflask import __version__
+from sseflask.openapi import channel_paths, run_paths, service_paths
+from sseflask.openapi.components import HEADERS, SCHEMAS, SECURITY, responses
+
+__all__ = ["document"]
+
+_DESCRIPTION = """\
+Streams, channels and completions as Server-Sent Events.
+
+**Errors.** Before the first byte an error is JSON with its status. After it the stream ends with
+`event: failure`; a stream of OpenAI's shape with `data: {"error": {...}}`.
+
+**Coming back.** A client presents the id of the last event that it has got, in `Last-Event-ID`
+or `last_event_id`, and gets the rest. 204 says that nothing is left.
+
+**EventSource.** A request with `Accept: text/event-stream` and `Cache-Control: no-cache` is that
+of an EventSource, which any status but 200 closes for good. A refusal that passes (429, 503 with
+`Retry-After`) is for such a request 200 and a stream that only says `retry:`.
+
+**Streams.** Comments (`: ping`) keep a silent stream open. `Cache-Control` is
+`no-store, no-transform`.
+
+**Methods.** Each route with GET answers HEAD without a body, and begins nothing. Another method
+is 405 with `Allow`, another path 404, both with an error as below.
+
+**Tokens.** In development mode requests from this machine need none.
+"""
+
+_TAGS = {
+    "counter": "To see a stream with one's own eyes.",
+    "channels": "Publish to names, subscribe to names and patterns.",
+    "completions": "Answers of a model, stored as they come, resumed by any number of viewers.",
+    "OpenAI's API": "For code that is written for it: another base URL, and a token as its key.",
+    "session": "A cookie for pages.",
+    "service": "The page, its module, and what a platform asks.",
+}
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document (OpenAPI Specification, version 3.1).
+
+    Its server is the place that it is read from, so it is right under any prefix.
+    """
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "sseflask", "version": __version__, "description": _DESCRIPTION},
+        "servers": [{"url": "."}],
+        "tags": [{"name": name, "description": says} for name, says in _TAGS.items()],
+        "paths": {**service_paths.PATHS, **channel_paths.PATHS, **run_paths.PATHS},
+        "components": {
+            "schemas": SCHEMAS,
+            "headers": HEADERS,
+            "responses": responses(),
+            "securitySchemes": SECURITY,
+        },
+    }
