@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flask import Flask
+
 __all__ = [
     "DOCUMENTS",
     "ELSEWHERE",
@@ -41,6 +43,8 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("README.md", "make serve"): "tests/live/test_fresh_clone.py::test_make_serve_answers_curl",
     ("README.md", "gunicorn clock:app"): "tests/live/test_readme.py::"
     "test_its_line_keeps_what_the_table_promises",
+    ("docs/recipes.md", '@app.get("/orders/naive")'): "tests/live/test_examples.py::"
+    "test_a_stream_leaves_the_pool_to_others",
     ("docs/quick-start.md", "make serve"): "tests/live/test_fresh_clone.py::"
     "test_make_serve_answers_curl",
     ("docs/quick-start.md", "from openai import"): "tests/live/test_documents.py::"
@@ -49,12 +53,21 @@ ELSEWHERE: dict[tuple[str, str], str] = {
 
 #: Blocks that can't be run by a test, by document and beginning, and why.
 NOT_RUN: dict[tuple[str, str], str] = {
+    ("docs/deploy.md", "heroku create"): "it needs an account",
+    ("docs/deploy.md", "fly apps create"): "it needs an account",
+    ("docs/deploy.md", "python3 -c"): "it needs an account",
+    ("docs/deploy.md", "railway variables"): "it needs an account",
+    ("docs/deploy.md", "apt-get install nginx"): "it changes the machine as root",
+    ("docs/deploy.md", "export SSEFLASK_SECRET"): "it needs Docker",
+    ("docs/deploy.md", "docker build"): "it needs Docker",
+    ("docs/deploy.md", "sseflask token --sub prometheus"): "it writes to /etc",
     ("CONTRIBUTING.md", "python -m benchmarks"): "an hour of measuring",
 }
 
 #: What the Python of a document takes to be there.
 GIVEN: dict[str, dict[str, object]] = {
     "README.md": {"save": lambda order: order["number"]},
+    "docs/deploy.md": {"app": Flask("mine")},
 }
 
 _FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

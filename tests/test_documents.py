@@ -22,8 +22,13 @@ from tests.documents import (
 _LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 
 
+def _prose(document: Path) -> str:
+    text = document.read_text(encoding="utf-8")
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def _anchors(document: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", _prose(document), re.MULTILINE)
     plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", each) for each in headings)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in plain}
 
@@ -60,8 +65,7 @@ def test_what_is_run_elsewhere_is_run_by_a_test() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for found in _LINK.finditer(text):
+    for found in _LINK.finditer(_prose(document)):
         link = found[1] or found[2]
         if re.match(r"[a-z]+:", link):
             continue

@@ -95,7 +95,8 @@ def test_each_operation_says_what_it_needs_and_has_a_name_of_its_own() -> None:
     for path, method, operation in operations():
         assert set(operation["tags"]) <= tags
         assert {name for each in operation["security"] for name in each} <= known
-        protected = path.startswith(("/channels", "/runs", "/v1", "/sse/openai", "/sse/async"))
+        guarded = ("/channels", "/runs", "/v1", "/sse/openai", "/sse/async", "/metrics")
+        protected = path.startswith(guarded)
         assert bool(operation["security"]) == protected, f"{method} {path}"
 
 

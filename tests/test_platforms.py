@@ -141,7 +141,7 @@ def test_the_document_has_the_same_table() -> None:
 
 def test_the_document_shows_what_config_prints() -> None:
     block = re.search(
-        r"```console\n\$ ([^\n]+ sseflask config)\n(.+?)```", DOCUMENT.read_text(), re.S
+        r"```sh\n([^\n]+ sseflask config)\n```\n\n```text\n(.+?)```", DOCUMENT.read_text(), re.S
     )
     assert block
     variables = dict(word.split("=") for word in block[1].split() if "=" in word)

@@ -153,6 +153,12 @@ def _header(says: str, **schema: Any) -> Schema:
 
 
 HEADERS: dict[str, Schema] = {
+    "X-Request-Id": {
+        **_header(
+            "The request's own, or a new one; it is in the log.", pattern=r"^[A-Za-z0-9._~:/+=@-]+$"
+        ),
+        "required": True,
+    },
     "Retry-After": _header("Seconds after which the same request may succeed.", pattern="^[0-9]+$"),
     "X-Should-Retry": _header(
         "`false`: the same request would fail again. OpenAI's clients obey it."
@@ -164,25 +170,26 @@ HEADERS: dict[str, Schema] = {
     "WWW-Authenticate": _header("How to send a token (RFC 6750).", pattern="^Bearer "),
     "Cache-Control": _header("`no-store, no-transform` on streams."),
     "Set-Cookie": _header(f"`{NAME}`, over TLS `__Host-{NAME}`: HttpOnly, SameSite=Strict."),
+    "X-Upstream-Request-Id": _header("The upstream's id of its answer."),
     "X-Vercel-AI-UI-Message-Stream": _header("With `format=ui`.", enum=["v1"]),
 }
 
 
 def header(*names: str) -> dict[str, Schema]:
-    """The headers of a response.
+    """The headers of a response, beside the request's id, which each has.
 
     Args:
         names: of `HEADERS`.
     """
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
 
 
 def _refusal(says: str, *headers: str) -> Schema:
-    response: Schema = {
+    return {
         "description": says,
+        "headers": header(*headers),
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
-    return {**response, "headers": header(*headers)} if headers else response
 
 
 #: Refusals by their status.
@@ -196,6 +203,7 @@ RESPONSES: dict[str, Schema] = {
     "413": _refusal("The body or the prompt is too long, or holds too many values."),
     "414": {
         "description": "The address is too long: a line of 8 KiB at most. By gunicorn, in HTML.",
+        "headers": header(),
         "content": {"text/html": {"schema": {"type": "string"}}},
     },
     "415": _refusal("A body of another kind, compressed, or not in UTF-8."),

@@ -29,6 +29,8 @@ of an EventSource, which any status but 200 closes for good. A refusal that pass
 **Methods.** Each route with GET answers HEAD without a body, and begins nothing. Another method
 is 405 with `Allow`, another path 404, both with an error as below.
 
+**Request ids.** A request may bring its `X-Request-Id`; each response has one.
+
 **Tokens.** In development mode requests from this machine need none.
 """
 

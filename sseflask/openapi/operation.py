@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sseflask.openapi.components import CURSOR_SAYS, refusals
+from sseflask.openapi.components import CURSOR_SAYS, header, refusals
 from sseflask.openapi.fields import form_fields, json_object
 from sseflask.routes.idempotency import HEADER as IDEMPOTENCY_KEY
 
@@ -82,9 +82,7 @@ def answer(
         content: its body, by media type.
         headers: those that it may have.
     """
-    made: Schema = {"description": says}
-    if headers:
-        made["headers"] = headers
+    made: Schema = {"description": says, "headers": headers or header()}
     if content:
         made["content"] = content
     return made

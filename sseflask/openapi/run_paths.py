@@ -23,7 +23,7 @@ from sseflask.routes.runs import ViewParameters
 
 __all__ = ["PATHS"]
 
-_HEADERS = header("X-Run-Id", "Idempotency-Replayed", "Cache-Control")
+_HEADERS = header("X-Run-Id", "Idempotency-Replayed", "Cache-Control", "X-Upstream-Request-Id")
 _OBJECT = {"application/json": {"schema": {"$ref": "#/components/schemas/UpstreamObject"}}}
 
 _FORMATS = (

@@ -8,6 +8,7 @@ from sseflask.openapi.components import header
 from sseflask.openapi.fields import cursor, query
 from sseflask.openapi.operation import (
     BODY,
+    TOKEN,
     answer,
     forms_of,
     json_answer,
@@ -122,6 +123,25 @@ PATHS: dict[str, Any] = {
                 "200": json_answer("They may.", _READY),
                 "503": json_answer("The worker has been told to stop.", _READY),
             },
+        )
+    },
+    "/metrics": {
+        "get": operation(
+            "figures",
+            "service",
+            "The figures of all workers, for Prometheus",
+            {
+                "200": answer(
+                    "Prometheus' text format, or OpenMetrics if the client prefers it.",
+                    {
+                        "text/plain": {"schema": {"type": "string"}},
+                        "application/openmetrics-text": {"schema": {"type": "string"}},
+                    },
+                )
+            },
+            ("400", "401", "403"),
+            description="Needs a token with the right `subscribe` for the channel `sseflask.live`.",
+            security=TOKEN,
         )
     },
     "/openapi.json": {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from sseflask.extension import channels_of
 from sseflask.testing import open_stream
@@ -127,6 +128,7 @@ def test_python(
 ) -> None:
     """Its blocks one after the other, as a reader would put them together."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("prometheus_client.REGISTRY", CollectorRegistry())
     name = document.relative_to(ROOT).as_posix()
     names: dict[str, Any] = {"__name__": document.stem, **GIVEN.get(name, {})}
     for block in to_run(document, PYTHON):
