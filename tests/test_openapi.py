@@ -119,10 +119,10 @@ def test_no_prose_is_left_over_and_the_settings_that_it_names_exist() -> None:
 
 @pytest.mark.parametrize("name", list(streams.EVENTS))
 def test_what_streams_look_like_fits_the_schema_of_their_events(name: str) -> None:
-    from jsonschema import Draft202012Validator
+    from openapi_schema_validator import OAS31Validator
 
     def check(value: Any, schema: dict[str, Any]) -> None:
-        Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
+        OAS31Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
     for example in streams.EXAMPLES[name].values():
         decoder = Decoder()

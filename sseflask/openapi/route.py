@@ -30,4 +30,5 @@ def openapi() -> Response:
     response.cache_control.public = True
     response.cache_control.max_age = _KEPT
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
