@@ -112,6 +112,34 @@ def test_a_subscriber_that_needs_no_greenlet(service: Server, tag: str) -> None:
     assert token not in service.log()
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "events"),
+    [
+        ("/sse/v1?count=3&interval=0", "stream", 3),
+        ("/sse/openai_out?format=text", "run", 20),
+        ("/channels/lobby?last_event_id=earliest", "channel", 0),
+    ],
+)
+def test_a_stream_has_a_line_at_its_begin_and_at_its_end(
+    service: Server, tag: str, path: str, kind: str, events: int
+) -> None:
+    with Connection(service) as connection:
+        connection.request(path, headers={"X-Request-Id": tag})
+        head = connection.head()
+        if kind != "channel":
+            connection.body(head)
+    opened = wait_for(service, logger="sseflask.streams", message="stream opened", request_id=tag)
+    ended = wait_for(service, logger="sseflask.streams", message="stream ended", request_id=tag)
+    asked = {"kind": kind, "method": "GET", "path": path.partition("?")[0], "peer": "127.0.0.1"}
+    for line in (opened, ended):
+        assert asked.items() <= line.items()
+        assert line["level"] == "INFO"
+    assert ended["reason"] == ("left" if kind == "channel" else "done")
+    assert ended["events"] >= events
+    assert ended["bytes"] >= 16 * events
+    assert 0 <= ended["seconds"] < 60
+
+
 def test_the_end_of_a_completion(service: Server) -> None:
     answer = fetch(service, "/sse/openai_out", method="POST", body=b"")
     line = wait_for(service, logger="sseflask", run=answer.headers["x-run-id"])
