@@ -136,7 +136,7 @@ def test_a_stream_has_a_line_at_its_begin_and_at_its_end(
         assert line["level"] == "INFO"
     assert ended["reason"] == ("left" if kind == "channel" else "done")
     assert ended["events"] >= events
-    assert ended["bytes"] >= 16 * events
+    assert ended["bytes"] >= 15 * events
     assert 0 <= ended["seconds"] < 60
 
 
