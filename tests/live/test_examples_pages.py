@@ -24,6 +24,20 @@ from tests.live.waiting import until
 expect.set_options(timeout=20_000)
 
 
+#: Keeps a page's EventSource where a test finds it, and the ids of the events that it gets.
+REMEMBERING = """
+  theSource = null;
+  ids = [];
+  EventSource = class extends EventSource {
+    constructor(...address) {
+      super(...address);
+      theSource = this;
+      this.addEventListener("message", ({ lastEventId }) => ids.push(lastEventId));
+    }
+  };
+"""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     flags = [flag for flag in FLAGS if flag != "--headless"]
@@ -106,6 +120,52 @@ def test_the_chat_shows_an_answer(page: Page, chat: Server) -> None:
     expect(page.locator("p")).to_contain_text("What is an <event>?")
 
 
+def sign_in(browser: Browser, server: Server, name: str) -> Page:
+    page = browser.new_context(base_url=server.url).new_page()
+    page.goto("/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(f"{name}-1")
+    page.get_by_role("button", name="Sign in").click()
+    return page
+
+
+def write(page: Page, to: str, text: str) -> None:
+    page.get_by_label("To").fill(to)
+    page.get_by_label("Text").fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def test_users_write_to_each_other_until_one_leaves(browser: Browser, tmp_path: Path) -> None:
+    with example("login", "gunicorn", tmp_path) as server:
+        ada, bob = (sign_in(browser, server, name) for name in ("ada", "bob"))
+        write(ada, "bob", "<hello>")
+        expect(bob.locator("li")).to_have_text(["ada: <hello>"])
+        bob.reload()
+        write(ada, "bob", "again")
+        expect(bob.locator("li")).to_have_text(["ada: <hello>", "ada: again"])
+
+        tab = ada.context.new_page()
+        tab.add_init_script(REMEMBERING)
+        tab.goto("/")
+        ada.get_by_role("button", name="Sign out").click()
+        expect(ada.get_by_role("button", name="Sign in")).to_be_visible()
+        tab.wait_for_function("theSource.readyState === EventSource.CLOSED")
+        write(bob, "bob", "to myself")
+        expect(bob.locator("li")).to_have_count(3)
+        for page in (ada, bob):
+            page.context.close()
+
+
+def test_a_job_is_shown(page: Page, tmp_path: Path) -> None:
+    with example("jobs", "gunicorn", tmp_path) as server:
+        page.add_init_script(REMEMBERING)
+        page.goto(server.url)
+        page.get_by_role("button", name="Start").click()
+        expect(page.locator("output")).to_have_text("finished")
+        expect(page.locator("progress")).to_have_js_property("value", 100)
+        page.wait_for_function("theSource.readyState === EventSource.CLOSED")
+
+
 def test_htmx_shows_a_job(page: Page, tmp_path: Path) -> None:
     packages = node_packages() / "node_modules"
     static = tmp_path / "examples" / "static"
@@ -156,23 +216,11 @@ def test_datastar_shows_a_room_before_and_after_a_deploy(browser: Browser, tmp_p
     context.close()
 
 
-#: Notes the id of each event that a page's EventSource gets.
-NOTING = """
-  ids = [];
-  EventSource = class extends EventSource {
-    constructor(...address) {
-      super(...address);
-      this.addEventListener("message", ({ lastEventId }) => ids.push(lastEventId));
-    }
-  };
-"""
-
-
 def test_the_clock_goes_on_after_a_restart(browser: Browser, tmp_path: Path) -> None:
     port = free_port()
     # Its console says that the server was away.
     page = browser.new_page()
-    page.add_init_script(NOTING)
+    page.add_init_script(REMEMBERING)
     ticks = page.locator("li")
     with example("clock", "flask", tmp_path / "first", port=port) as server:
         page.goto(server.url)
