@@ -6,6 +6,7 @@ Nothing is logged, and nothing kept for it, unless the logger ``sseflask.streams
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if log.level == logging.NOTSET:
 
 #: What a log record has of the request, beside its id.
 _PEER, _METHOD, _PATH = "REMOTE_ADDR", "REQUEST_METHOD", "PATH_INFO"
+
+#: How handlers of the log have failed: each is said once.
+_failed: set[type[Exception]] = set()
 
 Told = dict[str, Any]
 """What the two log records of a stream have in common."""
@@ -51,7 +55,7 @@ def opened(kind: Kind, environ: WSGIEnvironment) -> Told | None:
         "path": fit_for_log(_text(environ.get(_PATH, ""))),
         "peer": environ.get(_PEER),
     }
-    log.info("stream opened", extra=told)
+    _tell("stream opened", told)
     return told
 
 
@@ -72,7 +76,18 @@ def ended(
         streams[kind].ended[reason] += 1
     if told is not None:
         more = {"seconds": round(seconds, 3), "events": events, "bytes": sent, "reason": reason}
-        log.info("stream ended", extra={**told, **more})
+        _tell("stream ended", {**told, **more})
+
+
+def _tell(message: str, fields: Told) -> None:
+    try:
+        log.info(message, extra=fields)
+    except Exception as error:
+        # Of a handler or filter of somebody's own: no reason to lose the stream's events. It may be
+        # the one that would be told of it.
+        if type(error) not in _failed:
+            _failed.add(type(error))
+            print(f"a handler of {log.name} failed: {error!r}", file=sys.stderr)
 
 
 class Account:

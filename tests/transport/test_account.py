@@ -9,7 +9,9 @@ from typing import Any
 
 import gevent
 import pytest
+from flask import Flask
 
+from sseflask import SSE, EventSourceResponse
 from sseflask.figures.counts import REASONS, StreamCounts, streams
 from sseflask.masking import guard
 from sseflask.transport import account, backlogs, fan_out
@@ -165,3 +167,29 @@ def test_nothing_is_kept_unless_it_is_logged() -> None:
     assert account.log.level > logging.INFO
     assert account.opened("stream", {}) is None
     account.ended("stream", "done", None, 0.0, 0, 0)
+
+
+class BrokenHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError(f"no room for {record.levelname}")
+
+
+def test_a_handler_that_fails_ends_no_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    app = Flask("somebody")
+    SSE(app)
+
+    @app.get("/events")
+    def events() -> EventSourceResponse:
+        return EventSourceResponse(["one", "two"])
+
+    handler, level = BrokenHandler(), account.log.level
+    account.log.addHandler(handler)
+    account.log.setLevel(logging.INFO)
+    try:
+        bodies = [app.test_client().get("/events").data for _ in range(2)]
+    finally:
+        account.log.removeHandler(handler)
+        account.log.setLevel(level)
+    assert bodies == [b"data: one\n\ndata: two\n\n"] * 2
+    said = "a handler of sseflask.streams failed: RuntimeError('no room for INFO')\n"
+    assert capsys.readouterr().err == said, "once"
