@@ -18,9 +18,9 @@ class StreamStats:
     Args:
         open: streams that are open now.
         opened: streams whose response has begun.
-        ended: those that have ended, by reason: ``done``, ``left`` (the client went away),
-            ``drain`` (at a shutdown), ``lifetime``, ``slow`` (cut), ``expired`` (its token),
-            ``failed``, ``resync`` (the log was replaced).
+        ended: those that have ended, by reason: ``done``, ``closed`` (by the application), ``left``
+            (the client went away), ``drain`` (at a shutdown), ``lifetime``, ``slow`` (cut),
+            ``expired`` (its token), ``failed``, ``resync`` (the log was replaced).
         refused: those for which there was no room.
         resumed: those whose client came back with the id of an event.
         events: events handed to clients' sockets.

@@ -199,6 +199,7 @@ def test_places_are_checked(sse: SSE, after: Any) -> None:
 
 def test_close_ends_a_stream_with_a_time_to_come_back(app: Flask, sse: SSE) -> None:
     app.config["SSEFLASK_RETRY_JITTER"] = 7
+    before = sse.stats().streams["channel"].ended["closed"]
     with open_stream(app.test_client(), "/events?c=user.7&c=news") as stream:
         wait_until_begun(stream)
         assert sse.subscribers("user.*") == sse.subscribers("news") == sse.subscribers() == 1
@@ -208,6 +209,7 @@ def test_close_ends_a_stream_with_a_time_to_come_back(app: Flask, sse: SSE) -> N
         assert [event.last_event_id for event in stream.events()] == [bye]
     assert stream.decoder.retry is not None
     assert 500 <= stream.decoder.retry <= 507
+    assert sse.stats().streams["channel"].ended["closed"] == before + 1
     assert sse.subscribers() == 0
 
 

@@ -185,7 +185,7 @@ class _ThroughLoop:
         self._arrive(lambda: self._detached.send_away(self._hub.skip(last)))
 
     def closed(self, patterns: Sequence[Pattern]) -> None:
-        self._arrive(lambda: self._detached.send_away(self._hub.close(patterns)))
+        self._arrive(lambda: self._detached.close(self._hub.close(patterns)))
 
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
         self._arrive(lambda: answer(self._hub.count(pattern)))

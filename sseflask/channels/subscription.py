@@ -22,7 +22,7 @@ from sseflask.channels.log import Ends, Entry, History, LogError, Missing
 from sseflask.channels.names import Pattern
 from sseflask.channels.readings import Asked
 from sseflask.errors import Failure
-from sseflask.figures.counts import COUNTS, LOCK, GapReason
+from sseflask.figures.counts import COUNTS, LOCK, GapReason, Reason
 from sseflask.transport.group import Group
 from sseflask.transport.handoff import wait_for
 from sseflask.transport.stream import RETRY_JITTER, Source, rotation_notice
@@ -126,6 +126,11 @@ class Subscription(Source):
     def ended(self) -> bool:
         """See `Source`."""
         return self._ended
+
+    @property
+    def reason(self) -> Reason:
+        """See `Source`."""
+        return "closed" if self._shut else "done"
 
     # -- the three ways to advance it ------------------------------------------------------------
 

@@ -34,10 +34,13 @@ __all__ = [
 Kind = Literal["stream", "channel", "run"]
 """Where a stream's events come from: a generator, channels, a run."""
 
-Reason = Literal["done", "left", "drain", "lifetime", "slow", "expired", "failed", "resync"]
+Reason = Literal[
+    "done", "closed", "left", "drain", "lifetime", "slow", "expired", "failed", "resync"
+]
 """Why a stream ended:
 
 - ``done``: it was over;
+- ``closed``: the application closed one of its channels;
 - ``left``: the client went away;
 - ``drain``: the server was told to stop;
 - ``lifetime``: it was sent back to resume on a fresh connection;

@@ -437,7 +437,8 @@ class Connection(Body):
             return _REASONS.get(self._failure.code, "failed")
         if self._rotated:
             return "drain" if self._with_others else "lifetime"
-        return "done"
+        source = self.stream.source
+        return "done" if source is None else source.reason
 
     def _say_goodbye(self) -> None:
         """A client that has only closed its side gets a proper end of what it was sent."""

@@ -332,6 +332,10 @@ class Detached:
         """Send the members of some groups away, to resume. Only in a job."""
         self._end(_all_of(groups), _resync)
 
+    def close(self, groups: Sequence[Group]) -> None:
+        """The same for what the application has closed. Only in a job."""
+        self._end(_all_of(groups), _closed)
+
     def finish(self, groups: Sequence[Group]) -> None:
         """End the streams of all members: they have got the last bytes. Only in a job."""
         self._end(_all_of(groups), _done)
@@ -403,6 +407,10 @@ def _drained(member: Member) -> tuple[bytes, Reason]:
 
 def _resync(member: Member) -> tuple[bytes, Reason]:
     return _come_back(member), "resync"
+
+
+def _closed(member: Member) -> tuple[bytes, Reason]:
+    return _come_back(member), "closed"
 
 
 def _come_back(member: Member) -> bytes:

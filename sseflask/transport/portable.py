@@ -162,7 +162,8 @@ class ThreadedBody(Body):
         try:
             got = self._handover.get(wait)
         except StopIteration:
-            self._reason = "done"
+            source = self.stream.source
+            self._reason = "done" if source is None else source.reason
             raise
         except Exception as error:
             return self._fail(error)

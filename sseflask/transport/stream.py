@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.errors import Failure
 from sseflask.event import Event
-from sseflask.figures.counts import Kind
+from sseflask.figures.counts import Kind, Reason
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
@@ -140,6 +140,11 @@ class Source(ABC):
     def ended(self) -> bool:
         """Whether all frames have been given, and none will follow."""
         return False
+
+    @property
+    def reason(self) -> Reason:
+        """Why it has ended, once it has by itself."""
+        return "done"
 
     def __iter__(self) -> Iterator[bytes]:
         """Refuse: whoever wants all of it, to log or to measure a response, would never get it.

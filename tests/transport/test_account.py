@@ -131,8 +131,12 @@ def test_a_finished_group_and_one_that_has_to_resume(ends: dict[str, Any]) -> No
     crowd.client().told = told(1)
     crowd.job(lambda: crowd.detached.send_away([crowd.group]))
     at_end(crowd.clients[1])
+    crowd.client().told = told(2)
+    crowd.job(lambda: crowd.detached.close([crowd.group]))
+    at_end(crowd.clients[2])
     crowd.close()
-    assert [ends[f"request-{number}"][0] for number in range(2)] == ["done", "resync"]
+    reasons = [ends[f"request-{number}"][0] for number in range(3)]
+    assert reasons == ["done", "resync", "closed"]
 
 
 def test_what_is_left_of_a_backlog() -> None:
