@@ -41,5 +41,5 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz', timeout=4)"]
 
 # It becomes gunicorn, which gets SIGTERM itself. Then streams have SSEFLASK_GRACE seconds (25): stop
-# it with docker stop --time 30, or run it with --stop-timeout 30, as Docker kills after 10.
+# it with docker stop -t 30, or run it with --stop-timeout 30, as Docker kills after 10.
 CMD ["sseflask", "serve"]

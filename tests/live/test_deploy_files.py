@@ -7,11 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomli
 import yaml
+from compose_spec import PyCompose
 
 from sseflask.config import CLIENT_NAMES, Settings, rows
 from sseflask.platforms import DETECTING, PLATFORMS
@@ -72,6 +72,13 @@ def test_the_dockerfile_has_no_findings() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_compose_is_what_its_specification_allows() -> None:
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    assert sorted(PyCompose.from_yaml(text).service_names()) == ["caddy", "sseflask"]
+    with pytest.raises(ValueError, match="stop_grace"):
+        PyCompose.from_yaml(text.replace("stop_grace_period", "stop_grace"))
+
+
 def test_compose_has_no_findings() -> None:
     """But for a few that are meant: what the rules are about, and why."""
     meant = {
@@ -112,25 +119,31 @@ def test_compose_fits_the_dockerfile_and_the_service() -> None:
     assert set(sseflask["environment"]) <= known
 
 
-@pytest.mark.parametrize("language", ["toml", "yaml"])
-def test_platforms_files_in_the_recipes_are_sound(language: str) -> None:
-    read: Any = tomli.loads if language == "toml" else yaml.safe_load
-    (text,) = blocks(language)
-    made = read(text)
-    if language == "toml":
-        # Fly counts from its own SIGINT, and kills after 5 s, unless it is told otherwise.
-        assert made["kill_signal"] == "SIGTERM"
-        assert made["kill_timeout"] > int(made["env"]["SSEFLASK_GRACE"])
-        settings = made["env"]
-        path = made["mounts"]["destination"]
-    else:
-        (service,) = made["services"]
-        (fly_or_render,) = (each for each in PLATFORMS if each.name == "render")
-        assert service.get("maxShutdownDelaySeconds", fly_or_render.kill) >= fly_or_render.kill
-        settings = {each["key"]: each.get("value", "") for each in service["envVars"]}
-        path = service["disk"]["mountPath"]
-    assert settings["SSEFLASK_CHANNEL_LOG"].startswith(f"{path}/")
-    assert settings["SSEFLASK_RUN_LOG"].startswith(f"{path}/")
+def test_the_recipe_for_fly() -> None:
+    (text,) = blocks("toml")
+    made = tomli.loads(text)
+    settings = made["env"]
+    # By itself Fly sends SIGINT, and SIGKILL after 5 s.
+    assert made["kill_signal"] == "SIGTERM"
+    assert made["kill_timeout"] > int(settings["SSEFLASK_GRACE"])
+    assert settings["PORT"] == str(made["http_service"]["internal_port"])
+    keeps(settings, made["mounts"]["destination"])
+
+
+def test_the_recipe_for_render() -> None:
+    (text,) = (each for each in blocks("yaml") if each.startswith("services:"))
+    (service,) = yaml.safe_load(text)["services"]
+    (render,) = (each for each in PLATFORMS if each.name == "render")
+    assert service["maxShutdownDelaySeconds"] == render.kill
+    assert service["startCommand"] == (ROOT / "Procfile").read_text().split(": ")[1].strip()
+    settings = {each["key"]: each.get("value", "") for each in service["envVars"]}
+    keeps(settings, service["disk"]["mountPath"])
+
+
+def keeps(settings: dict[str, str], volume: str) -> None:
+    """What is kept is on the volume."""
+    for name in ("SSEFLASK_CHANNEL_LOG", "SSEFLASK_RUN_LOG"):
+        assert settings[name].startswith(f"{volume}/")
 
 
 def test_every_setting_in_the_recipes_is_one() -> None:
