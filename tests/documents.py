@@ -62,6 +62,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/deploy.md", "docker build"): "it needs Docker",
     ("docs/deploy.md", "sseflask token --sub prometheus"): "it writes to /etc",
     ("CONTRIBUTING.md", "python -m benchmarks"): "an hour of measuring",
+    ("CONTRIBUTING.md", "python -m tests.live.page.picture"): "it writes docs, for two minutes",
 }
 
 #: What the Python of a document takes to be there.

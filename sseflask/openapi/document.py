@@ -52,7 +52,7 @@ def document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "sseflask", "version": __version__, "description": _DESCRIPTION},
-        "servers": [{"url": "."}],
+        "servers": [{"url": "./"}],
         "tags": [{"name": name, "description": says} for name, says in _TAGS.items()],
         "paths": {**service_paths.PATHS, **channel_paths.PATHS, **run_paths.PATHS},
         "components": {

@@ -227,4 +227,5 @@ def test_the_doctor_finds_what_a_proxy_does(tmp_path: Path, development: Server)
     bad = {line[5:27].strip() for line in done.stdout.splitlines() if line.startswith("BAD")}
     assert bad == {"buffering", "compression", "cut and resumed", "heartbeat"}
     assert "completions: open (200)" in done.stdout
+    assert "publishing: open (400)" in done.stdout
     assert "Cache-Control arrives as" in done.stdout
