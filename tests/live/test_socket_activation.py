@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,19 +66,25 @@ def activated(listener: socket.socket, directory: Path, data: Path) -> Iterator[
         line.replace(DATA, str(data)).split("=", 1) for line in unit.values_of["Environment"]
     )
     changes["SSEFLASK_SECRET"] = SECRET  # in the EnvironmentFile
+    assert unit.one("Type") == "notify"
+    changes["NOTIFY_SOCKET"] = f"@{uuid.uuid4().hex}"
     # LISTEN_PID is that of the process which systemd becomes: "$$" stays it across exec.
     passing = f'exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
     shell = ["bash", "-c", passing, "bash", *command]
     port = listener.getsockname()[1]
-    server = Server(
-        "gunicorn-activated", shell, port, directory, changes, inherited=(listener.fileno(),)
-    )
-    try:
-        server.wait_until_ready("/healthz")
-        yield server
-    finally:
-        print(server.log()[-8000:])
-        server.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.settimeout(60)
+        notified.bind(changes["NOTIFY_SOCKET"].replace("@", "\0"))
+        server = Server(
+            "gunicorn-activated", shell, port, directory, changes, inherited=(listener.fileno(),)
+        )
+        try:
+            assert notified.recv(4096).startswith(b"READY=1\n"), "systemd waits for it"
+            server.wait_until_ready("/healthz")
+            yield server
+        finally:
+            print(server.log()[-8000:])
+            server.stop()
     server.assert_log_is_clean()
 
 
