@@ -283,11 +283,14 @@ class LogThread(StoreThread[Log]):
         while notices and notices[0].after <= upto:
             notice = notices.popleft()
             self._noticed = notice.number
-            pattern = Pattern.parse(notice.body)
-            if notice.kind == "close":
-                self._guard(self._closed, [pattern])
-            elif notice.kind == "count":
-                self._guard(self._count, pattern, partial(self._answer, notice.number))
+            self._guard(self._act_on, notice)
+
+    def _act_on(self, notice: Notice) -> None:
+        pattern = Pattern.parse(notice.body)
+        if notice.kind == "close":
+            self._closed([pattern])
+        elif notice.kind == "count":
+            self._count(pattern, partial(self._answer, notice.number))
 
     def _answer(self, notice: int, number: int) -> None:
         def done(_result: Any, error: Exception | None) -> None:

@@ -286,6 +286,23 @@ def test_notices_come_between_the_events_where_they_were_given(
     assert own.order == [f"close {each}" if isinstance(each, str) else each for each in expected]
 
 
+def test_a_notice_that_nobody_can_read_holds_nothing_up(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = SqliteLog(str(path), keep=100, seconds=DAY)
+    other.open()
+    with running(path) as own:
+        own.ask(lambda log: log.newest())
+        other.notify("close", ["no pattern"])
+        other.notify("close", ["a"])
+        other.append([Append("a", (b"x",))])
+        until(partial(own.has, 1), "the event")
+        assert own.put("a", b"y") == Appended(2, 2)
+        assert own.order == ["close a", 1, 2]
+    other.close()
+    assert "no pattern" in caplog.text
+
+
 def test_a_notice_that_comes_while_the_tail_is_read(path: Path) -> None:
     """It is before an event that this reading would have come to."""
     other = SqliteLog(str(path), keep=100, seconds=DAY)
