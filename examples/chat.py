@@ -24,7 +24,7 @@ SCRIPT = files("sseflask") / "static" / "sse.js"
 
 @app.post("/chat")
 def chat() -> EventSourceResponse:
-    question = request.get_json()["message"]
+    question = request.form["message"]
 
     def answer() -> Iterator[Event]:
         # The block is left when the reader leaves: the connection closes, the model stops.
@@ -69,8 +69,7 @@ def page() -> str:
     const abort = new AbortController();
     stream("/chat", {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ message: form.message.value }),
+      body: new FormData(form),
       signal: abort.signal,
       onEvent: ({ data }) => answer.append(data),
       onFailure: failed,

@@ -3,7 +3,7 @@
     gunicorn examples.database:app -c python:sseflask.gunicorn_conf
 
     curl -N http://127.0.0.1:8000/orders/events     (in one terminal)
-    curl http://127.0.0.1:8000/orders --json '{"item": "tea"}'
+    curl http://127.0.0.1:8000/orders -d item=tea
 
 Needs Flask-SQLAlchemy. Another database: FLASK_SQLALCHEMY_DATABASE_URI=postgresql://...
 """
@@ -47,7 +47,7 @@ def orders() -> ResponseReturnValue:
 
 @app.post("/orders")
 def order() -> ResponseReturnValue:
-    new = Order(item=request.get_json()["item"])
+    new = Order(item=request.form["item"])
     db.session.add(new)
     db.session.commit()
     return {"id": new.id}, 201

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
+from urllib.parse import urlencode
 
 import psutil
 import pytest
@@ -82,9 +83,10 @@ class Request(TypedDict):
     body: bytes
 
 
-def posted(**values: object) -> Request:
-    headers = {"Content-Type": "application/json"}
-    return {"method": "POST", "headers": headers, "body": json.dumps(values).encode()}
+def posted(**values: str) -> Request:
+    """What a form sends."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return {"method": "POST", "headers": headers, "body": urlencode(values).encode()}
 
 
 def connections(server: Server, to: Server) -> int:
@@ -202,8 +204,9 @@ def test_datastar_shows_a_room_before_and_after_a_deploy(browser: Browser, tmp_p
         said = page.locator("#room li")
         say(page, "<b>one</b>")
         expect(said).to_have_count(1)
-        posted_lines = posted(text="two\nelements <li id='three'>three</li>")
-        assert fetch(server, "/room", **posted_lines).status == 200
+        lines = json.dumps({"text": "two\nelements <li id='three'>three</li>"}).encode()
+        headers = {"Content-Type": "application/json"}
+        assert fetch(server, "/room", method="POST", headers=headers, body=lines).status == 200
         expect(said).to_have_count(2)
     with example("datastar", "gunicorn", tmp_path, port=port) as server:
         # Who comes later has all of it.
