@@ -183,7 +183,7 @@ def test_config() -> None:
     done = run("config", SSEFLASK_SECRET=SECRET, SSEFLASK_HEARTBEAT="5", SSEFLASK_HAERTBEAT="1")
     assert done.returncode == 0
     table = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
-    assert table["SSEFLASK_HEARTBEAT"] == ["5.0", "environment"]
+    assert table["SSEFLASK_HEARTBEAT"] == ["5", "environment"]
     assert table["SSEFLASK_SECRET"] == ["***", "environment"]
     assert table["SSEFLASK_MAX_BODY"] == ["1048576", "default"]
     assert "SSEFLASK_HAERTBEAT is not a setting; did you mean SSEFLASK_HEARTBEAT?" in done.stderr
