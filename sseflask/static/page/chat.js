@@ -67,6 +67,7 @@ export function chat(panel, wire, session) {
       signal: mine.signal,
       fetch: wire.fetch,
       onOpen: (response) => {
+        delete answer.dataset.retry;
         kept.run = response.headers.get("X-Run-Id") ?? kept.run;
         watch.href = `?run=${kept.run}#chat`;
         watch.hidden = false;
@@ -83,7 +84,10 @@ export function chat(panel, wire, session) {
           due ||= requestAnimationFrame(draw);
         } else if (event === "tool_call" && piece.name) add("ended", `calls ${piece.name}`);
       },
-      onRetry: (retry) => wire.waiting(retry),
+      onRetry: (retry) => {
+        answer.dataset.retry = "Reconnecting…";
+        wire.waiting(retry);
+      },
       onDone: (data) => {
         if (data?.finish_reason && data.finish_reason !== "stop") add("ended", `Ended: ${data.finish_reason}`);
       },
@@ -98,6 +102,7 @@ export function chat(panel, wire, session) {
     abort = null;
     body.classList.remove("waiting");
     answer.removeAttribute("aria-busy");
+    delete answer.dataset.retry;
     if (!text && reasoning.hidden) answer.remove();
     wire.ended(ended === "aborted" ? "stopped" : ended);
     stop.disabled = drop.disabled = true;
@@ -151,8 +156,8 @@ export function chat(panel, wire, session) {
     let response;
     try {
       response = await fetch(`runs/${kept.run}`, { method: "DELETE" });
-    } catch (error) {
-      return add("failed", `Not stopped, as the service can't be reached: ${error.message}`);
+    } catch {
+      return add("failed", "Not stopped: the service can't be reached.");
     }
     if (!response.ok) add("failed", await messageOf(response));
   });

@@ -48,11 +48,12 @@ export class Dashboard {
       name, (each) => sum(each, (worker) => worker.streams[kind] ?? 0),
     ]);
     const rates = { delivered: (each) => sum(each, (worker) => worker.events), published: (each) => each.published };
+    const bytes = total(spelled.bytes, (worker) => worker.bytes);
     const open = (worker) => Object.values(worker.streams).reduce((one, other) => one + other, 0);
     const cores = (worker) => worker.cpu * 100;
     const mebibytes = (worker) => worker.memory / MIB;
     streams.draw(lines(Object.fromEntries(kinds), spelled.count), now, at, total(spelled.count, open));
-    events.draw(lines(rates, spelled.rate), now, at, total(spelled.bytes, (worker) => worker.bytes));
+    events.draw(lines(rates, spelled.rate), now, at, point ? `${value(spelled.rate, rates.delivered)} (${bytes})` : "–");
     cpu.draw(ofWorkers(spelled.percent, cores), now, at, total(spelled.percent, cores));
     memory.draw(ofWorkers(spelled.memory, mebibytes), now, at, total(spelled.memory, mebibytes));
     return { looking: at !== null, ago: point && Math.round(now - point.at) };

@@ -81,7 +81,7 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 export const spelled = {
   count: (value) => whole.format(value),
   rate: (value) => (value < 100 ? number : whole).format(value),
-  percent: (value) => `${value < 1 ? value.toFixed(1) : whole.format(value)} %`,
+  percent: (value) => `${value > 0 && value < 1 ? value.toFixed(1) : whole.format(value)} %`,
   memory: (value) => `${whole.format(value)} MiB`,
   bytes: (value) => (value < 1000 ? `${whole.format(value)} B/s` : value < 1e6 ? `${number.format(value / 1e3)} kB/s` : `${number.format(value / 1e6)} MB/s`),
 };

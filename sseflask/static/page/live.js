@@ -36,7 +36,8 @@ export function live(panel, wire, session) {
     if (!visible) return;
     // While nothing comes the charts go on, so that a gap is seen to grow.
     if (abort) timer = setTimeout(redraw, 1000);
-    if (!figures.points.length) {
+    place.hidden = table.hidden = !figures.points.length;
+    if (place.hidden) {
       said.textContent = abort ? "Waiting for the first figures." : "";
       return;
     }
@@ -54,6 +55,7 @@ export function live(panel, wire, session) {
   async function read() {
     const mine = new AbortController();
     abort = mine;
+    pause.disabled = false;
     failed.textContent = "";
     redraw();
     const ended = await shared(CHANNEL, URL_OF, {
@@ -77,6 +79,7 @@ export function live(panel, wire, session) {
       onRetry: (retry) => wire.waiting(retry),
       onFailure: (error) => {
         failed.textContent = session.explain(error, `--subscribe ${CHANNEL}`);
+        pause.disabled = true;
       },
     });
     if (abort && abort !== mine) return;
@@ -102,7 +105,7 @@ export function live(panel, wire, session) {
   });
   drop.addEventListener("click", () => wire.drop());
   table.addEventListener("toggle", redraw);
-  new ResizeObserver(redraw).observe(place);
+  new ResizeObserver(redraw).observe(panel);
 
   wire.propose(new Request(URL_OF));
   return {
@@ -123,6 +126,7 @@ export function live(panel, wire, session) {
         ofTab.remove(BEGIN);
         dashboard.clear();
         body.replaceChildren();
+        redraw();
       }
       if (visible && !paused) read();
     },

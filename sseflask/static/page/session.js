@@ -98,8 +98,8 @@ export class Session {
     let response;
     try {
       response = await fetch("session", { method, headers });
-    } catch (error) {
-      this.#say(`The service can't be reached: ${error.message}`);
+    } catch {
+      this.#say("The service can't be reached.");
       return null;
     }
     if (response.ok) return response;

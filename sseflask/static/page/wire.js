@@ -1,6 +1,7 @@
 import { curlOf } from "./curl.js";
 
 const MOST = 500;
+const ENDS = { dropped: "the connection is dropped", cut: "the connection is cut", ended: "the response has ended" };
 
 /** What goes over the connection of one panel, byte for byte, and whether it is open. */
 export class Wire {
@@ -35,6 +36,7 @@ export class Wire {
     try {
       response = await fetch(request);
     } catch (error) {
+      this.#add("no connection", "remark");
       this.#say("closed", "no connection");
       throw error;
     }
@@ -103,6 +105,7 @@ export class Wire {
       this.#drop = null;
       if (rest) this.#add(rest, "frame");
       rest = "";
+      if (how in ENDS) this.#add(ENDS[how], "remark");
       this.#say("closed", how);
     };
     return new ReadableStream({

@@ -25,7 +25,7 @@ from tests.live.connection import fetch
 from tests.live.servers import ROOT, Server
 from tests.live.services import service
 
-SIZE: ViewportSize = {"width": 1280, "height": 860}
+SIZE: ViewportSize = {"width": 1280, "height": 810}
 #: When clients come and how long they stay, in seconds, how many they are and what they read.
 CLIENTS = (
     (4, 96, 6, "/channels/orders.*"),
