@@ -53,7 +53,10 @@ export class Dashboard {
     const cores = (worker) => worker.cpu * 100;
     const mebibytes = (worker) => worker.memory / MIB;
     streams.draw(lines(Object.fromEntries(kinds), spelled.count), now, at, total(spelled.count, open));
-    events.draw(lines(rates, spelled.rate), now, at, point ? `${value(spelled.rate, rates.delivered)} (${bytes})` : "–");
+    const traffic = lines(rates, spelled.rate);
+    const delivered = traffic[0].value;
+    if (point) traffic[0].value = `${bytes}, ${delivered}`;
+    events.draw(traffic, now, at, delivered);
     cpu.draw(ofWorkers(spelled.percent, cores), now, at, total(spelled.percent, cores));
     memory.draw(ofWorkers(spelled.memory, mebibytes), now, at, total(spelled.memory, mebibytes));
     return { looking: at !== null, ago: point && Math.round(now - point.at) };

@@ -42,7 +42,7 @@ def test_the_figures_of_the_service(page: Page, development: Server) -> None:
         streams = figures.filter(has_text="Open streams").locator("li")
         expect(streams.filter(has_text="Streams")).to_have_text(re.compile(r"[2-9]$"))
         delivered = figures.filter(has_text="Events a second").locator("li").first
-        expect(delivered).to_have_text(re.compile(r"delivered\s*[1-9]\d"))
+        expect(delivered).to_have_text(re.compile(r"delivered\s*[\d.]+ k?B/s, [1-9]\d"))
     assert list(legend(page, "CPU")) == [f"Worker {worker.pid}"]
     assert re.fullmatch(r"\d+ MiB", legend(page, "Memory")[f"Worker {worker.pid}"])
     # The same for whoever does not see the charts.
