@@ -92,32 +92,25 @@ def test_what_the_platform_says(variables: dict[str, str], bind: str, workers: i
     assert (made["bind"], made["workers"]) == (bind, workers)
 
 
-@pytest.mark.parametrize("installed", [True, False])
+_FOUND = "DYNO is set: defaults fit the platform heroku (see sseflask config)"
+
+
 @pytest.mark.parametrize(
-    ("variables", "grace", "keepalive"),
+    ("how", "grace", "keepalive", "said"),
     [
-        ({}, 25, 5),
-        # Its router reuses a connection that has been idle for 90 s.
-        ({"DYNO": "web.1"}, 25, 95),
-        ({"SSEFLASK_PLATFORM": "fly"}, 4, 5),
-        ({"K_SERVICE": "app", "SSEFLASK_PLATFORM": "none"}, 25, 5),
+        # Heroku's router reuses a connection that has been idle for 90 s.
+        ({"DYNO": "web.1", "SSEFLASK_GRACE": "7"}, 7, 95, [_FOUND]),
+        ({"DYNO": "web.1", "SSEFLASK_PLATFORM": "fly"}, 4, 5, []),
+        # An application of one's own, without the service.
+        ({"K_SERVICE": "app", "installed": False}, 8, 5, []),
     ],
 )
 def test_what_fits_the_platform(
-    installed: bool, variables: dict[str, str], grace: int, keepalive: int
+    how: dict[str, Any], grace: int, keepalive: int, said: list[str]
 ) -> None:
-    made = conf(installed=installed, **variables)
+    made = conf(WEB_CONCURRENCY="3", **how)
     assert (made["graceful_timeout"], made["keepalive"]) == (grace, keepalive)
-
-
-def test_the_platform_is_said_once_if_it_was_found() -> None:
-    (told,) = conf(DYNO="web.1", WEB_CONCURRENCY="3")["written"]
-    assert told == "DYNO is set: defaults fit the platform heroku (see sseflask config)"
-    assert conf(SSEFLASK_PLATFORM="heroku", WEB_CONCURRENCY="3")["written"] == []
-
-
-def test_the_grace_time_is_a_setting() -> None:
-    assert conf(SSEFLASK_GRACE="7", DYNO="web.1")["graceful_timeout"] == 7
+    assert made["written"] == said
 
 
 def test_streams_and_their_end() -> None:
@@ -172,9 +165,8 @@ def test_a_bad_setting_stops_the_start_with_one_line() -> None:
     assert "too short" not in done.stderr
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_an_unknown_platform_stops_the_start_with_one_line(installed: bool) -> None:
-    done = read(installed=installed, SSEFLASK_PLATFORM="heroko")
+def test_an_unknown_platform_stops_the_start_with_one_line() -> None:
+    done = read(installed=False, SSEFLASK_PLATFORM="heroko")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("SSEFLASK_PLATFORM='heroko' is not allowed: ")
     assert done.stderr.count("\n") == 1

@@ -61,6 +61,22 @@ def test_a_proxy_takes_its_file(name: str, tmp_path: Path) -> None:
     assert not re.search(r"(?i)\[warn\]|\[warning\]|deprecated", done.stderr), done.stderr
 
 
+def test_caddy_takes_the_domain_and_the_address_of_compose() -> None:
+    caddy = COMPOSE["services"]["caddy"]["environment"]
+    done = subprocess.run(
+        [tool("caddy"), "adapt", "--config", str(PROXIES / "Caddyfile")],
+        env=environment(SSEFLASK_SITE="example.org", SSEFLASK_ADDRESS=caddy["SSEFLASK_ADDRESS"]),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    (server,) = json.loads(done.stdout)["apps"]["http"]["servers"].values()
+    assert server["listen"] == [":443"], "with TLS, and the certificate of the domain"
+    assert server["routes"][0]["match"] == [{"host": ["example.org"]}]
+    assert '"dial":"sseflask:8000"' in done.stdout
+
+
 def test_the_dockerfile_has_no_findings() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("hadolint")), str(ROOT / "Dockerfile")],
