@@ -67,9 +67,9 @@ def _guard_logs(secrets: tuple[str, ...]) -> None:
 
 def _stop(reason: object, as_json: bool) -> NoReturn:
     if as_json:
-        from sseflask import gunicorn_log
+        from sseflask import json_log
 
-        gunicorn_log.stop(reason)
+        json_log.say_why_not(reason)
     else:
         print(reason, file=sys.stderr)
     raise SystemExit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from logging.handlers import SysLogHandler
 from typing import Any
 
@@ -12,7 +11,7 @@ from sseflask.access_fields import FORMAT, SHORT_FORMAT, AccessFields
 from sseflask.json_log import install, take_over_prints, use_for
 from sseflask.masking import secrets_of
 
-__all__ = ["JSONLogger", "stop"]
+__all__ = ["JSONLogger"]
 
 
 class JSONLogger(Logger):
@@ -46,9 +45,3 @@ class JSONLogger(Logger):
             self.access_log.filters.insert(0, AccessFields())
         install(secrets)
         take_over_prints(secrets)
-
-
-def stop(reason: object) -> None:
-    """Say why the start is stopped."""
-    install()
-    logging.getLogger("sseflask").critical("%s", reason)

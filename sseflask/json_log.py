@@ -29,6 +29,7 @@ __all__ = [
     "STREAMS",
     "JsonLines",
     "install",
+    "say_why_not",
     "take_over_prints",
     "use_for",
     "watch_hub",
@@ -271,6 +272,16 @@ def install(secrets: Iterable[str] = ()) -> None:
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
     sys.unraisablehook = _ignored
+
+
+def say_why_not(reason: object) -> None:
+    """Log why the service does not start.
+
+    Args:
+        reason: one line.
+    """
+    install()
+    logging.getLogger("sseflask").critical("%s", reason)
 
 
 def watch_hub() -> None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from sseflask import config
+from sseflask.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -31,7 +32,7 @@ def command(dev: bool) -> NoReturn:
     WEB_CONCURRENCY worker processes. Further gunicorn options go into GUNICORN_CMD_ARGS.
     Ctrl-C or SIGTERM ends it.
     """
-    settings = config.load()
+    settings = _settings()
     command = [sys.executable, "-m", "gunicorn"]
     command += ["-c", str(Path(__file__).parents[1] / "gunicorn_conf.py")]
     if dev:
@@ -44,3 +45,16 @@ def command(dev: bool) -> NoReturn:
         own = environment.get("GUNICORN_CMD_ARGS", "")
         environment["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {_DEVELOPMENT_GRACE} {own}".strip()
     os.execve(command[0], command, environment)
+
+
+def _settings() -> config.Settings:
+    try:
+        return config.load()
+    except ConfigError as error:
+        if os.environ.get("SSEFLASK_LOG_FORMAT") != "json":
+            raise
+        # Whatever starts the service reads its log.
+        from sseflask import json_log
+
+        json_log.say_why_not(error)
+        raise SystemExit(2) from None

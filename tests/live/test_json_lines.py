@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -180,7 +181,7 @@ def noisy(
     command = [*GUNICORN, *CONF, "-k", request.param, "-b", f"127.0.0.1:{port}", NOISY]
     with running("gunicorn-noisy", command, port, tmp_path_factory.mktemp("noisy"), JSON) as server:
         yield server
-    assert len(lines(server)) > 10
+    assert lines(server)
     assert "abcdef" not in server.log()
 
 
@@ -227,15 +228,19 @@ def test_what_an_application_says(noisy: Server, tag: str) -> None:
     assert (printed["message"], printed["level"]) == ("printed: access_token=***", "INFO")
 
 
-def test_a_setting_that_is_wrong_is_said_in_json() -> None:
+@pytest.mark.parametrize(
+    "command", [[*GUNICORN, *CONF, NOISY], [sys.executable, "-m", "sseflask", "serve"]]
+)
+def test_a_setting_that_is_wrong_is_said_in_json(command: list[str]) -> None:
     done = subprocess.run(
-        [*GUNICORN, *CONF, NOISY],
+        command,
         env=environment(**JSON, SSEFLASK_HEARTBEAT="soon"),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     told = json.loads(line)
     assert (told["level"], told["logger"]) == ("CRITICAL", "sseflask")
