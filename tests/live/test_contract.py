@@ -17,6 +17,7 @@ LIFETIME = "0.05"
 CONFIGURATION = ("-c", "sseflask/gunicorn_conf.py")
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.waits_long
 def test_the_service_is_as_documented(tmp_path: Path) -> None:
     settings = {
@@ -39,7 +40,7 @@ def test_the_service_is_as_documented(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=200,
         )
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-4000:]
     assert "No issues found" in done.stdout, done.stdout[-4000:]
