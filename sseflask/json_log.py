@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 import json
 import logging
@@ -12,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any, TextIO
@@ -21,7 +21,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from sseflask import request_ids
-from sseflask.masking import MASK, MaskingFilter, is_secret_name, mask
+from sseflask.masking import MASK, MaskingFilter, is_fit, is_secret_name, mask
 from sseflask.printable import format_traceback, printable, shorten, shorten_lines
 
 __all__ = [
@@ -88,11 +88,15 @@ class JsonLines(JsonFormatter):
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """The fields as they are written."""
         made = {"time": log_data.pop("time").isoformat(timespec="microseconds")[:-6] + "Z"}
-        texts = {name: log_data.pop(name) for name in ("exception", "stack") if name in log_data}
+        texts: dict[str, Any] = {
+            name: log_data.pop(name) for name in ("exception", "stack") if name in log_data
+        }
         standard = len(_NAMES)
         for name, value in islice(log_data.items(), standard + _MOST_FIELDS):
-            made[self._text(str(name))[:64]] = self._field(name, value)
-        made.update((name, self._lines(str(text))) for name, text in texts.items())
+            shown, secret = _name(name)
+            # What a message holds has been masked.
+            made[shown] = MASK if secret else value if name == "message" else self._plain(value, 0)
+        made.update(texts)
         return made
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
@@ -108,21 +112,19 @@ class JsonLines(JsonFormatter):
     def _prepared(self, record: logging.LogRecord) -> logging.LogRecord:
         """A copy, as others may want the record itself."""
         record = copy.copy(record)
-        if record.exc_info and not record.exc_text:
-            record.exc_text = format_traceback(record.exc_info)
-        record.exc_info = None  # its text has been masked
+        if not is_fit(record):
+            record.msg, record.args = self._text(record.getMessage(), most=None), None
+            if record.exc_info and not record.exc_text:
+                record.exc_text = format_traceback(record.exc_info)
+            record.exc_text = record.exc_text and self._lines(record.exc_text)
+        record.exc_info = None  # the text is what is fit for a log
+        if record.stack_info:
+            record.stack_info = self._lines(record.stack_info)
         if not getattr(record, "request_id", None):
             record.__dict__.pop("request_id", None)
             if id := request_ids.current():
                 record.request_id = id
         return record
-
-    def _field(self, name: object, value: Any, depth: int = 0) -> Any:
-        if is_secret_name(str(name)):
-            return MASK
-        if name == "message":
-            return self._text(str(value), most=None)
-        return self._plain(value, depth)
 
     def _plain(self, value: Any, depth: int) -> Any:
         """What JSON has for a value."""
@@ -140,7 +142,8 @@ class JsonLines(JsonFormatter):
             return self._text(repr(value))
         if isinstance(value, Mapping):
             items = islice(value.items(), _MOST_FIELDS)
-            return {self._text(str(key)): self._field(key, each, depth + 1) for key, each in items}
+            named = ((*_name(key), each) for key, each in items)
+            return {name: MASK if x else self._plain(each, depth + 1) for name, x, each in named}
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self._plain(each, depth + 1) for each in islice(value, _MOST_FIELDS)]
         return self._plain(self._encoder.default(value), depth + 1)
@@ -152,6 +155,16 @@ class JsonLines(JsonFormatter):
     def _lines(self, text: str) -> str:
         text = mask(text, self._secrets)
         return "\n".join(printable(line) for line in text.split("\n"))
+
+
+@functools.lru_cache(maxsize=512)
+def _known_name(name: str) -> tuple[str, bool]:
+    return printable(mask(name))[:64], is_secret_name(name)
+
+
+def _name(name: object) -> tuple[str, bool]:
+    """A field's name, and whether it is the name of a secret. Most are the code's."""
+    return _known_name(str(name)[:128])
 
 
 def _shortened(value: Any, most: int) -> Any:
@@ -178,7 +191,7 @@ def use_for(handler: logging.Handler, secrets: Iterable[str] = ()) -> None:
     if isinstance(stream, _Printed) and isinstance(handler, logging.StreamHandler):
         handler.setStream(stream.stream)
     handler.setFormatter(JsonLines(secrets))
-    handler.handleError = partial(_unwritten, handler)  # type: ignore[method-assign]
+    handler.handleError = functools.partial(_unwritten, handler)  # type: ignore[method-assign]
 
 
 def _unwritten(handler: logging.Handler, record: logging.LogRecord) -> None:

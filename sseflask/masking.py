@@ -6,6 +6,7 @@ nothing can be matched in two ways, and none of it holds the beginning of anothe
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ __all__ = [
     "MaskingFilter",
     "fit_for_log",
     "guard",
+    "is_fit",
     "is_secret_name",
     "mask",
     "secrets_of",
@@ -129,7 +131,7 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, MASK).replace(quote(secret, safe=""), MASK)
+            text = text.replace(secret, MASK).replace(_quoted(secret), MASK)
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}... ({len(text) - LONGEST} more characters)"
     lower = text.lower()
@@ -149,6 +151,11 @@ _SECRET_FIELD = re.compile(
 def is_secret_name(name: str) -> bool:
     """Whether what has this name must not be in a log, whatever it looks like."""
     return _SECRET_FIELD.match(name[-64:]) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def _quoted(secret: str) -> str:
+    return quote(secret, safe="")
 
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -206,6 +213,11 @@ class MaskingFilter(logging.Filter):
             text = mask(shorten_lines(text, LONGEST_TRACEBACK), self.secrets)
             record.exc_text = "\n".join(printable(line) for line in text.split("\n"))
         return False
+
+
+def is_fit(record: logging.LogRecord) -> bool:
+    """Whether a `MaskingFilter` has made the record fit for a log."""
+    return hasattr(record, "_sseflask_dropped")
 
 
 def _unformatted(record: logging.LogRecord) -> str:
