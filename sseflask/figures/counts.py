@@ -44,7 +44,7 @@ Reason = Literal[
 - ``left``: the client went away;
 - ``drain``: the server was told to stop;
 - ``lifetime``: it was sent back to resume on a fresh connection;
-- ``slow``: it was cut, as the client took nothing or fell too far behind;
+- ``slow``: it was cut, as the client took nothing for two heartbeats or fell too far behind;
 - ``expired``: the token's time was over;
 - ``failed``: its generator, or what it came from, raised an error;
 - ``resync``: the log was replaced, or forgot events too soon, and the client was sent to resume.

@@ -15,6 +15,12 @@ __all__ = ["blueprint"]
 
 blueprint = Blueprint("metrics", __name__)
 
+#: Prometheus' own format, in the version that names without dots and dashes need.
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+#: It has no types of its own.
+_openmetrics: Callable[[FiguresCollector], bytes] = openmetrics.generate_latest
+
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
@@ -25,15 +31,11 @@ def metrics() -> Response:
     if _wants_openmetrics():
         body, kind = _openmetrics(collector), openmetrics.CONTENT_TYPE_LATEST
     else:
-        body, kind = exposition.generate_latest(collector), exposition.CONTENT_TYPE_PLAIN_0_0_4
+        body, kind = exposition.generate_latest(collector), _TEXT
     response = Response(body, content_type=kind)
     response.cache_control.no_store = True
     response.vary.add("Accept")
     return response
-
-
-#: It has no types of its own.
-_openmetrics: Callable[[FiguresCollector], bytes] = openmetrics.generate_latest
 
 
 def _wants_openmetrics() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import math
 import os
 import socket
@@ -11,7 +12,14 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["LINGER_SECONDS", "Closing", "borrowed", "reset_when_closed", "send_last"]
+__all__ = [
+    "LINGER_SECONDS",
+    "Closing",
+    "borrowed",
+    "reset_when_closed",
+    "send_last",
+    "timed_out",
+]
 
 #: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
 #: last bytes.
@@ -103,6 +111,12 @@ def send_last(descriptor: int, data: bytes | memoryview) -> int:
     """
     with borrowed(descriptor) as client:
         return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
+
+
+def timed_out(descriptor: int) -> bool:
+    """Whether the system has ended the connection, as its peer acknowledged nothing; told once."""
+    with borrowed(descriptor) as client:
+        return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ETIMEDOUT
 
 
 def reset_when_closed(client: _socket.socket) -> None:

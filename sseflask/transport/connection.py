@@ -429,7 +429,7 @@ class Connection(Body):
 
     def _why(self) -> Reason:
         """The reason of its end, before the last bytes are sent."""
-        if self._stalled:
+        if self._stalled or self._outlet.timed_out:
             return "slow"
         if self._outlet.left:
             return "left"

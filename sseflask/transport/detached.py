@@ -8,6 +8,7 @@ written by one greenlet, job by job; only what a socket did not take is written 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -25,7 +26,7 @@ from sseflask.figures.counts import Reason
 from sseflask.transport import account
 from sseflask.transport.agenda import Agenda
 from sseflask.transport.backlogs import WATCH, Backlogs
-from sseflask.transport.closing import Closing, send_last
+from sseflask.transport.closing import Closing, send_last, timed_out
 from sseflask.transport.fan_out import SLICE, FanOut
 from sseflask.transport.flush import let_loop_run
 from sseflask.transport.group import Backlog, Group, Member
@@ -251,7 +252,8 @@ class Detached:
             elif events & _GONE:
                 if events & _GONE == select.EPOLLRDHUP:
                     self._say_goodbye(descriptor)
-                self._gone(descriptor)
+                stalled = events & select.EPOLLERR and timed_out(descriptor)
+                self._gone(descriptor, "slow" if stalled else "left")
             elif events & select.EPOLLOUT:
                 member = self._members.get(descriptor)
                 if member is not None and member.backlog is not None:
@@ -260,8 +262,8 @@ class Detached:
     def _catch_up(self, member: Member, backlog: Backlog) -> None:
         try:
             written = self._backlogs.write(member, backlog)
-        except OSError:
-            self._release(member)
+        except OSError as error:
+            self._release(member, "slow" if error.errno == errno.ETIMEDOUT else "left")
             return
         if written:
             member.group.counts.events += backlog.events
@@ -272,10 +274,10 @@ class Detached:
             member.group.add(member)
             self._agenda.watch(member.group, backlog.progress)
 
-    def _gone(self, descriptor: int) -> None:
+    def _gone(self, descriptor: int, reason: Reason = "left") -> None:
         member = self._members.get(descriptor)
         if member is not None:
-            self._release(member)
+            self._release(member, reason)
         else:
             self._closing.client_closed(descriptor)
 
@@ -361,8 +363,8 @@ class Detached:
         self._forget(member, reason)
         self._closing.reset(member.descriptor)
 
-    def _release(self, member: Member) -> None:
-        self._forget(member, "left")
+    def _release(self, member: Member, reason: Reason = "left") -> None:
+        self._forget(member, reason)
         self._closing.close(member.descriptor)
 
     def _forget(self, member: Member, reason: Reason) -> None:

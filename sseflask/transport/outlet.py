@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -103,6 +104,7 @@ class Outlet:
             headers are taken.
         half_closed: the client has closed its side. It counts as leaving, but may still read.
         left: nothing can be sent any more: the client has gone, or the socket is not ours now.
+        timed_out: the system has ended the connection, as the client acknowledged nothing.
         body_sent: bytes of the body that were sent.
         events: how many items were buffered; the stream counts them.
         counter: how many events these were; the outlet itself, where each item is one.
@@ -136,6 +138,7 @@ class Outlet:
         "left",
         "reusable",
         "tail",
+        "timed_out",
         "unsent",
     )
 
@@ -151,6 +154,7 @@ class Outlet:
         self.tail = b""
         self.last_progress = 0.0
         self.left = False
+        self.timed_out = False
         self.body_sent = 0
         self.events = 0
         self.counter: Counter = self
@@ -294,8 +298,9 @@ class Outlet:
             self._count(size)
             try:
                 sent = self._write(self._fd, data)
-            except OSError:
+            except OSError as error:
                 sent = 0  # the general way finds out why
+                self._note(error)
             if sent == len(data):
                 self.last_progress = now or time.monotonic()
             else:
@@ -421,7 +426,8 @@ class Outlet:
             sent = self._write(self._fd, data)
         except BlockingIOError:
             sent = 0
-        except OSError:
+        except OSError as error:
+            self._note(error)
             self._leave()
             return
         if sent:
@@ -449,7 +455,8 @@ class Outlet:
             data = os.read(self._fd, 65536)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError as error:
+            self._note(error)
             data = b""
         if not data:
             self.half_closed = self.unsent is None
@@ -461,6 +468,10 @@ class Outlet:
             self.wake_up()
         if self._discarded > _INPUT:
             self._readable.stop()
+
+    def _note(self, error: OSError) -> None:
+        # Told once: whoever asks next is told of a broken pipe.
+        self.timed_out = self.timed_out or error.errno == errno.ETIMEDOUT
 
     def _leave(self) -> None:
         if not self.left:

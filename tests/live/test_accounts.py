@@ -77,6 +77,16 @@ def test_a_stream_that_is_sent_back(server: Server, tag: str) -> None:
 
 
 @on_gevent
+def test_a_client_that_takes_nothing(server: Server, tag: str) -> None:
+    with logged(server):
+        path = f"/flood?tag={tag}&heartbeat=0.2"
+        with open_stream(server, path, receive_buffer=4096):
+            _, ended = account(server, tag)
+    assert ended["reason"] == "slow"
+    assert ended["bytes"] >= ended["events"] * 65536 > 0
+
+
+@on_gevent
 def test_nothing_is_logged_unless_it_is_asked_for(server: Server, tag: str) -> None:
     assert fetch(server, f"/numbers?tag={tag}&count=2").status == 200
     with logged(server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from sseflask import SSE, EventSourceResponse
 from sseflask.figures.counts import REASONS, StreamCounts, streams
 from sseflask.masking import guard
 from sseflask.transport import account, backlogs, fan_out
+from sseflask.transport.closing import borrowed
 from sseflask.transport.group import Backlog
 from tests.transport.test_detached import Crowd, at_end, received, until
 
@@ -104,6 +106,16 @@ def test_one_that_is_cut_has_what_its_socket_took(
     assert reason == "slow"
     assert events == sent // 10_000 < 40
     assert (counts.events, counts.bytes) == (events, sent)
+
+
+def test_one_whose_connection_the_system_ends(crowd: Crowd, ends: dict[str, Any]) -> None:
+    member = crowd.client(buffer=4096)
+    member.told = told(0)
+    with borrowed(member.descriptor) as server:
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
+    crowd.send(b"x" * 300_000)
+    until(lambda: crowd.ends.closed == 1, "it has acknowledged nothing for too long")
+    assert ends["request-0"][0] == "slow"
 
 
 def test_reasons(ends: dict[str, Any]) -> None:
