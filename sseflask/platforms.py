@@ -23,6 +23,7 @@ __all__ = [
     "Proxy",
     "detect",
     "detected_by",
+    "loses_files",
     "settings_for",
 ]
 
@@ -66,6 +67,7 @@ class Platform:
         kill: seconds between SIGTERM and SIGKILL.
         proxies: how many entries of ``X-Forwarded-For`` are its own; ``None`` where it does not
             say so.
+        volumes: whether a file can be kept from one deploy to the next.
     """
 
     name: str
@@ -73,6 +75,12 @@ class Platform:
     proxy: Proxy
     kill: float
     proxies: int | None = None
+    volumes: bool = True
+
+    def is_of(self, environment: Mapping[str, str]) -> bool:
+        """Whether this environment names the platform, or is one that the platform has made."""
+        named = environment.get(SETTING)
+        return named == self.name if named else bool(environment.get(self.variable))
 
     @property
     def grace(self) -> int:
@@ -123,6 +131,7 @@ PLATFORMS = (
         kill=30,
         # "X-Forwarded-For: the originating IP address of the client", which the router appends.
         proxies=1,
+        volumes=False,
     ),
     Platform(
         "render",
@@ -144,6 +153,8 @@ PLATFORMS = (
         Proxy("Cloud Run", "https://cloud.google.com/run/docs/container-contract", total=300),
         kill=10,
         proxies=1,
+        # What can be mounted is a file system of the network, on which SQLite's log does not work.
+        volumes=False,
     ),
     Platform(
         "railway",
@@ -180,18 +191,19 @@ def detect(environment: Mapping[str, str]) -> Platform | None:
     Raises:
         ConfigError: there is no platform of that name.
     """
+    found = next((each for each in PLATFORMS if each.is_of(environment)), None)
     named = environment.get(SETTING)
-    if named == NONE:
-        return None
-    for platform in PLATFORMS:
-        if named == platform.name or (not named and environment.get(platform.variable)):
-            return platform
-    if named:
+    if found is None and named and named != NONE:
         raise ConfigError(
             f"{SETTING}={named[:80]!r} is not allowed: there is no such platform "
             f"(allowed: {', '.join((*NAMES, NONE))})"
         )
-    return None
+    return found
+
+
+def loses_files(environment: Mapping[str, str]) -> bool:
+    """Whether the platform is one where no file outlives a deploy, whatever disk it is on."""
+    return any(each.is_of(environment) and not each.volumes for each in PLATFORMS)
 
 
 def settings_for(platform: Platform) -> dict[str, int | float | str]:

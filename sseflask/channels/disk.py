@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from sseflask.platforms import loses_files
+
 __all__ = ["Kept", "kept"]
 
 Kept = Literal["memory", "ephemeral", "disk"]
@@ -20,13 +22,15 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def kept(path: str) -> Kept:
-    """Say what keeps a log's file, by the file system that its directory is on.
+    """Say what keeps a log's file, by the platform and the file system that its directory is on.
 
     Args:
         path: the file, which need not be there; ``":memory:"`` for none.
     """
     if path == ":memory:":
         return "memory"
+    if loses_files(os.environ):
+        return "ephemeral"
     found, longest = "", -1
     place = os.path.realpath(path)
     for line in _mounts():
