@@ -177,7 +177,8 @@ def test_a_stream(read: Read, way: str) -> None:
     told = read(f"/{way}/sse/v1?count={count}&interval={interval}")
     assert numbers(told) == [str(number) for number in range(count)]
     assert told[-1] == ["ended", "done"]
-    assert sum(line[0] == "open" for line in told) == {"gathering": 1, "impatient": 3}[way]
+    opened = sum(line[0] == "open" for line in told)
+    assert opened == 1 if way == "gathering" else opened >= count
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
