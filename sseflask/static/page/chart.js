@@ -8,7 +8,7 @@ const SLOTS = 6;
  * Lines over the last two minutes, with a legend that has the values.
  *
  * `series` is `{ name, slot, pieces, value }`: `pieces` as `Figures.pieces` gives them, `value` what the legend says.
- * Colours and dashes come with the class `s0` to `s5`.
+ * Colours and dashes come with the class `s0` to `s5`, and those after with `thin` as well.
  */
 export class Chart {
   #figure = document.createElement("figure");
@@ -69,7 +69,7 @@ export class Chart {
     this.#grid.replaceChildren(...ticks);
 
     const paths = series.map(({ slot, pieces }) =>
-      made("path", { class: `s${slot % SLOTS}`, d: pieces.map((piece) => pathOf(piece, x, y)).join("") }),
+      made("path", { class: classOf(slot), d: pieces.map((piece) => pathOf(piece, x, y)).join("") }),
     );
     this.#moving.replaceChildren(...paths);
     this.#cursor.toggleAttribute("hidden", at === null);
@@ -98,11 +98,14 @@ function pathOf(piece, x, y) {
   return points.length === 1 ? `M${points[0]}h0` : `M${points.join("L")}`;
 }
 
+// With more lines than colours, the ones after are thin.
+const classOf = (slot) => `s${slot % SLOTS}${slot < SLOTS ? "" : " thin"}`;
+
 function itemOf({ name, slot, value }) {
   const item = document.createElement("li");
   const sample = made("svg", { class: "sample", "aria-hidden": "true" });
   const said = document.createElement("span");
-  sample.append(made("path", { class: `s${slot % SLOTS}`, d: "M2 5H26" }));
+  sample.append(made("path", { class: classOf(slot), d: "M2 5H26" }));
   said.textContent = value;
   item.append(sample, `${name} `, said);
   return item;

@@ -54,6 +54,9 @@ export function notifications(panel, wire, session) {
     const mine = new AbortController();
     abort = mine;
     notes.replaceChildren();
+    // What was there before is not read out.
+    notes.ariaLive = "off";
+    setTimeout(() => { notes.ariaLive = "polite"; }, 2000);
     failed.textContent = "";
     const ended = await shared(CHANNEL, URL_OF, {
       signal: mine.signal,

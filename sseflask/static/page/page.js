@@ -70,9 +70,13 @@ select();
 const copy = document.getElementById("copy");
 copy.addEventListener("click", async () => {
   const line = document.getElementById("curl");
-  // The clipboard needs HTTPS or localhost: else the line is selected, ready to be copied by hand.
-  if (navigator.clipboard) await navigator.clipboard.writeText(line.textContent);
-  else getSelection().selectAllChildren(line);
-  copy.textContent = navigator.clipboard ? "Copied" : "Selected";
+  try {
+    await navigator.clipboard.writeText(line.textContent);
+    copy.textContent = "Copied";
+  } catch {
+    // It needs HTTPS or localhost, and leave: else the line is selected, ready to be copied by hand.
+    getSelection().selectAllChildren(line);
+    copy.textContent = "Selected";
+  }
   setTimeout(() => { copy.textContent = "Copy"; }, 1500);
 });

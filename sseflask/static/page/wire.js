@@ -1,6 +1,8 @@
 import { curlOf } from "./curl.js";
 
 const MOST = 500;
+/** A blank line ends a frame, and a comment is none. */
+const FRAMES = /:.*\n|[^]*?\n\n/gy;
 const ENDS = { dropped: "the connection is dropped", cut: "the connection is cut", ended: "the response has ended" };
 
 /** What goes over the connection of one panel, byte for byte, and whether it is open. */
@@ -130,9 +132,9 @@ export class Wire {
           controller.close();
           return;
         }
-        // A blank line ends a frame, and a comment is none.
-        const frames = (rest + decoder.decode(piece.value, { stream: true })).split(/(?<=\n\n)|(?<=^:.*\n)/m);
-        rest = /\n\n$|^:.*\n$/.test(frames.at(-1)) ? "" : frames.pop();
+        rest += decoder.decode(piece.value, { stream: true });
+        const frames = rest.match(FRAMES) ?? [];
+        rest = rest.slice(frames.join("").length);
         for (const frame of frames) this.#add(frame, "frame");
         controller.enqueue(piece.value);
       },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import uuid
 from collections.abc import Iterator
 
@@ -93,6 +94,26 @@ def test_the_line_is_copied(page: Page) -> None:
     expect(page.locator("#copy")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == page.locator("#curl").inner_text()
+
+
+def test_the_line_gives_the_same(page: Page) -> None:
+    begin_counter(page, 3, 0)
+    expect(page.locator("#counter [data-number]")).to_have_text("2")
+    assert shell(page) == "id: 0\ndata: 0\n\nid: 1\ndata: 1\n\nid: 2\ndata: 2\n\n"
+    page.get_by_role("tab", name="Chat").click()
+    page.get_by_label("Message").fill("it's `me`, $HOME")
+    expect(page.locator("#curl")).to_contain_text("$HOME")
+    answer = shell(page)
+    assert 'data: {"text":"$HOME"}' in answer
+    assert '{"text":"it\'s "}' in answer
+
+
+def shell(page: Page) -> str:
+    """What the curl line gives in a shell."""
+    line = page.locator("#curl").inner_text()
+    return subprocess.run(
+        ["sh", "-c", f"{line} --silent"], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
 
 
 def ask(page: Page, text: str) -> None:
