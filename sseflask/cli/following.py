@@ -54,6 +54,9 @@ class Stream:
         url: what is asked for.
         headers: sent each time.
         body: sent each time, as JSON.
+        until_done: it is over with the first ``done`` or ``[DONE]``, and the rest is not waited
+            for. Otherwise it is over with these only if it ends there: on a channel they are
+            events like any other.
 
     Attributes:
         cursor: the last id; sent as ``Last-Event-ID``.
@@ -65,6 +68,7 @@ class Stream:
     url: httpx2.URL
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
+    until_done: bool = True
     cursor: str = ""
     response: httpx2.Response | None = None
 
@@ -77,7 +81,7 @@ class Stream:
         """
         self._retry, tries = _RETRY, 0
         while True:
-            wait, cause, asked = 0.0, "", False
+            wait, cause, asked, done = 0.0, "", False, False
             headers = {"Accept": "text/event-stream", **self.headers}
             if self.cursor:
                 headers["Last-Event-ID"] = self.cursor
@@ -100,14 +104,17 @@ class Stream:
                                 moved = event.last_event_id != self.cursor
                                 self.cursor = event.last_event_id
                                 yield event
-                                if event.event == "done" or event.data == "[DONE]":
+                                done = event.event == "done" or event.data == "[DONE]"
+                                if done and self.until_done:
                                     return
                                 if event.event == "failure":
                                     cause = _failure(event, final=moved or not self.cursor)
                             self.cursor = decoder.last_event_id
                             if decoder.retry is not None:
                                 self._retry, asked = decoder.retry / 1000, True
-                        if not (cause or self.cursor or asked):
+                                # It may be that this is to be continued, whatever the last event.
+                                decoder.retry, done = None, False
+                        if done or not (cause or self.cursor or asked):
                             return  # nothing to go on from, and nothing wrong: that was all
             except httpx2.TransportError as error:
                 if self.response is None:

@@ -41,7 +41,7 @@ def command(
     """
     before = time.monotonic()
     with connected(token, headers) as client:
-        for item in Stream(client, "GET", url, cursor=cursor):
+        for item in Stream(client, "GET", url, cursor=cursor, until_done=False):
             if isinstance(item, Reopening):
                 click.secho(_about(item), err=True, dim=True)
                 continue

@@ -20,7 +20,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(
-    script: Script, method: str = "GET"
+    script: Script, method: str = "GET", *, until_done: bool = True
 ) -> tuple[list[list[str]], str, list[Reopening], list[Exchange]]:
     """Events, how the stream ended, when it was opened again, and the requests."""
     events: list[list[str]] = []
@@ -28,7 +28,11 @@ def read(
     ended = "done"
     with upstream(script) as server, httpx2.Client() as client:
         stream = Stream(
-            client, method, httpx2.URL(server.url), body={} if method == "POST" else None
+            client,
+            method,
+            httpx2.URL(server.url),
+            body={} if method == "POST" else None,
+            until_done=until_done,
         )
         try:
             for item in stream:
@@ -75,3 +79,13 @@ def test_a_request_that_begins_something_is_the_same_each_time() -> None:
     events, _, _, asked = read(numbered(Story((cut(b""), cut(ONE), TWO + FINISHED), [])), "POST")
     assert [event[2] for event in events] == ["one", "two", "{}"]
     assert {each.content for each in asked} == {b"{}"}
+
+
+@pytest.mark.parametrize("last", [b"event: done\ndata: {}\n\n", b"data: [DONE]\n\n"])
+def test_what_ends_one_thing_of_a_channel_does_not_end_the_channel(last: bytes) -> None:
+    answers = (ONE + last + TWO, cut(last), last + b": ping\n\n", last + b"retry: 1\n\n", last)
+    events, ended, again, _ = read(numbered(Story(answers[:3], [])), until_done=False)
+    assert [event[2] for event in events][0:3:2] == ["one", "two"]
+    assert (len(events), ended, len(again)) == (5, "done", 2)
+    events, ended, again, _ = read(numbered(Story(answers[3:], [])), until_done=False)
+    assert (len(events), ended, len(again)) == (2, "done", 1)
