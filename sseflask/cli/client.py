@@ -106,7 +106,12 @@ def error_in(text: str) -> tuple[str, str | None]:
 
 
 def error_of(response: httpx2.Response) -> str:
-    """What a response that is an error says, as one line; its body has been read."""
+    """What a response that is an error says, as one line; its body has been read.
+
+    Of an error of the server's own with the id that its log has too.
+    """
     message, code = error_in(response.text)
     status = f"{response.status_code} {response.reason_phrase}".strip()
-    return f"{status}{f' ({code})' if code else ''}: {message}" if message else status
+    line = f"{status}{f' ({code})' if code else ''}: {message}" if message else status
+    id = response.headers.get("X-Request-Id", "")[:128]
+    return f"{line} [request {id}]" if response.status_code >= 500 and id else line

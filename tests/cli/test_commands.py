@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx2
 import jwt
 import pytest
 from click.testing import CliRunner, Result
 
 from sseflask import cli
 from sseflask.auth.tokens import verify
+from sseflask.cli.client import error_of
 from tests.service import OLD_SECRET, SECRET, environment
 
 ROOT = Path(__file__).parents[2]
@@ -243,3 +245,16 @@ def test_the_module_is_the_command() -> None:
         check=True,
     )
     assert "--ttl" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (500, "500 Internal Server Error (x): It failed. [request abc]"),
+        (404, "404 Not Found (x): It failed."),
+    ],
+)
+def test_an_error_names_the_request_that_the_servers_log_names(status: int, told: str) -> None:
+    body = {"error": {"message": "It failed.", "code": "x"}}
+    response = httpx2.Response(status, json=body, headers={"X-Request-Id": "abc"})
+    assert error_of(response) == told
