@@ -7,6 +7,7 @@ from typing import Any
 from sseflask.auth.cookie import NAME
 from sseflask.channels.frames import EARLIEST, RESERVED
 from sseflask.event import MOST_RETRY
+from sseflask.figures.counts import GAPS
 from sseflask.openapi.streams import EVENTS
 from sseflask.routes.publication import MAX_EVENTS
 
@@ -62,7 +63,7 @@ SCHEMAS: dict[str, Schema] = {
         "type": "object",
         "required": ["reason", "channel", "last_event_id", "oldest", "newest"],
         "properties": {
-            "reason": {"enum": ["trimmed", "epoch", "unknown"]},
+            "reason": {"enum": list(GAPS)},
             "channel": {"type": "string", "description": "The name or pattern that it concerns."},
             "last_event_id": {"type": "string", "description": "What the client presented."},
             "oldest": {**_TEXT_OR_NULL, "description": "The id of the first event that is there."},

@@ -56,8 +56,9 @@ EVENTS: dict[str, Schema] = {
             _event(
                 {"type": "string", "not": {"enum": list(RESERVED)}},
                 {"type": "string"},
-                "What was published: text as it is, anything else as JSON.",
-                id={"type": "string", "pattern": "^[a-z0-9]+-[0-9]+$"},
+                "What was published: text as it is, anything else as JSON. The `id` of an event "
+                "that `until` has named ends with `.end`.",
+                id={"type": "string", "pattern": r"^[a-z0-9]+-[0-9]+(\.end)?$"},
                 retry={"type": "integer", "minimum": 0},
             ),
             _event(
@@ -97,6 +98,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
     },
     "ChannelEvent": {
         "events": 'id: k3v9m2xa-2\nevent: new\ndata: {"order":7}\n\n',
+        "the end": "id: k3v9m2xa-3.end\nevent: done\ndata: ready\n\n",
         "gap": 'event: gap\ndata: {"reason":"trimmed","channel":"orders.*",'
         '"last_event_id":"k3v9m2xa-1","oldest":"k3v9m2xa-9","newest":"k3v9m2xa-9"}\n\n'
         "id: k3v9m2xa-9\ndata: hello\n\n",
