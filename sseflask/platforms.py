@@ -12,6 +12,7 @@ from sseflask.errors import ConfigError
 
 __all__ = [
     "DETECTING",
+    "HEARTBEATS",
     "NAMES",
     "NONE",
     "PLATFORMS",
@@ -33,6 +34,8 @@ NONE = "none"
 
 #: Seconds of silence that no platform takes for the end of a stream.
 _HEARTBEAT = 15.0
+#: So many heartbeats come within a limit on silence: two may be late.
+HEARTBEATS = 3
 
 
 @dataclass(frozen=True)
@@ -215,8 +218,7 @@ def settings_for(platform: Platform) -> dict[str, int | float | str]:
     proxy = platform.proxy
     found: dict[str, int | float | str] = {SETTING: platform.name, "SSEFLASK_GRACE": platform.grace}
     if proxy.idle:
-        # Of three heartbeats two may be late.
-        found["SSEFLASK_HEARTBEAT"] = min(_HEARTBEAT, proxy.idle / 3)
+        found["SSEFLASK_HEARTBEAT"] = min(_HEARTBEAT, proxy.idle / HEARTBEATS)
     if proxy.total:
         found["SSEFLASK_LIFETIME"] = int(proxy.total * 14 / 15)
     if platform.proxies is not None:

@@ -13,7 +13,7 @@ import httpx2
 
 from sseflask.cli.client import at
 from sseflask.event import MessageEvent
-from sseflask.platforms import SHORTEST_FIRST_BYTE, SHORTEST_IDLE
+from sseflask.platforms import HEARTBEATS, SHORTEST_FIRST_BYTE, SHORTEST_IDLE
 from sseflask.wire import Decoder
 
 __all__ = ["EXAMINATIONS", "Grade", "Verdict"]
@@ -190,7 +190,7 @@ def resume(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
 
 def heartbeat(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
     """Does a silent stream stay open, and how often does it show that it is?"""
-    limit = SHORTEST_IDLE + 5
+    limit, longest = SHORTEST_IDLE + 5, SHORTEST_IDLE / HEARTBEATS
     target = _counter(url, 2, limit)
     try:
         seen = _watch(client, target, enough=lambda seen: bool(seen.pings) or len(seen.events) > 1)
@@ -199,12 +199,12 @@ def heartbeat(client: httpx2.Client, url: httpx2.URL) -> Iterator[Verdict]:
         yield Verdict("bad", f"a silent stream was cut ({type(error).__name__})", mend)
         return
     if not seen.pings:
-        mend = f"SSEFLASK_HEARTBEAT should be half of the shortest limit, {SHORTEST_IDLE:.0f} s"
+        mend = f"SSEFLASK_HEARTBEAT should be {longest:.0f} s at most"
         yield Verdict("bad", f"no heartbeat within {limit:.0f} s", mend)
         return
     after = seen.pings[0] - seen.events[0][0]
-    grade: Grade = "good" if after <= SHORTEST_IDLE / 2 else "doubtful"
-    mend = "" if grade == "good" else "below half of a proxy's limit one may be lost"
+    grade: Grade = "good" if after <= longest else "doubtful"
+    mend = "" if grade == "good" else f"at {longest:.0f} s or less two may be late"
     yield Verdict(grade, f"after {after:.0f} s of silence", mend)
 
 
