@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from sseflask.printable import from_wsgi
 from sseflask.request_ids import KEY
 
 __all__ = ["FORMAT", "SHORT_FORMAT", "AccessFields", "fields_for"]
@@ -52,17 +53,12 @@ def _known_at_once(atoms: Mapping[str, Any]) -> dict[str, Any]:
         "upstream_request_id": atoms.get(_UPSTREAM_ID),
         "peer": atoms.get("h"),
         "method": atoms.get("m"),
-        "path": _text(atoms.get("U")),
+        "path": from_wsgi(str(atoms.get("U") or "")),
         "status": int(status) if status.isdecimal() else None,
         # gunicorn has put a backslash in front of each quotation mark.
-        "user_agent": _text(atoms.get("a")).replace('\\"', '"'),
+        "user_agent": from_wsgi(str(atoms.get("a") or "")).replace('\\"', '"'),
     }
     return {name: value for name, value in fields.items() if value not in (None, "", "-")}
-
-
-def _text(value: Any) -> str:
-    """Of WSGI's text, which has a letter for each byte (PEP 3333)."""
-    return str(value or "").encode("latin-1", "replace").decode(errors="replace")
 
 
 def _seconds(text: Any) -> float | None:

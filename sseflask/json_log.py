@@ -82,12 +82,13 @@ class JsonLines(JsonFormatter):
             return super().format(self._prepared(record))
         except Exception as error:  # a log that fails must not end what is logged
             message = f"a record could not be formatted: {type(error).__name__}"
-            fields = {"time": _rfc3339(record.created), "level": record.levelname}
+            moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
+            fields = {"time": _rfc3339(moment), "level": record.levelname}
             return json.dumps({**fields, "logger": record.name, "message": message})
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """The fields as they are written."""
-        made = {"time": log_data.pop("time").isoformat(timespec="microseconds")[:-6] + "Z"}
+        made = {"time": _rfc3339(log_data.pop("time"))}
         texts: dict[str, Any] = {
             name: log_data.pop(name) for name in ("exception", "stack") if name in log_data
         }
@@ -175,8 +176,7 @@ def _shortened(value: Any, most: int) -> Any:
     return shorten_lines(value, most) if "\n" in value and most > 100 else shorten(value, most)
 
 
-def _rfc3339(created: float) -> str:
-    moment = datetime.fromtimestamp(created, tz=timezone.utc)
+def _rfc3339(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 

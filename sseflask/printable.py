@@ -8,10 +8,22 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
-__all__ = ["LONGEST_TRACEBACK", "format_traceback", "printable", "shorten", "shorten_lines"]
+__all__ = [
+    "LONGEST_TRACEBACK",
+    "format_traceback",
+    "from_wsgi",
+    "printable",
+    "shorten",
+    "shorten_lines",
+]
 
 #: Characters of a traceback in a log.
 LONGEST_TRACEBACK = 1 << 15
+
+
+def from_wsgi(text: str) -> str:
+    """The text whose UTF-8 bytes are the characters of WSGI's text (PEP 3333)."""
+    return text.encode("latin-1", "replace").decode(errors="replace")
 
 
 def printable(text: str) -> str:

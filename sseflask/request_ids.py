@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["HEADER", "KEY", "current", "enter", "is_given", "leave", "make"]
+__all__ = ["HEADER", "KEY", "current", "enter", "go_on", "is_given", "leave", "make"]
 
 #: The key of the WSGI environment, and the header of requests and responses.
 KEY, HEADER = "sseflask.request_id", "X-Request-Id"
@@ -54,15 +54,18 @@ def is_given(environ: WSGIEnvironment) -> bool:
     return bool(environ.get(KEY, "") == environ.get("HTTP_X_REQUEST_ID"))
 
 
-def current(id: str | None = None) -> str:
-    """The id of the request that is being served here, or nothing.
+def current() -> str:
+    """The id of the request that is being served here, or nothing. Never blocks."""
+    return _current.get()
+
+
+def go_on(id: str) -> None:
+    """What is logged from here on is of a request that was entered elsewhere.
 
     Args:
-        id: is it from now on.
+        id: what `current` was there.
     """
-    if id is not None:
-        _current.set(id)
-    return _current.get()
+    _current.set(id)
 
 
 def leave() -> None:

@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sseflask.channels.log import Entry
 from sseflask.errors import EventError
 from sseflask.event import MOST_RETRY, Event
+from sseflask.figures.counts import GapReason
 from sseflask.wire import encode
 
 __all__ = [
@@ -142,7 +143,7 @@ class Gap:
         newest: the last.
     """
 
-    reason: Literal["trimmed", "epoch", "unknown"]
+    reason: GapReason
     channel: str
     last_event_id: str
     oldest: Cursor | None

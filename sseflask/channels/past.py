@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from sseflask.channels.frames import EARLIEST, Cursor
 from sseflask.channels.log import Ends, Entry, History, LogError
 from sseflask.channels.names import Pattern
 from sseflask.channels.readings import Asked
+from sseflask.figures.counts import GapReason
 from sseflask.wire import Decoder
 
 __all__ = ["ChannelEvent", "ChannelHistory", "read_history"]
@@ -54,7 +55,7 @@ class ChannelHistory:
 
     events: list[ChannelEvent]
     cursor: str
-    gap: Literal["trimmed", "epoch", "unknown"] | None
+    gap: GapReason | None
     more: bool
 
 
@@ -92,7 +93,7 @@ def read_history(reader: Reader, pattern: Pattern, after: str, limit: int) -> Ch
 
 def _read(reader: Reader, here: Cursor, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
     ends: Ends = "forgotten"
-    gap: Literal["trimmed", "epoch"] | None = None
+    gap: GapReason | None = None
     cursor = Cursor(here.epoch, 0) if after == EARLIEST else Cursor.parse(after)
     if cursor is None or (cursor.epoch == here.epoch and cursor.number > here.number):
         return ChannelHistory([], str(here), "unknown", more=False)

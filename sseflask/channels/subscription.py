@@ -310,9 +310,7 @@ class Subscription(Source):
             self._count_gaps(reason, len(gaps))
             return Gap.frames(gaps, place) + self._advance(place, history, base)
 
-    def _told(
-        self, reason: Literal["trimmed", "epoch", "unknown"], presented: str, end: Missing
-    ) -> Gap:
+    def _told(self, reason: GapReason, presented: str, end: Missing) -> Gap:
         epoch = self._hub.epoch
         oldest = None if end.oldest is None else Cursor(epoch, end.oldest)
         newest = None if end.newest is None else Cursor(epoch, end.newest)

@@ -92,7 +92,7 @@ class Writer:
         return since is not None and time.monotonic() >= since + self.grace
 
     def _write(self) -> None:
-        request_ids.current(self._request_id)  # what is logged belongs to who has asked
+        request_ids.go_on(self._request_id)  # what is logged belongs to who has asked
         try:
             outcome = self._relay()
             self._done = True

@@ -28,7 +28,6 @@ __all__ = [
     "Outcome",
     "Reason",
     "StreamCounts",
-    "streams",
 ]
 
 Kind = Literal["stream", "channel", "run"]
@@ -191,7 +190,6 @@ def _set(numbers: dict[Name, int], rest: Iterator[int]) -> None:
 
 #: Those of this process.
 COUNTS = Counts()
-streams = COUNTS.streams
 
 
 def _forget() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sseflask.figures.counts import KINDS, Kind, streams
+from sseflask.figures.counts import COUNTS, KINDS, Kind
 
 __all__ = ["Gauges", "now", "provide"]
 
@@ -64,5 +64,5 @@ def provide(name: str, value: Callable[[], int]) -> Callable[[], None]:
 def now() -> Gauges:
     """Those of this process."""
     found = {name: sum(value() for value in values) for name, values in _providers.items()}
-    opened = (streams[kind].open for kind in KINDS)
+    opened = (COUNTS.streams[kind].open for kind in KINDS)
     return Gauges(*opened)._replace(**found)

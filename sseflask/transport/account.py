@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sseflask import request_ids
-from sseflask.figures.counts import LOCK, Kind, Reason, streams
+from sseflask.figures.counts import COUNTS, LOCK, Kind, Reason
 from sseflask.masking import fit_for_log
+from sseflask.printable import from_wsgi
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -45,14 +46,14 @@ def opened(kind: Kind, environ: WSGIEnvironment) -> Told | None:
         what `ended` takes; ``None`` if nothing is logged.
     """
     with LOCK:
-        streams[kind].opened += 1
+        COUNTS.streams[kind].opened += 1
     if not log.isEnabledFor(logging.INFO):
         return None
     told: Told = {
         "request_id": environ.get(request_ids.KEY),
         "kind": kind,
         "method": environ.get(_METHOD),
-        "path": fit_for_log(_text(environ.get(_PATH, ""))),
+        "path": fit_for_log(from_wsgi(environ.get(_PATH, ""))),
         "peer": environ.get(_PEER),
     }
     _tell("stream opened", told)
@@ -73,7 +74,7 @@ def ended(
         sent: bytes of the body that were sent.
     """
     with LOCK:
-        streams[kind].ended[reason] += 1
+        COUNTS.streams[kind].ended[reason] += 1
     if told is not None:
         more = {"seconds": round(seconds, 3), "events": events, "bytes": sent, "reason": reason}
         _tell("stream ended", {**told, **more})
@@ -109,7 +110,7 @@ class Account:
         """Count events, and bytes of the body, that are given to the server."""
         self._events += events
         self._bytes += size
-        counts = streams[self._kind]
+        counts = COUNTS.streams[self._kind]
         with LOCK:
             counts.events += events
             counts.bytes += size
@@ -120,8 +121,3 @@ class Account:
             self._open = False
             seconds = time.monotonic() - self._began
             ended(self._kind, reason, self._told, seconds, self._events, self._bytes)
-
-
-def _text(path: str) -> str:
-    """A path of the environment, which has bytes as characters (PEP 3333)."""
-    return path.encode("latin-1", "replace").decode(errors="replace")

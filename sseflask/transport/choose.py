@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sseflask.figures.counts import LOCK
-from sseflask.figures.counts import streams as counts
+from sseflask.figures.counts import COUNTS, LOCK
 from sseflask.transport.notices import name_of, warn_once
 from sseflask.transport.portable import InlineBody, ThreadedBody
 from sseflask.transport.server_response import KEY, ServerResponse
@@ -28,7 +27,7 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
             source = stream.source
             failure = too_many_streams() if source is None else source.refusal()
             with LOCK:
-                counts[stream.kind].refused += 1
+                COUNTS.streams[stream.kind].refused += 1
             return Refused(failure, stream, environ, start_response)
         if handed and _owns_socket(environ, response, stream):
             from sseflask.transport.connection import Connection

@@ -19,8 +19,7 @@ import gevent
 from gevent.event import Event as Signal
 
 from sseflask.errors import Failure
-from sseflask.figures.counts import Reason
-from sseflask.figures.counts import streams as counts
+from sseflask.figures.counts import COUNTS, Reason
 from sseflask.transport import account
 from sseflask.transport.closing import LINGER_SECONDS
 from sseflask.transport.drain import streams
@@ -131,7 +130,7 @@ class Connection(Body):
         self.response = response
         self._request_body: Any = response.req.body
         self._outlet = Outlet(
-            environ["gunicorn.socket"], response, self._on_left, counts[stream.kind]
+            environ["gunicorn.socket"], response, self._on_left, COUNTS.streams[stream.kind]
         )
         self._timer: Any = None
         self._begun = 0.0

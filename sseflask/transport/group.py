@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from sseflask.errors import Failure
-from sseflask.figures.counts import Kind, Reason, streams
+from sseflask.figures.counts import COUNTS, Kind, Reason
 from sseflask.transport.account import Told
 from sseflask.transport.stream import failure_frame
 from sseflask.wire import events_in
@@ -177,7 +177,7 @@ class Group:
         self.resumable = resumable
         self.failure_frame = failure_frame
         self.kind = kind
-        self.counts = streams[kind]
+        self.counts = COUNTS.streams[kind]
         self.members: list[Member] = []
         self.descriptors: list[int] = []
         self.lagging: set[Member] | None = None  # made when needed: most groups are small

@@ -281,8 +281,9 @@ class StreamWorker(GeventWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
         """Refuse what is no request, or say that it has failed; the log names the same id."""
-        id = request_ids.current() or request_ids.current(request_ids.make())
-        page: Any = ErrorPage(client, id)
+        if not request_ids.current():
+            request_ids.go_on(request_ids.make())
+        page: Any = ErrorPage(client, request_ids.current())
         super().handle_error(req, page, addr, exc)
 
     def load_wsgi(self) -> None:

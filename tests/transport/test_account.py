@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from sseflask import SSE, EventSourceResponse
-from sseflask.figures.counts import REASONS, StreamCounts, streams
+from sseflask.figures.counts import COUNTS, REASONS, StreamCounts
 from sseflask.masking import guard
 from sseflask.transport import account, backlogs, fan_out
 from sseflask.transport.closing import borrowed
@@ -160,7 +160,7 @@ def test_what_is_left_of_a_backlog() -> None:
 
 
 def test_reasons_are_counted_by_kind() -> None:
-    counts = streams["run"]
+    counts = COUNTS.streams["run"]
     before = (counts.open, counts.ended["slow"])
     kept = account.opened("run", {})
     assert counts.open == before[0] + 1
