@@ -99,7 +99,7 @@ class Visitors(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
-        while not self.ended.wait(0.005):
+        while not self.ended.wait(0.02):
             try:
                 with open_stream(self._port, "/sse/v1?count=2&interval=0") as stream:
                     assert stream.head.status == 200
