@@ -175,12 +175,11 @@ def test_no_counter_falls_at_a_reload(server: Server, token: str) -> None:
 
 def test_the_figures_of_each_second_come_once(server: Server, token: str) -> None:
     with subscribers(server, token, "sseflask.live", 4) as streams:
-        events = [[stream.next() for _ in range(3)] for stream in streams]
+        events = [[stream.next() for _ in range(2)] for stream in streams]
     assert [[each.id for each in seen] for seen in events] == [[e.id for e in events[0]]] * 4
     said = [json.loads(each.data or "") for each in events[0]]
     moments = [each["at"] for each in said]
-    assert moments == sorted(moments)
-    assert len({int(moment) for moment in moments}) == 3, "of each second one"
+    assert int(moments[0]) < int(moments[1]), "of each second one"
     pids = {each.pid for each in server.workers()}
     assert {each["pid"] for each in said[-1]["workers"]} == pids
     assert sum(each["streams"]["channel"] for each in said[-1]["workers"]) == 4

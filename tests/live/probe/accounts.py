@@ -39,4 +39,4 @@ def name_the_request() -> None:
 def accounts() -> ResponseReturnValue:
     """Switch the log of streams on, or off again."""
     log.setLevel(logging.INFO if "on" in request.args else logging.WARNING)
-    return "", 204
+    return {"on": "on" in request.args}
