@@ -52,7 +52,7 @@ def traffic(server: Server) -> Iterator[None]:
 
     def publish() -> None:
         number = 0
-        while not over.wait(0.12 if number % 200 < 120 else 0.4):
+        while not over.wait(0.06 if number % 240 < 180 else 0.3):
             number += 1
             fetch(server, "/channels/orders.eu", method="POST", body=b'{"data": {"order": 1}}')
 

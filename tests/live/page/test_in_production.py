@@ -97,6 +97,7 @@ def test_below_a_path(context: BrowserContext, front: Server, complaints: Compla
     assert second.url.startswith(f"{root}?run=")
     for each in (page, second):
         expect(each.locator("#chat .answer")).to_have_text(whole("below"))
+    second.close()
     page.get_by_text("Sign in").first.click()
     sign_in(page, token("alice"))
     expect(page.locator("#session summary")).to_have_text("Signed in as alice")
@@ -126,6 +127,7 @@ def test_signing_in_and_out(context: BrowserContext, front: Server) -> None:
     other = opened(context, front, "live")
     expect(other.locator("#session summary")).to_have_text("Signed in as bob")
     expect(other.locator("#live figure li").first).to_be_visible()
+    page.bring_to_front()
     ask(page, "a secret")
     expect(page.locator("#state")).to_have_text("done")
     page.locator("#session summary").click()

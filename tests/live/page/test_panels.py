@@ -238,6 +238,7 @@ def test_tabs_share_one_connection(page: Page, complaints: Complaints) -> None:
     expect(other.locator("#notifications [name=drop]")).to_be_enabled()
     publish(other, f"before {tag}")
     expect(notes(other, tag)).to_have_text([f"before {tag}"])
+    page.bring_to_front()
     page.get_by_role("tab", name="Notifications").click()
     expect(page.locator("[data-share]")).to_contain_text("Another tab")
     expect(page.locator("#state")).to_have_text("another tab has the connection")
