@@ -115,10 +115,10 @@ class Sharing:
         self.write()  # or what others have read of it would be more than what it says now
         return table.read()
 
-    def claim_second(self) -> bool:
-        """Whether the calling worker is the first that asks in this second. Never blocks."""
+    def claim(self, second: int) -> bool:
+        """Whether the calling worker is the first that asks for a second. Never blocks."""
         table, _ = self._own_slot()
-        return table is None or table.claim(int(time.time()))
+        return table is None or table.claim(second)
 
     @property
     def slot(self) -> int | None:

@@ -27,9 +27,10 @@ _SILENT = 3.0
 
 
 class Moment(NamedTuple):
-    """A snapshot, and the monotonic time at which it was taken."""
+    """A snapshot, and when it was taken: by the monotonic clock, and by the one on the wall."""
 
     at: float
+    wall: float
     snapshot: Snapshot
 
 
@@ -61,11 +62,13 @@ class LiveFigures:
     def _tell(self) -> None:
         try:
             time.sleep(_BEHIND)
-            last, now = self._last, Moment(time.monotonic(), snapshot())
-            self._last = now
-            if last is not None and speaks(now, sharing.slot) and sharing.claim_second():
+            last, now = self._last, Moment(time.monotonic(), time.time(), snapshot())
+            if last is not None and speaks(now, sharing.slot):
+                if not sharing.claim(int(now.wall)):
+                    return  # this second has been told; the next event is about a longer time
                 text = json.dumps(figures(last, now), separators=(",", ":"))
                 self._channels.publish(FIGURES, [stored(text, "figures")])
+            self._last = now
         except LogError:
             self._last = None  # the log's thread has said why
         finally:
@@ -87,7 +90,7 @@ def figures(last: Moment, now: Moment) -> dict[str, Any]:
     before = {worker.number: worker for worker in last.snapshot.workers}
     seconds = now.at - last.at
     return {
-        "at": round(time.time(), 3),
+        "at": round(now.wall, 3),
         "published": now.snapshot.counts.published - last.snapshot.counts.published,
         "workers": [
             _figures(before.get(worker.number), worker, seconds) for worker in now.snapshot.workers

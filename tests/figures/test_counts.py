@@ -53,7 +53,7 @@ def test_a_process_without_a_slot_has_its_own_figures() -> None:
     sharing = Sharing()
     (slot,) = sharing.read()
     assert (slot.pid, sharing.slot) == (os.getpid(), None)
-    assert sharing.claim_second()
+    assert sharing.claim(1)
 
 
 def test_the_table_is_handed_on_to_the_next_master() -> None:
