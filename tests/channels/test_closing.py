@@ -22,6 +22,12 @@ from sseflask.wire import Decoder
 SECONDS = 10.0
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer may take longer than the second that users wait for it."""
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 60.0)
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[list[Channels]]:
     """Two processes' worth of channels, as far as the log can tell."""
@@ -180,7 +186,7 @@ def test_counts_asked_at_the_same_time(pair: list[Channels]) -> None:
 def test_one_that_does_not_answer_is_left_out(
     pair: list[Channels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 1.0)
     here, there = pair
     subscriptions = [open_to(channels, "a") for channels in pair]
     go_on = there._running.get().thread.let_go(SECONDS)
@@ -196,7 +202,7 @@ def test_one_that_has_ended_is_not_waited_for(pair: list[Channels]) -> None:
     there.close()
     began = time.monotonic()
     assert count(here, "a") == 1
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 30.0
     assert len(subscriptions) == 2
 
 

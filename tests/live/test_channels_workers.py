@@ -139,14 +139,16 @@ def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
     with Swarm(pair.port, crowd, coming_back=False) as swarm:
         wait_until_begun(swarm)
         counts = "print(sse.subscribers('user.*'), sse.subscribers('user.1'))"
-        assert script(pair, counts) == "60 30\n"
+        # A worker without an answer within a second, as on a busy machine, is left out.
+        until(lambda: script(pair, counts) == "60 30\n", "all are counted")
         victim = max(pair.workers(), key=lambda each: len(swarm.served_by(each)))
         lost = swarm.served_by(victim)
         left = [each for each in crowd if each not in lost]
         assert len(lost) > 5, "it serves some"
         assert len(left) > 5, "and so does the other one"
         kill(pair, victim)
-        assert script(pair, "print(sse.subscribers('user.*'))") == f"{len(left)}\n"
+        counts = "print(sse.subscribers('user.*'))"
+        until(lambda: script(pair, counts) == f"{len(left)}\n", "the dead one has none")
         said = script(
             pair,
             "print(sse.publish('user.0', 'bye')); sse.close('user.0'); sse.publish('user.0', 1)",
@@ -158,7 +160,8 @@ def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
             assert [500 <= int(retry) <= 3000 for retry in each.retries] == [True]
             assert not each.truncated, each.summary()
         stay = [each for each in left if each not in closed]
-        assert script(pair, "print(sse.subscribers())") == f"{len(stay)}\n"
+        counts = "print(sse.subscribers())"
+        until(lambda: script(pair, counts) == f"{len(stay)}\n", "the others are counted")
         publish(pair, "user.1", "still there")
         until(lambda: all(each.events for each in stay), "the others have gone on")
 

@@ -30,7 +30,12 @@ def token() -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = {"SSEFLASK_SECRET": SECRET, "SSEFLASK_PAGE": "true", "WEB_CONCURRENCY": "2"}
+    settings = {
+        "SSEFLASK_SECRET": SECRET,
+        "SSEFLASK_PAGE": "true",
+        "WEB_CONCURRENCY": "2",
+        "SSEFLASK_HEARTBEAT": "3600",  # its bytes would be counted as well
+    }
     with production(tmp_path_factory.mktemp("metrics"), settings) as started:
         yield started
 

@@ -145,7 +145,7 @@ def test_signing_in_and_out(context: BrowserContext, front: Server) -> None:
 
 def test_a_token_that_ends(context: BrowserContext, front: Server) -> None:
     page = opened(context, front, "notifications")
-    sign_in(page, token("carol", 4))
+    sign_in(page, token("carol", 8))
     expect(page.locator("#state")).to_have_text("open")
     expect(page.locator("#session summary")).to_have_text("Sign in")
     expect(page.locator("#notifications [data-failed]")).to_contain_text("sseflask token")
