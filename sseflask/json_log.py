@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import io
 import json
 import logging
 import math
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from itertools import islice
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
@@ -23,6 +22,7 @@ from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 from sseflask import request_ids
 from sseflask.masking import MASK, MaskingFilter, is_fit, is_secret_name, mask
 from sseflask.printable import format_traceback, printable, shorten, shorten_lines
+from sseflask.printed import Printed
 
 __all__ = [
     "LONGEST_LINE",
@@ -188,66 +188,20 @@ def use_for(handler: logging.Handler, secrets: Iterable[str] = ()) -> None:
         secrets: see `JsonLines`.
     """
     stream = getattr(handler, "stream", None)
-    if isinstance(stream, _Printed) and isinstance(handler, logging.StreamHandler):
+    if isinstance(stream, Printed) and isinstance(handler, logging.StreamHandler):
         handler.setStream(stream.stream)
     handler.setFormatter(JsonLines(secrets))
     handler.handleError = functools.partial(_unwritten, handler)  # type: ignore[method-assign]
 
 
 def _unwritten(handler: logging.Handler, record: logging.LogRecord) -> None:
-    stream = sys.stderr.stream if isinstance(sys.stderr, _Printed) else sys.stderr
+    stream = sys.stderr.stream if isinstance(sys.stderr, Printed) else sys.stderr
     if getattr(handler, "stream", None) is stream:
         return  # there is nowhere left to say it
     reason = f"a line of {record.name} could not be written: {sys.exc_info()[1]!r}"
     told = logging.LogRecord("root", logging.ERROR, "", 0, reason, None, None)
     with contextlib.suppress(OSError, ValueError):
         print(JsonLines().format(told), file=stream)
-
-
-class _Printed(io.TextIOBase):
-    """What is printed, each line of it as JSON.
-
-    Args:
-        stream: where to.
-        name: what to call the logger.
-        level: of each line.
-        secrets: see `JsonLines`.
-    """
-
-    def __init__(self, stream: TextIO, name: str, level: int, secrets: Iterable[str]) -> None:
-        self.stream = stream
-        self._name = name
-        self._level = level
-        self._lines = JsonLines(secrets)
-        self._rest = ""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # an attribute there
-        return self.stream.encoding
-
-    def writable(self) -> bool:
-        return True
-
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = f"{self._rest}{text}".split("\n")
-        if len(self._rest) > LONGEST_LINE:  # may be that no line will ever end
-            lines.append(self._rest)
-            self._rest = ""
-        for line in lines:
-            if line.strip():
-                shown = shorten(line, LONGEST_LINE)
-                record = logging.LogRecord(self._name, self._level, "", 0, shown, None, None)
-                self.stream.write(self._lines.format(record) + "\n")
-        return len(text)
 
 
 def take_over_prints(secrets: Iterable[str] = ()) -> None:
@@ -258,8 +212,13 @@ def take_over_prints(secrets: Iterable[str] = ()) -> None:
     """
     for name, level in (("stdout", logging.INFO), ("stderr", logging.WARNING)):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, _Printed):
-            setattr(sys, name, _Printed(stream, name, level, secrets))
+        if stream is not None and not isinstance(stream, Printed):
+            made = functools.partial(_line_of, JsonLines(secrets), name, level)
+            setattr(sys, name, Printed(stream, made, LONGEST_LINE))
+
+
+def _line_of(lines: JsonLines, name: str, level: int, text: str) -> str:
+    return lines.format(logging.LogRecord(name, level, "", 0, text, None, None))
 
 
 def install(secrets: Iterable[str] = ()) -> None:

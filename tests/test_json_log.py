@@ -350,6 +350,34 @@ os._exit(0)  # what is left in a buffer can't be written either
     assert told["message"].startswith("a line of gunicorn.access could not be written: OSError(28")
 
 
+def test_what_is_printed() -> None:
+    lines = gunicorns(
+        """
+import io, os, sys
+JSONLogger(config)
+sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
+assert (sys.stdout.name, sys.stderr.errors) == ("<stdout>", "backslashreplace")
+print("one", end=" ")
+print("and two")
+sys.stdout.buffer.write(b"\\xff opensesame\\n")
+wrapped = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", line_buffering=True)
+print("wrapped", file=wrapped)
+del wrapped
+print("x" * 40_000)
+print("in the end")
+sys.stderr.write("without an end")
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+"""
+    )
+    told = [(line["logger"], line["level"], line["message"]) for line in lines]
+    texts = [text for logger, level, text in told if (logger, level) == ("stdout", "INFO")]
+    assert texts.pop(3).startswith("xxx")
+    assert texts == ["one and two", r"\xff ***", "wrapped", "in the end"]
+    assert told[5:] == [("stderr", "WARNING", "without an end")]
+
+
 def test_with_statsd() -> None:
     at_once, late = gunicorns(
         """
