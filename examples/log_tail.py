@@ -30,7 +30,7 @@ def log() -> EventSourceResponse:
                 for line in tail.stdout or ():
                     yield line.rstrip("\n")
             finally:
-                tail.kill()  # or it would wait for the next line, which may never come
+                tail.kill()  # not every program notices that nobody reads it any more
 
     return EventSourceResponse(lines())
 

@@ -193,13 +193,10 @@ def test_one_worker_publishes_for_all(tmp_path: Path) -> None:
         assert seen == sorted(seen, key=lambda pid: pid != publisher), "never two in turns"
 
 
-def tails(server: Server) -> list[psutil.Process]:
-    found = []
-    for each in psutil.Process(server.process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if each.name() == "tail":
-                found.append(each)
-    return found
+def programs(server: Server) -> list[psutil.Process]:
+    """What the server's only worker has started."""
+    (worker,) = server.workers()
+    return worker.children()
 
 
 def test_a_tail_dies_with_its_viewer(tmp_path: Path) -> None:
@@ -208,15 +205,30 @@ def test_a_tail_dies_with_its_viewer(tmp_path: Path) -> None:
     with example("log_tail", "gunicorn", tmp_path, changes={"LOG_FILE": str(log)}) as server:
         with open_stream(server, "/log") as one, open_stream(server, "/log") as two:
             assert one.data(10) == two.data(10) == [f"line {number}" for number in range(10, 20)]
-            assert len(tails(server)) == 2
+            assert len(programs(server)) == 2
             with log.open("a") as file:
                 file.write("more: ä\n")
             assert one.data(1) == two.data(1) == ["more: ä"]
         # No line comes any more.
-        until(lambda: not tails(server), "both have ended")
+        until(lambda: not programs(server), "both have ended")
         with open_stream(server, "/log") as stream:
             stream.data(10)
-            (last,) = tails(server)
+            (last,) = programs(server)
             server.interrupt()
             server.wait_until_ended()
             until(lambda: not last.is_running(), "it has ended with its server")
+
+
+def test_a_program_that_notices_nothing_dies_with_its_viewer(tmp_path: Path) -> None:
+    """GNU's tail would end by itself."""
+    program = tmp_path / "bin" / "tail"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho begun\nexec sleep 1000\n")
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    changes = {"LOG_FILE": "a.log", "PATH": path}
+    with example("log_tail", "gunicorn", tmp_path, changes=changes) as server:
+        with open_stream(server, "/log") as stream:
+            assert stream.data(1) == ["begun"]
+            assert len(programs(server)) == 1
+        until(lambda: not programs(server), "it has ended")
