@@ -73,6 +73,8 @@ class Printed(io.TextIOBase):
         self.stream.flush()
 
     def write(self, text: str) -> int:
+        if not isinstance(text, str):  # click tries that to see what kind of stream this is
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         *lines, self._rest = f"{self._rest}{text}".split("\n")
         if len(self._rest) > self._longest:  # may be that no line will ever end
             lines.append(self._rest)

@@ -363,6 +363,9 @@ sys.stdout.buffer.write(b"\\xff opensesame\\n")
 wrapped = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", line_buffering=True)
 print("wrapped", file=wrapped)
 del wrapped
+import click
+click.echo("clicked")
+click.echo(b"clicked bytes")
 print("x" * 40_000)
 print("in the end")
 sys.stderr.write("without an end")
