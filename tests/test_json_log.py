@@ -376,9 +376,10 @@ os.wait()
     )
     told = [(line["logger"], line["level"], line["message"]) for line in lines]
     texts = [text for logger, level, text in told if (logger, level) == ("stdout", "INFO")]
-    assert texts.pop(3).startswith("xxx")
-    assert texts == ["one and two", r"\xff ***", "wrapped", "in the end"]
-    assert told[5:] == [("stderr", "WARNING", "without an end")]
+    assert texts.pop(5).startswith("xxx")
+    clicked = ["clicked", "clicked bytes"]
+    assert texts == ["one and two", r"\xff ***", "wrapped", *clicked, "in the end"]
+    assert told[7:] == [("stderr", "WARNING", "without an end")]
 
 
 def test_with_statsd() -> None:
