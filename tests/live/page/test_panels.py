@@ -211,6 +211,18 @@ def test_reasoning_is_folded_above_the_answer(real: Page, play: Play) -> None:
     expect(real.locator("#chat .assistant")).not_to_have_attribute("aria-busy", "true")
 
 
+def test_a_reload_before_the_first_word(real: Page, play: Play) -> None:
+    """The run is not known yet: asking again with the same key attaches to it."""
+    real.goto("/#chat")
+    ask(real, play.message)
+    play.wait_for_asked()
+    real.reload()
+    play.say("Once.")
+    play.finish()
+    expect(real.locator("#chat .answer")).to_have_text("Once.")
+    assert play.count == 1
+
+
 def test_a_failure_is_told(real: Page, play: Play, complaints: Complaints) -> None:
     real.goto("/#chat")
     ask(real, play.message)
