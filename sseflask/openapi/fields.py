@@ -58,7 +58,8 @@ _MORE: dict[str, Schema] = {
 }
 
 
-#: What Pydantic calls a bound of a value that passes a function first, and what JSON Schema does.
+#: Bounds by their names in a field and in JSON Schema. Of a value that passes a function first
+#: Pydantic's own schema has none, or calls them as the field does, depending on its version.
 _BOUNDS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
 
 
@@ -137,11 +138,9 @@ def _fields(model: type[BaseModel]) -> dict[str, Schema]:
 
 def _field(model: type[BaseModel], name: str, schema: Schema) -> Schema:
     more = _MORE.get(f"{model.__name__}.{name}") or _MORE.get(name) or {}
-    known = {
-        _BOUNDS.get(key, key): value
-        for key, value in schema.items()
-        if key not in ("title", "type")
-    }
+    known = {key: value for key, value in schema.items() if key not in ("title", "type", *_BOUNDS)}
+    for bound in model.model_fields[name].metadata:
+        known |= {_BOUNDS[key]: getattr(bound, key) for key in _BOUNDS if hasattr(bound, key)}
     # A parameter that may be left out is never null.
     kinds = [each for each in known.pop("anyOf", ()) if each.get("type") != "null"]
     kind = kinds[0] if kinds else {"type": schema["type"]}
