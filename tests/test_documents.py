@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def test_what_is_not_run_is_there_once() -> None:
             and block.text.removeprefix("$ ").startswith(beginning)
         ]
         assert len(fitting) == 1, f"{document}: {beginning}"
+
+
+def test_what_is_not_run_is_a_script_all_the_same() -> None:
+    """At least a shell reads it without an error."""
+    found = [block for each in DOCUMENTS for block in blocks(each) if block.language in SHELL]
+    scripts = [step.command for block in found for step in block.steps()]
+    assert len(scripts) > 30
+    done = subprocess.run(
+        ["bash", "-n"],
+        input="\n".join(scripts),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_is_run_elsewhere_is_run_by_a_test() -> None:
