@@ -45,8 +45,10 @@ class Subscriber(Connection):
         self._member: Member | None = None
 
     def begin(self) -> None:
-        if self._leave is None or not self._leave(self):
+        if self._leave is None:
             super().begin()
+        else:
+            self._leave(self)  # which calls `detach`; what is left to do then is not done here
 
     def detach(self) -> tuple[Member, float] | None:
         """Run the stream until nothing is left but to wait, and let go of its socket.

@@ -262,6 +262,26 @@ def test_what_changes_the_body_changes_all_of_it(start: Start, path: str) -> Non
     assert fetch(server, "/zipped/burst?count=0").body == b""
 
 
+@pytest.mark.parametrize("mount", ["/zipped", "/holding"])
+def test_what_changes_the_body_changes_that_of_subscriptions(start: Start, mount: str) -> None:
+    server = start(OURS, "others")
+
+    def publish(text: bytes) -> None:
+        assert fetch(server, f"{mount}/publish", method="POST", body=text).status == 200
+
+    publish(b"before")
+    got = b""
+    with Connection(server) as connection:
+        connection.request(f"{mount}/subscribe?last_event_id=earliest")
+        for piece in connection.pieces(connection.head()):
+            got += gzip.decompress(piece) if mount == "/zipped" else piece
+            if got.lower().endswith(b"data: before\n\n"):
+                publish(b"after")
+            elif got.lower().endswith(b"data: after\n\n"):
+                break
+    assert got.lower().count(b"data: ") == 2
+
+
 def test_a_wrapped_start_response_that_hides_the_connection_is_told_once(tmp_path: Path) -> None:
     """gunicorn's own worker without our configuration: nobody hands the connection over."""
     port = free_port()
