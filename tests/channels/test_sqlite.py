@@ -348,6 +348,20 @@ def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
         SqliteLog(str(path), keep=10, seconds=DAY).open()
 
 
+def test_a_new_file_whose_marks_are_in_its_write_ahead_log_can_be_used(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA journal_mode = WAL")
+    marks = sqlite_tables.FORMAT
+    database.execute(f"PRAGMA application_id = {marks.application}")
+    database.execute(f"PRAGMA user_version = {marks.version}")
+    assert path.read_bytes()[60:72] == bytes(12), "they are not in the file"
+    assert sqlite_file.other_format(str(path), marks) == ""
+    database.close()
+    assert path.read_bytes()[60:72] != bytes(12)
+    assert sqlite_file.other_format(str(path), marks) == ""
+    assert "newer" in sqlite_file.other_format(str(path), marks._replace(version=0))
+
+
 @pytest.mark.parametrize(("which", "version"), [("a newer", 99), ("an older", 0)])
 def test_a_log_of_another_version_is_left_alone(
     path: Path, store: FileStore, which: str, version: int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 
 from sseflask.figures import gauges
 from sseflask.figures.counts import Counts, Histogram
@@ -19,6 +21,28 @@ def test_all_numbers_are_given_and_taken() -> None:
     assert counts.numbers() == numbers
     assert counts.streams["run"].bytes > counts.streams["channel"].bytes > 0
     assert counts.first_token.total == numbers[-1]
+
+
+#: What a child that is forked counts, and what its parent does.
+FORKING = """
+import os
+from sseflask.figures.counts import COUNTS
+
+COUNTS.published = 7
+child = os.fork()
+if not child:
+    os._exit(COUNTS.published)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), COUNTS.published)
+"""
+
+
+def test_a_child_counts_for_itself() -> None:
+    """Or what a master has counted would be added up once for each worker."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "0 7\n", done.stderr
 
 
 def test_a_histogram_counts_by_upper_bounds() -> None:

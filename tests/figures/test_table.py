@@ -128,6 +128,7 @@ def test_a_worker_that_was_killed_while_it_wrote(table: Table) -> None:
     assert only(table).counters == [7] * 50, "it is read, in a bounded time"
     assert table.own(number) == [7] * 50
     assert only(table).gauges == [0, 0]
+    assert table._numbers[place] % 2 == 0, "nobody has to look again"
 
 
 def test_what_is_read_is_of_one_moment(table: Table) -> None:
