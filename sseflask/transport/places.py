@@ -105,7 +105,7 @@ class Places:
 
     def _close_silent_visits(self) -> None:
         for visit in list(self.waiting):
-            if visit.silent and visit.blocked:
+            if visit.silent and visit.blocked and not visit.has_news:
                 visit.evict()
 
     # -- when all are taken -----------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Places:
         for visit in list(self.waiting):
             if closed >= most or visit.since > begun_before:
                 break
-            if visit.blocked and not visit.evicted:
+            if visit.blocked and not visit.evicted and not visit.has_news:
                 visit.evict()
                 closed += 1
         closed += self.close_idle(max(0, most - closed))

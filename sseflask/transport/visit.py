@@ -98,6 +98,15 @@ class Visit:
         """Whether a request is waited for of which nothing has come."""
         return self._request is None and not self._taken
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a request has come that this loop has not got to yet."""
+        if not self.silent:
+            return False
+        with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
+            return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return False
+
     # -- what gunicorn does with it -------------------------------------------------------------
 
     def await_request(self, alive: bool) -> None:

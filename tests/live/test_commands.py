@@ -60,12 +60,12 @@ def test_tail_as_json_from_the_beginning(development: Server, channel: str) -> N
         publish(development, channel, data, event=kind)
         for data, kind in (("a\nb", "x"), (1, "done"))
     ]
-    url = f"{development.url}/channels/{channel}"
+    url = f"{development.url}/channels/{channel}?until=done"
     done = run("tail", "--json", "--last-event-id", "earliest", url)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["id"], each["event"], each["data"]) for each in told] == [
         (ids[0], "x", "a\nb"),
-        (ids[1], "done", "1"),
+        (f"{ids[1]}.end", "done", "1"),
     ]
     assert set(told[0]) == {"time", "id", "event", "data"}
 
@@ -132,9 +132,8 @@ def test_publish(development: Server, channel: str) -> None:
     assert [each.returncode for each in done] == [0, 0, 0]
     ids = [each.stdout.strip() for each in done]
     publish(development, channel, "over", event="done")
-    told = run(
-        "tail", "--json", "--last-event-id", "earliest", f"{development.url}/channels/{channel}"
-    )
+    url = f"{development.url}/channels/{channel}?until=done"
+    told = run("tail", "--json", "--last-event-id", "earliest", url)
     seen = [json.loads(line) for line in told.stdout.splitlines()][:-1]
     assert [each["id"] for each in seen] == ids
     assert [(each["event"], each["data"]) for each in seen] == [

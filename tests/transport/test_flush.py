@@ -60,4 +60,5 @@ def test_only_what_held_the_loop_is_said(
     assert len(lines) == told
     if told:
         milliseconds = float(lines[0].partition(" ")[0])
-        assert LONG * 1000 * 0.9 <= milliseconds < LONG * 1000 + 1000
+        # The loop's clock is off by as long as this process stood still when it was last set.
+        assert LONG_COMPUTATION * 1000 <= milliseconds < LONG * 1000 + 1000

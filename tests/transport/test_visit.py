@@ -51,3 +51,24 @@ def test_a_silent_connection_over_tls_ends_without_an_alert() -> None:
             with pytest.raises(NoMoreData):
                 secured.recv(100)
         assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("sent", [b"GET ", b""])
+def test_a_request_that_has_just_come_is_no_silence(sent: bytes) -> None:
+    """All places are taken, and this loop has not got to what a client has sent."""
+    ours, client = socket.socketpair()
+    full = Places(1, lambda: 0)
+    with client, ClientSocket(fileno=ours.detach()) as accepted:
+        accepted.visit = visit = Visit(accepted, full, keepalive=5)
+        reading = gevent.spawn(accepted.recv, 100)
+        gevent.sleep(0)
+        assert visit.blocked
+        client.sendall(sent)
+        visit.since -= 1
+        full.make_room()
+        assert visit.evicted is not bool(sent)
+        if sent:
+            assert reading.get(timeout=5) == sent
+        else:
+            with pytest.raises(NoMoreData):
+                reading.get(timeout=5)
