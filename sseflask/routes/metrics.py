@@ -40,7 +40,8 @@ def metrics() -> Response:
 
 def _wants_openmetrics() -> bool:
     """Whether that is what the client prefers. Not by the version: all of them read the first."""
-    for accepted, _ in request.accept_mimetypes:
+    # Werkzeug has what is more specific first, whatever its quality; the order of equals is kept.
+    for accepted, _ in sorted(request.accept_mimetypes, key=lambda each: each[1], reverse=True):
         name = accepted.partition(";")[0].strip().lower()
         if name in ("application/openmetrics-text", "text/plain", "text/*", "*/*"):
             return name == "application/openmetrics-text"

@@ -103,6 +103,7 @@ def test_what_is_published_is_in_the_log(app: Flask) -> None:
         ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
         ("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;version=0.0.4", "text/plain"),
         ("application/openmetrics-text; version=1.0.0,text/plain;q=0.5", "application/openmetrics"),
+        ("application/openmetrics-text; version=1.0.0;q=0.2,text/plain;q=0.5", "text/plain"),
         ("application/openmetrics-text; version=\u00e9", "application/openmetrics"),
     ],
 )
