@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -63,6 +65,18 @@ def test_every_figure_is_there(app: Flask) -> None:
     for log in ("channels", "runs"):
         assert found[f"sseflask_log_available log={log}"] == 1
         assert found[f"sseflask_log_bytes log={log}"] > 0
+
+
+def test_the_document_has_the_same_figures(app: Flask) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    table = text.partition("| figure (`sseflask_...`) |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines()[2:]]
+    documented = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    given = [
+        family.name.removeprefix("sseflask_") + ("_total" if family.type == "counter" else "")
+        for family in FiguresCollector(app).collect()
+    ]
+    assert sorted(documented) == sorted(given)
 
 
 def test_counts_are_those_of_the_process(app: Flask) -> None:
