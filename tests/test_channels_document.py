@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 from sseflask.extension import channels_of
 from sseflask.testing import open_stream
 from sseflask.wire import HEARTBEAT
-from tests.live.servers import ROOT
+from tests.documents import PYTHON, ROOT, blocks
 
-DOCUMENT = (ROOT / "docs" / "channels.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.+?)```", DOCUMENT, re.DOTALL)
+DOCUMENT = ROOT / "docs" / "channels.md"
+BLOCKS = [each.text for each in blocks(DOCUMENT) if each.language in PYTHON]
 
 
 @pytest.fixture

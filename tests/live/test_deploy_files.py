@@ -15,12 +15,14 @@ from compose_spec import PyCompose
 
 from sseflask.config import CLIENT_NAMES, Settings, rows
 from sseflask.platforms import DETECTING, PLATFORMS
+from tests.documents import blocks
 from tests.live.conftest import tool
 from tests.live.fronts import NGINX
 from tests.live.servers import ROOT, environment, free_port
 
 PROXIES = ROOT / "docs" / "proxies"
-RECIPES = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+DOCUMENT = ROOT / "docs" / "deploy.md"
+RECIPES = DOCUMENT.read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 
@@ -32,13 +34,13 @@ ASKED = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.+?)```", RECIPES, re.DOTALL)
+def texts_in(language: str) -> list[str]:
+    return [each.text for each in blocks(DOCUMENT) if each.language == language]
 
 
 def test_every_file_of_a_proxy_is_looked_at() -> None:
     assert {path.name for path in PROXIES.iterdir()} == set(ASKED)
-    assert not blocks("nginx"), "a file can be tested"
+    assert not texts_in("nginx"), "a file can be tested"
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -136,7 +138,7 @@ def test_compose_fits_the_dockerfile_and_the_service() -> None:
 
 
 def test_the_recipe_for_fly() -> None:
-    (text,) = blocks("toml")
+    (text,) = texts_in("toml")
     made = tomli.loads(text)
     settings = made["env"]
     # By itself Fly sends SIGINT, and SIGKILL after 5 s.
@@ -147,7 +149,7 @@ def test_the_recipe_for_fly() -> None:
 
 
 def test_the_recipe_for_render() -> None:
-    (text,) = (each for each in blocks("yaml") if each.startswith("services:"))
+    (text,) = (each for each in texts_in("yaml") if each.startswith("services:"))
     (service,) = yaml.safe_load(text)["services"]
     (render,) = (each for each in PLATFORMS if each.name == "render")
     assert service["maxShutdownDelaySeconds"] == render.kill
