@@ -13,8 +13,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.live.conftest import tool
 
+#: For Playwright, which chooses by itself how to go without a window.
 FLAGS = [
-    "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -32,7 +32,7 @@ def chromium(directory: Path, address: str) -> Iterator[subprocess.Popen[bytes]]
     program = tool("chromium")
     with (directory / "chromium.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={directory / 'profile'}", address],
+            [program, "--headless", *FLAGS, f"--user-data-dir={directory / 'profile'}", address],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -49,9 +49,8 @@ def chromium(directory: Path, address: str) -> Iterator[subprocess.Popen[bytes]]
 @contextlib.contextmanager
 def chromium_page() -> Iterator[Page]:
     """An empty page, steered from here, which takes any certificate."""
-    flags = [flag for flag in FLAGS if flag != "--headless"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=flags)
+        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
         yield browser.new_page(ignore_https_errors=True)
         browser.close()
 

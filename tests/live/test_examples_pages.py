@@ -41,9 +41,8 @@ REMEMBERING = """
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    flags = [flag for flag in FLAGS if flag != "--headless"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=flags)
+        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
         yield browser
         browser.close()
 

@@ -32,10 +32,9 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    flags = [flag for flag in FLAGS if flag != "--headless"]
     browser = playwright.chromium.launch(
         executable_path=tool("chromium"),
-        args=[*flags, f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"],
+        args=[*FLAGS, f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"],
         # As it is for people: a page that they come back to may be there still.
         ignore_default_args=["--disable-back-forward-cache"],
     )

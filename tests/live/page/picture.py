@@ -87,8 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         server = stack.enter_context(service(Path(directory), workers=2))
         playwright = stack.enter_context(sync_playwright())
-        flags = [flag for flag in FLAGS if flag != "--headless"]
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=flags)
+        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
         take(browser.new_page(viewport=SIZE), server)
         browser.close()
     for scheme in SCHEMES:
