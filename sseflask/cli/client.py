@@ -38,7 +38,7 @@ def _header(
     headers = []
     for value in values:
         name, colon, text = value.partition(":")
-        if not colon or not name.strip():
+        if not colon or not name.strip() or not name.isascii():
             raise click.BadParameter(
                 f"{value!r} is no header: write 'Name: value'", context, option
             )
@@ -77,7 +77,9 @@ def connected(token: str | None, headers: list[tuple[str, str]]) -> Iterator[htt
         given.append(("Authorization", f"Bearer {token}"))
     timeout = httpx2.Timeout(_SILENCE, connect=_CONNECT_SECONDS)
     try:
-        with httpx2.Client(headers=given, timeout=timeout, follow_redirects=True) as client:
+        with httpx2.Client(
+            headers=httpx2.Headers(given, encoding="utf-8"), timeout=timeout, follow_redirects=True
+        ) as client:
             yield client
     except httpx2.HTTPError as error:
         raise click.ClickException(told(error)) from error

@@ -82,7 +82,9 @@ class Stream:
         self._retry, tries = _RETRY, 0
         while True:
             wait, cause, asked, done = 0.0, "", False, False
-            headers = {"Accept": "text/event-stream", **self.headers}
+            headers = httpx2.Headers(
+                {"Accept": "text/event-stream", **self.headers}, encoding="utf-8"
+            )
             if self.cursor:
                 headers["Last-Event-ID"] = self.cursor
             try:

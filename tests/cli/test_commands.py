@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from sseflask import cli
 from sseflask.auth.tokens import verify
-from sseflask.cli.client import error_of
+from sseflask.cli.client import connected, error_of
 from tests.service import OLD_SECRET, SECRET, environment
 
 ROOT = Path(__file__).parents[2]
@@ -258,3 +258,14 @@ def test_an_error_names_the_request_that_the_servers_log_names(status: int, told
     body = {"error": {"message": "It failed.", "code": "x"}}
     response = httpx2.Response(status, json=body, headers={"X-Request-Id": "abc"})
     assert error_of(response) == told
+
+
+def test_headers_are_sent_in_utf_8() -> None:
+    with connected("é", [("X-Name", "ü")]) as client:
+        sent = dict(client.headers.raw)
+    assert (sent[b"Authorization"], sent[b"X-Name"]) == ("Bearer é".encode(), "ü".encode())
+
+
+def test_a_header_whose_name_is_none() -> None:
+    result = run("tail", "http://127.0.0.1:1/", "-H", "é: x")
+    assert (result.exit_code, "'é: x' is no header" in result.stderr) == (2, True)

@@ -89,3 +89,9 @@ def test_what_ends_one_thing_of_a_channel_does_not_end_the_channel(last: bytes) 
     assert (len(events), ended, len(again)) == (5, "done", 2)
     events, ended, again, _ = read(numbered(Story(answers[3:], [])), until_done=False)
     assert (len(events), ended, len(again)) == (2, "done", 1)
+
+
+def test_an_id_is_sent_back_in_utf_8() -> None:
+    answers = (cut("id: é\ndata: one\n\n".encode()), FINISHED)
+    _, _, _, asked = read(numbered(Story(answers, [])))
+    assert asked[1].headers["last-event-id"] == "é"
