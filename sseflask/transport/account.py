@@ -117,7 +117,8 @@ class Account:
 
     def end(self, reason: Reason) -> None:
         """Count the end, and log it; harmless to repeat."""
-        if self._open:
-            self._open = False
+        with LOCK:
+            first, self._open = self._open, False
+        if first:
             seconds = time.monotonic() - self._began
             ended(self._kind, reason, self._told, seconds, self._events, self._bytes)

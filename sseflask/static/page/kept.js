@@ -1,4 +1,4 @@
-/** What a tab, or all tabs of a browser, keep over a reload. A browser that forbids storage keeps nothing. */
+/** What a tab, or all tabs of a browser, keep over a reload. Where storage is forbidden or full nothing is kept. */
 function store(name) {
   let area = null;
   try {
@@ -11,7 +11,13 @@ function store(name) {
       const text = area?.getItem(key);
       return text ? JSON.parse(text) : null;
     },
-    set: (key, value) => area?.setItem(key, JSON.stringify(value)),
+    set: (key, value) => {
+      try {
+        area?.setItem(key, JSON.stringify(value));
+      } catch (error) {
+        console.info(`${name}: ${error.message}`);
+      }
+    },
     remove: (key) => area?.removeItem(key),
   };
 }
