@@ -20,6 +20,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from sseflask import request_ids
+from sseflask.floods import Floods
 from sseflask.masking import MASK, MaskingFilter, is_fit, is_secret_name, mask
 from sseflask.printable import format_traceback, printable, shorten, shorten_lines
 from sseflask.printed import Printed
@@ -194,12 +195,17 @@ def use_for(handler: logging.Handler, secrets: Iterable[str] = ()) -> None:
     handler.handleError = functools.partial(_unwritten, handler)  # type: ignore[method-assign]
 
 
+_unwritten_lines = Floods()
+
+
 def _unwritten(handler: logging.Handler, record: logging.LogRecord) -> None:
     stream = sys.stderr.stream if isinstance(sys.stderr, Printed) else sys.stderr
     if getattr(handler, "stream", None) is stream:
         return  # there is nowhere left to say it
     reason = f"a line of {record.name} could not be written: {sys.exc_info()[1]!r}"
     told = logging.LogRecord("root", logging.ERROR, "", 0, reason, None, None)
+    if _unwritten_lines.count(told) is None:  # as many as there are requests, if a disk is full
+        return
     with contextlib.suppress(OSError, ValueError):
         print(JsonLines().format(told), file=stream)
 

@@ -337,17 +337,19 @@ late_line.end(log, late_line.begin(log, response, environ), 90061.5, 1234)
 
 
 def test_a_line_that_cannot_be_written() -> None:
-    (told,) = gunicorns(
+    told, *more = gunicorns(
         """
 config.set("accesslog", "/dev/full")
 log = JSONLogger(config)
-log.access(response, asked, environ, timedelta(seconds=1.5))
+for _ in range(150):
+    log.access(response, asked, environ, timedelta(seconds=1.5))
 import os
 os._exit(0)  # what is left in a buffer can't be written either
 """
     )
     assert told["level"] == "ERROR"
     assert told["message"].startswith("a line of gunicorn.access could not be written: OSError(28")
+    assert len(more) == 99
 
 
 def test_what_is_printed() -> None:
