@@ -27,6 +27,7 @@ from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
 from sseflask.completions.run_entries import Append, Run
 from sseflask.completions.run_log import RunLog
+from sseflask.completions.run_process import RunProcess
 from sseflask.completions.runs import Runs, Started
 from sseflask.completions.viewer import Viewer
 from sseflask.completions.writer import Answer
@@ -118,6 +119,11 @@ def cleans_up(runs: Runs) -> bool:
     return bool(left.wait(1))
 
 
+def remaining(process: RunProcess) -> int:
+    """Runs, and appends to them, that the process still knows."""
+    return len(process.live._runs) + len(process.batches._waiting) + len(process.batches._unsaved)
+
+
 def reads_the_rest(runs: Runs) -> bool:
     """Whether an upstream whose answer has ended may go on ending its response."""
     told, over = Signal(), Signal()
@@ -156,7 +162,10 @@ def main(path: str) -> dict[str, Any]:
     interrupted = text_of(silent.viewer)[-1]
     done = runs._running.get().wait_until_done(10)
     own = runs._running.get()
-    left = len(own.live._runs) + len(own.batches._waiting) + len(own.batches._unsaved)
+    # The last of it happens in the loop, soon after the log has it.
+    until = time.monotonic() + 10
+    while (left := remaining(own)) and time.monotonic() < until:
+        gevent.sleep(0.01)
     for each in (runs, other):
         each.close()
     return {
