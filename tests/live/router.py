@@ -65,10 +65,16 @@ class _Routing:
         self._first_byte, self._idle = first_byte, idle
         self._dyno = 0
         self._chosen = asyncio.Event()
+        self._asking: set[_Answer] = set()
 
-    def choose(self, port: int) -> None:
+    async def choose(self, port: int) -> None:
+        """From here on requests go there; those under way have got at least a head."""
         self._dyno = port
         (self._chosen.set if port else self._chosen.clear)()
+        asking = list(self._asking)
+        while any(each in self._asking and not each.head for each in asking):
+            await asyncio.sleep(0.005)
+        print(json.dumps({"path": f"dyno {port}", "code": None}), flush=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request; its connection is closed afterwards."""
@@ -79,7 +85,10 @@ class _Routing:
             body = await reader.readexactly(int(length.partition(b"\r\n")[0]) if found else 0)
             await self._chosen.wait()
             answer = _Answer()
-            passing = asyncio.ensure_future(self._pass(line, fields, body, writer, answer))
+            self._asking.add(answer)
+            asked = self._pass(self._dyno, line, fields, body, writer, answer)
+            passing = asyncio.ensure_future(asked)
+            passing.add_done_callback(lambda _: self._asking.discard(answer))
             leaving = asyncio.ensure_future(reader.read())
             await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
             leaving.cancel()
@@ -101,6 +110,7 @@ class _Routing:
 
     async def _pass(
         self,
+        port: int,
         line: bytes,
         fields: bytes,
         body: bytes,
@@ -109,7 +119,7 @@ class _Routing:
     ) -> str | None:
         """Ask the dyno, and pass its answer on; the code of what went wrong."""
         try:
-            reader, dyno = await asyncio.open_connection("127.0.0.1", self._dyno)
+            reader, dyno = await asyncio.open_connection("127.0.0.1", port)
         except ConnectionRefusedError:
             return "H21"
         own = (
@@ -154,7 +164,7 @@ async def _main(first_byte: float, idle: float) -> None:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     async for told in lines:
-        routing.choose(int(told))
+        await routing.choose(int(told))
 
 
 @dataclass
@@ -176,6 +186,7 @@ class Router:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{port}\n")
         self.process.stdin.flush()
+        self.wait_for(f"dyno {port}")
 
     def wait_for(self, path: str) -> dict[str, Any]:
         """The line about the first request for this path that has ended."""
