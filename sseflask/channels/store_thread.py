@@ -200,6 +200,9 @@ class StoreThread(Generic[StoreType]):
     def _go_on(self, store: StoreType) -> None:
         """Do a bounded part of that; called at each turn, after the calls."""
 
+    def _ending(self) -> None:
+        """Answer what is still under way: the thread ends."""
+
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -223,6 +226,7 @@ class StoreThread(Generic[StoreType]):
         finally:
             self._ended = True
             self._refuse()
+            self._guard(self._ending)
             self._guard(self._bell.close)
             if store is not None:
                 self._guard(store.close)

@@ -165,11 +165,9 @@ class LogThread(StoreThread[Log]):
         else:
             self._readings.refuse(self._error)
 
-    def _run(self) -> None:
-        try:
-            super()._run()
-        finally:
-            self._readings.refuse(LogError(f"the {self.name} is closed"))
+    def _ending(self) -> None:
+        """See `StoreThread`."""
+        self._readings.refuse(LogError(f"the {self.name} is closed"))
 
     def _write(self, store: Log, group: Sequence[tuple[Append, Done]]) -> None:
         results: Sequence[Appended | KeyReused | None] = [None] * len(group)

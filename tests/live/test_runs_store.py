@@ -189,7 +189,8 @@ def test_another_process_holds_the_write_lock(stored: Server, play: Play) -> Non
             assert stream.next_comments(3) == ["ping"] * 3, "and nothing that is not stored"
         events = rest(stream)
     assert (text_of("text", events), outcome("text", events)) == ("two", "stop")
-    assert text_of("text", whole(stored, run, "text")) == "one two"
+    events = whole(stored, run, "text")
+    assert text_of("text", events) == "one two", events
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, paced: PacedUpstream) -> None:
