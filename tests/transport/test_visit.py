@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 
 import gevent
 import gevent.socket
@@ -53,9 +54,12 @@ def test_a_silent_connection_over_tls_ends_without_an_alert() -> None:
         assert client.recv(100) == b""
 
 
+@pytest.mark.parametrize("closing", [Places.make_room, Places._close_silent_visits])
 @pytest.mark.parametrize("sent", [b"GET ", b""])
-def test_a_request_that_has_just_come_is_no_silence(sent: bytes) -> None:
-    """All places are taken, and this loop has not got to what a client has sent."""
+def test_a_request_that_has_just_come_is_no_silence(
+    sent: bytes, closing: Callable[[Places], None]
+) -> None:
+    """All places are taken, or the worker goes; its loop has not got to what a client has sent."""
     ours, client = socket.socketpair()
     full = Places(1, lambda: 0)
     with client, ClientSocket(fileno=ours.detach()) as accepted:
@@ -65,7 +69,7 @@ def test_a_request_that_has_just_come_is_no_silence(sent: bytes) -> None:
         assert visit.blocked
         client.sendall(sent)
         visit.since -= 1
-        full.make_room()
+        closing(full)
         assert visit.evicted is not bool(sent)
         if sent:
             assert reading.get(timeout=5) == sent
