@@ -12,6 +12,8 @@ import pwd
 import stat
 from pathlib import Path
 
+from sseflask.channels.file_heads import first_bytes
+
 __all__ = ["concern", "make_folder", "make_private", "open_lock", "refuse_strangers", "trouble"]
 
 _FOLDER, _FILE = 0o700, 0o600
@@ -150,9 +152,9 @@ def trouble(path: str) -> str:
         if room.f_bavail * room.f_frsize < _ROOM:
             return f"the disk of {folder} is full: make room on it"
         if file.exists() and file.stat().st_size:
-            with file.open("rb") as opened:
-                if opened.read(len(_MAGIC)) != _MAGIC:
-                    return f"{file} is not an SQLite database: move it away, or choose another path"
+            magic = first_bytes(file, len(_MAGIC))
+            if magic is not None and magic != _MAGIC:
+                return f"{file} is not an SQLite database: move it away, or choose another path"
     except OSError as error:
         return str(error)
     return ""

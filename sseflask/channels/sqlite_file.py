@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sseflask.channels.file_heads import first_bytes, hold, let_go
 from sseflask.channels.log import LogError
 from sseflask.channels.private_files import (
     concern,
@@ -24,7 +25,7 @@ from sseflask.channels.private_files import (
     refuse_strangers,
     trouble,
 )
-from sseflask.channels.wake import original
+from sseflask.native import original
 from sseflask.transport.notices import warn_once
 
 __all__ = ["FileFormat", "SqliteFile", "boot_id", "is_new", "other_format"]
@@ -90,6 +91,7 @@ class SqliteFile:
         self._name = name
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, ...] | None = None
+        self._held: tuple[int, int] | None = None
 
     def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
         """Open the file, creating it and its directory where they are not there.
@@ -126,11 +128,12 @@ class SqliteFile:
     def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
         # SQLite would take a relative path that begins with "file:" for a URI, and use another file
         # than the one that was looked at (https://www.sqlite.org/uri.html).
-        path = self.path if self.path == ":memory:" else Path(self.path).absolute()
-        self._database = sqlite3.connect(
-            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        path = self.path if self.path == ":memory:" else str(Path(self.path).absolute())
+        self._held = None if path == ":memory:" else hold(path)
         try:
+            self._database = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode not in ("wal", "memory"):
                 raise sqlite3.OperationalError(f"no write-ahead logging here, but {mode!r}")
@@ -151,6 +154,9 @@ class SqliteFile:
             # next one to open.
             with contextlib.suppress(sqlite3.Error):
                 database.close()
+        held, self._held = self._held, None
+        if held is not None:
+            let_go(held)
 
     def shorten(self) -> None:
         """Empty the write-ahead log if it is long, unless somebody reads or writes just now.
@@ -270,18 +276,15 @@ def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
 def other_format(path: str, format: FileFormat) -> str:
     """Why a file can't be used by this version, as far as its first bytes say.
 
-    To be asked before this process opens the file: to close another descriptor of it would give
-    SQLite's locks up (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-
     Returns:
-        one line with what to do; empty if nothing is in the way, or the file is not there.
+        one line with what to do; empty if nothing is in the way, the file is not there, or this
+        process has it open and so knows.
     """
     try:
-        with Path(path).open("rb") as opened:
-            head = opened.read(_HEAD.size)
+        head = first_bytes(path, _HEAD.size)
     except OSError:
         return ""  # said by whoever opens it
-    if len(head) < _HEAD.size:
+    if head is None or len(head) < _HEAD.size:
         return ""
     version, application = _HEAD.unpack(head)
     # Unmarked is also a new one whose marks are in its write-ahead log still.

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from sseflask.channels.log import LogError
-from sseflask.channels.wake import Bell, original
+from sseflask.channels.wake import Bell
+from sseflask.native import original
 
 __all__ = ["Chore", "Done", "Store", "StoreThread"]
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
-import importlib
 import os
 import secrets
 import select
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from sseflask.channels.private_files import make_folder
+from sseflask.native import original
 
-__all__ = ["Bell", "original"]
+__all__ = ["Bell"]
 
 #: The longest address of a socket, in bytes (Linux has 108 with the zero at the end).
 _ADDRESS_BYTES = 103
@@ -28,14 +26,6 @@ _ADDRESS_BYTES = 103
 #: Seconds after which the list of the others is made again, whatever their directory says: its
 #: time of change is too coarse to tell of two that come at once.
 _LIST_SECONDS = 0.25
-
-
-def original(module: str, name: str) -> Any:
-    """What the standard library has under a name, whether or not gevent has put its own there."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
-    return getattr(importlib.import_module(module), name)
 
 
 class Bell:

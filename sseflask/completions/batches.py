@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sseflask.channels.log import LogError
-from sseflask.channels.wake import original
 from sseflask.completions.run_entries import Append, Run
 from sseflask.completions.usage import FRAME_BYTES, size_of
+from sseflask.native import original
 from sseflask.transport.handoff import Done, cooperative, later
 
 __all__ = ["Batches"]

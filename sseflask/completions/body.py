@@ -14,8 +14,8 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from sseflask.channels.wake import original
 from sseflask.completions.chunked import Dechunker
+from sseflask.native import original
 from sseflask.transport.handoff import cooperative
 
 __all__ = ["body", "watch_connections", "watch_responses"]

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sseflask.channels.wake import original
 from sseflask.completions.formats import Format, View
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.run_entries import Run
 from sseflask.errors import Failure
+from sseflask.native import original
 from sseflask.transport.group import Group
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from sseflask.channels.wake import original
+from sseflask.native import original
 from sseflask.transport.handoff import later
 
 __all__ = ["SilenceLimit"]
