@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -26,10 +27,15 @@ FLAGS = [
 ]
 
 
+def chromium_program() -> str:
+    """Chromium without the parts that nobody sees, which start slowly; else the whole one."""
+    return shutil.which("chromium-headless-shell") or tool("chromium")
+
+
 @contextlib.contextmanager
 def chromium(directory: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
     """A browser showing that address, until the block is left."""
-    program = tool("chromium")
+    program = chromium_program()
     with (directory / "chromium.log").open("wb") as log:
         process = subprocess.Popen(
             [program, "--headless", *FLAGS, f"--user-data-dir={directory / 'profile'}", address],
@@ -50,7 +56,7 @@ def chromium(directory: Path, address: str) -> Iterator[subprocess.Popen[bytes]]
 def chromium_page() -> Iterator[Page]:
     """An empty page, steered from here, which takes any certificate."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium_program(), args=FLAGS)
         yield browser.new_page(ignore_https_errors=True)
         browser.close()
 

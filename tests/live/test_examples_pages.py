@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.live import datastar
-from tests.live.browser import FLAGS
+from tests.live.browser import FLAGS, chromium_program
 from tests.live.clients import open_stream
-from tests.live.conftest import node_packages, tool
+from tests.live.conftest import node_packages
 from tests.live.connection import fetch
 from tests.live.examples import example
 from tests.live.servers import Server, free_port
@@ -42,7 +42,7 @@ REMEMBERING = """
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium_program(), args=FLAGS)
         yield browser
         browser.close()
 

@@ -14,8 +14,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.live.browser import FLAGS
-from tests.live.conftest import tool
+from tests.live.browser import FLAGS, chromium_program
 from tests.live.servers import Server
 
 expect.set_options(timeout=20_000)
@@ -33,7 +32,7 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(
-        executable_path=tool("chromium"),
+        executable_path=chromium_program(),
         args=[*FLAGS, f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"],
         # As it is for people: a page that they come back to may be there still.
         ignore_default_args=["--disable-back-forward-cache"],

@@ -18,9 +18,8 @@ from typing import Literal
 
 from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
-from tests.live.browser import FLAGS
+from tests.live.browser import FLAGS, chromium_program
 from tests.live.clients import open_stream
-from tests.live.conftest import tool
 from tests.live.connection import fetch
 from tests.live.servers import ROOT, Server
 from tests.live.services import service
@@ -87,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         server = stack.enter_context(service(Path(directory), workers=2))
         playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium_program(), args=FLAGS)
         take(browser.new_page(viewport=SIZE), server)
         browser.close()
     for scheme in SCHEMES:
