@@ -4,10 +4,12 @@ PYTHON ?= python3
 # What pytest is to be given: make test ARGS="tests/test_wire.py -x"
 ARGS ?=
 # How many processes run the tests: most live tests wait, so there are more than cores.
-JOBS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+JOBS ?= $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))
 VENV := .venv
 # The tests start some hundred Python processes: none is to compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
+# A file's tests share their servers. Those that wait longest come first, see tests/conftest.py.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 # The tests that start no server.
 FAST := --numprocesses $(JOBS) --ignore=tests/live --ignore=tests/benchmarks
 SOURCES := sseflask tests benchmarks examples wsgi.py
@@ -28,7 +30,7 @@ serve: $(VENV)/service
 	$(VENV)/bin/sseflask serve --dev
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not fresh_clone" $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses $(JOBS) $(BY_FILE) -m "not fresh_clone" $(ARGS)
 
 test-fast: $(VENV)/test
 	$(VENV)/bin/python -m pytest $(FAST) $(ARGS)

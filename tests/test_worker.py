@@ -17,7 +17,8 @@ def test_the_collector_is_held_back_unless_the_application_has_set_it(
 ) -> None:
     program = (
         "import gc\n"
-        "from sseflask.transport.worker import _calm_collector\n"
+        "from sseflask.transport.worker import _calm_collector, _collect_less_often\n"
+        "_collect_less_often()\n"
         f"{before}\n"
         "_calm_collector()\n"
         "print(gc.get_threshold(), gc.get_freeze_count() > 1000)\n"
