@@ -55,7 +55,7 @@ def order() -> ResponseReturnValue:
 
 @app.get("/orders/events")
 def order_events() -> EventSourceResponse:
-    start = last_event_id(type=int, default=0)
+    start = min(last_event_id(type=int, default=0), 2**63 - 1)  # a client may send any number
 
     def events() -> Iterator[Event]:
         last = start

@@ -14,6 +14,7 @@ from flask.json.provider import DefaultJSONProvider
 from sseflask import error_handlers, request_ids, response_headers
 from sseflask.auth import Access
 from sseflask.channels import sqlite_tables
+from sseflask.channels.names import FIGURES, Pattern
 from sseflask.channels.private_files import trouble
 from sseflask.channels.sqlite_file import other_format
 from sseflask.completions import run_tables
@@ -112,11 +113,24 @@ def create_app(development: bool = False) -> Flask:
         app.register_blueprint(blueprint)
     if development or settings.page:
         app.register_blueprint(page.blueprint)
-        LiveFigures(channels_of(app)).begin()
+        if not development and _are_for_everybody(settings.public_patterns):
+            log.warning(
+                "The page shows no live data: SSEFLASK_PUBLIC_CHANNELS would let everybody read "
+                "the service's figures. If that is what you want, add %s to it.",
+                FIGURES,
+            )
+        else:
+            LiveFigures(channels_of(app)).begin()
     _look_at_files(settings, app)
     if settings.trusted_proxies:
         app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app
+
+
+def _are_for_everybody(public: Sequence[Pattern]) -> bool:
+    """Whether public patterns have the figures' channel among others, and do not name it."""
+    meant = [pattern for pattern in public if pattern.matches(FIGURES)]
+    return bool(meant) and not any(pattern.prefix for pattern in meant)
 
 
 def _run_log(app: Flask) -> str:

@@ -411,3 +411,16 @@ def test_the_start_says_that_a_log_is_of_another_version(
             "begin without its history, or install that version again."
         )
         assert app.test_client().delete(f"/runs/{'0' * 32}").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("public", "tells"), [("", True), ("news", True), ("**", False), ("**,sseflask.live", True)]
+)
+def test_no_stranger_reads_the_figures_unless_the_operator_says_so(
+    public: str, tells: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"SSEFLASK_PAGE": "on", "SSEFLASK_PUBLIC_CHANNELS": public}
+    with mock.patch("sseflask.app.LiveFigures") as figures, service(**settings):
+        pass
+    assert figures.return_value.begin.called == tells
+    assert ("SSEFLASK_PUBLIC_CHANNELS would let everybody" in caplog.text) != tells
