@@ -45,7 +45,7 @@ COMEBACK_FAULTS = {
 STREAMS = {"scale": 20, "publish_arrays": 1, "publish": 1}
 SCENARIOS = ("fanout", "slow_reader", "scale", "responsive", "publish_arrays", "publish")
 PATIENCE = 10.0
-SHORT = 2.0
+SHORT = 4.0
 """Of faults after which something does not come at all."""
 
 ENDURED = {
@@ -75,7 +75,7 @@ def scripted(fault: str) -> Stack:
 
 
 def measure(scenario: str, fault: str) -> Sample:
-    patience = (2 if scenario == "comeback" else 1) * SHORT if fault in ENDURED else PATIENCE
+    patience = SHORT if fault in ENDURED else PATIENCE
     if fault == "waits":
         # 200 events, one after the other, fill the buffers of one that does not read.
         patience = 5
