@@ -26,7 +26,7 @@ FAULTS = {
 }
 STREAMS = {"relay": 2, "run_viewers": 4}
 PATIENCE = 10.0
-SHORT = 2.0
+SHORT = 4.0
 """Of faults after which something does not come at all."""
 
 ENDURED = {"lost", "cut", "full"}
