@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.completions.scripted import frame
 from tests.live.paced import Play
@@ -272,3 +272,21 @@ def test_tabs_share_one_connection(page: Page, complaints: Complaints) -> None:
     expect(notes(page, tag)).to_have_text([f"while it was away {tag}", *all_notes])
     page.reload()
     expect(notes(page, tag)).to_have_text([f"while it was away {tag}", *all_notes])
+
+
+def test_notifications_that_are_forgotten(page: Page) -> None:
+    """The id that the page presents stands for one of a log that is not there any more."""
+    tag = uuid.uuid4().hex
+    page.get_by_role("tab", name="Notifications").click()
+    publish(page, f"before {tag}")
+    expect(notes(page, tag)).to_have_text([f"before {tag}"])
+
+    def of_another_log(route: Route) -> None:
+        route.continue_(headers={**route.request.headers, "last-event-id": "of-another-log"})
+
+    page.route("**/channels/page.notifications", of_another_log)
+    button(page, "notifications", "Drop my connection").click()
+    remark = page.locator("#notifications .remark")
+    expect(remark).to_have_text("Some are missing here: the service has forgotten them.")
+    publish(page, f"after {tag}")
+    expect(notes(page, tag)).to_have_text([f"after {tag}", f"before {tag}"])
