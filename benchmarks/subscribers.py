@@ -132,11 +132,13 @@ class Subscribers:
         self.load.run_for(_SETTLE)
         wanted = publisher.published + amount
         publisher.go(float("inf"))
-        self.load.run(
+        came = self.load.run(
             lambda: publisher.published >= wanted or bool(publisher.faults), self._patience
         )
         publisher.finish()
-        return self.load.run(lambda: publisher.settled or bool(publisher.faults), self._patience)
+        return came and self.load.run(
+            lambda: publisher.settled or bool(publisher.faults), self._patience
+        )
 
     def window(self, seconds: float, rate: float, ahead: int = 1) -> Window:
         """Publish for a time and measure it, up to the last delivery."""

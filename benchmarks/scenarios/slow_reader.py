@@ -47,7 +47,8 @@ def measure(server: Running, options: Options) -> Sample:
         for _ in range(_PAIRS if came else 0):
             alone += subscribers.window(options.seconds, _RATE).delays
             with never_reading(server):
-                subscribers.publish_events(_FILLING)
+                if not subscribers.publish_events(_FILLING):
+                    break
                 together += subscribers.window(options.seconds, _RATE).delays
         sample = Sample(faults=subscribers.faults())
     if not any(alone) or not any(together):

@@ -78,7 +78,7 @@ def measure(scenario: str, fault: str) -> Sample:
     patience = SHORT if fault in ENDURED else PATIENCE
     if fault == "waits":
         # 200 events, one after the other, fill the buffers of one that does not read.
-        patience = 5
+        patience = 15
     size = Options(STREAMS.get(scenario, 4), 0.3, patience)
     plan = Plan(scenarios.load(scenario), size, [scripted(fault)])
     assert run([plan], 1, Budget(60), cores(), lambda _: None)
