@@ -419,8 +419,10 @@ def test_the_start_says_that_a_log_is_of_another_version(
 def test_no_stranger_reads_the_figures_unless_the_operator_says_so(
     public: str, tells: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = {"SSEFLASK_PAGE": "on", "SSEFLASK_PUBLIC_CHANNELS": public}
-    with mock.patch("sseflask.app.LiveFigures") as figures, service(**settings):
+    with (
+        mock.patch("sseflask.app.LiveFigures") as figures,
+        service(SSEFLASK_PAGE="on", SSEFLASK_PUBLIC_CHANNELS=public),
+    ):
         pass
     assert figures.return_value.begin.called == tells
     assert ("SSEFLASK_PUBLIC_CHANNELS would let everybody" in caplog.text) != tells
