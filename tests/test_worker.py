@@ -47,3 +47,19 @@ def test_clients_do_not_say_what_the_path_is_unless_the_operator_wants_it(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert shown.stdout.strip() == believed
+
+
+def test_the_application_is_loaded_with_the_collector_held_back() -> None:
+    program = (
+        "import gc\n"
+        "from gunicorn.workers.ggevent import GeventWorker\n"
+        "from sseflask.transport.worker import StreamWorker\n"
+        "GeventWorker.load_wsgi = lambda self: print(gc.get_threshold())\n"
+        "worker = StreamWorker.__new__(StreamWorker)\n"
+        "worker.wsgi = None\n"
+        "worker.load_wsgi()\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.strip() == "(10000, 10, 100)"
