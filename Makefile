@@ -1,7 +1,7 @@
 # make serve, make test, make check, make bench, make clean. Python: make serve PYTHON=python3.12
 
 PYTHON ?= python3
-# What pytest is to be given: make test ARGS="tests/test_wire.py -x"
+# What pytest is to be given: make test ARGS="tests/unit/test_wire.py -x"
 ARGS ?=
 # How many processes run the tests: most live tests wait, so there are more than cores.
 JOBS ?= $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))

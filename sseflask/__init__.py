@@ -1,7 +1,7 @@
 """Server-Sent Events for Flask: synchronous generators, done right.
 
-The names below are imported at their first use: gunicorn imports `sseflask.transport.worker`
-in its arbiter, before gevent has patched the standard library, and Flask must not come along.
+The names below are imported at their first use: gunicorn imports the worker class in its
+arbiter, before gevent has patched the standard library, and Flask must not come along.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sseflask.channels.past import ChannelEvent, ChannelHistory
+    from sseflask.channels.history import ChannelEvent, ChannelHistory
     from sseflask.cursor import last_event_id
     from sseflask.errors import ChannelError, ConfigError, EventError, Failure
     from sseflask.event import Comment, Event, MessageEvent
@@ -46,8 +46,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "SSE": "extension",
     "ChannelError": "errors",
-    "ChannelEvent": "channels.past",
-    "ChannelHistory": "channels.past",
+    "ChannelEvent": "channels.history",
+    "ChannelHistory": "channels.history",
     "Comment": "event",
     "ConfigError": "errors",
     "Decoder": "wire",

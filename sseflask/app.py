@@ -11,21 +11,13 @@ from pathlib import Path
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from sseflask import error_handlers, request_ids, response_headers
+from sseflask import response_headers
 from sseflask.auth import Access
-from sseflask.channels import sqlite_tables
-from sseflask.channels.names import FIGURES, Pattern
-from sseflask.channels.private_files import trouble
-from sseflask.channels.sqlite_file import other_format
-from sseflask.completions import run_tables
-from sseflask.completions.bounds import Bounds
-from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
 from sseflask.config import Settings, load, warn_about_ineffective, warn_about_unknown
-from sseflask.cors import allow_origins
 from sseflask.extension import SSE, channels_of, log_path
-from sseflask.forwarded import TrustedProxies
-from sseflask.masking import MaskingFilter, guard
+from sseflask.logs import request_ids
+from sseflask.logs.masking import MaskingFilter, guard
 from sseflask.metrics.live import LiveFigures
 from sseflask.openapi import route as openapi_route
 from sseflask.routes import (
@@ -40,7 +32,17 @@ from sseflask.routes import (
     session,
 )
 from sseflask.routes.body_limit import SizedRequest
-from sseflask.routes.limits import Limits
+from sseflask.runs.limits import Bounds
+from sseflask.runs.runs import Runs
+from sseflask.store.names import FIGURES, Pattern
+from sseflask.store.private_files import trouble
+from sseflask.store.sqlite import event_tables as sqlite_tables
+from sseflask.store.sqlite import run_tables
+from sseflask.store.sqlite.file import other_format
+from sseflask.web import error_handlers
+from sseflask.web.cors import allow_origins
+from sseflask.web.forwarded import TrustedProxies
+from sseflask.web.rate_limits import Limits
 
 __all__ = ["create_app"]
 
@@ -164,7 +166,7 @@ def _log_to_stderr(secrets: Sequence[str], layout: str) -> None:
     """Show our own log, and mask it, also where somebody else has set logging up."""
     ours = logging.getLogger("sseflask")
     if layout == "json":
-        from sseflask import json_log
+        from sseflask.logs import json_log
 
         json_log.install(secrets)
     if ours.hasHandlers():

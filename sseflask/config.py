@@ -12,10 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sseflask import platforms
-from sseflask.channels.names import Pattern
 from sseflask.errors import ConfigError
 from sseflask.event import MOST_RETRY
-from sseflask.reach import Reach, check_headers, secret_headers
+from sseflask.outbound import Reach, check_headers, secret_headers
 from sseflask.setting_types import (
     SECRET_BYTES,
     Key,
@@ -25,6 +24,7 @@ from sseflask.setting_types import (
     Secrets,
     WebAddress,
 )
+from sseflask.store.names import Pattern
 
 __all__ = [
     "CLIENT_NAMES",

@@ -14,19 +14,19 @@ from flask import (
     request,
 )
 
-from sseflask.channel_methods import ChannelMethods
+from sseflask.channel_api import ChannelMethods
 from sseflask.channels.channels import Channels
+from sseflask.counters.snapshot import snapshot
 from sseflask.cursor import set_right
 from sseflask.errors import ChannelError, Failure
-from sseflask.figures.snapshot import snapshot
 from sseflask.flask_context import current_request
 from sseflask.items import check_iterable, has_events
-from sseflask.masking import guard
+from sseflask.logs.masking import guard
+from sseflask.logs.once import warn_once
 from sseflask.readiness import Readiness, readiness_of
-from sseflask.refusals import bad_channel, refuse
 from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.stats import Stats, stats_of
-from sseflask.transport.notices import warn_once
+from sseflask.web.refusals import bad_channel, refuse
 
 __all__ = ["SSE", "channels_of", "log_path"]
 

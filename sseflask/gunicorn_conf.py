@@ -15,10 +15,11 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sseflask import access_fields, platforms, request_ids
+from sseflask import platforms
+from sseflask.counters.sharing import sharing
 from sseflask.errors import ConfigError
-from sseflask.figures.sharing import sharing
-from sseflask.masking import guard
+from sseflask.logs import access_fields, request_ids
+from sseflask.logs.masking import guard
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -67,7 +68,7 @@ def _guard_logs(secrets: tuple[str, ...]) -> None:
 
 def _stop(reason: object, as_json: bool) -> NoReturn:
     if as_json:
-        from sseflask import json_log
+        from sseflask.logs import json_log
 
         json_log.say_why_not(reason)
     else:
@@ -139,7 +140,7 @@ if _log_format == "json":
             "SSEFLASK_LOG_FORMAT=json needs what is not installed: pip install python-json-logger",
             as_json=False,
         )
-    logger_class = "sseflask.gunicorn_log.JSONLogger"
+    logger_class = "sseflask.logs.gunicorn_logger.JSONLogger"
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
@@ -164,12 +165,13 @@ def post_worker_init(worker: Worker) -> None:
     if "gunicorn.workers.ggevent" not in sys.modules:
         return  # another worker class: nothing to drain, and gevent may not be there
     if _log_format == "json":
-        from sseflask import json_log
+        from sseflask.logs import json_log
 
         json_log.watch_hub()
-    from sseflask.transport import drain, places
-    from sseflask.transport.server_response import handing_over
-    from sseflask.transport.worker import StreamWorker
+    from sseflask.transport.gunicorn import connection_limit as places
+    from sseflask.transport.gunicorn import drain
+    from sseflask.transport.gunicorn.response import handing_over
+    from sseflask.transport.gunicorn.worker import StreamWorker
 
     if not isinstance(worker, StreamWorker):
         worker.wsgi = handing_over(worker.wsgi)
@@ -193,8 +195,8 @@ def worker_int(worker: Worker) -> None:
     """Drain streams on Ctrl-C under plain ``-k gevent`` too."""
     if "gunicorn.workers.ggevent" not in sys.modules:
         return
-    from sseflask.transport import drain
-    from sseflask.transport.worker import StreamWorker
+    from sseflask.transport.gunicorn import drain
+    from sseflask.transport.gunicorn.worker import StreamWorker
 
     if not isinstance(worker, StreamWorker):
         drain.interrupt(worker)
@@ -205,8 +207,8 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gun
     sharing.write()
     if "gunicorn.workers.ggevent" not in sys.modules:
         return
-    from sseflask.transport import drain
-    from sseflask.transport.worker import StreamWorker
+    from sseflask.transport.gunicorn import drain
+    from sseflask.transport.gunicorn.worker import StreamWorker
 
     if not isinstance(worker, StreamWorker):
         drain.quit_quietly(worker)

@@ -11,7 +11,7 @@ from flask import Flask
 from sseflask.errors import EventError
 from sseflask.event import Comment, Event
 from sseflask.json_text import json_text
-from sseflask.transport.notices import warn_once
+from sseflask.logs.once import warn_once
 from sseflask.wire import encode
 
 __all__ = ["check_iterable", "encode_item", "encode_piece", "has_events"]

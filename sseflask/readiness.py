@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sseflask.channels.channels import Channels
-from sseflask.channels.disk import Kept
+from sseflask.store.durability import Kept
 
 __all__ = ["Readiness", "is_draining", "readiness_of"]
 
@@ -46,7 +46,7 @@ class Readiness:
 def is_draining() -> bool:
     """Whether this worker has been told to stop. Never blocks."""
     # Loaded by the worker, if it is one that drains; on other servers there is no gevent.
-    drain = sys.modules.get("sseflask.transport.drain")
+    drain = sys.modules.get("sseflask.transport.gunicorn.drain")
     return drain is not None and bool(drain.streams.draining)
 
 

@@ -18,8 +18,8 @@ from sseflask import flask_context
 from sseflask.errors import Failure
 from sseflask.event import MOST_RETRY, Event
 from sseflask.items import check_iterable, encode_item, encode_piece
+from sseflask.logs.once import warn_once
 from sseflask.transport.choose import transport
-from sseflask.transport.notices import warn_once
 from sseflask.transport.stream import (
     RETRY_JITTER,
     UNREADABLE,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Flask, Response
 from werkzeug.exceptions import NotFound
 
-from sseflask import request_ids
 from sseflask.auth.cookie import cookie_name
 from sseflask.flask_context import current_request
-from sseflask.transport import server_response
+from sseflask.logs import request_ids
+from sseflask.transport.gunicorn import response as server_response
 
 __all__ = ["install"]
 

@@ -10,8 +10,8 @@ import idna
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-from sseflask.channels.names import Pattern
-from sseflask.origins import parse_origin
+from sseflask.store.names import Pattern
+from sseflask.web.origins import parse_origin
 
 __all__ = ["SECRET_BYTES", "Key", "Origins", "Patterns", "RateLimit", "Secrets", "WebAddress"]
 

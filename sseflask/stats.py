@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sseflask.figures.counts import KINDS, GapReason, Kind, Outcome, Reason
-from sseflask.figures.snapshot import Snapshot, Worker
+from sseflask.counters.counts import KINDS, GapReason, Kind, Outcome, Reason
+from sseflask.counters.snapshot import Snapshot, Worker
 
 __all__ = ["Stats", "StreamStats", "WorkerStats", "stats_of"]
 

@@ -10,10 +10,10 @@ from unittest import mock
 from flask import Flask
 
 from sseflask.app import create_app
-from sseflask.completions.runs import Runs
 from sseflask.completions.upstream import Upstream
 from sseflask.extension import channels_of
 from sseflask.platforms import DETECTING
+from sseflask.runs.runs import Runs
 
 # Long enough for HS512 too, so that tokens can be wrong in nothing but their algorithm.
 SECRET = "a secret for tests that is long enough for every one of the HMAC algorithms"

@@ -15,7 +15,9 @@ STACK = Stack(
     title="Flask + sseflask, Event objects, gunicorn -k StreamWorker",
     family="sseflask",
     command=gunicorn(
-        "benchmarks.servers.sseflask_events:app", "-k", "sseflask.transport.worker.StreamWorker"
+        "benchmarks.servers.sseflask_events:app",
+        "-k",
+        "sseflask.transport.worker.StreamWorker",
     ),
     packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent"),
     routes={name: ROUTES[name] for name in ("flood", "tick")},

@@ -20,7 +20,9 @@ STACK = Stack(
     title="Flask + sseflask, gunicorn -k StreamWorker",
     family="sseflask",
     command=gunicorn(
-        "benchmarks.servers.sseflask_worker:app", "-k", "sseflask.transport.worker.StreamWorker"
+        "benchmarks.servers.sseflask_worker:app",
+        "-k",
+        "sseflask.transport.worker.StreamWorker",
     ),
     packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent", "openai"),
     environment={LOG_VARIABLE: ":memory:"},

@@ -17,9 +17,9 @@ from sseflask.auth.presented import Presented, presented_token
 from sseflask.auth.refusals import other_site, right_missing, token_missing, token_refused
 from sseflask.auth.site import TO_ACT, TO_ACT_WITH_COOKIE, TO_READ, Site, site
 from sseflask.auth.tokens import Caller, TokenError, verify
-from sseflask.channels.names import FIGURES, Pattern
 from sseflask.errors import Failure
 from sseflask.flask_context import current_request
+from sseflask.store.names import FIGURES, Pattern
 
 __all__ = [
     "Access",

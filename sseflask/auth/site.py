@@ -6,7 +6,7 @@ import enum
 
 from flask import Request
 
-from sseflask.origins import parse_origin
+from sseflask.web.origins import parse_origin
 
 __all__ = ["TO_ACT", "TO_ACT_WITH_COOKIE", "TO_READ", "Site", "site"]
 

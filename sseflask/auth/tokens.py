@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 
-from sseflask.channels.names import Pattern
+from sseflask.store.names import Pattern
 
 __all__ = ["Caller", "TokenError", "sign", "verify"]
 

@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from sseflask.channels.disk import Kept, kept
-from sseflask.channels.feeds import Direct, ThroughLoop
-from sseflask.channels.frames import Cursor, Types
+from sseflask.channels.delivery import Direct, ThroughLoop
+from sseflask.channels.event_frames import Cursor, Types
+from sseflask.channels.history import ChannelHistory, read_history
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import (
+from sseflask.channels.subscription import Subscription
+from sseflask.counters.counts import COUNTS, LOCK
+from sseflask.counters.gauges import provide
+from sseflask.loop.callbacks import Done, cooperative
+from sseflask.store.api import (
     Append,
     Appended,
     Extent,
@@ -21,17 +25,13 @@ from sseflask.channels.log import (
     Log,
     LogError,
 )
-from sseflask.channels.names import FIGURES, Pattern, is_own
-from sseflask.channels.past import ChannelHistory, read_history
-from sseflask.channels.process import SHORT_PATIENCE, PerProcess, Running
-from sseflask.channels.readings import Asked
-from sseflask.channels.sqlite import SqliteLog
-from sseflask.channels.subscription import Subscription
-from sseflask.channels.thread import LogThread
-from sseflask.channels.wake import Bell
-from sseflask.figures.counts import COUNTS, LOCK
-from sseflask.figures.gauges import provide
-from sseflask.transport.handoff import Done, cooperative
+from sseflask.store.durability import Kept, kept
+from sseflask.store.names import FIGURES, Pattern, is_own
+from sseflask.store.process import SHORT_PATIENCE, PerProcess, Running
+from sseflask.store.sqlite.event_thread import LogThread
+from sseflask.store.sqlite.events import SqliteLog
+from sseflask.store.sqlite.reads import Asked
+from sseflask.store.sqlite.wakeup import Bell
 from sseflask.transport.stream import RETRY_JITTER
 
 __all__ = ["Channels"]
@@ -181,7 +181,7 @@ class Channels:
 
         Args:
             channel: a checked name.
-            frames: what `sseflask.channels.frames.stored` gave for each; at least one.
+            frames: what `sseflask.channels.event_frames.stored` gave for each; at least one.
             key: makes a repetition a no-op; scoped by the caller.
             digest: stands for the content.
 

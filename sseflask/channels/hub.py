@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sseflask.channels.frames import Cursor, Types, event_type, frame, last_frame
-from sseflask.channels.index import PatternIndex
-from sseflask.channels.log import Entry
-from sseflask.channels.names import Pattern
-from sseflask.transport.group import Group
+from sseflask.channels.event_frames import Cursor, Types, event_type, frame, last_frame
+from sseflask.store.api import Entry
+from sseflask.store.names import Pattern
+from sseflask.store.pattern_index import PatternIndex
+from sseflask.transport.detached.group import Group
 
 if TYPE_CHECKING:
     from sseflask.channels.subscription import Subscription

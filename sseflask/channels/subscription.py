@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from sseflask.channels.frames import (
+from sseflask.channels.event_frames import (
     EARLIEST,
     Cursor,
     Gap,
@@ -18,13 +18,13 @@ from sseflask.channels.frames import (
     last_frame,
 )
 from sseflask.channels.hub import Hub
-from sseflask.channels.log import Ends, Entry, History, LogError, Missing
-from sseflask.channels.names import Pattern
-from sseflask.channels.readings import Asked
+from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
 from sseflask.errors import Failure
-from sseflask.figures.counts import COUNTS, LOCK, GapReason, Reason
-from sseflask.transport.group import Group
-from sseflask.transport.handoff import wait_for
+from sseflask.loop.callbacks import wait_for
+from sseflask.store.api import Ends, Entry, History, LogError, Missing
+from sseflask.store.names import Pattern
+from sseflask.store.sqlite.reads import Asked
+from sseflask.transport.detached.group import Group
 from sseflask.transport.stream import RETRY_JITTER, Source, rotation_notice
 
 __all__ = ["Subscription", "log_unavailable"]
@@ -49,10 +49,10 @@ class Reader(Protocol):
     """Reads the log; its methods block, and raise `LogError` when the store can't do it now."""
 
     def newest(self) -> int:
-        """See `sseflask.channels.log.Log`."""
+        """See `sseflask.store.api.Log`."""
 
     def history(self, asked: Asked) -> History:
-        """See `sseflask.channels.log.Log`; who asks for the same may be given the same."""
+        """See `sseflask.store.api.Log`; who asks for the same may be given the same."""
 
 
 def log_unavailable(name: str = "channel log") -> Failure:

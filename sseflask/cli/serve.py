@@ -54,7 +54,7 @@ def _settings() -> config.Settings:
         if os.environ.get("SSEFLASK_LOG_FORMAT") != "json":
             raise
         # Whatever starts the service reads its log.
-        from sseflask import json_log
+        from sseflask.logs import json_log
 
         json_log.say_why_not(error)
         raise SystemExit(2) from None

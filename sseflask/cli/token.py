@@ -10,8 +10,8 @@ import click
 
 from sseflask import config
 from sseflask.auth import sign
-from sseflask.channels.names import Pattern
 from sseflask.errors import ChannelError, ConfigError
+from sseflask.store.names import Pattern
 
 __all__ = ["command"]
 

@@ -15,15 +15,15 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, json, request
 
-from sseflask.channels.frames import stored
-from sseflask.channels.log import LogError
-from sseflask.channels.names import Pattern, check_name
+from sseflask.channels.event_frames import stored
 from sseflask.channels.subscription import Subscription, log_unavailable
 from sseflask.errors import ChannelError
 from sseflask.event import Event, MessageEvent
 from sseflask.extension import SSE, channels_of
 from sseflask.json_text import json_text
-from sseflask.transport.notices import warn_once
+from sseflask.logs.once import warn_once
+from sseflask.store.api import LogError
+from sseflask.store.names import Pattern, check_name
 from sseflask.wire import Decoder, lines_of
 
 __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]

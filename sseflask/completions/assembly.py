@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sseflask.completions.calls import ChatCalls
 from sseflask.completions.dialects import RESPONSES
-from sseflask.completions.frames import message, read_json, without_nan
+from sseflask.completions.frame_splitter import message, read_json, without_nan
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.parts import ToolCall
+from sseflask.completions.tool_calls import ChatCalls
 
 __all__ = ["document_of", "is_answer", "stream_of"]
 

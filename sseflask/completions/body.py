@@ -15,8 +15,8 @@ import httpcore2
 import httpx2
 
 from sseflask.completions.chunked import Dechunker
-from sseflask.native import original
-from sseflask.transport.handoff import cooperative
+from sseflask.loop.callbacks import cooperative
+from sseflask.loop.native import original
 
 __all__ = ["body", "watch_connections", "watch_responses"]
 
@@ -317,6 +317,6 @@ class _Connection:
 def _let_others_run() -> None:
     """Under gevent a read of what is there already does not."""
     if cooperative():
-        from sseflask.transport.flush import let_loop_run
+        from sseflask.loop.time_slice import yield_to_loop
 
-        let_loop_run()
+        yield_to_loop()

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from sseflask.completions.attachments import Attachments, is_picture
-from sseflask.completions.calls import ChatCalls
 from sseflask.completions.parts import File, Part, Reasoning, Source, Text
+from sseflask.completions.tool_calls import ChatCalls
 
 __all__ = ["ChatParts"]
 

@@ -15,10 +15,10 @@ import openai
 from sseflask.completions import failures
 from sseflask.completions.body import watch_connections, watch_responses
 from sseflask.completions.content_coding import decode
-from sseflask.completions.silence import SilenceLimit
+from sseflask.completions.read_timeout import SilenceLimit
 from sseflask.completions.upstream_errors import LOCATION, refused
 from sseflask.config import Settings
-from sseflask.reach import Reach
+from sseflask.outbound import Reach
 
 __all__ = ["OfficialClient"]
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from pydantic_core import from_json
 
 from sseflask.completions import failures
-from sseflask.completions.frames import CR, fields, relayed
-from sseflask.completions.odd_frames import (
+from sseflask.completions.frame_splitter import CR, fields, relayed
+from sseflask.completions.malformed_frames import (
     error_of,
     is_error,
     mended,

@@ -11,7 +11,7 @@ import httpx2
 
 from sseflask.completions.chunked import BrokenChunks
 from sseflask.errors import Failure
-from sseflask.masking import mask
+from sseflask.logs.masking import mask
 
 __all__ = [
     "UpstreamFailure",

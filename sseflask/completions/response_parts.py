@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from sseflask.completions.attachments import Attachments
-from sseflask.completions.calls import Call
 from sseflask.completions.parts import Approval, HostedCall, Part, Reasoning, Text
+from sseflask.completions.tool_calls import Call
 
 __all__ = ["ResponseParts", "is_call"]
 

@@ -17,12 +17,12 @@ from flask import Flask, current_app
 from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import document_of
 from sseflask.completions.demo import MOST_PROMPT, DemoClient
-from sseflask.completions.frames import read_json
+from sseflask.completions.frame_splitter import read_json
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.reading import Reading
-from sseflask.completions.told_headers import told_headers
+from sseflask.completions.response_reader import Reading
+from sseflask.completions.upstream_headers import told_headers
 from sseflask.config import Settings
-from sseflask.reach import Reach
+from sseflask.outbound import Reach
 
 __all__ = ["Asked", "Upstream", "current_upstream"]
 

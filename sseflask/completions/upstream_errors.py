@@ -10,12 +10,12 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
+from sseflask.completions.error_messages import excerpt, reason, text_of, value_of
 from sseflask.completions.failures import UpstreamFailure, masked
-from sseflask.completions.reasons import excerpt, reason, text_of, value_of
-from sseflask.completions.repetition import SHOULD_RETRY
-from sseflask.completions.told_headers import told_headers
+from sseflask.completions.upstream_headers import told_headers
 from sseflask.errors import Failure
-from sseflask.masking import mask
+from sseflask.logs.masking import mask
+from sseflask.web.retries import SHOULD_RETRY
 
 __all__ = ["LOCATION", "refused", "reported", "unfit"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.failures import masked
-from sseflask.completions.frames import message
+from sseflask.completions.frame_splitter import message
 
 __all__ = ["FRAME_BYTES", "Tally", "size_of", "usage_of"]
 

@@ -13,11 +13,11 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from sseflask.channels.log import Extent, LogError
-from sseflask.completions.runs import Runs
+from sseflask.counters.counts import KINDS, Counts, Histogram
+from sseflask.counters.snapshot import Snapshot, Worker, snapshot
 from sseflask.extension import channels_of
-from sseflask.figures.counts import KINDS, Counts, Histogram
-from sseflask.figures.snapshot import Snapshot, Worker, snapshot
+from sseflask.runs.runs import Runs
+from sseflask.store.api import Extent, LogError
 
 __all__ = ["FiguresCollector"]
 

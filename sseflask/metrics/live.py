@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sseflask.channels.channels import Channels
-from sseflask.channels.frames import stored
-from sseflask.channels.log import LogError
-from sseflask.channels.names import FIGURES
-from sseflask.figures.counts import KINDS
-from sseflask.figures.gauges import Gauges
-from sseflask.figures.sharing import sharing
-from sseflask.figures.snapshot import Snapshot, Worker, snapshot
+from sseflask.channels.event_frames import stored
+from sseflask.counters.counts import KINDS
+from sseflask.counters.gauges import Gauges
+from sseflask.counters.sharing import sharing
+from sseflask.counters.snapshot import Snapshot, Worker, snapshot
+from sseflask.store.api import LogError
+from sseflask.store.names import FIGURES
 
 __all__ = ["LiveFigures", "Moment", "figures", "speaks"]
 

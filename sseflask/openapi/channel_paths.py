@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sseflask.channels.frames import RESERVED
+from sseflask.channels.event_frames import RESERVED
 from sseflask.openapi.components import header
 from sseflask.openapi.fields import SAYS
 from sseflask.openapi.operation import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sseflask.auth.cookie import NAME
-from sseflask.channels.frames import EARLIEST, RESERVED
+from sseflask.channels.event_frames import EARLIEST, RESERVED
+from sseflask.counters.counts import GAPS
 from sseflask.event import MOST_RETRY
-from sseflask.figures.counts import GAPS
 from sseflask.openapi.streams import EVENTS
 from sseflask.routes.publication import MAX_EVENTS
 

@@ -67,7 +67,7 @@ def query(model: type[BaseModel]) -> list[Schema]:
     """The parameters of a model as those of a query.
 
     Args:
-        model: one that `sseflask.routes.parameters` reads.
+        model: one that `sseflask.web.parameters` reads.
     """
     return [
         {
@@ -88,7 +88,7 @@ def json_object(model: type[BaseModel]) -> Schema:
     """The same parameters as the fields of a JSON object.
 
     Args:
-        model: one that `sseflask.routes.parameters` reads.
+        model: one that `sseflask.web.parameters` reads.
     """
     fields = _fields(model)
     return {
@@ -104,7 +104,7 @@ def form_fields(model: type[BaseModel]) -> Schema:
     """The same parameters as the fields of a form, in which JSON is text.
 
     Args:
-        model: one that `sseflask.routes.parameters` reads.
+        model: one that `sseflask.web.parameters` reads.
     """
     text = {"type": "string", "contentMediaType": "application/json"}
     fields = {

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from sseflask.openapi.components import CURSOR_SAYS, header, refusals
 from sseflask.openapi.fields import form_fields, json_object
-from sseflask.routes.idempotency import HEADER as IDEMPOTENCY_KEY
+from sseflask.web.idempotency import HEADER as IDEMPOTENCY_KEY
 
 __all__ = [
     "ANYBODY",
@@ -97,7 +97,7 @@ def forms_of(model: type[BaseModel]) -> dict[str, Schema]:
     """The body in which a model's parameters may come: as JSON or as a form.
 
     Args:
-        model: one that `sseflask.routes.parameters` reads.
+        model: one that `sseflask.web.parameters` reads.
     """
     form = {"schema": form_fields(model)}
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sseflask.channels.frames import RESERVED
+from sseflask.channels.event_frames import RESERVED
 
 __all__ = ["EVENTS", "EXAMPLES", "event_stream"]
 

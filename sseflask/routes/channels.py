@@ -5,16 +5,16 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from sseflask.auth import require_publish, require_subscribe
-from sseflask.channels.frames import check_types
-from sseflask.channels.log import KeyReused, LogError
-from sseflask.channels.names import Pattern, check_name, is_own
+from sseflask.channels.event_frames import check_types
 from sseflask.channels.subscription import log_unavailable
 from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
-from sseflask.routes.idempotency import REPLAYED, key_reused, scoped_key
-from sseflask.routes.limits import account_of, count_publication
-from sseflask.routes.parameters import invalid
 from sseflask.routes.publication import read_publication
+from sseflask.store.api import KeyReused, LogError
+from sseflask.store.names import Pattern, check_name, is_own
+from sseflask.web.idempotency import REPLAYED, key_reused, scoped_key
+from sseflask.web.parameters import invalid
+from sseflask.web.rate_limits import account_of, count_publication
 
 __all__ = ["blueprint"]
 

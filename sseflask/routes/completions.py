@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 from flask import Blueprint, Response, request
 from pydantic import BeforeValidator, Field
 
-from sseflask.channels.frames import EARLIEST
-from sseflask.completions.formats import FORMATS
-from sseflask.completions.ui_messages import UnusableMessage, is_ui_message, openai_messages
+from sseflask.channels.event_frames import EARLIEST
+from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import Asked, current_upstream
 from sseflask.cursor import last_event_id as presented_id
+from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.body_limit import take_prompts
-from sseflask.routes.parameters import Text, invalid, last_event_id, read_parameters
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
 from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
-from sseflask.transport.turns import Turns
+from sseflask.web.parameters import Text, invalid, last_event_id, read_parameters
 
 __all__ = ["blueprint"]
 
@@ -91,7 +91,7 @@ def completion() -> Response:
 
 
 def _asked(asked: CompletionParameters) -> Asked:
-    upstream, pause = current_upstream(), Turns()
+    upstream, pause = current_upstream(), TimeSlice()
     if asked.messages is None:
         param, messages = "user_message", asked.conversation()
     else:

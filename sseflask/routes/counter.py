@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from sseflask.event import Event
 from sseflask.response import EventSourceResponse
-from sseflask.routes.parameters import (
+from sseflask.web.parameters import (
     Seconds,
     Text,
     WholeNumber,

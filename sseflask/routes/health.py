@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
 
-from sseflask.completions.runs import current_runs
 from sseflask.extension import channels_of
 from sseflask.readiness import is_draining, readiness_of
+from sseflask.runs.runs import current_runs
 
 __all__ = ["blueprint"]
 

@@ -7,17 +7,17 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from sseflask.bounded_json import bounded_json
-from sseflask.completions.formats import FORMATS
+from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.not_streamed import DOCUMENT
 from sseflask.completions.upstream import Asked, current_upstream
-from sseflask.completions.whole import DOCUMENT
+from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.body_limit import take_prompts
-from sseflask.routes.limits import account_of, count_request
-from sseflask.routes.parameters import invalid, read_body, read_query
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify
 from sseflask.routes.viewing import PATIENCE, document, stream
-from sseflask.transport.turns import Turns
+from sseflask.web.bounded_json import bounded_json
+from sseflask.web.parameters import invalid, read_body, read_query
+from sseflask.web.rate_limits import account_of, count_request
 
 __all__ = ["blueprint"]
 
@@ -72,7 +72,7 @@ def _complete(path: str) -> Response:
 
 def _object(content: bytes) -> dict[str, Any]:
     try:
-        body = bounded_json(content, Turns())
+        body = bounded_json(content, TimeSlice())
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):

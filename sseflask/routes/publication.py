@@ -8,12 +8,12 @@ from typing import Any
 
 from flask import request
 
-from sseflask.bounded_json import bounded_json
-from sseflask.channels.frames import stored
+from sseflask.channels.event_frames import stored
 from sseflask.errors import EventError, Failure
 from sseflask.json_text import COMPACT, json_text
-from sseflask.routes.parameters import invalid, is_json, read_body
-from sseflask.transport.turns import Turns
+from sseflask.loop.time_slice import TimeSlice
+from sseflask.web.bounded_json import bounded_json
+from sseflask.web.parameters import invalid, is_json, read_body
 
 __all__ = ["Publication", "read_publication"]
 
@@ -81,7 +81,7 @@ def read_publication() -> Publication:
 
 
 def _from_json(body: bytes) -> Publication:
-    pause = Turns()
+    pause = TimeSlice()
     try:
         value = bounded_json(body, pause)
     except (ValueError, RecursionError):

@@ -10,22 +10,22 @@ from flask import Response, request
 from pydantic import BaseModel, BeforeValidator
 
 from sseflask.auth import Caller, require
-from sseflask.channels.log import KeyReused, LogError
 from sseflask.channels.subscription import log_unavailable
-from sseflask.completions.bounds import log_full
-from sseflask.completions.formats import Format
-from sseflask.completions.run_entries import LogFull, TooMany
-from sseflask.completions.runs import Started, current_runs
+from sseflask.completions.formats.formats import Format
+from sseflask.completions.not_streamed import WHOLE, whole_answer
 from sseflask.completions.upstream import Asked, Upstream, current_upstream
-from sseflask.completions.whole import WHOLE, whole_answer
+from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
-from sseflask.figures.counts import COUNTS, LOCK
-from sseflask.refusals import is_event_source
-from sseflask.routes.idempotency import key_reused, scoped_key
-from sseflask.routes.limits import account_of, count_request
-from sseflask.routes.parameters import Text
+from sseflask.runs.limits import log_full
+from sseflask.runs.runs import Started, current_runs
+from sseflask.store.api import KeyReused, LogError
+from sseflask.store.run_api import LogFull, TooMany
 from sseflask.transport.choose import begin_long
 from sseflask.transport.stream import too_many_streams
+from sseflask.web.idempotency import key_reused, scoped_key
+from sseflask.web.parameters import Text
+from sseflask.web.rate_limits import account_of, count_request
+from sseflask.web.refusals import is_event_source
 
 __all__ = ["MOST_GRACE", "RunParameters", "begin", "check_prompt", "identify", "refuse_guess"]
 

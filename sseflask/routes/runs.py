@@ -7,17 +7,17 @@ from typing import Literal
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel
 
-from sseflask.channels.frames import EARLIEST
-from sseflask.channels.log import LogError
+from sseflask.channels.event_frames import EARLIEST
 from sseflask.channels.subscription import log_unavailable
-from sseflask.completions.formats import FORMATS
+from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.runs import current_runs
-from sseflask.completions.viewer import RUN_ID
 from sseflask.response import EventSourceResponse
-from sseflask.routes.parameters import last_event_id, read_query
 from sseflask.routes.running import identify
 from sseflask.routes.viewing import attach, find, not_found, nothing_left
+from sseflask.runs.runs import current_runs
+from sseflask.runs.viewer import RUN_ID
+from sseflask.store.api import LogError
+from sseflask.web.parameters import last_event_id, read_query
 
 __all__ = ["blueprint"]
 

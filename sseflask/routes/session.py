@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from sseflask.auth import check_token, missing_token, refuse_other_sites
 from sseflask.auth.cookie import LONGEST_TOKEN, clear_cookie, set_cookie
 from sseflask.auth.presented import duplicate_token, explicit_token
-from sseflask.routes.parameters import Text, invalid, read_parameters
+from sseflask.web.parameters import Text, invalid, read_parameters
 
 __all__ = ["blueprint"]
 

@@ -7,20 +7,20 @@ import re
 from flask import Response, request
 
 from sseflask.auth import Caller
-from sseflask.channels.log import LogError
 from sseflask.channels.subscription import log_unavailable
-from sseflask.completions.formats import Format
-from sseflask.completions.run_entries import Run
-from sseflask.completions.runs import current_runs
-from sseflask.completions.viewer import RUN_ID, Viewer
-from sseflask.completions.views import id_of
-from sseflask.completions.whole import DOCUMENT, WHOLE
+from sseflask.completions.formats.formats import Format
+from sseflask.completions.formats.views import id_of
+from sseflask.completions.not_streamed import DOCUMENT, WHOLE
 from sseflask.errors import Failure
-from sseflask.refusals import is_event_source
-from sseflask.request_ids import is_given
+from sseflask.logs.request_ids import is_given
 from sseflask.response import EventSourceResponse
-from sseflask.routes.idempotency import REPLAYED
-from sseflask.routes.parameters import invalid
+from sseflask.runs.runs import current_runs
+from sseflask.runs.viewer import RUN_ID, Viewer
+from sseflask.store.api import LogError
+from sseflask.store.run_api import Run
+from sseflask.web.idempotency import REPLAYED
+from sseflask.web.parameters import invalid
+from sseflask.web.refusals import is_event_source
 
 __all__ = [
     "PATIENCE",

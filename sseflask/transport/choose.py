@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sseflask.figures.counts import COUNTS, LOCK
-from sseflask.transport.notices import name_of, warn_once
+from sseflask.counters.counts import COUNTS, LOCK
+from sseflask.logs.once import name_of, warn_once
+from sseflask.transport.few_threads import warn_about_threads
+from sseflask.transport.gunicorn.response import KEY, ServerResponse
 from sseflask.transport.portable import InlineBody, ThreadedBody
-from sseflask.transport.server_response import KEY, ServerResponse
 from sseflask.transport.stream import Body, Refused, Stream, too_many_streams
-from sseflask.transport.threads import warn_about_threads
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -31,7 +31,7 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
             return Refused(failure, stream, environ, start_response)
         if handed and _owns_socket(environ, response, stream):
             from sseflask.transport.connection import Connection
-            from sseflask.transport.subscriber import Subscriber
+            from sseflask.transport.detached.subscriber import Subscriber
 
             if stream.source is not None:
                 source, leave = stream.source, handed.leave

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event as Signal
 
+from sseflask.counters.counts import COUNTS, Reason
 from sseflask.errors import Failure
-from sseflask.figures.counts import COUNTS, Reason
-from sseflask.transport import account
-from sseflask.transport.closing import LINGER_SECONDS
-from sseflask.transport.drain import streams
-from sseflask.transport.flush import SLICE, Flusher, let_loop_run
-from sseflask.transport.notices import name_of, warn_once
-from sseflask.transport.outlet import Outlet
+from sseflask.logs.once import name_of, warn_once
+from sseflask.loop.time_slice import yield_to_loop
+from sseflask.transport import accounting as account
+from sseflask.transport.detached.closing import LINGER_SECONDS
+from sseflask.transport.flusher import SLICE, Flusher
+from sseflask.transport.gunicorn.drain import streams
 from sseflask.transport.portable import InlineBody, ThreadedBody
 from sseflask.transport.request_body import read_request_body
+from sseflask.transport.socket_writer import Outlet
 from sseflask.transport.stream import (
     Body,
     EarlyError,
@@ -377,7 +378,7 @@ class Connection(Body):
         if len(self._outlet.buffer) >= _BUFFER:
             self._park(lambda: self._outlet.wait_until_sent(or_until=self._ending))
         else:
-            self._park(let_loop_run)
+            self._park(yield_to_loop)
         if self._ending():
             raise Stop
 

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from sseflask.figures.counts import Reason
-from sseflask.transport.account import Account, opened
+from sseflask.counters.counts import Reason
+from sseflask.transport.accounting import Account, opened
 from sseflask.transport.stream import (
     Body,
     EarlyError,

@@ -9,15 +9,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sseflask.counters.counts import Kind, Reason
 from sseflask.errors import Failure
 from sseflask.event import Event
-from sseflask.figures.counts import Kind, Reason
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from sseflask.transport.group import Group
+    from sseflask.transport.detached.group import Group
 
 #: After how many milliseconds the first of the clients come back that were sent away together: a
 #: worker that starts takes about as long.

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.completions.scripted import (
+from tests.live.services import KEY
+from tests.live.waiting import until
+from tests.unit.completions.scripted import (
     DONE,
     LAST_CHUNK,
     STREAM_HEAD,
@@ -30,8 +32,6 @@ from tests.completions.scripted import (
     response,
     shutdown,
 )
-from tests.live.services import KEY
-from tests.live.waiting import until
 
 #: How long a write to a service that does not read may take.
 PATIENCE = 30.0

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sseflask.completions.ui_messages import openai_messages
-from tests.completions import test_ui_messages as messages
+from sseflask.completions.formats.ui_messages import openai_messages
 from tests.live.conftest import node
 from tests.live.servers import Server
 from tests.live.services import Upstream
+from tests.unit.completions.formats import test_ui_messages as messages
 
 
 def read_with_the_ai_sdk(relay: Server, message: str, access_token: str) -> dict[str, Any]:

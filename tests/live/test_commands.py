@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.completions.scripted import upstream
 from tests.live.conftest import tool
 from tests.live.connection import fetch
 from tests.live.fronts import NGINX
@@ -21,6 +20,7 @@ from tests.live.publishing import publish
 from tests.live.servers import ROOT, Server, environment, free_port, running
 from tests.live.services import SECRET, make_token, production
 from tests.live.waiting import until
+from tests.unit.completions.scripted import upstream
 
 SECONDS = 60.0
 

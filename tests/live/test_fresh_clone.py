@@ -141,7 +141,7 @@ def test_what_a_buildpack_makes_of_it(clone: Path, tmp_path: Path) -> None:
 def test_make_test_runs(clone: Path, served: Server) -> None:
     assert served.port, "the service has been installed beside it"
     done = subprocess.run(
-        [tool("make"), "test", "ARGS=tests/test_wire.py tests/test_event.py -q"],
+        [tool("make"), "test", "ARGS=tests/unit/test_wire.py tests/unit/test_event.py -q"],
         cwd=clone,
         env=environment(PYTHONPATH=""),
         capture_output=True,

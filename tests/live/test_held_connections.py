@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.transport.visit import BODY_SECONDS, HEAD_SECONDS
+from sseflask.transport.gunicorn.client_deadlines import BODY_SECONDS, HEAD_SECONDS
 from tests.live.clients import open_stream
 from tests.live.connection import Connection, fetch
 from tests.live.servers import Server

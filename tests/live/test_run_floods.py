@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import certified
-from tests.completions.scripted import STREAM_HEAD, Exchange, upstream
 from tests.live.connection import fetch
 from tests.live.runs import run_of
 from tests.live.servers import Server
 from tests.live.stage import ended, stage_service, start
 from tests.live.waiting import until
+from tests.unit.completions.scripted import STREAM_HEAD, Exchange, upstream
 
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
 #: Seconds of its processor's time that a worker may take for another request and the flood

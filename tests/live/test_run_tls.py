@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certified, certified
-from tests.completions.scripted import DONE, frame
 from tests.live.clients import Sent
 from tests.live.connection import Connection, fetch
 from tests.live.gateway import gateway
@@ -23,6 +22,7 @@ from tests.live.servers import Server
 from tests.live.services import KEY
 from tests.live.stage import path
 from tests.live.waiting import until
+from tests.unit.completions.scripted import DONE, frame
 
 #: Seconds that the upstream may be silent; the first heartbeat would come later.
 SILENCE = 2.0

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.completions.scripted import DONE, frame
 from tests.live.clients import Sent, Stream
 from tests.live.paced import PacedUpstream, Play
 from tests.live.publishing import error_of
@@ -31,6 +30,7 @@ from tests.live.runs import (
     whole,
 )
 from tests.live.servers import Server, free_port
+from tests.unit.completions.scripted import DONE, frame
 
 ERROR = {"message": "Too much of it.", "type": "server_error", "param": None, "code": "overloaded"}
 ERROR_FRAME = b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"

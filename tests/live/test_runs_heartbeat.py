@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.completions.scripted import frame
 from tests.live.clients import Stream
 from tests.live.connection import Connection
 from tests.live.paced import PacedUpstream, Play
@@ -33,6 +32,7 @@ from tests.live.runs import (
     whole,
 )
 from tests.live.servers import Server
+from tests.unit.completions.scripted import frame
 
 ERROR = {"message": "Slow down.", "type": "rate_limit_error", "param": None, "code": "slow"}
 REFUSAL = json.dumps({"error": ERROR}).encode()

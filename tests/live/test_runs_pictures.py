@@ -11,13 +11,13 @@ from typing import Any
 import openai
 import pytest
 
-from tests.completions.scripted import event, frame
 from tests.live.conftest import node
 from tests.live.connection import Connection, fetch
 from tests.live.paced import PacedUpstream, Play
 from tests.live.publishing import error_of
 from tests.live.runs import JSON, attach, rest, run_of, run_service, start
 from tests.live.servers import Server
+from tests.unit.completions.scripted import event, frame
 
 #: As base64: of a photograph of 5 MB.
 PICTURE = random.Random(1).randbytes(3_333_334).hex()

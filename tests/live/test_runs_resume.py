@@ -6,7 +6,6 @@ import contextlib
 
 import pytest
 
-from tests.completions.scripted import frame
 from tests.live.clients import Stream
 from tests.live.connection import Connection
 from tests.live.paced import Play
@@ -25,6 +24,7 @@ from tests.live.runs import (
     whole,
 )
 from tests.live.servers import Server
+from tests.unit.completions.scripted import frame
 
 TEXT = "one 你好🌊 four"
 #: Frames of the answer below, its end included.

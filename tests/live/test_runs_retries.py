@@ -12,12 +12,12 @@ from typing import Any
 import openai
 import pytest
 
-from tests.completions.scripted import DONE, frame
 from tests.live.conftest import node
 from tests.live.paced import Play
 from tests.live.runs import stop
 from tests.live.servers import Server
 from tests.live.waiting import until
+from tests.unit.completions.scripted import DONE, frame
 
 LATER = b'{"error": {"message": "Later.", "type": "rate_limit_error"}}'
 DOCUMENT = b'{"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "one"}}]}'  # noqa: E501

@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.completions.scripted import DONE, frame
 from tests.live.clients import Sent, Stream
 from tests.live.paced import USAGE, Play, usage_frame
 from tests.live.run_events import FORMATS, RESUMABLE, frames_of, number, outcome, parsed, text_of
 from tests.live.runs import JSON, START, ask, opened, path_of, raw, rest, run_of, start, whole
 from tests.live.servers import Server
 from tests.live.subscribers import EVENT_SOURCE
+from tests.unit.completions.scripted import DONE, frame
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 ALIAS = "/sse/async_openai_out"

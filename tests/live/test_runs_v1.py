@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.completions.scripted import frame
 from tests.live.clients import Stream
 from tests.live.connection import Answer, Connection
 from tests.live.paced import MODELS, PacedUpstream, Play
@@ -18,6 +17,7 @@ from tests.live.runs import JSON, ask, attach, opened, raw, rest, run_of, stop, 
 from tests.live.servers import Server
 from tests.live.services import KEY
 from tests.live.waiting import until
+from tests.unit.completions.scripted import frame
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"

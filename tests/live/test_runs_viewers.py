@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from tests.completions.scripted import frame
 from tests.live.clients import Stream
 from tests.live.connection import Connection
 from tests.live.paced import Play
@@ -28,6 +27,7 @@ from tests.live.runs import (
 )
 from tests.live.servers import Server
 from tests.live.waiting import until
+from tests.unit.completions.scripted import frame
 
 
 def test_all_formats_at_once_while_it_runs(runs: Server, play: Play) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.completions.scripted import Exchange, Script, upstream
 from tests.live.browser import READ, chromium_page
 from tests.live.conftest import node
 from tests.live.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
 from tests.live.servers import ROOT
+from tests.unit.completions.scripted import Exchange, Script, upstream
 
 SECONDS = 10.0
 MODULE = ROOT / "sseflask" / "static" / "sse.js"

@@ -14,13 +14,13 @@ import pytest
 import trustme
 from playwright.sync_api import Page
 
-from tests.completions.scripted import Exchange, upstream
 from tests.live.browser import READ, chromium_page
 from tests.live.conftest import node, tool
 from tests.live.connection import fetch
 from tests.live.fronts import NGINX
 from tests.live.interrupted import STORIES
 from tests.live.servers import Server, free_port, running
+from tests.unit.completions.scripted import Exchange, upstream
 
 #: What each of these does with whatever the service sends.
 _PROXY = (

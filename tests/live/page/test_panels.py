@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.completions.scripted import frame
 from tests.live.paced import Play
 from tests.live.page.conftest import Complaints
 from tests.live.servers import Server
+from tests.unit.completions.scripted import frame
 
 
 def begin_counter(page: Page, count: int, interval: float) -> None:

@@ -8,7 +8,7 @@ import logging
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from sseflask import request_ids
+from sseflask.logs import request_ids
 from tests.live.probe.notes import mark, tag
 
 blueprint = Blueprint("accounts", __name__)

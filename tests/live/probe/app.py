@@ -10,7 +10,7 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
 from sseflask import SSE
-from sseflask.transport.drain import streams
+from sseflask.transport.gunicorn.drain import streams
 from tests.live.probe import accounts, behaviour, faults, yields
 from tests.live.probe.notes import ProbeError, counts, held, number, open_gate, page, tag
 

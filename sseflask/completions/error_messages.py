@@ -1,0 +1,140 @@
+"""Why an upstream says no: its own words, in whatever shape they come. No I/O.
+
+Shapes that are about: OpenAI's and its imitators', FastAPI's and pydantic's lists of what does not
+fit, RFC 9457's problems, gateways' faults, pages of proxies, plain text, nothing at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+from sseflask.completions.frame_splitter import fields, read_json
+
+__all__ = ["excerpt", "reason", "text_of", "value_of"]
+
+#: Characters of a reason that are looked at. A client and the log are given fewer, see `failures`.
+_MOST = 16_384
+#: Characters of something that is no reason, but all that there is.
+_EXCERPT = 300
+#: Characters of a page that are looked at: its title comes early.
+_PAGE = 8_192
+_DEPTH, _ITEMS = 8, 5
+
+# Names of reasons, without case, dashes and underscores; what says most comes first.
+_NAMES = (
+    "message",
+    "msg",
+    "errormessage",
+    "errormsg",
+    "errordescription",
+    "detail",
+    "details",
+    "error",
+    "errors",
+    "description",
+    "faultstring",
+    "fault",
+    "reason",
+    "cause",
+    "statusmsg",
+    "baseresp",
+    "exception",
+    "title",
+    "text",
+    "response",
+    "body",
+)
+_CHARSET = re.compile(rb"charset=[\"' ]?([A-Za-z0-9_.:-]{1,40})")
+_SPACES = re.compile(r"\s+")
+
+
+def reason(value: Any) -> str:
+    """What a value of JSON gives as a reason; empty if nothing in it looks like one.
+
+    Args:
+        value: anything that JSON can spell.
+    """
+    return _reason(value, _DEPTH).strip()[:_MOST]
+
+
+def _reason(value: Any, depth: int) -> str:
+    if isinstance(value, str):
+        return value[:_MOST]
+    if depth == 0:
+        return ""
+    if isinstance(value, list):
+        found = (_reason(each, depth - 1) for each in value[:_ITEMS])
+        return "; ".join(text for text in found if text.strip())
+    if not isinstance(value, dict):
+        return ""
+    named = {_plain(name): inner for name, inner in list(value.items())[:100]}
+    said = next((text for name in _NAMES if (text := _reason(named.get(name), depth - 1))), "")
+    place = named.get("loc")
+    if said and isinstance(place, list) and place:
+        return f"{'.'.join(str(each)[:40] for each in place[:10])}: {said}"
+    title, detail = named.get("title"), named.get("detail")
+    if said and said == detail and isinstance(title, str) and title:
+        return f"{title[:_EXCERPT]}: {said}"
+    return said
+
+
+def _plain(name: str) -> str:
+    return name[:40].replace("_", "").replace("-", "").lower()
+
+
+def text_of(content: bytes, content_type: str = "") -> str:
+    """The text of a body, by its declared charset or what it looks like. Never fails."""
+    declared = _CHARSET.search(content_type.encode(errors="replace"))
+    if declared is None and content.lstrip()[:1] == b"<":
+        declared = _CHARSET.search(content[:1024])
+    names = [declared[1].decode()] if declared else []
+    for name in (*names, json.detect_encoding(content), "cp1252"):
+        try:
+            return content.decode(name).removeprefix("\ufeff")
+        except (UnicodeError, LookupError):
+            continue
+    return content.decode(errors="replace")
+
+
+def value_of(text: str) -> Any:
+    """The JSON value of a text, or of the first event of a stream; ``None`` if it is none."""
+    if text.lstrip().startswith(("data:", "event:")):
+        first = re.split(r"\r?\n\r?\n|\r\r", text.lstrip(), maxsplit=1)[0]
+        text = (fields(first.encode(errors="replace"))[1] or b"").decode()
+    try:
+        return read_json(text.encode(errors="replace"))
+    except ValueError:
+        return None
+
+
+def excerpt(text: str) -> str:
+    """A short piece of any text, or of a page: its title, or else what there is to read in it."""
+    text = text[:_PAGE]
+    if text.lstrip()[:1] == "<":
+        page = _Page()
+        page.feed(text)
+        text = page.title or page.text
+    text = _SPACES.sub(" ", text).strip()
+    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.title = self.text = ""
+        self._inside = ""
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002  # the parser's
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002  # the parser's
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "title":
+            self.title += data
+        elif self._inside not in ("style", "script"):
+            self.text += f" {data}"

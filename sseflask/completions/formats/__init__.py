@@ -1,0 +1,1 @@
+"""Completions as their clients ask for them: a format is a view of the stored frames."""

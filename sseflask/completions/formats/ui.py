@@ -1,0 +1,229 @@
+"""An answer as a UI message stream of the AI SDK (version 7, protocol v1).
+
+https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol. A reader throws at a delta whose block was not
+started, so such a stream can only be read from its start.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from sseflask.completions.formats.views import data_of, id_of
+from sseflask.completions.frame_reader import Reader
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.parts import (
+    Approval,
+    File,
+    HostedCall,
+    Part,
+    Reasoning,
+    Source,
+    Text,
+    ToolCall,
+)
+from sseflask.errors import Failure
+from sseflask.event import Event
+from sseflask.wire import encode
+
+__all__ = ["HEADERS", "Messages", "ui_failure"]
+
+#: What tells a reader that this is one.
+HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
+
+_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+    "function_call": "tool-calls",
+}
+
+
+def ui_failure(failure: Failure) -> Event:
+    """How a failure is told in such a stream."""
+    return Event(data_of({"type": "error", "errorText": failure.message}))
+
+
+class Messages:
+    """One message, from ``start`` to ``[DONE]``.
+
+    Args:
+        run: the run's id; the message's is made of it.
+        dialect: the name of the API that the frames are of.
+    """
+
+    def __init__(self, run: str, dialect: str) -> None:
+        self._run = run
+        self._reader = Reader(dialect)
+        self._started = False
+        self._blocks = _Blocks(run)
+
+    def take(self, number: int, frame: bytes) -> bytes:
+        """The chunks of what the frame says, and at first the message's start."""
+        chunks = [*self._start(), *self._told(self._reader.take(frame))]
+        return b"".join(
+            encode(Event(data_of(chunk), id=id_of(self._run, number) if n == len(chunks) else None))
+            for n, chunk in enumerate(chunks, 1)
+        )
+
+    def end(self, number: int, outcome: Outcome) -> bytes:
+        """The message's end: ``finish``, ``abort`` or ``error``, and then ``[DONE]``."""
+        finished = outcome.kind == "finished"
+        chunks = [
+            *self._start(),
+            *self._told(self._reader.rest(outcome.frame)),
+            *self._blocks.end(complete=finished),
+        ]
+        if finished:
+            chunks += [{"type": "finish-step"}, _finish(outcome)]
+        elif outcome.kind == "failed" and (failure := outcome.told_as_failure()) is not None:
+            chunks.append({"type": "error", "errorText": failure.message})
+        else:
+            chunks.append({"type": "abort", "reason": outcome.kind})
+        last = encode(Event("[DONE]", id=id_of(self._run, number)))
+        return b"".join([*(encode(Event(data_of(chunk))) for chunk in chunks), last])
+
+    def _start(self) -> list[dict[str, Any]]:
+        if self._started:
+            return []
+        self._started = True
+        return [{"type": "start", "messageId": f"msg-{self._run}"}, {"type": "start-step"}]
+
+    def _told(self, parts: list[Part]) -> list[dict[str, Any]]:
+        return [chunk for part in parts for chunk in self._blocks.take(part)]
+
+
+def _finish(outcome: Outcome) -> dict[str, Any]:
+    reason = _REASONS.get(outcome.finish_reason or "", "other")
+    usage = {} if outcome.usage is None else {"messageMetadata": {"usage": outcome.usage}}
+    return {"type": "finish", "finishReason": reason, **usage}
+
+
+class _Blocks:
+    """Which blocks of a message are open, and its tool calls.
+
+    Args:
+        run: what a call without an id is named after, as a conversation must not have an id twice.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._open: tuple[str, str] | None = None
+        self._count = self._sources = 0
+        self._calls: dict[int, _Call] = {}
+        self._ids: set[str] = set()
+
+    def take(self, part: Part) -> Iterator[dict[str, Any]]:
+        """The chunks of a part."""
+        if isinstance(part, Text):
+            yield from self._delta("text", part.text)
+        elif isinstance(part, Reasoning):
+            yield from self._delta("reasoning", part.text)
+        elif isinstance(part, HostedCall):
+            yield from self._close()
+            made = {"toolCallId": self._id(part.id), "providerExecuted": True, "dynamic": True}
+            called = {"toolName": part.name, "input": part.arguments}
+            yield {"type": "tool-input-available", **made, **called}
+            yield {"type": "tool-output-available", **made, "output": part.output}
+        elif isinstance(part, Approval):
+            yield from self._close()
+            made = {"toolCallId": self._id(part.id), "providerExecuted": True, "dynamic": True}
+            called = {"toolName": f"mcp.{part.name}", "input": part.arguments}
+            yield {"type": "tool-input-available", **made, **called}
+            asked = {"approvalId": part.id, "toolCallId": made["toolCallId"]}
+            yield {"type": "tool-approval-request", **asked}
+        elif isinstance(part, File):
+            yield from self._close()
+            yield {"type": "file", "url": part.url, "mediaType": part.media_type}
+        elif isinstance(part, Source):
+            yield self._source(part)  # amid a text, which goes on
+        else:
+            yield from self._close()
+            yield from self._call(part)
+
+    def _source(self, part: Source) -> dict[str, Any]:
+        self._sources += 1
+        source = {"sourceId": f"source-{self._sources}", "title": part.title or part.url}
+        if part.url:
+            return {"type": "source-url", **source, "url": part.url}
+        named = {"mediaType": "text/plain", "filename": part.filename}
+        return {"type": "source-document", **source, **named}
+
+    def _call(self, part: ToolCall) -> Iterator[dict[str, Any]]:
+        call = self._calls.get(part.index)
+        if call is None:
+            call = self._calls[part.index] = _Call(self._id(part.id), part.name)
+            yield {"type": "tool-input-start", "toolCallId": call.id, "toolName": call.name}
+        if part.arguments:
+            call.arguments.append(part.arguments)
+            delta = {"toolCallId": call.id, "inputTextDelta": part.arguments}
+            yield {"type": "tool-input-delta", **delta}
+
+    def _id(self, id: str) -> str:
+        number = len(self._ids)
+        if not id or id in self._ids:
+            id = f"{id or 'call'}-{self._run}-{number}"
+        self._ids.add(id)
+        return id
+
+    def end(self, complete: bool) -> Iterator[dict[str, Any]]:
+        """The chunks that close what is open.
+
+        Args:
+            complete: the answer is; if not, its calls must not be made.
+        """
+        yield from self._close()
+        for call in self._calls.values():
+            yield (
+                call.available()
+                if complete
+                else call.failed("The answer ended before this call was complete.")
+            )
+
+    def _delta(self, kind: str, text: str) -> Iterator[dict[str, Any]]:
+        if self._open is None or self._open[0] != kind:
+            yield from self._close()
+            self._count += 1
+            self._open = (kind, f"{kind}-{self._count}")
+            yield {"type": f"{kind}-start", "id": self._open[1]}
+        yield {"type": f"{kind}-delta", "id": self._open[1], "delta": text}
+
+    def _close(self) -> Iterator[dict[str, Any]]:
+        if self._open is not None:
+            kind, id = self._open
+            self._open = None
+            yield {"type": f"{kind}-end", "id": id}
+
+
+class _Call:
+    """A tool call whose arguments are still coming."""
+
+    def __init__(self, id: str, name: str) -> None:
+        self.id = id
+        self.name = name
+        self.arguments: list[str] = []
+
+    def available(self) -> dict[str, Any]:
+        """The whole call; where the model has not written JSON, what it has written."""
+        text = "".join(self.arguments)
+        try:
+            value = json.loads(text or "{}", parse_constant=_finite, parse_float=_finite)
+        except (ValueError, RecursionError):
+            return self.failed("The model's arguments are not JSON.")
+        call = {"toolCallId": self.id, "toolName": self.name}
+        return {"type": "tool-input-available", **call, "input": value}
+
+    def failed(self, told: str) -> dict[str, Any]:
+        """A call that is not to be made: left open, it would keep the user interface waiting."""
+        call = {"toolCallId": self.id, "toolName": self.name, "input": "".join(self.arguments)}
+        return {"type": "tool-input-error", **call, "errorText": told}
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} can't be written as JSON again")
+    return number

@@ -1,0 +1,254 @@
+"""The AI SDK's messages of a user interface, as OpenAI's Chat Completions takes them. No I/O.
+
+What becomes of which part follows the AI SDK's ``convertToModelMessages`` (version 7) and its
+provider for OpenAI-compatible servers; a call whose result never came is left out, as with its
+``ignoreIncompleteToolCalls``: servers refuse a call without a result, in every later turn too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sseflask.completions.formats.ui_files import UnusablePart, attachment, content_of_file
+from sseflask.web.bounded_json import bounded_json
+
+__all__ = ["UnusableMessage", "is_ui_message", "openai_messages"]
+
+#: Parts that are for the user interface, or that a model does not take back.
+_NO_CONTENT = ("reasoning", "reasoning-file", "source-url", "source-document", "custom", "source")
+_DENIED = "Tool call execution denied."
+
+
+class UnusableMessage(ValueError):
+    """A message can't be sent to a model.
+
+    Args:
+        path: what it is about, such as ``messages[1].parts[0]``.
+        reason: what is wrong with it, and what would be right.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def is_ui_message(message: dict[str, Any]) -> bool:
+    """Whether a message is the AI SDK's: those have parts, whatever else they have."""
+    return isinstance(message.get("parts"), list)
+
+
+def openai_messages(
+    message: dict[str, Any], path: str, pause: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
+    """The messages to send for one of the AI SDK's, in order; none where it says nothing.
+
+    Args:
+        message: one with parts.
+        path: what it is called in an error, such as ``messages[1]``.
+        pause: called after each millisecond or so of work, to give way.
+
+    Raises:
+        Failure: 413, arguments of a call are more JSON than is read.
+        UnusableMessage: a part that can't be sent; it is named.
+    """
+    role = message.get("role")
+    if role in ("system", "developer"):
+        text = _text(_checked(message["parts"], path))
+        told = [{"role": role, "content": text}] if text else []
+    elif role == "user":
+        told = _of_user(_checked(message["parts"], path))
+        files = message.get("experimental_attachments")  # of version 4
+        if isinstance(files, list):
+            told = _with_files(told, files, f"{path}.experimental_attachments")
+    elif role == "assistant":
+        told = _of_assistant(_checked(message["parts"], path), pause)
+    else:
+        raise UnusableMessage(
+            f"{path}.role", "a message with parts is of system, developer, user or assistant"
+        )
+    if not told and not message["parts"] and message.get("content"):
+        return [{"role": role, "content": message["content"]}]
+    return told
+
+
+_Parts = list[tuple[str, dict[str, Any]]]
+
+
+def _checked(parts: list[Any], path: str) -> _Parts:
+    """The parts that are for a model, each with its path."""
+    kept: _Parts = []
+    for number, part in enumerate(parts):
+        where = f"{path}.parts[{number}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(kind, str):
+            raise UnusableMessage(where, "a part is a JSON object with a type")
+        if kind in _NO_CONTENT or kind.startswith("data-"):
+            continue
+        if kind == "text" and not isinstance(part.get("text"), str):
+            raise UnusableMessage(f"{where}.text", "it must be text")
+        if kind not in ("text", "file", "step-start", "steering-message") and not _is_call(kind):
+            raise UnusableMessage(
+                where, f"parts of the type {kind[:64]!r} can't be sent to a model"
+            )
+        kept.append((where, part))
+    return kept
+
+
+def _is_call(kind: str) -> bool:
+    return kind.startswith("tool-") or kind == "dynamic-tool"
+
+
+def _text(parts: _Parts) -> str:
+    return "".join(part["text"] for _, part in parts if part["type"] == "text")
+
+
+def _of_user(parts: _Parts) -> list[dict[str, Any]]:
+    content = []
+    for where, part in parts:
+        if part["type"] == "text" and part["text"]:
+            content.append({"type": "text", "text": part["text"]})
+        elif part["type"] == "file":
+            content.append(_file(where, part))
+    if not content:
+        return []
+    # Text alone is sent as text, which every server takes.
+    if all(each["type"] == "text" for each in content):
+        return [{"role": "user", "content": "".join(each["text"] for each in content)}]
+    return [{"role": "user", "content": content}]
+
+
+def _with_files(told: list[dict[str, Any]], files: list[Any], path: str) -> list[dict[str, Any]]:
+    content = [
+        _file(f"{path}[{number}]", attachment(each))
+        for number, each in enumerate(files)
+        if isinstance(each, dict)
+    ]
+    if not content:
+        return told
+    before = told[0]["content"] if told else []
+    if isinstance(before, str):
+        before = [{"type": "text", "text": before}]
+    return [{"role": "user", "content": [*before, *content]}]
+
+
+def _file(where: str, part: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return content_of_file(part)
+    except UnusablePart as error:
+        raise UnusableMessage(where, str(error)) from None
+
+
+def _of_assistant(parts: _Parts, pause: Callable[[], None]) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    for block in _blocks(parts):
+        if block[0][1]["type"] == "steering-message":  # what the user said meanwhile
+            where, part = block[0]
+            inner = part.get("parts")
+            told += _of_user(_checked(inner if isinstance(inner, list) else [], where))
+            continue
+        calls = [
+            call
+            for where, part in block
+            if _is_call(part["type"]) and (call := _call(where, part, pause)) is not None
+        ]
+        text = _text(block)
+        if calls:
+            asked = [call for call, _ in calls]
+            told.append({"role": "assistant", "content": text or None, "tool_calls": asked})
+            told += [
+                {"role": "tool", "tool_call_id": call["id"], "content": result}
+                for call, result in calls
+            ]
+        elif text:
+            told.append({"role": "assistant", "content": text})
+    return told
+
+
+def _blocks(parts: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[_Parts]:
+    """The parts step by step: a step's calls are answered before the next one begins."""
+    block: _Parts = []
+    for where, part in parts:
+        if part["type"] in ("step-start", "steering-message"):
+            if block:
+                yield block
+            block = []
+            if part["type"] == "steering-message":
+                yield [(where, part)]
+        else:
+            block.append((where, part))
+    if block:
+        yield block
+
+
+def _call(
+    where: str, part: dict[str, Any], pause: Callable[[], None]
+) -> tuple[dict[str, Any], str] | None:
+    """A call and its result; ``None`` where it has none."""
+    kind = part["type"]
+    if kind == "tool-invocation":
+        part = _since_version_4(where, part)
+    result, given = _result(part), part.get("input")
+    if result is None:
+        return None
+    if given is None:
+        given = part.get("rawInput")
+    name = part.get("toolName") if part["type"] == "dynamic-tool" else kind.removeprefix("tool-")
+    id = part.get("toolCallId")
+    for field, value in (("toolName", name), ("toolCallId", id)):
+        if not isinstance(value, str) or not value:
+            raise UnusableMessage(f"{where}.{field}", "it must be text that is not empty")
+    function = {"name": name, "arguments": _arguments(given, pause)}
+    return {"id": id, "type": "function", "function": function}, result
+
+
+def _since_version_4(where: str, part: dict[str, Any]) -> dict[str, Any]:
+    """A call as version 4 of the AI SDK has it, as the part that it is today."""
+    call = part.get("toolInvocation")
+    if not isinstance(call, dict):
+        raise UnusableMessage(f"{where}.toolInvocation", "it must be a JSON object")
+    return {
+        "type": "dynamic-tool",
+        "toolName": call.get("toolName"),
+        "toolCallId": call.get("toolCallId"),
+        "state": "output-available" if call.get("state") == "result" else "input-available",
+        "input": call.get("args"),
+        "output": call.get("result"),
+    }
+
+
+def _result(part: dict[str, Any]) -> str | None:
+    """What the model is told of a call; ``None`` where that is not known yet, or never will be."""
+    state, approval = part.get("state"), part.get("approval")
+    reason = approval.get("reason") if isinstance(approval, dict) else None
+    if state == "output-available" and part.get("preliminary") is not True:
+        return _text_of(part.get("output"))
+    if state == "output-error":
+        return _text_of(part.get("errorText"))
+    denied = isinstance(approval, dict) and approval.get("approved") is False
+    if state == "output-denied" or (state == "approval-responded" and denied):
+        return reason if isinstance(reason, str) else _DENIED
+    return None
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _arguments(value: Any, pause: Callable[[], None]) -> str:
+    """A call's arguments as JSON text; what a model has written wrongly, as a JSON string."""
+    if value is None:
+        return "{}"
+    if isinstance(value, str):
+        try:
+            bounded_json(value, pause)
+        except (ValueError, RecursionError):
+            return _json(value)
+        return value
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

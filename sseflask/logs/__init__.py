@@ -1,0 +1,1 @@
+"""The server's log: as JSON, without secrets, and bounded where strangers cause it."""

@@ -1,0 +1,68 @@
+"""What a line of gunicorn's access log says, as fields of its record. No Flask, no I/O."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sseflask.logs.printable import from_wsgi
+from sseflask.logs.request_ids import KEY
+
+__all__ = ["FORMAT", "SHORT_FORMAT", "AccessFields", "fields_for"]
+
+#: The lines of the access log, and those of which the rest are fields.
+FORMAT = f'%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss %({{{KEY}}}e)s'
+SHORT_FORMAT = "%(m)s %(U)s %(s)s"
+
+_ID, _UPSTREAM_ID = f"{{{KEY}}}e", "{x-upstream-request-id}o"
+
+
+class AccessFields(logging.Filter):
+    """Gives records of ``gunicorn.access`` fields, before what they are made of is forgotten.
+
+    In front of a logger's other filters.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, Mapping):
+            atoms = record.args
+            record.__dict__.update(_known_at_once(atoms))
+            record.__dict__.update(seconds=_seconds(atoms.get("L")), bytes=atoms.get("B") or 0)
+        return True
+
+
+def fields_for(logger: logging.Logger, atoms: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of a record that is to be logged later, but for ``seconds`` and ``bytes``.
+
+    Args:
+        logger: where.
+        atoms: gunicorn's, of the request and its response.
+
+    Returns:
+        ``None`` where nobody wants any.
+    """
+    wanted = any(isinstance(each, AccessFields) for each in logger.filters)
+    return _known_at_once(atoms) if wanted else None
+
+
+def _known_at_once(atoms: Mapping[str, Any]) -> dict[str, Any]:
+    status = str(atoms.get("s", ""))
+    fields = {
+        "request_id": atoms.get(_ID),
+        "upstream_request_id": atoms.get(_UPSTREAM_ID),
+        "peer": atoms.get("h"),
+        "method": atoms.get("m"),
+        "path": from_wsgi(str(atoms.get("U") or "")),
+        "status": int(status) if status.isdecimal() else None,
+        # gunicorn has put a backslash in front of each quotation mark.
+        "user_agent": from_wsgi(str(atoms.get("a") or "")).replace('\\"', '"'),
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "", "-")}
+
+
+def _seconds(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):  # a logger of somebody's own
+        return None

@@ -1,0 +1,1 @@
+"""Threads, greenlets and the event loop: one rule for all of them."""

@@ -1,0 +1,236 @@
+"""What the writers of a process have to store, in groups: one transaction for all of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sseflask.completions.usage import FRAME_BYTES, size_of
+from sseflask.loop.callbacks import Done, cooperative, later
+from sseflask.loop.native import original
+from sseflask.store.api import LogError
+from sseflask.store.run_api import Append, Run
+
+__all__ = ["Batches"]
+
+log = logging.getLogger("sseflask")
+
+#: Seconds between the beginnings of two transactions: what comes meanwhile shares the next one.
+_PACE = 0.002
+
+#: Frames of a run that are stored without waiting for others: somebody waits for the first token,
+#: and upstreams begin with one or two frames that say nothing yet.
+_URGENT = 4
+
+#: Seconds between two attempts, and after which nobody tries any more.
+_RETRY_SECONDS, _PATIENCE = 0.25, 20.0
+
+#: Bytes of one transaction, about: all workers wait for it.
+_BATCH_BYTES = 1 << 18
+
+#: Bytes that a writer may be ahead of the log.
+_AHEAD = 1 << 20
+
+
+class Batches:
+    """Collects what is to be stored while the transaction before is under way.
+
+    Args:
+        store: has appends stored, and calls back from the log's thread.
+        in_loop: has a function called where writers run, soon.
+        stored: gets the appends and the runs after them, ``None`` for those that may not be written
+            to any more; in the order in which they were stored.
+        failed: gets the appends that could not be stored, in the end.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[Sequence[Append], Done], None],
+        in_loop: Callable[[Callable[[], None]], None],
+        stored: Callable[[Sequence[Append], Sequence[Run | None]], None],
+        failed: Callable[[Sequence[Append]], None],
+    ) -> None:
+        self._store = store
+        self._in_loop = in_loop
+        self._stored = stored
+        self._failed = failed
+        # The native one also under gevent, as in `sseflask.runs.hub.Live`.
+        self._lock: Any = original("_thread", "allocate_lock")()
+        self._room: dict[int, threading.Event] = {}
+        self._waiting: dict[int, Append] = {}
+        self._waiting_bytes = 0
+        self._unsaved: dict[int, int] = {}
+        self._given_up: set[int] = set()
+        self._busy = self._urgent = self._pausing = False
+        self._began = 0.0
+        self._failing_since: float | None = None
+        self._cancel: Callable[[], None] | None = None
+
+    def add(self, append: Append) -> None:
+        """Have something stored; blocks while its writer is too far ahead of the log.
+
+        What follows something that could not be stored is not stored either.
+        """
+        run = append.run
+        while self._unsaved.get(run, 0) > _AHEAD:
+            self._wait_for_room(run)
+        with self._lock:
+            if run in self._given_up:
+                if append.outcome is not None:  # nothing more comes
+                    self._given_up.discard(run)
+                return
+            size = size_of(append.frames)
+            self._unsaved[run] = self._unsaved.get(run, 0) + size
+            self._waiting_bytes += size
+            waiting = self._waiting.get(run)
+            if waiting is None:
+                self._waiting[run] = append
+            else:
+                waiting.frames += append.frames
+                waiting.outcome = append.outcome
+            self._urgent = self._urgent or append.first <= _URGENT
+            if self._busy and not (self._urgent and self._pausing):
+                return
+            self._busy = True
+            if self._pause():
+                return
+        self._begin()
+
+    def _wait_for_room(self, run: int) -> None:
+        with self._lock:
+            if self._unsaved.get(run, 0) <= _AHEAD:
+                return
+            room = self._room.setdefault(run, threading.Event())
+        room.wait()
+
+    def _make_room(self, run: int) -> None:
+        room = self._room.pop(run, None)
+        if room is not None:
+            room.set()
+
+    def _pause(self) -> bool:
+        """Wait for others to join the next transaction, where that need not block anybody."""
+        left = self._began + _PACE - time.monotonic()
+        if self._urgent or left <= 0 or not cooperative():
+            if self._pausing and self._cancel is not None:
+                self._cancel()
+            self._pausing = False
+            return False
+        self._pausing = True
+        self._cancel = later(left, self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        self._begin()
+
+    def _begin(self) -> None:
+        with self._lock:
+            appends = self._take()
+            self._began = time.monotonic()
+        self._store(
+            appends,
+            lambda runs, error: self._in_loop(lambda: self._over(appends, runs, error)),
+        )
+
+    def _take(self) -> list[Append]:
+        """What goes into the next transaction: first what somebody waits for."""
+        waiting, self._waiting = self._waiting, {}
+        if self._waiting_bytes <= _BATCH_BYTES:
+            self._waiting_bytes = 0
+            self._urgent = False
+            return list(waiting.values())
+        taken: list[Append] = []
+        left = _BATCH_BYTES
+        for append in sorted(waiting.values(), key=_can_wait):
+            if left <= 0:
+                self._waiting[append.run] = append
+                continue
+            amount, size = _fitting(append.frames, left)
+            if amount < len(append.frames):
+                taken.append(_split_off(append, amount))
+                self._waiting[append.run] = append
+            else:
+                taken.append(append)
+            left -= size
+            self._waiting_bytes -= size
+        self._urgent = not all(map(_can_wait, self._waiting.values()))
+        return taken
+
+    def _over(
+        self, appends: list[Append], runs: Sequence[Run | None] | None, error: Exception | None
+    ) -> None:
+        now = time.monotonic()
+        if runs is None:
+            since = self._failing_since = self._failing_since or now
+            if isinstance(error, LogError) and now < since + _PATIENCE:
+                self._put_back(appends)
+                later(_RETRY_SECONDS, self._begin)
+                return
+            log.error("completions can't be stored, and are given up: %s", error)
+            self._failing_since = None
+            self._give_up([append.run for append in appends])
+            self._failed(appends)
+        else:
+            self._failing_since = None
+            self._stored(appends, runs)
+        with self._lock:
+            for append in appends:
+                left = self._unsaved.get(append.run, 0) - size_of(append.frames)
+                if left > 0:
+                    self._unsaved[append.run] = left
+                else:
+                    self._unsaved.pop(append.run, None)
+                if left <= _AHEAD:
+                    self._make_room(append.run)
+            if not self._waiting:
+                self._busy = False
+                return
+            if self._pause():
+                return
+        self._begin()
+
+    def _give_up(self, runs: Sequence[int]) -> None:
+        with self._lock:
+            self._given_up.update(runs)
+            for run in runs:
+                waiting = self._waiting.pop(run, None)
+                self._waiting_bytes -= 0 if waiting is None else size_of(waiting.frames)
+                self._unsaved.pop(run, None)
+                self._make_room(run)
+
+    def _put_back(self, appends: list[Append]) -> None:
+        with self._lock:
+            came, self._waiting = self._waiting, {append.run: append for append in appends}
+            self._waiting_bytes += sum(size_of(append.frames) for append in appends)
+            for run, append in came.items():
+                before = self._waiting.setdefault(run, append)
+                if before is not append:
+                    before.frames += append.frames
+                    before.outcome = append.outcome
+
+
+def _can_wait(append: Append) -> bool:
+    return append.first > _URGENT
+
+
+def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:
+    """How many frames fit into what is left of a transaction, at least one, and their size."""
+    amount = size = 0
+    for frame in frames:
+        if size >= room:
+            break
+        size += len(frame) + FRAME_BYTES
+        amount += 1
+    return amount, size
+
+
+def _split_off(append: Append, amount: int) -> Append:
+    """Take the first frames of an append out of it."""
+    taken = Append(append.run, append.first, append.frames[:amount])
+    append.first += amount
+    append.frames = append.frames[amount:]
+    return taken

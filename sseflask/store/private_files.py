@@ -1,0 +1,191 @@
+"""Files that are nobody else's business, in folders that may be: made, opened, and looked at first.
+
+What is written to a log is what people said. Where others can write to its folder as well, as in
+``/tmp``, they could have put a link or a file of their own into its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from sseflask.store.sqlite.open_files import first_bytes
+
+__all__ = ["concern", "make_folder", "make_private", "open_lock", "refuse_strangers", "trouble"]
+
+_FOLDER, _FILE = 0o700, 0o600
+
+#: Bytes that must be free: SQLite makes its files of a few pages.
+_ROOM = 1 << 20
+
+#: What every SQLite database begins with (https://www.sqlite.org/fileformat.html).
+_MAGIC = b"SQLite format 3\0"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and what is missing above it, for this user alone, whatever the umask.
+
+    Raises:
+        OSError: it can't be made, or is something else.
+    """
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        if folder == folder.parent:
+            break
+        folder = folder.parent
+    for each in reversed(missing):
+        try:
+            each.mkdir(_FOLDER)
+        except FileExistsError:
+            if not each.is_dir():  # another process may have been faster
+                raise
+        else:
+            each.chmod(_FOLDER)
+
+
+def make_private(path: str) -> None:
+    """Make an empty file for this user alone, whatever the umask.
+
+    Raises:
+        OSError: there is something of that name, be it a link to nowhere.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE)
+    try:
+        os.fchmod(descriptor, _FILE)
+    finally:
+        os.close(descriptor)
+
+
+def open_lock(path: str) -> int:
+    """Open a file to lock, and make it where it is not there; others can't open it.
+
+    Raises:
+        OSError: it can't be, or it is a link, or no file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags, _FILE)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is not a file")
+        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != _FILE:
+            os.fchmod(descriptor, _FILE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def refuse_strangers(path: str, suffixes: tuple[str, ...]) -> None:
+    """Look at what is there before it is used.
+
+    Args:
+        path: a file, which need not be there.
+        suffixes: what is used beside it, the empty one for itself.
+
+    Raises:
+        OSError: something is a link; or, in a folder that all can write to, not this user's.
+    """
+    folder = Path(path).parent
+    if folder.is_symlink() and (owner := folder.lstat().st_uid) not in (os.geteuid(), 0):
+        raise OSError(f"{folder} is a symbolic link of {_name(owner)}: name the folder itself")
+    shared = _is_shared(folder)
+    for suffix in suffixes:
+        name = f"{path}{suffix}"
+        try:
+            found = os.lstat(name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISLNK(found.st_mode):
+            raise OSError(f"{name} is a symbolic link: name the file itself")
+        if shared and found.st_uid not in (os.geteuid(), 0):
+            raise OSError(
+                f"{name} belongs to {_name(found.st_uid)}, in a folder that all can write to: "
+                "choose a folder of your own"
+            )
+
+
+def concern(path: str) -> str:
+    """What is wrong with the folder of a file, though it can be used; empty where nothing is."""
+    folder = Path(path).absolute().parent
+    with contextlib.suppress(OSError):
+        found = folder.stat()
+        if stat.S_IMODE(found.st_mode) & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            return (
+                f"everybody on this machine can replace {path}, as {folder} can be written to by "
+                f"all: chmod o-w {folder}"
+            )
+        if found.st_uid not in (os.geteuid(), 0):
+            return (
+                f"{_name(found.st_uid)} can replace {path}, being the owner of {folder}: "
+                f"chown {_name(os.geteuid())} {folder}"
+            )
+    return ""
+
+
+def trouble(path: str) -> str:
+    """Why a database can't be opened, as far as it can be told without touching it.
+
+    Returns:
+        one line with the owner and what to do; empty where nothing is in the way.
+    """
+    file = Path(path).absolute()
+    try:
+        refuse_strangers(str(file), ("", "-wal", "-shm", ".lock"))
+        for each in (file, *(Path(f"{file}{suffix}") for suffix in (".lock", "-wal", "-shm"))):
+            if each.exists() and not each.is_file():
+                return f"{each} is not a file: choose another path"
+            if each.exists() and not _may(each, os.R_OK | os.W_OK):
+                return _shut(each)
+        folder = file.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            return f"{folder} is not a folder: choose another path"
+        if not _may(folder, os.W_OK | os.X_OK):
+            return _shut(folder)
+        room = os.statvfs(folder)
+        if room.f_bavail * room.f_frsize < _ROOM:
+            return f"the disk of {folder} is full: make room on it"
+        if file.exists() and file.stat().st_size:
+            magic = first_bytes(file, len(_MAGIC))
+            if magic is not None and magic != _MAGIC:
+                return f"{file} is not an SQLite database: move it away, or choose another path"
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether anybody can put files into a folder. Its owner can as well: see `concern`."""
+    try:
+        return bool(folder.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
+
+
+def _shut(path: Path) -> str:
+    """Why a file or folder can't be written to."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return f"{path} is on a read-only disk: choose another path"
+    found, me = path.stat(), _name(os.geteuid())
+    mode = f"{stat.S_IMODE(found.st_mode):04o}"
+    return (
+        f"{path} belongs to {_name(found.st_uid)} (mode {mode}) and can't be written to by {me}: "
+        f"chown {me} {path}"
+    )
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"

@@ -1,0 +1,1 @@
+"""The store in SQLite files, which all processes of one machine share."""

@@ -1,0 +1,191 @@
+"""Finds out from which names and patterns events have been forgotten, and what is left of them.
+
+That is remembered by channel. Usually few channels have lost an event after a client's place, so
+these are looked at first, whichever are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from sseflask.store.api import Missing, Steps
+from sseflask.store.names import Pattern
+from sseflask.store.pattern_index import Wanted
+from sseflask.store.sqlite.event_tables import IN_JSON, names_of
+from sseflask.store.sqlite.file import SqliteFile
+from sseflask.store.sqlite.pattern_channels import MeantChannels, like
+
+__all__ = ["missing"]
+
+#: Channels, or events, that are looked at for all patterns together.
+_FEW = 500
+
+#: Channels that one step goes through for one pattern: a millisecond, and some where it asks for
+#: the events of each.
+_CHANNELS, _WITH_EVENTS = 10_000, 1000
+
+_Ends = tuple[int | None, int | None]
+
+
+def missing(
+    file: SqliteFile, meant: MeantChannels, patterns: Sequence[Pattern], after: int
+) -> Steps[list[Missing]]:
+    """Tell those patterns of which an event after a number has been forgotten; below 0 all."""
+    wanted = Wanted(patterns)
+    with file.reading() as database:
+        floor, trimmed = _marks(database)
+        if after >= max(floor, trimmed):
+            return []
+        lacking = _names(database, wanted, after, floor)
+        lacking |= {pattern for pattern in wanted.wild if floor > after or pattern.is_everything}
+        names = database.execute(
+            "SELECT name FROM channels WHERE trimmed > ? ORDER BY trimmed DESC LIMIT ?",
+            (after, _FEW),
+        ).fetchall()
+        for (name,) in names if len(lacking) < len(patterns) else ():
+            lacking.update(wanted.patterns(name))
+    if len(names) == _FEW:
+        for pattern in wanted.wild:
+            if pattern not in lacking:
+                yield
+                if (yield from _lacks(file, meant, pattern, after)):
+                    lacking.add(pattern)
+    told = [pattern for pattern in patterns if pattern in lacking]
+    if not told:
+        return []
+    yield
+    ends = yield from _ends(file, meant, told)
+    return [Missing(pattern, *ends[pattern]) for pattern in told]
+
+
+def _marks(database: sqlite3.Connection) -> tuple[int, int]:
+    """The highest numbers forgotten: of channels that are not remembered, and of all others."""
+    floor, trimmed = database.execute(
+        "SELECT floor, (SELECT max(trimmed) FROM channels) FROM log"
+    ).fetchone()
+    return floor, trimmed or 0
+
+
+def _names(database: sqlite3.Connection, wanted: Wanted, after: int, floor: int) -> set[Pattern]:
+    rows = database.execute(
+        f"SELECT name, trimmed FROM channels WHERE name {IN_JSON}", (json.dumps([*wanted.names]),)
+    )
+    # A channel that is not known may have been forgotten with all that it held.
+    marks = dict.fromkeys(wanted.names, floor) | dict(rows.fetchall())
+    return {Pattern.parse(name) for name, trimmed in marks.items() if trimmed > after}
+
+
+def _lacks(file: SqliteFile, meant: MeantChannels, pattern: Pattern, after: int) -> Steps[bool]:
+    """Whether an event of a pattern after a number has been forgotten."""
+    ids, _ = yield from meant.ids(pattern)
+    if ids is not None:
+        with file.reading() as database:
+            (trimmed,) = database.execute(
+                f"SELECT max(trimmed) FROM channels WHERE id {IN_JSON}", (json.dumps([*ids]),)
+            ).fetchone()
+            return after < max(trimmed or 0, _marks(database)[0])
+    where, values = like(pattern)
+    place: int | None = 0
+    while place is not None:
+        with file.reading() as database:
+            # By id: a channel that is shortened meanwhile keeps its place.
+            begin, place = place, _stop(database, place, _CHANNELS)
+            rows = database.execute(
+                f"SELECT name FROM channels WHERE {_BETWEEN} AND trimmed > ? AND {where}",
+                (begin, place, after, *values),
+            )
+            # What the pattern means and is not there any more is below the floor.
+            if any(pattern.matches(name) for (name,) in rows) or after < _marks(database)[0]:
+                return True
+        yield
+    return False
+
+
+#: A condition for channels behind one and up to another, if there is another.
+_BETWEEN = "id > ? AND id <= ifnull(?, 9223372036854775807)"
+
+
+def _stop(database: sqlite3.Connection, id: int, amount: int) -> int | None:
+    """The channel that comes so many after another; ``None`` where there are not so many left."""
+    row = database.execute(
+        "SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", (id, amount - 1)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _ends(
+    file: SqliteFile, meant: MeantChannels, patterns: Sequence[Pattern]
+) -> Steps[dict[Pattern, _Ends]]:
+    """The first and the last number of what is there of each."""
+    with file.reading() as database:
+        rows = database.execute(
+            f"SELECT id, name FROM channels WHERE name {IN_JSON}",
+            (json.dumps([pattern.prefix for pattern in patterns if pattern.is_name]),),
+        )
+        channels = {name: [id] for id, name in rows}
+        found = {
+            pattern: _ends_of(database, channels.get(pattern.prefix, ()))
+            for pattern in patterns
+            if pattern.is_name
+        }
+        wild = [pattern for pattern in patterns if not pattern.is_name]
+        first, all_seen = _nearest(database, wild, "ASC")
+        last, _ = _nearest(database, wild, "DESC")
+    for pattern in wild:
+        if all_seen or (pattern in first and pattern in last):
+            found[pattern] = first.get(pattern), last.get(pattern)
+            continue
+        yield
+        ids, _ = yield from meant.ids(pattern)
+        if ids is not None:
+            with file.reading() as database:
+                found[pattern] = _ends_of(database, ids)
+        else:
+            found[pattern] = yield from _ends_of_many(file, pattern)
+    return found
+
+
+def _nearest(
+    database: sqlite3.Connection, patterns: Sequence[Pattern], order: str
+) -> tuple[dict[Pattern, int], bool]:
+    """The first number of each pattern among the first events; and whether these are all."""
+    rows = database.execute(
+        f"SELECT number, channel FROM events ORDER BY number {order} LIMIT ?",
+        (_FEW if patterns else 0,),
+    ).fetchall()
+    names = names_of(database, {channel for _, channel in rows})
+    wanted = Wanted(patterns)
+    meaning = {channel: list(wanted.patterns(name)) for channel, name in names.items()}
+    found: dict[Pattern, int] = {}
+    for number, channel in rows:
+        for pattern in meaning[channel]:
+            found.setdefault(pattern, number)
+    return found, len(rows) < _FEW
+
+
+def _ends_of(database: sqlite3.Connection, ids: Iterable[int]) -> _Ends:
+    first, last = database.execute(
+        "SELECT min((SELECT min(number) FROM events WHERE channel = value)),"
+        " max((SELECT max(number) FROM events WHERE channel = value)) FROM json_each(?)",
+        (json.dumps([*ids]),),
+    ).fetchone()
+    return first, last
+
+
+def _ends_of_many(file: SqliteFile, pattern: Pattern) -> Steps[_Ends]:
+    where, values = like(pattern)
+    numbers = list[int]()
+    place: int | None = 0
+    while place is not None:
+        with file.reading() as database:
+            begin, place = place, _stop(database, place, _WITH_EVENTS)
+            rows = database.execute(
+                f"SELECT id, name FROM channels WHERE {_BETWEEN} AND kept > 0 AND {where}",
+                (begin, place, *values),
+            )
+            ids = [id for id, name in rows if pattern.matches(name)]
+            numbers += (number for number in _ends_of(database, ids) if number is not None)
+        yield
+    return (min(numbers), max(numbers)) if numbers else (None, None)

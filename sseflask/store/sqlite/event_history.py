@@ -1,0 +1,164 @@
+"""Reads what some channels hold: a page costs what it returns, however many channels there are.
+
+The events of all channels are gone through in the order of their numbers, so a client that is a few
+events behind costs a few events. Where few of them are meant, the channels' own events are merged.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from sseflask.store.api import Ends, Entry, History, Steps
+from sseflask.store.names import Pattern
+from sseflask.store.pattern_index import Wanted
+from sseflask.store.sqlite.event_gaps import missing
+from sseflask.store.sqlite.event_tables import IN_JSON, names_of
+from sseflask.store.sqlite.file import SqliteFile
+from sseflask.store.sqlite.pattern_channels import MANY, MeantChannels
+
+__all__ = ["history"]
+
+#: Bytes after which a page ends: somebody may publish megabytes, and somebody else resume.
+PAGE_BYTES = 256 * 1024
+
+#: Events of all channels among which one step looks for those meant, which takes about a
+#: millisecond; and steps after which a page ends that has none.
+_SCAN, _SCANS = 500, 20
+
+_Place = tuple[int, int]
+"""An event's number and its channel's id."""
+
+
+def history(
+    file: SqliteFile,
+    meant: MeantChannels,
+    patterns: Sequence[Pattern],
+    after: int,
+    limit: int,
+    ends: Ends,
+) -> Steps[History]:
+    """See `sseflask.store.api.Log.history`."""
+    wanted = Wanted(patterns)
+    entries, last, newest, complete = _first(file, wanted, after, limit)
+    if not complete:
+        yield
+        entries, last, newest = yield from _far(file, meant, wanted, after, limit)
+    if ends == "none":
+        return History(entries, last, [], newest)
+    yield
+    # After the entries: what was forgotten before they were read is then told.
+    told = yield from missing(file, meant, patterns, -1 if ends == "all" else after)
+    return History(entries, last, told, newest)
+
+
+def _first(
+    file: SqliteFile, wanted: Wanted, after: int, limit: int
+) -> tuple[list[Entry], int, int, bool]:
+    """A page from the next events of all channels; the last says whether that will do."""
+    with file.reading() as database:
+        newest = _newest(database)
+        found, last = _scan(database, wanted, after, limit, limit)
+        if len(found) < limit and last < newest:
+            return [], after, newest, False
+        return *_entries(database, found, last), newest, True
+
+
+def _far(
+    file: SqliteFile, meant: MeantChannels, wanted: Wanted, after: int, limit: int
+) -> Steps[tuple[list[Entry], int, int]]:
+    """A page of events that are far from one another."""
+    ids, upto = yield from _ids(file, meant, wanted)
+    if ids is not None:
+        with file.reading() as database:
+            found, last = _merge(database, ids, after, upto, limit)
+            return *_entries(database, found, last), _newest(database)
+    for _ in range(_SCANS):
+        with file.reading() as database:
+            newest = _newest(database)
+            found, last = _scan(database, wanted, after, limit, _SCAN)
+            entries, after = _entries(database, found, last)
+        if entries or after >= newest:
+            break
+        yield
+    return entries, after, newest
+
+
+def _newest(database: sqlite3.Connection) -> int:
+    newest: int = database.execute("SELECT newest FROM log").fetchone()[0]
+    return newest
+
+
+def _ids(
+    file: SqliteFile, meant: MeantChannels, wanted: Wanted
+) -> Steps[tuple[list[int] | None, int]]:
+    """The ids of all channels wanted, ``None`` where they are many; see `MeantChannels.ids`."""
+    with file.reading() as database:
+        upto = _newest(database)
+        rows = database.execute(
+            f"SELECT id FROM channels WHERE name {IN_JSON}", (json.dumps([*wanted.names]),)
+        )
+        ids = {id for (id,) in rows}
+    for pattern in wanted.wild:
+        its, newest = yield from meant.ids(pattern)
+        if its is None:
+            return None, 0
+        ids.update(its)
+        upto = min(upto, newest)
+        if len(ids) > MANY:
+            return None, 0
+    return sorted(ids), upto
+
+
+def _scan(
+    database: sqlite3.Connection, wanted: Wanted, after: int, limit: int, most: int
+) -> tuple[list[_Place], int]:
+    """Look for the first events wanted among the next ones of all channels; and how far."""
+    rows = database.execute(
+        "SELECT number, channel FROM events WHERE number > ? ORDER BY number LIMIT ?",
+        (after, most),
+    ).fetchall()
+    names = names_of(database, {channel for _, channel in rows})
+    channels = {channel for channel, name in names.items() if name in wanted}
+    found = [row for row in rows if row[1] in channels][:limit]
+    if len(found) == limit:
+        return found, found[-1][0]
+    return found, rows[-1][0] if len(rows) == most else max(after, _newest(database))
+
+
+def _merge(
+    database: sqlite3.Connection, ids: Sequence[int], after: int, upto: int, limit: int
+) -> tuple[list[_Place], int]:
+    """The first events of some channels; and up to which number they are complete."""
+    each = limit if len(ids) == 1 else 2 + 2 * limit // max(1, len(ids))
+    found, last = list[_Place](), max(after, upto)
+    for id in ids:
+        numbers = database.execute(
+            "SELECT number FROM events WHERE channel = ? AND number > ? AND number <= ?"
+            " ORDER BY number LIMIT ?",
+            (id, after, upto, each),
+        ).fetchall()
+        found += ((number, id) for (number,) in numbers)
+        if len(numbers) == each:  # there may be more of it
+            last = min(last, numbers[-1][0])
+    found = sorted(place for place in found if place[0] <= last)[:limit]
+    return found, found[-1][0] if len(found) == limit else last
+
+
+def _entries(
+    database: sqlite3.Connection, found: Sequence[_Place], last: int
+) -> tuple[list[Entry], int]:
+    """The events at some places, as many as a page may hold; and up to which number."""
+    names = names_of(database, {channel for _, channel in found})
+    rows = database.execute(
+        f"SELECT number, channel, frame FROM events WHERE number {IN_JSON} ORDER BY number",
+        (json.dumps([number for number, _ in found]),),
+    )
+    entries, size = list[Entry](), 0
+    for number, channel, frame in rows:
+        entries.append(Entry(number, names[channel], frame))
+        size += len(frame)
+        if size >= PAGE_BYTES and len(entries) < len(found):
+            return entries, number
+    return entries, last

@@ -1,0 +1,299 @@
+"""An SQLite file that all processes of one machine share: opening it, transactions, errors.
+
+Write-ahead logging: readers never wait for a writer. A file on a network file system will not do,
+SQLite's own documentation says why (https://www.sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sqlite3
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sseflask.logs.once import warn_once
+from sseflask.loop.native import original
+from sseflask.store.api import LogError
+from sseflask.store.private_files import (
+    concern,
+    make_folder,
+    make_private,
+    open_lock,
+    refuse_strangers,
+    trouble,
+)
+from sseflask.store.sqlite.open_files import first_bytes, hold, let_go
+
+__all__ = ["FileFormat", "SqliteFile", "boot_id", "is_new", "other_format"]
+
+#: Seconds that a write waits for one of another process.
+_BUSY_SECONDS = 5.0
+
+#: Seconds between two looks at the lock that is held while a file is opened.
+_LOCK_PAUSE = 0.005
+
+#: Bytes to which the write-ahead log shrinks once it has been copied; else it stays at its largest.
+_WAL_BYTES = 16 << 20
+
+#: The first bytes of a database: its user_version and application_id
+#: (https://www.sqlite.org/fileformat.html, section 1.3).
+_HEAD = struct.Struct(">60xI4xI")
+
+#: What SQLite says, and what to do about it.
+_ADVICE = (
+    ("full", "Make room on its disk; nothing else has to be done."),
+    ("readonly", "Its disk or directory is read-only."),
+    ("locked", f"Another process has been writing to it for more than {_BUSY_SECONDS:.0f} s."),
+    ("malformed", "It is damaged: stop, move it away and start again, without its history."),
+    ("not a database", "Another file is in its place: move it away, or choose another path."),
+)
+
+
+class FileFormat(NamedTuple):
+    """What is known of a kind of file.
+
+    Args:
+        application: what tells it from other programs' databases.
+        version: what tells it from the same file of another version of sseflask.
+    """
+
+    application: int
+    version: int
+
+    def why_not(self, path: str, application: int, version: int) -> str:
+        """Why a file with these marks can't be used, in one line; empty if it can."""
+        if application != self.application:
+            return f"{path} is another program's database: choose another path"
+        if version == self.version:
+            return ""
+        which = "a newer" if version > self.version else "an older"
+        return (
+            f"{path} was made by {which} version of sseflask (its format is {version}, this "
+            f"version knows {self.version}): move it away to begin without its history, or install "
+            "that version again"
+        )
+
+
+class SqliteFile:
+    """One connection to a file, made and used by one thread. Everything here may block.
+
+    Args:
+        path: the file; ``":memory:"`` for none.
+        name: what it is called in messages.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path = path
+        self._name = name
+        self._database: sqlite3.Connection | None = None
+        self._identity: tuple[int, ...] | None = None
+        self._held: tuple[int, int] | None = None
+
+    def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        """Open the file, creating it and its directory where they are not there.
+
+        Args:
+            prepare: called in a write transaction, to see to the tables; may raise `LogError`.
+
+        Raises:
+            LogError: it can't be opened now; it is then closed.
+        """
+        self.close()
+        with self._telling("opened"):
+            if self.path == ":memory:":
+                self._connect(prepare)
+                return
+            path = Path(self.path)
+            make_folder(path.parent)
+            refuse_strangers(self.path, ("", "-wal", "-shm", "-journal", ".lock", ".wake"))
+            if worry := concern(self.path):
+                warn_once(f"The folder of the {self._name} is open to others: {worry}.")
+            # One process at a time: SQLite answers some of those that create a file, or switch it
+            # to write-ahead logging, at the same time with an error instead of letting them wait.
+            with open(open_lock(f"{self.path}.lock"), "rb") as lock:  # noqa: PTH123  # a descriptor
+                _lock(lock.fileno())
+                if not path.exists():
+                    # What a deleted file has left behind, and processes that have not noticed yet
+                    # still share, would be taken for the new one's.
+                    for suffix in ("-wal", "-shm", "-journal"):
+                        Path(self.path + suffix).unlink(missing_ok=True)
+                    make_private(self.path)
+                self._connect(prepare)
+                self._identity = self._identify()
+
+    def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        # SQLite would take a relative path that begins with "file:" for a URI, and use another file
+        # than the one that was looked at (https://www.sqlite.org/uri.html).
+        path = self.path if self.path == ":memory:" else str(Path(self.path).absolute())
+        self._held = None if path == ":memory:" else hold(path)
+        try:
+            self._database = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode not in ("wal", "memory"):
+                raise sqlite3.OperationalError(f"no write-ahead logging here, but {mode!r}")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchone()
+            with self.writing("opened") as database:
+                prepare(database)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; harmless when it is not open, and never an error."""
+        database, self._database = self._database, None
+        self._identity = None
+        if database is not None:
+            # The last one to close copies the write-ahead log; what fails then is done by the
+            # next one to open.
+            with contextlib.suppress(sqlite3.Error):
+                database.close()
+        held, self._held = self._held, None
+        if held is not None:
+            let_go(held)
+
+    def shorten(self) -> None:
+        """Empty the write-ahead log if it is long, unless somebody reads or writes just now.
+
+        SQLite does so by itself, but only in a moment in which no process reads or writes.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"{self.path}-wal").stat().st_size > _WAL_BYTES:
+                with self.using("written") as database:
+                    database.execute("PRAGMA busy_timeout = 0").fetchone()
+                    try:
+                        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    finally:
+                        database.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
+
+    @contextlib.contextmanager
+    def using(self, done: str = "read") -> Iterator[sqlite3.Connection]:
+        """Give the connection for a single statement."""
+        with self._telling(done):
+            yield self._opened()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection for some statements that see the same state."""
+        with self._telling("read"), self._transaction("BEGIN") as database:
+            yield database
+
+    @contextlib.contextmanager
+    def writing(self, done: str = "written") -> Iterator[sqlite3.Connection]:
+        """Give the connection for a transaction that is stored as a whole or not at all."""
+        # Immediate: one that begins by reading can't wait for another writer any more.
+        with self._telling(done), self._transaction("BEGIN IMMEDIATE") as database:
+            yield database
+
+    def replaced(self) -> bool:
+        """Whether there is another file, or none, where the open one or its own log was."""
+        return self._identity is not None and self._identify() != self._identity
+
+    def _identify(self) -> tuple[int, ...]:
+        """Of the file and of its write-ahead log, which is half of it while it is open."""
+        try:
+            found = [Path(self.path + suffix).stat() for suffix in ("", "-wal")]
+        except OSError:
+            return ()
+        return tuple(number for each in found for number in (each.st_dev, each.st_ino))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise LogError(f"the {self._name} {self.path} is not open")
+        return self._database
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        database = self._opened()
+        database.execute(begin)
+        try:
+            yield database
+            database.execute("COMMIT")
+        except BaseException:
+            # After some errors SQLite has already rolled back by itself.
+            if database.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _telling(self, done: str) -> Iterator[None]:
+        """Turn what SQLite and the file system raise into `LogError`, with what to do."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            reason = "" if self.path == ":memory:" else trouble(self.path)
+            advice = [advice for words, advice in _ADVICE if words in str(error) and not reason]
+            message = f"the {self._name} {self.path} can't be {done}: {error}."
+            if reason and reason != str(error):
+                advice.append(f"{reason[:1].upper()}{reason[1:]}.")
+            raise LogError(" ".join([message, *advice])) from error
+
+
+def _lock(descriptor: int) -> None:
+    """Wait for a lock on a file, but not for ever for somebody who stands still."""
+    sleep = original("time", "sleep")  # gevent's would not do in a native thread
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError("another process has locked it and does not go on") from None
+            sleep(_LOCK_PAUSE)
+        else:
+            return
+
+
+def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
+    """Whether a database has no tables yet; it is then marked as ours. In a write transaction.
+
+    Args:
+        database: one that has just been opened.
+        path: its file, for messages.
+        format: what is known here.
+
+    Raises:
+        LogError: it is another program's, or another version's.
+    """
+    if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+        database.execute(f"PRAGMA application_id = {format.application}")
+        database.execute(f"PRAGMA user_version = {format.version}")
+        return True
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if reason := format.why_not(path, application, version):
+        raise LogError(reason)
+    return False
+
+
+def other_format(path: str, format: FileFormat) -> str:
+    """Why a file can't be used by this version, as far as its first bytes say.
+
+    Returns:
+        one line with what to do; empty if nothing is in the way, the file is not there, or this
+        process has it open and so knows.
+    """
+    try:
+        head = first_bytes(path, _HEAD.size)
+    except OSError:
+        return ""  # said by whoever opens it
+    if head is None or len(head) < _HEAD.size:
+        return ""
+    version, application = _HEAD.unpack(head)
+    # Unmarked is also a new one whose marks are in its write-ahead log still.
+    return format.why_not(path, application, version) if application or version else ""
+
+
+def boot_id() -> str:
+    """What tells this run of the machine from its others; nothing where nobody knows."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,185 @@
+"""The processes at one run log: which live, which have viewers, and who ends what the dead leave.
+
+What a process may do is decided by the token that it got when it entered. One whose beat is old is
+taken out by another, which ends its runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import sqlite3
+from collections.abc import Callable, Collection
+
+from sseflask.completions.failures import interrupted
+from sseflask.completions.outcome import Outcome
+from sseflask.store.api import LogError
+from sseflask.store.run_api import Run
+from sseflask.store.sqlite.file import SqliteFile
+from sseflask.store.sqlite.run_ends import end_run, tell_ends, with_usage
+from sseflask.store.sqlite.run_frames import read_tally
+from sseflask.store.sqlite.run_tables import COLUMNS, run_by_number
+
+__all__ = ["Peers"]
+
+log = logging.getLogger("sseflask")
+
+#: Seconds without a beat after which a process is taken for dead. Whoever was away for most of that
+#: time itself does not judge: perhaps all of them were.
+DEAD_SECONDS, _AWAY_SECONDS = 5.0, 3.0
+
+#: Runs that one transaction ends at most: others wait for the file meanwhile.
+_END_RUNS = 50
+
+_ORPHANED = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
+
+
+class Peers:
+    """This process among those that share a run log.
+
+    As with `RunLog`, all calls come from one thread, may block, and raise `LogError`.
+
+    Args:
+        file: the log's.
+        clock: gives the monotonic time in seconds.
+
+    Attributes:
+        token: what this process writes under; another one when it was taken for dead.
+    """
+
+    def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
+        self._file = file
+        self._clock = clock
+        self._last_tick = -DEAD_SECONDS
+        self._judges_from = 0.0
+        self.token = ""
+
+    # -- who lives ---------------------------------------------------------------------------------
+
+    def enter(self, database: sqlite3.Connection) -> None:
+        """Be one of those that may write, if this process is not. In a write transaction."""
+        now = self._clock()
+        known = database.execute(
+            "UPDATE processes SET beat = ? WHERE token = ?", (now, self.token)
+        ).rowcount
+        if not known:
+            # Others have ended what it wrote, and it may begin anew.
+            self.token = secrets.token_hex(8)
+            database.execute("INSERT INTO processes VALUES (?, ?)", (self.token, now))
+
+    def tick(self, concerned: bool) -> list[Run]:
+        """See `RunLog.tick`."""
+        now = self._clock()
+        away, self._last_tick = now - self._last_tick, now
+        try:
+            return self._tick(concerned, away <= _AWAY_SECONDS)
+        except LogError:
+            # The others can't say that they live either, and get some time to do so afterwards.
+            self._judges_from = math.inf
+            raise
+
+    def _tick(self, concerned: bool, judges: bool) -> list[Run]:
+        if concerned or self._judges_from == math.inf:
+            with self._file.writing() as database:
+                self.enter(database)
+        now = self._clock()
+        if self._judges_from == math.inf:
+            self._judges_from = now + _AWAY_SECONDS
+        with self._file.using() as database:
+            (gone,) = database.execute(
+                "SELECT EXISTS (SELECT 1 FROM processes WHERE beat < ?) OR EXISTS"
+                f" (SELECT 1 FROM runs WHERE {_ORPHANED})",
+                (now - DEAD_SECONDS,),
+            ).fetchone()
+        return self._bury() if gone and judges and now >= self._judges_from else []
+
+    def _bury(self) -> list[Run]:
+        with self._file.writing() as database:
+            dead = database.execute(
+                "SELECT token FROM processes WHERE beat < ?", (self._clock() - DEAD_SECONDS,)
+            ).fetchall()
+            for (token,) in dead:
+                database.execute("DELETE FROM watchers WHERE process = ?", (token,))
+                database.execute("DELETE FROM processes WHERE token = ?", (token,))
+        ended = self._interrupt(_ORPHANED)
+        if ended:
+            log.warning("another worker is gone or stands still; its completions are ended")
+        return ended
+
+    def leave(self) -> list[Run]:
+        """See `RunLog.leave`."""
+        ended: list[Run] = []
+        while some := self._interrupt("ended IS NULL AND writer = ?", self.token):
+            ended += some
+        return ended
+
+    def _interrupt(self, which: str, *values: str) -> list[Run]:
+        """End some of those runs whose writers do not write any more."""
+        choice = f"SELECT {COLUMNS} FROM runs WHERE {which} LIMIT {_END_RUNS}"
+        outcome = Outcome.failed(interrupted())
+        with self._file.reading() as database:
+            runs = [Run(*row) for row in database.execute(choice, values)]
+            tallies = [read_tally(database, run) for run in runs]
+        if not runs:
+            return []
+        endings = {
+            run: with_usage(outcome, tally, run.dialect)
+            for run, tally in zip(runs, tallies, strict=True)
+        }
+        with self._file.writing() as database:
+            # What has got another frame in between is left to the next time.
+            still = [Run(*row) for row in database.execute(choice, values)]
+            ended = [
+                end_run(database, run, endings[run], self._clock())
+                for run in still
+                if run in endings
+            ]
+        tell_ends(ended)
+        return ended
+
+    # -- who has viewers ---------------------------------------------------------------------------
+
+    def watch(self, number: int) -> Run | None:
+        """See `RunLog.watch`."""
+        with self._file.writing() as database:
+            run = run_by_number(database, number)
+            if run is None:
+                return None
+            if run.ended is None:
+                self.enter(database)
+                database.execute(
+                    "INSERT OR IGNORE INTO watchers"
+                    " SELECT number, ? FROM runs WHERE number = ? AND writer != ?",
+                    (self.token, number, self.token),
+                )
+            return run
+
+    def unwatch(self, number: int) -> None:
+        """See `RunLog.unwatch`."""
+        with self._file.writing() as database:
+            database.execute(
+                "DELETE FROM watchers WHERE run = ? AND process = ?", (number, self.token)
+            )
+
+    def watched(self, numbers: Collection[int]) -> set[int]:
+        """See `RunLog.watched`."""
+        with self._file.reading() as database:
+            return {number for number in numbers if self.is_watched(database, number)}
+
+    def is_watched(self, database: sqlite3.Connection, number: int) -> bool:
+        """Whether living processes other than this one have viewers of a run. In a transaction."""
+        row = database.execute(
+            "SELECT 1 FROM watchers JOIN processes ON process = token"
+            " WHERE run = ? AND token != ? AND beat >= ? LIMIT 1",
+            (number, self.token, self._clock() - DEAD_SECONDS),
+        ).fetchone()
+        return row is not None
+
+    def watched_by_others(self) -> bool:
+        """See `RunLog.watched_by_others`."""
+        with self._file.using() as database:
+            row = database.execute(
+                "SELECT 1 FROM watchers WHERE process != ? LIMIT 1", (self.token,)
+            ).fetchone()
+            return row is not None

@@ -1,0 +1,152 @@
+"""Which channels a pattern means: looked up once, then kept up to date as channels come and go."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from array import array
+from collections import OrderedDict
+
+from sseflask.store.api import Steps
+from sseflask.store.names import Pattern
+from sseflask.store.sqlite.event_tables import IN_JSON
+from sseflask.store.sqlite.file import SqliteFile
+
+__all__ = ["MANY", "MeantChannels", "like"]
+
+#: The channels of a pattern that means more than this are not listed.
+MANY = 1000
+
+#: Patterns that are known at a time: at most 8 MB of ids.
+_PATTERNS = 1000
+
+#: Names that one step goes through, which takes about a millisecond.
+_NAMES = 10_000
+
+#: Seconds for which a pattern is taken to mean many channels, though some may be forgotten.
+_MANY_SECONDS = 60.0
+
+#: Comes after every name.
+_LAST = "\x7f"
+
+
+class _Known:
+    """What is known of one pattern.
+
+    Every channel with an id up to ``seen`` has been looked at, except those with a name behind
+    ``rest``. Some of ``ids`` may have been forgotten since. They do no harm, as no id is given out
+    twice.
+    """
+
+    __slots__ = ("ids", "many_until", "rest", "seen")
+
+    def __init__(self, pattern: Pattern, seen: int) -> None:
+        self.ids = array("q")
+        self.many_until = 0.0
+        self.seen = seen
+        self.rest: str | None = pattern.prefix[:-1]
+
+
+class MeantChannels:
+    """The channels of patterns with wildcards. Only the log's thread may use it.
+
+    Channels that other processes make are found too. The id of a channel is the number of its
+    first event, so a new channel is above all those that have been looked at.
+
+    Args:
+        file: the log's.
+    """
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self._known: OrderedDict[Pattern, _Known] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all: the file may be another one."""
+        self._known.clear()
+
+    def ids(self, pattern: Pattern) -> Steps[tuple[array[int] | None, int]]:
+        """Look up the ids of a pattern's channels.
+
+        Returns:
+            the ids, or ``None`` where there are more than `MANY`; and the newest number of the log
+            in that moment. Channels made since have their events behind it.
+        """
+        known = self._known.get(pattern)
+        if known is None or 0 < known.many_until < time.monotonic():
+            with self._file.reading() as database:
+                known = _Known(pattern, _highest(database))
+            self._known[pattern] = known
+        self._known.move_to_end(pattern)
+        while len(self._known) > _PATTERNS:
+            self._known.popitem(last=False)
+        while True:
+            with self._file.reading() as database:
+                (newest,) = database.execute("SELECT newest FROM log").fetchone()
+                if known.many_until:
+                    return None, newest
+                complete = _step(database, pattern, known)
+                if len(known.ids) > MANY:
+                    known.ids = _still_there(database, known.ids)
+                if len(known.ids) > MANY:
+                    known.ids = array("q")
+                    known.many_until = time.monotonic() + _MANY_SECONDS
+                elif complete:
+                    return known.ids, newest
+            yield
+
+
+def _step(database: sqlite3.Connection, pattern: Pattern, known: _Known) -> bool:
+    """Look at some more channels; whether all have been looked at."""
+    where, values = like(pattern)
+    if known.rest is not None:
+        # By name: where the pattern begins with a name, its channels are beside one another.
+        end = f"{pattern.prefix[:-1]}/" if pattern.prefix else _LAST  # the slash follows the dot
+        row = database.execute(
+            "SELECT name FROM channels WHERE name > ? AND name < ? ORDER BY name LIMIT 1 OFFSET ?",
+            (known.rest, end, _NAMES - 1),
+        ).fetchone()
+        rows = database.execute(
+            f"SELECT id, name FROM channels WHERE name > ? AND name <= ? AND id <= ? AND {where}",
+            (known.rest, row[0] if row else end, known.seen, *values),
+        )
+        known.ids.extend(id for id, name in rows if pattern.matches(name))
+        known.rest = row[0] if row else None
+        if known.rest is not None:
+            return False
+    highest = _highest(database)
+    if highest <= known.seen:
+        return True
+    row = database.execute(
+        "SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?",
+        (known.seen, _NAMES - 1),
+    ).fetchone()
+    last = row[0] if row else highest
+    rows = database.execute(
+        f"SELECT id, name FROM channels WHERE id > ? AND id <= ? AND {where}",
+        (known.seen, last, *values),
+    )
+    known.ids.extend(id for id, name in rows if pattern.matches(name))
+    known.seen = last
+    return bool(last == highest)
+
+
+def _highest(database: sqlite3.Connection) -> int:
+    highest: int | None = database.execute("SELECT max(id) FROM channels").fetchone()[0]
+    return highest or 0
+
+
+def _still_there(database: sqlite3.Connection, ids: array[int]) -> array[int]:
+    rows = database.execute(f"SELECT id FROM channels WHERE id {IN_JSON}", (json.dumps([*ids]),))
+    return array("q", (id for (id,) in rows))
+
+
+def like(pattern: Pattern) -> tuple[str, tuple[str | int, ...]]:
+    """A condition that nearly all channels fail that are not meant: looked at without Python."""
+    # Names hold none of the characters that GLOB gives a meaning to.
+    glob = ".".join("*" if "*" in segment else segment for segment in pattern.segments)
+    comparison = ">=" if pattern.segments[-1] == "**" else "="
+    # The plus: it is for the caller to say by which index to go.
+    where = f"+name GLOB ? AND length(name) - length(replace(name, '.', '')) {comparison} ?"
+    return where, (glob, len(pattern.segments) - 1)

@@ -1,0 +1,115 @@
+"""The tables of the run log, and a moment that all processes of a machine agree on."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+
+from sseflask.store.run_api import Run
+from sseflask.store.sqlite.file import FileFormat, boot_id, is_new
+
+__all__ = ["BLOCK", "COLUMNS", "FORMAT", "FRAMES", "MARKS", "NEWEST", "prepare", "run_by_number"]
+
+#: What tells the file from other programs' databases ("sse\x02"), and from later versions of it.
+FORMAT = FileFormat(0x73736502, 2)
+
+#: The first number of a file is any below this: six bytes.
+_NUMBERS = 1 << 46
+
+#: Frames have places in the order in which they come, and an index for every thousand of them: with
+#: one for all, what many runs write at the same time would be written to as many pages.
+BLOCK = "place >> 10"
+
+#: The place of the newest frame.
+NEWEST = "coalesce((SELECT max(place) FROM frames), 0)"
+
+#: Of a run: the number of its last frame. Its frames are behind ``place`` and, once it ended, up to
+#: ``upto``. Looked for from the end, where those of a running one are.
+LAST = f"""coalesce(ended - 1, (
+    WITH RECURSIVE blocks (block) AS (
+        SELECT {NEWEST} >> 10 UNION ALL
+        SELECT block - 1 FROM blocks WHERE block > runs.place >> 10 ORDER BY 1 DESC)
+    SELECT last FROM (
+        SELECT (
+            SELECT max(number) FROM frames WHERE {BLOCK} = block AND run = runs.number
+        ) AS last FROM blocks)
+    WHERE last IS NOT NULL LIMIT 1), 0)"""
+
+#: What a `Run` is made of, in its order.
+COLUMNS = f"number, id, dialect, {LAST}, ended, outcome"
+
+_BLOCKS = f"""WITH RECURSIVE blocks (block) AS (
+    SELECT place >> 10 FROM runs WHERE number = :run UNION ALL
+    SELECT block + 1 FROM blocks WHERE block <
+        coalesce((SELECT upto FROM runs WHERE number = :run), {NEWEST}) >> 10 ORDER BY 1)"""
+
+#: The first frames of ``:run`` after ``:after``, in order: the outer loop is the blocks'.
+FRAMES = f"""{_BLOCKS} SELECT number, frame FROM blocks CROSS JOIN frames
+    ON {BLOCK} = block AND run = :run AND number > :after LIMIT :limit"""
+
+#: Of the last frame of ``:run``, whose number is ``:last``: what there is up to it.
+MARKS = f"""WITH RECURSIVE blocks (block) AS (
+    SELECT {NEWEST} >> 10 UNION ALL
+    SELECT block - 1 FROM blocks
+        WHERE block > (SELECT place FROM runs WHERE number = :run) >> 10 ORDER BY 1 DESC)
+    SELECT size, said, told FROM blocks CROSS JOIN frames
+    ON {BLOCK} = block AND run = :run AND number = :last LIMIT 1"""
+
+_SCHEMA = (
+    "CREATE TABLE log (boot TEXT NOT NULL, remnant INTEGER NOT NULL)",
+    # Who may write: a process is here as long as the others take it to be alive.
+    "CREATE TABLE processes (token TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID",
+    # No number is given twice: who still writes into a run that is forgotten must hit no other.
+    "CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " subject TEXT NOT NULL, account TEXT NOT NULL, dialect TEXT NOT NULL, key TEXT UNIQUE,"
+    " digest BLOB NOT NULL, writer TEXT NOT NULL, place INTEGER NOT NULL, upto INTEGER,"
+    " ended INTEGER, outcome TEXT, ended_at REAL)",
+    "CREATE INDEX runs_running ON runs (account, writer) WHERE ended IS NULL",
+    "CREATE INDEX runs_ended ON runs (ended_at) WHERE ended IS NOT NULL",
+    # In the order in which they come, so that what many runs write at the same time is written to
+    # the same pages.
+    # The last frame of a run says what there is of it, see `Tally`: so its end reads one row.
+    "CREATE TABLE frames (place INTEGER PRIMARY KEY, run INTEGER NOT NULL,"
+    " number INTEGER NOT NULL, size INTEGER NOT NULL, said INTEGER NOT NULL,"
+    " told INTEGER NOT NULL, frame BLOB NOT NULL)",
+    f"CREATE INDEX frames_by_run ON frames ({BLOCK}, run, number)",
+    # Runs that are forgotten, and the places behind which their frames still are.
+    "CREATE TABLE forgotten (run INTEGER PRIMARY KEY, place INTEGER NOT NULL,"
+    " upto INTEGER NOT NULL)",
+    # Processes other than the writer's that have viewers of a run.
+    "CREATE TABLE watchers (run INTEGER NOT NULL, process TEXT NOT NULL,"
+    " PRIMARY KEY (run, process)) WITHOUT ROWID",
+)
+
+
+def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
+    """Make the tables where there are none. In a write transaction.
+
+    Args:
+        database: the file that has just been opened.
+        path: its path, for messages.
+        now: the machine's monotonic time, in seconds: it begins again when the machine does.
+
+    Raises:
+        LogError: the database is not a run log, or not one of this version.
+    """
+    boot = boot_id()
+    if is_new(database, path, FORMAT):
+        for statement in _SCHEMA:
+            database.execute(statement)
+        database.execute("INSERT INTO log VALUES (?, 0)", (boot,))
+        # Nor in a file that takes the place of this one: who has not noticed yet asks by number.
+        start = secrets.randbelow(_NUMBERS)
+        database.execute("INSERT INTO sqlite_sequence VALUES ('runs', ?)", (start,))
+    elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
+        database.execute("UPDATE log SET boot = ?", (boot,))
+        database.execute("DELETE FROM processes")
+        database.execute("DELETE FROM watchers")
+        # How long ago that was nobody knows: they are kept for the whole time once more.
+        database.execute("UPDATE runs SET ended_at = ? WHERE ended IS NOT NULL", (now,))
+
+
+def run_by_number(database: sqlite3.Connection, number: int) -> Run | None:
+    """Give a run, ``None`` where it is forgotten. In the caller's transaction."""
+    row = database.execute(f"SELECT {COLUMNS} FROM runs WHERE number = ?", (number,)).fetchone()
+    return Run(*row) if row else None

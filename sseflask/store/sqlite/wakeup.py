@@ -1,0 +1,168 @@
+"""Wakes the thread of a log: for its own process, and for the others of the machine.
+
+A byte in a datagram socket. What the thread waits with is the unpatched original, so that under
+gevent it stays out of the event loop.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import os
+import secrets
+import select
+import time
+from pathlib import Path
+
+from sseflask.loop.native import original
+from sseflask.store.private_files import make_folder
+
+__all__ = ["Bell"]
+
+#: The longest address of a socket, in bytes (Linux has 108 with the zero at the end).
+_ADDRESS_BYTES = 103
+
+#: Seconds after which the list of the others is made again, whatever their directory says: its
+#: time of change is too coarse to tell of two that come at once.
+_LIST_SECONDS = 0.25
+
+
+class Bell:
+    """One for each process that uses a log. Made before the thread that waits with it.
+
+    Args:
+        path: the log's file; the sockets are beside it, in ``<path>.wake``. ``None`` where there
+            are no other processes.
+
+    Attributes:
+        name: what tells this process from the others.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._directory = None if path is None else Path(f"{path}.wake")
+        self.name = f"{os.getpid()}.{secrets.token_hex(4)}"  # containers have the same pids
+        self._signalled = False
+        self._others: list[str] = []
+        self._listed = (0, 0.0)
+        self._handle = -1
+        self._inbox: _socket.socket | None = None
+        self._outbox = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        self._in, self._out = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        for socket in (self._outbox, self._in, self._out):
+            socket.setblocking(False)
+        self._poll = original("select", "poll")()
+        self._poll.register(self._in.fileno(), select.POLLIN)
+
+    def open(self) -> None:
+        """Be there for other processes; where that can't be done, nothing rings from outside.
+
+        Harmless to repeat: makes again what somebody has deleted. The waiting thread only.
+        """
+        if self._directory is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._inbox is not None and (self._directory / self.name).exists():
+                return
+            self._leave()
+            make_folder(self._directory)
+            self._handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            inbox = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+            inbox.setblocking(False)
+            try:
+                inbox.bind(self._address(self.name))
+                os.chmod(self.name, 0o600, dir_fd=self._handle)
+            except OSError:
+                inbox.close()
+                raise
+            self._inbox = inbox
+            self._poll.register(inbox.fileno(), select.POLLIN)
+
+    def close(self) -> None:
+        """Don't be there any more. The waiting thread only, as its last act."""
+        self._leave()
+        for socket in (self._outbox, self._in, self._out):
+            socket.close()
+
+    def _leave(self) -> None:
+        if self._inbox is not None:
+            self._poll.unregister(self._inbox.fileno())
+            self._inbox.close()
+            self._inbox = None
+            self._remove(self.name)
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        self._others, self._listed = [], (0, 0.0)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until somebody rings, or has since the last call; at most for some seconds.
+
+        The waiting thread only. What was handed over before a `ring_here` is there afterwards.
+
+        Returns:
+            whether another process has rung.
+        """
+        rung = {descriptor for descriptor, _ in self._poll.poll(max(0, round(seconds * 1000)))}
+        outside = self._inbox is not None and self._inbox.fileno() in rung
+        for socket in (self._in, self._inbox if outside else None):
+            with contextlib.suppress(OSError):
+                while socket is not None:
+                    socket.recv(16)
+        # After the last byte was taken, and before the caller looks at what there is to do: who
+        # hands something over from here on sends another one.
+        self._signalled = False
+        return outside
+
+    def ring_here(self) -> None:
+        """Wake the waiting thread. Any thread or greenlet; never blocks, never an error."""
+        if not self._signalled:
+            self._signalled = True
+            with contextlib.suppress(OSError):  # full: it is awake; closed: it is gone
+                self._out.send(b"\0")
+
+    @property
+    def has_others(self) -> bool:
+        """Whether other processes wait, as far as is known. Any thread."""
+        return self._handle >= 0 and bool(self._list())
+
+    def ring_others(self) -> list[str]:
+        """Wake the other processes, and give their names; those that are dead are forgotten.
+
+        Never blocks for long.
+        """
+        alive: list[str] = []
+        for name in self._list() if self._handle >= 0 else ():
+            try:
+                self._outbox.sendto(b"\0", self._address(name))
+            except OSError as error:
+                if error.errno == errno.ECONNREFUSED:  # nobody has it open any more
+                    self._remove(name)
+                    continue
+                if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                    continue  # gone: the next list is without it
+                # Full: it has rings enough.
+            alive.append(name)
+        return alive
+
+    def _list(self) -> list[str]:
+        try:
+            changed, now = os.fstat(self._handle).st_mtime_ns, time.monotonic()
+            if changed != self._listed[0] or now >= self._listed[1] + _LIST_SECONDS:
+                with os.scandir(self._handle) as entries:
+                    names = [entry.name for entry in entries]
+                self._others = [name for name in names if name != self.name]
+                self._listed = (changed, now)
+        except OSError:
+            self._others = []
+        return self._others
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=self._handle)
+
+    def _address(self, name: str) -> str:
+        address = f"{self._directory}/{name}"
+        if len(os.fsencode(address)) <= _ADDRESS_BYTES:
+            return address
+        return f"/proc/self/fd/{self._handle}/{name}"

@@ -1,0 +1,1 @@
+"""Streams without a greenlet: a socket and a small record each."""

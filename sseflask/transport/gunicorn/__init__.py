@@ -1,0 +1,1 @@
+"""What is gunicorn's: the worker class, its connections, its end, its access log."""

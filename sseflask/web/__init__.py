@@ -1,0 +1,1 @@
+"""What routes share: refusals, parameters, limits, and what browsers and proxies say."""

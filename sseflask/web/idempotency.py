@@ -1,0 +1,64 @@
+"""The ``Idempotency-Key`` of a request: what makes a repetition of it one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+from flask import request
+
+from sseflask.errors import Failure
+from sseflask.web.parameters import invalid
+
+__all__ = ["HEADER", "REPLAYED", "key_reused", "scoped_key"]
+
+#: draft-ietf-httpapi-idempotency-key-header.
+HEADER = "Idempotency-Key"
+
+#: Says that nothing was done again.
+REPLAYED = "Idempotency-Replayed"
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z", re.ASCII)
+
+
+def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None:
+    """The request's key, scoped to who sends it and to where; ``None`` without one.
+
+    Args:
+        subject: who sends it.
+        scope: what it is sent to.
+        query: the ``idempotency_key`` parameter, for clients that can't set headers; the header
+            wins over it.
+
+    Raises:
+        Failure: 400 where it can't be a key.
+    """
+    key, param = request.headers.get(HEADER), HEADER
+    if key is None:
+        key, param = query, "idempotency_key"
+    if key is None:
+        return None
+    if not _KEY.match(key):
+        raise invalid(
+            f"The {param} must be 1 to 255 printable ASCII characters without spaces.",
+            param=param,
+            code="invalid_idempotency_key",
+        )
+    return hashlib.sha256(json.dumps([subject, scope, key]).encode()).hexdigest()
+
+
+def key_reused(what: str) -> Failure:
+    """The 409 for a key that belongs to other content.
+
+    Args:
+        what: what needs a new key each time.
+    """
+    return Failure(
+        f"This {HEADER} was used for other content: use a new key for every {what}, and the same "
+        "one only to repeat it.",
+        status=409,
+        type="invalid_request_error",
+        param=HEADER,
+        code="idempotency_key_reused",
+    )

@@ -1,0 +1,285 @@
+"""What a request asks for: query, form and JSON read as one set of parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from flask import Request, request
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from sseflask.cursor import HEADER, PARAMETER, is_cursor, latest, presented
+from sseflask.errors import Failure
+from sseflask.flask_context import current_request
+from sseflask.loop.time_slice import TimeSlice
+from sseflask.web.bounded_json import bounded_json
+from sseflask.web.forms import FORMS, form_fields
+
+__all__ = [
+    "Seconds",
+    "Text",
+    "WholeNumber",
+    "invalid",
+    "is_json",
+    "last_event_id",
+    "read_body",
+    "read_parameters",
+    "read_query",
+]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)
+_LARGE = 10**18
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def invalid(message: str, *, param: str | None = None, code: str = "invalid_value") -> Failure:
+    """A 400 for a request that can't be understood, naming the parameter at fault."""
+    return Failure(message, status=400, type="invalid_request_error", param=param, code=code)
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, str) and _WHOLE_NUMBER.match(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    # To JSON, and to JSON Schema, 3.0 and 3 are the same number (RFC 8259, section 6).
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGE:
+        return int(value)
+    raise ValueError("it must be a whole number in digits")
+
+
+def _seconds(value: Any) -> Any:
+    # float() also takes "1_0", "nan" and digits of other scripts; what it says quotes all it got.
+    if isinstance(value, str) and value.isascii() and "_" not in value:
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-_LARGE, min(value, _LARGE))  # beyond any limit, and within a float
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError("it must be a number of seconds")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise ValueError("it must be text that UTF-8 can carry: it holds a lone surrogate")
+    return value
+
+
+#: A whole number, in JSON or in digits; neither true nor "1.0" nor 1_000.
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+#: A finite number of seconds, in JSON or as text.
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+#: Text that can be sent on.
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+def read_parameters(model: type[Model], as_json: Iterable[str] = ()) -> Model:
+    """The request's parameters from query, form and JSON, checked.
+
+    Blocks until the body has been read. Parameters that the model does not know are ignored.
+    A cursor may have any of its spellings, see `sseflask.cursor`.
+
+    Args:
+        model: its fields are the parameters.
+        as_json: the names of those that may be JSON as text; the model is given their values, and
+            ``None`` for what is none.
+
+    Raises:
+        Failure: 400 with ``param`` set for a value that does not fit or a parameter given twice,
+            400 for a body that can't be read, 413 for JSON with too many values, 415 for a body
+            of another kind.
+        werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
+    """
+    return _checked(model, [*request.args.items(multi=True), *_body()], as_json)
+
+
+def read_query(model: type[Model]) -> Model:
+    """The request's parameters from the query alone, checked; see `read_parameters`."""
+    return _checked(model, request.args.items(multi=True))
+
+
+def _checked(
+    model: type[Model], given: Iterable[tuple[str, Any]], as_json: Iterable[str] = ()
+) -> Model:
+    values: dict[str, Any] = {}
+    for name, value in given:
+        if (PARAMETER if is_cursor(name) else name) not in model.model_fields:
+            continue
+        if isinstance(value, FileStorage):
+            raise invalid(
+                f"The parameter {name} is sent as a file: send its text as an ordinary field "
+                f"(curl: -F '{name}=<FILE', with < in place of @).",
+                param=name,
+            )
+        if name in values:
+            raise invalid(
+                f"The parameter {name} is given more than once: send it once, in the query, "
+                "in a form or in a JSON object.",
+                param=name,
+                code="duplicate_parameter",
+            )
+        values[name] = value
+    cursors = [(name, values.pop(name)) for name in list(values) if is_cursor(name)]
+    if (cursor := latest(cursors)) is not None:
+        values[PARAMETER] = cursor
+    for name in as_json:
+        if isinstance(values.get(name), str):
+            try:
+                values[name] = bounded_json(values[name], TimeSlice())
+            except (ValueError, RecursionError):
+                values[name] = None
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name = str(problem["loc"][0])
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise invalid(
+            f"The parameter {name} is not valid: {reason[:1].lower()}{reason[1:]}.", param=name
+        ) from None
+
+
+def read_body() -> bytes:
+    """The request's body, as it came. Blocks until it is there.
+
+    Raises:
+        Failure: 400, it can't be read; 415 or 501, it is compressed; 415, it is not in UTF-8.
+        werkzeug.exceptions.RequestEntityTooLarge: it exceeds ``MAX_CONTENT_LENGTH``.
+    """
+    asked = current_request()
+    # Cached, so that a form is parsed from it.
+    try:
+        body = asked.get_data(cache=True)
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Every server complains about a malformed body in chunks with a type of its own.
+        raise invalid("The request's body can't be read.", code="invalid_body") from error
+    limit = asked.max_content_length
+    if limit is not None and asked.content_length is None and len(body) >= limit:
+        # Of a body in chunks Werkzeug silently hands over what is within the limit.
+        raise RequestEntityTooLarge
+    if body:
+        _check_coding(asked, body)
+    return body
+
+
+def _check_coding(asked: Request, body: bytes) -> None:
+    """Refuse what would be stored, or asked the upstream, as something else than it is.
+
+    RFC 9110, sections 8.3.2, 8.4 and 12.5.3; RFC 9112, section 6.1: gunicorn only undoes chunks.
+    """
+    transfer = asked.headers.get("Transfer-Encoding", "").replace(" ", "").lower()
+    if transfer not in ("", "chunked"):
+        raise Failure(
+            f"The body is transferred in a coding ({transfer[:40]}) which is not understood here: "
+            "send it without Transfer-Encoding, or in chunks alone.",
+            status=501,
+            type="invalid_request_error",
+            code="unsupported_transfer_coding",
+        )
+    coding = asked.headers.get("Content-Encoding", "").strip().lower()
+    charset = asked.mimetype_params.get("charset", "utf-8").strip().lower()
+    if coding not in ("", "identity"):
+        problem = f"The body is encoded ({coding[:40]}), which is not understood here: send it"
+        problem += " without Content-Encoding."
+    elif charset not in ("utf-8", "utf8") and not (
+        body.isascii() and b"\0" not in body  # the same in all but UTF-16 and UTF-32
+    ):
+        problem = f"The body is declared to be in {charset[:40]}: send it in UTF-8."
+    else:
+        return
+    raise Failure(
+        problem,
+        status=415,
+        type="invalid_request_error",
+        code="unsupported_media_type",
+        headers={"Accept-Encoding": "identity"} if coding not in ("", "identity") else {},
+    )
+
+
+def is_json(kind: str) -> bool:
+    """Whether a body of this media type is JSON."""
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def _body() -> Iterable[tuple[str, Any]]:
+    body = read_body()
+    kind = request.mimetype
+    if not body:
+        return ()
+    if kind in FORMS:
+        return _form(body)
+    if is_json(kind):
+        return _json_object(body)
+    raise Failure(
+        "The body is of a kind that can't be read here: send parameters in the query, as a form "
+        "(application/x-www-form-urlencoded) or as a JSON object (application/json).",
+        status=415,
+        type="invalid_request_error",
+        code="unsupported_media_type",
+    )
+
+
+def _form(body: bytes) -> Iterable[tuple[str, Any]]:
+    try:
+        fields = form_fields(body, TimeSlice())
+        if any(name is None for name, _ in fields):
+            raise ValueError("a part without a name")
+    except HTTPException:
+        raise
+    except ValueError as error:
+        raise invalid(
+            "The form can't be read: it has to be as its Content-Type says, boundary included, "
+            "and whole.",
+            code="invalid_body",
+        ) from error
+    if len(fields) == 1 and fields[0][0].lstrip().startswith("{"):
+        raise invalid(
+            "The body looks like JSON but is declared a form: add the header "
+            "Content-Type: application/json.",
+            code="invalid_json",
+        )
+    return fields
+
+
+def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
+    outermost: list[tuple[str, Any]] = []
+
+    def keep_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Called from the inside out: the last call is the outermost object's.
+        outermost[:] = pairs
+        return dict(pairs)
+
+    try:
+        value = bounded_json(body, TimeSlice(), keep_pairs)
+    except (ValueError, RecursionError):
+        raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise invalid(
+            'The JSON body must be an object, for example {"count": 3}.', code="invalid_json"
+        )
+    return outermost
+
+
+def last_event_id(query: str | None) -> tuple[str, str] | None:
+    """Where a client wants to go on: the cursor, and the name of what carried it.
+
+    The ``Last-Event-ID`` header wins over the query, as an EventSource that reconnects keeps
+    its URL and adds the header. An empty cursor counts as none.
+
+    Args:
+        query: the ``last_event_id`` parameter, if there is one.
+    """
+    header = presented(request.environ)
+    if header:
+        return header, HEADER
+    return (query, PARAMETER) if query else None

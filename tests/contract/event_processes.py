@@ -1,0 +1,67 @@
+"""What other processes do that use a log."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sqlite3
+import sys
+
+from sseflask.store.api import Append, Appended, LogError
+from sseflask.store.sqlite.events import SqliteLog
+from tests.processes import say
+
+
+def opened(path: str) -> SqliteLog:
+    log = SqliteLog(path, keep=1_000_000, seconds=86_400)
+    log.open()
+    return log
+
+
+def append(path: str, groups: str, tag: str) -> None:
+    """Append groups of 1 to 5 events; say the last number of each that was stored."""
+    say("ready")
+    sys.stdin.readline()
+    log = opened(path)
+    say(log.epoch)
+    for index in range(int(groups)):
+        amount = index % 5 + 1
+        frames = tuple(b"%s %d %d/%d" % (tag.encode(), index, n, amount) for n in range(amount))
+        (result,) = log.append([Append(tag, frames)])
+        assert isinstance(result, Appended)
+        say(result.last)
+    log.close()
+
+
+def hold(path: str) -> None:
+    """Hold the write lock until told to let go."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    say("locked")
+    sys.stdin.readline()
+    database.execute("ROLLBACK")
+    database.close()
+
+
+def fill(path: str) -> None:
+    """Meet a limit to the size of files, as if the disk were full, and get over it."""
+    log = opened(path)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, most))
+    stored = 0
+    try:
+        while stored < 10_000:
+            log.append([Append("a", (b"x" * 4000,) * 3), Append("b", (b"y" * 4000,))])
+            stored += 4
+    except LogError as error:
+        say(error)
+    say(stored)
+    for _ in range(3):
+        with contextlib.suppress(LogError):
+            log.append([Append("c", (b"z" * 100_000,))])
+            say("that should not have been possible")
+    say([entry.number for entry in log.since(0, 10_000)] == list(range(1, stored + 1)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    log.append([Append("c", (b"z",) * 2)])
+    say([entry.number for entry in log.since(0, 10_000)] == list(range(1, stored + 3)))
+    log.close()

@@ -1,0 +1,76 @@
+"""What other processes do that use a run log."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+
+from sseflask.store.api import KeyReused, LogError
+from sseflask.store.run_api import Append
+from sseflask.store.sqlite.runs import RunLog
+from tests.contract.run_stores import DAY, FINISHED, begun, everything, fresh, put
+from tests.processes import say
+
+
+def opened(path: str) -> RunLog:
+    log = RunLog(path, seconds=DAY, clock=time.monotonic)
+    log.open()
+    return log
+
+
+def claim(path: str, keys: str, digest: str) -> None:
+    """Claim runs with keys that others claim as well; say what became of each."""
+    say("ready")
+    sys.stdin.readline()
+    log = opened(path)
+    for number in range(int(keys)):
+        claimed = log.claim(fresh(f"key {number}", digest.encode()))
+        if isinstance(claimed, tuple):
+            run, repeated = claimed
+            say(f"{'found' if repeated else 'fresh'} {run.number}")
+        else:
+            say("reused" if isinstance(claimed, KeyReused) else "too many")
+    sys.stdin.readline()
+    log.close()
+
+
+def write(path: str, amount: str) -> None:
+    """Write a run, frame by frame, at full speed; say how far it was when it was refused."""
+    log = opened(path)
+    run = begun(log)
+    say(run.number)
+    sys.stdin.readline()
+    stored = 0
+    while stored < int(amount) and put(log, run, stored + 1, 1) is not None:
+        stored += 1
+    say(stored)
+    log.close()
+
+
+def fill(path: str) -> None:
+    """Meet a limit to the size of files, as if the disk were full, and get over it."""
+    log = opened(path)
+    run = begun(log)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, most))
+    stored = 0
+    try:
+        while stored < 10_000:
+            log.append([Append(run.number, stored + 1, [b"x" * 4000] * 3)])
+            stored += 3
+    except LogError as error:
+        say(error)
+    say(stored)
+    large = Append(run.number, stored + 1, [b"z" * 4000] * 100, FINISHED)
+    for _ in range(3):
+        with contextlib.suppress(LogError):
+            log.append([large])
+            say("that should not have been possible")
+    say([number for number, _ in everything(log, run)] == list(range(1, stored + 1)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    (ended,) = log.append([large])
+    say([number for number, _ in everything(log, run)] == list(range(1, stored + 101)))
+    say(ended is not None and ended.ended == stored + 101)
+    log.close()

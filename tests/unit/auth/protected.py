@@ -1,0 +1,71 @@
+"""A tiny app with the protected routes that the service will have, and tokens for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import jwt
+from flask import Flask, request
+from werkzeug.test import TestResponse
+
+from sseflask.auth import Access, Caller, require, require_publish, require_subscribe
+from sseflask.extension import SSE
+from sseflask.store.names import Pattern
+from sseflask.web import error_handlers
+from tests.service import SECRET
+
+LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
+#: Where no loopback trust can be in play.
+REMOTE = {"REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "stream.example.org"}
+COOKIE = "sseflask_session"
+OWN = {"Sec-Fetch-Site": "same-origin"}
+OTHER = {"Sec-Fetch-Site": "cross-site", "Origin": "https://example.org"}
+
+
+def patterns(*texts: str) -> tuple[Pattern, ...]:
+    return tuple(Pattern.parse(text) for text in texts)
+
+
+def make_app(*secrets: str, development: bool = False, public: tuple[str, ...] = ()) -> Flask:
+    app = Flask("protected")
+    error_handlers.install(app)
+    SSE(app)
+    access = Access(secrets, development=development, public=patterns(*public))
+    access.init_app(app)
+
+    def told(caller: Caller) -> dict[str, Any]:
+        return {"subject": caller.subject, "expires": caller.expires}
+
+    @app.route("/", methods=["GET", "POST"])
+    def protected() -> dict[str, Any]:
+        return told(require("complete"))
+
+    @app.post("/channels/<name>")
+    def publish(name: str) -> dict[str, Any]:
+        return told(require_publish(name))
+
+    @app.get("/channels")
+    def subscribe() -> dict[str, Any]:
+        return told(require_subscribe(patterns(*request.args.getlist("c"))))
+
+    return app
+
+
+def token(secret: str = SECRET, **claims: object) -> str:
+    """A valid token with the right ``complete``, but for what is asked."""
+    known = {"sub": "alice", "exp": int(time.time()) + 3600, "complete": True}
+    return jwt.encode({**known, **claims}, secret, algorithm="HS256")
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The error, which must be this one."""
+    assert response.status_code == status
+    error: dict[str, Any] = json.loads(response.data)["error"]
+    assert error["code"] == code
+    return error

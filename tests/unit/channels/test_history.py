@@ -1,0 +1,182 @@
+"""Reading what a channel has been given, as a finite list."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sseflask.channels import channels as module
+from sseflask.channels import history as past
+from sseflask.channels.channels import Channels, Ids
+from sseflask.channels.event_frames import Cursor, stored
+from sseflask.channels.history import ChannelEvent, ChannelHistory, read_history
+from sseflask.store.api import History
+from sseflask.store.names import Pattern
+from sseflask.store.sqlite.reads import Asked
+from tests.live.waiting import until
+
+
+@pytest.fixture
+def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channels]:
+    monkeypatch.setattr(module, "_YOUNG_SECONDS", 0.0)
+    made = make(":memory:")
+    yield made
+    made.close()
+
+
+def make(path: Path | str) -> Channels:
+    return Channels(lambda: str(path), keep=20, seconds=3600, most=1 << 30)
+
+
+def publish(channels: Channels, channel: str, *data: str, event: str | None = None) -> list[str]:
+    ids = channels.publish(channel, [stored(each, event) for each in data])
+    assert isinstance(ids, Ids)
+    return ids
+
+
+def read(
+    channels: Channels, name: str, after: str = "earliest", limit: int = 100
+) -> ChannelHistory:
+    return channels.history(Pattern.parse(name), after, limit)
+
+
+def ids_of(history: ChannelHistory) -> list[str]:
+    return [event.id for event in history.events]
+
+
+def test_all_there_is(channels: Channels) -> None:
+    (one,) = publish(channels, "a.1", "two\nlines", event="note")
+    (other,) = publish(channels, "b", "not asked for")
+    (two,) = publish(channels, "a.2", "")
+    assert read(channels, "a.*") == ChannelHistory(
+        events=[
+            ChannelEvent("a.1", one, "note", "two\nlines"),
+            ChannelEvent("a.2", two, "message", ""),
+        ],
+        cursor=two,
+        gap=None,
+        more=False,
+    )
+    assert ids_of(read(channels, "**")) == [one, other, two]
+
+
+def test_nothing_there(channels: Channels) -> None:
+    nothing = read(channels, "a")
+    assert (nothing.events, nothing.gap, nothing.more) == ([], None, False)
+    ids = publish(channels, "a", "1")
+    assert ids_of(read(channels, "a", nothing.cursor)) == ids
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 12, 13])
+def test_in_pieces(channels: Channels, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(past, "_PAGE", 3)
+    ids = []
+    for n in range(12):
+        ids += publish(channels, "a", f"{n}")
+        publish(channels, "b", "in between")
+    got, cursor, more = list[str](), "earliest", True
+    while more:
+        history = read(channels, "a", cursor, limit)
+        assert len(history.events) <= limit
+        assert history.gap is None
+        got += ids_of(history)
+        cursor, more = history.cursor, history.more
+    assert got == ids
+    assert read(channels, "a", cursor).events == []
+
+
+def test_from_an_id_on(channels: Channels) -> None:
+    ids = publish(channels, "a", "1", "2", "3")
+    for place, id in enumerate(ids):
+        assert ids_of(read(channels, "a", id)) == ids[place + 1 :]
+        assert ids_of(read(channels, "a", f"{id}.end")) == ids[place + 1 :]
+
+
+def test_what_is_forgotten_is_told_to_who_was_there_before(channels: Channels) -> None:
+    (first,) = publish(channels, "a", "first")
+    before = f"{first.rpartition('-')[0]}-0"
+    for n in range(60):
+        publish(channels, "a", f"{n}")
+    kept = read(channels, "a")
+    assert kept.gap is None
+    assert 20 <= len(kept.events) <= 22
+    for after in (first, before):
+        assert read(channels, "a", after) == ChannelHistory(
+            kept.events, kept.cursor, "trimmed", more=False
+        )
+    assert read(channels, "b", first).gap is None, "nothing of it is missing"
+
+
+def test_the_id_of_another_log(channels: Channels) -> None:
+    ids = publish(channels, "a", "1", "2")
+    history = read(channels, "a", "zzzz-1")
+    assert (ids_of(history), history.gap) == (ids, "epoch")
+
+
+@pytest.mark.parametrize("unknown", ["nonsense", "EPOCH-99", "EPOCH-1x"])
+def test_an_id_that_can_not_be_made_out(channels: Channels, unknown: str) -> None:
+    ids = publish(channels, "a", "1", "2")
+    unknown = unknown.replace("EPOCH", ids[0].rpartition("-")[0])
+    assert read(channels, "a", unknown) == ChannelHistory([], ids[1], "unknown", more=False)
+
+
+def test_what_another_process_has_published_before_is_in_it(tmp_path: Path) -> None:
+    here, there = make(tmp_path / "log"), make(tmp_path / "log")
+    for n in range(20):
+        ids = publish(there, "a", f"{n}")
+        assert ids_of(read(here, "a"))[-1:] == ids
+        assert here.position() == ids[0]
+        subscription = here.subscribe([Pattern.parse("a")], None, since=here.position())
+        ids = publish(there, "a", "next")
+        got = subscription.get(10)
+        assert got is not None
+        assert got[0] == f"id: {ids[0]}\ndata: next\n\n".encode()
+        subscription.close()
+    here.close()
+    there.close()
+
+
+def test_asking_how_far_the_log_is_hides_no_event(tmp_path: Path) -> None:
+    """What one looks up for a newcomer is news to those who wait."""
+    here, there = make(tmp_path / "log"), make(tmp_path / "log")
+    subscription = here.subscribe([Pattern.parse("a")], None)
+    assert subscription.get(0.0) is None
+    running, gate = here._running.get(), threading.Event()
+    running.thread.call(lambda _log: gate.wait(10), lambda *_: None)
+    # It comes after the thread's look at what others have written, and before the question.
+    running.thread.call(lambda _log: publish(there, "a", "x"), lambda *_: None)
+    asked = threading.Thread(target=here.position)
+    asked.start()
+    until(lambda: len(running.thread._calls) == 2, "both wait for the thread")
+    gate.set()
+    asked.join(10)
+    got = subscription.get(0.0)
+    assert got is not None
+    assert got[0].endswith(b"data: x\n\n")
+    here.close()
+    there.close()
+
+
+def test_a_reading_that_had_begun_for_somebody_else(channels: Channels) -> None:
+    """What is asked by many is read once, maybe from before what this one has published."""
+    running = channels._running.get()
+
+    class Shared:
+        early: History | None = None
+
+        def place(self) -> Cursor:
+            return running.place()
+
+        def history(self, asked: Asked) -> History:
+            early, self.early = self.early, None
+            return early or running.history(asked)
+
+    reader, asked = Shared(), Asked((Pattern.parse("a"),), 0, 100, "none")
+    publish(channels, "a", "1")
+    reader.early = running.history(asked)
+    publish(channels, "a", "2")
+    history = read_history(reader, Pattern.parse("a"), "earliest", 100)
+    assert [event.data for event in history.events] == ["1", "2"]

@@ -1,0 +1,120 @@
+"""``python -m tests.unit.loop.pool <path>``: gevent's thread pool at work; prints a report."""
+
+# ruff: noqa: E402
+from gevent import monkey
+
+monkey.patch_all()
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import gevent
+from flask import Flask
+
+from sseflask import SSE
+from sseflask.completions.dialects import CHAT
+from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.outcome import Outcome
+from sseflask.runs.runs import Runs, Started
+from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Answer
+from sseflask.transport.stream import Source
+from sseflask.wire import Decoder
+from tests.unit.completions.scripted import frame
+
+Value = TypeVar("Value")
+
+app = Flask(__name__)
+app.testing = True
+sse = SSE(app)
+
+
+def spawn(function: Callable[..., Any], *arguments: object) -> Any:
+    """Have a function called in the pool; gives what its result comes by."""
+    return gevent.get_hub().threadpool.spawn(function, *arguments)
+
+
+def in_pool(function: Callable[[], Value]) -> Value:
+    value: Value = spawn(function).get(timeout=30)
+    return value
+
+
+def data_of(body: bytes) -> list[str]:
+    return [event.data for event in Decoder().feed(body)]
+
+
+def text_of(viewer: Viewer) -> list[str]:
+    return data_of(b"".join(viewer.frames()))
+
+
+def words() -> Answer:
+    for word in ("one", "two", "three"):
+        gevent.sleep(0.01)
+        yield [frame(word)]
+    yield Outcome("finished", "stop")
+
+
+def endless() -> Answer:
+    while True:
+        gevent.sleep(0.01)
+        yield [frame("more")]
+
+
+def begin(runs: Runs, answer: Callable[[], Answer] = words) -> Started:
+    started = runs.start(
+        answer,
+        FORMATS["text"],
+        subject="alice",
+        account="alice",
+        dialect=CHAT,
+        grace=math.inf,
+    )
+    assert isinstance(started, Started)
+    return started
+
+
+def publish(text: str) -> None:
+    with app.app_context():
+        sse.publish("news", text)
+
+
+def subscribed(last: str) -> list[str]:
+    """What a subscriber gets, up to some text."""
+    body = b""
+    with app.test_request_context("/?last_event_id=earliest"):
+        pieces = cast(Source, sse.subscribe("news").response).frames()
+        while last not in data_of(body):
+            body += next(pieces)
+    return data_of(body)
+
+
+def waits_for_what_comes() -> list[str]:
+    reader = spawn(subscribed, "second")
+    publish("second")
+    read: list[str] = reader.get(timeout=30)
+    return read
+
+
+def main(path: str) -> dict[str, Any]:
+    runs = Runs(lambda: path, seconds=100, most=1000)
+    read = [in_pool(lambda: text_of(begin(runs).viewer))]  # nobody has used them before
+    read.append(text_of(in_pool(lambda: begin(runs)).viewer))
+    at_once = [spawn(lambda: text_of(begin(runs).viewer)) for _ in range(8)]
+    read += [each.get(timeout=30) for each in at_once]
+    going = in_pool(lambda: begin(runs, endless))
+    in_pool(lambda: runs.stop(going.run))
+    stopped = text_of(going.viewer)[-1]
+    runs.close()
+    in_pool(lambda: publish("first"))
+    return {
+        "read": read,
+        "stopped": stopped,
+        "subscribed": [in_pool(lambda: subscribed("first")), waits_for_what_comes()],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1])))

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseflask.loop.callbacks import Timeout, cooperative, result_of
+from tests.processes import report_of
+
+Done = Callable[[Any, Exception | None], None]
+
+
+def in_a_thread(result: Any, error: Exception | None = None) -> Callable[[Done], None]:
+    return lambda done: threading.Thread(target=done, args=(result, error)).start()
+
+
+def test_results_and_errors_come_over() -> None:
+    assert not cooperative()
+    assert result_of(in_a_thread(7), 10) == 7
+    with pytest.raises(KeyError):
+        result_of(in_a_thread(None, KeyError("x")), 10)
+    with pytest.raises(Timeout):
+        result_of(lambda _done: None, 0.01)
+
+
+PROGRAM = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from sseflask.loop.callbacks import Mailbox, Timeout, cooperative, result_of
+start_native = monkey.get_original("_thread", "start_new_thread")
+
+assert cooperative()
+turns = []
+def tick():
+    while True:
+        turns.append(1)
+        gevent.sleep(0.001)
+ticking = gevent.spawn(tick)
+
+def slowly(done):
+    # The answer comes when the loop has gone round some more: it must not stand still.
+    def wait():
+        original = monkey.get_original("time", "sleep")
+        before = len(turns)
+        while len(turns) < before + 5:
+            original(0.001)
+        done("answer", None)
+    start_native(wait, ())
+
+assert result_of(slowly, 10) == "answer"
+try:
+    result_of(lambda done: start_native(done, (None, KeyError("x"))), 10)
+except KeyError:
+    pass
+else:
+    raise SystemExit("no KeyError")
+try:
+    result_of(lambda done: None, 0.01)
+except Timeout:
+    pass
+else:
+    raise SystemExit("no Timeout")
+
+# What comes together is called in order, and one that fails does not take the others with it.
+called = []
+mailbox = Mailbox.current()
+mailbox.post(called.append, 1)
+mailbox.post(called.index, "not there")
+mailbox.post(called.append, 2)
+gevent.sleep(0.01)
+assert called == [1, 2], called
+print("fine")
+"""
+
+
+def test_under_gevent_the_loop_goes_on() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "fine\n", done.stderr
+
+
+def test_threads_of_gevents_pool_begin_read_stop_publish_and_subscribe(tmp_path: Path) -> None:
+    report = report_of("tests.unit.loop.pool", tmp_path / "runs.db")
+    whole = ["one", "two", "three", '{"finish_reason":"stop"}']
+    assert report["read"] == [whole] * 10
+    assert report["stopped"] == '{"finish_reason":"stopped"}'
+    assert report["subscribed"] == [["first"], ["first", "second"]]

@@ -1,0 +1,162 @@
+"""The figures of a second: who publishes them, and what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseflask.channels.channels import Channels
+from sseflask.counters.counts import Counts
+from sseflask.counters.gauges import Gauges
+from sseflask.counters.machine import Usage
+from sseflask.counters.snapshot import Snapshot, Worker
+from sseflask.metrics import live
+from sseflask.metrics.live import LiveFigures, Moment, figures, speaks
+from sseflask.store.names import Pattern
+from tests.live.waiting import until
+from tests.unit.channels.test_channels import make, read
+
+
+def worker(
+    number: int,
+    *,
+    pid: int = 0,
+    seen: float = 100.0,
+    events: int = 0,
+    cpu: float = 0.0,
+    **gauges: int,
+) -> Worker:
+    counts = Counts()
+    counts.streams["stream"].events = events
+    counts.streams["run"].events = events
+    counts.streams["channel"].bytes = 10 * events
+    usage = Usage(cpu, 1000 + number)
+    return Worker(number, pid or 50 + number, seen, Gauges()._replace(**gauges), counts, usage)
+
+
+def moment(at: float, *workers: Worker, published: int = 0) -> Moment:
+    counts = Counts()
+    counts.published = published
+    return Moment(at, 1000.5 + at, Snapshot(counts, workers, True))
+
+
+def test_what_is_said_of_a_second() -> None:
+    before = moment(100.0, worker(0, events=5, cpu=1.0), worker(1, events=3), published=7)
+    first = worker(0, events=105, cpu=1.5, open_channels=4)
+    second = worker(1, pid=99, events=3, cpu=0.2)
+    after = moment(102.0, first, second, published=10)
+    said = figures(before, after)
+    assert said == {
+        "at": 1102.5,
+        "published": 3,
+        "workers": [
+            {
+                "pid": 50,
+                "cpu": 0.25,
+                "memory": 1000,
+                "streams": {"stream": 0, "channel": 4, "run": 0},
+                "events": 100.0,
+                "bytes": 500.0,
+            },
+            {
+                "pid": 99,
+                "cpu": 0.1,
+                "memory": 1001,
+                "streams": {"stream": 0, "channel": 0, "run": 0},
+                "events": 0.0,
+                "bytes": 0.0,
+            },
+        ],
+    }
+
+
+def test_one_that_has_come_since() -> None:
+    said = figures(moment(100.0), moment(101.0, worker(3, events=50, cpu=0.5)))
+    (only,) = said["workers"]
+    assert (only["events"], only["cpu"]) == (0, 0.5), "what was before is not of this second"
+
+
+@pytest.mark.parametrize(
+    ("workers", "first"),
+    [
+        ([worker(2), worker(5)], 2),
+        ([worker(2, leaving=1), worker(5)], 5),
+        ([worker(2, seen=96.0), worker(5)], 5),
+    ],
+)
+def test_the_first_that_is_well_publishes(workers: list[Worker], first: int) -> None:
+    now = moment(100.0, *workers)
+    assert [number for number in (2, 5) if speaks(now, number)] == [first]
+
+
+def test_a_process_on_its_own_publishes() -> None:
+    assert speaks(moment(100.0), None)
+
+
+@pytest.fixture
+def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channels]:
+    monkeypatch.setattr(live, "_BEHIND", 0.0)
+    made = make(":memory:")
+    yield made
+    made.close()
+
+
+def subscribed(channels: Channels, name: str) -> Any:
+    subscription = channels.subscribe([Pattern.parse(name)], None)
+    assert subscription.get(0.0) is None  # it is there from here on
+    return subscription
+
+
+def look(told: LiveFigures) -> None:
+    told.look()
+    until(lambda: not told._telling, "it is told")
+
+
+def test_figures_are_published_while_somebody_reads_them(channels: Channels) -> None:
+    told = LiveFigures(channels)
+    reader = subscribed(channels, "sseflask.live")
+    look(told)
+    look(told)
+    (event,) = read(reader, 1)
+    assert event.event == "figures"
+    said = json.loads(event.data)
+    assert [each["pid"] for each in said["workers"]] == [os.getpid()]
+    look(told)
+    assert json.loads(read(reader, 1)[0].data)["published"] == 0, "its own events are not counted"
+    reader.abandon()
+    look(told)
+    last = channels.subscribe([Pattern.parse("sseflask.live")], "earliest")
+    assert [each.event for each in read(last, 2)] == ["figures"] * 2
+    assert last.get(0.0) is None, "nothing has been published since"
+
+
+def test_those_who_read_everything_do_not_have_them_published(channels: Channels) -> None:
+    everything = subscribed(channels, "**")
+    told = LiveFigures(channels)
+    for _ in range(3):
+        look(told)
+    assert everything.get(0.0) is None
+
+
+def test_few_are_kept_and_others_are_not_forgotten_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    channels = make(path, keep=1000)
+    running = channels._running.get()
+    try:
+        channels.publish("x", [b"data: 1\n\n"])
+        running.call(lambda log: setattr(log, "_young", 0.0))  # as if they were older
+        for _ in range(200):
+            channels.publish("sseflask.live", [b"data: 1\n\n"])
+    finally:
+        channels.close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        kept = dict(database.execute("SELECT name, kept FROM channels").fetchall())
+    assert kept["x"] == 1
+    assert 60 <= kept["sseflask.live"] <= 72

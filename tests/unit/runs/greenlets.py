@@ -1,0 +1,184 @@
+"""``python -m tests.unit.runs.greenlets <path>``: runs under gevent; prints a report.
+
+Writers in greenlets store through a log that now and then fails, seen by viewers of their process
+and of another's; a first frame comes while others are paced.
+"""
+
+# ruff: noqa: E402
+from gevent import monkey
+
+monkey.patch_all()
+
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from unittest import mock
+
+import gevent
+from gevent.event import Event as Signal
+
+from sseflask.completions.dialects import CHAT
+from sseflask.completions.formats.formats import FORMATS
+from sseflask.runs import runs as module
+from sseflask.runs.process import RunProcess
+from sseflask.runs.runs import Runs, Started
+from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Answer
+from sseflask.store.api import LogError
+from sseflask.store.run_api import Append, Run
+from sseflask.store.sqlite.runs import RunLog
+from sseflask.wire import Decoder
+from tests.contract.run_stores import DAY, FINISHED
+from tests.unit.completions.scripted import frame
+
+RUNS, FRAMES = 40, 100
+
+
+class Failing(RunLog):
+    """Counts its transactions, and fails in one of ten."""
+
+    sizes: ClassVar[list[int]] = []
+    chance = random.Random(1)
+
+    def append(self, appends: Sequence[Append]) -> list[Run | None]:
+        if self.chance.random() < 0.1:
+            raise LogError("the disk is busy")
+        self.sizes.append(sum(len(append.frames) for append in appends))
+        return super().append(appends)
+
+
+def answer() -> Answer:
+    for number in range(1, FRAMES + 1):
+        gevent.sleep(0.01)
+        yield [frame(f"{number} ")]
+    yield FINISHED
+
+
+def begin(runs: Runs, what: Answer, grace: float = math.inf) -> Started:
+    started = runs.start(
+        lambda: what,
+        FORMATS["text"],
+        subject="alice",
+        account="alice",
+        dialect=CHAT,
+        grace=grace,
+    )
+    assert isinstance(started, Started)
+    return started
+
+
+def text_of(viewer: Viewer) -> list[str]:
+    return [event.data for event in Decoder().feed(b"".join(viewer.frames()))]
+
+
+def cancelled_at_once(runs: Runs) -> bool:
+    """Whether an upstream that is silent is left when its last viewer goes."""
+    waiting, left = Signal(), Signal()
+
+    def silent() -> Answer:
+        try:
+            yield [frame("one")]
+            waiting.set()
+            gevent.sleep(60)
+        finally:
+            left.set()
+        yield FINISHED
+
+    started = begin(runs, silent(), grace=0.0)
+    waiting.wait(10)
+    started.viewer.close()
+    return bool(left.wait(10))
+
+
+def cleans_up(runs: Runs) -> bool:
+    """Whether an upstream that takes its time to be left is left in peace, however often."""
+    waiting, left = Signal(), Signal()
+
+    def slow() -> Answer:
+        try:
+            waiting.set()
+            gevent.sleep(60)
+            yield []
+        finally:
+            gevent.sleep(0.05)
+            left.set()
+        yield FINISHED
+
+    started = begin(runs, slow())
+    waiting.wait(10)
+    live = runs._running.get().live.get(started.run.number)
+    assert live is not None
+    assert live.writer is not None
+    live.writer.cancel()
+    gevent.sleep(0.01)
+    runs.stop(started.run)
+    return bool(left.wait(1))
+
+
+def remaining(process: RunProcess) -> int:
+    """Runs, and appends to them, that the process still knows."""
+    return len(process.live._runs) + len(process.batches._waiting) + len(process.batches._unsaved)
+
+
+def reads_the_rest(runs: Runs) -> bool:
+    """Whether an upstream whose answer has ended may go on ending its response."""
+    told, over = Signal(), Signal()
+
+    def ending() -> Answer:
+        yield FINISHED
+        told.wait(10)
+        gevent.sleep(0.05)
+        over.set()
+
+    started = begin(runs, ending())
+    text_of(started.viewer)
+    told.set()
+    return bool(over.wait(10))
+
+
+@mock.patch.object(module, "RunLog", Failing)
+def main(path: str) -> dict[str, Any]:
+    runs, other = (Runs(lambda: path, seconds=DAY, most=1000) for _ in range(2))
+    expected = [f"{number} " for number in range(1, FRAMES + 1)]
+    expected.append('{"finish_reason":"stop"}')
+    started = [begin(runs, answer()) for _ in range(RUNS)]
+    viewers = [each.viewer for each in started]
+    viewers += [other.view(each.run, FORMATS["text"]) for each in started]
+    greenlets = [gevent.spawn(text_of, viewer) for viewer in viewers]
+    gevent.joinall(greenlets, timeout=60)
+    texts = [greenlet.value for greenlet in greenlets]
+    transactions = len(Failing.sizes)
+    began = time.monotonic()
+    cancelled = cancelled_at_once(runs)
+    cancelled_in = time.monotonic() - began
+    cleaned = cleans_up(runs)
+    reused = reads_the_rest(runs)
+    silent = begin(runs, answer())
+    runs._running.get().interrupt()
+    interrupted = text_of(silent.viewer)[-1]
+    done = runs._running.get().wait_until_done(10)
+    own = runs._running.get()
+    # The last of it happens in the loop, soon after the log has it.
+    until = time.monotonic() + 10
+    while (left := remaining(own)) and time.monotonic() < until:
+        gevent.sleep(0.01)
+    for each in (runs, other):
+        each.close()
+    return {
+        "right": sum(text == expected for text in texts),
+        "transactions": transactions,
+        "largest": max(Failing.sizes),
+        "cancelled": cancelled and cancelled_in < 5,
+        "cleaned": cleaned,
+        "reused": reused,
+        "interrupted": '"interrupted"' in interrupted and done,
+        "left": left,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1])))

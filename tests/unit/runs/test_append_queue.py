@@ -1,0 +1,377 @@
+"""Groups of what writers store: order, one at a time, what fails, and who has to wait."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.usage import FRAME_BYTES
+from sseflask.loop.callbacks import Done
+from sseflask.runs import append_queue as module
+from sseflask.runs.append_queue import Batches
+from sseflask.store.api import LogError
+from sseflask.store.run_api import Append, Run
+from tests.live.waiting import until
+
+SECONDS = 10.0
+FINISHED = Outcome("finished", "stop")
+
+
+class Stored:
+    """A log that answers when a test says so, and what the batches have told of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[Append], Done]] = []
+        self.passed_on: list[tuple[Append, Run | None]] = []
+        self.failed: list[Append] = []
+        self.batches = Batches(self.store, lambda function: function(), self.stored, self.give_up)
+
+    def store(self, appends: Sequence[Append], done: Done) -> None:
+        copied = [Append(each.run, each.first, [*each.frames], each.outcome) for each in appends]
+        self.asked.append((copied, done))
+
+    def stored(self, appends: Sequence[Append], runs: Sequence[Run | None]) -> None:
+        self.passed_on += zip(appends, runs, strict=True)
+
+    def give_up(self, appends: Sequence[Append]) -> None:
+        self.failed += appends
+
+    def add(self, run: int, first: int, *frames: bytes, outcome: Outcome | None = None) -> None:
+        self.batches.add(Append(run, first, [*frames], outcome))
+
+    @property
+    def last(self) -> list[Append]:
+        """What it was asked to store last."""
+        return self.asked[-1][0]
+
+    def succeed(self) -> None:
+        appends, done = self.asked[-1]
+        done([Run(each.run, "", "", 0, None, None) for each in appends], None)
+
+    def fail(self, error: Exception) -> None:
+        self.asked[-1][1](None, error)
+
+
+@pytest.fixture
+def log() -> Stored:
+    return Stored()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow one another at once."""
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
+
+
+def asked_again(log: Stored, times: int) -> None:
+    until(lambda: len(log.asked) == times, f"asked {times} times", pause=0.001)
+
+
+def test_what_comes_meanwhile_shares_the_next_one(log: Stored) -> None:
+    log.add(1, 1, b"a")
+    assert log.last == [Append(1, 1, [b"a"])]
+    log.add(2, 1, b"x")
+    log.add(1, 2, b"b", b"c")
+    log.add(1, 4, b"d")
+    log.add(2, 2, outcome=FINISHED)
+    assert len(log.asked) == 1, "one at a time"
+    log.succeed()
+    assert log.last == [
+        Append(2, 1, [b"x"], FINISHED),
+        Append(1, 2, [b"b", b"c", b"d"]),
+    ]
+    log.succeed()
+    assert len(log.asked) == 2
+    assert [append.first for append, _ in log.passed_on] == [1, 1, 2]
+    log.add(1, 5, b"e")
+    assert log.last == [Append(1, 5, [b"e"])]
+
+
+def test_a_transaction_is_bounded_whatever_waits(
+    log: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_BYTES", 10 * (1 + FRAME_BYTES))
+    log.add(1, 1, b"a")
+    log.add(1, 10, *[b"b"] * 25, outcome=FINISHED)
+    log.add(2, 10, *[b"c"] * 5)
+    log.add(3, 1, b"d")
+    log.add(4, 10, outcome=FINISHED)
+    log.succeed()
+    assert log.last == [Append(3, 1, [b"d"]), Append(1, 10, [b"b"] * 9)]
+    log.succeed()
+    assert log.last == [Append(1, 19, [b"b"] * 10)]
+    log.fail(LogError("locked"))
+    asked_again(log, 4)
+    assert log.last == [Append(1, 19, [b"b"] * 10)]
+    log.succeed()
+    assert log.last == [
+        Append(1, 29, [b"b"] * 6, FINISHED),
+        Append(2, 10, [b"c"] * 4),
+    ]
+    log.succeed()
+    assert log.last == [Append(2, 14, [b"c"]), Append(4, 10, [], FINISHED)]
+    log.succeed()
+    assert not log.batches._waiting_bytes
+
+
+@pytest.mark.parametrize("frame", [b"x" * 1000, b""])
+def test_a_frame_of_any_size_is_stored(
+    log: Stored, monkeypatch: pytest.MonkeyPatch, frame: bytes
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_BYTES", 5)
+    log.add(1, 1, b"a")
+    log.add(1, 2, frame, frame)
+    log.succeed()
+    assert log.last == [Append(1, 2, [frame])]
+    log.succeed()
+    assert log.last == [Append(1, 3, [frame])]
+
+
+def test_what_is_refused_is_passed_on_as_such(log: Stored) -> None:
+    log.add(1, 1, b"a")
+    log.asked[-1][1]([None], None)
+    assert log.passed_on == [(Append(1, 1, [b"a"]), None)]
+    assert log.failed == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_fails_is_tried_again_with_what_has_come(log: Stored) -> None:
+    log.add(1, 1, b"a")
+    log.add(2, 1, b"x")
+    log.fail(LogError("locked"))
+    log.add(1, 2, b"b")
+    asked_again(log, 2)
+    log.add(1, 3, b"c", outcome=FINISHED)
+    log.add(3, 1, b"y")
+    log.fail(LogError("locked"))
+    asked_again(log, 3)
+    assert log.last == [
+        Append(1, 1, [b"a", b"b", b"c"], FINISHED),
+        Append(2, 1, [b"x"]),
+        Append(3, 1, [b"y"]),
+    ]
+    log.succeed()
+    assert [append.run for append, _ in log.passed_on] == [1, 2, 3]
+    assert log.failed == []
+
+
+def test_after_some_time_it_is_given_up(
+    log: Stored, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    log.add(1, 1, b"a")
+    log.fail(LogError("the disk is full"))
+    assert log.failed == [Append(1, 1, [b"a"])]
+    assert log.passed_on == []
+    assert "the disk is full" in caplog.text
+    log.add(2, 1, b"x")
+    assert log.last == [Append(2, 1, [b"x"])]
+    log.succeed()
+    assert [append.run for append, _ in log.passed_on] == [2]
+
+
+def test_patience_is_measured_from_the_first_of_a_row_of_failures(
+    log: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    log.add(1, 1, b"a")
+    for attempt in (2, 3, 4):
+        log.fail(LogError("locked"))
+        _wait_for(log, attempt)
+        assert log.failed == []
+        now[0] += module._PATIENCE / 3 + 0.1
+    log.fail(LogError("locked"))
+    assert [append.run for append in log.failed] == [1]
+    # A success in between begins the count anew.
+    log.add(2, 1, b"b")
+    log.succeed()
+    log.add(2, 2, b"c")
+    now[0] += 2 * module._PATIENCE
+    log.fail(LogError("locked"))
+    assert [append.run for append in log.failed] == [1]
+
+
+def _wait_for(log: Stored, times: int) -> None:
+    """As `asked_again`, where the clock stands still."""
+    there = threading.Event()
+    for _ in range(5000):
+        if len(log.asked) == times:
+            return
+        there.wait(0.001)
+    raise AssertionError("not asked again")
+
+
+@pytest.mark.parametrize("patience", [0.0, 20.0])
+def test_nothing_is_stored_behind_what_was_given_up(
+    log: Stored, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """Else there would be a hole in the run."""
+    monkeypatch.setattr(module, "_PATIENCE", patience)
+    log.add(1, 1, b"a")
+    log.add(1, 2, b"b")
+    log.add(2, 1, b"x")
+    log.fail(LogError("full") if not patience else TypeError("what is this?"))
+    assert log.last == [Append(2, 1, [b"x"])]
+    log.add(1, 3, b"c", outcome=FINISHED)
+    log.succeed()
+    assert [(append.run, append.first) for append, _ in log.passed_on] == [(2, 1)]
+    assert [append.run for append in log.failed] == [1]
+    assert len(log.asked) == 2
+
+
+def test_an_error_that_does_not_pass_is_not_tried_again(log: Stored) -> None:
+    log.add(1, 1, b"a")
+    log.fail(TypeError("what is this?"))
+    assert [append.run for append in log.failed] == [1]
+    assert len(log.asked) == 1
+
+
+@pytest.fixture
+def ahead(log: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A writer that is too far ahead of the log, and what is set when it goes on."""
+    monkeypatch.setattr(module, "_AHEAD", 10 + FRAME_BYTES)
+    log.add(1, 1, b"x" * 6)
+    log.add(1, 2, b"x" * 5)  # still
+    went_on = threading.Event()
+
+    def write() -> None:
+        log.add(1, 3, b"late")
+        went_on.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    yield went_on
+    writer.join(SECONDS)
+    assert not writer.is_alive()
+
+
+def test_a_writer_waits_when_it_is_too_far_ahead(log: Stored, ahead: threading.Event) -> None:
+    log.add(2, 1, b"y" * 100)  # nobody else does
+    assert not ahead.wait(0.05)
+    log.succeed()
+    assert ahead.wait(SECONDS)
+    asked = [frame for append in log.last if append.run == 1 for frame in append.frames]
+    assert asked == [b"x" * 5]
+    log.succeed()
+    assert log.last == [Append(1, 3, [b"late"])]
+
+
+def test_a_writer_whose_frames_are_given_up_waits_no_longer(
+    log: Stored, ahead: threading.Event
+) -> None:
+    assert not ahead.wait(0.05)
+    log.fail(TypeError("never"))
+    assert ahead.wait(SECONDS)
+    assert len(log.asked) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_writers_at_full_speed_and_a_log_that_often_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_AHEAD", 200 + 80 * FRAME_BYTES)
+    monkeypatch.setattr(module, "_BATCH_BYTES", 100 + 40 * FRAME_BYTES)
+    monkeypatch.setattr(module, "_PATIENCE", 1000.0)
+    chance, there = random.Random(1), threading.Condition()
+    calls: list[tuple[Sequence[Append], Done]] = []
+    found: dict[int, list[bytes]] = {}
+    passed_on: dict[int, list[bytes]] = {}
+    ended: set[int] = set()
+
+    def store(appends: Sequence[Append], done: Done) -> None:
+        with there:
+            calls.append((appends, done))
+            there.notify_all()
+
+    def stored(appends: Sequence[Append], _: Sequence[Run | None]) -> None:
+        for append in appends:
+            passed_on.setdefault(append.run, []).extend(append.frames)
+
+    def serve() -> None:
+        while len(ended) < 8:
+            with there:
+                assert there.wait_for(lambda: calls, SECONDS)
+                assert len(calls) == 1, "one at a time"
+                appends, done = calls.pop()
+            if chance.random() < 0.3:
+                done(None, LogError("locked"))
+                continue
+            for append in appends:
+                frames = found.setdefault(append.run, [])
+                assert append.first == len(frames) + 1
+                frames += append.frames
+                if append.outcome is not None:
+                    ended.add(append.run)
+            done([Run(append.run, "", "", 0, None, None) for append in appends], None)
+
+    def give_up(_: Sequence[Append]) -> None:
+        raise AssertionError("given up")
+
+    batches = Batches(store, lambda function: function(), stored, give_up)
+
+    def write(run: int) -> None:
+        for number in range(1, 301):
+            batches.add(Append(run, number, [b"%d" % number]))
+        batches.add(Append(run, 301, [], FINISHED))
+
+    threads = [threading.Thread(target=write, args=(run,)) for run in range(8)]
+    threads.append(threading.Thread(target=serve))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    expected = {run: [b"%d" % number for number in range(1, 301)] for run in range(8)}
+    assert found == passed_on == expected
+    assert not batches._unsaved
+    assert not batches._waiting
+    assert not batches._waiting_bytes
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, Callable[[], object]]]:
+    """What an event loop would call later, which a test does in its place."""
+    found: list[tuple[float, Callable[[], object]]] = []
+
+    def later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
+        found.append((seconds, function))
+        return lambda: None
+
+    monkeypatch.setattr(module, "cooperative", lambda: True)
+    monkeypatch.setattr(module, "later", later)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    return found
+
+
+def test_in_a_loop_others_are_waited_for_but_not_with_a_first_frame(
+    planned: list[tuple[float, Callable[[], object]]],
+) -> None:
+    log = Stored()
+    log.add(1, 1, b"a")
+    assert len(log.asked) == 1, "the first frame of a run"
+    log.succeed()
+    second = module._URGENT + 1
+    log.add(1, second, b"b")
+    log.add(1, second + 1, b"c")
+    assert len(log.asked) == 1
+    assert [seconds for seconds, _ in planned] == [pytest.approx(module._PACE)]
+    log.add(2, 1, b"x")
+    assert log.last == [Append(1, second, [b"b", b"c"]), Append(2, 1, [b"x"])]
+    # While one is under way even that has to wait, and then goes at once.
+    log.add(3, 1, b"y")
+    log.add(1, second + 2, b"d")
+    assert len(log.asked) == 2
+    log.succeed()
+    assert log.last == [Append(3, 1, [b"y"]), Append(1, second + 2, [b"d"])]
+    log.succeed()
+    log.add(1, 5, b"e")
+    assert (len(log.asked), len(planned)) == (3, 2)
+    planned[-1][1]()
+    assert log.last == [Append(1, 5, [b"e"])]

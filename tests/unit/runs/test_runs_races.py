@@ -1,0 +1,408 @@
+"""What can happen in between: each moment is made by hand, a step at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseflask.completions.dialects import CHAT
+from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.outcome import Outcome
+from sseflask.event import MessageEvent
+from sseflask.runs import viewer as viewer_module
+from sseflask.runs.runs import Started
+from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Answer
+from sseflask.store.api import LogError
+from sseflask.store.process import LogBusy
+from sseflask.store.run_api import Append
+from sseflask.store.sqlite.runs import RunLog
+from sseflask.transport.detached.group import Member
+from sseflask.transport.detached.registry import _come_back
+from sseflask.wire import Decoder
+from tests.contract.run_stores import FINISHED, Clock, code_of, now, opened, outcome_of, told
+from tests.unit.runs.stepped import Stepped, stepped
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def log(tmp_path: Path, clock: Clock) -> Iterator[RunLog]:
+    """What a test itself sees of the log."""
+    with opened(tmp_path / "runs.db", clock=clock) as log:
+        yield log
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: Clock) -> Iterator[Callable[[], Stepped]]:
+    made: list[Stepped] = []
+
+    def make() -> Stepped:
+        def nobody(*_: object) -> None:
+            raise AssertionError("nobody is detached here")
+
+        made.append(Stepped(tmp_path / "runs.db", clock, nobody, nobody))
+        return made[-1]
+
+    with stepped():
+        yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def one(make: Callable[[], Stepped]) -> Stepped:
+    return make()
+
+
+@pytest.fixture
+def other(make: Callable[[], Stepped]) -> Stepped:
+    return make()
+
+
+def fail(*_: object) -> None:
+    raise LogError("locked")
+
+
+def nothing() -> Answer:
+    yield FINISHED
+
+
+def start(
+    process: Stepped,
+    answer: Callable[[], Answer] = nothing,
+    *,
+    key: str | None = None,
+    grace: float = math.inf,
+) -> Started:
+    started = process.runs.start(
+        answer,
+        FORMATS["chunks"],
+        subject="alice",
+        account="alice",
+        dialect=CHAT,
+        grace=grace,
+        key=key,
+    )
+    assert isinstance(started, Started)
+    return started
+
+
+def all_of(viewer: Viewer) -> list[MessageEvent]:
+    """All that is there for a viewer."""
+    decoder, events = Decoder(), list[MessageEvent]()
+    for body in viewer.history():
+        events += decoder.feed(body)
+    return events
+
+
+def write(process: Stepped, started: Started, first: int, amount: int, end: bool = False) -> None:
+    append = Append(started.run.number, first, told(first, amount), FINISHED if end else None)
+    process.batches.add(append)
+
+
+def go_on(*processes: Stepped) -> None:
+    for _ in range(2):
+        for process in processes:
+            process.settle()
+            process.thread.look()
+            process.settle()
+
+
+def test_a_repetition_that_comes_before_the_first_has_begun_to_write(one: Stepped) -> None:
+    repeated: list[Viewer] = []
+
+    def answer() -> Answer:
+        again = start(one, key="k")
+        assert again.repeated
+        assert all_of(again.viewer) == []
+        repeated.append(again.viewer)
+        return nothing()
+
+    started = start(one, answer, key="k")
+    write(one, started, 1, 2, end=True)
+    go_on(one)
+    for viewer in (started.viewer, *repeated):
+        assert [event.data[-6:] for event in all_of(viewer)][-1] == "[DONE]"
+        assert viewer.ended
+    assert one.live._runs == {}
+
+
+def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepped) -> None:
+    def answer() -> Answer:
+        (number,) = one.thread._followed
+        ended: list[Any] = []
+        other.thread.end(number, Outcome("stopped"), lambda *what: ended.append(what))
+        go_on(other)
+        assert ended
+        go_on(one)
+        return nothing()
+
+    started = start(one, answer)
+    live = one.live.get(started.run.number)
+    assert live is not None
+    assert live.writer is not None
+    write(one, started, 1, 2)
+    go_on(one)
+    assert live.writer._cancelled
+    (event,) = all_of(started.viewer)
+    assert '"run_stopped"' in event.data
+    assert event.last_event_id == f"{started.run.id}.1"
+    assert one.live._runs == {}
+
+
+def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(one: Stepped, log: RunLog) -> None:
+    started = start(one)
+    write(one, started, 1, 2)
+    go_on(one)
+    log.end(started.run.number, Outcome("stopped"))
+    write(one, started, 3, 2)
+    one.settle()
+    events = all_of(started.viewer)
+    assert [event.last_event_id for event in events] == [f"{started.run.id}.{n}" for n in (1, 2, 3)]
+    assert '"run_stopped"' in events[-1].data
+
+
+def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
+    one: Stepped, other: Stepped, clock: Clock, log: RunLog
+) -> None:
+    started = start(one, grace=0.0)
+    write(one, started, 1, 2)
+    viewer = other.runs.view(started.run, FORMATS["chunks"])
+    go_on(one)
+    assert len(all_of(viewer)) == 2
+    for _ in range(7):  # the other one stands still
+        clock.now += 1
+        one.thread.tick()
+    assert not one.thread.store.watched_by_others()
+    other.thread.tick()
+    assert one.thread.store.watched_by_others()
+    started.viewer.close()
+    go_on(one, other)
+    assert now(log, started.run).ended is None, "somebody is there"
+    write(one, started, 3, 1, end=True)
+    go_on(one, other)
+    assert [event.data for event in all_of(viewer)][-1] == "[DONE]"
+
+
+def test_a_viewer_that_could_not_come_leaves_nothing_behind(
+    one: Stepped, other: Stepped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = start(one)
+    go_on(one)
+    first = other.runs.view(started.run, FORMATS["chunks"])
+    assert all_of(first) == []
+    second = other.runs.view(started.run, FORMATS["chunks"])
+    other.interruption = first.close
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RunLog, "watch", fail)
+        with pytest.raises(Exception, match="not available"):
+            list(second.history())
+    second.close()
+    go_on(other)
+    assert not other.live._runs
+    assert not other.thread._followed
+    assert not one.thread.store.watched_by_others()
+
+
+def test_who_could_not_say_that_its_viewers_have_left_says_it_later(
+    one: Stepped, other: Stepped, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    started = start(one)
+    viewer = other.runs.view(started.run, FORMATS["chunks"])
+    assert all_of(viewer) == []
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RunLog, "unwatch", fail)
+        viewer.close()
+        go_on(other)
+        other.thread._guard(other.thread.tick)
+    assert one.thread.store.watched_by_others()
+    clock.now += 1
+    other.thread.tick()
+    assert not one.thread.store.watched_by_others()
+
+
+def test_who_comes_back_after_that_is_not_taken_for_gone(
+    one: Stepped, other: Stepped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = start(one)
+    viewer = other.runs.view(started.run, FORMATS["chunks"])
+    assert all_of(viewer) == []
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RunLog, "unwatch", fail)
+        viewer.close()
+        go_on(other)
+    assert all_of(other.runs.view(started.run, FORMATS["chunks"])) == []
+    other.thread.tick()
+    assert one.thread.store.watched_by_others()
+
+
+def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunLog) -> None:
+    started = start(one, grace=0.0)
+    write(one, started, 1, 2)
+    go_on(one)
+    started.viewer.close()
+    back = one.runs.view(started.run, FORMATS["chunks"])
+
+    live = one.live.get(started.run.number)
+    assert live is not None
+    writer = live.writer
+    assert writer is not None
+    one.interruption = lambda: one._cancel_overdue({started.run.number: writer}, set())
+    assert len(all_of(back)) == 2
+    go_on(one)
+    assert now(log, started.run).ended is None
+    back.close()
+    go_on(one)
+    assert outcome_of(now(log, started.run)).kind == "cancelled"
+
+
+def codes_of_others(log: RunLog, started: Started) -> list[str | None]:
+    """How all other runs failed."""
+    number = started.run.number
+    return [
+        code_of(run) for run in log.follow(range(number - 9, number + 9)) if run.number != number
+    ]
+
+
+def come_back_later(process: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time be over in which somebody is expected back."""
+    after = time.monotonic() + 60
+    with monkeypatch.context() as later:
+        later.setattr(time, "monotonic", lambda: after)
+        process.thread.tick()
+        go_on(process)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_who_is_sent_away_has_not_left(
+    one: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch, joined: bool
+) -> None:
+    started = start(one, grace=0.0)
+    write(one, started, 1, 2)
+    go_on(one)
+    assert len(all_of(started.viewer)) == 2
+    group = started.viewer.join(True, 15.0) if joined else None
+    if group is None:
+        started.viewer.send_away()
+        started.viewer.close()
+    else:
+        started.viewer.close()
+        group.add(member := Member(0, group, 0.0, 0))
+        _come_back(member)
+        group.remove(member)
+    one.thread.tick()
+    go_on(one)
+    assert now(log, started.run).ended is None
+    come_back_later(one, monkeypatch)
+    assert outcome_of(now(log, started.run)).kind == "cancelled"
+
+
+def test_who_is_sent_away_by_another_process_has_not_left(
+    one: Stepped, other: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = start(one, grace=0.0)
+    write(one, started, 1, 2)
+    viewer = other.runs.view(started.run, FORMATS["chunks"])
+    go_on(one, other)
+    assert len(all_of(viewer)) == 2
+    started.viewer.close()
+    viewer.send_away()
+    viewer.close()
+    for process in (other, one):
+        process.thread.tick()
+        go_on(process)
+    assert now(log, started.run).ended is None
+    come_back_later(other, monkeypatch)
+    assert not other.live._runs
+    come_back_later(one, monkeypatch)
+    assert outcome_of(now(log, started.run)).kind == "cancelled"
+
+
+def test_a_run_that_nobody_waited_for_is_ended(
+    one: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be running for ever, with its key, and nobody would write it.
+
+    Its upstream was never called: who repeats the request, as told to by the error, begins it.
+    """
+    waited = one.wait
+
+    def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
+        begin(lambda *_: None)
+        raise LogBusy("the run log did not answer")
+
+    monkeypatch.setattr(one, "wait", impatient)
+    with pytest.raises(LogBusy):
+        start(one, key="k")
+    monkeypatch.setattr(one, "wait", waited)
+    go_on(one)
+    assert not one.live._runs
+    assert not one.thread._followed
+    again = start(one, key="k")
+    assert not again.repeated
+    assert codes_of_others(log, again) == ["interrupted"]
+
+
+def test_a_run_whose_answer_can_not_be_asked_for_is_ended(one: Stepped, log: RunLog) -> None:
+    def fail() -> Answer:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        start(one, fail, key="k")
+    go_on(one)
+    again = start(one, key="k")
+    assert not again.repeated
+    assert codes_of_others(log, again) == ["interrupted"]
+
+
+def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
+    one: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = start(one, key="k")
+    waited = one.wait
+
+    def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
+        waited(begin)
+        raise LogBusy("the run log did not answer")
+
+    monkeypatch.setattr(one, "wait", impatient)
+    with pytest.raises(LogBusy):
+        start(one, key="k")
+    go_on(one)
+    assert now(log, started.run).ended is None
+
+
+def test_who_falls_behind_and_is_sent_more_misses_nothing(
+    one: Stepped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer_module, "_QUEUE", 4)
+    started = start(one)
+    assert all_of(started.viewer) == []
+    write(one, started, 1, 6)
+    go_on(one)
+    write(one, started, 7, 1)
+    go_on(one)
+    seen = [event.last_event_id for event in all_of(started.viewer)]
+    assert seen == [f"{started.run.id}.{number}" for number in range(1, 8)]
+
+
+def test_nobody_joins_a_group_before_it_has_what_came_last(one: Stepped) -> None:
+    started = start(one)
+    assert all_of(started.viewer) == []
+    write(one, started, 1, 1)
+    go_on(one)
+    assert started.viewer.join(True, 15.0) is None
+    assert len(all_of(started.viewer)) == 1
+    assert started.viewer.join(True, 15.0) is not None

@@ -1,0 +1,474 @@
+"""The thread that owns the log: order, groups, what fails, and what it does to an event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseflask.store.api import (
+    Append,
+    Appended,
+    Entry,
+    History,
+    KeyReused,
+    Log,
+    LogError,
+    Page,
+)
+from sseflask.store.names import Pattern
+from sseflask.store.sqlite import event_thread as thread_module
+from sseflask.store.sqlite import thread as module
+from sseflask.store.sqlite.event_thread import LogThread
+from sseflask.store.sqlite.events import SqliteLog
+from sseflask.store.sqlite.reads import Asked
+from sseflask.store.sqlite.wakeup import Bell
+from tests.contract import event_processes as processes
+from tests.live.waiting import until
+from tests.processes import go_on, line, process, report_of
+
+DAY = 86_400.0
+EVERYTHING = (Pattern.parse("**"),)
+
+
+class Recorded:
+    """A thread of a log, and everything that it said."""
+
+    def __init__(self, make: Callable[[], Log], path: Path | None) -> None:
+        self.entries: list[Entry] = []
+        self.order: list[int | str] = []
+        self.said: list[tuple[Any, ...]] = []
+        self.thread = LogThread(
+            make,
+            self.deliver,
+            lambda *what: self.said.append(("restarted", *what)),
+            lambda *what: self.said.append(("skipped", *what)),
+            lambda patterns: self.order.extend(f"close {pattern}" for pattern in patterns),
+            lambda pattern, answer: answer(len(str(pattern))),
+            Bell(None if path is None else str(path)),
+        )
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self.entries.extend(entries)
+        self.order.extend(entry.number for entry in entries)
+
+    def ask(self, function: Callable[[Log], Any]) -> Any:
+        return self._answer(lambda done: self.thread.call(function, done))
+
+    def put(self, channel: str, *frames: bytes, key: str | None = None) -> Any:
+        append = Append(channel, frames, key, b"".join(frames))
+        return self._answer(lambda done: self.thread.append(append, done))
+
+    def read(self, after: int) -> History:
+        asked = Asked(EVERYTHING, after, 10)
+        history: History = self._answer(lambda done: self.thread.history(asked, done))
+        return history
+
+    @staticmethod
+    def _answer(ask: Callable[[Callable[[Any, Exception | None], None]], None]) -> Any:
+        there, answers = threading.Event(), list[tuple[Any, Exception | None]]()
+
+        def done(result: Any, error: Exception | None) -> None:
+            answers.append((result, error))
+            there.set()
+
+        ask(done)
+        assert there.wait(30)
+        ((result, error),) = answers
+        if error is not None:
+            raise error
+        return result
+
+    def has(self, amount: int) -> bool:
+        return len(self.entries) >= amount
+
+    def end(self) -> None:
+        self.thread.close()
+        assert self.thread.join(30)
+
+
+@contextmanager
+def running(path: Path | None, *, keep: int = 100_000, make: Any = None) -> Iterator[Recorded]:
+    place = ":memory:" if path is None else str(path)
+    recorded = Recorded(make or (lambda: SqliteLog(place, keep=keep, seconds=DAY)), path)
+    try:
+        yield recorded
+    finally:
+        recorded.end()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture(params=["file", "memory"])
+def place(request: pytest.FixtureRequest, path: Path) -> Path | None:
+    return path if request.param == "file" else None
+
+
+def numbers(entries: Sequence[Entry]) -> list[int]:
+    return [entry.number for entry in entries]
+
+
+def test_what_is_appended_is_delivered_before_it_is_done(place: Path | None) -> None:
+    with running(place) as own:
+        assert own.put("a", b"1", b"2") == Appended(1, 2)
+        assert own.entries == [Entry(1, "a", b"1"), Entry(2, "a", b"2")]
+        assert own.put("b", b"3", key="k") == Appended(3, 3)
+        assert own.put("b", b"3", key="k") == Appended(3, 3, repeated=True)
+        assert own.put("b", b"4", key="k") == KeyReused("k")
+        assert numbers(own.entries) == [1, 2, 3]
+        assert own.thread.tail == 3
+        assert own.read(0).entries == own.entries
+        epoch = own.ask(lambda log: log.epoch)
+        assert own.said == [("restarted", epoch, 0)]
+
+
+def test_what_was_there_before_is_not_delivered(path: Path) -> None:
+    with running(path) as first:
+        first.put("a", b"1", b"2")
+        epoch = first.ask(lambda log: log.epoch)
+    with running(path) as own:
+        assert own.put("a", b"3") == Appended(3, 3)
+        assert numbers(own.entries) == [3]
+        assert own.said == [("restarted", epoch, 2)]
+
+
+def test_what_waits_is_written_in_groups(place: Path | None) -> None:
+    sizes: list[int] = []
+
+    class Counted(SqliteLog):
+        def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
+            sizes.append(sum(len(append.frames) for append in appends))
+            return super().append(appends)
+
+    def make() -> Log:
+        return Counted(":memory:" if place is None else str(place), keep=10**6, seconds=DAY)
+
+    gate, results = threading.Event(), list[tuple[int, Any]]()
+    with running(place, make=make) as own:
+        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        for index in range(1200):
+            frames = (b"%d" % index,) * 2
+
+            def done(result: Any, error: Exception | None, index: int = index) -> None:
+                assert error is None
+                results.append((index, result))
+
+            own.thread.append(Append("a", frames), done)
+        own.thread.append(Append("a", (b"big",) * 700), lambda *_: None)
+        gate.set()
+        own.ask(lambda log: log.newest())
+        assert sizes == [500, 500, 500, 500, 400, 700]
+        assert results == [(i, Appended(2 * i + 1, 2 * i + 2)) for i in range(1200)]
+        assert numbers(own.entries) == list(range(1, 3101))
+
+
+def test_many_threads_append_at_once(place: Path | None) -> None:
+    with running(place) as own:
+
+        def append(tag: int) -> None:
+            for index in range(100):
+                own.put(f"t.{tag}", b"%d" % index)
+
+        threads = [threading.Thread(target=append, args=(tag,)) for tag in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert numbers(own.entries) == list(range(1, 801))
+        for tag in range(8):
+            frames = [entry.frame for entry in own.entries if entry.channel == f"t.{tag}"]
+            assert frames == [b"%d" % index for index in range(100)]
+
+
+def test_an_event_of_another_process_is_delivered_by_the_bell(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With the look every quarter of a second put off, only the bell is left.
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(module, "TRIM_SECONDS", 60.0)
+    with running(path) as own, running(path) as other:
+        own.ask(lambda log: log.newest())
+        other.ask(lambda log: log.newest())
+        for index in range(1, 201):
+            sender, receiver = (own, other) if index % 3 else (other, own)
+            assert sender.put("a", b"%d" % index) == Appended(index, index)
+            until(partial(receiver.has, index), "the event is there", pause=0.0005)
+        assert numbers(own.entries) == numbers(other.entries) == list(range(1, 201))
+
+
+def test_processes_without_a_bell_are_heard_by_looking(path: Path) -> None:
+    with running(path) as own, process(processes.append, path, 300, "t") as child:
+        own.ask(lambda log: log.newest())
+        assert line(child) == "ready"
+        go_on(child)
+        for _ in range(100):
+            own.put("own", b"x")
+        assert child.wait(30) == 0
+        until(lambda: len(own.entries) >= 1000, "all 900 events and 100 of our own")
+        assert numbers(own.entries) == list(range(1, 1001))
+        assert [what for what, *_ in own.said] == ["restarted"]
+
+
+def test_what_was_forgotten_before_it_was_read_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+    gate, reached = threading.Event(), threading.Event()
+    with running(path, keep=10) as own:
+        assert own.put("a", b"1") == Appended(1, 1)
+        # The process stands still while another one writes more than is kept.
+
+        def stand_still(_: Log) -> None:
+            reached.set()
+            gate.wait(30)
+
+        own.thread.call(stand_still, lambda *_: None)
+        assert reached.wait(30)
+        other = SqliteLog(str(path), keep=10, seconds=DAY)
+        other.open()
+        for _ in range(5):
+            other.append([Append("a", (b"x",) * 10), Append("b", (b"y",))])
+        other.close()
+        gate.set()
+        assert own.put("a", b"last").first == 57
+        assert own.said[1:] == [("skipped", 1, 56)]
+        seen = numbers(own.entries)
+        assert seen[0] == 1
+        assert seen[-1] == 57
+        assert seen == sorted(set(seen))
+        assert {12, 23, 34, 45, 56} < set(seen)
+
+
+def test_notices_come_between_the_events_where_they_were_given(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to a process that has stood still, or publishes before it has read them."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(thread_module, "_PAGE", 4)
+    gate, reached = threading.Event(), threading.Event()
+    with running(path) as own:
+        own.put("a", b"1")
+
+        def stand_still(_: Log) -> None:
+            reached.set()
+            gate.wait(30)
+
+        own.thread.call(stand_still, lambda *_: None)
+        assert reached.wait(30)
+        other = SqliteLog(str(path), keep=100, seconds=DAY)
+        other.open()
+        other.notify("close", ["at.once"])
+        for number in range(2, 12):
+            other.append([Append("a", (b"x",))])
+            if number in (3, 5, 6, 9):
+                other.notify("close", [f"{number}"])
+        other.notify("close", ["last"])
+        gate.set()
+        assert own.put("a", b"own") == Appended(12, 12)
+        # This one comes after the thread has looked, and before it writes.
+        gate.clear()
+        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        own.thread.call(lambda _: other.notify("close", ["unheard"]), lambda *_: None)
+        own.thread.append(Append("a", (b"own",)), lambda *_: None)
+        gate.set()
+        until(partial(own.has, 13), "the last event")
+        other.close()
+    between = [1, "at.once", 2, 3, "3", 4, 5, "5", 6, "6", 7, 8, 9, "9", 10, 11, "last"]
+    expected = [*between, 12, "unheard", 13]
+    assert own.order == [f"close {each}" if isinstance(each, str) else each for each in expected]
+
+
+def test_a_notice_that_nobody_can_read_holds_nothing_up(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = SqliteLog(str(path), keep=100, seconds=DAY)
+    other.open()
+    with running(path) as own:
+        own.ask(lambda log: log.newest())
+        other.notify("close", ["no pattern"])
+        other.notify("close", ["a"])
+        other.append([Append("a", (b"x",))])
+        until(partial(own.has, 1), "the event")
+        assert own.put("a", b"y") == Appended(2, 2)
+        assert own.order == ["close a", 1, 2]
+    other.close()
+    assert "no pattern" in caplog.text
+
+
+def test_a_notice_that_comes_while_the_tail_is_read(path: Path) -> None:
+    """It is before an event that this reading would have come to."""
+    other = SqliteLog(str(path), keep=100, seconds=DAY)
+    other.open()
+
+    class Overtaken(SqliteLog):
+        def since(self, number: int, limit: int) -> Page:
+            if number == 0:
+                other.notify("close", ["a"])
+                other.append([Append("a", (b"after",))])
+            # As a log may that gives more than it must.
+            return super().since(number, 100 if limit else 0)
+
+    with running(path, make=lambda: Overtaken(str(path), keep=100, seconds=DAY)) as own:
+        own.ask(lambda log: log.newest())
+        other.append([Append("a", (b"before",))])
+        until(partial(own.has, 2), "both events")
+    other.close()
+    assert own.order == [1, "close a", 2]
+
+
+def test_a_call_that_fails_reaches_its_done_and_nobody_else(place: Path | None) -> None:
+    with running(place) as own:
+        with pytest.raises(ZeroDivisionError):
+            own.ask(lambda _: 1 // 0)
+        assert own.put("a", b"1") == Appended(1, 1)
+
+
+def test_one_append_that_can_not_be_stored_does_not_take_others_along(place: Path | None) -> None:
+    gate, results = threading.Event(), list[tuple[Any, Exception | None]]()
+    with running(place) as own:
+        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        for key in ["fine", "\ud800", "fine too"]:
+            own.thread.append(Append("a", (b"1",), key), lambda *what: results.append(what))
+        gate.set()
+        own.ask(lambda log: log.newest())
+        (first, _), (_, error), (last, _) = results
+        assert (first, last) == (Appended(1, 1), Appended(2, 2))
+        assert isinstance(error, UnicodeEncodeError)
+        assert numbers(own.entries) == [1, 2]
+
+
+def test_callbacks_that_fail_are_logged_and_nothing_ends(
+    place: Path | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(place) as own:
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        own.thread.append(Append("a", (b"1",)), fail)
+        assert own.put("a", b"2") == Appended(2, 2)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_log_that_fails_says_so_to_those_who_ask_and_goes_on(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = threading.Event()
+
+    class Failing(SqliteLog):
+        def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
+            if full.is_set():
+                raise LogError("the disk is full")
+            return super().append(appends)
+
+    def make() -> Log:
+        return Failing(str(path), keep=10, seconds=DAY)
+
+    with running(path, make=make) as own:
+        own.put("a", b"1")
+        full.set()
+        for _ in range(3):
+            with pytest.raises(LogError, match="the disk is full"):
+                own.put("a", b"2", b"3")
+        assert own.ask(lambda log: log.newest()) == 1
+        full.clear()
+        assert own.put("a", b"4") == Appended(2, 2)
+        assert [entry.frame for entry in own.entries] == [b"1", b"4"]
+    assert "the disk is full" in caplog.text
+    assert "works again" in caplog.text
+
+
+def test_a_log_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.write_text("a file where the directory is to be")
+    with running(place / "log.db") as own:
+        with pytest.raises(LogError, match="can't be opened"):
+            own.put("a", b"1")
+        with pytest.raises(LogError, match="can't be opened"):
+            own.ask(lambda log: log.newest())
+        assert own.said == []
+        place.unlink()
+        until(lambda: own.said, "the log is open")
+        assert own.put("a", b"1") == Appended(1, 1)
+
+
+def test_a_deleted_file_is_made_again_and_told(path: Path) -> None:
+    with running(path) as own, running(path) as other:
+        assert other.ask(lambda log: log.newest()) == 0
+        own.put("a", b"1")
+        until(lambda: other.entries, "the other has it")
+        path.unlink()
+        until(lambda: len(own.said) == len(other.said) == 2, "both have noticed")
+        assert own.put("a", b"new").last >= 1
+        until(lambda: other.entries[-1].frame == b"new", "the other has it")
+        assert own.said[1] == other.said[1]
+        assert own.said[0][1] != own.said[1][1]
+
+
+def test_forgetting_is_done_by_the_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIM_SECONDS", 0.02)
+    now = [0.0]
+
+    def make() -> Log:
+        return SqliteLog(str(path), keep=10_000, seconds=10, clock=lambda: now[0])
+
+    with running(path, make=make) as own:
+        own.put("a", *[b"x"] * 2500)
+        now[0] = 11.0
+        until(lambda: not own.ask(lambda log: log.since(0, 10)), "all is forgotten")
+        assert own.put("a", b"y") == Appended(2501, 2501)
+
+
+def test_closing_does_what_was_handed_over_and_refuses_what_comes_later(path: Path) -> None:
+    results: list[tuple[Any, Exception | None]] = []
+    with running(path) as own:
+        for _ in range(100):
+            own.thread.append(Append("a", (b"1",)), lambda *what: results.append(what))
+        own.thread.close()
+        assert own.thread.join(30)
+        assert results == [(Appended(n, n), None) for n in range(1, 101)]
+        with pytest.raises(LogError, match="closed"):
+            own.put("a", b"late")
+        with pytest.raises(LogError, match="closed"):
+            own.ask(lambda log: log.newest())
+        assert list(Path(f"{path}.wake").iterdir()) == []
+    with running(path) as own:
+        assert own.ask(lambda log: log.newest()) == 100
+
+
+def test_closing_a_log_that_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with running(tmp_path / "file" / "log.db") as own:
+        own.thread.close()
+        assert own.thread.join(30)
+
+
+def test_a_log_that_can_not_be_made_refuses_everything(caplog: pytest.LogCaptureFixture) -> None:
+    def make() -> Log:
+        raise RuntimeError("no such backend")
+
+    with running(None, make=make) as own:
+        assert own.thread.join(30)
+        with pytest.raises(LogError, match="closed"):
+            own.put("a", b"1")
+    assert "no such backend" in caplog.text
+
+
+def test_under_gevent_the_loop_never_waits(path: Path) -> None:
+    report = report_of("tests.contract.greenlets", path)
+    assert report["in order"]
+    assert report["appended"] == 5000
+    assert report["transactions"] <= 5000 / 10
+    assert report["locked seconds"] >= 0.9
+    # Another thread's share of the interpreter may delay a tick; a wait for the lock would be 1 s.
+    assert report["ticks while locked"] >= 30
+    assert report["longest pause"] < 0.5
+    assert report["native"]

@@ -1,0 +1,415 @@
+"""The log on SQLite: the contract, and what only a file has that several processes share."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from sseflask.store.api import Append, Entry, LogError
+from sseflask.store.sqlite import event_tables as sqlite_tables
+from sseflask.store.sqlite import file as sqlite_file
+from sseflask.store.sqlite.events import SqliteLog
+from tests import memory
+from tests.contract.event_processes import append, fill, hold
+from tests.contract.event_store import (
+    DAY,
+    Clock,
+    LogContract,
+    Stores,
+    everything,
+    opened,
+    patterns,
+    put,
+)
+from tests.contract.reading import missing, read
+from tests.processes import go_on, line, process
+
+
+class FileStore:
+    shared = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def log(self, *, keep: int, seconds: float, clock: Callable[[], float]) -> SqliteLog:
+        return SqliteLog(str(self.path), keep=keep, seconds=seconds, clock=clock)
+
+
+class MemoryStore:
+    shared = False
+
+    def log(self, *, keep: int, seconds: float, clock: Callable[[], float]) -> SqliteLog:
+        return SqliteLog(":memory:", keep=keep, seconds=seconds, clock=clock)
+
+
+class SqliteContract(LogContract):
+    def remember_empty_channels(self, amount: int) -> AbstractContextManager[object]:
+        return mock.patch.object(sqlite_tables, "_EMPTY_CHANNELS", amount)
+
+
+class TestFile(SqliteContract):
+    @pytest.fixture
+    def stores(self) -> Stores:
+        @contextmanager
+        def stores() -> Iterator[FileStore]:
+            with memory.directory() as directory:
+                yield FileStore(Path(directory, "new", "log.db"))
+
+        return stores
+
+
+class TestMemory(SqliteContract):
+    @pytest.fixture
+    def stores(self) -> Stores:
+        @contextmanager
+        def stores() -> Iterator[MemoryStore]:
+            yield MemoryStore()
+
+        return stores
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def store(path: Path) -> FileStore:
+    return FileStore(path)
+
+
+def test_processes_that_append_at_full_speed_share_one_order(path: Path, store: FileStore) -> None:
+    groups, tags = 500, ["one", "two"]
+    expected = sum(index % 5 + 1 for index in range(groups)) * len(tags)
+    seen: list[Entry] = []
+    with ExitStack() as stack:
+        log = stack.enter_context(opened(store))
+        children = [stack.enter_context(process(append, path, groups, tag)) for tag in tags]
+        assert [line(child) for child in children] == ["ready", "ready"]
+        for child in children:
+            go_on(child)
+        deadline = time.monotonic() + 60
+        while len(seen) < expected and time.monotonic() < deadline:
+            page = log.since(len(seen), 100)
+            # Gapless at every moment: what has been seen once never gets a new number below it.
+            assert [entry.number for entry in page] == list(
+                range(len(seen) + 1, len(seen) + 1 + len(page))
+            )
+            seen += page
+        assert len(seen) == expected
+        for tag, child in zip(tags, children, strict=True):
+            assert line(child) == log.epoch
+            acknowledged = [int(line(child)) for _ in range(groups)]
+            assert acknowledged == [
+                entry.number
+                for entry, after in zip(seen, [*seen[1:], None], strict=True)
+                if entry.channel == tag
+                and (
+                    after is None
+                    or entry.frame.split()[1:2] != after.frame.split()[1:2]
+                    or after.channel != tag
+                )
+            ]
+            assert child.wait(30) == 0
+        for tag in tags:
+            own = [entry.frame for entry in seen if entry.channel == tag]
+            assert own == [
+                b"%s %d %d/%d" % (tag.encode(), index, number, index % 5 + 1)
+                for index in range(groups)
+                for number in range(index % 5 + 1)
+            ]
+
+
+def test_processes_that_create_the_file_at_the_same_time_agree(path: Path) -> None:
+    with ExitStack() as stack:
+        children = [stack.enter_context(process(append, path, 5, f"t{n}")) for n in range(6)]
+        assert {line(child) for child in children} == {"ready"}
+        for child in children:
+            go_on(child)
+        assert len({line(child) for child in children}) == 1
+        assert [child.wait(30) for child in children] == [0] * 6
+    with opened(FileStore(path)) as log:
+        assert [entry.number for entry in everything(log)] == list(range(1, 6 * 15 + 1))
+
+
+def test_nothing_acknowledged_is_lost_when_a_process_is_killed(
+    path: Path, store: FileStore
+) -> None:
+    before = 0
+    for round_ in range(5):
+        with process(append, path, 100_000, "t") as child:
+            assert line(child) == "ready"
+            go_on(child)
+            epoch = line(child)
+            for _ in range(20 + 17 * round_):
+                acknowledged = int(line(child))
+            child.kill()
+            child.wait(30)
+        with opened(store, keep=1_000_000) as log:
+            assert log.epoch == epoch
+            there = everything(log)
+            assert [entry.number for entry in there] == list(range(1, log.newest() + 1))
+            assert log.newest() >= acknowledged > before
+            # The last group is there as a whole.
+            number, amount = there[-1].frame.split()[2].split(b"/")
+            assert int(number) + 1 == int(amount)
+            assert put(log, "t", b"t 0 0/1").first == len(there) + 1
+            before = log.newest()
+
+
+def test_a_lock_of_another_process_delays_writing_and_not_reading(
+    path: Path, store: FileStore
+) -> None:
+    with opened(store) as log:
+        put(log, "a", b"1")
+        with process(hold, path) as child:
+            assert line(child) == "locked"
+            begun = time.monotonic()
+            assert len(everything(log)) == 1
+            assert len(read(log, patterns("a"), 0, 10, 10)) == 1
+            assert missing(log, patterns("a"), 0) == []
+            assert log.trim() == 0
+            assert time.monotonic() < begun + 0.8
+            # How long it is held is what this is about.
+            timer = threading.Timer(1.0, go_on, [child])
+            timer.start()
+            assert put(log, "a", b"2").first == 2
+            assert time.monotonic() >= begun + 0.9
+            timer.join()
+
+
+def test_a_lock_held_for_too_long_is_an_error_that_passes(
+    path: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
+    with opened(store) as log:
+        put(log, "a", b"1")
+        with process(hold, path) as child:
+            assert line(child) == "locked"
+            with pytest.raises(LogError, match=r"locked.*Another process"):
+                put(log, "a", b"2", key="k")
+            assert len(everything(log)) == 1
+            go_on(child)
+            assert child.wait(30) == 0
+        assert put(log, "a", b"2", key="k").repeated is False
+        assert [entry.number for entry in everything(log)] == [1, 2]
+
+
+def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
+    # A limit to the size of a file: works for every user, and SQLite sees a write that fails.
+    with process(fill, path) as child:
+        assert str(path) in line(child)
+        stored = int(line(child))
+        assert stored >= 4
+        assert line(child) == "True"
+        assert line(child) == "True"
+        assert line(child) == ""
+        assert child.wait(30) == 0
+
+
+def test_a_database_that_may_not_grow_says_so(store: FileStore) -> None:
+    with opened(store) as log:
+        put(log, "a", b"1")
+        assert isinstance(log, SqliteLog)
+        with log._file.using() as database:
+            database.execute("PRAGMA max_page_count = 1").fetchone()
+        with pytest.raises(LogError, match=r"full.*Make room"):
+            put(log, "a", b"x" * 100_000)
+        assert [entry.frame for entry in everything(log)] == [b"1"]
+
+
+@pytest.mark.parametrize("place", ["file/log.db", "directory", "/proc/nowhere/log.db"])
+def test_a_place_where_nothing_can_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "directory").mkdir()
+    log = SqliteLog(str(tmp_path / place), keep=10, seconds=DAY)
+    for _ in range(2):
+        with pytest.raises(LogError, match="can't be opened"):
+            log.open()
+        with pytest.raises(LogError, match="not open"):
+            log.newest()
+        with pytest.raises(LogError, match="not open"):
+            log.append([Append("a", (b"1",))])
+        assert not log.replaced()
+    log.close()
+
+
+def test_a_log_that_turns_read_only_can_be_read(store: FileStore) -> None:
+    # SQLite's own switch: root, which tests may run as, may write to any file.
+    with opened(store) as log:
+        put(log, "a", b"1")
+        assert isinstance(log, SqliteLog)
+        with log._file.using() as database:
+            database.execute("PRAGMA query_only = on").fetchone()
+        with pytest.raises(LogError, match=r"readonly.*read-only"):
+            put(log, "a", b"2")
+        assert [entry.frame for entry in everything(log)] == [b"1"]
+        assert missing(log, patterns("**"), 0) == []
+        with log._file.using() as database:
+            database.execute("PRAGMA query_only = off").fetchone()
+        assert put(log, "a", b"2").first == 2
+
+
+def test_the_file_is_for_its_owner_alone(path: Path, store: FileStore) -> None:
+    with opened(store) as log:
+        put(log, "a", b"1")
+        modes = [path.with_name(path.name + end).stat().st_mode & 0o777 for end in ("", "-wal")]
+        assert modes == [0o600, 0o600]
+
+
+def test_a_deleted_file_is_noticed_and_made_again(path: Path, store: FileStore) -> None:
+    with opened(store) as log, opened(store) as other:
+        put(log, "a", b"1")
+        assert not log.replaced()
+        path.unlink()
+        assert log.replaced()
+        old = log.epoch
+        log.close()
+        log.open()
+        assert not log.replaced()
+        assert log.epoch != old
+        assert everything(log) == []
+        put(log, "a", b"new")
+        # The other has not noticed yet; it neither sees the new file nor harms it.
+        assert other.replaced()
+        assert other.epoch == old
+        put(other, "a", b"2")
+        other.close()
+        other.open()
+        assert other.epoch == log.epoch
+        assert everything(other) == everything(log) == [Entry(1, "a", b"new")]
+
+
+def test_a_file_replaced_by_another_log_is_noticed(path: Path, tmp_path: Path) -> None:
+    elsewhere = FileStore(tmp_path / "other.db")
+    with opened(elsewhere) as log:
+        put(log, "b", b"2")
+        epoch = log.epoch
+    with opened(FileStore(path)) as log:
+        put(log, "a", b"1")
+        log.close()
+        assert not log.replaced()
+        log.open()
+        elsewhere.path.replace(path)
+        assert log.replaced()
+        log.close()
+        log.open()
+        assert log.epoch == epoch
+        assert [entry.channel for entry in everything(log)] == ["b"]
+
+
+def test_a_deleted_directory_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "log.db"
+    with opened(FileStore(path)) as log:
+        put(log, "a", b"1")
+        for file in path.parent.iterdir():
+            file.unlink()
+        path.parent.rmdir()
+        assert log.replaced()
+        log.close()
+        log.open()
+        assert put(log, "a", b"1").first == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"no database at all\n" * 500, b"SQLite format 3\0" + b"\xff" * 9000]
+)
+def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(LogError, match=r"can't be opened.*move it away"):
+        SqliteLog(str(path), keep=10, seconds=DAY).open()
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_file_is_an_error_with_what_to_do(path: Path, store: FileStore) -> None:
+    with opened(store) as log:
+        log.append([Append(f"c.{number}", (b"x" * 500,) * 5) for number in range(50)])
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xa5" * (len(content) - 8192))
+    log = store.log(keep=10, seconds=DAY, clock=time.time)
+    log.open()
+    with pytest.raises(LogError, match=r"malformed.*damaged"):
+        everything(log)
+    log.close()
+
+
+def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE log (x)")
+    database.commit()
+    database.close()
+    with pytest.raises(LogError, match="another program"):
+        SqliteLog(str(path), keep=10, seconds=DAY).open()
+
+
+def test_a_new_file_whose_marks_are_in_its_write_ahead_log_can_be_used(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA journal_mode = WAL")
+    marks = sqlite_tables.FORMAT
+    database.execute(f"PRAGMA application_id = {marks.application}")
+    database.execute(f"PRAGMA user_version = {marks.version}")
+    assert path.read_bytes()[60:72] == bytes(12), "they are not in the file"
+    assert sqlite_file.other_format(str(path), marks) == ""
+    database.close()
+    assert path.read_bytes()[60:72] != bytes(12)
+    assert sqlite_file.other_format(str(path), marks) == ""
+    assert "newer" in sqlite_file.other_format(str(path), marks._replace(version=0))
+
+
+@pytest.mark.parametrize(("which", "version"), [("a newer", 99), ("an older", 0)])
+def test_a_log_of_another_version_is_left_alone(
+    path: Path, store: FileStore, which: str, version: int
+) -> None:
+    with opened(store):
+        pass
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+    with pytest.raises(
+        LogError, match=rf"made by {which} version of sseflask \(its format is {version}, "
+    ):
+        SqliteLog(str(path), keep=10, seconds=DAY).open()
+
+
+def test_after_a_start_of_the_machine_the_epoch_is_new(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the machine lost when it went down can't be seen, so a start is made up.
+    with opened(store) as log:
+        put(log, "a", b"1")
+        before = log.epoch
+    with opened(store) as log:
+        assert log.epoch == before
+    monkeypatch.setattr(sqlite_tables, "boot_id", lambda: "another")
+    with opened(store) as log:
+        after = log.epoch
+        assert after != before
+        assert everything(log) == [Entry(1, "a", b"1")]
+        assert put(log, "a", b"2").first == 2
+    with opened(store) as log:
+        assert log.epoch == after
+
+
+def test_young_events_are_spared_though_there_are_too_many(tmp_path: Path) -> None:
+    clock = Clock()
+    log = SqliteLog(str(tmp_path / "log"), keep=10, seconds=3600, young=5.0, clock=clock)
+    log.open()
+    for _ in range(30):
+        put(log, "a", b"x")
+    assert len(everything(log)) == 30
+    clock.now += 4
+    put(log, "a", b"x")
+    assert len(everything(log)) == 31
+    clock.now += 2
+    put(log, "a", b"x")
+    # The first thirty are old enough; ten are to be kept, young or not.
+    assert [entry.number for entry in everything(log)] == list(range(23, 33))
+    assert [told.oldest for told in missing(log, patterns("a"), 0)] == [23]
+    log.close()

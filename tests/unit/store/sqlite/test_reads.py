@@ -1,0 +1,166 @@
+"""Readings share the log's thread: equal ones are done once, appends come first, all are served."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseflask.store.api import Append, Appended, Ends, History, KeyReused, LogError, Steps
+from sseflask.store.names import Pattern
+from sseflask.store.sqlite.events import SqliteLog
+from sseflask.store.sqlite.reads import Asked, Readings
+from tests.live.waiting import until
+from tests.unit.store.sqlite.test_event_thread import DAY, running
+
+
+class Slow(SqliteLog):
+    """A log that takes many steps; notes what is done in which order."""
+
+    def __init__(self, steps: int, done: list[str]) -> None:
+        super().__init__(":memory:", keep=100, seconds=DAY)
+        self.steps = steps
+        self.done = done
+
+    def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
+        self.done.append("append")
+        return super().append(appends)
+
+    def history(
+        self, patterns: Sequence[Pattern], after: int, limit: int, ends: Ends = "forgotten"
+    ) -> Steps[History]:
+        for _ in range(self.steps):
+            self.done.append(str(after))
+            yield
+        return (yield from super().history(patterns, after, limit, ends))
+
+
+def asked(after: int, *names: str) -> Asked:
+    return Asked(tuple(Pattern.parse(name) for name in names or ("**",)), after, 10)
+
+
+def test_equal_ones_are_read_once_and_all_are_answered() -> None:
+    done: list[str] = []
+    answers: list[Any] = []
+    gate = threading.Event()
+    with running(None, make=lambda: Slow(3, done)) as own:
+        own.put("a", b"1", b"2")
+        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        for _ in range(300):
+            own.thread.history(asked(1), lambda *answer: answers.append(answer))
+        own.thread.history(asked(0), lambda *answer: answers.append(answer))
+        gate.set()
+        until(lambda: len(answers) == 301, "all are answered")
+        assert done == ["append", "1", "0", "1", "0", "1", "0"]
+    first = answers[0][0]
+    assert [entry.number for entry in first.entries] == [2]
+    assert sum(answer[0] is first for answer in answers) == 300
+
+
+def test_appends_come_before_what_is_being_read() -> None:
+    done: list[str] = []
+    read = threading.Event()
+
+    class Publishing(Slow):
+        """Somebody publishes at every tenth step."""
+
+        def history(self, *arguments: Any) -> Steps[History]:
+            for step in super().history(*arguments):
+                if len(done) % 10 == 0:
+                    own.thread.append(Append("a", (b"x",)), lambda *_: None)
+                    done.append("published")
+                yield step
+            return History([], 0, [], 0)
+
+    with running(None, make=lambda: Publishing(20, done)) as own:
+        for after in range(50):
+            own.thread.history(asked(after), lambda *_: None)
+        own.thread.history(asked(50), lambda *_: read.set())
+        assert read.wait(60)
+    published = [place for place, what in enumerate(done) if what == "published"]
+    assert len(published) > 50
+    assert {done[place + 1] for place in published} == {"append"}
+
+
+def test_what_many_read_takes_a_part_of_the_time() -> None:
+    class Busy:
+        def history(self, *_: object) -> Steps[History]:
+            while True:
+                now[0] += 0.002
+                yield
+
+    now = [100.0]
+    readings = Readings(clock=lambda: now[0])
+    for after in range(10):
+        readings.add(asked(after), lambda *_: None)
+    paused = 0.0
+    for _ in range(1000):
+        due = readings.due
+        assert due is not None
+        if due > now[0]:
+            paused += due - now[0]
+            now[0] = due
+        readings.step(Busy())  # type: ignore[arg-type]  # all that is asked of it
+    assert paused == pytest.approx(1000 * 0.002 / 2, rel=0.1)
+
+
+def test_a_log_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path: Path) -> None:
+    steps: list[int] = []
+
+    class Counted(SqliteLog):
+        def history(self, *arguments: Any) -> Steps[History]:
+            steps.append(0)
+            yield
+            if len(steps) == 1:
+                path.unlink()
+            for _ in range(10**6 if len(steps) == 1 else 0):
+                yield
+            return (yield from super().history(*arguments))
+
+    with running(path, make=lambda: Counted(str(path), keep=10, seconds=DAY)) as own:
+        own.put("a", b"old")
+        assert own.read(0).entries == []
+        assert len(steps) == 2
+        assert own.put("a", b"new") == Appended(1, 1)
+
+
+def test_a_reading_that_fails_is_told_and_others_go_on() -> None:
+    class Failing(SqliteLog):
+        def history(self, patterns: Any, after: int, *rest: Any) -> Steps[History]:
+            yield
+            if after == 7:
+                raise LogError("the disk is gone")
+            return (yield from super().history(patterns, after, *rest))
+
+    with running(None, make=lambda: Failing(":memory:", keep=10, seconds=DAY)) as own:
+        own.put("a", b"1")
+        with pytest.raises(LogError, match="the disk is gone"):
+            own.read(7)
+        assert len(own.read(0).entries) == 1
+
+
+def test_what_is_being_read_at_the_end_is_refused() -> None:
+    answers: list[Any] = []
+    with running(None, make=lambda: Slow(10**9, [])) as own:
+        own.put("a", b"1")
+        own.thread.history(asked(0), lambda *answer: answers.append(answer))
+        own.end()
+        own.thread.history(asked(0), lambda *answer: answers.append(answer))
+    for history, error in answers:
+        assert history is None
+        assert isinstance(error, LogError)
+    assert len(answers) == 2
+
+
+def test_a_log_that_is_not_open_refuses(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with running(tmp_path / "file" / "log.db") as own, pytest.raises(LogError, match="opened"):
+        own.read(0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"

@@ -1,0 +1,114 @@
+"""Groups that end, and those whose members have nowhere to resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sseflask.completions.formats.ui import ui_failure
+from sseflask.errors import Failure
+from sseflask.transport.detached import fan_out
+from sseflask.transport.detached.group import Group
+from sseflask.transport.stream import token_expired
+from sseflask.wire import encode
+from tests.segments import without_data
+from tests.unit.transport.detached.test_registry import SECONDS, Crowd, at_end, received, until
+
+
+@pytest.fixture(params=[False, True])
+def crowd(request: pytest.FixtureRequest) -> Iterator[Crowd]:
+    made = Crowd(chunked=request.param)
+    yield made
+    made.close()
+
+
+def body_of(crowd: Crowd, data: bytes) -> bytes:
+    """What came, without the chunks' sizes; asserts that it has come to its end."""
+    if not crowd.group.chunked:
+        return data
+    body = b""
+    while True:
+        size, data = data.split(b"\r\n", 1)
+        if not int(size, 16):
+            assert data == b"\r\n"
+            return body
+        body, data = body + data[: int(size, 16)], data[int(size, 16) + 2 :]
+
+
+def test_finished_streams_end_behind_their_last_bytes(crowd: Crowd) -> None:
+    for _ in range(fan_out.SLICE + 3):
+        crowd.client()
+
+    def end() -> None:
+        crowd.detached.send([(crowd.group, b"data: [DONE]\n\n")])
+        crowd.detached.finish([crowd.group])
+
+    crowd.job(end)
+    for client in crowd.clients:
+        assert body_of(crowd, at_end(client)) == b"data: [DONE]\n\n"
+        client.close()
+    assert crowd.detached.wait_until_empty(SECONDS)
+    assert [sent for _, sent in crowd.ends.ended] == [14] * len(crowd.clients)
+    assert crowd.dissolved == [crowd.group]
+
+
+def test_a_slow_one_gets_all_of_it_before_it_ends(crowd: Crowd) -> None:
+    crowd.client(buffer=4096)
+    crowd.send(b"x" * 300_000)
+    assert crowd.group.lagging
+    crowd.job(lambda: crowd.detached.finish([crowd.group]))
+    assert body_of(crowd, at_end(crowd.clients[0])) == b"x" * 300_000
+    crowd.clients[0].close()
+    assert crowd.detached.wait_until_empty(SECONDS)
+    assert [sent for _, sent in crowd.ends.ended] == [300_000]
+
+
+@pytest.mark.parametrize("crowd", [True], indirect=True, ids=["chunked"])
+def test_the_end_of_the_connection_comes_with_the_last_chunk(crowd: Crowd) -> None:
+    crowd.client()
+    (client,) = crowd.clients
+    before = without_data(client)
+    crowd.job(lambda: crowd.detached.finish([crowd.group]))
+    assert at_end(client) == b"0\r\n\r\n"
+    assert without_data(client) == before, "the FIN came by itself"
+
+
+def test_finishing_twice_or_nobody_is_harmless(crowd: Crowd) -> None:
+    crowd.client()
+    nobodys = Group(True, 1.0, crowd.dissolved.append)
+    for _ in range(2):
+        crowd.job(lambda: crowd.detached.finish([crowd.group, nobodys]))
+    crowd.job(lambda: crowd.detached.finish([]))
+    assert body_of(crowd, at_end(crowd.clients[0])) == b""
+
+
+def test_the_drain_sends_away_only_who_can_resume(crowd: Crowd) -> None:
+    crowd.client()
+    staying, crowd.group = (
+        crowd.group,
+        Group(crowd.group.chunked, 1000.0, crowd.dissolved.append),
+    )
+    staying.resumable = False
+    crowd.client()
+    crowd.detached.drain()
+    assert body_of(crowd, at_end(crowd.clients[1])).startswith(b"retry: ")
+    assert received(crowd.clients[0]) == b""
+    crowd.job(lambda: crowd.detached.send([(staying, b"the rest")]))
+    crowd.job(lambda: crowd.detached.finish([staying]))
+    assert body_of(crowd, at_end(crowd.clients[0])) == b"the rest"
+
+
+def test_whose_token_expires_is_told_in_the_words_of_its_group(crowd: Crowd) -> None:
+    def tell(failure: Failure) -> bytes:
+        return encode(ui_failure(failure))
+
+    crowd.group = Group(
+        crowd.group.chunked, 1000.0, crowd.dissolved.append, resumable=False, failure_frame=tell
+    )
+    crowd.client(ends_at=time.monotonic() + 0.02, expires=True)
+    last = body_of(crowd, at_end(crowd.clients[0]))
+    assert last == tell(token_expired())
+    crowd.clients[0].close()
+    until(lambda: crowd.ends.closed == 1, "closed")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import logging
+import re
+from logging.handlers import BufferingHandler
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from sseflask.transport.gunicorn import access_log as late_line
+
+FORMAT = (
+    '%(h)s %(t)s "%(m)s %(U)s %(q)s %(H)s" %(s)s %(b)s %(B)s "%(a)s" '
+    "%(T)s %(D)s %(M)s %(L)s %({x-id}i)s %({etag}o)s"
+)
+ENVIRON = {
+    "REMOTE_ADDR": "192.0.2.7",
+    "REQUEST_METHOD": "GET",
+    "RAW_URI": "/channels/a?x=1",
+    "PATH_INFO": "/channels/a%s",
+    "QUERY_STRING": "x=1",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "HTTP_USER_AGENT": 'a "browser" 100% \0b\0',
+}
+
+
+def logger(**settings: Any) -> Logger:
+    config = Config()
+    config.set("accesslog", "-")
+    config.set("access_log_format", FORMAT)
+    for name, value in settings.items():
+        config.set(name, value)
+    return Logger(config)
+
+
+def response() -> Any:
+    return SimpleNamespace(
+        status="200 OK",
+        sent=0,
+        headers=[("ETag", "e")],
+        req=SimpleNamespace(headers=[("X-ID", "17")]),
+    )
+
+
+def test_the_line_is_what_gunicorn_would_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logger()
+    # Not pytest's handler: like the logger it may have got the filter that escapes characters.
+    kept = BufferingHandler(10)
+    monkeypatch.setattr(log.access_log, "filters", [])
+    begun = late_line.begin(log, response(), ENVIRON)
+    assert begun is not None
+    log.access_log.addHandler(kept)
+    log.access_log.setLevel(logging.INFO)
+    late_line.end(log, begun, 90_061.5, 1234)
+    (record,) = kept.buffer
+    found = re.fullmatch(
+        r'192\.0\.2\.7 \[.+\] "GET /channels/a%s x=1 HTTP/1\.1" 200 1234 1234 '
+        r'"a \\"browser\\" 100% \0b\0" (\d+) (\d+) (\d+) (\S+) 17 e',
+        record.getMessage(),
+    )
+    assert found, record.getMessage()
+    assert found.groups() == ("90061", "90061500000", "90061500", "90061.500000")
+
+
+def test_without_an_access_log_there_is_no_line() -> None:
+    assert late_line.begin(logger(accesslog=None), response(), ENVIRON) is None
+
+
+class OwnLogger(Logger):
+    """Somebody's own, which asks for what gunicorn's own asks for, and more."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        atoms = self.atoms(resp, req, environ, request_time)
+        self.error("own %s %s %s %s", req.method, atoms["s"], atoms["B"], request_time)
+
+
+def test_a_logger_of_somebodys_own_hears_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config()
+    log = OwnLogger(config)
+    asked = response()
+    asked.req.method = "GET"
+    begun = late_line.begin(log, asked, {**ENVIRON, "gunicorn.socket": object()})
+    log.error_log.addHandler(caplog.handler)
+    late_line.end(log, begun, 90.5, 1234)
+    assert caplog.messages == ["own GET 200 1234 0:01:30.500000"]
+
+
+def test_without_a_log_nothing_is_kept() -> None:
+    assert late_line.begin(Logger(Config()), response(), ENVIRON) is None
