@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.live.paced import PacedUpstream, Play, paced_upstream
-from tests.live.runs import run_service
-from tests.live.servers import Server, environment, probe_server
-from tests.live.services import (
+from tests.live.kit.paced import PacedUpstream, Play, paced_upstream
+from tests.live.kit.runs import run_service
+from tests.live.kit.servers import Server, probe_server
+from tests.live.kit.services import (
     SECRET,
     Upstream,
     make_token,
@@ -22,49 +19,10 @@ from tests.live.services import (
     running_upstream,
     service,
 )
-from tests.live.stage import Stage, stage_service
-
-#: Both own the socket: leaving is noticed at once, bursts are coalesced, streams are drained.
-GEVENT = ["gunicorn-worker", "gunicorn-gevent"]
-#: Any WSGI server will do.
-PORTABLE = ["gunicorn-gthread", "flask", "waitress"]
-SERVERS = GEVENT + PORTABLE
-
-on_every_server = pytest.mark.parametrize("server", SERVERS, indirect=True)
-on_gevent = pytest.mark.parametrize("server", GEVENT, indirect=True)
-on_portable = pytest.mark.parametrize("server", PORTABLE, indirect=True)
+from tests.live.kit.stage import Stage, stage_service
+from tests.live.kit.tools import node_packages
 
 _tags = itertools.count()
-
-
-def tool(name: str) -> str:
-    """The path of a program; the test is skipped where the machine lacks it."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def node_packages() -> Path:
-    """The directory of the node clients; skipped where node or its packages are missing."""
-    tool("node")
-    directory = Path(__file__).resolve().parents[1] / "node"
-    if not (directory / "node_modules").is_dir():
-        pytest.skip("the node packages are not installed: run npm ci in tests/node")
-    return directory
-
-
-def node(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A program of tests/node and what it prints; it has to come to a good end."""
-    return subprocess.run(
-        ["node", *arguments],
-        cwd=node_packages(),
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=90,
-    )
 
 
 @pytest.fixture(scope="session")

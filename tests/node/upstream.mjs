@@ -4,7 +4,7 @@
 // client, although this upstream repeats it in one of its errors.
 //
 // It cuts text where UTF-16 happens to be cut, so long stories have halves of characters in
-// neighbouring chunks. What it can't do is done by tests/live/proxy.py, between it and the service:
+// neighbouring chunks. What it can't do is done by tests/live/kit/proxy.py, between it and the service:
 // bytes cut anywhere, and frames that are none.
 // Usage: node upstream.mjs <secret>
 import { LLMock } from "@copilotkit/aimock";

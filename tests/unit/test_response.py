@@ -23,7 +23,7 @@ from werkzeug.test import EnvironBuilder
 from sseflask import SSE, Decoder, Event, EventError, EventSourceResponse, Failure
 from sseflask.logs import once as notices
 from sseflask.testing import open_stream
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 
 
 def make_app() -> Flask:

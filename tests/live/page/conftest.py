@@ -14,8 +14,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.live.browser import FLAGS, chromium_program
-from tests.live.servers import Server
+from tests.live.kit.browser import FLAGS, chromium_program
+from tests.live.kit.servers import Server
 
 expect.set_options(timeout=20_000)
 

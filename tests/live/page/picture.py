@@ -18,11 +18,11 @@ from typing import Literal
 
 from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
-from tests.live.browser import FLAGS, chromium_program
-from tests.live.clients import open_stream
-from tests.live.connection import fetch
-from tests.live.servers import ROOT, Server
-from tests.live.services import service
+from tests.live.kit.browser import FLAGS, chromium_program
+from tests.live.kit.clients import open_stream
+from tests.live.kit.connection import fetch
+from tests.live.kit.servers import ROOT, Server
+from tests.live.kit.services import service
 
 SIZE: ViewportSize = {"width": 1280, "height": 810}
 #: When clients come and how long they stay, in seconds, how many they are and what they read.

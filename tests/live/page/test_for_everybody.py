@@ -8,11 +8,11 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.live.conftest import node_packages
+from tests.live.kit.servers import Server
+from tests.live.kit.tools import node_packages
 from tests.live.page.conftest import Complaints
 from tests.live.page.test_live_data import open_live
 from tests.live.page.test_panels import ask, begin_counter, publish
-from tests.live.servers import Server
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 360, "height": 740}

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.live.conftest import tool
-from tests.live.fronts import NGINX
+from tests.live.kit.fronts import NGINX
+from tests.live.kit.runs import bearer
+from tests.live.kit.servers import Server, free_port, running
+from tests.live.kit.services import SECRET, production
+from tests.live.kit.tools import tool
+from tests.live.kit.waiting import until
 from tests.live.page.conftest import ELSEWHERE, Complaints
 from tests.live.page.test_panels import ask, begin_counter, publish, whole
-from tests.live.runs import bearer
-from tests.live.servers import Server, free_port, running
-from tests.live.services import SECRET, production
-from tests.live.waiting import until
 
 RIGHTS = {"publish": "page.*", "subscribe": ["page.*", "sseflask.live"]}
 CONFIGURATION = (

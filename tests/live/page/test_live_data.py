@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.live.clients import open_stream
+from tests.live.kit.clients import open_stream
+from tests.live.kit.servers import Server
+from tests.live.kit.waiting import until
 from tests.live.page.conftest import Complaints
-from tests.live.servers import Server
-from tests.live.waiting import until
 
 KINDS = ("stream", "channel", "run")
 

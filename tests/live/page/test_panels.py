@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.live.paced import Play
+from tests.live.kit.paced import Play
+from tests.live.kit.servers import Server
 from tests.live.page.conftest import Complaints
-from tests.live.servers import Server
 from tests.unit.completions.scripted import frame
 
 

@@ -16,7 +16,7 @@ from sseflask.channels.history import ChannelEvent, ChannelHistory, read_history
 from sseflask.store.api import History
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.reads import Asked
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from sseflask.cli.following import Failed, Reopening, Stream
-from tests.live.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
+from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
 from tests.unit.completions.scripted import Exchange, Script, upstream
 
 

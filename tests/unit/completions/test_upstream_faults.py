@@ -13,7 +13,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 from tests.service import KEY, environment
 from tests.unit.completions.scripted import DONE, Exchange, frame, upstream
 

@@ -23,8 +23,8 @@ from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.certificates import Certified, certified
-from tests.live.proxy import Proxy
-from tests.live.waiting import until
+from tests.live.kit.proxy import Proxy
+from tests.live.kit.waiting import until
 from tests.service import KEY, environment
 from tests.unit.completions.scripted import (
     DONE,

@@ -20,7 +20,7 @@ from sseflask.counters.snapshot import Snapshot, Worker
 from sseflask.metrics import live
 from sseflask.metrics.live import LiveFigures, Moment, figures, speaks
 from sseflask.store.names import Pattern
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 from tests.unit.channels.test_channels import make, read
 
 

@@ -16,7 +16,7 @@ from sseflask.runs import append_queue as module
 from sseflask.runs.append_queue import Batches
 from sseflask.store.api import LogError
 from sseflask.store.run_api import Append, Run
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 
 SECONDS = 10.0
 FINISHED = Outcome("finished", "stop")

@@ -25,7 +25,7 @@ from sseflask.store.api import KeyReused, LogError
 from sseflask.store.run_api import Run, TooMany
 from sseflask.wire import Decoder
 from tests.contract.run_stores import FINISHED, code_of, opened, outcome_of, told
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 from tests.processes import report_of
 from tests.unit.completions.scripted import frame
 

@@ -29,7 +29,7 @@ from sseflask.store.sqlite.events import SqliteLog
 from sseflask.store.sqlite.reads import Asked
 from sseflask.store.sqlite.wakeup import Bell
 from tests.contract import event_processes as processes
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 from tests.processes import go_on, line, process, report_of
 
 DAY = 86_400.0

@@ -13,7 +13,7 @@ from sseflask.store.api import Append, Appended, Ends, History, KeyReused, LogEr
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.events import SqliteLog
 from sseflask.store.sqlite.reads import Asked, Readings
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 from tests.unit.store.sqlite.test_event_thread import DAY, running
 
 

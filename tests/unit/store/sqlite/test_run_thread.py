@@ -22,7 +22,7 @@ from sseflask.store.sqlite.run_thread import RunThread
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.store.sqlite.wakeup import Bell
 from tests.contract.run_stores import DAY, FINISHED, STOPPED, fresh, outcome_of, told
-from tests.live.waiting import until
+from tests.live.kit.waiting import until
 
 SECONDS = 10.0
 

@@ -1,0 +1,155 @@
+"""Peers that are there no longer and never said so; needs root, for a network of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.live.kit.connection import fetch
+from tests.live.kit.publishing import LIBRARY
+from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
+from tests.live.kit.subscribers import Subscriber
+from tests.live.kit.swarm import Swarm
+from tests.live.kit.tools import tool
+from tests.live.kit.waiting import until
+
+#: Opens so many subscriptions, says so, and holds them until its input ends.
+CLIENT = """
+import socket, sys
+address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+held = [socket.create_connection((address, port), timeout=20) for _ in range(count)]
+for each in held:
+    each.sendall(b"GET /subscribe?c=a HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+for each in held:
+    assert each.recv(65536).startswith(b"HTTP/1.1 200 "), "no stream"
+print("subscribed", flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network namespace and a cable to it.
+
+    Args:
+        name: the namespace's.
+        cable: the name of the cable's end over there.
+        here: our address.
+    """
+
+    name: str
+    cable: str
+    here: str
+
+    def ip(self, *arguments: str) -> None:
+        ip("-n", self.name, *arguments)
+
+
+def ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Addresses are from the block reserved for measuring network devices: no machine's own."""
+    tool("ip")
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a network")
+    unique = f"{os.getpid() % 100_000}"
+    here, there = (f"198.19.{os.getpid() % 250}.{n}" for n in (1, 2))
+    name, ours, theirs = f"sse-{unique}", f"sseh{unique}", f"ssep{unique}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
+    try:
+        ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
+        ip("addr", "add", f"{here}/30", "dev", ours)
+        ip("link", "set", ours, "up")
+        made_up = Network(name, theirs, here)
+        made_up.ip("addr", "add", f"{there}/30", "dev", theirs)
+        made_up.ip("link", "set", theirs, "up")
+        yield made_up
+    finally:
+        subprocess.run(["ip", "link", "del", ours], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=True)
+
+
+@contextlib.contextmanager
+def peer(network: Network, port: int, count: int) -> Iterator[None]:
+    """Somebody over there, with so many subscriptions."""
+    command = ["ip", "netns", "exec", network.name, sys.executable, "-c", CLIENT]
+    with subprocess.Popen(
+        [*command, network.here, str(port), str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"subscribed\n"
+            yield
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def library(directory: Path, *worker: str) -> Iterator[Server]:
+    """The small application, to be reached from the other network too."""
+    port = free_port()
+    command = [*GUNICORN, *worker, "-b", f"0.0.0.0:{port}", "-w", "1", LIBRARY]
+    changes = {
+        "PROBE_CHANNEL_LOG": str(directory / "channels.sqlite"),
+        "PROBE_HEARTBEAT": "0.3",
+    }
+    with running("gunicorn-library", command, port, directory, changes) as server:
+        yield server
+    server.assert_log_is_clean()
+
+
+WORKERS = {
+    "our worker": ("-k", WORKER),
+    "gevent": ("-c", "sseflask/gunicorn_conf.py", "-k", "gevent"),
+}
+
+
+@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS.keys())
+@pytest.mark.parametrize("publishing", [False, True], ids=["silence", "events"])
+def test_peers_that_have_vanished_are_reaped(
+    tmp_path: Path, network: Network, worker: tuple[str, ...], publishing: bool
+) -> None:
+    """The cable is pulled: no FIN, no RST, no acknowledgement. The others notice nothing."""
+    with (
+        library(tmp_path, *worker) as server,
+        Swarm(server.port, [Subscriber("/subscribe?c=a") for _ in range(5)]) as swarm,
+    ):
+        swarm.wait_until_connected()
+        (process,) = server.workers()
+
+        def descriptors() -> int:
+            return process.num_fds()
+
+        before = descriptors()
+        with peer(network, server.port, 20):
+            until(lambda: descriptors() >= before + 20, "20 more descriptors")
+            network.ip("link", "set", network.cable, "down")
+            sent = 0
+
+            def reaped() -> bool:
+                nonlocal sent
+                if publishing:
+                    fetch(server, "/publish/a", method="POST", body=b"%d" % sent)
+                    sent += 1
+                return descriptors() <= before + 1
+
+            until(reaped, "the vanished are forgotten", seconds=40, pause=0.1)
+        swarm.wait_for(lambda each: len(each.events) == sent, "has every event")
+        for subscriber in swarm.subscribers:
+            assert subscriber.data() == [str(n) for n in range(sent)]
+            assert (subscriber.connected, subscriber.truncated) == (1, 0)

@@ -1,0 +1,304 @@
+"""Workers that are killed, replaced and stopped while hundreds listen and others publish."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.live.kit.clients import curl_in_background
+from tests.live.kit.publishing import Publisher, publish
+from tests.live.kit.servers import Server, environment, free_port
+from tests.live.kit.services import service
+from tests.live.kit.subscribers import Received, Subscriber
+from tests.live.kit.swarm import Swarm
+from tests.live.kit.waiting import until
+
+SETTINGS = {"SSEFLASK_HISTORY_EVENTS": "100000", "SSEFLASK_HEARTBEAT": "1"}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers that are killed and replaced; the publishers' names are the tests' own."""
+    directory, grace = tmp_path_factory.mktemp("pair"), ("--graceful-timeout", "10")
+    with service(directory, *grace, workers=2, settings=SETTINGS) as server:
+        yield server
+
+
+def crowd(count: int) -> list[Subscriber]:
+    """Subscribers to one channel in several ways, half of them as an EventSource."""
+    paths = ("/channels/live.a", "/channels/live.*", "/channels?c=live.a&c=**")
+    return [Subscriber(paths[n % 3], event_source=bool(n % 2)) for n in range(count)]
+
+
+def wait_until_begun(swarm: Swarm) -> None:
+    """From here on each can resume, whatever becomes of its connection."""
+    swarm.wait_until_connected()
+    swarm.wait_for(lambda each: each.last_id is not None, "told where it begins")
+
+
+def assert_everything_once(swarm: Swarm, publisher: Publisher) -> list[Received]:
+    """Each has each event, in order, and once; the events."""
+    expected = [Received(event_id, "message", data) for event_id, data in publisher.taken]
+    swarm.wait_for(lambda each: each.last_id == expected[-1].id, "has the last event", seconds=60)
+    for subscriber in swarm.subscribers:
+        assert subscriber.events == expected, subscriber.summary()
+        assert not subscriber.gaps, subscriber.summary()
+        assert not subscriber.failures, subscriber.summary()
+        assert not subscriber.problems, subscriber.summary()
+    return expected
+
+
+def noticed(swarm: Swarm, cut: int) -> bool:
+    """Whether so many streams have been truncated in all."""
+    return sum(each.truncated for each in swarm.subscribers) >= cut
+
+
+def ended(workers: list[psutil.Process]) -> bool:
+    return not any(worker.is_running() for worker in workers)
+
+
+def moved(times: int, subscriber: Subscriber) -> bool:
+    """Whether it was sent away so often, and is on again."""
+    return times <= subscriber.proper_ends < subscriber.connected
+
+
+def kill(server: Server, worker: psutil.Process) -> None:
+    """SIGKILL, and wait until another has come in its place."""
+    others = len(server.workers()) - 1
+    worker.kill()
+    until(
+        lambda: (
+            worker not in (now := server.workers())
+            and len(now) > others
+            and all(each.status() != psutil.STATUS_ZOMBIE for each in now)
+        ),
+        "another worker in place of the one that was killed",
+    )
+
+
+def test_workers_are_killed(pair: Server) -> None:
+    """300 clients, 20 events a second; one worker after the other gets SIGKILL, twice."""
+    with Swarm(pair.port, crowd(300)) as swarm:
+        wait_until_begun(swarm)
+        with Publisher(pair.port, "live.a", "killed", per_second=20) as publisher:
+            publisher.wait_for(20)
+            cut = 0
+            for _ in range(4):
+                worker = max(pair.workers(), key=lambda each: len(swarm.served_by(each)))
+                had = len(swarm.served_by(worker))
+                assert had > 50, "it serves many"
+                kill(pair, worker)
+                cut += had // 2
+                until(partial(noticed, swarm, cut), "its clients have noticed")
+                publisher.wait_for(20)
+                swarm.wait_for(lambda each: each.connected > each.truncated, "is back")
+        assert_everything_once(swarm, publisher)
+
+
+def test_workers_are_killed_while_they_write(pair: Server) -> None:
+    """Arrays as fast as they can be: each is there as a whole and once, for everybody."""
+    with Swarm(pair.port, crowd(30)) as swarm:
+        wait_until_begun(swarm)
+        with Publisher(pair.port, "live.a", "array", batch=100) as publisher:
+            for n in range(3):
+                publisher.wait_for(1000)
+                kill(pair, pair.workers()[n % 2])
+            publisher.wait_for(500)
+        assert_everything_once(swarm, publisher)
+
+
+def script(server: Server, code: str) -> str:
+    """What a program of its own prints that knows nothing but the log: a cron job, or a task."""
+    program = f"""
+import sys
+from flask import Flask
+from sseflask import SSE
+app = Flask("script")
+app.config["SSEFLASK_CHANNEL_LOG"] = sys.argv[1]
+sse = SSE(app)
+{code}
+"""
+    log = server.directory / "channels.sqlite"
+    command = [sys.executable, "-c", program, str(log)]
+    return subprocess.run(
+        command, env=environment(), capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
+    """Also when a worker has just been killed: what is dead has no subscribers."""
+    crowd = [Subscriber(f"/channels/user.{n % 2}", event_source=True) for n in range(60)]
+    with Swarm(pair.port, coming_back=False) as swarm:
+        victim, other = pair.workers()
+        for idle, part in ((other, crowd[:30]), (victim, crowd[30:])):
+            idle.suspend()  # the other one accepts them
+            try:
+                swarm.add(*part)
+                wait_until_begun(swarm)
+            finally:
+                idle.resume()
+        counts = "print(sse.subscribers('user.*'), sse.subscribers('user.1'))"
+        # A worker without an answer within a second, as on a busy machine, is left out.
+        until(lambda: script(pair, counts) == "60 30\n", "all are counted")
+        left = swarm.served_by(other)
+        assert left == crowd[30:]
+        kill(pair, victim)
+        counts = "print(sse.subscribers('user.*'))"
+        until(lambda: script(pair, counts) == f"{len(left)}\n", "the dead one has none")
+        said = script(
+            pair,
+            "print(sse.publish('user.0', 'bye')); sse.close('user.0'); sse.publish('user.0', 1)",
+        )
+        closed = [each for each in left if each.path.endswith(".0")]
+        until(lambda: all(each.proper_ends for each in closed), "the streams have ended")
+        for each in closed:
+            assert [event.id for event in each.events] == said.split(), each.summary()
+            assert [500 <= int(retry) <= 3000 for retry in each.retries] == [True]
+            assert not each.truncated, each.summary()
+        stay = [each for each in left if each not in closed]
+        counts = "print(sse.subscribers())"
+        until(lambda: script(pair, counts) == f"{len(stay)}\n", "the others are counted")
+        publish(pair, "user.1", "still there")
+        until(lambda: all(each.events for each in stay), "the others have gone on")
+
+
+def test_rolling_reload(pair: Server) -> None:
+    """SIGHUP, twice: nothing is lost, and no response is truncated."""
+    with Swarm(pair.port, crowd(100)) as swarm:
+        wait_until_begun(swarm)
+        with Publisher(pair.port, "live.a", "reload", per_second=50) as publisher:
+            for reload in (1, 2):
+                publisher.wait_for(50)
+                old = pair.workers()
+                pair.send_signal(signal.SIGHUP)
+                until(partial(ended, old), "the old workers have ended", seconds=40)
+                swarm.wait_for(partial(moved, reload), "sent away and back")
+            publisher.wait_for(50)
+        assert_everything_once(swarm, publisher)
+        assert sum(each.truncated for each in swarm.subscribers) == 0
+        for subscriber in swarm.subscribers:
+            told = [int(each) for each in subscriber.retries]
+            assert len(told) >= 2, subscriber.summary()
+            assert all(500 <= each <= 3000 for each in told), "jittered"
+
+
+@contextlib.contextmanager
+def curls(server: Server, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """curl, several times."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                curl_in_background(server, "/channels/live.a?last_event_id=earliest")
+            )
+            for _ in range(count)
+        ]
+
+
+def test_sigterm_and_another_release(tmp_path: Path) -> None:
+    """All are sent away properly; what is published before they are back, they get then."""
+    port = free_port()
+    with (
+        Swarm(port, crowd(100)) as swarm,
+        service(tmp_path, port=port, workers=2, settings=SETTINGS) as server,
+    ):
+        wait_until_begun(swarm)
+        first = publish(server, "live.a", "first")
+        with (
+            curls(server, 4) as processes,
+            Publisher(port, "live.a", "event", per_second=100) as publisher,
+        ):
+            begun = [[line_of(process), line_of(process)] for process in processes]
+            publisher.wait_for(100)
+            server.send_signal(signal.SIGTERM)
+            texts = []
+            for process, lines in zip(processes, begun, strict=True):
+                rest, complaint = process.communicate(timeout=30)
+                assert process.returncode == 0, f"curl: {complaint.decode()}"
+                texts.append((b"".join(lines) + rest).decode())
+            assert server.wait_until_ended() == 0
+            swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
+            following = next_settings(tmp_path)
+            with service(tmp_path / "next", port=port, settings=following):
+                publisher.wait_for(100)
+                publisher.stop()
+                publisher.taken.insert(0, (first, "first"))
+                expected = assert_everything_once(swarm, publisher)
+                assert sum(each.truncated for each in swarm.subscribers) == 0
+    for text in texts:
+        assert_beginning(text, expected)
+
+
+def line_of(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def next_settings(directory: Path) -> dict[str, str]:
+    """The next release has the same log."""
+    return {**SETTINGS, "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite")}
+
+
+def assert_beginning(text: str, expected: list[Received]) -> None:
+    """What curl has got: the first events, whole, then the line that sends it away."""
+    *blocks, last = text.split("\n\n")
+    events = []
+    for block in blocks:
+        lines = [line for line in block.split("\n") if not line.startswith((":", "retry:"))]
+        fields = dict(line.split(": ", 1) for line in lines)
+        if "data" in fields:
+            events.append(Received(fields["id"], "message", fields["data"]))
+    assert len(events) > 50
+    assert events == expected[: len(events)]
+    (line,) = [line for line in last.split("\n") if line and not line.startswith(":")]
+    assert 500 <= int(line.removeprefix("retry: ")) <= 3000
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """As SIGTERM, without the waiting."""
+    with (
+        service(tmp_path, settings=SETTINGS) as server,
+        Swarm(server.port, crowd(20), coming_back=False) as swarm,
+    ):
+        wait_until_begun(swarm)
+        sent = publish(server, "live.a", "last")
+        swarm.wait_for(lambda each: each.last_id == sent, "has the event")
+        server.interrupt()
+        swarm.wait_for(lambda each: each.proper_ends == 1, "sent away")
+        server.wait_until_ended(20)
+        assert all(len(each.retries) >= 1 for each in swarm.subscribers)
+
+
+def test_a_killed_master(tmp_path: Path) -> None:
+    """Nobody is left to stop the worker: it notices, and goes as it would have."""
+    with (
+        service(tmp_path, settings=SETTINGS) as server,
+        Swarm(server.port, crowd(20), coming_back=False) as swarm,
+    ):
+        wait_until_begun(swarm)
+        server.send_signal(signal.SIGKILL)
+        server.wait_until_ended(20)
+        swarm.wait_for(lambda each: each.proper_ends == 1, "sent away")
+        until(lambda: not server.members(), "the worker has ended")
+
+
+def test_max_requests(tmp_path: Path) -> None:
+    """A worker that has had enough sends its subscribers away as well."""
+    options = ("--graceful-timeout", "10", "--max-requests", "40")
+    with (
+        service(tmp_path, *options, settings=SETTINGS) as server,
+        Swarm(server.port, crowd(10)) as swarm,
+    ):
+        wait_until_begun(swarm)
+        with Publisher(server.port, "live.a", "event", per_second=20) as publisher:
+            swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
+            publisher.wait_for(20)
+        assert_everything_once(swarm, publisher)
+        assert sum(each.truncated for each in swarm.subscribers) == 0

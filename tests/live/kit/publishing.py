@@ -1,0 +1,195 @@
+"""An application with channels, and those who publish to them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.live.kit.connection import Answer, fetch
+from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
+from tests.live.kit.waiting import until
+
+JSON = "application/json"
+#: The same application as on every kind of server, with a log that the test chooses.
+LIBRARY = "tests.live.channels.library_app:app"
+
+
+@contextlib.contextmanager
+def channel_library(
+    directory: Path, *options: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """A small application with the library, without the service's rights, on our worker."""
+    port = free_port()
+    command = [*GUNICORN, "-b", f"127.0.0.1:{port}", "-k", WORKER, *options, LIBRARY]
+    changes = {"PROBE_CHANNEL_LOG": str(directory / "channels.sqlite"), **(settings or {})}
+    with running("gunicorn-library", command, port, directory, changes) as server:
+        yield server
+    server.assert_log_is_clean()
+
+
+def post(
+    server: Server | int,
+    channel: str,
+    body: bytes,
+    kind: str | None = JSON,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Ask to publish this body."""
+    fields = {**({"Content-Type": kind} if kind else {}), **(headers or {})}
+    return fetch(server, f"/channels/{channel}", method="POST", headers=fields, body=body)
+
+
+def publish(
+    server: Server | int,
+    channel: str,
+    data: Any,
+    headers: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> str:
+    """Publish one event; its id."""
+    answer = post(server, channel, json.dumps({"data": data, **fields}).encode(), JSON, headers)
+    assert answer.status == 201, f"{answer.status} {answer.body!r}"
+    said = json.loads(answer.body)
+    assert set(said) == {"id"}
+    assert isinstance(said["id"], str)
+    return said["id"]
+
+
+def publish_all(server: Server | int, channel: str, data: list[str]) -> list[str]:
+    """Publish events in arrays, as large as an array may be; their ids."""
+    ids: list[str] = []
+    for start in range(0, len(data), 1000):
+        events = [{"data": each} for each in data[start : start + 1000]]
+        answer = post(server, channel, json.dumps(events).encode())
+        assert answer.status == 201, f"{answer.status} {answer.body!r}"
+        ids += json.loads(answer.body)["ids"]
+    return ids
+
+
+def error_of(answer: Answer, *statuses: int) -> dict[str, Any]:
+    """The error that an answer tells, in the shape that all have."""
+    assert answer.status in statuses, f"{answer.status} {answer.body!r}"
+    assert answer.headers["content-type"] == JSON, answer.headers
+    said = json.loads(answer.body)
+    assert set(said) == {"error"}
+    error: dict[str, Any] = said["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+def number(event_id: str) -> int:
+    """What an id is in its epoch; clients must not look, tests may."""
+    return int(event_id.rpartition("-")[2])
+
+
+def epoch(event_id: str) -> str:
+    return event_id.rpartition("-")[0]
+
+
+class Publisher:
+    """Publishes "<name>-0", "<name>-1", ... in a thread, each until it is taken, and no more.
+
+    Every request has an Idempotency-Key of its own and is repeated with it until it is answered:
+    whatever happens to the server, each event is published once.
+
+    Args:
+        port: where the server listens.
+        channel: where to.
+        name: what the data begin with.
+        per_second: how many requests at the most; 0 is as many as possible.
+        batch: how many events a request; 1 is a JSON object, more are an array.
+    """
+
+    def __init__(
+        self, port: int, channel: str, name: str, *, per_second: float = 0, batch: int = 1
+    ) -> None:
+        self.port = port
+        self.channel = channel
+        self.name = name
+        self.pause = 1 / per_second if per_second else 0.0
+        self.batch = batch
+        #: (id, data) of what was taken, in order.
+        self.taken: list[tuple[str, str]] = []
+        self.repeated = 0
+        self.refused: list[int] = []
+        self._going_on = True
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Publisher:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let the request under way be answered, and end."""
+        self._going_on = False
+        self._thread.join(40)
+        assert not self._thread.is_alive(), "the publisher does not end"
+        assert self._error is None, f"the publisher failed: {self._error!r}"
+
+    def data(self) -> list[str]:
+        return [data for _, data in self.taken]
+
+    def wait_for(self, more: int) -> None:
+        """Until so many more events are taken."""
+        enough = len(self.taken) + more
+
+        def taken() -> bool:
+            assert self._error is None, f"the publisher failed: {self._error!r}"
+            return len(self.taken) >= enough
+
+        until(taken, f"{more} more events published to {self.channel}", seconds=40)
+
+    def _run(self) -> None:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            with contextlib.closing(connection):
+                for request in itertools.count():
+                    if not self._going_on:
+                        return
+                    self._publish(connection, request)
+                    time.sleep(self.pause)
+        except BaseException as error:
+            self._error = error
+
+    def _publish(self, connection: http.client.HTTPConnection, request: int) -> None:
+        first = len(self.taken)
+        data = [f"{self.name}-{first + n}" for n in range(self.batch)]
+        content: Any = [{"data": each} for each in data]
+        body = json.dumps(content if self.batch > 1 else content[0])
+        headers = {"Content-Type": JSON, "Idempotency-Key": f"{self.name}-{request}"}
+        while True:
+            try:
+                connection.request("POST", f"/channels/{self.channel}", body, headers)
+                answer = connection.getresponse()
+                said = json.loads(answer.read() or b"null")
+            except (OSError, http.client.HTTPException):
+                connection.close()  # the next request opens it again
+                self.repeated += 1
+                time.sleep(0.02)
+                continue
+            if answer.status == 201:
+                ids = said["ids"] if self.batch > 1 else [said["id"]]
+                assert len(ids) == self.batch
+                self.taken += zip(ids, data, strict=True)
+                return
+            assert answer.status == 503, f"{answer.status} {said}"
+            self.refused.append(answer.status)
+            time.sleep(0.05)

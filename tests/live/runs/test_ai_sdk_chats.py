@@ -1,0 +1,152 @@
+"""Chats of the AI SDK that lose their answer's stream and resume it: see tests/node/chat.mjs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.live.kit.proxy import Proxy
+from tests.live.kit.runs import run_of
+from tests.live.kit.stage import Stage, start, take
+from tests.live.kit.tools import node
+
+
+def chat(stage: Stage, token: str, port: int | None = None, **options: Any) -> dict[str, Any]:
+    """What becomes of a chat."""
+    url = f"http://127.0.0.1:{port or stage.server.port}"
+    done = node("chat.mjs", json.dumps({"url": url, "token": token, **options}))
+    assert not done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def kinds(parts: list[dict[str, Any]]) -> list[str]:
+    """The types of a stream's parts, neighbours of one type once."""
+    types = [part["type"] for part in parts]
+    return [kind for n, kind in enumerate(types) if n == 0 or kind != types[n - 1]]
+
+
+STARTED = {"method": "POST", "path": "sse", "status": 200}
+RESUMED = {"method": "GET", "path": "runs", "status": 200}
+
+
+def test_it_reads_through_heartbeats(stage: Stage, access_token: str, tag: str) -> None:
+    told = chat(stage, access_token, text=f"few words #{tag}")
+    assert (told["texts"], told["status"]) == (["few words, and far between"], "ready")
+    assert told["finishes"] == [
+        {"isAbort": False, "isDisconnect": False, "isError": False, "finishReason": "stop"}
+    ]
+    assert len(told["run"]) == 32
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["the same chat", "a new page"])
+def test_it_leaves_and_resumes(stage: Stage, access_token: str, tag: str, fresh: bool) -> None:
+    """Its fetch is aborted in mid-answer; the replay takes the place of what was there."""
+    message = f"paced story #{tag}"
+    told = chat(stage, access_token, text=message, stop="chat", after=40, resume=1, fresh=fresh)
+    assert told["requests"] == [STARTED, RESUMED]
+    assert told["finishes"][0]["isAbort"]
+    (partial,) = told["before"]["messages"][1]["parts"][-1:]
+    assert len(partial["text"]) < len(stage.upstream.story) * 4
+    assert told["texts"] == [stage.upstream.story * 4], "one message, and all of it"
+    assert told["status"] == "ready"
+    assert [message["role"] for message in told["messages"]] == ["user", "assistant"]
+    assert told["finishes"][-1]["finishReason"] == "stop"
+    assert stage.upstream.asked_for(message) == 1
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["the same chat", "a new page"])
+def test_its_connection_breaks_and_it_resumes(
+    stage: Stage, access_token: str, tag: str, fresh: bool
+) -> None:
+    """In the middle of the answer, then in the middle of the replay."""
+    message = f"paced story #{tag}"
+    with Proxy(stage.server.port, cut_after=[2500, 3500]) as proxy:
+        told = chat(stage, access_token, proxy.port, text=message, resume=2, fresh=fresh)
+        assert proxy.broken == 2
+    assert told["requests"] == [STARTED, RESUMED, RESUMED]
+    assert told["before"]["status"] == "error"
+    assert [each["status"] for each in told["resumed"]] == ["error", "ready"]
+    assert told["texts"] == [stage.upstream.story * 4], "one message, and all of it"
+    assert stage.upstream.asked_for(message) == 1
+
+
+def test_it_resumes_what_has_ended(stage: Stage, access_token: str, tag: str) -> None:
+    """As often as it likes: the replay is the same each time."""
+    message = f"reasoning #{tag}"
+    told = chat(stage, access_token, text=message, resume=2)
+    assert told["requests"] == [STARTED, RESUMED, RESUMED]
+    assert told["texts"] == [stage.upstream.story]
+    assert told["parts"][0] == told["parts"][1] == told["parts"][2]
+    assert stage.upstream.asked_for(message) == 1
+
+
+def test_there_is_nothing_to_resume(stage: Stage, access_token: str, tag: str) -> None:
+    """204 is null to it: the chat is ready, and as it was. Somebody else's run is nothing too."""
+    nothing = [{"method": "GET", "path": "runs", "status": 204}]
+    told = chat(stage, access_token, run="0" * 32, resume=1)
+    assert (told["requests"], told["status"], told["messages"]) == (nothing, "ready", [])
+    assert (told["parts"], told["errors"]) == ([], [])
+    with start(stage.server, f"paced story #{tag}", format="ui") as stream:
+        take(stream, 1, "ui")
+        told = chat(stage, access_token, run=run_of(stream), resume=1)
+    assert (told["requests"], told["status"], told["messages"]) == (nothing, "ready", [])
+
+
+def test_its_run_is_stopped(stage: Stage, access_token: str, tag: str) -> None:
+    """Not an error: what there is stays, and so it is whenever it is resumed."""
+    destroyed = stage.upstream.destroyed()
+    told = chat(stage, access_token, text=f"slow story #{tag}", stop="run", after=20, resume=1)
+    assert told["requests"] == [STARTED, RESUMED]
+    assert (told["status"], told["errors"]) == ("ready", [])
+    for parts in told["parts"]:
+        assert parts[-1] == {"type": "abort", "reason": "stopped"}
+        assert [part["type"] for part in parts].count("abort") == 1
+    (text,) = told["texts"]
+    assert len(text) >= 20
+    assert (stage.upstream.story * 20).startswith(text)
+    stage.upstream.wait_for_destroyed(destroyed + 1)
+
+
+def test_its_upstream_fails(stage: Stage, access_token: str, tag: str) -> None:
+    """In the middle: an error, and what came before it."""
+    told = chat(stage, access_token, text=f"truncated #{tag}", resume=1)
+    assert told["status"] == "error"
+    assert len(told["errors"]) == 2
+    for parts in told["parts"]:
+        assert [part["type"] for part in parts].count("error") == 1
+        assert parts[-1]["errorText"] in told["errors"]
+    (text,) = told["texts"]
+    assert text
+    assert stage.upstream.story.startswith(text)
+
+
+def test_its_upstream_refuses(stage: Stage, access_token: str, tag: str) -> None:
+    told = chat(stage, access_token, text=f"limit #{tag}")
+    assert told["status"] == "error"
+    assert told["requests"] == [{"method": "POST", "path": "sse", "status": 429}]
+    assert "Rate limit reached" in told["errors"][0]
+    told = chat(stage, access_token, text=f"limit #{tag}", query={"heartbeat": "early"})
+    assert (told["status"], told["requests"]) == ("error", [STARTED])
+    assert "Rate limit reached" in told["errors"][0]
+
+
+def test_tools_and_reasoning(stage: Stage, access_token: str, tag: str) -> None:
+    told = chat(stage, access_token, text=f"tools #{tag}", resume=1)
+    (_, answer) = told["messages"]
+    called = [part for part in answer["parts"] if part["type"].startswith("tool-")]
+    assert [(part["type"], part["state"], part["input"]) for part in called] == [
+        ("tool-weather", "input-available", {"city": "Zürich", "unit": "°C"}),
+        ("tool-clock", "input-available", {}),
+    ]
+    assert [part["toolCallId"] for part in called] == ["call_1", "call_2"]
+    assert told["finishes"][-1]["finishReason"] == "tool-calls"
+    told = chat(stage, access_token, text=f"reasoning #{tag}")
+    assert kinds(told["parts"][0]) == [
+        *("start", "start-step"),
+        *("reasoning-start", "reasoning-delta", "reasoning-end"),
+        *("text-start", "text-delta", "text-end"),
+        *("finish-step", "finish"),
+    ]

@@ -1,0 +1,225 @@
+"""Streams that are ended below a platform's cap and resumed; runs that are forgotten in time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.kit.clients import Sent
+from tests.live.kit.paced import PacedUpstream, Play
+from tests.live.kit.publishing import error_of
+from tests.live.kit.run_events import RESUMABLE, after, outcome, plain, text_of
+from tests.live.kit.runs import (
+    JSON,
+    START,
+    ask,
+    ask_start,
+    attach,
+    opened,
+    path_of,
+    rest,
+    run_of,
+    run_service,
+    start,
+    stop,
+    whole,
+)
+from tests.live.kit.servers import Server
+from tests.live.kit.subscribers import EVENT_SOURCE
+from tests.live.kit.waiting import until
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def rotating(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+    """A service that sends its streams away after a second."""
+    settings = {"SSEFLASK_LIFETIME": "1"}
+    with run_service(tmp_path_factory.mktemp("rotating"), paced, settings=settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+    """A service that keeps runs for two seconds after their end."""
+    directory, settings = tmp_path_factory.mktemp("forgetful"), {"SSEFLASK_RUN_SECONDS": "2"}
+    with run_service(directory, paced, workers=1, settings=settings) as server:
+        yield server
+
+
+class Reader(threading.Thread):
+    """Reads one stream to its end, coming back with its last id when it is sent away.
+
+    Args:
+        server: where.
+        path: what.
+        headers: with each request.
+    """
+
+    def __init__(self, server: Server, path: str, headers: dict[str, str]) -> None:
+        super().__init__()
+        self.server = server
+        self.path = path
+        self.headers = headers
+        self.events: list[Sent] = []
+        self.connections = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            last: str | None = None
+            while True:
+                cursor = {"Last-Event-ID": last} if last else {}
+                stream = opened(self.server, self.path, headers={**self.headers, **cursor})
+                if stream.head.status == 204:
+                    stream.connection.close()
+                    return
+                self.connections += 1
+                assert stream.head.status == 200, stream.head
+                with stream:
+                    events = plain(stream.rest())
+                self.events += [event for event in events if event.data is not None]
+                last = next((event.id for event in events[::-1] if event.id), last)
+                assert all(500 <= int(told) <= 3000 for told in stream.retries)
+        except BaseException as error:
+            self.error = error
+
+    def wait(self) -> list[Sent]:
+        self.join(60)
+        assert not self.is_alive(), "the reader has not come to an end"
+        if self.error is not None:
+            raise self.error
+        return self.events
+
+
+def speak(play: Play, count: int, pause: float) -> None:
+    """An answer that takes its time."""
+    for n in range(count):
+        play.say(f"{n} ")
+        time.sleep(pause)
+    play.finish()
+
+
+def test_no_event_is_lost_or_doubled(rotating: Server, play: Play) -> None:
+    """Three formats while the upstream speaks for more than three lifetimes."""
+    play.say("begin ")
+    with start(rotating, play, on_disconnect="continue") as stream:
+        run = run_of(stream)
+        stream.next()
+    readers = [Reader(rotating, f"/runs/{run}?format={form}", {}) for form in RESUMABLE]
+    url = path_of(START, user_message=play.message, format="text", last_event_id=f"{run}.0")
+    readers.append(Reader(rotating, url, EVENT_SOURCE))
+    for reader in readers:
+        reader.start()
+    speak(play, 120, 0.03)
+    got = [reader.wait() for reader in readers]
+    text = "begin " + "".join(f"{n} " for n in range(120))
+    for form, events, reader in zip([*RESUMABLE, "text"], got, readers, strict=True):
+        assert events == whole(rotating, run, form)
+        assert text_of(form, events) == text
+        assert outcome(form, events) == ("[DONE]" if form == "chunks" else "stop")
+        assert reader.connections >= 3, "it was sent away"
+    assert play.count == 1
+
+
+def test_an_event_source_is_sent_away_before_the_first_token(rotating: Server, play: Play) -> None:
+    """It has had an id by then, with which it comes back to the same run."""
+    play.begin()
+    reader = Reader(rotating, path_of(START, user_message=play.message), EVENT_SOURCE)
+    reader.start()
+    until(lambda: reader.connections >= 3, "it has been sent away twice")
+    play.say("one")
+    play.finish()
+    events = reader.wait()
+    assert text_of("chunks", events) == "one"
+    assert [(event.id or "").partition(".")[2] for event in events] == ["1", "2", "3", "4"]
+    assert play.count == 1
+
+
+def test_streams_that_are_not_rotated(rotating: Server, play: Play) -> None:
+    """`ui` can't be resumed, and OpenAI's clients do not know how."""
+    play.say("begin ")
+    body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
+    v1 = opened(rotating, CHAT, "POST", JSON, body % play.message.encode())
+    ui = start(rotating, play, format="ui")
+    viewer = attach(rotating, run_of(ui), "ui")
+    streams = [("chunks", v1), ("ui", ui), ("ui", viewer)]
+    with contextlib.ExitStack() as stack:
+        for _, stream in streams:
+            stack.enter_context(stream)
+        speak(play, 60, 0.05)
+        for form, stream in streams:
+            events = rest(stream)
+            assert text_of(form, events) == "begin " + "".join(f"{n} " for n in range(60))
+            assert outcome(form, events) == ("[DONE]" if form == "chunks" else "stop")
+    assert play.count == 2
+
+
+def forgotten(server: Server, run: str) -> None:
+    def gone() -> bool:
+        answer = ask(server, f"/runs/{run}")
+        return answer.status == 404 and error_of(answer, 404)["code"] == "run_not_found"
+
+    until(gone, "the run is forgotten", seconds=30, pause=0.2)
+
+
+@pytest.mark.parametrize("how", ["finished", "stopped", "failed"])
+def test_forgotten_after_its_end(forgetful: Server, play: Play, how: str) -> None:
+    """With all that belongs to it: cursors, the key, DELETE."""
+    play.say("one")
+    key = {"Idempotency-Key": f"key-{play.message}"}
+    with start(forgetful, play, key) as stream:
+        run = run_of(stream)
+        stream.next()
+        if how == "finished":
+            play.finish()
+        elif how == "stopped":
+            stop(forgetful, run)
+        else:
+            play.hang_up()
+        last = rest(stream)[-1].id
+    forgotten(forgetful, run)
+    assert ask(forgetful, f"/runs/{run}?format=ui").status == 204
+    error_of(ask(forgetful, f"/runs/{run}", "DELETE"), 404)
+    path = path_of(START, user_message=play.message)
+    for cursor in (f"{run}.1", last or ""):
+        answer = ask(forgetful, path, headers={"Last-Event-ID": cursor})
+        assert error_of(answer, 404)["code"] == "run_not_found"
+    assert play.count == 1
+    with start(forgetful, play, key, system_prompt="something else") as stream:
+        assert stream.head.status == 200, "the key is free again, for any content"
+        assert run_of(stream) != run
+        assert "idempotency-replayed" not in stream.head.headers
+
+
+def test_a_refused_one_is_forgotten_too(forgetful: Server, play: Play) -> None:
+    play.answer(400, b'{"error": {"message": "No."}}')
+    key = {"Idempotency-Key": f"key-{play.message}"}
+    run = run_of(ask_start(forgetful, play, key))
+    forgotten(forgetful, run)
+    again = ask_start(forgetful, play, key)
+    assert run_of(again) != run
+    assert play.count == 2
+
+
+def test_not_forgotten_while_it_runs(forgetful: Server, play: Play) -> None:
+    """The time is counted from its end."""
+    play.say("begin ")
+    with start(forgetful, play, format="text") as stream:
+        run = run_of(stream)
+        begun = time.monotonic()
+        n = 0
+        while time.monotonic() < begun + 6:
+            assert stream.next().data is not None
+            play.say(f"{n} ")
+            n += 1
+            time.sleep(0.2)
+        play.finish()
+        rest(stream)
+    events = whole(forgetful, run, "text")
+    assert text_of("text", events) == "begin " + "".join(f"{n} " for n in range(n))
+    assert rest(attach(forgetful, run, "text", f"{run}.1")) == after(run, events, 1)

@@ -1,0 +1,82 @@
+"""A hundred runs at once, read by clients that come and go."""
+
+from __future__ import annotations
+
+import json
+
+from tests.live.kit.stage import Stage, path, whole
+from tests.live.kit.subscribers import Subscriber
+from tests.live.kit.swarm import Swarm
+
+COUNT = 100
+
+
+class Reader(Subscriber):
+    """One who breaks off at any byte and comes back; a run's terminal event is not a failure of
+    the channel to it, but the end."""
+
+    def __init__(self, tag: str, form: str, path: str, breaking: float = 0.1) -> None:
+        super().__init__(path, event_source=True, breaking=breaking)
+        self.tag = tag
+        self.form = form
+
+    @property
+    def run(self) -> str:
+        return (self.last_id or "").partition(".")[0]
+
+    @property
+    def sent_away(self) -> bool:
+        """It has come back with the terminal event's id."""
+        return 204 in self.refused
+
+    def text(self) -> str:
+        said = [event.data for event in self.events if event.event == "message"]
+        if self.form == "text":
+            return "".join(said)
+        chunks = [json.loads(data) for data in said if data != "[DONE]"]
+        choices = [choice for chunk in chunks for choice in chunk["choices"]]
+        return whole("".join(choice["delta"].get("content") or "" for choice in choices))
+
+    def ends(self) -> int:
+        if self.form == "text":
+            return sum(event.event == "done" for event in self.events)
+        return sum(event.data == "[DONE]" for event in self.events)
+
+
+def test_a_hundred_runs(stage: Stage, tag: str) -> None:
+    """Each is read by the one who started it and by one who joins later, both with interruptions:
+    everybody has each run's text whole, and the upstream is called once for each run.
+
+    The starters have a key, as one who is cut off before its first byte has no id yet.
+    """
+    tags = [f"{tag}-{n}" for n in range(COUNT)]
+    served, destroyed = stage.upstream.served(), stage.upstream.destroyed()
+    starters = [
+        Reader(each, form, path(f"tale #{each}", format=form, idempotency_key=f"key-{each}"))
+        for each, form in zip(tags, ["text", "chunks"] * (COUNT // 2), strict=True)
+    ]
+    with Swarm(stage.server.port, starters) as swarm:
+        swarm.wait_for(lambda each: each.last_id is not None, "its run has begun")
+        runs = [starter.run for starter in starters]
+        assert len(set(runs)) == COUNT
+        viewers = [
+            Reader(each, form, f"/runs/{run}?format={form}", breaking=0.2)
+            for each, run, form in zip(tags, runs, ["chunks", "text"] * (COUNT // 2), strict=True)
+        ]
+        swarm.add(*viewers)
+        readers = [*starters, *viewers]
+        swarm.wait_for(lambda each: 204 in each.refused, "it has come to the end")
+    for reader in readers:
+        assert not reader.problems, reader.summary()
+        assert not reader.failures, reader.summary()
+        assert reader.refused == [204], reader.summary()
+        assert reader.ends() == 1, reader.summary()
+        ids = [event.id for event in reader.events]
+        assert len(set(ids)) == len(ids), reader.summary()
+        assert reader.text() == stage.upstream.tale_of(reader.tag), reader.summary()
+    assert [starter.run for starter in starters] == runs
+    assert sum(reader.broken_off for reader in readers) > COUNT, "they did come and go"
+    asked = stage.upstream.last_messages()
+    assert [asked.count(f"tale #{each}") for each in tags] == [1] * COUNT
+    assert stage.upstream.served() == served + COUNT
+    assert stage.upstream.destroyed() == destroyed

@@ -1,0 +1,191 @@
+"""Runs when their workers are told to go: they go on for a while, and are resumed elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.live.kit.clients import Stream
+from tests.live.kit.connection import Connection
+from tests.live.kit.paced import PacedUpstream, Play
+from tests.live.kit.run_events import FORMATS, RESUMABLE, after, expected_end, outcome, text_of
+from tests.live.kit.runs import (
+    JSON,
+    START,
+    ask,
+    attach,
+    connect_to,
+    opened,
+    path_of,
+    rest,
+    run_of,
+    run_service,
+    start,
+    stop,
+    whole,
+)
+from tests.live.kit.servers import Server, free_port
+from tests.live.kit.waiting import until
+
+CHAT = "/v1/chat/completions"
+GRACE = ("--graceful-timeout", "12")
+#: For a run that must be over before the grace time is.
+SHORT = ("--graceful-timeout", "6")
+
+
+def resumed(where: Server | Connection, play: Play, last: str | None, form: str) -> Stream:
+    path = path_of(START, user_message=play.message, format=form)
+    return opened(where, path, headers={"Last-Event-ID": last or ""})
+
+
+def assert_sent_away(stream: Stream) -> None:
+    """Nothing more, and a proper end that says when to come back."""
+    assert rest(stream) == []
+    assert 500 <= int(stream.retries[-1]) <= 3000
+
+
+@pytest.mark.waits_long
+def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
+    """Who can resume does so at the next release, which reads what the old one still writes."""
+    log = {"SSEFLASK_RUN_LOG": str(tmp_path / "runs.sqlite")}
+    play, short = paced.play(), paced.play()
+    play.say("one ")
+    body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
+    with (
+        run_service(tmp_path / "old", paced, *GRACE, workers=1, settings=log) as old,
+        run_service(tmp_path / "new", paced, workers=1, settings=log) as new,
+        contextlib.ExitStack() as stack,
+    ):
+        original = stack.enter_context(start(old, play))
+        run = run_of(original)
+        resumable = {
+            form: stack.enter_context(attach(old, run, form, f"{run}.0")) for form in RESUMABLE
+        }
+        ids = {form: stream.next().id for form, stream in resumable.items()}
+        assert original.next().id == f"{run}.1"
+        ui = stack.enter_context(attach(old, run, "ui"))
+        v1 = stack.enter_context(opened(old, CHAT, "POST", JSON, body % play.message.encode()))
+        v1.next()
+        short.say("a ")
+        brief = stack.enter_context(start(old, short))
+        brief.next()
+
+        old.send_signal(signal.SIGTERM)
+        for stream in (original, brief, *resumable.values()):
+            assert_sent_away(stream)
+        viewers = {
+            form: stack.enter_context(resumed(new, play, ids[form], form)) for form in RESUMABLE
+        }
+        play.say("two ")
+        for stream in viewers.values():
+            assert "two " in (stream.next().data or ""), "the old worker still writes"
+        assert "two " in (v1.next().data or "")
+        short.say("b")
+        short.finish()
+        events = whole(new, run_of(brief), "text")
+        assert (text_of("text", events), outcome("text", events)) == ("a b", "stop")
+
+        ends = {form: rest(stream) for form, stream in viewers.items()}
+        for form, seen in ends.items():
+            assert outcome(form, seen) == "error:interrupted"
+        assert outcome("chunks", rest(v1)) == "error:interrupted"
+        assert outcome("ui", rest(ui)) == "error:"
+        assert old.wait_until_ended() == 0
+        play.wait_until_left()
+        for form in FORMATS:
+            complete = whole(new, run, form)
+            assert text_of(form, complete) == "one two "
+            assert outcome(form, complete) == expected_end(form, "error:interrupted")
+            if form in RESUMABLE:
+                assert ends[form] == after(run, complete, 2)
+        assert stop(new, run) == "failed"
+    assert (play.count, short.count) == (2, 1)
+
+
+def test_sighup(tmp_path: Path, paced: PacedUpstream) -> None:
+    """A rolling reload in mid-answer: the reader changes workers, the writer stays."""
+    plays = {form: paced.play() for form in RESUMABLE}
+    # A new worker may take long to begin on a busy machine; the old one writes until then.
+    grace = ("--graceful-timeout", "60")
+    with run_service(tmp_path, paced, *grace, workers=1) as server, contextlib.ExitStack() as stack:
+        (old,) = server.workers()
+        streams, runs, last = {}, {}, {}
+        for form, play in plays.items():
+            play.say("one ")
+            streams[form] = stack.enter_context(start(server, play, format=form))
+            runs[form], last[form] = run_of(streams[form]), streams[form].next().id
+        server.send_signal(signal.SIGHUP)
+        for stream in streams.values():
+            assert_sent_away(stream)
+        new = until(lambda: [w for w in server.workers() if w != old], "a new worker")[0]
+        whole_runs = {}
+        for form, play in plays.items():
+            with resumed(connect_to(server, new), play, last[form], form) as stream:
+                play.say("two ")
+                got = [stream.next()]
+                play.say("three")
+                play.finish()
+                got += rest(stream)
+            complete = whole_runs[form] = whole(server, runs[form], form)
+            assert [event.data for event in got] == [
+                each.data for each in after(runs[form], complete, 1)
+            ]
+            assert text_of(form, complete) == "one two three"
+            assert outcome(form, complete) == ("[DONE]" if form == "chunks" else "stop")
+        until(lambda: not old.is_running(), "the old worker has gone", seconds=60)
+        for form, complete in whole_runs.items():
+            assert whole(server, runs[form], form) == complete
+    assert [play.count for play in plays.values()] == [1] * len(plays)
+
+
+def test_what_had_ended_is_there_after_a_restart(tmp_path: Path, paced: PacedUpstream) -> None:
+    """Also its key, and what the run is called to DELETE."""
+    port = free_port()
+    play, refused = paced.play(), paced.play()
+    play.say("one ", "two")
+    play.finish("length")
+    refused.answer(429, b'{"error": {"message": "Slow down.", "code": "slow"}}')
+    key = {"Idempotency-Key": "k"}
+    with run_service(tmp_path, paced, *SHORT, workers=1, port=port) as server:
+        stream = start(server, play, key)
+        run = run_of(stream)
+        rest(stream)
+        expected = {form: whole(server, run, form) for form in FORMATS}
+        with start(server, refused) as stream:
+            assert stream.head.status == 429
+            failed = run_of(stream)
+    with run_service(tmp_path, paced, *SHORT, workers=1, port=port) as server:
+        for form in FORMATS:
+            assert whole(server, run, form) == expected[form]
+        events = expected["chunks"]
+        for seen in range(5):
+            headers = {"Last-Event-ID": f"{run}.{seen}"}
+            path = path_of(START, user_message=play.message)
+            assert rest(opened(server, path, headers=headers)) == after(run, events, seen)
+        with start(server, play, key) as stream:
+            assert run_of(stream) == run
+            assert stream.head.headers["idempotency-replayed"] == "true"
+        assert stop(server, run) == "finished"
+        assert ask(server, f"/runs/{failed}").status == 429
+    assert (play.count, refused.count) == (1, 1)
+
+
+def test_ctrl_c(tmp_path: Path, paced: PacedUpstream) -> None:
+    """No grace time: the run ends so at once, and is known by that after the next start."""
+    play = paced.play()
+    play.say("one")
+    with run_service(tmp_path, paced, *GRACE, workers=1) as server:
+        with start(server, play, on_disconnect="continue") as stream:
+            run = run_of(stream)
+            stream.next()
+            server.interrupt()
+            play.wait_until_left()
+        server.wait_until_ended(20)
+    with run_service(tmp_path, paced, *SHORT, workers=1) as server:
+        for form in FORMATS:
+            events = whole(server, run, form)
+            assert text_of(form, events) == "one"
+            assert outcome(form, events) == expected_end(form, "error:interrupted")

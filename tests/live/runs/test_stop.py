@@ -1,0 +1,242 @@
+"""DELETE stops a run, from any worker and at any time; what it had said stays readable."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+
+from tests.live.kit.clients import Stream
+from tests.live.kit.paced import Play
+from tests.live.kit.publishing import error_of
+from tests.live.kit.run_events import (
+    FORMATS,
+    RESUMABLE,
+    after,
+    expected_end,
+    number,
+    outcome,
+    parsed,
+    text_of,
+)
+from tests.live.kit.runs import (
+    NO_RUN,
+    START,
+    all_at_once,
+    another_worker,
+    ask,
+    attach,
+    connect_to,
+    opened,
+    path_of,
+    rest,
+    run_of,
+    start,
+    stop,
+    whole,
+)
+from tests.live.kit.servers import Server
+
+
+def viewers_on_all_workers(
+    stack: contextlib.ExitStack, server: Server, run: str
+) -> list[tuple[str, Stream]]:
+    found = []
+    for worker in server.workers():
+        for form in FORMATS:
+            stream = stack.enter_context(attach(connect_to(server, worker), run, form))
+            found.append((form, stream))
+    return found
+
+
+def assert_stopped(server: Server, run: str, got: list[tuple[str, Stream]], text: str) -> None:
+    """All of these viewers have seen the same, and so does who comes later."""
+    read = [(form, rest(stream)) for form, stream in got]
+    later = {form: whole(server, run, form) for form in FORMATS}
+    for form, events in read:
+        assert events == later[form]
+    for form, events in later.items():
+        assert outcome(form, events) == expected_end(form, "stopped")
+        assert text_of(form, events) == text
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["no answer yet", "only its headers"])
+def test_before_the_first_token(runs: Server, play: Play, begun: bool) -> None:
+    if begun:
+        play.begin()
+    with contextlib.ExitStack() as stack:
+        original = stack.enter_context(start(runs, play, heartbeat="early"))
+        run = run_of(original)
+        play.wait_for_asked()
+        viewers = viewers_on_all_workers(stack, runs, run)
+        assert stop(runs, run) == "stopped"
+        play.wait_until_left()
+        assert_stopped(runs, run, [("chunks", original), *viewers], "")
+    assert play.count == 1
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "continue", "30"])
+def test_in_mid_answer(runs: Server, play: Play, on_disconnect: str) -> None:
+    play.say("one ", "two")
+    with contextlib.ExitStack() as stack:
+        original = stack.enter_context(start(runs, play, on_disconnect=on_disconnect))
+        run = run_of(original)
+        viewers = viewers_on_all_workers(stack, runs, run)
+        assert original.next().id == f"{run}.1"
+        with attach(runs, run, "text") as stream:
+            assert stream.data(2) == ["one ", "two"]
+        assert stop(runs, run) == "stopped"
+        play.wait_until_left()
+        play.say("too late")
+        rest(original)
+        assert_stopped(runs, run, viewers, "one two")
+        assert stop(runs, run) == "stopped", "again"
+    assert whole(runs, run, "text")[-1].id == f"{run}.3"
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["first token", "mid-answer"])
+def test_from_another_worker(runs: Server, play: Play, begun: bool) -> None:
+    if begun:
+        play.say("one")
+    with start(runs, play, heartbeat="early", format="text") as stream:
+        run = run_of(stream)
+        if begun:
+            assert stream.next().data == "one"
+        play.wait_for_asked()
+        with connect_to(runs, another_worker(runs, stream.connection)) as connection:
+            connection.request(f"/runs/{run}", method="DELETE")
+            head = connection.head()
+            assert head.status == 200
+            assert json.loads(connection.body(head)) == {"id": run, "status": "stopped"}
+        play.wait_until_left()
+        assert outcome("text", rest(stream)) == "stopped"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_how_each_format_says_so(runs: Server, play: Play, form: str) -> None:
+    play.say("one")
+    with start(runs, play, format=form) as stream:
+        run = run_of(stream)
+        while "one" not in (stream.next().data or ""):
+            pass
+        stop(runs, run)
+        events = rest(stream)
+    last = events[-1]
+    assert number(run, last) == 2
+    if form == "chunks":
+        error = parsed(last)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert (error["type"], error["param"], error["code"]) == ("run_stopped", None, "stopped")
+        assert last.event is None
+    elif form == "ui":
+        assert parsed(events[-2]) == {"type": "abort", "reason": "stopped"}
+        assert last.data == "[DONE]"
+    else:
+        assert (last.event, parsed(last)) == ("done", {"finish_reason": "stopped"})
+    if form == "events":
+        assert (events[-2].event, parsed(events[-2])) == (
+            "usage",
+            {"completion_tokens": 1, "partial": True},
+        )
+
+
+def test_after_the_end(runs: Server, play: Play) -> None:
+    play.say("one")
+    play.finish()
+    stream = start(runs, play, format="text")
+    run = run_of(stream)
+    events = rest(stream)
+    for _ in range(3):
+        assert stop(runs, run) == "finished"
+    assert whole(runs, run, "text") == events
+    assert outcome("text", events) == "stop"
+
+
+def test_after_a_failure(runs: Server, play: Play) -> None:
+    play.say("one")
+    play.hang_up()
+    stream = start(runs, play, format="text")
+    run = run_of(stream)
+    events = rest(stream)
+    assert stop(runs, run) == "failed"
+    assert whole(runs, run, "text") == events
+
+
+def test_many_stop_it_at_once(runs: Server, play: Play) -> None:
+    play.say("one")
+    with start(runs, play, format="text") as stream:
+        run = run_of(stream)
+        stream.next()
+        assert all_at_once(*[lambda: stop(runs, run)] * 12) == ["stopped"] * 12
+        events = rest(stream)
+    assert outcome("text", events) == "stopped"
+    assert whole(runs, run, "text") == [*whole(runs, run, "text")[:1], *events]
+
+
+@pytest.mark.parametrize("run", [NO_RUN, "x", NO_RUN.upper()])
+def test_an_unknown_run(runs: Server, run: str) -> None:
+    answer = ask(runs, f"/runs/{run}", "DELETE")
+    assert answer.status == 404
+    if run == NO_RUN:
+        assert error_of(answer, 404)["code"] == "run_not_found"
+
+
+def test_while_nobody_watches(runs: Server, play: Play) -> None:
+    play.say("one")
+    with start(runs, play, on_disconnect="continue") as stream:
+        run = run_of(stream)
+        stream.next()
+    assert stop(runs, run) == "stopped"
+    play.wait_until_left()
+    assert text_of("text", whole(runs, run, "text")) == "one"
+
+
+def test_while_the_upstream_says_more_than_anybody_reads(runs: Server, play: Play) -> None:
+    """The run ends where it was when it was stopped, without a hole."""
+    for n in range(400):
+        play.say(f"{n} ")
+    with start(runs, play) as stream:
+        run = run_of(stream)
+        stream.next()
+        stop(runs, run)
+        play.wait_until_left()
+        events = rest(stream)
+    assert [number(run, event) for event in events] == list(range(2, len(events) + 2))
+    assert outcome("chunks", events) == "error:stopped"
+    later = whole(runs, run, "chunks")
+    assert after(run, later, 1) == events
+
+
+@pytest.mark.parametrize("form", RESUMABLE)
+def test_resuming_what_was_stopped(runs: Server, play: Play, form: str) -> None:
+    play.say("one", "two")
+    with start(runs, play, format=form) as stream:
+        run = run_of(stream)
+        stream.data(2)
+        stop(runs, run)
+    events = whole(runs, run, form)
+    path = path_of(START, user_message=play.message, format=form)
+    for seen in range(3):
+        headers = {"Last-Event-ID": f"{run}.{seen}"}
+        assert rest(opened(runs, path, headers=headers)) == after(run, events, seen)
+    assert ask(runs, path, headers={"Last-Event-ID": f"{run}.3"}).status == 204
+    assert play.count == 1
+
+
+def test_other_sites_can_not(runs: Server, play: Play) -> None:
+    """A page from elsewhere must not stop, start or run on the strength of loopback."""
+    play.say("one")
+    with start(runs, play, format="text") as stream:
+        run = run_of(stream)
+        for headers in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://example.org"},
+        ):
+            error_of(ask(runs, f"/runs/{run}", "DELETE", headers), 403)
+            path = path_of(START, user_message=play.message)
+            error_of(ask(runs, path, headers=headers), 403)
+        play.finish()
+        assert outcome("text", rest(stream)) == "stop"
+    assert play.count == 1

@@ -1,0 +1,213 @@
+"""The runs' log is full, read-only or gone: whoever asks is told, and the server lives on."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.live.channels.test_store import disk, remount, write_lock
+from tests.live.kit.clients import Sent
+from tests.live.kit.connection import Answer
+from tests.live.kit.paced import PacedUpstream, Play
+from tests.live.kit.publishing import error_of
+from tests.live.kit.run_events import outcome, text_of
+from tests.live.kit.runs import ask, opened, path_of, rest, run_of, run_service, start, whole
+from tests.live.kit.servers import Server
+from tests.live.kit.waiting import until
+
+__all__ = ["disk"]
+
+#: The service tries for 20 s to store what it can't.
+pytestmark = pytest.mark.waits_long
+
+#: Large enough for a small disk to be full soon.
+FILLING = "x" * 100_000
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+    """Two workers whose log is in their directory: whatever a test does to it, it undoes."""
+    directory = tmp_path_factory.mktemp("stored")
+    with run_service(directory, paced, settings={"SSEFLASK_HEARTBEAT": "0.1"}) as server:
+        yield server
+
+
+def started(server: Server, play: Play) -> list[Sent] | Answer:
+    """Start a run: all that it says, or the refusal."""
+    stream = start(server, play, format="text")
+    with stream:
+        if stream.head.status == 200:
+            return rest(stream)
+        return Answer(stream.head.status, stream.head.headers, stream.connection.body(stream.head))
+
+
+def in_trouble(found: list[Sent] | Answer) -> bool:
+    """Whether it was told that the log can't be written: before the first byte or in band."""
+    if isinstance(found, Answer):
+        error_of(found, 503)
+        assert int(found.headers["retry-after"]) >= 0
+        return True
+    return end_of(found) != "done"
+
+
+def end_of(events: list[Sent]) -> str | None:
+    """The type of the last event; of a failure that could not be stored the id is not asked for."""
+    assert events[-1].event in ("done", "failure"), "it has an end"
+    return events[-1].event
+
+
+def assert_trouble_and_recovery(
+    server: Server, paced: PacedUpstream, trouble: Callable[[], None], recover: Callable[[], None]
+) -> None:
+    healthy = paced.play()
+    healthy.say("one")
+    healthy.finish()
+    large = paced.play()
+    large.say(*[FILLING] * 10)
+    large.finish()
+    assert not in_trouble(started(server, healthy))
+    with start(server, healthy) as stream:
+        before = run_of(stream)
+        rest(stream)  # until its end is stored: a run that goes on is viewed by writing
+    trouble()
+    until(lambda: in_trouble(started(server, large)), "a run is refused or fails", seconds=40)
+    assert ask(server, "/healthz").status == 200
+    assert text_of("text", whole(server, before, "text")) == "one", "what is stored can be read"
+    recover()
+    until(lambda: not in_trouble(started(server, healthy)), "runs go well again", pause=0.2)
+    assert ask(server, "/healthz").status == 200
+
+
+def limit(server: Server, allowed: int) -> None:
+    for worker in server.workers():
+        _, hard = worker.rlimit(psutil.RLIMIT_FSIZE)
+        worker.rlimit(psutil.RLIMIT_FSIZE, (allowed, hard))
+
+
+def test_a_file_that_can_not_grow(stored: Server, paced: PacedUpstream) -> None:
+    assert_trouble_and_recovery(
+        stored,
+        paced,
+        lambda: limit(stored, 1_000_000),
+        lambda: limit(stored, resource.RLIM_INFINITY),
+    )
+
+
+def test_a_full_disk(tmp_path: Path, disk: Path, paced: PacedUpstream) -> None:
+    settings = {"SSEFLASK_RUN_LOG": str(disk / "runs.sqlite")}
+    with run_service(tmp_path, paced, workers=1, settings=settings) as server:
+        assert_trouble_and_recovery(server, paced, lambda: None, lambda: remount(disk, "size=200m"))
+
+
+def test_a_disk_that_is_full_in_mid_answer(stored: Server, play: Play) -> None:
+    """Nobody is left waiting: the stream ends with a failure and the upstream is left."""
+    play.say("one")
+    with start(stored, play, format="text") as stream:
+        run = run_of(stream)
+        assert stream.next().data == "one"
+        limit(stored, 200_000)
+        for _ in range(20):
+            play.say(FILLING)
+        assert end_of(rest(stream)) == "failure"
+    play.wait_until_left()
+    assert ask(stored, "/healthz").status == 200
+    limit(stored, resource.RLIM_INFINITY)
+
+    def read_again() -> str:
+        if ask(stored, f"/runs/{run}").status != 200:
+            return ""
+        events = whole(stored, run, "text")
+        return outcome("text", events) if text_of("text", events).startswith("one") else ""
+
+    until(lambda: read_again().startswith("error:"), "it is read and written again", pause=0.2)
+    assert play.count == 1
+
+
+def test_a_disk_that_is_read_only(tmp_path: Path, disk: Path, paced: PacedUpstream) -> None:
+    """Before a run nothing is asked of the upstream: it could not be stored."""
+    play = paced.play()
+    play.say("one")
+    play.finish()
+    settings = {"SSEFLASK_RUN_LOG": str(disk / "runs.sqlite")}
+    with run_service(tmp_path / "first", paced, workers=1, settings=settings) as server:
+        assert not in_trouble(started(server, play))
+    remount(disk, "ro")
+    with run_service(tmp_path / "second", paced, workers=1, settings=settings) as server:
+        refusal = started(server, play)
+        assert isinstance(refusal, Answer)
+        error_of(refusal, 503)
+        assert int(refusal.headers["retry-after"]) >= 0
+        assert play.count == 1
+        assert ask(server, "/healthz").status == 200
+        remount(disk, "rw")
+        until(lambda: not in_trouble(started(server, play)), "runs go well again", pause=0.2)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_the_file_is_deleted(tmp_path: Path, paced: PacedUpstream, running: bool) -> None:
+    """Whatever becomes of the runs: each stream has an end, and the server serves."""
+    play, later = paced.play(), paced.play()
+    play.say("one")
+    later.say("two")
+    later.finish()
+    with run_service(tmp_path, paced) as server:
+        with start(server, play, format="text") as stream:
+            run = run_of(stream)
+            stream.next()
+            if not running:
+                play.finish()
+                rest(stream)
+            for ending in ("", "-wal", "-shm"):
+                (tmp_path / f"runs.sqlite{ending}").unlink(missing_ok=True)
+            if running:
+                play.say("and more")
+                play.finish()
+                assert end_of(rest(stream))
+        for _ in range(10):
+            in_trouble(started(server, later))
+            assert ask(server, "/healthz").status == 200
+            answer = ask(server, f"/runs/{run}")
+            assert answer.status in (200, 404, 503)
+
+
+def test_another_process_holds_the_write_lock(stored: Server, play: Play) -> None:
+    """For a moment: heartbeats go on, the run waits and loses nothing."""
+    play.say("one ")
+    path = path_of("/sse/openai_out", user_message=play.message, format="text")
+    with opened(stored, path) as stream:
+        run = run_of(stream)
+        assert stream.next().data == "one "
+        with write_lock(stored.directory / "runs.sqlite"):
+            play.say("two")
+            play.finish()
+            assert ask(stored, "/healthz").status == 200
+            assert stream.next_comments(3) == ["ping"] * 3, "and nothing that is not stored"
+        events = rest(stream)
+    assert (text_of("text", events), outcome("text", events)) == ("two", "stop")
+    events = whole(stored, run, "text")
+    assert text_of("text", events) == "one two", events
+
+
+def test_a_file_that_is_no_database(tmp_path: Path, paced: PacedUpstream) -> None:
+    """Runs are refused, or the start is; it is not written over, and nothing else is hurt."""
+    play = paced.play()
+    play.say("one")
+    play.finish()
+    file = tmp_path / "runs.sqlite"
+    file.write_bytes(b"somebody's letters" * 1000)
+    with contextlib.ExitStack() as stack:
+        server = None
+        with contextlib.suppress(AssertionError):  # it may refuse to start
+            server = stack.enter_context(run_service(tmp_path, paced, workers=1))
+        if server is not None:
+            refusal = started(server, play)
+            assert isinstance(refusal, Answer)
+            error_of(refusal, 503)
+            assert ask(server, "/healthz").status == 200
+    assert file.read_bytes() == b"somebody's letters" * 1000
+    assert play.count == 0

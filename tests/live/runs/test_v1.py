@@ -1,0 +1,292 @@
+"""OpenAI's endpoints with plain HTTP: everything passes untouched, and gains what runs have."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.live.kit.clients import Stream
+from tests.live.kit.connection import Answer, Connection
+from tests.live.kit.paced import MODELS, PacedUpstream, Play
+from tests.live.kit.publishing import error_of
+from tests.live.kit.run_events import FORMATS, after, expected_end, number, outcome, parsed, text_of
+from tests.live.kit.runs import JSON, ask, attach, opened, raw, rest, run_of, stop, whole
+from tests.live.kit.servers import Server
+from tests.live.kit.services import KEY
+from tests.live.kit.waiting import until
+from tests.unit.completions.scripted import frame
+
+CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+BOTH = pytest.mark.parametrize("route", [CHAT, RESPONSES])
+COMPLETION = (
+    b'{ "id": "chatcmpl-9",\n  "choices":[{"message":{"content":"\\u4f60 \xe5\xa5\xbd"}}]}\n'
+)
+
+
+def body_of(play: Play, **fields: Any) -> bytes:
+    messages = [{"role": "user", "content": play.message}]
+    return json.dumps({"model": "m", "messages": messages, **fields}).encode()
+
+
+def chat(server: Server | Connection, play: Play, query: str = "", **fields: Any) -> Stream:
+    return opened(server, CHAT + query, "POST", JSON, body_of(play, stream=True, **fields))
+
+
+def ask_chat(server: Server, play: Play, query: str = "", **fields: Any) -> Answer:
+    return ask(server, CHAT + query, "POST", JSON, body_of(play, **fields))
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_body_is_passed_on_untouched(
+    runs: Server, play: Play, route: str, stream: bool
+) -> None:
+    """Byte for byte: spaces, order, escapes, numbers, names that nobody knows, even twice."""
+    if stream:
+        play.say("x")
+        play.finish()
+    else:
+        play.answer(200, COMPLETION)
+    body = (
+        b' { "stream" :%s, "messages":[{"role":"user","content":"%s \\u00e9 \xc3\xa9"}],\r\n'
+        b'"input":"x", "future_parameter" : {"a":1.0,"b":1e3,"c":12345678901234567890},\t'
+        b'"temperature":0.70, "n": 1, "n": 1, "stream_options" : {"include_usage":false}, '
+        b'"format":"xml", "on_disconnect":"nonsense", "idempotency_key":7,"model":"m"}\n'
+    ) % (b"true" if stream else b"false", play.message.encode())
+    answer = ask(runs, route, "POST", {"Content-Type": "application/json"}, body)
+    assert answer.status == 200
+    assert run_of(answer)
+    (asked,) = play.asked
+    assert asked.raw == body
+    assert asked.line == f"POST {route} HTTP/1.1"
+    assert asked.headers["content-type"].startswith("application/json")
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_stream_is_the_upstreams_bytes_with_ids(runs: Server, play: Play) -> None:
+    frames = [frame("one"), b'data:  {"choices" :[],"x":1.0}\n\n', frame("\U0001f30a")]
+    play.send(*frames)
+    play.finish()
+    stream = chat(runs, play)
+    assert stream.head.status == 200
+    assert stream.head.headers["content-type"].startswith("text/event-stream")
+    run = run_of(stream)
+    body = raw(stream)
+    for n, sent in enumerate(frames, 1):
+        block, _, body = body.partition(b"\n\n")
+        id_line = b"id: %s.%d\n" % (run.encode(), n)
+        assert (block + b"\n\n").replace(id_line, b"") == sent
+        assert id_line in block
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert b"event:" not in body
+
+
+@BOTH
+def test_without_a_stream(runs: Server, play: Play, route: str) -> None:
+    """The upstream's JSON, byte for byte; `stream` may be false or left out."""
+    play.answer(200, COMPLETION)
+    for fields in ({}, {"stream": False}, {"stream": None}):
+        body = body_of(play, input=play.message, **fields)
+        answer = ask(runs, route, "POST", JSON, body)
+        assert (answer.status, answer.body) == (200, COMPLETION)
+        assert answer.headers["content-type"].startswith("application/json")
+        assert run_of(answer)
+    assert play.count == 3
+
+
+def test_models(runs: Server, paced: PacedUpstream) -> None:
+    before = len(paced.models)
+    answer = ask(runs, "/v1/models")
+    assert (answer.status, answer.body) == (200, MODELS)
+    assert answer.headers["content-type"].startswith("application/json")
+    (asked,) = paced.models[before:]
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_methods(runs: Server) -> None:
+    for path, method in ((CHAT, "GET"), (RESPONSES, "GET"), ("/v1/models", "POST")):
+        error_of(ask(runs, path, method), 405)
+    error_of(ask(runs, "/v1/nothing"), 404)
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 422, 429, 500, 503])
+def test_errors_keep_status_and_shape(
+    runs: Server, play: Play, status: int, stream: bool, route: str
+) -> None:
+    error = {"message": "No.", "type": "some_error", "param": "model", "code": "some_code"}
+    play.answer(status, json.dumps({"error": error}).encode(), "Retry-After: 3")
+    answer = ask(runs, route, "POST", JSON, body_of(play, input="x", stream=stream))
+    assert (answer.status, json.loads(answer.body)) == (status, {"error": error})
+    assert answer.headers["content-type"].startswith("application/json")
+    if status == 429:
+        assert answer.headers["retry-after"] == "3"
+    again = ask(runs, f"/runs/{run_of(answer)}")
+    assert (again.status, json.loads(again.body)) == (status, {"error": error})
+    assert play.count == 1
+
+
+@BOTH
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"null", b"\xff", b"[" * 40_000])
+def test_bodies_that_are_no_json_object(runs: Server, route: str, body: bytes) -> None:
+    answer = ask(runs, route, "POST", JSON, body)
+    assert error_of(answer, 400)["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("on_disconnect=soon", "on_disconnect"),
+        ("on_disconnect=-1", "on_disconnect"),
+        ("heartbeat=late", "heartbeat"),
+        ("idempotency_key=two%20words", None),
+    ],
+)
+def test_parameters_in_the_query(runs: Server, play: Play, query: str, param: str | None) -> None:
+    error = error_of(ask_chat(runs, play, f"?{query}", stream=True), 400)
+    assert param is None or error["param"] == param
+    assert play.count == 0
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_resumed_at_the_run(runs: Server, play: Play, form: str) -> None:
+    """In every format, while it goes on and afterwards."""
+    play.say("one ", "two ")
+    with chat(runs, play) as stream:
+        run = run_of(stream)
+        assert stream.next().id == f"{run}.1"
+    viewer = attach(runs, run, form, f"{run}.1")
+    play.say("three")
+    play.finish()
+    events = rest(viewer)
+    complete = whole(runs, run, form)
+    assert events == (complete if form == "ui" else after(run, complete, 1))
+    assert text_of(form, complete) == "one two three"
+    assert outcome(form, complete) == expected_end(form, "stop")
+    last = complete[-1].id
+    assert ask(runs, f"/runs/{run}?format={form}&last_event_id={last}").status == 204
+    assert play.count == 1
+
+
+def test_stopped(runs: Server, play: Play) -> None:
+    play.say("one")
+    with chat(runs, play) as stream:
+        run = run_of(stream)
+        stream.next()
+        assert stop(runs, run) == "stopped"
+        play.wait_until_left()
+        (end,) = rest(stream)
+    error = parsed(end)["error"]
+    assert (error["type"], error["code"], end.event) == ("run_stopped", "stopped", None)
+
+
+def test_stopped_before_the_first_token(runs: Server, play: Play) -> None:
+    with chat(runs, play, "?heartbeat=early") as stream:
+        run = run_of(stream)
+        play.wait_for_asked()
+        assert stop(runs, run) == "stopped"
+        play.wait_until_left()
+        assert outcome("chunks", rest(stream)) == "error:stopped"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_leaving_cancels_it(runs: Server, play: Play, stream: bool) -> None:
+    if stream:
+        play.say("one")
+    with Connection(runs) as connection:
+        body = body_of(play, stream=stream)
+        connection.request(CHAT + "?on_disconnect=cancel", method="POST", headers=JSON, body=body)
+        play.wait_for_asked()
+        assert not play.left()
+    play.wait_until_left()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_leaving_does_not_cancel_it(runs: Server, play: Play, stream: bool) -> None:
+    """Asked to go on, it does; the answer is there for who repeats the request."""
+    query = f"?on_disconnect=continue&idempotency_key=key-{play.message}"
+    with Connection(runs) as connection:
+        body = body_of(play, stream=stream)
+        connection.request(CHAT + query, method="POST", headers=JSON, body=body)
+        play.wait_for_asked()
+    begun = time.monotonic()
+    until(lambda: play.left() or time.monotonic() > begun + 1.5, "a while has passed")
+    assert not play.left()
+    if stream:
+        play.say("one")
+        play.finish()
+    else:
+        play.answer(200, COMPLETION)
+    again = opened(runs, CHAT + query, "POST", JSON, body)
+    assert again.head.headers["idempotency-replayed"] == "true"
+    if stream:
+        assert text_of("chunks", rest(again)) == "one"
+    else:
+        assert again.connection.body(again.head) == COMPLETION
+        again.connection.close()
+    assert play.count == 1
+
+
+@BOTH
+def test_idempotency_without_a_stream(runs: Server, play: Play, route: str) -> None:
+    play.answer(200, COMPLETION)
+    headers = {**JSON, "Idempotency-Key": f"key-{play.message}"}
+    body = body_of(play, input="x")
+    first, again = (ask(runs, route, "POST", headers, body) for _ in range(2))
+    assert first.body == again.body == COMPLETION
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    assert run_of(first) == run_of(again)
+    other = ask(runs, route, "POST", headers, body_of(play, input="y"))
+    assert error_of(other, 409)["code"] == "idempotency_key_reused"
+    assert play.count == 1
+
+
+def test_idempotency_of_a_stream(runs: Server, play: Play) -> None:
+    """Whether it is streamed is content: the two answers have nothing in common."""
+    play.say("one")
+    play.finish()
+    query = f"?idempotency_key=key-{play.message}"
+    first, again = chat(runs, play, query), chat(runs, play, query)
+    run = run_of(first)
+    assert run_of(again) == run
+    assert raw(first) == raw(again)
+    assert number(run, whole(runs, run, "text")[-1]) == 4
+    refused = ask_chat(runs, play, query, stream=False)
+    assert error_of(refused, 409)["code"] == "idempotency_key_reused"
+    assert play.count == 1
+
+
+def test_a_truncated_upstream(runs: Server, play: Play) -> None:
+    play.say("one")
+    play.end()
+    events = rest(chat(runs, play))
+    assert outcome("chunks", events) == "error:upstream_truncated"
+
+
+def test_heartbeats(runs: Server, play: Play) -> None:
+    play.begin()
+    with chat(runs, play) as stream:
+        assert stream.next_comments(3) == ["ping"] * 3
+        play.say("one")
+        play.finish()
+        assert text_of("chunks", rest(stream)) == "one"
+
+
+@BOTH
+def test_heads_early(runs: Server, play: Play, route: str) -> None:
+    """Headers before the upstream has said anything; its refusal is then in band."""
+    body = body_of(play, input="x", stream=True)
+    with opened(runs, f"{route}?heartbeat=early", "POST", JSON, body) as stream:
+        assert stream.head.status == 200
+        assert stream.next_comments(2) == ["ping", "ping"]
+        error = {"message": "No.", "type": "some_error", "param": None, "code": "some_code"}
+        play.answer(400, json.dumps({"error": error}).encode())
+        (end,) = rest(stream)
+    assert "some_code" in (end.data or "")
+    assert end.event == ("error" if route == RESPONSES else None)

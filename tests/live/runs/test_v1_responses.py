@@ -1,0 +1,160 @@
+"""The Responses API relayed: typed events, and an end of their own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.live.kit.clients import Sent, Stream
+from tests.live.kit.connection import Connection
+from tests.live.kit.paced import Play
+from tests.live.kit.run_events import after, number, parsed
+from tests.live.kit.runs import JSON, ask, attach, connect_to, opened, raw, rest, run_of, stop
+from tests.live.kit.servers import Server
+
+ROUTE = "/v1/responses"
+
+
+def typed(kind: str, **fields: Any) -> bytes:
+    """One event as OpenAI sends it."""
+    data = json.dumps({"type": kind, **fields})
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+def say(play: Play, *texts: str) -> None:
+    play.send(*(typed("response.output_text.delta", delta=text) for text in texts))
+
+
+def end(play: Play, how: str = "completed") -> None:
+    play.send(typed(f"response.{how}", response={"status": how, "usage": {"total_tokens": 3}}))
+    play.end()
+
+
+def respond(
+    where: Server | Connection, play: Play, query: str = "", key: str | None = None
+) -> Stream:
+    body = json.dumps({"model": "m", "input": play.message, "stream": True}).encode()
+    headers = {**JSON, **({"Idempotency-Key": key} if key else {})}
+    return opened(where, ROUTE + query, "POST", headers, body)
+
+
+def assert_error(event: Sent, code: str) -> None:
+    """How a failure of ours is told in such a stream."""
+    assert event.event == "error"
+    assert code in (event.data or "")
+    assert parsed(event).get("type", "error") == "error"
+
+
+@pytest.mark.parametrize("how", ["completed", "incomplete", "failed"])
+def test_the_upstreams_events_with_ids(runs: Server, play: Play, how: str) -> None:
+    """Its own last event is the end: nothing comes after it."""
+    sent = [
+        typed("response.created", response={"id": "resp_1"}),
+        typed("response.reasoning_text.delta", delta="hm"),
+        typed("response.output_text.delta", delta="你好 \U0001f30a"),
+        typed("keepalive", sequence_number=3),
+        typed(f"response.{how}", response={"status": how}),
+    ]
+    play.send(*sent)
+    play.end()
+    stream = respond(runs, play)
+    assert stream.head.status == 200
+    run = run_of(stream)
+    blocks = [block + b"\n\n" for block in raw(stream).split(b"\n\n")[:-1]]
+    assert len(blocks) == len(sent)
+    for n, (block, expected) in enumerate(zip(blocks, sent, strict=True), 1):
+        id_line = b"id: %s.%d\n" % (run.encode(), n)
+        assert block.count(id_line) == 1
+        assert block.replace(id_line, b"") == expected
+    assert stop(runs, run) == ("failed" if how == "failed" else "finished")
+
+
+def test_resumed(runs: Server, play: Play) -> None:
+    say(play, "one ", "two ")
+    with respond(runs, play) as stream:
+        run = run_of(stream)
+        assert stream.next().id == f"{run}.1"
+    viewers = [attach(connect_to(runs, worker), run, last=f"{run}.1") for worker in runs.workers()]
+    say(play, "three")
+    end(play)
+    got = [rest(viewer) for viewer in viewers]
+    complete = rest(attach(runs, run))
+    assert [number(run, event) for event in complete] == [1, 2, 3, 4]
+    for seen in range(4):
+        assert rest(attach(runs, run, last=f"{run}.{seen}")) == after(run, complete, seen)
+    assert got == [after(run, complete, 1)] * 2
+    assert complete[-1].event == "response.completed"
+    assert ask(runs, f"/runs/{run}", headers={"Last-Event-ID": f"{run}.4"}).status == 204
+    assert play.count == 1
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_stopped(runs: Server, play: Play, begun: bool) -> None:
+    if begun:
+        say(play, "one")
+    with respond(runs, play, "?heartbeat=early") as stream:
+        run = run_of(stream)
+        play.wait_for_asked()
+        if begun:
+            stream.next()
+        viewer = attach(runs, run)
+        assert stop(runs, run) == "stopped"
+        play.wait_until_left()
+        (last,) = rest(stream)
+    assert_error(last, "stopped")
+    assert rest(viewer)[-1] == last
+    assert stop(runs, run) == "stopped"
+
+
+def test_truncated(runs: Server, play: Play) -> None:
+    """A stream without its last event is no complete answer."""
+    say(play, "one")
+    play.end()
+    events = rest(respond(runs, play))
+    assert [event.event for event in events] == ["response.output_text.delta", "error"]
+    assert_error(events[-1], "upstream_truncated")
+
+
+def test_an_error_event_of_the_upstream(runs: Server, play: Play) -> None:
+    say(play, "one")
+    play.send(typed("error", code="overloaded", message="Too much.", param=None))
+    play.end()
+    stream = respond(runs, play)
+    run = run_of(stream)
+    events = rest(stream)
+    assert_error(events[-1], "overloaded")
+    assert len(events) == 2
+    assert rest(attach(runs, run)) == events
+    assert stop(runs, run) == "failed"
+
+
+def test_cancelled(runs: Server, play: Play) -> None:
+    say(play, "one")
+    with respond(runs, play, "?on_disconnect=cancel") as stream:
+        run = run_of(stream)
+        stream.next()
+    play.wait_until_left()
+    assert_error(rest(attach(runs, run))[-1], "cancelled")
+    assert stop(runs, run) == "cancelled"
+
+
+def test_idempotency(runs: Server, play: Play) -> None:
+    say(play, "one")
+    end(play)
+    first = respond(runs, play, key=play.message)
+    again = respond(runs, play, key=play.message)
+    assert again.head.headers["idempotency-replayed"] == "true"
+    assert run_of(first) == run_of(again)
+    assert raw(first) == raw(again)
+    assert play.count == 1
+
+
+def test_no_done_is_added(runs: Server, play: Play) -> None:
+    """What OpenAI's clients read to the end is what OpenAI would have sent."""
+    say(play, "[DONE]")
+    end(play)
+    events = rest(respond(runs, play))
+    assert [event.data for event in events].count("[DONE]") == 0
+    assert events[-1].event == "response.completed"

@@ -1,0 +1,208 @@
+"""Any number of viewers of one run, in every format, at any time: all see the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+
+from tests.live.kit.clients import Stream
+from tests.live.kit.connection import Connection
+from tests.live.kit.paced import Play
+from tests.live.kit.publishing import error_of
+from tests.live.kit.run_events import FORMATS, after, expected_end, outcome, text_of
+from tests.live.kit.runs import (
+    NO_RUN,
+    ask,
+    ask_start,
+    attach,
+    connect_to,
+    raw,
+    rest,
+    run_of,
+    start,
+    stop,
+    whole,
+)
+from tests.live.kit.servers import Server
+from tests.live.kit.waiting import until
+from tests.unit.completions.scripted import frame
+
+
+def test_all_formats_at_once_while_it_runs(runs: Server, play: Play) -> None:
+    """Those from before the first token, those who come later and those after the end."""
+    play.begin()
+    with contextlib.ExitStack() as stack:
+        original = stack.enter_context(start(runs, play, heartbeat="early"))
+        run = run_of(original)
+        viewers: list[tuple[str, Stream]] = []
+
+        def come() -> None:
+            for form in FORMATS:
+                stream = stack.enter_context(attach(runs, run, form))
+                assert stream.head.status == 200
+                assert run_of(stream) == run
+                viewers.append((form, stream))
+
+        come()
+        play.say("one ")
+        come()
+        assert original.next().id == f"{run}.1"
+        play.say("two ")
+        come()
+        play.say("three")
+        play.finish("length")
+        got = [(form, rest(stream)) for form, stream in viewers]
+        first = rest(original)
+    expected = {form: whole(runs, run, form) for form in FORMATS}
+    for form, events in got:
+        assert events == expected[form]
+        assert text_of(form, events) == "one two three"
+        assert outcome(form, events) == expected_end(form, "length")
+    assert first == after(run, expected["chunks"], 1)
+    assert play.count == 1
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_reader_gets_identical_bytes(runs: Server, play: Play, form: str) -> None:
+    """The one that started it, one on each worker while it runs, one on each afterwards."""
+    play.say("one", "你好")
+    with contextlib.ExitStack() as stack:
+        original = stack.enter_context(start(runs, play, format=form))
+        run = run_of(original)
+        viewers = [original] + [
+            stack.enter_context(attach(connect_to(runs, worker), run, form))
+            for worker in runs.workers()
+        ]
+        play.send(frame(choices=[{"index": 0, "delta": {"reasoning": "hm", "content": "x"}}]))
+        play.say("y" * 50_000)
+        play.finish()
+        bodies = [raw(stream) for stream in viewers]
+    bodies += [raw(attach(connect_to(runs, worker), run, form)) for worker in runs.workers()]
+    assert len(bodies) == 5
+    assert len(set(bodies)) == 1
+    assert b"y" * 50_000 in bodies[0]
+
+
+def test_chunks_is_the_default(runs: Server, play: Play) -> None:
+    play.say("x")
+    play.finish()
+    with start(runs, play, format="text") as stream:
+        run = run_of(stream)
+    assert raw(attach(runs, run)) == raw(attach(runs, run, "chunks"))
+
+
+def test_headers_of_a_viewer(runs: Server, play: Play) -> None:
+    play.say("x")
+    play.finish()
+    with start(runs, play) as stream:
+        run = run_of(stream)
+    for form in FORMATS:
+        with attach(runs, run, form) as stream:
+            headers = stream.head.headers
+            assert headers["content-type"].startswith("text/event-stream")
+            assert headers["cache-control"] == "no-store, no-transform"
+            assert headers["x-accel-buffering"] == "no"
+            ui = headers.get("x-vercel-ai-ui-message-stream")
+            assert ui == ("v1" if form == "ui" else None)
+
+
+def test_head_of_a_run(runs: Server, play: Play) -> None:
+    """Headers only, and it is no viewer: a run is not kept alive by it nor cancelled for it."""
+    play.say("x")
+    with start(runs, play, on_disconnect="cancel") as stream:
+        run = run_of(stream)
+        assert ask(runs, f"/runs/{run}", "HEAD").status == 200
+        play.say("y")
+        play.finish()
+        assert text_of("chunks", rest(stream)) == "xy"
+
+
+@pytest.mark.parametrize(
+    "run", [NO_RUN, "x", NO_RUN.upper(), NO_RUN[:-1], NO_RUN + "0", "%00", "a.b", "../healthz"]
+)
+def test_an_unknown_run(runs: Server, run: str) -> None:
+    answer = ask(runs, f"/runs/{run}")
+    assert answer.status == 404
+    assert ask(runs, f"/runs/{run}", "DELETE").status == 404
+    assert set(json.loads(answer.body)) == {"error"}
+    if run == NO_RUN:
+        assert error_of(answer, 404)["code"] == "run_not_found"
+
+
+def test_an_unknown_run_is_nothing_to_resume_for_the_ai_sdk(runs: Server) -> None:
+    answer = ask(runs, f"/runs/{NO_RUN}?format=ui")
+    assert (answer.status, answer.body) == (204, b"")
+    error_of(ask(runs, f"/runs/{NO_RUN}?format=ui", "DELETE"), 404)
+
+
+def test_other_methods(runs: Server, play: Play) -> None:
+    play.say("x")
+    play.finish()
+    with start(runs, play) as stream:
+        run = run_of(stream)
+    answer = ask(runs, f"/runs/{run}", "POST", body=b"x")
+    error_of(answer, 405)
+    assert "DELETE" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_upstream_that_refuses(runs: Server, play: Play, form: str) -> None:
+    """Before the first byte: its status, and the same to everybody who asks for the run later."""
+    error = {"message": "Slow down.", "type": "rate_limit_error", "param": None, "code": "slow"}
+    play.answer(429, json.dumps({"error": error}).encode(), "Retry-After: 7")
+    answer = ask_start(runs, play, format=form)
+    assert answer.status == 429
+    assert answer.headers["content-type"] == "application/json"
+    assert json.loads(answer.body) == {"error": error}
+    assert answer.headers["retry-after"] == "7"
+    run = run_of(answer)
+    for viewed in FORMATS:
+        later = ask(runs, f"/runs/{run}?format={viewed}")
+        assert (later.status, json.loads(later.body)) == (429, {"error": error})
+        assert run_of(later) == run
+    assert stop(runs, run) == "failed"
+    assert play.count == 1
+
+
+def test_viewers_that_come_and_go(runs: Server, play: Play) -> None:
+    """Half of them leave at once, without harm to the others."""
+    with contextlib.ExitStack() as stack:
+        play.say("0 ")
+        original = stack.enter_context(start(runs, play))
+        run = run_of(original)
+        staying: list[Connection] = []
+        for n in range(1, 60):
+            connection = stack.enter_context(Connection(runs))
+            connection.request(f"/runs/{run}?format=text")
+            if n % 2:
+                staying.append(connection)
+            elif n % 4:
+                connection.reset()
+            else:
+                connection.close()
+            play.say(f"{n} ")
+        play.finish()
+        got = [rest(Stream(connection)) for connection in staying]
+    expected = whole(runs, run, "text")
+    assert text_of("text", expected) == "".join(f"{n} " for n in range(60))
+    assert all(events == expected for events in got)
+    assert play.count == 1
+
+
+def test_a_viewer_that_does_not_read(runs: Server, play: Play) -> None:
+    """It holds up neither the run nor the other viewers."""
+    play.say("first")
+    with start(runs, play) as stream:
+        run = run_of(stream)
+        slow = Connection(runs, receive_buffer=4096)
+        with slow:
+            slow.request(f"/runs/{run}")
+            slow.head()
+            for _ in range(40):
+                play.say("x" * 250_000)
+            play.finish()
+            assert len(text_of("chunks", rest(stream))) == 5 + 10_000_000
+            until(lambda: play.asked[0].ended, "the upstream is read to its end")
+    assert len(text_of("text", whole(runs, run, "text"))) == 5 + 10_000_000

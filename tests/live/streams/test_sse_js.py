@@ -1,0 +1,198 @@
+"""The client module against servers that do what servers do, in Node and in Chromium."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.live.kit.browser import READ, chromium_page
+from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
+from tests.live.kit.servers import ROOT
+from tests.live.kit.tools import node
+from tests.unit.completions.scripted import Exchange, Script, upstream
+
+SECONDS = 10.0
+MODULE = ROOT / "sseflask" / "static" / "sse.js"
+
+
+class Seen:
+    """How many events a page has told of, by the address of their stream. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def add(self, url: str) -> None:
+        with self._changed:
+            self._counts[url.rpartition("/")[2]] += 1
+            self._changed.notify_all()
+
+    def wait(self, name: str, count: int) -> None:
+        """Until there have been so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._counts[name] >= count, SECONDS)
+
+    def forget(self) -> None:
+        self._counts.clear()
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture(scope="module")
+def page(seen: Seen) -> Iterator[Page]:
+    with chromium_page() as opened:
+        opened.expose_function("seen", seen.add)
+        yield opened
+
+
+def read(script: Script, **options: Any) -> tuple[list[list[Any]], list[Exchange]]:
+    """What the module tells of a server, and the requests that it made."""
+    with upstream(script) as server:
+        lines = node("sse.mjs", server.url, json.dumps(options)).stdout.splitlines()
+        return [json.loads(line) for line in lines], server.exchanges
+
+
+def numbered(story: Story) -> Script:
+    numbers = iter(range(100))
+    return lambda exchange: story.answer(next(numbers), exchange)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_streams_that_are_interrupted(name: str) -> None:
+    story = STORIES[name]
+    told, asked = read(numbered(story))
+    assert [line[1:] for line in told if line[0] == "event"] == story.told
+    assert told[-2][0] == story.ended
+    assert told[-1] == ["ended", story.ended]
+    assert tuple(each.headers.get("last-event-id") for each in asked) == story.cursors
+    assert {each.headers["accept"] for each in asked} == {"text/event-stream"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_events_that_arrive_in_pieces(size: int) -> None:
+    story = STORIES["every kind of line"]
+    told, _ = read(numbered(story), size=size)
+    assert [line[1:] for line in told if line[0] == "event"] == story.told
+
+
+def test_a_gap_is_told() -> None:
+    gap = b'event: gap\ndata: {"reason": "trimmed"}\n\n'
+    told, _ = read(numbered(Story((gap + ONE + FINISHED,), [])))
+    assert told[1:4] == [
+        ["gap", {"reason": "trimmed"}],
+        ["event", "1", "message", "one"],
+        ["done", {}],
+    ]
+
+
+def test_a_request_that_begins_something_has_one_key() -> None:
+    answers = (cut(b""), cut(ONE), TWO + FINISHED)
+    told, asked = read(numbered(Story(answers, [])), method="POST", body='{"a":1}')
+    assert [line[3] for line in told if line[0] == "event"] == ["one", "two"]
+    assert {each.content for each in asked} == {b'{"a":1}'}
+    (key,) = {each.headers["idempotency-key"] for each in asked}
+    assert len(key) > 20
+
+
+def test_times_are_the_servers_and_grow() -> None:
+    answers = (b"retry: 30\n\n", cut(b""), b"retry: 1\nid: 1\n\n", FINISHED)
+    told, _ = read(numbered(Story(answers, [])))
+    assert [line[2] for line in told if line[0] == "again"] == [30, 30, 1]
+
+
+class Observed(Exchange):
+    """One that hangs up when the page has got what was sent: when a body is cut, a browser drops
+    what the page has not read yet, which then asks for it again."""
+
+    def watch(self, got: Callable[[int], None]) -> None:
+        """Call that with how many events were sent, before hanging up."""
+        self._got, self._sent = got, 0
+
+    def chunk(self, data: bytes) -> None:
+        self._sent += data.count(b"\n\n")
+        super().chunk(data)
+
+    def hang_up(self) -> None:
+        self._got(self._sent)
+        super().hang_up()
+
+
+class Browsed:
+    """Stories told to a page of their own origin, each under an address of its own.
+
+    Args:
+        stories: by the last part of that address.
+        seen: what the page tells.
+    """
+
+    def __init__(self, stories: dict[str, Story], seen: Seen) -> None:
+        seen.forget()
+        self._seen = seen
+        self._events: Counter[str] = Counter()
+        self.stories = stories
+        self.asked: dict[str, list[Exchange]] = defaultdict(list)
+
+    def __call__(self, exchange: Exchange) -> None:
+        name = exchange.line.split()[1].rpartition("/")[2]
+        if name == "page.html":
+            exchange.answer(200, b"<!doctype html><title>A reader</title>", "text/html")
+        elif name == "sse.js":
+            exchange.answer(200, MODULE.read_bytes(), "text/javascript")
+        elif name == "favicon.ico":
+            exchange.answer(404, b"", "text/plain")
+        else:
+            self._tell(name, exchange)
+
+    def _tell(self, name: str, exchange: Exchange) -> None:
+        asked = self.asked[name]
+        asked.append(exchange)
+        observed = Observed(exchange.connection, exchange.line, exchange.headers, exchange.content)
+
+        def got(sent: int) -> None:
+            self._events[name] += sent
+            self._seen.wait(name, self._events[name])
+
+        observed.watch(got)
+        self.stories[name].answer(len(asked) - 1, observed)
+
+    def read_in(self, page: Page, **options: Any) -> dict[str, list[list[Any]]]:
+        """What the module tells of each, all of them read at the same time."""
+        with upstream(self) as server:
+            page.goto(f"{server.url}/page.html")
+            given = {"module": f"{server.url}/sse.js", "options": options}
+            reads = [{**given, "url": f"{server.url}/{name}"} for name in self.stories]
+            told: list[list[list[Any]]] = page.evaluate(READ, reads)
+            page.goto("about:blank")  # or it would keep connections
+        return dict(zip(self.stories, told, strict=True))
+
+
+def test_the_same_in_chromium(page: Page, seen: Seen) -> None:
+    stories = {str(number): story for number, story in enumerate(STORIES.values())}
+    browsed = Browsed(stories, seen)
+    told = browsed.read_in(page)
+    for number, name in enumerate(STORIES):
+        story, found = stories[str(number)], told[str(number)]
+        asked = browsed.asked[str(number)]
+        assert [line[1:] for line in found if line[0] == "event"] == story.told, name
+        assert found[-1] == ["ended", story.ended], name
+        assert tuple(each.headers.get("last-event-id") for each in asked) == story.cursors, name
+        assert {each.headers["accept"] for each in asked} == {"text/event-stream"}
+
+
+def test_a_post_in_chromium(page: Page, seen: Seen) -> None:
+    browsed = Browsed({"post": Story((cut(b""), cut(ONE), TWO + FINISHED), [])}, seen)
+    told = browsed.read_in(page, method="POST", body='{"a":1}')["post"]
+    assert [line[3] for line in told if line[0] == "event"] == ["one", "two"]
+    asked = browsed.asked["post"]
+    assert [each.line.split()[0] for each in asked] == ["POST"] * 3
+    assert {each.content for each in asked} == {b'{"a":1}'}
+    assert len({each.headers["idempotency-key"] for each in asked}) == 1
