@@ -19,16 +19,11 @@ from sseflask.errors import Failure
 from sseflask.event import MOST_RETRY, Event
 from sseflask.items import check_iterable, encode_item, encode_piece
 from sseflask.logs.once import warn_once
+from sseflask.transport.body import EarlyError
 from sseflask.transport.choose import transport
-from sseflask.transport.stream import (
-    RETRY_JITTER,
-    UNREADABLE,
-    EarlyError,
-    Source,
-    Stream,
-    failure_event,
-    failure_frame,
-)
+from sseflask.transport.failures import failure_event, failure_frame
+from sseflask.transport.source import UNREADABLE, Source
+from sseflask.transport.stream import RETRY_JITTER, Stream
 from sseflask.wire import encode
 
 if TYPE_CHECKING:

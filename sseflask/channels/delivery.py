@@ -45,10 +45,10 @@ class ThroughLoop:
     """Feeds a hub from the event loop, and sends to those of its subscribers that are detached."""
 
     def __init__(self, hub: Hub) -> None:
-        from sseflask.transport.detached.registry import Detached
+        from sseflask.transport.detached.registry import DetachedStreams
 
         self._hub = hub
-        self._detached = Detached.current()
+        self._detached = DetachedStreams.current()
         self._mailbox = Mailbox.current()
         self._arrived: deque[tuple[float, Sequence[Entry]] | Callable[[], None]] = deque()
         self._planned = False
@@ -59,10 +59,10 @@ class ThroughLoop:
         self._arrive((time.monotonic(), entries))
 
     def restarted(self, epoch: str, position: int) -> None:
-        self._arrive(lambda: self._detached.send_away(self._hub.restart(epoch, position)))
+        self._arrive(lambda: self._detached.reconnect(self._hub.restart(epoch, position)))
 
     def skipped(self, _before: int, last: int) -> None:
-        self._arrive(lambda: self._detached.send_away(self._hub.skip(last)))
+        self._arrive(lambda: self._detached.reconnect(self._hub.skip(last)))
 
     def closed(self, patterns: Sequence[Pattern]) -> None:
         self._arrive(lambda: self._detached.close(self._hub.close(patterns)))

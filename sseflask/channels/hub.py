@@ -183,9 +183,7 @@ class Hub:
                 if audience.waiting:
                     number += len(audience.waiting)
                 for group in audience.groups:
-                    number += len(group.members)
-                    if group.lagging:
-                        number += len(group.lagging)
+                    number += group.count
         return number
 
     def _who_named(self, pattern: Pattern) -> Iterable[_Audience]:

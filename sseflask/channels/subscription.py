@@ -25,7 +25,8 @@ from sseflask.store.api import Ends, Entry, History, LogError, Missing
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.reads import Asked
 from sseflask.transport.detached.group import Group
-from sseflask.transport.stream import RETRY_JITTER, Source, rotation_notice
+from sseflask.transport.source import Source
+from sseflask.transport.stream import RETRY_JITTER, rotation_notice
 
 __all__ = ["Subscription", "log_unavailable"]
 

@@ -21,7 +21,7 @@ from sseflask.runs.runs import Started, current_runs
 from sseflask.store.api import KeyReused, LogError
 from sseflask.store.run_api import LogFull, TooMany
 from sseflask.transport.choose import begin_long
-from sseflask.transport.stream import too_many_streams
+from sseflask.transport.failures import too_many_streams
 from sseflask.web.idempotency import key_reused, scoped_key
 from sseflask.web.parameters import Text
 from sseflask.web.rate_limits import account_of, count_request

@@ -194,8 +194,8 @@ class Live:
             if audience is None or group not in audience.groups:
                 return
             audience.groups = tuple(each for each in audience.groups if each is not group)
-            if group.sent_away:
-                self.expect(live, group.sent_away)
+            if group.last_reconnect:
+                self.expect(live, group.last_reconnect)
             if not audience.groups:
                 del live.audiences[form.view]
                 self.look_after(live)

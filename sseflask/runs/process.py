@@ -45,9 +45,9 @@ class RunProcess(Running[RunLog]):
         self.live = Live(self._on_left)
         self._send: Callable[[Callable[[], None]], None]
         if cooperative():
-            from sseflask.transport.detached.registry import Detached
+            from sseflask.transport.detached.registry import DetachedStreams
 
-            self._detached: Detached | None = Detached.current()
+            self._detached: DetachedStreams | None = DetachedStreams.current()
             mailbox = Mailbox.current()
             self._in_loop: Callable[[Callable[[], None]], None] = mailbox.post
             self._send = self._detached.jobs.add

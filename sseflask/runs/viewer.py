@@ -20,7 +20,7 @@ from sseflask.runs.hub import Live, LiveRun
 from sseflask.store.api import LogError
 from sseflask.store.run_api import Run
 from sseflask.transport.detached.group import Group
-from sseflask.transport.stream import Source
+from sseflask.transport.source import Source
 from sseflask.web.retries import SHOULD_RETRY
 from sseflask.wire import HEARTBEAT, encode, events_in
 
@@ -132,7 +132,7 @@ class Viewer(Source):
         """See `Source`; not before the client has been sent an id."""
         return self.comes_back and self._knows_where
 
-    def late_headers(self) -> Iterable[tuple[str, str]]:
+    def extra_headers(self) -> Iterable[tuple[str, str]]:
         """See `Source`."""
         return self._told().items()
 
@@ -201,7 +201,7 @@ class Viewer(Source):
             failure.headers[SHOULD_RETRY] = "false"
         return self._with_headers(failure)
 
-    def send_away(self) -> None:
+    def will_reconnect(self) -> None:
         """See `Source`."""
         with self._reading.live.lock:
             if self._live is not None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.logs.once import name_of, warn_once
+from sseflask.transport.body import Body, Refused
+from sseflask.transport.failures import too_many_streams
 from sseflask.transport.few_threads import warn_about_threads
 from sseflask.transport.gunicorn.response import KEY, ServerResponse
 from sseflask.transport.portable import InlineBody, ThreadedBody
-from sseflask.transport.stream import Body, Refused, Stream, too_many_streams
+from sseflask.transport.stream import Stream
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

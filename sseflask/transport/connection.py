@@ -23,23 +23,15 @@ from sseflask.errors import Failure
 from sseflask.logs.once import name_of, warn_once
 from sseflask.loop.time_slice import yield_to_loop
 from sseflask.transport import accounting as account
-from sseflask.transport.detached.closing import LINGER_SECONDS
+from sseflask.transport.body import Body, EarlyError
+from sseflask.transport.failures import half_closed, shutting_down, token_expired
 from sseflask.transport.flusher import SLICE, Flusher
 from sseflask.transport.gunicorn.drain import streams
 from sseflask.transport.portable import InlineBody, ThreadedBody
 from sseflask.transport.request_body import read_request_body
 from sseflask.transport.socket_writer import Outlet
-from sseflask.transport.stream import (
-    Body,
-    EarlyError,
-    Stream,
-    as_exception,
-    can_resume_after,
-    half_closed,
-    rotation_notice,
-    shutting_down,
-    token_expired,
-)
+from sseflask.transport.sockets import LINGER_SECONDS
+from sseflask.transport.stream import Stream, as_exception, can_resume_after, rotation_notice
 from sseflask.wire import ends_event, tail_of
 
 if TYPE_CHECKING:

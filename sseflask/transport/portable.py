@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING
 
 from sseflask.counters.counts import Reason
 from sseflask.transport.accounting import Account, opened
-from sseflask.transport.stream import (
-    Body,
-    EarlyError,
-    Source,
-    Stream,
-    as_exception,
-    can_resume_after,
-    frame_bytes,
-    token_expired,
-)
+from sseflask.transport.body import Body, EarlyError
+from sseflask.transport.failures import token_expired
+from sseflask.transport.source import Source
+from sseflask.transport.stream import Stream, as_exception, can_resume_after, frame_bytes
 from sseflask.wire import HEARTBEAT, ends_event, ends_line, tail_of
 
 if TYPE_CHECKING:
@@ -232,7 +226,7 @@ class ThreadedBody(Body):
     def _rotate(self) -> bytes:
         self._reason = "lifetime"
         if isinstance(self._handover, Source):
-            self._handover.send_away()
+            self._handover.will_reconnect()
         return self._end_with(b"")
 
     def _end_with(self, last: bytes) -> bytes:

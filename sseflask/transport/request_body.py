@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from werkzeug.exceptions import RequestTimeout
 
-from sseflask.transport.stream import EarlyError, body_too_slow
+from sseflask.transport.body import EarlyError
+from sseflask.transport.failures import body_too_slow
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
-import sys
-import termios
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,9 +14,13 @@ import gevent
 from gevent.event import Event as Signal
 
 from sseflask.counters.counts import StreamCounts
-from sseflask.logs.once import warn_once
-from sseflask.transport.detached.closing import LINGER_SECONDS, reset_when_closed, send_last
-from sseflask.transport.gunicorn.response import KEY
+from sseflask.transport.response_head import describes_stream, start_over, take_head
+from sseflask.transport.sockets import (
+    LINGER_SECONDS,
+    reset_when_closed,
+    send_last,
+    unacknowledged,
+)
 from sseflask.wire import HEARTBEAT, ends_line, tail_of
 
 if TYPE_CHECKING:
@@ -40,49 +41,13 @@ _MOST_MILLISECONDS = 2**31 - 1
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _ENDED = b"\n\n"
-_CLOSE = b"Connection: close\r\n"
 _NO_TIMEOUT = 0
-
-
-def unacknowledged(descriptor: int) -> int:
-    """Bytes sent on a socket that its peer has not acknowledged (tcp(7), SIOCOUTQ); -1 where that
-    can't be told."""
-    answer = bytearray(4)
-    try:
-        fcntl.ioctl(descriptor, termios.TIOCOUTQ, answer)
-    except OSError:
-        return -1
-    return int.from_bytes(answer, sys.byteorder)
-
-
-def _drop(piece: bytes) -> None:
-    """Take what middleware gives gunicorn to send after a stream: it would be no part of it."""
-    if piece:
-        warn_once(
-            "A middleware adds to the body of an event stream, which is not sent. Middleware that "
-            f'changes event streams has to set environ["{KEY}"] to None before.'
-        )
-
-
-def _nothing() -> None:
-    pass
 
 
 def _send_anyway(descriptor: int, data: bytes | memoryview) -> int:
     with contextlib.suppress(OSError):
         os.write(descriptor, data)
     return len(data)
-
-
-class _HeaderSink:
-    """Stands in for the socket while gunicorn writes the headers, so that they can share a packet
-    with the first event."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def sendall(self, data: bytes) -> None:
-        self.data += data
 
 
 class Counter(Protocol):
@@ -235,49 +200,16 @@ class Outlet:
 
     def start_over(self) -> None:
         """Nothing has been sent: let gunicorn send another response in place of the stream's."""
-        response = self._response
-        response.status = None
-        response.headers = []
-        response.response_length = None
+        start_over(self._response)
         self.buffer.clear()
 
     def is_ours(self, status: str) -> bool:
-        """Whether the headers have come to gunicorn for a body that is sent as it is.
-
-        Middleware may hold them back, or have them say something else of what is sent.
-        """
-        response = self._response
-        return (
-            response.status is not None
-            and response.status.split()[:1] == status.split()[:1]
-            and response.response_length is None
-            and "content-encoding" not in [name.lower() for name, _ in response.headers]
-        )
+        """See `describes_stream`."""
+        return describes_stream(self._response, status)
 
     def take_headers(self) -> None:
         """Have gunicorn format the response headers; they leave with the next bytes."""
-        response = self._response
-        keeps = bool(response.cfg.keepalive) and not response.req.should_close()
-        if keeps:
-            response.must_close = False  # gunicorn sets it where the worker is about to go
-        sink = _HeaderSink()
-        response.sock = sink  # type: ignore[assignment]  # all that send_headers calls is there
-        try:
-            response.send_headers()
-        finally:
-            response.sock = self._socket
-        self._head = sink.data
-        self.chunked = response.chunked
-        self.reusable = self.chunked and keeps
-        if self.chunked and not keeps and not response.req.should_close():
-            # Node's fetch takes every end for a proper one where this stands, also in the middle of
-            # a chunk (undici, client-h1.js: "treat all incomplete requests as complete"), and with
-            # it what a dead server has left of an answer for the answer. The last chunk says what
-            # is to be known; a server may close a connection after it (RFC 9112, section 9.5).
-            self._head = self._head.replace(_CLOSE, b"", 1)
-        response.write = _drop  # type: ignore[assignment,method-assign]  # all pieces are ours
-        response.close = _nothing  # type: ignore[method-assign]  # the last chunk is ours to send
-        response.force_close()  # unless the stream comes to a good end
+        self._head, self.chunked, self.reusable = take_head(self._response)
 
     def flush(self, now: float | None = None) -> None:
         """Send the buffer as far as the socket takes it. Never blocks.

@@ -17,7 +17,7 @@ from sseflask.completions.formats.views import (
 )
 from sseflask.errors import Failure
 from sseflask.event import Event
-from sseflask.transport.stream import failure_event
+from sseflask.transport.failures import failure_event
 
 __all__ = ["FORMATS", "Format", "View"]
 

@@ -7,8 +7,8 @@ import os
 import select
 import time
 
-from sseflask.transport.detached.group import Backlog, Member
-from sseflask.transport.socket_writer import unacknowledged
+from sseflask.transport.detached.group import Backlog, DetachedStream
+from sseflask.transport.sockets import unacknowledged
 
 __all__ = ["WATCH", "Backlogs"]
 
@@ -16,47 +16,47 @@ __all__ = ["WATCH", "Backlogs"]
 #: one piece that is being written: it may be a picture.
 BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
 
-#: What the socket of a member without a backlog is watched for: its client's leaving.
+#: What the socket of a stream without a backlog is watched for: its client's leaving.
 WATCH = select.EPOLLRDHUP | select.EPOLLET
 
 
 class Backlogs:
-    """The members that are behind. The loop's thread only; never blocks.
+    """The streams that are behind. The loop's thread only; never blocks.
 
     It says what has become of a backlog; who asks cuts, or ends, the stream.
 
     Args:
-        epoll: the members' sockets are in it.
+        epoll: the streams' sockets are in it.
     """
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
-        self._behind: set[Member] = set()
+        self._behind: set[DetachedStream] = set()
         self._look_at = math.inf
 
-    def keep(self, member: Member, backlog: Backlog) -> None:
+    def keep(self, stream: DetachedStream, backlog: Backlog) -> None:
         """Keep what a socket did not take, until it can be written.
 
         Raises:
             OSError: it is kept, but the socket is not watched: nobody will tell.
         """
-        member.backlog = backlog
+        stream.backlog = backlog
         if not self._behind:
-            self._look_at = backlog.progress + member.group.heartbeat
-        self._behind.add(member)
+            self._look_at = backlog.progress + stream.group.heartbeat
+        self._behind.add(stream)
         # Arming it again reports at once if the socket has become writable meanwhile.
-        self._epoll.modify(member.descriptor, WATCH | select.EPOLLOUT)
+        self._epoll.modify(stream.descriptor, WATCH | select.EPOLLOUT)
 
-    def add(self, member: Member, data: bytes, events: int, body: int) -> bool:
-        """Have more kept for a member that is behind; whether that is no more than it may be."""
-        backlog = member.backlog
+    def add(self, stream: DetachedStream, data: bytes, events: int, body: int) -> bool:
+        """Have more kept for a stream that is behind; whether that is no more than it may be."""
+        backlog = stream.backlog
         assert backlog is not None
         backlog.add(data, events, body)
         waiting = backlog.size - len(backlog.pieces[0]) + backlog.done
         return waiting <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
 
-    def write(self, member: Member, backlog: Backlog) -> bool:
-        """Write what the socket takes; whether that is all of it, and the member no longer behind.
+    def write(self, stream: DetachedStream, backlog: Backlog) -> bool:
+        """Write what the socket takes; whether that is all of it, and the stream no longer behind.
 
         Raises:
             OSError: the client is gone.
@@ -65,7 +65,7 @@ class Backlogs:
         while pieces:
             rest = memoryview(pieces[0])[backlog.done :]
             try:
-                sent = os.write(member.descriptor, rest)
+                sent = os.write(stream.descriptor, rest)
             except BlockingIOError:
                 return False
             backlog.size -= sent
@@ -75,32 +75,32 @@ class Backlogs:
             else:
                 backlog.done = 0
                 pieces.popleft()
-        self._behind.discard(member)
-        member.backlog = None
+        self._behind.discard(stream)
+        stream.backlog = None
         if backlog.last is None:
-            self._epoll.modify(member.descriptor, WATCH)
+            self._epoll.modify(stream.descriptor, WATCH)
         return True
 
-    def forget(self, member: Member) -> None:
-        """The member has ended, whether it was behind or not."""
-        self._behind.discard(member)
+    def forget(self, stream: DetachedStream) -> None:
+        """The stream has ended, whether it was behind or not."""
+        self._behind.discard(stream)
 
-    def stalled(self, now: float) -> list[Member]:
-        """Give the members that have taken nothing for two heartbeats, where it is time to look."""
+    def stalled(self, now: float) -> list[DetachedStream]:
+        """Give the streams that have taken nothing for two heartbeats, where it is time to look."""
         if now < self.next():
             return []
         found = []
         self._look_at = math.inf
-        for member in self._behind:
-            backlog, heartbeat = member.backlog, member.group.heartbeat
+        for stream in self._behind:
+            backlog, heartbeat = stream.backlog, stream.group.heartbeat
             if backlog is None:
                 continue
             # The kernel tells of room only when there is a lot of it.
-            waiting = unacknowledged(member.descriptor)
+            waiting = unacknowledged(stream.descriptor)
             if waiting != backlog.waiting:
                 backlog.waiting, backlog.progress = waiting, now
             if now >= backlog.progress + 2 * heartbeat:
-                found.append(member)
+                found.append(stream)
             else:
                 self._look_at = min(self._look_at, now + heartbeat / 2)
         return found

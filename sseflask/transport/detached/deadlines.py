@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 
-from sseflask.transport.detached.group import Group, Member
+from sseflask.transport.detached.group import DetachedStream, Group
 
 __all__ = ["Agenda"]
 
@@ -20,7 +20,7 @@ class Agenda:
     def __init__(self) -> None:
         self._heartbeats: list[tuple[float, int, Group]] = []
         self._order = itertools.count()
-        self._ends: dict[int, set[Member]] = {}
+        self._ends: dict[int, set[DetachedStream]] = {}
         self._moments: list[int] = []
 
     def watch(self, group: Group, now: float) -> None:
@@ -34,32 +34,32 @@ class Agenda:
         due = group.last_sent + group.heartbeat
         heapq.heappush(self._heartbeats, (due, next(self._order), group))
 
-    def end_at(self, member: Member, due: float) -> None:
-        """Have a member told by `over` when its time has come, or up to a tenth later."""
+    def end_at(self, stream: DetachedStream, due: float) -> None:
+        """Have a stream told by `over` when its time has come, or up to a tenth later."""
         moment = math.ceil(due * _MOMENTS)
-        member.due = moment
-        members = self._ends.get(moment)
-        if members is None:
-            members = self._ends[moment] = set()
+        stream.due = moment
+        streams = self._ends.get(moment)
+        if streams is None:
+            streams = self._ends[moment] = set()
             heapq.heappush(self._moments, moment)
-        members.add(member)
+        streams.add(stream)
 
-    def forget(self, member: Member) -> None:
-        """The member has ended otherwise."""
-        if member.due:
-            members = self._ends.get(member.due)
-            if members is not None:
-                members.discard(member)
-                if not members:
-                    del self._ends[member.due]
-            member.due = 0
+    def forget(self, stream: DetachedStream) -> None:
+        """The stream has ended otherwise."""
+        if stream.due:
+            streams = self._ends.get(stream.due)
+            if streams is not None:
+                streams.discard(stream)
+                if not streams:
+                    del self._ends[stream.due]
+            stream.due = 0
 
     def silent(self, now: float) -> list[Group]:
         """Give the groups whose heartbeat is due; who asks sends it."""
         found = []
         while self._heartbeats and self._heartbeats[0][0] <= now:
             group = heapq.heappop(self._heartbeats)[2]
-            if not group.members:
+            if not group.streams:
                 group.watched = False  # until somebody joins again
                 continue
             # Looked at only now: an event costs nothing here.
@@ -69,13 +69,13 @@ class Agenda:
             self._push(group)
         return found
 
-    def over(self, now: float) -> list[Member]:
-        """Give the members whose time is over, each once."""
-        found: list[Member] = []
+    def over(self, now: float) -> list[DetachedStream]:
+        """Give the streams whose time is over, each once."""
+        found: list[DetachedStream] = []
         while self._moments and self._moments[0] <= now * _MOMENTS:
-            for member in self._ends.pop(heapq.heappop(self._moments), ()):
-                member.due = 0
-                found.append(member)
+            for stream in self._ends.pop(heapq.heappop(self._moments), ()):
+                stream.due = 0
+                found.append(stream)
         return found
 
     def next(self) -> float:

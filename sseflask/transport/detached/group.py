@@ -8,19 +8,19 @@ from collections.abc import Callable
 from sseflask.counters.counts import COUNTS, Kind, Reason
 from sseflask.errors import Failure
 from sseflask.transport.accounting import Told
-from sseflask.transport.stream import failure_frame
+from sseflask.transport.failures import failure_frame
 from sseflask.wire import events_in
 
-__all__ = ["Backlog", "Group", "Member"]
+__all__ = ["Backlog", "DetachedStream", "Group"]
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Backlog:
-    """What a member's socket has not taken yet.
+    """What a stream's socket has not taken yet.
 
     Attributes:
-        pieces: what is to be written, in order; shared with other members, never copied.
+        pieces: what is to be written, in order; shared with other streams, never copied.
         done: bytes of the first piece that were written already.
         size: bytes that are to be written.
         progress: the monotonic time at which the client last took something.
@@ -65,7 +65,7 @@ class Backlog:
         return sum(map(events_in, others), events_in(first[max(0, self.done - 1) :]))
 
 
-class Member:
+class DetachedStream:
     """One detached stream. The fewer fields, the more subscribers a worker holds.
 
     Attributes:
@@ -127,20 +127,20 @@ class Group:
     Args:
         chunked: whether bodies are sent in chunks.
         heartbeat: seconds of silence after which it sends a heartbeat.
-        on_empty: called when the last member has gone.
+        on_empty: called when the last stream has gone.
         resumable: whether a client that is sent away comes back to where it was.
-        failure_frame: encodes what a member is told when its stream fails.
+        failure_frame: encodes what a stream is told when its stream fails.
         kind: what its streams are counted as.
 
     Attributes:
-        members: those whose sockets take everything, in no order.
+        streams: those whose sockets take everything, in no order.
         descriptors: theirs, in the same order.
         lagging: those with a backlog.
-        sent: bytes of the body that were sent to each member.
+        sent: bytes of the body that were sent to each stream.
         events: how many events.
-        counts: where its members' streams are counted.
+        counts: where its streams' streams are counted.
         last_sent: the monotonic time at which something was.
-        sent_away: the monotonic time at which a member last was, to come back; 0 for never.
+        last_reconnect: the monotonic time at which a stream last was, to come back; 0 for never.
     """
 
     __slots__ = (
@@ -152,12 +152,12 @@ class Group:
         "heartbeat",
         "kind",
         "lagging",
+        "last_reconnect",
         "last_sent",
-        "members",
         "on_empty",
         "resumable",
         "sent",
-        "sent_away",
+        "streams",
         "watched",
     )
 
@@ -178,53 +178,53 @@ class Group:
         self.failure_frame = failure_frame
         self.kind = kind
         self.counts = COUNTS.streams[kind]
-        self.members: list[Member] = []
+        self.streams: list[DetachedStream] = []
         self.descriptors: list[int] = []
-        self.lagging: set[Member] | None = None  # made when needed: most groups are small
+        self.lagging: set[DetachedStream] | None = None  # made when needed: most groups are small
         self.sent = 0
         self.events = 0
         self.last_sent = 0.0
-        self.sent_away = 0.0
+        self.last_reconnect = 0.0
         self.watched = False
 
-    def add(self, member: Member) -> None:
-        """Take in a member whose socket takes everything."""
+    def add(self, stream: DetachedStream) -> None:
+        """Take in a stream whose socket takes everything."""
         if self.lagging is not None:
-            self.lagging.discard(member)
-        member.index = len(self.members)
-        self.members.append(member)
-        self.descriptors.append(member.descriptor)
+            self.lagging.discard(stream)
+        stream.index = len(self.streams)
+        self.streams.append(stream)
+        self.descriptors.append(stream.descriptor)
 
-    def fall_behind(self, member: Member) -> None:
-        """The member has a backlog from here on."""
-        self._take_out(member)
+    def fall_behind(self, stream: DetachedStream) -> None:
+        """The stream has a backlog from here on."""
+        self._take_out(stream)
         if self.lagging is None:
             self.lagging = set()
-        self.lagging.add(member)
+        self.lagging.add(stream)
 
-    def remove(self, member: Member) -> None:
-        """Forget a member."""
-        self._take_out(member)
+    def remove(self, stream: DetachedStream) -> None:
+        """Forget a stream."""
+        self._take_out(stream)
         if self.lagging is not None:
-            self.lagging.discard(member)
-        if self.empty:
+            self.lagging.discard(stream)
+        if not self.count:
             self.on_empty(self)
 
     @property
-    def empty(self) -> bool:
-        """Whether nobody is left."""
-        return not self.members and not self.lagging
+    def count(self) -> int:
+        """How many streams there are in it."""
+        return len(self.streams) + len(self.lagging or ())
 
-    def _take_out(self, member: Member) -> None:
-        index = member.index
+    def _take_out(self, stream: DetachedStream) -> None:
+        index = stream.index
         if index < 0:
             return
         # The last one takes the place, so that nobody has to move up.
-        last, descriptor = self.members.pop(), self.descriptors.pop()
-        if last is not member:
-            self.members[index], self.descriptors[index] = last, descriptor
+        last, descriptor = self.streams.pop(), self.descriptors.pop()
+        if last is not stream:
+            self.streams[index], self.descriptors[index] = last, descriptor
             last.index = index
-        member.index = -1
+        stream.index = -1
 
     def framed(self, body: bytes) -> bytes:
         """The bytes that carry a piece of the body."""

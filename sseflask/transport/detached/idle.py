@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sseflask.transport.detached.closing import LINGER_SECONDS, Closing
+from sseflask.transport.detached.closing import Closing
+from sseflask.transport.sockets import LINGER_SECONDS
 
 __all__ = ["Idle"]
 

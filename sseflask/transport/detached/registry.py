@@ -27,15 +27,17 @@ from sseflask.loop.serial import Jobs
 from sseflask.loop.time_slice import yield_to_loop
 from sseflask.transport import accounting as account
 from sseflask.transport.detached.backlog import WATCH, Backlogs
-from sseflask.transport.detached.closing import Closing, send_last, timed_out
+from sseflask.transport.detached.closing import Closing
 from sseflask.transport.detached.deadlines import Agenda
 from sseflask.transport.detached.fan_out import SLICE, FanOut
-from sseflask.transport.detached.group import Backlog, Group, Member
+from sseflask.transport.detached.group import Backlog, DetachedStream, Group
 from sseflask.transport.detached.idle import Idle
-from sseflask.transport.stream import half_closed, rotation_notice, token_expired
+from sseflask.transport.failures import half_closed, token_expired
+from sseflask.transport.sockets import send_last, timed_out
+from sseflask.transport.stream import rotation_notice
 from sseflask.wire import HEARTBEAT, events_in
 
-__all__ = ["Detached"]
+__all__ = ["DetachedStreams"]
 
 log = logging.getLogger("sseflask")
 
@@ -46,7 +48,7 @@ _READ = 1  # libev's EV_READ
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _EVENTS_AT_ONCE = 1024
 
-Last = Callable[[Member], tuple[bytes, Reason]]
+Last = Callable[[DetachedStream], tuple[bytes, Reason]]
 """Gives the last bytes of a stream's body, which may be none, and why it ends."""
 
 
@@ -58,24 +60,24 @@ class _Piece(NamedTuple):
     events: int
 
 
-_of_hubs: WeakKeyDictionary[Any, Detached] = WeakKeyDictionary()
+_of_hubs: WeakKeyDictionary[Any, DetachedStreams] = WeakKeyDictionary()
 
 
-class Detached:
+class DetachedStreams:
     """The detached streams of one event loop. Belongs to its thread.
 
     Attributes:
-        jobs: the one greenlet that may write to members.
-        on_end: called with each member whose stream has ended, and the bytes of its body.
+        jobs: the one greenlet that may write to streams.
+        on_end: called with each stream whose stream has ended, and the bytes of its body.
         on_close: called for each socket that is closed.
         idle: connections whose stream has ended.
     """
 
     def __init__(self) -> None:
         self.jobs = Jobs()
-        self.on_end: Callable[[Member, int], object] = _nobody_asks
+        self.on_end: Callable[[DetachedStream, int], object] = _nobody_asks
         self.on_close: Callable[[], object] = _nobody_asks
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, DetachedStream] = {}
         self._closing = Closing(self._on_closed)
         self._fan_out = FanOut(self._fall_behind, self._unwritable)
         self._written = _Piece(b"", 0, 0)
@@ -94,7 +96,7 @@ class Detached:
         self._timer_due = math.inf
 
     @classmethod
-    def current(cls) -> Detached:
+    def current(cls) -> DetachedStreams:
         """Those of the calling thread's event loop."""
         hub = gevent.get_hub()
         detached = _of_hubs.get(hub)
@@ -112,28 +114,28 @@ class Detached:
 
     # -- coming ----------------------------------------------------------------------------------
 
-    def adopt(self, member: Member, ends_at: float) -> None:
+    def adopt(self, stream: DetachedStream, ends_at: float) -> None:
         """Take over an open stream to which nothing is left to send.
 
         Args:
-            member: its descriptor is closed here, in the end.
+            stream: its descriptor is closed here, in the end.
             ends_at: the monotonic time at which it has to end; infinite for never.
         """
         now = time.monotonic()
-        group = member.group
-        self._members[member.descriptor] = member
+        group = stream.group
+        self._members[stream.descriptor] = stream
         self._empty.clear()
-        group.add(member)
+        group.add(stream)
         self._agenda.watch(group, now)
         if ends_at < now + _FOR_EVER:
-            self._agenda.end_at(member, ends_at)
+            self._agenda.end_at(stream, ends_at)
         self._plan(now)
         try:
             # Reports at once what has happened before.
-            self._epoll.register(member.descriptor, WATCH)
+            self._epoll.register(stream.descriptor, WATCH)
         except OSError as error:  # the system's limit on what may be watched
             log.warning("a subscriber can't be watched and is sent away: %s", error)
-            self.jobs.add(lambda: self._end([member], _resync))
+            self.jobs.add(lambda: self._end([stream], _resync))
 
     # -- sending: the greenlet of the jobs ---------------------------------------------------------
 
@@ -157,16 +159,16 @@ class Detached:
                     group.sent += size
                     group.events += events
                     group.last_sent = now
-                    for member in list(group.lagging or ()):
-                        if not self._backlogs.add(member, data, events, size):
-                            self._cut(member, "slow")
+                    for stream in list(group.lagging or ()):
+                        if not self._backlogs.add(stream, data, events, size):
+                            self._cut(stream, "slow")
                     announced.append((group, piece, group.descriptors[:]))
                 for group, piece, descriptors in announced:
                     self._write(group, piece, descriptors)
         except Exception:
             # Some have it and some have not: all of them find out what they lack.
             log.exception("delivering to subscribers failed; they are sent away to resume")
-            self.send_away([group for group, _ in batch])
+            self.reconnect([group for group, _ in batch])
 
     def _write(self, group: Group, piece: _Piece, descriptors: Sequence[int]) -> None:
         """Write a piece to each socket, and count those that took it at once."""
@@ -182,19 +184,19 @@ class Detached:
 
     def _fall_behind(self, descriptor: int, data: bytes, sent: int) -> None:
         self._missed += 1
-        member = self._members.get(descriptor)
-        if member is None or member.index < 0:
+        stream = self._members.get(descriptor)
+        if stream is None or stream.index < 0:
             return  # it has ended or left since this was announced
         now = time.monotonic()
-        member.group.fall_behind(member)
+        stream.group.fall_behind(stream)
         _, size, events = self._written
-        self._keep_for(member, Backlog(data, sent, now, events, size))
+        self._keep_for(stream, Backlog(data, sent, now, events, size))
 
-    def _keep_for(self, member: Member, backlog: Backlog) -> None:
+    def _keep_for(self, stream: DetachedStream, backlog: Backlog) -> None:
         try:
-            self._backlogs.keep(member, backlog)
+            self._backlogs.keep(stream, backlog)
         except OSError:  # it could not be watched in the first place
-            self._cut(member, "slow")
+            self._cut(stream, "slow")
         self._plan(backlog.progress)
 
     def _beat(self, groups: Sequence[Group]) -> None:
@@ -204,40 +206,40 @@ class Detached:
                 piece = _Piece(group.framed(HEARTBEAT), len(HEARTBEAT), 0)
                 self._write(group, piece, group.descriptors[:])
 
-    def _end(self, members: Sequence[Member], last: Last) -> None:
+    def _end(self, streams: Sequence[DetachedStream], last: Last) -> None:
         """Send each its last bytes; the sockets are closed when the clients have closed theirs."""
         with self._closing.descriptors_kept():
-            for count, member in enumerate(members, 1):
-                ended = member.backlog is not None and member.backlog.last is not None
-                if self._members.get(member.descriptor) is member and not ended:
-                    self._finish(member, *last(member))
+            for count, stream in enumerate(streams, 1):
+                ended = stream.backlog is not None and stream.backlog.last is not None
+                if self._members.get(stream.descriptor) is stream and not ended:
+                    self._finish(stream, *last(stream))
                 if not count % SLICE:
                     yield_to_loop()
 
-    def _finish(self, member: Member, last: bytes, reason: Reason) -> None:
-        group, backlog = member.group, member.backlog
+    def _finish(self, stream: DetachedStream, last: bytes, reason: Reason) -> None:
+        group, backlog = stream.group, stream.backlog
         data, events = group.ending(last), events_in(last)
-        member.sent += group.sent + len(last)
-        member.events += group.events + events
-        group.remove(member)
-        self._agenda.forget(member)
+        stream.sent += group.sent + len(last)
+        stream.events += group.events + events
+        group.remove(stream)
+        self._agenda.forget(stream)
         if backlog is None:
             try:
-                kept = member.listener is not None
-                sent = (os.write if kept else send_last)(member.descriptor, data)
+                kept = stream.listener is not None
+                sent = (os.write if kept else send_last)(stream.descriptor, data)
             except BlockingIOError:
                 sent = 0
             except OSError:
-                self._release(member)
+                self._release(stream)
                 return
             if sent == len(data):
                 group.counts.events += events
                 group.counts.bytes += len(last)
-                self._conclude(member, reason)
+                self._conclude(stream, reason)
                 return
             backlog = Backlog(data, sent, time.monotonic(), events, len(last))
             backlog.last = reason
-            self._keep_for(member, backlog)
+            self._keep_for(stream, backlog)
         else:
             backlog.add(data, events, len(last))
             backlog.last = reason
@@ -255,38 +257,38 @@ class Detached:
                 stalled = events & select.EPOLLERR and timed_out(descriptor)
                 self._gone(descriptor, "slow" if stalled else "left")
             elif events & select.EPOLLOUT:
-                member = self._members.get(descriptor)
-                if member is not None and member.backlog is not None:
-                    self._catch_up(member, member.backlog)
+                stream = self._members.get(descriptor)
+                if stream is not None and stream.backlog is not None:
+                    self._catch_up(stream, stream.backlog)
 
-    def _catch_up(self, member: Member, backlog: Backlog) -> None:
+    def _catch_up(self, stream: DetachedStream, backlog: Backlog) -> None:
         try:
-            written = self._backlogs.write(member, backlog)
+            written = self._backlogs.write(stream, backlog)
         except OSError as error:
-            self._release(member, "slow" if error.errno == errno.ETIMEDOUT else "left")
+            self._release(stream, "slow" if error.errno == errno.ETIMEDOUT else "left")
             return
         if written:
-            member.group.counts.events += backlog.events
-            member.group.counts.bytes += backlog.bytes
+            stream.group.counts.events += backlog.events
+            stream.group.counts.bytes += backlog.bytes
         if written and backlog.last is not None:
-            self._conclude(member, backlog.last)
+            self._conclude(stream, backlog.last)
         elif written:
-            member.group.add(member)
-            self._agenda.watch(member.group, backlog.progress)
+            stream.group.add(stream)
+            self._agenda.watch(stream.group, backlog.progress)
 
     def _gone(self, descriptor: int, reason: Reason = "left") -> None:
-        member = self._members.get(descriptor)
-        if member is not None:
-            self._release(member, reason)
+        stream = self._members.get(descriptor)
+        if stream is not None:
+            self._release(stream, reason)
         else:
             self._closing.client_closed(descriptor)
 
     def _say_goodbye(self, descriptor: int) -> None:
         """A client that may have closed its own side only gets a proper end of what it reads."""
-        member = self._members.get(descriptor)
-        if member is None or member.backlog is not None:
+        stream = self._members.get(descriptor)
+        if stream is None or stream.backlog is not None:
             return
-        group = member.group
+        group = stream.group
         last = b"" if group.resumable else group.failure_frame(half_closed())
         with contextlib.suppress(OSError):
             os.write(descriptor, group.ending(last))
@@ -300,8 +302,8 @@ class Detached:
         over = self._agenda.over(now)
         if over:
             self.jobs.add(lambda: self._end(over, _last_words))
-        for member in self._backlogs.stalled(now):
-            self._cut(member, "slow")
+        for stream in self._backlogs.stalled(now):
+            self._cut(stream, "slow")
         self._closing.close_overdue(now)
         self.idle.close_overdue(now)
         self._plan(now)
@@ -324,14 +326,14 @@ class Detached:
         """Send away who can resume elsewhere. Never blocks."""
         self.idle.leave()
 
-        def send_away() -> None:
-            members = list(self._members.values())
-            self._end([each for each in members if each.group.resumable], _drained)
+        def job() -> None:
+            streams = list(self._members.values())
+            self._end([each for each in streams if each.group.resumable], _drained)
 
-        self.jobs.add(send_away)
+        self.jobs.add(job)
 
-    def send_away(self, groups: Sequence[Group]) -> None:
-        """Send the members of some groups away, to resume. Only in a job."""
+    def reconnect(self, groups: Sequence[Group]) -> None:
+        """Send the streams of some groups away, to resume. Only in a job."""
         self._end(_all_of(groups), _resync)
 
     def close(self, groups: Sequence[Group]) -> None:
@@ -339,41 +341,41 @@ class Detached:
         self._end(_all_of(groups), _closed)
 
     def finish(self, groups: Sequence[Group]) -> None:
-        """End the streams of all members: they have got the last bytes. Only in a job."""
+        """End the streams of all streams: they have got the last bytes. Only in a job."""
         self._end(_all_of(groups), _done)
 
     def abort(self) -> None:
         """Cut those that are left. Never blocks."""
-        for member in list(self._members.values()):
-            self._cut(member, "drain")
+        for stream in list(self._members.values()):
+            self._cut(stream, "drain")
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Block until no stream is left, and say whether that is so."""
         return bool(self._empty.wait(seconds))
 
-    def _conclude(self, member: Member, reason: Reason) -> None:
-        self._forget(member, reason)
-        if member.listener is None:
-            self._closing.half_close(member.descriptor)
+    def _conclude(self, stream: DetachedStream, reason: Reason) -> None:
+        self._forget(stream, reason)
+        if stream.listener is None:
+            self._closing.half_close(stream.descriptor)
         else:
-            self.idle.keep(member.descriptor, member.listener, member.unread)
+            self.idle.keep(stream.descriptor, stream.listener, stream.unread)
         self._plan(time.monotonic())
 
-    def _cut(self, member: Member, reason: Reason) -> None:
-        self._forget(member, reason)
-        self._closing.reset(member.descriptor)
+    def _cut(self, stream: DetachedStream, reason: Reason) -> None:
+        self._forget(stream, reason)
+        self._closing.reset(stream.descriptor)
 
-    def _release(self, member: Member, reason: Reason = "left") -> None:
-        self._forget(member, reason)
-        self._closing.close(member.descriptor)
+    def _release(self, stream: DetachedStream, reason: Reason = "left") -> None:
+        self._forget(stream, reason)
+        self._closing.close(stream.descriptor)
 
-    def _forget(self, member: Member, reason: Reason) -> None:
-        self._members.pop(member.descriptor, None)
-        self._backlogs.forget(member)
-        group, backlog = member.group, member.backlog
-        sent, events = member.sent, member.events
-        if member.index >= 0 or (group.lagging and member in group.lagging):
-            group.remove(member)
+    def _forget(self, stream: DetachedStream, reason: Reason) -> None:
+        self._members.pop(stream.descriptor, None)
+        self._backlogs.forget(stream)
+        group, backlog = stream.group, stream.backlog
+        sent, events = stream.sent, stream.events
+        if stream.index >= 0 or (group.lagging and stream in group.lagging):
+            group.remove(stream)
             sent += group.sent
             events += group.events
         if backlog is not None:
@@ -382,11 +384,11 @@ class Detached:
             events -= left
             group.counts.events += backlog.events - left
             group.counts.bytes += max(0, backlog.bytes - backlog.size)
-        self._agenda.forget(member)
-        sent, seconds = max(0, sent), time.monotonic() - member.began
-        account.ended(group.kind, reason, member.told, seconds, events, sent)
+        self._agenda.forget(stream)
+        sent, seconds = max(0, sent), time.monotonic() - stream.began
+        account.ended(group.kind, reason, stream.told, seconds, events, sent)
         try:
-            self.on_end(member, sent)
+            self.on_end(stream, sent)
         except Exception:  # of what somebody has hung into the access log
             log.exception("the end of a subscription could not be logged")
 
@@ -403,34 +405,34 @@ def _nobody_asks(*_: object) -> None:
     pass
 
 
-def _drained(member: Member) -> tuple[bytes, Reason]:
-    return _come_back(member), "drain"
+def _drained(stream: DetachedStream) -> tuple[bytes, Reason]:
+    return _come_back(stream), "drain"
 
 
-def _resync(member: Member) -> tuple[bytes, Reason]:
-    return _come_back(member), "resync"
+def _resync(stream: DetachedStream) -> tuple[bytes, Reason]:
+    return _come_back(stream), "resync"
 
 
-def _closed(member: Member) -> tuple[bytes, Reason]:
-    return _come_back(member), "closed"
+def _closed(stream: DetachedStream) -> tuple[bytes, Reason]:
+    return _come_back(stream), "closed"
 
 
-def _come_back(member: Member) -> bytes:
-    member.group.sent_away = time.monotonic()
-    return rotation_notice(member.retry_jitter)
+def _come_back(stream: DetachedStream) -> bytes:
+    stream.group.last_reconnect = time.monotonic()
+    return rotation_notice(stream.retry_jitter)
 
 
-def _done(member: Member) -> tuple[bytes, Reason]:  # noqa: ARG001  # what is called for each member
+def _done(stream: DetachedStream) -> tuple[bytes, Reason]:  # noqa: ARG001  # what is called for each stream
     return b"", "done"
 
 
-def _last_words(member: Member) -> tuple[bytes, Reason]:
-    if member.expires:
-        return member.group.failure_frame(token_expired()), "expired"
+def _last_words(stream: DetachedStream) -> tuple[bytes, Reason]:
+    if stream.expires:
+        return stream.group.failure_frame(token_expired()), "expired"
     # Its lifetime is over, at a moment of its own.
-    member.group.sent_away = time.monotonic()
+    stream.group.last_reconnect = time.monotonic()
     return b"", "lifetime"
 
 
-def _all_of(groups: Sequence[Group]) -> list[Member]:
-    return [each for group in groups for each in (*group.members, *(group.lagging or ()))]
+def _all_of(groups: Sequence[Group]) -> list[DetachedStream]:
+    return [each for group in groups for each in (*group.streams, *(group.lagging or ()))]

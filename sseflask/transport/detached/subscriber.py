@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sseflask.transport.connection import Connection, Stop
-from sseflask.transport.detached.group import Group, Member
-from sseflask.transport.stream import Source
+from sseflask.transport.detached.group import DetachedStream, Group
+from sseflask.transport.source import Source
 
 __all__ = ["Subscriber"]
 
@@ -42,7 +42,7 @@ class Subscriber(Connection):
         self._leave = leave if self.stream.detachable else None
         self._detaching = False
         self._group: Group | None = None
-        self._member: Member | None = None
+        self._member: DetachedStream | None = None
 
     def begin(self) -> None:
         if self._leave is None:
@@ -50,11 +50,12 @@ class Subscriber(Connection):
         else:
             self._leave(self)  # which calls `detach`; what is left to do then is not done here
 
-    def detach(self) -> tuple[Member, float] | None:
+    def detach(self) -> tuple[DetachedStream, float] | None:
         """Run the stream until nothing is left but to wait, and let go of its socket.
 
         Returns:
-            what `Detached.adopt` takes, to be called at once; ``None`` if the stream has ended.
+            what `DetachedStreams.adopt` takes, to be called at once; ``None`` if the stream has
+            ended.
 
         Raises:
             EarlyError: nothing of it was sent.
@@ -106,19 +107,20 @@ class Subscriber(Connection):
         if self._group is None:
             return False
         outlet, listener = self._outlet, None
-        sent, events = outlet.body_sent, outlet.counted
         unread = b""
         if outlet.reusable and self.response.cfg.proxy_protocol in (False, "off"):
             visit = getattr(self.environ["gunicorn.socket"], "visit", None)
             listener = visit and visit.listener
             unread = outlet.input()
-        self._member = member = Member(outlet.detach(), self._group, self._begun, sent, events)
+        self._member = member = DetachedStream(
+            outlet.detach(), self._group, self._begun, outlet.body_sent, outlet.counted
+        )
         member.told, self._accounted = self._told, False
         member.listener, member.unread = listener, unread
         member.retry_jitter = self.stream.retry_jitter
         return True
 
-    def _ends_at(self, member: Member) -> float:
+    def _ends_at(self, member: DetachedStream) -> float:
         stream, ends_at = self.stream, math.inf
         if stream.lifetime:
             # Not all at once that came at once, as after a deploy.
@@ -131,7 +133,7 @@ class Subscriber(Connection):
 
     def _close_items(self) -> None:
         if self._rotated and not self._closed:
-            self._source.send_away()
+            self._source.will_reconnect()
         super()._close_items()
 
     def _resumable(self) -> bool:

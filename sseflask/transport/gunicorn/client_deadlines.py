@@ -20,11 +20,11 @@ from gunicorn.util import write_error
 
 from sseflask.logs import request_ids
 from sseflask.loop.time_slice import yield_to_loop
-from sseflask.transport.detached.closing import borrowed, reset_when_closed
 from sseflask.transport.flusher import SLICE
 from sseflask.transport.gunicorn.connection_limit import LAST_SECONDS, Places
 from sseflask.transport.gunicorn.error_page import ErrorPage
 from sseflask.transport.request_body import SlowBody
+from sseflask.transport.sockets import borrowed, reset_when_closed
 
 __all__ = ["BODY_SECONDS", "HEAD_SECONDS", "Visit"]
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 from gevent.event import Event as Signal
 
-from sseflask.transport.stream import shutting_down
+from sseflask.transport.failures import shutting_down
 
 if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
 
     from sseflask.transport.connection import Connection
-    from sseflask.transport.detached.registry import Detached
+    from sseflask.transport.detached.registry import DetachedStreams
 
 log = logging.getLogger("sseflask")
 
@@ -57,7 +57,7 @@ class Drain:
     """
 
     def __init__(self) -> None:
-        self.detached: Detached | None = None
+        self.detached: DetachedStreams | None = None
         self.work: list[Work] = []
         self._live: set[Connection] = set()
         self._empty = Signal()

@@ -33,8 +33,8 @@ from sseflask.transport.gunicorn.error_page import ErrorPage
 from sseflask.transport.gunicorn.slots import Slots
 
 if TYPE_CHECKING:
-    from sseflask.transport.detached.group import Member
-    from sseflask.transport.detached.registry import Detached
+    from sseflask.transport.detached.group import DetachedStream
+    from sseflask.transport.detached.registry import DetachedStreams
     from sseflask.transport.detached.subscriber import Subscriber
 
 __all__ = ["StreamWorker"]
@@ -115,7 +115,7 @@ class StreamWorker(GeventWorker):
     _slots: Slots
     _deadline = math.inf
     _killing = False
-    _detached: Detached
+    _detached: DetachedStreams
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -154,7 +154,7 @@ class StreamWorker(GeventWorker):
         In place of gunicorn's own, which looks once a second whether it is to stop, and accepts
         connections until then.
         """
-        from sseflask.transport.detached.registry import Detached
+        from sseflask.transport.detached.registry import DetachedStreams
         from sseflask.transport.gunicorn import drain
         from sseflask.transport.gunicorn import worker_start as start
 
@@ -164,7 +164,7 @@ class StreamWorker(GeventWorker):
         _calm_collector()
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         pool = self._slots = Slots(self.worker_connections)
-        detached = self._detached = drain.streams.detached = Detached.current()
+        detached = self._detached = drain.streams.detached = DetachedStreams.current()
         detached.on_end = self._log_end
         detached.on_close = pool.give_back
         detached.idle.seconds = self.cfg.keepalive
@@ -316,7 +316,7 @@ class StreamWorker(GeventWorker):
             member.line = late_line.begin(self.log, stream.response, stream.environ)
         return True
 
-    def _log_end(self, member: Member, sent: int) -> None:
+    def _log_end(self, member: DetachedStream, sent: int) -> None:
         if member.line is not None:
             from sseflask.transport.gunicorn import access_log as late_line
 

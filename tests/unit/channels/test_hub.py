@@ -6,7 +6,7 @@ from sseflask.channels.subscription import QUEUE, Subscription
 from sseflask.store.api import Entry, History
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.reads import Asked
-from sseflask.transport.detached.group import Group, Member
+from sseflask.transport.detached.group import DetachedStream, Group
 
 
 class NoLog:
@@ -37,7 +37,7 @@ def joined(hub: Hub, *names: str) -> Group:
     assert list(one.history()) == []
     group = one.join(True, 15.0)
     assert group is not None
-    group.add(Member(-1, group, 0.0, 0))
+    group.add(DetachedStream(-1, group, 0.0, 0))
     return group
 
 
@@ -81,7 +81,7 @@ def test_nothing_is_left_of_those_that_have_gone() -> None:
     hub = opened()
     for names in (("a",), ("a", "b.*"), ("**",)):
         group = joined(hub, *names)
-        group.remove(group.members[0])
+        group.remove(group.streams[0])
         waiting = subscription(hub, *names)
         assert list(waiting.history()) == []
         waiting.close()
@@ -97,7 +97,7 @@ def test_wildcards_that_come_and_go_are_noticed() -> None:
     assert [group for group, _ in hub.take_in([entry(1, "a.1")])] == [first]
     second = joined(hub, "**")
     assert {group for group, _ in hub.take_in([entry(2, "a.1")])} == {first, second}
-    first.remove(first.members[0])
+    first.remove(first.streams[0])
     assert [group for group, _ in hub.take_in([entry(3, "a.1")])] == [second]
 
 
@@ -149,7 +149,7 @@ def test_waiting_for_a_number() -> None:
 def test_who_is_slow_is_counted_too() -> None:
     hub = opened()
     group, other = joined(hub, "user.7", "news"), joined(hub, "user.**")
-    second = Member(-2, group, 0.0, 0)
+    second = DetachedStream(-2, group, 0.0, 0)
     group.add(second)
     group.fall_behind(second)
     counts = {"user.7": 2, "user.*": 2, "user.**": 3, "**": 3, "news": 2, "new.*": 0, "u": 0}
@@ -157,5 +157,5 @@ def test_who_is_slow_is_counted_too() -> None:
     assert hub.close([Pattern.parse("user.*")]) == [group]
     assert hub.close([Pattern.parse("**")]) == [group, other]
     group.remove(second)
-    other.remove(other.members[0])
+    other.remove(other.streams[0])
     assert hub.count(Pattern.parse("**")) == 1

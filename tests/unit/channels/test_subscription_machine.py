@@ -27,7 +27,7 @@ from sseflask.store.api import Append, Appended, History
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.events import SqliteLog
 from sseflask.store.sqlite.reads import Asked
-from sseflask.transport.detached.group import Group, Member
+from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.wire import Decoder
 from tests.contract.reading import read
 from tests.contract.small import small_steps
@@ -63,7 +63,7 @@ class Client:
     upto: int | None = None
     """The number up to which it may get something, once its stream has been closed."""
     entered: bool = False
-    member: Member | None = None
+    member: DetachedStream | None = None
     received: list[str] = field(default_factory=list)
     last_event_id: str = ""
     decoder: Decoder = field(default_factory=Decoder)
@@ -334,7 +334,7 @@ class Resuming(RuleBasedStateMachine):
         assert group is not None
         client.subscription.close()
         client.subscription, client.group = None, group
-        client.member = Member(-1, group, 0.0, 0)
+        client.member = DetachedStream(-1, group, 0.0, 0)
         group.add(client.member)
 
     def bring_the_tail_to(self, client: Client) -> None:

@@ -13,7 +13,7 @@ from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import Entry
 from sseflask.store.names import Pattern
-from sseflask.transport.detached.group import Group, Member
+from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.wire import Decoder
 from tests.unit.channels.test_hub import NoLog, joined, opened
 
@@ -133,7 +133,7 @@ def detached(hub: Hub, until: Types) -> Group:
     assert list(one.history()) == []
     group = one.join(True, 15.0)
     assert group is not None
-    group.add(Member(-1, group, 0.0, 0))
+    group.add(DetachedStream(-1, group, 0.0, 0))
     return group
 
 
@@ -157,7 +157,7 @@ def test_who_comes_while_a_group_is_ending_is_not_of_it() -> None:
     late = detached(hub, DONE)
     assert late is not ends
     assert list(hub.take_in([entry(2)])) == [(late, b"id: e-2\ndata: 2\n\n")]
-    ends.remove(ends.members[0])
+    ends.remove(ends.streams[0])
     assert hub.count(Pattern.parse("a")) == 1
 
 

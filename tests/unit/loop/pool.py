@@ -21,7 +21,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
-from sseflask.transport.stream import Source
+from sseflask.transport.source import Source
 from sseflask.wire import Decoder
 from tests.unit.completions.scripted import frame
 

@@ -22,7 +22,7 @@ from sseflask.store.api import LogError
 from sseflask.store.process import LogBusy
 from sseflask.store.run_api import Append
 from sseflask.store.sqlite.runs import RunLog
-from sseflask.transport.detached.group import Member
+from sseflask.transport.detached.group import DetachedStream
 from sseflask.transport.detached.registry import _come_back
 from sseflask.wire import Decoder
 from tests.contract.run_stores import FINISHED, Clock, code_of, now, opened, outcome_of, told
@@ -295,11 +295,11 @@ def test_who_is_sent_away_has_not_left(
     assert len(all_of(started.viewer)) == 2
     group = started.viewer.join(True, 15.0) if joined else None
     if group is None:
-        started.viewer.send_away()
+        started.viewer.will_reconnect()
         started.viewer.close()
     else:
         started.viewer.close()
-        group.add(member := Member(0, group, 0.0, 0))
+        group.add(member := DetachedStream(0, group, 0.0, 0))
         _come_back(member)
         group.remove(member)
     one.thread.tick()
@@ -318,7 +318,7 @@ def test_who_is_sent_away_by_another_process_has_not_left(
     go_on(one, other)
     assert len(all_of(viewer)) == 2
     started.viewer.close()
-    viewer.send_away()
+    viewer.will_reconnect()
     viewer.close()
     for process in (other, one):
         process.thread.tick()

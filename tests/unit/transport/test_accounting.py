@@ -18,8 +18,8 @@ from sseflask.logs.masking import guard
 from sseflask.transport import accounting as account
 from sseflask.transport.detached import backlog as backlogs
 from sseflask.transport.detached import fan_out
-from sseflask.transport.detached.closing import borrowed
 from sseflask.transport.detached.group import Backlog
+from sseflask.transport.sockets import borrowed
 from tests.unit.transport.detached.test_registry import Crowd, at_end, received, until
 
 EVENT = b"data: 1\n\n"
@@ -143,7 +143,7 @@ def test_a_finished_group_and_one_that_has_to_resume(ends: dict[str, Any]) -> No
     crowd.job(lambda: crowd.detached.finish([crowd.group]))
     at_end(crowd.clients[0])
     crowd.client().told = told(1)
-    crowd.job(lambda: crowd.detached.send_away([crowd.group]))
+    crowd.job(lambda: crowd.detached.reconnect([crowd.group]))
     at_end(crowd.clients[1])
     crowd.client().told = told(2)
     crowd.job(lambda: crowd.detached.close([crowd.group]))

@@ -17,7 +17,7 @@ from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.response import EventSourceResponse
 from sseflask.transport.detached.group import Group
-from sseflask.transport.stream import Source
+from sseflask.transport.source import Source
 
 SECONDS = 10.0
 

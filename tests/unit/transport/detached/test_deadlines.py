@@ -3,12 +3,12 @@ from __future__ import annotations
 import math
 
 from sseflask.transport.detached.deadlines import Agenda
-from sseflask.transport.detached.group import Group, Member
+from sseflask.transport.detached.group import DetachedStream, Group
 
 
 def group(heartbeat: float) -> Group:
     made = Group(True, heartbeat, lambda _: None)
-    made.add(Member(1, made, 0.0, 0))
+    made.add(DetachedStream(1, made, 0.0, 0))
     return made
 
 
@@ -34,10 +34,10 @@ def test_an_event_puts_it_off() -> None:
 def test_an_empty_group_is_forgotten_until_somebody_joins() -> None:
     agenda, one = Agenda(), group(10)
     agenda.watch(one, 100)
-    one.remove(one.members[0])
+    one.remove(one.streams[0])
     assert agenda.silent(110) == []
     assert agenda.next() == math.inf
-    one.add(Member(2, one, 0.0, 0))
+    one.add(DetachedStream(2, one, 0.0, 0))
     agenda.watch(one, 120)
     agenda.watch(one, 125)
     assert agenda.next() == 130
@@ -46,7 +46,7 @@ def test_an_empty_group_is_forgotten_until_somebody_joins() -> None:
 
 def test_members_end_in_time_and_once() -> None:
     agenda, one = Agenda(), group(10)
-    first, second, third = (Member(number, one, 0.0, 0) for number in (1, 2, 3))
+    first, second, third = (DetachedStream(number, one, 0.0, 0) for number in (1, 2, 3))
     agenda.end_at(first, 50.01)
     agenda.end_at(second, 50.02)
     agenda.end_at(third, 40.0)
@@ -64,7 +64,7 @@ def test_members_end_in_time_and_once() -> None:
 def test_those_that_have_left_take_no_room() -> None:
     agenda, one = Agenda(), group(10)
     for number in range(1000):
-        member = Member(number, one, 0.0, 0)
+        member = DetachedStream(number, one, 0.0, 0)
         agenda.end_at(member, 50.0 + number)
         agenda.forget(member)
     assert agenda.next() == math.inf

@@ -14,8 +14,8 @@ import pytest
 
 from sseflask.transport.detached import backlog as backlogs
 from sseflask.transport.detached import fan_out
-from sseflask.transport.detached.group import Group, Member
-from sseflask.transport.detached.registry import Detached
+from sseflask.transport.detached.group import DetachedStream, Group
+from sseflask.transport.detached.registry import DetachedStreams
 
 SECONDS = 10.0
 
@@ -24,10 +24,10 @@ class Ends:
     """What the worker is told."""
 
     def __init__(self) -> None:
-        self.ended: list[tuple[Member, int]] = []
+        self.ended: list[tuple[DetachedStream, int]] = []
         self.closed = 0
 
-    def on_end(self, member: Member, sent: int) -> None:
+    def on_end(self, member: DetachedStream, sent: int) -> None:
         self.ended.append((member, sent))
 
     def on_close(self) -> None:
@@ -35,10 +35,10 @@ class Ends:
 
 
 class Crowd:
-    """A `Detached` of its own, a group, and the clients' ends of its members' connections."""
+    """A `DetachedStreams` of its own, a group, and its clients' ends of the connections."""
 
     def __init__(self, heartbeat: float = 1000.0, chunked: bool = False) -> None:
-        self.detached = Detached()
+        self.detached = DetachedStreams()
         self.ends = Ends()
         self.detached.on_end = self.ends.on_end
         self.detached.on_close = self.ends.on_close
@@ -53,7 +53,7 @@ class Crowd:
         small_send_buffer: bool = True,
         ends_at: float = math.inf,
         expires: bool = False,
-    ) -> Member:
+    ) -> DetachedStream:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(1)
@@ -67,7 +67,7 @@ class Crowd:
         server.setblocking(False)
         client.setblocking(False)
         self.clients.append(client)
-        member = Member(server.detach(), self.group, time.monotonic(), 0)
+        member = DetachedStream(server.detach(), self.group, time.monotonic(), 0)
         member.expires = expires
         self.detached.adopt(member, ends_at)
         return member
@@ -170,7 +170,7 @@ def test_one_that_had_left_before_it_came(crowd: Crowd) -> None:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
     client.close()
-    crowd.detached.adopt(Member(server.detach(), crowd.group, 0.0, 0), math.inf)
+    crowd.detached.adopt(DetachedStream(server.detach(), crowd.group, 0.0, 0), math.inf)
     until(lambda: crowd.ends.closed == 1, "noticed")
 
 
@@ -361,7 +361,7 @@ def test_a_job_that_fails_does_not_stop_the_others(
 def test_one_whose_end_can_not_be_logged_harms_nobody(
     crowd: Crowd, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_member: Member, _sent: int) -> None:
+    def fail(_member: DetachedStream, _sent: int) -> None:
         raise KeyError("of an access log of somebody's own")
 
     crowd.detached.on_end = fail
@@ -400,7 +400,7 @@ def test_nobody_ends_twice() -> None:
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
     assert crowd.group.lagging
-    crowd.job(lambda: crowd.detached.send_away([crowd.group]))
+    crowd.job(lambda: crowd.detached.reconnect([crowd.group]))
     crowd.detached.drain()
     crowd.job(lambda: None)
     data = at_end(crowd.clients[0])

@@ -11,7 +11,7 @@ from sseflask.completions.formats.ui import ui_failure
 from sseflask.errors import Failure
 from sseflask.transport.detached import fan_out
 from sseflask.transport.detached.group import Group
-from sseflask.transport.stream import token_expired
+from sseflask.transport.failures import token_expired
 from sseflask.wire import encode
 from tests.segments import without_data
 from tests.unit.transport.detached.test_registry import SECONDS, Crowd, at_end, received, until

@@ -19,15 +19,12 @@ from gunicorn.http.wsgi import Response
 
 from sseflask.errors import Failure
 from sseflask.transport import socket_writer as outlet
-from sseflask.transport.detached.group import Group, Member
+from sseflask.transport.body import EarlyError
+from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.detached.subscriber import Subscriber
-from sseflask.transport.stream import (
-    EarlyError,
-    Source,
-    Stream,
-    failure_frame,
-    shutting_down,
-)
+from sseflask.transport.failures import failure_frame, shutting_down
+from sseflask.transport.source import Source
+from sseflask.transport.stream import Stream
 
 SECONDS = 10.0
 ONE, TWO, THREE = (b"id: %d\ndata: %d\n\n" % (number, number) for number in (1, 2, 3))
@@ -215,7 +212,7 @@ def test_the_rest_is_left_to_a_group(served: Any) -> None:
     source = Scripted(ONE, TWO, Signal(), joins=False)
     response = served(source)
     member, ends_at = response.body.detach()
-    assert isinstance(member, Member)
+    assert isinstance(member, DetachedStream)
     assert (member.group, ends_at) == (source.group, math.inf)
     assert response.received()[1] == ONE + TWO + THREE, "with what came at the last moment"
     assert member.sent == len(ONE + TWO + THREE)

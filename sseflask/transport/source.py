@@ -1,0 +1,120 @@
+"""Items that can be resumed: what subscriptions and the viewers of runs are to a transport."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from sseflask.counters.counts import Kind, Reason
+from sseflask.errors import Failure
+from sseflask.transport.failures import too_many_subscribers
+
+if TYPE_CHECKING:
+    from sseflask.transport.detached.group import Group
+
+__all__ = ["UNREADABLE", "Source"]
+
+#: What code is told that wants the whole body of a stream.
+UNREADABLE = (
+    "An event stream has no body that could be read as a whole: its events are still to come. "
+    "Code that reads the body of every response, in after_request for instance, has to leave "
+    "streams out: if not response.is_streamed: ..."
+)
+
+
+class Source(ABC):
+    """Items that many streams share: frames with ids, so a client can resume after any of them.
+
+    Advanced by one greenlet or thread, in one of three ways: by its `frames`, which wait for what
+    comes next; with `get`, which waits for a time; or by its `history`, after which the stream may
+    join a group of others and be served without a greenlet of its own. Before any of them `first`
+    may be used.
+
+    Attributes:
+        kind: what its streams are counted as.
+        events: how many events there were in the frames that it has given.
+    """
+
+    kind: Kind = "channel"
+    events = 0
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a client that is sent away now comes back to where it was."""
+        return True
+
+    def first(self, timeout: float) -> Iterator[bytes]:  # noqa: ARG002  # for those that wait
+        """Give the first frames, where the response's headers are to wait for them.
+
+        Blocks for them, at most ``timeout`` seconds. What it raises becomes an error response.
+        """
+        return iter(())
+
+    def extra_headers(self) -> Iterable[tuple[str, str]]:
+        """Response headers that are known by the time that `first` is over. Never blocks."""
+        return ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all frames have been given, and none will follow."""
+        return False
+
+    @property
+    def reason(self) -> Reason:
+        """Why it has ended, once it has by itself."""
+        return "done"
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Refuse: whoever wants all of it, to log or to measure a response, would never get it.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(UNREADABLE)
+
+    @abstractmethod
+    def frames(self) -> Iterator[bytes]:
+        """Give frames until it has `ended`; blocks for what is not there yet."""
+
+    @abstractmethod
+    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+        """Give the next frames, and whether the stream can be resumed after them.
+
+        Returns ``None`` after ``timeout`` seconds. Raises StopIteration once it has ended or is
+        abandoned.
+        """
+
+    @abstractmethod
+    def history(self) -> Iterator[bytes]:
+        """Give the frames that are there already; stops when only new ones are left to come."""
+
+    @abstractmethod
+    def join(self, chunked: bool, heartbeat: float) -> Group | None:
+        """Leave all that comes from here on to a group.
+
+        Never blocks and never lets others run, so nothing comes twice or gets lost in between.
+
+        Args:
+            chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
+            heartbeat: seconds of silence after which the group sends one.
+
+        Returns:
+            the group, or ``None`` where something has come in the meantime, be it the end: ask
+            `history` again.
+        """
+
+    def refusal(self) -> Failure:
+        """What a client is told where there is no room for it."""
+        return too_many_subscribers()
+
+    def will_reconnect(self) -> None:  # noqa: B027  # for sources that count their viewers
+        """The stream ends now and its client will reconnect; `abandon` follows. Never blocks."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Nobody wants more; wakes who waits in `get`. Any thread; harmless to repeat."""
+
+    def close(self) -> None:
+        """Called with the response."""
+        self.abandon()
