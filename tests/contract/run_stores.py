@@ -13,7 +13,7 @@ from sseflask.completions.outcome import Outcome
 from sseflask.store.run_api import Append, Claim, Run
 from sseflask.store.sqlite.run_retention import used_bytes
 from sseflask.store.sqlite.runs import RunLog
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 DAY = 86_400.0
 FINISHED, STOPPED = Outcome("finished", "stop"), Outcome("stopped")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.unit.completions.scripted import server_side, shutdown
+from tests.scripted_upstream import server_side, shutdown
 
 __all__ = ["Gateway", "gateway"]
 

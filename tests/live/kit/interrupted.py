@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.unit.completions.scripted import Exchange, response
+from tests.scripted_upstream import Exchange, response
 
 __all__ = ["STORIES", "Story"]
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.live.kit.services import KEY
 from tests.live.kit.waiting import until
-from tests.unit.completions.scripted import (
+from tests.scripted_upstream import (
     DONE,
     LAST_CHUNK,
     STREAM_HEAD,

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from tests.live.kit.paced import Play
 from tests.live.kit.servers import Server
 from tests.live.page.conftest import Complaints
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 
 def begin_counter(page: Page, count: int, interval: float) -> None:

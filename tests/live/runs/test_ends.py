@@ -38,7 +38,7 @@ from tests.live.kit.runs import (
     whole,
 )
 from tests.live.kit.servers import Server, free_port
-from tests.unit.completions.scripted import DONE, frame
+from tests.scripted_upstream import DONE, frame
 
 ERROR = {"message": "Too much of it.", "type": "server_error", "param": None, "code": "overloaded"}
 ERROR_FRAME = b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"

@@ -17,7 +17,7 @@ from tests.live.kit.runs import run_of
 from tests.live.kit.servers import Server
 from tests.live.kit.stage import ended, stage_service, start
 from tests.live.kit.waiting import until
-from tests.unit.completions.scripted import STREAM_HEAD, Exchange, upstream
+from tests.scripted_upstream import STREAM_HEAD, Exchange, upstream
 
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
 #: Seconds of its processor's time that a worker may take for another request and the flood

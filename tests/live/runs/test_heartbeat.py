@@ -32,7 +32,7 @@ from tests.live.kit.runs import (
     whole,
 )
 from tests.live.kit.servers import Server
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 ERROR = {"message": "Slow down.", "type": "rate_limit_error", "param": None, "code": "slow"}
 REFUSAL = json.dumps({"error": ERROR}).encode()

@@ -17,7 +17,7 @@ from tests.live.kit.publishing import error_of
 from tests.live.kit.runs import JSON, attach, rest, run_of, run_service, start
 from tests.live.kit.servers import Server
 from tests.live.kit.tools import node
-from tests.unit.completions.scripted import event, frame
+from tests.scripted_upstream import event, frame
 
 #: As base64: of a photograph of 5 MB.
 PICTURE = random.Random(1).randbytes(3_333_334).hex()

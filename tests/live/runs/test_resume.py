@@ -24,7 +24,7 @@ from tests.live.kit.runs import (
     whole,
 )
 from tests.live.kit.servers import Server
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 TEXT = "one 你好🌊 four"
 #: Frames of the answer below, its end included.

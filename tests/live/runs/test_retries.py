@@ -17,7 +17,7 @@ from tests.live.kit.runs import stop
 from tests.live.kit.servers import Server
 from tests.live.kit.tools import node
 from tests.live.kit.waiting import until
-from tests.unit.completions.scripted import DONE, frame
+from tests.scripted_upstream import DONE, frame
 
 LATER = b'{"error": {"message": "Later.", "type": "rate_limit_error"}}'
 DOCUMENT = b'{"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "one"}}]}'  # noqa: E501

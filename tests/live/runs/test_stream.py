@@ -23,7 +23,7 @@ from tests.live.kit.run_events import (
 from tests.live.kit.runs import JSON, START, ask, opened, path_of, raw, rest, run_of, start, whole
 from tests.live.kit.servers import Server
 from tests.live.kit.subscribers import EVENT_SOURCE
-from tests.unit.completions.scripted import DONE, frame
+from tests.scripted_upstream import DONE, frame
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 ALIAS = "/sse/async_openai_out"

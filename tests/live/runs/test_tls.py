@@ -22,7 +22,7 @@ from tests.live.kit.servers import Server
 from tests.live.kit.services import KEY
 from tests.live.kit.stage import path
 from tests.live.kit.waiting import until
-from tests.unit.completions.scripted import DONE, frame
+from tests.scripted_upstream import DONE, frame
 
 #: Seconds that the upstream may be silent; the first heartbeat would come later.
 SILENCE = 2.0

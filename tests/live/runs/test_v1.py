@@ -17,7 +17,7 @@ from tests.live.kit.runs import JSON, ask, attach, opened, raw, rest, run_of, st
 from tests.live.kit.servers import Server
 from tests.live.kit.services import KEY
 from tests.live.kit.waiting import until
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"

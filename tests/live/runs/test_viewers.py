@@ -27,7 +27,7 @@ from tests.live.kit.runs import (
 )
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 
 def test_all_formats_at_once_while_it_runs(runs: Server, play: Play) -> None:

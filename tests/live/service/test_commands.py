@@ -20,7 +20,7 @@ from tests.live.kit.servers import ROOT, Server, environment, free_port, running
 from tests.live.kit.services import SECRET, make_token, production
 from tests.live.kit.tools import tool
 from tests.live.kit.waiting import until
-from tests.unit.completions.scripted import upstream
+from tests.scripted_upstream import upstream
 
 SECONDS = 60.0
 

@@ -15,7 +15,7 @@ from tests.live.kit.browser import READ, chromium_page
 from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
 from tests.live.kit.servers import ROOT
 from tests.live.kit.tools import node
-from tests.unit.completions.scripted import Exchange, Script, upstream
+from tests.scripted_upstream import Exchange, Script, upstream
 
 SECONDS = 10.0
 MODULE = ROOT / "sseflask" / "static" / "sse.js"

@@ -20,7 +20,7 @@ from tests.live.kit.fronts import NGINX
 from tests.live.kit.interrupted import STORIES
 from tests.live.kit.servers import Server, free_port, running
 from tests.live.kit.tools import node, tool
-from tests.unit.completions.scripted import Exchange, upstream
+from tests.scripted_upstream import Exchange, upstream
 
 #: What each of these does with whatever the service sends.
 _PROXY = (

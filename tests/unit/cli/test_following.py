@@ -9,7 +9,7 @@ import pytest
 
 from sseflask.cli.following import Failed, Reopening, Stream
 from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
-from tests.unit.completions.scripted import Exchange, Script, upstream
+from tests.scripted_upstream import Exchange, Script, upstream
 
 
 @pytest.fixture(autouse=True)

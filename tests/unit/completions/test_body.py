@@ -19,7 +19,7 @@ import pytest
 
 from sseflask.completions.body import body, watch_connections, watch_responses
 from tests.processes import ROOT
-from tests.unit.completions.scripted import STREAM_HEAD, Exchange, Script, upstream
+from tests.scripted_upstream import STREAM_HEAD, Exchange, Script, upstream
 
 _FILE = "tests/unit/completions/test_body.py"
 _THIS = f"{_FILE}::test_the_same_under_gevent"

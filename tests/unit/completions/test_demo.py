@@ -19,8 +19,8 @@ from sseflask.completions.upstream import Asked, Upstream
 from sseflask.completions.usage import usage_of
 from sseflask.config import load
 from sseflask.errors import Failure
+from tests.scripted_upstream import read_all, tally_of
 from tests.service import environment
-from tests.unit.completions.scripted import read_all, tally_of
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import FrameSplitter, fields, message
 from sseflask.completions.outcome import Outcome
 from sseflask.errors import Failure
-from tests.unit.completions.scripted import DONE, event, frame
+from tests.scripted_upstream import DONE, event, frame
 
 ONE, LAST = frame("你 one"), frame(finish="stop")
 DELTA = event("response.output_text.delta", delta="hi")

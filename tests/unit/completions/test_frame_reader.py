@@ -20,7 +20,7 @@ from sseflask.completions.parts import (
     Text,
     ToolCall,
 )
-from tests.unit.completions.scripted import event
+from tests.scripted_upstream import event
 
 
 def chunk(finish: str | None = None, usage: Any = None, **delta: Any) -> bytes:

@@ -18,8 +18,8 @@ from sseflask.completions.outcome import Outcome
 from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
+from tests.scripted_upstream import DONE, Exchange, Script, event, frame, read_all, upstream
 from tests.service import KEY, environment
-from tests.unit.completions.scripted import DONE, Exchange, Script, event, frame, read_all, upstream
 
 CHAT = Asked("/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode())
 RESPONSE = Asked("/responses", b'{"input": "hi", "stream": true}')

@@ -14,8 +14,8 @@ from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.live.kit.waiting import until
+from tests.scripted_upstream import DONE, Exchange, frame, upstream
 from tests.service import KEY, environment
-from tests.unit.completions.scripted import DONE, Exchange, frame, upstream
 
 CHAT = Asked("/chat/completions", b"{}")
 TIMEOUT = 0.3

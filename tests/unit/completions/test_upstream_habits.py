@@ -26,8 +26,7 @@ from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.live.kit.waiting import until
-from tests.service import KEY, environment
-from tests.unit.completions.scripted import (
+from tests.scripted_upstream import (
     DONE,
     STREAM_HEAD,
     Exchange,
@@ -38,6 +37,7 @@ from tests.unit.completions.scripted import (
     read_all,
     upstream,
 )
+from tests.service import KEY, environment
 
 CHAT = Asked("/chat/completions", b'{"stream": true}')
 RESPONSE = Asked("/responses", b'{"stream": true}')

@@ -22,7 +22,7 @@ import gevent
 
 from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
-from tests.unit.completions.scripted import frame, upstream
+from tests.scripted_upstream import frame, upstream
 from tests.service import environment
 
 moment = sys.argv[1]

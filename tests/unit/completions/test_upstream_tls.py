@@ -25,8 +25,7 @@ from sseflask.errors import Failure
 from tests.certificates import Certified, certified
 from tests.live.kit.proxy import Proxy
 from tests.live.kit.waiting import until
-from tests.service import KEY, environment
-from tests.unit.completions.scripted import (
+from tests.scripted_upstream import (
     DONE,
     STREAM_HEAD,
     Exchange,
@@ -35,6 +34,7 @@ from tests.unit.completions.scripted import (
     read_all,
     upstream,
 )
+from tests.service import KEY, environment
 
 CHAT = Asked("/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode())
 STOPPED = Outcome("finished", "stop")

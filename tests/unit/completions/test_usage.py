@@ -8,7 +8,7 @@ import pytest
 
 from sseflask.completions.dialects import CHAT, RESPONSES
 from sseflask.completions.usage import FRAME_BYTES, usage_of
-from tests.unit.completions.scripted import event, frame, tally_of
+from tests.scripted_upstream import event, frame, tally_of
 
 
 def with_usage(usage: Any) -> bytes:

@@ -23,7 +23,7 @@ from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
 from sseflask.transport.source import Source
 from sseflask.wire import Decoder
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 Value = TypeVar("Value")
 

@@ -16,8 +16,8 @@ from werkzeug.test import TestResponse
 from sseflask.auth import sign
 from sseflask.completions import demo
 from sseflask.testing import open_stream
+from tests.scripted_upstream import DONE, Exchange, Script, Upstream, frame, upstream
 from tests.service import KEY, SECRET, service
-from tests.unit.completions.scripted import DONE, Exchange, Script, Upstream, frame, upstream
 
 ONE, LAST = frame("one\ntwo"), frame(finish="stop")
 PATH = "/sse/openai_out"

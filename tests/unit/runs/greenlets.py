@@ -33,7 +33,7 @@ from sseflask.store.run_api import Append, Run
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.wire import Decoder
 from tests.contract.run_stores import DAY, FINISHED
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 RUNS, FRAMES = 40, 100
 

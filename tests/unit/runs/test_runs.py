@@ -27,7 +27,7 @@ from sseflask.wire import Decoder
 from tests.contract.run_stores import FINISHED, code_of, opened, outcome_of, told
 from tests.live.kit.waiting import until
 from tests.processes import report_of
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 
 SECONDS = 10.0
 

@@ -29,7 +29,7 @@ from sseflask.transport.detached.group import Group
 from sseflask.wire import Decoder
 from tests import memory
 from tests.contract.run_stores import Clock, everything, now, opened
-from tests.unit.completions.scripted import frame
+from tests.scripted_upstream import frame
 from tests.unit.runs.stepped import Stepped, stepped
 
 PROCESSES = 2

@@ -18,7 +18,7 @@ from sseflask.completions.upstream_errors import reported
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.wire import Decoder, encode
-from tests.unit.completions.scripted import event, frame
+from tests.scripted_upstream import event, frame
 
 RUN = "0123456789abcdef0123456789abcdef"
 SAID = {CHAT: frame("你好"), RESPONSES: event("response.output_text.delta", delta="你好")}

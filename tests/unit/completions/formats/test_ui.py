@@ -12,7 +12,7 @@ from sseflask.completions.formats.ui import Messages
 from sseflask.completions.outcome import Outcome
 from sseflask.errors import Failure
 from sseflask.wire import Decoder
-from tests.unit.completions.scripted import event
+from tests.scripted_upstream import event
 
 DONE = Outcome("finished", "stop")
 

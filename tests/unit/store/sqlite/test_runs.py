@@ -38,7 +38,7 @@ from tests.contract.run_stores import (
     put,
     told,
 )
-from tests.unit.completions.scripted import event, frame
+from tests.scripted_upstream import event, frame
 
 FAILED = Outcome.failed(Failure("broken", code="broken"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.architecture import BOXES, PICTURE, draw, members
+from tests.documents.architecture import BOXES, PICTURE, draw, members
 
 
 def test_each_module_is_in_one_box() -> None:
@@ -11,4 +11,6 @@ def test_each_module_is_in_one_box() -> None:
 
 
 def test_the_picture_shows_the_imports_as_they_are() -> None:
-    assert PICTURE.read_text(encoding="utf-8") == draw(), "python -m tests.architecture draws it"
+    assert PICTURE.read_text(encoding="utf-8") == draw(), (
+        "python -m tests.documents.architecture draws it"
+    )

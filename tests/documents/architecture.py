@@ -1,7 +1,8 @@
 """The picture of `docs/architecture.md`: the packages, and which imports which.
 
-`python -m tests.architecture` draws it anew. A box holds modules and packages of ``sseflask``; an
-arrow says that one box imports another. What follows from other arrows is left out.
+`python -m tests.documents.architecture` draws it anew. A box holds modules and packages of
+``sseflask``; an arrow says that one box imports another. What follows from other
+arrows is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from xml.sax.saxutils import escape
 
 __all__ = ["BOXES", "PICTURE", "ROOT", "arrows", "draw", "imports", "members"]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "sseflask"
 PICTURE = ROOT / "docs" / "architecture.svg"
 
