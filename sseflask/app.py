@@ -6,7 +6,6 @@ import functools
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
@@ -14,8 +13,9 @@ from flask.json.provider import DefaultJSONProvider
 from sseflask import response_headers
 from sseflask.auth import Access
 from sseflask.completions.upstream import Upstream
-from sseflask.config import Settings, load, warn_about_ineffective, warn_about_unknown
-from sseflask.extension import SSE, channels_of, log_path
+from sseflask.config import load, warn_about_ineffective, warn_about_unknown
+from sseflask.defaults import MEMORY
+from sseflask.extension import SSE, channels_of, store_path
 from sseflask.logs import request_ids
 from sseflask.logs.masking import MaskingFilter, guard
 from sseflask.metrics.live import LiveFigures
@@ -83,15 +83,8 @@ def create_app(development: bool = False) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        SSEFLASK_HEARTBEAT=settings.heartbeat,
-        SSEFLASK_FIRST_BYTE=settings.first_byte,
-        SSEFLASK_LIFETIME=settings.lifetime,
-        SSEFLASK_RETRY=settings.retry,
-        SSEFLASK_RETRY_JITTER=settings.retry_jitter,
-        SSEFLASK_CHANNEL_LOG=settings.channel_log,
-        SSEFLASK_HISTORY_EVENTS=settings.history_events,
-        SSEFLASK_HISTORY_SECONDS=settings.history_seconds,
-        SSEFLASK_CHANNEL_LOG_BYTES=settings.channel_log_bytes,
+        SSEFLASK_RUN_LOG=settings.run_log,
+        **settings.of_library(),
     )
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False  # the message first, as OpenAI's API has it
@@ -106,7 +99,7 @@ def create_app(development: bool = False) -> Flask:
     Upstream(settings).init_app(app)
     Limits(settings.rate_limit, settings.publish_rate_limit).init_app(app)
     Runs(
-        lambda: settings.run_log or _run_log(app),
+        functools.partial(store_path, app, "SSEFLASK_RUN_LOG", "runs.sqlite3"),
         seconds=settings.run_seconds,
         most=settings.max_runs,
         bounds=Bounds(settings.max_run_bytes, settings.max_run_seconds, settings.run_log_bytes),
@@ -123,7 +116,7 @@ def create_app(development: bool = False) -> Flask:
             )
         else:
             LiveFigures(channels_of(app)).begin()
-    _look_at_files(settings, app)
+    _check_files(app)
     if settings.trusted_proxies:
         app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app
@@ -135,20 +128,16 @@ def _are_for_everybody(public: Sequence[Pattern]) -> bool:
     return bool(meant) and not any(pattern.prefix for pattern in meant)
 
 
-def _run_log(app: Flask) -> str:
-    """Where completions are unless the operator says: beside other data, in memory for tests."""
-    return ":memory:" if app.testing else str(Path(app.instance_path) / "runs.sqlite3")
-
-
-def _look_at_files(settings: Settings, app: Flask) -> None:
-    """Say at the start what would else be said when somebody is refused."""
-    files = (
-        ("Channels", settings.channel_log or log_path(app), sqlite_tables.FORMAT),
-        ("Completions", settings.run_log or _run_log(app), run_tables.FORMAT),
-    )
-    for kept, path, format in files:
-        if path != ":memory:" and (reason := trouble(path) or other_format(path, format)):
-            log.error("%s are answered with 503, as their file can't be used: %s.", kept, reason)
+def _check_files(app: Flask) -> None:
+    """Log at the start why a store's file can't be used, and not only when a request fails."""
+    channel_log = store_path(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3")
+    run_log = store_path(app, "SSEFLASK_RUN_LOG", "runs.sqlite3")
+    for stored, path, format in (
+        ("Channels", channel_log, sqlite_tables.FORMAT),
+        ("Completions", run_log, run_tables.FORMAT),
+    ):
+        if path != MEMORY and (reason := trouble(path) or other_format(path, format)):
+            log.error("%s are answered with 503, as their file can't be used: %s.", stored, reason)
 
 
 class _Lines(logging.Formatter):

@@ -13,12 +13,12 @@ from sseflask.channels.event_frames import EARLIEST, Cursor, check_types, has_en
 from sseflask.channels.history import ChannelHistory
 from sseflask.channels.subscription import log_unavailable
 from sseflask.cursor import last_event_id
+from sseflask.defaults import setting
 from sseflask.errors import ChannelError
 from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse
 from sseflask.store.api import LogError
 from sseflask.store.names import Pattern, check_name
-from sseflask.transport.stream import RETRY_JITTER
 from sseflask.web.refusals import is_event_source
 
 __all__ = ["ChannelMethods"]
@@ -119,7 +119,7 @@ class ChannelMethods:
                 since=since or None,
                 until=types,
                 announce=is_event_source(request),
-                retry_jitter=self._app().config.get("SSEFLASK_RETRY_JITTER", RETRY_JITTER),
+                retry_jitter=setting(self._app().config, "SSEFLASK_RETRY_JITTER"),
             )
         response = EventSourceResponse(
             subscription,

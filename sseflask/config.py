@@ -12,8 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sseflask import platforms
+from sseflask.defaults import ADDRESS, GRACE, LIBRARY, MEMORY
 from sseflask.errors import ConfigError
-from sseflask.event import MOST_RETRY
+from sseflask.event import MOST_JITTER, MOST_RETRY
 from sseflask.outbound import Reach, check_headers, secret_headers
 from sseflask.setting_types import (
     SECRET_BYTES,
@@ -44,6 +45,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 PREFIX = "SSEFLASK_"
+MEBIBYTE = 1 << 20
 
 #: What the commands read that ask a service: its address, and a token for it.
 CLIENT_NAMES = ("SSEFLASK_URL", "SSEFLASK_TOKEN")
@@ -57,14 +59,32 @@ class Row(NamedTuple):
     meaning: str
 
 
+def _number(
+    default: float | None,
+    bounds: tuple[float, int],
+    meaning: str,
+    validation_alias: str | None = None,
+) -> Any:
+    """The field of a number; its description ends with the bounds."""
+    least, most = bounds
+    return Field(
+        default=default,
+        ge=least,
+        le=most,
+        validation_alias=validation_alias,
+        description=f"{meaning} ({least} to {most}).",
+    )
+
+
 class Settings(BaseSettings):
-    """Everything an operator can set. Made by `load`; frozen; secrets never show in its repr."""
+    """Everything an operator can set. Made by `load`; frozen; its repr shows no secret."""
 
     model_config = SettingsConfigDict(
         # The environment's names; those that platforms set are given with their fields.
         alias_generator=lambda name: PREFIX + name.upper(),
         env_ignore_empty=True,
         case_sensitive=True,
+        allow_inf_nan=False,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -84,14 +104,14 @@ class Settings(BaseSettings):
 
     platform: str | None = Field(
         default=None,
-        description="Whose limits the defaults fit: those of SSEFLASK_HEARTBEAT, "
-        "SSEFLASK_LIFETIME, SSEFLASK_GRACE and SSEFLASK_TRUSTED_PROXIES; unset is the platform "
-        f"whose own variables are there, if any ({', '.join(platforms.NAMES)}; or "
+        description="The platform whose limits the defaults of SSEFLASK_HEARTBEAT, "
+        "SSEFLASK_LIFETIME, SSEFLASK_GRACE and SSEFLASK_TRUSTED_PROXIES fit; unset is the platform "
+        f"whose own variables are set, if any ({', '.join(platforms.NAMES)}; or "
         f"{platforms.NONE}).",
     )
     secret: Secrets = Field(
         default=(),
-        description="Signs and checks tokens; several, comma-separated, newest first: the first "
+        description="Signs and checks tokens. Several are comma-separated, newest first: the first "
         f"signs, all of them check. At least {SECRET_BYTES} bytes each. Without one, routes "
         "that need a token answer 401.",
     )
@@ -111,121 +131,98 @@ class Settings(BaseSettings):
         description="Whether / shows the page on which to try the service also outside development "
         "mode; what needs a token needs one there too (true or false).",
     )
-    trusted_proxies: int = Field(
-        default=0,
-        ge=0,
-        le=10,
-        description="How many reverse proxies of your own stand in front: the client's address "
-        "and scheme are taken from that many X-Forwarded-For and X-Forwarded-Proto entries "
-        "(0 to 10).",
+    trusted_proxies: int = _number(
+        0,
+        (0, 10),
+        "The number of your own reverse proxies in front of the service: the client's address and "
+        "scheme are taken from that many entries of X-Forwarded-For and X-Forwarded-Proto",
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
-        description="How the log is written: as text, or as one JSON object a line, then with a "
-        "line for the begin and the end of each stream too (text or json).",
+        description="The format of the log: text, or one JSON object a line, then with a line for "
+        "the begin and the end of each stream too (text or json).",
     )
-    heartbeat: float = Field(
-        default=15,
-        ge=0.1,
-        le=3600,
-        allow_inf_nan=False,
-        description="Seconds of silence after which a stream sends a comment line, so that no "
-        "proxy closes it (0.1 to 3600).",
+    heartbeat: float = _number(
+        LIBRARY["SSEFLASK_HEARTBEAT"],
+        (0.1, 3600),
+        "Seconds of silence after which a stream sends a comment line, so that no proxy closes it",
     )
-    first_byte: float = Field(
-        default=1,
-        ge=0,
-        le=60,
-        allow_inf_nan=False,
-        description="Seconds that the response's headers wait for the first event, so that an "
-        "early failure is a proper HTTP error (0 to 60).",
+    first_byte: float = _number(
+        LIBRARY["SSEFLASK_FIRST_BYTE"],
+        (0, 60),
+        "Seconds that the response's headers wait for the first event, so that an early failure is "
+        "a proper HTTP error",
     )
-    lifetime: float = Field(
-        default=0,
-        ge=0,
-        le=604_800,
-        allow_inf_nan=False,
-        description="Seconds after which a stream that its client can resume is ended, to be "
-        "resumed on a fresh connection; 0 is never (0 to 604800).",
+    lifetime: float = _number(
+        LIBRARY["SSEFLASK_LIFETIME"],
+        (0, 604_800),
+        "Seconds after which a stream that its client can resume is ended, to be resumed on a "
+        "fresh connection; 0 is never",
     )
-    grace: int = Field(
-        default=25,
-        ge=1,
-        le=3600,
-        description="Seconds that streams and requests have to end after SIGTERM, before they are "
-        "cut; less than the time after which SIGKILL comes (1 to 3600).",
+    grace: int = _number(
+        GRACE,
+        (1, 3600),
+        "Seconds that streams and requests have to end after SIGTERM, before they are cut; less "
+        "than the time after which SIGKILL comes",
     )
-    retry: int | None = Field(
-        default=None,
-        ge=0,
-        le=MOST_RETRY,
-        description="Milliseconds that clients wait before they reconnect, said at the start of "
-        "each stream; what an event says counts from there on. Unset says nothing: events and "
-        "clients decide (0 to 2147483647).",
+    retry: int | None = _number(
+        LIBRARY["SSEFLASK_RETRY"],
+        (0, MOST_RETRY),
+        "Milliseconds that clients wait before they reconnect, sent at the start of each stream; "
+        "the retry of an event replaces it. Unset sends nothing: events and clients decide",
     )
-    retry_jitter: int = Field(
-        default=2500,
-        ge=0,
-        le=3_600_000,
-        description="Milliseconds over which the clients that a shutdown sends away come back, "
-        "the first of them after 500 (0 to 3600000).",
+    retry_jitter: int = _number(
+        LIBRARY["SSEFLASK_RETRY_JITTER"],
+        (0, MOST_JITTER),
+        "Milliseconds over which the clients of a worker that shuts down come back, the first of "
+        "them after 500",
     )
     channel_log: str | None = Field(
-        default=None,
+        default=LIBRARY["SSEFLASK_CHANNEL_LOG"],
         description="The SQLite file of the channels, shared by all workers of the machine; on a "
         "local disk, never on a network file system; unset is channels.sqlite3 in the instance "
-        "folder (a path, or :memory: for one worker alone).",
+        f"folder (a path, or {MEMORY} for one worker alone).",
     )
-    history_events: int = Field(
-        default=1000,
-        ge=1,
-        le=10_000_000,
-        description="How many events of a channel are kept at least, unless they grow too old "
-        "(1 to 10000000).",
+    history_events: int = _number(
+        LIBRARY["SSEFLASK_HISTORY_EVENTS"],
+        (1, 10_000_000),
+        "The number of events of each channel that are stored at least, unless they grow too old",
     )
-    history_seconds: float = Field(
-        default=86_400,
-        ge=1,
-        le=31_536_000,
-        allow_inf_nan=False,
-        description="Seconds after which events are forgotten (1 to 31536000).",
+    history_seconds: float = _number(
+        LIBRARY["SSEFLASK_HISTORY_SECONDS"],
+        (1, 31_536_000),
+        "Seconds after which events are deleted",
     )
-    channel_log_bytes: int = Field(
-        default=1_073_741_824,
-        ge=1_048_576,
-        le=1_125_899_906_842_624,
-        description="How large the file of the channels may grow, for all workers: the oldest "
-        "events are forgotten before, whatever SSEFLASK_HISTORY_EVENTS and "
-        "SSEFLASK_HISTORY_SECONDS say (1048576 to 1125899906842624).",
+    channel_log_bytes: int = _number(
+        LIBRARY["SSEFLASK_CHANNEL_LOG_BYTES"],
+        (MEBIBYTE, 1 << 50),
+        "The largest size of the channels' file, for all workers: the oldest events are deleted "
+        "before, whatever SSEFLASK_HISTORY_EVENTS and SSEFLASK_HISTORY_SECONDS say",
     )
     run_log: str | None = Field(
         default=None,
         description="The SQLite file of the completions, shared by all workers of the machine; on "
         "a local disk, never on a network file system; unset is runs.sqlite3 in the instance "
-        "folder (a path, or :memory: for one worker alone).",
+        f"folder (a path, or {MEMORY} for one worker alone).",
     )
-    run_seconds: float = Field(
-        default=86_400,
-        ge=0,
-        le=31_536_000,
-        allow_inf_nan=False,
-        description="Seconds for which a completion can be read after its end, and its "
-        "Idempotency-Key is known (0 to 31536000).",
+    run_seconds: float = _number(
+        86_400,
+        (0, 31_536_000),
+        "Seconds for which a completion can be read after its end, and its Idempotency-Key is "
+        "known",
     )
-    run_log_bytes: int = Field(
-        default=1_073_741_824,
-        ge=1_048_576,
-        le=1_125_899_906_842_624,
-        description="How large the file of the completions may grow, for all workers: those that "
-        "ended first are forgotten before, whatever SSEFLASK_RUN_SECONDS says, and then the "
-        "largest that is running fails (1048576 to 1125899906842624).",
+    run_log_bytes: int = _number(
+        1 << 30,
+        (MEBIBYTE, 1 << 50),
+        "The largest size of the completions' file, for all workers: those that ended first are "
+        "deleted before, whatever SSEFLASK_RUN_SECONDS says, and then the largest running one "
+        "fails",
     )
-    max_runs: int = Field(
-        default=200,
-        ge=1,
-        le=1_000_000,
-        description="How many completions of one subject may be running at the same time; one more "
-        "gets 429. With the demo model an address counts as a subject (1 to 1000000).",
+    max_runs: int = _number(
+        200,
+        (1, 1_000_000),
+        "How many completions of one subject may run at the same time; one more gets 429. With the "
+        "demo model an address counts as a subject",
     )
     rate_limit: RateLimit = Field(
         default="600/minute",
@@ -235,76 +232,64 @@ class Settings(BaseSettings):
     )
     publish_rate_limit: RateLimit = Field(
         default="60000/minute",
-        description="How often one subject may publish, whatever one request holds, counted by "
-        "each worker for itself; beyond it comes 429 (a number per second, minute, hour or day, "
+        description="How often one subject may publish, however many events a request has, counted "
+        "by each worker for itself; beyond it comes 429 (a number per second, minute, hour or day, "
         "as in 10/second; or off).",
     )
-    max_run_bytes: int = Field(
-        default=67_108_864,
-        ge=1024,
-        le=1_099_511_627_776,
-        description="How many bytes of one completion are stored, and at most a quarter of "
-        "SSEFLASK_RUN_LOG_BYTES; one with more fails, and its upstream is left "
-        "(1024 to 1099511627776).",
+    max_run_bytes: int = _number(
+        64 * MEBIBYTE,
+        (1024, 1 << 40),
+        "How many bytes of one completion are stored, and at most a quarter of "
+        "SSEFLASK_RUN_LOG_BYTES; one with more fails, and its upstream request is closed",
     )
-    max_run_seconds: float = Field(
-        default=3600,
-        ge=1,
-        le=604_800,
-        allow_inf_nan=False,
-        description="Seconds that a completion may run, whether or not anything comes of it; one "
-        "that takes longer fails, and its upstream is left (1 to 604800).",
+    max_run_seconds: float = _number(
+        3600,
+        (1, 604_800),
+        "Seconds that a completion may run; one that takes longer fails, and its upstream request "
+        "is closed",
     )
-    max_prompt: int = Field(
-        default=33_554_432,
-        ge=1,
-        le=1_073_741_824,
-        description="Largest prompt in bytes, its messages as JSON, or the body of a /v1 request; "
-        "a longer one gets 413. With the demo model, which anybody may ask, 262144 at most "
-        "(1 to 1073741824).",
+    max_prompt: int = _number(
+        32 * MEBIBYTE,
+        (1, 1 << 30),
+        "Largest prompt in bytes, its messages as JSON, or the body of a /v1 request; a longer one "
+        "gets 413. With the demo model, which anybody may use, 262144 at most",
     )
-    max_event: int = Field(
-        default=33_554_432,
-        ge=65_536,
-        le=1_073_741_824,
-        description="Largest event of an upstream's stream in bytes, such as a picture in one "
-        "piece; with a longer one a completion fails as upstream_invalid (65536 to 1073741824).",
+    max_event: int = _number(
+        32 * MEBIBYTE,
+        (65_536, 1 << 30),
+        "Largest event of an upstream's stream in bytes, such as an image in one piece; with a "
+        "longer one a completion fails as upstream_invalid",
     )
-    max_body: int = Field(
-        default=1_048_576,
-        ge=1024,
-        le=1_073_741_824,
-        description="Largest request body in bytes; a longer one gets 413. JSON that "
-        "asks for completions may have SSEFLASK_MAX_PROMPT more (1024 to 1073741824).",
+    max_body: int = _number(
+        MEBIBYTE,
+        (1024, 1 << 30),
+        "Largest request body in bytes; a longer one gets 413. JSON that asks for completions may "
+        "have SSEFLASK_MAX_PROMPT more",
     )
     model: str = Field(
         default="gpt-5-mini",
         max_length=256,
-        description="The model a completion asks for when the request names none "
-        "(1 to 256 characters).",
+        description="The model of a completion whose request names none (1 to 256 characters).",
     )
     upstream_timeout: float = Field(
         default=600,
         gt=0,
         le=86_400,
-        allow_inf_nan=False,
         description="Seconds of silence from the upstream after which a completion fails with "
         "504, or in band once the stream has begun (above 0, to 86400).",
     )
-    port: int | None = Field(
-        default=None,
-        ge=1,
-        le=65_535,
+    port: int | None = _number(
+        None,
+        (1, 65_535),
+        "Set by platforms: the TCP port to listen on, then on all IPv4 addresses; unset is "
+        f"{ADDRESS}",
         validation_alias="PORT",
-        description="Set by platforms: the TCP port to listen on, then on all IPv4 addresses; "
-        "unset is 127.0.0.1:8000 (1 to 65535).",
     )
-    web_concurrency: int = Field(
-        default=1,
-        ge=1,
-        le=1024,
+    web_concurrency: int = _number(
+        1,
+        (1, 1024),
+        "Set by platforms: the number of worker processes",
         validation_alias="WEB_CONCURRENCY",
-        description="Set by platforms: the number of worker processes (1 to 1024).",
     )
     openai_api_key: Key | None = Field(
         default=None,
@@ -317,7 +302,7 @@ class Settings(BaseSettings):
         validation_alias="OPENAI_BASE_URL",
         description="The URL of any OpenAI-compatible server, up to and with its version path "
         "(http://127.0.0.1:8080/v1), and with a query if each request needs one "
-        "(?api-version=...); unset is OpenAI's own, where a key is set "
+        "(?api-version=...); unset is OpenAI's own, if a key is set "
         "(http:// or https://, without a user name or password).",
     )
 
@@ -336,6 +321,10 @@ class Settings(BaseSettings):
         """Every value that must not appear in a log, an error or a response."""
         key = self.openai_api_key
         return (*self.secrets, *((key.get_secret_value(),) if key else ()), *secret_headers())
+
+    def of_library(self) -> dict[str, Any]:
+        """The settings that the library reads from ``app.config``, by their names there."""
+        return {name: getattr(self, name.removeprefix(PREFIX).lower()) for name in LIBRARY}
 
     @property
     def upstream_url(self) -> str:
@@ -453,10 +442,10 @@ def memory_warnings(settings: Settings, workers: int) -> list[str]:
     """What is wrong with logs in memory where there are several workers."""
     logs = (("CHANNEL", settings.channel_log), ("RUN", settings.run_log))
     return [
-        f"{PREFIX}{name}_LOG is :memory:, which each of the {workers} workers has for itself: set "
+        f"{PREFIX}{name}_LOG is {MEMORY}, which each of the {workers} workers has for itself: set "
         "it to a file, or start one worker."
         for name, path in logs
-        if path == ":memory:" and workers > 1
+        if path == MEMORY and workers > 1
     ]
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from sseflask.errors import EventError
 from sseflask.json_text import json_text
 
-__all__ = ["MOST_RETRY", "Comment", "Event", "MessageEvent"]
+__all__ = ["MOST_JITTER", "MOST_RETRY", "Comment", "Event", "MessageEvent"]
 
 #: The longest reconnection time that fits browsers' own integers, in milliseconds.
 MOST_RETRY = 2**31 - 1
+#: The longest jitter that can be set, in milliseconds: an hour.
+MOST_JITTER = 3_600_000
 
 
 def _refuse_surrogates(field: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sseflask.channel_api import ChannelMethods
 from sseflask.channels.channels import Channels
 from sseflask.counters.snapshot import snapshot
 from sseflask.cursor import set_right
+from sseflask.defaults import MEMORY, setting
 from sseflask.errors import ChannelError, Failure
 from sseflask.flask_context import current_request
 from sseflask.items import check_iterable, has_events
@@ -28,12 +30,9 @@ from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.stats import Stats, stats_of
 from sseflask.web.refusals import bad_channel, refuse
 
-__all__ = ["SSE", "channels_of", "log_path"]
+__all__ = ["SSE", "channels_of", "store_path"]
 
 _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
-
-#: How many events of a channel, for how many seconds, and in a file of how many bytes, by default.
-_HISTORY_EVENTS, _HISTORY_SECONDS, _LOG_BYTES = 1000, 86_400.0, 1 << 30
 
 
 class SSE(ChannelMethods):
@@ -68,10 +67,10 @@ class SSE(ChannelMethods):
             )
         app.extensions[_EXTENSION] = self
         app.extensions[_CHANNELS] = Channels(
-            lambda: log_path(app),
-            keep=app.config.setdefault("SSEFLASK_HISTORY_EVENTS", _HISTORY_EVENTS),
-            seconds=app.config.setdefault("SSEFLASK_HISTORY_SECONDS", _HISTORY_SECONDS),
-            most=app.config.setdefault("SSEFLASK_CHANNEL_LOG_BYTES", _LOG_BYTES),
+            functools.partial(store_path, app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3"),
+            keep=setting(app.config, "SSEFLASK_HISTORY_EVENTS"),
+            seconds=setting(app.config, "SSEFLASK_HISTORY_SECONDS"),
+            most=setting(app.config, "SSEFLASK_CHANNEL_LOG_BYTES"),
         )
         app.before_request(_read_cursor)
         app.after_request(_upgrade)
@@ -137,7 +136,7 @@ def channels_of(app: Flask) -> Channels:
 
 
 def _warn_about_memory(app: Flask) -> None:
-    if log_path(app) == ":memory:":
+    if store_path(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3") == MEMORY:
         warn_once(
             "Channels are in memory (SSEFLASK_CHANNEL_LOG is :memory:), and there are several "
             "worker processes: what one publishes reaches its own subscribers only. Name a file, "
@@ -145,12 +144,16 @@ def _warn_about_memory(app: Flask) -> None:
         )
 
 
-def log_path(app: Flask) -> str:
-    """Where the log is unless the application says: beside its other data, in memory for tests."""
-    path: str | None = app.config.get("SSEFLASK_CHANNEL_LOG")
-    if path:
-        return path
-    return ":memory:" if app.testing else str(Path(app.instance_path) / "channels.sqlite3")
+def store_path(app: Flask, name: str, file: str) -> str:
+    """The path of a store: the setting's, else a file in the instance folder; in tests memory.
+
+    Args:
+        app: the application.
+        name: the setting in ``app.config``.
+        file: the name of the file in the instance folder.
+    """
+    path: str = app.config.get(name) or ""
+    return path or (MEMORY if app.testing else str(Path(app.instance_path) / file))
 
 
 def _read_cursor() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sseflask import platforms
 from sseflask.counters.sharing import sharing
+from sseflask.defaults import ADDRESS, GRACE
 from sseflask.errors import ConfigError
 from sseflask.logs import access_fields, request_ids
 from sseflask.logs.masking import guard
@@ -78,8 +79,7 @@ def _stop(reason: object, as_json: bool) -> NoReturn:
 
 worker_class = "sseflask.transport.worker.StreamWorker"
 worker_connections = _connections(_raise_descriptor_limit())
-# Platforms send SIGKILL about 30 s after SIGTERM; see below for one that is known.
-graceful_timeout = 25
+graceful_timeout = GRACE  # see below for a platform that is known
 # A gevent worker reports from its loop, so a long stream is no reason to kill it; a loop that
 # is stuck for this long is.
 timeout = 60
@@ -116,7 +116,7 @@ if importlib.util.find_spec("pydantic_settings"):
     except ConfigError as error:
         _stop(error, _has_json and _log_format == "json")
     _secrets = _settings.confidential
-    bind = f"0.0.0.0:{_settings.port}" if _settings.port else "127.0.0.1:8000"
+    bind = f"0.0.0.0:{_settings.port}" if _settings.port else ADDRESS
     workers = _settings.web_concurrency
     graceful_timeout = _settings.grace
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sseflask.defaults import LIBRARY
 from sseflask.errors import ConfigError
 
 __all__ = [
@@ -32,8 +33,6 @@ SETTING = "SSEFLASK_PLATFORM"
 #: The setting's value that switches the detection off.
 NONE = "none"
 
-#: Seconds of silence that no platform takes for the end of a stream.
-_HEARTBEAT = 15.0
 #: So many heartbeats come within a limit on silence: two may be late.
 HEARTBEATS = 3
 
@@ -218,7 +217,7 @@ def settings_for(platform: Platform) -> dict[str, int | float | str]:
     proxy = platform.proxy
     found: dict[str, int | float | str] = {SETTING: platform.name, "SSEFLASK_GRACE": platform.grace}
     if proxy.idle:
-        found["SSEFLASK_HEARTBEAT"] = min(_HEARTBEAT, proxy.idle / HEARTBEATS)
+        found["SSEFLASK_HEARTBEAT"] = min(LIBRARY["SSEFLASK_HEARTBEAT"], proxy.idle / HEARTBEATS)
     if proxy.total:
         found["SSEFLASK_LIFETIME"] = int(proxy.total * 14 / 15)
     if platform.proxies is not None:

@@ -15,15 +15,16 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import ClosingIterator
 
 from sseflask import flask_context
+from sseflask.defaults import setting
 from sseflask.errors import Failure
-from sseflask.event import MOST_RETRY, Event
+from sseflask.event import MOST_JITTER, MOST_RETRY, Event
 from sseflask.items import check_iterable, encode_item, encode_piece
 from sseflask.logs.once import warn_once
 from sseflask.transport.body import EarlyError
 from sseflask.transport.choose import transport
 from sseflask.transport.failures import failure_event, failure_frame
 from sseflask.transport.source import UNREADABLE, Source
-from sseflask.transport.stream import RETRY_JITTER, Stream
+from sseflask.transport.stream import Stream
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
@@ -43,11 +44,7 @@ _HEADERS = {
     "x-content-type-options": ("X-Content-Type-Options", "nosniff"),
 }
 
-_DEFAULTS = {"SSEFLASK_HEARTBEAT": 15.0, "SSEFLASK_FIRST_BYTE": 1.0, "SSEFLASK_LIFETIME": 0.0}
-
-#: By default nothing is said of reconnecting until a shutdown, and then over so many milliseconds.
-_RETRY_DEFAULTS = {"SSEFLASK_RETRY": None, "SSEFLASK_RETRY_JITTER": RETRY_JITTER}
-_RETRY_LIMITS = {"SSEFLASK_RETRY": MOST_RETRY, "SSEFLASK_RETRY_JITTER": 3_600_000}
+_RETRY_LIMITS = {"SSEFLASK_RETRY": MOST_RETRY, "SSEFLASK_RETRY_JITTER": MOST_JITTER}
 
 
 class _StreamResponse(Response):
@@ -125,7 +122,7 @@ class _StreamResponse(Response):
 
         def seconds(value: float | None, key: str) -> float:
             if value is None:
-                value = config.get(key, _DEFAULTS[key])
+                value = setting(config, key)
                 _check_seconds(f"app.config[{key!r}]", value, positive=key == "SSEFLASK_HEARTBEAT")
             return float(value)
 
@@ -300,7 +297,7 @@ def _check_seconds(name: str, value: object, positive: bool = False) -> None:
 
 
 def _milliseconds(config: Mapping[str, Any], key: str) -> int | None:
-    value: int | None = config.get(key, _RETRY_DEFAULTS[key])
+    value: int | None = setting(config, key)
     most = _RETRY_LIMITS[key]
     if value is not None and (
         not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most

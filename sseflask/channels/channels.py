@@ -15,6 +15,7 @@ from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.counters.gauges import provide
+from sseflask.defaults import MEMORY, RETRY_JITTER
 from sseflask.loop.callbacks import Done, cooperative
 from sseflask.store.api import (
     Append,
@@ -32,7 +33,6 @@ from sseflask.store.sqlite.event_thread import LogThread
 from sseflask.store.sqlite.events import SqliteLog
 from sseflask.store.sqlite.reads import Asked
 from sseflask.store.sqlite.wakeup import Bell
-from sseflask.transport.stream import RETRY_JITTER
 
 __all__ = ["Channels"]
 
@@ -306,5 +306,5 @@ class Channels:
                 most=self._most,
                 few={FIGURES: min(_FIGURES_KEPT, self._keep)},
             ),
-            None if path == ":memory:" else path,
+            None if path == MEMORY else path,
         )

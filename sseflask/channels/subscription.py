@@ -19,6 +19,7 @@ from sseflask.channels.event_frames import (
 )
 from sseflask.channels.hub import Hub
 from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
+from sseflask.defaults import RETRY_JITTER
 from sseflask.errors import Failure
 from sseflask.loop.callbacks import wait_for
 from sseflask.store.api import Ends, Entry, History, LogError, Missing
@@ -26,7 +27,7 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite.reads import Asked
 from sseflask.transport.detached.group import Group
 from sseflask.transport.source import Source
-from sseflask.transport.stream import RETRY_JITTER, rotation_notice
+from sseflask.transport.stream import rotation_notice
 
 __all__ = ["Subscription", "log_unavailable"]
 

@@ -11,6 +11,7 @@ import click
 import httpx2
 
 from sseflask.cli.client import at, connected, error_of, url_of, with_credentials
+from sseflask.defaults import ADDRESS
 
 __all__ = ["command"]
 
@@ -21,7 +22,7 @@ __all__ = ["command"]
 @click.option(
     "--url",
     callback=url_of,
-    default="http://127.0.0.1:8000",
+    default=f"http://{ADDRESS}",
     envvar="SSEFLASK_URL",
     show_default=True,
     help="The service; SSEFLASK_URL in the environment is the same.",

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from sseflask import config
+from sseflask.defaults import ADDRESS
 from sseflask.errors import ConfigError
 
 __all__ = ["command"]
@@ -36,7 +37,7 @@ def command(dev: bool) -> NoReturn:
     command = [sys.executable, "-m", "gunicorn"]
     command += ["-c", str(Path(__file__).parents[1] / "gunicorn_conf.py")]
     if dev:
-        command += ["-b", f"127.0.0.1:{settings.port or 8000}"]
+        command += ["-b", f"127.0.0.1:{settings.port}" if settings.port else ADDRESS]
     command.append(f"sseflask.app:create_app(development={dev})")
     # gunicorn reads this one itself while it is imported, and would fail on an empty value.
     environment = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}

@@ -11,6 +11,7 @@ from flask import Flask, current_app
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.outcome import Outcome
 from sseflask.counters.counts import COUNTS, LOCK
+from sseflask.defaults import MEMORY
 from sseflask.runs.limits import Bounds
 from sseflask.runs.process import RunProcess
 from sseflask.runs.viewer import Viewer
@@ -183,7 +184,7 @@ class Runs:
         most_bytes = self._bounds.log_bytes
         return RunProcess(
             lambda: RunLog(path, seconds=self._seconds, most_bytes=most_bytes),
-            None if path == ":memory:" else path,
+            None if path == MEMORY else path,
             self._bounds,
         )
 

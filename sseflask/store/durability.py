@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from sseflask.defaults import MEMORY
 from sseflask.platforms import loses_files
 
 __all__ = ["Kept", "kept"]
@@ -27,7 +28,7 @@ def kept(path: str) -> Kept:
     Args:
         path: the file, which need not be there; ``":memory:"`` for none.
     """
-    if path == ":memory:":
+    if path == MEMORY:
         return "memory"
     if loses_files(os.environ):
         return "ephemeral"

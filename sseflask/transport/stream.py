@@ -14,7 +14,6 @@ from sseflask.event import Event
 from sseflask.transport.source import Source
 
 __all__ = [
-    "RETRY_JITTER",
     "Stream",
     "as_exception",
     "can_resume_after",
@@ -25,9 +24,6 @@ __all__ = [
 #: After how many milliseconds the first of the clients come back that were sent away together: a
 #: worker that starts takes about as long.
 _FIRST_BACK = 500
-
-#: What `Stream.retry_jitter` is unless somebody says otherwise.
-RETRY_JITTER = 2500
 
 
 @dataclass(frozen=True, slots=True)

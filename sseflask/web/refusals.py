@@ -6,9 +6,9 @@ import random
 
 from flask import Request, Response, current_app, jsonify, request
 
+from sseflask.defaults import setting
 from sseflask.errors import ChannelError, Failure
 from sseflask.event import Comment, Event
-from sseflask.transport.stream import RETRY_JITTER
 from sseflask.wire import encode
 
 __all__ = ["bad_channel", "is_event_source", "refuse"]
@@ -48,7 +48,7 @@ def refuse(failure: Failure) -> Response:
 
 def _come_back_later(failure: Failure) -> Response:
     """A stream that ends at once: an EventSource reconnects after it, not all at one moment."""
-    jitter = int(current_app.config.get("SSEFLASK_RETRY_JITTER", RETRY_JITTER))
+    jitter = int(setting(current_app.config, "SSEFLASK_RETRY_JITTER"))
     seconds = failure.headers.get("Retry-After", "")
     wait = (int(seconds) if seconds.isdecimal() else 1) * 1000 + random.randint(0, jitter)
     cursor = encode(Event(id=failure.cursor)) if failure.cursor else b""

@@ -86,7 +86,17 @@ BOXES = (
         9,
         0,
         12,
-        ("counters", "errors", "event", "json_text", "logs", "loop", "platforms", "wire"),
+        (
+            "counters",
+            "defaults",
+            "errors",
+            "event",
+            "json_text",
+            "logs",
+            "loop",
+            "platforms",
+            "wire",
+        ),
     ),
 )
 

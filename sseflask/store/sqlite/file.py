@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from sseflask.defaults import MEMORY
 from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
 from sseflask.store.api import LogError
@@ -104,7 +105,7 @@ class SqliteFile:
         """
         self.close()
         with self._telling("opened"):
-            if self.path == ":memory:":
+            if self.path == MEMORY:
                 self._connect(prepare)
                 return
             path = Path(self.path)
@@ -128,8 +129,8 @@ class SqliteFile:
     def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
         # SQLite would take a relative path that begins with "file:" for a URI, and use another file
         # than the one that was looked at (https://www.sqlite.org/uri.html).
-        path = self.path if self.path == ":memory:" else str(Path(self.path).absolute())
-        self._held = None if path == ":memory:" else hold(path)
+        path = self.path if self.path == MEMORY else str(Path(self.path).absolute())
+        self._held = None if path == MEMORY else hold(path)
         try:
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -228,7 +229,7 @@ class SqliteFile:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            reason = "" if self.path == ":memory:" else trouble(self.path)
+            reason = "" if self.path == MEMORY else trouble(self.path)
             advice = [advice for words, advice in _ADVICE if words in str(error) and not reason]
             message = f"the {self._name} {self.path} can't be {done}: {error}."
             if reason and reason != str(error):
