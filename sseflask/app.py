@@ -35,7 +35,7 @@ from sseflask.routes.body_limit import SizedRequest
 from sseflask.runs.limits import Bounds
 from sseflask.runs.runs import Runs
 from sseflask.store.names import FIGURES, Pattern
-from sseflask.store.private_files import trouble
+from sseflask.store.private_files import why_unusable
 from sseflask.store.sqlite import event_tables as sqlite_tables
 from sseflask.store.sqlite import run_tables
 from sseflask.store.sqlite.file import other_format
@@ -136,7 +136,7 @@ def _check_files(app: Flask) -> None:
         ("Channels", channel_log, sqlite_tables.FORMAT),
         ("Completions", run_log, run_tables.FORMAT),
     ):
-        if path != MEMORY and (reason := trouble(path) or other_format(path, format)):
+        if path != MEMORY and (reason := why_unusable(path) or other_format(path, format)):
             log.error("%s are answered with 503, as their file can't be used: %s.", stored, reason)
 
 

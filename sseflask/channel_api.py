@@ -17,7 +17,7 @@ from sseflask.defaults import setting
 from sseflask.errors import ChannelError
 from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.names import Pattern, check_name
 from sseflask.web.refusals import is_event_source
 
@@ -253,5 +253,5 @@ def _telling() -> Iterator[None]:
     """Turn what the log can't do into what a client is told."""
     try:
         yield
-    except LogError as error:
+    except StoreError as error:
         raise log_unavailable() from error

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sseflask.channels.channels import Channels
-from sseflask.store.durability import Kept
+from sseflask.store.durability import Durability
 
 __all__ = ["Readiness", "is_draining", "readiness_of"]
 
-_MEANING: Mapping[Kept, str] = {
+_MEANING: Mapping[Durability, str] = {
     "memory": "History is in the memory of one worker and is gone with it: subscribers that come "
     "back are then told so with a gap event.",
     "ephemeral": "History is on a disk that is gone when this container or machine is restarted: "
@@ -39,7 +39,7 @@ class Readiness:
 
     ready: bool
     log: Literal["available", "unavailable", "busy"]
-    history: Kept
+    history: Durability
     meaning: str
 
 
@@ -52,5 +52,5 @@ def is_draining() -> bool:
 
 def readiness_of(channels: Channels) -> Readiness:
     """What can be said of now. Blocks for half a second at most."""
-    kept = channels.kept()
-    return Readiness(not is_draining(), channels.condition(), kept, _MEANING[kept])
+    kept = channels.durability()
+    return Readiness(not is_draining(), channels.health(), kept, _MEANING[kept])

@@ -22,17 +22,17 @@ from sseflask.store.api import (
     Appended,
     Extent,
     History,
+    HistoryQuery,
     KeyReused,
     Log,
-    LogError,
+    StoreError,
 )
-from sseflask.store.durability import Kept, kept
+from sseflask.store.durability import Durability, durability_of
 from sseflask.store.names import FIGURES, Pattern, is_own
 from sseflask.store.process import SHORT_PATIENCE, PerProcess, Running
 from sseflask.store.sqlite.event_thread import LogThread
 from sseflask.store.sqlite.events import SqliteLog
-from sseflask.store.sqlite.reads import Asked
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 
 __all__ = ["Channels"]
 
@@ -57,7 +57,7 @@ class _Running(Running[Log]):
     def __init__(self, make: Callable[[], Log], path: str | None) -> None:
         self.hub = Hub()
         feed = ThroughLoop(self.hub) if cooperative() else Direct(self.hub)
-        self._bell = Bell(path)
+        self._wakeup = WakeupSocket(path)
         self.thread = LogThread(
             make,
             feed.deliver,
@@ -65,7 +65,7 @@ class _Running(Running[Log]):
             feed.skipped,
             feed.closed,
             feed.count,
-            self._bell,
+            self._wakeup,
         )
         self._withdraw = [
             provide("behind", lambda: max(0, self.thread.tail - self.hub.position)),
@@ -80,8 +80,8 @@ class _Running(Running[Log]):
     def now(self) -> Cursor:
         """Behind everything that has been published, by whomever; as far as can be said shortly."""
         here = self.hub.cursor
-        if self._bell.has_others:
-            with contextlib.suppress(LogError):
+        if self._wakeup.has_others:
+            with contextlib.suppress(StoreError):
                 # What others have stored may not have come to the hub yet.
                 _, newest = self.wait(self.thread.newest, SHORT_PATIENCE)
                 return Cursor(here.epoch, max(here.number, newest))
@@ -91,13 +91,9 @@ class _Running(Running[Log]):
         """Behind everything that has been published, by whomever; raises as `call` does."""
         return Cursor(*self.wait(self.thread.newest))
 
-    def newest(self) -> int:
-        """See `Log`."""
-        return self.place().number
-
-    def history(self, asked: Asked) -> History:
+    def history(self, query: HistoryQuery) -> History:
         """See `LogThread.history`; raises as `call` does."""
-        history: History = self.wait(lambda done: self.thread.history(asked, done))
+        history: History = self.wait(lambda done: self.thread.history(query, done))
         return history
 
     def append(self, append: Append) -> tuple[Appended | KeyReused, str]:
@@ -126,7 +122,7 @@ class _Running(Running[Log]):
             answers = log.answers(notice)
             if answers.keys() >= asked:
                 return answers, set()
-            return answers, {self._bell.name, *self._bell.ring_others()}
+            return answers, {self._wakeup.name, *self._wakeup.wake_others()}
 
         while True:
             answers, there = self.call(look)
@@ -189,7 +185,7 @@ class Channels:
             their ids, or `KeyReused` where the key belongs to other content.
 
         Raises:
-            LogError: the store can't do it now; nothing has been stored, unless it did not answer.
+            StoreError: the store can't do it now; nothing is stored, unless it did not answer.
         """
         running = self._running.get()
         began = time.monotonic()
@@ -226,7 +222,7 @@ class Channels:
             retry_jitter: see `Subscription`.
 
         Raises:
-            LogError: the log has never been open, and can't be opened now.
+            StoreError: the log has never been open, and can't be opened now.
         """
         running = self._open()
         presented = since if last_event_id is None else last_event_id
@@ -247,7 +243,7 @@ class Channels:
         )
 
     def position(self) -> str:
-        """The id of a place behind all that has been published. Blocks; may raise `LogError`."""
+        """The id of a place behind all that has been published. Blocks; may raise `StoreError`."""
         return str(self._running.get().place())
 
     def history(self, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
@@ -257,14 +253,14 @@ class Channels:
     def close_subscriptions(self, patterns: Iterable[Pattern]) -> None:
         """Have all processes end the subscriptions that have one of these, or only its channels.
 
-        Blocks until that is stored. May raise `LogError`.
+        Blocks until that is stored. May raise `StoreError`.
         """
         self._running.get().close_subscriptions(patterns)
 
     def count(self, pattern: Pattern) -> int:
         """How many subscriptions that would end, in all processes that answer in time.
 
-        Blocks for their answers. May raise `LogError`.
+        Blocks for their answers. May raise `StoreError`.
         """
         return self._running.get().count(pattern)
 
@@ -274,22 +270,22 @@ class Channels:
             running.call(lambda _log: None)
         return running
 
-    def condition(self) -> Literal["available", "unavailable", "busy"]:
-        """See `PerProcess.condition`."""
-        return self._running.condition()
+    def health(self) -> Literal["available", "unavailable", "busy"]:
+        """See `PerProcess.health`."""
+        return self._running.health()
 
     def extent(self) -> Extent:
         """How much the log holds. Blocks for half a second at most.
 
         Raises:
-            LogError: it does not say so at once.
+            StoreError: it does not say so at once.
         """
         extent: Extent = self._running.get().call(lambda log: log.extent(), SHORT_PATIENCE)
         return extent
 
-    def kept(self) -> Kept:
+    def durability(self) -> Durability:
         """For how long history is there."""
-        return kept(self._path())
+        return durability_of(self._path())
 
     def close(self) -> None:
         """End what runs for it in this process; the next use starts it again. Blocks shortly."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from sseflask.channels.hub import Hub
 from sseflask.counters.counts import COUNTS
-from sseflask.loop.callbacks import Mailbox
+from sseflask.loop.callbacks import EventLoop
 from sseflask.store.api import Entry
 from sseflask.store.names import Pattern
 
@@ -49,7 +49,7 @@ class ThroughLoop:
 
         self._hub = hub
         self._detached = DetachedStreams.current()
-        self._mailbox = Mailbox.current()
+        self._event_loop = EventLoop.current()
         self._arrived: deque[tuple[float, Sequence[Entry]] | Callable[[], None]] = deque()
         self._planned = False
 
@@ -71,7 +71,7 @@ class ThroughLoop:
         self._arrive(lambda: answer(self._hub.count(pattern)))
 
     def _arrive(self, what: tuple[float, Sequence[Entry]] | Callable[[], None]) -> None:
-        self._mailbox.post(self._plan, what)
+        self._event_loop.call_soon_threadsafe(self._plan, what)
 
     # The loop.
 
@@ -81,7 +81,7 @@ class ThroughLoop:
             self._pass_on()  # nobody is there yet, and somebody waits for the log to be open
         elif not self._planned:
             self._planned = True
-            self._detached.jobs.add(self._pass_on)
+            self._detached.jobs.submit(self._pass_on)
 
     def _pass_on(self) -> None:
         self._planned = False

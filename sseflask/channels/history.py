@@ -7,9 +7,8 @@ from typing import Protocol
 
 from sseflask.channels.event_frames import EARLIEST, Cursor
 from sseflask.counters.counts import GapReason
-from sseflask.store.api import Ends, Entry, History, LogError
+from sseflask.store.api import Entry, History, HistoryQuery, MissingScope, StoreError
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite.reads import Asked
 from sseflask.wire import Decoder
 
 __all__ = ["ChannelEvent", "ChannelHistory", "read_history"]
@@ -60,13 +59,13 @@ class ChannelHistory:
 
 
 class Reader(Protocol):
-    """Reads the log; its methods block, and raise `LogError` when the store can't do it now."""
+    """Reads the log; its methods block, and raise `StoreError` when the store can't do it now."""
 
     def place(self) -> Cursor:
         """Behind everything that has been published."""
 
-    def history(self, asked: Asked) -> History:
-        """See `sseflask.store.api.Log`; who asks for the same may be given the same."""
+    def history(self, query: HistoryQuery) -> History:
+        """See `sseflask.channels.subscription.Reader`."""
 
 
 def read_history(reader: Reader, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
@@ -81,18 +80,18 @@ def read_history(reader: Reader, pattern: Pattern, after: str, limit: int) -> Ch
         limit: how many events at most.
 
     Raises:
-        LogError: the log can't be read now.
+        StoreError: the log can't be read now.
     """
     for _ in range(_TRIES):
         here = reader.place()
         history = _read(reader, here, pattern, after, limit)
         if reader.place().epoch == here.epoch:
             return history
-    raise LogError("the channel log was replaced again and again while it was read")
+    raise StoreError("the channel log was replaced again and again while it was read")
 
 
 def _read(reader: Reader, here: Cursor, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
-    ends: Ends = "forgotten"
+    missing: MissingScope = "trimmed"
     gap: GapReason | None = None
     cursor = Cursor(here.epoch, 0) if after == EARLIEST else Cursor.parse(after)
     if cursor is None or (cursor.epoch == here.epoch and cursor.number > here.number):
@@ -101,17 +100,15 @@ def _read(reader: Reader, here: Cursor, pattern: Pattern, after: str, limit: int
     if cursor.epoch != here.epoch:
         number, gap = 0, "epoch"
     if gap or after == EARLIEST:
-        ends = "none"  # what is forgotten was not asked for
+        missing = "none"  # what is forgotten was not asked for
     events: list[ChannelEvent] = []
     while True:
-        asked = Asked((pattern,), number, min(limit - len(events), _PAGE), ends)
-        page = reader.history(asked)
-        if page.newest < here.number:
-            page = reader.history(asked)  # the other had begun for somebody else, too early
+        query = HistoryQuery((pattern,), number, min(limit - len(events), _PAGE), missing)
+        page = reader.history(query)
         if page.missing and gap is None:
             gap = "trimmed"
         events += (_event(here.epoch, entry) for entry in page.entries)
-        number, ends = page.last, "forgotten"
+        number, missing = page.last, "trimmed"
         if len(events) >= limit or number >= page.newest:
             return ChannelHistory(
                 events, str(Cursor(here.epoch, number)), gap, more=number < page.newest

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Protocol
 
 from sseflask.channels.event_frames import (
     EARLIEST,
@@ -21,10 +21,9 @@ from sseflask.channels.hub import Hub
 from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
 from sseflask.defaults import RETRY_JITTER
 from sseflask.errors import Failure
-from sseflask.loop.callbacks import wait_for
-from sseflask.store.api import Ends, Entry, History, LogError, Missing
+from sseflask.loop.callbacks import wait_for_event
+from sseflask.store.api import Entry, History, HistoryQuery, Missing, MissingScope, StoreError
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite.reads import Asked
 from sseflask.transport.detached.group import Group
 from sseflask.transport.source import Source
 from sseflask.transport.stream import rotation_notice
@@ -48,13 +47,13 @@ _BEYOND = 2**63 - 1
 
 
 class Reader(Protocol):
-    """Reads the log; its methods block, and raise `LogError` when the store can't do it now."""
+    """Reads what is stored."""
 
-    def newest(self) -> int:
-        """See `sseflask.store.api.Log`."""
+    def history(self, query: HistoryQuery) -> History:
+        """Read some events; all that was stored before the call is in the answer.
 
-    def history(self, asked: Asked) -> History:
-        """See `sseflask.store.api.Log`; who asks for the same may be given the same."""
+        Blocks. Callers with equal queries may get the same answer. Raises `StoreError`.
+        """
 
 
 def log_unavailable(name: str = "channel log") -> Failure:
@@ -235,7 +234,7 @@ class Subscription(Source):
                 self._changed = threading.Event()
             changed = self._changed
             changed.clear()
-        wait_for(changed, timeout)
+        wait_for_event(changed, timeout)
 
     # -- what comes next -------------------------------------------------------------------------
 
@@ -286,7 +285,7 @@ class Subscription(Source):
             return self._gap("unknown", presented)
         if place.epoch != epoch:
             return self._gap("epoch", presented)
-        if place.number > base and place.number > self._ask(self._reader.newest):
+        if place.number > base and place.number > self._read(place.number, "none").newest:
             return self._gap("unknown", presented)
         self._place = place
         return self._opening
@@ -340,7 +339,7 @@ class Subscription(Source):
 
     def _from_log(self, base: int) -> bytes:
         place = self._place
-        history = self._read(place.number, "forgotten" if self._complete else "none")
+        history = self._read(place.number, "trimmed" if self._complete else "none")
         gap = b""
         with self._hub.lock:
             if place.epoch != self._hub.epoch:
@@ -399,17 +398,8 @@ class Subscription(Source):
         self._ended = True
         self.abandon()
 
-    def _read(self, after: int, ends: Ends) -> History:
-        asked = Asked(self.patterns, after, PAGE, ends)
-        base = self._base
-        history: History = self._ask(lambda: self._reader.history(asked))
-        if history.newest < base:
-            # It had begun for others before that number was there; the next one has not.
-            history = self._ask(lambda: self._reader.history(asked))
-        return history
-
-    def _ask(self, function: Callable[[], Any]) -> Any:
+    def _read(self, after: int, missing: MissingScope) -> History:
         try:
-            return function()
-        except LogError as error:
+            return self._reader.history(HistoryQuery(self.patterns, after, PAGE, missing))
+        except StoreError as error:
             raise log_unavailable() from error

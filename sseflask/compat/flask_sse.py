@@ -22,7 +22,7 @@ from sseflask.event import Event, MessageEvent
 from sseflask.extension import SSE, channels_of
 from sseflask.json_text import json_text
 from sseflask.logs.once import warn_once
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.names import Pattern, check_name
 from sseflask.wire import Decoder, lines_of
 
@@ -124,7 +124,7 @@ class ServerSentEventsBlueprint(Blueprint):
             frame = _DATA.sub(_JSON_DATA, frame, count=1)
         try:
             ids = channels_of(current_app).publish(_name(channel), [frame])
-        except LogError as error:
+        except StoreError as error:
             raise log_unavailable() from error
         assert isinstance(ids, list)  # without a key nothing can be reused
         return ids[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from sseflask.loop.callbacks import later
+from sseflask.loop.callbacks import call_later
 from sseflask.loop.native import original
 
 __all__ = ["SilenceLimit"]
@@ -77,7 +77,7 @@ class SilenceLimit:
             cancel()
 
     def _wait(self, seconds: float) -> None:
-        self._cancel = later(seconds, self._look)
+        self._cancel = call_later(seconds, self._look)
 
     def _look(self) -> None:
         with self._lock:

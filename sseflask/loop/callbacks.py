@@ -16,14 +16,14 @@ from weakref import WeakKeyDictionary
 
 __all__ = [
     "Done",
-    "Mailbox",
+    "EventLoop",
     "Timeout",
+    "call_later",
     "cooperative",
-    "in_main_loop",
-    "know_main_loop",
-    "later",
-    "result_of",
-    "wait_for",
+    "register_main_loop",
+    "run_in_main_loop",
+    "wait_for_callback",
+    "wait_for_event",
 ]
 
 log = logging.getLogger("sseflask")
@@ -39,7 +39,7 @@ Done = Callable[[Any, Exception | None], None]
 
 Value = TypeVar("Value")
 
-_mailboxes: WeakKeyDictionary[Any, Mailbox] = WeakKeyDictionary()
+_event_loops: WeakKeyDictionary[Any, EventLoop] = WeakKeyDictionary()
 
 
 class Timeout(Exception):
@@ -52,7 +52,7 @@ def cooperative() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
+def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
     """Have a function that does not block called after some seconds, once.
 
     Under gevent by the calling thread's event loop, without the greenlet and the event of a
@@ -79,43 +79,43 @@ def later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
     return close
 
 
-class Mailbox:
+class EventLoop:
     """Has an event loop call functions for other threads; what comes together wakes it once."""
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._signalled = False
 
     @classmethod
-    def current(cls) -> Mailbox:
+    def current(cls) -> EventLoop:
         """That of the calling thread's event loop."""
         import gevent
 
         hub = gevent.get_hub()
-        mailbox = _mailboxes.get(hub)
-        if mailbox is None:
-            mailbox = _mailboxes[hub] = cls(hub.loop)
-        return mailbox
+        event_loop = _event_loops.get(hub)
+        if event_loop is None:
+            event_loop = _event_loops[hub] = cls(hub.loop)
+        return event_loop
 
     @staticmethod
-    def main() -> Mailbox:
+    def main() -> EventLoop:
         """That of the main thread's event loop.
 
         Raises:
-            RuntimeError: that thread has never asked for its own, see `know_main_loop`.
+            RuntimeError: that thread has never asked for its own, see `register_main_loop`.
         """
-        for hub, mailbox in list(_mailboxes.items()):
+        for hub, event_loop in list(_event_loops.items()):
             if hub.main_hub:
-                return mailbox
+                return event_loop
         raise RuntimeError(
             "channels or completions were made and used in threads other than the main one only: "
             "make them, or use them once, in a greenlet of the main thread before"
         )
 
-    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+    def call_soon_threadsafe(self, function: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call a function that does not block. Any thread; never blocks."""
-        self._posted.append((function, arguments))
+        self._calls.append((function, arguments))
         if not self._signalled:
             self._signalled = True
             self._loop.run_callback_threadsafe(self._call)
@@ -123,15 +123,15 @@ class Mailbox:
     def _call(self) -> None:
         # First, so that who posts from here on wakes the loop again.
         self._signalled = False
-        while self._posted:
-            function, arguments = self._posted.popleft()
+        while self._calls:
+            function, arguments = self._calls.popleft()
             try:
                 function(*arguments)
             except Exception:
                 log.exception("a message of a log's thread failed")
 
 
-def know_main_loop() -> None:
+def register_main_loop() -> None:
     """Make the main thread's loop known, so that any thread may be the first to need it.
 
     Called in that thread by what needs a loop later. Without effect elsewhere and without gevent.
@@ -140,10 +140,10 @@ def know_main_loop() -> None:
         import gevent
 
         if gevent.get_hub().main_hub:
-            Mailbox.current()
+            EventLoop.current()
 
 
-def wait_for(changed: threading.Event, timeout: float | None) -> None:
+def wait_for_event(changed: threading.Event, timeout: float | None) -> None:
     """Block the calling greenlet or thread until an event is set, which any thread may do.
 
     May return early; the caller looks again.
@@ -161,19 +161,19 @@ def wait_for(changed: threading.Event, timeout: float | None) -> None:
     changed.wait(timeout)
 
 
-def in_main_loop(function: Callable[[], Value]) -> Value:
+def run_in_main_loop(function: Callable[[], Value]) -> Value:
     """Call a function that does not block where subscribers are served: under gevent, in the main
     thread's loop. Any thread; blocks until it is done."""
     if cooperative():
         import gevent
 
         if not gevent.get_hub().main_hub:
-            return _elsewhere(function, Mailbox.main())
-        Mailbox.current()  # from here on known to the other threads
+            return _elsewhere(function, EventLoop.main())
+        EventLoop.current()  # from here on known to the other threads
     return function()
 
 
-def _elsewhere(function: Callable[[], Value], mailbox: Mailbox) -> Value:
+def _elsewhere(function: Callable[[], Value], event_loop: EventLoop) -> Value:
     def call(done: Done) -> None:
         try:
             result = function()
@@ -182,11 +182,13 @@ def _elsewhere(function: Callable[[], Value], mailbox: Mailbox) -> Value:
         else:
             done(result, None)
 
-    value: Value = result_of(lambda done: mailbox.post(call, done), _MAIN_SECONDS)
+    value: Value = wait_for_callback(
+        lambda done: event_loop.call_soon_threadsafe(call, done), _MAIN_SECONDS
+    )
     return value
 
 
-def result_of(start: Callable[[Done], None], seconds: float) -> Any:
+def wait_for_callback(start: Callable[[Done], None], seconds: float) -> Any:
     """Have something done in a native thread, and wait for what comes of it.
 
     Blocks the calling greenlet or thread only. Any thread.
@@ -209,7 +211,7 @@ def result_of(start: Callable[[Done], None], seconds: float) -> Any:
 def _in_loop(start: Callable[[Done], None], seconds: float) -> Any:
     from gevent.event import AsyncResult
 
-    mailbox = Mailbox.current()
+    event_loop = EventLoop.current()
     answer: AsyncResult[Any] = AsyncResult()
 
     def resolve(result: Any, error: Exception | None) -> None:
@@ -218,7 +220,7 @@ def _in_loop(start: Callable[[Done], None], seconds: float) -> Any:
         else:
             answer.set_exception(error)
 
-    start(lambda result, error: mailbox.post(resolve, result, error))
+    start(lambda result, error: event_loop.call_soon_threadsafe(resolve, result, error))
     answer.wait(seconds)
     if not answer.ready():
         raise Timeout

@@ -17,7 +17,7 @@ from sseflask.counters.counts import KINDS, Counts, Histogram
 from sseflask.counters.snapshot import Snapshot, Worker, snapshot
 from sseflask.extension import channels_of
 from sseflask.runs.runs import Runs
-from sseflask.store.api import Extent, LogError
+from sseflask.store.api import Extent, StoreError
 
 __all__ = ["FiguresCollector"]
 
@@ -58,7 +58,7 @@ class FiguresCollector(Collector):
         for name, extent in asked.items():
             try:
                 found = extent()
-            except LogError:
+            except StoreError:
                 available.add_metric([name], 0)
                 continue
             available.add_metric([name], 1)

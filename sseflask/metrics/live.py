@@ -14,7 +14,7 @@ from sseflask.counters.counts import KINDS
 from sseflask.counters.gauges import Gauges
 from sseflask.counters.sharing import sharing
 from sseflask.counters.snapshot import Snapshot, Worker, snapshot
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.names import FIGURES
 
 __all__ = ["LiveFigures", "Moment", "figures", "speaks"]
@@ -69,7 +69,7 @@ class LiveFigures:
                 text = json.dumps(figures(last, now), separators=(",", ":"))
                 self._channels.publish(FIGURES, [stored(text, "figures")])
             self._last = now
-        except LogError:
+        except StoreError:
             self._last = None  # the log's thread has said why
         finally:
             self._telling = False

@@ -10,7 +10,7 @@ from sseflask.channels.subscription import log_unavailable
 from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.publication import read_publication
-from sseflask.store.api import KeyReused, LogError
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.names import Pattern, check_name, is_own
 from sseflask.web.idempotency import REPLAYED, key_reused, scoped_key
 from sseflask.web.parameters import invalid
@@ -98,7 +98,7 @@ def publish(name: str) -> tuple[Response, int]:
         ids = channels_of(current_app).publish(
             name, publication.frames, key=key, digest=publication.digest() if key else b""
         )
-    except LogError as error:
+    except StoreError as error:
         raise log_unavailable() from error
     if isinstance(ids, KeyReused):
         raise key_reused("event")

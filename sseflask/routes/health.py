@@ -42,5 +42,5 @@ def readyz() -> Response:
     return _status(
         "ready",
         channels={"log": found.log, "history": found.history, "meaning": found.meaning},
-        completions={"log": current_runs().condition()},
+        completions={"log": current_runs().health()},
     )

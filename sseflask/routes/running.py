@@ -18,7 +18,7 @@ from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.runs.limits import log_full
 from sseflask.runs.runs import Started, current_runs
-from sseflask.store.api import KeyReused, LogError
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import LogFull, TooMany
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import too_many_streams
@@ -165,7 +165,7 @@ def begin(
         )
     except LogFull:
         raise log_full() from None
-    except LogError as error:
+    except StoreError as error:
         raise log_unavailable("run log") from error
     if isinstance(started, KeyReused):
         raise key_reused("completion")

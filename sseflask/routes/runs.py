@@ -16,7 +16,7 @@ from sseflask.routes.running import identify
 from sseflask.routes.viewing import attach, find, not_found, nothing_left
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.web.parameters import last_event_id, read_query
 
 __all__ = ["blueprint"]
@@ -60,7 +60,7 @@ def stop(id: str) -> Response:
         raise not_found()
     try:
         stopped = current_runs().stop(run)
-    except LogError as error:
+    except StoreError as error:
         raise log_unavailable("run log") from error
     if stopped is None:
         raise not_found()

@@ -16,7 +16,7 @@ from sseflask.logs.request_ids import is_given
 from sseflask.response import EventSourceResponse
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID, Viewer
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run
 from sseflask.web.idempotency import REPLAYED
 from sseflask.web.parameters import invalid
@@ -47,7 +47,7 @@ def find(id: str, caller: Caller) -> Run | None:
     """
     try:
         return current_runs().find(id, caller.subject)
-    except LogError as error:
+    except StoreError as error:
         raise log_unavailable("run log") from error
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sseflask.completions.usage import FRAME_BYTES, size_of
-from sseflask.loop.callbacks import Done, cooperative, later
+from sseflask.loop.callbacks import Done, call_later, cooperative
 from sseflask.loop.native import original
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, Run
 
 __all__ = ["Batches"]
@@ -120,7 +120,7 @@ class Batches:
             self._pausing = False
             return False
         self._pausing = True
-        self._cancel = later(left, self._go_on)
+        self._cancel = call_later(left, self._go_on)
         return True
 
     def _go_on(self) -> None:
@@ -166,9 +166,9 @@ class Batches:
         now = time.monotonic()
         if runs is None:
             since = self._failing_since = self._failing_since or now
-            if isinstance(error, LogError) and now < since + _PATIENCE:
+            if isinstance(error, StoreError) and now < since + _PATIENCE:
                 self._put_back(appends)
-                later(_RETRY_SECONDS, self._begin)
+                call_later(_RETRY_SECONDS, self._begin)
                 return
             log.error("completions can't be stored, and are given up: %s", error)
             self._failing_since = None

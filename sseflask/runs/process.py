@@ -11,7 +11,7 @@ from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.failures import interrupted
 from sseflask.completions.outcome import Outcome
 from sseflask.counters.gauges import provide
-from sseflask.loop.callbacks import Done, Mailbox, cooperative, in_main_loop
+from sseflask.loop.callbacks import Done, EventLoop, cooperative, run_in_main_loop
 from sseflask.runs.append_queue import Batches
 from sseflask.runs.hub import Batch, Live, LiveRun
 from sseflask.runs.limits import Bounds, too_long
@@ -22,7 +22,7 @@ from sseflask.store.process import Running
 from sseflask.store.run_api import Append, Claim, Run, TooMany
 from sseflask.store.sqlite.run_thread import RunThread
 from sseflask.store.sqlite.runs import RunLog
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 from sseflask.transport.detached.group import Group
 
 __all__ = ["RunProcess"]
@@ -48,9 +48,9 @@ class RunProcess(Running[RunLog]):
             from sseflask.transport.detached.registry import DetachedStreams
 
             self._detached: DetachedStreams | None = DetachedStreams.current()
-            mailbox = Mailbox.current()
-            self._in_loop: Callable[[Callable[[], None]], None] = mailbox.post
-            self._send = self._detached.jobs.add
+            event_loop = EventLoop.current()
+            self._in_loop: Callable[[Callable[[], None]], None] = event_loop.call_soon_threadsafe
+            self._send = self._detached.jobs.submit
         else:
             self._detached = None
             self._in_loop = self._send = lambda function: function()
@@ -58,7 +58,7 @@ class RunProcess(Running[RunLog]):
         self._to_end: dict[int, Outcome] = {}
         self.thread = RunThread(
             make,
-            Bell(path),
+            WakeupSocket(path),
             frames=lambda number, first, frames: self._pass_on(
                 lambda: (self.live.take_in(number, first, frames), [])
             ),
@@ -206,7 +206,7 @@ class RunProcess(Running[RunLog]):
     # -- what is written ---------------------------------------------------------------------------
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
-        """See `RunLog.claim`. Blocks; raises `LogError`."""
+        """See `RunLog.claim`. Blocks; raises `StoreError`."""
         claimed: tuple[Run, bool] | KeyReused | TooMany = self.wait(
             lambda done: self.thread.claim(claim, done)
         )
@@ -227,7 +227,7 @@ class RunProcess(Running[RunLog]):
             self.live.add(live)
             viewer.attached(live, run)
         # Whoever begins it, in whatever thread: its greenlet lives in the loop that goes on.
-        in_main_loop(writer.start)
+        run_in_main_loop(writer.start)
 
     def _stored(self, appends: Sequence[Append], runs: Sequence[Run | None]) -> None:
         refused = []

@@ -105,7 +105,7 @@ class Runs:
 
         Raises:
             LogFull: what is running fills the log; the upstream has not been called.
-            LogError: the store can't do it now; the upstream has not been called.
+            StoreError: the store can't do it now; the upstream has not been called.
         """
         running = self._running.get()
         claim = Claim(secrets.token_hex(16), subject, account, self._most, dialect, key, digest)
@@ -129,7 +129,7 @@ class Runs:
     def find(self, id: str, subject: str) -> Run | None:
         """Give a run of somebody's, ``None`` where there is none that is theirs.
 
-        Blocks shortly. Raises `LogError`.
+        Blocks shortly. Raises `StoreError`.
         """
         found: Run | None = self._running.get().call(lambda log: log.find(id, subject))
         return found
@@ -149,7 +149,7 @@ class Runs:
     def stop(self, run: Run) -> Run | None:
         """Stop a run that was found; one that has ended stays as it is.
 
-        Blocks until that is in the log. Raises `LogError`.
+        Blocks until that is in the log. Raises `StoreError`.
 
         Returns:
             the run after that, ``None`` where it has been forgotten meanwhile.
@@ -160,9 +160,9 @@ class Runs:
         )
         return stopped
 
-    def condition(self) -> Literal["available", "unavailable", "busy"]:
-        """See `PerProcess.condition`."""
-        return self._running.condition()
+    def health(self) -> Literal["available", "unavailable", "busy"]:
+        """See `PerProcess.health`."""
+        return self._running.health()
 
     def extent(self) -> Extent:
         """How much the log holds, and the age of the run that ended first.
@@ -170,7 +170,7 @@ class Runs:
         Blocks for half a second at most.
 
         Raises:
-            LogError: it does not say so at once.
+            StoreError: it does not say so at once.
         """
         extent: Extent = self._running.get().call(lambda log: log.extent(), SHORT_PATIENCE)
         return extent

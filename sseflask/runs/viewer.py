@@ -15,9 +15,9 @@ from sseflask.completions.outcome import Outcome
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.logs.request_ids import HEADER
-from sseflask.loop.callbacks import wait_for
+from sseflask.loop.callbacks import wait_for_event
 from sseflask.runs.hub import Live, LiveRun
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run
 from sseflask.transport.detached.group import Group
 from sseflask.transport.source import Source
@@ -45,10 +45,10 @@ class Reading(Protocol):
     live: Live
 
     def attach(self, viewer: Viewer) -> None:
-        """Find the run, and call `Viewer.attached`. Blocks; raises `LogError`."""
+        """Find the run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
 
     def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """See `RunLog.frames`. Blocks; raises `LogError`."""
+        """See `RunLog.frames`. Blocks; raises `StoreError`."""
 
 
 class Viewer(Source):
@@ -296,7 +296,7 @@ class Viewer(Source):
                 self._changed = threading.Event()
             changed = self._changed
             changed.clear()
-        wait_for(changed, timeout)
+        wait_for_event(changed, timeout)
 
     def _next(self) -> bytes | None:
         """The next bytes, ``None`` when only new ones are left to come, or none at all."""
@@ -338,13 +338,13 @@ class Viewer(Source):
     def _ask_to_attach(self) -> None:
         try:
             self._reading.attach(self)
-        except LogError as error:
+        except StoreError as error:
             raise log_unavailable("run log") from error
 
     def _read(self, limit: int) -> list[tuple[int, bytes]]:
         try:
             frames = self._reading.frames(self.run.number, self._at, limit)
-        except LogError as error:
+        except StoreError as error:
             raise log_unavailable("run log") from error
         if not frames:
             raise interrupted()  # somebody has taken the log away

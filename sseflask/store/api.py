@@ -12,18 +12,19 @@ from sseflask.store.names import Pattern
 __all__ = [
     "Append",
     "Appended",
-    "Ends",
     "Entry",
     "Extent",
     "History",
+    "HistoryQuery",
     "KeyReused",
     "Log",
-    "LogError",
     "Missing",
+    "MissingScope",
     "Notice",
     "NoticeKind",
     "Page",
     "Steps",
+    "StoreError",
 ]
 
 Result = TypeVar("Result")
@@ -31,16 +32,14 @@ Result = TypeVar("Result")
 Steps = Generator[None, None, Result]
 """Work in short steps, between which others have their turn; its result comes at the end."""
 
-Ends = Literal["none", "forgotten", "all"]
-"""Of which patterns a `History` is to tell the ends: of those that lack an event after the number
-that was asked for, of all, or of none."""
-
+MissingScope = Literal["none", "trimmed", "all"]
+"""See `HistoryQuery`."""
 
 NoticeKind = Literal["close", "count"]
 """To end the subscriptions of a name or pattern; to count them, and answer."""
 
 
-class LogError(Exception):
+class StoreError(Exception):
     """The store can't do it now: full, read-only, locked for too long, damaged, not open."""
 
 
@@ -131,18 +130,39 @@ class Missing:
     newest: int | None
 
 
-@dataclass(slots=True)
-class History:
-    """What some channels hold after a number: the first events of it. Shared, not to be changed.
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """What to read of some channels.
 
     Args:
+        patterns: names and patterns of the channels.
+        after: read events with higher numbers.
+        limit: how many events at most.
+        missing: of which patterns to say that events are missing: of those that lack an event
+            after ``after`` (``trimmed``), of all, or of none, which is quicker.
+    """
+
+    patterns: tuple[Pattern, ...]
+    after: int
+    limit: int
+    missing: MissingScope = "trimmed"
+
+
+@dataclass(slots=True)
+class History:
+    """The answer to a `HistoryQuery`, from one moment. Shared between callers: don't change it.
+
+    Args:
+        epoch: the epoch of all the numbers in it.
         entries: in the order of their numbers.
         last: nothing that was asked for is between the entries, or from the last one up to here.
-        missing: see `Ends`. What was forgotten before the entries were read is in it.
-        newest: the highest number that the log had given out.
+        missing: see `HistoryQuery`. What was forgotten before the entries were read is in it.
+        newest: the highest number that the log had given out. Everything that was stored before
+            `Log.history` was called has a number up to here.
         body: room for the entries' frames, for those who share them.
     """
 
+    epoch: str
     entries: list[Entry]
     last: int
     missing: list[Missing]
@@ -185,7 +205,7 @@ class Page(list[Entry]):
 class Log(Protocol):
     """Numbers events, keeps some, gives them back.
 
-    Every method may block, and raises `LogError` when the store can't do it; the log can be used
+    Every method may block, and raises `StoreError` when the store can't do it; the log can be used
     again as soon as the store can. All calls come from one thread. Other processes may use the
     same store at the same time: each call is atomic, two are not.
 
@@ -208,7 +228,7 @@ class Log(Protocol):
         """Let go of it; harmless when it is not open."""
 
     def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
-        """Store some appends, each whole; where `LogError` is raised none of them is stored."""
+        """Store some appends, each whole; where `StoreError` is raised none of them is stored."""
 
     def newest(self) -> int:
         """Give the highest number ever given out, 0 in a new log."""
@@ -219,9 +239,7 @@ class Log(Protocol):
     def since(self, number: int, limit: int) -> Page:
         """Give the first events of all channels after a number; fewer where they are large."""
 
-    def history(
-        self, patterns: Sequence[Pattern], after: int, limit: int, ends: Ends = "forgotten"
-    ) -> Steps[History]:
+    def history(self, query: HistoryQuery) -> Steps[History]:
         """Give the first events of some channels after a number; fewer where that takes long.
 
         Each step takes a bounded time, whatever is asked and however much there is. Where fewer

@@ -10,9 +10,9 @@ from typing import Literal
 from sseflask.defaults import MEMORY
 from sseflask.platforms import loses_files
 
-__all__ = ["Kept", "kept"]
+__all__ = ["Durability", "durability_of"]
 
-Kept = Literal["memory", "ephemeral", "disk"]
+Durability = Literal["memory", "ephemeral", "disk"]
 """For how long history is there: as long as its process, as the container or until the next start
 of the machine, or as the disk, which some platforms replace at every deploy as well."""
 
@@ -22,7 +22,7 @@ _EPHEMERAL = frozenset(["tmpfs", "ramfs", "overlay", "aufs"])
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-def kept(path: str) -> Kept:
+def durability_of(path: str) -> Durability:
     """Say what keeps a log's file, by the platform and the file system that its directory is on.
 
     Args:

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from sseflask.store.sqlite.open_files import first_bytes
 
-__all__ = ["concern", "make_folder", "make_private", "open_lock", "refuse_strangers", "trouble"]
+__all__ = [
+    "check_ownership",
+    "folder_warning",
+    "make_folder",
+    "make_private",
+    "open_lock",
+    "why_unusable",
+]
 
 _FOLDER, _FILE = 0o700, 0o600
 
@@ -80,7 +87,7 @@ def open_lock(path: str) -> int:
     return descriptor
 
 
-def refuse_strangers(path: str, suffixes: tuple[str, ...]) -> None:
+def check_ownership(path: str, suffixes: tuple[str, ...]) -> None:
     """Look at what is there before it is used.
 
     Args:
@@ -109,7 +116,7 @@ def refuse_strangers(path: str, suffixes: tuple[str, ...]) -> None:
             )
 
 
-def concern(path: str) -> str:
+def folder_warning(path: str) -> str:
     """What is wrong with the folder of a file, though it can be used; empty where nothing is."""
     folder = Path(path).absolute().parent
     with contextlib.suppress(OSError):
@@ -127,7 +134,7 @@ def concern(path: str) -> str:
     return ""
 
 
-def trouble(path: str) -> str:
+def why_unusable(path: str) -> str:
     """Why a database can't be opened, as far as it can be told without touching it.
 
     Returns:
@@ -135,7 +142,7 @@ def trouble(path: str) -> str:
     """
     file = Path(path).absolute()
     try:
-        refuse_strangers(str(file), ("", "-wal", "-shm", ".lock"))
+        check_ownership(str(file), ("", "-wal", "-shm", ".lock"))
         for each in (file, *(Path(f"{file}{suffix}") for suffix in (".lock", "-wal", "-shm"))):
             if each.exists() and not each.is_file():
                 return f"{each} is not a file: choose another path"
@@ -165,7 +172,7 @@ def _may(path: Path, mode: int) -> bool:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether anybody can put files into a folder. Its owner can as well: see `concern`."""
+    """Whether anybody can put files into a folder. Its owner can as well: see `folder_warning`."""
     try:
         return bool(folder.stat().st_mode & stat.S_IWOTH)
     except OSError:

@@ -9,11 +9,17 @@ from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
 from weakref import WeakSet
 
-from sseflask.loop.callbacks import Done, Timeout, in_main_loop, know_main_loop, result_of
-from sseflask.store.api import LogError
+from sseflask.loop.callbacks import (
+    Done,
+    Timeout,
+    register_main_loop,
+    run_in_main_loop,
+    wait_for_callback,
+)
+from sseflask.store.api import StoreError
 from sseflask.store.sqlite.thread import StoreThread, StoreType
 
-__all__ = ["SHORT_PATIENCE", "LogBusy", "PerProcess", "Running"]
+__all__ = ["SHORT_PATIENCE", "PerProcess", "Running", "StoreBusy"]
 
 #: Seconds to wait for the store's thread: longer than SQLite waits for another process.
 _PATIENCE = 20.0
@@ -28,7 +34,7 @@ _FORK_SECONDS = 10.0
 _LAST_SECONDS = 2.0
 
 
-class LogBusy(LogError):
+class StoreBusy(StoreError):
     """It has not answered in time; what was asked of it may still be done."""
 
 
@@ -49,22 +55,22 @@ class Running(Generic[StoreType]):
         """Call a function with the store, in its thread, and wait for the result.
 
         Raises:
-            LogError: the store can't do it now.
-            LogBusy: it has not answered within ``patience`` seconds.
+            StoreError: the store can't do it now.
+            StoreBusy: it has not answered within ``patience`` seconds.
         """
         return self.wait(lambda done: self._thread.call(function, done), patience)
 
     def wait(self, start: Callable[[Done], None], patience: float = _PATIENCE) -> Any:
         """Start something that calls back, and wait for its result; raises as `call` does."""
         try:
-            return result_of(start, patience)
+            return wait_for_callback(start, patience)
         except Timeout:
             message = f"the {self._thread.name} did not answer within {patience} s"
-            raise LogBusy(message) from None
+            raise StoreBusy(message) from None
 
-    def let_go(self) -> Callable[[], object] | None:
-        """See `StoreThread.let_go`."""
-        return self._thread.let_go(_FORK_SECONDS)
+    def pause(self) -> Callable[[], object] | None:
+        """See `StoreThread.pause`."""
+        return self._thread.pause(_FORK_SECONDS)
 
     def close(self) -> None:
         """End the thread after what was handed over. Blocks shortly."""
@@ -97,26 +103,26 @@ class PerProcess(Generic[RunningType]):
         self._start = start
         self._lock = threading.Lock()
         self._running: RunningType | None = None
-        know_main_loop()
+        register_main_loop()
 
     def get(self) -> RunningType:
         """What runs in this process."""
         running = self._running
         # What a parent process has started does not run in its children.
         if running is None or running.process != os.getpid():
-            running = in_main_loop(self._started)
+            running = run_in_main_loop(self._started)
         return running
 
-    def condition(self) -> Literal["available", "unavailable", "busy"]:
+    def health(self) -> Literal["available", "unavailable", "busy"]:
         """Whether the store is open or can be opened now; busy where it does not say so at once.
 
         Blocks for half a second at most.
         """
         try:
             self.get().call(lambda _store: None, SHORT_PATIENCE)
-        except LogBusy:
+        except StoreBusy:
             return "busy"
-        except LogError:
+        except StoreError:
             return "unavailable"
         return "available"
 
@@ -142,7 +148,7 @@ def _before_fork() -> None:
     """No SQLite database may be open while the process is copied."""
     for running in list(_all):
         if running.process == os.getpid():
-            go_on = running.let_go()
+            go_on = running.pause()
             if go_on is not None:
                 _held.append(go_on)
 

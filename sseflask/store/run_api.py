@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sseflask.completions.outcome import Outcome
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 
 __all__ = ["Append", "Claim", "LogFull", "Run", "TooMany"]
 
@@ -61,7 +61,7 @@ class TooMany:
     running: int
 
 
-class LogFull(LogError):
+class LogFull(StoreError):
     """What is running fills the log: nothing more can be begun until some of it has ended."""
 
 

@@ -23,6 +23,7 @@ from sseflask.store.api import (
     Appended,
     Entry,
     History,
+    HistoryQuery,
     KeyReused,
     Log,
     Missing,
@@ -173,7 +174,9 @@ def check_against_a_list(
         def begin_reading(self, which: int, asked: list[Pattern], share: float, limit: int) -> None:
             """A reading in steps, between which anything may be done, also by another process."""
             after = round(share * len(self.everything))
-            steps = self.logs[which % len(self.logs)].history(asked, after, limit)
+            steps = self.logs[which % len(self.logs)].history(
+                HistoryQuery(tuple(asked), after, limit)
+            )
             self.reading = (which, asked, after, limit, len(self.everything), steps)
 
         @precondition(lambda self: self.reading is not None)

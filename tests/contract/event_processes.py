@@ -7,7 +7,7 @@ import resource
 import sqlite3
 import sys
 
-from sseflask.store.api import Append, Appended, LogError
+from sseflask.store.api import Append, Appended, StoreError
 from sseflask.store.sqlite.events import SqliteLog
 from tests.processes import say
 
@@ -53,11 +53,11 @@ def fill(path: str) -> None:
         while stored < 10_000:
             log.append([Append("a", (b"x" * 4000,) * 3), Append("b", (b"y" * 4000,))])
             stored += 4
-    except LogError as error:
+    except StoreError as error:
         say(error)
     say(stored)
     for _ in range(3):
-        with contextlib.suppress(LogError):
+        with contextlib.suppress(StoreError):
             log.append([Append("c", (b"z" * 100_000,))])
             say("that should not have been possible")
     say([entry.number for entry in log.since(0, 10_000)] == list(range(1, stored + 1)))

@@ -23,7 +23,7 @@ from gevent.event import AsyncResult
 from sseflask.store.api import Append, Appended, Entry, KeyReused
 from sseflask.store.sqlite.event_thread import LogThread
 from sseflask.store.sqlite.events import SqliteLog
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 from tests.contract.event_processes import hold
 from tests.processes import go_on, line, process
 
@@ -47,7 +47,7 @@ def main(path: str) -> dict[str, Any]:
         lambda *_: None,
         lambda *_: None,
         lambda *_: None,
-        Bell(path),
+        WakeupSocket(path),
     )
     hub = gevent.get_hub()
 

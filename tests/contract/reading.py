@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sseflask.store.api import Ends, Entry, History, Log, Missing
+from sseflask.store.api import Entry, History, HistoryQuery, Log, Missing, MissingScope
 from sseflask.store.names import Pattern
 
 
-def history(log: Log, asked: Sequence[Pattern], after: int, limit: int, ends: Ends) -> History:
+def history(
+    log: Log, asked: Sequence[Pattern], after: int, limit: int, ends: MissingScope
+) -> History:
     """What the log's thread does, without anything else between the steps."""
-    steps = log.history(asked, after, limit, ends)
+    steps = log.history(HistoryQuery(tuple(asked), after, limit, ends))
     while True:
         try:
             next(steps)
@@ -37,4 +39,4 @@ def read(
 
 
 def missing(log: Log, asked: Sequence[Pattern], after: int) -> list[Missing]:
-    return history(log, asked, max(0, after), 1, "all" if after < 0 else "forgotten").missing
+    return history(log, asked, max(0, after), 1, "all" if after < 0 else "trimmed").missing

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 
-from sseflask.store.api import KeyReused, LogError
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import Append
 from sseflask.store.sqlite.runs import RunLog
 from tests.contract.run_stores import DAY, FINISHED, begun, everything, fresh, put
@@ -60,12 +60,12 @@ def fill(path: str) -> None:
         while stored < 10_000:
             log.append([Append(run.number, stored + 1, [b"x" * 4000] * 3)])
             stored += 3
-    except LogError as error:
+    except StoreError as error:
         say(error)
     say(stored)
     large = Append(run.number, stored + 1, [b"z" * 4000] * 100, FINISHED)
     for _ in range(3):
-        with contextlib.suppress(LogError):
+        with contextlib.suppress(StoreError):
             log.append([large])
             say("that should not have been possible")
     say([number for number, _ in everything(log, run)] == list(range(1, stored + 1)))

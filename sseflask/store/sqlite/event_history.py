@@ -10,8 +10,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from sseflask.store.api import Ends, Entry, History, Steps
-from sseflask.store.names import Pattern
+from sseflask.store.api import Entry, History, HistoryQuery, Steps
 from sseflask.store.pattern_index import Wanted
 from sseflask.store.sqlite.event_gaps import missing
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
@@ -32,25 +31,21 @@ _Place = tuple[int, int]
 
 
 def history(
-    file: SqliteFile,
-    meant: MeantChannels,
-    patterns: Sequence[Pattern],
-    after: int,
-    limit: int,
-    ends: Ends,
+    file: SqliteFile, meant: MeantChannels, epoch: str, query: HistoryQuery
 ) -> Steps[History]:
     """See `sseflask.store.api.Log.history`."""
+    patterns, after, limit = query.patterns, query.after, query.limit
     wanted = Wanted(patterns)
     entries, last, newest, complete = _first(file, wanted, after, limit)
     if not complete:
         yield
         entries, last, newest = yield from _far(file, meant, wanted, after, limit)
-    if ends == "none":
-        return History(entries, last, [], newest)
+    if query.missing == "none":
+        return History(epoch, entries, last, [], newest)
     yield
     # After the entries: what was forgotten before they were read is then told.
-    told = yield from missing(file, meant, patterns, -1 if ends == "all" else after)
-    return History(entries, last, told, newest)
+    found = yield from missing(file, meant, patterns, -1 if query.missing == "all" else after)
+    return History(epoch, entries, last, found, newest)
 
 
 def _first(

@@ -55,7 +55,7 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     """Make the tables where there are none, and give the log's epoch. In a write transaction.
 
     Raises:
-        LogError: the database is not a log, or not one of this version.
+        StoreError: the database is not a log, or not one of this version.
     """
     boot = boot_id()
     if is_new(database, path, FORMAT):

@@ -13,16 +13,17 @@ from sseflask.store.api import (
     Append,
     Appended,
     Entry,
+    HistoryQuery,
     KeyReused,
     Log,
-    LogError,
     Notice,
     NoticeKind,
+    StoreError,
 )
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite.reads import Asked, Readings
+from sseflask.store.sqlite.reads import Readings
 from sseflask.store.sqlite.thread import Done, StoreThread
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 
 __all__ = ["LogThread"]
 
@@ -50,7 +51,7 @@ class LogThread(StoreThread[Log]):
             and before what is published later.
         count: called with the name or pattern whose subscriptions are to be counted, and what
             takes the number; from any thread.
-        bell: rings when another process has written; the thread closes it.
+        wakeup: rings when another process has written; the thread closes it.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class LogThread(StoreThread[Log]):
         skipped: Callable[[int, int], None],
         closed: Callable[[Sequence[Pattern]], None],
         count: Callable[[Pattern, Callable[[int], None]], None],
-        bell: Bell,
+        wakeup: WakeupSocket,
     ) -> None:
-        super().__init__("channel log", make, bell)
+        super().__init__("channel log", make, wakeup)
         self._deliver = deliver
         self._restarted = restarted
         self._skipped = skipped
@@ -93,12 +94,13 @@ class LogThread(StoreThread[Log]):
         """
         self._hand_over(append, done)
 
-    def history(self, asked: Asked, done: Done) -> None:
+    def history(self, query: HistoryQuery, done: Done) -> None:
         """Have something read; ``done`` gets a `History`. Never blocks.
 
-        Appends go first. Whoever asks for the same at the same time gets the same `History`.
+        All that was stored before this call is in it. Appends go first. Equal queries that wait at
+        the same time get the same `History`.
         """
-        self._hand_over(asked, done)
+        self._hand_over(query, done)
 
     def newest(self, done: Done) -> None:
         """Have the log asked how far it is; ``done`` gets its epoch and its newest number.
@@ -124,7 +126,7 @@ class LogThread(StoreThread[Log]):
 
         def tell(store: Log) -> tuple[int, set[str]]:
             number = store.notify(kind, bodies)
-            there = {self._bell.name, *self._bell.ring_others()}
+            there = {self._wakeup.name, *self._wakeup.wake_others()}
             self._try("reading", lambda: self._read(store))
             return number, there
 
@@ -138,7 +140,7 @@ class LogThread(StoreThread[Log]):
         events = size = 0
         while self._calls:
             call, done = self._calls[0]
-            if isinstance(call, Asked):
+            if isinstance(call, HistoryQuery):
                 self._readings.add(call, done)
             elif isinstance(call, Append):
                 events += len(call.frames)
@@ -167,7 +169,7 @@ class LogThread(StoreThread[Log]):
 
     def _ending(self) -> None:
         """See `StoreThread`."""
-        self._readings.refuse(LogError(f"the {self.name} is closed"))
+        self._readings.refuse(StoreError(f"the {self.name} is closed"))
 
     def _write(self, store: Log, group: Sequence[tuple[Append, Done]]) -> None:
         results: Sequence[Appended | KeyReused | None] = [None] * len(group)
@@ -177,7 +179,7 @@ class LogThread(StoreThread[Log]):
         else:
             try:
                 results = store.append([append for append, _ in group])
-            except LogError as error:
+            except StoreError as error:
                 self._tell("writing", error)
                 failed = error
             except Exception as error:
@@ -205,7 +207,7 @@ class LogThread(StoreThread[Log]):
         ]
         if not fresh:
             return
-        self._guard(self._bell.ring_others)
+        self._guard(self._wakeup.wake_others)
         if fresh[0][0].first == self._tail + 1 and store.last_notice == self._noticed:
             self._tail = fresh[-1][0].last
             entries = [
@@ -295,7 +297,7 @@ class LogThread(StoreThread[Log]):
             if error is not None:
                 log.warning("a count of subscribers was not answered: %s", error)
 
-        self.call(lambda store: store.answer(notice, self._bell.name, number), done)
+        self.call(lambda store: store.answer(notice, self._wakeup.name, number), done)
 
 
 def _upto(entries: Sequence[Entry], number: int) -> int:

@@ -6,21 +6,21 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sseflask.store.api import (
     Append,
     Appended,
-    Ends,
     Entry,
     Extent,
     History,
+    HistoryQuery,
     KeyReused,
     Notice,
     NoticeKind,
     Page,
     Steps,
 )
-from sseflask.store.names import Pattern
 from sseflask.store.sqlite import notices as sqlite_notices
 from sseflask.store.sqlite.event_history import PAGE_BYTES, history
 from sseflask.store.sqlite.event_retention import (
@@ -205,11 +205,11 @@ class SqliteLog:
         """Before a reading: what is written meanwhile is then a change again."""
         (self._version,) = database.execute("PRAGMA data_version").fetchone()
 
-    def history(
-        self, patterns: Sequence[Pattern], after: int, limit: int, ends: Ends = "forgotten"
-    ) -> Steps[History]:
+    def history(self, query: HistoryQuery) -> Steps[History]:
         """See `Log`."""
-        return history(self._file, self._meant, patterns, min(after, _LARGEST), limit, ends)
+        if query.after > _LARGEST:
+            query = replace(query, after=_LARGEST)
+        return history(self._file, self._meant, self._epoch, query)
 
     def notify(self, kind: NoticeKind, bodies: Sequence[str]) -> int:
         """See `Log`."""

@@ -18,16 +18,16 @@ from typing import NamedTuple
 from sseflask.defaults import MEMORY
 from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.private_files import (
-    concern,
+    check_ownership,
+    folder_warning,
     make_folder,
     make_private,
     open_lock,
-    refuse_strangers,
-    trouble,
+    why_unusable,
 )
-from sseflask.store.sqlite.open_files import first_bytes, hold, let_go
+from sseflask.store.sqlite.open_files import first_bytes, note_closed, note_opened
 
 __all__ = ["FileFormat", "SqliteFile", "boot_id", "is_new", "other_format"]
 
@@ -98,10 +98,10 @@ class SqliteFile:
         """Open the file, creating it and its directory where they are not there.
 
         Args:
-            prepare: called in a write transaction, to see to the tables; may raise `LogError`.
+            prepare: called in a write transaction, to see to the tables; may raise `StoreError`.
 
         Raises:
-            LogError: it can't be opened now; it is then closed.
+            StoreError: it can't be opened now; it is then closed.
         """
         self.close()
         with self._telling("opened"):
@@ -110,8 +110,8 @@ class SqliteFile:
                 return
             path = Path(self.path)
             make_folder(path.parent)
-            refuse_strangers(self.path, ("", "-wal", "-shm", "-journal", ".lock", ".wake"))
-            if worry := concern(self.path):
+            check_ownership(self.path, ("", "-wal", "-shm", "-journal", ".lock", ".wake"))
+            if worry := folder_warning(self.path):
                 warn_once(f"The folder of the {self._name} is open to others: {worry}.")
             # One process at a time: SQLite answers some of those that create a file, or switch it
             # to write-ahead logging, at the same time with an error instead of letting them wait.
@@ -130,7 +130,7 @@ class SqliteFile:
         # SQLite would take a relative path that begins with "file:" for a URI, and use another file
         # than the one that was looked at (https://www.sqlite.org/uri.html).
         path = self.path if self.path == MEMORY else str(Path(self.path).absolute())
-        self._held = None if path == MEMORY else hold(path)
+        self._held = None if path == MEMORY else note_opened(path)
         try:
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -157,7 +157,7 @@ class SqliteFile:
                 database.close()
         held, self._held = self._held, None
         if held is not None:
-            let_go(held)
+            note_closed(held)
 
     def shorten(self) -> None:
         """Empty the write-ahead log if it is long, unless somebody reads or writes just now.
@@ -206,7 +206,7 @@ class SqliteFile:
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
-            raise LogError(f"the {self._name} {self.path} is not open")
+            raise StoreError(f"the {self._name} {self.path} is not open")
         return self._database
 
     @contextlib.contextmanager
@@ -225,16 +225,16 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def _telling(self, done: str) -> Iterator[None]:
-        """Turn what SQLite and the file system raise into `LogError`, with what to do."""
+        """Turn what SQLite and the file system raise into `StoreError`, with what to do."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            reason = "" if self.path == MEMORY else trouble(self.path)
+            reason = "" if self.path == MEMORY else why_unusable(self.path)
             advice = [advice for words, advice in _ADVICE if words in str(error) and not reason]
             message = f"the {self._name} {self.path} can't be {done}: {error}."
             if reason and reason != str(error):
                 advice.append(f"{reason[:1].upper()}{reason[1:]}.")
-            raise LogError(" ".join([message, *advice])) from error
+            raise StoreError(" ".join([message, *advice])) from error
 
 
 def _lock(descriptor: int) -> None:
@@ -261,7 +261,7 @@ def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
         format: what is known here.
 
     Raises:
-        LogError: it is another program's, or another version's.
+        StoreError: it is another program's, or another version's.
     """
     if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
         database.execute(f"PRAGMA application_id = {format.application}")
@@ -270,7 +270,7 @@ def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if reason := format.why_not(path, application, version):
-        raise LogError(reason)
+        raise StoreError(reason)
     return False
 
 

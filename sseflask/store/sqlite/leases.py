@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from sseflask.completions.failures import interrupted
 from sseflask.completions.outcome import Outcome
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.run_ends import end_run, tell_ends, with_usage
@@ -38,7 +38,7 @@ _ORPHANED = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
 class Peers:
     """This process among those that share a run log.
 
-    As with `RunLog`, all calls come from one thread, may block, and raise `LogError`.
+    As with `RunLog`, all calls come from one thread, may block, and raise `StoreError`.
 
     Args:
         file: the log's.
@@ -74,7 +74,7 @@ class Peers:
         away, self._last_tick = now - self._last_tick, now
         try:
             return self._tick(concerned, away <= _AWAY_SECONDS)
-        except LogError:
+        except StoreError:
             # The others can't say that they live either, and get some time to do so afterwards.
             self._judges_from = math.inf
             raise

@@ -14,7 +14,7 @@ from typing import Any
 
 from sseflask.loop.native import original
 
-__all__ = ["first_bytes", "hold", "let_go"]
+__all__ = ["first_bytes", "note_closed", "note_opened"]
 
 # The native lock: databases belong to native threads. Held for a look at one file.
 _lock: Any = original("_thread", "allocate_lock")()
@@ -22,8 +22,8 @@ _lock: Any = original("_thread", "allocate_lock")()
 _held: Counter[tuple[int, int]] = Counter()
 
 
-def hold(path: str | Path) -> tuple[int, int]:
-    """Note that this process is about to open a database; `let_go` takes what it returns.
+def note_opened(path: str | Path) -> tuple[int, int]:
+    """Note that this process is about to open a database; `note_closed` takes what it returns.
 
     Raises:
         OSError: the file is not there.
@@ -35,7 +35,7 @@ def hold(path: str | Path) -> tuple[int, int]:
         return key
 
 
-def let_go(key: tuple[int, int]) -> None:
+def note_closed(key: tuple[int, int]) -> None:
     """Note that it is closed again."""
     with _lock:
         _held[key] -= 1

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from sseflask.store.api import Ends, History, Log, Steps
-from sseflask.store.names import Pattern
+from sseflask.store.api import History, HistoryQuery, Log, Steps
 from sseflask.store.sqlite.thread import Done
 
-__all__ = ["Asked", "Readings"]
+__all__ = ["Readings"]
 
 log = logging.getLogger("sseflask")
 
@@ -25,26 +23,17 @@ log = logging.getLogger("sseflask")
 _STRETCH, _PAUSE = 0.005, 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is to be read; see `Log.history`."""
-
-    patterns: tuple[Pattern, ...]
-    after: int
-    limit: int
-    ends: Ends = "forgotten"
-
-
 class _Reading:
-    __slots__ = ("dones", "steps")
+    __slots__ = ("dones", "query", "steps")
 
-    def __init__(self) -> None:
+    def __init__(self, query: HistoryQuery) -> None:
+        self.query = query
         self.dones: list[Done] = []
         self.steps: Steps[History] | None = None
 
 
 class Readings:
-    """The readings that are under way. Only the log's thread may use it.
+    """The readings that are under way. Only the store's thread may use it.
 
     Args:
         clock: gives the time in seconds.
@@ -52,49 +41,56 @@ class Readings:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._under_way: OrderedDict[Asked, _Reading] = OrderedDict()
+        self._queue: deque[_Reading] = deque()
+        self._not_begun: dict[HistoryQuery, _Reading] = {}
         self._spent = 0.0
         self._due = 0.0
 
     @property
     def due(self) -> float | None:
-        """When the next step is to be done, by the clock; ``None`` where there is none."""
-        return self._due if self._under_way else None
+        """When the next step is to be done, by the clock; ``None`` if there is none."""
+        return self._due if self._queue else None
 
-    def add(self, asked: Asked, done: Done) -> None:
-        """Begin a reading, or wait for one of the same.
+    def add(self, query: HistoryQuery, done: Done) -> None:
+        """Have something read, together with an equal query that has not begun.
 
-        One that has begun will do: it may end before what has been stored since, never beyond.
+        One that has begun may end before what has been stored since.
         """
-        self._under_way.setdefault(asked, _Reading()).dones.append(done)
+        reading = self._not_begun.get(query)
+        if reading is None:
+            reading = self._not_begun[query] = _Reading(query)
+            self._queue.append(reading)
+        reading.dones.append(done)
 
     def restart(self) -> None:
-        """Begin all anew: the log has been opened again, and may be another one."""
-        for reading in self._under_way.values():
+        """Begin all anew: the database has been opened again, and may be another one."""
+        for reading in self._queue:
             reading.steps = None
 
     def refuse(self, error: Exception) -> None:
         """Answer all with an error."""
-        while self._under_way:
-            _, reading = self._under_way.popitem(last=False)
-            _answer(reading, None, error)
+        self._not_begun.clear()
+        while self._queue:
+            _answer(self._queue.popleft(), None, error)
 
-    def step(self, store: Log) -> None:
-        """Do a step, if one is due, and answer where it was the last."""
+    def step(self, log: Log) -> None:
+        """Do a step if one is due, and answer if it was a reading's last."""
         began = self._clock()
-        if not self._under_way or began < self._due:
+        if not self._queue or began < self._due:
             return
-        asked, reading = self._under_way.popitem(last=False)
+        reading = self._queue.popleft()
         try:
             if reading.steps is None:
-                reading.steps = store.history(asked.patterns, asked.after, asked.limit, asked.ends)
+                if self._not_begun.get(reading.query) is reading:
+                    del self._not_begun[reading.query]
+                reading.steps = log.history(reading.query)
             next(reading.steps)
         except StopIteration as end:
             _answer(reading, end.value, None)
         except Exception as error:
             _answer(reading, None, error)
         else:
-            self._under_way[asked] = reading  # behind the others
+            self._queue.append(reading)
         now = self._clock()
         self._spent += now - began
         if self._spent >= _STRETCH:

@@ -27,7 +27,7 @@ __all__ = ["Appends"]
 class Appends:
     """Stores what comes of the runs of this process, and what there is of each by then.
 
-    As with `RunLog`, all calls come from one thread, may block, and raise `LogError`.
+    As with `RunLog`, all calls come from one thread, may block, and raise `StoreError`.
 
     Args:
         file: the log's.

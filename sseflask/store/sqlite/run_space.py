@@ -27,7 +27,7 @@ _STEP_BYTES, _STEPS = 1 << 20, 64
 class Room:
     """Bounds a run log. What the file takes is asked of SQLite, for all processes alike.
 
-    As with `RunLog`, all calls come from one thread, may block, and raise `LogError`.
+    As with `RunLog`, all calls come from one thread, may block, and raise `StoreError`.
 
     Args:
         file: the log's.

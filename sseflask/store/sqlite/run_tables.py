@@ -91,7 +91,7 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
         now: the machine's monotonic time, in seconds: it begins again when the machine does.
 
     Raises:
-        LogError: the database is not a run log, or not one of this version.
+        StoreError: the database is not a run log, or not one of this version.
     """
     boot = boot_id()
     if is_new(database, path, FORMAT):

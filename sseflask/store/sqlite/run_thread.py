@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from sseflask.completions.failures import interrupted
 from sseflask.completions.outcome import Outcome
 from sseflask.runs.limits import log_full
-from sseflask.store.api import KeyReused, LogError
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import Append, Claim, Run, TooMany
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.store.sqlite.thread import LOOK_SECONDS, Chore, Done, StoreThread
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 
 __all__ = ["RunThread"]
 
@@ -31,7 +31,7 @@ class RunThread(StoreThread[RunLog]):
 
     Args:
         make: makes the log, not yet open; called once, in the thread.
-        bell: rings when another process has written; the thread closes it.
+        wakeup: rings when another process has written; the thread closes it.
         frames: gets the frames of a run that another process writes: its number, the number of
             the first, and the frames; each once and in order.
         ended: gets a run that has ended, whoever ended it, after all its frames; once.
@@ -45,13 +45,13 @@ class RunThread(StoreThread[RunLog]):
     def __init__(
         self,
         make: Callable[[], RunLog],
-        bell: Bell,
+        wakeup: WakeupSocket,
         frames: Callable[[int, int, list[bytes]], None],
         ended: Callable[[Run], None],
         lost: Callable[[int], None],
         beat: Callable[[], None],
     ) -> None:
-        super().__init__("run log", make, bell)
+        super().__init__("run log", make, wakeup)
         self._frames = frames
         self._run_ended = ended
         self._lost = lost
@@ -90,7 +90,7 @@ class RunThread(StoreThread[RunLog]):
             results = store.append(appends)
             self._see_to_room(store)
             if self._watched:
-                self._bell.ring_others()
+                self._wakeup.wake_others()
             return results
 
         def over(results: list[Run | None] | None, error: Exception | None) -> None:
@@ -110,7 +110,7 @@ class RunThread(StoreThread[RunLog]):
             if run is not None and run.ended is None:
                 if number not in self._followed:
                     self._followed[number] = run.last
-                    self._bell.ring_others()
+                    self._wakeup.wake_others()
                 else:
                     passed_on = self._followed[number]
                     if passed_on is not None:
@@ -160,7 +160,7 @@ class RunThread(StoreThread[RunLog]):
         def call(store: RunLog) -> None:
             for run in store.leave():
                 self._pass_on_end(run)
-            self._bell.ring_others()
+            self._wakeup.wake_others()
 
         self.call(call, done)
 
@@ -179,7 +179,7 @@ class RunThread(StoreThread[RunLog]):
         # stored in between.
         watched, self._watched = self._watched, store.watched_by_others()
         if self._watched and not watched:
-            self._bell.ring_others()
+            self._wakeup.wake_others()
         numbers: list[int] = []
         own: list[int] = []
         for number, passed_on in self._followed.items():
@@ -224,7 +224,7 @@ class RunThread(StoreThread[RunLog]):
     ) -> Run | None:
         run = store.end(number, outcome, unless_watched=unless_watched)
         if run is not None and run.ended is not None:
-            self._bell.ring_others()
+            self._wakeup.wake_others()
             self._read_frames(store, run)
             self._pass_on_end(run)
         return run
@@ -243,10 +243,10 @@ class RunThread(StoreThread[RunLog]):
             number = self._left.pop()
             try:
                 store.unwatch(number)
-            except LogError:
+            except StoreError:
                 self._left.add(number)
                 raise
-            self._bell.ring_others()
+            self._wakeup.wake_others()
 
     def _pass_on_end(self, run: Run) -> None:
         if run.number in self._followed:
@@ -256,7 +256,7 @@ class RunThread(StoreThread[RunLog]):
     def _tick(self, store: RunLog) -> bool:
         ended = store.tick(bool(self._followed))
         if ended:
-            self._bell.ring_others()
+            self._wakeup.wake_others()
         for run in ended:
             self._read_frames(store, run)
             self._pass_on_end(run)

@@ -42,7 +42,7 @@ _END_COLUMNS = "number, id, dialect, coalesce(ended - 1, 0), ended, outcome"
 
 
 class RunLog:
-    """Stores runs. Every method may block, and raises `LogError` when the file can't do it.
+    """Stores runs. Every method may block, and raises `StoreError` when the file can't do it.
 
     All calls come from one thread. Each is a transaction: what it finds and what it does belong
     together, whatever other processes do. Times are the machine's monotonic ones, which all its

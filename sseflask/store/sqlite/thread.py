@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from sseflask.loop.native import original
-from sseflask.store.api import LogError
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.api import StoreError
+from sseflask.store.sqlite.wakeup import WakeupSocket
 
 __all__ = ["Chore", "Done", "Store", "StoreThread"]
 
 log = logging.getLogger("sseflask")
 
-#: Seconds after which the thread looks for what no bell has told it of, and tries again to open a
+#: Seconds after which the thread looks for what no wakeup has told it of, and tries again to open a
 #: store that can't be opened.
 LOOK_SECONDS = 0.25
 
@@ -79,13 +79,13 @@ class StoreThread(Generic[StoreType]):
     Args:
         name: what the store is called in messages.
         make: makes the store, not yet open; called once, in the thread.
-        bell: rings when another process has written; the thread closes it.
+        wakeup: rings when another process has written; the thread closes it.
     """
 
-    def __init__(self, name: str, make: Callable[[], StoreType], bell: Bell) -> None:
+    def __init__(self, name: str, make: Callable[[], StoreType], wakeup: WakeupSocket) -> None:
         self.name = name
         self._make = make
-        self._bell = bell
+        self._wakeup = wakeup
         self._calls: deque[tuple[Any, Done]] = deque()
         self._open = False
         self._try_at = self._hang_at = 0.0
@@ -93,7 +93,7 @@ class StoreThread(Generic[StoreType]):
         self._chores: list[Chore[StoreType]] = [
             Chore("trimming", TRIM_SECONDS, lambda store: store.trim())
         ]
-        self._error: Exception = LogError(f"the {name} is not open yet")
+        self._error: Exception = StoreError(f"the {name} is not open yet")
         self._told: dict[str, str] = {}
         self._closing = False
         self._ended = False
@@ -108,11 +108,11 @@ class StoreThread(Generic[StoreType]):
     def call(self, function: Callable[[StoreType], Any], done: Done) -> None:
         """Have a function called with the store, after what was handed over before. Never blocks.
 
-        Whatever it raises reaches ``done``; `LogError` where the store is not open or closed.
+        Whatever it raises reaches ``done``; `StoreError` where the store is not open or closed.
         """
         self._hand_over(function, done)
 
-    def let_go(self, seconds: float) -> Callable[[], object] | None:
+    def pause(self, seconds: float) -> Callable[[], object] | None:
         """Have the store closed while the process is copied, as by ``os.fork``.
 
         A copy of an open SQLite database takes the locks of the first process for its own, and
@@ -142,16 +142,16 @@ class StoreThread(Generic[StoreType]):
                 closed.release()
 
         self.call(wait, over)
-        let_go: bool = closed.acquire(timeout=seconds)
-        if not let_go:
+        pause: bool = closed.acquire(timeout=seconds)
+        if not pause:
             go_on.release()  # when it comes to it after all
         release: Callable[[], object] = go_on.release
-        return release if let_go else None
+        return release if pause else None
 
     def close(self) -> None:
         """End the thread after what was handed over before, and close the store. Never blocks."""
         self._closing = True
-        self._bell.ring_here()
+        self._wakeup.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait until the thread has ended, and whether it has. Blocks the native thread."""
@@ -165,7 +165,7 @@ class StoreThread(Generic[StoreType]):
         if self._ended:
             self._refuse()
         else:
-            self._bell.ring_here()
+            self._wakeup.wake()
 
     def _refuse(self) -> None:
         """Answer what came too late; each call once, whichever threads do it."""
@@ -174,15 +174,15 @@ class StoreThread(Generic[StoreType]):
                 _, done = self._calls.popleft()
             except IndexError:
                 return
-            self._guard(done, None, LogError(f"the {self.name} is closed"))
+            self._guard(done, None, StoreError(f"the {self.name} is closed"))
 
     # -- what a kind of store adds, in the thread --------------------------------------------------
 
     def _opened(self, store: StoreType) -> None:
-        """The store has been opened: see what has become of it meanwhile. May raise `LogError`."""
+        """The store has just been opened: see what has changed. May raise `StoreError`."""
 
     def _read(self, store: StoreType) -> None:
-        """Others may have written: pass it on. May raise `LogError`."""
+        """Others may have written: pass it on. May raise `StoreError`."""
 
     def _to_look(self) -> bool:
         """Whether to see now what others have written."""
@@ -218,7 +218,7 @@ class StoreThread(Generic[StoreType]):
                 more = self._more()
                 if more is not None:
                     due = min(due, more)
-                self._rung = self._bell.wait(0.0 if self._calls else due - now)
+                self._rung = self._wakeup.wait(0.0 if self._calls else due - now)
                 self._turn(store)
             while self._calls:
                 self._turn(store)
@@ -228,7 +228,7 @@ class StoreThread(Generic[StoreType]):
             self._ended = True
             self._refuse()
             self._guard(self._ending)
-            self._guard(self._bell.close)
+            self._guard(self._wakeup.close)
             if store is not None:
                 self._guard(store.close)
             self._running.release()
@@ -237,7 +237,7 @@ class StoreThread(Generic[StoreType]):
         now = time.monotonic()
         if now >= self._hang_at:
             self._hang_at = now + LOOK_SECONDS
-            self._guard(self._bell.open)
+            self._guard(self._wakeup.open)
             if self._open and self._try("looking at", store.replaced):
                 log.warning("the file of the %s is gone; it is made again", self.name)
                 self._open = False
@@ -286,7 +286,7 @@ class StoreThread(Generic[StoreType]):
         """Do something that nobody waits for; what fails is told in the server's log."""
         try:
             result = function()
-        except LogError as error:
+        except StoreError as error:
             self._tell(doing, error)
             self._error = error
             return None
@@ -297,7 +297,7 @@ class StoreThread(Generic[StoreType]):
         self._tell(doing, None)
         return result
 
-    def _tell(self, doing: str, error: LogError | None) -> None:
+    def _tell(self, doing: str, error: StoreError | None) -> None:
         """Log that the store fails, or works again; once, as it is tried again and again.
 
         Each on its own account: a full disk can still be read.

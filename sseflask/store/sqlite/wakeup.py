@@ -18,7 +18,7 @@ from pathlib import Path
 from sseflask.loop.native import original
 from sseflask.store.private_files import make_folder
 
-__all__ = ["Bell"]
+__all__ = ["WakeupSocket"]
 
 #: The longest address of a socket, in bytes (Linux has 108 with the zero at the end).
 _ADDRESS_BYTES = 103
@@ -28,7 +28,7 @@ _ADDRESS_BYTES = 103
 _LIST_SECONDS = 0.25
 
 
-class Bell:
+class WakeupSocket:
     """One for each process that uses a log. Made before the thread that waits with it.
 
     Args:
@@ -98,7 +98,7 @@ class Bell:
     def wait(self, seconds: float) -> bool:
         """Wait until somebody rings, or has since the last call; at most for some seconds.
 
-        The waiting thread only. What was handed over before a `ring_here` is there afterwards.
+        The waiting thread only. What was handed over before a `wake` is there afterwards.
 
         Returns:
             whether another process has rung.
@@ -114,7 +114,7 @@ class Bell:
         self._signalled = False
         return outside
 
-    def ring_here(self) -> None:
+    def wake(self) -> None:
         """Wake the waiting thread. Any thread or greenlet; never blocks, never an error."""
         if not self._signalled:
             self._signalled = True
@@ -126,7 +126,7 @@ class Bell:
         """Whether other processes wait, as far as is known. Any thread."""
         return self._handle >= 0 and bool(self._list())
 
-    def ring_others(self) -> list[str]:
+    def wake_others(self) -> list[str]:
         """Wake the other processes, and give their names; those that are dead are forgotten.
 
         Never blocks for long.

@@ -23,7 +23,7 @@ import gevent.monkey
 from gevent.event import Event as Signal
 
 from sseflask.counters.counts import Reason
-from sseflask.loop.serial import Jobs
+from sseflask.loop.serial_executor import SerialExecutor
 from sseflask.loop.time_slice import yield_to_loop
 from sseflask.transport import accounting as account
 from sseflask.transport.detached.backlog import WATCH, Backlogs
@@ -74,7 +74,7 @@ class DetachedStreams:
     """
 
     def __init__(self) -> None:
-        self.jobs = Jobs()
+        self.jobs = SerialExecutor()
         self.on_end: Callable[[DetachedStream, int], object] = _nobody_asks
         self.on_close: Callable[[], object] = _nobody_asks
         self._members: dict[int, DetachedStream] = {}
@@ -135,7 +135,7 @@ class DetachedStreams:
             self._epoll.register(stream.descriptor, WATCH)
         except OSError as error:  # the system's limit on what may be watched
             log.warning("a subscriber can't be watched and is sent away: %s", error)
-            self.jobs.add(lambda: self._end([stream], _resync))
+            self.jobs.submit(lambda: self._end([stream], _resync))
 
     # -- sending: the greenlet of the jobs ---------------------------------------------------------
 
@@ -298,10 +298,10 @@ class DetachedStreams:
         now = time.monotonic()
         silent = self._agenda.silent(now)
         if silent:
-            self.jobs.add(lambda: self._beat(silent))
+            self.jobs.submit(lambda: self._beat(silent))
         over = self._agenda.over(now)
         if over:
-            self.jobs.add(lambda: self._end(over, _last_words))
+            self.jobs.submit(lambda: self._end(over, _last_words))
         for stream in self._backlogs.stalled(now):
             self._cut(stream, "slow")
         self._closing.close_overdue(now)
@@ -330,7 +330,7 @@ class DetachedStreams:
             streams = list(self._members.values())
             self._end([each for each in streams if each.group.resumable], _drained)
 
-        self.jobs.add(job)
+        self.jobs.submit(job)
 
     def reconnect(self, groups: Sequence[Group]) -> None:
         """Send the streams of some groups away, to resume. Only in a job."""

@@ -17,7 +17,7 @@ from sseflask.channels.channels import Channels, Ids
 from sseflask.channels.event_frames import stored
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
-from sseflask.store.api import KeyReused, LogError
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.names import Pattern
 from sseflask.wire import Decoder
 
@@ -180,11 +180,11 @@ def test_keys(channels: Channels) -> None:
 def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     channels = make(tmp_path / "file" / "log")
-    with pytest.raises(LogError):
+    with pytest.raises(StoreError):
         published(channels, "a", "x")
-    with pytest.raises(LogError):
+    with pytest.raises(StoreError):
         subscribed(channels, "a")
-    assert channels.condition() == "unavailable"
+    assert channels.health() == "unavailable"
     channels.close()
 
 
@@ -198,7 +198,7 @@ def test_what_others_publish_while_a_log_is_closed_comes_when_it_is_opened(tmp_p
     one, other = make(tmp_path / "log"), make(tmp_path / "log")
     published(one, "a", "1")
     subscription = subscribed(one, "a")
-    go_on = one._running.get().thread.let_go(SECONDS)
+    go_on = one._running.get().thread.pause(SECONDS)
     assert go_on is not None
     published(other, "a", "2")
     go_on()
@@ -289,8 +289,8 @@ def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> N
 
 def test_a_busy_log_is_told_from_one_that_fails(channels: Channels) -> None:
     published(channels, "a", "x")
-    assert channels.condition() == "available"
+    assert channels.health() == "available"
     go_on = threading.Event()
     channels._running.get().thread.call(lambda _log: go_on.wait(SECONDS), lambda *_: None)
-    assert channels.condition() == "busy"
+    assert channels.health() == "busy"
     go_on.set()

@@ -189,7 +189,7 @@ def test_one_that_does_not_answer_is_left_out(
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 1.0)
     here, there = pair
     subscriptions = [open_to(channels, "a") for channels in pair]
-    go_on = there._running.get().thread.let_go(SECONDS)
+    go_on = there._running.get().thread.pause(SECONDS)
     assert go_on is not None
     assert count(here, "a") == 1
     go_on()
@@ -212,7 +212,7 @@ def test_one_that_has_missed_notices_sends_everybody_away(
     monkeypatch.setattr(sqlite_notices, "_KEPT", 3)
     here, there = pair
     subscription = open_to(here, "a")
-    go_on = here._running.get().thread.let_go(SECONDS)
+    go_on = here._running.get().thread.pause(SECONDS)
     assert go_on is not None
     for n in range(10):
         close(there, f"b.{n}")
@@ -226,7 +226,7 @@ def test_one_that_has_missed_notices_sends_everybody_away(
 def test_the_last_notices_are_kept_while_a_process_can_not_read(pair: list[Channels]) -> None:
     here, there = pair
     closed, stays = open_to(here, "a"), open_to(here, "b")
-    go_on = here._running.get().thread.let_go(SECONDS)
+    go_on = here._running.get().thread.pause(SECONDS)
     assert go_on is not None
     for n in range(20):
         close(there, f"c.{n}")

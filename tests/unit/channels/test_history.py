@@ -11,11 +11,9 @@ import pytest
 from sseflask.channels import channels as module
 from sseflask.channels import history as past
 from sseflask.channels.channels import Channels, Ids
-from sseflask.channels.event_frames import Cursor, stored
-from sseflask.channels.history import ChannelEvent, ChannelHistory, read_history
-from sseflask.store.api import History
+from sseflask.channels.event_frames import stored
+from sseflask.channels.history import ChannelEvent, ChannelHistory
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite.reads import Asked
 from tests.live.kit.waiting import until
 
 
@@ -158,25 +156,3 @@ def test_asking_how_far_the_log_is_hides_no_event(tmp_path: Path) -> None:
     assert got[0].endswith(b"data: x\n\n")
     here.close()
     there.close()
-
-
-def test_a_reading_that_had_begun_for_somebody_else(channels: Channels) -> None:
-    """What is asked by many is read once, maybe from before what this one has published."""
-    running = channels._running.get()
-
-    class Shared:
-        early: History | None = None
-
-        def place(self) -> Cursor:
-            return running.place()
-
-        def history(self, asked: Asked) -> History:
-            early, self.early = self.early, None
-            return early or running.history(asked)
-
-    reader, asked = Shared(), Asked((Pattern.parse("a"),), 0, 100, "none")
-    publish(channels, "a", "1")
-    reader.early = running.history(asked)
-    publish(channels, "a", "2")
-    history = read_history(reader, Pattern.parse("a"), "earliest", 100)
-    assert [event.data for event in history.events] == ["1", "2"]

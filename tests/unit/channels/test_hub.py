@@ -3,18 +3,14 @@ from __future__ import annotations
 from sseflask.channels.event_frames import stored
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import QUEUE, Subscription
-from sseflask.store.api import Entry, History
+from sseflask.store.api import Entry, History, HistoryQuery
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite.reads import Asked
 from sseflask.transport.detached.group import DetachedStream, Group
 
 
 class NoLog:
-    def newest(self) -> int:
-        raise AssertionError("there was nothing to read from the log")
-
-    def history(self, asked: Asked) -> History:
-        raise AssertionError(f"there was nothing to read from the log: {asked}")
+    def history(self, query: HistoryQuery) -> History:
+        raise AssertionError(f"there was nothing to read from the log: {query}")
 
 
 def subscription(hub: Hub, *names: str) -> Subscription:
@@ -127,9 +123,9 @@ def test_who_falls_far_behind_goes_back_to_the_log() -> None:
     class Fake(NoLog):
         """Just enough of a log, to see what is asked of it."""
 
-        def history(self, asked: Asked) -> History:
-            read.append(asked.after)
-            return History([], QUEUE + 1, [], QUEUE + 2)
+        def history(self, query: HistoryQuery) -> History:
+            read.append(query.after)
+            return History("e", [], QUEUE + 1, [], QUEUE + 2)
 
     one = Subscription(hub, Fake(), [Pattern.parse("a")], hub.cursor)
     assert list(one.history()) == []

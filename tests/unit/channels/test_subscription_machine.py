@@ -23,10 +23,9 @@ from sseflask.channels.event_frames import Cursor, stored
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
-from sseflask.store.api import Append, Appended, History
+from sseflask.store.api import Append, Appended, History, HistoryQuery
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.events import SqliteLog
-from sseflask.store.sqlite.reads import Asked
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.wire import Decoder
 from tests.contract.reading import read
@@ -89,7 +88,6 @@ class Resuming(RuleBasedStateMachine):
         self.fed = 0
         self.hub.restart(self.log.epoch, 0)
         self.interruption: Callable[[], None] | None = None
-        self.early: dict[Asked, History] = {}
 
     def open_log(self) -> SqliteLog:
         log = SqliteLog(":memory:", keep=KEEP, seconds=10**6)
@@ -98,16 +96,9 @@ class Resuming(RuleBasedStateMachine):
 
     # What the log's thread does; something else may happen before its answer is seen.
 
-    def newest(self) -> int:
-        newest = self.log.newest()
-        self.interrupt()
-        return newest
-
-    def history(self, asked: Asked) -> History:
-        """In steps. Who asks for the same may be given what was begun before, once."""
-        if asked in self.early:
-            return self.early.pop(asked)
-        steps = self.log.history(asked.patterns, asked.after, asked.limit, asked.ends)
+    def history(self, query: HistoryQuery) -> History:
+        """In steps, between which something else may happen."""
+        steps = self.log.history(query)
         while True:
             try:
                 next(steps)
@@ -115,7 +106,6 @@ class Resuming(RuleBasedStateMachine):
                 history: History = end.value
                 break
             self.interrupt()
-        self.early[asked] = history
         self.interrupt()
         return history
 
@@ -173,7 +163,6 @@ class Resuming(RuleBasedStateMachine):
     def replace_the_log(self) -> None:
         self.log.close()
         self.log = self.open_log()
-        self.early.clear()
         self.fed = 0
         self.send_away(self.hub.restart(self.log.epoch, 0))
         assert all(client.group is None for client in self.everyone)

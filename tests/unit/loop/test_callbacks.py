@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sseflask.loop.callbacks import Timeout, cooperative, result_of
+from sseflask.loop.callbacks import Timeout, cooperative, wait_for_callback
 from tests.processes import report_of
 
 Done = Callable[[Any, Exception | None], None]
@@ -21,18 +21,18 @@ def in_a_thread(result: Any, error: Exception | None = None) -> Callable[[Done],
 
 def test_results_and_errors_come_over() -> None:
     assert not cooperative()
-    assert result_of(in_a_thread(7), 10) == 7
+    assert wait_for_callback(in_a_thread(7), 10) == 7
     with pytest.raises(KeyError):
-        result_of(in_a_thread(None, KeyError("x")), 10)
+        wait_for_callback(in_a_thread(None, KeyError("x")), 10)
     with pytest.raises(Timeout):
-        result_of(lambda _done: None, 0.01)
+        wait_for_callback(lambda _done: None, 0.01)
 
 
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
 import gevent
-from sseflask.loop.callbacks import Mailbox, Timeout, cooperative, result_of
+from sseflask.loop.callbacks import EventLoop, Timeout, cooperative, wait_for_callback
 start_native = monkey.get_original("_thread", "start_new_thread")
 
 assert cooperative()
@@ -53,15 +53,15 @@ def slowly(done):
         done("answer", None)
     start_native(wait, ())
 
-assert result_of(slowly, 10) == "answer"
+assert wait_for_callback(slowly, 10) == "answer"
 try:
-    result_of(lambda done: start_native(done, (None, KeyError("x"))), 10)
+    wait_for_callback(lambda done: start_native(done, (None, KeyError("x"))), 10)
 except KeyError:
     pass
 else:
     raise SystemExit("no KeyError")
 try:
-    result_of(lambda done: None, 0.01)
+    wait_for_callback(lambda done: None, 0.01)
 except Timeout:
     pass
 else:
@@ -69,10 +69,10 @@ else:
 
 # What comes together is called in order, and one that fails does not take the others with it.
 called = []
-mailbox = Mailbox.current()
-mailbox.post(called.append, 1)
-mailbox.post(called.index, "not there")
-mailbox.post(called.append, 2)
+event_loop = EventLoop.current()
+event_loop.call_soon_threadsafe(called.append, 1)
+event_loop.call_soon_threadsafe(called.index, "not there")
+event_loop.call_soon_threadsafe(called.append, 2)
 gevent.sleep(0.01)
 assert called == [1, 2], called
 print("fine")

@@ -28,7 +28,7 @@ from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, Run
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.wire import Decoder
@@ -46,7 +46,7 @@ class Failing(RunLog):
 
     def append(self, appends: Sequence[Append]) -> list[Run | None]:
         if self.chance.random() < 0.1:
-            raise LogError("the disk is busy")
+            raise StoreError("the disk is busy")
         self.sizes.append(sum(len(append.frames) for append in appends))
         return super().append(appends)
 

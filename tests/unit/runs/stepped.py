@@ -128,7 +128,7 @@ class Stepped(process_of_runs.RunProcess):
         process_module._all.discard(self)
         atexit.unregister(self._end)
         self.thread.store.close()
-        self.thread._bell.close()
+        self.thread._wakeup.close()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sseflask.completions.usage import FRAME_BYTES
 from sseflask.loop.callbacks import Done
 from sseflask.runs import append_queue as module
 from sseflask.runs.append_queue import Batches
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, Run
 from tests.live.kit.waiting import until
 
@@ -105,7 +105,7 @@ def test_a_transaction_is_bounded_whatever_waits(
     assert log.last == [Append(3, 1, [b"d"]), Append(1, 10, [b"b"] * 9)]
     log.succeed()
     assert log.last == [Append(1, 19, [b"b"] * 10)]
-    log.fail(LogError("locked"))
+    log.fail(StoreError("locked"))
     asked_again(log, 4)
     assert log.last == [Append(1, 19, [b"b"] * 10)]
     log.succeed()
@@ -143,12 +143,12 @@ def test_what_is_refused_is_passed_on_as_such(log: Stored) -> None:
 def test_what_fails_is_tried_again_with_what_has_come(log: Stored) -> None:
     log.add(1, 1, b"a")
     log.add(2, 1, b"x")
-    log.fail(LogError("locked"))
+    log.fail(StoreError("locked"))
     log.add(1, 2, b"b")
     asked_again(log, 2)
     log.add(1, 3, b"c", outcome=FINISHED)
     log.add(3, 1, b"y")
-    log.fail(LogError("locked"))
+    log.fail(StoreError("locked"))
     asked_again(log, 3)
     assert log.last == [
         Append(1, 1, [b"a", b"b", b"c"], FINISHED),
@@ -165,7 +165,7 @@ def test_after_some_time_it_is_given_up(
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.0)
     log.add(1, 1, b"a")
-    log.fail(LogError("the disk is full"))
+    log.fail(StoreError("the disk is full"))
     assert log.failed == [Append(1, 1, [b"a"])]
     assert log.passed_on == []
     assert "the disk is full" in caplog.text
@@ -183,18 +183,18 @@ def test_patience_is_measured_from_the_first_of_a_row_of_failures(
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     log.add(1, 1, b"a")
     for attempt in (2, 3, 4):
-        log.fail(LogError("locked"))
+        log.fail(StoreError("locked"))
         _wait_for(log, attempt)
         assert log.failed == []
         now[0] += module._PATIENCE / 3 + 0.1
-    log.fail(LogError("locked"))
+    log.fail(StoreError("locked"))
     assert [append.run for append in log.failed] == [1]
     # A success in between begins the count anew.
     log.add(2, 1, b"b")
     log.succeed()
     log.add(2, 2, b"c")
     now[0] += 2 * module._PATIENCE
-    log.fail(LogError("locked"))
+    log.fail(StoreError("locked"))
     assert [append.run for append in log.failed] == [1]
 
 
@@ -217,7 +217,7 @@ def test_nothing_is_stored_behind_what_was_given_up(
     log.add(1, 1, b"a")
     log.add(1, 2, b"b")
     log.add(2, 1, b"x")
-    log.fail(LogError("full") if not patience else TypeError("what is this?"))
+    log.fail(StoreError("full") if not patience else TypeError("what is this?"))
     assert log.last == [Append(2, 1, [b"x"])]
     log.add(1, 3, b"c", outcome=FINISHED)
     log.succeed()
@@ -301,7 +301,7 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
                 assert len(calls) == 1, "one at a time"
                 appends, done = calls.pop()
             if chance.random() < 0.3:
-                done(None, LogError("locked"))
+                done(None, StoreError("locked"))
                 continue
             for append in appends:
                 frames = found.setdefault(append.run, [])
@@ -345,7 +345,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, Callable[[], o
         return lambda: None
 
     monkeypatch.setattr(module, "cooperative", lambda: True)
-    monkeypatch.setattr(module, "later", later)
+    monkeypatch.setattr(module, "call_later", later)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     return found
 

@@ -21,7 +21,7 @@ from sseflask.runs.limits import Bounds
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
-from sseflask.store.api import KeyReused, LogError
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import Run, TooMany
 from sseflask.wire import Decoder
 from tests.contract.run_stores import FINISHED, code_of, opened, outcome_of, told
@@ -545,20 +545,20 @@ def test_the_largest_of_a_full_log_fails_in_band_and_the_others_go_on(make: Make
 def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script) -> None:
     (tmp_path / "file").write_text("in the way")
     runs = Runs(lambda: str(tmp_path / "file" / "runs.db"), seconds=1, most=1)
-    with pytest.raises(LogError):
+    with pytest.raises(StoreError):
         ask(runs, script)
-    with pytest.raises(LogError):
+    with pytest.raises(StoreError):
         runs.find("f" * 32, "alice")
-    assert runs.condition() == "unavailable"
+    assert runs.health() == "unavailable"
     assert script.asked == 0
     runs.close()
 
 
 def test_a_busy_log_is_told_from_one_that_fails(runs: Runs) -> None:
-    assert runs.condition() == "available"
+    assert runs.health() == "available"
     go_on = threading.Event()
     runs._running.get().thread.call(lambda _log: go_on.wait(SECONDS), lambda *_: None)
-    assert runs.condition() == "busy"
+    assert runs.health() == "busy"
     go_on.set()
 
 

@@ -18,8 +18,8 @@ from sseflask.runs import viewer as viewer_module
 from sseflask.runs.runs import Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
-from sseflask.store.api import LogError
-from sseflask.store.process import LogBusy
+from sseflask.store.api import StoreError
+from sseflask.store.process import StoreBusy
 from sseflask.store.run_api import Append
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.transport.detached.group import DetachedStream
@@ -69,7 +69,7 @@ def other(make: Callable[[], Stepped]) -> Stepped:
 
 
 def fail(*_: object) -> None:
-    raise LogError("locked")
+    raise StoreError("locked")
 
 
 def nothing() -> Answer:
@@ -341,10 +341,10 @@ def test_a_run_that_nobody_waited_for_is_ended(
 
     def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
         begin(lambda *_: None)
-        raise LogBusy("the run log did not answer")
+        raise StoreBusy("the run log did not answer")
 
     monkeypatch.setattr(one, "wait", impatient)
-    with pytest.raises(LogBusy):
+    with pytest.raises(StoreBusy):
         start(one, key="k")
     monkeypatch.setattr(one, "wait", waited)
     go_on(one)
@@ -375,10 +375,10 @@ def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
 
     def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
         waited(begin)
-        raise LogBusy("the run log did not answer")
+        raise StoreBusy("the run log did not answer")
 
     monkeypatch.setattr(one, "wait", impatient)
-    with pytest.raises(LogBusy):
+    with pytest.raises(StoreBusy):
         start(one, key="k")
     go_on(one)
     assert now(log, started.run).ended is None

@@ -31,4 +31,4 @@ MOUNTS = [
 )
 def test_what_keeps_a_file(path: str, variables: dict[str, str], kept: str) -> None:
     with environment(**variables), mock.patch.object(disk, "_mounts", return_value=MOUNTS):
-        assert disk.kept(path) == kept
+        assert disk.durability_of(path) == kept

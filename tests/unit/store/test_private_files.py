@@ -15,10 +15,10 @@ import pytest
 
 from sseflask.logs import once as notices
 from sseflask.store import private_files
-from sseflask.store.api import LogError
-from sseflask.store.private_files import concern, trouble
+from sseflask.store.api import StoreError
+from sseflask.store.private_files import folder_warning, why_unusable
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 
 
 def _prepare(database: sqlite3.Connection) -> None:
@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[SqliteFile]:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(LogError) as refused, opened(path):
+    with pytest.raises(StoreError) as refused, opened(path):
         pass
     return str(refused.value)
 
@@ -60,11 +60,11 @@ def modes(folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o277])
 def test_what_is_made_is_this_users_alone(tmp_path: Path, mask: int) -> None:
     path = tmp_path / "a" / "b" / "log.db"
-    bell = Bell(str(path))
+    wakeup = WakeupSocket(str(path))
     with umask(mask), opened(path):
-        bell.open()
+        wakeup.open()
         found = modes(tmp_path)
-        bell.close()
+        wakeup.close()
     (socket,) = [name for name in found if name.startswith("a/b/log.db.wake/")]
     folders = dict.fromkeys(["a", "a/b", "a/b/log.db.wake"], 0o700)
     files = dict.fromkeys([*(f"a/b/log.db{end}" for end in ("", "-wal", "-shm", ".lock")), socket])
@@ -140,7 +140,7 @@ def test_a_folder_that_is_open_to_all_is_warned_of_once(
         f"{tmp_path}/log.db, as {tmp_path} can be written to by all: chmod o-w {tmp_path}."
     )
     tmp_path.chmod(0o1777)  # only the owner of a file can then replace it
-    assert concern(str(tmp_path / "log.db")) == ""
+    assert folder_warning(str(tmp_path / "log.db")) == ""
 
 
 @contextlib.contextmanager
@@ -162,29 +162,29 @@ def test_the_trouble_with_a_file_is_said_with_its_owner_and_what_to_do() -> None
         folder = Path(name)
         folder.chmod(0o755)
         file = folder / "log.db"
-        assert trouble(str(file)) == ""
+        assert why_unusable(str(file)) == ""
         file.touch(0o600)
-        assert trouble(str(file)) == ""
+        assert why_unusable(str(file)) == ""
         file.chmod(0o000)
         with nobody() as user:
-            assert trouble(str(file)) == (
+            assert why_unusable(str(file)) == (
                 f"{file} belongs to {me} (mode 0000) and can't be written to by {user}: "
                 f"chown {user} {file}"
             )
         file.unlink()
         folder.chmod(0o555)
         with nobody() as user:
-            assert trouble(str(folder / "a" / "b.db")) == (
+            assert why_unusable(str(folder / "a" / "b.db")) == (
                 f"{folder} belongs to {me} (mode 0555) and can't be written to by {user}: "
                 f"chown {user} {folder}"
             )
         folder.chmod(0o755)
-        assert trouble(str(folder)) == f"{folder} is not a file: choose another path"
+        assert why_unusable(str(folder)) == f"{folder} is not a file: choose another path"
         file.write_text("something else than a database")
-        assert trouble(str(file)).startswith(f"{file} is not an SQLite database")
+        assert why_unusable(str(file)).startswith(f"{file} is not an SQLite database")
         inside = file / "log.db"
-        assert trouble(str(inside)).startswith(f"{file} is not a folder")
-        assert trouble("/dev/full/x.db").startswith("/dev/full is not a folder")
+        assert why_unusable(str(inside)).startswith(f"{file} is not a folder")
+        assert why_unusable("/dev/full/x.db").startswith("/dev/full is not a folder")
 
 
 def test_what_is_in_the_way_stands_in_the_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from sseflask.store.api import Append, Ends, History, Steps
+from sseflask.store.api import Append, History, HistoryQuery, MissingScope, Steps
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite import event_tables as sqlite_tables
 from sseflask.store.sqlite import pattern_channels as sqlite_patterns
@@ -81,9 +81,9 @@ class Cost:
             database.set_progress_handler(None, 0)
             self.steps.append(count)
 
-    def of(self, *texts: str, after: int, limit: int = 100, ends: Ends = "forgotten") -> History:
+    def of(self, *texts: str, after: int, ends: MissingScope = "trimmed") -> History:
         self.steps = []
-        steps = self._log.history(patterns(*texts), after, limit, ends)
+        steps = self._log.history(HistoryQuery(tuple(patterns(*texts)), after, 100, ends))
         while True:
             try:
                 self._run(lambda: next(steps))
@@ -248,7 +248,7 @@ def test_a_channel_that_appears_between_two_steps_is_not_passed_over(tmp_path: P
         put(log, "a.1", b"x")
         for pause in range(0, 60, 2):
             log._meant.clear()
-            steps = log.history(patterns("a.*", "*.9.9"), 0, 9)
+            steps = log.history(HistoryQuery(tuple(patterns("a.*", "*.9.9")), 0, 9))
             found = finish(steps, pause, lambda: put(other, f"a.1{log.newest()}", b"x"))
             there = {entry.number for entry in found.entries}
             assert {n for n in numbers(log, "a.*") if n <= found.last} <= there
@@ -302,7 +302,7 @@ def test_what_is_missing_of_a_channel_that_is_no_longer_remembered_between_two_s
                 with mock.patch.object(sqlite_tables, "_EMPTY_CHANNELS", 0):
                     log.trim()
 
-            found = finish(log.history(patterns("a.*"), 0, 10), pause, forget)
+            found = finish(log.history(HistoryQuery(tuple(patterns("a.*")), 0, 10)), pause, forget)
             assert [told.pattern for told in found.missing] == patterns("a.*")
 
 

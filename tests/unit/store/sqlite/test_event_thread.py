@@ -16,18 +16,18 @@ from sseflask.store.api import (
     Appended,
     Entry,
     History,
+    HistoryQuery,
     KeyReused,
     Log,
-    LogError,
     Page,
+    StoreError,
 )
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite import event_thread as thread_module
 from sseflask.store.sqlite import thread as module
 from sseflask.store.sqlite.event_thread import LogThread
 from sseflask.store.sqlite.events import SqliteLog
-from sseflask.store.sqlite.reads import Asked
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 from tests.contract import event_processes as processes
 from tests.live.kit.waiting import until
 from tests.processes import go_on, line, process, report_of
@@ -50,7 +50,7 @@ class Recorded:
             lambda *what: self.said.append(("skipped", *what)),
             lambda patterns: self.order.extend(f"close {pattern}" for pattern in patterns),
             lambda pattern, answer: answer(len(str(pattern))),
-            Bell(None if path is None else str(path)),
+            WakeupSocket(None if path is None else str(path)),
         )
 
     def deliver(self, entries: Sequence[Entry]) -> None:
@@ -65,8 +65,8 @@ class Recorded:
         return self._answer(lambda done: self.thread.append(append, done))
 
     def read(self, after: int) -> History:
-        asked = Asked(EVERYTHING, after, 10)
-        history: History = self._answer(lambda done: self.thread.history(asked, done))
+        query = HistoryQuery(EVERYTHING, after, 10)
+        history: History = self._answer(lambda done: self.thread.history(query, done))
         return history
 
     @staticmethod
@@ -191,7 +191,7 @@ def test_many_threads_append_at_once(place: Path | None) -> None:
 def test_an_event_of_another_process_is_delivered_by_the_bell(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With the look every quarter of a second put off, only the bell is left.
+    # With the look every quarter of a second put off, only the wakeup is left.
     monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
     monkeypatch.setattr(module, "TRIM_SECONDS", 60.0)
     with running(path) as own, running(path) as other:
@@ -366,7 +366,7 @@ def test_a_log_that_fails_says_so_to_those_who_ask_and_goes_on(
     class Failing(SqliteLog):
         def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
             if full.is_set():
-                raise LogError("the disk is full")
+                raise StoreError("the disk is full")
             return super().append(appends)
 
     def make() -> Log:
@@ -376,7 +376,7 @@ def test_a_log_that_fails_says_so_to_those_who_ask_and_goes_on(
         own.put("a", b"1")
         full.set()
         for _ in range(3):
-            with pytest.raises(LogError, match="the disk is full"):
+            with pytest.raises(StoreError, match="the disk is full"):
                 own.put("a", b"2", b"3")
         assert own.ask(lambda log: log.newest()) == 1
         full.clear()
@@ -390,9 +390,9 @@ def test_a_log_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.write_text("a file where the directory is to be")
     with running(place / "log.db") as own:
-        with pytest.raises(LogError, match="can't be opened"):
+        with pytest.raises(StoreError, match="can't be opened"):
             own.put("a", b"1")
-        with pytest.raises(LogError, match="can't be opened"):
+        with pytest.raises(StoreError, match="can't be opened"):
             own.ask(lambda log: log.newest())
         assert own.said == []
         place.unlink()
@@ -435,9 +435,9 @@ def test_closing_does_what_was_handed_over_and_refuses_what_comes_later(path: Pa
         own.thread.close()
         assert own.thread.join(30)
         assert results == [(Appended(n, n), None) for n in range(1, 101)]
-        with pytest.raises(LogError, match="closed"):
+        with pytest.raises(StoreError, match="closed"):
             own.put("a", b"late")
-        with pytest.raises(LogError, match="closed"):
+        with pytest.raises(StoreError, match="closed"):
             own.ask(lambda log: log.newest())
         assert list(Path(f"{path}.wake").iterdir()) == []
     with running(path) as own:
@@ -457,7 +457,7 @@ def test_a_log_that_can_not_be_made_refuses_everything(caplog: pytest.LogCapture
 
     with running(None, make=make) as own:
         assert own.thread.join(30)
-        with pytest.raises(LogError, match="closed"):
+        with pytest.raises(StoreError, match="closed"):
             own.put("a", b"1")
     assert "no such backend" in caplog.text
 

@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from sseflask.store.api import Append, Entry, LogError
+from sseflask.store.api import Append, Entry, StoreError
 from sseflask.store.sqlite import event_tables as sqlite_tables
 from sseflask.store.sqlite import file as sqlite_file
 from sseflask.store.sqlite.events import SqliteLog
@@ -193,7 +193,7 @@ def test_a_lock_held_for_too_long_is_an_error_that_passes(
         put(log, "a", b"1")
         with process(hold, path) as child:
             assert line(child) == "locked"
-            with pytest.raises(LogError, match=r"locked.*Another process"):
+            with pytest.raises(StoreError, match=r"locked.*Another process"):
                 put(log, "a", b"2", key="k")
             assert len(everything(log)) == 1
             go_on(child)
@@ -220,7 +220,7 @@ def test_a_database_that_may_not_grow_says_so(store: FileStore) -> None:
         assert isinstance(log, SqliteLog)
         with log._file.using() as database:
             database.execute("PRAGMA max_page_count = 1").fetchone()
-        with pytest.raises(LogError, match=r"full.*Make room"):
+        with pytest.raises(StoreError, match=r"full.*Make room"):
             put(log, "a", b"x" * 100_000)
         assert [entry.frame for entry in everything(log)] == [b"1"]
 
@@ -231,11 +231,11 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path, place: str) -> Non
     (tmp_path / "directory").mkdir()
     log = SqliteLog(str(tmp_path / place), keep=10, seconds=DAY)
     for _ in range(2):
-        with pytest.raises(LogError, match="can't be opened"):
+        with pytest.raises(StoreError, match="can't be opened"):
             log.open()
-        with pytest.raises(LogError, match="not open"):
+        with pytest.raises(StoreError, match="not open"):
             log.newest()
-        with pytest.raises(LogError, match="not open"):
+        with pytest.raises(StoreError, match="not open"):
             log.append([Append("a", (b"1",))])
         assert not log.replaced()
     log.close()
@@ -248,7 +248,7 @@ def test_a_log_that_turns_read_only_can_be_read(store: FileStore) -> None:
         assert isinstance(log, SqliteLog)
         with log._file.using() as database:
             database.execute("PRAGMA query_only = on").fetchone()
-        with pytest.raises(LogError, match=r"readonly.*read-only"):
+        with pytest.raises(StoreError, match=r"readonly.*read-only"):
             put(log, "a", b"2")
         assert [entry.frame for entry in everything(log)] == [b"1"]
         assert missing(log, patterns("**"), 0) == []
@@ -323,7 +323,7 @@ def test_a_deleted_directory_is_made_again(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(LogError, match=r"can't be opened.*move it away"):
+    with pytest.raises(StoreError, match=r"can't be opened.*move it away"):
         SqliteLog(str(path), keep=10, seconds=DAY).open()
     assert path.read_bytes() == content
 
@@ -335,7 +335,7 @@ def test_a_damaged_file_is_an_error_with_what_to_do(path: Path, store: FileStore
     path.write_bytes(content[:8192] + b"\xa5" * (len(content) - 8192))
     log = store.log(keep=10, seconds=DAY, clock=time.time)
     log.open()
-    with pytest.raises(LogError, match=r"malformed.*damaged"):
+    with pytest.raises(StoreError, match=r"malformed.*damaged"):
         everything(log)
     log.close()
 
@@ -345,7 +345,7 @@ def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
     database.execute("CREATE TABLE log (x)")
     database.commit()
     database.close()
-    with pytest.raises(LogError, match="another program"):
+    with pytest.raises(StoreError, match="another program"):
         SqliteLog(str(path), keep=10, seconds=DAY).open()
 
 
@@ -373,7 +373,7 @@ def test_a_log_of_another_version_is_left_alone(
     database.execute(f"PRAGMA user_version = {version}")
     database.close()
     with pytest.raises(
-        LogError, match=rf"made by {which} version of sseflask \(its format is {version}, "
+        StoreError, match=rf"made by {which} version of sseflask \(its format is {version}, "
     ):
         SqliteLog(str(path), keep=10, seconds=DAY).open()
 

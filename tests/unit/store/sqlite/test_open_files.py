@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.store.api import LogError
-from sseflask.store.private_files import trouble
+from sseflask.store.api import StoreError
+from sseflask.store.private_files import why_unusable
 from sseflask.store.sqlite.file import FileFormat, SqliteFile, other_format
 
 #: What another process does: it reads, and closes the file as the only one would.
@@ -46,12 +46,12 @@ def read_elsewhere(file: SqliteFile) -> str:
 
 
 def an_error(file: SqliteFile) -> None:
-    with pytest.raises(LogError), file.using("written") as database:
+    with pytest.raises(StoreError), file.using("written") as database:
         database.execute("INSERT INTO nowhere VALUES (1)")
 
 
 def a_look(file: SqliteFile) -> None:
-    assert not trouble(file.path)
+    assert not why_unusable(file.path)
 
 
 def a_look_at_its_format(file: SqliteFile) -> None:
@@ -72,11 +72,11 @@ def test_what_is_stored_afterwards_is_there_for_all(
 
 def test_once_it_is_closed_it_is_looked_at_again(tmp_path: Path, file: SqliteFile) -> None:
     file.close()
-    assert not trouble(file.path)
+    assert not why_unusable(file.path)
     Path(file.path).write_text("something else than a database")
-    assert "is not an SQLite database" in trouble(file.path)
+    assert "is not an SQLite database" in why_unusable(file.path)
     for suffix in ("-wal", "-shm"):
         (tmp_path / f"log.db{suffix}").unlink(missing_ok=True)
-    with pytest.raises(LogError, match="not an SQLite database"):
+    with pytest.raises(StoreError, match="not an SQLite database"):
         file.open(_prepare)
-    assert "is not an SQLite database" in trouble(file.path), "what failed to open is not held"
+    assert "is not an SQLite database" in why_unusable(file.path), "what failed to open is not held"

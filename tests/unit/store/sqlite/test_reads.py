@@ -9,10 +9,19 @@ from typing import Any
 
 import pytest
 
-from sseflask.store.api import Append, Appended, Ends, History, KeyReused, LogError, Steps
+from sseflask.store.api import (
+    Append,
+    Appended,
+    History,
+    HistoryQuery,
+    KeyReused,
+    Log,
+    Steps,
+    StoreError,
+)
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.events import SqliteLog
-from sseflask.store.sqlite.reads import Asked, Readings
+from sseflask.store.sqlite.reads import Readings
 from tests.live.kit.waiting import until
 from tests.unit.store.sqlite.test_event_thread import DAY, running
 
@@ -29,17 +38,15 @@ class Slow(SqliteLog):
         self.done.append("append")
         return super().append(appends)
 
-    def history(
-        self, patterns: Sequence[Pattern], after: int, limit: int, ends: Ends = "forgotten"
-    ) -> Steps[History]:
+    def history(self, query: HistoryQuery) -> Steps[History]:
         for _ in range(self.steps):
-            self.done.append(str(after))
+            self.done.append(str(query.after))
             yield
-        return (yield from super().history(patterns, after, limit, ends))
+        return (yield from super().history(query))
 
 
-def asked(after: int, *names: str) -> Asked:
-    return Asked(tuple(Pattern.parse(name) for name in names or ("**",)), after, 10)
+def asked(after: int, *names: str) -> HistoryQuery:
+    return HistoryQuery(tuple(Pattern.parse(name) for name in names or ("**",)), after, 10)
 
 
 def test_equal_ones_are_read_once_and_all_are_answered() -> None:
@@ -67,13 +74,13 @@ def test_appends_come_before_what_is_being_read() -> None:
     class Publishing(Slow):
         """Somebody publishes at every tenth step."""
 
-        def history(self, *arguments: Any) -> Steps[History]:
-            for step in super().history(*arguments):
+        def history(self, query: HistoryQuery) -> Steps[History]:
+            for step in super().history(query):
                 if len(done) % 10 == 0:
                     own.thread.append(Append("a", (b"x",)), lambda *_: None)
                     done.append("published")
                 yield step
-            return History([], 0, [], 0)
+            return History("", [], 0, [], 0)
 
     with running(None, make=lambda: Publishing(20, done)) as own:
         for after in range(50):
@@ -83,6 +90,30 @@ def test_appends_come_before_what_is_being_read() -> None:
     published = [place for place, what in enumerate(done) if what == "published"]
     assert len(published) > 50
     assert {done[place + 1] for place in published} == {"append"}
+
+
+def test_one_that_has_begun_is_not_shared_as_it_may_lack_what_came_since() -> None:
+    answers: list[History] = []
+
+    def done(history: History, _error: Exception | None) -> None:
+        answers.append(history)
+
+    with running(None, make=lambda: Slow(1, [])) as own:
+        own.put("a", b"1")
+
+        def read_twice(log: Log) -> None:
+            """In the store's thread, so that nothing comes in between."""
+            readings = Readings()
+            readings.add(asked(0), done)
+            readings.step(log)
+            readings.add(asked(0), done)
+            for _ in range(10):
+                readings.step(log)
+
+        own.ask(read_twice)
+    first, second = answers
+    assert first is not second
+    assert first == second
 
 
 def test_what_many_read_takes_a_part_of_the_time() -> None:
@@ -111,14 +142,14 @@ def test_a_log_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path
     steps: list[int] = []
 
     class Counted(SqliteLog):
-        def history(self, *arguments: Any) -> Steps[History]:
+        def history(self, query: HistoryQuery) -> Steps[History]:
             steps.append(0)
             yield
             if len(steps) == 1:
                 path.unlink()
             for _ in range(10**6 if len(steps) == 1 else 0):
                 yield
-            return (yield from super().history(*arguments))
+            return (yield from super().history(query))
 
     with running(path, make=lambda: Counted(str(path), keep=10, seconds=DAY)) as own:
         own.put("a", b"old")
@@ -129,15 +160,15 @@ def test_a_log_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path
 
 def test_a_reading_that_fails_is_told_and_others_go_on() -> None:
     class Failing(SqliteLog):
-        def history(self, patterns: Any, after: int, *rest: Any) -> Steps[History]:
+        def history(self, query: HistoryQuery) -> Steps[History]:
             yield
-            if after == 7:
-                raise LogError("the disk is gone")
-            return (yield from super().history(patterns, after, *rest))
+            if query.after == 7:
+                raise StoreError("the disk is gone")
+            return (yield from super().history(query))
 
     with running(None, make=lambda: Failing(":memory:", keep=10, seconds=DAY)) as own:
         own.put("a", b"1")
-        with pytest.raises(LogError, match="the disk is gone"):
+        with pytest.raises(StoreError, match="the disk is gone"):
             own.read(7)
         assert len(own.read(0).entries) == 1
 
@@ -151,13 +182,13 @@ def test_what_is_being_read_at_the_end_is_refused() -> None:
         own.thread.history(asked(0), lambda *answer: answers.append(answer))
     for history, error in answers:
         assert history is None
-        assert isinstance(error, LogError)
+        assert isinstance(error, StoreError)
     assert len(answers) == 2
 
 
 def test_a_log_that_is_not_open_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with running(tmp_path / "file" / "log.db") as own, pytest.raises(LogError, match="opened"):
+    with running(tmp_path / "file" / "log.db") as own, pytest.raises(StoreError, match="opened"):
         own.read(0)
 
 

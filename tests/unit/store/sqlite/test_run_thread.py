@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from sseflask.completions.outcome import Outcome
-from sseflask.loop.callbacks import Done, result_of
-from sseflask.store.api import LogError
+from sseflask.loop.callbacks import Done, wait_for_callback
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, Run
 from sseflask.store.sqlite import leases as run_peers
 from sseflask.store.sqlite import thread as module
 from sseflask.store.sqlite.run_thread import RunThread
 from sseflask.store.sqlite.runs import RunLog
-from sseflask.store.sqlite.wakeup import Bell
+from sseflask.store.sqlite.wakeup import WakeupSocket
 from tests.contract.run_stores import DAY, FINISHED, STOPPED, fresh, outcome_of, told
 from tests.live.kit.waiting import until
 
@@ -35,7 +35,7 @@ class Recorded:
         self.beats = 0
         self.thread = RunThread(
             lambda: RunLog(str(path), seconds=seconds, clock=time.monotonic),
-            Bell(str(path)),
+            WakeupSocket(str(path)),
             frames=lambda *what: self.said.append(("frames", *what)),
             ended=lambda run: self.said.append(("ended", run.number, outcome_of(run).kind)),
             lost=lambda number: self.said.append(("lost", number)),
@@ -46,7 +46,7 @@ class Recorded:
         self.beats += 1
 
     def wait(self, start: Callable[[Done], None]) -> Any:
-        return result_of(start, SECONDS)
+        return wait_for_callback(start, SECONDS)
 
     def begin(self) -> Run:
         run, repeated = self.wait(partial(self.thread.claim, fresh()))
@@ -258,7 +258,7 @@ def test_a_beat_comes_by_itself_and_for_the_impatient_with_every_change(
 def test_a_log_that_can_not_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with running(tmp_path / "file" / "runs.db") as own:
-        with pytest.raises(LogError, match="run log"):
+        with pytest.raises(StoreError, match="run log"):
             own.begin()
-        with pytest.raises(LogError):
+        with pytest.raises(StoreError):
             own.wait(own.thread.leave)

@@ -15,7 +15,7 @@ from sseflask.completions.failures import interrupted
 from sseflask.completions.frame_splitter import message
 from sseflask.completions.outcome import Outcome
 from sseflask.errors import Failure
-from sseflask.store.api import KeyReused, LogError
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import Append, TooMany
 from sseflask.store.sqlite import leases as run_peers
 from sseflask.store.sqlite import runs as run_log
@@ -390,9 +390,9 @@ def test_who_could_not_write_does_not_judge(
         writable(connection, False)
     for _ in range(8):
         clock.now += 1
-        with contextlib.suppress(LogError):
+        with contextlib.suppress(StoreError):
             assert log.tick(concerned) == []
-        with pytest.raises(LogError):
+        with pytest.raises(StoreError):
             other.tick()
     for connection in (log, other):
         writable(connection, True)

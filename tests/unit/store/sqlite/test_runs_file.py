@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sseflask.store.api import LogError
+from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, Run
 from sseflask.store.sqlite import file as sqlite_file
 from sseflask.store.sqlite import run_appends, run_tables
@@ -205,7 +205,7 @@ def test_a_database_that_may_not_grow_says_so(path: Path) -> None:
         run = begun(log)
         with log._file.using() as database:
             database.execute("PRAGMA max_page_count = 1").fetchone()
-        with pytest.raises(LogError, match=r"full.*Make room"):
+        with pytest.raises(StoreError, match=r"full.*Make room"):
             log.append([Append(run.number, 1, [b"x" * 100_000])])
         assert now(log, run).last == 0
 
@@ -226,7 +226,7 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
             log.tick,
             log.leave,
         ):
-            with pytest.raises(LogError, match=r"readonly.*read-only"):
+            with pytest.raises(StoreError, match=r"readonly.*read-only"):
                 write()
         assert log.trim() == 0
         assert numbers(everything(log, run)) == [1]
@@ -243,7 +243,7 @@ def locked(path: Path, log: RunLog, *appends: Append) -> None:
     """Have an append fail as another process writes for too long, and let that go on."""
     with process(hold, path) as child:
         assert line(child) == "locked"
-        with pytest.raises(LogError, match=r"locked.*Another process"):
+        with pytest.raises(StoreError, match=r"locked.*Another process"):
             log.append(appends)
         go_on(child)
         assert child.wait(30) == 0
@@ -273,7 +273,7 @@ def test_an_append_that_fails_half_way_leaves_nothing_behind(path: Path) -> None
             (pages,) = database.execute("PRAGMA page_count").fetchone()
             (most,) = database.execute("PRAGMA max_page_count").fetchone()
             database.execute(f"PRAGMA max_page_count = {pages + 20}").fetchone()
-        with pytest.raises(LogError, match="full"):
+        with pytest.raises(StoreError, match="full"):
             log.append([Append(run.number, 1, frames)])
         assert now(log, run).last == 0
         with log._file.using() as database:
@@ -290,7 +290,7 @@ def test_an_end_is_told_in_the_servers_log_once_it_is_stored(
 
     def fail_at_the_second(*arguments: Any) -> Run:
         if ended:
-            raise LogError("the disk is gone")
+            raise StoreError("the disk is gone")
         ended.append(end_run(*arguments))
         return ended[0]
 
@@ -298,7 +298,7 @@ def test_an_end_is_told_in_the_servers_log_once_it_is_stored(
         appends = [Append(begun(log).number, 1, [], FINISHED) for _ in range(2)]
         with monkeypatch.context() as broken:
             broken.setattr(run_appends, "end_run", fail_at_the_second)
-            with pytest.raises(LogError):
+            with pytest.raises(StoreError):
                 log.append(appends)
         assert ended
         assert not caplog.records
@@ -310,14 +310,14 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise LogError("the disk is gone")
+        raise StoreError("the disk is gone")
 
     with opened(path) as log:
         run = begun(log)
         append = Append(run.number, 1, told(1, 2), FINISHED)
         with monkeypatch.context() as broken:
             broken.setattr(run_appends, "end_run", fail)
-            with pytest.raises(LogError):
+            with pytest.raises(StoreError):
                 log.append([append])
         assert everything(log, run) == []
         assert outcome_of(log.append([append])[0]).usage == {
@@ -330,7 +330,7 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
 @pytest.mark.parametrize("content", [b"no database at all\n" * 500, b"SQLite format 3\0\xff"])
 def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(LogError, match="can't be opened"):
+    with pytest.raises(StoreError, match="can't be opened"):
         RunLog(str(path), seconds=1).open()
     assert path.read_bytes() == content
 
@@ -340,7 +340,7 @@ def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
     database.execute("CREATE TABLE runs (x)")
     database.commit()
     database.close()
-    with pytest.raises(LogError, match="another program"):
+    with pytest.raises(StoreError, match="another program"):
         RunLog(str(path), seconds=1).open()
 
 
@@ -352,7 +352,7 @@ def test_a_log_of_another_version_is_left_alone(path: Path, which: str, version:
     database.execute(f"PRAGMA user_version = {version}")
     database.close()
     with pytest.raises(
-        LogError, match=rf"made by {which} version of sseflask \(its format is {version}, "
+        StoreError, match=rf"made by {which} version of sseflask \(its format is {version}, "
     ):
         RunLog(str(path), seconds=1).open()
 
@@ -360,11 +360,11 @@ def test_a_log_of_another_version_is_left_alone(path: Path, which: str, version:
 def test_a_log_that_is_not_open_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     log = RunLog(str(tmp_path / "file" / "runs.db"), seconds=1)
-    with pytest.raises(LogError, match="can't be opened"):
+    with pytest.raises(StoreError, match="can't be opened"):
         log.open()
-    with pytest.raises(LogError, match="not open"):
+    with pytest.raises(StoreError, match="not open"):
         log.claim(fresh())
-    with pytest.raises(LogError, match="not open"):
+    with pytest.raises(StoreError, match="not open"):
         log.append([Append(1, 1, [b"x"])])
     log.close()
 

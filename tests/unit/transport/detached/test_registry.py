@@ -78,8 +78,8 @@ class Crowd:
     def job(self, what: Callable[[], object]) -> None:
         """Have a job done, to its end."""
         done = gevent.event.Event()
-        self.detached.jobs.add(what)
-        self.detached.jobs.add(done.set)
+        self.detached.jobs.submit(what)
+        self.detached.jobs.submit(done.set)
         assert done.wait(SECONDS)
 
     def close(self) -> None:
@@ -352,7 +352,7 @@ def test_a_job_that_fails_does_not_stop_the_others(
         raise KeyError("a job")
 
     crowd.client()
-    crowd.detached.jobs.add(fail)
+    crowd.detached.jobs.submit(fail)
     crowd.send(b"x")
     assert received(crowd.clients[0]) == b"x"
     assert "KeyError" in caplog.text

@@ -11,10 +11,10 @@ from gevent.event import Event as Signal
 
 log = logging.getLogger("sseflask")
 
-__all__ = ["Jobs"]
+__all__ = ["SerialExecutor"]
 
 
-class Jobs:
+class SerialExecutor:
     """Runs jobs one after another, each to its end before the next. The loop's thread only."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Jobs:
         self._wake = Signal()
         self._greenlet = gevent.spawn(self._work)
 
-    def add(self, job: Callable[[], object]) -> None:
+    def submit(self, job: Callable[[], object]) -> None:
         """Have a job done after those that wait; it may give way. Never blocks."""
         self._waiting.append(job)
         self._wake.set()
