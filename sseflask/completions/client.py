@@ -13,9 +13,9 @@ import httpx2
 import openai
 
 from sseflask.completions import failures
-from sseflask.completions.body import watch_connections, watch_responses
 from sseflask.completions.content_coding import decode
 from sseflask.completions.read_timeout import SilenceLimit
+from sseflask.completions.transport import Transport
 from sseflask.completions.upstream_errors import LOCATION, refused
 from sseflask.config import Settings
 from sseflask.outbound import Reach
@@ -108,23 +108,15 @@ def _client(settings: Settings, url: str, reach: Reach) -> openai.OpenAI:
         default_headers={"Accept-Encoding": "identity"},
         http_client=httpx2.Client(
             timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
-            # Every stream needs one: the number of streams is the server's to limit.
-            limits=httpx2.Limits(
-                max_connections=None,
-                max_keepalive_connections=100,
-                keepalive_expiry=_IDLE_SECONDS,
-            ),
             # One user's prompt is not sent to whomever an answer names, ...
             follow_redirects=False,
             # ... and one user's cookies are not sent with another's request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
-            proxy=_proxy(reach.proxy, tls) if reach.proxy else None,
-            verify=tls,
-            event_hooks={
-                "request": [watch_connections],
-                "response": [watch_responses, decode, _bound],
-            },
+            transport=Transport(
+                tls, _proxy(reach.proxy, tls) if reach.proxy else None, _IDLE_SECONDS
+            ),
+            event_hooks={"response": [decode, _bound]},
         ),
     )
 

@@ -15,12 +15,12 @@ import httpx2
 
 from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import is_answer, stream_of
-from sseflask.completions.body import body
 from sseflask.completions.error_messages import text_of, value_of
 from sseflask.completions.frame_splitter import FrameSplitter, FrameTooLong, is_json, message
 from sseflask.completions.malformed_frames import error_of_choices, is_error, without_secrets
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.read_timeout import SilenceLimit
+from sseflask.completions.transport import raw_body
 from sseflask.completions.upstream_errors import reported, unfit
 from sseflask.errors import Failure
 
@@ -85,7 +85,7 @@ class Reading:
 
     def stream(self, response: httpx2.Response) -> Generator[list[bytes] | Outcome, None, None]:
         """See `Upstream.frames`."""
-        with contextlib.closing(body(response)) as pieces:
+        with contextlib.closing(raw_body(response)) as pieces:
             silence = SilenceLimit(response, self._seconds)
             with _failing(silence), silence:
                 first = self._first(pieces, silence)
@@ -117,7 +117,7 @@ class Reading:
         Raises:
             Failure: it is neither, or it tells an error.
         """
-        with contextlib.closing(body(response)) as pieces:
+        with contextlib.closing(raw_body(response)) as pieces:
             silence = SilenceLimit(response, self._seconds)
             with _failing(silence), silence:
                 first = self._first(pieces, silence)

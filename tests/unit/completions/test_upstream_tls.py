@@ -17,7 +17,7 @@ from itertools import chain
 
 import pytest
 
-from sseflask.completions import body
+from sseflask.completions.connection import Connection
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.upstream import Asked, Upstream
 from sseflask.config import load
@@ -94,7 +94,7 @@ def test_a_closed_connection_is_free_at_once(connect: Connect, certificate: Cert
     """Also what was TCP before hands were shaken: the garbage collector comes rarely."""
 
     def watched() -> int:
-        return sum(type(each).__module__ == body.__name__ for each in gc.get_objects())
+        return sum(type(each) is Connection for each in gc.get_objects())
 
     gc.collect()
     before = watched()

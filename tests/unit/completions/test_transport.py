@@ -1,4 +1,4 @@
-"""Bodies by the way of `sseflask.completions.body`, against those that the client reads itself."""
+"""Bodies that are read past httpcore, and those that it reads itself."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ from collections.abc import Callable, Iterator
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
+import httpcore2
 import httpx2
 import pytest
 
-from sseflask.completions.body import body, watch_connections, watch_responses
+from sseflask.completions.connection import Connection
+from sseflask.completions.transport import Transport, raw_body
 from tests.processes import ROOT
 from tests.scripted_upstream import STREAM_HEAD, Exchange, Script, upstream
 
-_FILE = "tests/unit/completions/test_body.py"
+_FILE = "tests/unit/completions/test_transport.py"
 _THIS = f"{_FILE}::test_the_same_under_gevent"
 
 HEAD = STREAM_HEAD
 DATA = b"data: one\n\n", "data: 你\r\n\r\n".encode(), b"data: " + b"x" * 70_000 + b"\n\n"
-HOOKS: dict[str, list[Callable[..., Any]]] = {
-    "request": [watch_connections],
-    "response": [watch_responses],
-}
 BODY = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in DATA) + b"0\r\n\r\n"
 
 
 @pytest.fixture
 def client() -> Iterator[httpx2.Client]:
-    with httpx2.Client(event_hooks=HOOKS, timeout=10) as client:
+    with httpx2.Client(transport=Transport(), timeout=10) as client:
         yield client
 
 
@@ -56,12 +54,12 @@ def sent(*pieces: bytes) -> Script:
 
 
 def the_clients_own(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many pieces the client's own parser has given."""
+    """How many pieces httpcore's own parser has given."""
     count = 0
-    read = httpx2.HTTPTransport.handle_request
+    read = httpcore2.ConnectionPool.handle_request
 
-    class Counted(httpx2.SyncByteStream):
-        def __init__(self, stream: httpx2.SyncByteStream) -> None:
+    class Counted:
+        def __init__(self, stream: Any) -> None:
             self.stream = stream
 
         def __iter__(self) -> Iterator[bytes]:
@@ -73,13 +71,12 @@ def the_clients_own(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         def close(self) -> None:
             self.stream.close()
 
-    def counted(self: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+    def counted(self: httpcore2.ConnectionPool, request: httpcore2.Request) -> httpcore2.Response:
         response = read(self, request)
-        assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = Counted(response.stream)
         return response
 
-    monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", counted)
+    monkeypatch.setattr(httpcore2.ConnectionPool, "handle_request", counted)
     return lambda: count
 
 
@@ -109,7 +106,7 @@ def test_usual_bodies(
     with upstream(sent(*pieces)) as server:
         for _ in range(3):
             with client.stream("GET", server.url) as response:
-                assert b"".join(body(response)) == b"".join(DATA)
+                assert b"".join(raw_body(response)) == b"".join(DATA)
     assert own() == 0
     assert server.connections == 1  # which the client has found to be at the end of a response
 
@@ -130,7 +127,7 @@ def test_other_bodies_are_the_clients(
         exchange.hang_up()
 
     with answer(client, script) as response:
-        assert b"".join(body(response)) == b"\n\r\n\na"
+        assert b"".join(raw_body(response)) == b"\n\r\n\na"
     assert own() > 0
 
 
@@ -141,7 +138,7 @@ def test_a_compressed_body(client: httpx2.Client, own: Callable[[], int]) -> Non
     with upstream(sent(head + stream)) as server:
         for _ in range(3):
             with client.stream("GET", server.url) as response:
-                assert b"".join(body(response)) == b"".join(DATA)
+                assert b"".join(raw_body(response)) == b"".join(DATA)
             assert client.get(server.url).content == b"".join(DATA)
     assert (own(), server.connections) == (0, 1)
 
@@ -172,7 +169,7 @@ def test_heads_without_an_end(client: httpx2.Client, piece: bytes) -> None:
 def test_a_status_without_a_body(client: httpx2.Client, status: int) -> None:
     head = HEAD.replace(b"200 OK", b"%d None" % status)
     with answer(client, sent(head)) as response:
-        assert list(body(response)) == []
+        assert list(raw_body(response)) == []
 
 
 def test_a_body_until_the_end(client: httpx2.Client, own: Callable[[], int]) -> None:
@@ -183,15 +180,15 @@ def test_a_body_until_the_end(client: httpx2.Client, own: Callable[[], int]) -> 
         exchange.hang_up()
 
     with answer(client, script) as response:
-        pieces = list(body(response))
+        pieces = list(raw_body(response))
     assert b"".join(pieces) == DATA[0] * 10_000
     assert len(pieces) < 500
     assert own() == 0
 
 
-def test_a_connection_that_was_not_watched(own: Callable[[], int]) -> None:
+def test_a_connection_of_another_client(own: Callable[[], int]) -> None:
     with httpx2.Client() as client, answer(client, sent(HEAD + BODY)) as response:
-        assert b"".join(body(response)) == b"".join(DATA)
+        assert b"".join(raw_body(response)) == b"".join(DATA)
     assert own() > 0
 
 
@@ -217,7 +214,7 @@ def test_a_body_that_breaks_off_or_is_none(client: httpx2.Client, end: bytes) ->
 
     found: list[bytes] = []
     with answer(client, script) as response, pytest.raises(httpx2.RemoteProtocolError):
-        found.extend(body(response))
+        found.extend(raw_body(response))
     assert b"".join(found).startswith(b"abc")
 
 
@@ -229,7 +226,7 @@ def test_a_reset(client: httpx2.Client) -> None:
         os.close(exchange.connection.detach())
 
     with answer(client, script) as response, pytest.raises(httpx2.HTTPError):
-        list(body(response))
+        list(raw_body(response))
 
 
 def test_leaving_in_the_middle(client: httpx2.Client) -> None:
@@ -240,11 +237,11 @@ def test_leaving_in_the_middle(client: httpx2.Client) -> None:
         left.append(exchange.left())
 
     with answer(client, script) as response:
-        assert next(body(response)) == b"abc"
+        assert next(raw_body(response)) == b"abc"
     assert left == [True]
 
 
-class Pieces:
+class Pieces(httpcore2.NetworkStream):
     """A connection by which exactly these pieces come."""
 
     def __init__(self, *pieces: bytes) -> None:
@@ -253,14 +250,8 @@ class Pieces:
     def get_extra_info(self, info: str) -> Any:
         return True if info == "is_readable" else None
 
-    def read(self, _max_bytes: int, _timeout: float | None = None) -> bytes:
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         return self.pieces.pop(0)
-
-    def write(self, _buffer: bytes, _timeout: float | None = None) -> None:
-        raise NotImplementedError
-
-    def start_tls(self) -> None:
-        raise NotImplementedError
 
     def close(self) -> None:
         self.pieces.clear()
@@ -271,10 +262,8 @@ class Pieces:
 def test_a_read_goes_to_the_end_of_the_head(end: bytes, size: int) -> None:
     head = b"HTTP/1.1 200 OK" + end
     stream = head + b"5\r\n\n\r\n\n\n\r\n"
-    connection = Pieces(*(stream[at : at + size] for at in range(0, len(stream), size)))
-    request = httpx2.Request("GET", "http://here")
-    watch_connections(request)
-    request.extensions["trace"]("connection.connect_tcp.complete", {"return_value": connection})
+    pieces = Pieces(*(stream[at : at + size] for at in range(0, len(stream), size)))
+    connection = Connection(pieces)
     read = b""
     while len(read) < len(head):
         read += connection.read(65_536)
@@ -284,7 +273,7 @@ def test_a_read_goes_to_the_end_of_the_head(end: bytes, size: int) -> None:
     assert read == stream
     assert connection.get_extra_info("is_readable")
     connection.close()
-    assert not connection.pieces
+    assert not pieces.pieces
 
 
 def test_more_than_a_response(client: httpx2.Client) -> None:
@@ -292,7 +281,7 @@ def test_more_than_a_response(client: httpx2.Client) -> None:
     with upstream(sent(HEAD + BODY + HEAD + b"0\r\n\r\n")) as server:
         for _ in range(3):
             with client.stream("GET", server.url) as response:
-                assert b"".join(body(response)) == b"".join(DATA)
+                assert b"".join(raw_body(response)) == b"".join(DATA)
     assert server.connections == 3
 
 
@@ -328,9 +317,9 @@ def test_the_same_under_gevent() -> None:
 
 def test_a_closed_connection_is_free_at_once() -> None:
     with upstream(sent(HEAD + BODY)) as server:
-        client = httpx2.Client(event_hooks=HOOKS)
+        client = httpx2.Client(transport=Transport())
         with client.stream("GET", server.url) as response:
-            list(body(response))
+            list(raw_body(response))
         connection = weakref.ref(response.extensions["network_stream"])
         del response
         client.close()

@@ -1,0 +1,164 @@
+"""The transport of the official client: httpcore's pool, with the bodies of streams read past it.
+
+httpcore and h11 make an event of every chunk, in steps that cost nearly half of a worker's time
+when sixty streams are relayed. Here they do all but that: connections and their reuse, proxies,
+TLS, requests, heads, the end of a response, and bodies with a length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import ssl
+from collections.abc import Generator, Iterable, Iterator
+
+import httpcore2
+import httpx2
+
+from sseflask.completions.chunked import Dechunker
+from sseflask.completions.connection import Backend, Connection, give_way
+
+__all__ = ["Transport", "raw_body"]
+
+#: Statuses of responses without a body, whatever their heads say (RFC 9112, section 6.3).
+_NO_BODY = (204, 304)
+_ERRORS = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    httpcore2.UnsupportedProtocol,
+)
+
+
+class Transport(httpx2.BaseTransport):
+    """HTTP/1.1, with a connection for each request that runs. Thread-safe; for one process.
+
+    Args:
+        tls: for the upstream, and for a proxy that is reached over TLS.
+        proxy: an HTTP proxy; ``None`` for none.
+        keepalive_seconds: how long an idle connection may be used again.
+    """
+
+    def __init__(
+        self,
+        tls: ssl.SSLContext | None = None,
+        proxy: httpx2.Proxy | None = None,
+        keepalive_seconds: float | None = None,
+    ) -> None:
+        through: httpcore2.Proxy | None = None
+        if proxy is not None:
+            through = httpcore2.Proxy(
+                url=_url(proxy.url), auth=proxy.raw_auth, ssl_context=proxy.ssl_context
+            )
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=tls,
+            proxy=through,
+            # Every stream needs one: the number of streams is the server's to limit.
+            max_connections=None,
+            max_keepalive_connections=100,
+            keepalive_expiry=keepalive_seconds,
+            network_backend=Backend(),
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """See `httpx2.BaseTransport`."""
+        with _errors_of_httpx2():
+            answer = self._pool.handle_request(
+                httpcore2.Request(
+                    request.method,
+                    _url(request.url),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        headers = httpx2.Headers(answer.headers)
+        return httpx2.Response(
+            answer.status,
+            headers=headers,
+            stream=_body(answer, headers, request.extensions.get("timeout", {})),
+            extensions=answer.extensions,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+
+class _Body(httpx2.SyncByteStream):
+    """The body of a response.
+
+    Args:
+        answer: the response.
+        past_httpcore: what is read of it before httpcore reads the rest.
+    """
+
+    def __init__(self, answer: httpcore2.Response, past_httpcore: Iterable[bytes] = ()) -> None:
+        self._answer = answer
+        self._past_httpcore = past_httpcore
+
+    def __iter__(self) -> Iterator[bytes]:
+        assert isinstance(self._answer.stream, Iterable)
+        with _errors_of_httpx2():
+            yield from self._past_httpcore
+            for piece in self._answer.stream:
+                yield piece
+                give_way()
+
+    def close(self) -> None:
+        """Close the response; its connection is used again if the body has been read to its end."""
+        with _errors_of_httpx2():
+            self._answer.close()
+
+
+def _body(
+    answer: httpcore2.Response, headers: httpx2.Headers, timeouts: dict[str, float | None]
+) -> _Body:
+    connection = answer.extensions.get("network_stream")
+    if answer.status in _NO_BODY or not isinstance(connection, Connection):
+        return _Body(answer)
+    coding = headers.get("Transfer-Encoding")
+    if coding is not None:
+        if coding.lower() != "chunked":
+            return _Body(answer)
+        return _Body(answer, connection.body(Dechunker(), timeouts))
+    # If it is given several times, h11 has seen to it that it is the same each time.
+    length = headers.get("Content-Length", "").partition(",")[0].strip()
+    connection.begin_body(int(length) if length else math.inf)
+    return _Body(answer, () if length else connection.body(None, timeouts))
+
+
+def _url(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+def raw_body(response: httpx2.Response) -> Generator[bytes]:
+    """The body as it arrives, by reads that may block for ever; each lets other greenlets run.
+
+    Past httpx's counting and buffering, unless the body is compressed although that was not asked
+    for.
+
+    Args:
+        response: a response whose body has not been read; its closing is the caller's.
+
+    Raises:
+        httpx2.HTTPError: the upstream fails to send the rest.
+    """
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        yield from response.iter_bytes()
+        return
+    assert isinstance(response.stream, httpx2.SyncByteStream)
+    response.request.extensions.get("timeout", {})["read"] = None
+    yield from response.stream
+
+
+@contextlib.contextmanager
+def _errors_of_httpx2() -> Generator[None]:
+    """Raise httpcore's errors as those of the same names that httpx has."""
+    try:
+        yield
+    except _ERRORS as error:
+        raise getattr(httpx2, type(error).__name__)(str(error)) from error
