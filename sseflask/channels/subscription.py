@@ -20,15 +20,15 @@ from sseflask.channels.event_frames import (
 from sseflask.channels.hub import Hub
 from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
 from sseflask.defaults import RETRY_JITTER
-from sseflask.errors import Failure
 from sseflask.loop.callbacks import wait_for_event
 from sseflask.store.api import Entry, History, HistoryQuery, Missing, MissingScope, StoreError
 from sseflask.store.names import Pattern
+from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.detached.group import Group
 from sseflask.transport.source import Source
 from sseflask.transport.stream import rotation_notice
 
-__all__ = ["Subscription", "log_unavailable"]
+__all__ = ["Subscription"]
 
 #: Events read from the log at once.
 PAGE = 100
@@ -54,17 +54,6 @@ class Reader(Protocol):
 
         Blocks. Callers with equal queries may get the same answer. Raises `StoreError`.
         """
-
-
-def log_unavailable(name: str = "channel log") -> Failure:
-    """What a client is told while a store can't do it; why is in the server's log."""
-    return Failure(
-        f"The {name} is not available now: please try again.",
-        status=503,
-        code="log_unavailable",
-        headers={"Retry-After": "5"},
-        transient=True,
-    )
 
 
 class Subscription(Source):
@@ -256,7 +245,7 @@ class Subscription(Source):
                     return self._from_queue() or None
             if ahead:
                 if not self._hub.wait_for(place.number, _TAIL_SECONDS):
-                    raise log_unavailable()
+                    raise store_unavailable()
                 continue
             frames = self._gap("epoch", str(place)) if changed else self._from_log(base)
             if frames:
@@ -402,4 +391,4 @@ class Subscription(Source):
         try:
             return self._reader.history(HistoryQuery(self.patterns, after, PAGE, missing))
         except StoreError as error:
-            raise log_unavailable() from error
+            raise store_unavailable() from error

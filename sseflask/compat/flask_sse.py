@@ -16,7 +16,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, json, request
 
 from sseflask.channels.event_frames import stored
-from sseflask.channels.subscription import Subscription, log_unavailable
+from sseflask.channels.subscription import Subscription
 from sseflask.errors import ChannelError
 from sseflask.event import Event, MessageEvent
 from sseflask.extension import SSE, channels_of
@@ -24,6 +24,7 @@ from sseflask.json_text import json_text
 from sseflask.logs.once import warn_once
 from sseflask.store.api import StoreError
 from sseflask.store.names import Pattern, check_name
+from sseflask.store.unavailable import store_unavailable
 from sseflask.wire import Decoder, lines_of
 
 __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]
@@ -125,7 +126,7 @@ class ServerSentEventsBlueprint(Blueprint):
         try:
             ids = channels_of(current_app).publish(_name(channel), [frame])
         except StoreError as error:
-            raise log_unavailable() from error
+            raise store_unavailable() from error
         assert isinstance(ids, list)  # without a key nothing can be reused
         return ids[0]
 

@@ -6,12 +6,12 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from sseflask.auth import require_publish, require_subscribe
 from sseflask.channels.event_frames import check_types
-from sseflask.channels.subscription import log_unavailable
 from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.publication import read_publication
 from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.names import Pattern, check_name, is_own
+from sseflask.store.unavailable import store_unavailable
 from sseflask.web.idempotency import REPLAYED, key_reused, scoped_key
 from sseflask.web.parameters import invalid
 from sseflask.web.rate_limits import account_of, count_publication
@@ -99,7 +99,7 @@ def publish(name: str) -> tuple[Response, int]:
             name, publication.frames, key=key, digest=publication.digest() if key else b""
         )
     except StoreError as error:
-        raise log_unavailable() from error
+        raise store_unavailable() from error
     if isinstance(ids, KeyReused):
         raise key_reused("event")
     response = jsonify({"ids": ids} if publication.several else {"id": ids[0]})

@@ -10,7 +10,6 @@ from flask import Response, request
 from pydantic import BaseModel, BeforeValidator
 
 from sseflask.auth import Caller, require
-from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.not_streamed import WHOLE, whole_answer
 from sseflask.completions.upstream import Asked, Upstream, current_upstream
@@ -20,6 +19,7 @@ from sseflask.runs.limits import log_full
 from sseflask.runs.runs import Started, current_runs
 from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import LogFull, TooMany
+from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import too_many_streams
 from sseflask.web.idempotency import key_reused, scoped_key
@@ -166,7 +166,7 @@ def begin(
     except LogFull:
         raise log_full() from None
     except StoreError as error:
-        raise log_unavailable("run log") from error
+        raise store_unavailable("run log") from error
     if isinstance(started, KeyReused):
         raise key_reused("completion")
     if isinstance(started, TooMany):

@@ -8,7 +8,6 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel
 
 from sseflask.channels.event_frames import EARLIEST
-from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.outcome import Outcome
 from sseflask.response import EventSourceResponse
@@ -17,6 +16,7 @@ from sseflask.routes.viewing import attach, find, not_found, nothing_left
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID
 from sseflask.store.api import StoreError
+from sseflask.store.unavailable import store_unavailable
 from sseflask.web.parameters import last_event_id, read_query
 
 __all__ = ["blueprint"]
@@ -61,7 +61,7 @@ def stop(id: str) -> Response:
     try:
         stopped = current_runs().stop(run)
     except StoreError as error:
-        raise log_unavailable("run log") from error
+        raise store_unavailable("run log") from error
     if stopped is None:
         raise not_found()
     response = jsonify(id=id, status=Outcome.from_json(stopped.outcome or "").kind)

@@ -7,7 +7,6 @@ import re
 from flask import Response, request
 
 from sseflask.auth import Caller
-from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.formats.views import id_of
 from sseflask.completions.not_streamed import DOCUMENT, WHOLE
@@ -18,6 +17,7 @@ from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID, Viewer
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run
+from sseflask.store.unavailable import store_unavailable
 from sseflask.web.idempotency import REPLAYED
 from sseflask.web.parameters import invalid
 from sseflask.web.refusals import is_event_source
@@ -48,7 +48,7 @@ def find(id: str, caller: Caller) -> Run | None:
     try:
         return current_runs().find(id, caller.subject)
     except StoreError as error:
-        raise log_unavailable("run log") from error
+        raise store_unavailable("run log") from error
 
 
 def not_found(param: str | None = None) -> Failure:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.failures import interrupted
 from sseflask.completions.outcome import Outcome
 from sseflask.counters.gauges import provide
@@ -23,6 +22,7 @@ from sseflask.store.run_api import Append, Claim, Run, TooMany
 from sseflask.store.sqlite.run_thread import RunThread
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.store.sqlite.wakeup import WakeupSocket
+from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.detached.group import Group
 
 __all__ = ["RunProcess"]
@@ -256,8 +256,8 @@ class RunProcess(Running[RunLog]):
 
     def _failed(self, appends: Sequence[Append]) -> None:
         for append in appends:
-            self._to_end[append.run] = Outcome.failed(log_unavailable("run log"))
-            self._hand_out(partial(self.live.fail, append.run, log_unavailable("run log")))
+            self._to_end[append.run] = Outcome.failed(store_unavailable("run log"))
+            self._hand_out(partial(self.live.fail, append.run, store_unavailable("run log")))
 
     def _take_end(self, run: Run) -> tuple[Batch, list[Group]]:
         outcome = Outcome.from_json(run.outcome or "")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from sseflask.channels.subscription import log_unavailable
 from sseflask.completions.failures import interrupted
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.formats.views import id_of
@@ -19,6 +18,7 @@ from sseflask.loop.callbacks import wait_for_event
 from sseflask.runs.hub import Live, LiveRun
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run
+from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.detached.group import Group
 from sseflask.transport.source import Source
 from sseflask.web.retries import SHOULD_RETRY
@@ -339,13 +339,13 @@ class Viewer(Source):
         try:
             self._reading.attach(self)
         except StoreError as error:
-            raise log_unavailable("run log") from error
+            raise store_unavailable("run log") from error
 
     def _read(self, limit: int) -> list[tuple[int, bytes]]:
         try:
             frames = self._reading.frames(self.run.number, self._at, limit)
         except StoreError as error:
-            raise log_unavailable("run log") from error
+            raise store_unavailable("run log") from error
         if not frames:
             raise interrupted()  # somebody has taken the log away
         return frames
