@@ -170,11 +170,11 @@ def post_worker_init(worker: Worker) -> None:
         json_log.watch_hub()
     from sseflask.transport.gunicorn import connection_limit as places
     from sseflask.transport.gunicorn import drain
-    from sseflask.transport.gunicorn.response import handing_over
+    from sseflask.transport.gunicorn.response import hand_over_responses
     from sseflask.transport.gunicorn.worker import StreamWorker
 
     if not isinstance(worker, StreamWorker):
-        worker.wsgi = handing_over(worker.wsgi)
+        worker.wsgi = hand_over_responses(worker.wsgi)
         drain.install(worker)
         places.watch(worker)
         _leave_between_requests(worker)

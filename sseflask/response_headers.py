@@ -8,7 +8,7 @@ from werkzeug.exceptions import NotFound
 from sseflask.auth.cookie import cookie_name
 from sseflask.flask_context import current_request
 from sseflask.logs import request_ids
-from sseflask.transport.gunicorn import response as server_response
+from sseflask.transport.gunicorn.response import KEY
 
 __all__ = ["install"]
 
@@ -70,5 +70,5 @@ def _complete(response: Response) -> Response:
 
 def _end(error: BaseException | None) -> None:  # noqa: ARG001  # Flask's
     # Our worker does so itself, once the response has been sent.
-    if server_response.KEY not in current_request().environ:
+    if KEY not in current_request().environ:
         request_ids.leave()

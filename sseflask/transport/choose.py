@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartResponse) -> Body:
     """The body that will carry the stream; the bytes are the same whichever it is."""
-    response: Any = None
+    server: ServerResponse | None = None
     if "gunicorn.socket" in environ:
-        handed = _handed_over(environ, start_response)
-        response = handed.response if handed else None
-        _warn_about_gunicorn(environ, response, start_response)
+        server = _server_response(environ, start_response)
+        _warn_about_gunicorn(environ, server, start_response)
         if not begin_long(environ):
             source = stream.source
             failure = too_many_streams() if source is None else source.refusal()
             with LOCK:
                 COUNTS.streams[stream.kind].refused += 1
             return Refused(failure, stream, environ, start_response)
-        if handed and _owns_socket(environ, response, stream):
+        if server and _owns_socket(environ, server, stream):
             from sseflask.transport.connection import Connection
             from sseflask.transport.detached.subscriber import Subscriber
 
             if stream.source is not None:
-                source, leave = stream.source, handed.leave
-                return Subscriber(source, leave, stream, environ, start_response, response)
-            return Connection(stream, environ, start_response, response)
-    warn_about_threads(environ, response)
+                return Subscriber(stream.source, stream, environ, start_response, server)
+            return Connection(stream, environ, start_response, server)
+    warn_about_threads(environ, server and server.response)
     body = InlineBody if stream.frames_only else ThreadedBody
     return body(stream, environ, start_response)
 
 
-def _handed_over(environ: WSGIEnvironment, start_response: StartResponse) -> ServerResponse | None:
+def _server_response(
+    environ: WSGIEnvironment, start_response: StartResponse
+) -> ServerResponse | None:
     """gunicorn's response: from the worker, or else the one whose method this is."""
     if KEY in environ:
-        handed: ServerResponse | None = environ[KEY]
-        return handed
+        server: ServerResponse | None = environ[KEY]
+        return server
     response = getattr(start_response, "__self__", None)
     return None if response is None else ServerResponse(response)
 
@@ -62,25 +62,23 @@ def begin_long(environ: WSGIEnvironment) -> bool:
     return visit is None or bool(visit.begin_long())
 
 
-def _owns_socket(environ: WSGIEnvironment, response: Any, stream: Stream) -> bool:
+def _owns_socket(environ: WSGIEnvironment, server: ServerResponse, stream: Stream) -> bool:
     """Whether this is gunicorn's own response on a plain gevent socket, in its own thread."""
     gevent_socket = sys.modules.get("gevent.socket")
-    wsgi = sys.modules.get("gunicorn.http.wsgi")
     return (
         gevent_socket is not None
-        and wsgi is not None
         and isinstance(environ["gunicorn.socket"], gevent_socket.socket)
         and not hasattr(environ["gunicorn.socket"], "do_handshake")
-        and type(response) is wsgi.Response
+        and server.is_http1
         and environ["gunicorn.socket"].hub is sys.modules["gevent"].get_hub()
         and "content-length" not in [name.lower() for name, _ in stream.headers]
     )
 
 
 def _warn_about_gunicorn(
-    environ: WSGIEnvironment, response: Any, start_response: StartResponse
+    environ: WSGIEnvironment, server: ServerResponse | None, start_response: StartResponse
 ) -> None:
-    if type(response).__module__ == "gunicorn.http2.response":
+    if server and type(server.response).__module__ == "gunicorn.http2.response":
         warn_once(
             "gunicorn serves the HTTP/2 streams of one connection one after the other: a second "
             "event stream of the same browser gets nothing until the first has ended. Let a "
@@ -91,7 +89,7 @@ def _warn_about_gunicorn(
             "gunicorn's sync worker serves one stream at a time and is killed after `timeout` "
             "seconds. Start gunicorn with -k sseflask.transport.worker.StreamWorker."
         )
-    elif KEY not in environ and response is None:
+    elif KEY not in environ and server is None:
         warn_once(
             f"{name_of(start_response)} wraps start_response, so event streams can't find their "
             "connection: clients that leave are noticed late, and streams are cut when the worker "

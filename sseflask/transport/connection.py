@@ -36,7 +36,8 @@ from sseflask.wire import ends_event, tail_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from gunicorn.http.wsgi import Response
+
+    from sseflask.transport.gunicorn.response import ServerResponse
 
 log = logging.getLogger("sseflask")
 
@@ -96,9 +97,9 @@ class Connection(Body):
         "_parked",
         "_ran_out",
         "_reason",
-        "_request_body",
         "_rotated",
         "_rotating",
+        "_server",
         "_stalled",
         "_start_error",
         "_started",
@@ -106,7 +107,6 @@ class Connection(Body):
         "_timer",
         "_told",
         "_with_others",
-        "response",
     )
 
     def __init__(
@@ -114,16 +114,15 @@ class Connection(Body):
         stream: Stream,
         environ: WSGIEnvironment,
         start_response: StartResponse,
-        response: Response,
+        server: ServerResponse,
     ) -> None:
         super().__init__(stream, environ, start_response)
         self._greenlet = gevent.getcurrent()
         self._loop = gevent.get_hub().loop
         self._flusher = Flusher.current()
-        self.response = response
-        self._request_body: Any = response.req.body
+        self._server = server
         self._outlet = Outlet(
-            environ["gunicorn.socket"], response, self._on_left, COUNTS.streams[stream.kind]
+            environ["gunicorn.socket"], server, self._on_left, COUNTS.streams[stream.kind]
         )
         self._timer: Any = None
         self._begun = 0.0
@@ -197,9 +196,10 @@ class Connection(Body):
                 self._serve(self._start)  # for a client that has left too: gunicorn logs the status
             self._finish()
         except EarlyError:
-            self._outlet.start_over()
+            self._outlet.buffer.clear()
+            self._server.reset()
             if not self._body_complete:
-                self.response.force_close()  # the rest of the body may be long in coming
+                self._server.close_afterwards()  # the rest of the body may be long in coming
             raise
         except Diverted:
             self._divert()
@@ -210,7 +210,7 @@ class Connection(Body):
     def _open(self) -> None:
         self._begun = time.monotonic()
         self._flusher.begin(self._begun)
-        self._body_complete = read_request_body(self.environ, self._request_body)
+        self._body_complete = read_request_body(self.environ, self._server)
         self._outlet.open(self.stream.heartbeat, watch_input=self._body_complete)
         self._set_timer()
         streams.register(self)
@@ -218,7 +218,7 @@ class Connection(Body):
     def _release(self) -> None:
         """Leave the connection to the server."""
         if self._body_complete and self._instead is None:
-            self._request_body.buf = io.BytesIO()  # gunicorn would read it once more
+            self._server.set_unread_body(io.BytesIO())  # gunicorn would read it once more
         streams.unregister(self)
         if self._timer is not None:
             self._timer.close()
@@ -457,8 +457,8 @@ class Connection(Body):
     def _begin_response(self) -> None:
         self.start_response(self.stream.status, self.stream.all_headers)
         self._started = True
-        if self._outlet.is_ours(self.stream.status):
-            self._outlet.take_headers()
+        if self._server.describes_stream(self.stream.status):
+            self._outlet.take_over()
         else:
             self._diverted = True
         self._told, self._accounted = account.opened(self.stream.kind, self.environ), True

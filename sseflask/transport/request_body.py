@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 from werkzeug.exceptions import RequestTimeout
@@ -14,6 +14,8 @@ from sseflask.transport.failures import body_too_slow
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+    from sseflask.transport.gunicorn.response import ServerResponse
 
 __all__ = ["SlowBody", "read_request_body"]
 
@@ -27,7 +29,7 @@ class SlowBody(RequestTimeout):
     description = "The request's body did not arrive in time; please send it again."
 
 
-def read_request_body(environ: WSGIEnvironment, source: Any) -> bool:
+def read_request_body(environ: WSGIEnvironment, server: ServerResponse) -> bool:
     """Read what is left of the request, so that it is not mistaken for the client's leaving.
 
     The generator may still want it, so it is put back where gunicorn reads from. Of a body that is
@@ -35,7 +37,7 @@ def read_request_body(environ: WSGIEnvironment, source: Any) -> bool:
 
     Args:
         environ: the request's.
-        source: gunicorn's body object.
+        server: gunicorn's response to it.
 
     Returns:
         whether all of it is here.
@@ -45,7 +47,7 @@ def read_request_body(environ: WSGIEnvironment, source: Any) -> bool:
     """
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
         return True  # RFC 9112, section 6.3: no body, as in most requests for a stream
-    read = io.BytesIO()
+    source, read = server.request_body, io.BytesIO()
     deadline = time.monotonic() + _SECONDS
     complete = False
     try:
@@ -58,5 +60,5 @@ def read_request_body(environ: WSGIEnvironment, source: Any) -> bool:
         if "CONTENT_LENGTH" not in environ:
             raise EarlyError(body_too_slow()) from None
     read.write(source.buf.getvalue())
-    source.buf = read
+    server.set_unread_body(read)
     return complete

@@ -14,7 +14,6 @@ import gevent
 from gevent.event import Event as Signal
 
 from sseflask.counters.counts import StreamCounts
-from sseflask.transport.response_head import describes_stream, start_over, take_head
 from sseflask.transport.sockets import (
     LINGER_SECONDS,
     reset_when_closed,
@@ -24,7 +23,7 @@ from sseflask.transport.sockets import (
 from sseflask.wire import HEARTBEAT, ends_line, tail_of
 
 if TYPE_CHECKING:
-    from gunicorn.http.wsgi import Response
+    from sseflask.transport.gunicorn.response import ServerResponse
 
 #: Bytes of the next request that are read while a stream runs, in order to see behind them that the
 #: client leaves; then its socket is left alone, and leaving is noticed by writing.
@@ -86,7 +85,7 @@ class Outlet:
         "_lingering",
         "_on_left",
         "_readable",
-        "_response",
+        "_server",
         "_socket",
         "_waiting",
         "_wake",
@@ -110,7 +109,7 @@ class Outlet:
     def __init__(
         self,
         client: gevent.socket.socket,
-        response: Response,
+        server: ServerResponse,
         on_left: Callable[[], None],
         counts: StreamCounts,
     ) -> None:
@@ -127,7 +126,7 @@ class Outlet:
         self._counts = counts
         self._socket = client
         self._fd: int = client.fileno()
-        self._response = response
+        self._server = server
         self._on_left = on_left
         self._heartbeat = 0.0
         self._write: Callable[[int, bytes | memoryview], int] = os.write
@@ -187,7 +186,7 @@ class Outlet:
         self.unsent = None
         self.buffer.clear()
         if self.body_sent:
-            self._response.sent = self.body_sent  # for the access log
+            self._server.count_sent(self.body_sent)
         for watcher in (self._readable, self._writable):
             if watcher is not None:
                 watcher.close()
@@ -198,18 +197,9 @@ class Outlet:
         # Not a copy: libev would go on to watch for what nobody here waits for any more.
         return self._socket.detach()
 
-    def start_over(self) -> None:
-        """Nothing has been sent: let gunicorn send another response in place of the stream's."""
-        start_over(self._response)
-        self.buffer.clear()
-
-    def is_ours(self, status: str) -> bool:
-        """See `describes_stream`."""
-        return describes_stream(self._response, status)
-
-    def take_headers(self) -> None:
-        """Have gunicorn format the response headers; they leave with the next bytes."""
-        self._head, self.chunked, self.reusable = take_head(self._response)
+    def take_over(self) -> None:
+        """The response's headers are settled: have them leave with the next bytes."""
+        self._head, self.chunked, self.reusable = self._server.take_over()
 
     def flush(self, now: float | None = None) -> None:
         """Send the buffer as far as the socket takes it. Never blocks.
@@ -266,8 +256,7 @@ class Outlet:
 
     def keep(self) -> None:
         """The stream has come to a good end: leave the connection to the next request."""
-        response = self._response
-        response.must_close = False
+        self._server.keep_open()
         if self._socket.family in (socket.AF_INET, socket.AF_INET6):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _NO_TIMEOUT)
 
@@ -283,15 +272,12 @@ class Outlet:
     def give_input_back(self) -> None:
         """Let gunicorn's parser have what was read of the next request, behind what it has."""
         if self._early:
-            unread = self._response.req.unreader.buf
-            unread.seek(0, os.SEEK_END)
-            unread.write(self._early)
+            self._server.append_to_next_request(self._early)
             self._early.clear()
 
     def input(self) -> bytes:
         """What was read of the next request, by gunicorn's parser and here."""
-        unread: bytes = self._response.req.unreader.buf.getvalue()
-        return unread + self._early
+        return self._server.next_request + self._early
 
     def linger(self) -> None:
         """Close our side and give the client a little time to close its own."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 from sseflask.transport.connection import Connection, Stop
@@ -21,48 +20,24 @@ _LIFETIME_SPREAD = (0.8, 1.0)
 class Subscriber(Connection):
     """One subscriber on a socket of gunicorn's gevent worker.
 
-    Under our own worker class `detach` is called in place of everything else; elsewhere it keeps
-    its greenlet.
-
-    Args:
-        leave: calls `detach`, and says whether the worker has taken the stream over; ``None`` where
-            there are no such streams.
+    Under our own worker class it gives its greenlet back when nothing is left but to wait.
+    Elsewhere it keeps the greenlet.
     """
 
-    __slots__ = ("_detaching", "_group", "_leave", "_member", "_source")
+    __slots__ = ("_adopt", "_group", "_member", "_source")
 
-    def __init__(
-        self,
-        source: Source,
-        leave: Callable[[Subscriber], bool] | None,
-        *arguments: Any,
-    ) -> None:
+    def __init__(self, source: Source, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._source = self._outlet.counter = source
-        self._leave = leave if self.stream.detachable else None
-        self._detaching = False
+        self._adopt = self._server.adopt if self.stream.detachable else None
         self._group: Group | None = None
         self._member: DetachedStream | None = None
 
     def begin(self) -> None:
-        if self._leave is None:
-            super().begin()
-        else:
-            self._leave(self)  # which calls `detach`; what is left to do then is not done here
-
-    def detach(self) -> tuple[DetachedStream, float] | None:
-        """Run the stream until nothing is left but to wait, and let go of its socket.
-
-        Returns:
-            what `DetachedStreams.adopt` takes, to be called at once; ``None`` if the stream has
-            ended.
-
-        Raises:
-            EarlyError: nothing of it was sent.
-        """
-        self._detaching = True
         super().begin()
-        return None if self._member is None else (self._member, self._ends_at(self._member))
+        if self._adopt is not None and self._member is not None:
+            self._server.adopted = True
+            self._adopt(self._member, self._ends_at(self._member), self._server, self.environ)
 
     def _begin_items(self) -> bool:
         if self._ending():
@@ -71,7 +46,7 @@ class Subscriber(Connection):
         self._items = self._source.first(max(0.0, left))
         self._pump()
         self._start_at_once()
-        if self._detaching:
+        if self._adopt is not None:
             self._group = self._catch_up()
             self._ran_out = self._group is None
             return False
@@ -108,7 +83,7 @@ class Subscriber(Connection):
             return False
         outlet, listener = self._outlet, None
         unread = b""
-        if outlet.reusable and self.response.cfg.proxy_protocol in (False, "off"):
+        if outlet.reusable and not self._server.has_proxy_line:
             visit = getattr(self.environ["gunicorn.socket"], "visit", None)
             listener = visit and visit.listener
             unread = outlet.input()

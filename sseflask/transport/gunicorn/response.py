@@ -1,85 +1,235 @@
-"""How a stream finds gunicorn's response, whatever middleware wraps ``start_response``.
+"""gunicorn's response and request: the one module that reads and changes their attributes.
 
-The worker puts it into the WSGI environment, below all middleware. Imported by gunicorn's arbiter:
-nothing but the standard library, and what needs no more, may be imported here.
+gunicorn has no public interface for a response that is written to the socket by the application.
+What is used here of `gunicorn.http.wsgi.Response` and `gunicorn.http.message.Request` is compared
+with what gunicorn does by `tests/unit/transport/gunicorn/test_response.py`, on the lowest and the
+newest version. A response of any other class is left alone: the stream then passes through the
+server piece by piece.
+
+Imported by gunicorn's arbiter: nothing but the standard library, and what needs no more, may be
+imported here.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from io import BytesIO
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sseflask.logs import request_ids
+from sseflask.logs.once import warn_once
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from sseflask.transport.detached.subscriber import Subscriber
+    from sseflask.transport.detached.group import DetachedStream
 
-__all__ = ["KEY", "ServerResponse", "handing_over"]
+__all__ = ["KEY", "Adopt", "Head", "ServerResponse", "format_head", "hand_over_responses"]
 
 #: The key of the environment. A middleware that changes the body of event streams without any sign
 #: of it in the headers sets it to ``None``: then all pieces pass through the middleware.
 KEY = "sseflask.server_response"
 
+Adopt = Callable[["DetachedStream", float, "ServerResponse", "WSGIEnvironment"], None]
+"""A worker's way to go on with a stream without a greenlet: the stream, the monotonic time at which
+it has to end, and the request that it answers."""
 
-Detach = Callable[["Subscriber", bool], bool]
-"""Takes a subscriber over, if that can be; with whether gunicorn will log the request by itself."""
+
+class Head(NamedTuple):
+    """A response's beginning.
+
+    Args:
+        data: the status line and the headers, with the empty line after them.
+        chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
+        reusable: whether the client may send its next request on the same connection.
+    """
+
+    data: bytes
+    chunked: bool
+    reusable: bool
 
 
 class ServerResponse:
-    """One response of gunicorn, and what the worker can do for it.
+    """gunicorn's response to one request. Used by the request's greenlet; never blocks.
+
+    Args:
+        response: gunicorn's own, or what `start_response` belongs to instead.
+        adopt: the worker's; ``None`` if it has no streams without a greenlet.
 
     Attributes:
-        response: gunicorn's own.
-        detached: a subscriber has taken its socket away, and needs the greenlet no longer.
-        returned: the application has returned, and calls what it wraps only when its body is read.
+        adopted: the worker has taken the stream over, and its greenlet is no longer needed.
+        returned: the application has returned. It calls the response only when its body is read,
+            and gunicorn logs the request at its end.
     """
 
-    __slots__ = ("_detach", "detached", "response", "returned")
+    __slots__ = ("adopt", "adopted", "response", "returned")
 
-    def __init__(self, response: Any, detach: Detach | None = None) -> None:
+    def __init__(self, response: Any, adopt: Adopt | None = None) -> None:
         self.response = response
-        self._detach = detach
-        self.detached = False
+        self.adopt = adopt
+        self.adopted = False
         self.returned = False
 
     @property
-    def leave(self) -> Callable[[Subscriber], bool] | None:
-        """Has a subscriber go on without its greenlet, and says whether it does; ``None`` on
-        workers that have no such streams."""
-        return None if self._detach is None else self._leave
+    def is_http1(self) -> bool:
+        """Whether the response is gunicorn's own for HTTP/1: others write in ways of their own."""
+        wsgi = sys.modules.get("gunicorn.http.wsgi")
+        return wsgi is not None and type(self.response) is wsgi.Response
 
-    def _leave(self, subscriber: Subscriber) -> bool:
-        assert self._detach is not None
-        self.detached = self._detach(subscriber, self.returned)
-        return self.detached
+    # -- the head ------------------------------------------------------------------------------
+
+    def describes_stream(self, status: str) -> bool:
+        """Whether ``start_response`` has come to gunicorn, for a body that is sent as it is.
+
+        Middleware may hold the call back, or change status and headers to fit another body.
+        """
+        response = self.response
+        return (
+            response.status is not None
+            and response.status.split()[:1] == status.split()[:1]
+            and response.response_length is None
+            and "content-encoding" not in [name.lower() for name, _ in response.headers]
+        )
+
+    def take_over(self) -> Head:
+        """Give the head, to be sent by the caller as everything after it: gunicorn sends nothing.
+
+        gunicorn will close the connection after the response, unless `keep_open` is called.
+        """
+        response = self.response
+        client_closes = response.req.should_close()
+        keeps = bool(response.cfg.keepalive) and not client_closes
+        if keeps:
+            response.must_close = False  # gunicorn sets it when the worker is about to end
+        chunked: bool = response.chunked
+        # With "Connection: close" Node's fetch takes every end for a proper one, even in the middle
+        # of a chunk (undici, client-h1.js: "treat all incomplete requests as complete"), and so a
+        # client would miss that a server died. The last chunk marks the end; a server may close the
+        # connection after it (RFC 9112, section 9.5).
+        says_close = keeps or client_closes or not chunked
+        head = Head(format_head(response, says_close=says_close), chunked, chunked and keeps)
+        response.headers_sent = True
+        response.write = _drop
+        response.close = _do_nothing
+        response.force_close()
+        return head
+
+    def reset(self) -> None:
+        """Let the application send another response; nothing of this one has been sent."""
+        response = self.response
+        response.status = None
+        response.headers = []
+        response.response_length = None
+
+    # -- the connection ----------------------------------------------------------------------------
+
+    def close_afterwards(self) -> None:
+        """Have gunicorn close the connection after the response."""
+        self.response.force_close()
+
+    def keep_open(self) -> None:
+        """Have gunicorn go on with the connection's next request after the response."""
+        self.response.must_close = False
+
+    @property
+    def has_proxy_line(self) -> bool:
+        """Whether connections begin with a line of the PROXY protocol, which gunicorn remembers."""
+        return self.response.cfg.proxy_protocol not in (False, "off")
+
+    def count_sent(self, size: int) -> None:
+        """Have gunicorn's access log say how many bytes of the body were sent."""
+        self.response.sent = size
+
+    # -- the request -------------------------------------------------------------------------------
+
+    @property
+    def request_body(self) -> Any:
+        """What ``wsgi.input`` reads from."""
+        return self.response.req.body
+
+    def set_unread_body(self, body: BytesIO) -> None:
+        """Replace what has been read of the request's body and not yet been given to anybody."""
+        self.response.req.body.buf = body
+
+    @property
+    def next_request(self) -> bytes:
+        """What gunicorn's parser has read behind the request."""
+        data: bytes = self.response.req.unreader.buf.getvalue()
+        return data
+
+    def append_to_next_request(self, data: bytes | bytearray) -> None:
+        """Have gunicorn's parser read this behind what it has."""
+        buffer = self.response.req.unreader.buf
+        buffer.seek(0, os.SEEK_END)
+        buffer.write(data)
 
 
-def handing_over(application: Any, detach: Detach | None = None) -> Any:
-    """The WSGI application as a gunicorn worker is to call it.
+def format_head(response: Any, *, says_close: bool = True) -> bytes:
+    """Format a response's head, byte for byte as gunicorn does.
+
+    Args:
+        response: gunicorn's, after ``start_response``.
+        says_close: whether to say that the connection will be closed, if it will.
+    """
+    request = response.req
+    lines = [
+        f"HTTP/{request.version[0]}.{request.version[1]} {response.status}",
+        f"Server: {response.version}",
+        f"Date: {formatdate(usegmt=True)}",
+    ]
+    if response.upgrade:
+        lines.append("Connection: upgrade")
+    elif not response.should_close():
+        lines.append("Connection: keep-alive")
+    elif says_close:
+        lines.append("Connection: close")
+    if response.chunked:
+        lines.append("Transfer-Encoding: chunked")
+    lines += [f"{name}: {value}" for name, value in response.headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _drop(piece: bytes) -> None:
+    """Take what middleware gives gunicorn to send after a stream: it would be no part of it."""
+    if piece:
+        warn_once(
+            "A middleware adds to the body of an event stream, which is not sent. Middleware that "
+            f'changes event streams has to set environ["{KEY}"] to None before.'
+        )
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def hand_over_responses(application: Any, adopt: Adopt | None = None) -> Any:
+    """The WSGI application as a gunicorn worker is to call it: streams find gunicorn's response.
+
+    It is put into the environment below all middleware, which may wrap ``start_response``.
 
     Args:
         application: with all its middleware.
-        detach: the worker's, which takes a subscriber over; ``None`` where it can't.
+        adopt: see `ServerResponse`.
 
     Raises:
-        StopIteration: by the wrapped application, once a stream has been detached: gunicorn then
-            forgets the connection.
+        StopIteration: by the wrapped application, after the worker has adopted a stream: gunicorn's
+            `handle` then closes its socket, which has no descriptor any more, and logs nothing.
     """
-
     if isinstance(type(application).__call__, FunctionType):
         # As Flask's. Python calls a method without C's stack, which is kept for every stream.
         application = application.__call__
 
     def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        handed = ServerResponse(getattr(start_response, "__self__", None), detach)
-        environ[KEY] = handed
+        server = ServerResponse(getattr(start_response, "__self__", None), adopt)
+        environ[KEY] = server
         request_ids.enter(environ)
         body: Iterable[bytes] = application(environ, start_response)
-        handed.returned = True
-        if handed.detached:
+        server.returned = True
+        if server.adopted:
             # What middleware does at a response's end is done with the request: no greenlet is
             # left to do it later. Some does it when it has read the body, which is empty.
             try:

@@ -28,14 +28,17 @@ from sseflask.counters.gauges import provide
 from sseflask.counters.sharing import sharing
 from sseflask.logs import request_ids
 from sseflask.logs.masking import MaskingFilter, guard
+from sseflask.transport.gunicorn import access_log as late_line
 from sseflask.transport.gunicorn import startup_signals as birth
 from sseflask.transport.gunicorn.error_page import ErrorPage
 from sseflask.transport.gunicorn.slots import Slots
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from sseflask.transport.detached.group import DetachedStream
     from sseflask.transport.detached.registry import DetachedStreams
-    from sseflask.transport.detached.subscriber import Subscriber
+    from sseflask.transport.gunicorn.response import ServerResponse
 
 __all__ = ["StreamWorker"]
 
@@ -293,33 +296,27 @@ class StreamWorker(GeventWorker):
 
     def load_wsgi(self) -> None:
         """Load the application, and have it called with what streams need of gunicorn."""
-        from sseflask.transport.gunicorn.response import handing_over
+        from sseflask.transport.gunicorn.response import hand_over_responses
 
         _collect_less_often()
         super().load_wsgi()
-        self.wsgi = handing_over(self.wsgi, self._detach)
+        self.wsgi = hand_over_responses(self.wsgi, self._adopt)
 
-    def _detach(self, stream: Subscriber, logged: bool) -> bool:
-        """Let a subscriber's greenlet end and its stream go on; false where it has ended before.
-
-        gunicorn logs the request where the application is called by reading its body.
-        """
-        from sseflask.transport.gunicorn import access_log as late_line
-
-        detached = stream.detach()
-        if detached is None:
-            return False
-        member, ends_at = detached
+    def _adopt(
+        self,
+        member: DetachedStream,
+        ends_at: float,
+        server: ServerResponse,
+        environ: WSGIEnvironment,
+    ) -> None:
+        """Go on with a stream whose greenlet is about to end."""
         self._slots.keep()
         self._detached.adopt(member, ends_at)
-        if not logged:
-            member.line = late_line.begin(self.log, stream.response, stream.environ)
-        return True
+        if not server.returned:  # otherwise gunicorn logs the request
+            member.line = late_line.begin(self.log, server.response, environ)
 
     def _log_end(self, member: DetachedStream, sent: int) -> None:
         if member.line is not None:
-            from sseflask.transport.gunicorn import access_log as late_line
-
             late_line.end(self.log, member.line, time.monotonic() - member.began, sent)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # gunicorn's

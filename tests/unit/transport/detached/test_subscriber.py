@@ -23,6 +23,7 @@ from sseflask.transport.body import EarlyError
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.detached.subscriber import Subscriber
 from sseflask.transport.failures import failure_frame, shutting_down
+from sseflask.transport.gunicorn.response import ServerResponse
 from sseflask.transport.source import Source
 from sseflask.transport.stream import Stream
 
@@ -93,7 +94,15 @@ class Scripted(Source):
 class Served:
     """One response on its way to a client."""
 
-    def __init__(self, source: Source, *, retry: int | None = None, lifetime: float = 0.0) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        retry: int | None = None,
+        lifetime: float = 0.0,
+        detaches: bool = False,
+    ) -> None:
+        self.adopted: list[tuple[DetachedStream, float]] = []
         ours, self.client = socket.socketpair()
         self.socket = gevent.socket.socket(fileno=ours.detach())
         self.client.setblocking(False)
@@ -126,8 +135,17 @@ class Served:
             close=source.close,
         )
         environ = {"gunicorn.socket": self.socket, "PATH_INFO": "/"}
-        arguments = (stream, environ, self.response.start_response, self.response)
-        self.body = Subscriber(source, None, *arguments)
+        server = ServerResponse(self.response, self.adopt if detaches else None)
+        self.body = Subscriber(source, stream, environ, self.response.start_response, server)
+
+    def adopt(self, member: DetachedStream, ends_at: float, *_: object) -> None:
+        self.adopted.append((member, ends_at))
+
+    def detach(self) -> tuple[DetachedStream, float]:
+        """Serve it until nothing is left but to wait; what the worker is given then."""
+        self.body.begin()
+        (adopted,) = self.adopted
+        return adopted
 
     def report(self, error: Exception) -> Failure:
         assert isinstance(error, Failure)
@@ -188,9 +206,10 @@ def test_an_ended_source_is_an_ended_response(served: Any) -> None:
 @pytest.mark.parametrize("detached", [False, True])
 def test_a_failure_before_the_first_frame_is_another_response(served: Any, detached: bool) -> None:
     failure = Failure("no", status=404, code="no")
-    response = served(Scripted(TWO, first=[failure]))
+    response = served(Scripted(TWO, first=[failure]), detaches=detached)
     with pytest.raises(EarlyError) as raised:
-        response.body.detach() if detached else response.run()
+        response.run()
+    assert not response.adopted
     assert raised.value.error is failure
     assert response.response.status is None, "another one can be sent"
     assert response.received() == (b"", b"")
@@ -200,18 +219,16 @@ def test_a_failure_before_the_first_frame_is_another_response(served: Any, detac
 def test_one_that_ends_before_it_could_join_is_served_to_its_end(
     served: Any, detached: bool
 ) -> None:
-    response = served(Scripted(TWO, first=[ONE]), retry=700)
-    if detached:
-        assert response.body.detach() is None
-    else:
-        assert response.run() == []
+    response = served(Scripted(TWO, first=[ONE]), retry=700, detaches=detached)
+    assert response.run() == []
+    assert not response.adopted
     assert response.received()[1] == b"retry: 700\n" + ONE + TWO + b"<end>"
 
 
 def test_the_rest_is_left_to_a_group(served: Any) -> None:
     source = Scripted(ONE, TWO, Signal(), joins=False)
-    response = served(source)
-    member, ends_at = response.body.detach()
+    response = served(source, detaches=True)
+    member, ends_at = response.detach()
     assert isinstance(member, DetachedStream)
     assert (member.group, ends_at) == (source.group, math.inf)
     assert response.received()[1] == ONE + TWO + THREE, "with what came at the last moment"
@@ -221,8 +238,8 @@ def test_the_rest_is_left_to_a_group(served: Any) -> None:
 
 
 def test_the_headers_do_not_wait_when_nothing_is_there(served: Any) -> None:
-    response = served(Scripted(Signal()), retry=700)
-    member, _ = response.body.detach()
+    response = served(Scripted(Signal()), retry=700, detaches=True)
+    member, _ = response.detach()
     head, body = response.received()
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert body == b"retry: 700\n"
@@ -268,8 +285,8 @@ def test_one_that_can_not_resume_is_told_when_the_server_goes(served: Any) -> No
 
 
 def test_a_lifetime_ends_a_detached_stream_somewhat_earlier(served: Any) -> None:
-    response = served(Scripted(Signal(), first=[ONE]), lifetime=100.0)
-    member, ends_at = response.body.detach()
+    response = served(Scripted(Signal(), first=[ONE]), lifetime=100.0, detaches=True)
+    member, ends_at = response.detach()
     left = ends_at - time.monotonic()
     assert 79.0 < left <= 100.0
     assert not member.expires
