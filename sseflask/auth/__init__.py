@@ -1,4 +1,4 @@
-"""Who may do what: signed tokens, and in development mode this very machine."""
+"""Rights: signed tokens, and in development mode trust in this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decisions: who a request's caller is, and whether the caller may."""
+"""The decisions: whose request it is, and whether it has the right that its route needs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: Tokens whose signature is not looked at again.
-_KNOWN_TOKENS = 256
+#: Tokens whose signature is not checked again: a check takes as long as the rest of a publish.
+_CACHED_TOKENS = 256
 
 _EXTENSION = "sseflask.access"
 _EVERYTHING = (Pattern.parse("**"),)
@@ -43,14 +43,15 @@ _LOOPBACK = Caller("loopback", complete=True, publish=_EVERYTHING, subscribe=_EV
 
 
 class Access:
-    """Decides about the requests of one app. Thread-safe, never blocks.
+    """What the decisions of one app depend on. Thread-safe, never blocks.
 
-    It knows names and patterns only, not which channels there are: its answers can't tell.
+    It knows names and patterns only, not which channels exist: a refusal does not reveal that.
 
     Args:
-        secrets: what tokens may be signed with, newest first; without any, none is accepted.
-        development: trust requests that this machine makes to itself (DESIGN, section 7).
-        public: what everybody may subscribe to.
+        secrets: the secrets that tokens may be signed with, newest first; without any, no token
+            is accepted.
+        development: trust requests that this machine makes to itself.
+        public: the channels that everybody may subscribe to.
     """
 
     def __init__(
@@ -60,187 +61,137 @@ class Access:
         development: bool = False,
         public: Sequence[Pattern] = (),
     ) -> None:
-        self._secrets = tuple(secrets)
-        # Those that are valid: to look at a signature takes as long as the rest of a publish.
-        self._verify = functools.lru_cache(_KNOWN_TOKENS)(
-            functools.partial(verify, secrets=self._secrets)
+        self.has_secret = bool(secrets)
+        self.development = development
+        self.public = tuple(public)
+        self.verify = functools.lru_cache(_CACHED_TOKENS)(
+            functools.partial(verify, secrets=tuple(secrets))
         )
-        self._development = development
-        self._public = tuple(public)
 
     def init_app(self, app: Flask) -> None:
-        """Make `require` and its like work in the app's views, and log what is open or shut."""
+        """Make `require` and the other functions work in the app's views; log what is open."""
         app.extensions[_EXTENSION] = self
-        if self._development:
+        if self.development:
             log.warning(
                 "Development mode: whoever can reach this server from this machine may use the "
                 "protected routes without a token."
             )
-        elif not self._secrets:
+        elif not self.has_secret:
             log.warning(
                 "SSEFLASK_SECRET is not set: no token is accepted, routes that need one answer "
                 "401. Set it to at least 32 random bytes and make tokens with: sseflask token"
             )
 
-    def require(
-        self, asked: Request, right: Literal["complete"], *, to_read: bool = False
-    ) -> Caller:
-        """Let the request pass, or say why not.
-
-        Args:
-            asked: the request.
-            right: the name of the right.
-            to_read: it changes nothing.
-
-        Raises:
-            Failure: 400 for two tokens, 401 without a valid one, 403 where its rights or the
-                request's origin do not suffice.
-        """
-        caller = self._reading(asked) if to_read else self._acting(asked)
-        if not getattr(caller, right):
-            raise right_missing(right)
-        return caller
-
-    def require_publish(self, asked: Request, channel: str) -> Caller:
-        """Let the request publish to a channel, or say why not. Publishing is never public.
-
-        Args:
-            asked: the request.
-            channel: a channel's name, already checked to be one.
-
-        Raises:
-            Failure: as for `require`.
-        """
-        caller = self._acting(asked)
-        if not any(pattern.matches(channel) for pattern in caller.publish):
-            raise right_missing("publish", channel)
-        return caller
-
-    def require_subscribe(self, asked: Request, patterns: Sequence[Pattern]) -> Caller:
-        """Let the request subscribe to all of these, or say why not.
-
-        Each must be within one of the token's patterns or of the public ones. Where the public
-        ones suffice no token is needed, and the caller's ``expires`` is ``None``; a token that is
-        presented must be valid all the same, and gives its subject.
-
-        Args:
-            asked: the request.
-            patterns: names and patterns; at least one.
-
-        Raises:
-            Failure: as for `require`.
-            ValueError: there are no patterns: everybody might subscribe to nothing at all.
-        """
-        if not patterns:
-            raise ValueError("there is nothing to subscribe to")
-        presented = presented_token(asked)
-        public = _cover(self._public, patterns)
-        if public and (presented is None or (presented.by_cookie and site(asked) is Site.OTHER)):
-            return Caller("", subscribe=self._public)
-        caller = self._identify(asked, presented, TO_READ, TO_READ)
-        if public:
-            return replace(caller, expires=None)
-        for pattern in patterns:
-            if not _cover((*self._public, *caller.subscribe), [pattern]):
-                raise right_missing("subscribe", str(pattern))
-        return caller
-
-    def require_figures(self, asked: Request) -> None:
-        """Let the request read the service's figures, or say why not.
-
-        It needs a token with which the channel of the figures can be read. That this channel is
-        public opens nothing here. In production no request of this machine is trusted: a proxy on
-        it may pass on anybody's without a sign of it.
-
-        Raises:
-            Failure: as for `require`.
-        """
-        caller = self._reading(asked)
-        if not any(pattern.matches(FIGURES) for pattern in caller.subscribe):
-            raise right_missing("subscribe", FIGURES)
-
-    def check(self, token: str, *, by_cookie: bool = False) -> Caller:
-        """Read a token.
-
-        Args:
-            token: any text.
-            by_cookie: it came in the session cookie; changes the words of the refusal.
-
-        Raises:
-            Failure: 401, it is not valid or has expired.
-        """
-        try:
-            caller = self._verify(token)
-            if caller.expires is not None and int(caller.expires) <= time.time():
-                raise TokenError(True)
-            return caller
-        except TokenError as error:
-            raise token_refused(expired=error.expired, by_cookie=by_cookie) from None
-
-    def missing(self) -> Failure:
-        """The 401 for a request that carries no token."""
-        return token_missing(checkable=bool(self._secrets))
-
-    def _reading(self, asked: Request) -> Caller:
-        return self._identify(asked, presented_token(asked), TO_READ, TO_READ)
-
-    def _acting(self, asked: Request) -> Caller:
-        return self._identify(asked, presented_token(asked), TO_ACT, TO_ACT_WITH_COOKIE)
-
-    def _identify(
-        self,
-        asked: Request,
-        presented: Presented | None,
-        with_loopback: AbstractSet[Site],
-        with_cookie: AbstractSet[Site],
-    ) -> Caller:
-        if presented is not None:
-            if presented.by_cookie:
-                _refuse_all_but(with_cookie, asked)
-            return self.check(presented.token, by_cookie=presented.by_cookie)
-        if self._development and is_from_this_machine(asked):
-            _refuse_all_but(with_loopback, asked)
-            return _LOOPBACK
-        raise self.missing()
-
 
 def require(right: Literal["complete"], *, to_read: bool = False) -> Caller:
-    """`Access.require` for the current request of the current app."""
-    return _access().require(current_request(), right, to_read=to_read)
+    """The caller of the current request, who must have a right.
+
+    Args:
+        right: the name of the right.
+        to_read: the request changes nothing.
+
+    Raises:
+        Failure: 400 for two tokens, 401 without a valid one, 403 if its rights or the request's
+            origin do not suffice.
+    """
+    caller = _reader() if to_read else _actor()
+    if not getattr(caller, right):
+        raise right_missing(right)
+    return caller
 
 
 def require_publish(channel: str) -> Caller:
-    """`Access.require_publish` for the current request of the current app."""
-    return _access().require_publish(current_request(), channel)
+    """The caller of the current request, who must have the right to publish to a channel.
+
+    Publishing is never public.
+
+    Args:
+        channel: a channel's name, checked before.
+
+    Raises:
+        Failure: as for `require`.
+    """
+    caller = _actor()
+    if not any(pattern.matches(channel) for pattern in caller.publish):
+        raise right_missing("publish", channel)
+    return caller
 
 
 def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
-    """`Access.require_subscribe` for the current request of the current app."""
-    return _access().require_subscribe(current_request(), patterns)
+    """The caller of the current request, who must have the right to subscribe to all of these.
+
+    Each must be covered by a pattern of the token or by a public one. If the public ones suffice,
+    no token is needed, and the caller's ``expires`` is ``None``; a token that is presented must be
+    valid all the same, and gives the subject.
+
+    Args:
+        patterns: names and patterns; at least one.
+
+    Raises:
+        Failure: as for `require`.
+        ValueError: there are no patterns: everybody might subscribe to nothing at all.
+    """
+    if not patterns:
+        raise ValueError("there is nothing to subscribe to")
+    request, always = current_request(), _access().public
+    presented = presented_token(request)
+    public = _cover(always, patterns)
+    if public and (presented is None or (presented.by_cookie and site(request) is Site.OTHER)):
+        return Caller("", subscribe=always)
+    caller = _identify(presented, TO_READ, TO_READ)
+    if public:
+        return replace(caller, expires=None)
+    for pattern in patterns:
+        if not _cover((*always, *caller.subscribe), [pattern]):
+            raise right_missing("subscribe", str(pattern))
+    return caller
 
 
 def require_figures() -> None:
-    """`Access.require_figures` for the current request of the current app."""
-    _access().require_figures(current_request())
+    """Check that the caller of the current request may read the service's figures.
+
+    That takes a token with the right to subscribe to the figures' channel. If this channel is
+    public, that opens nothing here. In production no request of this machine is trusted: a proxy on
+    it may pass on anybody's without a sign of it.
+
+    Raises:
+        Failure: as for `require`.
+    """
+    if not any(pattern.matches(FIGURES) for pattern in _reader().subscribe):
+        raise right_missing("subscribe", FIGURES)
 
 
-def check_token(token: str) -> Caller:
-    """`Access.check` of the current app."""
-    return _access().check(token)
+def check_token(token: str, *, by_cookie: bool = False) -> Caller:
+    """The caller that a token names.
+
+    Args:
+        token: any text.
+        by_cookie: it came in the session cookie; changes the words of the refusal.
+
+    Raises:
+        Failure: 401, it is not valid or has expired.
+    """
+    try:
+        caller = _access().verify(token)
+        if caller.expires is not None and int(caller.expires) <= time.time():
+            raise TokenError(True)
+        return caller
+    except TokenError as error:
+        raise token_refused(expired=error.expired, by_cookie=by_cookie) from None
 
 
 def missing_token() -> Failure:
-    """`Access.missing` of the current app."""
-    return _access().missing()
+    """The 401 for a request that carries no token."""
+    return token_missing(checkable=_access().has_secret)
 
 
 def refuse_other_sites() -> None:
-    """Let the current request pass unless the browser says that another site is behind it.
+    """Refuse the current request if the browser says that a page of another site has sent it.
 
     Raises:
         Failure: 403.
     """
-    _refuse_all_but(TO_ACT, current_request())
+    _check_site(TO_ACT, current_request())
 
 
 def _access() -> Access:
@@ -248,8 +199,30 @@ def _access() -> Access:
     return access
 
 
-def _refuse_all_but(allowed: AbstractSet[Site], asked: Request) -> None:
-    found = site(asked)
+def _reader() -> Caller:
+    return _identify(presented_token(current_request()), TO_READ, TO_READ)
+
+
+def _actor() -> Caller:
+    return _identify(presented_token(current_request()), TO_ACT, TO_ACT_WITH_COOKIE)
+
+
+def _identify(
+    presented: Presented | None, with_loopback: AbstractSet[Site], with_cookie: AbstractSet[Site]
+) -> Caller:
+    request = current_request()
+    if presented is not None:
+        if presented.by_cookie:
+            _check_site(with_cookie, request)
+        return check_token(presented.token, by_cookie=presented.by_cookie)
+    if _access().development and is_from_this_machine(request):
+        _check_site(with_loopback, request)
+        return _LOOPBACK
+    raise missing_token()
+
+
+def _check_site(allowed: AbstractSet[Site], request: Request) -> None:
+    found = site(request)
     if found not in allowed:
         raise other_site(known=found is not Site.UNKNOWN)
 

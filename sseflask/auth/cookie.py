@@ -1,4 +1,4 @@
-"""The session cookie: a token that the browser keeps and its pages can't read. RFC 6265."""
+"""The session cookie: a token that the browser stores and its pages can't read. RFC 6265."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ LONGEST_TOKEN = 3800
 LONGEST_SECONDS = 34_560_000
 
 
-def cookie_name(asked: Request) -> str:
-    """What the cookie is called where the request came from.
+def cookie_name(request: Request) -> str:
+    """The name of the cookie for requests of this scheme.
 
-    Over TLS with the prefix ``__Host-``: then neither a neighbour under the same domain nor
-    somebody on a plain connection can plant one. Only that one is read there.
+    Over TLS it has the prefix ``__Host-``, and only that cookie is read: neither another host of
+    the same domain nor a plain connection can set it.
     """
-    return f"__Host-{NAME}" if asked.is_secure else NAME
+    return f"__Host-{NAME}" if request.is_secure else NAME
 
 
-def set_cookie(response: Response, asked: Request, token: str, expires: float | None) -> None:
-    """Have the browser keep the token until it ends.
+def set_cookie(response: Response, request: Request, token: str, expires: float | None) -> None:
+    """Set a cookie that ends with its token.
 
     Args:
-        response: what will carry the cookie.
-        asked: the request it answers.
+        response: the response that carries the cookie.
+        request: the request that it answers.
         token: a valid one, at most `LONGEST_TOKEN` characters long.
         expires: when it ends, in seconds since 1970; ``None`` for when the browser is closed.
     """
     if expires is None:
-        _put(response, asked, token, None)
+        _put(response, request, token, None)
         return
     left = min(max(expires - time.time(), 0), LONGEST_SECONDS)
-    # Seconds from now, which win over the date that Werkzeug adds: a browser's clock may be wrong.
-    _put(response, asked, token, math.ceil(left))
+    # Browsers prefer these seconds to the date that Werkzeug adds: their clocks may be wrong.
+    _put(response, request, token, math.ceil(left))
 
 
-def clear_cookie(response: Response, asked: Request) -> None:
-    """Have the browser forget the cookie."""
-    _put(response, asked, "", 0)
+def clear_cookie(response: Response, request: Request) -> None:
+    """Delete the cookie in the browser."""
+    _put(response, request, "", 0)
 
 
-def _put(response: Response, asked: Request, value: str, max_age: int | None) -> None:
+def _put(response: Response, request: Request, value: str, max_age: int | None) -> None:
     response.set_cookie(
-        cookie_name(asked),
+        cookie_name(request),
         value,
         max_age=max_age,
         path="/",
-        secure=asked.is_secure,
+        secure=request.is_secure,
         httponly=True,
         samesite="Strict",
     )

@@ -1,4 +1,4 @@
-"""Whether a request was made on this very machine, as far as that can be known."""
+"""Whether a request was made on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask import Request
 
 __all__ = ["is_from_this_machine"]
 
-#: Anything that says the request came through somebody else: then a loopback peer proves nothing.
+#: Headers of proxies: with one of them, a loopback peer proves nothing.
 _FORWARDING = frozenset(
     [
         "forwarded",
@@ -44,26 +44,25 @@ _FORWARDING = frozenset(
 _HOST = re.compile(r"(?P<name>localhost|[0-9.]+|\[::1\])(?::(?P<port>[0-9]{1,5}))?\Z", re.I | re.A)
 
 
-def is_from_this_machine(asked: Request) -> bool:
-    """Whether the peer, the name it asked for and the absence of any proxy say so.
+def is_from_this_machine(request: Request) -> bool:
+    """Whether the peer is a loopback address, ``Host`` a loopback name, and no proxy has a header.
 
-    The peer is a loopback address, ``Host`` a loopback name, and no header says that the request
-    was forwarded. Behind a proxy that says nothing this is no proof: for development only.
+    Behind a proxy that adds no header this is no proof: for development only.
     """
     return (
-        _is_loopback(_peer(asked))
-        and _is_loopback_host(asked.headers.get("Host", ""))
+        _is_loopback(_peer(request))
+        and _is_loopback_host(request.headers.get("Host", ""))
         and not any(
             name.lower() in _FORWARDING or name.lower().startswith("x-forwarded")
-            for name, _ in asked.headers
+            for name, _ in request.headers
         )
     )
 
 
-def _peer(asked: Request) -> str:
+def _peer(request: Request) -> str:
     # ProxyFix replaces REMOTE_ADDR with what a header claims: the peer is what it replaced.
-    original: dict[str, str] = asked.environ.get("werkzeug.proxy_fix.orig", {})
-    return original.get("REMOTE_ADDR") or asked.environ.get("REMOTE_ADDR") or ""
+    original: dict[str, str] = request.environ.get("werkzeug.proxy_fix.orig", {})
+    return original.get("REMOTE_ADDR") or request.environ.get("REMOTE_ADDR") or ""
 
 
 @functools.lru_cache(maxsize=256)

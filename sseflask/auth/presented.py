@@ -1,4 +1,4 @@
-"""The token that a request carries, and what carries it."""
+"""The token of a request, and where it was: header, query or cookie."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ _BEARER = re.compile(r"Bearer +([\w.~+/=-]+) *\Z", re.I | re.A)
 
 
 class Presented(NamedTuple):
-    """A token as it came in; not checked, and empty where what came in can't be one.
+    """A token that was not checked yet; empty if it was malformed.
 
     Args:
         token: its text.
-        by_cookie: the browser added it by itself, whoever made it send the request.
+        by_cookie: the browser added it by itself, whichever page made it send the request.
     """
 
     token: str
     by_cookie: bool
 
 
-def presented_token(asked: Request) -> Presented | None:
+def presented_token(request: Request) -> Presented | None:
     """The header's or the query's token, else the session cookie's, else ``None``.
 
     Raises:
         Failure: 400, the request carries more than one in header and query.
     """
-    explicit = explicit_token(asked)
+    explicit = explicit_token(request)
     if explicit is not None:
         return Presented(explicit, by_cookie=False)
-    kept = asked.cookies.get(cookie_name(asked))
-    return None if kept is None else Presented(kept, by_cookie=True)
+    cookie = request.cookies.get(cookie_name(request))
+    return None if cookie is None else Presented(cookie, by_cookie=True)
 
 
-def explicit_token(asked: Request) -> str | None:
+def explicit_token(request: Request) -> str | None:
     """The token that the client itself put into the header or the query (RFC 6750).
 
     Raises:
         Failure: 400, there is more than one.
     """
-    scheme = asked.headers.get("Authorization", "")
+    scheme = request.headers.get("Authorization", "")
     in_header = scheme[:6].lower() == "bearer"
-    in_query = asked.args.getlist("access_token")
+    in_query = request.args.getlist("access_token")
     if len(in_query) + in_header > 1:
         raise duplicate_token()
     if in_query:
         return in_query[0]
     if in_header:
         found = _BEARER.match(scheme)
-        # Malformed is presented all the same: it must fail, not fall back to loopback.
+        # A malformed token must be refused, not ignored in favour of loopback trust.
         return found[1] if found else ""
     return None
 

@@ -1,4 +1,4 @@
-"""What whoever may not is told: 401 and 403, with the challenge of RFC 6750."""
+"""The refusals: 401 and 403, with the challenge of RFC 6750."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def token_missing(*, checkable: bool) -> Failure:
 
 
 def token_refused(*, expired: bool, by_cookie: bool) -> Failure:
-    """A 401 for a token that is no good; the same words whichever check it failed.
+    """A 401 for a token that is not accepted; the same words whichever check it failed.
 
     Args:
-        expired: it was one of ours.
-        by_cookie: the browser will send it again until it is told not to.
+        expired: it was signed by this server.
+        by_cookie: it was in the cookie, which the browser sends again until it is deleted.
     """
     reason = "has expired" if expired else "is not valid"
     advice = "ask the server's operator for a new one (sseflask token)."
@@ -55,9 +55,9 @@ def right_missing(right: str, what: str = "") -> Failure:
     """A 403 for a valid token that does not suffice.
 
     Args:
-        right: what it is called in the token and on the command line.
-        what: the channel or pattern that was asked for; the answer does not depend on whether
-            there is such a channel.
+        right: its name in the token and on the command line.
+        what: the channel or pattern of the request; the answer does not depend on whether
+            such a channel exists.
     """
     lacking = f"the right {right}" + (f" for {what}" if what else "")
     option = f"--{right}" + (f" '{what}'" if what else "")
@@ -71,10 +71,10 @@ def right_missing(right: str, what: str = "") -> Failure:
 
 
 def other_site(*, known: bool) -> Failure:
-    """A 403 for what another site's page may have made the browser send.
+    """A 403 for a request that a page of another site may have sent.
 
     Args:
-        known: the browser says that it was no page of ours.
+        known: the browser says that it was no page of this server.
     """
     if known:
         message = (

@@ -1,4 +1,4 @@
-"""Tokens: what they say, how they are signed and checked. JSON Web Tokens (RFC 7519), HS256."""
+"""Tokens: JSON Web Tokens (RFC 7519), signed and checked with HS256."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CHARACTERS = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 class TokenError(ValueError):
-    """The token is not one of ours, or no longer.
+    """The token is not valid, or has expired.
 
     Args:
-        expired: it was signed by us, and has ended: its holder may know.
+        expired: it was signed by this server, and has ended: its holder may know that.
     """
 
     def __init__(self, expired: bool) -> None:
@@ -34,16 +34,16 @@ class TokenError(ValueError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is asking, once that is established.
+    """The sender of a request, and its rights.
 
     Args:
-        subject: the token's ``sub``; ``loopback`` for this machine in development mode; empty for
-            whoever needs no token.
-        expires: when the right ends, in seconds since 1970; ``None`` for never. A stream must not
-            outlive it.
-        complete: may run completions on a real upstream.
-        publish: may publish to the channels that these mean.
-        subscribe: may subscribe to the channels that these mean.
+        subject: the token's ``sub``; ``loopback`` for this machine in development mode; empty if no
+            token is needed.
+        expires: when the rights end, in seconds since 1970; ``None`` for never. A stream must not
+            outlive them.
+        complete: whether it may run completions on a real upstream.
+        publish: the channels that it may publish to.
+        subscribe: the channels that it may subscribe to.
     """
 
     subject: str
@@ -58,7 +58,7 @@ def sign(secret: str, subject: str, expires: float, **rights: object) -> str:
 
     Args:
         secret: the newest of the server's secrets.
-        subject: whom the token is for.
+        subject: the name of the token's user.
         expires: when it ends, in seconds since 1970.
         rights: claims, such as ``complete=True`` or ``publish=["orders.*"]``.
     """
@@ -71,7 +71,7 @@ def verify(token: str, secrets: Iterable[str]) -> Caller:
 
     Args:
         token: any text.
-        secrets: what it may have been signed with.
+        secrets: the secrets that it may have been signed with.
 
     Raises:
         TokenError: no secret has signed it, it has ended, or a claim makes no sense.

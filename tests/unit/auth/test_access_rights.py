@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from sseflask.auth import Access
+from sseflask.auth import require_subscribe
 from sseflask.auth.tokens import TokenError, verify
 from tests.service import SECRET
 from tests.unit.auth.protected import LOCAL, REMOTE, bearer, make_app, patterns, refused, token
@@ -156,10 +156,10 @@ def test_in_development_this_machine_may_do_everything() -> None:
 def test_subscribing_to_nothing_is_a_mistake_of_the_route() -> None:
     app = make_app(SECRET, public=("**",))
     with (
-        app.test_request_context("/") as context,
+        app.test_request_context("/"),
         pytest.raises(ValueError, match="nothing to subscribe to"),
     ):
-        Access([SECRET]).require_subscribe(context.request, [])
+        require_subscribe([])
 
 
 def test_what_a_caller_is_told_about_itself() -> None:
