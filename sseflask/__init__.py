@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sseflask.channels.history import ChannelEvent, ChannelHistory
-    from sseflask.cursor import last_event_id
+    from sseflask.counters.stats import Stats, StreamStats, WorkerStats
     from sseflask.errors import ChannelError, ConfigError, EventError, Failure
     from sseflask.event import Comment, Event, MessageEvent
     from sseflask.extension import SSE
     from sseflask.readiness import Readiness
     from sseflask.response import EventSourceResponse
-    from sseflask.stats import Stats, StreamStats, WorkerStats
+    from sseflask.web.cursor import last_event_id
     from sseflask.wire import Decoder, encode
 
 __all__ = [
@@ -57,11 +57,11 @@ _HOMES = {
     "Failure": "errors",
     "MessageEvent": "event",
     "Readiness": "readiness",
-    "Stats": "stats",
-    "StreamStats": "stats",
-    "WorkerStats": "stats",
+    "Stats": "counters.stats",
+    "StreamStats": "counters.stats",
+    "WorkerStats": "counters.stats",
     "encode": "wire",
-    "last_event_id": "cursor",
+    "last_event_id": "web.cursor",
 }
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from sseflask import response_headers
 from sseflask.auth import Access
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_ineffective, warn_about_unknown
@@ -28,6 +27,7 @@ from sseflask.routes import (
     metrics,
     openai,
     page,
+    response_headers,
     runs,
     session,
 )

@@ -11,7 +11,6 @@ from flask import Flask, request
 from sseflask.channels.channels import Channels
 from sseflask.channels.event_frames import EARLIEST, Cursor, check_types, has_ended, stored
 from sseflask.channels.history import ChannelHistory
-from sseflask.cursor import last_event_id
 from sseflask.defaults import setting
 from sseflask.errors import ChannelError
 from sseflask.json_text import json_text
@@ -19,6 +18,7 @@ from sseflask.response import EventSourceResponse
 from sseflask.store.api import StoreError
 from sseflask.store.names import Pattern, check_name
 from sseflask.store.unavailable import store_unavailable
+from sseflask.web.cursor import last_event_id
 from sseflask.web.refusals import is_event_source
 
 __all__ = ["ChannelMethods"]

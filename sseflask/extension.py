@@ -18,7 +18,7 @@ from flask import (
 from sseflask.channel_api import ChannelMethods
 from sseflask.channels.channels import Channels
 from sseflask.counters.snapshot import snapshot
-from sseflask.cursor import set_right
+from sseflask.counters.stats import Stats, stats_of
 from sseflask.defaults import MEMORY, setting
 from sseflask.errors import ChannelError, Failure
 from sseflask.flask_context import current_request
@@ -27,7 +27,7 @@ from sseflask.logs.masking import guard
 from sseflask.logs.once import warn_once
 from sseflask.readiness import Readiness, readiness_of
 from sseflask.response import EventSourceResponse, UpgradedResponse
-from sseflask.stats import Stats, stats_of
+from sseflask.web.cursor import decode_header
 from sseflask.web.refusals import bad_channel, refuse
 
 __all__ = ["SSE", "channels_of", "store_path"]
@@ -157,7 +157,7 @@ def store_path(app: Flask, name: str, file: str) -> str:
 
 
 def _read_cursor() -> None:
-    set_right(current_request())
+    decode_header(current_request())
 
 
 def _upgrade(response: Response) -> Response:

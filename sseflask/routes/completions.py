@@ -13,13 +13,13 @@ from sseflask.channels.event_frames import EARLIEST
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import Asked, current_upstream
-from sseflask.cursor import last_event_id as presented_id
 from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.body_limit import take_prompts
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
 from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
-from sseflask.web.parameters import Text, invalid, last_event_id, read_parameters
+from sseflask.web.cursor import last_event_id, requested_cursor
+from sseflask.web.parameters import Text, invalid, read_parameters
 
 __all__ = ["blueprint"]
 
@@ -69,12 +69,12 @@ def completion() -> Response:
     guess = refuse_guess()
     if guess is not None:
         return guess
-    resumes = presented_id() is not None
+    resumes = last_event_id() is not None
     caller = identify(to_read=resumes)
     take_prompts()
     asked = read_parameters(CompletionParameters, as_json=("messages",))
     form = FORMATS[asked.format]
-    cursor = last_event_id(asked.last_event_id)
+    cursor = requested_cursor(asked.last_event_id)
     early = asked.heartbeat == "early"
     if cursor is not None and cursor[0] != EARLIEST:
         id, _ = read_cursor(cursor)

@@ -12,12 +12,12 @@ from pydantic import BaseModel, Field
 
 from sseflask.event import Event
 from sseflask.response import EventSourceResponse
+from sseflask.web.cursor import requested_cursor
 from sseflask.web.parameters import (
     Seconds,
     Text,
     WholeNumber,
     invalid,
-    last_event_id,
     read_parameters,
 )
 
@@ -78,7 +78,7 @@ def _numbers(start: int, count: int, interval: float) -> Iterator[Event]:
 
 
 def _first(query: str | None) -> int:
-    cursor = last_event_id(query)
+    cursor = requested_cursor(query)
     if cursor is None or cursor[0] == "earliest":
         return 0
     value, carrier = cursor

@@ -17,7 +17,8 @@ from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID
 from sseflask.store.api import StoreError
 from sseflask.store.unavailable import store_unavailable
-from sseflask.web.parameters import last_event_id, read_query
+from sseflask.web.cursor import requested_cursor
+from sseflask.web.parameters import read_query
 
 __all__ = ["blueprint"]
 
@@ -38,7 +39,7 @@ def view(id: str) -> Response:
     caller = identify(to_read=True)
     asked = read_query(ViewParameters)
     form = FORMATS[asked.format]
-    cursor = last_event_id(asked.last_event_id)
+    cursor = requested_cursor(asked.last_event_id)
     run = find(id, caller)
     if run is None:
         # The AI SDK asks whether there is anything to resume, and takes this for no.

@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from sseflask.cursor import HEADER, PARAMETER, is_cursor, latest, presented
 from sseflask.errors import Failure
 from sseflask.flask_context import current_request
 from sseflask.loop.time_slice import TimeSlice
 from sseflask.web.bounded_json import bounded_json
+from sseflask.web.cursor import PARAMETER, is_cursor, latest
 from sseflask.web.forms import FORMS, form_fields
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "WholeNumber",
     "invalid",
     "is_json",
-    "last_event_id",
     "read_body",
     "read_parameters",
     "read_query",
@@ -85,7 +84,7 @@ def read_parameters(model: type[Model], as_json: Iterable[str] = ()) -> Model:
     """The request's parameters from query, form and JSON, checked.
 
     Blocks until the body has been read. Parameters that the model does not know are ignored.
-    A cursor may have any of its spellings, see `sseflask.cursor`.
+    A cursor may have any of its spellings, see `sseflask.web.cursor`.
 
     Args:
         model: its fields are the parameters.
@@ -268,18 +267,3 @@ def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
             'The JSON body must be an object, for example {"count": 3}.', code="invalid_json"
         )
     return outermost
-
-
-def last_event_id(query: str | None) -> tuple[str, str] | None:
-    """Where a client wants to go on: the cursor, and the name of what carried it.
-
-    The ``Last-Event-ID`` header wins over the query, as an EventSource that reconnects keeps
-    its URL and adds the header. An empty cursor counts as none.
-
-    Args:
-        query: the ``last_event_id`` parameter, if there is one.
-    """
-    header = presented(request.environ)
-    if header:
-        return header, HEADER
-    return (query, PARAMETER) if query else None

@@ -1,18 +1,18 @@
-"""How often something may be asked for: per subject, in each worker's memory."""
+"""How often a subject may send a request: counted in each worker's memory."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Literal
 
 from flask import Flask, current_app, request
 
 from sseflask.errors import Failure
-from sseflask.web.addresses import client_network
 
-__all__ = ["Limits", "account_of", "count_publication", "count_request"]
+__all__ = ["Limits", "account_of", "client_network", "count_publication", "count_request"]
 
 _EXTENSION = "sseflask.limits"
 
@@ -20,15 +20,20 @@ _Kind = Literal["completions", "publications"]
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
-#: Of all that ask the demo model together, whatever their addresses: a third of a core.
+#: The demo model's completions, of all addresses together: they take a third of a core.
 _OF_DEMO = "30/second"
+
+#: IPv6 addresses that translators make from IPv4's (RFC 6052).
+_TRANSLATED = IPv6Network("64:ff9b::/96")
+#: The length of the shortest prefix that a provider gives to one customer (RFC 6177).
+_PREFIX = 64
 
 
 class Limits:
     """The limits of one app. Thread-safe.
 
     Args:
-        completions: how many a time, such as ``600/minute``; ``off`` for no limit.
+        completions: how many in a time, such as ``600/minute``; ``off`` for no limit.
         publications: the same for requests that publish.
     """
 
@@ -38,55 +43,52 @@ class Limits:
         self._demo = _Windows(_OF_DEMO) if completions != "off" else None
 
     def init_app(self, app: Flask) -> None:
-        """Make `count_request` and its like work in the app's views."""
+        """Make `count_request` and `count_publication` work in the app's views."""
         app.extensions[_EXTENSION] = self
 
     def count(self, kind: _Kind, account: str) -> None:
         """Count a request. Never blocks.
 
         Args:
-            kind: what it asks for.
-            account: whose requests are counted together.
+            kind: what the request is for.
+            account: see `account_of`.
 
         Raises:
             Failure: 429, there have been too many.
         """
         windows = self._windows.get(kind)
-        seconds = 0 if windows is None else math.ceil(windows.hit(account, time.monotonic()))
-        if not seconds:
-            return
-        raise Failure(
-            f"Too many {kind} were asked for: {windows} are allowed. Wait {seconds} s.",
-            status=429,
-            type="rate_limit_error",
-            code="rate_limited",
-            headers={"Retry-After": str(seconds)},
-            transient=True,
-        )
+        seconds = 0 if windows is None else math.ceil(windows.count(account, time.monotonic()))
+        if seconds:
+            raise Failure(
+                f"Too many {kind} were requested: {windows} are allowed. Wait {seconds} s.",
+                status=429,
+                type="rate_limit_error",
+                code="rate_limited",
+                headers={"Retry-After": str(seconds)},
+                transient=True,
+            )
 
     def count_demo(self) -> None:
         """Count a completion of the demo model. Never blocks.
 
         Raises:
-            Failure: 503, everybody together has begun too many.
+            Failure: 503, all clients together have begun too many.
         """
-        if self._demo is None:
-            return
-        seconds = math.ceil(self._demo.hit("", time.monotonic()))
-        if not seconds:
-            return
-        raise Failure(
-            f"Too many are asking the demo model: it begins {self._demo} completions for all of "
-            "them together. Please try again in a moment.",
-            status=503,
-            code="demo_busy",
-            headers={"Retry-After": str(seconds)},
-            transient=True,
-        )
+        windows = self._demo
+        seconds = 0 if windows is None else math.ceil(windows.count("", time.monotonic()))
+        if seconds:
+            raise Failure(
+                f"Too many are using the demo model: it begins {windows} completions for all of "
+                "them together. Please try again in a moment.",
+                status=503,
+                code="demo_busy",
+                headers={"Retry-After": str(seconds)},
+                transient=True,
+            )
 
 
 class _Windows:
-    """Counts what each account asks for; its time begins with its first request.
+    """Counts the requests of each account in a fixed window, which begins with its first request.
 
     Args:
         rate: how many a second, minute, hour or day, such as ``10/minute``.
@@ -96,34 +98,42 @@ class _Windows:
         amount, _, self._unit = rate.partition("/")
         self._amount, self._seconds = int(amount), _SECONDS[self._unit]
         self._lock = threading.Lock()
-        # All last equally long, so those that are over stand in front.
+        # All windows are equally long, so the expired ones are first.
         self._counts: dict[str, tuple[float, int]] = {}
 
     def __str__(self) -> str:
         return f"{self._amount} per {self._unit}"
 
-    def hit(self, account: str, now: float) -> float:
-        """Count a request; in how many seconds the next may come, 0 where this one may."""
+    def count(self, account: str, now: float) -> float:
+        """Count a request. Returns 0, or in how many seconds the next is allowed."""
         with self._lock:
             while self._counts:
                 first = next(iter(self._counts))
                 if self._counts[first][0] > now:
                     break
                 del self._counts[first]
-            over, count = self._counts.get(account, (now + self._seconds, 0))
+            end, count = self._counts.get(account, (now + self._seconds, 0))
             if count >= self._amount:
-                return over - now
-            self._counts[account] = over, count + 1
+                return end - now
+            self._counts[account] = end, count + 1
             return 0.0
 
 
 def account_of(subject: str) -> str:
-    """Whose requests and runs are counted together: a subject's, else those of an address."""
+    """The key under which requests and runs are counted: a subject, or else the client's address.
+
+    Args:
+        subject: the token's, or nothing.
+    """
     return f"subject {subject}" if subject else f"address {client_network(request.remote_addr)}"
 
 
 def count_request(account: str, *, demo: bool = False) -> None:
-    """`Limits.count` a completion, in the current app; with the demo model also `count_demo`."""
+    """Count a completion in the current app; one of the demo model for all clients together too.
+
+    Raises:
+        Failure: 429 or 503, see `Limits`.
+    """
     limits = _limits()
     limits.count("completions", account)
     if demo:
@@ -131,10 +141,52 @@ def count_request(account: str, *, demo: bool = False) -> None:
 
 
 def count_publication(account: str) -> None:
-    """`Limits.count` a request to publish, in the current app."""
+    """Count a request to publish in the current app.
+
+    Raises:
+        Failure: 429.
+    """
     _limits().count("publications", account)
 
 
 def _limits() -> Limits:
     limits: Limits = current_app.extensions[_EXTENSION]
     return limits
+
+
+def client_network(address: str | None) -> str:
+    """The network that counts as one client.
+
+    Args:
+        address: a peer's, or an entry of ``X-Forwarded-For`` as proxies write it: also with a port,
+            in brackets, with a zone.
+
+    Returns:
+        an IPv4 address; of an IPv6 address the /64 network, as a client has all of it, unless an
+        IPv4 address is embedded in it; ``"unknown"`` for anything else, so that all malformed
+        addresses together are one client.
+    """
+    found = _parsed((address or "").strip().strip('"'))
+    if isinstance(found, IPv6Address):
+        found = _embedded(found) or found
+    if found is None or isinstance(found, IPv4Address):
+        return str(found or "unknown")
+    return str(IPv6Network((int(found) >> _PREFIX << _PREFIX, _PREFIX)))
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    if address in _TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    # A network of 6to4 or Teredo belongs to one IPv4 client, and has more than one /64.
+    return address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])

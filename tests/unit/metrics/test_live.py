@@ -15,8 +15,7 @@ import pytest
 from sseflask.channels.channels import Channels
 from sseflask.counters.counts import Counts
 from sseflask.counters.gauges import Gauges
-from sseflask.counters.machine import Usage
-from sseflask.counters.snapshot import Snapshot, Worker
+from sseflask.counters.snapshot import Snapshot, Usage, Worker
 from sseflask.metrics import live
 from sseflask.metrics.live import LiveFigures, Moment, figures, speaks
 from sseflask.store.names import Pattern

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sseflask.web.addresses import client_network
+from sseflask.web.rate_limits import client_network
 
 
 @pytest.mark.parametrize(
