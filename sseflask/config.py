@@ -15,7 +15,7 @@ from sseflask import platforms
 from sseflask.defaults import ADDRESS, GRACE, LIBRARY, MEMORY
 from sseflask.errors import ConfigError
 from sseflask.event import MOST_JITTER, MOST_RETRY
-from sseflask.outbound import Reach, check_headers, secret_headers
+from sseflask.outbound import Outbound, check_headers, secret_headers
 from sseflask.setting_types import (
     SECRET_BYTES,
     Key,
@@ -371,7 +371,7 @@ def load() -> Settings:
         raise ConfigError(_one_line(error)) from None
     check_headers()
     if not settings.demo:
-        Reach.from_environment(settings.upstream_url)
+        Outbound.from_environment(settings.upstream_url)
     return settings
 
 

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from sseflask.errors import ConfigError
 
-__all__ = ["HEADERS", "Reach", "check_headers", "secret_headers"]
+__all__ = ["HEADERS", "Outbound", "check_headers", "secret_headers"]
 
 #: What the client sends as headers of its own accord, beside OPENAI_CUSTOM_HEADERS.
 HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
@@ -28,7 +28,7 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+\Z")
 
 
 @dataclass(frozen=True)
-class Reach:
+class Outbound:
     """A way to an upstream.
 
     Args:
@@ -42,7 +42,7 @@ class Reach:
     capath: str | None = None
 
     @classmethod
-    def from_environment(cls, url: str) -> Reach:
+    def from_environment(cls, url: str) -> Outbound:
         """The way to a URL that ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and their like describe.
 
         Reads the files that they name. What does not concern this URL is not looked at.

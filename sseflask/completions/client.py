@@ -18,7 +18,7 @@ from sseflask.completions.read_timeout import SilenceLimit
 from sseflask.completions.transport import Transport
 from sseflask.completions.upstream_errors import LOCATION, refused
 from sseflask.config import Settings
-from sseflask.outbound import Reach
+from sseflask.outbound import Outbound
 
 __all__ = ["OfficialClient"]
 
@@ -43,7 +43,7 @@ class OfficialClient:
         reach: the way to the upstream.
     """
 
-    def __init__(self, settings: Settings, reach: Reach) -> None:
+    def __init__(self, settings: Settings, reach: Outbound) -> None:
         url = urlsplit(settings.upstream_url)
         self._query = f"?{url.query}" if url.query else ""
         self._secrets = settings.confidential
@@ -95,7 +95,7 @@ class OfficialClient:
         self._client.close()
 
 
-def _client(settings: Settings, url: str, reach: Reach) -> openai.OpenAI:
+def _client(settings: Settings, url: str, reach: Outbound) -> openai.OpenAI:
     key = settings.openai_api_key
     tls = _tls(settings, reach)
     return openai.OpenAI(
@@ -121,7 +121,7 @@ def _client(settings: Settings, url: str, reach: Reach) -> openai.OpenAI:
     )
 
 
-def _tls(settings: Settings, reach: Reach) -> ssl.SSLContext:
+def _tls(settings: Settings, reach: Outbound) -> ssl.SSLContext:
     urls = (settings.upstream_url, reach.proxy or "")
     if not any(url.lower().startswith("https:") for url in urls):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used: spares the system's authorities

@@ -13,7 +13,7 @@ import httpx2
 
 from sseflask.completions.upstream_errors import refused
 
-__all__ = ["MODEL", "MOST_PROMPT", "DemoClient", "DemoTransport"]
+__all__ = ["MAX_PROMPT", "MODEL", "DemoClient", "DemoTransport"]
 
 MODEL = "sseflask-demo"
 #: Between two pieces, in seconds: the pace of a fast real model.
@@ -21,7 +21,7 @@ PAUSE = 0.02
 #: Characters of a message that are repeated: anybody may ask, and what is said is stored.
 _REPEATED = 200
 #: Bytes of a prompt: the same.
-MOST_PROMPT = 262_144
+MAX_PROMPT = 262_144
 
 _SAYS = (
     "I am the demo model built into sseflask, not a real language model. "

@@ -20,12 +20,12 @@ from sseflask.completions.parts import (
 )
 from sseflask.completions.response_parts import ResponseParts
 
-__all__ = ["Reader"]
+__all__ = ["PartReader"]
 
 _REPLACEMENT = "\ufffd"
 
 
-class Reader:
+class PartReader:
     """Reads an answer, frame by frame: its first choice. Not thread-safe, never blocks.
 
     Args:
@@ -38,7 +38,7 @@ class Reader:
         self._text, self._reasoning = _Whole(), _Whole()
         self._arguments: dict[int, _Whole] = {}
 
-    def take(self, frame: bytes) -> list[Part]:
+    def feed(self, frame: bytes) -> list[Part]:
         """Give what a frame says, in order, as text that UTF-8 can carry.
 
         What can't be read in it is left out.
@@ -52,7 +52,7 @@ class Reader:
         # Under any event type, as OpenAI's clients and the AI SDK have it.
         return self._wholes(self._chat.take(value))
 
-    def rest(self, last: bytes | None = None) -> list[Part]:
+    def finish(self, last: bytes | None = None) -> list[Part]:
         """Give what is left at the answer's end, and marks for halves of letters.
 
         Args:

@@ -8,24 +8,24 @@ from collections.abc import Generator
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.frame_splitter import fields
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.upstream import CompletionRequest, Upstream
 
-__all__ = ["DOCUMENT", "WHOLE", "whole_answer"]
+__all__ = ["DOCUMENT", "NOT_STREAMED", "stream_document"]
 
 #: The name that stands in the place of a dialect's.
-WHOLE = "whole"
+NOT_STREAMED = "whole"
 
 #: Lines that a document keeps; with more it could take a hundred times its size.
 _MOST_LINES = 100_000
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
-def whole_answer(
-    upstream: Upstream, asked: Asked, told: dict[str, str] | None = None
+def stream_document(
+    upstream: Upstream, asked: CompletionRequest, told: dict[str, str] | None = None
 ) -> Generator[list[bytes] | Outcome, None, None]:
-    """Ask for an answer in one piece; see `Upstream.answer`."""
+    """Ask for an answer in one piece; see `Upstream.complete`."""
     with contextlib.ExitStack() as held:
-        body = upstream.answer(asked, told, held)
+        body = upstream.complete(asked, told, held)
         yield [_frame(body)]
         del body
         yield Outcome("finished")

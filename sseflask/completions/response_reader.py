@@ -24,7 +24,7 @@ from sseflask.completions.transport import raw_body
 from sseflask.completions.upstream_errors import reported, unfit
 from sseflask.errors import Failure
 
-__all__ = ["Reading"]
+__all__ = ["ResponseReader"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _SAYS_SOMETHING = re.compile(rb'"(?:choices|usage)"\s*:\s*[\[{]\s*[{"]')
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
-class Reading:
+class ResponseReader:
     """One reading of one response. Not thread-safe.
 
     Args:
@@ -84,7 +84,7 @@ class Reading:
         return self._answer.begun
 
     def stream(self, response: httpx2.Response) -> Generator[list[bytes] | Outcome, None, None]:
-        """See `Upstream.frames`."""
+        """See `Upstream.stream`."""
         with contextlib.closing(raw_body(response)) as pieces:
             silence = SilenceLimit(response, self._seconds)
             with _failing(silence), silence:

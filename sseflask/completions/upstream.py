@@ -16,15 +16,15 @@ from flask import Flask, current_app
 
 from sseflask.completions import dialects, failures
 from sseflask.completions.assembly import document_of
-from sseflask.completions.demo import MOST_PROMPT, DemoClient
+from sseflask.completions.demo import MAX_PROMPT, DemoClient
 from sseflask.completions.frame_splitter import read_json
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.response_reader import Reading
-from sseflask.completions.upstream_headers import told_headers
+from sseflask.completions.response_reader import ResponseReader
+from sseflask.completions.upstream_headers import relayed_headers
 from sseflask.config import Settings
-from sseflask.outbound import Reach
+from sseflask.outbound import Outbound
 
-__all__ = ["Asked", "Upstream", "current_upstream"]
+__all__ = ["CompletionRequest", "Upstream", "current_upstream"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _ADDED = ("stream_options", "include_usage")
 
 
 @dataclass(frozen=True)
-class Asked:
+class CompletionRequest:
     """What an upstream is asked for.
 
     Args:
@@ -47,8 +47,8 @@ class Asked:
     """
 
     path: str
-    content: bytes
-    plain: bytes | None = None
+    body: bytes
+    fallback_body: bytes | None = None
 
     @property
     def dialect(self) -> str:
@@ -73,7 +73,7 @@ class Upstream:
     Attributes:
         demo: the demo model answers.
         model: the model to ask for where a request names none.
-        most_prompt: bytes that a prompt may have.
+        max_prompt: bytes that a prompt may have.
 
     Raises:
         ConfigError: proxies or certificates of the environment can't be used.
@@ -88,9 +88,9 @@ class Upstream:
         self._plainly = False
         self.demo = settings.demo
         self.model = settings.model
-        self.most_prompt = settings.max_prompt
+        self.max_prompt = settings.max_prompt
         if self.demo:
-            self.most_prompt = min(self.most_prompt, MOST_PROMPT)
+            self.max_prompt = min(self.max_prompt, MAX_PROMPT)
 
     def init_app(self, app: Flask) -> None:
         """Make this the upstream of the app's views."""
@@ -103,14 +103,14 @@ class Upstream:
                 self._client[1].close()
                 self._client = None
 
-    def frames(
-        self, asked: Asked, told: dict[str, str] | None = None
+    def stream(
+        self, asked: CompletionRequest, told: dict[str, str] | None = None
     ) -> Generator[list[bytes] | Outcome, None, None]:
         """Run a completion and pass on what it streams.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels
         the upstream's request. Blocks for each read, at most the upstream's timeout. An upstream
-        that refuses `Asked.plain`'s difference is asked a second time, and from then on without it.
+        that refuses ``stream_options`` is asked a second time, and from then on without them.
 
         Args:
             asked: a request for a stream.
@@ -126,8 +126,8 @@ class Upstream:
             Failure: the upstream refused the request, failed, broke off, or sent what is no
                 answer; `UpstreamFailure` for an error that it reported itself.
         """
-        plain = asked.plain
-        content = plain if plain is not None and self._plainly else asked.content
+        plain = asked.fallback_body
+        content = plain if plain is not None and self._plainly else asked.body
         reading = self._reading(asked, content)
         try:
             yield from self._stream(reading, asked.path, content, told)
@@ -139,9 +139,9 @@ class Upstream:
             self._plainly = True
             yield from self._stream(self._reading(asked, plain), asked.path, plain, told)
 
-    def answer(
+    def complete(
         self,
-        asked: Asked,
+        asked: CompletionRequest,
         told: dict[str, str] | None = None,
         held: contextlib.ExitStack | None = None,
     ) -> bytes:
@@ -161,10 +161,10 @@ class Upstream:
         Raises:
             Failure: the upstream refused the request or failed.
         """
-        reading = self._reading(asked, asked.content)
+        reading = self._reading(asked, asked.body)
         with contextlib.ExitStack() as own:
             response = own.enter_context(
-                contextlib.closing(self._ask(asked.path, asked.content, told=told))
+                contextlib.closing(self._ask(asked.path, asked.body, told=told))
             )
             came = reading.whole(response, own if held is None else held)
         if isinstance(came, bytes):
@@ -178,14 +178,14 @@ class Upstream:
             Failure: the upstream refused the request or failed.
         """
         seconds = min(_MODELS_SECONDS, self._settings.upstream_timeout)
-        reading = Reading(self._secrets, seconds, most=_MOST_MODELS)
+        reading = ResponseReader(self._secrets, seconds, most=_MOST_MODELS)
         with contextlib.closing(self._ask("/models", None, seconds)) as response:
             content = reading.whole(response, contextlib.ExitStack())
         assert isinstance(content, bytes)
         return content
 
-    def _reading(self, asked: Asked, content: bytes) -> Reading:
-        return Reading(
+    def _reading(self, asked: CompletionRequest, content: bytes) -> ResponseReader:
+        return ResponseReader(
             self._secrets,
             self._settings.upstream_timeout,
             dialect=asked.dialect,
@@ -194,7 +194,7 @@ class Upstream:
         )
 
     def _stream(
-        self, reading: Reading, path: str, content: bytes, told: dict[str, str] | None
+        self, reading: ResponseReader, path: str, content: bytes, told: dict[str, str] | None
     ) -> Generator[list[bytes] | Outcome, None, None]:
         with contextlib.closing(self._ask(path, content, told=told)) as response:
             yield from reading.stream(response)
@@ -216,7 +216,7 @@ class Upstream:
         """
         response = self._connected().ask(path, content, seconds)
         if told is not None:
-            told.update(told_headers(response.headers, self._secrets))
+            told.update(relayed_headers(response.headers, self._secrets))
         return response
 
     def _connected(self) -> _Client:
@@ -240,7 +240,7 @@ def _maker(settings: Settings) -> Callable[[], _Client]:
     # half of a worker's start.
     from sseflask.completions.client import OfficialClient
 
-    return partial(OfficialClient, settings, Reach.from_environment(settings.upstream_url))
+    return partial(OfficialClient, settings, Outbound.from_environment(settings.upstream_url))
 
 
 def _about_added(failure: failures.UpstreamFailure) -> bool:

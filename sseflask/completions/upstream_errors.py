@@ -12,7 +12,7 @@ import httpx2
 
 from sseflask.completions.error_messages import excerpt, reason, text_of, value_of
 from sseflask.completions.failures import UpstreamFailure, masked
-from sseflask.completions.upstream_headers import told_headers
+from sseflask.completions.upstream_headers import relayed_headers
 from sseflask.errors import Failure
 from sseflask.logs.masking import mask
 from sseflask.web.retries import SHOULD_RETRY
@@ -94,7 +94,7 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
     fallback = f"The upstream failed with status {status}{f' ({phrase})' if phrase else ''}"
     error = _shaped(value_of(text), text, status, fallback, secrets)
     log.warning("the upstream answered %d: %r", status, error["message"][:_MOST_IN_LOG])
-    headers = told_headers(response.headers, secrets, refusal=True)
+    headers = relayed_headers(response.headers, secrets, refusal=True)
     if status == 409:
         headers.setdefault(SHOULD_RETRY, "true")  # as OpenAI's clients take it
     return _failure(status, error, headers)

@@ -13,7 +13,7 @@ import httpx2
 
 from sseflask.logs.masking import mask
 
-__all__ = ["told_headers"]
+__all__ = ["relayed_headers"]
 
 #: OpenAI's and its imitators' x-ratelimit-*, Anthropic's, and the ones of the IETF's draft.
 _RATES = re.compile(r"(?:x-|x-ms-|anthropic-)?rate-?limit(?:-[a-z0-9-]{1,60})?")
@@ -25,7 +25,7 @@ _RETRIES = ("retry-after", "retry-after-ms", "x-should-retry")
 _MOST, _MOST_HEADERS = 200, 40
 
 
-def told_headers(
+def relayed_headers(
     headers: httpx2.Headers, secrets: Iterable[str], *, refusal: bool = False
 ) -> dict[str, str]:
     """Those that a client is told, as they came, by their names in one spelling.

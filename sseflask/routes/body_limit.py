@@ -42,4 +42,4 @@ def take_prompts() -> None:
     """
     limit, upstream = request.max_content_length, current_upstream()
     if limit is not None and not upstream.demo:
-        request.max_content_length = request.max_form_memory_size = limit + upstream.most_prompt
+        request.max_content_length = request.max_form_memory_size = limit + upstream.max_prompt

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from sseflask.channels.event_frames import EARLIEST
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
-from sseflask.completions.upstream import Asked, current_upstream
+from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.body_limit import take_prompts
@@ -90,7 +90,7 @@ def completion() -> Response:
     return stream(started.viewer, form, caller, repeated=started.repeated)
 
 
-def _asked(asked: CompletionParameters) -> Asked:
+def _asked(asked: CompletionParameters) -> CompletionRequest:
     upstream, pause = current_upstream(), TimeSlice()
     if asked.messages is None:
         param, messages = "user_message", asked.conversation()
@@ -101,14 +101,14 @@ def _asked(asked: CompletionParameters) -> Asked:
         written.append(_as_json(message))
         pause()
     conversation = b"[%b]" % b",".join(written)
-    check_prompt(conversation, upstream.most_prompt, param)
+    check_prompt(conversation, upstream.max_prompt, param)
     body = b'{"model":%b,"messages":%b,"stream":true' % (
         _as_json(asked.model or upstream.model),
         conversation,
     )
     pause()
     usage = b',"stream_options":{"include_usage":true}}'
-    return Asked("/chat/completions", body + usage, plain=body + b"}")
+    return CompletionRequest("/chat/completions", body + usage, fallback_body=body + b"}")
 
 
 def _sent(messages: list[dict[str, Any]], pause: Callable[[], None]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.not_streamed import DOCUMENT
-from sseflask.completions.upstream import Asked, current_upstream
+from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.body_limit import take_prompts
@@ -58,9 +58,9 @@ def _complete(path: str) -> Response:
     parameters = read_query(RunParameters)
     take_prompts()
     content = read_body()
-    check_prompt(content, current_upstream().most_prompt)
+    check_prompt(content, current_upstream().max_prompt)
     body = _object(content)
-    asked = Asked(path, content)
+    asked = CompletionRequest(path, content)
     if body.get("stream") is True:
         started = begin(caller, asked, parameters, _CHUNKS, route=f"/v1{path}", resumable=False)
         return stream(started.viewer, _CHUNKS, caller, repeated=started.repeated)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator
 
 from sseflask.auth import Caller, require
 from sseflask.completions.formats.formats import Format
-from sseflask.completions.not_streamed import WHOLE, whole_answer
-from sseflask.completions.upstream import Asked, Upstream, current_upstream
+from sseflask.completions.not_streamed import NOT_STREAMED, stream_document
+from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.runs.limits import log_full
@@ -115,7 +115,7 @@ def check_prompt(content: bytes, most: int, param: str | None = None) -> None:
 
 def begin(
     caller: Caller,
-    asked: Asked,
+    asked: CompletionRequest,
     parameters: RunParameters,
     form: Format,
     *,
@@ -147,17 +147,17 @@ def begin(
     upstream = current_upstream()
     count_request(account, demo=upstream.demo)
     told: dict[str, str] = {}
-    answer = whole_answer if whole else Upstream.frames
+    answer = stream_document if whole else Upstream.stream
     try:
         started = current_runs().start(
             lambda: answer(upstream, asked, told),
             form,
             subject=subject,
             account=account,
-            dialect=WHOLE if whole else asked.dialect,
+            dialect=NOT_STREAMED if whole else asked.dialect,
             grace=parameters.on_disconnect,
             key=key,
-            digest=hashlib.sha256(asked.content).digest() if key else b"",
+            digest=hashlib.sha256(asked.body).digest() if key else b"",
             # Neither would be JSON.
             announce=not whole and is_event_source(request),
             early=not whole and parameters.heartbeat == "early",

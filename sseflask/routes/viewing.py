@@ -9,7 +9,7 @@ from flask import Response, request
 from sseflask.auth import Caller
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.formats.views import id_of
-from sseflask.completions.not_streamed import DOCUMENT, WHOLE
+from sseflask.completions.not_streamed import DOCUMENT, NOT_STREAMED
 from sseflask.errors import Failure
 from sseflask.logs.request_ids import is_given
 from sseflask.response import EventSourceResponse
@@ -78,7 +78,7 @@ def attach(
     Raises:
         Failure: 400 for an id that the run has not come to.
     """
-    if run.dialect == WHOLE:
+    if run.dialect == NOT_STREAMED:
         return document(current_runs().view(run, DOCUMENT), caller)
     if cursor is not None and run.ended is not None and cursor[0] == id_of(run.id, run.ended):
         return nothing_left(run.id)

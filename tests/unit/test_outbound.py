@@ -10,16 +10,16 @@ import pytest
 
 from sseflask.config import load
 from sseflask.errors import ConfigError
-from sseflask.outbound import Reach
+from sseflask.outbound import Outbound
 from tests.certificates import certified
 from tests.service import KEY, environment
 
 HTTP, HTTPS = "http://model.example/v1", "https://model.example/v1"
 
 
-def reach(url: str, **variables: str) -> Reach:
+def reach(url: str, **variables: str) -> Outbound:
     with mock.patch.dict(os.environ, variables, clear=True):
-        return Reach.from_environment(url)
+        return Outbound.from_environment(url)
 
 
 def refusal(**variables: str) -> str:
@@ -49,7 +49,7 @@ def refusal(**variables: str) -> str:
     ],
 )
 def test_the_way(url: str, variables: dict[str, str], proxy: str | None) -> None:
-    assert reach(url, **variables) == Reach(proxy)
+    assert reach(url, **variables) == Outbound(proxy)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_way(url: str, variables: dict[str, str], proxy: str | None) -> None
     ],
 )
 def test_what_is_reached_without_a_proxy(bypass: str, url: str, bypassed: bool) -> None:
-    assert reach(url, HTTP_PROXY="http://p", NO_PROXY=bypass) == Reach(
+    assert reach(url, HTTP_PROXY="http://p", NO_PROXY=bypass) == Outbound(
         None if bypassed else "http://p"
     )
 
@@ -118,9 +118,9 @@ def test_certificates_that_can_not_be_used(tmp_path: Path, name: str, kind: str)
 
 def test_certificates_that_can_be_used(tmp_path: Path) -> None:
     file = str(certified(tmp_path).authority)
-    assert reach(HTTPS, SSL_CERT_FILE=file, SSL_CERT_DIR="/none") == Reach(cafile=file)
-    assert reach(HTTP, HTTP_PROXY="https://p", SSL_CERT_FILE=file) == Reach("https://p", file)
-    assert reach(HTTPS) == Reach()
+    assert reach(HTTPS, SSL_CERT_FILE=file, SSL_CERT_DIR="/none") == Outbound(cafile=file)
+    assert reach(HTTP, HTTP_PROXY="https://p", SSL_CERT_FILE=file) == Outbound("https://p", file)
+    assert reach(HTTPS) == Outbound()
 
 
 @pytest.mark.parametrize("name", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sseflask.completions.formats.views import data_of, id_of
-from sseflask.completions.frame_reader import Reader
+from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.parts import (
     Approval,
@@ -57,13 +57,13 @@ class Messages:
 
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run
-        self._reader = Reader(dialect)
+        self._reader = PartReader(dialect)
         self._started = False
         self._blocks = _Blocks(run)
 
     def take(self, number: int, frame: bytes) -> bytes:
         """The chunks of what the frame says, and at first the message's start."""
-        chunks = [*self._start(), *self._told(self._reader.take(frame))]
+        chunks = [*self._start(), *self._told(self._reader.feed(frame))]
         return b"".join(
             encode(Event(data_of(chunk), id=id_of(self._run, number) if n == len(chunks) else None))
             for n, chunk in enumerate(chunks, 1)
@@ -74,7 +74,7 @@ class Messages:
         finished = outcome.kind == "finished"
         chunks = [
             *self._start(),
-            *self._told(self._reader.rest(outcome.frame)),
+            *self._told(self._reader.finish(outcome.frame)),
             *self._blocks.end(complete=finished),
         ]
         if finished:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from sseflask.completions.dialects import RESPONSES
-from sseflask.completions.frame_reader import Reader
+from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.frame_splitter import message
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.parts import Approval, File, HostedCall, Part, Reasoning, Source, Text
@@ -123,11 +123,11 @@ class _Read:
 
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run
-        self._reader = Reader(dialect)
+        self._reader = PartReader(dialect)
 
     def take(self, number: int, frame: bytes) -> bytes:
         """The events of what the frame says."""
-        told = self._tell(self._reader.take(frame))
+        told = self._tell(self._reader.feed(frame))
         return b"".join(
             encode(Event(data, event, id_of(self._run, number) if n == len(told) else None))
             for n, (event, data) in enumerate(told, 1)
@@ -135,7 +135,7 @@ class _Read:
 
     def end(self, number: int, outcome: Outcome) -> bytes:
         """``done`` with the reason, or ``failure`` with the error."""
-        told = [*self._tell(self._reader.rest(outcome.frame)), *self._before_the_end(outcome)]
+        told = [*self._tell(self._reader.finish(outcome.frame)), *self._before_the_end(outcome)]
         if outcome.kind == "failed" and (failure := outcome.told_as_failure()) is not None:
             event, data = "failure", failure.json()
         else:

@@ -10,7 +10,7 @@ import os
 
 import gevent
 
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 
@@ -21,7 +21,7 @@ def stall() -> None:
 
 
 def main() -> str:
-    frames = Upstream(load()).frames(Asked("/chat/completions", b"{}"))
+    frames = Upstream(load()).stream(CompletionRequest("/chat/completions", b"{}"))
     next(frames)
     gevent.get_hub().loop.run_callback(stall)  # as soon as the next frame is waited for
     try:

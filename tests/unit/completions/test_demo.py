@@ -15,7 +15,7 @@ import pytest
 from sseflask.completions import demo
 from sseflask.completions.demo import MODEL
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.completions.usage import usage_of
 from sseflask.config import load
 from sseflask.errors import Failure
@@ -135,7 +135,7 @@ def upstream() -> Iterator[Upstream]:
 
 
 def run(upstream: Upstream, path: str, content: bytes) -> tuple[list[bytes], Outcome]:
-    reads, outcome = read_all(upstream.frames(Asked(path, content)))
+    reads, outcome = read_all(upstream.stream(CompletionRequest(path, content)))
     return list(chain.from_iterable(reads)), outcome
 
 
@@ -164,7 +164,7 @@ def test_it_is_the_upstream_when_there_is_no_other(upstream: Upstream, content: 
 @pytest.mark.parametrize("content", ASKED)
 @pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
 def test_its_answer_in_one_piece(upstream: Upstream, path: str, content: bytes) -> None:
-    body = upstream.answer(Asked(path, content.replace(b"true", b"false")))
+    body = upstream.complete(CompletionRequest(path, content.replace(b"true", b"false")))
     assert json.loads(body)["model"] == MODEL
     assert MODEL.encode() in upstream.models()
 
@@ -172,7 +172,7 @@ def test_its_answer_in_one_piece(upstream: Upstream, path: str, content: bytes) 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
 def test_what_is_no_request(upstream: Upstream, content: bytes) -> None:
     with pytest.raises(Failure) as caught:
-        upstream.answer(Asked("/chat/completions", content))
+        upstream.complete(CompletionRequest("/chat/completions", content))
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
 
 
@@ -189,7 +189,9 @@ def test_its_answer_is_short_whatever_it_is_asked(
     }
     frames, outcome = run(upstream, path, json.dumps(asked).encode())
     assert sum(map(len, [*frames, outcome.frame or b""])) < 100_000
-    body = upstream.answer(Asked(path, json.dumps({**asked, "stream": False}).encode()))
+    body = upstream.complete(
+        CompletionRequest(path, json.dumps({**asked, "stream": False}).encode())
+    )
     assert len(body) < 10_000
     assert prompt[:200] in json.dumps(json.loads(body), ensure_ascii=False)
 
@@ -198,9 +200,9 @@ def test_the_sdk_is_imported_at_the_start_and_only_where_there_is_an_upstream() 
     script = """
 import os, sys
 from sseflask.app import create_app
-from sseflask.completions.upstream import Asked, current_upstream
+from sseflask.completions.upstream import CompletionRequest, current_upstream
 with create_app().app_context():
-    current_upstream().answer(Asked("/chat/completions", b"{}"))
+    current_upstream().complete(CompletionRequest("/chat/completions", b"{}"))
 print("openai" in sys.modules)
 os.environ["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
 create_app()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseflask.completions.dialects import CHAT, RESPONSES
-from sseflask.completions.frame_reader import Reader
+from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.parts import (
     Approval,
     File,
@@ -41,8 +41,8 @@ def said_of(part: Part) -> str:
 
 
 def read(*frames: bytes, dialect: str = CHAT) -> list[Part]:
-    reader = Reader(dialect)
-    return [part for frame in frames for part in reader.take(frame)] + reader.rest()
+    reader = PartReader(dialect)
+    return [part for frame in frames for part in reader.feed(frame)] + reader.finish()
 
 
 def test_text_and_reasoning_in_both_spellings() -> None:
@@ -278,8 +278,8 @@ def joined(parts: list[Part]) -> list[Part]:
 
 def respond(*frames: bytes) -> list[Part]:
     *before, last = frames
-    reader = Reader(RESPONSES)
-    return joined([part for frame in before for part in reader.take(frame)] + reader.rest(last))
+    reader = PartReader(RESPONSES)
+    return joined([part for frame in before for part in reader.feed(frame)] + reader.finish(last))
 
 
 ARGUMENTS = event(

@@ -13,16 +13,18 @@ import pytest
 
 from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import fields
-from sseflask.completions.not_streamed import whole_answer
+from sseflask.completions.not_streamed import stream_document
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.scripted_upstream import DONE, Exchange, Script, event, frame, read_all, upstream
 from tests.service import KEY, environment
 
-CHAT = Asked("/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode())
-RESPONSE = Asked("/responses", b'{"input": "hi", "stream": true}')
+CHAT = CompletionRequest(
+    "/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode()
+)
+RESPONSE = CompletionRequest("/responses", b'{"input": "hi", "stream": true}')
 STOPPED = Outcome("finished", "stop")
 ONE, TWO, LAST = frame("one"), frame("zwei\n"), frame(finish="stop")
 
@@ -41,9 +43,9 @@ def connect() -> Iterator[Callable[..., Upstream]]:
         each.close()
 
 
-def run(there: Upstream, asked: Asked = CHAT) -> tuple[list[bytes], Outcome]:
+def run(there: Upstream, asked: CompletionRequest = CHAT) -> tuple[list[bytes], Outcome]:
     """The frames of an answer, and its outcome."""
-    reads, outcome = read_all(there.frames(asked))
+    reads, outcome = read_all(there.stream(asked))
     return list(chain.from_iterable(reads)), outcome
 
 
@@ -71,7 +73,7 @@ def test_what_is_asked(connect: Callable[..., Upstream]) -> None:
     # No parameter is unknown, and no byte is changed.
     content = b'{"model":"m",  "new one": [1.0, "\\u4f60"], "stream": true}'
     with upstream(lambda x: x.stream(LAST, DONE)) as server:
-        run(connect(server.url), Asked("/chat/completions", content))
+        run(connect(server.url), CompletionRequest("/chat/completions", content))
     (asked,) = server.exchanges
     assert asked.line == "POST /v1/chat/completions HTTP/1.1"
     assert asked.content == content
@@ -122,7 +124,7 @@ def test_each_frame_comes_at_once(connect: Callable[..., Upstream]) -> None:
         exchange.end()
 
     with upstream(script) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         assert next(frames) == [ONE]
         go_on.set()
         assert read_all(frames) == ([[LAST]], STOPPED)
@@ -130,12 +132,12 @@ def test_each_frame_comes_at_once(connect: Callable[..., Upstream]) -> None:
 
 def test_frames_that_come_together_are_given_together(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.stream(ONE + TWO + LAST + DONE + ONE)) as server:
-        assert read_all(connect(server.url).frames(CHAT)) == ([[ONE, TWO, LAST]], STOPPED)
+        assert read_all(connect(server.url).stream(CHAT)) == ([[ONE, TWO, LAST]], STOPPED)
 
 
 def test_what_came_before_a_failure_is_given_first(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.stream(ONE + TWO + b"data: {\n\n" + LAST)) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         assert next(frames) == [ONE, TWO]
         with pytest.raises(Failure) as caught:
             next(frames)
@@ -153,7 +155,7 @@ def test_done_without_its_blank_line(connect: Callable[..., Upstream]) -> None:
 
 def test_nothing_is_sent_before_the_first_frame_is_wanted(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.stream(LAST, DONE)) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         frames.close()
     assert server.connections == 0
 
@@ -192,7 +194,7 @@ def test_an_error_inside_the_stream(
     data = f"data: {json.dumps(sent)}\n\n".encode()
     seen: list[list[bytes] | Outcome] = []
     with upstream(lambda x: x.stream(ONE, data, DONE)) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         with pytest.raises(UpstreamFailure) as caught:
             seen.extend(frames)
     assert seen == [[ONE]]
@@ -317,7 +319,7 @@ def test_closing_cancels_the_upstream(connect: Callable[..., Upstream]) -> None:
         left.set()
 
     with upstream(script) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         assert next(frames) == [ONE]
         assert not left.is_set()
         frames.close()
@@ -339,7 +341,7 @@ def test_the_end_does_not_wait_for_the_responses_after_which_its_connection_is_u
     with upstream(script) as server:
         there = connect(server.url)
         for _ in range(5):
-            frames = there.frames(CHAT)
+            frames = there.stream(CHAT)
             assert [next(frames), next(frames)] == [[LAST], STOPPED]
             told.release()
             assert next(frames, None) is None
@@ -438,7 +440,7 @@ def test_the_key_is_never_told(
         with environment(OPENAI_API_KEY=key, OPENAI_BASE_URL=server.url):
             there = Upstream(load())
         try:
-            outcome = run(there, Asked(path, json.dumps({"say": say}).encode()))[1]
+            outcome = run(there, CompletionRequest(path, json.dumps({"say": say}).encode()))[1]
         except UpstreamFailure as error:
             outcome = Outcome.failed(error)
         there.close()
@@ -461,7 +463,7 @@ def test_a_response(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.stream(created, said, last, DONE)) as server:
         frames, outcome = run(connect(server.url), RESPONSE)
     assert server.exchanges[0].line == "POST /v1/responses HTTP/1.1"
-    assert server.exchanges[0].content == RESPONSE.content
+    assert server.exchanges[0].content == RESPONSE.body
     assert frames == [created, said]
     assert outcome == Outcome("finished", "stop", frame=last)
 
@@ -475,14 +477,14 @@ def test_a_response_that_is_cut_off(connect: Callable[..., Upstream]) -> None:
 
 def test_another_path(connect: Callable[..., Upstream]) -> None:
     with pytest.raises(ValueError, match="/embeddings"):
-        next(connect("http://127.0.0.1:9/v1").frames(Asked("/embeddings", b"{}")))
+        next(connect("http://127.0.0.1:9/v1").stream(CompletionRequest("/embeddings", b"{}")))
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
 def test_an_answer_in_one_piece(connect: Callable[..., Upstream], path: str) -> None:
     body, asked = b'{"id" :  "1", "x": 1.0}\n', b'{"stream":  false}'
     with upstream(lambda x: x.answer(200, body, "application/json; charset=utf-8")) as server:
-        got = connect(server.url).answer(Asked(path, asked))
+        got = connect(server.url).complete(CompletionRequest(path, asked))
     assert got == body
     assert server.exchanges[0].line == f"POST /v1{path} HTTP/1.1"
     assert server.exchanges[0].content == asked
@@ -504,7 +506,9 @@ def test_a_document_of_lines(connect: Callable[..., Upstream], end: bytes) -> No
 
 
 def run_whole(there: Upstream, content: bytes) -> tuple[list[bytes], Outcome]:
-    (frames,), outcome = read_all(whole_answer(there, Asked("/chat/completions", content)))
+    (frames,), outcome = read_all(
+        stream_document(there, CompletionRequest("/chat/completions", content))
+    )
     return frames, outcome
 
 
@@ -519,11 +523,11 @@ def test_a_compressed_refusal_may_not_become_a_large_one(connect: Callable[..., 
     with upstream(script) as server:
         there = connect(server.url)
         with pytest.raises(UpstreamFailure) as caught:
-            run(there, Asked("/chat/completions", b'{"small": true}'))
+            run(there, CompletionRequest("/chat/completions", b'{"small": true}'))
         assert (caught.value.status, caught.value.code) == (400, "x")
         tracemalloc.start()
         with pytest.raises(Failure) as refused:
-            run(there, Asked("/chat/completions", b'{"small": false}'))
+            run(there, CompletionRequest("/chat/completions", b'{"small": false}'))
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert refused.value.status == 400
@@ -544,7 +548,7 @@ def test_what_follows_an_answer_is_nobodys(connect: Callable[..., Upstream]) -> 
 
     with upstream(script) as server:
         there = connect(server.url)
-        assert there.answer(CHAT) == b"{}"
+        assert there.complete(CHAT) == b"{}"
         assert run(there) == ([LAST], STOPPED)
     assert server.connections == 2
 
@@ -558,7 +562,7 @@ def test_the_models(connect: Callable[..., Upstream]) -> None:
 
 
 CALLS: list[Callable[[Upstream], object]] = [
-    lambda there: there.answer(CHAT),
+    lambda there: there.complete(CHAT),
     lambda there: there.models(),
 ]
 

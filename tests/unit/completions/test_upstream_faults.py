@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.live.kit.waiting import until
 from tests.scripted_upstream import DONE, Exchange, frame, upstream
 from tests.service import KEY, environment
 
-CHAT = Asked("/chat/completions", b"{}")
+CHAT = CompletionRequest("/chat/completions", b"{}")
 TIMEOUT = 0.3
 LAST = frame(finish="stop")
 
@@ -38,7 +38,7 @@ def connect() -> Iterator[Callable[[str], Upstream]]:
 
 
 def each_of(there: Upstream) -> Iterator[bytes | Outcome]:
-    for came in there.frames(CHAT):
+    for came in there.stream(CHAT):
         yield from [came] if isinstance(came, Outcome) else came
 
 
@@ -102,7 +102,7 @@ def test_a_silent_upstream_of_a_slow_reader(connect: Callable[[str], Upstream]) 
         assert exchange.left()
 
     with upstream(script) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         assert next(frames) == [frame("one")]
         take_longer_than_the_timeout()
         with pytest.raises(Failure) as caught:
@@ -179,7 +179,7 @@ def test_an_answer_in_one_piece_that_has_no_end(
 
     monkeypatch.setattr("sseflask.completions.response_reader._MAX_NOTHING", 1_000_000)
     with upstream(script) as server, pytest.raises(Failure) as caught:
-        connect(server.url).answer(CHAT)
+        connect(server.url).complete(CHAT)
     assert caught.value.code == "upstream_invalid"
 
 
@@ -187,6 +187,6 @@ def _ask(service: Upstream, path: str) -> None:
     if path == "models":
         service.models()
     elif path == "whole":
-        service.answer(CHAT)
+        service.complete(CHAT)
     else:
-        list(service.frames(CHAT))
+        list(service.stream(CHAT))

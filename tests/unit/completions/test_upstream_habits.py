@@ -19,10 +19,10 @@ import openai
 import pytest
 
 from sseflask.completions.failures import UpstreamFailure
-from sseflask.completions.not_streamed import whole_answer
+from sseflask.completions.not_streamed import stream_document
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.response_reader import Reading
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.response_reader import ResponseReader
+from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.live.kit.waiting import until
@@ -39,8 +39,8 @@ from tests.scripted_upstream import (
 )
 from tests.service import KEY, environment
 
-CHAT = Asked("/chat/completions", b'{"stream": true}')
-RESPONSE = Asked("/responses", b'{"stream": true}')
+CHAT = CompletionRequest("/chat/completions", b'{"stream": true}')
+RESPONSE = CompletionRequest("/responses", b'{"stream": true}')
 ONE, LAST = frame("one"), frame(finish="stop")
 TOKENS = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 USAGE = frame(choices=[], usage=TOKENS)
@@ -66,14 +66,14 @@ def connect() -> Iterator[Callable[..., Upstream]]:
 Connect = Callable[..., Upstream]
 
 
-def run(there: Upstream, asked: Asked = CHAT) -> tuple[list[bytes], Outcome]:
-    reads, outcome = read_all(there.frames(asked))
+def run(there: Upstream, asked: CompletionRequest = CHAT) -> tuple[list[bytes], Outcome]:
+    reads, outcome = read_all(there.stream(asked))
     return list(chain.from_iterable(reads)), outcome
 
 
 CALLS: dict[str, Callable[[Upstream], object]] = {
     "stream": run,
-    "whole": lambda there: there.answer(CHAT),
+    "whole": lambda there: there.complete(CHAT),
     "models": lambda there: there.models(),
 }
 
@@ -131,7 +131,7 @@ def test_a_large_answer_is_not_taken_apart(connect: Connect) -> None:
     with upstream(lambda x: x.answer(200, body)) as server:
         there = connect(server.url)
         tracemalloc.start()
-        assert len(there.answer(CHAT)) == len(body)
+        assert len(there.complete(CHAT)) == len(body)
         with pytest.raises(Failure, match="too long"):
             run(there)
         _, most = tracemalloc.get_traced_memory()
@@ -150,11 +150,11 @@ def test_few_large_answers_are_in_memory_at_once(
     bodies = iter([large, large, small])
     with upstream(lambda x: x.answer(200, next(bodies))) as server, ThreadPoolExecutor() as pool:
         there = connect(server.url)
-        with contextlib.closing(whole_answer(there, CHAT)) as first:
+        with contextlib.closing(stream_document(there, CHAT)) as first:
             assert next(first) == [b"data: %b\n\n" % large]
-            second = pool.submit(lambda: list(whole_answer(there, CHAT)))
+            second = pool.submit(lambda: list(stream_document(there, CHAT)))
             until(lambda: len(server.exchanges) == 2, "the second is asked for")
-            assert there.answer(CHAT) == small
+            assert there.complete(CHAT) == small
             assert next(first) == Outcome("finished")
             assert not second.done()
         assert second.result(10) == [[b"data: %b\n\n" % large], Outcome("finished")]
@@ -205,7 +205,7 @@ JSON_HEAD = STREAM_HEAD.replace(b"text/event-stream", b"application/json")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sseflask.completions.response_reader._MAX_NOTHING", 500_000)
     monkeypatch.setattr("sseflask.completions.upstream._MOST_MODELS", 500_000)
-    monkeypatch.setattr(Reading.__init__, "__defaults__", ("", 1, 500_000, 500_000))
+    monkeypatch.setattr(ResponseReader.__init__, "__defaults__", ("", 1, 500_000, 500_000))
 
 
 @pytest.mark.usefixtures("small")
@@ -492,7 +492,7 @@ def test_a_document_with_what_is_not_json(connect: Connect, odd: str) -> None:
 )
 def test_a_document_that_is_json_is_passed_on_as_it_is(connect: Connect, body: bytes) -> None:
     with upstream(lambda x: x.answer(200, body)) as server:
-        assert connect(server.url).answer(CHAT) == body
+        assert connect(server.url).complete(CHAT) == body
 
 
 @pytest.mark.parametrize(
@@ -647,7 +647,7 @@ def _choice(index: int, finish: str | None = None) -> bytes:
 
 @pytest.mark.usefixtures("short_grace")
 def test_several_choices_are_finished_when_all_are(connect: Connect) -> None:
-    asked = Asked("/chat/completions", b'{"n": 2, "stream": true}')
+    asked = CompletionRequest("/chat/completions", b'{"n": 2, "stream": true}')
     sent = [_choice(0), _choice(1), _choice(0, "stop")]
     with upstream(_then(*sent, _choice(1, "length"))) as server:
         assert run(connect(server.url), asked) == (
@@ -688,8 +688,8 @@ def test_a_document_that_says_more_than_its_error(connect: Connect) -> None:
     body = _document_with_an_error("so far")
     with upstream(lambda x: x.answer(200, body)) as server:
         there = connect(server.url)
-        (choice,) = json.loads(there.answer(CHAT))["choices"]
-        answer = there.frames(CHAT)
+        (choice,) = json.loads(there.complete(CHAT))["choices"]
+        answer = there.stream(CHAT)
         frames = next(answer)
         with pytest.raises(UpstreamFailure, match=r"refused for \*\*\*") as caught:
             next(answer)
@@ -725,7 +725,8 @@ REFUSALS: list[tuple[int, Any]] = [
 
 @pytest.mark.parametrize(("status", "body"), REFUSALS)
 def test_an_upstream_that_refuses_what_is_added(connect: Connect, status: int, body: Any) -> None:
-    asked = Asked("/chat/completions", b'{"a":1,"stream_options":{}}', plain=b'{"a":1}')
+    body_with_options = b'{"a":1,"stream_options":{}}'
+    asked = CompletionRequest("/chat/completions", body_with_options, fallback_body=b'{"a":1}')
 
     def script(exchange: Exchange) -> None:
         if "stream_options" in exchange.body:
@@ -738,18 +739,18 @@ def test_an_upstream_that_refuses_what_is_added(connect: Connect, status: int, b
         for _ in range(2):
             assert run(there, asked) == ([LAST], STOPPED)
         assert [each.content for each in server.exchanges] == [
-            asked.content,
-            asked.plain,
-            asked.plain,
+            asked.body,
+            asked.fallback_body,
+            asked.fallback_body,
         ]
         with pytest.raises(UpstreamFailure):  # what a client itself has asked for stays
-            run(there, Asked(asked.path, asked.content))
+            run(there, CompletionRequest(asked.path, asked.body))
     assert len(server.exchanges) == 4
 
 
 @pytest.mark.parametrize("status", [400, 422, 429, 500])
 def test_other_refusals_are_final(connect: Connect, status: int) -> None:
-    asked = Asked("/chat/completions", b'{"stream_options":{}}', plain=b"{}")
+    asked = CompletionRequest("/chat/completions", b'{"stream_options":{}}', fallback_body=b"{}")
     script: Script = lambda x: x.answer(status, b'{"detail": "no"}')  # noqa: E731
     with upstream(script) as server, pytest.raises(UpstreamFailure):
         run(connect(server.url), asked)
@@ -808,10 +809,12 @@ def test_an_error_with_status_200(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("asked", [CHAT, RESPONSE], ids=["chat", "responses"])
-def test_an_error_in_the_stream_in_any_shape(connect: Connect, said: bytes, asked: Asked) -> None:
+def test_an_error_in_the_stream_in_any_shape(
+    connect: Connect, said: bytes, asked: CompletionRequest
+) -> None:
     first = ONE if asked is CHAT else event("response.output_text.delta", delta="x")
     with upstream(lambda x: x.stream(first, said, LAST, DONE)) as server:
-        frames = connect(server.url).frames(asked)
+        frames = connect(server.url).stream(asked)
         assert next(frames) == [first]
         try:
             (outcome,) = frames
@@ -828,7 +831,7 @@ def test_an_error_in_the_stream_in_any_shape(connect: Connect, said: bytes, aske
 @pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
 @pytest.mark.parametrize("said", [b'error: {"code": 500, "message": "no"}', b"error: no"])
 def test_an_error_in_a_field_of_its_own(
-    connect: Connect, said: bytes, end: bytes, begun: bool, asked: Asked
+    connect: Connect, said: bytes, end: bytes, begun: bool, asked: CompletionRequest
 ) -> None:
     first = [ONE if asked is CHAT else event("response.output_text.delta", delta="x")] * begun
     call = lambda there: run(there, asked)  # noqa: E731
@@ -907,8 +910,8 @@ def _lines(headers: dict[str, str]) -> list[str]:
     return [f"{name.lower()}: {value}" for name, value in headers.items()]
 
 
-def _begin(there: Upstream, asked: Asked, told: dict[str, str]) -> object:
-    answer = there.frames(asked, told)
+def _begin(there: Upstream, asked: CompletionRequest, told: dict[str, str]) -> object:
+    answer = there.stream(asked, told)
     next(answer)
     answer.close()
     return None
@@ -916,7 +919,7 @@ def _begin(there: Upstream, asked: Asked, told: dict[str, str]) -> object:
 
 def test_which_headers_a_client_is_told(connect: Connect) -> None:
     sent = _lines({**KEPT, **RATES, "Retry-After": "7"})
-    for call in (_begin, Upstream.answer):
+    for call in (_begin, Upstream.complete):
         told: dict[str, str] = {}
         with upstream(lambda x: x.answer(200, b'{"choices": []}', "a/json", *sent)) as server:
             call(connect(server.url), CHAT, told)
@@ -961,7 +964,7 @@ def test_a_stream_that_was_not_asked_for(connect: Connect) -> None:
     ]
     for kind in ("text/event-stream", "application/json"):
         with upstream(_answering(b"".join([*sent, DONE]), kind)) as server:
-            body = json.loads(connect(server.url).answer(CHAT))
+            body = json.loads(connect(server.url).complete(CHAT))
         completion = openai.types.chat.ChatCompletion.model_validate(body)
         first, second = completion.choices
         assert (completion.object, completion.id) == ("chat.completion", "chatcmpl-1")
@@ -983,7 +986,7 @@ def test_a_nameless_chunk_takes_no_name_from_a_stream_that_was_not_asked_for(
     """Azure's results of filters have an empty id and model."""
     filtered = frame(id="", model="", created=0, choices=[{"index": 0, "finish_reason": None}])
     with upstream(lambda x: x.stream(ONE, LAST, filtered, DONE)) as server:
-        body = json.loads(connect(server.url).answer(CHAT))
+        body = json.loads(connect(server.url).complete(CHAT))
     assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "scripted", 1)
 
 
@@ -1002,7 +1005,7 @@ def test_calls_without_an_index_in_a_stream_that_was_not_asked_for(connect: Conn
         for each in calls
     ]
     with upstream(lambda x: x.stream(*sent, LAST, DONE)) as server:
-        body = json.loads(connect(server.url).answer(CHAT))
+        body = json.loads(connect(server.url).complete(CHAT))
     told = body["choices"][0]["message"]["tool_calls"]
     assert told[0]["extra_content"] == {"signature": "s"}
     assert [each["function"] for each in told] == [
@@ -1020,7 +1023,7 @@ def test_a_responses_stream_that_was_not_asked_for(connect: Connect) -> None:
     whole = {"id": "r", "object": "response", "output": [], "status": "completed"}
     sent = [event("response.created", response={}), event("response.completed", response=whole)]
     with upstream(lambda x: x.stream(*sent)) as server:
-        assert json.loads(connect(server.url).answer(RESPONSE)) == whole
+        assert json.loads(connect(server.url).complete(RESPONSE)) == whole
 
 
 @pytest.mark.parametrize(
@@ -1036,7 +1039,7 @@ def test_a_failed_responses_stream_that_was_not_asked_for(connect: Connect, last
     failure = failure_of(
         connect,
         lambda x: x.stream(event("response.created", response={}), last),
-        lambda there: there.answer(RESPONSE),
+        lambda there: there.complete(RESPONSE),
     )
     assert (failure.status, failure.message) == (429, "no")
 
@@ -1063,7 +1066,7 @@ def test_one_document_in_place_of_a_stream(connect: Connect, kind: str) -> None:
         there = connect(server.url)
         frames, outcome = run(there)
         # The connection is used again.
-        assert json.loads(there.answer(CHAT)) == whole
+        assert json.loads(there.complete(CHAT)) == whole
     assert server.connections == 1
     assert outcome == Outcome("finished", "tool_calls")
     chunks = [json.loads(each.removeprefix(b"data: ")) for each in frames]
@@ -1138,7 +1141,7 @@ def test_a_client_that_leaves_ends_what_is_awaited(connect: Connect) -> None:
             left.set()
 
     with upstream(script) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         next(frames)
         frames.close()
         until(left.is_set, "the upstream's connection is closed")

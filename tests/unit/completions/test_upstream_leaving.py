@@ -20,7 +20,7 @@ import threading
 
 import gevent
 
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from tests.scripted_upstream import frame, upstream
 from tests.service import environment
@@ -50,7 +50,7 @@ with upstream(script) as server:
 
     def consume():
         try:
-            for _ in there.frames(Asked("/chat/completions", b"{}")):
+            for _ in there.stream(CompletionRequest("/chat/completions", b"{}")):
                 waiting.set()
         except Leave:
             ended.append("left")

@@ -19,7 +19,7 @@ import pytest
 
 from sseflask.completions.connection import Connection
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.upstream import Asked, Upstream
+from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.certificates import Certified, certified
@@ -36,7 +36,9 @@ from tests.scripted_upstream import (
 )
 from tests.service import KEY, environment
 
-CHAT = Asked("/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode())
+CHAT = CompletionRequest(
+    "/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode()
+)
 STOPPED = Outcome("finished", "stop")
 ONE, TWO, LAST = frame("one"), frame("zwei 你好\n"), frame(finish="stop")
 HUGE = frame("你" * 349_525)  # 1 MiB of text
@@ -70,7 +72,7 @@ def connect() -> Iterator[Connect]:
 
 def run(there: Upstream) -> tuple[list[bytes], Outcome]:
     """The frames of an answer, and its outcome."""
-    reads, outcome = read_all(there.frames(CHAT))
+    reads, outcome = read_all(there.stream(CHAT))
     return list(chain.from_iterable(reads)), outcome
 
 
@@ -156,7 +158,7 @@ def test_many_records_at_once(connect: Connect, certificate: Certified) -> None:
         exchange.end()
 
     with upstream(script, certificate.server) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         assert next(frames) == [ONE]
         assert there.wait(10)
         found: list[bytes] = []
@@ -211,7 +213,7 @@ def test_closing_cancels_the_upstream(connect: Connect, certificate: Certified) 
         left.set()
 
     with upstream(script, certificate.server) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         assert next(frames) == [ONE]
         assert not left.is_set()
         frames.close()
@@ -355,7 +357,7 @@ def test_truncated(connect: Connect, certificate: Certified, where: Script, how:
         how(exchange)
 
     with upstream(script, certificate.server) as server:
-        frames = connect(server.url).frames(CHAT)
+        frames = connect(server.url).stream(CHAT)
         assert next(frames) == [ONE]
         received.set()
         with pytest.raises(Failure) as caught:
@@ -424,5 +426,5 @@ def test_answers_in_one_piece(connect: Connect, certificate: Certified) -> None:
     with upstream(lambda x: x.answer(200, body), certificate.server) as server:
         there = connect(server.url)
         assert there.models() == body
-        assert there.answer(CHAT) == body
+        assert there.complete(CHAT) == body
     assert server.connections == 1
