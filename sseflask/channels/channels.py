@@ -130,7 +130,7 @@ class _Running(Running[Log]):
                 break
             time.sleep(pause)  # gevent's, where that has replaced it
             pause = min(2 * pause, _PAUSE)
-        self.thread.call(lambda log: log.forget_answers(notice), _nobody_waits)
+        self.thread.submit(lambda log: log.forget_answers(notice), _nobody_waits)
         return sum(answers.values())
 
 
@@ -272,7 +272,7 @@ class Channels:
 
     def health(self) -> Literal["available", "unavailable", "busy"]:
         """See `PerProcess.health`."""
-        return self._running.health()
+        return self._running.get().health()
 
     def extent(self) -> Extent:
         """How much the log holds. Blocks for half a second at most.

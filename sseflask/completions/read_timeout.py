@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx2
 
+from sseflask.loop import native
 from sseflask.loop.callbacks import call_later
-from sseflask.loop.native import original
 
 __all__ = ["SilenceLimit"]
 
@@ -40,7 +40,7 @@ class SilenceLimit:
         self._heard = 0.0
         self._cancel: Callable[[], None] | None = None
         # The native one also under gevent, where nobody waits for it.
-        self._lock: Any = original("_thread", "allocate_lock")()
+        self._lock: Any = native.lock()
         self.exceeded = False
         self.reading = True
 

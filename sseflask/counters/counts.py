@@ -7,12 +7,12 @@ each number that a native thread counts is counted by no other. What several thr
 
 from __future__ import annotations
 
-import _thread
 import os
-import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar, get_args
+
+from sseflask.loop import native
 
 __all__ = [
     "COUNTS",
@@ -63,17 +63,8 @@ GAPS: tuple[GapReason, ...] = get_args(GapReason)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
-def _native_lock() -> _thread.LockType:
-    """Under gevent too: native threads take it as well, and nobody waits while holding it."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None:
-        return _thread.allocate_lock()
-    lock: _thread.LockType = monkey.get_original("_thread", "allocate_lock")()
-    return lock
-
-
 #: Taken by what counts in several threads.
-LOCK = _native_lock()
+LOCK = native.lock()
 
 
 class StreamCounts:

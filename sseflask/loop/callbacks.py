@@ -1,8 +1,4 @@
-"""Where greenlets or threads wait for what a native thread does.
-
-Under gevent nobody may wait with the locks that a native thread sets: the event loop would stand
-still. So a native thread has the loop itself wake who waits.
-"""
+"""Callbacks from native threads into the event loop, and waiting for them; see `sseflask.loop`."""
 
 from __future__ import annotations
 
@@ -28,14 +24,14 @@ __all__ = [
 
 log = logging.getLogger("sseflask")
 
-#: Seconds after which a wait in a thread of its own is begun again.
+#: Seconds after which a wait in another thread than the main one is begun again.
 _WAIT_SECONDS = 3600.0
 
-#: Seconds within which the main thread's loop comes to what another thread has for it.
+#: Seconds that another thread waits for the main thread's loop.
 _MAIN_SECONDS = 60.0
 
 Done = Callable[[Any, Exception | None], None]
-"""Gets a result or what was raised."""
+"""Takes a result, or an exception in its place."""
 
 Value = TypeVar("Value")
 
@@ -43,11 +39,11 @@ _event_loops: WeakKeyDictionary[Any, EventLoop] = WeakKeyDictionary()
 
 
 class Timeout(Exception):
-    """The native thread has not answered in time."""
+    """There was no answer in time."""
 
 
 def cooperative() -> bool:
-    """Whether gevent has put its greenlets in the place of threads in this process."""
+    """Whether gevent has replaced this process's threads by greenlets (monkey-patching)."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
@@ -55,11 +51,10 @@ def cooperative() -> bool:
 def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
     """Have a function that does not block called after some seconds, once.
 
-    Under gevent by the calling thread's event loop, without the greenlet and the event of a
-    ``threading.Timer``; elsewhere by such a timer.
+    Under gevent by the calling thread's event loop, elsewhere by a ``threading.Timer``.
 
     Returns:
-        what cancels it; harmless afterwards.
+        cancels it; harmless afterwards.
     """
     if not cooperative():
         thread = threading.Timer(seconds, function)
@@ -80,16 +75,24 @@ def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], N
 
 
 class EventLoop:
-    """Has an event loop call functions for other threads; what comes together wakes it once."""
+    """Calls functions in an event loop for other threads; calls that come together wake it once.
 
-    def __init__(self, loop: Any) -> None:
+    Without gevent there is no event loop: functions are called at once, in the calling thread.
+
+    Args:
+        loop: gevent's, or ``None``.
+    """
+
+    def __init__(self, loop: Any = None) -> None:
         self._loop = loop
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._signalled = False
 
     @classmethod
     def current(cls) -> EventLoop:
-        """That of the calling thread's event loop."""
+        """The event loop of the calling thread."""
+        if not cooperative():
+            return _NO_LOOP
         import gevent
 
         hub = gevent.get_hub()
@@ -100,7 +103,7 @@ class EventLoop:
 
     @staticmethod
     def main() -> EventLoop:
-        """That of the main thread's event loop.
+        """The event loop of the main thread.
 
         Raises:
             RuntimeError: that thread has never asked for its own, see `register_main_loop`.
@@ -114,27 +117,39 @@ class EventLoop:
         )
 
     def call_soon_threadsafe(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call a function that does not block. Any thread; never blocks."""
+        """Have the loop call a function that does not block. Any thread; never blocks.
+
+        Functions are called in the order of these calls. What they raise is logged.
+        """
+        if self._loop is None:
+            _call(function, arguments)
+            return
         self._calls.append((function, arguments))
         if not self._signalled:
             self._signalled = True
-            self._loop.run_callback_threadsafe(self._call)
+            self._loop.run_callback_threadsafe(self._call_all)
 
-    def _call(self) -> None:
-        # First, so that who posts from here on wakes the loop again.
+    def _call_all(self) -> None:
+        # First, so that a call that comes from here on wakes the loop again.
         self._signalled = False
         while self._calls:
-            function, arguments = self._calls.popleft()
-            try:
-                function(*arguments)
-            except Exception:
-                log.exception("a message of a log's thread failed")
+            _call(*self._calls.popleft())
+
+
+_NO_LOOP = EventLoop()
+
+
+def _call(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    try:
+        function(*arguments)
+    except Exception:
+        log.exception("a callback in the event loop failed")
 
 
 def register_main_loop() -> None:
-    """Make the main thread's loop known, so that any thread may be the first to need it.
+    """Make the main thread's event loop known, so that any thread may be the first to need it.
 
-    Called in that thread by what needs a loop later. Without effect elsewhere and without gevent.
+    Called in that thread by what needs the loop later. Without effect elsewhere and without gevent.
     """
     if cooperative():
         import gevent
@@ -162,78 +177,56 @@ def wait_for_event(changed: threading.Event, timeout: float | None) -> None:
 
 
 def run_in_main_loop(function: Callable[[], Value]) -> Value:
-    """Call a function that does not block where subscribers are served: under gevent, in the main
-    thread's loop. Any thread; blocks until it is done."""
+    """Call a function that does not block in the main thread's event loop, and return its result.
+
+    Any thread; blocks until it is done. Without gevent it is called at once.
+    """
     if cooperative():
         import gevent
 
         if not gevent.get_hub().main_hub:
-            return _elsewhere(function, EventLoop.main())
+            result: Value = wait_for_callback(
+                lambda done: EventLoop.main().call_soon_threadsafe(_call_back, function, done),
+                _MAIN_SECONDS,
+            )
+            return result
         EventLoop.current()  # from here on known to the other threads
     return function()
 
 
-def _elsewhere(function: Callable[[], Value], event_loop: EventLoop) -> Value:
-    def call(done: Done) -> None:
-        try:
-            result = function()
-        except Exception as error:
-            done(None, error)
-        else:
-            done(result, None)
-
-    value: Value = wait_for_callback(
-        lambda done: event_loop.call_soon_threadsafe(call, done), _MAIN_SECONDS
-    )
-    return value
+def _call_back(function: Callable[[], object], done: Done) -> None:
+    try:
+        result = function()
+    except Exception as error:
+        done(None, error)
+    else:
+        done(result, None)
 
 
 def wait_for_callback(start: Callable[[Done], None], seconds: float) -> Any:
-    """Have something done in a native thread, and wait for what comes of it.
+    """Start something that calls back, and wait for its result.
 
     Blocks the calling greenlet or thread only. Any thread.
 
     Args:
-        start: hands it over; what it is given is called once, in the native thread, with the
-            result or an exception.
+        start: starts it. Its argument is to be called once, by any thread, with the result or an
+            exception.
         seconds: how long to wait.
 
     Returns:
         the result.
 
     Raises:
-        Timeout: nothing came in time; what was started goes on.
-        Exception: the one that came.
+        Timeout: there was no result in time; what was started goes on.
+        Exception: the one that came in place of a result.
     """
-    return _in_loop(start, seconds) if cooperative() else _in_thread(start, seconds)
-
-
-def _in_loop(start: Callable[[Done], None], seconds: float) -> Any:
-    from gevent.event import AsyncResult
-
     event_loop = EventLoop.current()
-    answer: AsyncResult[Any] = AsyncResult()
-
-    def resolve(result: Any, error: Exception | None) -> None:
-        if error is None:
-            answer.set(result)
-        else:
-            answer.set_exception(error)
-
-    start(lambda result, error: event_loop.call_soon_threadsafe(resolve, result, error))
-    answer.wait(seconds)
-    if not answer.ready():
-        raise Timeout
-    return answer.get(block=False)
-
-
-def _in_thread(start: Callable[[Done], None], seconds: float) -> Any:
-    answered = threading.Event()
+    answered = threading.Event()  # gevent's, which only the event loop may set, if it has patched
     answer: list[tuple[Any, Exception | None]] = []
 
     def done(result: Any, error: Exception | None) -> None:
         answer.append((result, error))
-        answered.set()
+        event_loop.call_soon_threadsafe(answered.set)
 
     start(done)
     if not answered.wait(seconds):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sseflask.completions.usage import FRAME_BYTES, size_of
+from sseflask.loop import native
 from sseflask.loop.callbacks import Done, call_later, cooperative
-from sseflask.loop.native import original
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, Run
 
@@ -58,7 +58,7 @@ class Batches:
         self._stored = stored
         self._failed = failed
         # The native one also under gevent, as in `sseflask.runs.hub.Live`.
-        self._lock: Any = original("_thread", "allocate_lock")()
+        self._lock: Any = native.lock()
         self._room: dict[int, threading.Event] = {}
         self._waiting: dict[int, Append] = {}
         self._waiting_bytes = 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sseflask.completions.formats.formats import Format, View
 from sseflask.completions.outcome import Outcome
 from sseflask.errors import Failure
-from sseflask.loop.native import original
+from sseflask.loop import native
 from sseflask.store.run_api import Run
 from sseflask.transport.detached.group import Group
 
@@ -84,7 +84,7 @@ class Live:
     def __init__(self, on_left: Callable[[LiveRun], None]) -> None:
         # The native one also under gevent: taken for each frame, it costs a tenth. Greenlets share
         # it, which does no harm, as nobody lets others run while holding it.
-        self.lock: Any = original("_thread", "RLock")()
+        self.lock: Any = native.rlock()
         self._fewer = threading.Condition(self.lock)
         self._on_left = on_left
         self._runs: dict[int, LiveRun] = {}

@@ -170,7 +170,7 @@ class RunProcess(Running[RunLog]):
         alone = {number: writer for number, writer in written if writer.alone_since is not None}
         self.thread.impatient = bool(alone)
         if alone:
-            self.thread.call(
+            self.thread.submit(
                 lambda log: log.watched(list(alone)), partial(self._seen_elsewhere, alone)
             )
 

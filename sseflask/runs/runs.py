@@ -162,7 +162,7 @@ class Runs:
 
     def health(self) -> Literal["available", "unavailable", "busy"]:
         """See `PerProcess.health`."""
-        return self._running.health()
+        return self._running.get().health()
 
     def extent(self) -> Extent:
         """How much the log holds, and the age of the run that ended first.

@@ -24,6 +24,7 @@ __all__ = [
     "NoticeKind",
     "Page",
     "Steps",
+    "StoreBusy",
     "StoreError",
 ]
 
@@ -41,6 +42,10 @@ NoticeKind = Literal["close", "count"]
 
 class StoreError(Exception):
     """The store can't do it now: full, read-only, locked for too long, damaged, not open."""
+
+
+class StoreBusy(StoreError):
+    """The store has not answered in time; what was asked of it may still be done."""
 
 
 @dataclass(frozen=True, slots=True)

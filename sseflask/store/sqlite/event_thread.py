@@ -115,7 +115,7 @@ class LogThread(StoreThread[Log]):
                 self._try("reading", lambda: self._read(store))
             return self._epoch, newest
 
-        self.call(look, done)
+        self.submit(look, done)
 
     def notify(self, kind: NoticeKind, bodies: Sequence[str], done: Done) -> None:
         """Tell something to all processes, this one as well. Never blocks.
@@ -130,7 +130,7 @@ class LogThread(StoreThread[Log]):
             self._try("reading", lambda: self._read(store))
             return number, there
 
-        self.call(tell, done)
+        self.submit(tell, done)
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -156,11 +156,11 @@ class LogThread(StoreThread[Log]):
             self._write(store, group)
         return taken or super()._serve(store)
 
-    def _more(self) -> float | None:
+    def _step_due(self) -> float | None:
         """See `StoreThread`."""
         return self._readings.due
 
-    def _go_on(self, store: Log) -> None:
+    def _step(self, store: Log) -> None:
         """See `StoreThread`: a step of somebody's reading."""
         if self._open:
             self._readings.step(store)
@@ -180,7 +180,7 @@ class LogThread(StoreThread[Log]):
             try:
                 results = store.append([append for append, _ in group])
             except StoreError as error:
-                self._tell("writing", error)
+                self._report("writing", error)
                 failed = error
             except Exception as error:
                 if len(group) > 1:  # one of them is at fault, not the store
@@ -189,7 +189,7 @@ class LogThread(StoreThread[Log]):
                     return
                 failed = error
             else:
-                self._tell("writing", None)
+                self._report("writing", None)
                 self._pass_on(store, group, results)
         for (_, done), result in zip(group, results, strict=True):
             self._guard(done, result, failed)
@@ -297,7 +297,7 @@ class LogThread(StoreThread[Log]):
             if error is not None:
                 log.warning("a count of subscribers was not answered: %s", error)
 
-        self.call(lambda store: store.answer(notice, self._wakeup.name, number), done)
+        self.submit(lambda store: store.answer(notice, self._wakeup.name, number), done)
 
 
 def _upto(entries: Sequence[Entry], number: int) -> int:

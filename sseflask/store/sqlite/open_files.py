@@ -12,12 +12,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sseflask.loop.native import original
+from sseflask.loop import native
 
 __all__ = ["first_bytes", "note_closed", "note_opened"]
 
 # The native lock: databases belong to native threads. Held for a look at one file.
-_lock: Any = original("_thread", "allocate_lock")()
+_lock: Any = native.lock()
 
 _held: Counter[tuple[int, int]] = Counter()
 

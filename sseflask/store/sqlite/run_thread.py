@@ -12,7 +12,7 @@ from sseflask.runs.limits import log_full
 from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import Append, Claim, Run, TooMany
 from sseflask.store.sqlite.runs import RunLog
-from sseflask.store.sqlite.thread import LOOK_SECONDS, Chore, Done, StoreThread
+from sseflask.store.sqlite.thread import LOOK_SECONDS, Done, PeriodicTask, StoreThread
 from sseflask.store.sqlite.wakeup import WakeupSocket
 
 __all__ = ["RunThread"]
@@ -64,9 +64,11 @@ class RunThread(StoreThread[RunLog]):
         self._left: set[int] = set()
         self._withdrawn: list[Claim] = []
         self._look_at = 0.0
-        self._chores.append(Chore("ending the runs of dead workers", _BEAT_SECONDS, self._tick))
-        self._room = Chore("making room in", _BEAT_SECONDS, self._make_room)
-        self._chores.append(self._room)
+        self._tasks.append(
+            PeriodicTask("ending the runs of dead workers", _BEAT_SECONDS, self._tick)
+        )
+        self._room = PeriodicTask("making room in", _BEAT_SECONDS, self._make_room)
+        self._tasks.append(self._room)
         self.start()
 
     # -- for anybody; ``done`` gets the result -----------------------------------------------------
@@ -81,7 +83,7 @@ class RunThread(StoreThread[RunLog]):
                 self._followed[result[0].number] = None
             return result
 
-        self.call(call, done)
+        self.submit(call, done)
 
     def append(self, appends: Sequence[Append], done: Done) -> None:
         """See `RunLog.append`; ``done`` gets its runs. Never blocks."""
@@ -99,7 +101,7 @@ class RunThread(StoreThread[RunLog]):
                 if run is not None and run.ended is not None:
                     self._pass_on_end(run)
 
-        self.call(call, over)
+        self.submit(call, over)
 
     def attach(self, number: int, done: Done) -> None:
         """Follow a run if it goes on; ``done`` gets it as it is by then, or ``None``."""
@@ -117,7 +119,7 @@ class RunThread(StoreThread[RunLog]):
                         self._read_frames(store, run)
             return run
 
-        self.call(call, done)
+        self.submit(call, done)
 
     def let_be(self, number: int, done: Done) -> None:
         """Follow a run of another process no longer; what fails is tried again. Never blocks."""
@@ -128,7 +130,7 @@ class RunThread(StoreThread[RunLog]):
             self._left.add(number)
             self._unwatch(store)
 
-        self.call(call, done)
+        self.submit(call, done)
 
     def end(
         self, number: int, outcome: Outcome, done: Done, *, unless_watched: bool = False
@@ -138,7 +140,7 @@ class RunThread(StoreThread[RunLog]):
         def call(store: RunLog) -> Run | None:
             return self._end(store, number, outcome, unless_watched)
 
-        self.call(call, done)
+        self.submit(call, done)
 
     def withdraw(self, claim: Claim, done: Done) -> None:
         """End the run of a claim that was handed over before: nobody will write it. Never blocks.
@@ -152,7 +154,7 @@ class RunThread(StoreThread[RunLog]):
             self._withdrawn.append(claim)
             self._withdraw(store)
 
-        self.call(call, done)
+        self.submit(call, done)
 
     def leave(self, done: Done) -> None:
         """See `RunLog.leave`. Never blocks."""
@@ -162,14 +164,14 @@ class RunThread(StoreThread[RunLog]):
                 self._pass_on_end(run)
             self._wakeup.wake_others()
 
-        self.call(call, done)
+        self.submit(call, done)
 
     # -- the thread --------------------------------------------------------------------------------
 
     def _to_look(self) -> bool:
         # What it writes itself, thousands of times a second, is no news.
         now = time.monotonic()
-        if self._open and not self._rung and now < self._look_at:
+        if self._open and not self._woken and now < self._look_at:
             return False
         self._look_at = now + LOOK_SECONDS
         return True

@@ -1,100 +1,114 @@
-"""One native thread for each process that owns a store, so that nobody else waits for a disk.
+"""The native thread that owns a database of this process, so that nothing else waits for a disk.
 
-Under gevent the event loop never touches the store: greenlets hand calls over and go on when the
-result is there.
+Under gevent the event loop never touches the database: greenlets hand calls over, and go on when
+the result is there. See `sseflask.loop` for which code runs where.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
+from weakref import WeakSet
 
+from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
 from sseflask.loop.native import original
-from sseflask.store.api import StoreError
+from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.sqlite.wakeup import WakeupSocket
 
-__all__ = ["Chore", "Done", "Store", "StoreThread"]
+__all__ = ["PATIENCE", "SHORT_PATIENCE", "Database", "Done", "PeriodicTask", "StoreThread"]
 
 log = logging.getLogger("sseflask")
 
-#: Seconds after which the thread looks for what no wakeup has told it of, and tries again to open a
-#: store that can't be opened.
+#: Seconds between two looks for what other processes have written without waking this one, and
+#: between two attempts to open a database that can't be opened.
 LOOK_SECONDS = 0.25
 
-#: Seconds between two rounds of forgetting.
+#: Seconds between two rounds of trimming.
 TRIM_SECONDS = 10.0
 
-Done = Callable[[Any, Exception | None], None]
-"""Gets a call's result or what it raised, in the store's thread; must not block."""
+#: Seconds to wait for the thread: longer than SQLite waits for another process.
+PATIENCE = 20.0
+
+#: Seconds to wait for an answer that the caller can do without.
+SHORT_PATIENCE = 0.5
+
+#: Seconds that a fork waits for what the thread does, and that the end of a process does.
+_FORK_SECONDS, _LAST_SECONDS = 10.0, 2.0
 
 
-class Store(Protocol):
-    """What the thread itself does with a store. All calls come from it."""
+class Database(Protocol):
+    """What the thread itself does with a database. All calls come from the thread."""
 
     def open(self) -> None:
-        """Make it usable, creating it where it is not there."""
+        """Open it, creating it if it is not there. Raises `StoreError`."""
 
     def close(self) -> None:
-        """Let go of it; harmless when it is not open."""
+        """Close it; harmless when it is not open."""
 
     def changed(self) -> bool:
-        """Whether other processes may have added something since it was last read."""
+        """Whether other processes may have written since it was last read."""
 
     def replaced(self) -> bool:
-        """Whether what was opened is gone, so that it has to be closed and opened again."""
+        """Whether the file that was opened is gone, so that it has to be opened again."""
 
     def trim(self) -> int:
-        """Forget a bounded number of things that are too old; give how many."""
+        """Delete a bounded number of things that are too old; return how many."""
 
 
-StoreType = TypeVar("StoreType", bound=Store)
+DatabaseType = TypeVar("DatabaseType", bound=Database)
 
 
-class Chore(Generic[StoreType]):
-    """Something to do again and again.
+class PeriodicTask(Generic[DatabaseType]):
+    """Something that the thread does again and again.
 
     Args:
-        doing: what it is, for the server's log.
-        seconds: from one time to the next; where the function returns something true, it is called
-            again as soon as the others have been served.
-        function: called with the store.
+        doing: what it does, for the server's log.
+        seconds: from one time to the next. If the function returns something true, it is called
+            again as soon as waiting calls have been served.
+        function: called with the database.
     """
 
-    def __init__(self, doing: str, seconds: float, function: Callable[[StoreType], object]) -> None:
+    def __init__(
+        self, doing: str, seconds: float, function: Callable[[DatabaseType], object]
+    ) -> None:
         self.doing = doing
         self.seconds = seconds
         self.function = function
         self.due = 0.0
 
 
-class StoreThread(Generic[StoreType]):
-    """Runs everything that concerns a store, in order, and passes on what others put there.
+class StoreThread(Generic[DatabaseType]):
+    """Runs all calls to a database, in order, and looks for what other processes write.
 
-    To be made after fork, and started with `start`. The callbacks are called in the thread and
-    must not block; what they raise is logged.
+    To be made after a fork, under gevent in the main thread's event loop. Started with `start`.
+    The methods above the line are for any thread or greenlet. The others run in the thread.
 
     Args:
         name: what the store is called in messages.
-        make: makes the store, not yet open; called once, in the thread.
-        wakeup: rings when another process has written; the thread closes it.
+        make: makes the database, not yet open; called once, in the thread.
+        wakeup: wakes the thread when another process has written; the thread closes it.
     """
 
-    def __init__(self, name: str, make: Callable[[], StoreType], wakeup: WakeupSocket) -> None:
+    def __init__(self, name: str, make: Callable[[], DatabaseType], wakeup: WakeupSocket) -> None:
         self.name = name
+        self.process = os.getpid()
+        #: Calls a function in the event loop, see `EventLoop.call_soon_threadsafe`.
+        self._notify = EventLoop.current().call_soon_threadsafe
         self._make = make
         self._wakeup = wakeup
         self._calls: deque[tuple[Any, Done]] = deque()
         self._open = False
-        self._try_at = self._hang_at = 0.0
-        self._rung = False
-        self._chores: list[Chore[StoreType]] = [
-            Chore("trimming", TRIM_SECONDS, lambda store: store.trim())
+        self._try_at = self._check_at = 0.0
+        self._woken = False
+        self._tasks: list[PeriodicTask[DatabaseType]] = [
+            PeriodicTask("trimming", TRIM_SECONDS, lambda database: database.trim())
         ]
         self._error: Exception = StoreError(f"the {name} is not open yet")
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._closing = False
         self._ended = False
         self._running = original("_thread", "allocate_lock")()
@@ -102,59 +116,93 @@ class StoreThread(Generic[StoreType]):
 
     def start(self) -> None:
         """Start the thread; once."""
-        # Not threading.Thread: under gevent that starts a greenlet, whoever asks for the original.
+        _all.add(self)
+        # Not threading.Thread: under gevent even the original one starts a greenlet.
         original("_thread", "start_new_thread")(self._run, ())
 
-    def call(self, function: Callable[[StoreType], Any], done: Done) -> None:
-        """Have a function called with the store, after what was handed over before. Never blocks.
+    def submit(self, function: Callable[[DatabaseType], Any], done: Done) -> None:
+        """Have a function called with the database, after what was handed over before.
 
-        Whatever it raises reaches ``done``; `StoreError` where the store is not open or closed.
+        Never blocks. ``done`` is called in the thread with the result or what was raised, which is
+        a `StoreError` if the database is not open.
         """
         self._hand_over(function, done)
 
-    def pause(self, seconds: float) -> Callable[[], object] | None:
-        """Have the store closed while the process is copied, as by ``os.fork``.
+    def call(self, function: Callable[[DatabaseType], Any], patience: float = PATIENCE) -> Any:
+        """Call a function with the database, in the thread, and return its result.
 
-        A copy of an open SQLite database takes the locks of the first process for its own, and
-        what the two of them write for whole. Blocks the native thread.
+        Blocks the calling greenlet or thread only, for ``patience`` seconds at most.
+
+        Raises:
+            StoreError: the database can't do it now.
+            StoreBusy: there was no answer in time; the call may still be done.
+        """
+        return self.wait(lambda done: self.submit(function, done), patience)
+
+    def wait(self, start: Callable[[Done], None], patience: float = PATIENCE) -> Any:
+        """Start something that calls back, and return its result; blocks and raises as `call`."""
+        try:
+            return wait_for_callback(start, patience)
+        except Timeout:
+            raise StoreBusy(f"the {self.name} did not answer within {patience} s") from None
+
+    def health(self) -> Literal["available", "unavailable", "busy"]:
+        """Whether the database is open or can be opened now. Blocks for half a second at most."""
+        try:
+            self.call(lambda _database: None, SHORT_PATIENCE)
+        except StoreBusy:
+            return "busy"
+        except StoreError:
+            return "unavailable"
+        return "available"
+
+    def pause(self, seconds: float) -> Callable[[], object] | None:
+        """Have the database closed while the process is copied, as by ``os.fork``.
+
+        A copy of an open SQLite database takes the locks of the first process for its own
+        (https://www.sqlite.org/howtocorrupt.html, section 2.6). Blocks the native thread.
 
         Args:
             seconds: how long to wait for what the thread does now.
 
         Returns:
-            what has to be called afterwards, for it to be opened again; ``None`` where the thread
-            did not let go in time, or has ended.
+            what has to be called afterwards, to have it opened again; ``None`` if the thread did
+            not close it in time, or has ended.
         """
         closed, go_on = (original("_thread", "allocate_lock")() for _ in range(2))
         closed.acquire()
         go_on.acquire()
 
-        def wait(store: StoreType) -> None:
+        def wait(database: DatabaseType) -> None:
             self._open = False
             self._try_at = 0.0
-            store.close()
+            database.close()
             closed.release()
             go_on.acquire()
-            self._look(store)
+            self._look(database)
 
-        def over(_result: Any, error: Exception | None) -> None:
-            if error is not None:  # it is not open, or ends
+        def done(_result: Any, error: Exception | None) -> None:
+            if error is not None:  # it is not open, or the thread ends
                 closed.release()
 
-        self.call(wait, over)
-        pause: bool = closed.acquire(timeout=seconds)
-        if not pause:
+        self.submit(wait, done)
+        paused: bool = closed.acquire(timeout=seconds)
+        if not paused:
             go_on.release()  # when it comes to it after all
         release: Callable[[], object] = go_on.release
-        return release if pause else None
+        return release if paused else None
 
     def close(self) -> None:
-        """End the thread after what was handed over before, and close the store. Never blocks."""
+        """Close the database and end the thread, after what was handed over before. Never blocks.
+
+        Harmless to repeat.
+        """
+        _all.discard(self)
         self._closing = True
         self._wakeup.wake()
 
-    def join(self, seconds: float) -> bool:
-        """Wait until the thread has ended, and whether it has. Blocks the native thread."""
+    def join(self, seconds: float = _LAST_SECONDS) -> bool:
+        """Wait until the thread has ended; return whether it has. Blocks the native thread."""
         ended: bool = self._running.acquire(timeout=seconds)
         if ended:
             self._running.release()
@@ -168,7 +216,7 @@ class StoreThread(Generic[StoreType]):
             self._wakeup.wake()
 
     def _refuse(self) -> None:
-        """Answer what came too late; each call once, whichever threads do it."""
+        """Answer calls that came too late; each once, even if several threads are here."""
         while self._calls:
             try:
                 _, done = self._calls.popleft()
@@ -178,50 +226,58 @@ class StoreThread(Generic[StoreType]):
 
     # -- what a kind of store adds, in the thread --------------------------------------------------
 
-    def _opened(self, store: StoreType) -> None:
-        """The store has just been opened: see what has changed. May raise `StoreError`."""
+    def _opened(self, database: DatabaseType) -> None:
+        """The database has just been opened: see what has changed. May raise `StoreError`."""
 
-    def _read(self, store: StoreType) -> None:
-        """Others may have written: pass it on. May raise `StoreError`."""
+    def _read(self, database: DatabaseType) -> None:
+        """Other processes may have written: pass that on. May raise `StoreError`."""
 
     def _to_look(self) -> bool:
-        """Whether to see now what others have written."""
+        """Whether to see now what other processes have written."""
         return True
 
-    def _serve(self, store: StoreType) -> int:
-        """Take the next calls, at least one, and say how many."""
-        call, done = self._calls.popleft()
-        self._call(store, call, done)
+    def _serve(self, database: DatabaseType) -> int:
+        """Take the next calls, at least one; return how many."""
+        function, done = self._calls.popleft()
+        if not self._open:
+            self._guard(done, None, self._error)
+            return 1
+        try:
+            result = function(database)
+        except Exception as error:
+            self._guard(done, None, error)
+        else:
+            self._guard(done, result, None)
         return 1
 
-    def _more(self) -> float | None:
-        """When to go on with what else there is to do, as a time of `time.monotonic`."""
+    def _step_due(self) -> float | None:
+        """When to call `_step`, as a time of `time.monotonic`; ``None`` if there is no need."""
         return None
 
-    def _go_on(self, store: StoreType) -> None:
-        """Do a bounded part of that; called at each turn, after the calls."""
+    def _step(self, database: DatabaseType) -> None:
+        """Do a bounded part of work that takes long. Called at each turn, after the calls."""
 
     def _ending(self) -> None:
         """Answer what is still under way: the thread ends."""
 
-    # -- the thread ------------------------------------------------------------------------------
+    # -- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        store: StoreType | None = None
+        database: DatabaseType | None = None
         try:
-            store = self._make()
+            database = self._make()
             while not self._closing:
                 now = time.monotonic()
                 due = self._try_at
                 if self._open:
-                    due = min(now + LOOK_SECONDS, *(chore.due for chore in self._chores))
-                more = self._more()
-                if more is not None:
-                    due = min(due, more)
-                self._rung = self._wakeup.wait(0.0 if self._calls else due - now)
-                self._turn(store)
+                    due = min(now + LOOK_SECONDS, *(task.due for task in self._tasks))
+                step_due = self._step_due()
+                if step_due is not None:
+                    due = min(due, step_due)
+                self._woken = self._wakeup.wait(0.0 if self._calls else due - now)
+                self._turn(database)
             while self._calls:
-                self._turn(store)
+                self._turn(database)
         except Exception:
             log.exception("the thread of the %s has ended", self.name)
         finally:
@@ -229,87 +285,97 @@ class StoreThread(Generic[StoreType]):
             self._refuse()
             self._guard(self._ending)
             self._guard(self._wakeup.close)
-            if store is not None:
-                self._guard(store.close)
+            if database is not None:
+                self._guard(database.close)
             self._running.release()
 
-    def _turn(self, store: StoreType) -> None:
+    def _turn(self, database: DatabaseType) -> None:
         now = time.monotonic()
-        if now >= self._hang_at:
-            self._hang_at = now + LOOK_SECONDS
+        if now >= self._check_at:
+            self._check_at = now + LOOK_SECONDS
             self._guard(self._wakeup.open)
-            if self._open and self._try("looking at", store.replaced):
+            if self._open and self._try("looking at", database.replaced):
                 log.warning("the file of the %s is gone; it is made again", self.name)
                 self._open = False
                 self._try_at = 0.0
-                self._guard(store.close)
+                self._guard(database.close)
         if self._to_look():
-            self._look(store)
+            self._look(database)
         # Only those that are here by now: under a flood what others write has to be read as well.
         waiting = len(self._calls)
         while waiting > 0:
-            waiting -= self._serve(store)
-        self._go_on(store)
-        for chore in self._chores:
-            if self._open and time.monotonic() >= chore.due:
-                # Where there was something to do there may be more, but first come the others.
-                again = self._try(chore.doing, lambda: chore.function(store))  # noqa: B023  # at once
-                chore.due = time.monotonic() + (0.0 if again else chore.seconds)
+            waiting -= self._serve(database)
+        self._step(database)
+        for task in self._tasks:
+            if self._open and time.monotonic() >= task.due:
+                # If there was something to do there may be more, but first come the calls.
+                again = self._try(task.doing, task.function, database)
+                task.due = time.monotonic() + (0.0 if again else task.seconds)
 
-    def _call(self, store: StoreType, function: Callable[[StoreType], Any], done: Done) -> None:
-        if not self._open:
-            self._guard(done, None, self._error)
-            return
-        try:
-            result = function(store)
-        except Exception as error:
-            self._guard(done, None, error)
-        else:
-            self._guard(done, result, None)
-
-    def _look(self, store: StoreType) -> None:
-        """See that the store is open, and pass on what others have written."""
+    def _look(self, database: DatabaseType) -> None:
+        """Open the database if it is not open; else see what other processes have written."""
         if not self._open and time.monotonic() >= self._try_at:
-            self._try("opening", lambda: self._open_store(store))
+            self._try("opening", self._open_database, database)
             self._try_at = time.monotonic() + LOOK_SECONDS
         elif self._open:
-            self._try("reading", lambda: self._read(store) if store.changed() else None)
+            self._try("reading", lambda: self._read(database) if database.changed() else None)
 
-    def _open_store(self, store: StoreType) -> None:
-        store.open()
-        self._opened(store)
+    def _open_database(self, database: DatabaseType) -> None:
+        database.open()
+        self._opened(database)
         self._open = True
-        # What others have written while it was closed is no change to who has just come.
-        self._read(store)
+        # For this connection what others wrote while it was closed is no change.
+        self._read(database)
 
-    def _try(self, doing: str, function: Callable[[], Any]) -> Any:
-        """Do something that nobody waits for; what fails is told in the server's log."""
+    def _try(self, doing: str, function: Callable[..., Any], *arguments: object) -> Any:
+        """Call something that nobody waits for; what it raises goes to the server's log."""
         try:
-            result = function()
+            result = function(*arguments)
         except StoreError as error:
-            self._tell(doing, error)
+            self._report(doing, error)
             self._error = error
             return None
         except Exception as error:
             log.exception("%s the %s failed", doing, self.name)
             self._error = error
             return None
-        self._tell(doing, None)
+        self._report(doing, None)
         return result
 
-    def _tell(self, doing: str, error: StoreError | None) -> None:
-        """Log that the store fails, or works again; once, as it is tried again and again.
+    def _report(self, doing: str, error: StoreError | None) -> None:
+        """Log that the database fails, or works again; once, as it is tried again and again.
 
-        Each on its own account: a full disk can still be read.
+        Each operation is reported by itself: a full disk can still be read.
         """
         message = "" if error is None else str(error)
-        if message != self._told.get(doing, ""):
+        if message != self._reported.get(doing, ""):
             log.warning("%s", message or f"{doing} the {self.name} works again")
-            self._told[doing] = message
+            self._reported[doing] = message
 
     def _guard(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call what is not the thread's own; its errors must not end the thread."""
+        """Call something whose errors must not end the thread."""
         try:
             function(*arguments)
         except Exception:
             log.exception("a callback of the thread of the %s failed", self.name)
+
+
+_all: WeakSet[StoreThread[Any]] = WeakSet()
+_paused: list[Callable[[], object]] = []
+
+
+def _before_fork() -> None:
+    """No SQLite database may be open while the process is copied."""
+    for thread in list(_all):
+        if thread.process == os.getpid():
+            go_on = thread.pause(_FORK_SECONDS)
+            if go_on is not None:
+                _paused.append(go_on)
+
+
+def _after_fork() -> None:
+    while _paused:
+        _paused.pop()()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_paused.clear)

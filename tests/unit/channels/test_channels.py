@@ -291,6 +291,6 @@ def test_a_busy_log_is_told_from_one_that_fails(channels: Channels) -> None:
     published(channels, "a", "x")
     assert channels.health() == "available"
     go_on = threading.Event()
-    channels._running.get().thread.call(lambda _log: go_on.wait(SECONDS), lambda *_: None)
+    channels._running.get().thread.submit(lambda _log: go_on.wait(SECONDS), lambda *_: None)
     assert channels.health() == "busy"
     go_on.set()

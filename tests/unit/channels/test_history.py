@@ -143,9 +143,9 @@ def test_asking_how_far_the_log_is_hides_no_event(tmp_path: Path) -> None:
     subscription = here.subscribe([Pattern.parse("a")], None)
     assert subscription.get(0.0) is None
     running, gate = here._running.get(), threading.Event()
-    running.thread.call(lambda _log: gate.wait(10), lambda *_: None)
+    running.thread.submit(lambda _log: gate.wait(10), lambda *_: None)
     # It comes after the thread's look at what others have written, and before the question.
-    running.thread.call(lambda _log: publish(there, "a", "x"), lambda *_: None)
+    running.thread.submit(lambda _log: publish(there, "a", "x"), lambda *_: None)
     asked = threading.Thread(target=here.position)
     asked.start()
     until(lambda: len(running.thread._calls) == 2, "both wait for the thread")

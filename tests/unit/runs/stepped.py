@@ -6,7 +6,6 @@ waits for them lets them.
 
 from __future__ import annotations
 
-import atexit
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from sseflask.runs import runs
 from sseflask.runs.runs import Runs
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Writer
-from sseflask.store import process as process_module
 from sseflask.store.sqlite.run_thread import RunThread
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.transport.detached.group import Group
@@ -125,8 +123,6 @@ class Stepped(process_of_runs.RunProcess):
             pass
 
     def close(self) -> None:
-        process_module._all.discard(self)
-        atexit.unregister(self._end)
         self.thread.store.close()
         self.thread._wakeup.close()
 

@@ -557,7 +557,7 @@ def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script
 def test_a_busy_log_is_told_from_one_that_fails(runs: Runs) -> None:
     assert runs.health() == "available"
     go_on = threading.Event()
-    runs._running.get().thread.call(lambda _log: go_on.wait(SECONDS), lambda *_: None)
+    runs._running.get().thread.submit(lambda _log: go_on.wait(SECONDS), lambda *_: None)
     assert runs.health() == "busy"
     go_on.set()
 

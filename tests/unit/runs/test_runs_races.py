@@ -18,8 +18,7 @@ from sseflask.runs import viewer as viewer_module
 from sseflask.runs.runs import Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
-from sseflask.store.api import StoreError
-from sseflask.store.process import StoreBusy
+from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.run_api import Append
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.transport.detached.group import DetachedStream

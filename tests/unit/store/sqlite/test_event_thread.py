@@ -58,7 +58,7 @@ class Recorded:
         self.order.extend(entry.number for entry in entries)
 
     def ask(self, function: Callable[[Log], Any]) -> Any:
-        return self._answer(lambda done: self.thread.call(function, done))
+        return self._answer(lambda done: self.thread.submit(function, done))
 
     def put(self, channel: str, *frames: bytes, key: str | None = None) -> Any:
         append = Append(channel, frames, key, b"".join(frames))
@@ -153,7 +153,7 @@ def test_what_waits_is_written_in_groups(place: Path | None) -> None:
 
     gate, results = threading.Event(), list[tuple[int, Any]]()
     with running(place, make=make) as own:
-        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
         for index in range(1200):
             frames = (b"%d" % index,) * 2
 
@@ -230,7 +230,7 @@ def test_what_was_forgotten_before_it_was_read_is_told(
             reached.set()
             gate.wait(30)
 
-        own.thread.call(stand_still, lambda *_: None)
+        own.thread.submit(stand_still, lambda *_: None)
         assert reached.wait(30)
         other = SqliteLog(str(path), keep=10, seconds=DAY)
         other.open()
@@ -261,7 +261,7 @@ def test_notices_come_between_the_events_where_they_were_given(
             reached.set()
             gate.wait(30)
 
-        own.thread.call(stand_still, lambda *_: None)
+        own.thread.submit(stand_still, lambda *_: None)
         assert reached.wait(30)
         other = SqliteLog(str(path), keep=100, seconds=DAY)
         other.open()
@@ -275,8 +275,8 @@ def test_notices_come_between_the_events_where_they_were_given(
         assert own.put("a", b"own") == Appended(12, 12)
         # This one comes after the thread has looked, and before it writes.
         gate.clear()
-        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
-        own.thread.call(lambda _: other.notify("close", ["unheard"]), lambda *_: None)
+        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
+        own.thread.submit(lambda _: other.notify("close", ["unheard"]), lambda *_: None)
         own.thread.append(Append("a", (b"own",)), lambda *_: None)
         gate.set()
         until(partial(own.has, 13), "the last event")
@@ -334,7 +334,7 @@ def test_a_call_that_fails_reaches_its_done_and_nobody_else(place: Path | None) 
 def test_one_append_that_can_not_be_stored_does_not_take_others_along(place: Path | None) -> None:
     gate, results = threading.Event(), list[tuple[Any, Exception | None]]()
     with running(place) as own:
-        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
         for key in ["fine", "\ud800", "fine too"]:
             own.thread.append(Append("a", (b"1",), key), lambda *what: results.append(what))
         gate.set()

@@ -55,7 +55,7 @@ def test_equal_ones_are_read_once_and_all_are_answered() -> None:
     gate = threading.Event()
     with running(None, make=lambda: Slow(3, done)) as own:
         own.put("a", b"1", b"2")
-        own.thread.call(lambda _: gate.wait(30), lambda *_: None)
+        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
         for _ in range(300):
             own.thread.history(asked(1), lambda *answer: answers.append(answer))
         own.thread.history(asked(0), lambda *answer: answers.append(answer))

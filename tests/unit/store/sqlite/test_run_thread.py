@@ -161,9 +161,9 @@ def test_who_lets_it_be_is_told_no_more(own: Recorded, other: Recorded) -> None:
     other.wait(partial(other.thread.let_be, run.number))
     before = list(other.said)
     own.put(run, 2, 1, FINISHED)
-    other.wait(lambda done: other.thread.call(lambda _: None, done))
+    other.wait(lambda done: other.thread.submit(lambda _: None, done))
     assert other.said == before
-    assert not own.wait(lambda done: own.thread.call(RunLog.watched_by_others, done))
+    assert not own.wait(lambda done: own.thread.submit(RunLog.watched_by_others, done))
     # Its own runs are followed all the same.
     mine = other.begin()
     other.wait(partial(other.thread.let_be, mine.number))
@@ -181,7 +181,7 @@ def test_an_end_by_anybody_is_told_to_all_once(own: Recorded, other: Recorded) -
     until(lambda: own.ends_of(run) and other.ends_of(run), "both are told")
     assert own.put(run, 3, 1) is None
     for each in (own, other):
-        each.wait(lambda done, each=each: each.thread.call(lambda _: None, done))  # type: ignore[misc]  # mypy knows no default of a lambda
+        each.wait(lambda done, each=each: each.thread.submit(lambda _: None, done))  # type: ignore[misc]  # mypy knows no default of a lambda
         assert each.ends_of(run) == ["stopped"]
 
 
@@ -207,7 +207,7 @@ def test_the_runs_of_one_that_stands_still_are_ended_by_another(
         reached.set()
         gate.wait(30)
 
-    own.thread.call(stand_still, lambda *_: None)
+    own.thread.submit(stand_still, lambda *_: None)
     assert reached.wait(SECONDS)
     until(lambda: other.ends_of(run), "it has been ended")
     gate.set()
@@ -234,7 +234,7 @@ def test_runs_that_are_forgotten_while_they_are_followed(path: Path) -> None:
             assert isinstance(claimed, tuple)
             gate = threading.Event()
             other.attach(claimed[0])
-            other.thread.call(lambda _: gate.wait(30), lambda *_: None)
+            other.thread.submit(lambda _: gate.wait(30), lambda *_: None)
             log.end(claimed[0].number, STOPPED)
             until(log.trim, "it is forgotten")
             gate.set()
