@@ -8,19 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.live.kit.aimock import Aimock, running_aimock
+from tests.live.kit.kinds import probe_server
 from tests.live.kit.paced import PacedUpstream, Play, paced_upstream
 from tests.live.kit.runs import run_service
-from tests.live.kit.servers import Server, probe_server
-from tests.live.kit.services import (
-    SECRET,
-    Upstream,
-    make_token,
-    production,
-    running_upstream,
-    service,
-)
-from tests.live.kit.stage import Stage, stage_service
-from tests.live.kit.tools import node_packages
+from tests.live.kit.servers import Server
+from tests.live.kit.services import SECRET, make_token, production, service
 
 _tags = itertools.count()
 
@@ -60,47 +53,28 @@ def tag() -> str:
 
 
 @pytest.fixture(scope="session")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    """A third party's OpenAI-compatible server: npm's aimock."""
-    directory = node_packages()
-    with running_upstream(directory, tmp_path_factory.mktemp("upstream")) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def relay(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
-    """The service in front of the upstream: a token or a loopback client will do."""
-    settings = {"SSEFLASK_SECRET": SECRET, **upstream.settings()}
-    with service(tmp_path_factory.mktemp("relay"), settings=settings) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    """Another aimock, which counts: no test leaves it a stream that would end during the next."""
-    with running_upstream(node_packages(), tmp_path_factory.mktemp("counting")) as started:
+def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aimock]:
+    """A third party's OpenAI-compatible server; no test leaves it a stream that goes on."""
+    with running_aimock(tmp_path_factory.mktemp("aimock")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def counted(counting: Upstream) -> Upstream:
+def upstream(aimock: Aimock) -> Aimock:
     """The same, without what other modules have asked: tests read all of its journal."""
-    counting.forget()
-    return counting
+    aimock.forget()
+    return aimock
 
 
 @pytest.fixture(scope="session")
-def staged(tmp_path_factory: pytest.TempPathFactory, counting: Upstream) -> Iterator[Server]:
-    """Two workers in front of it. Their heartbeats come between any two words of a slow story."""
+def relay(tmp_path_factory: pytest.TempPathFactory, aimock: Aimock) -> Iterator[Server]:
+    """Two workers in front of it: a token or a loopback client will do.
+
+    Their heartbeats come between any two words of a slow story.
+    """
     settings = {"SSEFLASK_HEARTBEAT": "0.2"}
-    with stage_service(tmp_path_factory.mktemp("stage"), counting, settings=settings) as started:
+    with run_service(tmp_path_factory.mktemp("relay"), aimock, settings=settings) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def stage(staged: Server, counted: Upstream) -> Stage:
-    """The service and its upstream."""
-    return Stage(staged, counted)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import pytest
 
 from tests.live.kit.clients import Sent, curl, open_stream
 from tests.live.kit.connection import Connection, fetch
-from tests.live.kit.kinds import GEVENT, SERVERS
+from tests.live.kit.kinds import GEVENT, PROBE, SERVERS, probe_command
 from tests.live.kit.publishing import LIBRARY, number
-from tests.live.kit.servers import PROBE, Server, free_port, probe_command, running
+from tests.live.kit.servers import Server, free_port, running
 from tests.live.kit.subscribers import EVENT_SOURCE
 from tests.live.kit.waiting import settled, until
 

@@ -112,7 +112,7 @@ class Stream:
 
 
 def open_stream(
-    server: Server | int,
+    where: Server | Connection | int,
     path: str,
     *,
     receive_buffer: int | None = None,
@@ -121,8 +121,11 @@ def open_stream(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> Stream:
-    """Connect, send the request and read the response's head; leaving the block closes."""
-    connection = Connection(server, receive_buffer)
+    """Ask for a stream, on this connection or a new one, and read the response's head.
+
+    Leaving the block closes.
+    """
+    connection = where if isinstance(where, Connection) else Connection(where, receive_buffer)
     try:
         connection.request(path, method=method, version=version, headers=headers, body=body)
         return Stream(connection)

@@ -46,6 +46,7 @@ class Connection:
         self.buffer = b""
         self.chunks = 0
         self.complete = False
+        self._method = ""
 
     def __enter__(self) -> Connection:
         return self
@@ -80,6 +81,7 @@ class Connection:
         fields = {"Host": f"127.0.0.1:{self.port}", **(headers or {})}
         if body is not None and "Transfer-Encoding" not in fields:
             fields["Content-Length"] = str(len(body))
+        self._method = method
         lines = [f"{method} {path} HTTP/{version}", *(f"{k}: {v}" for k, v in fields.items())]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + (body or b""))
 
@@ -106,7 +108,9 @@ class Connection:
 
     def pieces(self, head: Head) -> Iterator[bytes]:
         """The body as it arrives; afterwards `complete` says whether it ended as announced."""
-        self.complete = False
+        self.complete = self._method == "HEAD" or head.status in (204, 304)
+        if self.complete:
+            return
         if head.headers.get("transfer-encoding", "").lower() == "chunked":
             yield from self._chunked()
         elif "content-length" in head.headers:

@@ -1,14 +1,12 @@
-"""Runs as clients see them: started, viewed, resumed, stopped; on the worker of one's choice."""
+"""Runs of the service as clients see them: started, viewed, resumed, stopped."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,16 +14,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 import jwt
-import psutil
 
-from tests.live.kit.clients import Sent, Stream
+from tests.live.kit.aimock import Aimock
+from tests.live.kit.clients import Sent, Stream, open_stream
 from tests.live.kit.connection import Answer, Connection
 from tests.live.kit.paced import PacedUpstream, Play
-from tests.live.kit.run_events import plain, without_heartbeats
+from tests.live.kit.run_events import Decoded, plain, without_heartbeats
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, service
-from tests.live.kit.sockets import inode, owners
-from tests.live.kit.waiting import until
+from tests.live.kit.services import SECRET, SERVICE, service, upstream_settings
 
 START = "/sse/openai_out"
 JSON = {"Content-Type": "application/json"}
@@ -35,91 +31,38 @@ NO_RUN = "0123456789abcdef" * 2
 
 def run_service(
     directory: Path,
-    upstream: PacedUpstream,
+    upstream: Aimock | PacedUpstream | int,
     *options: str,
     workers: int = 2,
     port: int | None = None,
     settings: Mapping[str, str] | None = None,
+    application: str = SERVICE,
 ) -> AbstractContextManager[Server]:
-    """The service in front of this upstream, without limits: loopback or a token will do."""
+    """The service in front of an upstream, without limits: loopback or a token will do.
+
+    Args:
+        directory: see `service`, as for all that is not named here.
+        upstream: the upstream, or the port of what is in front of it.
+    """
+    asked = upstream_settings(upstream) if isinstance(upstream, int) else upstream.settings()
     changes = {
         "SSEFLASK_SECRET": SECRET,
         "SSEFLASK_HEARTBEAT": "0.5",
         "SSEFLASK_RATE_LIMIT": "off",
         "SSEFLASK_MAX_RUNS": "1000",
-        **upstream.settings(),
+        **asked,
         **(settings or {}),
     }
     grace = ["--graceful-timeout", "6"]
-    return service(directory, *grace, *options, workers=workers, port=port, settings=changes)
-
-
-def connected(server: Server, port: int) -> list[psutil.Process]:
-    """The workers with an open connection whose other end is this port."""
-    found = []
-    for worker in server.workers():
-        with contextlib.suppress(psutil.Error):  # it is just ending
-            known = [each for each in worker.net_connections("tcp4") if each.raddr]
-            if any((each.raddr.port, each.status) == (port, "ESTABLISHED") for each in known):
-                found.append(worker)
-    return found
-
-
-def _owners(server: Server, connection: Connection) -> list[psutil.Process]:
-    """The worker that has accepted a connection, or none."""
-    return owners(server.workers(), inode(server.port, connection.socket.getsockname()[1]))
-
-
-def connect_to(server: Server, worker: psutil.Process) -> Connection:
-    """A connection that this worker has accepted.
-
-    Which one does is up to the kernel: connections that another has got are closed again.
-    """
-
-    def attempt() -> Connection | None:
-        connection = Connection(server)
-        try:
-            accepted = until(lambda: _owners(server, connection), "a worker accepts", seconds=60)
-            if worker in accepted:
-                return connection
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
-        return None
-
-    found = until(attempt, f"a connection to worker {worker.pid}", seconds=60)
-    assert found is not None
-    return found
-
-
-def owner_of(server: Server, connection: Connection) -> psutil.Process:
-    """The worker that serves a connection."""
-    (found,) = _owners(server, connection)
-    return found
-
-
-def another_worker(server: Server, connection: Connection) -> psutil.Process:
-    """One that does not serve this connection."""
-    owner = owner_of(server, connection)
-    return next(worker for worker in server.workers() if worker != owner)
-
-
-def opened(
-    where: Server | Connection,
-    path: str,
-    method: str = "GET",
-    headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
-) -> Stream:
-    """Ask for a stream, on this connection or on a new one; its head has been read."""
-    connection = where if isinstance(where, Connection) else Connection(where)
-    try:
-        connection.request(path, method=method, headers=headers, body=body)
-        return Stream(connection)
-    except BaseException:
-        connection.close()
-        raise
+    return service(
+        directory,
+        *grace,
+        *options,
+        workers=workers,
+        port=port,
+        settings=changes,
+        application=application,
+    )
 
 
 def path_of(path: str, **parameters: Any) -> str:
@@ -127,27 +70,39 @@ def path_of(path: str, **parameters: Any) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
+def start_path(message: str, **parameters: str) -> str:
+    """Where a run with this message is started by its address alone."""
+    return path_of(START, user_message=message, **parameters)
+
+
 def start(
-    where: Server | Connection,
-    play: Play,
+    where: Server | Connection | int,
+    message: Play | str,
     headers: Mapping[str, str] | None = None,
     **parameters: Any,
 ) -> Stream:
-    """Start a run of this play with a JSON body, and read the response's head."""
-    body = json.dumps({"user_message": play.message, **parameters}).encode()
-    return opened(where, START, "POST", {**JSON, **(headers or {})}, body)
+    """Start a run with a JSON body, and read the response's head."""
+    fields = {**JSON, **(headers or {})}
+    return open_stream(where, START, method="POST", headers=fields, body=_body(message, parameters))
+
+
+def _body(message: Play | str, parameters: Mapping[str, Any]) -> bytes:
+    text = message if isinstance(message, str) else message.message
+    return json.dumps({"user_message": text, **parameters}).encode()
 
 
 def attach(
-    where: Server | Connection,
+    where: Server | Connection | int,
     run: str,
     form: str | None = None,
     last: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Stream:
-    """View a run, from the start or after an id."""
+    """View a run, from its start or after an id; without a format in the service's usual one."""
     cursor = {} if last is None else {"Last-Event-ID": last}
-    return opened(where, path_of(f"/runs/{run}", format=form), "GET", {**cursor, **(headers or {})})
+    return open_stream(
+        where, path_of(f"/runs/{run}", format=form), headers={**cursor, **(headers or {})}
+    )
 
 
 def run_of(answer: Stream | Answer) -> str:
@@ -165,23 +120,22 @@ def ask(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> Answer:
-    """A request whose answer is no stream; of one that is, only the head is read."""
-    port = server if isinstance(server, int) else server.port
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    with contextlib.closing(connection):
-        connection.request(method, path, body=body, headers=dict(headers or {}))
-        response = connection.getresponse()
-        fields = {name.lower(): value for name, value in response.getheaders()}
-        streamed = fields.get("content-type", "").startswith("text/event-stream")
-        return Answer(response.status, fields, b"" if streamed else response.read())
+    """A request whose answer is no stream; if it is one, only the head is read."""
+    with Connection(server) as connection:
+        connection.request(path, method=method, headers=headers, body=body)
+        head = connection.head()
+        streamed = head.headers.get("content-type", "").startswith("text/event-stream")
+        return Answer(head.status, head.headers, b"" if streamed else connection.body(head))
 
 
 def ask_start(
-    server: Server, play: Play, headers: Mapping[str, str] | None = None, **parameters: Any
+    server: Server,
+    message: Play | str,
+    headers: Mapping[str, str] | None = None,
+    **parameters: Any,
 ) -> Answer:
     """Start a run that is expected to be refused or to fail at once."""
-    body = json.dumps({"user_message": play.message, **parameters}).encode()
-    return ask(server, START, "POST", {**JSON, **(headers or {})}, body)
+    return ask(server, START, "POST", {**JSON, **(headers or {})}, _body(message, parameters))
 
 
 def stop(server: Server, run: str, headers: Mapping[str, str] | None = None) -> str:
@@ -201,13 +155,47 @@ def rest(stream: Stream) -> list[Sent]:
         return plain(stream.rest())
 
 
-def whole(
-    server: Server, run: str, form: str, headers: Mapping[str, str] | None = None
+def take(stream: Stream, pieces: int, form: str = "text") -> list[Sent]:
+    """The next events until so many of them had text (or half a character); none may be the end."""
+    events: list[Sent] = []
+    while pieces:
+        event = stream.next()
+        decoded = Decoded(form, [event])
+        assert not decoded.outcome, event
+        events.append(event)
+        pieces -= bool(decoded.pieces)
+    return events
+
+
+def read(stream: Stream, form: str, before: Sequence[Sent] = ()) -> Decoded:
+    """The rest of a run, to its terminal event and the end of the response; closes the stream.
+
+    Args:
+        stream: what is read.
+        form: its format.
+        before: what of it has been read already.
+    """
+    decoded = Decoded(form, [*before, *rest(stream)])
+    assert decoded.outcome, f"no terminal event: {decoded.events[-3:]}"
+    return decoded
+
+
+def replay(
+    where: Server | Connection | int,
+    run: str,
+    form: str,
+    headers: Mapping[str, str] | None = None,
 ) -> list[Sent]:
-    """A run from its start to its end, in this form."""
-    stream = attach(server, run, form, headers=headers)
+    """The events of a run, from its start to its end, for which this waits."""
+    stream = attach(where, run, form, headers=headers)
     assert stream.head.status == 200, stream.head
+    assert run_of(stream) == run
     return rest(stream)
+
+
+def read_run(where: Server | Connection | int, run: str, form: str = "text") -> Decoded:
+    """What a run has said, from its start to its end, for which this waits."""
+    return Decoded(form, replay(where, run, form))
 
 
 def raw(stream: Stream) -> bytes:

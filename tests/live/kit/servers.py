@@ -20,7 +20,6 @@ from sseflask.platforms import DETECTING
 from tests.live.kit.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
-PROBE = "tests.live.streams.probe.app:app"
 WORKER = "sseflask.transport.worker.StreamWorker"
 GUNICORN = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--log-level", "info"]
 #: How long a server may take to end: long on a busy machine, but less than gunicorn's usual grace
@@ -198,28 +197,6 @@ class Server:
             assert muttered not in log, f"{self.kind} logged {muttered!r}:\n{log}"
 
 
-def probe_command(kind: str, port: int, *options: str) -> list[str]:
-    """How the probe app is served by each kind of server."""
-    bind = ["--bind", f"127.0.0.1:{port}"]
-    many = ["--worker-connections", "4000"]
-    if kind == "gunicorn-worker":
-        return [*GUNICORN, *bind, *many, "-k", WORKER, *options, PROBE]
-    if kind == "gunicorn-gevent":
-        config = ["-c", "sseflask/gunicorn_conf.py"]
-        return [*GUNICORN, *config, *bind, *many, "-k", "gevent", "-w", "1", *options, PROBE]
-    if kind == "gunicorn-gthread":
-        return [*GUNICORN, *bind, "-k", "gthread", "--threads", "80", *options, PROBE]
-    if kind == "gunicorn-sync":
-        return [*GUNICORN, *bind, "-k", "sync", *options, PROBE]
-    if kind == "flask":
-        flask = [sys.executable, "-m", "flask", "--app", PROBE, "run", "--no-reload"]
-        return [*flask, "--port", str(port), *options]
-    if kind == "waitress":
-        listen = ["--listen", f"127.0.0.1:{port}", "--threads", "80"]
-        return [sys.executable, "-m", "waitress", *listen, *options, PROBE]
-    raise ValueError(kind)
-
-
 @contextlib.contextmanager
 def running(
     kind: str,
@@ -240,14 +217,3 @@ def running(
             print(f"--- log of {kind} on {port} ---\n{server.log()[-8000:]}")
     finally:
         server.stop()
-
-
-@contextlib.contextmanager
-def probe_server(
-    kind: str, directory: Path, *options: str, changes: Mapping[str, str] | None = None
-) -> Iterator[Server]:
-    """The probe app on a server of this kind."""
-    port = free_port()
-    with running(kind, probe_command(kind, port, *options), port, directory, changes) as server:
-        yield server
-    server.assert_log_is_clean()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sseflask.completions.formats.ui_messages import openai_messages
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.servers import Server
-from tests.live.kit.services import Upstream
 from tests.live.kit.tools import node
 from tests.unit.completions.formats import test_ui_messages as messages
 
@@ -29,14 +29,14 @@ def said(answer: dict[str, Any], kind: str) -> str:
     return "".join(part["text"] for part in answer["message"]["parts"] if part["type"] == kind)
 
 
-def test_text(relay: Server, upstream: Upstream, access_token: str) -> None:
+def test_text(relay: Server, upstream: Aimock, access_token: str) -> None:
     answer = read_with_the_ai_sdk(relay, "story", access_token)
     assert answer["message"]["role"] == "assistant"
     assert said(answer, "text") == upstream.story
     assert said(answer, "reasoning") == ""
 
 
-def test_reasoning(relay: Server, upstream: Upstream, access_token: str) -> None:
+def test_reasoning(relay: Server, upstream: Aimock, access_token: str) -> None:
     answer = read_with_the_ai_sdk(relay, "reasoning", access_token)
     assert said(answer, "reasoning") == "Let me think about it."
     assert said(answer, "text") == upstream.story

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.proxy import Proxy
-from tests.live.kit.runs import run_of
-from tests.live.kit.stage import Stage, start, take
+from tests.live.kit.runs import run_of, start, take
+from tests.live.kit.servers import Server
 from tests.live.kit.tools import node
 
 
-def chat(stage: Stage, token: str, port: int | None = None, **options: Any) -> dict[str, Any]:
+def chat(relay: Server, token: str, port: int | None = None, **options: Any) -> dict[str, Any]:
     """What becomes of a chat."""
-    url = f"http://127.0.0.1:{port or stage.server.port}"
+    url = f"http://127.0.0.1:{port or relay.port}"
     done = node("chat.mjs", json.dumps({"url": url, "token": token, **options}))
     assert not done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
@@ -32,8 +33,8 @@ STARTED = {"method": "POST", "path": "sse", "status": 200}
 RESUMED = {"method": "GET", "path": "runs", "status": 200}
 
 
-def test_it_reads_through_heartbeats(stage: Stage, access_token: str, tag: str) -> None:
-    told = chat(stage, access_token, text=f"few words #{tag}")
+def test_it_reads_through_heartbeats(relay: Server, access_token: str, tag: str) -> None:
+    told = chat(relay, access_token, text=f"few words #{tag}")
     assert (told["texts"], told["status"]) == (["few words, and far between"], "ready")
     assert told["finishes"] == [
         {"isAbort": False, "isDisconnect": False, "isError": False, "finishReason": "stop"}
@@ -42,63 +43,67 @@ def test_it_reads_through_heartbeats(stage: Stage, access_token: str, tag: str) 
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["the same chat", "a new page"])
-def test_it_leaves_and_resumes(stage: Stage, access_token: str, tag: str, fresh: bool) -> None:
+def test_it_leaves_and_resumes(
+    relay: Server, upstream: Aimock, access_token: str, tag: str, fresh: bool
+) -> None:
     """Its fetch is aborted in mid-answer; the replay takes the place of what was there."""
     message = f"paced story #{tag}"
-    told = chat(stage, access_token, text=message, stop="chat", after=40, resume=1, fresh=fresh)
+    told = chat(relay, access_token, text=message, stop="chat", after=40, resume=1, fresh=fresh)
     assert told["requests"] == [STARTED, RESUMED]
     assert told["finishes"][0]["isAbort"]
     (partial,) = told["before"]["messages"][1]["parts"][-1:]
-    assert len(partial["text"]) < len(stage.upstream.story) * 4
-    assert told["texts"] == [stage.upstream.story * 4], "one message, and all of it"
+    assert len(partial["text"]) < len(upstream.story) * 4
+    assert told["texts"] == [upstream.story * 4], "one message, and all of it"
     assert told["status"] == "ready"
     assert [message["role"] for message in told["messages"]] == ["user", "assistant"]
     assert told["finishes"][-1]["finishReason"] == "stop"
-    assert stage.upstream.asked_for(message) == 1
+    assert upstream.asked_for(message) == 1
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["the same chat", "a new page"])
 def test_its_connection_breaks_and_it_resumes(
-    stage: Stage, access_token: str, tag: str, fresh: bool
+    relay: Server, upstream: Aimock, access_token: str, tag: str, fresh: bool
 ) -> None:
     """In the middle of the answer, then in the middle of the replay."""
     message = f"paced story #{tag}"
-    with Proxy(stage.server.port, cut_after=[2500, 3500]) as proxy:
-        told = chat(stage, access_token, proxy.port, text=message, resume=2, fresh=fresh)
+    with Proxy(relay.port, cut_after=[2500, 3500]) as proxy:
+        told = chat(relay, access_token, proxy.port, text=message, resume=2, fresh=fresh)
         assert proxy.broken == 2
     assert told["requests"] == [STARTED, RESUMED, RESUMED]
     assert told["before"]["status"] == "error"
     assert [each["status"] for each in told["resumed"]] == ["error", "ready"]
-    assert told["texts"] == [stage.upstream.story * 4], "one message, and all of it"
-    assert stage.upstream.asked_for(message) == 1
+    assert told["texts"] == [upstream.story * 4], "one message, and all of it"
+    assert upstream.asked_for(message) == 1
 
 
-def test_it_resumes_what_has_ended(stage: Stage, access_token: str, tag: str) -> None:
+def test_it_resumes_what_has_ended(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     """As often as it likes: the replay is the same each time."""
     message = f"reasoning #{tag}"
-    told = chat(stage, access_token, text=message, resume=2)
+    told = chat(relay, access_token, text=message, resume=2)
     assert told["requests"] == [STARTED, RESUMED, RESUMED]
-    assert told["texts"] == [stage.upstream.story]
+    assert told["texts"] == [upstream.story]
     assert told["parts"][0] == told["parts"][1] == told["parts"][2]
-    assert stage.upstream.asked_for(message) == 1
+    assert upstream.asked_for(message) == 1
 
 
-def test_there_is_nothing_to_resume(stage: Stage, access_token: str, tag: str) -> None:
+def test_there_is_nothing_to_resume(relay: Server, access_token: str, tag: str) -> None:
     """204 is null to it: the chat is ready, and as it was. Somebody else's run is nothing too."""
     nothing = [{"method": "GET", "path": "runs", "status": 204}]
-    told = chat(stage, access_token, run="0" * 32, resume=1)
+    told = chat(relay, access_token, run="0" * 32, resume=1)
     assert (told["requests"], told["status"], told["messages"]) == (nothing, "ready", [])
     assert (told["parts"], told["errors"]) == ([], [])
-    with start(stage.server, f"paced story #{tag}", format="ui") as stream:
+    with start(relay, f"paced story #{tag}", format="ui") as stream:
         take(stream, 1, "ui")
-        told = chat(stage, access_token, run=run_of(stream), resume=1)
+        told = chat(relay, access_token, run=run_of(stream), resume=1)
     assert (told["requests"], told["status"], told["messages"]) == (nothing, "ready", [])
 
 
-def test_its_run_is_stopped(stage: Stage, access_token: str, tag: str) -> None:
+def test_its_run_is_stopped(relay: Server, upstream: Aimock, access_token: str, tag: str) -> None:
     """Not an error: what there is stays, and so it is whenever it is resumed."""
-    destroyed = stage.upstream.destroyed()
-    told = chat(stage, access_token, text=f"slow story #{tag}", stop="run", after=20, resume=1)
+    destroyed = upstream.destroyed()
+    told = chat(relay, access_token, text=f"slow story #{tag}", stop="run", after=20, resume=1)
     assert told["requests"] == [STARTED, RESUMED]
     assert (told["status"], told["errors"]) == ("ready", [])
     for parts in told["parts"]:
@@ -106,13 +111,13 @@ def test_its_run_is_stopped(stage: Stage, access_token: str, tag: str) -> None:
         assert [part["type"] for part in parts].count("abort") == 1
     (text,) = told["texts"]
     assert len(text) >= 20
-    assert (stage.upstream.story * 20).startswith(text)
-    stage.upstream.wait_for_destroyed(destroyed + 1)
+    assert (upstream.story * 20).startswith(text)
+    upstream.wait_for_destroyed(destroyed + 1)
 
 
-def test_its_upstream_fails(stage: Stage, access_token: str, tag: str) -> None:
+def test_its_upstream_fails(relay: Server, upstream: Aimock, access_token: str, tag: str) -> None:
     """In the middle: an error, and what came before it."""
-    told = chat(stage, access_token, text=f"truncated #{tag}", resume=1)
+    told = chat(relay, access_token, text=f"truncated #{tag}", resume=1)
     assert told["status"] == "error"
     assert len(told["errors"]) == 2
     for parts in told["parts"]:
@@ -120,21 +125,21 @@ def test_its_upstream_fails(stage: Stage, access_token: str, tag: str) -> None:
         assert parts[-1]["errorText"] in told["errors"]
     (text,) = told["texts"]
     assert text
-    assert stage.upstream.story.startswith(text)
+    assert upstream.story.startswith(text)
 
 
-def test_its_upstream_refuses(stage: Stage, access_token: str, tag: str) -> None:
-    told = chat(stage, access_token, text=f"limit #{tag}")
+def test_its_upstream_refuses(relay: Server, access_token: str, tag: str) -> None:
+    told = chat(relay, access_token, text=f"limit #{tag}")
     assert told["status"] == "error"
     assert told["requests"] == [{"method": "POST", "path": "sse", "status": 429}]
     assert "Rate limit reached" in told["errors"][0]
-    told = chat(stage, access_token, text=f"limit #{tag}", query={"heartbeat": "early"})
+    told = chat(relay, access_token, text=f"limit #{tag}", query={"heartbeat": "early"})
     assert (told["status"], told["requests"]) == ("error", [STARTED])
     assert "Rate limit reached" in told["errors"][0]
 
 
-def test_tools_and_reasoning(stage: Stage, access_token: str, tag: str) -> None:
-    told = chat(stage, access_token, text=f"tools #{tag}", resume=1)
+def test_tools_and_reasoning(relay: Server, access_token: str, tag: str) -> None:
+    told = chat(relay, access_token, text=f"tools #{tag}", resume=1)
     (_, answer) = told["messages"]
     called = [part for part in answer["parts"] if part["type"].startswith("tool-")]
     assert [(part["type"], part["state"], part["input"]) for part in called] == [
@@ -143,7 +148,7 @@ def test_tools_and_reasoning(stage: Stage, access_token: str, tag: str) -> None:
     ]
     assert [part["toolCallId"] for part in called] == ["call_1", "call_2"]
     assert told["finishes"][-1]["finishReason"] == "tool-calls"
-    told = chat(stage, access_token, text=f"reasoning #{tag}")
+    told = chat(relay, access_token, text=f"reasoning #{tag}")
     assert kinds(told["parts"][0]) == [
         *("start", "start-step"),
         *("reasoning-start", "reasoning-delta", "reasoning-end"),

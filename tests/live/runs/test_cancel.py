@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.clients import Sent, open_stream
 from tests.live.kit.connection import Connection, fetch
-from tests.live.kit.runs import run_of, stop
-from tests.live.kit.stage import FORMATS, Stage, Told, attach, ended, path, read, start, take
+from tests.live.kit.run_events import FORMATS, Decoded
+from tests.live.kit.runs import attach, read, read_run, run_of, start, start_path, stop, take
+from tests.live.kit.servers import Server
 from tests.live.kit.subscribers import EVENT_SOURCE
 from tests.live.kit.waiting import until
 
@@ -17,19 +19,19 @@ from tests.live.kit.waiting import until
 PER_SECOND = 20
 
 
-def test_the_last_one_to_leave_cancels_at_once(stage: Stage, tag: str) -> None:
+def test_the_last_one_to_leave_cancels_at_once(relay: Server, upstream: Aimock, tag: str) -> None:
     """With `cancel`: not the first of two, although it is the one who started the run."""
-    upstream = stage.upstream
+    upstream = upstream
     destroyed = upstream.destroyed()
-    with start(stage.server, f"slow story #{tag}", on_disconnect="cancel") as starter:
+    with start(relay, f"slow story #{tag}", on_disconnect="cancel") as starter:
         run = run_of(starter)
         assert starter.next()
-        viewer = attach(stage.server, run)
+        viewer = attach(relay, run, "text")
     with viewer:
         take(viewer, PER_SECOND)
         assert upstream.destroyed() == destroyed, "somebody still reads"
     upstream.wait_for_destroyed(destroyed + 1)
-    told = ended(stage.server, run)
+    told = read_run(relay, run)
     assert told.outcome == "cancelled"
     assert told.text
     assert (upstream.story * 20).startswith(told.text)
@@ -37,115 +39,117 @@ def test_the_last_one_to_leave_cancels_at_once(stage: Stage, tag: str) -> None:
 
 
 @pytest.mark.parametrize("head", [False, True], ids=["before the headers", "after the headers"])
-def test_leaving_before_the_first_token(stage: Stage, tag: str, head: bool) -> None:
+def test_leaving_before_the_first_token(
+    relay: Server, upstream: Aimock, tag: str, head: bool
+) -> None:
     """The upstream would be silent for a minute."""
     message = f"late #{tag}"
-    destroyed = stage.upstream.destroyed()
-    with Connection(stage.server) as connection:
-        connection.request(path(message, on_disconnect="cancel"))
-        until(lambda: stage.upstream.asked_for(message) == 1, "the upstream is asked")
+    destroyed = upstream.destroyed()
+    with Connection(relay) as connection:
+        connection.request(start_path(message, on_disconnect="cancel"))
+        until(lambda: upstream.asked_for(message) == 1, "the upstream is asked")
         if head:
             assert connection.head().status == 200
-    stage.upstream.wait_for_destroyed(destroyed + 1)
-    assert stage.upstream.destroyed() == destroyed + 1
-    assert stage.upstream.asked_for(message) == 1
+    upstream.wait_for_destroyed(destroyed + 1)
+    assert upstream.destroyed() == destroyed + 1
+    assert upstream.asked_for(message) == 1
 
 
-def test_ten_leave_ten_runs(stage: Stage, tag: str) -> None:
+def test_ten_leave_ten_runs(relay: Server, upstream: Aimock, tag: str) -> None:
     """No seconds of grace are the same as `cancel`."""
-    destroyed = stage.upstream.destroyed()
-    streams = [start(stage.server, f"slow story #{tag}", on_disconnect="0") for _ in range(10)]
+    destroyed = upstream.destroyed()
+    streams = [start(relay, f"slow story #{tag}", on_disconnect="0") for _ in range(10)]
     for stream in streams:
         assert stream.next()
     assert len({run_of(stream) for stream in streams}) == 10
     for stream in streams:
         stream.connection.close()
-    stage.upstream.wait_for_destroyed(destroyed + 10)
-    assert stage.upstream.destroyed() == destroyed + 10
+    upstream.wait_for_destroyed(destroyed + 10)
+    assert upstream.destroyed() == destroyed + 10
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_stop_in_mid_answer(stage: Stage, tag: str, form: str) -> None:
+def test_stop_in_mid_answer(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
     """Everybody who reads is told, and what came before stays; however often it is stopped."""
-    destroyed = stage.upstream.destroyed()
-    with start(stage.server, f"slow story #{tag}", format=form) as stream:
+    destroyed = upstream.destroyed()
+    with start(relay, f"slow story #{tag}", format=form) as stream:
         run = run_of(stream)
         before = take(stream, 3, form)
-        with attach(stage.server, run, form) as viewer:
-            assert stop(stage.server, run) == "stopped"
+        with attach(relay, run, form) as viewer:
+            assert stop(relay, run) == "stopped"
             first, second = read(stream, form, before), read(viewer, form)
-    stage.upstream.wait_for_destroyed(destroyed + 1)
+    upstream.wait_for_destroyed(destroyed + 1)
     assert (first.text, first.outcome) == (second.text, "stopped")
     assert second.outcome == "stopped"
-    assert stop(stage.server, run) == "stopped"
-    again = ended(stage.server, run, form)
+    assert stop(relay, run) == "stopped"
+    again = read_run(relay, run, form)
     assert (again.text, again.outcome) == (second.text, "stopped")
     assert again.pieces >= 3
-    assert (stage.upstream.story * 20).startswith(again.text)
-    assert stage.upstream.destroyed() == destroyed + 1
+    assert (upstream.story * 20).startswith(again.text)
+    assert upstream.destroyed() == destroyed + 1
 
 
 @pytest.mark.parametrize("how", ["EventSource", "early", "headers"])
-def test_stop_before_the_first_token(stage: Stage, tag: str, how: str) -> None:
+def test_stop_before_the_first_token(relay: Server, upstream: Aimock, tag: str, how: str) -> None:
     """Its id is known by an EventSource's first block, at once with early headers, or late."""
     message = f"late #{tag}"
-    destroyed = stage.upstream.destroyed()
+    destroyed = upstream.destroyed()
     early = {"heartbeat": "early"} if how == "early" else {}
     headers = EVENT_SOURCE if how == "EventSource" else {}
-    address = path(message, format="events", **early)
-    with open_stream(stage.server, address, headers=headers) as stream:
+    address = start_path(message, format="events", **early)
+    with open_stream(relay, address, headers=headers) as stream:
         run = run_of(stream)
         if how == "EventSource":
             assert stream.next() == Sent(id=f"{run}.0")
-        until(lambda: stage.upstream.asked_for(message) == 1, "the upstream is asked")
-        assert stop(stage.server, run) == "stopped"
+        until(lambda: upstream.asked_for(message) == 1, "the upstream is asked")
+        assert stop(relay, run) == "stopped"
         told = read(stream, "events")
     assert (told.text, told.outcome, told.error) == ("", "stopped", None)
-    stage.upstream.wait_for_destroyed(destroyed + 1)
-    assert stop(stage.server, run) == "stopped"
-    assert stage.upstream.destroyed() == destroyed + 1
+    upstream.wait_for_destroyed(destroyed + 1)
+    assert stop(relay, run) == "stopped"
+    assert upstream.destroyed() == destroyed + 1
 
 
-def test_coming_back_within_the_grace_time(stage: Stage, tag: str) -> None:
+def test_coming_back_within_the_grace_time(relay: Server, upstream: Aimock, tag: str) -> None:
     """The clock stops while somebody is there: more than the grace time is read after it."""
-    upstream, destroyed = stage.upstream, stage.upstream.destroyed()
-    with start(stage.server, f"slow story #{tag}", on_disconnect="2") as stream:
+    upstream, destroyed = upstream, upstream.destroyed()
+    with start(relay, f"slow story #{tag}", on_disconnect="2") as stream:
         run = run_of(stream)
         take(stream, 2)
-    with attach(stage.server, run) as viewer:
+    with attach(relay, run, "text") as viewer:
         take(viewer, 5 * PER_SECOND // 2)
         assert upstream.destroyed() == destroyed
         seen = viewer.next()
         assert seen
     upstream.wait_for_destroyed(destroyed + 1)
-    told = ended(stage.server, run)
+    told = read_run(relay, run)
     assert told.outcome == "cancelled"
     assert told.pieces > 5 * PER_SECOND // 2
     assert upstream.asked_for(f"slow story #{tag}") == 1
 
 
-def test_nobody_comes_back_within_the_grace_time(stage: Stage, tag: str) -> None:
+def test_nobody_comes_back_within_the_grace_time(relay: Server, upstream: Aimock, tag: str) -> None:
     """It goes on for that time, then it is cancelled."""
-    upstream, destroyed = stage.upstream, stage.upstream.destroyed()
-    with start(stage.server, f"slow story #{tag}", on_disconnect="1") as stream:
+    upstream, destroyed = upstream, upstream.destroyed()
+    with start(relay, f"slow story #{tag}", on_disconnect="1") as stream:
         run = run_of(stream)
-        seen = Told(take(stream, 2), "text")
+        seen = Decoded("text", take(stream, 2))
     upstream.wait_for_destroyed(destroyed + 1)
-    told = ended(stage.server, run)
+    told = read_run(relay, run)
     assert told.outcome == "cancelled"
     assert told.pieces > seen.pieces + PER_SECOND // 2, "what came while nobody was there"
     assert upstream.asked_for(f"slow story #{tag}") == 1
 
 
-def test_going_on_without_anybody(stage: Stage, tag: str) -> None:
+def test_going_on_without_anybody(relay: Server, upstream: Aimock, tag: str) -> None:
     """With `continue`: nobody is there at its end, and it has all been kept."""
-    upstream, destroyed, message = stage.upstream, stage.upstream.destroyed(), f"paced story #{tag}"
-    with start(stage.server, message, on_disconnect="continue") as stream:
+    upstream, destroyed, message = upstream, upstream.destroyed(), f"paced story #{tag}"
+    with start(relay, message, on_disconnect="continue") as stream:
         run = run_of(stream)
         take(stream, 2)
     ids = []
     for form in ("text", "chunks"):
-        told = ended(stage.server, run, form)
+        told = read_run(relay, run, form)
         assert (told.text, told.outcome) == (upstream.story * 4, "finished")
         assert told.reason == "stop"
         ids.append(told.events[-1].id)
@@ -153,30 +157,30 @@ def test_going_on_without_anybody(stage: Stage, tag: str) -> None:
     assert (upstream.destroyed(), upstream.asked_for(message)) == (destroyed, 1)
 
 
-def test_stopping_what_has_ended(stage: Stage, tag: str) -> None:
-    destroyed = stage.upstream.destroyed()
-    with start(stage.server, f"story #{tag}") as stream:
+def test_stopping_what_has_ended(relay: Server, upstream: Aimock, tag: str) -> None:
+    destroyed = upstream.destroyed()
+    with start(relay, f"story #{tag}") as stream:
         run = run_of(stream)
         first = read(stream, "chunks")
-    assert stop(stage.server, run) == "finished"
-    again = ended(stage.server, run, "chunks")
+    assert stop(relay, run) == "finished"
+    again = read_run(relay, run, "chunks")
     assert again.events == first.events
-    assert stage.upstream.destroyed() == destroyed
-    assert fetch(stage.server, f"/runs/{'0' * 32}", method="DELETE").status == 404
+    assert upstream.destroyed() == destroyed
+    assert fetch(relay, f"/runs/{'0' * 32}", method="DELETE").status == 404
 
 
-def test_tokens_are_counted_however_it_ends(stage: Stage, tag: str) -> None:
+def test_tokens_are_counted_however_it_ends(relay: Server, upstream: Aimock, tag: str) -> None:
     """The upstream's own figures; where it never said, what has been streamed."""
-    with start(stage.server, f"counted #{tag}", format="events") as stream:
+    with start(relay, f"counted #{tag}", format="events") as stream:
         told = read(stream, "events")
     (usage,) = told.usage
     assert usage == {"prompt_tokens": 11, "completion_tokens": 222, "total_tokens": 233}
-    destroyed = stage.upstream.destroyed()
-    with start(stage.server, f"slow story #{tag}", format="events", on_disconnect="0") as stream:
+    destroyed = upstream.destroyed()
+    with start(relay, f"slow story #{tag}", format="events", on_disconnect="0") as stream:
         run = run_of(stream)
         take(stream, 3, "events")
-    stage.upstream.wait_for_destroyed(destroyed + 1)
-    told = ended(stage.server, run, "events")
+    upstream.wait_for_destroyed(destroyed + 1)
+    told = read_run(relay, run, "events")
     assert told.outcome == "cancelled"
     (usage,) = told.usage
     assert usage.pop("partial") is True
@@ -186,26 +190,26 @@ def test_tokens_are_counted_however_it_ends(stage: Stage, tag: str) -> None:
     assert [event.event for event in told.events[-2:]] == ["usage", "done"]
 
 
-def test_the_log_tells_each_end(stage: Stage, tag: str) -> None:
+def test_the_log_tells_each_end(relay: Server, tag: str) -> None:
     """Also what it cost: one line for a run."""
-    with start(stage.server, f"counted #{tag}", format="text") as stream:
+    with start(relay, f"counted #{tag}", format="text") as stream:
         run = run_of(stream)
         read(stream, "text")
 
     def lines() -> list[str]:
-        return [line for line in stage.server.log().splitlines() if run in line and "222" in line]
+        return [line for line in relay.log().splitlines() if run in line and "222" in line]
 
     (line,) = until(lines, "a line with the run's usage")
     assert "finished" in line
 
 
-def test_errors_are_no_runs_that_can_be_stopped(stage: Stage, tag: str) -> None:
+def test_errors_are_no_runs_that_can_be_stopped(relay: Server, upstream: Aimock, tag: str) -> None:
     """A run that failed before its first frame is one that has failed."""
-    answer = fetch(stage.server, path(f"broken #{tag}"))
+    answer = fetch(relay, start_path(f"broken #{tag}"))
     assert answer.status == 500
     run = answer.headers["x-run-id"]
-    assert stop(stage.server, run) == "failed"
-    again = fetch(stage.server, f"/runs/{run}")
+    assert stop(relay, run) == "failed"
+    again = fetch(relay, f"/runs/{run}")
     assert again.status == 500
     assert json.loads(again.body) == json.loads(answer.body)
-    assert stage.upstream.asked_for(f"broken #{tag}") == 1
+    assert upstream.asked_for(f"broken #{tag}") == 1

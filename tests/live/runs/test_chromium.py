@@ -11,39 +11,40 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.browser import chromium
 from tests.live.kit.proxy import Proxy
-from tests.live.kit.runs import connected
-from tests.live.kit.services import Upstream
-from tests.live.kit.stage import Stage, attach, read, stage_service
+from tests.live.kit.runs import attach, read, run_service
+from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import connected_to
 
 #: The service, with a page that reads a run.
 APPLICATION = "tests.live.runs.page_app:app"
 
 
 @pytest.fixture(scope="module")
-def paged(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
+def paged(tmp_path_factory: pytest.TempPathFactory, upstream: Aimock) -> Iterator[Server]:
     """A service that has the page."""
     directory, settings = tmp_path_factory.mktemp("paged"), {"SSEFLASK_HEARTBEAT": "0.5"}
-    with stage_service(directory, counted, settings=settings, application=APPLICATION) as server:
-        yield Stage(server, counted)
+    with run_service(directory, upstream, settings=settings, application=APPLICATION) as server:
+        yield server
 
 
-def report(stage: Stage, tag: str) -> dict[str, Any]:
+def report(relay: Server, tag: str) -> dict[str, Any]:
     """What the page says when its EventSource has been closed by a 204."""
 
     def reported() -> list[str]:
-        return [mark for mark in stage.server.marks(tag) if "loads" in json.loads(mark)]
+        return [mark for mark in relay.marks(tag) if "loads" in json.loads(mark)]
 
     (last,) = until(reported, "the page's report", seconds=60)
     told: dict[str, Any] = json.loads(last)
     return told
 
 
-def run_in(stage: Stage, tag: str) -> str:
+def run_in(relay: Server, tag: str) -> str:
     """The page's run, which it tells when its first piece of text has come."""
-    first = until(lambda: stage.server.marks(tag), "the page's first text", seconds=60)[0]
+    first = until(lambda: relay.marks(tag), "the page's first text", seconds=60)[0]
     return str(json.loads(first)["run"])
 
 
@@ -52,57 +53,59 @@ def address(port: int, tag: str, message: str, **options: str) -> str:
     return f"http://127.0.0.1:{port}/page?{query}"
 
 
-def test_reloaded_in_mid_answer(paged: Stage, tmp_path: Path, tag: str) -> None:
+def test_reloaded_in_mid_answer(paged: Server, upstream: Aimock, tmp_path: Path, tag: str) -> None:
     """Twice; each time it goes on from the id that it has stored."""
     message = f"paced story #{tag}"
-    page = address(paged.server.port, tag, message, reload="15", times="2")
+    page = address(paged.port, tag, message, reload="15", times="2")
     with chromium(tmp_path, page):
         told = report(paged, tag)
     assert told["loads"] == 3
-    assert told["text"] == paged.upstream.story * 4
+    assert told["text"] == upstream.story * 4
     assert told["ends"] == [["done", {"finish_reason": "stop"}]]
     assert len(set(told["ids"])) == len(told["ids"])
-    assert paged.upstream.asked_for(message) == 1
-    with attach(paged.server, run_in(paged, tag)) as stream:
+    assert upstream.asked_for(message) == 1
+    with attach(paged, run_in(paged, tag), "text") as stream:
         assert [event.id for event in read(stream, "text").events] == told["ids"]
 
 
-def test_cut_before_the_first_token(paged: Stage, tmp_path: Path, tag: str) -> None:
+def test_cut_before_the_first_token(
+    paged: Server, upstream: Aimock, tmp_path: Path, tag: str
+) -> None:
     """It has its run's id from the very first block, so not even then is the run begun anew."""
     message = f"a little late #{tag}"
-    with Proxy(paged.server.port, cut_after=[b".0\n\n"]) as proxy:
+    with Proxy(paged.port, cut_after=[b".0\n\n"]) as proxy:
         with chromium(tmp_path, address(proxy.port, tag, message)):
             told = report(paged, tag)
         assert proxy.broken == 1
-    assert told["text"] == paged.upstream.story
+    assert told["text"] == upstream.story
     assert told["ends"] == [["done", {"finish_reason": "stop"}]]
     assert (told["loads"], told["opened"]) == (1, 2)
-    assert paged.upstream.asked_for(message) == 1
+    assert upstream.asked_for(message) == 1
 
 
-def test_cut_in_mid_answer(paged: Stage, tmp_path: Path, tag: str) -> None:
+def test_cut_in_mid_answer(paged: Server, upstream: Aimock, tmp_path: Path, tag: str) -> None:
     """It comes back by itself."""
     message = f"steady story #{tag}"
-    with Proxy(paged.server.port, cut_after=[2000, 5000]) as proxy:
+    with Proxy(paged.port, cut_after=[2000, 5000]) as proxy:
         with chromium(tmp_path, address(proxy.port, tag, message)):
             told = report(paged, tag)
         assert proxy.broken == 2
-    assert told["text"] == paged.upstream.story * 8
+    assert told["text"] == upstream.story * 8
     assert told["ends"] == [["done", {"finish_reason": "stop"}]]
     assert (told["loads"], told["opened"]) == (1, 3)
     assert len(set(told["ids"])) == len(told["ids"])
-    assert paged.upstream.asked_for(message) == 1
+    assert upstream.asked_for(message) == 1
 
 
-def test_its_worker_is_killed(paged: Stage, tmp_path: Path, tag: str) -> None:
+def test_its_worker_is_killed(paged: Server, upstream: Aimock, tmp_path: Path, tag: str) -> None:
     """It keeps the text that there was, is told of the end once, and is then left in peace."""
     message = f"slow story #{tag}"
-    with chromium(tmp_path, address(paged.server.port, tag, message)):
+    with chromium(tmp_path, address(paged.port, tag, message)):
         run = run_in(paged, tag)
 
         def asking() -> list[psutil.Process]:
             """One alone; the other may still have an idle connection from an earlier test."""
-            found = connected(paged.server, paged.upstream.port)
+            found = connected_to(paged, upstream.port)
             return found if len(found) == 1 else []
 
         (writer,) = until(asking, "one worker has a connection to the upstream", pause=0.1)
@@ -110,10 +113,10 @@ def test_its_worker_is_killed(paged: Stage, tmp_path: Path, tag: str) -> None:
         told = report(paged, tag)
     ((kind, failure),) = told["ends"]
     assert (kind, failure["error"]["code"]) == ("failure", "interrupted")
-    with attach(paged.server, run) as stream:
+    with attach(paged, run, "text") as stream:
         kept = read(stream, "text")
     assert kept.outcome == "failed"
     assert told["text"] == kept.text
     assert kept.text
-    assert (paged.upstream.story * 20).startswith(kept.text)
-    assert paged.upstream.asked_for(message) == 1
+    assert (upstream.story * 20).startswith(kept.text)
+    assert upstream.asked_for(message) == 1

@@ -6,25 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.live.kit.clients import open_stream
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import FORMATS, after, outcome, text_of
+from tests.live.kit.run_events import FORMATS, after, end_of, text_of
 from tests.live.kit.runs import (
     JSON,
     NO_RUN,
     START,
-    another_worker,
     ask,
     attach,
-    connect_to,
-    opened,
     path_of,
+    replay,
     rest,
     run_of,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server
 from tests.live.kit.services import production
+from tests.live.kit.workers import connect_to, other_worker
 
 HELLO = path_of(START, user_message="Hello", format="text")
 
@@ -42,33 +41,33 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_resumed_on_another_worker(demo: Server) -> None:
-    with opened(demo, HELLO) as stream:
+    with open_stream(demo, HELLO) as stream:
         run = run_of(stream)
-        other = another_worker(demo, stream.connection)
+        other = other_worker(demo, stream.connection)
         last = stream.next().id
     assert last is not None
-    resumed = opened(connect_to(demo, other), HELLO, headers={"Last-Event-ID": last})
+    resumed = open_stream(connect_to(demo, other), HELLO, headers={"Last-Event-ID": last})
     assert run_of(resumed) == run
     events = rest(resumed)
-    complete = whole(demo, run, "text")
-    assert outcome("text", complete) == "stop"
+    complete = replay(demo, run, "text")
+    assert end_of("text", complete) == "stop"
     assert events == after(run, complete, int(last.partition(".")[2]))
     assert "Hello" in text_of("text", complete)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_each_format(demo: Server, form: str) -> None:
-    with opened(demo, HELLO) as stream:
+    with open_stream(demo, HELLO) as stream:
         run = run_of(stream)
-        assert "Hello" in text_of(form, whole(demo, run, form))
+        assert "Hello" in text_of(form, replay(demo, run, form))
 
 
 def test_whoever_has_the_id_may_stop_it(demo: Server) -> None:
-    with opened(demo, HELLO) as stream:
+    with open_stream(demo, HELLO) as stream:
         run = run_of(stream)
         assert stop(demo, run) == "stopped"
-        assert outcome("text", rest(stream)) == "stopped"
-    assert outcome("text", rest(attach(demo, run, "text"))) == "stopped"
+        assert end_of("text", rest(stream)) == "stopped"
+    assert end_of("text", rest(attach(demo, run, "text"))) == "stopped"
 
 
 def test_no_id_no_run(demo: Server) -> None:
@@ -78,14 +77,14 @@ def test_no_id_no_run(demo: Server) -> None:
 
 def test_openais_endpoint(demo: Server) -> None:
     body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'
-    events = rest(opened(demo, "/v1/chat/completions", "POST", JSON, body))
+    events = rest(open_stream(demo, "/v1/chat/completions", method="POST", headers=JSON, body=body))
     assert "Hello" in text_of("chunks", events)
-    assert outcome("chunks", events) == "[DONE]"
+    assert end_of("chunks", events) == "[DONE]"
 
 
 def test_idempotency(demo: Server) -> None:
     headers = {"Idempotency-Key": "once"}
-    streams = [opened(demo, HELLO, headers=headers) for _ in range(3)]
+    streams = [open_stream(demo, HELLO, headers=headers) for _ in range(3)]
     assert len({run_of(stream) for stream in streams}) == 1
     got = [rest(stream) for stream in streams]
     assert got[0] == got[1] == got[2]

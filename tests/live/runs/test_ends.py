@@ -16,9 +16,9 @@ from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import (
     FORMATS,
     RESUMABLE,
+    end_of,
     expected_end,
     number,
-    outcome,
     parsed,
     text_of,
 )
@@ -28,16 +28,16 @@ from tests.live.kit.runs import (
     ask,
     ask_start,
     attach,
-    connect_to,
     path_of,
+    replay,
     rest,
     run_of,
     run_service,
     start,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server, free_port
+from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import DONE, frame
 
 ERROR = {"message": "Too much of it.", "type": "server_error", "param": None, "code": "overloaded"}
@@ -91,7 +91,7 @@ def assert_one_end(
 ) -> None:
     """What the viewers have seen is what each worker gives to those who come later."""
     for form in FORMATS:
-        assert outcome(form, seen[form]) == expected_end(form, said)
+        assert end_of(form, seen[form]) == expected_end(form, said)
         assert text_of(form, seen[form]) == text
         for worker in server.workers():
             assert rest(attach(connect_to(server, worker), run, form)) == seen[form]
@@ -106,7 +106,7 @@ def assert_one_end(
     status = {True: "failed", False: said if said in ("stopped", "cancelled") else "finished"}
     assert stop(server, run) == status[said.startswith("error:")]
     for form in FORMATS:
-        assert whole(server, run, form) == seen[form], "stopping it changes nothing"
+        assert replay(server, run, form) == seen[form], "stopping it changes nothing"
 
 
 @pytest.mark.parametrize("what", ENDS)
@@ -131,7 +131,7 @@ def test_json_that_is_no_chunk(runs: Server, play: Play) -> None:
     stream = start(runs, play)
     run = run_of(stream)
     rest(stream)
-    ends = {form: outcome(form, whole(runs, run, form)) for form in FORMATS}
+    ends = {form: end_of(form, replay(runs, run, form)) for form in FORMATS}
     said = ends["text"]
     assert said in ("stop", "error:upstream_invalid")
     assert ends == {form: expected_end(form, said) for form in FORMATS}
@@ -144,8 +144,8 @@ def test_an_upstreams_error_is_told_in_its_own_words(runs: Server, play: Play) -
     run = run_of(stream)
     assert parsed(rest(stream)[-1]) == {"error": ERROR}
     for form in ("text", "events"):
-        assert parsed(whole(runs, run, form)[-1]) == {"error": ERROR}
-    part, done = whole(runs, run, "ui")[-2:]
+        assert parsed(replay(runs, run, form)[-1]) == {"error": ERROR}
+    part, done = replay(runs, run, "ui")[-2:]
     assert parsed(part) == {"type": "error", "errorText": ERROR["message"]}
     assert done.data == "[DONE]"
 
@@ -167,7 +167,7 @@ def test_an_upstream_that_never_begins(impatient: Server, play: Play, form: str)
     with start(impatient, play, format=form) as stream:
         run = run_of(stream)
         events = rest(stream)
-    assert outcome(form, events) == expected_end(form, "error:upstream_timeout")
+    assert end_of(form, events) == expected_end(form, "error:upstream_timeout")
     play.wait_until_left()
     assert stop(impatient, run) == "failed"
 
@@ -211,7 +211,7 @@ def test_an_upstream_that_is_not_there(tmp_path: Path, paced: PacedUpstream, pla
             assert (again.status, again.body) == (502, answer.body)
             stream = start(server, play, format=form, heartbeat="early")
             events = rest(stream)
-            assert outcome(form, events) == expected_end(form, "error:upstream_unreachable")
+            assert end_of(form, events) == expected_end(form, "error:upstream_unreachable")
 
 
 def test_cut_before_the_first_byte(runs: Server, play: Play) -> None:
@@ -260,13 +260,13 @@ def test_ending_in_two_ways_at_once(
                 assert events[1:] == rest(original)
         thread.join(20)
         if rival == "leave":
-            events = whole(runs, run, form)
+            events = replay(runs, run, form)
             status = stop(runs, run)
         for worker in runs.workers() if round < 3 else []:
             assert rest(attach(connect_to(runs, worker), run, form)) == events
-        assert whole(runs, run, form) == events
+        assert replay(runs, run, form) == events
         broken = "stopped" if rival == "stop" else "cancelled"
-        assert outcome(form, events) == expected_end(form, broken if status == broken else "stop")
+        assert end_of(form, events) == expected_end(form, broken if status == broken else "stop")
         assert status in (broken, "finished")
         seen.add(status)
         play.hang_up()

@@ -11,10 +11,11 @@ from typing import Any
 import openai
 import pytest
 
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.clients import Sent
 from tests.live.kit.proxy import Proxy
-from tests.live.kit.servers import environment
-from tests.live.kit.stage import Stage, attach, path, read, stage_service
+from tests.live.kit.runs import attach, read, run_service, start_path
+from tests.live.kit.servers import Server, environment
 from tests.live.kit.tools import node_packages
 
 TYPES = "message,reasoning,text,tool_call,usage,done,failure"
@@ -48,16 +49,16 @@ def as_dispatched(events: list[Sent]) -> list[dict[str, Any]]:
     ]
 
 
-def test_npm_eventsource_resumes_by_itself(stage: Stage, tag: str) -> None:
+def test_npm_eventsource_resumes_by_itself(relay: Server, upstream: Aimock, tag: str) -> None:
     """In each format: cut twice, everything once, one end, then 204, which closes it for good."""
     forms = {"chunks": [6000, 9000], "text": [1500, 4000], "events": [1500, 4000]}
     with contextlib.ExitStack() as stack:
         proxies, clients = {}, {}
         for form, cuts in forms.items():
-            proxy = Proxy(stage.server.port, cut_after=cuts, reset=form == "text")
+            proxy = Proxy(relay.port, cut_after=cuts, reset=form == "text")
             proxies[form] = stack.enter_context(proxy)
             url = f"http://127.0.0.1:{proxy.port}"
-            url += path(f"steady story #{tag}-{form}", format=form)
+            url += start_path(f"steady story #{tag}-{form}", format=form)
             clients[form] = stack.enter_context(node("eventsource.mjs", url, TYPES))
         said = {form: lines_of(client) for form, client in clients.items()}
         for form, proxy in proxies.items():
@@ -68,49 +69,56 @@ def test_npm_eventsource_resumes_by_itself(stage: Stage, tag: str) -> None:
         assert not any(line.get("closed") for line in lines[:-1])
         dispatched = [line for line in lines if "data" in line]
         run = next(line["lastEventId"] for line in dispatched if line["lastEventId"])
-        with attach(stage.server, run.partition(".")[0], form) as stream:
+        with attach(relay, run.partition(".")[0], form) as stream:
             told = read(stream, form)
         assert dispatched == as_dispatched(list(told.events))
-        assert (told.text, told.outcome) == (stage.upstream.story * 8, "finished")
-        assert stage.upstream.asked_for(f"steady story #{tag}-{form}") == 1
+        assert (told.text, told.outcome) == (upstream.story * 8, "finished")
+        assert upstream.asked_for(f"steady story #{tag}-{form}") == 1
 
 
-def test_a_polyfill_resumes_with_its_own_parameter(stage: Stage, tag: str) -> None:
+def test_a_polyfill_resumes_with_its_own_parameter(
+    relay: Server, upstream: Aimock, tag: str
+) -> None:
     """It can't set the header, and appends ``lastEventId`` to the address that the page gave it."""
     message = f"steady story #{tag}"
-    with Proxy(stage.server.port, cut_after=[1500, 1500]) as proxy:
-        url = f"http://127.0.0.1:{proxy.port}{path(message, format='text')}&last_event_id=earliest"
+    with Proxy(relay.port, cut_after=[1500, 1500]) as proxy:
+        path = start_path(message, format="text", last_event_id="earliest")
+        url = f"http://127.0.0.1:{proxy.port}{path}"
         with node("eventsource.mjs", url, TYPES, CLIENT="polyfill") as client:
             lines = lines_of(client)
         assert proxy.broken == 2
     *text, done = [line for line in lines if "data" in line]
-    assert "".join(line["data"] for line in text) == stage.upstream.story * 8
+    assert "".join(line["data"] for line in text) == upstream.story * 8
     assert done["type"] == "done"
-    assert stage.upstream.asked_for(message) == 1
+    assert upstream.asked_for(message) == 1
 
 
-def test_npm_eventsource_is_cut_before_its_first_event(stage: Stage, tag: str) -> None:
+def test_npm_eventsource_is_cut_before_its_first_event(
+    relay: Server, upstream: Aimock, tag: str
+) -> None:
     """It has no id yet: npm's takes one over with an event only. Then the key in its address is
     what names the run."""
     message = f"a little late #{tag}"
-    with Proxy(stage.server.port, cut_after=[10]) as proxy:
+    with Proxy(relay.port, cut_after=[10]) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
-        url += path(message, format="text", idempotency_key=f"key-{tag}")
+        url += start_path(message, format="text", idempotency_key=f"key-{tag}")
         with node("eventsource.mjs", url, TYPES) as client:
             lines = lines_of(client)
         assert proxy.broken == 1
     *text, done = [line for line in lines if "data" in line]
-    assert "".join(line["data"] for line in text) == stage.upstream.story
+    assert "".join(line["data"] for line in text) == upstream.story
     assert done["type"] == "done"
     assert lines[-1] == {"error": 204, "closed": True}
-    assert stage.upstream.asked_for(message) == 1
+    assert upstream.asked_for(message) == 1
 
 
 @pytest.mark.parametrize("message", ["truncated", "limit"])
-def test_npm_eventsource_gets_failures(stage: Stage, tag: str, message: str) -> None:
+def test_npm_eventsource_gets_failures(
+    relay: Server, upstream: Aimock, tag: str, message: str
+) -> None:
     """Once; then 204. A failure before the first byte closes it at once: so it is in band for
     those who ask for early headers."""
-    url = stage.server.url + path(f"{message} #{tag}", format="events", heartbeat="early")
+    url = relay.url + start_path(f"{message} #{tag}", format="events", heartbeat="early")
     with node("eventsource.mjs", url, TYPES) as client:
         lines = lines_of(client)
     failures = [line for line in lines if line.get("type") == "failure"]
@@ -120,15 +128,15 @@ def test_npm_eventsource_gets_failures(stage: Stage, tag: str, message: str) -> 
         "rate_limit_exceeded",
     )
     assert lines[-1] == {"error": 204, "closed": True}
-    assert stage.upstream.asked_for(f"{message} #{tag}") == 1
+    assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
 @pytest.mark.parametrize("form", ["chunks", "text", "events"])
-def test_fetch_resumes_by_post(stage: Stage, tag: str, form: str) -> None:
+def test_fetch_resumes_by_post(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
     """As fetch-event-source does it: the same POST again, with its last id."""
     message = f"paced story #{tag}"
     cuts = [4000, 5000, 3000] if form == "chunks" else [1200, 1500, 1000]
-    with Proxy(stage.server.port, cut_after=cuts, reset=True) as proxy:
+    with Proxy(relay.port, cut_after=cuts, reset=True) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/sse/openai_out?format={form}"
         with node("fetch-sse.mjs", url, json.dumps({"user_message": message})) as client:
             lines = lines_of(client)
@@ -137,19 +145,19 @@ def test_fetch_resumes_by_post(stage: Stage, tag: str, form: str) -> None:
     opened = [line for line in lines if "open" in line]
     assert [line["open"] for line in opened] == [200] * 4
     (run,) = {line["run"] for line in opened}
-    with attach(stage.server, run, form) as stream:
+    with attach(relay, run, form) as stream:
         told = read(stream, form)
     assert [line for line in lines if "data" in line] == as_dispatched(list(told.events))
-    assert (told.text, told.outcome) == (stage.upstream.story * 4, "finished")
-    assert stage.upstream.asked_for(message) == 1
+    assert (told.text, told.outcome) == (upstream.story * 4, "finished")
+    assert upstream.asked_for(message) == 1
 
 
-def test_streams_rotate(stage: Stage, tmp_path: Path, access_token: str, tag: str) -> None:
+def test_streams_rotate(upstream: Aimock, tmp_path: Path, access_token: str, tag: str) -> None:
     """Below a platform's cap: with proper ends, and without a lost or doubled event; not `/v1`."""
     message = f"steady story #{tag}"
     settings = {"SSEFLASK_LIFETIME": "1.5", "SSEFLASK_HEARTBEAT": "0.2"}
-    with stage_service(tmp_path, stage.upstream, workers=1, settings=settings) as server:
-        url = server.url + path(message, format="text")
+    with run_service(tmp_path, upstream, workers=1, settings=settings) as server:
+        url = server.url + start_path(message, format="text")
         with (
             node("eventsource.mjs", url, TYPES) as client,
             openai.OpenAI(
@@ -165,10 +173,10 @@ def test_streams_rotate(stage: Stage, tmp_path: Path, access_token: str, tag: st
             lines = lines_of(client)
     assert reasons[-1] == "stop", "in one response"
     *text, done = [line for line in lines if "data" in line]
-    assert "".join(line["data"] for line in text) == stage.upstream.story * 8
+    assert "".join(line["data"] for line in text) == upstream.story * 8
     assert done["type"] == "done"
     ids = [line["lastEventId"] for line in text]
     assert len(set(ids)) == len(ids)
     assert sum("open" in line for line in lines) > 2
     assert lines[-1] == {"error": 204, "closed": True}
-    assert stage.upstream.asked_for(message) == 1
+    assert upstream.asked_for(message) == 1

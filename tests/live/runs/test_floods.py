@@ -13,9 +13,8 @@ import pytest
 
 from tests.certificates import certified
 from tests.live.kit.connection import fetch
-from tests.live.kit.runs import run_of
+from tests.live.kit.runs import read_run, run_of, run_service, start
 from tests.live.kit.servers import Server
-from tests.live.kit.stage import ended, stage_service, start
 from tests.live.kit.waiting import until
 from tests.scripted_upstream import STREAM_HEAD, Exchange, upstream
 
@@ -65,7 +64,7 @@ def flooded(
     certificate = certified(directory)
     with upstream(script, certificate.server if request.param else None) as flood:
         settings = {"OPENAI_BASE_URL": flood.url, "SSL_CERT_FILE": str(certificate.authority)}
-        with stage_service(directory, 0, workers=1, settings=settings) as server:
+        with run_service(directory, 0, workers=1, settings=settings) as server:
             yield Flooded(server, left)
 
 
@@ -98,7 +97,7 @@ def test_models_end_with_their_client(tmp_path: Path) -> None:
 
     with (
         upstream(script) as slow,
-        stage_service(tmp_path, 0, workers=1, settings={"OPENAI_BASE_URL": slow.url}) as server,
+        run_service(tmp_path, 0, workers=1, settings={"OPENAI_BASE_URL": slow.url}) as server,
     ):
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -133,16 +132,16 @@ def test_a_run_is_bounded_in_bytes_and_seconds_and_the_log_in_bytes(tmp_path: Pa
             "SSEFLASK_MAX_RUN_BYTES": "500000",
             "SSEFLASK_MAX_RUN_SECONDS": "2",
         }
-        with stage_service(tmp_path, 0, workers=2, settings=settings) as server:
+        with run_service(tmp_path, 0, workers=2, settings=settings) as server:
             for count in range(1, 21):
                 with start(server, "flood", on_disconnect="continue") as stream:
                     run = run_of(stream)
                 until(lambda: len(left) == count, "the upstream is left")  # noqa: B023  # at once
-            told = ended(server, run, "events")
+            told = read_run(server, run, "events")
             assert told.error["code"] == "run_too_large"
             assert 200_000 < len(told.text) * len(CHUNK) / len("word ") < 500_000, "it can be read"
             assert log.stat().st_size <= most + 2 * TRANSACTIONS
             with start(server, "quiet", format="events", on_disconnect="continue") as stream:
                 run = run_of(stream)
-            assert ended(server, run, "events").error["code"] == "run_too_long"
+            assert read_run(server, run, "events").error["code"] == "run_too_long"
             until(lambda: "quiet" in left, "the upstream is left")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
 from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.run_events import (
     FORMATS,
+    end_of,
     expected_end,
-    outcome,
     parsed,
     text_of,
     without_heartbeats,
@@ -22,14 +22,13 @@ from tests.live.kit.runs import (
     START,
     ask,
     attach,
-    opened,
     path_of,
+    replay,
     rest,
     run_of,
     run_service,
     start,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server
 from tests.scripted_upstream import frame
@@ -92,7 +91,7 @@ def test_not_longer_than_that(runs: Server, play: Play) -> None:
         assert stream.next_comments(1) == ["ping"]
         play.answer(429, REFUSAL)
         events = rest(stream)
-    assert outcome("text", events) == "error:slow"
+    assert end_of("text", events) == "error:slow"
     assert stop(runs, run) == "failed"
 
 
@@ -100,13 +99,13 @@ def test_not_longer_than_that(runs: Server, play: Play) -> None:
 def test_early(waiting: Server, play: Play, form: str) -> None:
     """At once, before the upstream has answered; at the price of its status."""
     path = path_of(START, user_message=play.message, format=form, heartbeat="early")
-    with opened(waiting, path) as stream:
+    with open_stream(waiting, path) as stream:
         assert stream.head.status == 200
         run = run_of(stream)
         assert stream.next_comments(3) == ["ping"] * 3
         play.answer(429, REFUSAL)
         events = rest(stream)
-    assert outcome(form, events) == expected_end(form, "error:slow")
+    assert end_of(form, events) == expected_end(form, "error:slow")
     if form == "ui":
         (told,) = (parsed(e) for e in events[:-1] if parsed(e)["type"] == "error")
         assert told["errorText"] == ERROR["message"]
@@ -125,7 +124,7 @@ def test_early_and_well(waiting: Server, play: Play, form: str) -> None:
         play.finish()
         events = rest(stream)
     assert text_of(form, events) == "one"
-    assert events == whole(waiting, run, form)
+    assert events == replay(waiting, run, form)
 
 
 @pytest.mark.parametrize("who", ["starts", "attaches"])

@@ -8,24 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.live.kit.clients import open_stream
 from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import FORMATS, after, outcome, text_of
-from tests.live.kit.runs import (
-    JSON,
-    START,
-    another_worker,
-    ask,
-    ask_start,
-    connect_to,
-    opened,
-    path_of,
-    rest,
-    run_of,
-    start,
-    stop,
-)
+from tests.live.kit.run_events import FORMATS, after, end_of, text_of
+from tests.live.kit.runs import JSON, START, ask, ask_start, path_of, rest, run_of, start, stop
 from tests.live.kit.servers import Server
+from tests.live.kit.workers import connect_to, other_worker
 
 ALIAS = "/sse/async_openai_out"
 V1 = "/v1/chat/completions"
@@ -42,7 +31,7 @@ def test_while_it_runs(runs: Server, play: Play) -> None:
         assert "idempotency-replayed" not in original.head.headers
         run = run_of(original)
         assert original.next().id == f"{run}.1"
-        other = connect_to(runs, another_worker(runs, original.connection))
+        other = connect_to(runs, other_worker(runs, original.connection))
         with start(other, play, key_of(play)) as again, start(runs, play, key_of(play)) as third:
             play.say("two")
             play.finish()
@@ -128,7 +117,7 @@ def test_of_a_run_that_was_broken_off(runs: Server, play: Play, how: str) -> Non
     events = rest(again)
     assert text_of("text", events) == "one"
     expected = "stopped" if how == "stopped" else "error:upstream_truncated"
-    assert outcome("text", events) == expected
+    assert end_of("text", events) == expected
     assert play.count == 1
 
 
@@ -152,7 +141,7 @@ def test_wherever_the_key_is(runs: Server, play: Play, where: str) -> None:
         else:
             path, headers, method = START, JSON, "POST"
             body = json.dumps({"user_message": play.message, "idempotency_key": key}).encode()
-        stream = opened(runs, path, method, headers, body)
+        stream = open_stream(runs, path, method=method, headers=headers, body=body)
         runs_seen.add(run_of(stream))
         assert text_of("chunks", rest(stream)) == "x"
     assert len(runs_seen) == 1
@@ -181,7 +170,7 @@ def test_other_content(runs: Server, play: Play, running: bool, change: dict[str
         assert refused.headers.get("x-run-id") != run, "it is told nothing of it"
         if running:
             play.finish()
-        assert outcome("chunks", rest(original)) == "[DONE]"
+        assert end_of("chunks", rest(original)) == "[DONE]"
     assert play.count == 1
 
 
@@ -205,7 +194,7 @@ def test_the_alias_is_the_same_route(runs: Server, play: Play) -> None:
     play.finish()
     found = set()
     for path in (START, ALIAS):
-        stream = opened(runs, path_of(path, user_message=play.message), headers=key_of(play))
+        stream = open_stream(runs, path_of(path, user_message=play.message), headers=key_of(play))
         found.add(run_of(stream))
         rest(stream)
     assert len(found) == 1
@@ -218,7 +207,7 @@ def test_another_route_is_another_scope(runs: Server, play: Play) -> None:
     first = start(runs, play, key_of(play))
     message = {"role": "user", "content": play.message}
     body = json.dumps({"model": "m", "stream": True, "messages": [message]}).encode()
-    other = opened(runs, V1, "POST", {**JSON, **key_of(play)}, body)
+    other = open_stream(runs, V1, method="POST", headers={**JSON, **key_of(play)}, body=body)
     assert other.head.status == 200
     assert "idempotency-replayed" not in other.head.headers
     assert run_of(first) != run_of(other)
@@ -232,10 +221,10 @@ def test_a_repetition_with_a_cursor(runs: Server, play: Play) -> None:
     play.say("one", "two")
     play.finish()
     path = path_of(START, user_message=play.message, idempotency_key=play.message)
-    first = opened(runs, path)
+    first = open_stream(runs, path)
     run, events = run_of(first), rest(first)
     for seen in range(4):
-        again = opened(runs, path, headers={"Last-Event-ID": f"{run}.{seen}"})
+        again = open_stream(runs, path, headers={"Last-Event-ID": f"{run}.{seen}"})
         assert rest(again) == after(run, events, seen)
     assert ask(runs, path, headers={"Last-Event-ID": f"{run}.5"}).status == 204
     assert play.count == 1

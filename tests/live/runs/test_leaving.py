@@ -6,26 +6,14 @@ import time
 
 import pytest
 
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
 from tests.live.kit.paced import USAGE, Play, usage_frame
-from tests.live.kit.run_events import FORMATS, expected_end, outcome, parsed, text_of
-from tests.live.kit.runs import (
-    JSON,
-    START,
-    another_worker,
-    attach,
-    connect_to,
-    opened,
-    path_of,
-    rest,
-    run_of,
-    start,
-    stop,
-    whole,
-)
+from tests.live.kit.run_events import FORMATS, end_of, expected_end, parsed, text_of
+from tests.live.kit.runs import JSON, START, attach, path_of, replay, rest, run_of, start, stop
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import connect_to, other_worker
 
 
 def watch_for(stream: Stream, seconds: float) -> None:
@@ -55,13 +43,13 @@ def test_cancelled_at_once(runs: Server, play: Play, form: str, on_disconnect: s
         while "two" not in (stream.next().data or ""):
             pass
     play.wait_until_left()
-    events = whole(runs, run, form)
-    assert outcome(form, events) == expected_end(form, "cancelled")
+    events = replay(runs, run, form)
+    assert end_of(form, events) == expected_end(form, "cancelled")
     assert text_of(form, events) == "one two"
     if form == "chunks":
         assert parsed(events[-1])["error"]["type"] == "run_cancelled"
     assert stop(runs, run) == "cancelled", "it had ended by itself"
-    assert whole(runs, run, form) == events
+    assert replay(runs, run, form) == events
 
 
 @pytest.mark.parametrize("how", ["query", "form", "json"])
@@ -69,13 +57,15 @@ def test_asked_for_in_every_way(runs: Server, play: Play, how: str) -> None:
     play.say("one")
     path = path_of(START, user_message=play.message, on_disconnect="cancel")
     if how == "query":
-        stream = opened(runs, path)
+        stream = open_stream(runs, path)
     elif how == "form":
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        stream = opened(runs, START, "POST", kind, path.partition("?")[2].encode())
+        stream = open_stream(
+            runs, START, method="POST", headers=kind, body=path.partition("?")[2].encode()
+        )
     else:
         body = b'{"user_message": "%s", "on_disconnect": 0}' % play.message.encode()
-        stream = opened(runs, START, "POST", JSON, body)
+        stream = open_stream(runs, START, method="POST", headers=JSON, body=body)
     with stream:
         stream.next()
         assert not play.left()
@@ -106,7 +96,7 @@ def test_another_viewer_keeps_it_alive(runs: Server, play: Play) -> None:
     with start(runs, play, format="text", on_disconnect="cancel") as stream:
         run = run_of(stream)
         stream.next()
-        other = connect_to(runs, another_worker(runs, stream.connection))
+        other = connect_to(runs, other_worker(runs, stream.connection))
         viewer = attach(other, run, "text")
         assert viewer.next().data == "one "
     with viewer:
@@ -115,8 +105,8 @@ def test_another_viewer_keeps_it_alive(runs: Server, play: Play) -> None:
         play.say("two")
         assert viewer.next().data == "two"
     play.wait_until_left()
-    events = whole(runs, run, "text")
-    assert (text_of("text", events), outcome("text", events)) == ("one two", "cancelled")
+    events = replay(runs, run, "text")
+    assert (text_of("text", events), end_of("text", events)) == ("one two", "cancelled")
 
 
 def test_viewers_of_a_viewer_do_not_decide(runs: Server, play: Play) -> None:
@@ -143,8 +133,8 @@ def test_continued(runs: Server, play: Play) -> None:
     play.say("two")
     play.finish()
     until(lambda: play.asked[0].ended, "the upstream has been read to its end")
-    events = whole(runs, run, "text")
-    assert (text_of("text", events), outcome("text", events)) == ("one two", "stop")
+    events = replay(runs, run, "text")
+    assert (text_of("text", events), end_of("text", events)) == ("one two", "stop")
     assert not play.left()
 
 
@@ -155,7 +145,7 @@ def test_continued_before_the_first_token(runs: Server, play: Play) -> None:
     silent_for(play, 1)
     play.say("one")
     play.finish()
-    assert text_of("text", whole(runs, run, "text")) == "one"
+    assert text_of("text", replay(runs, run, "text")) == "one"
 
 
 def test_after_a_grace_time(runs: Server, play: Play) -> None:
@@ -165,7 +155,7 @@ def test_after_a_grace_time(runs: Server, play: Play) -> None:
         stream.next()
     silent_for(play, 1.5)
     play.wait_until_left()
-    assert outcome("text", whole(runs, run, "text")) == "cancelled"
+    assert end_of("text", replay(runs, run, "text")) == "cancelled"
 
 
 def test_whoever_comes_back_in_time_keeps_it_alive(runs: Server, play: Play) -> None:
@@ -173,12 +163,12 @@ def test_whoever_comes_back_in_time_keeps_it_alive(runs: Server, play: Play) -> 
     play.say("one ")
     with start(runs, play, format="text", on_disconnect="4") as stream:
         run = run_of(stream)
-        other = another_worker(runs, stream.connection)
+        other = other_worker(runs, stream.connection)
         stream.next()
     silent_for(play, 2)
     headers = {"Last-Event-ID": f"{run}.1"}
     path = path_of(START, user_message=play.message, format="text")
-    with opened(connect_to(runs, other), path, headers=headers) as stream:
+    with open_stream(connect_to(runs, other), path, headers=headers) as stream:
         watch_for(stream, 2.5)
         assert not play.left()
         play.say("two ")
@@ -187,7 +177,7 @@ def test_whoever_comes_back_in_time_keeps_it_alive(runs: Server, play: Play) -> 
     with attach(runs, run, "text") as stream:
         assert stream.data(2) == ["one ", "two "]
     play.wait_until_left()
-    assert outcome("text", whole(runs, run, "text")) == "cancelled"
+    assert end_of("text", replay(runs, run, "text")) == "cancelled"
     assert play.count == 1
 
 
@@ -199,7 +189,7 @@ def test_the_default_is_half_a_minute(runs: Server, play: Play) -> None:
         stream.next()
     silent_for(play, 25)
     play.wait_until_left(seconds=40)
-    assert outcome("text", whole(runs, run, "text")) == "cancelled"
+    assert end_of("text", replay(runs, run, "text")) == "cancelled"
 
 
 @pytest.mark.parametrize("how", ["stopped", "cancelled"])
@@ -215,8 +205,8 @@ def test_usage_of_what_was_broken_off(runs: Server, play: Play, told: bool, how:
         if how == "stopped":
             stop(runs, run)
     play.wait_until_left()
-    events = whole(runs, run, "events")
-    assert outcome("events", events) == how
+    events = replay(runs, run, "events")
+    assert end_of("events", events) == how
     (usage,) = (parsed(event) for event in events if event.event == "usage")
     assert usage == (USAGE if told else {"completion_tokens": 3, "partial": True})
 

@@ -9,24 +9,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.kit.clients import Sent
+from tests.live.kit.clients import Sent, open_stream
 from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import RESUMABLE, after, outcome, plain, text_of
+from tests.live.kit.run_events import RESUMABLE, after, end_of, plain, text_of
 from tests.live.kit.runs import (
     JSON,
     START,
     ask,
     ask_start,
     attach,
-    opened,
     path_of,
+    replay,
     rest,
     run_of,
     run_service,
     start,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server
 from tests.live.kit.subscribers import EVENT_SOURCE
@@ -74,7 +73,7 @@ class Reader(threading.Thread):
             last: str | None = None
             while True:
                 cursor = {"Last-Event-ID": last} if last else {}
-                stream = opened(self.server, self.path, headers={**self.headers, **cursor})
+                stream = open_stream(self.server, self.path, headers={**self.headers, **cursor})
                 if stream.head.status == 204:
                     stream.connection.close()
                     return
@@ -119,9 +118,9 @@ def test_no_event_is_lost_or_doubled(rotating: Server, play: Play) -> None:
     got = [reader.wait() for reader in readers]
     text = "begin " + "".join(f"{n} " for n in range(120))
     for form, events, reader in zip([*RESUMABLE, "text"], got, readers, strict=True):
-        assert events == whole(rotating, run, form)
+        assert events == replay(rotating, run, form)
         assert text_of(form, events) == text
-        assert outcome(form, events) == ("[DONE]" if form == "chunks" else "stop")
+        assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
         assert reader.connections >= 3, "it was sent away"
     assert play.count == 1
 
@@ -144,7 +143,7 @@ def test_streams_that_are_not_rotated(rotating: Server, play: Play) -> None:
     """`ui` can't be resumed, and OpenAI's clients do not know how."""
     play.say("begin ")
     body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
-    v1 = opened(rotating, CHAT, "POST", JSON, body % play.message.encode())
+    v1 = open_stream(rotating, CHAT, method="POST", headers=JSON, body=body % play.message.encode())
     ui = start(rotating, play, format="ui")
     viewer = attach(rotating, run_of(ui), "ui")
     streams = [("chunks", v1), ("ui", ui), ("ui", viewer)]
@@ -155,7 +154,7 @@ def test_streams_that_are_not_rotated(rotating: Server, play: Play) -> None:
         for form, stream in streams:
             events = rest(stream)
             assert text_of(form, events) == "begin " + "".join(f"{n} " for n in range(60))
-            assert outcome(form, events) == ("[DONE]" if form == "chunks" else "stop")
+            assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
     assert play.count == 2
 
 
@@ -220,6 +219,6 @@ def test_not_forgotten_while_it_runs(forgetful: Server, play: Play) -> None:
             time.sleep(0.2)
         play.finish()
         rest(stream)
-    events = whole(forgetful, run, "text")
+    events = replay(forgetful, run, "text")
     assert text_of("text", events) == "begin " + "".join(f"{n} " for n in range(n))
     assert rest(attach(forgetful, run, "text", f"{run}.1")) == after(run, events, 1)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import outcome
+from tests.live.kit.run_events import end_of
 from tests.live.kit.runs import (
     JSON,
     START,
@@ -20,8 +20,6 @@ from tests.live.kit.runs import (
     ask_start,
     attach,
     bearer,
-    connect_to,
-    opened,
     path_of,
     rest,
     run_of,
@@ -31,6 +29,7 @@ from tests.live.kit.runs import (
 )
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import connect_to
 
 CHAT = "/v1/chat/completions"
 PROMPT = 2000
@@ -140,7 +139,9 @@ def test_running_at_once(
             refused = start(connect_to(limited, worker), play, somebody)
             assert refusal(refused)["code"] == "too_many_runs"
         headers = {**JSON, **somebody}
-        refused = opened(limited, CHAT, "POST", headers, chat_body(play, stream=True))
+        refused = open_stream(
+            limited, CHAT, method="POST", headers=headers, body=chat_body(play, stream=True)
+        )
         assert refusal(refused)["code"] == "too_many_runs"
         assert play.count == 3
 
@@ -199,7 +200,7 @@ def test_too_many_requests(limited: Server, play: Play, somebody: dict[str, str]
     while (stream := start(limited, play, somebody)).head.status == 200:
         run = run_of(stream)
         events = rest(stream)
-        assert outcome("chunks", events) == "[DONE]"
+        assert end_of("chunks", events) == "[DONE]"
         served += 1
         assert served <= 4 * PER_MINUTE, "two workers, and the clock may begin a minute meanwhile"
     error = refusal(stream)

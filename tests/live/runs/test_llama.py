@@ -17,9 +17,9 @@ import openai
 import pytest
 
 from tests.live.kit.connection import fetch
-from tests.live.kit.runs import run_of, stop
+from tests.live.kit.run_events import Decoded, last_id
+from tests.live.kit.runs import attach, read, read_run, run_of, run_service, start, stop, take
 from tests.live.kit.servers import Server, free_port
-from tests.live.kit.stage import Told, attach, ended, read, stage_service, start, take
 from tests.live.kit.waiting import until
 
 PROGRAM = shutil.which("llama-server")
@@ -59,7 +59,7 @@ if PROGRAM and MODEL:
 
     @pytest.fixture(scope="module")
     def server(llama: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-        with stage_service(tmp_path_factory.mktemp("service"), llama) as running:
+        with run_service(tmp_path_factory.mktemp("service"), llama) as running:
             yield running
 
     def busy(port: int) -> bool:
@@ -90,8 +90,8 @@ if PROGRAM and MODEL:
                 assert stop(server, run) == "stopped"
                 assert read(stream, "text", before).outcome == "stopped"
         until(lambda: not busy(llama), "it generates no more")
-        told = ended(server, run)
-        assert told.text.startswith(Told(before, "text").text)
+        told = read_run(server, run)
+        assert told.text.startswith(Decoded("text", before).text)
         assert told.outcome == ("stopped" if how == "stopping" else "cancelled")
 
     def test_llama_is_resumed(server: Server, llama: int, tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ if PROGRAM and MODEL:
         with start(server, "Hello", format="text") as stream:
             run = run_of(stream)
             before = take(stream, 2)
-        last = next(event.id for event in reversed(before) if event.id)
+        last = last_id(before)
         assert busy(llama)
-        with attach(server, run, headers={"Last-Event-ID": last}) as stream:
+        with attach(server, run, "text", last=last) as stream:
             rest = take(stream, 5)
             assert stop(server, run) == "stopped"
             told = read(stream, "text", [*before, *rest])
-        assert ended(server, run).events == told.events
+        assert read_run(server, run).events == told.events

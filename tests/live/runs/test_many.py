@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.live.kit.stage import Stage, path, whole
+from tests.live.kit.aimock import Aimock
+from tests.live.kit.run_events import joined
+from tests.live.kit.runs import start_path
+from tests.live.kit.servers import Server
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 
@@ -35,7 +38,7 @@ class Reader(Subscriber):
             return "".join(said)
         chunks = [json.loads(data) for data in said if data != "[DONE]"]
         choices = [choice for chunk in chunks for choice in chunk["choices"]]
-        return whole("".join(choice["delta"].get("content") or "" for choice in choices))
+        return joined("".join(choice["delta"].get("content") or "" for choice in choices))
 
     def ends(self) -> int:
         if self.form == "text":
@@ -43,19 +46,19 @@ class Reader(Subscriber):
         return sum(event.data == "[DONE]" for event in self.events)
 
 
-def test_a_hundred_runs(stage: Stage, tag: str) -> None:
+def test_a_hundred_runs(relay: Server, upstream: Aimock, tag: str) -> None:
     """Each is read by the one who started it and by one who joins later, both with interruptions:
     everybody has each run's text whole, and the upstream is called once for each run.
 
     The starters have a key, as one who is cut off before its first byte has no id yet.
     """
     tags = [f"{tag}-{n}" for n in range(COUNT)]
-    served, destroyed = stage.upstream.served(), stage.upstream.destroyed()
+    served, destroyed = upstream.served(), upstream.destroyed()
     starters = [
-        Reader(each, form, path(f"tale #{each}", format=form, idempotency_key=f"key-{each}"))
+        Reader(each, form, start_path(f"tale #{each}", format=form, idempotency_key=f"key-{each}"))
         for each, form in zip(tags, ["text", "chunks"] * (COUNT // 2), strict=True)
     ]
-    with Swarm(stage.server.port, starters) as swarm:
+    with Swarm(relay.port, starters) as swarm:
         swarm.wait_for(lambda each: each.last_id is not None, "its run has begun")
         runs = [starter.run for starter in starters]
         assert len(set(runs)) == COUNT
@@ -73,10 +76,10 @@ def test_a_hundred_runs(stage: Stage, tag: str) -> None:
         assert reader.ends() == 1, reader.summary()
         ids = [event.id for event in reader.events]
         assert len(set(ids)) == len(ids), reader.summary()
-        assert reader.text() == stage.upstream.tale_of(reader.tag), reader.summary()
+        assert reader.text() == upstream.tale_of(reader.tag), reader.summary()
     assert [starter.run for starter in starters] == runs
     assert sum(reader.broken_off for reader in readers) > COUNT, "they did come and go"
-    asked = stage.upstream.last_messages()
+    asked = upstream.last_messages()
     assert [asked.count(f"tale #{each}") for each in tags] == [1] * COUNT
-    assert stage.upstream.served() == served + COUNT
-    assert stage.upstream.destroyed() == destroyed
+    assert upstream.served() == served + COUNT
+    assert upstream.destroyed() == destroyed

@@ -12,15 +12,17 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from tests.live.kit.stage import Stage, whole
+from tests.live.kit.aimock import Aimock
+from tests.live.kit.run_events import joined
+from tests.live.kit.servers import Server
 from tests.live.kit.tools import node
 from tests.live.kit.waiting import until
 
 Messages = list[dict[str, str]]
 
 
-def client_of(stage: Stage, access_token: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{stage.server.url}/v1", api_key=access_token, max_retries=0)
+def client_of(relay: Server, access_token: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{relay.url}/v1", api_key=access_token, max_retries=0)
 
 
 def messages(content: str) -> Any:
@@ -29,14 +31,14 @@ def messages(content: str) -> Any:
 
 def text_of(chunks: list[ChatCompletionChunk]) -> str:
     choices = [choice for chunk in chunks for choice in chunk.choices]
-    return whole("".join(choice.delta.content or "" for choice in choices))
+    return joined("".join(choice.delta.content or "" for choice in choices))
 
 
 @pytest.mark.parametrize("message", ["story", "reasoning", "a little late", "paced story"])
 def test_openai_python_streams_chat(
-    stage: Stage, access_token: str, tag: str, message: str
+    relay: Server, upstream: Aimock, access_token: str, tag: str, message: str
 ) -> None:
-    with client_of(stage, access_token) as client:
+    with client_of(relay, access_token) as client:
         chunks = list(
             client.chat.completions.create(
                 model="some-model",
@@ -47,18 +49,20 @@ def test_openai_python_streams_chat(
                 seed=7,
             )
         )
-    assert text_of(chunks) == stage.upstream.story * (4 if message == "paced story" else 1)
+    assert text_of(chunks) == upstream.story * (4 if message == "paced story" else 1)
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "stop"
     assert chunks[-1].usage is not None
-    asked = stage.upstream.asked()[-1]
+    asked = upstream.asked()[-1]
     assert (asked["model"], asked["temperature"], asked["seed"]) == ("some-model", 0.25, 7)
     assert asked["messages"] == messages(f"{message} #{tag}")
-    assert stage.upstream.asked_for(f"{message} #{tag}") == 1
+    assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
-def test_nothing_is_added_to_what_is_asked(stage: Stage, access_token: str, tag: str) -> None:
+def test_nothing_is_added_to_what_is_asked(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     """Who did not ask for usage gets none; the upstream sees the body as it was."""
-    with client_of(stage, access_token) as client:
+    with client_of(relay, access_token) as client:
         chunks = list(
             client.chat.completions.create(
                 model="m",
@@ -68,7 +72,7 @@ def test_nothing_is_added_to_what_is_asked(stage: Stage, access_token: str, tag:
             )
         )
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)
-    asked = {name: value for name, value in stage.upstream.asked()[-1].items() if name[0] != "_"}
+    asked = {name: value for name, value in upstream.asked()[-1].items() if name[0] != "_"}
     assert asked == {
         "model": "m",
         "messages": messages(f"story #{tag}"),
@@ -77,8 +81,8 @@ def test_nothing_is_added_to_what_is_asked(stage: Stage, access_token: str, tag:
     }
 
 
-def test_openai_python_through_heartbeats(stage: Stage, access_token: str, tag: str) -> None:
-    with client_of(stage, access_token) as client:
+def test_openai_python_through_heartbeats(relay: Server, access_token: str, tag: str) -> None:
+    with client_of(relay, access_token) as client:
         chat = client.chat.completions.create(
             model="m", messages=messages(f"few words #{tag}"), stream=True
         )
@@ -88,11 +92,11 @@ def test_openai_python_through_heartbeats(stage: Stage, access_token: str, tag: 
     assert "".join(deltas) == "few words, and far between"
 
 
-def test_there_are_heartbeats(stage: Stage, access_token: str, tag: str) -> None:
+def test_there_are_heartbeats(relay: Server, access_token: str, tag: str) -> None:
     """What the tests with heartbeats rely on; and that they are the ones that clients survive."""
     headers = {"Authorization": f"Bearer {access_token}"}
     body = {"model": "m", "stream": True, "messages": messages(f"few words #{tag}")}
-    url = f"{stage.server.url}/v1/chat/completions"
+    url = f"{relay.url}/v1/chat/completions"
     answer = httpx.post(url, json=body, headers=headers, timeout=30)
     assert answer.status_code == 200
     assert answer.text.count("\n: ping\n") > 3
@@ -100,24 +104,28 @@ def test_there_are_heartbeats(stage: Stage, access_token: str, tag: str) -> None
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-def test_openai_python_without_a_stream(stage: Stage, access_token: str, tag: str) -> None:
-    with client_of(stage, access_token) as client:
+def test_openai_python_without_a_stream(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
+    with client_of(relay, access_token) as client:
         raw = client.chat.completions.with_raw_response.create(
             model="m", messages=messages(f"story #{tag}")
         )
         answer = raw.parse()
-        assert answer.choices[0].message.content == stage.upstream.story
+        assert answer.choices[0].message.content == upstream.story
         assert answer.choices[0].finish_reason == "stop"
         assert answer.usage is not None
         assert len(raw.headers["X-Run-Id"]) == 32
         response = client.responses.create(model="m", input=f"story #{tag}")
-        assert response.output_text == stage.upstream.story
+        assert response.output_text == upstream.story
         assert response.status == "completed"
-    assert stage.upstream.asked_for(f"story #{tag}") == 2
+    assert upstream.asked_for(f"story #{tag}") == 2
 
 
-def test_openai_python_streams_responses(stage: Stage, access_token: str, tag: str) -> None:
-    with client_of(stage, access_token) as client:
+def test_openai_python_streams_responses(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
+    with client_of(relay, access_token) as client:
         events = list(
             client.responses.create(
                 model="m", instructions="Be kind.", input=f"paced story #{tag}", stream=True
@@ -126,13 +134,13 @@ def test_openai_python_streams_responses(stage: Stage, access_token: str, tag: s
     assert events[0].type == "response.created"
     assert events[-1].type == "response.completed"
     deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert whole("".join(deltas)) == stage.upstream.story * 4
-    assert events[-1].response.output_text == stage.upstream.story * 4
-    assert stage.upstream.asked_for(f"paced story #{tag}") == 1
+    assert joined("".join(deltas)) == upstream.story * 4
+    assert events[-1].response.output_text == upstream.story * 4
+    assert upstream.asked_for(f"paced story #{tag}") == 1
 
 
-def test_openai_python_gets_tools(stage: Stage, access_token: str, tag: str) -> None:
-    with client_of(stage, access_token) as client:
+def test_openai_python_gets_tools(relay: Server, access_token: str, tag: str) -> None:
+    with client_of(relay, access_token) as client:
         tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
         chunks = client.chat.completions.create(
             model="m", messages=messages(f"tools #{tag}"), stream=True, tools=tools
@@ -149,11 +157,11 @@ def test_openai_python_gets_tools(stage: Stage, access_token: str, tag: str) -> 
     assert reason == "tool_calls"
 
 
-def test_openai_python_lists_models(stage: Stage, access_token: str) -> None:
-    with client_of(stage, access_token) as client:
+def test_openai_python_lists_models(relay: Server, upstream: Aimock, access_token: str) -> None:
+    with client_of(relay, access_token) as client:
         found = [model.id for model in client.models.list()]
     assert "gpt-4o" in found
-    body = httpx.get(f"http://127.0.0.1:{stage.upstream.port}/v1/models").json()
+    body = httpx.get(f"http://127.0.0.1:{upstream.port}/v1/models").json()
     assert found == [model["id"] for model in body["data"]]
 
 
@@ -168,7 +176,8 @@ ERRORS = [
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
 @pytest.mark.parametrize(("message", "kind", "status", "type_", "code"), ERRORS)
 def test_openai_python_raises_typed_errors(
-    stage: Stage,
+    relay: Server,
+    upstream: Aimock,
     access_token: str,
     tag: str,
     message: str,
@@ -180,7 +189,7 @@ def test_openai_python_raises_typed_errors(
     stream: bool,
 ) -> None:
     said = f"{message} #{tag}"
-    with client_of(stage, access_token) as client:
+    with client_of(relay, access_token) as client:
         create: Any = (
             client.chat.completions.create if endpoint == "chat" else client.responses.create
         )
@@ -193,21 +202,23 @@ def test_openai_python_raises_typed_errors(
     assert error.body["message"]
     if status == 429:
         assert error.response.headers["retry-after"] == "1"
-    assert stage.upstream.asked_for(said) == 1
+    assert upstream.asked_for(said) == 1
 
 
-def test_openai_python_retries_by_itself(stage: Stage, access_token: str, tag: str) -> None:
+def test_openai_python_retries_by_itself(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     """Its two retries are requests of their own: an error is not kept as the answer to them."""
     with (
-        client_of(stage, access_token).with_options(max_retries=1) as client,
+        client_of(relay, access_token).with_options(max_retries=1) as client,
         pytest.raises(openai.RateLimitError),
     ):
         client.chat.completions.create(model="m", messages=messages(f"limit #{tag}"), stream=True)
-    assert stage.upstream.asked_for(f"limit #{tag}") == 2
+    assert upstream.asked_for(f"limit #{tag}") == 2
 
 
-def test_openai_python_without_a_token(stage: Stage) -> None:
-    with client_of(stage, "sk-not-one-of-ours") as client:
+def test_openai_python_without_a_token(relay: Server) -> None:
+    with client_of(relay, "sk-not-one-of-ours") as client:
         with pytest.raises(openai.AuthenticationError):
             client.chat.completions.create(model="m", messages=messages("story"), stream=True)
         with pytest.raises(openai.AuthenticationError):
@@ -215,10 +226,10 @@ def test_openai_python_without_a_token(stage: Stage) -> None:
 
 
 def test_openai_python_gets_an_error_in_the_stream(
-    stage: Stage, access_token: str, tag: str
+    relay: Server, access_token: str, tag: str
 ) -> None:
     """A truncated answer is an error, not an end, although the SDK could not tell by itself."""
-    with client_of(stage, access_token) as client:
+    with client_of(relay, access_token) as client:
         chat = client.chat.completions.create(
             model="m", messages=messages(f"truncated #{tag}"), stream=True
         )
@@ -237,10 +248,12 @@ def test_openai_python_gets_an_error_in_the_stream(
     assert told[-1].code == "upstream_truncated"
 
 
-def test_openai_python_repeats_a_request(stage: Stage, access_token: str, tag: str) -> None:
+def test_openai_python_repeats_a_request(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     """With the same key it is answered by the same run, whether it streams or not."""
     said = f"paced story #{tag}"
-    with client_of(stage, access_token) as client:
+    with client_of(relay, access_token) as client:
         for stream in (True, False):
             key = {"Idempotency-Key": f"key-{tag}-{stream}"}
             runs = []
@@ -253,7 +266,7 @@ def test_openai_python_repeats_a_request(stage: Stage, access_token: str, tag: s
                 )
                 parsed: Any = raw.parse()
                 text = text_of(list(parsed)) if stream else parsed.choices[0].message.content
-                assert text == stage.upstream.story * 4
+                assert text == upstream.story * 4
                 runs.append(raw.headers["X-Run-Id"])
                 assert raw.headers.get("Idempotency-Replayed") == ("true" if attempt else None)
             assert len(set(runs)) == 1
@@ -262,10 +275,12 @@ def test_openai_python_repeats_a_request(stage: Stage, access_token: str, tag: s
                     model="m", messages=messages("story"), stream=stream, extra_headers=key
                 )
             assert caught.value.code == "idempotency_key_reused"
-    assert stage.upstream.asked_for(said) == 2
+    assert upstream.asked_for(said) == 2
 
 
-def test_two_race_with_one_key(stage: Stage, access_token: str, tag: str) -> None:
+def test_two_race_with_one_key(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     """Ten at the same time, on both workers: one run, one call of the upstream."""
     said = f"paced story #{tag}"
     begun = threading.Barrier(10)
@@ -274,7 +289,7 @@ def test_two_race_with_one_key(stage: Stage, access_token: str, tag: str) -> Non
 
     def ask() -> None:
         try:
-            with client_of(stage, access_token) as client:
+            with client_of(relay, access_token) as client:
                 begun.wait(20)
                 raw = client.chat.completions.with_raw_response.create(
                     model="m",
@@ -293,19 +308,19 @@ def test_two_race_with_one_key(stage: Stage, access_token: str, tag: str) -> Non
         thread.join(60)
     assert not failed
     assert len(found) == 10
-    assert set(found) == {(found[0][0], stage.upstream.story * 4)}
-    assert stage.upstream.asked_for(said) == 1
+    assert set(found) == {(found[0][0], upstream.story * 4)}
+    assert upstream.asked_for(said) == 1
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
 def test_resuming_what_openai_python_began(
-    stage: Stage, access_token: str, tag: str, endpoint: str
+    relay: Server, upstream: Aimock, access_token: str, tag: str, endpoint: str
 ) -> None:
     """It breaks off in mid-answer; the run is read to its end by its id, from where it was."""
     said = f"paced story #{tag}"
     headers = {"Authorization": f"Bearer {access_token}"}
     lines: list[str] = []
-    with client_of(stage, access_token) as client:
+    with client_of(relay, access_token) as client:
         create: Any = (
             client.chat.completions.with_streaming_response.create
             if endpoint == "chat"
@@ -322,7 +337,7 @@ def test_resuming_what_openai_python_began(
                     break
     last = next(line.removeprefix("id: ") for line in reversed(lines) if line.startswith("id: "))
     assert last.startswith(f"{run}.")
-    url = f"{stage.server.url}/runs/{run}"
+    url = f"{relay.url}/runs/{run}"
     rest = httpx.get(url, headers={**headers, "Last-Event-ID": last}, timeout=30)
     assert rest.status_code == 200
     everything = httpx.get(url, headers=headers, timeout=30)
@@ -333,33 +348,37 @@ def test_resuming_what_openai_python_began(
     assert told(lines) + told(rest.text.split("\n")) == told(everything.text.split("\n"))
     assert "[DONE]" in everything.text or "response.completed" in everything.text
     assert httpx.get(url, headers={**headers, "Last-Event-ID": f"{run}.999999"}).status_code != 200
-    assert stage.upstream.asked_for(said) == 1
+    assert upstream.asked_for(said) == 1
     # Somebody else, who is allowed to complete too, does not even learn that it exists.
     assert httpx.get(url).status_code == 404, "this machine is another subject"
 
 
-def test_stopping_what_openai_python_began(stage: Stage, access_token: str, tag: str) -> None:
-    destroyed = stage.upstream.destroyed()
+def test_stopping_what_openai_python_began(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
+    destroyed = upstream.destroyed()
     headers = {"Authorization": f"Bearer {access_token}"}
-    with client_of(stage, access_token) as client:
+    with client_of(relay, access_token) as client:
         raw = client.chat.completions.with_raw_response.create(
             model="m", messages=messages(f"slow story #{tag}"), stream=True
         )
         chunks = iter(raw.parse())
         assert next(chunks)
-        url = f"{stage.server.url}/runs/{raw.headers['X-Run-Id']}"
+        url = f"{relay.url}/runs/{raw.headers['X-Run-Id']}"
         assert httpx.delete(url).status_code == 404, "this machine is another subject"
         assert httpx.delete(url, headers=headers).json()["status"] == "stopped"
         with pytest.raises(openai.APIError) as caught:
             list(chunks)
     assert caught.value.code == "stopped"
-    stage.upstream.wait_for_destroyed(destroyed + 1)
+    upstream.wait_for_destroyed(destroyed + 1)
 
 
-def test_leaving_by_openai_python(stage: Stage, access_token: str, tag: str) -> None:
+def test_leaving_by_openai_python(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     """Closing its stream is leaving."""
-    destroyed = stage.upstream.destroyed()
-    with client_of(stage, access_token) as client:
+    destroyed = upstream.destroyed()
+    with client_of(relay, access_token) as client:
         chat = client.chat.completions.create(
             model="m",
             messages=messages(f"slow story #{tag}"),
@@ -368,10 +387,10 @@ def test_leaving_by_openai_python(stage: Stage, access_token: str, tag: str) -> 
         )
         assert next(chat)
         chat.close()
-    stage.upstream.wait_for_destroyed(destroyed + 1)
+    upstream.wait_for_destroyed(destroyed + 1)
 
 
-def test_async_openai_python(stage: Stage, access_token: str, tag: str) -> None:
+def test_async_openai_python(relay: Server, upstream: Aimock, access_token: str, tag: str) -> None:
     """Ten at the same time."""
 
     async def ask(client: openai.AsyncOpenAI, n: int) -> str:
@@ -381,59 +400,63 @@ def test_async_openai_python(stage: Stage, access_token: str, tag: str) -> None:
         return text_of([chunk async for chunk in stream])
 
     async def ask_all() -> list[str]:
-        url = f"{stage.server.url}/v1"
+        url = f"{relay.url}/v1"
         async with openai.AsyncOpenAI(base_url=url, api_key=access_token, max_retries=0) as client:
             return await asyncio.gather(*(ask(client, n) for n in range(10)))
 
     texts = asyncio.run(ask_all())
-    assert texts == [stage.upstream.tale_of(f"{tag}-{n}") for n in range(10)]
+    assert texts == [upstream.tale_of(f"{tag}-{n}") for n in range(10)]
 
 
-def npm_openai(stage: Stage, token: str, *requests: dict[str, Any]) -> list[dict[str, Any]]:
+def npm_openai(relay: Server, token: str, *requests: dict[str, Any]) -> list[dict[str, Any]]:
     """What npm's openai makes of requests, one after the other: see openai-v1.mjs."""
-    done = node("openai-v1.mjs", f"{stage.server.url}/v1", token, json.dumps(requests))
+    done = node("openai-v1.mjs", f"{relay.url}/v1", token, json.dumps(requests))
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == len(requests), done.stderr
     return results
 
 
-def test_npm_openai_streams(stage: Stage, access_token: str, tag: str) -> None:
+def test_npm_openai_streams(relay: Server, upstream: Aimock, access_token: str, tag: str) -> None:
     chat, late, responses = npm_openai(
-        stage,
+        relay,
         access_token,
         {"chat": f"paced story #{tag}"},
         {"chat": f"a little late #{tag}"},
         {"responses": f"paced story #{tag}"},
     )
-    assert whole(chat["text"]) == whole(responses["text"]) == stage.upstream.story * 4
+    assert joined(chat["text"]) == joined(responses["text"]) == upstream.story * 4
     assert (chat["end"], chat["finish"]) == ("clean", "stop")
-    assert (late["text"], late["end"]) == (stage.upstream.story, "clean")
+    assert (late["text"], late["end"]) == (upstream.story, "clean")
     assert (responses["end"], responses["finish"]) == ("clean", "response.completed")
     assert len(chat["run"]) == len(responses["run"]) == 32
 
 
-def test_npm_openai_through_heartbeats(stage: Stage, access_token: str, tag: str) -> None:
+def test_npm_openai_through_heartbeats(relay: Server, access_token: str, tag: str) -> None:
     for result in npm_openai(
-        stage, access_token, {"chat": f"few words #{tag}"}, {"responses": f"few words #{tag}"}
+        relay, access_token, {"chat": f"few words #{tag}"}, {"responses": f"few words #{tag}"}
     ):
         assert (result["text"], result["end"]) == ("few words, and far between", "clean")
 
 
-def test_npm_openai_without_a_stream(stage: Stage, access_token: str, tag: str) -> None:
+def test_npm_openai_without_a_stream(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     chat, responses, models = npm_openai(
-        stage,
+        relay,
         access_token,
         {"chat": f"story #{tag}", "stream": False},
         {"responses": f"story #{tag}", "stream": False},
         {"models": True},
     )
-    assert chat["text"] == responses["text"] == stage.upstream.story
+    assert chat["text"] == responses["text"] == upstream.story
     assert "gpt-4o" in models["text"]
 
 
-def test_npm_openai_gets_errors(stage: Stage, access_token: str, tag: str) -> None:
+def test_npm_openai_gets_errors(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     limit, broken, truncated, wrong = npm_openai(
-        stage,
+        relay,
         access_token,
         {"chat": f"limit #{tag}"},
         {"responses": f"broken #{tag}"},
@@ -445,7 +468,7 @@ def test_npm_openai_gets_errors(stage: Stage, access_token: str, tag: str) -> No
     assert (broken["name"], broken["status"]) == ("InternalServerError", 500)
     assert (truncated["end"], truncated["name"]) == ("error", "APIError")
     assert truncated["code"] == "upstream_truncated"
-    assert stage.upstream.story.startswith(truncated["text"])
+    assert upstream.story.startswith(truncated["text"])
     assert truncated["text"]
     assert (wrong["name"], wrong["status"], wrong["type"]) == (
         "BadRequestError",
@@ -454,11 +477,13 @@ def test_npm_openai_gets_errors(stage: Stage, access_token: str, tag: str) -> No
     )
 
 
-def test_npm_openai_repeats_and_aborts(stage: Stage, access_token: str, tag: str) -> None:
+def test_npm_openai_repeats_and_aborts(
+    relay: Server, upstream: Aimock, access_token: str, tag: str
+) -> None:
     """The first is broken off by its signal; the second, with the same key, gets all of it."""
     said, key = f"paced story #{tag}", f"npm-{tag}"
     broken_off, again = npm_openai(
-        stage,
+        relay,
         access_token,
         {"chat": said, "key": key, "abort_after": 5},
         {"chat": said, "key": key},
@@ -466,15 +491,15 @@ def test_npm_openai_repeats_and_aborts(stage: Stage, access_token: str, tag: str
     assert broken_off["run"] == again["run"]
     assert again["replayed"] == "true"
     assert broken_off["text"]
-    assert whole(again["text"]) == stage.upstream.story * 4
-    assert whole(again["text"]).startswith(whole(broken_off["text"]))
-    assert stage.upstream.asked_for(said) == 1
+    assert joined(again["text"]) == upstream.story * 4
+    assert joined(again["text"]).startswith(joined(broken_off["text"]))
+    assert upstream.asked_for(said) == 1
 
-    destroyed = stage.upstream.destroyed()
+    destroyed = upstream.destroyed()
     (left,) = npm_openai(
-        stage,
+        relay,
         access_token,
         {"chat": f"slow story #{tag}", "abort_after": 3, "query": {"on_disconnect": "cancel"}},
     )
     assert left["text"]
-    until(lambda: stage.upstream.destroyed() == destroyed + 1, "the upstream's stream is closed")
+    until(lambda: upstream.destroyed() == destroyed + 1, "the upstream's stream is closed")

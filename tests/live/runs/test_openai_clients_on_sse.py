@@ -9,8 +9,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.servers import Server
-from tests.live.kit.services import Upstream
 from tests.live.kit.tools import node
 
 
@@ -32,7 +32,7 @@ def read_with_openai_python(
 
 @pytest.mark.parametrize("message", ["story", "reasoning", "a little late"])
 def test_openai_python_reads_it(
-    relay: Server, upstream: Upstream, access_token: str, message: str
+    relay: Server, upstream: Aimock, access_token: str, message: str
 ) -> None:
     chunks = read_with_openai_python(relay, message, access_token)
     choices = [choice for chunk in chunks for choice in chunk.choices]
@@ -56,7 +56,7 @@ def read_with_npm_openai(relay: Server, message: str, access_token: str) -> list
 
 @pytest.mark.parametrize("message", ["story", "reasoning", "a little late"])
 def test_npm_openai_reads_it(
-    relay: Server, upstream: Upstream, access_token: str, message: str
+    relay: Server, upstream: Aimock, access_token: str, message: str
 ) -> None:
     *lines, end = read_with_npm_openai(relay, message, access_token)
     assert end == {"end": "clean"}

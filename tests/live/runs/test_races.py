@@ -13,8 +13,9 @@ from tests.live.kit.connection import Answer, Connection
 from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import text_of
-from tests.live.kit.runs import all_at_once, ask_start, connect_to, rest, run_of, start, whole
+from tests.live.kit.runs import all_at_once, ask_start, replay, rest, run_of, start
 from tests.live.kit.servers import Server
+from tests.live.kit.workers import connect_to
 
 
 def key_of(play: Play) -> dict[str, str]:
@@ -46,7 +47,7 @@ def test_racing_requests(runs: Server, paced: PacedUpstream, round: int) -> None
     assert Counter(status for status, *_ in got) == {200: 20}
     assert len({run for _, run, _, _ in got}) == 1
     assert sorted(replayed for _, _, replayed, _ in got) == [False] + [True] * 19
-    expected = whole(runs, got[0][1], "text")
+    expected = replay(runs, got[0][1], "text")
     assert text_of("text", expected) == "".join(f"{n} " for n in range(round * 5))
     assert all(events == expected for *_, events in got)
     assert play.count == 1

@@ -11,10 +11,12 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.clients import Sent, curl, open_stream
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.run_events import without_heartbeats
 from tests.live.kit.servers import Server
-from tests.live.kit.services import KEY, Upstream
+from tests.live.kit.services import KEY
 from tests.live.kit.waiting import until
 
 
@@ -46,15 +48,13 @@ def error_of(body: str | bytes | None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("alias", ["openai_out", "async_openai_out"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_chunks_are_the_upstreams(
-    relay: Server, upstream: Upstream, method: str, alias: str
-) -> None:
+def test_chunks_are_the_upstreams(relay: Server, upstream: Aimock, method: str, alias: str) -> None:
     with open_stream(relay, path("story").replace("openai_out", alias), method=method) as stream:
         assert stream.head.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert said(stream.rest()) == upstream.story
 
 
-def test_chunks_are_the_upstreams_byte_for_byte(relay: Server, upstream: Upstream) -> None:
+def test_chunks_are_the_upstreams_byte_for_byte(relay: Server, upstream: Aimock) -> None:
     """Both streams differ in their ids and times, and in nothing else but the events' ids."""
     asked = {"stream": True, "stream_options": {"include_usage": True}}
     body = json.dumps({**asked, "messages": [{"role": "user", "content": "story"}]})
@@ -62,12 +62,13 @@ def test_chunks_are_the_upstreams_byte_for_byte(relay: Server, upstream: Upstrea
     straight = fetch(
         upstream.port, "/v1/chat/completions", method="POST", headers=headers, body=body.encode()
     )
-    relayed = fetch(relay, path("story", system_prompt=""), method="POST")
+    answer = fetch(relay, path("story", system_prompt=""), method="POST")
+    relayed = without_heartbeats(answer.body)
 
     def without_what_varies(raw: bytes) -> list[dict[str, Any] | str]:
         blocks = raw.decode().split("\n\n")
         assert blocks.pop() == ""
-        if raw is relayed.body:
+        if raw is relayed:
             blocks = [without_id(block) for block in blocks]
         parsed: list[dict[str, Any] | str] = []
         for block in blocks:
@@ -80,10 +81,10 @@ def test_chunks_are_the_upstreams_byte_for_byte(relay: Server, upstream: Upstrea
             parsed.append({k: v for k, v in chunk.items() if k not in ("id", "created", "model")})
         return parsed
 
-    assert without_what_varies(relayed.body) == without_what_varies(straight.body)
+    assert without_what_varies(relayed) == without_what_varies(straight.body)
 
 
-def test_json_body_and_its_messages(relay: Server, upstream: Upstream) -> None:
+def test_json_body_and_its_messages(relay: Server, upstream: Aimock) -> None:
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "story"}]
     body = json.dumps({"messages": messages, "model": "some-model"}).encode()
     headers = {"Content-Type": "application/json"}
@@ -93,7 +94,7 @@ def test_json_body_and_its_messages(relay: Server, upstream: Upstream) -> None:
     assert (asked["messages"], asked["model"], asked["stream"]) == (messages, "some-model", True)
 
 
-def test_text(relay: Server, upstream: Upstream) -> None:
+def test_text(relay: Server, upstream: Aimock) -> None:
     with open_stream(relay, path("story", format="text")) as stream:
         *pieces, done = stream.rest()
     assert {piece.event for piece in pieces} == {None}
@@ -103,7 +104,7 @@ def test_text(relay: Server, upstream: Upstream) -> None:
     assert json.loads(done.data or "") == {"finish_reason": "stop"}
 
 
-def test_events_arrive_one_by_one(relay: Server, upstream: Upstream) -> None:
+def test_events_arrive_one_by_one(relay: Server, upstream: Aimock) -> None:
     """20 pieces a second for more than a minute: the first ones are there long before the end."""
     destroyed = upstream.destroyed()
     with open_stream(relay, path("slow story", format="text", on_disconnect="cancel")) as stream:
@@ -141,7 +142,7 @@ def test_a_message_that_the_upstream_does_not_know(relay: Server) -> None:
     assert error_of(answer.body)["message"]
 
 
-def test_a_truncated_upstream_is_an_error_not_an_end(relay: Server, upstream: Upstream) -> None:
+def test_a_truncated_upstream_is_an_error_not_an_end(relay: Server, upstream: Aimock) -> None:
     with open_stream(relay, path("truncated")) as stream:
         *chunks, failure = stream.rest()
     assert chunks
@@ -167,7 +168,7 @@ def test_an_upstream_cut_off_before_its_first_byte_is_an_http_error(
 
 @pytest.mark.parametrize("form", ["chunks", "text"])
 def test_leaving_before_the_first_token_cancels_the_upstream(
-    relay: Server, upstream: Upstream, form: str
+    relay: Server, upstream: Aimock, form: str
 ) -> None:
     """The upstream would be silent for a minute; the client has not even got the headers."""
     destroyed = upstream.destroyed()
@@ -178,21 +179,21 @@ def test_leaving_before_the_first_token_cancels_the_upstream(
     upstream.wait_for_destroyed(destroyed + 1)
 
 
-def test_leaving_after_the_headers_cancels_the_upstream(relay: Server, upstream: Upstream) -> None:
+def test_leaving_after_the_headers_cancels_the_upstream(relay: Server, upstream: Aimock) -> None:
     destroyed = upstream.destroyed()
     with open_stream(relay, path("late", on_disconnect="cancel")) as stream:
         assert stream.next_comments(1) == ["ping"]
     upstream.wait_for_destroyed(destroyed + 1)
 
 
-def test_leaving_in_mid_stream_cancels_the_upstream(relay: Server, upstream: Upstream) -> None:
+def test_leaving_in_mid_stream_cancels_the_upstream(relay: Server, upstream: Aimock) -> None:
     destroyed = upstream.destroyed()
     with open_stream(relay, path("slow story", on_disconnect="cancel")) as stream:
         assert stream.data(3)
     upstream.wait_for_destroyed(destroyed + 1)
 
 
-def test_ten_leave_together(relay: Server, upstream: Upstream) -> None:
+def test_ten_leave_together(relay: Server, upstream: Aimock) -> None:
     destroyed = upstream.destroyed()
     with contextlib.ExitStack() as stack:
         asked = path("slow story", on_disconnect="cancel")
@@ -202,13 +203,13 @@ def test_ten_leave_together(relay: Server, upstream: Upstream) -> None:
     upstream.wait_for_destroyed(destroyed + 10)
 
 
-def test_a_slow_first_token_is_waited_for(relay: Server, upstream: Upstream) -> None:
+def test_a_slow_first_token_is_waited_for(relay: Server, upstream: Aimock) -> None:
     with open_stream(relay, path("a little late")) as stream:
         assert stream.next_comments(1) == ["ping"], "headers, long before the first token"
         assert said(stream.rest()) == upstream.story
 
 
-def test_head_and_prefetch_never_reach_the_upstream(relay: Server, upstream: Upstream) -> None:
+def test_head_and_prefetch_never_reach_the_upstream(relay: Server, upstream: Aimock) -> None:
     upstream.forget()
     with Connection(relay) as connection:
         connection.request(path("story"), method="HEAD", headers={"Connection": "close"})
@@ -249,10 +250,10 @@ def test_the_key_is_never_told(relay: Server, form: str) -> None:
     assert KEY[10:] not in relay.log()
 
 
-def test_curl(relay: Server, upstream: Upstream) -> None:
+def test_curl(relay: Server, upstream: Aimock) -> None:
     done = curl(relay, "/sse/openai_out", "-X", "POST", "-d", "user_message=story&format=text")
     assert done.returncode == 0, done.stderr
-    *pieces, end, rest = done.stdout.split("\n\n")
+    *pieces, end, rest = without_heartbeats(done.stdout.encode()).decode().split("\n\n")
     texts = [without_id(piece).removeprefix("data: ") for piece in pieces]
     assert "".join(texts) == upstream.story
     assert without_id(end).startswith("event: done\ndata: ")

@@ -8,27 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
 from tests.live.kit.paced import PacedUpstream, Play
-from tests.live.kit.run_events import FORMATS, RESUMABLE, after, expected_end, outcome, text_of
+from tests.live.kit.run_events import FORMATS, RESUMABLE, after, end_of, expected_end, text_of
 from tests.live.kit.runs import (
     JSON,
     START,
     ask,
     attach,
-    connect_to,
-    opened,
     path_of,
+    replay,
     rest,
     run_of,
     run_service,
     start,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server, free_port
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import connect_to
 
 CHAT = "/v1/chat/completions"
 GRACE = ("--graceful-timeout", "12")
@@ -38,7 +37,7 @@ SHORT = ("--graceful-timeout", "6")
 
 def resumed(where: Server | Connection, play: Play, last: str | None, form: str) -> Stream:
     path = path_of(START, user_message=play.message, format=form)
-    return opened(where, path, headers={"Last-Event-ID": last or ""})
+    return open_stream(where, path, headers={"Last-Event-ID": last or ""})
 
 
 def assert_sent_away(stream: Stream) -> None:
@@ -67,7 +66,9 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
         ids = {form: stream.next().id for form, stream in resumable.items()}
         assert original.next().id == f"{run}.1"
         ui = stack.enter_context(attach(old, run, "ui"))
-        v1 = stack.enter_context(opened(old, CHAT, "POST", JSON, body % play.message.encode()))
+        v1 = stack.enter_context(
+            open_stream(old, CHAT, method="POST", headers=JSON, body=body % play.message.encode())
+        )
         v1.next()
         short.say("a ")
         brief = stack.enter_context(start(old, short))
@@ -85,20 +86,20 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
         assert "two " in (v1.next().data or "")
         short.say("b")
         short.finish()
-        events = whole(new, run_of(brief), "text")
-        assert (text_of("text", events), outcome("text", events)) == ("a b", "stop")
+        events = replay(new, run_of(brief), "text")
+        assert (text_of("text", events), end_of("text", events)) == ("a b", "stop")
 
         ends = {form: rest(stream) for form, stream in viewers.items()}
         for form, seen in ends.items():
-            assert outcome(form, seen) == "error:interrupted"
-        assert outcome("chunks", rest(v1)) == "error:interrupted"
-        assert outcome("ui", rest(ui)) == "error:"
+            assert end_of(form, seen) == "error:interrupted"
+        assert end_of("chunks", rest(v1)) == "error:interrupted"
+        assert end_of("ui", rest(ui)) == "error:"
         assert old.wait_until_ended() == 0
         play.wait_until_left()
         for form in FORMATS:
-            complete = whole(new, run, form)
+            complete = replay(new, run, form)
             assert text_of(form, complete) == "one two "
-            assert outcome(form, complete) == expected_end(form, "error:interrupted")
+            assert end_of(form, complete) == expected_end(form, "error:interrupted")
             if form in RESUMABLE:
                 assert ends[form] == after(run, complete, 2)
         assert stop(new, run) == "failed"
@@ -129,15 +130,15 @@ def test_sighup(tmp_path: Path, paced: PacedUpstream) -> None:
                 play.say("three")
                 play.finish()
                 got += rest(stream)
-            complete = whole_runs[form] = whole(server, runs[form], form)
+            complete = whole_runs[form] = replay(server, runs[form], form)
             assert [event.data for event in got] == [
                 each.data for each in after(runs[form], complete, 1)
             ]
             assert text_of(form, complete) == "one two three"
-            assert outcome(form, complete) == ("[DONE]" if form == "chunks" else "stop")
+            assert end_of(form, complete) == ("[DONE]" if form == "chunks" else "stop")
         until(lambda: not old.is_running(), "the old worker has gone", seconds=60)
         for form, complete in whole_runs.items():
-            assert whole(server, runs[form], form) == complete
+            assert replay(server, runs[form], form) == complete
     assert [play.count for play in plays.values()] == [1] * len(plays)
 
 
@@ -153,18 +154,18 @@ def test_what_had_ended_is_there_after_a_restart(tmp_path: Path, paced: PacedUps
         stream = start(server, play, key)
         run = run_of(stream)
         rest(stream)
-        expected = {form: whole(server, run, form) for form in FORMATS}
+        expected = {form: replay(server, run, form) for form in FORMATS}
         with start(server, refused) as stream:
             assert stream.head.status == 429
             failed = run_of(stream)
     with run_service(tmp_path, paced, *SHORT, workers=1, port=port) as server:
         for form in FORMATS:
-            assert whole(server, run, form) == expected[form]
+            assert replay(server, run, form) == expected[form]
         events = expected["chunks"]
         for seen in range(5):
             headers = {"Last-Event-ID": f"{run}.{seen}"}
             path = path_of(START, user_message=play.message)
-            assert rest(opened(server, path, headers=headers)) == after(run, events, seen)
+            assert rest(open_stream(server, path, headers=headers)) == after(run, events, seen)
         with start(server, play, key) as stream:
             assert run_of(stream) == run
             assert stream.head.headers["idempotency-replayed"] == "true"
@@ -186,6 +187,6 @@ def test_ctrl_c(tmp_path: Path, paced: PacedUpstream) -> None:
         server.wait_until_ended(20)
     with run_service(tmp_path, paced, *SHORT, workers=1) as server:
         for form in FORMATS:
-            events = whole(server, run, form)
+            events = replay(server, run, form)
             assert text_of(form, events) == "one"
-            assert outcome(form, events) == expected_end(form, "error:interrupted")
+            assert end_of(form, events) == expected_end(form, "error:interrupted")

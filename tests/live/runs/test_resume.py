@@ -6,24 +6,15 @@ import contextlib
 
 import pytest
 
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
 from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_cursors import WAYS, Way, at_the_run, by_header, by_query
-from tests.live.kit.run_events import FORMATS, RESUMABLE, after, outcome, text_of
-from tests.live.kit.runs import (
-    START,
-    ask,
-    connect_to,
-    opened,
-    path_of,
-    rest,
-    run_of,
-    start,
-    whole,
-)
+from tests.live.kit.run_events import FORMATS, RESUMABLE, after, end_of, text_of
+from tests.live.kit.runs import START, ask, path_of, replay, rest, run_of, start
 from tests.live.kit.servers import Server
+from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import frame
 
 TEXT = "one 你好🌊 four"
@@ -63,7 +54,7 @@ def test_after_the_end_from_every_position(runs: Server, play: Play, form: str, 
     assert text_of(form, events) == TEXT
     for seen in range(LAST):
         path, headers = way(form, play.message, f"{run}.{seen}")
-        stream = opened(runs, path, headers=headers)
+        stream = open_stream(runs, path, headers=headers)
         assert stream.head.status == 200
         assert run_of(stream) == run
         assert rest(stream) == after(run, events, seen), f"after {seen}"
@@ -84,7 +75,7 @@ def test_while_it_runs_from_every_position(runs: Server, play: Play, form: str, 
         resumed: list[Stream] = []
         for seen in range(4):
             path, headers = way(form, play.message, f"{run}.{seen}")
-            resumed.append(stack.enter_context(opened(runs, path, headers=headers)))
+            resumed.append(stack.enter_context(open_stream(runs, path, headers=headers)))
             assert resumed[-1].head.status == 200
             assert run_of(resumed[-1]) == run
         for ahead in (4, LAST):
@@ -92,7 +83,7 @@ def test_while_it_runs_from_every_position(runs: Server, play: Play, form: str, 
             error_of(ask(runs, path, headers=headers), 400)
         second_half(play)
         got = [rest(stream) for stream in resumed]
-    events = whole(runs, run, form)
+    events = replay(runs, run, form)
     assert text_of(form, events) == TEXT
     assert got == [after(run, events, seen) for seen in range(4)]
     assert play.count == 1
@@ -108,18 +99,18 @@ def test_on_each_worker(runs: Server, play: Play, form: str) -> None:
         read_half(original, run)
         path, headers = by_header(form, play.message, f"{run}.2")
         streams = [
-            stack.enter_context(opened(connect_to(runs, worker), path, headers=headers))
+            stack.enter_context(open_stream(connect_to(runs, worker), path, headers=headers))
             for worker in runs.workers()
         ]
         second_half(play)
         got = [rest(stream) for stream in streams]
         assert original.rest()
-    events = whole(runs, run, form)
+    events = replay(runs, run, form)
     expected = events if form == "ui" else after(run, events, 2)
     assert text_of(form, events) == TEXT
     assert got == [expected, expected]
     for worker in runs.workers():
-        stream = opened(connect_to(runs, worker), path, headers=headers)
+        stream = open_stream(connect_to(runs, worker), path, headers=headers)
         assert rest(stream) == expected
     assert play.count == 1
 
@@ -134,7 +125,7 @@ def test_a_reader_that_drops_after_every_event(runs: Server, play: Play, form: s
     while True:
         headers: dict[str, str] = {"Last-Event-ID": last} if last else {}
         path = path_of(START, user_message=message, format=form, idempotency_key=message)
-        answer = opened(runs, path, headers=headers)
+        answer = open_stream(runs, path, headers=headers)
         if answer.head.status == 204:
             answer.connection.close()
             break
@@ -149,7 +140,7 @@ def test_a_reader_that_drops_after_every_event(runs: Server, play: Play, form: s
         last = event.id
         if len(got) >= 2 and not play.asked[0].ended:
             second_half(play)
-    assert got == [(event.event, event.data) for event in whole(runs, run, form)]
+    assert got == [(event.event, event.data) for event in replay(runs, run, form)]
     assert play.count == 1
 
 
@@ -165,10 +156,10 @@ def test_ui_starts_over_unless_there_is_nothing_left(
     way = by_query if in_query else by_header
     for seen in (0, 1, 3, LAST - 1):
         path, headers = way("ui", play.message, f"{run}.{seen}")
-        assert rest(opened(runs, path, headers=headers)) == events
+        assert rest(open_stream(runs, path, headers=headers)) == events
     path, headers = way("ui", play.message, f"{run}.{LAST}")
     assert ask(runs, path, headers=headers).status == 204
-    assert outcome("ui", events) == "stop"
+    assert end_of("ui", events) == "stop"
     assert play.count == 1
 
 
@@ -180,10 +171,10 @@ def test_another_format_than_before(runs: Server, play: Play) -> None:
     run = run_of(stream)
     rest(stream)
     for form in RESUMABLE:
-        events = whole(runs, run, form)
+        events = replay(runs, run, form)
         for seen in range(LAST):
             path, headers = at_the_run(form, play.message, f"{run}.{seen}")
-            assert rest(opened(runs, path, headers=headers)) == after(run, events, seen)
+            assert rest(open_stream(runs, path, headers=headers)) == after(run, events, seen)
 
 
 @pytest.mark.parametrize("value", ["earliest", ""])
@@ -197,7 +188,7 @@ def test_earliest_and_nothing_begin_a_new_run(
     path, headers = way("text", play.message, value)
     found = set()
     for _ in range(2):
-        stream = opened(runs, path, headers=headers)
+        stream = open_stream(runs, path, headers=headers)
         found.add(run_of(stream))
         assert text_of("text", rest(stream)) == "x"
     assert len(found) == 2
@@ -211,8 +202,8 @@ def test_earliest_of_a_run_is_all_of_it(runs: Server, play: Play, value: str) ->
     stream = start(runs, play)
     run = run_of(stream)
     events = rest(stream)
-    assert rest(opened(runs, f"/runs/{run}?last_event_id={value}")) == events
-    assert rest(opened(runs, f"/runs/{run}", headers={"Last-Event-ID": value})) == events
+    assert rest(open_stream(runs, f"/runs/{run}?last_event_id={value}")) == events
+    assert rest(open_stream(runs, f"/runs/{run}", headers={"Last-Event-ID": value})) == events
 
 
 def test_many_come_back_at_once(runs: Server, play: Play) -> None:
@@ -230,6 +221,6 @@ def test_many_come_back_at_once(runs: Server, play: Play) -> None:
         second_half(play)
         got = [rest(stream) for stream in streams]
         original.rest()
-    events = whole(runs, run, "chunks")
+    events = replay(runs, run, "chunks")
     assert got == [after(run, events, seen % 4) for seen in range(40)]
     assert play.count == 1

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from tests.live.kit.clients import open_stream
 from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import FORMATS, after, outcome, parsed, text_of
+from tests.live.kit.run_events import FORMATS, after, end_of, parsed, text_of
 from tests.live.kit.runs import (
     JSON,
     NO_RUN,
@@ -17,13 +18,12 @@ from tests.live.kit.runs import (
     ask_start,
     attach,
     bearer,
-    opened,
     path_of,
+    replay,
     rest,
     run_of,
     start,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
@@ -117,7 +117,7 @@ def test_another_subject(guarded_runs: Server, play: Play, running: bool) -> Non
         if running:
             assert not play.left()
             play.finish()
-        assert outcome("text", rest(stream)) == "stop"
+        assert end_of("text", rest(stream)) == "stop"
     assert play.count == 1
 
 
@@ -148,7 +148,7 @@ def test_another_token_of_the_same_subject(guarded_runs: Server, play: Play) -> 
         token = bearer("alice", 300)
         viewer = attach(guarded_runs, run, "text", headers=token)
         assert stop(guarded_runs, run, token) == "stopped"
-        assert outcome("text", rest(viewer)) == "stopped"
+        assert end_of("text", rest(viewer)) == "stopped"
 
 
 def test_a_token_in_the_query(guarded_runs: Server, play: Play) -> None:
@@ -156,15 +156,15 @@ def test_a_token_in_the_query(guarded_runs: Server, play: Play) -> None:
     play.say("one")
     token = ALICE["Authorization"].removeprefix("Bearer ")
     path = path_of(START, user_message=play.message, access_token=token, format="text")
-    with opened(guarded_runs, path) as stream:
+    with open_stream(guarded_runs, path) as stream:
         run = run_of(stream)
         assert stream.next().data == "one"
         play.finish()
         rest(stream)
-    viewed = opened(guarded_runs, f"/runs/{run}?format=text&access_token={token}")
+    viewed = open_stream(guarded_runs, f"/runs/{run}?format=text&access_token={token}")
     events = rest(viewed)
     assert text_of("text", events) == "one"
-    resumed = opened(guarded_runs, path, headers={"Last-Event-ID": f"{run}.1"})
+    resumed = open_stream(guarded_runs, path, headers={"Last-Event-ID": f"{run}.1"})
     assert rest(resumed) == after(run, events, 1)
 
 
@@ -177,7 +177,7 @@ def test_no_channel_reaches_a_run(guarded_runs: Server, play: Play) -> None:
         names = ["**", "*", run, f"runs.{run}", f"run.{run}", f"run:{run}", f"_runs.{run}", "a"]
         query = "&".join(f"c={name}" for name in names)
         target = f"/channels?{query}&last_event_id=earliest"
-        with opened(guarded_runs, target, headers=ALL) as channels:
+        with open_stream(guarded_runs, target, headers=ALL) as channels:
             assert channels.head.status == 200
             play.say("secret two")
             assert stream.next().data == "secret two"
@@ -191,7 +191,7 @@ def test_no_channel_reaches_a_run(guarded_runs: Server, play: Play) -> None:
         assert not any("secret" in (data or "") for data in received)
         play.finish()
         assert text_of("text", rest(stream)) == ""
-    events = whole(guarded_runs, run, "text", ALL)
+    events = replay(guarded_runs, run, "text", ALL)
     assert text_of("text", events) == "secret onesecret two"
     assert "intruder" not in str(events)
 
@@ -231,7 +231,7 @@ def test_what_the_logs_do_not_say(guarded_runs: Server, play: Play) -> None:
     path = path_of(
         START, user_message=play.message, idempotency_key=key, access_token=token, format="text"
     )
-    stream = opened(guarded_runs, path)
+    stream = open_stream(guarded_runs, path)
     run = run_of(stream)
     rest(stream)
     rest(start(guarded_runs, play, {**ALICE, "Idempotency-Key": key}))

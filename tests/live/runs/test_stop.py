@@ -7,16 +7,16 @@ import json
 
 import pytest
 
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import (
     FORMATS,
     RESUMABLE,
     after,
+    end_of,
     expected_end,
     number,
-    outcome,
     parsed,
     text_of,
 )
@@ -24,19 +24,17 @@ from tests.live.kit.runs import (
     NO_RUN,
     START,
     all_at_once,
-    another_worker,
     ask,
     attach,
-    connect_to,
-    opened,
     path_of,
+    replay,
     rest,
     run_of,
     start,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server
+from tests.live.kit.workers import connect_to, other_worker
 
 
 def viewers_on_all_workers(
@@ -53,11 +51,11 @@ def viewers_on_all_workers(
 def assert_stopped(server: Server, run: str, got: list[tuple[str, Stream]], text: str) -> None:
     """All of these viewers have seen the same, and so does who comes later."""
     read = [(form, rest(stream)) for form, stream in got]
-    later = {form: whole(server, run, form) for form in FORMATS}
+    later = {form: replay(server, run, form) for form in FORMATS}
     for form, events in read:
         assert events == later[form]
     for form, events in later.items():
-        assert outcome(form, events) == expected_end(form, "stopped")
+        assert end_of(form, events) == expected_end(form, "stopped")
         assert text_of(form, events) == text
 
 
@@ -92,7 +90,7 @@ def test_in_mid_answer(runs: Server, play: Play, on_disconnect: str) -> None:
         rest(original)
         assert_stopped(runs, run, viewers, "one two")
         assert stop(runs, run) == "stopped", "again"
-    assert whole(runs, run, "text")[-1].id == f"{run}.3"
+    assert replay(runs, run, "text")[-1].id == f"{run}.3"
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["first token", "mid-answer"])
@@ -104,13 +102,13 @@ def test_from_another_worker(runs: Server, play: Play, begun: bool) -> None:
         if begun:
             assert stream.next().data == "one"
         play.wait_for_asked()
-        with connect_to(runs, another_worker(runs, stream.connection)) as connection:
+        with connect_to(runs, other_worker(runs, stream.connection)) as connection:
             connection.request(f"/runs/{run}", method="DELETE")
             head = connection.head()
             assert head.status == 200
             assert json.loads(connection.body(head)) == {"id": run, "status": "stopped"}
         play.wait_until_left()
-        assert outcome("text", rest(stream)) == "stopped"
+        assert end_of("text", rest(stream)) == "stopped"
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -149,8 +147,8 @@ def test_after_the_end(runs: Server, play: Play) -> None:
     events = rest(stream)
     for _ in range(3):
         assert stop(runs, run) == "finished"
-    assert whole(runs, run, "text") == events
-    assert outcome("text", events) == "stop"
+    assert replay(runs, run, "text") == events
+    assert end_of("text", events) == "stop"
 
 
 def test_after_a_failure(runs: Server, play: Play) -> None:
@@ -160,7 +158,7 @@ def test_after_a_failure(runs: Server, play: Play) -> None:
     run = run_of(stream)
     events = rest(stream)
     assert stop(runs, run) == "failed"
-    assert whole(runs, run, "text") == events
+    assert replay(runs, run, "text") == events
 
 
 def test_many_stop_it_at_once(runs: Server, play: Play) -> None:
@@ -170,8 +168,8 @@ def test_many_stop_it_at_once(runs: Server, play: Play) -> None:
         stream.next()
         assert all_at_once(*[lambda: stop(runs, run)] * 12) == ["stopped"] * 12
         events = rest(stream)
-    assert outcome("text", events) == "stopped"
-    assert whole(runs, run, "text") == [*whole(runs, run, "text")[:1], *events]
+    assert end_of("text", events) == "stopped"
+    assert replay(runs, run, "text") == [*replay(runs, run, "text")[:1], *events]
 
 
 @pytest.mark.parametrize("run", [NO_RUN, "x", NO_RUN.upper()])
@@ -189,7 +187,7 @@ def test_while_nobody_watches(runs: Server, play: Play) -> None:
         stream.next()
     assert stop(runs, run) == "stopped"
     play.wait_until_left()
-    assert text_of("text", whole(runs, run, "text")) == "one"
+    assert text_of("text", replay(runs, run, "text")) == "one"
 
 
 def test_while_the_upstream_says_more_than_anybody_reads(runs: Server, play: Play) -> None:
@@ -203,8 +201,8 @@ def test_while_the_upstream_says_more_than_anybody_reads(runs: Server, play: Pla
         play.wait_until_left()
         events = rest(stream)
     assert [number(run, event) for event in events] == list(range(2, len(events) + 2))
-    assert outcome("chunks", events) == "error:stopped"
-    later = whole(runs, run, "chunks")
+    assert end_of("chunks", events) == "error:stopped"
+    later = replay(runs, run, "chunks")
     assert after(run, later, 1) == events
 
 
@@ -215,11 +213,11 @@ def test_resuming_what_was_stopped(runs: Server, play: Play, form: str) -> None:
         run = run_of(stream)
         stream.data(2)
         stop(runs, run)
-    events = whole(runs, run, form)
+    events = replay(runs, run, form)
     path = path_of(START, user_message=play.message, format=form)
     for seen in range(3):
         headers = {"Last-Event-ID": f"{run}.{seen}"}
-        assert rest(opened(runs, path, headers=headers)) == after(run, events, seen)
+        assert rest(open_stream(runs, path, headers=headers)) == after(run, events, seen)
     assert ask(runs, path, headers={"Last-Event-ID": f"{run}.3"}).status == 204
     assert play.count == 1
 
@@ -238,5 +236,5 @@ def test_other_sites_can_not(runs: Server, play: Play) -> None:
             path = path_of(START, user_message=play.message)
             error_of(ask(runs, path, headers=headers), 403)
         play.finish()
-        assert outcome("text", rest(stream)) == "stop"
+        assert end_of("text", rest(stream)) == "stop"
     assert play.count == 1

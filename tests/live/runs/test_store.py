@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from tests.live.channels.test_store import disk, remount, write_lock
-from tests.live.kit.clients import Sent
+from tests.live.kit.clients import Sent, open_stream
 from tests.live.kit.connection import Answer
 from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import outcome, text_of
-from tests.live.kit.runs import ask, opened, path_of, rest, run_of, run_service, start, whole
+from tests.live.kit.run_events import end_of, text_of
+from tests.live.kit.runs import ask, path_of, replay, rest, run_of, run_service, start
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
 
@@ -52,10 +52,10 @@ def in_trouble(found: list[Sent] | Answer) -> bool:
         error_of(found, 503)
         assert int(found.headers["retry-after"]) >= 0
         return True
-    return end_of(found) != "done"
+    return last_event(found) != "done"
 
 
-def end_of(events: list[Sent]) -> str | None:
+def last_event(events: list[Sent]) -> str | None:
     """The type of the last event; of a failure that could not be stored the id is not asked for."""
     assert events[-1].event in ("done", "failure"), "it has an end"
     return events[-1].event
@@ -77,7 +77,7 @@ def assert_trouble_and_recovery(
     trouble()
     until(lambda: in_trouble(started(server, large)), "a run is refused or fails", seconds=40)
     assert ask(server, "/healthz").status == 200
-    assert text_of("text", whole(server, before, "text")) == "one", "what is stored can be read"
+    assert text_of("text", replay(server, before, "text")) == "one", "what is stored can be read"
     recover()
     until(lambda: not in_trouble(started(server, healthy)), "runs go well again", pause=0.2)
     assert ask(server, "/healthz").status == 200
@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_in_mid_answer(stored: Server, play: Play) -> None:
         limit(stored, 200_000)
         for _ in range(20):
             play.say(FILLING)
-        assert end_of(rest(stream)) == "failure"
+        assert last_event(rest(stream)) == "failure"
     play.wait_until_left()
     assert ask(stored, "/healthz").status == 200
     limit(stored, resource.RLIM_INFINITY)
@@ -121,8 +121,8 @@ def test_a_disk_that_is_full_in_mid_answer(stored: Server, play: Play) -> None:
     def read_again() -> str:
         if ask(stored, f"/runs/{run}").status != 200:
             return ""
-        events = whole(stored, run, "text")
-        return outcome("text", events) if text_of("text", events).startswith("one") else ""
+        events = replay(stored, run, "text")
+        return end_of("text", events) if text_of("text", events).startswith("one") else ""
 
     until(lambda: read_again().startswith("error:"), "it is read and written again", pause=0.2)
     assert play.count == 1
@@ -167,7 +167,7 @@ def test_the_file_is_deleted(tmp_path: Path, paced: PacedUpstream, running: bool
             if running:
                 play.say("and more")
                 play.finish()
-                assert end_of(rest(stream))
+                assert last_event(rest(stream))
         for _ in range(10):
             in_trouble(started(server, later))
             assert ask(server, "/healthz").status == 200
@@ -179,7 +179,7 @@ def test_another_process_holds_the_write_lock(stored: Server, play: Play) -> Non
     """For a moment: heartbeats go on, the run waits and loses nothing."""
     play.say("one ")
     path = path_of("/sse/openai_out", user_message=play.message, format="text")
-    with opened(stored, path) as stream:
+    with open_stream(stored, path) as stream:
         run = run_of(stream)
         assert stream.next().data == "one "
         with write_lock(stored.directory / "runs.sqlite"):
@@ -188,8 +188,8 @@ def test_another_process_holds_the_write_lock(stored: Server, play: Play) -> Non
             assert ask(stored, "/healthz").status == 200
             assert stream.next_comments(3) == ["ping"] * 3, "and nothing that is not stored"
         events = rest(stream)
-    assert (text_of("text", events), outcome("text", events)) == ("two", "stop")
-    events = whole(stored, run, "text")
+    assert (text_of("text", events), end_of("text", events)) == ("two", "stop")
+    events = replay(stored, run, "text")
     assert text_of("text", events) == "one two", events
 
 

@@ -9,18 +9,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.live.kit.clients import Sent, Stream
+from tests.live.kit.clients import Sent, Stream, open_stream
 from tests.live.kit.paced import USAGE, Play, usage_frame
-from tests.live.kit.run_events import (
-    FORMATS,
-    RESUMABLE,
-    frames_of,
-    number,
-    outcome,
-    parsed,
-    text_of,
-)
-from tests.live.kit.runs import JSON, START, ask, opened, path_of, raw, rest, run_of, start, whole
+from tests.live.kit.run_events import FORMATS, RESUMABLE, end_of, frames_of, number, parsed, text_of
+from tests.live.kit.runs import JSON, START, ask, path_of, raw, replay, rest, run_of, start
 from tests.live.kit.servers import Server
 from tests.live.kit.subscribers import EVENT_SOURCE
 from tests.scripted_upstream import DONE, frame
@@ -36,11 +28,17 @@ def test_started_in_every_way(runs: Server, play: Play, how: str) -> None:
     asked = {"user_message": play.message, "system_prompt": "Be brief.", "model": "some-model"}
     path = ALIAS if "alias" in how else START
     if how in ("GET", "POST", "alias"):
-        stream = opened(runs, path_of(path, **asked), "POST" if how == "POST" else "GET")
+        stream = open_stream(
+            runs, path_of(path, **asked), method="POST" if how == "POST" else "GET"
+        )
     elif how == "form":
-        stream = opened(runs, path, "POST", FORM, urlencode(asked).encode())
+        stream = open_stream(
+            runs, path, method="POST", headers=FORM, body=urlencode(asked).encode()
+        )
     else:
-        stream = opened(runs, path, "POST", JSON, json.dumps(asked).encode())
+        stream = open_stream(
+            runs, path, method="POST", headers=JSON, body=json.dumps(asked).encode()
+        )
     assert stream.head.status == 200
     assert stream.head.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert stream.head.headers["cache-control"] == "no-store, no-transform"
@@ -152,7 +150,7 @@ def test_ui(runs: Server, play: Play) -> None:
     assert stream.head.headers["x-vercel-ai-ui-message-stream"] == "v1"
     run = run_of(stream)
     events = rest(stream)
-    assert outcome("ui", events) == "tool-calls"
+    assert end_of("ui", events) == "tool-calls"
     assert text_of("ui", events) == "First word 你好\nand a line"
     types = [parsed(event)["type"] for event in events[:-1]]
     assert types[:2] == ["start", "start-step"]
@@ -182,7 +180,7 @@ def test_an_answer_without_a_word(runs: Server, play: Play, form: str) -> None:
     """Every format has an end, and the end an id."""
     play.finish(usage=None)
     events = rest(start(runs, play, format=form))
-    assert outcome(form, events) == ("[DONE]" if form == "chunks" else "stop")
+    assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
     assert text_of(form, events) == ""
 
 
@@ -215,18 +213,18 @@ def test_an_event_source_can_resume_before_the_first_token(
 ) -> None:
     play.begin()
     path = path_of(START, user_message=play.message, format=form)
-    with opened(runs, path, headers=EVENT_SOURCE) as stream:
+    with open_stream(runs, path, headers=EVENT_SOURCE) as stream:
         run = run_of(stream)
         block = first_block(stream)
     lines = [line for line in block.split(b"\n") if not line.startswith((b":", b"retry:"))]
     assert lines == [b"id: %s.0" % run.encode()]
-    with opened(runs, path, headers={**EVENT_SOURCE, "Last-Event-ID": f"{run}.0"}) as stream:
+    with open_stream(runs, path, headers={**EVENT_SOURCE, "Last-Event-ID": f"{run}.0"}) as stream:
         assert run_of(stream) == run
         play.say("first")
         play.finish()
         events = [event for event in stream.rest() if event.data is not None]
     assert text_of(form, events) == "first"
-    assert [event.id for event in events] == [event.id for event in whole(runs, run, form)]
+    assert [event.id for event in events] == [event.id for event in replay(runs, run, form)]
     assert play.count == 1
 
 
@@ -247,7 +245,7 @@ def test_others_get_no_block_without_data(
     play.say("first")
     play.finish()
     path = path_of(START, user_message=play.message)
-    events = rest(opened(runs, path, headers=headers))
+    events = rest(open_stream(runs, path, headers=headers))
     assert all(event.data for event in events)
     assert (events[0].id or "").endswith(".1")
 
@@ -261,7 +259,7 @@ def test_an_event_source_that_comes_back_is_not_set_back(runs: Server, play: Pla
     rest(stream)
     path = path_of(START, user_message=play.message)
     headers = {**EVENT_SOURCE, "Last-Event-ID": f"{run}.2"}
-    events = rest(opened(runs, path, headers=headers))
+    events = rest(open_stream(runs, path, headers=headers))
     ids = [number(run, event) for event in events if event.id]
     assert min(ids) >= 2
     assert [number(run, event) for event in events if event.data] == [3, 4, 5, 6]
@@ -280,6 +278,6 @@ def test_head_and_prefetch_start_nothing(runs: Server, play: Play) -> None:
     assert play.count == 0
     play.say("x")
     play.finish()
-    with opened(runs, path) as stream:
+    with open_stream(runs, path) as stream:
         assert "idempotency-replayed" not in stream.head.headers, "the key had not been claimed"
     assert play.count == 1

@@ -16,12 +16,12 @@ from tests.live.kit.connection import Connection, fetch
 from tests.live.kit.gateway import gateway
 from tests.live.kit.paced import PacedUpstream, Play, paced_upstream
 from tests.live.kit.proxy import Proxy
-from tests.live.kit.run_events import outcome, text_of
-from tests.live.kit.runs import ask_start, connected, rest, run_of, run_service, start, stop
+from tests.live.kit.run_events import end_of, text_of
+from tests.live.kit.runs import ask_start, rest, run_of, run_service, start, start_path, stop
 from tests.live.kit.servers import Server
 from tests.live.kit.services import KEY
-from tests.live.kit.stage import path
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import connected_to
 from tests.scripted_upstream import DONE, frame
 
 #: Seconds that the upstream may be silent; the first heartbeat would come later.
@@ -99,7 +99,7 @@ def test_frames_cut_anywhere(server: Server, play: Play, size: int) -> None:
     play.finish(usage=None)
     events = told(server, play)
     assert [each.data for each in events][: len(sent)] == data_of(sent)
-    assert outcome("chunks", events) == "[DONE]"
+    assert end_of("chunks", events) == "[DONE]"
 
 
 def test_records_cut_anywhere(
@@ -115,7 +115,7 @@ def test_records_cut_anywhere(
             play.finish(usage=None)
             events = told(server, play)
     assert [each.data for each in events][: len(sent)] == data_of(sent)
-    assert outcome("chunks", events) == "[DONE]"
+    assert end_of("chunks", events) == "[DONE]"
 
 
 def test_one_connection_for_many_runs(server: Server, secure: PacedUpstream) -> None:
@@ -134,9 +134,11 @@ def test_an_idle_connection_that_the_upstream_has_closed(
         play = secure.play()
         play.send(frame("one"), frame(finish="stop"), DONE)
         play.end_and_close()
-        assert outcome("chunks", told(server, play)) == "[DONE]"
+        assert end_of("chunks", told(server, play)) == "[DONE]"
         assert play.count == 1
-        until(lambda: not connected(server, secure.port), "the upstream has closed the connection")
+        until(
+            lambda: not connected_to(server, secure.port), "the upstream has closed the connection"
+        )
 
 
 def test_leaving_closes_the_upstreams_connection(server: Server, play: Play) -> None:
@@ -149,7 +151,7 @@ def test_leaving_closes_the_upstreams_connection(server: Server, play: Play) -> 
 
 def test_leaving_before_the_first_frame(server: Server, play: Play) -> None:
     with Connection(server) as connection:
-        connection.request(path(play.message, on_disconnect="cancel"))
+        connection.request(start_path(play.message, on_disconnect="cancel"))
         play.wait_for_asked()
     play.wait_until_left(SILENCE - 0.5)
 
@@ -164,7 +166,7 @@ def test_leaving_before_hands_are_shaken(
         settings = settings_of(certificate, OPENAI_BASE_URL=url)
         with run_service(tmp_path, secure, workers=1, settings=settings) as server:
             with Connection(server) as client:
-                client.request(path("hello", on_disconnect="cancel"))
+                client.request(start_path("hello", on_disconnect="cancel"))
                 connection, _ = listener.accept()
             with connection:
                 connection.settimeout(SILENCE)
@@ -177,7 +179,7 @@ def test_stopping_closes_the_upstreams_connection(server: Server, play: Play) ->
     with start(server, play) as stream:
         assert text_of("chunks", [stream.next()]) == "one"
         assert stop(server, run_of(stream)) == "stopped"
-        assert outcome("chunks", rest(stream)) == "error:stopped"
+        assert end_of("chunks", rest(stream)) == "error:stopped"
     play.wait_until_left(SILENCE - 0.5)
 
 
@@ -200,7 +202,7 @@ def test_silent_in_the_middle(server: Server, play: Play, last: bytes) -> None:
         play.send(last)
     events = told(server, play)
     assert text_of("chunks", events) == "one"
-    assert outcome("chunks", events) == "error:upstream_timeout"
+    assert end_of("chunks", events) == "error:upstream_timeout"
     play.wait_until_left()
 
 
@@ -215,7 +217,7 @@ def test_truncated(server: Server, play: Play, last: bytes) -> None:
         play.hang_up()
         events = [first, *rest(stream)]
     assert text_of("chunks", events) == "one"
-    assert outcome("chunks", events) == "error:upstream_truncated"
+    assert end_of("chunks", events) == "error:upstream_truncated"
 
 
 def test_a_certificate_of_an_authority_that_is_not_known(
@@ -267,7 +269,7 @@ def test_through_a_tunnel(
 
         play = secure.play()
         play.say("one")
-        assert outcome("chunks", told(server, play)) == "error:upstream_timeout"
+        assert end_of("chunks", told(server, play)) == "error:upstream_timeout"
         play.wait_until_left()
 
         play = secure.play()
@@ -275,7 +277,7 @@ def test_through_a_tunnel(
         with start(server, play) as stream:
             stream.next()
             play.hang_up()
-            assert outcome("chunks", rest(stream)) == "error:upstream_truncated"
+            assert end_of("chunks", rest(stream)) == "error:upstream_truncated"
 
 
 def test_by_way_of_a_proxy(tmp_path: Path, paced: PacedUpstream, certificate: Certified) -> None:

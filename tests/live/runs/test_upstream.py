@@ -14,21 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.live.kit.aimock import Aimock
 from tests.live.kit.connection import fetch
 from tests.live.kit.proxy import Proxy
-from tests.live.kit.runs import run_of
-from tests.live.kit.services import Upstream
-from tests.live.kit.stage import (
-    FORMATS,
-    Stage,
-    attach,
-    ended,
-    path,
-    read,
-    stage_service,
-    start,
-    take,
-)
+from tests.live.kit.run_events import FORMATS, last_id
+from tests.live.kit.runs import attach, read, read_run, run_of, run_service, start, start_path, take
+from tests.live.kit.servers import Server
 
 ERROR = b'{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}'
 #: What stands in the frame, and what the proxy makes of it.
@@ -40,48 +31,48 @@ ALTERATIONS = (
 
 
 @pytest.fixture(scope="module")
-def altered(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
+def altered(tmp_path_factory: pytest.TempPathFactory, upstream: Aimock) -> Iterator[Server]:
     """Between the service and aimock is the proxy; more than 3 s of silence are too much."""
     directory = tmp_path_factory.mktemp("altered")
     settings = {"SSEFLASK_UPSTREAM_TIMEOUT": "3", "SSEFLASK_HEARTBEAT": "0.5"}
     with (
-        Proxy(counted.port, alterations=ALTERATIONS) as proxy,
-        stage_service(directory, proxy.port, workers=1, settings=settings) as server,
+        Proxy(upstream.port, alterations=ALTERATIONS) as proxy,
+        run_service(directory, proxy.port, workers=1, settings=settings) as server,
     ):
-        yield Stage(server, counted)
+        yield server
 
 
 @pytest.fixture(scope="module")
-def in_crumbs(tmp_path_factory: pytest.TempPathFactory, counted: Upstream) -> Iterator[Stage]:
+def in_crumbs(tmp_path_factory: pytest.TempPathFactory, upstream: Aimock) -> Iterator[Server]:
     """The proxy cuts what aimock sends into pieces of 1 to 3 bytes."""
     directory = tmp_path_factory.mktemp("crumbs")
     with (
-        Proxy(counted.port, pieces=3) as proxy,
-        stage_service(directory, proxy.port, workers=1) as server,
+        Proxy(upstream.port, pieces=3) as proxy,
+        run_service(directory, proxy.port, workers=1) as server,
     ):
-        yield Stage(server, counted)
+        yield server
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_characters_cut_anywhere(in_crumbs: Stage, tag: str, form: str) -> None:
+def test_characters_cut_anywhere(in_crumbs: Server, upstream: Aimock, tag: str, form: str) -> None:
     """By TCP, within their bytes; and by the upstream, within their UTF-16."""
-    with start(in_crumbs.server, f"paced story #{tag}", format=form) as stream:
+    with start(in_crumbs, f"paced story #{tag}", format=form) as stream:
         told = read(stream, form)
     assert (told.text, told.outcome, told.reason) == (
-        in_crumbs.upstream.story * 4,
+        upstream.story * 4,
         "finished",
         "stop",
     )
-    again = ended(in_crumbs.server, run_of(stream), form)
+    again = read_run(in_crumbs, run_of(stream), form)
     assert [(each.event, each.data) for each in again.events] == [
         (each.event, each.data) for each in told.events
     ]
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_ids_count_the_upstreams_frames(stage: Stage, tag: str, form: str) -> None:
+def test_the_ids_count_the_upstreams_frames(relay: Server, tag: str, form: str) -> None:
     """However the bytes arrive, and whatever the format makes of a frame."""
-    with start(stage.server, f"reasoning #{tag}", format=form) as stream:
+    with start(relay, f"reasoning #{tag}", format=form) as stream:
         told = read(stream, form)
     run = run_of(stream)
     ids = [event.id for event in told.events if event.id is not None]
@@ -89,7 +80,7 @@ def test_the_ids_count_the_upstreams_frames(stage: Stage, tag: str, form: str) -
     numbers = [int(each.rpartition(".")[2]) for each in ids]
     assert numbers == sorted(set(numbers))
     # In the chunks every frame is an event: they tell how many there are.
-    frames = len(ended(stage.server, run, "chunks").events)
+    frames = len(read_run(relay, run, "chunks").events)
     if form == "chunks":
         assert numbers == list(range(1, frames + 1))
     assert numbers[-1] == frames
@@ -104,9 +95,11 @@ def test_the_ids_count_the_upstreams_frames(stage: Stage, tag: str, form: str) -
         ("marked as an error", "overloaded"),
     ],
 )
-def test_a_frame_that_is_none(altered: Stage, tag: str, message: str, code: str, form: str) -> None:
+def test_a_frame_that_is_none(
+    altered: Server, upstream: Aimock, tag: str, message: str, code: str, form: str
+) -> None:
     """What came before it stays; the upstream's connection is closed; nothing comes after."""
-    with start(altered.server, f"{message} #{tag}", format=form) as stream:
+    with start(altered, f"{message} #{tag}", format=form) as stream:
         told = read(stream, form)
     assert (told.text, told.outcome) == ("before, ", "failed")
     if form == "ui":
@@ -114,53 +107,53 @@ def test_a_frame_that_is_none(altered: Stage, tag: str, message: str, code: str,
     else:
         assert told.error["code"] == code
         assert told.error["message"]
-    again = ended(altered.server, run_of(stream), form)
+    again = read_run(altered, run_of(stream), form)
     assert (again.text, again.outcome, again.error) == (told.text, "failed", told.error)
-    assert altered.upstream.asked_for(f"{message} #{tag}") == 1
+    assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
-def test_an_answer_that_is_no_stream(stage: Stage, tag: str) -> None:
-    answer = fetch(stage.server, path(f"not a stream #{tag}"))
+def test_an_answer_that_is_no_stream(relay: Server, tag: str) -> None:
+    answer = fetch(relay, start_path(f"not a stream #{tag}"))
     assert answer.status == 502
     assert json.loads(answer.body)["error"]["code"] == "upstream_invalid"
     assert b"chaos" in answer.body, "what it is instead is quoted"
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_one_chunk_of_a_mebibyte(stage: Stage, tag: str, form: str) -> None:
-    with start(stage.server, f"huge #{tag}", format=form) as stream:
+def test_one_chunk_of_a_mebibyte(relay: Server, tag: str, form: str) -> None:
+    with start(relay, f"huge #{tag}", format=form) as stream:
         told = read(stream, form)
     assert told.text == "0123456789abcdef" * 65536
     assert told.outcome == "finished"
-    assert ended(stage.server, run_of(stream), form).text == told.text
+    assert read_run(relay, run_of(stream), form).text == told.text
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_truncated(stage: Stage, tag: str, form: str) -> None:
-    with start(stage.server, f"truncated #{tag}", format=form) as stream:
+def test_truncated(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
+    with start(relay, f"truncated #{tag}", format=form) as stream:
         told = read(stream, form)
     assert told.outcome == "failed"
     assert told.text
-    assert stage.upstream.story.startswith(told.text)
+    assert upstream.story.startswith(told.text)
     assert form == "ui" or told.error["code"] == "upstream_truncated"
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_silent_beyond_the_limit(altered: Stage, tag: str, form: str) -> None:
+def test_silent_beyond_the_limit(altered: Server, upstream: Aimock, tag: str, form: str) -> None:
     """In the middle of its answer, heartbeats notwithstanding; then its connection is closed."""
-    destroyed = altered.upstream.destroyed()
-    with start(altered.server, f"silent in the middle #{tag}", format=form) as stream:
+    destroyed = upstream.destroyed()
+    with start(altered, f"silent in the middle #{tag}", format=form) as stream:
         told = read(stream, form)
     assert told.outcome == "failed"
-    assert told.text == altered.upstream.story[:16]
+    assert told.text == upstream.story[:16]
     assert form == "ui" or told.error["code"] == "upstream_timeout"
     assert set(stream.comments) == {"ping"}
-    altered.upstream.wait_for_destroyed(destroyed + 1)
+    upstream.wait_for_destroyed(destroyed + 1)
 
 
-def test_silent_from_the_beginning(altered: Stage, tag: str) -> None:
+def test_silent_from_the_beginning(altered: Server, tag: str) -> None:
     """The headers have gone out long before the limit: so it is told in the stream."""
-    with start(altered.server, f"late #{tag}") as stream:
+    with start(altered, f"late #{tag}") as stream:
         told = read(stream, "chunks")
     assert (told.text, told.outcome) == ("", "failed")
     assert told.error["code"] == "upstream_timeout"
@@ -168,12 +161,14 @@ def test_silent_from_the_beginning(altered: Stage, tag: str) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("early", [False, True], ids=["waiting", "early"])
-def test_a_slow_first_token(stage: Stage, tag: str, form: str, early: bool) -> None:
-    options = {"heartbeat": "early"} if early else {}
-    with start(stage.server, f"a little late #{tag}", format=form, **options) as stream:
+def test_a_slow_first_token(
+    relay: Server, upstream: Aimock, tag: str, form: str, early: bool
+) -> None:
+    options: dict[str, Any] = {"heartbeat": "early"} if early else {}
+    with start(relay, f"a little late #{tag}", format=form, **options) as stream:
         assert stream.next_comments(1) == ["ping"], "headers before the first token"
         told = read(stream, form)
-    assert (told.text, told.outcome) == (stage.upstream.story, "finished")
+    assert (told.text, told.outcome) == (upstream.story, "finished")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +181,8 @@ def test_a_slow_first_token(stage: Stage, tag: str, form: str, early: bool) -> N
     ],
 )
 def test_errors_instead_of_an_answer(
-    stage: Stage,
+    relay: Server,
+    upstream: Aimock,
     tag: str,
     message: str,
     status: int,
@@ -195,18 +191,18 @@ def test_errors_instead_of_an_answer(
     after: str | None,
 ) -> None:
     """With the upstream's status; in band where the headers went out early; asked once."""
-    answer = fetch(stage.server, path(f"{message} #{tag}"))
+    answer = fetch(relay, start_path(f"{message} #{tag}"))
     assert answer.status == status
     assert answer.headers.get("retry-after") == after
     error: dict[str, Any] = json.loads(answer.body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["code"]) == (kind, code)
-    assert stage.upstream.asked_for(f"{message} #{tag}") == 1
+    assert upstream.asked_for(f"{message} #{tag}") == 1
 
-    again = fetch(stage.server, f"/runs/{answer.headers['x-run-id']}")
+    again = fetch(relay, f"/runs/{answer.headers['x-run-id']}")
     assert (again.status, json.loads(again.body)) == (status, {"error": error})
 
-    with start(stage.server, f"{message} #{tag}-early", heartbeat="early") as stream:
+    with start(relay, f"{message} #{tag}-early", heartbeat="early") as stream:
         told = read(stream, "chunks")
     assert (told.text, told.outcome, told.error) == ("", "failed", error)
 
@@ -219,29 +215,31 @@ def test_errors_instead_of_an_answer(
         ("filtered", "content_filter", "content-filter"),
     ],
 )
-def test_every_finish(stage: Stage, tag: str, message: str, reason: str, in_ui: str) -> None:
-    with start(stage.server, f"{message} #{tag}") as stream:
+def test_every_finish(
+    relay: Server, upstream: Aimock, tag: str, message: str, reason: str, in_ui: str
+) -> None:
+    with start(relay, f"{message} #{tag}") as stream:
         run = run_of(stream)
         told = read(stream, "chunks")
-    assert (told.text, told.outcome, told.reason) == (stage.upstream.story, "finished", reason)
+    assert (told.text, told.outcome, told.reason) == (upstream.story, "finished", reason)
     for form in ("text", "events", "ui"):
-        told = ended(stage.server, run, form)
-        assert (told.text, told.outcome) == (stage.upstream.story, "finished")
+        told = read_run(relay, run, form)
+        assert (told.text, told.outcome) == (upstream.story, "finished")
         assert told.reason == (in_ui if form == "ui" else reason)
-    assert stage.upstream.asked_for(f"{message} #{tag}") == 1
+    assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
 @pytest.mark.parametrize("form", ["chunks", "events", "ui"])
-def test_reasoning(stage: Stage, tag: str, form: str) -> None:
-    with start(stage.server, f"reasoning #{tag}", format=form) as stream:
+def test_reasoning(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
+    with start(relay, f"reasoning #{tag}", format=form) as stream:
         told = read(stream, form)
     assert told.reasoning == "Let me think about it."
-    assert (told.text, told.outcome) == (stage.upstream.story, "finished")
+    assert (told.text, told.outcome) == (upstream.story, "finished")
 
 
-def test_tool_calls(stage: Stage, tag: str) -> None:
+def test_tool_calls(relay: Server, tag: str) -> None:
     expected = [("weather", {"city": "Zürich", "unit": "°C"}), ("clock", {})]
-    with start(stage.server, f"tools #{tag}", format="ui") as stream:
+    with start(relay, f"tools #{tag}", format="ui") as stream:
         run = run_of(stream)
         told = read(stream, "ui")
     parts = [json.loads(event.data or "") for event in told.events if event.data != "[DONE]"]
@@ -252,7 +250,7 @@ def test_tool_calls(stage: Stage, tag: str) -> None:
     ] == expected
     assert told.reason == "tool-calls"
 
-    told = ended(stage.server, run, "events")
+    told = read_run(relay, run, "events")
     assert told.reason == "tool_calls"
     calls: dict[int, list[str]] = {}
     for event in told.events:
@@ -264,19 +262,19 @@ def test_tool_calls(stage: Stage, tag: str) -> None:
     assert [(name, json.loads(arguments)) for name, arguments in calls.values()] == expected
 
 
-def test_viewers_join_at_any_time(stage: Stage, tag: str) -> None:
+def test_viewers_join_at_any_time(relay: Server, upstream: Aimock, tag: str) -> None:
     """Whoever comes in mid-answer gets it from the start; the rest only to those who ask for it."""
-    with start(stage.server, f"paced story #{tag}", format="text") as stream:
+    with start(relay, f"paced story #{tag}", format="text") as stream:
         run = run_of(stream)
         before = take(stream, 20)
-        last = next(event.id for event in reversed(before) if event.id)
+        last = last_id(before)
         with (
-            attach(stage.server, run) as from_the_start,
-            attach(stage.server, run, headers={"Last-Event-ID": last}) as from_there,
+            attach(relay, run, "text") as from_the_start,
+            attach(relay, run, "text", last=last) as from_there,
         ):
             first = read(stream, "text", before)
             second = read(from_the_start, "text")
             third = read(from_there, "text", before)
-    assert first.text == stage.upstream.story * 4
+    assert first.text == upstream.story * 4
     assert first.events == second.events == third.events
-    assert stage.upstream.asked_for(f"paced story #{tag}") == 1
+    assert upstream.asked_for(f"paced story #{tag}") == 1

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Answer, Connection
 from tests.live.kit.paced import MODELS, PacedUpstream, Play
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import FORMATS, after, expected_end, number, outcome, parsed, text_of
-from tests.live.kit.runs import JSON, ask, attach, opened, raw, rest, run_of, stop, whole
+from tests.live.kit.run_events import FORMATS, after, end_of, expected_end, number, parsed, text_of
+from tests.live.kit.runs import JSON, ask, attach, raw, replay, rest, run_of, stop
 from tests.live.kit.servers import Server
 from tests.live.kit.services import KEY
 from tests.live.kit.waiting import until
@@ -33,7 +33,9 @@ def body_of(play: Play, **fields: Any) -> bytes:
 
 
 def chat(server: Server | Connection, play: Play, query: str = "", **fields: Any) -> Stream:
-    return opened(server, CHAT + query, "POST", JSON, body_of(play, stream=True, **fields))
+    return open_stream(
+        server, CHAT + query, method="POST", headers=JSON, body=body_of(play, stream=True, **fields)
+    )
 
 
 def ask_chat(server: Server, play: Play, query: str = "", **fields: Any) -> Answer:
@@ -164,10 +166,10 @@ def test_resumed_at_the_run(runs: Server, play: Play, form: str) -> None:
     play.say("three")
     play.finish()
     events = rest(viewer)
-    complete = whole(runs, run, form)
+    complete = replay(runs, run, form)
     assert events == (complete if form == "ui" else after(run, complete, 1))
     assert text_of(form, complete) == "one two three"
-    assert outcome(form, complete) == expected_end(form, "stop")
+    assert end_of(form, complete) == expected_end(form, "stop")
     last = complete[-1].id
     assert ask(runs, f"/runs/{run}?format={form}&last_event_id={last}").status == 204
     assert play.count == 1
@@ -191,7 +193,7 @@ def test_stopped_before_the_first_token(runs: Server, play: Play) -> None:
         play.wait_for_asked()
         assert stop(runs, run) == "stopped"
         play.wait_until_left()
-        assert outcome("chunks", rest(stream)) == "error:stopped"
+        assert end_of("chunks", rest(stream)) == "error:stopped"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -222,7 +224,7 @@ def test_leaving_does_not_cancel_it(runs: Server, play: Play, stream: bool) -> N
         play.finish()
     else:
         play.answer(200, COMPLETION)
-    again = opened(runs, CHAT + query, "POST", JSON, body)
+    again = open_stream(runs, CHAT + query, method="POST", headers=JSON, body=body)
     assert again.head.headers["idempotency-replayed"] == "true"
     if stream:
         assert text_of("chunks", rest(again)) == "one"
@@ -256,7 +258,7 @@ def test_idempotency_of_a_stream(runs: Server, play: Play) -> None:
     run = run_of(first)
     assert run_of(again) == run
     assert raw(first) == raw(again)
-    assert number(run, whole(runs, run, "text")[-1]) == 4
+    assert number(run, replay(runs, run, "text")[-1]) == 4
     refused = ask_chat(runs, play, query, stream=False)
     assert error_of(refused, 409)["code"] == "idempotency_key_reused"
     assert play.count == 1
@@ -266,7 +268,7 @@ def test_a_truncated_upstream(runs: Server, play: Play) -> None:
     play.say("one")
     play.end()
     events = rest(chat(runs, play))
-    assert outcome("chunks", events) == "error:upstream_truncated"
+    assert end_of("chunks", events) == "error:upstream_truncated"
 
 
 def test_heartbeats(runs: Server, play: Play) -> None:
@@ -282,7 +284,9 @@ def test_heartbeats(runs: Server, play: Play) -> None:
 def test_heads_early(runs: Server, play: Play, route: str) -> None:
     """Headers before the upstream has said anything; its refusal is then in band."""
     body = body_of(play, input="x", stream=True)
-    with opened(runs, f"{route}?heartbeat=early", "POST", JSON, body) as stream:
+    with open_stream(
+        runs, f"{route}?heartbeat=early", method="POST", headers=JSON, body=body
+    ) as stream:
         assert stream.head.status == 200
         assert stream.next_comments(2) == ["ping", "ping"]
         error = {"message": "No.", "type": "some_error", "param": None, "code": "some_code"}

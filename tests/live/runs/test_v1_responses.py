@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.live.kit.clients import Sent, Stream
+from tests.live.kit.clients import Sent, Stream, open_stream
 from tests.live.kit.connection import Connection
 from tests.live.kit.paced import Play
 from tests.live.kit.run_events import after, number, parsed
-from tests.live.kit.runs import JSON, ask, attach, connect_to, opened, raw, rest, run_of, stop
+from tests.live.kit.runs import JSON, ask, attach, raw, rest, run_of, stop
 from tests.live.kit.servers import Server
+from tests.live.kit.workers import connect_to
 
 ROUTE = "/v1/responses"
 
@@ -37,7 +38,7 @@ def respond(
 ) -> Stream:
     body = json.dumps({"model": "m", "input": play.message, "stream": True}).encode()
     headers = {**JSON, **({"Idempotency-Key": key} if key else {})}
-    return opened(where, ROUTE + query, "POST", headers, body)
+    return open_stream(where, ROUTE + query, method="POST", headers=headers, body=body)
 
 
 def assert_error(event: Sent, code: str) -> None:

@@ -11,22 +11,22 @@ from tests.live.kit.clients import Stream
 from tests.live.kit.connection import Connection
 from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
-from tests.live.kit.run_events import FORMATS, after, expected_end, outcome, text_of
+from tests.live.kit.run_events import FORMATS, after, end_of, expected_end, text_of
 from tests.live.kit.runs import (
     NO_RUN,
     ask,
     ask_start,
     attach,
-    connect_to,
     raw,
+    replay,
     rest,
     run_of,
     start,
     stop,
-    whole,
 )
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import frame
 
 
@@ -55,11 +55,11 @@ def test_all_formats_at_once_while_it_runs(runs: Server, play: Play) -> None:
         play.finish("length")
         got = [(form, rest(stream)) for form, stream in viewers]
         first = rest(original)
-    expected = {form: whole(runs, run, form) for form in FORMATS}
+    expected = {form: replay(runs, run, form) for form in FORMATS}
     for form, events in got:
         assert events == expected[form]
         assert text_of(form, events) == "one two three"
-        assert outcome(form, events) == expected_end(form, "length")
+        assert end_of(form, events) == expected_end(form, "length")
     assert first == after(run, expected["chunks"], 1)
     assert play.count == 1
 
@@ -185,7 +185,7 @@ def test_viewers_that_come_and_go(runs: Server, play: Play) -> None:
             play.say(f"{n} ")
         play.finish()
         got = [rest(Stream(connection)) for connection in staying]
-    expected = whole(runs, run, "text")
+    expected = replay(runs, run, "text")
     assert text_of("text", expected) == "".join(f"{n} " for n in range(60))
     assert all(events == expected for events in got)
     assert play.count == 1
@@ -205,4 +205,4 @@ def test_a_viewer_that_does_not_read(runs: Server, play: Play) -> None:
             play.finish()
             assert len(text_of("chunks", rest(stream))) == 5 + 10_000_000
             until(lambda: play.asked[0].ended, "the upstream is read to its end")
-    assert len(text_of("text", whole(runs, run, "text"))) == 5 + 10_000_000
+    assert len(text_of("text", replay(runs, run, "text"))) == 5 + 10_000_000

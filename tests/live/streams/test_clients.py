@@ -14,8 +14,8 @@ import pytest
 
 from tests.live.kit.browser import chromium
 from tests.live.kit.clients import curl
-from tests.live.kit.kinds import GEVENT, SERVERS, on_every_server
-from tests.live.kit.servers import Server, environment, probe_server
+from tests.live.kit.kinds import GEVENT, SERVERS, on_every_server, probe_server
+from tests.live.kit.servers import Server, environment
 from tests.live.kit.tools import node, node_packages
 from tests.live.kit.waiting import until
 

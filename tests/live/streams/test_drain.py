@@ -18,8 +18,8 @@ import pytest
 from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Connection, fetch
 from tests.live.kit.downloads import downloads
-from tests.live.kit.kinds import GEVENT
-from tests.live.kit.servers import Server, free_port, probe_command, probe_server, running
+from tests.live.kit.kinds import GEVENT, probe_command, probe_server
+from tests.live.kit.servers import Server, free_port, running
 from tests.live.kit.subscribers import EVENT_SOURCE
 from tests.live.kit.waiting import until
 

@@ -15,8 +15,8 @@ import pytest
 
 from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Connection, fetch
-from tests.live.kit.kinds import GEVENT
-from tests.live.kit.servers import Server, free_port, probe_command, running
+from tests.live.kit.kinds import GEVENT, probe_command
+from tests.live.kit.servers import Server, free_port, running
 from tests.live.kit.waiting import until
 
 MIB = 1 << 20

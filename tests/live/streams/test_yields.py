@@ -9,8 +9,8 @@ import pytest
 
 from tests.live.kit.clients import Sent, open_stream, wake
 from tests.live.kit.connection import fetch
-from tests.live.kit.kinds import on_every_server, on_gevent
-from tests.live.kit.servers import Server, probe_server
+from tests.live.kit.kinds import on_every_server, on_gevent, probe_server
+from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
 
 
