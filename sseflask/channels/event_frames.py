@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sseflask.counters.counts import GapReason
 from sseflask.errors import EventError
 from sseflask.event import MOST_RETRY, Event
-from sseflask.store.api import Entry
+from sseflask.store.api import Entry, Missing
 from sseflask.wire import encode
 
 __all__ = [
     "EARLIEST",
     "RESERVED",
     "Cursor",
-    "Gap",
     "Types",
     "check_types",
     "event_type",
     "frame",
+    "gap_frames",
     "has_ended",
+    "is_last_frame",
     "last_frame",
     "stored",
 ]
@@ -130,46 +131,36 @@ def last_frame(epoch: str, entry: Entry) -> bytes:
     return b"id: %b-%d.end\n%b" % (epoch.encode(), entry.number, entry.frame)
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """What can't be replayed, of one name or pattern.
+def is_last_frame(framed: bytes) -> bool:
+    """Whether `last_frame` has made these bytes."""
+    return framed[: framed.index(b"\n")].endswith(b".end")
+
+
+def gap_frames(
+    reason: GapReason, last_event_id: str, missing: Iterable[Missing], cursor: Cursor
+) -> bytes:
+    """Encode what can't be replayed, as one event for each name or pattern.
 
     Args:
-        reason: the log has forgotten it (``trimmed``), the id is another log's (``epoch``), or it
-            can't be made out (``unknown``).
-        channel: the name or pattern, as it was asked for.
-        last_event_id: what the client presented.
-        oldest: the first event that is there, ``None`` where none is.
-        newest: the last.
+        reason: the store has trimmed it (``trimmed``), the id is of another epoch (``epoch``), or
+            it can't be made out (``unknown``).
+        last_event_id: the id that the client presented.
+        missing: at least one.
+        cursor: the place from which the stream goes on. Only the last event has it for its id, so
+            that a client that breaks off between them gets all of them again.
     """
+    *others, last = (_gap_event(reason, last_event_id, each, cursor.epoch) for each in missing)
+    return b"".join(map(encode, [*others, replace(last, id=str(cursor))]))
 
-    reason: GapReason
-    channel: str
-    last_event_id: str
-    oldest: Cursor | None
-    newest: Cursor | None
 
-    def _event(self, id: str | None) -> Event:
-        data = {
-            "reason": self.reason,
-            "channel": self.channel,
-            "last_event_id": self.last_event_id,
-            "oldest": str(self.oldest) if self.oldest else None,
-            "newest": str(self.newest) if self.newest else None,
-        }
-        # Not by the application's JSON: the server's own events are the same everywhere.
-        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-        return Event(text, event="gap", id=id)
-
-    @staticmethod
-    def frames(gaps: Iterable[Gap], goes_on: Cursor) -> bytes:
-        """The bytes of some gaps.
-
-        Args:
-            gaps: at least one.
-            goes_on: from where the stream goes on. Only the last gap has it for its id, so that a
-                client that breaks off between them is told all of them again.
-        """
-        *others, last = gaps
-        events = [gap._event(None) for gap in others] + [last._event(str(goes_on))]
-        return b"".join(encode(event) for event in events)
+def _gap_event(reason: GapReason, last_event_id: str, missing: Missing, epoch: str) -> Event:
+    oldest, newest = missing.oldest, missing.newest
+    data = {
+        "reason": reason,
+        "channel": str(missing.pattern),
+        "last_event_id": last_event_id,
+        "oldest": None if oldest is None else str(Cursor(epoch, oldest)),
+        "newest": None if newest is None else str(Cursor(epoch, newest)),
+    }
+    # Not by the application's JSON: the server's own events are the same everywhere.
+    return Event(json.dumps(data, ensure_ascii=False, separators=(",", ":")), event="gap")

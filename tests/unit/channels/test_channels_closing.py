@@ -152,7 +152,7 @@ def test_who_is_meant(closed: str, ended: set[str]) -> None:
     assert count(channels, closed) == len(ended)
     close(channels, closed)
     assert count(channels, "**") == len(names) - len(ended)
-    assert {name for name, each in open.items() if each._shut} == ended
+    assert {name for name, each in open.items() if each.reason == "closed"} == ended
     channels.close()
 
 

@@ -6,9 +6,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from sseflask.channels.event_frames import RESERVED, Cursor, Gap, frame, stored
+from sseflask.channels.event_frames import RESERVED, Cursor, frame, gap_frames, stored
 from sseflask.errors import EventError
-from sseflask.store.api import Entry
+from sseflask.store.api import Entry, Missing
+from sseflask.store.names import Pattern
 from sseflask.wire import Decoder
 
 
@@ -62,12 +63,9 @@ def test_any_text_is_an_id_or_not(text: str) -> None:
 
 
 def test_only_the_last_of_several_gaps_moves_the_client_on() -> None:
-    gaps = [
-        Gap("trimmed", "a", "e-3", Cursor("e", 5), Cursor("e", 9)),
-        Gap("trimmed", "b.*", "e-3", None, None),
-    ]
+    missing = [Missing(Pattern.parse("a"), 5, 9), Missing(Pattern.parse("b.*"), None, None)]
     decoder = Decoder()
-    first, second = decoder.feed(Gap.frames(gaps, Cursor("e", 3)))
+    first, second = decoder.feed(gap_frames("trimmed", "e-3", missing, Cursor("e", 3)))
     assert (first.event, first.last_event_id) == ("gap", "")
     assert (second.event, second.last_event_id) == ("gap", "e-3")
     assert json.loads(first.data) == {
@@ -82,6 +80,6 @@ def test_only_the_last_of_several_gaps_moves_the_client_on() -> None:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_whatever_a_client_presented_can_be_told_back(presented: str) -> None:
-    gap = Gap("unknown", "a", presented, None, None)
-    (event,) = Decoder().feed(Gap.frames([gap], Cursor("e", 0)))
+    missing = [Missing(Pattern.parse("a"), None, None)]
+    (event,) = Decoder().feed(gap_frames("unknown", presented, missing, Cursor("e", 0)))
     assert json.loads(event.data)["last_event_id"] == presented

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from sseflask.channels.event_frames import stored
 from sseflask.channels.hub import Hub
-from sseflask.channels.subscription import QUEUE, Subscription
+from sseflask.channels.subscription import Subscription
 from sseflask.store.api import Entry, History, HistoryQuery
+from sseflask.store.catch_up import QUEUE
 from sseflask.store.names import Pattern
 from sseflask.transport.detached.group import DetachedStream, Group
 

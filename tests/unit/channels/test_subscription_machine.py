@@ -23,6 +23,7 @@ from sseflask.channels.event_frames import Cursor, stored
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
+from sseflask.store import catch_up
 from sseflask.store.api import Append, Appended, History, HistoryQuery
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.events import SqliteLog
@@ -79,7 +80,8 @@ class Resuming(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.small = ExitStack()
-        self.small.enter_context(mock.patch.multiple(limits, PAGE=3, QUEUE=4))
+        self.small.enter_context(mock.patch.object(limits, "PAGE", 3))
+        self.small.enter_context(mock.patch.object(catch_up, "QUEUE", 4))
         self.small.enter_context(small_steps())
         self.published: list[Published] = []
         self.everyone: list[Client] = []

@@ -1,0 +1,204 @@
+"""A stream of what is stored already, and then of what comes: nothing twice, nothing left out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic
+
+from sseflask.counters.counts import COUNTS, LOCK
+from sseflask.errors import Failure
+from sseflask.loop.callbacks import wait_for_event
+from sseflask.store.feed import Feed, Key
+from sseflask.transport.detached.group import Group
+from sseflask.transport.failures import failure_frame
+from sseflask.transport.source import Source
+
+__all__ = ["QUEUE", "CatchUp", "Frame"]
+
+#: Frames and bytes that a queue may hold. A reader that falls further behind reads from the store.
+QUEUE, QUEUE_BYTES = 1000, 256 * 1024
+
+Frame = tuple[int, bytes]
+"""A frame with its number."""
+
+
+class CatchUp(Source, Generic[Key]):
+    """A reader of one feed.
+
+    It enters the feed first, and has the feed's position then for its base. It reads the frames up
+    to the base from the store, page by page, and takes those after it from its queue. A queue that
+    grows too long is thrown away, and the feed's position is the new base. When nothing is left in
+    the store or the queue the reader waits, or joins a group.
+
+    Advanced by one greenlet or thread. `put`, `wake` and `abandon` come from others; the feed's
+    lock guards the queue and the base, see `Feed`.
+
+    Args:
+        lock: the feed's.
+        key: what it asks for: readers with equal keys get the same frames.
+
+    Attributes:
+        key: as above.
+        view: what a group needs to go on in the place of this reader, see `Audience`.
+    """
+
+    view: Any = None
+
+    def __init__(self, lock: Any, key: Key) -> None:
+        self.key = key
+        self._lock = lock
+        self._feed: Feed[Key] | None = None
+        self._at = 0
+        self._base = 0
+        self._queue: list[Frame] = []
+        self._queued_bytes = 0
+        self._ended = False
+        self._abandoned = False
+        self._woken = False
+        self._changed: threading.Event | None = None  # made when it waits for the first time
+
+    @property
+    def ended(self) -> bool:
+        """See `Source`."""
+        return self._ended
+
+    @property
+    def failure_frame(self) -> Callable[[Failure], bytes]:
+        """What encodes a failure of the connection; used after the reader has gone."""
+        return failure_frame
+
+    # -- the ways to advance it --------------------------------------------------------------------
+
+    def frames(self) -> Iterator[bytes]:
+        """See `Source`."""
+        while not self._abandoned:
+            frames = self._next()
+            if frames is not None:
+                yield frames
+            else:
+                self._wait(None)
+
+    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+        """See `Source`."""
+        deadline = time.monotonic() + timeout
+        while (frames := self._next()) is None:
+            if self._abandoned:
+                raise StopIteration
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._wait(left)
+        return frames, self.resumable
+
+    def history(self) -> Iterator[bytes]:
+        """See `Source`."""
+        while (frames := self._next()) is not None:
+            yield frames
+
+    def join(self, chunked: bool, heartbeat: float) -> Group | None:
+        """See `Source`."""
+        with self._lock:
+            if self._abandoned or self._feed is None or self._next_step() is not None:
+                return None
+            return self._feed.join(self, chunked, heartbeat)
+
+    def abandon(self) -> None:
+        """See `Source`."""
+        with self._lock:
+            self._abandoned = True
+            if self._feed is not None:
+                self._feed.leave(self)
+            self.wake()
+
+    # -- called by the feed, which holds the lock --------------------------------------------------
+
+    def put(self, frames: Sequence[Frame], position: int) -> None:
+        """Take the frames that come next, up to a position of the feed."""
+        self._queue += frames
+        self._queued_bytes += sum(len(frame) for _, frame in frames)
+        if len(self._queue) > QUEUE or self._queued_bytes > QUEUE_BYTES:
+            self.read_up_to(position)
+        self.wake()
+
+    def read_up_to(self, base: int) -> None:
+        """Throw the queue away, and read the frames up to a number from the store."""
+        self._empty_queue()
+        self._base = base
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the reader look again whether there is something for it."""
+        self._woken = True
+        if self._changed is not None:
+            self._changed.set()
+
+    def _empty_queue(self) -> None:
+        self._queue = []
+        self._queued_bytes = 0
+
+    # -- what comes next ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def _next_step(self) -> Callable[[], bytes] | None:
+        """Say what is to be done next; ``None`` if only new frames are left to come.
+
+        The lock is held here. It is not held while the step is done; the step may block, and gives
+        frames or nothing.
+        """
+
+    @abstractmethod
+    def _encode(self, frames: Sequence[Frame]) -> bytes:
+        """Turn frames, all of them after `_at`, into what is sent of them."""
+
+    def _enter_feed(self, feed: Feed[Key]) -> None:
+        """Enter a feed. The lock is held."""
+        self._feed, self._base = feed, feed.position
+        feed.enter(self)
+
+    def _next(self) -> bytes | None:
+        """Give the next frames; ``None`` if only new ones are left to come. May block."""
+        while True:
+            with self._lock:
+                step = None if self._abandoned else self._next_step()
+                if step is None:
+                    self._woken = False
+                    return None
+            frames = step()
+            if frames:
+                return frames
+
+    def _from_queue(self) -> bytes:
+        with self._lock:
+            queue = self._queue
+            self._empty_queue()
+        if not queue:
+            return b""  # it grew too long in between
+        at, self._at = self._at, max(self._at, queue[-1][0])
+        return self._encode([frame for frame in queue if frame[0] > at])
+
+    def _wait(self, timeout: float | None) -> None:
+        """Block until it is woken, or for some seconds; not at all if it has been meanwhile."""
+        with self._lock:
+            if self._woken or self._abandoned:
+                return
+            if self._changed is None:
+                self._changed = threading.Event()
+            changed = self._changed
+            changed.clear()
+        wait_for_event(changed, timeout)
+
+    def _end(self) -> None:
+        """Nothing follows the frames that are given now."""
+        self._ended = True
+        self.abandon()
+
+    def _count_replayed(self, events: int) -> None:
+        with LOCK:
+            COUNTS.streams[self.kind].replayed += events
+
+    def _count_resumed(self) -> None:
+        with LOCK:
+            COUNTS.streams[self.kind].resumed += 1
