@@ -9,10 +9,10 @@ from sseflask.openapi.components import header
 from sseflask.openapi.fields import SAYS
 from sseflask.openapi.operation import (
     BODY,
+    IDEMPOTENCY_KEY,
     MAYBE_TOKEN,
     TOKEN,
     answer,
-    idempotency_key,
     json_answer,
     last_event_id,
     operation,
@@ -99,7 +99,7 @@ PATHS: dict[str, Any] = {
             "event, such as what `curl -d hello` sends. Parts (`multipart/*`) are refused.",
             parameters=[
                 {"name": "name", "in": "path", "required": True, "schema": _NAME},
-                idempotency_key(),
+                IDEMPOTENCY_KEY,
             ],
             body={
                 "application/json": {

@@ -19,7 +19,6 @@ __all__ = [
     "SECURITY",
     "header",
     "refusals",
-    "responses",
 ]
 
 Schema = dict[str, Any]
@@ -37,7 +36,10 @@ SCHEMAS: dict[str, Schema] = {
                 "type": "object",
                 "required": ["message", "type", "param", "code"],
                 "properties": {
-                    "message": {"type": "string", "description": "What was wrong, and what to do."},
+                    "message": {
+                        "type": "string",
+                        "description": "What was wrong, and what to do.",
+                    },
                     "type": {**_TEXT_OR_NULL, "description": "The kind of error."},
                     "param": {**_TEXT_OR_NULL, "description": "The parameter at fault."},
                     "code": {
@@ -66,8 +68,8 @@ SCHEMAS: dict[str, Schema] = {
             "reason": {"enum": list(GAPS)},
             "channel": {"type": "string", "description": "The name or pattern that it concerns."},
             "last_event_id": {"type": "string", "description": "What the client presented."},
-            "oldest": {**_TEXT_OR_NULL, "description": "The id of the first event that is there."},
-            "newest": {**_TEXT_OR_NULL, "description": "The id of the last."},
+            "oldest": {**_TEXT_OR_NULL, "description": "The id of the oldest stored event."},
+            "newest": {**_TEXT_OR_NULL, "description": "The id of the newest one."},
         },
     },
     "Publication": {
@@ -143,7 +145,7 @@ SCHEMAS: dict[str, Schema] = {
     },
     "UpstreamObject": {
         "type": "object",
-        "description": "What the upstream answers, as it came.",
+        "description": "The upstream's response, unchanged.",
     },
     **EVENTS,
 }
@@ -165,7 +167,7 @@ HEADERS: dict[str, Schema] = {
         "`false`: the same request would fail again. OpenAI's clients obey it."
     ),
     "X-Run-Id": _header("The run's id, for `/runs/{id}`.", pattern="^[0-9a-f]{32}$"),
-    "Last-Event-ID": _header("Where the stream begins: a cursor, if nothing comes."),
+    "Last-Event-ID": _header("The cursor at which the stream begins."),
     "Idempotency-Replayed": _header("The request had been sent before.", enum=["true"]),
     "Location": _header("The stream that begins with what was published.", format="uri-reference"),
     "WWW-Authenticate": _header("How to send a token (RFC 6750).", pattern="^Bearer "),
@@ -177,11 +179,7 @@ HEADERS: dict[str, Schema] = {
 
 
 def header(*names: str) -> dict[str, Schema]:
-    """The headers of a response, beside the request's id, which each has.
-
-    Args:
-        names: of `HEADERS`.
-    """
+    """These of `HEADERS`, for a response; each has the request's id too."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
 
 
@@ -193,12 +191,11 @@ def _refusal(says: str, *headers: str) -> Schema:
     }
 
 
-#: Refusals by their status.
-RESPONSES: dict[str, Schema] = {
+_REFUSALS: dict[str, Schema] = {
     "400": _refusal("The request does not fit; `param` names what is wrong.", "X-Should-Retry"),
     "401": _refusal("There is no token, or it is not valid or has expired.", "WWW-Authenticate"),
     "403": _refusal("The token lacks a right, or a page of another site has sent the request."),
-    "404": _refusal("Nothing is there, or it is somebody else's."),
+    "404": _refusal("It does not exist, or it belongs to another subject."),
     "408": _refusal("The request's body did not come in time."),
     "409": _refusal("The `Idempotency-Key` was used for other content.", "X-Should-Retry"),
     "413": _refusal("The body or the prompt is too long, or holds too many values."),
@@ -209,35 +206,25 @@ RESPONSES: dict[str, Schema] = {
     },
     "415": _refusal("A body of another kind, compressed, or not in UTF-8."),
     "429": _refusal("Too many requests or runs of this subject.", "Retry-After"),
-    "500": _refusal("A fault of the server's; its log says more."),
+    "500": _refusal("The server failed; its log has the reason."),
     "501": _refusal("The body has another `Transfer-Encoding` than `chunked`."),
     "503": _refusal(
-        "No room now, a log that can't be written, or the server is going. An EventSource gets 200 "
-        "and a stream that sends it back after a while.",
+        "No room now, a store that can't be written, or the server is shutting down. An "
+        "EventSource gets 200 and a stream that only has it reconnect later.",
         "Retry-After",
     ),
-    "4XX": _refusal("What the upstream refused, with its status and its error."),
+    "4XX": _refusal("The upstream refused it; its status and its error."),
     "5XX": _refusal("The upstream failed, or can't be reached.", "Retry-After", "X-Run-Id"),
 }
 
+#: The refusals, by the names that `refusals` refers to.
+RESPONSES = {f"Refused{status}": response for status, response in _REFUSALS.items()}
+
 
 def refusals(*statuses: str) -> dict[str, Schema]:
-    """The refusals that a route may answer with, beside 500, which each may.
-
-    Args:
-        statuses: of `RESPONSES`.
-    """
+    """The refusals with these statuses that a route may send, and 500, which each may."""
     known = sorted({*statuses, "500"})
-    return {status: {"$ref": f"#/components/responses/{_name(status)}"} for status in known}
-
-
-def _name(status: str) -> str:
-    return f"Refused{status}"
-
-
-def responses() -> dict[str, Schema]:
-    """All refusals, by the names that `refusals` refers to."""
-    return {_name(status): response for status, response in RESPONSES.items()}
+    return {status: {"$ref": f"#/components/responses/Refused{status}"} for status in known}
 
 
 SECURITY: dict[str, Schema] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from sseflask import __version__
 from sseflask.openapi import channel_paths, run_paths, service_paths
-from sseflask.openapi.components import HEADERS, SCHEMAS, SECURITY, responses
+from sseflask.openapi.components import HEADERS, RESPONSES, SCHEMAS, SECURITY
 
 __all__ = ["document"]
 
@@ -58,7 +58,7 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": SCHEMAS,
             "headers": HEADERS,
-            "responses": responses(),
+            "responses": RESPONSES,
             "securitySchemes": SECURITY,
         },
     }

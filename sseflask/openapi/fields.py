@@ -1,6 +1,6 @@
-"""Parameters as the routes' models have them: names, types, bounds and defaults; and their prose.
+"""Parameters as the routes' models define them: names, types, bounds and defaults; and their prose.
 
-What a model can't say of a value, as it is checked elsewhere, is in `_MORE`.
+What a model does not define, as a function checks it, is in `_MORE`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from sseflask.routes.running import MOST_GRACE
 
-__all__ = ["SAYS", "cursor", "form_fields", "json_object", "query"]
+__all__ = ["SAYS", "cursor", "forms_of", "query"]
 
 Schema = dict[str, Any]
 
 #: What each parameter means.
 SAYS = {
     "count": "How many events the whole stream has.",
-    "format": "What the stream is made of; see the description of the response.",
+    "format": "The format of the stream; see the description of the response.",
     "heartbeat": "`early`: the headers and a heartbeat are sent at once, and do not wait for the "
     "first event. A failure is then always in band.",
     "idempotency_key": "The same as the header `Idempotency-Key`, for clients that can't set it. "
@@ -26,11 +26,11 @@ SAYS = {
     "interval": "Seconds between two events.",
     "last_event_id": "The same as the header `Last-Event-ID`, for clients that can't set it. The "
     "header wins. Also spelled `lastEventId` or `lastEventID`.",
-    "messages": "The whole conversation, in the place of the two texts: OpenAI's messages, or the "
+    "messages": "The whole conversation, instead of the two texts: OpenAI's messages, or the "
     "AI SDK's (`useChat`). As text it is JSON.",
     "model": "Passed on to the upstream. Empty for the service's own default.",
-    "on_disconnect": "What becomes of the run when nobody reads it any more: `cancel`, `continue`, "
-    "or the seconds that it goes on.",
+    "on_disconnect": "What happens to the run when the last viewer has left: `cancel`, `continue`, "
+    "or the seconds for which it goes on.",
     "system_prompt": "The system's message; none if it is empty.",
     "token": "The token, if it is not in the header `Authorization`.",
     "user_message": "The user's message.",
@@ -38,7 +38,7 @@ SAYS = {
 
 _RUN_CURSOR = r"^(earliest|[0-9a-f]{32}\.(0|[1-9][0-9]{0,29}))?$"
 
-#: By model and name or by name alone: what the models check elsewhere, or in functions.
+#: By model and name or by name alone: what is checked outside the models, or in functions.
 _MORE: dict[str, Schema] = {
     "idempotency_key": {"pattern": r"^[\x21-\x7e]{1,255}$"},
     "on_disconnect": {
@@ -57,18 +57,15 @@ _MORE: dict[str, Schema] = {
     },
 }
 
-
-#: Bounds by their names in a field and in JSON Schema. Of a value that passes a function first
-#: Pydantic's own schema has none, or calls them as the field does, depending on its version.
+#: Bounds by their names in a field and in JSON Schema. Pydantic's own schema has none for a value
+#: that a function converts first, or names them as the field does, depending on its version.
 _BOUNDS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
+
+_JSON_TEXT: Schema = {"type": "string", "contentMediaType": "application/json"}
 
 
 def query(model: type[BaseModel]) -> list[Schema]:
-    """The parameters of a model as those of a query.
-
-    Args:
-        model: one that `sseflask.web.parameters` reads.
-    """
+    """The fields of a model as parameters of a query."""
     return [
         {
             "name": name,
@@ -84,51 +81,34 @@ def query(model: type[BaseModel]) -> list[Schema]:
     ]
 
 
-def json_object(model: type[BaseModel]) -> Schema:
-    """The same parameters as the fields of a JSON object.
-
-    Args:
-        model: one that `sseflask.web.parameters` reads.
-    """
+def forms_of(model: type[BaseModel]) -> dict[str, Schema]:
+    """The body that has the fields of a model: a JSON object, or a form in which JSON is text."""
     fields = _fields(model)
+    form = _object(
+        {name: _JSON_TEXT if each.get("type") == "array" else each for name, each in fields.items()}
+    )
     return {
-        "type": "object",
-        "properties": {
-            name: {**_or_null(model, name, schema), "description": SAYS[name]}
-            for name, schema in fields.items()
-        },
+        "application/json": _object({name: _or_null(model, name, fields[name]) for name in fields}),
+        "application/x-www-form-urlencoded": form,
+        "multipart/form-data": form,
     }
-
-
-def form_fields(model: type[BaseModel]) -> Schema:
-    """The same parameters as the fields of a form, in which JSON is text.
-
-    Args:
-        model: one that `sseflask.web.parameters` reads.
-    """
-    text = {"type": "string", "contentMediaType": "application/json"}
-    fields = {
-        name: text if schema.get("type") == "array" else schema
-        for name, schema in _fields(model).items()
-    }
-    return {
-        "type": "object",
-        "properties": {
-            name: {**schema, "description": SAYS[name]} for name, schema in fields.items()
-        },
-    }
-
-
-def _or_null(model: type[BaseModel], name: str, schema: Schema) -> Schema:
-    """In JSON what may be left out may be null as well, except a list; no cursor may be null."""
-    default = model.model_fields[name].default
-    optional = (default is None and schema.get("type") != "array") or name == "last_event_id"
-    return {"anyOf": [schema, {"type": "null"}]} if optional else schema
 
 
 def cursor(model: type[BaseModel]) -> Schema:
-    """What the header ``Last-Event-ID`` may hold where a model's parameters are read."""
+    """The value of the header ``Last-Event-ID`` of a route that has a model's parameters."""
     return _fields(model)["last_event_id"]
+
+
+def _object(fields: dict[str, Schema]) -> Schema:
+    described = {name: {**schema, "description": SAYS[name]} for name, schema in fields.items()}
+    return {"schema": {"type": "object", "properties": described}}
+
+
+def _or_null(model: type[BaseModel], name: str, schema: Schema) -> Schema:
+    """In JSON an optional value may be null as well, except a list; no cursor may be null."""
+    default = model.model_fields[name].default
+    optional = (default is None and schema.get("type") != "array") or name == "last_event_id"
+    return {"anyOf": [schema, {"type": "null"}]} if optional else schema
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Schema]:
@@ -142,10 +122,8 @@ def _field(model: type[BaseModel], name: str, schema: Schema) -> Schema:
     for bound in model.model_fields[name].metadata:
         known |= {_BOUNDS[key]: getattr(bound, key) for key in _BOUNDS if hasattr(bound, key)}
     # A parameter that may be left out is never null.
-    kinds = [each for each in known.pop("anyOf", ()) if each.get("type") != "null"]
-    kind = kinds[0] if kinds else {"type": schema["type"]}
+    types = [each for each in known.pop("anyOf", ()) if each.get("type") != "null"]
+    type = types[0] if types else {"type": schema["type"]}
     if known.get("default", 0) is None:
         del known["default"]
-    if "anyOf" in more:
-        kind = {}
-    return {**kind, **known, **more}
+    return {**({} if "anyOf" in more else type), **known, **more}

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sseflask.openapi.components import header
-from sseflask.openapi.fields import cursor, query
+from sseflask.openapi.fields import cursor, forms_of, query
 from sseflask.openapi.operation import (
     BODY,
+    IDEMPOTENCY_KEY,
     MAYBE_TOKEN,
     answer,
-    forms_of,
-    idempotency_key,
     json_answer,
     last_event_id,
     operation,
@@ -48,7 +47,7 @@ def _completion(method: str, name: str) -> dict[str, Any]:
     parameters = [
         *query(CompletionParameters),
         last_event_id(cursor(CompletionParameters)),
-        idempotency_key(),
+        IDEMPOTENCY_KEY,
     ]
     return operation(
         f"{method}{name}",
@@ -89,7 +88,7 @@ def _openai(id: str, summary: str, required: list[str]) -> dict[str, Any]:
         (*BODY, *_UPSTREAM),
         description="The body goes to the upstream as it came, with parameters that this server "
         "has never heard of. What there is more: `X-Run-Id`, ids, `Idempotency-Key`.",
-        parameters=[*query(RunParameters), idempotency_key()],
+        parameters=[*query(RunParameters), IDEMPOTENCY_KEY],
         body={"application/json": {"schema": schema}},
         body_required=True,
         security=MAYBE_TOKEN,

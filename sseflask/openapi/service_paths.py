@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sseflask.openapi.components import header
-from sseflask.openapi.fields import cursor, query
+from sseflask.openapi.fields import cursor, forms_of, query
 from sseflask.openapi.operation import (
     BODY,
     TOKEN,
     answer,
-    forms_of,
     json_answer,
     last_event_id,
     operation,
