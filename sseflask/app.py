@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from sseflask.auth import Access
+from sseflask.auth.access import Access
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_ineffective, warn_about_unknown
 from sseflask.defaults import MEMORY

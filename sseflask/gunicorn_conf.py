@@ -71,7 +71,7 @@ def _stop(reason: object, as_json: bool) -> NoReturn:
     if as_json:
         from sseflask.logs import json_log
 
-        json_log.say_why_not(reason)
+        json_log.log_start_failure(reason)
     else:
         print(reason, file=sys.stderr)
     raise SystemExit(2)

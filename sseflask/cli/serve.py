@@ -57,5 +57,5 @@ def _settings() -> config.Settings:
         # Whatever starts the service reads its log.
         from sseflask.logs import json_log
 
-        json_log.say_why_not(error)
+        json_log.log_start_failure(error)
         raise SystemExit(2) from None

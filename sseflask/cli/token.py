@@ -9,7 +9,7 @@ from secrets import token_hex
 import click
 
 from sseflask import config
-from sseflask.auth import sign
+from sseflask.auth.tokens import sign
 from sseflask.errors import ChannelError, ConfigError
 from sseflask.store.names import Pattern
 

@@ -1,4 +1,4 @@
-"""What a line of gunicorn's access log says, as fields of its record. No Flask, no I/O."""
+"""The content of a line of gunicorn's access log, as fields of its record. No Flask, no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sseflask.logs.request_ids import KEY
 
 __all__ = ["FORMAT", "SHORT_FORMAT", "AccessFields", "fields_for"]
 
-#: The lines of the access log, and those of which the rest are fields.
+#: The lines of the access log as text, and the shorter ones of records that have fields.
 FORMAT = f'%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss %({{{KEY}}}e)s'
 SHORT_FORMAT = "%(m)s %(U)s %(s)s"
 
@@ -19,9 +19,9 @@ _ID, _UPSTREAM_ID = f"{{{KEY}}}e", "{x-upstream-request-id}o"
 
 
 class AccessFields(logging.Filter):
-    """Gives records of ``gunicorn.access`` fields, before what they are made of is forgotten.
+    """Adds the fields to records of ``gunicorn.access``.
 
-    In front of a logger's other filters.
+    Must be the first of a logger's filters: the others drop the atoms.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -33,14 +33,14 @@ class AccessFields(logging.Filter):
 
 
 def fields_for(logger: logging.Logger, atoms: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The fields of a record that is to be logged later, but for ``seconds`` and ``bytes``.
+    """The fields of a record that is logged later, without ``seconds`` and ``bytes``.
 
     Args:
-        logger: where.
+        logger: the access log's.
         atoms: gunicorn's, of the request and its response.
 
     Returns:
-        ``None`` where nobody wants any.
+        ``None`` if the logger has no `AccessFields`.
     """
     wanted = any(isinstance(each, AccessFields) for each in logger.filters)
     return _known_at_once(atoms) if wanted else None
@@ -55,7 +55,7 @@ def _known_at_once(atoms: Mapping[str, Any]) -> dict[str, Any]:
         "method": atoms.get("m"),
         "path": from_wsgi(str(atoms.get("U") or "")),
         "status": int(status) if status.isdecimal() else None,
-        # gunicorn has put a backslash in front of each quotation mark.
+        # gunicorn escapes quotation marks.
         "user_agent": from_wsgi(str(atoms.get("a") or "")).replace('\\"', '"'),
     }
     return {name: value for name, value in fields.items() if value not in (None, "", "-")}
@@ -64,5 +64,5 @@ def _known_at_once(atoms: Mapping[str, Any]) -> dict[str, Any]:
 def _seconds(text: Any) -> float | None:
     try:
         return float(text)
-    except (TypeError, ValueError):  # a logger of somebody's own
+    except (TypeError, ValueError):  # a logger class of the application's own
         return None

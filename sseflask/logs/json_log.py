@@ -1,4 +1,4 @@
-"""The log as JSON, one object a line, for programs that collect logs. Needs python-json-logger."""
+"""The log as JSON, one object a line, for log collectors. Needs python-json-logger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from sseflask.logs import request_ids
 from sseflask.logs.captured_output import Printed
-from sseflask.logs.masking import MASK, MaskingFilter, is_fit, is_secret_name, mask
+from sseflask.logs.masking import MASK, MaskingFilter, is_safe, is_secret_name, mask
 from sseflask.logs.printable import format_traceback, printable, shorten, shorten_lines
 from sseflask.logs.rate_limit import Floods
 
@@ -30,21 +30,21 @@ __all__ = [
     "STREAMS",
     "JsonLines",
     "install",
-    "say_why_not",
+    "log_start_failure",
     "take_over_prints",
     "use_for",
     "watch_hub",
 ]
 
-#: Bytes of a line at most: Docker cuts what is longer than 16 KiB in two, and neither is JSON.
+#: The most bytes of a line: Docker splits lines of more than 16 KiB, and neither part is JSON.
 LONGEST_LINE = 16_000
 
-#: Has a record for the begin and the end of each stream.
+#: The logger of the begin and the end of each stream.
 STREAMS = "sseflask.streams"
 
-#: Characters of one field of somebody's own, how many there may be, and how deep they go.
+#: The most characters of an extra field, the number of these fields, and their depth.
 _LONGEST_FIELD, _MOST_FIELDS, _DEEPEST = 1024, 20, 4
-#: To what each text of a line is shortened, one after the other, until the line is short enough.
+#: The characters to which each text is shortened, step by step, until the line is short enough.
 _SHORTER = (4000, 500, 10)
 
 _NAMES = {
@@ -57,15 +57,15 @@ _NAMES = {
 
 
 class JsonLines(JsonFormatter):
-    """Makes one line of JSON of a record, whatever is in it, and never raises. Thread-safe.
+    """Formats any record as one line of JSON, and never raises. Thread-safe.
 
-    The fields are ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``pid``; where
-    there is one ``request_id``, ``exception`` (the traceback) and ``stack``; and what the record
-    was given as ``extra``, unless it has one of these names. A line has ASCII characters only, at
-    most `LONGEST_LINE`, and masks what `MaskingFilter` does.
+    The fields are ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``pid``; if the
+    record has them ``request_id``, ``exception`` (the traceback) and ``stack``; and the record's
+    ``extra`` fields, unless they have one of these names. A line has ASCII characters only, at
+    most `LONGEST_LINE`, and masks the same as `MaskingFilter`.
 
     Args:
-        secrets: values to hide besides what is recognised by its form.
+        secrets: see `MaskingFilter`.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -81,14 +81,14 @@ class JsonLines(JsonFormatter):
     def format(self, record: logging.LogRecord) -> str:
         try:
             return super().format(self._prepared(record))
-        except Exception as error:  # a log that fails must not end what is logged
+        except Exception as error:  # a failure of the log must not end the request
             message = f"a record could not be formatted: {type(error).__name__}"
             moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
             fields = {"time": _rfc3339(moment), "level": record.levelname}
             return json.dumps({**fields, "logger": record.name, "message": message})
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """The fields as they are written."""
+        """The fields of the line."""
         made = {"time": _rfc3339(log_data.pop("time"))}
         texts: dict[str, Any] = {
             name: log_data.pop(name) for name in ("exception", "stack") if name in log_data
@@ -96,7 +96,7 @@ class JsonLines(JsonFormatter):
         standard = len(_NAMES)
         for name, value in islice(log_data.items(), standard + _MOST_FIELDS):
             shown, secret = _name(name)
-            # What a message holds has been masked.
+            # The message is masked already.
             made[shown] = MASK if secret else value if name == "message" else self._plain(value, 0)
         made.update(texts)
         return made
@@ -112,14 +112,14 @@ class JsonLines(JsonFormatter):
         return line
 
     def _prepared(self, record: logging.LogRecord) -> logging.LogRecord:
-        """A copy, as others may want the record itself."""
+        """A copy of the record: other handlers use the original."""
         record = copy.copy(record)
-        if not is_fit(record):
+        if not is_safe(record):
             record.msg, record.args = self._text(record.getMessage(), most=None), None
             if record.exc_info and not record.exc_text:
                 record.exc_text = format_traceback(record.exc_info)
             record.exc_text = record.exc_text and self._lines(record.exc_text)
-        record.exc_info = None  # the text is what is fit for a log
+        record.exc_info = None  # the text is safe for the log
         if record.stack_info:
             record.stack_info = self._lines(record.stack_info)
         if not getattr(record, "request_id", None):
@@ -129,7 +129,7 @@ class JsonLines(JsonFormatter):
         return record
 
     def _plain(self, value: Any, depth: int) -> Any:
-        """What JSON has for a value."""
+        """A value as JSON has it."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int):
@@ -165,7 +165,7 @@ def _known_name(name: str) -> tuple[str, bool]:
 
 
 def _name(name: object) -> tuple[str, bool]:
-    """A field's name, and whether it is the name of a secret. Most are the code's."""
+    """A field's name, and whether it is the name of a secret."""
     return _known_name(str(name)[:128])
 
 
@@ -182,12 +182,7 @@ def _rfc3339(moment: datetime) -> str:
 
 
 def use_for(handler: logging.Handler, secrets: Iterable[str] = ()) -> None:
-    """Have a handler write JSON, and say so in JSON when it can't write.
-
-    Args:
-        handler: of a stream or a file.
-        secrets: see `JsonLines`.
-    """
+    """Have a handler of a stream or a file write JSON, also about its own errors."""
     stream = getattr(handler, "stream", None)
     if isinstance(stream, Printed) and isinstance(handler, logging.StreamHandler):
         handler.setStream(stream.stream)
@@ -201,21 +196,17 @@ _unwritten_lines = Floods()
 def _unwritten(handler: logging.Handler, record: logging.LogRecord) -> None:
     stream = sys.stderr.stream if isinstance(sys.stderr, Printed) else sys.stderr
     if getattr(handler, "stream", None) is stream:
-        return  # there is nowhere left to say it
+        return  # there is no other place to report it
     reason = f"a line of {record.name} could not be written: {sys.exc_info()[1]!r}"
-    told = logging.LogRecord("root", logging.ERROR, "", 0, reason, None, None)
-    if _unwritten_lines.count(told) is None:  # as many as there are requests, if a disk is full
+    report = logging.LogRecord("root", logging.ERROR, "", 0, reason, None, None)
+    if _unwritten_lines.count(report) is None:  # if a disk is full, each request fails to log
         return
     with contextlib.suppress(OSError, ValueError):
-        print(JsonLines().format(told), file=stream)
+        print(JsonLines().format(report), file=stream)
 
 
 def take_over_prints(secrets: Iterable[str] = ()) -> None:
-    """Have what is printed written as JSON too, line by line; handlers that exist stay. Idempotent.
-
-    Args:
-        secrets: see `JsonLines`.
-    """
+    """Have printed text written as JSON too, line by line; existing handlers stay. Idempotent."""
     for name, level in (("stdout", logging.INFO), ("stderr", logging.WARNING)):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Printed):
@@ -228,13 +219,9 @@ def _line_of(lines: JsonLines, name: str, level: int, text: str) -> str:
 
 
 def install(secrets: Iterable[str] = ()) -> None:
-    """Have all that is logged, and that nobody else writes, written to standard error as JSON.
+    """Write the whole log, warnings and uncaught exceptions to standard error as JSON. Idempotent.
 
-    Warnings and uncaught exceptions too. May be repeated. Where somebody has given the root logger
-    a handler, that one gets it all.
-
-    Args:
-        secrets: see `JsonLines`.
+    If the root logger has a handler already, that handler gets all of it.
     """
     root = logging.getLogger()
     if not root.handlers:
@@ -252,18 +239,14 @@ def install(secrets: Iterable[str] = ()) -> None:
     sys.unraisablehook = _ignored
 
 
-def say_why_not(reason: object) -> None:
-    """Log why the service does not start.
-
-    Args:
-        reason: one line.
-    """
+def log_start_failure(reason: object) -> None:
+    """Log in one line why the service does not start."""
     install()
     logging.getLogger("sseflask").critical("%s", reason)
 
 
 def watch_hub() -> None:
-    """Have exceptions that end greenlets logged, for the loop of this thread."""
+    """Have exceptions that end greenlets logged, for this thread's hub."""
     import gevent
 
     hub: Any = gevent.get_hub()
@@ -287,11 +270,11 @@ def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
 def _ignored(args: sys.UnraisableHookArgs) -> None:
     if args.exc_value is not None:
         found = (args.exc_type, args.exc_value, args.exc_traceback)
-        said = args.err_msg or "Exception ignored in"
-        logging.getLogger().error("%s: %r", said, args.object, exc_info=found)
+        message = args.err_msg or "Exception ignored in"
+        logging.getLogger().error("%s: %r", message, args.object, exc_info=found)
 
 
 def _uncaught_in_greenlet(context: object, kind: Any, error: Any, where: Any) -> None:
     found = (kind, error if isinstance(error, BaseException) else kind(error), where)
-    name = "a callback" if context is None else context  # a greenlet that has failed is false
+    name = "a callback" if context is None else context  # a failed greenlet is falsy
     logging.getLogger().error("%s failed", name, exc_info=found)

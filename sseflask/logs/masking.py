@@ -1,7 +1,7 @@
-"""Keeps secrets out of text: logs above all, and what upstreams say about our key.
+"""Masks secrets in texts: in logs, and in an upstream's messages about our key.
 
-Strangers write such text, so each pattern takes linear time: of what stands in front of a value
-nothing can be matched in two ways, and none of it holds the beginning of another match.
+Strangers write such texts, so each pattern takes linear time: the part in front of a value can be
+matched in one way only, and does not contain the beginning of another match.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ __all__ = [
     "LONGEST",
     "MASK",
     "MaskingFilter",
-    "fit_for_log",
     "guard",
-    "is_fit",
+    "is_safe",
     "is_secret_name",
     "mask",
+    "safe_for_log",
     "secrets_of",
 ]
 
 MASK = "***"
-#: Keys shorter than this are placeholders ("none", "ollama"): masking them would maul plain words.
+#: Shorter keys are placeholders ("none", "ollama"): masking them would mask ordinary words.
 SHORTEST_SECRET = 8
-#: Characters of a text that are looked at; the rest is left out.
+#: The most characters of a text; the rest is left out.
 LONGEST = 1 << 16
-#: Characters of one message in a log.
+#: The most characters of a message in a log.
 LONGEST_MESSAGE = 4096
 
 _Replacement = str | Callable[[re.Match[str]], str]
 
-#: Names of values that are secret, as they are written and percent-encoded.
+#: Names of secret values, plain and percent-encoded.
 _NAME = (
     r"(?:(?:access|refresh|id|auth)(?:[_-]|%5F|%2D)token|(?<![a-z_])token"
     r"|api(?:[_-]|%5F|%2D)?key|client[_-]secret|(?<![a-z])password)"
 )
 _VALUE = r"[^&\s\"'<>#;]+"
 _SECRET_NAME = re.compile(rf"(?i){_NAME}\Z")
-#: A token or key begins here: also behind a character that is percent-encoded.
+#: The beginning of a token or key, also after a percent-encoded character.
 _BEGIN = r"(?:\b|(?<=%[0-9A-Fa-f]{2}))"
 
 
 def _parameter(found: re.Match[str]) -> str:
-    """A parameter whose name is percent-encoded, as servers read it."""
+    """Mask a parameter if its name, decoded, is that of a secret."""
     name = unquote(found[2])
     return f"{found[1]}{found[2]}={MASK}" if _SECRET_NAME.match(name) else found[0]
 
@@ -66,10 +66,9 @@ def _token(found: re.Match[str]) -> str:
     return MASK if dot and len(head) >= 7 else found[0]
 
 
-#: Words that must be there for a pattern to match at all, in lower case; the pattern; what stands
-#: in the place of what it finds.
+#: Words in lower case, without one of which the pattern can't match; the pattern; the replacement.
 _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Replacement], ...] = (
-    # In a query, a form or a cookie, as it is written and as a JSON text would hold it.
+    # In a query, a form or a cookie; also inside a JSON text.
     (
         ("token", "key", "secret", "password"),
         re.compile(rf"(?i)({_NAME}(?:=|%3D)){_VALUE}"),
@@ -86,7 +85,7 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Replacement], ...] = (
         re.compile(r"(?i)(sseflask_session(?:=|%3D))[^&\s\"'<>#;,]+"),
         rf"\1{MASK}",
     ),
-    # Headers, bare and in the representation of a dictionary, of pairs or of WSGI's environment.
+    # Headers, plain and in the repr of a dictionary, of pairs or of the WSGI environment.
     (
         ("cookie",),
         re.compile(
@@ -110,24 +109,18 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Replacement], ...] = (
     (("bearer",), re.compile(r"(?i)(\bbearer(?:\s+|%20|\+))[\w.~+/=*-]{8,}"), rf"\1{MASK}"),
     # User names and passwords in addresses.
     (("://",), re.compile(r"(://)[^\s/@\"'<>]+@"), rf"\1{MASK}@"),
-    # JSON Web Tokens, and keys in OpenAI's form, also the way upstreams half-hide them.
+    # JSON Web Tokens, and keys like OpenAI's, also as upstreams half-mask them.
     (("eyj",), re.compile(_BEGIN + r"eyJ[\w-]+(?:\.[\w-]+)*"), _token),
     (("sk-",), re.compile(_BEGIN + r"sk-[\w*.-]{6,}"), f"sk-{MASK}"),
 )
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replace tokens, keys and the given secrets in a text.
-
-    Takes linear time for any text.
+    """Replace tokens, keys and the given secrets in a text with ``***``. Takes linear time.
 
     Args:
-        text: any text; of one that is longer than `LONGEST` characters the rest is left out.
-        secrets: values to hide wherever they stand, percent-encoded too; those under 8 characters
-            are left.
-
-    Returns:
-        the text with ``***`` in their places.
+        text: any text; what is beyond `LONGEST` characters is left out.
+        secrets: more values to mask, percent-encoded too; those under 8 characters are not masked.
     """
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
@@ -149,7 +142,7 @@ _SECRET_FIELD = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what has this name must not be in a log, whatever it looks like."""
+    """Whether a value with this name must not be in a log, whatever it is."""
     return _SECRET_FIELD.match(name[-64:]) is not None
 
 
@@ -162,18 +155,15 @@ _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 class MaskingFilter(logging.Filter):
-    """Makes records fit for a log, whoever wrote what is in them. Thread-safe.
+    """Makes records safe for a log, whatever their content. Thread-safe.
 
     Secrets in message and traceback are masked. A message is one line of printable characters,
     `LONGEST_MESSAGE` of them at most; no line of a traceback looks like the beginning of a record.
-    Of warnings and errors of one kind a hundred a minute are let through (`Floods`), and the next
-    one says how many were not.
+    Of warnings and errors of one kind a hundred a minute are written (`Floods`), and the next
+    one says how many were left out.
 
     Args:
-        secrets: values to hide besides what is recognised by its form.
-
-    Attributes:
-        secrets: these.
+        secrets: values to mask besides those that patterns recognise.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -183,12 +173,12 @@ class MaskingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         dropped: bool | None = getattr(record, "_sseflask_dropped", None)
-        if dropped is None:  # no other of these has seen it: there may be one for each handler
+        if dropped is None:  # each handler may have such a filter: this is the first
             dropped = record._sseflask_dropped = self._prepare(record)
         return not dropped
 
     def _prepare(self, record: logging.LogRecord) -> bool:
-        """Make a record fit for the log; whether it is to be dropped."""
+        """Make a record safe for the log; returns whether it is to be dropped."""
         left_out = 0
         if record.levelno >= logging.WARNING:
             counted = self._floods.count(record)
@@ -198,11 +188,11 @@ class MaskingFilter(logging.Filter):
         try:
             message = record.getMessage()
         except Exception:
-            # A wrong format string, or an argument without a text, must show up in the log, not end
-            # the request that logs.
+            # A wrong format string, or an argument whose str() fails, must be logged, and not end
+            # the request.
             message = _unformatted(record)
         if record.name == "werkzeug":
-            message = _COLOUR.sub("", message)  # its own: what clients send it has escaped
+            message = _COLOUR.sub("", message)  # its own colours: it has escaped those of clients
         message = shorten(printable(mask(message, self.secrets)), LONGEST_MESSAGE)
         if left_out:
             message = f"{message} (and {left_out} more like it, which were left out)"
@@ -215,8 +205,8 @@ class MaskingFilter(logging.Filter):
         return False
 
 
-def is_fit(record: logging.LogRecord) -> bool:
-    """Whether a `MaskingFilter` has made the record fit for a log."""
+def is_safe(record: logging.LogRecord) -> bool:
+    """Whether a `MaskingFilter` has made the record safe for a log."""
     return hasattr(record, "_sseflask_dropped")
 
 
@@ -229,19 +219,15 @@ def _unformatted(record: logging.LogRecord) -> str:
 
 
 def secrets_of(logger: logging.Logger) -> tuple[str, ...]:
-    """The secrets that a logger is guarded with."""
+    """The secrets that a logger masks."""
     known = (each for each in logger.filters if isinstance(each, MaskingFilter))
     return tuple(dict.fromkeys(secret for each in known for secret in each.secrets))
 
 
 def guard(logger: logging.Logger, secrets: Iterable[str] = ()) -> None:
-    """Have what is written to a logger, not to those below it, made fit for a log.
+    """Give a logger, not those below it, a `MaskingFilter`.
 
-    May be repeated: there is one filter, which knows the secrets of all times.
-
-    Args:
-        logger: any.
-        secrets: see `MaskingFilter`.
+    If it has one, that is replaced by one that knows the secrets of both.
     """
     all_secrets = dict.fromkeys((*secrets, *secrets_of(logger)))
     for each in [each for each in logger.filters if isinstance(each, MaskingFilter)]:
@@ -249,11 +235,7 @@ def guard(logger: logging.Logger, secrets: Iterable[str] = ()) -> None:
     logger.addFilter(MaskingFilter(all_secrets))
 
 
-def fit_for_log(text: str) -> str:
-    """Make one value fit for a log record, as `guard` makes messages.
-
-    Args:
-        text: any; the secrets that the logger ``sseflask`` is guarded with are masked too.
-    """
+def safe_for_log(text: str) -> str:
+    """Make a text safe for a log record; the secrets of the logger ``sseflask`` are masked too."""
     secrets = secrets_of(logging.getLogger("sseflask"))
     return shorten(printable(mask(text, secrets)), LONGEST_MESSAGE)

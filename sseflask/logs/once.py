@@ -1,4 +1,4 @@
-"""What a process says once in its log: it would be true of every request."""
+"""Warnings that a process logs once: they would be true of every request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _warned: set[str] = set()
 
 
 def warn_once(message: str) -> None:
-    """Warn, unless this process has done so with the same words."""
+    """Warn, unless this process has done so with the same message."""
     if message not in _warned:
         _warned.add(message)
         log.warning(message)
 
 
 def name_of(function: Any) -> str:
-    """Where a callable comes from, as far as that can be told."""
+    """The qualified name of a callable, as far as it is known."""
     function = getattr(function, "func", function)  # of a functools.partial
     module = getattr(function, "__module__", None) or type(function).__module__
     name = getattr(function, "__qualname__", None) or type(function).__qualname__

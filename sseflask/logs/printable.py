@@ -1,4 +1,4 @@
-"""Text of strangers as it may stand in a log: nothing in it ends a line or steers a terminal."""
+"""Text of strangers made safe for a log: it ends no line and steers no terminal."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def from_wsgi(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escape, as JSON does, what is not a printable character.
+    r"""Escape all characters that are not printable, as JSON does.
 
-    Among it are line breaks of all kinds (U+2028), control characters, marks that turn the
-    direction of writing, and halves of surrogates.
+    These are line breaks of all kinds (U+2028), control characters, marks that change the
+    direction of writing, and lone surrogates.
     """
     if text.isprintable():
         return text
@@ -39,7 +39,7 @@ def printable(text: str) -> str:
 
 def _escape(character: str) -> str:
     escaped = json.dumps(character)[1:-1]
-    return escaped if len(escaped) > 1 else f"\\u{ord(character):04x}"  # DEL is none of JSON's
+    return escaped if len(escaped) > 1 else f"\\u{ord(character):04x}"  # JSON does not escape DEL
 
 
 def shorten(text: str, most: int) -> str:
@@ -54,14 +54,14 @@ def shorten_lines(text: str, most: int) -> str:
     """Leave lines in the middle out of a text of more than ``most`` characters."""
     if len(text) <= most:
         return text
-    # Whole lines, for half a secret would not be known for one.
+    # Whole lines: half a secret would not be recognised.
     head = text[: most * 3 // 4].rpartition("\n")[0]
     tail = text[-most // 4 :].partition("\n")[2]
     return f"{head}\n... ({len(text) - len(head) - len(tail)} characters) ...\n{tail}"
 
 
 def format_traceback(raised: Any) -> str:
-    """The traceback of an exception, in which the exceptions' own texts take one line each.
+    """The traceback of an exception, in which each exception's text takes one line.
 
     Args:
         raised: ``sys.exc_info()``, as a log record has it.
@@ -76,20 +76,20 @@ def format_traceback(raised: Any) -> str:
     waiting = [top]
     while waiting:
         each = waiting.pop()
-        each.__class__ = _OneLine  # those of causes are made by the base class itself
+        each.__class__ = _OneLine  # the base class makes those of causes
         others = (each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ()))
         waiting.extend(other for other in others if other is not None)
     return "".join(top.format()).rstrip("\n")
 
 
 class _OneLine(traceback.TracebackException):
-    """A traceback in which nothing but a class's name begins a line with a text of others."""
+    """A traceback in which only the name of an exception's class begins a line."""
 
     def format_exception_only(self, **options: Any) -> Generator[str, None, None]:
         named = False
         for part in super().format_exception_only(**options):
             text = part.rstrip("\n")
-            # Notes (PEP 678) are lines of their own, whatever is in them.
+            # Notes (PEP 678) are separate lines, with any content.
             outside = not text.startswith(" ")
             yield f"{'    ' if outside and named else ''}{printable(text)}\n"
             named = named or outside

@@ -1,59 +1,55 @@
-"""How many warnings of one kind a log takes: whatever strangers can cause, they can repeat."""
+"""How many warnings of one kind a log takes: strangers can repeat whatever they can cause."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
 __all__ = ["Floods"]
 
-#: Records of one kind that are let through in so many seconds.
+#: The records of one kind that are written in so many seconds.
 _MOST, _SECONDS = 100, 60.0
-#: Kinds that are told apart; beyond it those that were first are forgotten.
+#: The number of kinds; beyond it the oldest is forgotten.
 _KINDS = 256
 #: gunicorn logs everything from the same few lines; its messages begin differently.
 _BEGINNING = 20
 
 
+@dataclass(slots=True)
+class _Kind:
+    """The records of one kind since their window began."""
+
+    began: float
+    seen: int = 0
+    left_out: int = 0
+
+
 class Floods:
-    """Counts the records of each kind: of one place in the code, beginning alike. Thread-safe."""
+    """Counts the records of each kind: from one place in the code, beginning alike. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kinds: dict[tuple[str, int, str], _Kind] = {}
 
     def count(self, record: logging.LogRecord) -> int | None:
-        """Count a record, of which only the message may be from a stranger. Never blocks.
+        """Count a record. Never blocks.
 
         Returns:
             how many of its kind were left out before it, or ``None`` if it is to be left out too.
         """
-        kind = (record.pathname, record.lineno, str(record.msg)[:_BEGINNING])
+        key = (record.pathname, record.lineno, str(record.msg)[:_BEGINNING])
+        now = time.monotonic()
         with self._lock:
-            known = self._kinds.get(kind)
-            if known is None:
-                if len(self._kinds) >= _KINDS:
-                    del self._kinds[next(iter(self._kinds))]
-                known = self._kinds[kind] = _Kind()
-            return known.count(time.monotonic())
-
-
-class _Kind:
-    """The records of one kind since the beginning of their minute."""
-
-    __slots__ = ("_began", "_left_out", "_seen")
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._seen = self._left_out = 0
-
-    def count(self, now: float) -> int | None:
-        if now >= self._began + _SECONDS:
-            self._began, self._seen = now, 0
-        self._seen += 1
-        if self._seen > _MOST:
-            self._left_out += 1
-            return None
-        left_out, self._left_out = self._left_out, 0
-        return left_out
+            if key not in self._kinds and len(self._kinds) >= _KINDS:
+                del self._kinds[next(iter(self._kinds))]
+            kind = self._kinds.setdefault(key, _Kind(now))
+            if now >= kind.began + _SECONDS:
+                kind.began, kind.seen = now, 0
+            kind.seen += 1
+            if kind.seen > _MOST:
+                kind.left_out += 1
+                return None
+            left_out, kind.left_out = kind.left_out, 0
+            return left_out

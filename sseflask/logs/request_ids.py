@@ -1,6 +1,6 @@
-"""Which request something belongs to: the id that its client or a proxy has given it, or a new one.
+"""The id of a request: from its client or a proxy, or a new one.
 
-Imported by gunicorn's arbiter: nothing but the standard library may be imported here.
+Imported by gunicorn's arbiter: the standard library alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["HEADER", "KEY", "current", "enter", "go_on", "is_given", "leave", "m
 #: The key of the WSGI environment, and the header of requests and responses.
 KEY, HEADER = "sseflask.request_id", "X-Request-Id"
 
-#: What is taken over: as UUIDs, ULIDs, numbers in base 64 and most paths of services are written.
-#: Several headers are joined by a comma, which is not among these.
+#: An id that is accepted: UUIDs, ULIDs, base 64 and most paths of services fit. Several headers are
+#: joined by a comma, which does not.
 _SANE = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}\Z", re.ASCII)
 
 _current: ContextVar[str] = ContextVar("sseflask.request_id", default="")
@@ -31,20 +31,20 @@ def make() -> str:
 
 
 def enter(environ: WSGIEnvironment) -> str:
-    """Give a request its id, unless it has one; what is logged from here on is of this request.
+    """Make a request the current one, and give it an id unless it has one. Never blocks.
 
-    Never blocks. Greenlets and threads that it begins are not of it by themselves.
+    Greenlets and threads that the request starts do not inherit it.
 
     Args:
-        environ: the request's WSGI environment, which has the id from here on.
+        environ: the request's WSGI environment, which stores the id.
 
     Returns:
         the id: the request's ``X-Request-Id``, if it is 1 to 128 letters, digits and ``._~:/+=@-``.
     """
     known: str | None = environ.get(KEY)
     if known is None:
-        asked = environ.get("HTTP_X_REQUEST_ID", "")
-        known = environ[KEY] = asked if _SANE.match(asked) else make()
+        sent = environ.get("HTTP_X_REQUEST_ID", "")
+        known = environ[KEY] = sent if _SANE.match(sent) else make()
     _current.set(known)
     return known
 
@@ -55,19 +55,15 @@ def is_given(environ: WSGIEnvironment) -> bool:
 
 
 def current() -> str:
-    """The id of the request that is being served here, or nothing. Never blocks."""
+    """The id of the current request, or an empty text. Never blocks."""
     return _current.get()
 
 
 def go_on(id: str) -> None:
-    """What is logged from here on is of a request that was entered elsewhere.
-
-    Args:
-        id: what `current` was there.
-    """
+    """Make the request with this id the current one, in another greenlet or thread."""
     _current.set(id)
 
 
 def leave() -> None:
-    """What is logged from here on is of no request."""
+    """Have no current request."""
     _current.set("")

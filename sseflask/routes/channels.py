@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
-from sseflask.auth import require_publish, require_subscribe
+from sseflask.auth.access import require_publish, require_subscribe
 from sseflask.channels.event_frames import check_types
 from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of

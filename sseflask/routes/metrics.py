@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, request
 from prometheus_client import exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from sseflask.auth import require_figures
+from sseflask.auth.access import require_figures
 from sseflask.metrics.collector import FiguresCollector
 
 __all__ = ["blueprint"]

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from flask import Response, request
 from pydantic import BaseModel, BeforeValidator
 
-from sseflask.auth import Caller, require
+from sseflask.auth.access import require
+from sseflask.auth.tokens import Caller
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.not_streamed import NOT_STREAMED, stream_document
 from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream

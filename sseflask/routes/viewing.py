@@ -6,7 +6,7 @@ import re
 
 from flask import Response, request
 
-from sseflask.auth import Caller
+from sseflask.auth.tokens import Caller
 from sseflask.completions.formats.formats import Format
 from sseflask.completions.formats.views import id_of
 from sseflask.completions.not_streamed import DOCUMENT, NOT_STREAMED

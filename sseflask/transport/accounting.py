@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.counters.counts import COUNTS, LOCK, Kind, Reason
 from sseflask.logs import request_ids
-from sseflask.logs.masking import fit_for_log
+from sseflask.logs.masking import safe_for_log
 from sseflask.logs.printable import from_wsgi
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def opened(kind: Kind, environ: WSGIEnvironment) -> Told | None:
         "request_id": environ.get(request_ids.KEY),
         "kind": kind,
         "method": environ.get(_METHOD),
-        "path": fit_for_log(from_wsgi(environ.get(_PATH, ""))),
+        "path": safe_for_log(from_wsgi(environ.get(_PATH, ""))),
         "peer": environ.get(_PEER),
     }
     _tell("stream opened", told)

@@ -14,7 +14,8 @@ import pytest
 from flask import Flask, Response, abort, request
 from werkzeug.test import TestResponse
 
-from sseflask.auth import require_subscribe, sign
+from sseflask.auth.access import require_subscribe
+from sseflask.auth.tokens import sign
 from sseflask.errors import ConfigError, Failure
 from sseflask.store.names import Pattern
 from sseflask.web import rate_limits as limits

@@ -10,7 +10,8 @@ import jwt
 from flask import Flask, request
 from werkzeug.test import TestResponse
 
-from sseflask.auth import Access, Caller, require, require_publish, require_subscribe
+from sseflask.auth.access import Access, require, require_publish, require_subscribe
+from sseflask.auth.tokens import Caller
 from sseflask.extension import SSE
 from sseflask.store.names import Pattern
 from sseflask.web import error_handlers

@@ -11,8 +11,9 @@ from flask import Request
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
-from sseflask.auth import require, sign
+from sseflask.auth.access import require
 from sseflask.auth.loopback import is_from_this_machine
+from sseflask.auth.tokens import sign
 from sseflask.errors import Failure
 from tests.service import OLD_SECRET, SECRET
 from tests.unit.auth.protected import LOCAL, REMOTE, make_app, refused, token

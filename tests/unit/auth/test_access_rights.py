@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from sseflask.auth import require_subscribe
+from sseflask.auth.access import require_subscribe
 from sseflask.auth.tokens import TokenError, verify
 from tests.service import SECRET
 from tests.unit.auth.protected import LOCAL, REMOTE, bearer, make_app, patterns, refused, token

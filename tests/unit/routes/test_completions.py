@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from sseflask.auth import sign
+from sseflask.auth.tokens import sign
 from sseflask.completions import demo
 from sseflask.testing import open_stream
 from tests.scripted_upstream import DONE, Exchange, Script, Upstream, frame, upstream

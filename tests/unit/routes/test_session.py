@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from sseflask.auth import cookie, sign
+from sseflask.auth import cookie
+from sseflask.auth.tokens import sign
 from tests.service import KEY, SECRET, service
 
 PATH = "/session"
