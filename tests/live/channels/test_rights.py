@@ -12,7 +12,7 @@ from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Answer, Connection, fetch
 from tests.live.kit.publishing import error_of, number, post
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, make_token, production
+from tests.live.kit.services import SECRET, authorization, make_token, production
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
@@ -36,13 +36,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @functools.cache
-def bearer(*options: str) -> str:
-    """A token by the command line; each is made once."""
-    return make_token("--sub", "somebody", *options)
-
-
-def authorization(*options: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {bearer(*options)}"} if options else {}
+def header(*options: str) -> dict[str, str]:
+    """The header with a token by the command line; each is made once."""
+    return authorization(make_token("--sub", "somebody", *options)) if options else {}
 
 
 def subscribe(server: Server, target: str, headers: dict[str, str]) -> Answer:
@@ -110,7 +106,7 @@ OTHER = ("--complete",)
     ],
 )
 def test_subscribing(guarded: Server, rights: tuple[str, ...], target: str, status: int) -> None:
-    answer = subscribe(guarded, target, authorization(*rights))
+    answer = subscribe(guarded, target, header(*rights))
     assert answer.status == status, answer.body
     if status != 200:
         error_of(answer, status)
@@ -137,7 +133,7 @@ def test_subscribing(guarded: Server, rights: tuple[str, ...], target: str, stat
     ],
 )
 def test_publishing(guarded: Server, rights: tuple[str, ...], channel: str, status: int) -> None:
-    answer = say(guarded, channel, authorization(*rights))
+    answer = say(guarded, channel, header(*rights))
     assert answer.status == status, answer.body
     if status != 201:
         error_of(answer, status)
@@ -147,8 +143,8 @@ def test_publishing(guarded: Server, rights: tuple[str, ...], channel: str, stat
 
 def test_no_hint_of_what_exists(guarded: Server) -> None:
     """A channel that has events and one that never was are refused in the same words."""
-    assert say(guarded, "secret.known", authorization(*ALL)).status == 201
-    for headers in ({}, authorization(*READER)):
+    assert say(guarded, "secret.known", header(*ALL)).status == 201
+    for headers in ({}, header(*READER)):
         for ask in (subscribe, say):
             known = ask(guarded, "secret.known", headers)
             unknown = ask(guarded, "secret.never", headers)
@@ -160,7 +156,7 @@ def test_no_hint_of_what_exists(guarded: Server) -> None:
 
 def test_one_does_not_get_what_one_may_not_read(guarded: Server) -> None:
     """A pattern that is allowed does not lead to more than itself."""
-    everything, reader = authorization(*ALL), authorization(*READER)
+    everything, reader = header(*ALL), header(*READER)
     with open_stream(guarded, "/channels?c=orders.*&c=lobby", headers=reader) as stream:
         for channel in ("orders.1.2", "users.1", "orders", "lobby", "orders.2"):
             assert say(guarded, channel, everything, channel).status == 201
@@ -168,7 +164,7 @@ def test_one_does_not_get_what_one_may_not_read(guarded: Server) -> None:
 
 
 def test_a_token_in_the_query(guarded: Server) -> None:
-    token = bearer(*BOTH)
+    token = make_token("--sub", "somebody", *BOTH)
     path = f"/channels/orders.1?access_token={token}"
     with open_stream(guarded, path) as stream:
         answer = fetch(guarded, path, method="POST", body=b"with a token in the query")
@@ -186,16 +182,16 @@ def test_a_bad_token_does_not_make_one_anybody(guarded: Server, value: str) -> N
 
 def test_a_stream_ends_when_its_token_does(guarded: Server) -> None:
     """What is published until then is received. Public channels alone do not need the token."""
-    token = {"Authorization": f"Bearer {make_token('--sub', 'somebody', *BOTH, '--ttl', '4s')}"}
+    token = authorization(make_token("--sub", "somebody", *BOTH, "--ttl", "4s"))
     paths = ("/channels/orders.1", "/channels?c=orders.1&c=lobby", "/channels/lobby")
     subscribers = [Subscriber(path, headers=token) for path in paths]
     *ending, public = subscribers
     with Swarm(guarded.port, subscribers, coming_back=False) as swarm:
         swarm.wait_until_connected()
         for channel in ("lobby", "orders.1"):
-            assert say(guarded, channel, authorization(*ALL), "before").status == 201
+            assert say(guarded, channel, header(*ALL), "before").status == 201
         until(lambda: all(each.proper_ends == 1 for each in ending), "ended", seconds=20)
-        assert say(guarded, "lobby", authorization(*ALL), "after").status == 201
+        assert say(guarded, "lobby", header(*ALL), "after").status == 201
         until(lambda: public.data() == ["before", "after"], "the public one goes on")
         assert (public.proper_ends, public.truncated, public.failures) == (0, 0, [])
     assert [each.data() for each in ending] == [["before"], ["before"] * 2]
@@ -210,20 +206,20 @@ def test_a_stream_ends_when_its_token_does(guarded: Server) -> None:
 def test_many_streams_of_several_tokens(guarded: Server) -> None:
     """Each ends with its own token, the others go on."""
     short = make_token("--sub", "short", *READER, "--ttl", "3s")
-    with open_stream(guarded, "/channels/orders.1", headers=authorization(*READER)) as going_on:
-        headers = {"Authorization": f"Bearer {short}"}
+    with open_stream(guarded, "/channels/orders.1", headers=header(*READER)) as going_on:
+        headers = authorization(short)
         ending = [open_stream(guarded, "/channels/orders.1", headers=headers) for _ in range(20)]
         for stream in ending:
             with stream:
                 (failure,) = stream.rest()
                 assert failure.event == "failure"
-        assert say(guarded, "orders.1", authorization(*WRITER), "still").status == 201
+        assert say(guarded, "orders.1", header(*WRITER), "still").status == 201
         assert going_on.next().data == "still"
 
 
 def test_ids_are_in_order_whoever_publishes(guarded: Server) -> None:
     ids = [
-        json.loads(say(guarded, "orders.9", authorization(*rights)).body)["id"]
+        json.loads(say(guarded, "orders.9", header(*rights)).body)["id"]
         for rights in (WRITER, ALL, BOTH, WRITER)
     ]
     assert ids == sorted(ids, key=number)

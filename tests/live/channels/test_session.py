@@ -11,7 +11,7 @@ from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Answer, Connection, fetch
 from tests.live.kit.publishing import error_of
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, make_token, production
+from tests.live.kit.services import SECRET, authorization, make_token, production
 
 ORIGIN = "https://app.example"
 
@@ -39,7 +39,7 @@ def token() -> str:
 
 def log_in(server: Server, token: str, **headers: str) -> Answer:
     # A 204 has no body, and on a connection that is kept nothing marks its end.
-    fields = {"Authorization": f"Bearer {token}", "Connection": "close", **headers}
+    fields = {**authorization(token), "Connection": "close", **headers}
     return fetch(server, "/session", method="POST", headers=fields, body=b"")
 
 
@@ -71,7 +71,7 @@ def test_no_session_without_a_good_token(guarded: Server) -> None:
 
 def test_a_page_subscribes_by_its_cookie(guarded: Server, token: str) -> None:
     cookie = {"Cookie": cookie_of(log_in(guarded, token))}
-    bearer = {"Authorization": f"Bearer {token}"}
+    bearer = authorization(token)
     with open_stream(guarded, "/channels/orders.1", headers=cookie) as stream:
         sent = fetch(guarded, "/channels/orders.1", method="POST", headers=bearer, body=b"hello")
         assert sent.status == 201

@@ -17,7 +17,7 @@ from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Answer, Connection
 from tests.live.kit.publishing import error_of, post
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, production
+from tests.live.kit.services import SECRET, authorization, production
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def signed(**claims: Any) -> dict[str, str]:
     """A header with a token that has these claims, whatever they are, and a good signature."""
     known = {"sub": "tester", "exp": int(time.time()) + 600, "publish": ["a"], "subscribe": ["a"]}
     token = jwt.PyJWS().encode(json.dumps({**known, **claims}).encode(), SECRET, "HS256")
-    return {"Authorization": f"Bearer {token}"}
+    return authorization(token)
 
 
 def both(server: Server, headers: dict[str, str], query: str = "") -> tuple[Answer, Answer]:
@@ -117,7 +117,7 @@ PARTS = st.lists(st.from_regex(r"[A-Za-z0-9_=-]{0,60}", fullmatch=True), min_siz
 def test_made_up_tokens(guarded: Server, token: str, where: str) -> None:
     headers, query = {}, ""
     if where == "header":
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = authorization(token)
     elif where == "query":
         query = f"?access_token={quote(token, safe='')}"
     else:

@@ -63,12 +63,14 @@ def publish(
     return said["id"]
 
 
-def publish_all(server: Server | int, channel: str, data: list[str]) -> list[str]:
+def publish_all(
+    server: Server | int, channel: str, data: list[str], headers: Mapping[str, str] | None = None
+) -> list[str]:
     """Publish events in arrays, as large as an array may be; their ids."""
     ids: list[str] = []
     for start in range(0, len(data), 1000):
         events = [{"data": each} for each in data[start : start + 1000]]
-        answer = post(server, channel, json.dumps(events).encode())
+        answer = post(server, channel, json.dumps(events).encode(), JSON, headers)
         assert answer.status == 201, f"{answer.status} {answer.body!r}"
         ids += json.loads(answer.body)["ids"]
     return ids
@@ -107,16 +109,25 @@ class Publisher:
         name: what the data begin with.
         per_second: how many requests at the most; 0 is as many as possible.
         batch: how many events a request; 1 is a JSON object, more are an array.
+        headers: further request headers.
     """
 
     def __init__(
-        self, port: int, channel: str, name: str, *, per_second: float = 0, batch: int = 1
+        self,
+        port: int,
+        channel: str,
+        name: str,
+        *,
+        per_second: float = 0,
+        batch: int = 1,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port
         self.channel = channel
         self.name = name
         self.pause = 1 / per_second if per_second else 0.0
         self.batch = batch
+        self.headers = headers or {}
         #: (id, data) of what was taken, in order.
         self.taken: list[tuple[str, str]] = []
         self.repeated = 0
@@ -174,7 +185,8 @@ class Publisher:
         data = [f"{self.name}-{first + n}" for n in range(self.batch)]
         content: Any = [{"data": each} for each in data]
         body = json.dumps(content if self.batch > 1 else content[0])
-        headers = {"Content-Type": JSON, "Idempotency-Key": f"{self.name}-{request}"}
+        key = f"{self.name}-{request}"
+        headers = {**self.headers, "Content-Type": JSON, "Idempotency-Key": key}
         while True:
             try:
                 connection.request("POST", f"/channels/{self.channel}", body, headers)

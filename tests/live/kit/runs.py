@@ -21,7 +21,7 @@ from tests.live.kit.connection import Answer, Connection
 from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.run_events import Decoded, plain, without_heartbeats
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, SERVICE, service, upstream_settings
+from tests.live.kit.services import SECRET, SERVICE, authorization, service, upstream_settings
 
 START = "/sse/openai_out"
 JSON = {"Content-Type": "application/json"}
@@ -219,4 +219,4 @@ def all_at_once(*jobs: Callable[[], Any]) -> list[Any]:
 def bearer(subject: str, seconds: float = 7200, **rights: Any) -> dict[str, str]:
     """The header with a token, as docs/configuration.md describes it; by default to complete."""
     claims = {"sub": subject, "exp": int(time.time() + seconds), **(rights or {"complete": True})}
-    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"}
+    return authorization(jwt.encode(claims, SECRET, algorithm="HS256"))

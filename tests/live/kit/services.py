@@ -84,6 +84,11 @@ def make_token(*options: str, secret: str = SECRET) -> str:
     return line
 
 
+def authorization(token: str) -> dict[str, str]:
+    """The header that sends a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
 def production_command(port: int) -> list[str]:
     """The Procfile's line, on a port of its own."""
     (line,) = (ROOT / "Procfile").read_text().splitlines()

@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletionChunk
 from tests.live.kit.aimock import Aimock
 from tests.live.kit.run_events import joined
 from tests.live.kit.servers import Server
+from tests.live.kit.services import authorization
 from tests.live.kit.tools import node
 from tests.live.kit.waiting import until
 
@@ -94,7 +95,7 @@ def test_openai_python_through_heartbeats(relay: Server, access_token: str, tag:
 
 def test_there_are_heartbeats(relay: Server, access_token: str, tag: str) -> None:
     """What the tests with heartbeats rely on; and that they are the ones that clients survive."""
-    headers = {"Authorization": f"Bearer {access_token}"}
+    headers = authorization(access_token)
     body = {"model": "m", "stream": True, "messages": messages(f"few words #{tag}")}
     url = f"{relay.url}/v1/chat/completions"
     answer = httpx.post(url, json=body, headers=headers, timeout=30)
@@ -318,7 +319,7 @@ def test_resuming_what_openai_python_began(
 ) -> None:
     """It breaks off in mid-answer; the run is read to its end by its id, from where it was."""
     said = f"paced story #{tag}"
-    headers = {"Authorization": f"Bearer {access_token}"}
+    headers = authorization(access_token)
     lines: list[str] = []
     with client_of(relay, access_token) as client:
         create: Any = (
@@ -357,7 +358,7 @@ def test_stopping_what_openai_python_began(
     relay: Server, upstream: Aimock, access_token: str, tag: str
 ) -> None:
     destroyed = upstream.destroyed()
-    headers = {"Authorization": f"Bearer {access_token}"}
+    headers = authorization(access_token)
     with client_of(relay, access_token) as client:
         raw = client.chat.completions.with_raw_response.create(
             model="m", messages=messages(f"slow story #{tag}"), stream=True

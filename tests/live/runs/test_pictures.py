@@ -16,6 +16,7 @@ from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.runs import JSON, attach, rest, run_of, run_service, start
 from tests.live.kit.servers import Server
+from tests.live.kit.services import authorization
 from tests.live.kit.tools import node
 from tests.scripted_upstream import event, frame
 
@@ -56,7 +57,7 @@ def test_one_that_is_asked_about(runs: Server, play: Play, access_token: str) ->
         runs,
         "/sse/openai_out",
         method="POST",
-        headers={**JSON, "Authorization": f"Bearer {access_token}"},
+        headers={**JSON, **authorization(access_token)},
         body=json.dumps(body).encode(),
     )
     assert answer.status == 200
@@ -110,7 +111,7 @@ def test_the_ai_sdk_asks_for_an_approval(runs: Server, play: Play, access_token:
         event("response.completed", response={"output": [item]}),
     )
     play.end()
-    headers = {**JSON, "Authorization": f"Bearer {access_token}"}
+    headers = {**JSON, **authorization(access_token)}
     body = json.dumps({"model": "m", "input": play.message, "stream": True}).encode()
     begun = fetch(runs, "/v1/responses", method="POST", headers=headers, body=body)
     config = {"url": runs.url, "token": access_token, "run": begun.headers["x-run-id"], "resume": 1}
@@ -134,6 +135,6 @@ def test_a_stranger_sends_none(guarded_runs: Server, route: str) -> None:
 
 @pytest.mark.parametrize("route", ["/session", "/sse/v1"])
 def test_other_routes_take_none(runs: Server, access_token: str, route: str) -> None:
-    headers = {**JSON, "Authorization": f"Bearer {access_token}"}
+    headers = {**JSON, **authorization(access_token)}
     body = b'{"data": "' + b"x" * 2_000_000 + b'"}'
     error_of(fetch(runs, route, method="POST", headers=headers, body=body), 413)

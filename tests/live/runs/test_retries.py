@@ -15,6 +15,7 @@ import pytest
 from tests.live.kit.paced import Play
 from tests.live.kit.runs import stop
 from tests.live.kit.servers import Server
+from tests.live.kit.services import authorization
 from tests.live.kit.tools import node
 from tests.live.kit.waiting import until
 from tests.scripted_upstream import DONE, frame
@@ -123,7 +124,7 @@ def stopped_meanwhile(server: Server, play: Play, access_token: str) -> Iterator
 
     def stop_it() -> None:
         play.wait_for_asked()
-        stop(server, newest_run(server), {"Authorization": f"Bearer {access_token}"})
+        stop(server, newest_run(server), authorization(access_token))
 
     thread = threading.Thread(target=stop_it)
     thread.start()

@@ -18,7 +18,7 @@ import pytest
 from tests.live.kit.clients import curl
 from tests.live.kit.connection import Answer, fetch
 from tests.live.kit.servers import Server, free_port
-from tests.live.kit.services import KEY, SECRET, make_token, production, service
+from tests.live.kit.services import KEY, SECRET, authorization, make_token, production, service
 
 OTHER_SECRET = "another-secret-that-is-longer-than-thirty-two-bytes"
 OLD_SECRET = "an-older-secret-that-is-longer-than-thirty-two-bytes"
@@ -59,10 +59,6 @@ def refused(answer: Answer, *statuses: int) -> dict[str, Any]:
     return error
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     known = {"sub": "tester", "exp": int(time.time()) + 600, "complete": True}
     kept = {name: value for name, value in {**known, **claims}.items() if value is not None}
@@ -90,12 +86,12 @@ def test_a_token_of_the_command_line_is_let_through(
     guarded: Server, options: tuple[str, ...]
 ) -> None:
     token = make_token("--sub", "somebody", "--complete", *options)
-    assert ask(guarded, **bearer(token)).status in LET_THROUGH
+    assert ask(guarded, **authorization(token)).status in LET_THROUGH
     assert ask(guarded, f"?access_token={token}", method="GET").status in LET_THROUGH
 
 
 def test_a_token_signed_with_the_older_secret_is_let_through(guarded: Server) -> None:
-    assert ask(guarded, **bearer(signed(OLD_SECRET))).status in LET_THROUGH
+    assert ask(guarded, **authorization(signed(OLD_SECRET))).status in LET_THROUGH
 
 
 @pytest.mark.parametrize(
@@ -121,11 +117,11 @@ def test_a_token_signed_with_the_older_secret_is_let_through(guarded: Server) ->
     ],
 )
 def test_tokens_that_are_no_good(guarded: Server, trusting: Server, token: str) -> None:
-    refused(ask(guarded, **bearer(token)))
+    refused(ask(guarded, **authorization(token)))
     refused(ask(guarded, f"?access_token={token}"))
     assert token not in guarded.log()
     # Whoever presents a token is judged by it, on a trusted machine too.
-    refused(ask(trusting, **bearer(token)))
+    refused(ask(trusting, **authorization(token)))
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic dGVzdGVyOng=", "bearer x"])
@@ -135,7 +131,7 @@ def test_headers_that_are_no_token(guarded: Server, value: str) -> None:
 
 def test_two_tokens_are_one_too_many(guarded: Server) -> None:
     token = signed()
-    refused(ask(guarded, f"?access_token={token}", **bearer(token)), 400)
+    refused(ask(guarded, f"?access_token={token}", **authorization(token)), 400)
 
 
 def test_without_a_secret_every_token_is_refused_and_the_log_says_why(
@@ -144,7 +140,7 @@ def test_without_a_secret_every_token_is_refused_and_the_log_says_why(
     settings = unreachable_upstream()
     with production(tmp_path_factory.mktemp("no-secret"), settings) as server:
         for token in (signed(), signed(OTHER_SECRET), unsigned("none")):
-            refused(ask(server, **bearer(token)), 401)
+            refused(ask(server, **authorization(token)), 401)
         refused(ask(server), 401)
         assert "SSEFLASK_SECRET" in server.log()
         assert fetch(server, "/sse/no_sse").status == 200
@@ -205,7 +201,7 @@ def test_a_token_does_for_whoever_came_through_others(guarded: Server) -> None:
         Host="example.org",
         X_Forwarded_For="10.0.0.1",
         Origin="https://a.b",
-        **bearer(token),
+        **authorization(token),
     )
     assert answer.status in LET_THROUGH
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import pytest
 
 from tests.live.kit.browser import chromium
 from tests.live.kit.collector import collector
-from tests.live.kit.connection import fetch
 from tests.live.kit.fronts import NGINX
+from tests.live.kit.publishing import Publisher, publish
 from tests.live.kit.servers import ROOT, Server, free_port, running
 from tests.live.kit.services import service
 from tests.live.kit.tools import tool
@@ -80,37 +78,6 @@ def proxy(name: str, behind: int, pages: str, directory: Path) -> Iterator[Serve
         yield server
 
 
-class Publisher(threading.Thread):
-    """Publishes numbers at an even pace, each until it has been stored."""
-
-    def __init__(self, port: int, channel: str) -> None:
-        super().__init__()
-        self._port, self._channel = port, channel
-        self.published: list[str] = []
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        began, number = time.monotonic(), 0
-        while not self.ended.is_set():
-            self._publish(str(number))
-            number += 1
-            due = began + number / RATE
-            self.ended.wait(max(0.0, due - time.monotonic()))
-        self._publish("last")
-
-    def _publish(self, data: str) -> None:
-        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
-        body = json.dumps({"data": data}).encode()
-        path = f"/channels/{self._channel}"
-        while True:
-            with contextlib.suppress(OSError):
-                answer = fetch(self._port, path, method="POST", headers=headers, body=body)
-                if answer.status == 201:
-                    self.published.append(data)
-                    return
-            time.sleep(0.05)
-
-
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", PROXY)
 def test_a_browsers_readers_come_back(name: str, tmp_path: Path) -> None:
@@ -127,17 +94,17 @@ def test_a_browsers_readers_come_back(name: str, tmp_path: Path) -> None:
         address = f"{front.url}/pages/away.html?channel=away"
         stack.enter_context(chromium(browser_directory, address))
         seen.wait("/pages/ready")
-        publisher = Publisher(port, "away")
-        publisher.start()
+        publisher = stack.enter_context(Publisher(port, "away", "event", per_second=RATE))
         first.close()  # SIGTERM, as at a deploy
         time.sleep(AWAY[name])  # how long it is away is what this is about
         with service(tmp_path, port=port, settings=settings):
             time.sleep(2)
-            publisher.ended.set()
-            publisher.join(30)
+            publisher.stop()
+            publish(port, "away", "last")
             found = json.loads(seen.wait("/pages/found"))
-    assert found["eventSource"] == publisher.published
-    assert found["module"] == publisher.published
+    published = [*publisher.data(), "last"]
+    assert found["eventSource"] == published
+    assert found["module"] == published
     assert (found["closed"], found["gaps"]) == (0, 0)
     assert found["opened"] > 1
     assert found["again"] > 1

@@ -7,7 +7,6 @@ gets SIGTERM, and SIGKILL when its time is over.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import signal
@@ -15,8 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +27,7 @@ from tests import service
 from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import fetch
 from tests.live.kit.paced import PacedUpstream, Play
+from tests.live.kit.publishing import Publisher, publish
 from tests.live.kit.router import Router, router
 from tests.live.kit.runs import JSON, bearer
 from tests.live.kit.servers import ROOT, Server, free_port
@@ -143,42 +141,13 @@ def follow(port: int, path: str) -> list[str | None]:
             assert stream.ended, "the stream was cut"
 
 
-class Publisher:
-    """Publishes numbers through the router, each until it has been stored."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._rights = {**JSON, **bearer("publisher", publish=["numbers"])}
-        self.published: list[str] = []
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        for number in itertools.count():
-            if self.ended.wait(0.05):
-                break
-            self._publish(str(number))
-            self.published.append(str(number))
-        self._publish("last")
-
-    def _publish(self, data: str) -> None:
-        headers = {**self._rights, "Idempotency-Key": uuid.uuid4().hex}
-        body = json.dumps({"data": data}).encode()
-        while True:
-            answer = fetch(
-                self._port, "/channels/numbers", method="POST", headers=headers, body=body
-            )
-            if answer.status == 201:
-                return
-            assert answer.status == 503, answer
-            time.sleep(0.05)
-
-
 @pytest.mark.waits_long
 def test_a_deploy(paced: PacedUpstream, play: Play, tmp_path: Path) -> None:
     completion = json.dumps(
         {"model": "m", "stream": True, "messages": [{"role": "user", "content": play.message}]}
     ).encode()
     may_ask = {**JSON, **bearer("reader")}
+    may_publish = bearer("publisher", publish=["numbers"])
     # Without the router what is done in the threads ends, whatever has failed.
     with (
         ThreadPoolExecutor() as pool,
@@ -188,8 +157,10 @@ def test_a_deploy(paced: PacedUpstream, play: Play, tmp_path: Path) -> None:
         front.choose(old.port)
         numbers = pool.submit(follow, front.port, "/channels/numbers")
         counter = pool.submit(follow, front.port, "/sse/v1?count=100&interval=0.05")
-        publisher = Publisher(front.port)
         with (
+            Publisher(
+                front.port, "numbers", "number", per_second=20, headers=may_publish
+            ) as publisher,
             open_stream(front.port, "/channels/silence") as silent,
             open_stream(
                 front.port,
@@ -199,7 +170,6 @@ def test_a_deploy(paced: PacedUpstream, play: Play, tmp_path: Path) -> None:
                 body=completion,
             ) as slow,
         ):
-            publishing = pool.submit(publisher.run)
             # Its first word comes later than the router waits for the head, and than it is idle.
             assert slow.head.status == 200
             assert slow.next_comments(4) == ["ping"] * 4
@@ -216,11 +186,11 @@ def test_a_deploy(paced: PacedUpstream, play: Play, tmp_path: Path) -> None:
                 last = slow.rest()[-1]
                 assert json.loads(last.data or "")["error"]["code"] == "interrupted"
                 assert ending.result(30) == 0
-                before = len(publisher.published)
-                until(lambda: len(publisher.published) > before + 10, "published to the new one")
-                publisher.ended.set()
-                publishing.result(30)
-                assert numbers.result(30) == publisher.published
+                publisher.wait_for(10)  # which go to the new one
+                publisher.stop()
+                assert not publisher.repeated, "a connection was broken"
+                publish(front.port, "numbers", "last", may_publish)
+                assert numbers.result(30) == publisher.data()
                 assert counter.result(30) == [str(n) for n in range(100)]
                 with open_stream(new, "/sse/v1?count=100000&interval=0.01") as counting:
                     assert counting.next().data == "0"

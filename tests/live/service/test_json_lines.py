@@ -13,7 +13,7 @@ import pytest
 
 from tests.live.kit.connection import Connection, fetch
 from tests.live.kit.servers import GUNICORN, Server, environment, free_port, running
-from tests.live.kit.services import SECRET, make_token, production
+from tests.live.kit.services import SECRET, authorization, make_token, production
 from tests.live.kit.waiting import until
 
 JSON = {"SSEFLASK_LOG_FORMAT": "json"}
@@ -98,7 +98,7 @@ def test_a_subscriber_that_needs_no_greenlet(service: Server, tag: str) -> None:
         connection.request("/channels/lobby", headers={"X-Request-Id": tag})
         assert connection.head().headers["x-request-id"] == tag
         token = make_token("--publish", "lobby")
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = authorization(token)
         assert (
             fetch(service, "/channels/lobby", method="POST", headers=headers, body=b"a").status
             == 201

@@ -16,16 +16,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import fetch
+from tests.live.kit.publishing import error_of, post, publish_all
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, make_token, production
+from tests.live.kit.services import SECRET, authorization, make_token, production
 from tests.live.kit.waiting import until
 
 Figures = dict[tuple[str, ...], float]
 
 
 @pytest.fixture(scope="module")
-def token() -> str:
-    return make_token("--publish", "**", "--subscribe", "**")
+def rights() -> dict[str, str]:
+    """The header of a client that may do everything with channels."""
+    return authorization(make_token("--publish", "**", "--subscribe", "**"))
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-def scrape(server: Server, token: str) -> Figures:
+def scrape(server: Server, rights: dict[str, str]) -> Figures:
     """By name and values of labels."""
-    response = fetch(server, "/metrics", headers={"Authorization": f"Bearer {token}"})
+    response = fetch(server, "/metrics", headers=rights)
     assert response.status == 200
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -63,14 +65,14 @@ def counters(figures: Figures) -> Figures:
 class Watched:
     """Scrapes, and sees that no counter falls, whichever worker answers."""
 
-    def __init__(self, server: Server, token: str) -> None:
+    def __init__(self, server: Server, rights: dict[str, str]) -> None:
         self.server = server
-        self.token = token
-        self.last = scrape(server, token)
+        self.rights = rights
+        self.last = scrape(server, rights)
         self.first = self.last
 
     def scrape(self) -> Figures:
-        figures = scrape(self.server, self.token)
+        figures = scrape(self.server, self.rights)
         now, before = counters(figures), counters(self.last)
         assert now.keys() == before.keys()
         fallen = {name: (before[name], now[name]) for name in now if now[name] < before[name]}
@@ -89,25 +91,21 @@ class Watched:
 
 
 @contextlib.contextmanager
-def subscribers(server: Server, token: str, name: str, count: int) -> Iterator[list[Stream]]:
-    bearer = {"Authorization": f"Bearer {token}"}
+def subscribers(
+    server: Server, rights: dict[str, str], name: str, count: int
+) -> Iterator[list[Stream]]:
     with contextlib.ExitStack() as held:
         yield [
-            held.enter_context(open_stream(server, f"/channels/{name}", headers=bearer))
+            held.enter_context(open_stream(server, f"/channels/{name}", headers=rights))
             for _ in range(count)
         ]
 
 
-def publish(server: Server, token: str, name: str, body: bytes) -> int:
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    return fetch(server, f"/channels/{name}", method="POST", headers=headers, body=body).status
-
-
-def test_counts_are_what_clients_got(server: Server, token: str) -> None:
-    watched = Watched(server, token)
-    with subscribers(server, token, "figures.a", 20) as streams:
+def test_counts_are_what_clients_got(server: Server, rights: dict[str, str]) -> None:
+    watched = Watched(server, rights)
+    with subscribers(server, rights, "figures.a", 20) as streams:
         watched.wait_for(("sseflask_streams_open", "channel"), 20)
-        assert publish(server, token, "figures.a", b'[{"data": "one"}, {"data": "two"}]') == 201
+        publish_all(server, "figures.a", ["one", "two"], rights)
         ids = [stream.next().id for stream in streams for _ in range(2)]
     assert len(set(ids)) == 2
     counter = fetch(server, "/sse/v1?count=30&interval=0").body
@@ -128,16 +126,15 @@ def test_counts_are_what_clients_got(server: Server, token: str) -> None:
     assert watched.scrape()["sseflask_streams_open", "channel"] == 0
 
 
-def test_who_comes_back_and_who_has_missed_too_much(server: Server, token: str) -> None:
-    watched = Watched(server, token)
-    assert publish(server, token, "figures.b", b'[{"data": 1}, {"data": 2}, {"data": 3}]') == 201
-    bearer = {"Authorization": f"Bearer {token}"}
+def test_who_comes_back_and_who_has_missed_too_much(server: Server, rights: dict[str, str]) -> None:
+    watched = Watched(server, rights)
+    publish_all(server, "figures.b", ["1", "2", "3"], rights)
     path = "/channels/figures.b?last_event_id=earliest"
-    with open_stream(server, path, headers=bearer) as stream:
+    with open_stream(server, path, headers=rights) as stream:
         first, *_ = (stream.next().id for _ in range(3))
-    with open_stream(server, f"/channels/figures.b?last_event_id={first}", headers=bearer) as again:
+    with open_stream(server, f"/channels/figures.b?last_event_id={first}", headers=rights) as again:
         assert again.data(2) == ["2", "3"]
-    with open_stream(server, "/channels/figures.b?last_event_id=other-1", headers=bearer) as lost:
+    with open_stream(server, "/channels/figures.b?last_event_id=other-1", headers=rights) as lost:
         assert lost.next().event == "gap"
     until(lambda: watched.scrape() and watched.grown("sseflask_gaps_total", "epoch") == 1, "a gap")
     until(
@@ -147,13 +144,13 @@ def test_who_comes_back_and_who_has_missed_too_much(server: Server, token: str) 
     assert watched.grown("sseflask_events_replayed_total", "channel") >= 5
 
 
-def test_no_counter_falls_when_a_worker_is_killed(server: Server, token: str) -> None:
-    watched = Watched(server, token)
+def test_no_counter_falls_when_a_worker_is_killed(server: Server, rights: dict[str, str]) -> None:
+    watched = Watched(server, rights)
     delivered = ("sseflask_events_delivered_total", "channel")
-    with subscribers(server, token, "figures.c", 20) as streams:
+    with subscribers(server, rights, "figures.c", 20) as streams:
         watched.wait_for(("sseflask_streams_open", "channel"), 20)
         for _ in range(5):
-            assert publish(server, token, "figures.c", b'[{"data": "x"}]') == 201
+            publish_all(server, "figures.c", ["x"], rights)
         for stream in streams:
             stream.data(5)
         watched.wait_until_grown(*delivered, by=100)
@@ -165,8 +162,8 @@ def test_no_counter_falls_when_a_worker_is_killed(server: Server, token: str) ->
     watched.wait_for(("sseflask_streams_open", "channel"), 0)
 
 
-def test_no_counter_falls_at_a_reload(server: Server, token: str) -> None:
-    watched = Watched(server, token)
+def test_no_counter_falls_at_a_reload(server: Server, rights: dict[str, str]) -> None:
+    watched = Watched(server, rights)
     assert fetch(server, "/sse/v1?count=30&interval=0").status == 200
     old = {each.pid for each in server.workers()}
     server.send_signal(signal.SIGHUP)
@@ -178,8 +175,8 @@ def test_no_counter_falls_at_a_reload(server: Server, token: str) -> None:
     assert watched.grown("sseflask_events_delivered_total", "stream") == 30
 
 
-def test_the_figures_of_each_second_come_once(server: Server, token: str) -> None:
-    with subscribers(server, token, "sseflask.live", 4) as streams:
+def test_the_figures_of_each_second_come_once(server: Server, rights: dict[str, str]) -> None:
+    with subscribers(server, rights, "sseflask.live", 4) as streams:
         events = [[stream.next() for _ in range(2)] for stream in streams]
     assert [[each.id for each in seen] for seen in events] == [[e.id for e in events[0]]] * 4
     said = [json.loads(each.data or "") for each in events[0]]
@@ -190,13 +187,6 @@ def test_the_figures_of_each_second_come_once(server: Server, token: str) -> Non
     assert sum(each["streams"]["channel"] for each in said[-1]["workers"]) == 4
 
 
-def test_nobody_else_publishes_them(server: Server, token: str) -> None:
-    response = fetch(
-        server,
-        "/channels/sseflask.live",
-        method="POST",
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "text/plain"},
-        body=b"forged",
-    )
-    assert response.status == 403
-    assert json.loads(response.body)["error"]["code"] == "reserved_channel"
+def test_nobody_else_publishes_them(server: Server, rights: dict[str, str]) -> None:
+    response = post(server, "sseflask.live", b"forged", "text/plain", rights)
+    assert error_of(response, 403)["code"] == "reserved_channel"

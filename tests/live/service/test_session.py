@@ -9,7 +9,7 @@ import pytest
 
 from tests.live.kit.connection import Answer, fetch
 from tests.live.kit.servers import Server, free_port
-from tests.live.kit.services import KEY, SECRET, make_token, production
+from tests.live.kit.services import KEY, SECRET, authorization, make_token, production
 
 ORIGIN = "https://app.example.org"
 #: Behind the service is an upstream that can't be reached: so whoever is let through fails.
@@ -55,7 +55,7 @@ def test_a_token_becomes_a_cookie_that_pages_of_this_server_may_use(
 def test_another_site_opens_no_session(server: Server) -> None:
     token = make_token("--sub", "somebody", "--complete")
     for origin in (ORIGIN, "null"):
-        headers = {"Authorization": f"Bearer {token}", "Origin": origin}
+        headers = {**authorization(token), "Origin": origin}
         answer = fetch(server, "/session", method="POST", headers=headers)
         assert answer.status == 403
         assert "set-cookie" not in answer.headers

@@ -12,7 +12,7 @@ import pytest
 from tests.live.kit.connection import Connection, fetch
 from tests.live.kit.fronts import FRONTS, front
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, make_token, production
+from tests.live.kit.services import SECRET, authorization, make_token, production
 from tests.live.kit.waiting import until
 
 
@@ -55,7 +55,7 @@ def test_nothing_leads_past_what_a_proxy_forbids(
 def test_no_header_makes_a_scheme(guarded: Server, header: str, value: str) -> None:
     """The cookie says what scheme the service takes the request for; no proxy is trusted here."""
     token = make_token()
-    headers = {"Authorization": f"Bearer {token}", "Connection": "close", header: value}
+    headers = {**authorization(token), "Connection": "close", header: value}
     answer = fetch(guarded, "/session", method="POST", headers=headers, body=b"")
     assert answer.status == 204
     assert "secure" not in answer.headers["set-cookie"].lower()
