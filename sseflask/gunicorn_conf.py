@@ -150,12 +150,12 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunico
 
 def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
     """The place of a worker's figures is free again."""
-    sharing.give_back(worker)
+    sharing.release(worker)
 
 
 def pre_exec(server: Arbiter) -> None:
     """Let the gunicorn that takes the place of this one count on (SIGUSR2)."""
-    sharing.hand_on(server.cfg.env_orig)
+    sharing.pass_on(server.cfg.env_orig)
 
 
 def post_worker_init(worker: Worker) -> None:

@@ -1,1 +1,1 @@
-"""What is counted: plain integers in each process, added up over the workers of a server."""
+"""Counters: integers of each process, and their sums over the workers of a server."""

@@ -1,8 +1,7 @@
-"""What one process counts: plain integers, which cost next to nothing where events pass.
+"""The counters of one process: integers, which cost next to nothing on the path of an event.
 
-Whoever counts adds to an attribute. Under gevent nothing switches in the middle of an addition, and
-each number that a native thread counts is counted by no other. What several threads count takes
-`LOCK`.
+Code counts by adding to an attribute. gevent never switches within an addition, and a counter of a
+native thread belongs to that thread alone. Counters of several threads are changed under `LOCK`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ __all__ = [
 ]
 
 Kind = Literal["stream", "channel", "run"]
-"""Where a stream's events come from: a generator, channels, a run."""
+"""The source of a stream's events: a generator, channels, a run."""
 
 Reason = Literal[
     "done", "closed", "left", "drain", "lifetime", "slow", "expired", "failed", "resync"
@@ -41,19 +40,19 @@ Reason = Literal[
 - ``done``: it was over;
 - ``closed``: the application closed one of its channels;
 - ``left``: the client went away;
-- ``drain``: the server was told to stop;
-- ``lifetime``: it was sent back to resume on a fresh connection;
-- ``slow``: it was cut, as the client took nothing for two heartbeats or fell too far behind;
+- ``drain``: the server shuts down;
+- ``lifetime``: its lifetime was over: the client resumes on a new connection;
+- ``slow``: it was cut: the client read nothing for two heartbeats or fell too far behind;
 - ``expired``: the token's time was over;
-- ``failed``: its generator, or what it came from, raised an error;
-- ``resync``: the log was replaced, or forgot events too soon, and the client was sent to resume.
+- ``failed``: its generator or another source raised an error;
+- ``resync``: the store was replaced, or deleted events too early: the client has to resume.
 """
 
 GapReason = Literal["trimmed", "epoch", "unknown"]
-"""Why a client could not be given what it missed; see the protocol."""
+"""Why a client could not get the events that it missed; see the protocol."""
 
 Outcome = Literal["finished", "failed", "stopped", "cancelled", "interrupted"]
-"""How a run ended; ``interrupted`` if its worker did not live to see the end."""
+"""How a run ended; ``interrupted`` if its worker died before the end."""
 
 Name = TypeVar("Name")
 
@@ -63,7 +62,7 @@ GAPS: tuple[GapReason, ...] = get_args(GapReason)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
-#: Taken by what counts in several threads.
+#: Held while a counter of several threads is changed.
 LOCK = native.lock()
 
 
@@ -76,8 +75,8 @@ class StreamCounts:
         refused: those for which there was no room.
         resumed: those whose client presented the id of an event.
         events: events handed to clients' sockets.
-        replayed: events among them that were read from a log, as they had been there before.
-        bytes: bytes of bodies handed to them: events, heartbeats, what the server says itself.
+        replayed: events among them that were stored before the client came.
+        bytes: bytes of bodies handed to them: events, heartbeats, comments.
     """
 
     __slots__ = ("bytes", "ended", "events", "opened", "refused", "replayed", "resumed")
@@ -89,19 +88,19 @@ class StreamCounts:
 
     @property
     def open(self) -> int:
-        """How many are open now; of no meaning for several processes, some of which are dead."""
+        """How many are open now; meaningless for sums over processes, some of which are dead."""
         return self.opened - sum(self.ended.values())
 
 
 class Histogram:
-    """How long something took, counted by classes.
+    """Durations, counted in buckets.
 
     Args:
-        bounds: the upper bounds of the classes, in seconds; one more class has no bound.
+        bounds: the upper bounds of the buckets, in seconds; one more bucket has no bound.
 
     Attributes:
-        counts: how often it took so long, for each class.
-        total: how long it took in all, in microseconds.
+        counts: the number of durations in each bucket.
+        total: the sum of all durations, in microseconds.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -112,26 +111,26 @@ class Histogram:
         self.total = 0
 
     def add(self, seconds: float, times: int = 1) -> None:
-        """Count something that took so long, or several things that all did."""
+        """Count a duration, or several equal ones."""
         self.counts[bisect_left(self.bounds, seconds)] += times
         self.total += int(seconds * 1_000_000) * times
 
 
-#: The classes of what takes milliseconds, and of what may take a minute.
+#: The buckets of durations of milliseconds, and of those of up to a minute.
 _SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LONG = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 
 
 class Counts:
-    """All that is counted. None of it ever falls.
+    """All counters. None of them ever falls.
 
     Attributes:
         streams: by kind.
-        gaps: gaps that clients were told of, by reason.
-        published: events stored for channels, but for the service's own.
-        publish: how long a publication took until it was stored.
-        delivery: how long an event took from the log's tail until the sockets of its detached
-            subscribers had it; counted for each event that had any.
+        gaps: gaps that clients were sent, by reason.
+        published: events stored for channels, without the service's own.
+        publish: how long a publish took until it was stored.
+        delivery: how long an event took from the store's tail until it was written to the sockets
+            of its detached subscribers; counted for each event that had any.
         runs_began: runs that were begun.
         runs_ended: those that have ended, by outcome.
         first_token: how long an upstream took to its first frame.
@@ -160,7 +159,7 @@ class Counts:
         return numbers
 
     def set(self, numbers: Iterable[int]) -> None:
-        """Take numbers that `numbers` gave."""
+        """Set all numbers, in the order of `numbers`."""
         rest = iter(numbers)
         for each in self.streams.values():
             each.opened, each.refused, each.resumed = next(rest), next(rest), next(rest)
@@ -179,13 +178,13 @@ def _set(numbers: dict[Name, int], rest: Iterator[int]) -> None:
         numbers[name] = next(rest)
 
 
-#: Those of this process.
+#: The counters of this process.
 COUNTS = Counts()
 
 
-def _forget() -> None:
-    """A child process counts for itself."""
+def _reset() -> None:
+    """A child process begins at zero."""
     COUNTS.set([0] * len(COUNTS.numbers()))
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_reset)

@@ -1,4 +1,4 @@
-"""What holds of a process now: asked for when it is needed, so that nobody has to keep count."""
+"""The gauges of a process: computed when they are read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["Gauges", "now", "provide"]
 
 
 class Gauges(NamedTuple):
-    """Of one process.
+    """The gauges of one process.
 
     Args:
-        open_streams: streams that are open and come from a generator.
-        open_channels: those that come from channels.
-        open_runs: those that come from runs.
-        connections: connections that the worker has.
-        most_connections: how many it may have; 0 if that is not known.
+        open_streams: open streams of generators.
+        open_channels: open streams of channels.
+        open_runs: open streams of runs.
+        connections: the worker's connections.
+        most_connections: the most connections that it accepts; 0 if that is not known.
         runs: runs that it writes.
-        behind: events that its channels' tail has brought and that were not passed on yet.
+        behind: events that have arrived from the store and are not delivered yet.
         loop_lag: how late its event loop was in the last second, in microseconds.
-        watchers: those who read the channel of these figures.
-        leaving: 1 if it has been told to stop.
+        watchers: subscribers of the figures' channel.
+        leaving: 1 if it is shutting down.
     """
 
     open_streams: int = 0
@@ -46,23 +46,23 @@ _providers: dict[str, list[Callable[[], int]]] = {}
 
 
 def provide(name: str, value: Callable[[], int]) -> Callable[[], None]:
-    """Have a gauge asked of a function that never blocks; several for one gauge are added up.
+    """Register a function that gives a gauge and never blocks; several for one gauge are added up.
 
     Returns:
-        what takes it back.
+        a function that removes it.
     """
     functions = _providers.setdefault(name, [])
     functions.append(value)
 
-    def take_back() -> None:
+    def remove() -> None:
         if value in functions:
             functions.remove(value)
 
-    return take_back
+    return remove
 
 
 def now() -> Gauges:
-    """Those of this process."""
+    """The gauges of this process."""
     found = {name: sum(value() for value in values) for name, values in _providers.items()}
     opened = (COUNTS.streams[kind].open for kind in KINDS)
     return Gauges(*opened)._replace(**found)

@@ -1,6 +1,6 @@
-"""The numbers of this process, and where it shares them with the other workers of its server.
+"""The counters of this process, shared with the other workers of its server.
 
-gunicorn's master takes a slot of a `Table` for each worker that it forks; the worker writes its
+gunicorn's master reserves a slot of a `Table` for each worker that it forks; the worker writes its
 numbers there once a second. A process without a slot has its own numbers alone.
 """
 
@@ -22,10 +22,10 @@ __all__ = ["Sharing", "sharing"]
 
 log = logging.getLogger("sseflask")
 
-#: How a master tells the one that takes its place of the table, and of what that holds.
-_HANDED_ON = "_SSEFLASK_FIGURES"
+#: The environment variable that tells a new master the descriptor and the shape of the table.
+_INHERITED = "_SSEFLASK_FIGURES"
 
-#: Where a worker of gunicorn's keeps the number of its slot.
+#: The attribute of gunicorn's worker that has the number of its slot.
 _SLOT = "sseflask_slot"
 
 
@@ -33,8 +33,8 @@ class Sharing:
     """The table of one server, and the slot of one process of it.
 
     Attributes:
-        every_second: called once a second where `begin` was called, by a thread (under gevent a
-            greenlet) of its own; what they raise is logged.
+        every_second: functions that are called once a second after `begin`, in a thread (under
+            gevent a greenlet) for them; their exceptions are logged.
     """
 
     def __init__(self) -> None:
@@ -49,35 +49,34 @@ class Sharing:
     # -- gunicorn's master -------------------------------------------------------------------------
 
     def take(self, worker: Any) -> None:
-        """Take a slot for a worker that is to be forked; harmless to repeat."""
+        """Reserve a slot for a worker that is to be forked; harmless to repeat."""
         if hasattr(worker, _SLOT):
             return
         if self._table is None:
-            self._table = _handed_on(os.environ) or Table(*_shape())
+            self._table = _inherited(os.environ) or Table(*_shape())
         number = self._table.take(worker)
         setattr(worker, _SLOT, number)
         if number is None:
-            log.warning("the figures of a further worker are not counted: there are too many")
+            log.warning("the figures of another worker are not counted: there are too many workers")
 
-    def give_back(self, worker: Any) -> None:
-        """Such a worker has ended."""
+    def release(self, worker: Any) -> None:
+        """Release the slot of a worker that has ended."""
         if self._table is not None:
-            self._table.give_back(worker)
+            self._table.release(worker)
 
-    def hand_on(self, environment: MutableMapping[str, str]) -> None:
-        """Let the program that is to take the place of this one go on with the table (SIGUSR2)."""
+    def pass_on(self, environment: MutableMapping[str, str]) -> None:
+        """Pass the table to the master that replaces this one (SIGUSR2)."""
         if self._table is not None and self._table.descriptor >= 0:
             os.set_inheritable(self._table.descriptor, True)
-            told = (self._table.descriptor, *_shape())
-            environment[_HANDED_ON] = ",".join(map(str, told))
+            inherited = (self._table.descriptor, *_shape())
+            environment[_INHERITED] = ",".join(map(str, inherited))
 
     # -- a worker ----------------------------------------------------------------------------------
 
     def begin(self, worker: Any) -> None:
-        """Write this process's numbers to its worker's slot once a second from now on.
+        """Write this process's numbers to its slot once a second from now on. Idempotent.
 
-        Without a slot only `every_second` is called. Called again in the same process it does
-        nothing.
+        Without a slot only `every_second` is called.
         """
         if self._process == os.getpid():
             return
@@ -87,11 +86,11 @@ class Sharing:
             self._before = self._table.own(self._slot)
             self._written = None
             self.write()
-        # Under gevent a greenlet, by its own Thread.
+        # Under gevent a greenlet: threading is patched.
         threading.Thread(target=self._beat, name="sseflask-figures", daemon=True).start()
 
     def write(self) -> None:
-        """Write the numbers of now, unless they are those of before. Never blocks."""
+        """Write the current numbers if they have changed. Never blocks."""
         table, slot = self._own_slot()
         if table is None:
             return
@@ -104,19 +103,19 @@ class Sharing:
             self._written = now, counters
 
     def read(self) -> list[Slot]:
-        """The numbers of all workers, this one's as they are now, others' of a second ago at most.
+        """The numbers of all workers: this one's current ones, others' of a second ago at most.
 
-        In a process without a slot its own. Never blocks.
+        In a process without a slot its own numbers alone. Never blocks.
         """
         table, _ = self._own_slot()
         if table is None:
             now = time.monotonic()
             return [Slot(0, os.getpid(), now, [*self._gauges()], COUNTS.numbers())]
-        self.write()  # or what others have read of it would be more than what it says now
+        self.write()  # so that no other worker reads a smaller number later
         return table.read()
 
     def claim(self, second: int) -> bool:
-        """Whether the calling worker is the first that asks for a second. Never blocks."""
+        """Whether the calling worker is the first to claim a second. Never blocks."""
         table, _ = self._own_slot()
         return table is None or table.claim(second)
 
@@ -136,7 +135,7 @@ class Sharing:
 
     def _beat(self) -> None:
         while True:
-            # All workers at the same moment, so that what is read in between is of one second.
+            # All workers write at the same moment, so that a reader sees the same second of all.
             pause = 1.0 - time.time() % 1.0
             due = time.monotonic() + pause
             time.sleep(pause)
@@ -145,16 +144,16 @@ class Sharing:
                 try:
                     function()
                 except Exception:
-                    log.exception("what is done with the figures each second failed")
+                    log.exception("a function of the figures failed")
 
 
-def _handed_on(environment: MutableMapping[str, str]) -> Table | None:
-    told = environment.pop(_HANDED_ON, "")
-    if not told:
+def _inherited(environment: MutableMapping[str, str]) -> Table | None:
+    inherited = environment.pop(_INHERITED, "")
+    if not inherited:
         return None
-    descriptor, *shape = map(int, told.split(","))
+    descriptor, *shape = map(int, inherited.split(","))
     if tuple(shape) != _shape():
-        os.close(descriptor)  # of a version that counts other things
+        os.close(descriptor)  # of a version with other counters
         return None
     os.set_inheritable(descriptor, False)
     return Table(*_shape(), descriptor=descriptor)
@@ -164,5 +163,5 @@ def _shape() -> tuple[int, int]:
     return len(Gauges()), len(COUNTS.numbers())
 
 
-#: That of this process, and of the processes that it forks.
+#: Of this process and the processes that it forks.
 sharing = Sharing()

@@ -1,4 +1,4 @@
-"""The figures of a server at one moment: all its workers' numbers, added up."""
+"""The figures of a server at one moment: the sums of all workers."""
 
 from __future__ import annotations
 
@@ -24,21 +24,16 @@ _USER, _SYSTEM = 11, 12
 
 
 class Usage(NamedTuple):
-    """What a process takes.
-
-    Args:
-        cpu: seconds of processor time since it began.
-        memory: bytes of memory that are in use (resident).
-    """
+    """The processor time of a process since it began, in seconds, and its resident bytes."""
 
     cpu: float = 0.0
     memory: int = 0
 
 
 def usage_of(pid: int) -> Usage:
-    """What a process takes; nothing if it has gone. Never blocks.
+    """The usage of a process; nothing if it has gone. Never blocks.
 
-    Elsewhere than on Linux only of the calling process, and its memory at most.
+    Without ``/proc`` it is known of the calling process only, and its memory is the highest.
     """
     directory = Path("/proc", str(pid))
     try:
@@ -58,12 +53,12 @@ class Worker(NamedTuple):
     """One living worker.
 
     Args:
-        number: its place among the workers; another one takes it when this one is dead.
-        pid: its process.
-        seen: the monotonic time at which it last gave a sign of life.
-        gauges: what holds of it.
-        counts: what was counted at its place, by it and by the ones before.
-        usage: what it takes of the machine.
+        number: its slot; another worker gets it when this one is dead.
+        pid: its process id.
+        seen: the monotonic time of its last write.
+        gauges: its gauges.
+        counts: the counters of its slot, by it and the workers before.
+        usage: its processor time and memory.
     """
 
     number: int
@@ -78,9 +73,9 @@ class Snapshot(NamedTuple):
     """All workers of a server.
 
     Args:
-        counts: what all have counted, dead ones too.
+        counts: the sums of all, dead ones too.
         workers: those that live.
-        shared: whether the numbers of all workers are in it, and not only this process's.
+        shared: whether it has the numbers of all workers, and not only this process's.
     """
 
     counts: Counts
@@ -93,7 +88,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshot() -> Snapshot:
-    """The figures of now. Blocks for a few reads of ``/proc``."""
+    """The current figures. Blocks for a few reads of ``/proc``."""
     slots = sharing.read()
     sums = Counts()
     sums.set(map(sum, zip(*(slot.counters for slot in slots), strict=True)))

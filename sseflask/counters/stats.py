@@ -1,4 +1,4 @@
-"""What `sseflask.SSE.stats` gives: the figures of a server, for code."""
+"""The statistics that `sseflask.SSE.stats` returns."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class StreamStats:
     Args:
         open: streams that are open now.
         opened: streams whose response has begun.
-        ended: those that have ended, by reason: ``done``, ``closed`` (by the application), ``left``
-            (the client went away), ``drain`` (at a shutdown), ``lifetime``, ``slow`` (cut),
-            ``expired`` (its token), ``failed``, ``resync`` (the log was replaced).
-        refused: those for which there was no room.
-        resumed: those whose client came back with the id of an event.
-        events: events handed to clients' sockets.
-        replayed: events among them that had been there before the client came.
-        bytes: bytes of bodies handed to clients' sockets.
+        ended: streams that have ended, by reason: ``done``, ``closed`` (by the application),
+            ``left`` (the client went away), ``drain`` (at a shutdown), ``lifetime``, ``slow``
+            (cut), ``expired`` (its token), ``failed``, ``resync`` (the store was replaced).
+        refused: streams for which there was no room.
+        resumed: streams whose client presented the id of an event.
+        events: events written to clients' sockets.
+        replayed: events among them that were stored before the client came.
+        bytes: bytes of bodies written to clients' sockets.
     """
 
     open: int
@@ -44,11 +44,10 @@ class WorkerStats:
 
     Args:
         pid: its process id.
-        cpu: seconds of processor time that it has taken.
-        memory: bytes of memory that it has in use.
+        cpu: its processor time in seconds.
+        memory: its resident bytes.
         connections: its connections; 0 if that is not known.
-        most_connections: how many it may have (gunicorn's ``worker_connections``); 0 if that is
-            not known.
+        most_connections: gunicorn's ``worker_connections``; 0 if that is not known.
         open: open streams by kind.
     """
 
@@ -67,12 +66,12 @@ class Stats:
     Args:
         streams: by kind: ``stream`` for a generator's, ``channel``, ``run``.
         published: events stored for channels.
-        gaps: gaps that clients were told of, by reason.
+        gaps: gaps that clients were sent, by reason.
         runs_began: runs that were begun.
-        runs_ended: those that have ended, by outcome.
+        runs_ended: runs that have ended, by outcome.
         workers: the living ones.
-        shared: whether all workers of the server are in it, the others as of a second ago at most;
-            otherwise it is about this process alone.
+        shared: whether it includes all workers of the server, the others as of a second ago at
+            most; otherwise only this process.
     """
 
     streams: Mapping[Kind, StreamStats]
@@ -85,7 +84,7 @@ class Stats:
 
 
 def stats_of(snapshot: Snapshot) -> Stats:
-    """The figures of a snapshot, as they are documented."""
+    """The public statistics of a snapshot."""
     counts = snapshot.counts
     return Stats(
         streams={kind: _streams(snapshot, kind) for kind in KINDS},

@@ -1,8 +1,8 @@
-"""Numbers that the workers of one server see of each other: memory that they share.
+"""A table of numbers in memory that the workers of one server share.
 
-Each worker has a slot, which it alone writes. What is counted there never falls: a worker that gets
-the slot of a dead one counts on from where that one had come to. So nothing has to be added up when
-a worker dies, however it dies.
+Each worker has a slot, which it alone writes. Its counters never fall: a worker that gets the slot
+of a dead one counts on from there. So nothing has to be added up when a worker dies, however it
+dies.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from typing import NamedTuple
 
 __all__ = ["SLOTS", "Slot", "Table"]
 
-#: So many workers may be at it; memory is taken only for those that are.
+#: The most workers; memory is used only for those that exist.
 SLOTS = 4096
 
-#: The words of a slot: how often it was written, whose it is (if negative: it was taken by that
-#: process for a child that has not begun), when its owner was last seen.
+#: The words of a slot: the number of writes (odd during a write), the owner's process id (negative:
+#: the master's, which has reserved it for a child that has not begun), the time of the last write.
 _VERSION, _PID, _SEEN, _FIRST = 0, 1, 2, 3
 
-#: How often a slot is read again that is being written meanwhile.
+#: How often a read is repeated because the slot is being written.
 _TRIES = 100
 
 _WORD = 8
 _HEADER = 4096 // _WORD
 _FREE = 0
 
-#: Words of the header: how many slots were ever taken, and the highest number that was claimed.
+#: Words of the header: the number of slots that were ever used, and the highest claimed number.
 _USED, _CLAIMED = 0, 1
 
 
 class Slot(NamedTuple):
-    """What a slot held at one moment.
+    """A slot at one moment.
 
     Args:
-        number: its place.
-        pid: the process that owns it; 0 if that is dead, or has not begun.
-        seen: the monotonic time at which that last wrote.
-        gauges: what holds as long as the owner lives.
-        counters: what was counted by all its owners.
+        number: its number.
+        pid: its owner's process id; 0 if the owner is dead, or has not begun.
+        seen: the monotonic time of the owner's last write.
+        gauges: numbers that hold as long as the owner lives.
+        counters: numbers that all its owners have counted.
     """
 
     number: int
@@ -55,16 +55,15 @@ class Slot(NamedTuple):
 
 
 class Table:
-    """Slots of whole numbers of 64 bits.
+    """Slots of 64-bit integers.
 
-    Made by the process that forks the workers. That one takes slots and gives them back; a worker
-    writes its own, and reads all, without any lock.
+    Made by the process that forks the workers, which reserves and releases slots. A worker writes
+    its own and reads all, without a lock.
 
     Args:
-        gauges: how many of them a slot has.
-        counters: how many of them.
-        descriptor: of a table that another process has made with the same numbers; by default a new
-            one is made.
+        gauges: the number of gauges in a slot.
+        counters: the number of counters.
+        descriptor: an existing table's with the same shape; by default a new table is made.
     """
 
     def __init__(self, gauges: int, counters: int, descriptor: int | None = None) -> None:
@@ -74,19 +73,19 @@ class Table:
         self.descriptor = _shared(size) if descriptor is None else descriptor
         self._map = mmap.mmap(self.descriptor, size)
         self._numbers = memoryview(self._map).cast("q")
-        # Of slots that were taken for workers which have not begun: they go with these.
+        # The owners of reserved slots: a slot is free when its owner is garbage.
         self._taken: dict[int, weakref.ref[object]] = {}
 
     # -- the process that forks --------------------------------------------------------------------
 
     def take(self, owner: object) -> int | None:
-        """Take a slot for a worker that is to be forked.
+        """Reserve a slot for a worker that is to be forked.
 
         Args:
-            owner: stands for the worker in this process; lives as long as that does.
+            owner: the worker in this process, which lives as long as the worker's process.
 
         Returns:
-            the slot's number, ``None`` if all are taken.
+            the slot's number, ``None`` if all are in use.
         """
         with self._locked():
             for number in range(SLOTS):
@@ -99,8 +98,8 @@ class Table:
             self._taken[number] = weakref.ref(owner)
             return number
 
-    def give_back(self, owner: object) -> None:
-        """A worker has ended; without this its slot is free when nothing has its process id."""
+    def release(self, owner: object) -> None:
+        """Free the slot of a worker that has ended, even if its process id is in use again."""
         for number, known in list(self._taken.items()):
             if known() is owner:
                 del self._taken[number]
@@ -115,7 +114,7 @@ class Table:
 
     @contextlib.contextmanager
     def _locked(self, how: int = fcntl.LOCK_EX) -> Iterator[None]:
-        """Two processes may fork workers at the same time, while gunicorn is being replaced."""
+        """Two masters may fork workers at the same time, while gunicorn is being replaced."""
         if self.descriptor < 0:
             yield
             return
@@ -128,14 +127,14 @@ class Table:
     # -- the worker --------------------------------------------------------------------------------
 
     def own(self, number: int) -> list[int]:
-        """Make a slot that was taken the calling process's own.
+        """Make a reserved slot the calling process's own.
 
         Returns:
-            what its owners have counted before: the caller has to count on from there.
+            the counters of its owners before, from which the caller has to count on.
         """
         place = self._place(number)
         if self._numbers[place + _VERSION] % 2:
-            self._numbers[place + _VERSION] += 1  # whoever wrote it has died over it
+            self._numbers[place + _VERSION] += 1  # its owner died during a write
         counters = self._read(number).counters
         self.write(number, 0.0, [0] * self._gauges, counters)
         self._numbers[place + _PID] = os.getpid()
@@ -144,28 +143,21 @@ class Table:
     def write(
         self, number: int, now: float, gauges: Sequence[int], counters: Sequence[int]
     ) -> None:
-        """Write a slot. Its owner only; never blocks.
-
-        Args:
-            number: the slot.
-            now: the monotonic time.
-            gauges: see `Slot`.
-            counters: see `Slot`.
-        """
+        """Write a slot, at a monotonic time. Only its owner may call this; never blocks."""
         place, numbers = self._place(number), self._numbers
-        numbers[place + _VERSION] += 1  # odd: who reads has to look again
+        numbers[place + _VERSION] += 1  # odd: a reader has to try again
         numbers[place + _FIRST : place + self._words] = memoryview(array("q", [*gauges, *counters]))
         numbers[place + _SEEN] = int(now * 1000)
         numbers[place + _VERSION] += 1
 
     def see(self, number: int, now: float) -> None:
-        """Note that the owner lives, though it has nothing to write. Never blocks."""
+        """Note that the owner lives, without other changes. Never blocks."""
         self._numbers[self._place(number) + _SEEN] = int(now * 1000)
 
     def claim(self, number: int) -> bool:
-        """Whether the caller is the first to ask for a number, of which each is higher than before.
+        """Whether the caller is the first to claim a number; numbers must rise. Never blocks.
 
-        Also if another one asks in the same moment: then neither may have it. Never blocks.
+        If two callers claim at the same moment, perhaps neither gets it.
         """
         try:
             with self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -177,7 +169,7 @@ class Table:
             return False
 
     def read(self) -> list[Slot]:
-        """Read all slots that were ever taken, each as it was at one moment. Never blocks."""
+        """Read all slots that were ever used, each as it was at one moment. Never blocks."""
         return [self._read(number) for number in range(self._numbers[_USED])]
 
     def _read(self, number: int) -> Slot:
@@ -187,7 +179,7 @@ class Table:
             values = array("q", bytes(numbers[place : place + self._words]))
             if not version % 2 and version == numbers[place + _VERSION]:
                 break
-        # Otherwise its writer has died in the middle: each number is the one from before or after.
+        # Otherwise its writer died during a write: each number is an old or a new one.
         pid = values[_PID] if values[_PID] > 0 and _lives(values[_PID]) else 0
         first = values[_FIRST : _FIRST + self._gauges].tolist()
         rest = values[_FIRST + self._gauges :].tolist()
@@ -198,9 +190,9 @@ class Table:
 
 
 def _shared(size: int) -> int:
-    """A file in memory, which a program started in the place of this one can go on with."""
+    """A file in memory, whose descriptor a new master can inherit."""
     if not hasattr(os, "memfd_create"):
-        return -1  # what is mapped is shared with children all the same
+        return -1  # anonymous memory: children share it, a new master does not
     descriptor = os.memfd_create("sseflask-figures")
     os.ftruncate(descriptor, size)
     return descriptor

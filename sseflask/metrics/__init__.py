@@ -1,1 +1,1 @@
-"""The figures as others read them: Prometheus, and the page's chart."""
+"""The figures for Prometheus, and for the page's chart."""

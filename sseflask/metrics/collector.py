@@ -1,8 +1,9 @@
-"""The figures as Prometheus has them."""
+"""The figures as Prometheus' metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from flask import Flask
 from prometheus_client.metrics_core import (
@@ -21,41 +22,45 @@ from sseflask.store.api import Extent, StoreError
 
 __all__ = ["FiguresCollector"]
 
+#: Values with their labels.
+_Samples = Iterable[tuple[Sequence[str], float]]
+_Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
+
 
 class FiguresCollector(Collector):
-    """Gives the figures of all workers of the server, at each call those of then.
+    """Collects the current figures of all workers of the server at each call.
 
     No label has a value that a client chooses. Counters go on when a worker dies.
 
     Args:
-        app: an application that `sseflask.SSE` is registered with; its logs are told of as well.
+        app: an application with `sseflask.SSE`; the figures of its stores are collected too.
     """
 
     def __init__(self, app: Flask) -> None:
         self._app = app
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: a registry is not to ask for all figures only to learn their names."""
+        """Nothing, so that a registry does not collect all figures for their names."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """The figures. Blocks for half a second at most, for each log."""
+        """The figures. Blocks for half a second at most, for each store."""
         now = snapshot()
         yield from _streams(now)
         yield from _channels(now.counts)
         yield from _runs(now)
         yield from _workers(now.workers)
-        yield from self._logs()
+        yield from self._stores()
 
-    def _logs(self) -> Iterator[Metric]:
-        asked: dict[str, Callable[[], Extent]] = {"channels": channels_of(self._app).extent}
+    def _stores(self) -> Iterator[Metric]:
+        extents: dict[str, Callable[[], Extent]] = {"channels": channels_of(self._app).extent}
         runs: Runs | None = self._app.extensions.get("sseflask.runs")
         if runs is not None:
-            asked["runs"] = runs.extent
-        available = _gauge("log_available", "Whether a log could be read (1) or not (0).", "log")
-        size = _gauge("log_bytes", "What a log holds.", "log")
-        oldest = _gauge("log_oldest_seconds", "The age of the oldest thing in a log.", "log")
-        for name, extent in asked.items():
+            extents["runs"] = runs.extent
+        available = _gauge("log_available", "Whether a store could be read (1) or not (0).", "log")
+        size = _gauge("log_bytes", "The bytes in a store.", "log")
+        oldest = _gauge("log_oldest_seconds", "The age of the oldest content of a store.", "log")
+        for name, extent in extents.items():
             try:
                 found = extent()
             except StoreError:
@@ -67,76 +72,63 @@ class FiguresCollector(Collector):
         yield from (available, size, oldest)
 
 
+#: Counters of each kind of stream: name, meaning, attribute, kinds. Only channels and runs have a
+#: store from which events are replayed.
+_OF_STREAMS = (
+    ("streams_opened", "Streams whose response has begun.", "opened", KINDS),
+    ("streams_refused", "Streams for which there was no room.", "refused", KINDS),
+    ("replays", "Streams whose client resumed after an id.", "resumed", ("channel", "run")),
+    ("events_delivered", "Events written to clients' sockets.", "events", KINDS),
+    ("events_replayed", "Of these, those that were stored before.", "replayed", ("channel", "run")),
+    ("bytes_delivered", "Bytes of bodies written to clients' sockets.", "bytes", KINDS),
+)
+
+
 def _streams(now: Snapshot) -> Iterator[Metric]:
     counts = now.counts.streams
-    open_now = _gauge("streams_open", "Streams that are open.", "kind")
-    opened = _counter("streams_opened", "Streams whose response has begun.", "kind")
+    open_now = [([kind], now.open(kind)) for kind in KINDS]
+    yield _with(_gauge("streams_open", "Streams that are open.", "kind"), open_now)
     ended = _counter("streams_ended", "Streams that have ended.", "kind", "reason")
-    refused = _counter("streams_refused", "Streams for which there was no room.", "kind")
-    resumed = _counter("replays", "Streams whose client came back with an id.", "kind")
-    events = _counter("events_delivered", "Events handed to clients' sockets.", "kind")
-    replayed = _counter("events_replayed", "Of these, those that were read from a log.", "kind")
-    sent = _counter("bytes_delivered", "Bytes of bodies handed to clients' sockets.", "kind")
     for kind in KINDS:
-        each = counts[kind]
-        open_now.add_metric([kind], now.open(kind))
-        opened.add_metric([kind], each.opened)
-        refused.add_metric([kind], each.refused)
-        events.add_metric([kind], each.events)
-        sent.add_metric([kind], each.bytes)
-        for reason, count in each.ended.items():
-            ended.add_metric([kind, reason], count)
-        if kind != "stream":  # what a generator gives is in no log of ours
-            resumed.add_metric([kind], each.resumed)
-            replayed.add_metric([kind], each.replayed)
-    yield from (open_now, opened, ended, refused, resumed, events, replayed, sent)
+        _with(ended, (([kind, reason], count) for reason, count in counts[kind].ended.items()))
+    yield ended
+    for name, meaning, attribute, kinds in _OF_STREAMS:
+        samples = [([kind], getattr(counts[kind], attribute)) for kind in KINDS if kind in kinds]
+        yield _with(_counter(name, meaning, "kind"), samples)
 
 
 def _channels(counts: Counts) -> Iterator[Metric]:
-    gaps = _counter("gaps", "Gaps that clients were told of.", "reason")
-    for reason, count in counts.gaps.items():
-        gaps.add_metric([reason], count)
-    yield gaps
-    published = _counter("events_published", "Events stored for channels.")
-    published.add_metric([], counts.published)
-    yield published
-    yield _histogram("publish_seconds", "From a publication to its being stored.", counts.publish)
+    gaps = [([reason], count) for reason, count in counts.gaps.items()]
+    yield _with(_counter("gaps", "Gaps that clients were sent.", "reason"), gaps)
+    yield _with(_counter("events_published", "Events stored."), [([], counts.published)])
+    yield _histogram("publish_seconds", "From a publish until it is stored.", counts.publish)
     yield _histogram(
         "delivery_seconds",
-        "From an event's coming out of the log to its being sent to a worker's subscribers.",
+        "From an event's arrival in a worker until it is written to the worker's subscribers.",
         counts.delivery,
     )
 
 
 def _runs(now: Snapshot) -> Iterator[Metric]:
-    counts = now.counts
-    running = _gauge("runs_running", "Runs that go on.")
-    running.add_metric([], sum(worker.gauges.runs for worker in now.workers))
-    yield running
-    began = _counter("runs_began", "Runs that were begun.")
-    began.add_metric([], counts.runs_began)
-    yield began
-    ended = _counter("runs_ended", "Runs that have ended.", "outcome")
-    for outcome, count in counts.runs_ended.items():
-        ended.add_metric([outcome], count)
-    yield ended
-    yield _histogram(
-        "first_token_seconds",
-        "From a run's begin to the first frame.",
-        counts.first_token,
-    )
+    counts, running = now.counts, sum(worker.gauges.runs for worker in now.workers)
+    yield _with(_gauge("runs_running", "Runs that go on."), [([], running)])
+    yield _with(_counter("runs_began", "Runs that were begun."), [([], counts.runs_began)])
+    ended = [([outcome], count) for outcome, count in counts.runs_ended.items()]
+    yield _with(_counter("runs_ended", "Runs that have ended.", "outcome"), ended)
+    meaning = "From a run's begin to its first frame."
+    yield _histogram("first_token_seconds", meaning, counts.first_token)
 
 
-#: What is told of each worker: name, meaning, and how it is found.
+#: Gauges of each worker: name, meaning, value.
 _OF_WORKERS: Mapping[str, tuple[str, Callable[[Worker], float]]] = {
     "worker_memory_bytes": ("Memory in use (resident).", lambda it: it.usage.memory),
     "worker_connections": ("Connections.", lambda it: it.gauges.connections),
     "worker_connections_limit": (
-        "Connections that there may be (worker_connections).",
+        "The most connections (worker_connections).",
         lambda it: it.gauges.most_connections,
     ),
     "worker_hub_lag_events": (
-        "Events that have come out of the log and are not passed on yet.",
+        "Events that have arrived from the store and are not delivered yet.",
         lambda it: it.gauges.behind,
     ),
     "worker_loop_lag_seconds": (
@@ -147,20 +139,21 @@ _OF_WORKERS: Mapping[str, tuple[str, Callable[[Worker], float]]] = {
 
 
 def _workers(workers: Sequence[Worker]) -> Iterator[Metric]:
-    alive = _gauge("workers", "Workers that live.")
-    alive.add_metric([], len(workers))
-    yield alive
-    info = _gauge("worker_info", "The process id of each worker, always 1.", "worker", "pid")
-    cpu = _counter("worker_cpu_seconds", "Processor time that a worker has taken.", "worker")
-    for worker in workers:
-        info.add_metric([str(worker.number), str(worker.pid)], 1)
-        cpu.add_metric([str(worker.number)], worker.usage.cpu)
-    yield from (info, cpu)
+    yield _with(_gauge("workers", "Workers that live."), [([], len(workers))])
+    pids = [([str(worker.number), str(worker.pid)], 1) for worker in workers]
+    meaning = "The process id of each worker, always 1."
+    yield _with(_gauge("worker_info", meaning, "worker", "pid"), pids)
+    cpu = [([str(worker.number)], worker.usage.cpu) for worker in workers]
+    yield _with(_counter("worker_cpu_seconds", "Processor time of a worker.", "worker"), cpu)
     for name, (meaning, value) in _OF_WORKERS.items():
-        gauge = _gauge(name, meaning, "worker")
-        for worker in workers:
-            gauge.add_metric([str(worker.number)], value(worker))
-        yield gauge
+        values = [([str(worker.number)], value(worker)) for worker in workers]
+        yield _with(_gauge(name, meaning, "worker"), values)
+
+
+def _with(family: _Family, samples: _Samples) -> _Family:
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
@@ -172,10 +165,10 @@ def _counter(name: str, meaning: str, *labels: str) -> CounterMetricFamily:
 
 
 def _histogram(name: str, meaning: str, counted: Histogram) -> HistogramMetricFamily:
-    sum_so_far, buckets = 0, list[tuple[str, float]]()
+    total, buckets = 0, list[tuple[str, float]]()
     for bound, count in zip((*counted.bounds, None), counted.counts, strict=True):
-        sum_so_far += count
-        buckets.append(("+Inf" if bound is None else str(bound), sum_so_far))
+        total += count
+        buckets.append(("+Inf" if bound is None else str(bound), total))
     family = HistogramMetricFamily(f"sseflask_{name}", meaning)
     family.add_metric([], buckets, counted.total / 1_000_000)
     return family

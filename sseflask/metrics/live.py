@@ -1,4 +1,4 @@
-"""The channel of the page's chart: what the workers do, each second, while somebody reads it."""
+"""The events of the page's chart: the workers' figures of each second, while somebody reads them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from sseflask.counters.snapshot import Snapshot, Worker, snapshot
 from sseflask.store.api import StoreError
 from sseflask.store.names import FIGURES
 
-__all__ = ["LiveFigures", "Moment", "figures", "speaks"]
+__all__ = ["LiveFigures", "Moment", "figures", "is_publisher"]
 
-#: Seconds after the workers have written their figures of a second, until these are read.
-_BEHIND = 0.25
+#: Seconds from the moment at which all workers write their figures until these are read.
+_DELAY = 0.25
 
-#: Seconds without a sign of life, after which a worker is not waited for.
+#: Seconds without a write after which a worker counts as dead.
 _SILENT = 3.0
 
 
 class Moment(NamedTuple):
-    """A snapshot, and when it was taken: by the monotonic clock, and by the one on the wall."""
+    """A snapshot, and its time by the monotonic clock and by the wall clock."""
 
     at: float
     wall: float
@@ -35,58 +35,54 @@ class Moment(NamedTuple):
 
 
 class LiveFigures:
-    """Publishes the figures of a second, on one of the workers, while anybody on any reads them.
-
-    Args:
-        channels: those of the service.
-    """
+    """Publishes the figures of each second, in one worker, while anybody in any worker reads them."""
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
         self._last: Moment | None = None
-        self._telling = False
+        self._publishing = False
 
     def begin(self) -> None:
-        """Look once a second from now on, in the processes in which `sharing` has begun."""
+        """Call `look` once a second in each process in which `sharing` has begun."""
         sharing.every_second.append(self.look)
 
     def look(self) -> None:
-        """Begin to tell the figures, if somebody reads them. Never blocks."""
+        """Publish the figures in another thread, if somebody reads them. Never blocks."""
         if not any(slot.pid and Gauges(*slot.gauges).watchers for slot in sharing.read()):
             self._last = None
-        elif not self._telling:
-            self._telling = True
-            # Under gevent a greenlet: the log may be long in taking it.
-            threading.Thread(target=self._tell, name="sseflask-live", daemon=True).start()
+        elif not self._publishing:
+            self._publishing = True
+            # Under gevent a greenlet: the store may be slow.
+            threading.Thread(target=self._publish, name="sseflask-live", daemon=True).start()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         try:
-            time.sleep(_BEHIND)
+            time.sleep(_DELAY)
             last, now = self._last, Moment(time.monotonic(), time.time(), snapshot())
-            if last is not None and speaks(now, sharing.slot):
+            if last is not None and is_publisher(now, sharing.slot):
                 if not sharing.claim(int(now.wall)):
-                    return  # this second has been told; the next event is about a longer time
+                    return  # another worker did; the next event is about a longer time
                 text = json.dumps(figures(last, now), separators=(",", ":"))
                 self._channels.publish(FIGURES, [stored(text, "figures")])
             self._last = now
         except StoreError:
-            self._last = None  # the log's thread has said why
+            self._last = None  # the store has logged why
         finally:
-            self._telling = False
+            self._publishing = False
 
 
-def speaks(now: Moment, slot: int | None) -> bool:
-    """Whether the worker of a slot is to publish: the first of those that are well."""
-    well = [each.number for each in now.snapshot.workers if _is_well(each, now.at)]
-    return slot is None or (bool(well) and min(well) == slot)
+def is_publisher(now: Moment, slot: int | None) -> bool:
+    """Whether the worker of a slot publishes: it is the first of the healthy ones."""
+    healthy = [each.number for each in now.snapshot.workers if _is_healthy(each, now.at)]
+    return slot is None or (bool(healthy) and min(healthy) == slot)
 
 
-def _is_well(worker: Worker, now: float) -> bool:
+def _is_healthy(worker: Worker, now: float) -> bool:
     return not worker.gauges.leaving and now - worker.seen < _SILENT
 
 
 def figures(last: Moment, now: Moment) -> dict[str, Any]:
-    """What is published: what each worker has done between two moments, by the second."""
+    """The data of an event: the work of each worker between two moments, by the second."""
     before = {worker.number: worker for worker in last.snapshot.workers}
     seconds = now.at - last.at
     return {

@@ -1,4 +1,4 @@
-"""The figures for Prometheus, or whoever else reads its formats."""
+"""The figures for Prometheus, and other programs that read its formats."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["blueprint"]
 
 blueprint = Blueprint("metrics", __name__)
 
-#: Prometheus' own format, in the version that names without dots and dashes need.
+#: Prometheus' text format, in the oldest version, which suffices for our names.
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
-#: It has no types of its own.
+#: Its function has no types.
 _openmetrics: Callable[[FiguresCollector], bytes] = openmetrics.generate_latest
 
 
@@ -39,8 +39,8 @@ def metrics() -> Response:
 
 
 def _wants_openmetrics() -> bool:
-    """Whether that is what the client prefers. Not by the version: all of them read the first."""
-    # Werkzeug has what is more specific first, whatever its quality; the order of equals is kept.
+    """Whether the client prefers OpenMetrics, of any version."""
+    # Werkzeug sorts by specificity first, not by quality; sorted() is stable.
     for accepted, _ in sorted(request.accept_mimetypes, key=lambda each: each[1], reverse=True):
         name = accepted.partition(";")[0].strip().lower()
         if name in ("application/openmetrics-text", "text/plain", "text/*", "*/*"):

@@ -84,7 +84,7 @@ def test_the_table_is_handed_on_to_the_next_master() -> None:
     first, worker = Sharing(), Worker()
     first.take(worker)
     environment: dict[str, str] = {}
-    first.hand_on(environment)
+    first.pass_on(environment)
     (told,) = environment.values()
     assert first._table is not None
     assert told.startswith(f"{first._table.descriptor},")

@@ -107,7 +107,7 @@ def test_a_slot_whose_worker_never_began_is_free_when_that_is_gone(table: Table)
     assert (taken(table, owner), taken(table, other)) == (0, 1)
     del owner
     assert taken(table, third) == 0
-    table.give_back(other)
+    table.release(other)
     assert taken(table, fourth) == 1
 
 

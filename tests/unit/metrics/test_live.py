@@ -17,7 +17,7 @@ from sseflask.counters.counts import Counts
 from sseflask.counters.gauges import Gauges
 from sseflask.counters.snapshot import Snapshot, Usage, Worker
 from sseflask.metrics import live
-from sseflask.metrics.live import LiveFigures, Moment, figures, speaks
+from sseflask.metrics.live import LiveFigures, Moment, figures, is_publisher
 from sseflask.store.names import Pattern
 from tests.live.kit.waiting import until
 from tests.unit.channels.test_channels import make, read
@@ -92,16 +92,16 @@ def test_one_that_has_come_since() -> None:
 )
 def test_the_first_that_is_well_publishes(workers: list[Worker], first: int) -> None:
     now = moment(100.0, *workers)
-    assert [number for number in (2, 5) if speaks(now, number)] == [first]
+    assert [number for number in (2, 5) if is_publisher(now, number)] == [first]
 
 
 def test_a_process_on_its_own_publishes() -> None:
-    assert speaks(moment(100.0), None)
+    assert is_publisher(moment(100.0), None)
 
 
 @pytest.fixture
 def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channels]:
-    monkeypatch.setattr(live, "_BEHIND", 0.0)
+    monkeypatch.setattr(live, "_DELAY", 0.0)
     made = make(":memory:")
     yield made
     made.close()
