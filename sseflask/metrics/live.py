@@ -1,4 +1,4 @@
-"""The events of the page's chart: the workers' figures of each second, while somebody reads them."""
+"""The events of the page's chart: the workers' figures, each second, while somebody reads them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Moment(NamedTuple):
 
 
 class LiveFigures:
-    """Publishes the figures of each second, in one worker, while anybody in any worker reads them."""
+    """Publishes the figures of each second, in one worker, while a client of any reads them."""
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels

@@ -115,7 +115,7 @@ def subscribed(channels: Channels, name: str) -> Any:
 
 def look(told: LiveFigures) -> None:
     told.look()
-    until(lambda: not told._telling, "it is told")
+    until(lambda: not told._publishing, "it is told")
 
 
 def test_figures_are_published_while_somebody_reads_them(channels: Channels) -> None:
