@@ -1,4 +1,4 @@
-"""The command line. Each command is a module of its own, imported when it is asked for."""
+"""The command line. Each command is a module, imported when it is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sseflask.errors import ConfigError
 __all__ = ["main"]
 
 _SETTINGS = ("pydantic_settings", "idna")
-#: The commands, and what each imports that Flask does not bring.
+#: The commands, and the libraries of each that do not come with Flask.
 _COMMANDS = {
     "serve": ("gunicorn", "gevent", "flask_cors", "jwt", "openai", *_SETTINGS),
     "tail": ("httpx2",),
@@ -27,7 +27,7 @@ _COMMANDS = {
 
 
 class _Uninstalled(click.Command):
-    """A command whose libraries are not there: it says which, whatever it is asked."""
+    """A command whose libraries are missing: it says which, with any arguments."""
 
     def __init__(self, name: str, missing: str) -> None:
         super().__init__(
@@ -40,15 +40,15 @@ class _Uninstalled(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ARG002  # click's interface
         raise click.ClickException(
-            f"sseflask {self.name} needs what is not installed: {self._missing}. "
+            f"sseflask {self.name} needs libraries that are not installed: {self._missing}. "
             "Install it with: pip install 'sseflask[service]'"
         )
 
 
 class _Commands(click.Group):
-    """Ends with one line and status 2 when a setting has a value that is not allowed.
+    """Ends with one line and status 2 if the value of a setting is not allowed.
 
-    Ctrl-C ends a command without a word, with the status that shells give it.
+    Ctrl-C ends a command silently, with the status that shells use for it.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's interface
@@ -80,5 +80,5 @@ class _Commands(click.Group):
 def main() -> None:
     """Server-Sent Events for Flask: the service, and tools for any event stream.
 
-    The service is set in the environment; docs/configuration.md lists the names.
+    The service is configured in the environment; docs/configuration.md lists the settings.
     """

@@ -1,4 +1,4 @@
-"""How the commands ask a server: one HTTP client, its options, and errors of one line."""
+"""The HTTP client of the commands: its options, and its errors as one line."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from typing import Any, TypeVar
 import click
 import httpx2
 
-__all__ = ["at", "connected", "error_in", "error_of", "told", "url_of", "with_credentials"]
+__all__ = [
+    "connected",
+    "describe",
+    "error_in",
+    "error_of",
+    "route",
+    "url_of",
+    "with_credentials",
+]
 
 _CONNECT_SECONDS = 10.0
-#: Seconds of silence after which a connection counts as gone: six of the usual heartbeats.
+#: Seconds of silence after which a connection counts as lost: six default heartbeats.
 _SILENCE = 90.0
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def url_of(context: click.Context, option: click.Parameter, value: str) -> httpx2.URL:
-    """The address of a server or of one of its routes, from what was typed; for click."""
+    """The address of a server or of one of its routes; a callback of click."""
     try:
         url = httpx2.URL(value if "://" in value else f"http://{value}")
     except httpx2.InvalidURL as error:
-        raise click.BadParameter(f"{value!r} is no address: {error}", context, option) from None
+        raise click.BadParameter(f"{value!r} is not an address: {error}", context, option) from None
     if url.scheme not in ("http", "https") or not url.host:
         raise click.BadParameter(
-            f"{value!r} is no address: write http:// or https:// and a host", context, option
+            f"{value!r} is not an address: write http:// or https:// and a host", context, option
         )
     return url
 
@@ -40,7 +48,7 @@ def _header(
         name, colon, text = value.partition(":")
         if not colon or not name.strip() or not name.isascii():
             raise click.BadParameter(
-                f"{value!r} is no header: write 'Name: value'", context, option
+                f"{value!r} is not a header: write 'Name: value'", context, option
             )
         headers.append((name.strip(), text.strip()))
     return headers
@@ -61,45 +69,45 @@ def with_credentials(command: _F) -> _F:
         "--token",
         envvar="SSEFLASK_TOKEN",
         metavar="TOKEN",
-        help="Sent as Authorization: Bearer; SSEFLASK_TOKEN in the environment is the same.",
+        help="Sent as Authorization: Bearer. Default: SSEFLASK_TOKEN in the environment.",
     )(command)
 
 
 @contextlib.contextmanager
 def connected(token: str | None, headers: list[tuple[str, str]]) -> Iterator[httpx2.Client]:
-    """A client with these credentials; what the network does to it ends the command in a line.
+    """A client with these credentials; an error of the network ends the command with one line.
 
     Raises:
-        click.ClickException: the server can't be reached, or breaks off.
+        click.ClickException: the server can't be reached, or the connection was lost.
     """
-    given = [("User-Agent", "sseflask"), *headers]
+    sent = [("User-Agent", "sseflask"), *headers]
     if token:
-        given.append(("Authorization", f"Bearer {token}"))
+        sent.append(("Authorization", f"Bearer {token}"))
     timeout = httpx2.Timeout(_SILENCE, connect=_CONNECT_SECONDS)
     try:
         with httpx2.Client(
-            headers=httpx2.Headers(given, encoding="utf-8"), timeout=timeout, follow_redirects=True
+            headers=httpx2.Headers(sent, encoding="utf-8"), timeout=timeout, follow_redirects=True
         ) as client:
             yield client
     except httpx2.HTTPError as error:
-        raise click.ClickException(told(error)) from error
+        raise click.ClickException(describe(error)) from error
 
 
-def told(error: httpx2.HTTPError) -> str:
-    """What happened to a connection, as one line."""
+def describe(error: httpx2.HTTPError) -> str:
+    """An error of a connection, as one line."""
     reason = str(error) or type(error).__name__
-    with contextlib.suppress(RuntimeError):  # an error of no request
+    with contextlib.suppress(RuntimeError):  # an error without a request
         return f"{error.request.url.copy_with(query=None)}: {reason}"
     return reason
 
 
-def at(url: httpx2.URL, path: str) -> httpx2.URL:
-    """The address of a route of the service whose own address is given."""
+def route(url: httpx2.URL, path: str) -> httpx2.URL:
+    """The address of a route of the service at ``url``."""
     return url.copy_with(path=url.path.rstrip("/") + path)
 
 
 def error_in(text: str) -> tuple[str, str | None]:
-    """The message and the code of an error as this service sends it; of another text itself."""
+    """The message and the code of an error of this service; of another text the text itself."""
     try:
         error = json.loads(text)["error"]
         return str(error["message"]), error.get("code")
@@ -108,9 +116,9 @@ def error_in(text: str) -> tuple[str, str | None]:
 
 
 def error_of(response: httpx2.Response) -> str:
-    """What a response that is an error says, as one line; its body has been read.
+    """The error of a response as one line; of a 5xx with the request's id, which is in the log.
 
-    Of an error of the server's own with the id that its log has too.
+    The body must have been read.
     """
     message, code = error_in(response.text)
     status = f"{response.status_code} {response.reason_phrase}".strip()

@@ -1,4 +1,4 @@
-"""``sseflask config``: what is set, and where it comes from."""
+"""``sseflask config``: the settings, and the source of each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["command"]
 
 
 @click.command("config")
-@click.option("--all", "everything", is_flag=True, help="With what each setting means.")
+@click.option("--all", "everything", is_flag=True, help="Print the meaning of each setting too.")
 def command(everything: bool) -> None:
-    """Print each setting, its value and where it came from; secrets are masked.
+    """Print each setting, its value and its source; secrets are masked.
 
-    That is the environment, the platform (see SSEFLASK_PLATFORM) or the default.
+    The source is the environment, the platform (see SSEFLASK_PLATFORM) or the default.
 
-    The service is configured by the environment of the process that starts it, so run this in the
-    same one. A value that is not allowed is an error, as it is for the service.
+    Run it in the environment of the process that starts the service. A value that is not allowed is
+    an error, as it is for the service.
     """
     settings = config.load()
     rows = config.rows()

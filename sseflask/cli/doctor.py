@@ -1,12 +1,12 @@
-"""``sseflask doctor``: whether a deployment lets streams through."""
+"""``sseflask doctor``: whether a deployment delivers streams properly."""
 
 from __future__ import annotations
 
 import click
 import httpx2
 
-from sseflask.cli.client import connected, told, url_of, with_credentials
-from sseflask.cli.examining import EXAMINATIONS, Grade, Verdict
+from sseflask.cli.checks import CHECKS, Grade, Result
+from sseflask.cli.client import connected, describe, url_of, with_credentials
 
 __all__ = ["command"]
 
@@ -19,33 +19,33 @@ _MARKS: dict[Grade, tuple[str, str]] = {
 
 @click.command("doctor")
 @click.argument("url", callback=url_of)
-@click.option("--quick", is_flag=True, help="Without the heartbeat, which is waited for.")
+@click.option("--quick", is_flag=True, help="Without the heartbeat, which takes a minute.")
 @with_credentials
 def command(
     url: httpx2.URL, quick: bool, token: str | None, headers: list[tuple[str, str]]
 ) -> None:
-    """Examine the service at URL from outside, proxies and all.
+    """Check the service at URL from outside, with all proxies.
 
-    It uses the counter, which is open to all, and stores nothing. Ends with status 1 if something
-    is bad.
+    It uses the counter, which is open to all, and stores nothing. Ends with status 1 if a check
+    fails.
     """
     bad = False
     with connected(token, headers) as client:
-        for name, slow, examine in EXAMINATIONS:
+        for name, slow, check in CHECKS:
             if slow and quick:
                 continue
             try:
-                verdicts = list(examine(client, url))
+                results = list(check(client, url))
             except httpx2.ConnectError:
                 raise
             except (httpx2.HTTPError, ValueError, KeyError) as error:
-                reason = told(error) if isinstance(error, httpx2.HTTPError) else repr(error)
-                verdicts = [Verdict("bad", reason, "this is not what the service sends")]
-            for verdict in verdicts:
-                mark, color = _MARKS[verdict.grade]
-                click.echo(f"{click.style(mark, fg=color)} {name:22} {verdict.found}")
-                if verdict.mend:
-                    click.echo(f"{'':28}{verdict.mend}")
-                bad = bad or verdict.grade == "bad"
+                reason = describe(error) if isinstance(error, httpx2.HTTPError) else repr(error)
+                results = [Result("bad", reason, "this is not what the service sends")]
+            for result in results:
+                mark, color = _MARKS[result.grade]
+                click.echo(f"{click.style(mark, fg=color)} {name:22} {result.found}")
+                if result.advice:
+                    click.echo(f"{'':28}{result.advice}")
+                bad = bad or result.grade == "bad"
     if bad:
         raise SystemExit(1)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 import httpx2
 
-from sseflask.cli.client import at, connected, error_of, url_of, with_credentials
+from sseflask.cli.client import connected, error_of, route, url_of, with_credentials
 from sseflask.defaults import ADDRESS
 
 __all__ = ["command"]
@@ -25,10 +25,10 @@ __all__ = ["command"]
     default=f"http://{ADDRESS}",
     envvar="SSEFLASK_URL",
     show_default=True,
-    help="The service; SSEFLASK_URL in the environment is the same.",
+    help="The service. SSEFLASK_URL in the environment sets it too.",
 )
-@click.option("--event", metavar="TYPE", help="The event's type; message unless said.")
-@click.option("--json", "as_json", is_flag=True, help="DATA is JSON; else it is a text.")
+@click.option("--event", metavar="TYPE", help="The event's type; by default message.")
+@click.option("--json", "as_json", is_flag=True, help="DATA is JSON, not a text.")
 @with_credentials
 def command(
     channel: str,
@@ -41,8 +41,8 @@ def command(
 ) -> None:
     """Publish DATA to CHANNEL, and print the event's id. - reads it from the standard input.
 
-    Repeated after an error it may have been stored: the key that is sent along keeps it from being
-    stored twice.
+    After a lost connection the request is repeated once. Its key keeps the event from being stored
+    twice.
     """
     if data == "-":
         data = sys.stdin.read()
@@ -54,7 +54,7 @@ def command(
             raise click.BadParameter(f"it is not JSON: {error}", param_hint="DATA") from None
     if event is not None:
         published["event"] = event
-    target = at(url, f"/channels/{quote(channel, safe='')}")
+    target = route(url, f"/channels/{quote(channel, safe='')}")
     with connected(token, headers) as client:
         response = _post(client, target, published)
     if response.status_code != 201:
@@ -63,7 +63,7 @@ def command(
 
 
 def _post(client: httpx2.Client, url: httpx2.URL, published: object) -> httpx2.Response:
-    """Once more, with the same key, where nobody knows whether it has arrived."""
+    """Send it, and once more with the same key if the connection was lost."""
     key = {"Idempotency-Key": uuid.uuid4().hex}
     try:
         return client.post(url, json=published, headers=key)

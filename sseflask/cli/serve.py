@@ -15,7 +15,7 @@ from sseflask.errors import ConfigError
 
 __all__ = ["command"]
 
-#: Seconds for which streams may go on at a stop in development: their ends are for deploys.
+#: Seconds that streams have to end in development.
 _DEVELOPMENT_GRACE = 2
 
 
@@ -23,8 +23,8 @@ _DEVELOPMENT_GRACE = 2
 @click.option(
     "--dev",
     is_flag=True,
-    help="Development mode: listen on 127.0.0.1 only, and trust requests from this machine, so "
-    "that no token is needed. Stops at once.",
+    help="Development mode: listen on 127.0.0.1 only, and trust requests from this machine, which "
+    "then need no token. Stops within seconds.",
 )
 def command(dev: bool) -> NoReturn:
     """Start the service with gunicorn, in the foreground.
@@ -39,10 +39,10 @@ def command(dev: bool) -> NoReturn:
     if dev:
         command += ["-b", f"127.0.0.1:{settings.port}" if settings.port else ADDRESS]
     command.append(f"sseflask.app:create_app(development={dev})")
-    # gunicorn reads this one itself while it is imported, and would fail on an empty value.
+    # gunicorn reads it at its import, and would fail on an empty value.
     environment = {**os.environ, "WEB_CONCURRENCY": str(settings.web_concurrency)}
     if dev:
-        # In front of the operator's own, which win.
+        # Before the operator's options, which win.
         own = environment.get("GUNICORN_CMD_ARGS", "")
         environment["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {_DEVELOPMENT_GRACE} {own}".strip()
     os.execve(command[0], command, environment)
@@ -54,7 +54,7 @@ def _settings() -> config.Settings:
     except ConfigError as error:
         if os.environ.get("SSEFLASK_LOG_FORMAT") != "json":
             raise
-        # Whatever starts the service reads its log.
+        # What starts the service reads its log.
         from sseflask.logs import json_log
 
         json_log.log_start_failure(error)

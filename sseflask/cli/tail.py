@@ -1,4 +1,4 @@
-"""``sseflask tail``: any event stream, as it comes."""
+"""``sseflask tail``: prints any event stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import httpx2
 
 from sseflask.cli.client import connected, url_of, with_credentials
-from sseflask.cli.following import Reopening, Stream
+from sseflask.cli.reconnecting import Reconnect, Stream
 from sseflask.event import MessageEvent
 
 __all__ = ["command"]
@@ -23,9 +23,9 @@ __all__ = ["command"]
     "cursor",
     default="",
     metavar="ID",
-    help="Begin after this event; earliest is all that is kept of a channel.",
+    help="Begin after this event; earliest begins with the oldest stored event of a channel.",
 )
-@click.option("--json", "as_json", is_flag=True, help="A JSON object for each event, on a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
 @with_credentials
 def command(
     url: httpx2.URL,
@@ -36,13 +36,13 @@ def command(
 ) -> None:
     """Print the events of a stream, such as http://127.0.0.1:8000/channels/news.
 
-    Each with its time, the seconds since the one before, and its id. A stream that breaks off is
-    opened again after its last id. Ends with the stream, or with Ctrl-C.
+    Each with its time, the seconds since the previous one, and its id. A stream whose connection is
+    lost is opened again after its last id. Ends with the stream, or with Ctrl-C.
     """
     before = time.monotonic()
     with connected(token, headers) as client:
         for item in Stream(client, "GET", url, cursor=cursor, until_done=False):
-            if isinstance(item, Reopening):
+            if isinstance(item, Reconnect):
                 click.secho(_about(item), err=True, dim=True)
                 continue
             now = time.monotonic()
@@ -65,7 +65,7 @@ def _as_text(event: MessageEvent, gap: float) -> str:
     return "\n".join([*lines, *(" " * len(head) + line for line in more)])
 
 
-def _about(reopening: Reopening) -> str:
-    where = f" after {reopening.cursor}" if reopening.cursor else ""
-    cause = reopening.cause or "the stream ended"
-    return f"-- {cause}; opened again{where} in {reopening.seconds:.1f} s"
+def _about(reconnect: Reconnect) -> str:
+    where = f" after {reconnect.cursor}" if reconnect.cursor else ""
+    cause = reconnect.cause or "the stream ended"
+    return f"-- {cause}; opened again{where} in {reconnect.seconds:.1f} s"

@@ -42,8 +42,8 @@ def _patterns(
     "--sub",
     "subject",
     metavar="NAME",
-    help="Whom the token is for. --complete needs it: what is run belongs to its name; otherwise "
-    "a random one is made up.",
+    help="The name of the token's user, to whom its completions belong. --complete needs it; "
+    "otherwise a random name is the default.",
 )
 @click.option(
     "--publish",
@@ -78,7 +78,7 @@ def command(
     """Print a token, signed with the newest secret of SSEFLASK_SECRET.
 
     Send it as "Authorization: Bearer TOKEN", or as access_token in the query, or trade it for a
-    cookie with POST /session. Quote patterns, or the shell will take them for files.
+    cookie with POST /session. Quote patterns, or the shell expands them as file names.
     """
     secrets = config.load().secrets
     if not secrets:
@@ -89,7 +89,7 @@ def command(
     if subject is not None and not subject.strip():
         raise click.BadParameter("it must not be empty", param_hint="--sub")
     if subject is None and complete:
-        raise click.UsageError("What is run belongs to somebody: --complete needs --sub NAME.")
+        raise click.UsageError("Completions belong to a user: --complete needs --sub NAME.")
     rights = {"publish": publish, "subscribe": subscribe, "complete": complete}
     given = {name: right for name, right in rights.items() if right}
     if not given:

@@ -28,4 +28,4 @@ def test_headers_are_sent_in_utf_8() -> None:
 
 def test_a_header_whose_name_is_none() -> None:
     result = run("tail", "http://127.0.0.1:1/", "-H", "é: x")
-    assert (result.exit_code, "'é: x' is no header" in result.stderr) == (2, True)
+    assert (result.exit_code, "'é: x' is not a header" in result.stderr) == (2, True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from sseflask.cli.following import Failed, Reopening, Stream
+from sseflask.cli.reconnecting import Failed, Reconnect, Stream
 from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
 from tests.scripted_upstream import Exchange, Script, upstream
 
@@ -21,10 +21,10 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(
     script: Script, method: str = "GET", *, until_done: bool = True
-) -> tuple[list[list[str]], str, list[Reopening], list[Exchange]]:
+) -> tuple[list[list[str]], str, list[Reconnect], list[Exchange]]:
     """Events, how the stream ended, when it was opened again, and the requests."""
     events: list[list[str]] = []
-    again: list[Reopening] = []
+    again: list[Reconnect] = []
     ended = "done"
     with upstream(script) as server, httpx2.Client() as client:
         stream = Stream(
@@ -36,7 +36,7 @@ def read(
         )
         try:
             for item in stream:
-                if isinstance(item, Reopening):
+                if isinstance(item, Reconnect):
                     again.append(item)
                 else:
                     events.append([item.last_event_id, item.event, item.data])

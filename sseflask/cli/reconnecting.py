@@ -1,4 +1,4 @@
-"""Reads another server's stream, and opens it again where it was after whatever passes."""
+"""Reads a server's stream, and opens it again after its last event if an error is temporary."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 import click
 import httpx2
 
-from sseflask.cli.client import error_in, error_of, told
+from sseflask.cli.client import describe, error_in, error_of
 from sseflask.event import MessageEvent
 from sseflask.wire import Decoder
 
-__all__ = ["Failed", "Reopening", "Stream"]
+__all__ = ["Failed", "Reconnect", "Stream"]
 
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-#: Errors that would come again.
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Errors that a new request would get again.
 _FINAL = frozenset({"insufficient_quota", "internal_error"})
-#: Seconds: between two openings unless the server says another time, and added at random at most.
-_RETRY, _MOST = 1.0, 30.0
+#: Seconds between two requests unless the server sends another time, and the most jitter.
+_RETRY, _MOST_JITTER = 1.0, 30.0
 
 
 class Failed(click.ClickException):
@@ -30,13 +30,13 @@ class Failed(click.ClickException):
 
 
 @dataclass(frozen=True)
-class Reopening:
-    """The stream has ended before its time, and is opened again.
+class Reconnect:
+    """The stream has ended early, and is opened again.
 
     Args:
-        seconds: after which.
+        seconds: the wait before.
         cause: why it ended; empty for an end without an error.
-        cursor: where it goes on.
+        cursor: the last id.
     """
 
     seconds: float
@@ -50,13 +50,12 @@ class Stream:
 
     Args:
         client: the HTTP client.
-        method: how it is asked for; if that is POST, with a body and an ``Idempotency-Key``.
-        url: what is asked for.
-        headers: sent each time.
-        body: sent each time, as JSON.
-        until_done: it is over with the first ``done`` or ``[DONE]``, and the rest is not waited
-            for. Otherwise it is over with these only if it ends there: on a channel they are
-            events like any other.
+        method: a POST needs a body and an ``Idempotency-Key``.
+        url: the address.
+        headers: sent with each request.
+        body: sent with each request, as JSON.
+        until_done: the stream is over at the first ``done`` or ``[DONE]``. Otherwise it is over
+            with these only if it ends there: on a channel they are ordinary events.
 
     Attributes:
         cursor: the last id; sent as ``Last-Event-ID``.
@@ -72,8 +71,8 @@ class Stream:
     cursor: str = ""
     response: httpx2.Response | None = None
 
-    def __iter__(self) -> Iterator[MessageEvent | Reopening]:
-        """Its events, ``done`` and ``[DONE]`` too, and what happens between them. Blocks.
+    def __iter__(self) -> Iterator[MessageEvent | Reconnect]:
+        """Its events, ``done`` and ``[DONE]`` too, and its reconnects. Blocks.
 
         Raises:
             Failed: it is over; the message says why.
@@ -81,7 +80,7 @@ class Stream:
         """
         self._retry, tries = _RETRY, 0
         while True:
-            wait, cause, asked, done = 0.0, "", False, False
+            wait, cause, continued, done = 0.0, "", False, False
             headers = httpx2.Headers(
                 {"Accept": "text/event-stream", **self.headers}, encoding="utf-8"
             )
@@ -113,23 +112,25 @@ class Stream:
                                     cause = _failure(event, final=moved or not self.cursor)
                             self.cursor = decoder.last_event_id
                             if decoder.retry is not None:
-                                self._retry, asked = decoder.retry / 1000, True
-                                # It may be that this is to be continued, whatever the last event.
+                                # The server has the client come back, whatever the last event.
+                                self._retry, continued = decoder.retry / 1000, True
                                 decoder.retry, done = None, False
-                        if done or not (cause or self.cursor or asked):
-                            return  # nothing to go on from, and nothing wrong: that was all
+                        if done or not (cause or self.cursor or continued):
+                            return  # no error, and nothing to resume: that was all
             except httpx2.TransportError as error:
                 if self.response is None:
-                    raise  # nobody has ever answered there: may be that the address is wrong
-                cause = told(error)
-            seconds = max(wait, self._retry) + random.uniform(0, min(_MOST, 2.0 ** min(tries, 10)))
+                    raise  # no response so far: perhaps the address is wrong
+                cause = describe(error)
+            seconds = max(wait, self._retry) + random.uniform(
+                0, min(_MOST_JITTER, 2.0 ** min(tries, 10))
+            )
             tries += 1
-            yield Reopening(seconds, cause, self.cursor)
+            yield Reconnect(seconds, cause, self.cursor)
             time.sleep(seconds)
 
 
 def _failure(event: MessageEvent, *, final: bool) -> str:
-    """What an error in band says; without an id it is that of the connection alone."""
+    """The message of an error in band; without an id only the connection has failed."""
     message, code = error_in(event.data)
     if final or code in _FINAL:
         raise Failed(message)
@@ -142,18 +143,20 @@ def _is_stream(response: httpx2.Response) -> bool:
 
 
 def _refused(response: httpx2.Response) -> tuple[float, str]:
-    """Seconds to wait and the reason, where it is worth another try."""
+    """Seconds to wait and the reason, if another request may succeed."""
     reason = error_of(response)
-    passes = response.status_code in _PASSING and response.headers.get("X-Should-Retry") != "false"
+    temporary = (
+        response.status_code in _TEMPORARY and response.headers.get("X-Should-Retry") != "false"
+    )
     if response.status_code == 200:
-        reason = f"no event stream, but {response.headers.get('Content-Type', 'no type')!r}"
-    if not passes or any(f"({code})" in reason for code in _FINAL):
+        reason = f"not an event stream, but {response.headers.get('Content-Type', 'no type')!r}"
+    if not temporary or any(f"({code})" in reason for code in _FINAL):
         raise Failed(reason)
     return _seconds(response.headers.get("Retry-After", "")), reason
 
 
 def _seconds(value: str) -> float:
-    """Those of a Retry-After: a number or a date (RFC 9110, section 10.2.3)."""
+    """The seconds of a Retry-After: a number or a date (RFC 9110, section 10.2.3)."""
     if value.isascii() and value.isdigit():
         return float(value)
     try:
