@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from sseflask.channels.event_frames import Cursor, Types, event_type, frame, last_frame
-from sseflask.loop.native import original
+from sseflask.loop import native
 from sseflask.store.api import Entry
 from sseflask.store.catch_up import Frame
 from sseflask.store.feed import Audience, Batch, Feed
@@ -49,7 +49,7 @@ class Hub(Feed[Selection]):
     """
 
     def __init__(self) -> None:
-        super().__init__(original("_thread", "RLock")())
+        super().__init__(native.rlock())
         self.epoch = ""
         self.closes = 0
         self._closed: deque[Pattern] = deque(maxlen=_CLOSES)

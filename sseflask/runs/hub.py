@@ -1,111 +1,163 @@
-"""The runs that this process writes or has viewers of, and who is to get what. No I/O."""
+"""The runs that this process writes or has viewers of. No I/O, never blocks."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sseflask.completions.formats.formats import Format, View
+from sseflask.completions.formats.formats import View
 from sseflask.completions.outcome import Outcome
 from sseflask.errors import Failure
 from sseflask.loop import native
+from sseflask.store.feed import Audience, Batch, Feed
 from sseflask.store.run_api import Run
 from sseflask.transport.detached.group import Group
 
 if TYPE_CHECKING:
-    from sseflask.runs.viewer import Viewer
     from sseflask.runs.writer import Writer
 
-__all__ = ["Batch", "Live", "LiveRun"]
+__all__ = ["LiveRun", "MakeView", "RunHub"]
 
-#: Seconds for a client that was sent away to come back: more than it is told to wait.
+#: Seconds in which a client comes back that was told to: more than it is told to wait.
 _RETURN_SECONDS = 10.0
 
-Batch = list[tuple[Group, bytes]]
-"""What detached streams are to be sent."""
+MakeView: TypeAlias = Callable[[str, str], View]
+"""Makes the views of one format, see `Format.view`."""
 
 
-class _Audience:
-    """The detached viewers of a run in one format."""
+class LiveRun(Feed[MakeView]):
+    """The feed of a run that has not ended as far as this process knows.
 
-    __slots__ = ("groups", "view")
+    Its lock is the one of the hub, and guards all of it. Its viewers get frames as they are stored,
+    and detached ones what a view makes of them.
 
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.groups: tuple[Group, ...] = ()
-
-
-class LiveRun:
-    """A run that has not ended as far as this process knows. Guarded by `Live.lock`.
+    Args:
+        run: the run as it was found.
+        lock: the hub's.
+        on_left: see `RunHub`.
 
     Attributes:
-        run: the run as it was found.
-        position: the number of the last frame that has been passed on here.
-        outcome: how it ended, once that is known.
+        run: as above.
+        outcome: how the run ended, as soon as that is known.
         ended: the number of its terminal event then.
-        failure: why nothing more is known of it here; it may go on elsewhere.
-        writer: who writes it, where that is this process.
-        expected_until: the monotonic time until which somebody who was sent away is expected
-            back: until then he has not left.
-        viewers: those with a greenlet or thread of their own.
-        waiting: those of them that have all up to `position`, and take what comes.
+        failure: why nothing more is known of the run here; it may go on elsewhere.
+        writer: the run's writer, if this process writes the run.
+        expected_until: the monotonic time until which a client is expected back that has been told
+            to reconnect; until then it has not left.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lock: Any, on_left: Callable[[LiveRun], None]) -> None:
+        super().__init__(lock, run.last)
         self.run = run
-        self.position = run.last
         self.outcome: Outcome | None = None
         self.ended = 0
         self.failure: Failure | None = None
         self.writer: Writer | None = None
         self.expected_until = 0.0
-        self.viewers: set[Viewer] = set()
-        self.waiting: set[Viewer] = set()
-        self.audiences: dict[Callable[[str, str], View], _Audience] = {}
+        self._on_left = on_left
 
-    @property
-    def attended(self) -> bool:
-        """Whether anybody is there who views it."""
-        return bool(self.viewers) or bool(self.audiences)
+    def expect_return(self, since: float | None = None) -> None:
+        """Expect a client back, here or in another process.
+
+        Args:
+            since: the monotonic time at which it was told to reconnect; by default now.
+        """
+        with self.lock:
+            until = (time.monotonic() if since is None else since) + _RETURN_SECONDS
+            self.expected_until = max(self.expected_until, until)
+
+    def check_viewers(self) -> None:
+        """Call ``on_left`` if nobody views the run. The lock is held."""
+        if not self._audiences:
+            self._on_left(self)
+
+    def _removed(self, audience: Audience[MakeView]) -> None:  # noqa: ARG002  # none may be left
+        self.check_viewers()
+
+    def _on_empty_group(self, audience: Audience[MakeView], empty: Group) -> None:
+        if empty.last_reconnect:
+            self.expect_return(empty.last_reconnect)
+        super()._on_empty_group(audience, empty)
+
+    # -- what comes, with the lock held ------------------------------------------------------------
+
+    def take_in(self, first: int, frames: Sequence[bytes]) -> Batch:
+        """Pass on the next frames: into queues, and in the batch to groups."""
+        self.position = first + len(frames) - 1
+        numbered = list(enumerate(frames, first))
+        batch = Batch()
+        for audience in self._audiences.values():
+            for viewer in audience.readers or ():
+                viewer.put(numbered, self.position)
+            if audience.groups:
+                take = audience.view.take
+                body = b"".join([take(number, frame) for number, frame in numbered])
+                if body:
+                    batch += ((group, body) for group in audience.groups)
+        return batch
+
+    def end(self, number: int, outcome: Outcome) -> Batch:
+        """End all streams with the run's terminal event."""
+        self.ended, self.outcome = number, outcome
+        batch = Batch()
+        for audience in self._audiences.values():
+            if audience.groups:
+                body = audience.view.end(number, outcome)
+                batch += ((group, body) for group in audience.groups)
+        return self._close(batch)
+
+    def fail(self, failure: Failure) -> Batch:
+        """End all streams with a failure."""
+        self.failure = failure
+        groups = [group for audience in self._audiences.values() for group in audience.groups]
+        return self._close(Batch((group, group.failure_frame(failure)) for group in groups))
+
+    def _close(self, batch: Batch) -> Batch:
+        batch.ended = tuple(group for group, _ in batch)
+        for audience in self._audiences.values():
+            for viewer in audience.readers or ():
+                viewer.wake()
+        if self.writer is not None:
+            self.writer.cancel()
+        return batch
 
 
-class Live:
-    """The live runs of one process. Any thread may call anything, whether it holds `lock` or not.
+class RunHub:
+    """The live runs of one process. Any thread may call any method, with or without the lock.
 
     Args:
-        on_left: called with a live run when its last viewer here has left; holds the lock.
+        on_left: called with a live run when its last viewer here has left. The lock is held.
 
     Attributes:
-        lock: guards all of it; nobody blocks while holding it.
+        lock: guards all live runs, see `Feed`.
     """
 
     def __init__(self, on_left: Callable[[LiveRun], None]) -> None:
-        # The native one also under gevent: taken for each frame, it costs a tenth. Greenlets share
-        # it, which does no harm, as nobody lets others run while holding it.
         self.lock: Any = native.rlock()
         self._fewer = threading.Condition(self.lock)
         self._on_left = on_left
         self._runs: dict[int, LiveRun] = {}
 
     def get(self, number: int) -> LiveRun | None:
-        """A live run by its number in the log."""
+        """Give a live run by its number in the store."""
         with self.lock:
             return self._runs.get(number)
 
-    def add(self, live: LiveRun) -> None:
-        """Take in a run from `LiveRun.position` on."""
+    def add(self, run: Run) -> LiveRun:
+        """Pass on what comes of a run after `Run.last`."""
         with self.lock:
-            self._runs[live.run.number] = live
+            live = self._runs[run.number] = LiveRun(run, self.lock, self._on_left)
+            return live
 
     def drop(self, live: LiveRun) -> None:
         """Forget a run."""
         with self.lock:
             if self._runs.get(live.run.number) is live:
-                self._take_out(live.run.number)
+                self._remove(live.run.number)
 
-    def _take_out(self, number: int) -> LiveRun | None:
+    def _remove(self, number: int) -> LiveRun | None:
         self._fewer.notify_all()
         return self._runs.pop(number, None)
 
@@ -115,154 +167,31 @@ class Live:
             return self._fewer.wait_for(lambda: not self.written(), seconds)
 
     def written(self) -> list[LiveRun]:
-        """Those that this process writes."""
+        """Give the runs that this process writes."""
         with self.lock:
             return [live for live in self._runs.values() if live.writer is not None]
 
-    # -- viewers -----------------------------------------------------------------------------------
-
-    def enter(self, live: LiveRun, viewer: Viewer) -> None:
-        """A viewer has come."""
-        with self.lock:
-            live.viewers.add(viewer)
-
-    def leave(self, live: LiveRun, viewer: Viewer) -> None:
-        """A viewer has left, or goes on in a group; harmless to repeat."""
-        with self.lock:
-            live.waiting.discard(viewer)
-            if viewer in live.viewers:
-                live.viewers.remove(viewer)
-                self.look_after(live)
-
-    def expect(self, live: LiveRun, since: float | None = None) -> None:
-        """A viewer is sent away, to come back here or on another worker.
-
-        Args:
-            live: the run.
-            since: the monotonic time at which it was; by default now.
-        """
-        with self.lock:
-            until = (time.monotonic() if since is None else since) + _RETURN_SECONDS
-            live.expected_until = max(live.expected_until, until)
-
-    def join(
-        self,
-        live: LiveRun,
-        form: Format,
-        view: View,
-        chunked: bool,
-        heartbeat: float,
-        resumable: bool,
-        failure_frame: Callable[[Failure], bytes],
-    ) -> Group:
-        """Leave a stream to a group, which gets everything from `position` on.
-
-        Args:
-            live: the run.
-            form: the format.
-            view: one that has taken all frames up to `position`, given away here.
-            chunked: whether the body is sent in chunks.
-            heartbeat: seconds of silence after which the group sends one.
-            resumable: whether a client that is sent away comes back.
-            failure_frame: encodes what a client is told when its stream fails.
-        """
-        with self.lock:
-            audience = live.audiences.get(form.view)
-            if audience is None:
-                audience = live.audiences[form.view] = _Audience(view)
-            for group in audience.groups:
-                if (group.chunked, group.heartbeat, group.resumable) == (
-                    chunked,
-                    heartbeat,
-                    resumable,
-                ):
-                    return group
-            group = Group(
-                chunked,
-                heartbeat,
-                lambda empty: self._dissolve(live, form, empty),
-                resumable=resumable,
-                failure_frame=failure_frame,
-                kind="run",
-            )
-            audience.groups = (*audience.groups, group)
-            return group
-
-    def _dissolve(self, live: LiveRun, form: Format, group: Group) -> None:
-        with self.lock:
-            audience = live.audiences.get(form.view)
-            if audience is None or group not in audience.groups:
-                return
-            audience.groups = tuple(each for each in audience.groups if each is not group)
-            if group.last_reconnect:
-                self.expect(live, group.last_reconnect)
-            if not audience.groups:
-                del live.audiences[form.view]
-                self.look_after(live)
-
-    def look_after(self, live: LiveRun) -> None:
-        """See whether anybody is left, and say so where nobody is."""
-        if not live.attended:
-            self._on_left(live)
-
-    def look_after_others(self) -> None:
-        """`look_after` those that other processes write."""
+    def check_viewers(self) -> None:
+        """See whether anybody still views the runs that other processes write."""
         with self.lock:
             for live in list(self._runs.values()):
                 if live.writer is None:
-                    self.look_after(live)
-
-    # -- what comes --------------------------------------------------------------------------------
+                    live.check_viewers()
 
     def take_in(self, number: int, first: int, frames: Sequence[bytes]) -> Batch:
-        """Pass on a run's next frames; give what is to be sent to groups."""
+        """Pass on a run's next frames."""
         with self.lock:
             live = self._runs.get(number)
-            if live is None:
-                return []
-            live.position = first + len(frames) - 1
-            if live.waiting:
-                for viewer in list(live.waiting):
-                    viewer.put(first, frames)
-            batch: Batch = []
-            for audience in live.audiences.values():
-                take = audience.view.take
-                if len(frames) == 1:
-                    body = take(first, frames[0])
-                else:
-                    body = b"".join([take(n, frame) for n, frame in enumerate(frames, first)])
-                if body:
-                    for group in audience.groups:
-                        batch.append((group, body))
-            return batch
+            return Batch() if live is None else live.take_in(first, frames)
 
-    def end(self, run: Run, outcome: Outcome) -> tuple[Batch, list[Group]]:
-        """A run has ended; give what is to be sent to groups, and which are to be ended then."""
+    def end(self, run: Run, outcome: Outcome) -> Batch:
+        """Pass on the end of a run, and forget it."""
         with self.lock:
-            live = self._take_out(run.number)
-            if live is None:
-                return [], []
-            live.outcome, live.ended = outcome, run.ended or live.position + 1
-            for viewer in list(live.waiting):
-                viewer.wake()
-            batch: Batch = []
-            for audience in live.audiences.values():
-                body = audience.view.end(live.ended, outcome)
-                batch += [(group, body) for group in audience.groups]
-            if live.writer is not None:
-                live.writer.cancel()
-            return batch, [group for group, _ in batch]
+            live = self._remove(run.number)
+            return Batch() if live is None else live.end(run.ended or live.position + 1, outcome)
 
-    def fail(self, number: int, failure: Failure) -> tuple[Batch, list[Group]]:
-        """Nothing more can be passed on of a run; give what is to be sent, as `end` does."""
+    def fail(self, number: int, failure: Failure) -> Batch:
+        """Pass on that nothing more will be known of a run here, and forget it."""
         with self.lock:
-            live = self._take_out(number)
-            if live is None:
-                return [], []
-            live.failure = failure
-            for viewer in list(live.waiting):
-                viewer.wake()
-            if live.writer is not None:
-                live.writer.cancel()
-            groups = [group for audience in live.audiences.values() for group in audience.groups]
-            return [(group, group.failure_frame(failure)) for group in groups], groups
+            live = self._remove(number)
+            return Batch() if live is None else live.fail(failure)

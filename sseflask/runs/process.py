@@ -12,18 +12,18 @@ from sseflask.completions.outcome import Outcome
 from sseflask.counters.gauges import provide
 from sseflask.loop.callbacks import Done, EventLoop, cooperative, run_in_main_loop
 from sseflask.runs.append_queue import Batches
-from sseflask.runs.hub import Batch, Live, LiveRun
+from sseflask.runs.hub import LiveRun, RunHub
 from sseflask.runs.limits import Bounds, too_long
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer, Writer
 from sseflask.store.api import KeyReused
+from sseflask.store.feed import Batch
 from sseflask.store.process import Running
 from sseflask.store.run_api import Append, Claim, Run, TooMany
 from sseflask.store.sqlite.run_thread import RunThread
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.store.sqlite.wakeup import WakeupSocket
 from sseflask.store.unavailable import store_unavailable
-from sseflask.transport.detached.group import Group
 
 __all__ = ["RunProcess"]
 
@@ -42,7 +42,7 @@ class RunProcess(Running[RunLog]):
         self, make: Callable[[], RunLog], path: str | None, bounds: Bounds | None = None
     ) -> None:
         self._bounds = bounds or Bounds()
-        self.live = Live(self._on_left)
+        self.live = RunHub(self._on_left)
         self._send: Callable[[Callable[[], None]], None]
         if cooperative():
             from sseflask.transport.detached.registry import DetachedStreams
@@ -60,7 +60,7 @@ class RunProcess(Running[RunLog]):
             make,
             WakeupSocket(path),
             frames=lambda number, first, frames: self._pass_on(
-                lambda: (self.live.take_in(number, first, frames), [])
+                lambda: self.live.take_in(number, first, frames)
             ),
             ended=lambda run: self._pass_on(partial(self._take_end, run)),
             lost=lambda number: self._pass_on(lambda: self.live.fail(number, interrupted())),
@@ -116,7 +116,7 @@ class RunProcess(Running[RunLog]):
                     if error is None:
                         self._arrived(viewer, run)
                     elif (live := self.live.get(number)) is not None:
-                        self.live.look_after(live)  # the others may have left meanwhile
+                        live.check_viewers()  # the others may have left meanwhile
                 done(None, error)
 
             self.thread.attach(number, attached)
@@ -126,13 +126,12 @@ class RunProcess(Running[RunLog]):
     def _arrived(self, viewer: Viewer, run: Run | None) -> None:
         live = self.live.get(viewer.run.number)
         if live is None and run is not None and run.ended is None:
-            live = LiveRun(run)
-            self.live.add(live)
+            live = self.live.add(run)
         viewer.attached(live, run)
         if live is not None and live.writer is not None:
             live.writer.alone_since = None
         if live is not None:
-            self.live.look_after(live)
+            live.check_viewers()
 
     def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
         """See `sseflask.runs.viewer.Reading`."""
@@ -158,7 +157,7 @@ class RunProcess(Running[RunLog]):
 
         Of other processes' runs, let those be to which nobody has come back.
         """
-        self.live.look_after_others()
+        self.live.check_viewers()
         for number, outcome in list(self._to_end.items()):
             self.thread.end(number, outcome, partial(self._ended_late, number))
         written = [(live.run.number, live.writer) for live in self.live.written() if live.writer]
@@ -222,9 +221,8 @@ class RunProcess(Running[RunLog]):
         writer = Writer(run.number, answer, self.batches.add, grace, most_bytes)
         with self.live.lock:
             # A repetition may have come already.
-            live = self.live.get(run.number) or LiveRun(run)
+            live = self.live.get(run.number) or self.live.add(run)
             live.writer = writer
-            self.live.add(live)
             viewer.attached(live, run)
         # Whoever begins it, in whatever thread: its greenlet lives in the loop that goes on.
         run_in_main_loop(writer.start)
@@ -248,7 +246,7 @@ class RunProcess(Running[RunLog]):
             self._send(lambda: self._deliver(passed_on))
 
     def _deliver(self, appends: Sequence[Append]) -> None:
-        batch: Batch = []
+        batch = Batch()
         for append in appends:
             batch += self.live.take_in(append.run, append.first, append.frames)
         if batch and self._detached is not None:
@@ -259,19 +257,19 @@ class RunProcess(Running[RunLog]):
             self._to_end[append.run] = Outcome.failed(store_unavailable("run log"))
             self._hand_out(partial(self.live.fail, append.run, store_unavailable("run log")))
 
-    def _take_end(self, run: Run) -> tuple[Batch, list[Group]]:
+    def _take_end(self, run: Run) -> Batch:
         outcome = Outcome.from_json(run.outcome or "")
         return self.live.end(run, outcome)
 
-    def _pass_on(self, take_in: Callable[[], tuple[Batch, list[Group]]]) -> None:
+    def _pass_on(self, take_in: Callable[[], Batch]) -> None:
         """From the thread: have something passed on, after what was before."""
         self._in_loop(lambda: self._hand_out(take_in))
 
-    def _hand_out(self, take_in: Callable[[], tuple[Batch, list[Group]]]) -> None:
+    def _hand_out(self, take_in: Callable[[], Batch]) -> None:
         def job() -> None:
-            batch, over = take_in()
+            batch = take_in()
             if self._detached is not None:
                 self._detached.send(batch)
-                self._detached.finish(over)
+                self._detached.finish(batch.ended)
 
         self._send(job)

@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from sseflask.completions.failures import interrupted
-from sseflask.completions.formats.formats import Format
+from sseflask.completions.formats.formats import Format, View
 from sseflask.completions.formats.views import id_of
 from sseflask.completions.outcome import Outcome
-from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.logs.request_ids import HEADER
-from sseflask.loop.callbacks import wait_for_event
-from sseflask.runs.hub import Live, LiveRun
+from sseflask.runs.hub import LiveRun, MakeView, RunHub
 from sseflask.store.api import StoreError
+from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run
 from sseflask.store.unavailable import store_unavailable
-from sseflask.transport.detached.group import Group
-from sseflask.transport.source import Source
 from sseflask.web.retries import SHOULD_RETRY
 from sseflask.wire import HEARTBEAT, encode, events_in
 
-__all__ = ["RUN_ID", "Viewer"]
+__all__ = ["RUN_ID", "Reading", "Viewer"]
 
-#: The response header that names a run, and the one that has the upstream's request id.
+#: The response header that names a run, and the one with the upstream's request id.
 RUN_ID, UPSTREAM_ID = "X-Run-Id", "X-Upstream-Request-Id"
 
-#: Frames read from the log at once.
-_PAGE = 200
+#: Frames that are read from the store at once.
+PAGE = 200
 
 #: Seconds between two looks at what has to come, and always does.
 _LOOK_SECONDS = 0.5
 
-#: Frames and bytes a queue may hold; who falls behind further reads from the log again.
-_QUEUE, _QUEUE_BYTES = 1000, 256 * 1024
-
 
 class Reading(Protocol):
-    """What a viewer needs of the process it is in."""
+    """What a viewer needs of the process that it is in."""
 
-    live: Live
+    live: RunHub
 
     def attach(self, viewer: Viewer) -> None:
         """Find the run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
 
-    def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+    def frames(self, number: int, after: int, limit: int) -> list[Frame]:
         """See `RunLog.frames`. Blocks; raises `StoreError`."""
 
 
-class Viewer(Source):
+class Viewer(CatchUp[MakeView]):
     """The events of a run after some number.
 
-    It costs nothing before it is first advanced, unless it is `attached` by who makes it. Advanced
-    by one greenlet or thread; `put`, `wake` and `abandon` come from others.
+    It costs nothing before it is first advanced, unless its maker has `attached` it.
 
     Args:
         reading: the process's runs.
@@ -64,19 +55,19 @@ class Viewer(Source):
         after: the number of the last frame that the client has.
         announce: tell a client that has nothing yet where it is, before the first frame.
         early: never let the response wait for the first frame.
-        resumable: whether the client comes back when it is sent away.
+        resumable: whether the client reconnects if it is told to.
 
     Attributes:
-        comes_back: whether the client is to be sent away, ever.
-        headers: of an error response, where it comes to that.
-        told: further headers of a response, which get there before the first frame does: the
-            upstream's.
+        comes_back: whether the client may be told to reconnect, ever.
+        headers: the headers of an error response.
+        told: further headers of a response, the upstream's; set before the first frame comes.
         keeps_request_id: the request came with an id of its own, which its response names.
         repeatable: whether the same request leads to the same run, and not to another one that is
             paid for as well.
     """
 
     kind = "run"
+    view: View
 
     def __init__(
         self,
@@ -89,7 +80,9 @@ class Viewer(Source):
         early: bool = False,
         resumable: bool = True,
     ) -> None:
+        super().__init__(reading.live.lock, form.view)
         self.run = run
+        self.view = form.view(run.id, run.dialect)
         self.headers = {RUN_ID: run.id}
         self.told: Mapping[str, str] = {}
         self.keeps_request_id = False
@@ -98,7 +91,6 @@ class Viewer(Source):
         self._knows_where = after > 0
         self._reading = reading
         self._form = form
-        self._view = form.view(run.id, run.dialect)
         self._after = after if form.resumable else 0
         # A view that knows what was before must have seen it: all of it, or the last frame.
         self._at = max(0, self._after - 1) if form.stateless else 0
@@ -108,94 +100,50 @@ class Viewer(Source):
             self._opening = b"id: %b.0\n\n" % run.id.encode()
         self._early = early
         self._may_raise = False
-        self._ended = False
-        self._abandoned = False
-        # The lock of `Live` guards what follows.
         self._live: LiveRun | None = None
         self._outcome: Outcome | None = None
-        self._queue: list[tuple[int, bytes]] = []
-        self._queued = 0
-        self._changed: threading.Event | None = None  # made by the first who waits
         if run.outcome is not None:
-            self._outcome = Outcome.from_json(run.outcome)
+            self._found(run)
         if self._after:
-            with LOCK:
-                COUNTS.streams["run"].resumed += 1
-
-    @property
-    def ended(self) -> bool:
-        """See `Source`."""
-        return self._ended
+            self._count_resumed()
 
     @property
     def resumable(self) -> bool:
         """See `Source`; not before the client has been sent an id."""
         return self.comes_back and self._knows_where
 
+    @property
+    def failure_frame(self) -> Callable[[Failure], bytes]:
+        """See `CatchUp`; as the format has it."""
+        event_of = self._form.failure_event(self.run.dialect)
+        return lambda failure: encode(event_of(failure))
+
     def extra_headers(self) -> Iterable[tuple[str, str]]:
         """See `Source`."""
-        return self._told().items()
-
-    # -- the ways to advance it --------------------------------------------------------------------
+        return self._upstream_headers().items()
 
     def first(self, timeout: float) -> Iterator[bytes]:
         """See `Source`; a run that failed without a frame is an error response."""
         if self._early:
             return
         self._may_raise = True
-        got = self._get(timeout)
+        try:
+            got = self.get(timeout)
+        except StopIteration:
+            got = None
         self._may_raise = False
-        if got:
-            yield got
-
-    def frames(self) -> Iterator[bytes]:
-        """See `Source`."""
-        while not self._ended and not self._abandoned:
-            frames = self._next()
-            if frames is not None:
-                yield frames
-            else:
-                self._wait(None)
-
-    def get(self, timeout: float) -> tuple[bytes, bool] | None:
-        """See `Source`."""
-        if self._ended or self._abandoned:
-            raise StopIteration
-        frames = self._get(timeout)
-        return None if frames is None else (frames, self.resumable)
+        if got is not None:
+            yield got[0]
 
     def history(self) -> Iterator[bytes]:
-        """See `Source`."""
-        if self._opening:
-            yield self._open()
-        while not self._ended and not self._abandoned:
-            frames = self._next()
-            if frames is not None:
-                yield frames
-            elif self.comes_back and not self._knows_where:
-                self._wait(None)  # or it could be sent away to begin another run
-            else:
-                return
-
-    def join(self, chunked: bool, heartbeat: float) -> Group | None:
-        """See `Source`."""
-        with self._reading.live.lock:
-            live = self._live
-            if live is None or self not in live.waiting or self._something_there():
-                return None
-            form = self._form
-            tell = form.failure_event(self.run.dialect)
-
-            def failure_frame(failure: Failure) -> bytes:
-                return encode(tell(failure))
-
-            # The group first: nobody is to find the run without a viewer in between.
-            return self._reading.live.join(
-                live, form, self._view, chunked, heartbeat, self.resumable, failure_frame
-            )
+        """See `Source`; a client that would reconnect to begin another run waits for an id."""
+        yield from super().history()
+        while self.comes_back and not self._knows_where and not self._abandoned:
+            self._wait(None)
+            yield from super().history()
 
     def refusal(self) -> Failure:
-        """See `Source`; the run goes on, for who comes back with its id or its key."""
+        """See `Source`; the run goes on, for a client that comes back with its id or its key."""
         failure = super().refusal()
         if not self.repeatable:
             failure.headers[SHOULD_RETRY] = "false"
@@ -203,192 +151,128 @@ class Viewer(Source):
 
     def will_reconnect(self) -> None:
         """See `Source`."""
-        with self._reading.live.lock:
-            if self._live is not None:
-                self._reading.live.expect(self._live)
-
-    def abandon(self) -> None:
-        """See `Source`."""
-        with self._reading.live.lock:
-            self._abandoned = True
-            if self._live is not None:
-                self._reading.live.leave(self._live, self)
-            self._notify()
-
-    # -- who passes things on, holding the lock ----------------------------------------------------
+        if self._live is not None:
+            self._live.expect_return()
 
     def attached(self, live: LiveRun | None, run: Run | None) -> None:
-        """The run has been found.
+        """Take what the process has found. The lock is held.
 
         Args:
-            live: where it goes on.
-            run: as it is stored, ``None`` where it is not there any more.
+            live: the run, if it goes on.
+            run: the run as it is stored, ``None`` if it is not there any more.
         """
-        if live is not None:
-            if self._abandoned:
-                return
-            self._live = live
-            self._reading.live.enter(live, self)
-        elif run is None:
-            self._outcome = Outcome.failed(interrupted())
-        else:
-            self.run = run
-            self._outcome = Outcome.from_json(run.outcome) if run.outcome is not None else None
-
-    def put(self, first: int, frames: Sequence[bytes]) -> None:
-        """Take the next frames."""
-        self._queue += enumerate(frames, first)
-        self._queued += sum(map(len, frames))
-        if len(self._queue) > _QUEUE or self._queued > _QUEUE_BYTES:
-            self._empty_queue()
-            if self._live is not None:
-                self._live.waiting.discard(self)  # to read them from the log
-        self._notify()
-
-    def wake(self) -> None:
-        """Look again: the run has ended."""
-        self._notify()
-
-    def _empty_queue(self) -> None:
-        self._queue = []
-        self._queued = 0
-
-    def _notify(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-
-    def _something_there(self) -> bool:
-        live = self._live
         if live is None:
-            return True
-        return (
-            bool(self._queue)
-            or self._at < live.position
-            or live.outcome is not None
-            or live.failure is not None
-        )
+            self._found(run)
+        elif not self._abandoned:
+            self._live = live
+            self._enter_feed(live)
+
+    def _found(self, run: Run | None) -> None:
+        """Take a run that does not go on."""
+        self.run = run or self.run
+        self._base = self.run.last
+        self._outcome = Outcome.failed(interrupted())
+        if run is not None and run.outcome is not None:
+            self._outcome = Outcome.from_json(run.outcome)
 
     # -- what comes next ---------------------------------------------------------------------------
 
-    def _get(self, timeout: float) -> bytes | None:
-        deadline = time.monotonic() + timeout
+    def _next_step(self) -> Callable[[], bytes] | None:
+        live = self._live
         if self._opening and not self._may_raise:
-            return self._open()
-        while (frames := self._next()) is None:
-            left = deadline - time.monotonic()
-            if self._abandoned or self._ended or left <= 0:
-                return None
-            self._wait(left)
-        self._opening = b""
-        return frames
+            return self._open
+        if live is None and self._outcome is None:
+            return self._attach
+        if self._at < self._base:
+            return self._read_page
+        if self._queue:
+            return self._from_queue
+        if live is None or live.outcome is not None:
+            return self._give_end
+        if live.failure is not None:
+            return self._fail
+        if live.position < max(self._at, self._after):
+            self._woken = False
+            return self._wait_for_others
+        return None
 
     def _open(self) -> bytes:
         opening, self._opening = self._opening, b""
         self._knows_where = self._knows_where or self._announces
         return opening
 
-    def _wait(self, timeout: float | None) -> None:
-        """Block until there may be something, or for some seconds."""
-        with self._reading.live.lock:
-            if self._abandoned or self._ended or self._something_there():
-                return
-            if self._changed is None:
-                self._changed = threading.Event()
-            changed = self._changed
-            changed.clear()
-        wait_for_event(changed, timeout)
-
-    def _next(self) -> bytes | None:
-        """The next bytes, ``None`` when only new ones are left to come, or none at all."""
-        while not self._ended and not self._abandoned:
-            if self._live is None and self._outcome is None:
-                self._ask_to_attach()
-                continue
-            with self._reading.live.lock:
-                live, frames = self._live, self._queue
-                self._empty_queue()
-                last = self.run.last if live is None else live.position
-                outcome = self._outcome if live is None else live.outcome
-                if not frames and self._at >= last and outcome is None:
-                    assert live is not None
-                    if live.failure is not None:
-                        raise live.failure
-                    live.waiting.add(self)
-                    if last >= max(self._at, self._after):
-                        return None
-                    waits = True  # for what the client has got elsewhere to be passed on here too
-                else:
-                    waits = False
-            if waits:
-                self._wait(_LOOK_SECONDS)
-                continue
-            given, stored = self.events, False
-            if not frames and self._at < last:
-                frames, stored = self._read(min(_PAGE, last - self._at)), True
-            elif not frames and outcome is not None:
-                return self._end(live.ended if live else self.run.ended or last + 1, outcome)
-            body = self._take(frames)
-            if stored:
-                with LOCK:
-                    COUNTS.streams["run"].replayed += self.events - given
-            if body:
-                return body
-        return None
-
-    def _ask_to_attach(self) -> None:
+    def _attach(self) -> bytes:
         try:
             self._reading.attach(self)
         except StoreError as error:
             raise store_unavailable("run log") from error
+        return b""
 
-    def _read(self, limit: int) -> list[tuple[int, bytes]]:
+    def _read_page(self) -> bytes:
+        limit = min(PAGE, self._base - self._at)
         try:
             frames = self._reading.frames(self.run.number, self._at, limit)
         except StoreError as error:
             raise store_unavailable("run log") from error
         if not frames:
-            raise interrupted()  # somebody has taken the log away
-        return frames
+            raise interrupted()  # somebody has taken the store away
+        self._at = frames[-1][0]
+        events = self.events
+        body = self._encode(frames)
+        self._count_replayed(self.events - events)
+        return body
 
-    def _take(self, frames: Sequence[tuple[int, bytes]]) -> bytes:
+    def _encode(self, frames: Sequence[Frame]) -> bytes:
         bodies = []
         for number, frame in frames:
-            if number <= self._at:
-                continue
-            body = self._view.take(number, frame)
-            self._at = number
+            body = self.view.take(number, frame)
             if number > self._after:
                 bodies.append(body)
         body = b"".join(bodies)
         if body:
+            self._opening = b""
             self._knows_where = True
             self.events += events_in(body)
         return body
 
-    def _end(self, number: int, outcome: Outcome) -> bytes:
-        failure = outcome.failure
-        if failure is not None and self._may_raise and not self._at:
-            raise self._with_headers(failure)
-        self._ended = True
-        self.abandon()
+    def _wait_for_others(self) -> bytes:
+        """Wait for this process to come to a frame that the client has from another one."""
+        self._wait(_LOOK_SECONDS)
+        return b""
+
+    def _fail(self) -> bytes:
+        assert self._live is not None
+        assert self._live.failure is not None
+        raise self._live.failure
+
+    def _give_end(self) -> bytes:
+        live = self._live
+        if live is None:
+            number, outcome = self.run.ended or self.run.last + 1, self._outcome
+        else:
+            number, outcome = live.ended, live.outcome
+        assert outcome is not None
+        if outcome.failure is not None and self._may_raise and not self._at:
+            raise self._with_headers(outcome.failure)
+        self._end()
         try:
-            last = self._view.end(number, outcome)
-        except Failure as told:
-            raise self._with_headers(told) from None
+            last = self.view.end(number, outcome)
+        except Failure as failure:
+            raise self._with_headers(failure) from None
         self.events += events_in(last)
         return last
 
-    def _told(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The upstream's headers; its request id also by a name that nobody else uses."""
-        told = {**self.told, **(more or {})}
-        if (id := told.get(HEADER)) is not None:
-            told[UPSTREAM_ID] = id
+    def _upstream_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The upstream's headers and more; its request id also by a name that nobody else uses."""
+        headers = {**self.told, **(more or {})}
+        if (id := headers.get(HEADER)) is not None:
+            headers[UPSTREAM_ID] = id
             if self.keeps_request_id:
-                del told[HEADER]
-        return told
+                del headers[HEADER]
+        return headers
 
     def _with_headers(self, failure: Failure) -> Failure:
-        failure.headers = {**self._told(failure.headers), **self.headers}
-        # Not to begin another run: whoever comes back goes on with this one.
+        failure.headers = {**self._upstream_headers(failure.headers), **self.headers}
+        # Not to begin another run: a client that comes back goes on with this one.
         failure.cursor = id_of(self.run.id, self._after)
         return failure

@@ -14,10 +14,10 @@ from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.outcome import Outcome
 from sseflask.event import MessageEvent
-from sseflask.runs import viewer as viewer_module
 from sseflask.runs.runs import Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
+from sseflask.store import catch_up
 from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.run_api import Append
 from sseflask.store.sqlite.runs import RunLog
@@ -386,7 +386,7 @@ def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
 def test_who_falls_behind_and_is_sent_more_misses_nothing(
     one: Stepped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewer_module, "_QUEUE", 4)
+    monkeypatch.setattr(catch_up, "QUEUE", 4)
     started = start(one)
     assert all_of(started.viewer) == []
     write(one, started, 1, 6)

@@ -24,6 +24,7 @@ from sseflask.runs import viewer as limits
 from sseflask.runs.runs import Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Answer
+from sseflask.store import catch_up
 from sseflask.store.run_api import Append, Run
 from sseflask.transport.detached.group import Group
 from sseflask.wire import Decoder
@@ -95,7 +96,8 @@ class Viewing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.stack.enter_context(mock.patch.multiple(limits, _PAGE=3, _QUEUE=4))
+        self.stack.enter_context(mock.patch.object(limits, "PAGE", 3))
+        self.stack.enter_context(mock.patch.object(catch_up, "QUEUE", 4))
         self.stack.enter_context(stepped())
         self.clock = Clock()
         path = Path(self.stack.enter_context(memory.directory()), "runs.db")
