@@ -13,7 +13,6 @@ from flask.json.provider import DefaultJSONProvider
 from sseflask.auth.access import Access
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_ineffective, warn_about_unknown
-from sseflask.defaults import MEMORY
 from sseflask.extension import SSE, channels_of, store_path
 from sseflask.logs import request_ids
 from sseflask.logs.masking import MaskingFilter, guard
@@ -35,10 +34,7 @@ from sseflask.routes.body_limit import SizedRequest
 from sseflask.runs.limits import Bounds
 from sseflask.runs.runs import Runs
 from sseflask.store.names import FIGURES, Pattern
-from sseflask.store.private_files import why_unusable
-from sseflask.store.sqlite import event_tables as sqlite_tables
-from sseflask.store.sqlite import run_tables
-from sseflask.store.sqlite.file import other_format
+from sseflask.store.open import event_store_problem, run_store_problem
 from sseflask.web import error_handlers
 from sseflask.web.cors import allow_origins
 from sseflask.web.forwarded import TrustedProxies
@@ -132,12 +128,12 @@ def _check_files(app: Flask) -> None:
     """Log at the start why a store's file can't be used, and not only when a request fails."""
     channel_log = store_path(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3")
     run_log = store_path(app, "SSEFLASK_RUN_LOG", "runs.sqlite3")
-    for stored, path, format in (
-        ("Channels", channel_log, sqlite_tables.FORMAT),
-        ("Completions", run_log, run_tables.FORMAT),
+    for stored, problem in (
+        ("Channels", event_store_problem(channel_log)),
+        ("Completions", run_store_problem(run_log)),
     ):
-        if path != MEMORY and (reason := why_unusable(path) or other_format(path, format)):
-            log.error("%s are answered with 503, as their file can't be used: %s.", stored, reason)
+        if problem:
+            log.error("%s are answered with 503, as their file can't be used: %s.", stored, problem)
 
 
 class _Lines(logging.Formatter):

@@ -27,6 +27,7 @@ from sseflask.logs.masking import guard
 from sseflask.logs.once import warn_once
 from sseflask.readiness import Readiness, readiness_of
 from sseflask.response import EventSourceResponse, UpgradedResponse
+from sseflask.store.api import EventLimits
 from sseflask.web.cursor import decode_header
 from sseflask.web.refusals import bad_channel, refuse
 
@@ -68,9 +69,11 @@ class SSE(ChannelMethods):
         app.extensions[_EXTENSION] = self
         app.extensions[_CHANNELS] = Channels(
             functools.partial(store_path, app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3"),
-            keep=setting(app.config, "SSEFLASK_HISTORY_EVENTS"),
-            seconds=setting(app.config, "SSEFLASK_HISTORY_SECONDS"),
-            most=setting(app.config, "SSEFLASK_CHANNEL_LOG_BYTES"),
+            EventLimits(
+                events=setting(app.config, "SSEFLASK_HISTORY_EVENTS"),
+                seconds=setting(app.config, "SSEFLASK_HISTORY_SECONDS"),
+                bytes=setting(app.config, "SSEFLASK_CHANNEL_LOG_BYTES"),
+            ),
         )
         app.before_request(_read_cursor)
         app.after_request(_upgrade)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from sseflask.channels.channels import Channels
-from sseflask.store.durability import Durability
+from sseflask.store.api import Durability, Health
 
 __all__ = ["Readiness", "is_draining", "readiness_of"]
 
@@ -38,7 +37,7 @@ class Readiness:
     """
 
     ready: bool
-    log: Literal["available", "unavailable", "busy"]
+    log: Health
     history: Durability
     meaning: str
 

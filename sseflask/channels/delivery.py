@@ -1,104 +1,97 @@
-"""How what the log's thread finds comes to the hub of its process.
-
-`sseflask.store.sqlite.event_thread.LogThread` says what each method is for: it calls them, in its
-own thread.
-"""
+"""How the news of a store comes to the hub of this process, and on to detached streams."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from sseflask.channels.hub import Hub
 from sseflask.counters.counts import COUNTS
-from sseflask.loop.callbacks import EventLoop
+from sseflask.loop.callbacks import cooperative
 from sseflask.store.api import Entry
 from sseflask.store.names import Pattern
+from sseflask.transport.detached.group import Group
 
-__all__ = ["Direct", "ThroughLoop"]
+__all__ = ["Delivery"]
 
 
-class Direct:
-    """Feeds a hub from the log's thread itself: where threads are threads."""
+class Delivery:
+    """An `EventListener` that feeds a hub.
+
+    Under gevent it is made and called in the main thread's event loop, and delivers in the greenlet
+    that writes to detached streams. Without gevent nothing is detached, and it delivers at once.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._newest = 0
+        self._waiting: list[Entry] | None = None  # a job will deliver what is in it by then
+        self._streams = None
+        if cooperative():
+            from sseflask.transport.detached.registry import DetachedStreams
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        self._hub.take_in(entries)
+            self._streams = DetachedStreams.current()
 
-    def restarted(self, epoch: str, position: int) -> None:
-        self._hub.restart(epoch, position)
+    @property
+    def behind(self) -> int:
+        """How many events have come that are not delivered."""
+        return max(0, self._newest - self._hub.position)
 
-    def skipped(self, _before: int, last: int) -> None:
-        self._hub.skip(last)
-
-    def closed(self, patterns: Sequence[Pattern]) -> None:
-        self._hub.close(patterns)
-
-    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
-        answer(self._hub.count(pattern))
-
-
-class ThroughLoop:
-    """Feeds a hub from the event loop, and sends to those of its subscribers that are detached."""
-
-    def __init__(self, hub: Hub) -> None:
-        from sseflask.transport.detached.registry import DetachedStreams
-
-        self._hub = hub
-        self._detached = DetachedStreams.current()
-        self._event_loop = EventLoop.current()
-        self._arrived: deque[tuple[float, Sequence[Entry]] | Callable[[], None]] = deque()
-        self._planned = False
-
-    # The log's thread.
-
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        self._arrive((time.monotonic(), entries))
-
-    def restarted(self, epoch: str, position: int) -> None:
-        self._arrive(lambda: self._detached.reconnect(self._hub.restart(epoch, position)))
-
-    def skipped(self, _before: int, last: int) -> None:
-        self._arrive(lambda: self._detached.reconnect(self._hub.skip(last)))
-
-    def closed(self, patterns: Sequence[Pattern]) -> None:
-        self._arrive(lambda: self._detached.close(self._hub.close(patterns)))
-
-    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
-        self._arrive(lambda: answer(self._hub.count(pattern)))
-
-    def _arrive(self, what: tuple[float, Sequence[Entry]] | Callable[[], None]) -> None:
-        self._event_loop.call_soon_threadsafe(self._plan, what)
-
-    # The loop.
-
-    def _plan(self, what: tuple[float, Sequence[Entry]] | Callable[[], None]) -> None:
-        self._arrived.append(what)
+    def started(self, epoch: str, newest: int) -> None:
+        """See `EventListener`."""
+        self._newest = newest
         if not self._hub.epoch:
-            self._pass_on()  # nobody is there yet, and somebody waits for the log to be open
-        elif not self._planned:
-            self._planned = True
-            self._detached.jobs.submit(self._pass_on)
+            self._hub.restart(epoch, newest)  # at once: a subscriber may wait for it
+        else:
+            self._do(lambda: self._reconnect(self._hub.restart(epoch, newest)))
 
-    def _pass_on(self) -> None:
-        self._planned = False
-        arrived = self._arrived
-        while arrived:
-            what = arrived.popleft()
-            if callable(what):
-                what()
-                continue
-            came, first = what
-            entries = list(first)
-            # What has come meanwhile is sent with it.
-            while arrived and not callable(arrived[0]):
-                entries += arrived.popleft()[1]  # type: ignore[index]  # looked at before
-            batch = self._hub.take_in(entries)
-            self._detached.send(batch)
-            if batch:
-                COUNTS.delivery.add(time.monotonic() - came, len(entries))
+    def skipped(self, last: int) -> None:
+        """See `EventListener`."""
+        self._do(lambda: self._reconnect(self._hub.skip(last)))
+
+    def closed(self, pattern: Pattern) -> None:
+        """See `EventListener`."""
+        self._do(lambda: self._close(self._hub.close([pattern])))
+
+    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
+        """See `EventListener`."""
+        self._do(lambda: answer(self._hub.count(pattern)))
+
+    def events(self, entries: Sequence[Entry], since: float) -> None:
+        """See `EventListener`. What comes before the job has begun is delivered with it."""
+        self._newest = entries[-1].number
+        if self._streams is None:
+            self._hub.take_in(entries)
+        elif self._waiting is not None:
+            self._waiting += entries
+        else:
+            self._waiting = waiting = list(entries)
+            self._streams.jobs.submit(lambda: self._deliver(waiting, since))
+
+    def _do(self, job: Callable[[], None]) -> None:
+        """Do something after what has come so far, and before what comes later."""
+        if self._streams is None:
+            job()
+        else:
+            self._waiting = None
+            self._streams.jobs.submit(job)
+
+    # -- the greenlet that writes ------------------------------------------------------------------
+
+    def _deliver(self, entries: list[Entry], since: float) -> None:
+        if entries is self._waiting:
+            self._waiting = None
+        batch = self._hub.take_in(entries)
+        if self._streams is not None and batch:
+            self._streams.send(batch)
+            COUNTS.delivery.add(time.monotonic() - since, len(entries))
             if batch.ended:
-                self._detached.finish(batch.ended)
+                self._streams.finish(batch.ended)
+
+    def _reconnect(self, groups: Sequence[Group]) -> None:
+        if self._streams is not None:
+            self._streams.reconnect(groups)
+
+    def _close(self, groups: Sequence[Group]) -> None:
+        if self._streams is not None:
+            self._streams.close(groups)

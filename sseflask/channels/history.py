@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sseflask.channels.event_frames import EARLIEST, Cursor
 from sseflask.counters.counts import GapReason
-from sseflask.store.api import Entry, History, HistoryQuery, MissingScope, StoreError
+from sseflask.store.api import Entry, History, HistoryQuery, MissingScope, Position, StoreError
 from sseflask.store.names import Pattern
 from sseflask.wire import Decoder
 
@@ -61,8 +61,8 @@ class ChannelHistory:
 class Reader(Protocol):
     """Reads the log; its methods block, and raise `StoreError` when the store can't do it now."""
 
-    def place(self) -> Cursor:
-        """Behind everything that has been published."""
+    def position(self) -> Position:
+        """See `EventStore`."""
 
     def history(self, query: HistoryQuery) -> History:
         """See `sseflask.channels.subscription.Reader`."""
@@ -83,14 +83,17 @@ def read_history(reader: Reader, pattern: Pattern, after: str, limit: int) -> Ch
         StoreError: the log can't be read now.
     """
     for _ in range(_TRIES):
-        here = reader.place()
+        here = Cursor(*reader.position())
         history = _read(reader, here, pattern, after, limit)
-        if reader.place().epoch == here.epoch:
+        if history is not None:
             return history
     raise StoreError("the channel log was replaced again and again while it was read")
 
 
-def _read(reader: Reader, here: Cursor, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
+def _read(
+    reader: Reader, here: Cursor, pattern: Pattern, after: str, limit: int
+) -> ChannelHistory | None:
+    """Read one store; ``None`` if it was replaced meanwhile."""
     missing: MissingScope = "trimmed"
     gap: GapReason | None = None
     cursor = Cursor(here.epoch, 0) if after == EARLIEST else Cursor.parse(after)
@@ -105,6 +108,8 @@ def _read(reader: Reader, here: Cursor, pattern: Pattern, after: str, limit: int
     while True:
         query = HistoryQuery((pattern,), number, min(limit - len(events), _PAGE), missing)
         page = reader.history(query)
+        if page.epoch != here.epoch:
+            return None
         if page.missing and gap is None:
             gap = "trimmed"
         events += (_event(here.epoch, entry) for entry in page.entries)

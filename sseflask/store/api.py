@@ -1,43 +1,47 @@
-"""What a log of events is, whatever stores it: types and a protocol, no I/O."""
+"""What a store of events promises, whatever keeps them: protocols and types, no I/O.
+
+A backend is a package beside this module, such as `sseflask.store.sqlite`. `sseflask.store.open`
+chooses one.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol
 
 from sseflask.store.names import Pattern
 
 __all__ = [
     "Append",
     "Appended",
+    "Durability",
     "Entry",
+    "EventLimits",
+    "EventListener",
+    "EventStore",
     "Extent",
+    "Health",
     "History",
     "HistoryQuery",
     "KeyReused",
-    "Log",
     "Missing",
     "MissingScope",
-    "Notice",
-    "NoticeKind",
-    "Page",
-    "Steps",
+    "Position",
     "StoreBusy",
     "StoreError",
 ]
 
-Result = TypeVar("Result")
-
-Steps = Generator[None, None, Result]
-"""Work in short steps, between which others have their turn; its result comes at the end."""
-
 MissingScope = Literal["none", "trimmed", "all"]
 """See `HistoryQuery`."""
 
-NoticeKind = Literal["close", "count"]
-"""To end the subscriptions of a name or pattern; to count them, and answer."""
+Health = Literal["available", "unavailable", "busy"]
+"""Whether a store can be used now; ``busy`` if it does not answer at once."""
+
+Durability = Literal["memory", "ephemeral", "disk"]
+"""What a store's content lasts as long as: the process; the container, or until the next start of
+the machine; the disk, which some platforms replace at every deploy as well."""
 
 
 class StoreError(Exception):
@@ -46,6 +50,18 @@ class StoreError(Exception):
 
 class StoreBusy(StoreError):
     """The store has not answered in time; what was asked of it may still be done."""
+
+
+class Position(NamedTuple):
+    """A place in the one order of all events.
+
+    Args:
+        epoch: tells a store's numbers from other numbers; lower-case letters and digits.
+        number: the number of the last event before the place; 0 is before the first.
+    """
+
+    epoch: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +81,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Events for one channel that are stored together or not at all.
+    """Events of one channel that are stored together or not at all.
 
     Args:
         channel: the channel's name, checked by the caller.
         frames: one for each event, without the line of its id; at least one.
-        key: what makes a repetition of this append a no-op; already scoped to who may repeat it.
-        digest: stands for the content, which a repetition has to have as well.
+        key: makes a repetition of this append a no-op; already scoped to those who may repeat it.
+            Known for a day.
+        digest: stands for the content. A repetition has to have the same.
 
     Raises:
-        ValueError: there are no frames. Told here, as the log stores the appends of many together.
+        ValueError: there are no frames.
     """
 
     channel: str
@@ -89,11 +106,19 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The consecutive numbers of an append's events; ``repeated`` where it had been there."""
+    """What became of an `Append`: the consecutive numbers of its events.
+
+    Args:
+        first: the number of the first event.
+        last: the number of the last event.
+        repeated: whether the events had been stored before, with the same key.
+        epoch: the epoch of the numbers.
+    """
 
     first: int
     last: int
     repeated: bool = False
+    epoch: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +129,12 @@ class KeyReused:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """What one process tells all that share a log, itself as well. No event: no client gets it.
-
-    Args:
-        number: its place among all notices, from 1 and without a hole.
-        after: the highest number that an event had by then.
-        kind: what is to be done.
-        body: with which name or pattern.
-    """
-
-    number: int
-    after: int
-    kind: NoticeKind
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
 class Missing:
-    """A pattern of which an event after the cursor is no longer there, or may not be.
+    """A pattern of which an event after a number has been trimmed, or may have been.
 
     Args:
         pattern: as it was asked for.
-        oldest: the number of the first event that is there, ``None`` where none is.
+        oldest: the number of the first event that is there, ``None`` if there is none.
         newest: the number of the last.
     """
 
@@ -141,7 +149,7 @@ class HistoryQuery:
 
     Args:
         patterns: names and patterns of the channels.
-        after: read events with higher numbers.
+        after: read events with higher numbers; any integer from 0.
         limit: how many events at most.
         missing: of which patterns to say that events are missing: of those that lack an event
             after ``after`` (``trimmed``), of all, or of none, which is quicker.
@@ -155,16 +163,18 @@ class HistoryQuery:
 
 @dataclass(slots=True)
 class History:
-    """The answer to a `HistoryQuery`, from one moment. Shared between callers: don't change it.
+    """The answer to a `HistoryQuery`. Shared between callers: don't change it.
 
     Args:
         epoch: the epoch of all the numbers in it.
-        entries: in the order of their numbers.
-        last: nothing that was asked for is between the entries, or from the last one up to here.
-        missing: see `HistoryQuery`. What was forgotten before the entries were read is in it.
-        newest: the highest number that the log had given out. Everything that was stored before
-            `Log.history` was called has a number up to here.
-        body: room for the entries' frames, for those who share them.
+        entries: the first events that were asked for, in the order of their numbers; fewer than
+            the limit if they are large, or far apart.
+        last: the number up to which the entries are complete. There are more behind it if
+            ``newest`` is higher; it is always higher than the number that was asked for then.
+        missing: see `HistoryQuery`. Whatever was trimmed before the entries were read is in it.
+        newest: the highest number given out so far. Everything that was stored before the call,
+            by any process, has a number up to here.
+        body: room for the entries' encoded frames, for those who share them.
     """
 
     epoch: str
@@ -175,7 +185,7 @@ class History:
     body: bytes | None = field(default=None, repr=False, compare=False)
 
     def upto(self, number: int) -> tuple[list[Entry], int]:
-        """Give the entries up to a number, and the number up to which they are complete."""
+        """The entries up to a number, and the number up to which they are complete."""
         if self.last <= number:
             return self.entries, self.last
         there = bisect_right(self.entries, number, key=lambda entry: entry.number)
@@ -184,97 +194,120 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much a log holds.
+    """How much a store holds.
 
     Args:
-        bytes: what its file uses; free room in it is not counted.
-        oldest: the age of the oldest thing in it, in seconds; 0 where there is nothing.
+        bytes: what it uses; room that it could use again is not counted.
+        oldest: the age of the oldest thing in it, in seconds; 0 if there is nothing.
     """
 
     bytes: int
     oldest: float
 
 
-class Page(list[Entry]):
-    """Entries in the order of their numbers.
+@dataclass(frozen=True, slots=True)
+class EventLimits:
+    """How much a store keeps.
 
-    Attributes:
-        complete: these are all that were asked for; otherwise there may be more behind the last.
+    Args:
+        events: how many events of a channel are kept at least, unless another limit is reached.
+        seconds: the age at which events are trimmed.
+        bytes: what the store may use; the oldest events are trimmed before it uses more.
+        events_of: how many events of some channels are kept, in place of ``events``.
+        young_seconds: the age up to which an event is kept though its channel has too many: other
+            processes may not have been given it yet.
     """
 
-    def __init__(self, entries: Iterable[Entry], complete: bool) -> None:
-        super().__init__(entries)
-        self.complete = complete
+    events: int
+    seconds: float
+    bytes: float = float("inf")
+    events_of: Mapping[str, int] = field(default_factory=dict)
+    young_seconds: float = 0.0
 
 
-class Log(Protocol):
-    """Numbers events, keeps some, gives them back.
+class EventListener(Protocol):
+    """Gets the news of an `EventStore` in one process, in one order, the same in all processes.
 
-    Every method may block, and raises `StoreError` when the store can't do it; the log can be used
-    again as soon as the store can. All calls come from one thread. Other processes may use the
-    same store at the same time: each call is atomic, two are not.
-
-    Events are numbered from 1 without a hole, in the order in which they become visible: who has
-    seen a number never sees a new one below it. Nothing depends on a clock but what is forgotten.
+    Called in the event loop under gevent, elsewhere in a thread of the store, one call at a time.
+    Must not block.
     """
 
-    @property
-    def epoch(self) -> str:
-        """What tells this log's numbers from those of another; lower-case letters and digits."""
+    def started(self, epoch: str, newest: int) -> None:
+        """The store is open, or another one than before: what follows comes after ``newest``."""
 
-    @property
-    def last_notice(self) -> int:
-        """The number of the newest notice, as `newest` and `append` have last seen it."""
+    def events(self, entries: Sequence[Entry], since: float) -> None:
+        """Events have been stored, by this process or another. Ascending; each is given once.
 
-    def open(self) -> None:
-        """Make the log usable, creating it where it is not there."""
-
-    def close(self) -> None:
-        """Let go of it; harmless when it is not open."""
-
-    def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
-        """Store some appends, each whole; where `StoreError` is raised none of them is stored."""
-
-    def newest(self) -> int:
-        """Give the highest number ever given out, 0 in a new log."""
-
-    def renew(self) -> None:
-        """Take another epoch, since numbers are given out again that somebody has seen."""
-
-    def since(self, number: int, limit: int) -> Page:
-        """Give the first events of all channels after a number; fewer where they are large."""
-
-    def history(self, query: HistoryQuery) -> Steps[History]:
-        """Give the first events of some channels after a number; fewer where that takes long.
-
-        Each step takes a bounded time, whatever is asked and however much there is. Where fewer
-        events come than ``limit`` there may be more behind `History.last`, if that is below
-        `History.newest`; it grows with each call.
+        Args:
+            entries: at least one.
+            since: the monotonic time at which this process came to know of them.
         """
 
-    def notify(self, kind: NoticeKind, bodies: Sequence[str]) -> int:
-        """Store some notices, at least one, and give the number of the last."""
+    def skipped(self, last: int) -> None:
+        """Events up to a number were trimmed before they could be given; read what is left."""
 
-    def notices(self, after: int) -> list[Notice]:
-        """Give the notices behind one, as far as they are kept: the last 500 at least."""
+    def closed(self, pattern: Pattern) -> None:
+        """A process has called `EventStore.close_subscriptions`, after the events given so far."""
 
-    def answer(self, notice: int, process: str, number: int) -> None:
-        """Store what a process answers to a notice."""
+    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
+        """A process has called `EventStore.count_subscriptions`.
 
-    def answers(self, notice: int) -> dict[str, int]:
-        """Give the answers to a notice by processes."""
+        Args:
+            pattern: which subscriptions to count.
+            answer: takes their number, now or later, from any thread.
+        """
 
-    def forget_answers(self, notice: int) -> None:
-        """Nobody waits for them any more."""
 
-    def trim(self) -> int:
-        """Forget a bounded number of events and keys that are too old; give how many."""
+class EventStore(Protocol):
+    """Numbers events, keeps some of them, and gives them to all processes that use it.
 
-    def changed(self) -> bool:
-        """Whether other processes may have added something since `newest` was called."""
+    Events are numbered from 1 without a hole, in the order in which they become visible: whoever
+    has seen a number never sees a new one below it. An event is stored before anybody is given it.
+    Trimming depends on the store's clock only.
 
-    def replaced(self) -> bool:
-        """Whether what was opened is gone, so that it has to be closed and opened again."""
+    Methods block the calling greenlet or thread only, and may be called by any, after `follow`.
+    They raise `StoreError` if the store can't do it now; it can be used again as soon as that has
+    passed.
+    """
+
+    def follow(self, listener: EventListener) -> None:
+        """Use the store, and give its news to a listener. Once, before all else; never blocks."""
+
+    def append(self, append: Append) -> Appended | KeyReused:
+        """Store events, all or none. This process's listener is called before this returns.
+
+        Raises:
+            StoreBusy: there was no answer in time; the events may be stored.
+        """
+
+    def history(self, query: HistoryQuery) -> History:
+        """Read some events. Callers with equal queries may get the same answer."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may append, as far as is known. Never blocks."""
+
+    def position(self, patience: float | None = None) -> Position:
+        """The place behind everything that was stored before the call, by any process.
+
+        Args:
+            patience: seconds after which `StoreBusy` is raised; by default as for other calls.
+        """
+
+    def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
+        """Have the listeners of all processes end some subscriptions. Returns once it is stored."""
+
+    def count_subscriptions(self, pattern: Pattern) -> int:
+        """The sum of what the listeners of all processes answer within a second."""
+
+    def health(self) -> Health:
+        """Whether the store can be used now. Blocks for half a second at most; never raises."""
+
+    def durability(self) -> Durability:
+        """For how long what is stored is there."""
 
     def extent(self) -> Extent:
-        """Give how much there is."""
+        """How much there is. Blocks for half a second at most."""
+
+    def close(self) -> None:
+        """Leave the store, after what was begun before. Blocks for 2 seconds at most."""

@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
 
 from sseflask.defaults import MEMORY
 from sseflask.platforms import loses_files
+from sseflask.store.api import Durability
 
-__all__ = ["Durability", "durability_of"]
-
-Durability = Literal["memory", "ephemeral", "disk"]
-"""For how long history is there: as long as its process, as the container or until the next start
-of the machine, or as the disk, which some platforms replace at every deploy as well."""
+__all__ = ["durability_of"]
 
 #: File systems in memory, and the writable layers of containers.
 _EPHEMERAL = frozenset(["tmpfs", "ramfs", "overlay", "aufs"])

@@ -37,7 +37,6 @@ class Running(Generic[DatabaseType]):
         """End the thread after what was handed over. Blocks shortly."""
         self._before_end()
         self._thread.close()
-        self._thread.join()
 
     def _before_end(self) -> None:
         """Hand over what is to be done last."""

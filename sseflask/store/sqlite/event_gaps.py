@@ -10,12 +10,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from sseflask.store.api import Missing, Steps
+from sseflask.store.api import Missing
 from sseflask.store.names import Pattern
 from sseflask.store.pattern_index import Wanted
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.pattern_channels import MeantChannels, like
+from sseflask.store.sqlite.pattern_channels import MeantChannels, Steps, like
 
 __all__ = ["missing"]
 

@@ -10,12 +10,12 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from sseflask.store.api import Entry, History, HistoryQuery, Steps
+from sseflask.store.api import Entry, History, HistoryQuery
 from sseflask.store.pattern_index import Wanted
 from sseflask.store.sqlite.event_gaps import missing
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.pattern_channels import MANY, MeantChannels
+from sseflask.store.sqlite.pattern_channels import MANY, MeantChannels, Steps
 
 __all__ = ["history"]
 

@@ -84,7 +84,9 @@ def _new_epoch() -> str:
     return "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(_EPOCH_LENGTH))
 
 
-def known_append(database: sqlite3.Connection, append: Append) -> Appended | KeyReused | None:
+def known_append(
+    database: sqlite3.Connection, append: Append, epoch: str
+) -> Appended | KeyReused | None:
     """What became of an append with the same key, ``None`` where there was none."""
     if append.key is None:
         return None
@@ -96,7 +98,7 @@ def known_append(database: sqlite3.Connection, append: Append) -> Appended | Key
     digest, first, last = row
     if digest != append.digest:
         return KeyReused(append.key)
-    return Appended(first, last, repeated=True)
+    return Appended(first, last, repeated=True, epoch=epoch)
 
 
 def channel_row(database: sqlite3.Connection, name: str, floor: int, first: int) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from sseflask.store.api import Notice, NoticeKind
+from sseflask.store.tail import Notice, NoticeKind
 
 __all__ = ["answer", "answers", "forget_answers", "notices", "notify", "prepare_notices"]
 

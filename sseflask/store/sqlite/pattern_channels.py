@@ -7,13 +7,19 @@ import sqlite3
 import time
 from array import array
 from collections import OrderedDict
+from collections.abc import Generator
+from typing import TypeVar
 
-from sseflask.store.api import Steps
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_tables import IN_JSON
 from sseflask.store.sqlite.file import SqliteFile
 
-__all__ = ["MANY", "MeantChannels", "like"]
+__all__ = ["MANY", "MeantChannels", "Steps", "like"]
+
+Result = TypeVar("Result")
+
+Steps = Generator[None, None, Result]
+"""Work in short steps, between which other calls are served; its result comes at the end."""
 
 #: The channels of a pattern that means more than this are not listed.
 MANY = 1000

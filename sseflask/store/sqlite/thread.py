@@ -193,15 +193,16 @@ class StoreThread(Generic[DatabaseType]):
         return release if paused else None
 
     def close(self) -> None:
-        """Close the database and end the thread, after what was handed over before. Never blocks.
+        """Close the database and end the thread, after what was handed over before.
 
-        Harmless to repeat.
+        Blocks for 2 seconds at most; what is left is done meanwhile. Harmless to repeat.
         """
         _all.discard(self)
         self._closing = True
         self._wakeup.wake()
+        self.join(_LAST_SECONDS)
 
-    def join(self, seconds: float = _LAST_SECONDS) -> bool:
+    def join(self, seconds: float) -> bool:
         """Wait until the thread has ended; return whether it has. Blocks the native thread."""
         ended: bool = self._running.acquire(timeout=seconds)
         if ended:

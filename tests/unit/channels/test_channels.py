@@ -17,15 +17,16 @@ from sseflask.channels.channels import Channels, Ids
 from sseflask.channels.event_frames import stored
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
-from sseflask.store.api import KeyReused, StoreError
+from sseflask.store.api import EventLimits, KeyReused, StoreError
 from sseflask.store.names import Pattern
 from sseflask.wire import Decoder
+from tests.unit.store.sqlite.databases import store_of
 
 SECONDS = 10.0
 
 
 def make(path: Path | str, keep: int = 100) -> Channels:
-    return Channels(lambda: str(path), keep=keep, seconds=3600, most=1 << 30)
+    return Channels(lambda: str(path), EventLimits(keep, 3600, 1 << 30))
 
 
 @pytest.fixture
@@ -191,14 +192,14 @@ def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:
 def test_one_that_is_never_read_leaves_nothing(channels: Channels) -> None:
     subscribed(channels, "a").close()
     subscribed(channels, "a")
-    assert not channels._running.get().hub._audiences
+    assert not channels._per_process.get().hub._audiences
 
 
 def test_what_others_publish_while_a_log_is_closed_comes_when_it_is_opened(tmp_path: Path) -> None:
     one, other = make(tmp_path / "log"), make(tmp_path / "log")
     published(one, "a", "1")
     subscription = subscribed(one, "a")
-    go_on = one._running.get().thread.pause(SECONDS)
+    go_on = store_of(one).pause(SECONDS)
     assert go_on is not None
     published(other, "a", "2")
     go_on()
@@ -278,7 +279,7 @@ def test_an_id_is_told_back_shortened(channels: Channels) -> None:
 def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> None:
     subscription = subscribed(channels, "a")
     assert subscription.get(0.0) is None
-    hub = channels._running.get().hub
+    hub = channels._per_process.get().hub
     waker = threading.Timer(0.05, lambda: hub.skip(1))
     waker.start()
     began = time.monotonic()
@@ -291,6 +292,6 @@ def test_a_busy_log_is_told_from_one_that_fails(channels: Channels) -> None:
     published(channels, "a", "x")
     assert channels.health() == "available"
     go_on = threading.Event()
-    channels._running.get().thread.submit(lambda _log: go_on.wait(SECONDS), lambda *_: None)
+    store_of(channels).submit(lambda _log: go_on.wait(SECONDS), lambda *_: None)
     assert channels.health() == "busy"
     go_on.set()

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.channels import channels as module
 from sseflask.channels.channels import Channels
 from sseflask.channels.event_frames import stored
 from sseflask.channels.subscription import Subscription
+from sseflask.store.api import EventLimits
 from sseflask.store.names import Pattern
+from sseflask.store.sqlite import event_store
 from sseflask.store.sqlite import notices as sqlite_notices
 from sseflask.wire import Decoder
+from tests.unit.store.sqlite.databases import store_of
 
 SECONDS = 10.0
 
@@ -25,7 +27,7 @@ SECONDS = 10.0
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine an answer may take longer than the second that users wait for it."""
-    monkeypatch.setattr(module, "_ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(event_store, "_ANSWER_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def pair(tmp_path: Path) -> Iterator[list[Channels]]:
 
 
 def make(path: Path) -> Channels:
-    return Channels(lambda: str(path), keep=100, seconds=3600, most=1 << 30)
+    return Channels(lambda: str(path), EventLimits(100, 3600, 1 << 30))
 
 
 def open_to(channels: Channels, *names: str) -> Subscription:
@@ -146,7 +148,7 @@ def test_one_that_was_made_before_the_close_and_begins_after_it(pair: list[Chann
     ],
 )
 def test_who_is_meant(closed: str, ended: set[str]) -> None:
-    channels = Channels(lambda: ":memory:", keep=100, seconds=3600, most=1 << 30)
+    channels = Channels(lambda: ":memory:", EventLimits(100, 3600, 1 << 30))
     names = ["user.7", "user.7+news", "user.8", "user.*", "user.**", "user.8.a", "**", "news"]
     open = {name: open_to(channels, *name.split("+")) for name in names}
     assert count(channels, closed) == len(ended)
@@ -186,10 +188,10 @@ def test_counts_asked_at_the_same_time(pair: list[Channels]) -> None:
 def test_one_that_does_not_answer_is_left_out(
     pair: list[Channels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(event_store, "_ANSWER_SECONDS", 1.0)
     here, there = pair
     subscriptions = [open_to(channels, "a") for channels in pair]
-    go_on = there._running.get().thread.pause(SECONDS)
+    go_on = store_of(there).pause(SECONDS)
     assert go_on is not None
     assert count(here, "a") == 1
     go_on()
@@ -212,7 +214,7 @@ def test_one_that_has_missed_notices_sends_everybody_away(
     monkeypatch.setattr(sqlite_notices, "_KEPT", 3)
     here, there = pair
     subscription = open_to(here, "a")
-    go_on = here._running.get().thread.pause(SECONDS)
+    go_on = store_of(here).pause(SECONDS)
     assert go_on is not None
     for n in range(10):
         close(there, f"b.{n}")
@@ -226,7 +228,7 @@ def test_one_that_has_missed_notices_sends_everybody_away(
 def test_the_last_notices_are_kept_while_a_process_can_not_read(pair: list[Channels]) -> None:
     here, there = pair
     closed, stays = open_to(here, "a"), open_to(here, "b")
-    go_on = here._running.get().thread.pause(SECONDS)
+    go_on = store_of(here).pause(SECONDS)
     assert go_on is not None
     for n in range(20):
         close(there, f"c.{n}")

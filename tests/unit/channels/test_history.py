@@ -13,8 +13,10 @@ from sseflask.channels import history as past
 from sseflask.channels.channels import Channels, Ids
 from sseflask.channels.event_frames import stored
 from sseflask.channels.history import ChannelEvent, ChannelHistory
+from sseflask.store.api import EventLimits
 from sseflask.store.names import Pattern
 from tests.live.kit.waiting import until
+from tests.unit.store.sqlite.databases import store_of
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channels]:
 
 
 def make(path: Path | str) -> Channels:
-    return Channels(lambda: str(path), keep=20, seconds=3600, most=1 << 30)
+    return Channels(lambda: str(path), EventLimits(20, 3600, 1 << 30))
 
 
 def publish(channels: Channels, channel: str, *data: str, event: str | None = None) -> list[str]:
@@ -142,13 +144,13 @@ def test_asking_how_far_the_log_is_hides_no_event(tmp_path: Path) -> None:
     here, there = make(tmp_path / "log"), make(tmp_path / "log")
     subscription = here.subscribe([Pattern.parse("a")], None)
     assert subscription.get(0.0) is None
-    running, gate = here._running.get(), threading.Event()
-    running.thread.submit(lambda _log: gate.wait(10), lambda *_: None)
+    store, gate = store_of(here), threading.Event()
+    store.submit(lambda _log: gate.wait(10), lambda *_: None)
     # It comes after the thread's look at what others have written, and before the question.
-    running.thread.submit(lambda _log: publish(there, "a", "x"), lambda *_: None)
+    store.submit(lambda _log: publish(there, "a", "x"), lambda *_: None)
     asked = threading.Thread(target=here.position)
     asked.start()
-    until(lambda: len(running.thread._calls) == 2, "both wait for the thread")
+    until(lambda: len(store._calls) == 2, "both wait for the thread")
     gate.set()
     asked.join(10)
     got = subscription.get(0.0)

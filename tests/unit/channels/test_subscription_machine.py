@@ -24,13 +24,12 @@ from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
 from sseflask.store import catch_up
-from sseflask.store.api import Append, Appended, History, HistoryQuery
+from sseflask.store.api import Append, Appended, EventLimits, History, HistoryQuery
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite.events import SqliteLog
+from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.wire import Decoder
-from tests.contract.reading import read
-from tests.contract.small import small_steps
+from tests.unit.store.sqlite.databases import read, small_steps
 
 CHANNELS = ("a", "b", "b.1", "b.2.x")
 PATTERNS = ("a", "b", "b.1", "b.*", "b.**", "**", "b.2.x", "none")
@@ -91,8 +90,8 @@ class Resuming(RuleBasedStateMachine):
         self.hub.restart(self.log.epoch, 0)
         self.interruption: Callable[[], None] | None = None
 
-    def open_log(self) -> SqliteLog:
-        log = SqliteLog(":memory:", keep=KEEP, seconds=10**6)
+    def open_log(self) -> EventDatabase:
+        log = EventDatabase(":memory:", EventLimits(KEEP, 10**6))
         log.open()
         return log
 

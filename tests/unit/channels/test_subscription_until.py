@@ -11,7 +11,7 @@ from sseflask.channels.channels import Channels, Ids
 from sseflask.channels.event_frames import Types, check_types, event_type, has_ended, stored
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
-from sseflask.store.api import Entry
+from sseflask.store.api import Entry, EventLimits
 from sseflask.store.names import Pattern
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.wire import Decoder
@@ -23,7 +23,7 @@ DONE = check_types("done")
 
 @pytest.fixture
 def channels() -> Iterator[Channels]:
-    made = Channels(lambda: ":memory:", keep=100, seconds=3600, most=1 << 30)
+    made = Channels(lambda: ":memory:", EventLimits(100, 3600, 1 << 30))
     yield made
     made.close()
 
@@ -69,7 +69,7 @@ def test_it_ends_with_that_event_as_it_comes(channels: Channels) -> None:
     ids = published(channels, "a", "1", "done", "2")
     assert rest(subscription) == [("1", ids[0]), ("done", f"{ids[1]}.end")]
     assert list(subscription.frames()) == []
-    assert not channels._running.get().hub._audiences
+    assert not channels._per_process.get().hub._audiences
 
 
 def test_who_waits_in_a_thread_ends(channels: Channels) -> None:

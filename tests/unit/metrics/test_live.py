@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sseflask.channels import channels as module
 from sseflask.channels.channels import Channels
 from sseflask.counters.counts import Counts
 from sseflask.counters.gauges import Gauges
@@ -144,13 +145,14 @@ def test_those_who_read_everything_do_not_have_them_published(channels: Channels
     assert everything.get(0.0) is None
 
 
-def test_few_are_kept_and_others_are_not_forgotten_for_them(tmp_path: Path) -> None:
+def test_few_are_kept_and_others_are_not_forgotten_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "log.sqlite"
+    monkeypatch.setattr(module, "_YOUNG_SECONDS", 0.0)
     channels = make(path, keep=1000)
-    running = channels._running.get()
     try:
         channels.publish("x", [b"data: 1\n\n"])
-        running.call(lambda log: setattr(log, "_young", 0.0))  # as if they were older
         for _ in range(200):
             channels.publish("sseflask.live", [b"data: 1\n\n"])
     finally:

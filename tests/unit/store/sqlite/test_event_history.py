@@ -10,35 +10,38 @@ from unittest import mock
 
 import pytest
 
-from sseflask.store.api import Append, History, HistoryQuery, MissingScope, Steps
+from sseflask.store.api import Append, History, HistoryQuery, MissingScope
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite import event_tables as sqlite_tables
 from sseflask.store.sqlite import pattern_channels as sqlite_patterns
-from sseflask.store.sqlite.events import SqliteLog
-from tests.contract.event_store import Clock, patterns, put
-from tests.contract.reading import history, missing, read
-from tests.contract.small import small_steps
-
-DAY = 86_400.0
+from sseflask.store.sqlite.event_database import EventDatabase
+from sseflask.store.sqlite.pattern_channels import Steps
+from tests.unit.store.sqlite.databases import (
+    DAY,
+    Clock,
+    history,
+    missing,
+    patterns,
+    put,
+    read,
+    small_steps,
+)
+from tests.unit.store.sqlite.databases import opened as opened_database
 
 
 @contextmanager
 def opened(
     path: Path | None = None, *, keep: int = 10**6, clock: Clock | None = None
-) -> Iterator[SqliteLog]:
-    log = SqliteLog(str(path or ":memory:"), keep=keep, seconds=DAY, clock=clock or Clock())
-    log.open()
-    try:
+) -> Iterator[EventDatabase]:
+    with opened_database(path, keep=keep, clock=clock) as log:
         yield log
-    finally:
-        log.close()
 
 
-def fill(log: SqliteLog, channels: int, name: str = "u.{}") -> None:
+def fill(log: EventDatabase, channels: int, name: str = "u.{}") -> None:
     log.append([Append(name.format(number), (b"x",)) for number in range(channels)])
 
 
-def numbers(log: SqliteLog, text: str, after: int = 0, limit: int = 100) -> list[int]:
+def numbers(log: EventDatabase, text: str, after: int = 0, limit: int = 100) -> list[int]:
     """In small pages, so that not all is among the next events of all channels."""
     found = read(log, patterns(text), after, 10**9, limit, page=3)
     return [entry.number for entry in found]
@@ -60,7 +63,7 @@ def finish(steps: Steps[History], pause: int, meanwhile: Callable[[], object]) -
 class Cost:
     """Counts what SQLite does, in hundreds of its instructions."""
 
-    def __init__(self, log: SqliteLog) -> None:
+    def __init__(self, log: EventDatabase) -> None:
         self._log = log
         self.steps: list[int] = []
 
@@ -180,7 +183,7 @@ def test_what_is_known_of_patterns_is_bounded() -> None:
         fill(log, 1500)
         assert numbers(log, "u.*", limit=2000) == list(range(1, 1501))
         for number in range(sqlite_patterns._PATTERNS + 50):
-            history(log, patterns(f"*.{number}", "none"), 0, 1, "none")
+            history(log, HistoryQuery(tuple(patterns(f"*.{number}", "none")), 0, 1, "none"))
         known = log._meant._known
         assert len(known) == sqlite_patterns._PATTERNS
         assert all(len(each.ids) <= sqlite_patterns.MANY for each in known.values())
@@ -298,7 +301,7 @@ def test_what_is_missing_of_a_channel_that_is_no_longer_remembered_between_two_s
                 pass
             put(log, "live", b"x")
 
-            def forget(log: SqliteLog = log) -> None:
+            def forget(log: EventDatabase = log) -> None:
                 with mock.patch.object(sqlite_tables, "_EMPTY_CHANNELS", 0):
                     log.trim()
 

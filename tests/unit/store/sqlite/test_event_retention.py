@@ -9,22 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.store.api import Append, Entry
-from sseflask.store.sqlite.events import SqliteLog
-from tests.contract.event_store import patterns
-from tests.contract.reading import missing
+from sseflask.store.api import Append, Entry, EventLimits
+from sseflask.store.sqlite.event_database import EventDatabase
+from tests.unit.store.sqlite.databases import missing, patterns
 
 MIB = 1 << 20
 MOST = 2 * MIB
 
 
-def log(path: Path, most: float = MOST) -> SqliteLog:
-    made = SqliteLog(str(path), keep=10**6, seconds=86_400, young=3600.0, most=most)
+def log(path: Path, most: float = MOST) -> EventDatabase:
+    made = EventDatabase(str(path), EventLimits(10**6, 86_400, most, young_seconds=3600.0))
     made.open()
     return made
 
 
-def numbers(made: SqliteLog) -> list[int]:
+def numbers(made: EventDatabase) -> list[int]:
     found = list[int]()
     while page := made.since(found[-1] if found else 0, 1000):
         found += (entry.number for entry in page)

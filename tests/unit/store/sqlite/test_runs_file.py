@@ -17,7 +17,6 @@ from sseflask.store.sqlite import run_appends, run_tables
 from sseflask.store.sqlite import run_retention as run_forgetting
 from sseflask.store.sqlite.run_ends import end_run
 from sseflask.store.sqlite.runs import RunLog
-from tests.contract.event_processes import hold
 from tests.contract.run_processes import claim, fill, write
 from tests.contract.run_stores import (
     FINISHED,
@@ -36,6 +35,7 @@ from tests.contract.run_stores import (
     told,
 )
 from tests.processes import go_on, line, process
+from tests.unit.store.sqlite.event_processes import hold
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import resource
 import sqlite3
 import sys
 
-from sseflask.store.api import Append, Appended, StoreError
-from sseflask.store.sqlite.events import SqliteLog
+from sseflask.store.api import Append, Appended, EventLimits, StoreError
+from sseflask.store.sqlite.event_database import EventDatabase
 from tests.processes import say
 
 
-def opened(path: str) -> SqliteLog:
-    log = SqliteLog(path, keep=1_000_000, seconds=86_400)
+def opened(path: str) -> EventDatabase:
+    log = EventDatabase(path, EventLimits(1_000_000, 86_400))
     log.open()
     return log
 

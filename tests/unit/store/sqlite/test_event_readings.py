@@ -12,25 +12,25 @@ import pytest
 from sseflask.store.api import (
     Append,
     Appended,
+    EventLimits,
     History,
     HistoryQuery,
     KeyReused,
-    Log,
-    Steps,
     StoreError,
 )
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite.events import SqliteLog
-from sseflask.store.sqlite.reads import Readings
+from sseflask.store.sqlite.event_database import EventDatabase
+from sseflask.store.sqlite.event_readings import Readings
+from sseflask.store.sqlite.pattern_channels import Steps
 from tests.live.kit.waiting import until
-from tests.unit.store.sqlite.test_event_thread import DAY, running
+from tests.unit.store.sqlite.test_event_store import DAY, running
 
 
-class Slow(SqliteLog):
+class Slow(EventDatabase):
     """A log that takes many steps; notes what is done in which order."""
 
     def __init__(self, steps: int, done: list[str]) -> None:
-        super().__init__(":memory:", keep=100, seconds=DAY)
+        super().__init__(":memory:", EventLimits(100, DAY))
         self.steps = steps
         self.done = done
 
@@ -53,12 +53,12 @@ def test_equal_ones_are_read_once_and_all_are_answered() -> None:
     done: list[str] = []
     answers: list[Any] = []
     gate = threading.Event()
-    with running(None, make=lambda: Slow(3, done)) as own:
+    with running(None, database=lambda *_: Slow(3, done)) as own:
         own.put("a", b"1", b"2")
-        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
+        own.store.submit(lambda _: gate.wait(30), lambda *_: None)
         for _ in range(300):
-            own.thread.history(asked(1), lambda *answer: answers.append(answer))
-        own.thread.history(asked(0), lambda *answer: answers.append(answer))
+            own.store._hand_over(asked(1), lambda *answer: answers.append(answer))
+        own.store._hand_over(asked(0), lambda *answer: answers.append(answer))
         gate.set()
         until(lambda: len(answers) == 301, "all are answered")
         assert done == ["append", "1", "0", "1", "0", "1", "0"]
@@ -77,15 +77,15 @@ def test_appends_come_before_what_is_being_read() -> None:
         def history(self, query: HistoryQuery) -> Steps[History]:
             for step in super().history(query):
                 if len(done) % 10 == 0:
-                    own.thread.append(Append("a", (b"x",)), lambda *_: None)
+                    own.store._hand_over(Append("a", (b"x",)), lambda *_: None)
                     done.append("published")
                 yield step
             return History("", [], 0, [], 0)
 
-    with running(None, make=lambda: Publishing(20, done)) as own:
+    with running(None, database=lambda *_: Publishing(20, done)) as own:
         for after in range(50):
-            own.thread.history(asked(after), lambda *_: None)
-        own.thread.history(asked(50), lambda *_: read.set())
+            own.store._hand_over(asked(after), lambda *_: None)
+        own.store._hand_over(asked(50), lambda *_: read.set())
         assert read.wait(60)
     published = [place for place, what in enumerate(done) if what == "published"]
     assert len(published) > 50
@@ -98,10 +98,10 @@ def test_one_that_has_begun_is_not_shared_as_it_may_lack_what_came_since() -> No
     def done(history: History, _error: Exception | None) -> None:
         answers.append(history)
 
-    with running(None, make=lambda: Slow(1, [])) as own:
+    with running(None, database=lambda *_: Slow(1, [])) as own:
         own.put("a", b"1")
 
-        def read_twice(log: Log) -> None:
+        def read_twice(log: EventDatabase) -> None:
             """In the store's thread, so that nothing comes in between."""
             readings = Readings()
             readings.add(asked(0), done)
@@ -141,7 +141,7 @@ def test_what_many_read_takes_a_part_of_the_time() -> None:
 def test_a_log_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path: Path) -> None:
     steps: list[int] = []
 
-    class Counted(SqliteLog):
+    class Counted(EventDatabase):
         def history(self, query: HistoryQuery) -> Steps[History]:
             steps.append(0)
             yield
@@ -151,7 +151,7 @@ def test_a_log_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path
                 yield
             return (yield from super().history(query))
 
-    with running(path, make=lambda: Counted(str(path), keep=10, seconds=DAY)) as own:
+    with running(path, keep=10, database=Counted) as own:
         own.put("a", b"old")
         assert own.read(0).entries == []
         assert len(steps) == 2
@@ -159,14 +159,14 @@ def test_a_log_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path
 
 
 def test_a_reading_that_fails_is_told_and_others_go_on() -> None:
-    class Failing(SqliteLog):
+    class Failing(EventDatabase):
         def history(self, query: HistoryQuery) -> Steps[History]:
             yield
             if query.after == 7:
                 raise StoreError("the disk is gone")
             return (yield from super().history(query))
 
-    with running(None, make=lambda: Failing(":memory:", keep=10, seconds=DAY)) as own:
+    with running(None, keep=10, database=Failing) as own:
         own.put("a", b"1")
         with pytest.raises(StoreError, match="the disk is gone"):
             own.read(7)
@@ -175,11 +175,11 @@ def test_a_reading_that_fails_is_told_and_others_go_on() -> None:
 
 def test_what_is_being_read_at_the_end_is_refused() -> None:
     answers: list[Any] = []
-    with running(None, make=lambda: Slow(10**9, [])) as own:
+    with running(None, database=lambda *_: Slow(10**9, [])) as own:
         own.put("a", b"1")
-        own.thread.history(asked(0), lambda *answer: answers.append(answer))
+        own.store._hand_over(asked(0), lambda *answer: answers.append(answer))
         own.end()
-        own.thread.history(asked(0), lambda *answer: answers.append(answer))
+        own.store._hand_over(asked(0), lambda *answer: answers.append(answer))
     for history, error in answers:
         assert history is None
         assert isinstance(error, StoreError)

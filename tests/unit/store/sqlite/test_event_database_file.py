@@ -1,78 +1,32 @@
-"""The log on SQLite: the contract, and what only a file has that several processes share."""
+"""A database of events in a file: what several processes share, and what can be wrong with it."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from sseflask.store.api import Append, Entry, StoreError
+from sseflask.store.api import Append, Entry, EventLimits, StoreError
 from sseflask.store.sqlite import event_tables as sqlite_tables
 from sseflask.store.sqlite import file as sqlite_file
-from sseflask.store.sqlite.events import SqliteLog
-from tests import memory
-from tests.contract.event_processes import append, fill, hold
-from tests.contract.event_store import (
-    DAY,
+from sseflask.store.sqlite.event_database import EventDatabase
+from tests.processes import go_on, line, process
+from tests.unit.store.sqlite.databases import (
+    HOUR,
     Clock,
-    LogContract,
-    Stores,
+    database_at,
     everything,
+    missing,
     opened,
     patterns,
     put,
+    read,
 )
-from tests.contract.reading import missing, read
-from tests.processes import go_on, line, process
-
-
-class FileStore:
-    shared = True
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def log(self, *, keep: int, seconds: float, clock: Callable[[], float]) -> SqliteLog:
-        return SqliteLog(str(self.path), keep=keep, seconds=seconds, clock=clock)
-
-
-class MemoryStore:
-    shared = False
-
-    def log(self, *, keep: int, seconds: float, clock: Callable[[], float]) -> SqliteLog:
-        return SqliteLog(":memory:", keep=keep, seconds=seconds, clock=clock)
-
-
-class SqliteContract(LogContract):
-    def remember_empty_channels(self, amount: int) -> AbstractContextManager[object]:
-        return mock.patch.object(sqlite_tables, "_EMPTY_CHANNELS", amount)
-
-
-class TestFile(SqliteContract):
-    @pytest.fixture
-    def stores(self) -> Stores:
-        @contextmanager
-        def stores() -> Iterator[FileStore]:
-            with memory.directory() as directory:
-                yield FileStore(Path(directory, "new", "log.db"))
-
-        return stores
-
-
-class TestMemory(SqliteContract):
-    @pytest.fixture
-    def stores(self) -> Stores:
-        @contextmanager
-        def stores() -> Iterator[MemoryStore]:
-            yield MemoryStore()
-
-        return stores
+from tests.unit.store.sqlite.event_processes import append, fill, hold
 
 
 @pytest.fixture
@@ -80,17 +34,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "log.db"
 
 
-@pytest.fixture
-def store(path: Path) -> FileStore:
-    return FileStore(path)
-
-
-def test_processes_that_append_at_full_speed_share_one_order(path: Path, store: FileStore) -> None:
+def test_processes_that_append_at_full_speed_share_one_order(path: Path) -> None:
     groups, tags = 500, ["one", "two"]
     expected = sum(index % 5 + 1 for index in range(groups)) * len(tags)
     seen: list[Entry] = []
     with ExitStack() as stack:
-        log = stack.enter_context(opened(store))
+        log = stack.enter_context(opened(path))
         children = [stack.enter_context(process(append, path, groups, tag)) for tag in tags]
         assert [line(child) for child in children] == ["ready", "ready"]
         for child in children:
@@ -135,13 +84,11 @@ def test_processes_that_create_the_file_at_the_same_time_agree(path: Path) -> No
             go_on(child)
         assert len({line(child) for child in children}) == 1
         assert [child.wait(30) for child in children] == [0] * 6
-    with opened(FileStore(path)) as log:
+    with opened(path) as log:
         assert [entry.number for entry in everything(log)] == list(range(1, 6 * 15 + 1))
 
 
-def test_nothing_acknowledged_is_lost_when_a_process_is_killed(
-    path: Path, store: FileStore
-) -> None:
+def test_nothing_acknowledged_is_lost_when_a_process_is_killed(path: Path) -> None:
     before = 0
     for round_ in range(5):
         with process(append, path, 100_000, "t") as child:
@@ -152,7 +99,7 @@ def test_nothing_acknowledged_is_lost_when_a_process_is_killed(
                 acknowledged = int(line(child))
             child.kill()
             child.wait(30)
-        with opened(store, keep=1_000_000) as log:
+        with opened(path, keep=1_000_000) as log:
             assert log.epoch == epoch
             there = everything(log)
             assert [entry.number for entry in there] == list(range(1, log.newest() + 1))
@@ -164,10 +111,8 @@ def test_nothing_acknowledged_is_lost_when_a_process_is_killed(
             before = log.newest()
 
 
-def test_a_lock_of_another_process_delays_writing_and_not_reading(
-    path: Path, store: FileStore
-) -> None:
-    with opened(store) as log:
+def test_a_lock_of_another_process_delays_writing_and_not_reading(path: Path) -> None:
+    with opened(path) as log:
         put(log, "a", b"1")
         with process(hold, path) as child:
             assert line(child) == "locked"
@@ -186,10 +131,10 @@ def test_a_lock_of_another_process_delays_writing_and_not_reading(
 
 
 def test_a_lock_held_for_too_long_is_an_error_that_passes(
-    path: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
-    with opened(store) as log:
+    with opened(path) as log:
         put(log, "a", b"1")
         with process(hold, path) as child:
             assert line(child) == "locked"
@@ -214,10 +159,9 @@ def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
         assert child.wait(30) == 0
 
 
-def test_a_database_that_may_not_grow_says_so(store: FileStore) -> None:
-    with opened(store) as log:
+def test_a_database_that_may_not_grow_says_so(path: Path) -> None:
+    with opened(path) as log:
         put(log, "a", b"1")
-        assert isinstance(log, SqliteLog)
         with log._file.using() as database:
             database.execute("PRAGMA max_page_count = 1").fetchone()
         with pytest.raises(StoreError, match=r"full.*Make room"):
@@ -229,7 +173,7 @@ def test_a_database_that_may_not_grow_says_so(store: FileStore) -> None:
 def test_a_place_where_nothing_can_be_written(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "directory").mkdir()
-    log = SqliteLog(str(tmp_path / place), keep=10, seconds=DAY)
+    log = database_at(tmp_path / place)
     for _ in range(2):
         with pytest.raises(StoreError, match="can't be opened"):
             log.open()
@@ -241,11 +185,10 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path, place: str) -> Non
     log.close()
 
 
-def test_a_log_that_turns_read_only_can_be_read(store: FileStore) -> None:
+def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
     # SQLite's own switch: root, which tests may run as, may write to any file.
-    with opened(store) as log:
+    with opened(path) as log:
         put(log, "a", b"1")
-        assert isinstance(log, SqliteLog)
         with log._file.using() as database:
             database.execute("PRAGMA query_only = on").fetchone()
         with pytest.raises(StoreError, match=r"readonly.*read-only"):
@@ -257,15 +200,15 @@ def test_a_log_that_turns_read_only_can_be_read(store: FileStore) -> None:
         assert put(log, "a", b"2").first == 2
 
 
-def test_the_file_is_for_its_owner_alone(path: Path, store: FileStore) -> None:
-    with opened(store) as log:
+def test_the_file_is_for_its_owner_alone(path: Path) -> None:
+    with opened(path) as log:
         put(log, "a", b"1")
         modes = [path.with_name(path.name + end).stat().st_mode & 0o777 for end in ("", "-wal")]
         assert modes == [0o600, 0o600]
 
 
-def test_a_deleted_file_is_noticed_and_made_again(path: Path, store: FileStore) -> None:
-    with opened(store) as log, opened(store) as other:
+def test_a_deleted_file_is_noticed_and_made_again(path: Path) -> None:
+    with opened(path) as log, opened(path) as other:
         put(log, "a", b"1")
         assert not log.replaced()
         path.unlink()
@@ -288,16 +231,16 @@ def test_a_deleted_file_is_noticed_and_made_again(path: Path, store: FileStore) 
 
 
 def test_a_file_replaced_by_another_log_is_noticed(path: Path, tmp_path: Path) -> None:
-    elsewhere = FileStore(tmp_path / "other.db")
+    elsewhere = tmp_path / "other.db"
     with opened(elsewhere) as log:
         put(log, "b", b"2")
         epoch = log.epoch
-    with opened(FileStore(path)) as log:
+    with opened(path) as log:
         put(log, "a", b"1")
         log.close()
         assert not log.replaced()
         log.open()
-        elsewhere.path.replace(path)
+        elsewhere.replace(path)
         assert log.replaced()
         log.close()
         log.open()
@@ -307,7 +250,7 @@ def test_a_file_replaced_by_another_log_is_noticed(path: Path, tmp_path: Path) -
 
 def test_a_deleted_directory_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "log.db"
-    with opened(FileStore(path)) as log:
+    with opened(path) as log:
         put(log, "a", b"1")
         for file in path.parent.iterdir():
             file.unlink()
@@ -324,16 +267,16 @@ def test_a_deleted_directory_is_made_again(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"can't be opened.*move it away"):
-        SqliteLog(str(path), keep=10, seconds=DAY).open()
+        database_at(path).open()
     assert path.read_bytes() == content
 
 
-def test_a_damaged_file_is_an_error_with_what_to_do(path: Path, store: FileStore) -> None:
-    with opened(store) as log:
+def test_a_damaged_file_is_an_error_with_what_to_do(path: Path) -> None:
+    with opened(path) as log:
         log.append([Append(f"c.{number}", (b"x" * 500,) * 5) for number in range(50)])
     content = path.read_bytes()
     path.write_bytes(content[:8192] + b"\xa5" * (len(content) - 8192))
-    log = store.log(keep=10, seconds=DAY, clock=time.time)
+    log = database_at(path)
     log.open()
     with pytest.raises(StoreError, match=r"malformed.*damaged"):
         everything(log)
@@ -346,7 +289,7 @@ def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
     database.commit()
     database.close()
     with pytest.raises(StoreError, match="another program"):
-        SqliteLog(str(path), keep=10, seconds=DAY).open()
+        database_at(path).open()
 
 
 def test_a_new_file_whose_marks_are_in_its_write_ahead_log_can_be_used(path: Path) -> None:
@@ -364,10 +307,8 @@ def test_a_new_file_whose_marks_are_in_its_write_ahead_log_can_be_used(path: Pat
 
 
 @pytest.mark.parametrize(("which", "version"), [("a newer", 99), ("an older", 0)])
-def test_a_log_of_another_version_is_left_alone(
-    path: Path, store: FileStore, which: str, version: int
-) -> None:
-    with opened(store):
+def test_a_log_of_another_version_is_left_alone(path: Path, which: str, version: int) -> None:
+    with opened(path):
         pass
     database = sqlite3.connect(path)
     database.execute(f"PRAGMA user_version = {version}")
@@ -375,31 +316,31 @@ def test_a_log_of_another_version_is_left_alone(
     with pytest.raises(
         StoreError, match=rf"made by {which} version of sseflask \(its format is {version}, "
     ):
-        SqliteLog(str(path), keep=10, seconds=DAY).open()
+        database_at(path).open()
 
 
 def test_after_a_start_of_the_machine_the_epoch_is_new(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the machine lost when it went down can't be seen, so a start is made up.
-    with opened(store) as log:
+    with opened(path) as log:
         put(log, "a", b"1")
         before = log.epoch
-    with opened(store) as log:
+    with opened(path) as log:
         assert log.epoch == before
     monkeypatch.setattr(sqlite_tables, "boot_id", lambda: "another")
-    with opened(store) as log:
+    with opened(path) as log:
         after = log.epoch
         assert after != before
         assert everything(log) == [Entry(1, "a", b"1")]
         assert put(log, "a", b"2").first == 2
-    with opened(store) as log:
+    with opened(path) as log:
         assert log.epoch == after
 
 
 def test_young_events_are_spared_though_there_are_too_many(tmp_path: Path) -> None:
     clock = Clock()
-    log = SqliteLog(str(tmp_path / "log"), keep=10, seconds=3600, young=5.0, clock=clock)
+    log = EventDatabase(str(tmp_path / "log"), EventLimits(10, HOUR, young_seconds=5.0), clock)
     log.open()
     for _ in range(30):
         put(log, "a", b"x")

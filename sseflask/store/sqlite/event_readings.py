@@ -11,7 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from sseflask.store.api import History, HistoryQuery, Log, Steps
+from sseflask.store.api import History, HistoryQuery
+from sseflask.store.sqlite.event_database import EventDatabase
+from sseflask.store.sqlite.pattern_channels import Steps
 from sseflask.store.sqlite.thread import Done
 
 __all__ = ["Readings"]
@@ -73,7 +75,7 @@ class Readings:
         while self._queue:
             _answer(self._queue.popleft(), None, error)
 
-    def step(self, log: Log) -> None:
+    def step(self, database: EventDatabase) -> None:
         """Do a step if one is due, and answer if it was a reading's last."""
         began = self._clock()
         if not self._queue or began < self._due:
@@ -83,7 +85,7 @@ class Readings:
             if reading.steps is None:
                 if self._not_begun.get(reading.query) is reading:
                     del self._not_begun[reading.query]
-                reading.steps = log.history(reading.query)
+                reading.steps = database.history(reading.query)
             next(reading.steps)
         except StopIteration as end:
             _answer(reading, end.value, None)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sseflask.store.api import (
     Append,
     Appended,
     Entry,
+    EventLimits,
     Extent,
     History,
     HistoryQuery,
     KeyReused,
-    Notice,
-    NoticeKind,
-    Page,
-    Steps,
 )
 from sseflask.store.sqlite import notices as sqlite_notices
 from sseflask.store.sqlite.event_history import PAGE_BYTES, history
@@ -40,9 +36,10 @@ from sseflask.store.sqlite.event_tables import (
     renew,
 )
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.pattern_channels import MeantChannels
+from sseflask.store.sqlite.pattern_channels import MeantChannels, Steps
+from sseflask.store.tail import Notice, NoticeKind, Page
 
-__all__ = ["SqliteLog"]
+__all__ = ["EventDatabase"]
 
 #: Seconds for which a repeated append is known at least.
 _KEY_SECONDS = 86_400.0
@@ -51,7 +48,7 @@ _KEY_SECONDS = 86_400.0
 _LARGEST = 2**63 - 1
 
 
-class SqliteLog:
+class EventDatabase:
     """Keeps `sseflask.store.api.Log`'s promises in one file.
 
     What was appended outlives every process. When the machine itself goes down the last moments
@@ -63,34 +60,21 @@ class SqliteLog:
 
     Args:
         path: the file, made where it is not there; ``":memory:"`` for a log of this process alone.
-        keep: how many events of a channel are kept at least.
-        seconds: the age at which events are forgotten.
-        young: seconds for which an event is kept though its channel has too many: other processes
-            of the machine may not have come to it yet.
-        most: bytes that the file may have; the oldest events are forgotten before it has more.
-        few: channels of which so many events are enough.
+        limits: how much is kept.
         clock: gives the time on the wall, in seconds.
     """
 
     def __init__(
         self,
         path: str,
-        *,
-        keep: int,
-        seconds: float,
-        young: float = 0.0,
-        most: float = math.inf,
-        few: Mapping[str, int] | None = None,
+        limits: EventLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._few = few or {}
         self._file = SqliteFile(path, "channel log")
         self._meant = MeantChannels(self._file)
-        self._keep = keep
-        self._young = young
-        self._seconds = seconds
+        self._limits = limits
         self._clock = clock
-        self._room = Room(most)
+        self._room = Room(limits.bytes)
         self._epoch = ""
         self._version = -1
         self._last_notice = 0
@@ -132,13 +116,13 @@ class SqliteLog:
             rows: list[tuple[int, int, float, bytes]] = []
             touched: dict[str, list[int]] = {}
             for append in appends:
-                known = known_append(database, append)
+                known = known_append(database, append, self._epoch)
                 if known is None:
                     channel = touched.get(append.channel)
                     if channel is None:
                         channel = [*channel_row(database, append.channel, floor, newest + 1), 0]
                         touched[append.channel] = channel
-                    known = Appended(newest + 1, newest + len(append.frames))
+                    known = Appended(newest + 1, newest + len(append.frames), epoch=self._epoch)
                     for frame in append.frames:
                         newest += 1
                         rows.append((newest, channel[0], age, frame))
@@ -153,7 +137,7 @@ class SqliteLog:
             if newest > before:
                 database.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
                 for name, (number, kept, added) in touched.items():
-                    keep = self._few.get(name, self._keep)
+                    keep = self._limits.events_of.get(name, self._limits.events)
                     self._count(database, number, kept, added, age, keep)
                 database.execute("UPDATE log SET newest = ?, age = ?, wall = ?", (newest, age, now))
         return results
@@ -172,7 +156,7 @@ class SqliteLog:
         # not at every append.
         tenth = max(1, keep // 10)
         if kept > keep + keep // 10 and kept // tenth > (kept - added) // tenth:
-            kept -= shorten(database, channel, kept - keep, age - self._young)
+            kept -= shorten(database, channel, kept - keep, age - self._limits.young_seconds)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, channel))
 
     def newest(self) -> int:
@@ -246,7 +230,7 @@ class SqliteLog:
             now = self._clock()
             age += max(0.0, now - wall)
             database.execute("UPDATE log SET age = ?, wall = ?", (age, now))
-            events = forget_aged(database, age - self._seconds)
+            events = forget_aged(database, age - self._limits.seconds)
             keys = forget_keys(database, age - _KEY_SECONDS)
             more = self._room.forget(database)
             forget_channels(database)
@@ -262,7 +246,7 @@ class SqliteLog:
         key = database.execute("SELECT at FROM publishes ORDER BY at LIMIT 1").fetchone()
         return (
             now < wall  # put back: the time from here on counts
-            or (event is not None and event[0] < age - self._seconds)
+            or (event is not None and event[0] < age - self._limits.seconds)
             or (key is not None and key[0] < age - _KEY_SECONDS)
             or forgettable(database) is not None
             or self._room.lacks(database)

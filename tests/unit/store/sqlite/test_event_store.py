@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,87 +17,81 @@ from sseflask.store.api import (
     Append,
     Appended,
     Entry,
+    EventLimits,
     History,
     HistoryQuery,
     KeyReused,
-    Log,
-    Page,
     StoreError,
 )
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite import event_thread as thread_module
+from sseflask.store.sqlite import event_store as store_module
 from sseflask.store.sqlite import thread as module
-from sseflask.store.sqlite.event_thread import LogThread
-from sseflask.store.sqlite.events import SqliteLog
-from sseflask.store.sqlite.wakeup import WakeupSocket
-from tests.contract import event_processes as processes
+from sseflask.store.sqlite.event_database import EventDatabase
+from sseflask.store.sqlite.event_store import SqliteEventStore
+from sseflask.store.sqlite.thread import Done
+from sseflask.store.tail import Page
 from tests.live.kit.waiting import until
 from tests.processes import go_on, line, process, report_of
+from tests.unit.store.sqlite import event_processes as processes
 
 DAY = 86_400.0
 EVERYTHING = (Pattern.parse("**"),)
+MakeDatabase = Callable[[str, EventLimits], EventDatabase]
 
 
 class Recorded:
-    """A thread of a log, and everything that it said."""
+    """A store, and everything that its listener was given."""
 
-    def __init__(self, make: Callable[[], Log], path: Path | None) -> None:
+    def __init__(self, path: Path | None, keep: int, database: MakeDatabase) -> None:
         self.entries: list[Entry] = []
         self.order: list[int | str] = []
         self.said: list[tuple[Any, ...]] = []
-        self.thread = LogThread(
-            make,
-            self.deliver,
-            lambda *what: self.said.append(("restarted", *what)),
-            lambda *what: self.said.append(("skipped", *what)),
-            lambda patterns: self.order.extend(f"close {pattern}" for pattern in patterns),
-            lambda pattern, answer: answer(len(str(pattern))),
-            WakeupSocket(None if path is None else str(path)),
-        )
+        self.store = SqliteEventStore(str(path or ":memory:"), EventLimits(keep, DAY), database)
+        self.store.follow(self)
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
+    def events(self, entries: Sequence[Entry], since: float) -> None:
+        assert since <= time.monotonic()
         self.entries.extend(entries)
         self.order.extend(entry.number for entry in entries)
 
-    def ask(self, function: Callable[[Log], Any]) -> Any:
-        return self._answer(lambda done: self.thread.submit(function, done))
+    def started(self, epoch: str, newest: int) -> None:
+        self.said.append(("started", epoch, newest))
+
+    def skipped(self, last: int) -> None:
+        self.said.append(("skipped", last))
+
+    def closed(self, pattern: Pattern) -> None:
+        self.order.append(f"close {pattern}")
+
+    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
+        answer(len(str(pattern)))
+
+    def ask(self, function: Callable[[EventDatabase], Any]) -> Any:
+        return self.store.call(function)
 
     def put(self, channel: str, *frames: bytes, key: str | None = None) -> Any:
-        append = Append(channel, frames, key, b"".join(frames))
-        return self._answer(lambda done: self.thread.append(append, done))
+        return self.store.append(Append(channel, frames, key, b"".join(frames)))
+
+    def put_later(self, append: Append, done: Done) -> None:
+        """Hand events over, without waiting."""
+        self.store._hand_over(append, done)
 
     def read(self, after: int) -> History:
-        query = HistoryQuery(EVERYTHING, after, 10)
-        history: History = self._answer(lambda done: self.thread.history(query, done))
-        return history
-
-    @staticmethod
-    def _answer(ask: Callable[[Callable[[Any, Exception | None], None]], None]) -> Any:
-        there, answers = threading.Event(), list[tuple[Any, Exception | None]]()
-
-        def done(result: Any, error: Exception | None) -> None:
-            answers.append((result, error))
-            there.set()
-
-        ask(done)
-        assert there.wait(30)
-        ((result, error),) = answers
-        if error is not None:
-            raise error
-        return result
+        return self.store.history(HistoryQuery(EVERYTHING, after, 10))
 
     def has(self, amount: int) -> bool:
         return len(self.entries) >= amount
 
     def end(self) -> None:
-        self.thread.close()
-        assert self.thread.join(30)
+        self.store.close()
+        assert self.store.join(30)
 
 
 @contextmanager
-def running(path: Path | None, *, keep: int = 100_000, make: Any = None) -> Iterator[Recorded]:
-    place = ":memory:" if path is None else str(path)
-    recorded = Recorded(make or (lambda: SqliteLog(place, keep=keep, seconds=DAY)), path)
+def running(
+    path: Path | None, *, keep: int = 100_000, database: MakeDatabase = EventDatabase
+) -> Iterator[Recorded]:
+    recorded = Recorded(path, keep, database)
     try:
         yield recorded
     finally:
@@ -124,10 +120,10 @@ def test_what_is_appended_is_delivered_before_it_is_done(place: Path | None) -> 
         assert own.put("b", b"3", key="k") == Appended(3, 3, repeated=True)
         assert own.put("b", b"4", key="k") == KeyReused("k")
         assert numbers(own.entries) == [1, 2, 3]
-        assert own.thread.tail == 3
         assert own.read(0).entries == own.entries
         epoch = own.ask(lambda log: log.epoch)
-        assert own.said == [("restarted", epoch, 0)]
+        assert own.store.position() == (epoch, 3)
+        assert own.said == [("started", epoch, 0)]
 
 
 def test_what_was_there_before_is_not_delivered(path: Path) -> None:
@@ -137,23 +133,20 @@ def test_what_was_there_before_is_not_delivered(path: Path) -> None:
     with running(path) as own:
         assert own.put("a", b"3") == Appended(3, 3)
         assert numbers(own.entries) == [3]
-        assert own.said == [("restarted", epoch, 2)]
+        assert own.said == [("started", epoch, 2)]
 
 
 def test_what_waits_is_written_in_groups(place: Path | None) -> None:
     sizes: list[int] = []
 
-    class Counted(SqliteLog):
+    class Counted(EventDatabase):
         def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
             sizes.append(sum(len(append.frames) for append in appends))
             return super().append(appends)
 
-    def make() -> Log:
-        return Counted(":memory:" if place is None else str(place), keep=10**6, seconds=DAY)
-
     gate, results = threading.Event(), list[tuple[int, Any]]()
-    with running(place, make=make) as own:
-        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
+    with running(place, keep=10**6, database=Counted) as own:
+        own.store.submit(lambda _: gate.wait(30), lambda *_: None)
         for index in range(1200):
             frames = (b"%d" % index,) * 2
 
@@ -161,8 +154,8 @@ def test_what_waits_is_written_in_groups(place: Path | None) -> None:
                 assert error is None
                 results.append((index, result))
 
-            own.thread.append(Append("a", frames), done)
-        own.thread.append(Append("a", (b"big",) * 700), lambda *_: None)
+            own.put_later(Append("a", frames), done)
+        own.put_later(Append("a", (b"big",) * 700), lambda *_: None)
         gate.set()
         own.ask(lambda log: log.newest())
         assert sizes == [500, 500, 500, 500, 400, 700]
@@ -214,7 +207,7 @@ def test_processes_without_a_bell_are_heard_by_looking(path: Path) -> None:
         assert child.wait(30) == 0
         until(lambda: len(own.entries) >= 1000, "all 900 events and 100 of our own")
         assert numbers(own.entries) == list(range(1, 1001))
-        assert [what for what, *_ in own.said] == ["restarted"]
+        assert [what for what, *_ in own.said] == ["started"]
 
 
 def test_what_was_forgotten_before_it_was_read_is_told(
@@ -226,20 +219,20 @@ def test_what_was_forgotten_before_it_was_read_is_told(
         assert own.put("a", b"1") == Appended(1, 1)
         # The process stands still while another one writes more than is kept.
 
-        def stand_still(_: Log) -> None:
+        def stand_still(_: EventDatabase) -> None:
             reached.set()
             gate.wait(30)
 
-        own.thread.submit(stand_still, lambda *_: None)
+        own.store.submit(stand_still, lambda *_: None)
         assert reached.wait(30)
-        other = SqliteLog(str(path), keep=10, seconds=DAY)
+        other = EventDatabase(str(path), EventLimits(10, DAY))
         other.open()
         for _ in range(5):
             other.append([Append("a", (b"x",) * 10), Append("b", (b"y",))])
         other.close()
         gate.set()
         assert own.put("a", b"last").first == 57
-        assert own.said[1:] == [("skipped", 1, 56)]
+        assert own.said[1:] == [("skipped", 56)]
         seen = numbers(own.entries)
         assert seen[0] == 1
         assert seen[-1] == 57
@@ -252,18 +245,18 @@ def test_notices_come_between_the_events_where_they_were_given(
 ) -> None:
     """Also to a process that has stood still, or publishes before it has read them."""
     monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
-    monkeypatch.setattr(thread_module, "_PAGE", 4)
+    monkeypatch.setattr(store_module, "_PAGE", 4)
     gate, reached = threading.Event(), threading.Event()
     with running(path) as own:
         own.put("a", b"1")
 
-        def stand_still(_: Log) -> None:
+        def stand_still(_: EventDatabase) -> None:
             reached.set()
             gate.wait(30)
 
-        own.thread.submit(stand_still, lambda *_: None)
+        own.store.submit(stand_still, lambda *_: None)
         assert reached.wait(30)
-        other = SqliteLog(str(path), keep=100, seconds=DAY)
+        other = EventDatabase(str(path), EventLimits(100, DAY))
         other.open()
         other.notify("close", ["at.once"])
         for number in range(2, 12):
@@ -275,9 +268,9 @@ def test_notices_come_between_the_events_where_they_were_given(
         assert own.put("a", b"own") == Appended(12, 12)
         # This one comes after the thread has looked, and before it writes.
         gate.clear()
-        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
-        own.thread.submit(lambda _: other.notify("close", ["unheard"]), lambda *_: None)
-        own.thread.append(Append("a", (b"own",)), lambda *_: None)
+        own.store.submit(lambda _: gate.wait(30), lambda *_: None)
+        own.store.submit(lambda _: other.notify("close", ["unheard"]), lambda *_: None)
+        own.put_later(Append("a", (b"own",)), lambda *_: None)
         gate.set()
         until(partial(own.has, 13), "the last event")
         other.close()
@@ -289,7 +282,7 @@ def test_notices_come_between_the_events_where_they_were_given(
 def test_a_notice_that_nobody_can_read_holds_nothing_up(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = SqliteLog(str(path), keep=100, seconds=DAY)
+    other = EventDatabase(str(path), EventLimits(100, DAY))
     other.open()
     with running(path) as own:
         own.ask(lambda log: log.newest())
@@ -305,10 +298,10 @@ def test_a_notice_that_nobody_can_read_holds_nothing_up(
 
 def test_a_notice_that_comes_while_the_tail_is_read(path: Path) -> None:
     """It is before an event that this reading would have come to."""
-    other = SqliteLog(str(path), keep=100, seconds=DAY)
+    other = EventDatabase(str(path), EventLimits(100, DAY))
     other.open()
 
-    class Overtaken(SqliteLog):
+    class Overtaken(EventDatabase):
         def since(self, number: int, limit: int) -> Page:
             if number == 0:
                 other.notify("close", ["a"])
@@ -316,7 +309,7 @@ def test_a_notice_that_comes_while_the_tail_is_read(path: Path) -> None:
             # As a log may that gives more than it must.
             return super().since(number, 100 if limit else 0)
 
-    with running(path, make=lambda: Overtaken(str(path), keep=100, seconds=DAY)) as own:
+    with running(path, keep=100, database=Overtaken) as own:
         own.ask(lambda log: log.newest())
         other.append([Append("a", (b"before",))])
         until(partial(own.has, 2), "both events")
@@ -334,9 +327,9 @@ def test_a_call_that_fails_reaches_its_done_and_nobody_else(place: Path | None) 
 def test_one_append_that_can_not_be_stored_does_not_take_others_along(place: Path | None) -> None:
     gate, results = threading.Event(), list[tuple[Any, Exception | None]]()
     with running(place) as own:
-        own.thread.submit(lambda _: gate.wait(30), lambda *_: None)
+        own.store.submit(lambda _: gate.wait(30), lambda *_: None)
         for key in ["fine", "\ud800", "fine too"]:
-            own.thread.append(Append("a", (b"1",), key), lambda *what: results.append(what))
+            own.put_later(Append("a", (b"1",), key), lambda *what: results.append(what))
         gate.set()
         own.ask(lambda log: log.newest())
         (first, _), (_, error), (last, _) = results
@@ -353,7 +346,7 @@ def test_callbacks_that_fail_are_logged_and_nothing_ends(
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        own.thread.append(Append("a", (b"1",)), fail)
+        own.put_later(Append("a", (b"1",)), fail)
         assert own.put("a", b"2") == Appended(2, 2)
     assert "ZeroDivisionError" in caplog.text
 
@@ -363,16 +356,13 @@ def test_a_log_that_fails_says_so_to_those_who_ask_and_goes_on(
 ) -> None:
     full = threading.Event()
 
-    class Failing(SqliteLog):
+    class Failing(EventDatabase):
         def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
             if full.is_set():
                 raise StoreError("the disk is full")
             return super().append(appends)
 
-    def make() -> Log:
-        return Failing(str(path), keep=10, seconds=DAY)
-
-    with running(path, make=make) as own:
+    with running(path, keep=10, database=Failing) as own:
         own.put("a", b"1")
         full.set()
         for _ in range(3):
@@ -417,10 +407,10 @@ def test_forgetting_is_done_by_the_thread(path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "TRIM_SECONDS", 0.02)
     now = [0.0]
 
-    def make() -> Log:
-        return SqliteLog(str(path), keep=10_000, seconds=10, clock=lambda: now[0])
+    def database(path: str, limits: EventLimits) -> EventDatabase:
+        return EventDatabase(path, replace(limits, seconds=10), clock=lambda: now[0])
 
-    with running(path, make=make) as own:
+    with running(path, keep=10_000, database=database) as own:
         own.put("a", *[b"x"] * 2500)
         now[0] = 11.0
         until(lambda: not own.ask(lambda log: log.since(0, 10)), "all is forgotten")
@@ -431,9 +421,9 @@ def test_closing_does_what_was_handed_over_and_refuses_what_comes_later(path: Pa
     results: list[tuple[Any, Exception | None]] = []
     with running(path) as own:
         for _ in range(100):
-            own.thread.append(Append("a", (b"1",)), lambda *what: results.append(what))
-        own.thread.close()
-        assert own.thread.join(30)
+            own.put_later(Append("a", (b"1",)), lambda *what: results.append(what))
+        own.store.close()
+        assert own.store.join(30)
         assert results == [(Appended(n, n), None) for n in range(1, 101)]
         with pytest.raises(StoreError, match="closed"):
             own.put("a", b"late")
@@ -447,23 +437,23 @@ def test_closing_does_what_was_handed_over_and_refuses_what_comes_later(path: Pa
 def test_closing_a_log_that_never_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with running(tmp_path / "file" / "log.db") as own:
-        own.thread.close()
-        assert own.thread.join(30)
+        own.store.close()
+        assert own.store.join(30)
 
 
 def test_a_log_that_can_not_be_made_refuses_everything(caplog: pytest.LogCaptureFixture) -> None:
-    def make() -> Log:
-        raise RuntimeError("no such backend")
+    def database(path: str, limits: EventLimits) -> EventDatabase:
+        raise RuntimeError(f"nothing to open at {path} with {limits}")
 
-    with running(None, make=make) as own:
-        assert own.thread.join(30)
+    with running(None, database=database) as own:
+        assert own.store.join(30)
         with pytest.raises(StoreError, match="closed"):
             own.put("a", b"1")
-    assert "no such backend" in caplog.text
+    assert "nothing to open" in caplog.text
 
 
 def test_under_gevent_the_loop_never_waits(path: Path) -> None:
-    report = report_of("tests.contract.greenlets", path)
+    report = report_of("tests.unit.store.sqlite.greenlets", path)
     assert report["in order"]
     assert report["appended"] == 5000
     assert report["transactions"] <= 5000 / 10
@@ -472,3 +462,4 @@ def test_under_gevent_the_loop_never_waits(path: Path) -> None:
     assert report["ticks while locked"] >= 30
     assert report["longest pause"] < 0.5
     assert report["native"]
+    assert report["in the loop"]

@@ -1,0 +1,40 @@
+"""Chooses the backend of a store by its address."""
+
+from __future__ import annotations
+
+from sseflask.defaults import MEMORY
+from sseflask.store.api import EventLimits, EventStore
+from sseflask.store.private_files import why_unusable
+from sseflask.store.sqlite import event_tables, run_tables
+from sseflask.store.sqlite.event_store import SqliteEventStore
+from sseflask.store.sqlite.file import FileFormat, other_format
+
+__all__ = ["event_store_problem", "open_event_store", "run_store_problem"]
+
+
+def open_event_store(address: str, limits: EventLimits) -> EventStore:
+    """Make the store of an address for this process. Nothing happens before it is followed.
+
+    Args:
+        address: the path of a file, or ``":memory:"``.
+        limits: how much it keeps.
+    """
+    return SqliteEventStore(address, limits)
+
+
+def event_store_problem(address: str) -> str:
+    """Why the store of events at an address can't be used, as far as a look at it tells.
+
+    Returns:
+        one line with what to do; empty if nothing is known to be in the way.
+    """
+    return _problem(address, event_tables.FORMAT)
+
+
+def run_store_problem(address: str) -> str:
+    """The same of the store of runs at an address."""
+    return _problem(address, run_tables.FORMAT)
+
+
+def _problem(path: str, format: FileFormat) -> str:
+    return "" if path == MEMORY else why_unusable(path) or other_format(path, format)

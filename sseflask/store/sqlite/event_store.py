@@ -1,0 +1,277 @@
+"""The events of channels in an SQLite file, for all processes of one machine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from sseflask.defaults import MEMORY
+from sseflask.store.api import (
+    Append,
+    Appended,
+    Durability,
+    Entry,
+    EventLimits,
+    EventListener,
+    Extent,
+    History,
+    HistoryQuery,
+    KeyReused,
+    Position,
+    StoreError,
+)
+from sseflask.store.durability import durability_of
+from sseflask.store.names import Pattern
+from sseflask.store.sqlite.event_database import EventDatabase
+from sseflask.store.sqlite.event_readings import Readings
+from sseflask.store.sqlite.thread import PATIENCE, SHORT_PATIENCE, Done, StoreThread
+from sseflask.store.sqlite.wakeup import WakeupSocket
+from sseflask.store.tail import News, Notice, NoticeKind, Skipped, Tail
+
+__all__ = ["SqliteEventStore"]
+
+log = logging.getLogger("sseflask")
+
+#: Events written in one transaction at most, and read from the store's end at once.
+_GROUP, _PAGE = 500, 1000
+
+#: Bytes written in one transaction at most, unless one append alone has more.
+_GROUP_BYTES = 1 << 20
+
+#: Seconds that other processes have for their answer, and the longest pause between two looks at
+#: what they have answered.
+_ANSWER_SECONDS, _PAUSE = 1.0, 0.05
+
+
+class SqliteEventStore(StoreThread[EventDatabase]):
+    """An `sseflask.store.api.EventStore`, which says what the methods do.
+
+    The thread writes in groups, gives the news to the listener, and reads in between. Writing comes
+    first: what is read for many clients takes a part of its time only.
+
+    Args:
+        path: the file, made if it is not there; ``":memory:"`` for a store of this process alone.
+        limits: how much is kept.
+        database: makes the database, in the thread.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: EventLimits,
+        database: Callable[[str, EventLimits], EventDatabase] = EventDatabase,
+    ) -> None:
+        super().__init__(
+            "channel log",
+            lambda: database(path, limits),
+            WakeupSocket(None if path == MEMORY else path),
+        )
+        self._path = path
+        self._tail = Tail()
+        self._readings = Readings()
+
+    def follow(self, listener: EventListener) -> None:
+        """See `EventStore`."""
+        self._listener = listener
+        self.start()
+
+    def append(self, append: Append) -> Appended | KeyReused:
+        """See `EventStore`."""
+        result: Appended | KeyReused = self.wait(lambda done: self._hand_over(append, done))
+        return result
+
+    def history(self, query: HistoryQuery) -> History:
+        """See `EventStore`."""
+        history: History = self.wait(lambda done: self._hand_over(query, done))
+        return history
+
+    @property
+    def shared(self) -> bool:
+        """See `EventStore`."""
+        return self._wakeup.has_others
+
+    def position(self, patience: float | None = None) -> Position:
+        """See `EventStore`. The listener is given all up to there before."""
+
+        def look(database: EventDatabase) -> Position:
+            newest = database.newest()
+            if newest != self._tail.position:
+                # `changed` will not tell of it any more.
+                self._try("reading", self._read, database)
+            return Position(self._tail.epoch, newest)
+
+        position: Position = self.call(look, PATIENCE if patience is None else patience)
+        return position
+
+    def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
+        """See `EventStore`."""
+        self.call(lambda database: self._send_notices(database, "close", patterns))
+
+    def count_subscriptions(self, pattern: Pattern) -> int:
+        """See `EventStore`."""
+        notice, asked = self.call(lambda database: self._send_notices(database, "count", [pattern]))
+        until, pause = time.monotonic() + _ANSWER_SECONDS, 0.001
+
+        def look(database: EventDatabase) -> tuple[dict[str, int], set[str]]:
+            answers = database.answers(notice)
+            if answers.keys() >= asked:
+                return answers, set()
+            return answers, {self._wakeup.name, *self._wakeup.wake_others()}
+
+        while True:
+            answers, alive = self.call(look)
+            if not (asked & alive) - answers.keys() or time.monotonic() >= until:
+                break
+            time.sleep(pause)  # gevent's, if it has replaced it
+            pause = min(2 * pause, _PAUSE)
+        self.submit(lambda database: database.forget_answers(notice), _log_lost_answers)
+        return sum(answers.values())
+
+    def durability(self) -> Durability:
+        """See `EventStore`."""
+        return durability_of(self._path)
+
+    def extent(self) -> Extent:
+        """See `EventStore`."""
+        extent: Extent = self.call(lambda database: database.extent(), SHORT_PATIENCE)
+        return extent
+
+    # -- in the thread: calls ----------------------------------------------------------------------
+
+    def _serve(self, database: EventDatabase) -> int:
+        """See `StoreThread`: one call, or some appends that make a group."""
+        taken, group = 0, list[tuple[Append, Done]]()
+        events = size = 0
+        while self._calls:
+            call, done = self._calls[0]
+            if isinstance(call, HistoryQuery):
+                self._readings.add(call, done)
+            elif isinstance(call, Append):
+                events += len(call.frames)
+                size += sum(map(len, call.frames))
+                if group and (events > _GROUP or size > _GROUP_BYTES):
+                    break
+                group.append((call, done))
+            else:
+                break
+            self._calls.popleft()
+            taken += 1
+        if group:
+            self._write(database, group)
+        return taken or super()._serve(database)
+
+    def _write(self, database: EventDatabase, group: Sequence[tuple[Append, Done]]) -> None:
+        results: Sequence[Appended | KeyReused | None] = [None] * len(group)
+        failed: Exception | None = None
+        if not self._open:
+            failed = self._error
+        else:
+            try:
+                results = database.append([append for append, _ in group])
+            except StoreError as error:
+                self._report("writing", error)
+                failed = error
+            except Exception as error:
+                if len(group) > 1:  # one of them is at fault, not the store
+                    for one in group:
+                        self._write(database, [one])
+                    return
+                failed = error
+            else:
+                self._report("writing", None)
+                self._give_own(
+                    database,
+                    [
+                        Entry(number, append.channel, frame)
+                        for result, (append, _) in zip(results, group, strict=True)
+                        if isinstance(result, Appended) and not result.repeated
+                        for number, frame in enumerate(append.frames, result.first)
+                    ],
+                )
+        for (_, done), result in zip(group, results, strict=True):
+            self._guard(done, result, failed)
+
+    def _give_own(self, database: EventDatabase, entries: Sequence[Entry]) -> None:
+        """Give the listener what was stored here, and have the other processes read it."""
+        if not entries:
+            return
+        self._guard(self._wakeup.wake_others)
+        if self._tail.take_own(entries, database.last_notice):
+            self._notify(self._listener.events, entries, time.monotonic())
+        else:
+            self._try("reading", self._read, database)
+
+    def _send_notices(
+        self, database: EventDatabase, kind: NoticeKind, patterns: Iterable[Pattern]
+    ) -> tuple[int, set[str]]:
+        """Store notices; return the last one's number, and the names of the processes there."""
+        number = database.notify(kind, [str(pattern) for pattern in patterns])
+        there = {self._wakeup.name, *self._wakeup.wake_others()}
+        self._try("reading", self._read, database)
+        return number, there
+
+    def _step_due(self) -> float | None:
+        """See `StoreThread`."""
+        return self._readings.due
+
+    def _step(self, database: EventDatabase) -> None:
+        """See `StoreThread`: a step of a reading."""
+        if self._open:
+            self._readings.step(database)
+        else:
+            self._readings.refuse(self._error)
+
+    def _ending(self) -> None:
+        """See `StoreThread`."""
+        self._readings.refuse(StoreError(f"the {self.name} is closed"))
+
+    # -- in the thread: news -----------------------------------------------------------------------
+
+    def _opened(self, database: EventDatabase) -> None:
+        """See `StoreThread`."""
+        self._readings.restart()
+        newest = database.newest()
+        if self._tail.has_gone_back(database.epoch, newest):
+            log.warning("the channel log has gone back; it gets a new epoch")
+            database.renew()
+        if self._tail.open(database.epoch, newest, database.last_notice):
+            self._notify(self._listener.started, database.epoch, newest)
+
+    def _read(self, database: EventDatabase) -> None:
+        """See `StoreThread`."""
+        tail, newest = self._tail, database.newest()
+        if database.last_notice != tail.noticed:
+            notices = database.notices(tail.noticed)
+            self._give(tail.take_notices(notices, database.last_notice))
+        while tail.position < newest:
+            page = database.since(tail.position, min(_PAGE, newest - tail.position))
+            self._give(tail.take_page(page, newest))
+
+    def _give(self, news: Iterable[News]) -> None:
+        """Give news to the listener, which is called in the event loop."""
+        for each in news:
+            if isinstance(each, Notice):
+                self._guard(self._give_notice, each)
+            elif isinstance(each, Skipped):
+                self._notify(self._listener.skipped, each.last)
+            else:
+                self._notify(self._listener.events, each, time.monotonic())
+
+    def _give_notice(self, notice: Notice) -> None:
+        pattern = Pattern.parse(notice.body)
+        if notice.kind == "close":
+            self._notify(self._listener.closed, pattern)
+        elif notice.kind == "count":
+            self._notify(self._listener.count, pattern, partial(self._answer, notice.number))
+
+    def _answer(self, notice: int, number: int) -> None:
+        """Store how many subscriptions this process has. Any thread; never blocks."""
+        name = self._wakeup.name
+        self.submit(lambda database: database.answer(notice, name, number), _log_lost_answers)
+
+
+def _log_lost_answers(_result: object, error: Exception | None) -> None:
+    if error is not None:
+        log.warning("a count of subscribers was not answered, or not cleared up: %s", error)

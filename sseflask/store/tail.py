@@ -1,0 +1,170 @@
+"""Where a process is in the one order of events and notices, and what is new to it. No I/O.
+
+A backend reads the store's end, and gives what it has read to a `Tail`. The tail says what of it is
+news. So every process gets the same notices between the same two events, whatever it reads when.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from sseflask.store.api import Entry
+
+__all__ = ["News", "Notice", "NoticeKind", "Page", "Skipped", "Tail"]
+
+log = logging.getLogger("sseflask")
+
+NoticeKind = Literal["close", "count"]
+"""To end the subscriptions of a name or pattern; to count them, and answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message to all processes that share a store. It is no event: no client gets it.
+
+    Args:
+        number: its place among all notices, from 1 and without a hole.
+        after: the highest number that an event had when the notice was stored.
+        kind: what is to be done.
+        body: the name or pattern that it is about.
+    """
+
+    number: int
+    after: int
+    kind: NoticeKind
+    body: str
+
+
+class Skipped(NamedTuple):
+    """Events up to a number were trimmed before they were read."""
+
+    last: int
+
+
+class Page(list[Entry]):
+    """Entries in the order of their numbers.
+
+    Attributes:
+        complete: these are all that were asked for; otherwise there may be more behind the last.
+    """
+
+    def __init__(self, entries: Iterable[Entry], complete: bool) -> None:
+        super().__init__(entries)
+        self.complete = complete
+
+
+News = Sequence[Entry] | Skipped | Notice
+
+
+class Tail:
+    """The place of one process. Not thread-safe.
+
+    Attributes:
+        epoch: the epoch of the numbers; empty until the store has been open.
+        position: the number up to which events were news.
+        noticed: the number up to which notices were news.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = ""
+        self.position = 0
+        self.noticed = 0
+        self._notices: deque[Notice] = deque()
+
+    def has_gone_back(self, epoch: str, newest: int) -> bool:
+        """Whether an older copy of the store was put in its place: numbers would come again."""
+        return epoch == self.epoch and newest < self.position
+
+    def open(self, epoch: str, newest: int, last_notice: int) -> bool:
+        """The store has been opened.
+
+        Args:
+            epoch: its epoch.
+            newest: the highest number of its events.
+            last_notice: the highest number of its notices.
+
+        Returns:
+            whether it is another store than before. Only what follows is news then.
+        """
+        other = epoch != self.epoch
+        if other:
+            self.epoch, self.position = epoch, newest
+        if other or last_notice < self.noticed:
+            self.noticed = last_notice
+        self._notices.clear()
+        return other
+
+    def take_own(self, entries: Sequence[Entry], last_notice: int) -> bool:
+        """Take events that this process has stored itself, without reading them.
+
+        Args:
+            entries: consecutive ones.
+            last_notice: the highest number of a notice when they were stored.
+
+        Returns:
+            whether the events are the next news; if not, read the store's end.
+        """
+        if entries[0].number != self.position + 1 or last_notice != self.noticed:
+            return False
+        self.position = entries[-1].number
+        return True
+
+    def take_notices(self, notices: Sequence[Notice], last_notice: int) -> Sequence[News]:
+        """Take the notices after `noticed`, before the events after `position` are read.
+
+        Args:
+            notices: those that are there.
+            last_notice: the highest number that a notice has.
+        """
+        self._notices = deque(notices)
+        first = notices[0].number if notices else last_notice + 1
+        if first > self.noticed + 1:
+            # This process stood still meanwhile. A subscriber that is closed without need returns.
+            log.warning("notices in the channel log were missed; all subscribers are sent away")
+            self._notices.appendleft(Notice(first - 1, self.position, "close", "**"))
+        return self._due(self.position)
+
+    def take_page(self, page: Page, newest: int) -> Sequence[News]:
+        """Take the first events after `position`.
+
+        Args:
+            page: as they were read; numbers that it lacks were trimmed.
+            newest: the highest number that was known before `take_notices`. Events above it are
+                left for later, as there may be notices before them that have not been read yet.
+        """
+        before, entries = self.position, page[: _upto(page, newest)]
+        if page.complete or len(entries) < len(page):
+            self.position = newest
+        else:
+            self.position = page[-1].number
+        news: list[News] = []
+        if self.position - before > len(entries):
+            news.append(Skipped(self.position))
+        for notice in self._due(self.position):
+            there = _upto(entries, notice.after)
+            if there:
+                news.append(entries[:there])
+                entries = entries[there:]
+            news.append(notice)
+        if entries:
+            news.append(entries)
+        return news
+
+    def _due(self, position: int) -> list[Notice]:
+        """Take out the notices that were stored before the events after a position."""
+        due: list[Notice] = []
+        while self._notices and self._notices[0].after <= position:
+            notice = self._notices.popleft()
+            self.noticed = notice.number
+            due.append(notice)
+        return due
+
+
+def _upto(entries: Sequence[Entry], number: int) -> int:
+    """How many entries there are up to a number."""
+    return bisect_right(entries, number, key=lambda entry: entry.number)
