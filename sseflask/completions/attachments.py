@@ -1,4 +1,4 @@
-"""Pictures and sources in an answer, in the shapes in which servers send them. No I/O."""
+"""Pictures and sources of a completion, in the shapes in which servers send them. No I/O."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from sseflask.completions.parts import File, Source
+from sseflask.completions.parts import File, Source, text_or_empty
 
 __all__ = ["Attachments", "is_picture"]
 
 _PICTURES = ("image_url", "image", "output_image", "input_image")
-#: Where a picture has its address, or its bytes in base64.
-_PLACES = ("image_url", "url", "image", "source")
+#: Fields of a picture that have its address, or its bytes in base64.
+_URLS = ("image_url", "url", "image", "source")
 _BYTES = ("b64_json", "data", "base64", "image_base64")
 
 
@@ -23,16 +23,13 @@ def is_picture(part: dict[str, Any]) -> bool:
 
 
 class Attachments:
-    """Tells each picture and each source once: some servers repeat them in every chunk.
-
-    Not thread-safe, never blocks.
-    """
+    """Gives each picture and each source once: some servers repeat them in every chunk."""
 
     def __init__(self) -> None:
-        self._told: set[int] = set()
+        self._given: set[int] = set()
 
     def pictures(self, given: Any) -> Iterator[File]:
-        """The pictures of a list (OpenRouter's ``images``), or one of them."""
+        """The pictures of a list (OpenRouter's ``images``), or one picture."""
         for each in given if isinstance(given, list) else [given]:
             url = _url(each)
             if url and self._is_new(url):
@@ -46,25 +43,25 @@ class Attachments:
                 yield source
 
     def _is_new(self, url: str) -> bool:
-        number = len(self._told)
-        self._told.add(hash(url))
-        return len(self._told) > number
+        count = len(self._given)
+        self._given.add(hash(url))
+        return len(self._given) > count
 
 
 def _url(given: Any) -> str:
-    """The address of a picture, which may be a data URL; empty where there is none to show."""
+    """The address of a picture, which may be a data URL; empty if it has none."""
     if isinstance(given, dict):
-        for name in _PLACES:
+        for name in _URLS:
             if isinstance(given.get(name), (str, dict)):
                 return _url(given[name])
         for name in _BYTES:
             if isinstance(given.get(name), str) and given[name]:
-                return f"data:{_named_type(given) or 'image/png'};base64,{given[name]}"
+                return f"data:{_declared_type(given) or 'image/png'};base64,{given[name]}"
     scheme = given.partition(":")[0].lower() if isinstance(given, str) else ""
     return str(given) if scheme in ("data", "http", "https") else ""
 
 
-def _named_type(given: dict[str, Any]) -> str:
+def _declared_type(given: dict[str, Any]) -> str:
     kind = given.get("media_type") or given.get("mime_type") or given.get("mediaType")
     return kind if isinstance(kind, str) and "/" in kind else ""
 
@@ -72,9 +69,9 @@ def _named_type(given: dict[str, Any]) -> str:
 def _media_type(given: Any, url: str) -> str:
     if url[:5].lower() == "data:":
         return url[5:].partition(",")[0].partition(";")[0].lower() or "text/plain"
-    named = _named_type(given) if isinstance(given, dict) else ""
+    declared = _declared_type(given) if isinstance(given, dict) else ""
     try:
-        return named or mimetypes.guess_type(urlsplit(url).path)[0] or "image/png"
+        return declared or mimetypes.guess_type(urlsplit(url).path)[0] or "image/png"
     except ValueError:
         return "image/png"
 
@@ -86,12 +83,8 @@ def _source(given: Any) -> Source | None:
         return None
     inner = given.get("url_citation")
     given = inner if isinstance(inner, dict) else given
-    url, title, filename = (_text(given.get(name)) for name in ("url", "title", "filename"))
+    url, title, filename = (text_or_empty(given.get(name)) for name in ("url", "title", "filename"))
     if url.partition(":")[0].lower() in ("http", "https"):
         return Source(url, title, "")
-    name = filename or _text(given.get("file_id"))
+    name = filename or text_or_empty(given.get("file_id"))
     return Source("", title or name, name) if name else None
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -1,29 +1,28 @@
-"""The two APIs that completions are streamed by: which frames of theirs end an answer. No I/O."""
+"""The two APIs of OpenAI that stream completions: which of their frames end one. No I/O."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic_core import from_json
 
 from sseflask.completions import failures
-from sseflask.completions.frame_splitter import CR, fields, relayed
-from sseflask.completions.malformed_frames import (
-    error_of,
+from sseflask.completions.frame_errors import (
+    bare_error,
+    content_beside_error,
+    error_of_choice,
     is_error,
-    mended,
-    no_object,
-    said_beside,
-    stray,
+    not_an_object,
 )
+from sseflask.completions.frame_splitter import CR, fields, relayed, repaired
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.response_parts import is_call
 from sseflask.completions.upstream_errors import reported
 from sseflask.errors import Failure
 
-__all__ = ["CHAT", "RESPONSES", "Answer", "End", "answer", "dialect_of"]
+__all__ = ["CHAT", "RESPONSES", "End", "StreamParser", "dialect_of", "stream_parser"]
 
 #: The name of Chat Completions, as it is stored.
 CHAT = "chat"
@@ -32,10 +31,10 @@ RESPONSES = "responses"
 
 _BY_PATH = {"/chat/completions": CHAT, "/responses": RESPONSES}
 
-#: How an answer ends: as the upstream says, or by a failure that it can't tell itself.
+#: The end of a stream: an outcome, or a failure that has no frame of its own in the API.
 End = Outcome | Failure
 
-#: States of a response in which nothing more comes of it.
+#: States of a response that is over.
 _OVER = ("completed", "incomplete", "failed", "cancelled", "canceled", "expired")
 _ENDS = (*(f"response.{state}" for state in _OVER), "response.error", "error")
 #: Events that have a response in them and end nothing, whatever its state.
@@ -44,51 +43,22 @@ _BEGINNINGS = ("response.created", "response.queued", "response.in_progress")
 _CALLS = ("response.function_call_arguments.", "response.custom_tool_call_input.")
 #: The end of Chat Completions; some servers write it as JSON.
 _DONE = (b"[DONE]", b'"[DONE]"')
-#: What some servers spell out in place of ``null``.
+#: What some servers write in place of ``null``.
 _NO_REASON = ("null", "none")
-#: Seconds without an event that may pass once an answer is complete: for its usage, ...
+#: Seconds of silence after the finish reason: for the usage, ...
 _REST_SECONDS = 10.0
-#: ... for its end, once its usage has come in a chunk of its own, which is the last one, ...
+#: ... for the end, once the usage has come in a chunk of its own, which is the last one, ...
 _LAST_SECONDS = 3.0
-#: ... and after calls of tools: the server may make them itself, and go on.
+#: ... and after tool calls: the server may make them itself, and go on.
 _CALLS_SECONDS = 30.0
 _CALLING = ("tool_calls", "function_call")
-
-
-class Answer(Protocol):
-    """Follows the frames of one streamed answer to its end. Not thread-safe, never blocks.
-
-    Attributes:
-        begun: something of it has been relayed.
-        patience: seconds of silence after which it is at its end, for nothing of it is missing but
-            perhaps its usage; ``None`` before that.
-    """
-
-    begun: bool
-    patience: float | None
-
-    def take(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
-        """Take in the next frames.
-
-        Returns:
-            those of them to be relayed, up to the end where they bring it, and the end.
-        """
-        ...
-
-    def rest(self, rest: bytes) -> End:
-        """The end of an answer whose stream has ended without saying so.
-
-        Args:
-            rest: the bytes of its last frame, which was not finished.
-        """
-        ...
 
 
 def dialect_of(path: str) -> str:
     """The name of the API that has this path, such as ``/chat/completions``.
 
     Raises:
-        ValueError: none of those that can be relayed has.
+        ValueError: no API that can be relayed has it.
     """
     try:
         return _BY_PATH[path]
@@ -96,38 +66,65 @@ def dialect_of(path: str) -> str:
         raise ValueError(f"no completions are streamed at {path}") from None
 
 
-def answer(dialect: str, secrets: Iterable[str], choices: int = 1) -> Answer:
-    """Follow an answer in a dialect.
+def stream_parser(dialect: str, secrets: Iterable[str], choices: int = 1) -> StreamParser:
+    """Make the parser of a stream.
 
     Args:
-        dialect: the dialect's name.
-        secrets: values to mask in what the upstream says when it fails.
-        choices: how many answers at once were asked for.
+        dialect: the name of its API.
+        secrets: values to mask in errors.
+        choices: how many choices the request asks for.
     """
     if dialect == RESPONSES:
-        return _Responses(tuple(secrets))
-    return _Chat(tuple(secrets), choices)
+        return _ResponseParser(tuple(secrets))
+    return _ChatParser(tuple(secrets), choices)
 
 
-class _Chat:
-    """Ends with ``[DONE]``; one that has named a finish reason may also end with its stream."""
+class StreamParser:
+    """Follows the frames of one completion to its end. Not thread-safe, never blocks.
+
+    Attributes:
+        idle_limit: seconds of silence after which the completion is complete, as nothing of it is
+            missing but perhaps its usage; ``None`` before that.
+    """
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.idle_limit: float | None = None
+        self._secrets = secrets
+
+    def feed(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
+        """Parse the next frames.
+
+        Returns:
+            those of them to be relayed, up to the end if they bring it, and the end.
+        """
+        raise NotImplementedError
+
+    def finish(self, rest: bytes) -> End:
+        """The end of a stream that has ended without saying so.
+
+        Args:
+            rest: the bytes of its last frame, which was not complete.
+        """
+        return bare_error(rest, self._secrets) or failures.broken_off()
+
+
+class _ChatParser(StreamParser):
+    """Ends with ``[DONE]``; with the stream's end if every choice has its finish reason."""
 
     def __init__(self, secrets: tuple[str, ...], choices: int) -> None:
-        self.begun = False
-        self.patience: float | None = None
+        super().__init__(secrets)
         self._failure: Failure | None = None
-        self._secrets = secrets
         self._choices = choices
         self._seen: set[str] = set()
         self._finished: set[str] = set()
         self._reason: str | None = None
 
-    def take(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
+    def feed(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
         kept: list[bytes] = []
         several = self._choices > 1
         for frame in frames:
-            # The path of every frame of every stream: it is parsed here, once and by the fastest,
-            # and `is_plain` is written out.
+            # The path of every frame of every stream: it is parsed here, once and by the fastest
+            # parser, and `is_plain` is written out.
             value: Any
             if (
                 frame.startswith(b"data: {")
@@ -137,26 +134,26 @@ class _Chat:
                 try:
                     value = from_json(frame[6:], allow_inf_nan=False)
                 except ValueError:
-                    frame, value = mended(frame, frame[6:])
+                    frame, value = repaired(frame, frame[6:])
             elif frame.startswith(b":") and frame.find(b"\n") == len(frame) - 2:
                 continue
             else:
                 event, data = fields(frame)
                 if not data or data == b"null":
-                    if (failure := stray(frame, self._secrets)) is not None:
+                    if (failure := bare_error(frame, self._secrets)) is not None:
                         return kept, failure
                     continue
                 if data.startswith(_DONE):
                     return kept, self._complete()
-                frame, value = mended(relayed(frame), data)
+                frame, value = repaired(relayed(frame), data)
                 if event == b"error" and value is not None:
                     return kept, reported(value, self._secrets)
             if value is None:
-                return kept, no_object(frame, self._secrets)
+                return kept, not_an_object(frame, self._secrets)
             if value.get("error") or "x_groq" in value:
-                failure = self._told(value)
+                failure = self._error_beside_choices(value)
                 if failure is not None:
-                    return [*kept, *said_beside(value)], failure
+                    return [*kept, *content_beside_error(value)], failure
             choices = value.get("choices")
             if isinstance(choices, list):
                 failed = False
@@ -165,70 +162,67 @@ class _Chat:
                         if several:
                             self._seen.add(str(choice.get("index")))
                         if choice.get("finish_reason") or choice.get("error"):
-                            failed = self._note(choice) or failed
+                            failed = self._finish_choice(choice) or failed
                 if failed:
-                    kept += said_beside(value)
+                    kept += content_beside_error(value)
                     if not several:
                         return kept, self._failure
                     continue
-                if self.patience is not None and not choices and value.get("usage"):
-                    self._wait_for_usage_no_more()
+                if (
+                    self.idle_limit is not None
+                    and not choices
+                    and value.get("usage")
+                    and self._reason not in _CALLING
+                ):
+                    self.idle_limit = _LAST_SECONDS
             elif choices is None and is_error(value):
                 return kept, reported(value, self._secrets)
             kept.append(frame)
         return kept, None
 
-    def rest(self, rest: bytes) -> End:
-        if (fields(rest)[1] or b"").startswith(_DONE):
+    def finish(self, rest: bytes) -> End:
+        complete = self._finished and self._seen <= self._finished
+        if complete or (fields(rest)[1] or b"").startswith(_DONE):
             return self._complete()
-        if self._finished and self._seen <= self._finished:
-            return self._complete()
-        return stray(rest, self._secrets) or failures.broken_off()
+        return super().finish(rest)
 
-    def _told(self, value: dict[str, Any]) -> Failure | None:
-        """The error that a chunk tells beside its choices."""
+    def _error_beside_choices(self, value: dict[str, Any]) -> Failure | None:
         if value.get("error"):
             return reported(value, self._secrets)
         groq = value["x_groq"]
         error = groq.get("error") if isinstance(groq, dict) else None
         return reported({"error": error}, self._secrets) if error else None
 
-    def _note(self, choice: dict[str, Any]) -> bool:
-        """Note that a choice has ended, and give whether it has failed."""
+    def _finish_choice(self, choice: dict[str, Any]) -> bool:
+        """Note a choice's finish reason, and give whether it has failed."""
         reason = choice.get("finish_reason")
         failed = bool(choice.get("error")) or (
             isinstance(reason, str) and reason.lower() == "error"
         )
         if failed:
             if self._failure is None:
-                self._failure = reported(error_of(choice), self._secrets)
+                self._failure = reported(error_of_choice(choice), self._secrets)
             reason = "error"
         if isinstance(reason, str) and reason.lower() not in _NO_REASON:
             if not self._finished or not choice.get("index"):
                 self._reason = reason
             self._finished.add(str(choice.get("index")))
             if len(self._finished) >= self._choices:
-                self.patience = _CALLS_SECONDS if self._reason in _CALLING else _REST_SECONDS
+                self.idle_limit = _CALLS_SECONDS if self._reason in _CALLING else _REST_SECONDS
         return failed
-
-    def _wait_for_usage_no_more(self) -> None:
-        if self._reason not in _CALLING:
-            self.patience = _LAST_SECONDS
 
     def _complete(self) -> End:
         return self._failure or Outcome("finished", self._reason)
 
 
-class _Responses:
-    """Ends with one of four events, which is relayed as the end."""
+class _ResponseParser(StreamParser):
+    """Ends with one of several events, which is the outcome's frame."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        self.begun = False
-        self.patience: float | None = None
-        self._secrets = secrets
+        super().__init__(secrets)
         self._calls = False
 
-    def take(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
+    def feed(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
         kept: list[bytes] = []
         for frame in frames:
             # Nearly all of them are one line "event: ..." and one line "data: {...}".
@@ -243,7 +237,7 @@ class _Responses:
             else:
                 found = fields(frame)[1]
                 if not found or found == b"null":
-                    if (failure := stray(frame, self._secrets)) is not None:
+                    if (failure := bare_error(frame, self._secrets)) is not None:
                         return kept, failure
                     continue
                 data = found
@@ -253,9 +247,9 @@ class _Responses:
             try:
                 value: Any = from_json(data, allow_inf_nan=False)
             except ValueError:
-                frame, value = mended(frame, data)
+                frame, value = repaired(frame, data)
             if not isinstance(value, dict):
-                return kept, no_object(frame, self._secrets)
+                return kept, not_an_object(frame, self._secrets)
             kind = value.get("type")
             if not isinstance(kind, str):
                 kind = fields(frame)[0].decode(errors="replace")
@@ -272,30 +266,25 @@ class _Responses:
             kept.append(frame)
         return kept, None
 
-    def rest(self, rest: bytes) -> End:
-        return stray(rest, self._secrets) or failures.broken_off()
-
     def _end(self, kind: str, value: dict[str, Any], frame: bytes) -> Outcome:
         response = value.get("response")
         if not isinstance(response, dict):
             response = {}
-        if kind == "response.completed":
-            output = response.get("output")
-            calls = self._calls or (isinstance(output, list) and any(map(is_call, output)))
+        if kind in ("response.completed", "response.incomplete"):
             reason = _reason(response.get("incomplete_details"))
-            return Outcome("finished", reason or ("tool_calls" if calls else "stop"), frame=frame)
-        if kind == "response.incomplete":
-            return Outcome("finished", _reason(response.get("incomplete_details")), frame=frame)
-        if kind == "response.failed":
-            error = response.get("error")
-        elif kind not in ("error", "response.error"):
-            state = kind.removeprefix("response.")
-            told = {"message": f"The upstream ended its response: it is {state}.", "code": state}
-            error = response.get("error") or told
-        else:
+            if not reason and kind == "response.completed":
+                output = response.get("output")
+                calls = self._calls or (isinstance(output, list) and any(map(is_call, output)))
+                reason = "tool_calls" if calls else "stop"
+            return Outcome("finished", reason, frame=frame)
+        error = response.get("error")
+        if kind in ("error", "response.error"):
             # Documented flat, and sent with an inner object too; its "type" is the event's.
             flat = {name: value[name] for name in value if name not in ("type", "sequence_number")}
             error = value.get("error") or flat
+        elif kind != "response.failed" and not error:
+            state = kind.removeprefix("response.")
+            error = {"message": f"The upstream ended its response: it is {state}.", "code": state}
         failure = reported(error, self._secrets)
         safe = failures.masked(value, self._secrets)
         if safe != value:
@@ -305,7 +294,7 @@ class _Responses:
 
 
 def _state(value: dict[str, Any]) -> str | None:
-    """The state of an event's response, if nothing more comes of it; also under an unknown name."""
+    """The state of an event's response that is over; also under an unknown name of the event."""
     response = value["response"]
     if not isinstance(response, dict):
         return None

@@ -1,4 +1,4 @@
-"""What the frames of an answer say, in either API, as text that UTF-8 can carry. No I/O."""
+"""The parts of a completion's frames, in either API, as text that UTF-8 can carry. No I/O."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from sseflask.completions.parts import (
     Source,
     Text,
     ToolCall,
+    well_formed,
 )
 from sseflask.completions.response_parts import ResponseParts
 
 __all__ = ["PartReader"]
 
-_REPLACEMENT = "\ufffd"
-
 
 class PartReader:
-    """Reads an answer, frame by frame: its first choice. Not thread-safe, never blocks.
+    """Reads a completion, frame by frame: its first choice. Not thread-safe, never blocks.
 
     Args:
         dialect: the name of the API that the frames are of.
@@ -35,87 +34,77 @@ class PartReader:
     def __init__(self, dialect: str) -> None:
         self._chat = None if dialect == RESPONSES else ChatParts()
         self._response = ResponseParts()
-        self._text, self._reasoning = _Whole(), _Whole()
-        self._arguments: dict[int, _Whole] = {}
+        self._text, self._reasoning = _TextPieces(), _TextPieces()
+        self._arguments: dict[int, _TextPieces] = {}
 
     def feed(self, frame: bytes) -> list[Part]:
-        """Give what a frame says, in order, as text that UTF-8 can carry.
-
-        What can't be read in it is left out.
-        """
+        """Give the parts of a frame, in order. What can't be read in it is left out."""
         event, value = message(frame)
         if not isinstance(value, dict):
             return []
         if self._chat is None:
             kind = value.get("type") or event.decode(errors="replace")
-            return self._wholes(self._response.take(kind, value))
+            return self._well_formed(self._response.feed(kind, value))
         # Under any event type, as OpenAI's clients and the AI SDK have it.
-        return self._wholes(self._chat.take(value))
+        return self._well_formed(self._chat.feed(value))
 
     def finish(self, last: bytes | None = None) -> list[Part]:
-        """Give what is left at the answer's end, and marks for halves of letters.
+        """Give what is left at the completion's end.
 
         Args:
-            last: the upstream's own last frame, where its API has one.
+            last: the upstream's own last frame, if its API has one.
         """
         if self._chat is not None:
-            left = self._wholes(self._chat.rest())
+            parts = self._well_formed(self._chat.finish())
         else:
             value = None if last is None else message(last)[1]
-            left = self._wholes(self._response.rest(value if isinstance(value, dict) else None))
-        if mark := self._reasoning.rest():
-            left.append(Reasoning(mark))
-        if mark := self._text.rest():
-            left.append(Text(mark))
+            parts = self._well_formed(
+                self._response.finish(value if isinstance(value, dict) else None)
+            )
+        if rest := self._reasoning.finish():
+            parts.append(Reasoning(rest))
+        if rest := self._text.finish():
+            parts.append(Text(rest))
         for index, arguments in self._arguments.items():
-            if mark := arguments.rest():
-                left.append(ToolCall(index, "", "", mark))
-        return left
+            if rest := arguments.finish():
+                parts.append(ToolCall(index, "", "", rest))
+        return parts
 
-    def _wholes(self, parts: Iterator[Part]) -> list[Part]:
-        return [whole for part in parts if (whole := self._whole(part)) is not None]
+    def _well_formed(self, parts: Iterator[Part]) -> list[Part]:
+        return [part for each in parts if (part := self._part(each)) is not None]
 
-    def _whole(self, part: Part) -> Part | None:
+    def _part(self, part: Part) -> Part | None:
         if isinstance(part, ToolCall):
-            arguments = self._arguments.setdefault(part.index, _Whole()).add(part.arguments)
-            id, name = _carried(part.id), _carried(part.name)
-            whole = replace(part, id=id, name=name, arguments=arguments)
-            return whole if id or name or arguments else None
-        if isinstance(part, HostedCall):
-            return replace(part, id=_carried(part.id), name=_carried(part.name))
-        if isinstance(part, Approval):
-            return replace(part, id=_carried(part.id), name=_carried(part.name))
+            arguments = self._arguments.setdefault(part.index, _TextPieces()).feed(part.arguments)
+            id, name = well_formed(part.id), well_formed(part.name)
+            part = ToolCall(part.index, id, name, arguments)
+            return part if id or name or arguments else None
+        if isinstance(part, (HostedCall, Approval)):
+            return replace(part, id=well_formed(part.id), name=well_formed(part.name))
         if isinstance(part, (File, Source)):
             return part
-        text = (self._text if isinstance(part, Text) else self._reasoning).add(part.text)
+        text = (self._text if isinstance(part, Text) else self._reasoning).feed(part.text)
         return type(part)(text) if text else None
 
 
-class _Whole:
-    """Text that UTF-8 can carry, of pieces that may be cut between two halves of a letter.
+class _TextPieces:
+    """A text in pieces that may be cut between the halves of a surrogate pair.
 
     JSON can spell an emoji as two escapes, and a model's pieces may be cut between them.
     """
 
     def __init__(self) -> None:
-        self._held = ""
+        self._half = ""
 
-    def add(self, piece: str) -> str:
-        """Give what is whole by now."""
-        if piece.isascii() and not self._held:
+    def feed(self, piece: str) -> str:
+        """Give what is well-formed by now."""
+        if piece.isascii() and not self._half:
             return piece
-        text = self._held + piece
-        self._held = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
-        return _carried(text[: len(text) - len(self._held)])
+        text = self._half + piece
+        self._half = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
+        return well_formed(text[: len(text) - len(self._half)])
 
-    def rest(self) -> str:
+    def finish(self) -> str:
         """Give a mark for the half that is left."""
-        held, self._held = self._held, ""
-        return _REPLACEMENT if held else ""
-
-
-def _carried(text: str) -> str:
-    """The text with halves of surrogate pairs put together, and marks for those left alone."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        half, self._half = self._half, ""
+        return well_formed(half)

@@ -1,4 +1,4 @@
-"""Splits an upstream's event stream into frames, byte for byte, and looks into one. No I/O."""
+"""Splits an upstream's event stream into frames, byte for byte, and reads one. No I/O."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ __all__ = [
     "CR",
     "FrameSplitter",
     "FrameTooLong",
+    "data_frame",
     "fields",
     "is_json",
     "is_plain",
     "message",
     "read_json",
     "relayed",
+    "repaired",
     "without_nan",
 ]
 
@@ -40,15 +42,13 @@ class FrameTooLong(ValueError):
 
 
 class FrameSplitter:
-    """Cuts bytes that arrive in any pieces into the frames they were sent as.
-
-    Not thread-safe: one splitter for one stream. Never blocks.
-
-    Args:
-        limit: the longest frame in bytes.
+    """Splits bytes, in whatever pieces they arrive, into the frames of one stream.
 
     Line ends after the WHATWG HTML standard, section 9.2.5. A byte order mark at the start and
     blank lines between frames are dropped, all else is kept as it is.
+
+    Args:
+        limit: the longest frame in bytes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -58,13 +58,10 @@ class FrameSplitter:
         self._at_start = True
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Take in the next bytes.
-
-        Returns:
-            the frames they complete, each with its blank line.
+        """Give the frames that the next bytes complete, each with its blank line.
 
         Raises:
-            FrameTooLong: an unfinished or finished frame is longer than the limit.
+            FrameTooLong: a frame is longer than the limit, complete or not.
         """
         if (
             not self._buffer
@@ -73,7 +70,7 @@ class FrameSplitter:
             and len(piece) <= self._limit
             and CR not in piece
         ):
-            # Nearly every read of nearly every upstream: whole frames, mostly exactly one.
+            # Nearly every read of nearly every upstream: complete frames, mostly exactly one.
             if piece.find(b"\n") == len(piece) - 2 > 0:
                 return [piece]
             parts = [part.lstrip(b"\n") for part in piece.split(b"\n\n")]
@@ -109,13 +106,8 @@ class FrameSplitter:
         return frames
 
     @property
-    def pending(self) -> int:
-        """How many bytes of a frame that has not been finished are there."""
-        return len(self._buffer)
-
-    @property
     def rest(self) -> bytes:
-        """The bytes of a frame that has not been finished."""
+        """The bytes of the frame that is not complete."""
         return bytes(self._buffer)
 
 
@@ -132,16 +124,13 @@ def fields(frame: bytes) -> tuple[bytes, bytes | None]:
 
 
 def relayed(frame: bytes) -> bytes:
-    """The frame without its comments and without its ``id`` and ``retry``, otherwise as it was.
-
-    Those two are about the upstream's connection, not about ours.
-    """
+    """The frame without comments, ``id`` and ``retry``, which are about the upstream's stream."""
     kept: list[bytes] = []
     for line in _LINE.findall(frame):
         if _NOT_RELAYED.match(line):
             continue
         if line == b"\n" and kept and kept[-1].endswith(b"\r"):
-            # What stood between the two is gone, and together they would end only one line.
+            # The line between the two is gone, and together they would end only one line.
             kept.append(b"\n")
         kept.append(line)
     return b"".join(kept)
@@ -153,7 +142,7 @@ def is_plain(frame: bytes) -> bool:
 
 
 def message(frame: bytes) -> tuple[bytes, Any]:
-    """A frame's event type, and its data read as JSON; ``None`` where it has none or is none."""
+    """A frame's event type, and its data read as JSON; ``None`` if it has no data or no JSON."""
     if is_plain(frame):
         event, data = b"", frame[6:]
     else:
@@ -177,7 +166,7 @@ def read_json(data: bytes) -> Any:
     try:
         return from_json(data)
     except ValueError:
-        pass  # which halves of pairs are for it
+        pass  # it refuses halves of pairs
     try:
         return json.loads(data.decode())
     except RecursionError:
@@ -185,7 +174,7 @@ def read_json(data: bytes) -> Any:
 
 
 def is_json(data: bytes) -> bool:
-    """Whether what `read_json` has read is JSON to the letter: NaN and Infinity are not."""
+    """Whether a text that `read_json` reads is JSON to the letter, without NaN and Infinity."""
     try:
         json.loads(data.decode(errors="replace"), parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -200,3 +189,33 @@ def _refuse(constant: str) -> Any:
 def without_nan(value: Any) -> Any:
     """A value with null for each number that JSON can't spell."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def data_frame(value: Any) -> bytes:
+    """A frame with a value of JSON."""
+    return b"data: %b\n\n" % json.dumps(value, separators=(",", ":")).encode()
+
+
+def repaired(frame: bytes, data: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """A frame and its object, also if the data is not quite JSON; ``None`` if it is no object.
+
+    Bytes that are no UTF-8 become marks, as for a reader in JavaScript. NaN and Infinity, which can
+    be in logprobs, become null: JavaScript would read nothing of such a frame.
+    """
+    value = _object(data)
+    if value is None:
+        value = _object(data.decode(errors="replace").encode())
+        frame = frame.decode(errors="replace").encode()
+    if value is not None and (b"NaN" in data or b"Infinity" in data) and not is_json(data):
+        value = without_nan(value)
+        event = fields(frame)[0]
+        frame = (b"event: %b\n" % event if event else b"") + data_frame(value)
+    return frame, value
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = read_json(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -21,11 +21,11 @@ _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def stream_document(
-    upstream: Upstream, asked: CompletionRequest, told: dict[str, str] | None = None
+    upstream: Upstream, request: CompletionRequest, headers: dict[str, str] | None = None
 ) -> Generator[list[bytes] | Outcome, None, None]:
     """Ask for an answer in one piece; see `Upstream.complete`."""
-    with contextlib.ExitStack() as held:
-        body = upstream.complete(asked, told, held)
+    with contextlib.ExitStack() as memory:
+        body = upstream.complete(request, headers, memory)
         yield [_frame(body)]
         del body
         yield Outcome("finished")

@@ -1,33 +1,44 @@
-"""What an answer consists of: text, reasoning, tool calls, files, sources. No I/O."""
+"""The parts of a completion: text, reasoning, tool calls, files, sources. No I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Approval", "File", "HostedCall", "Part", "Reasoning", "Source", "Text", "ToolCall"]
+__all__ = [
+    "Approval",
+    "File",
+    "HostedCall",
+    "Part",
+    "Reasoning",
+    "Source",
+    "Text",
+    "ToolCall",
+    "text_or_empty",
+    "well_formed",
+]
 
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of what the model says."""
+    """A piece of the text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Reasoning:
-    """A piece of what it thinks."""
+    """A piece of the reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A piece of a call that it wants made.
+    """A piece of a call that the client is to make.
 
     Args:
-        index: tells the calls of one answer apart.
+        index: tells the calls of one completion apart.
         id: the call's id; empty in all pieces but the first.
         name: the function's name; likewise.
         arguments: a piece of the arguments' JSON.
@@ -44,11 +55,11 @@ class HostedCall:
     """A call that the upstream itself has made: a search, a call of an MCP server, code that ran.
 
     Args:
-        index: tells the calls of one answer apart.
+        index: tells the calls of one completion apart.
         id: the call's id.
-        name: what was called.
-        arguments: the arguments as a value of JSON.
-        output: what came of it, as the upstream says it.
+        name: the tool's name.
+        arguments: a value of JSON.
+        output: a value of JSON.
     """
 
     index: int
@@ -60,13 +71,13 @@ class HostedCall:
 
 @dataclass(frozen=True)
 class Approval:
-    """A call that the upstream makes itself, once it is allowed to (``mcp_approval_request``).
+    """A request to allow a call that the upstream makes itself (``mcp_approval_request``).
 
     Args:
-        id: names the request in the answer to it.
-        name: what is to be called.
-        arguments: the arguments as a value of JSON.
-        server: the label of the server that has it.
+        id: the request's id.
+        name: the tool's name.
+        arguments: a value of JSON.
+        server: the label of the MCP server.
     """
 
     id: str
@@ -90,11 +101,11 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """What the answer refers to.
+    """What the text refers to.
 
     Args:
-        url: its address; empty for a file.
-        title: its title, perhaps empty.
+        url: an address; empty for a file.
+        title: may be empty.
         filename: a file's name or id; empty for an address.
     """
 
@@ -104,3 +115,18 @@ class Source:
 
 
 Part: TypeAlias = Text | Reasoning | ToolCall | HostedCall | Approval | File | Source
+
+
+def text_or_empty(value: Any) -> str:
+    """A value of JSON if it is text; else an empty text."""
+    return value if isinstance(value, str) else ""
+
+
+def well_formed(text: str) -> str:
+    """A text with halves of surrogate pairs joined, and U+FFFD in place of those without another.
+
+    As JavaScript's ``toWellFormed``; UTF-8 can carry it.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

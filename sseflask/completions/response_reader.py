@@ -14,52 +14,54 @@ from typing import Any
 import httpx2
 
 from sseflask.completions import dialects, failures
-from sseflask.completions.assembly import is_answer, stream_of
+from sseflask.completions.documents import document_of, is_completion, stream_of
 from sseflask.completions.error_messages import text_of, value_of
+from sseflask.completions.frame_errors import error_of_choices, is_error, without_secrets
 from sseflask.completions.frame_splitter import FrameSplitter, FrameTooLong, is_json, message
-from sseflask.completions.malformed_frames import error_of_choices, is_error, without_secrets
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.read_timeout import SilenceLimit
+from sseflask.completions.read_deadline import ReadDeadline
 from sseflask.completions.transport import raw_body
-from sseflask.completions.upstream_errors import reported, unfit
+from sseflask.completions.upstream_errors import invalid, reported
 from sseflask.errors import Failure
 
 __all__ = ["ResponseReader"]
 
 log = logging.getLogger(__name__)
 
-#: Longest answer in one piece: it is held in memory, and may have pictures in it.
-_MAX_ANSWER = 64 * 1024 * 1024
-#: Bytes of a large one, and how many of them may be in memory at the same time.
-_LARGE, _MOST_LARGE = 8 * 1024 * 1024, 16
-#: Bytes of a document that are looked into: as objects they may take twenty times as much.
+#: Bytes of the longest document. It is held in memory, and may have pictures in it.
+_MAX_DOCUMENT = 64 * 1024 * 1024
+#: Bytes of a large document, and how many of them may be in memory at the same time.
+_LARGE, _MAX_LARGE = 8 * 1024 * 1024, 16
+#: Bytes of a document that is parsed. As objects they may take twenty times as much.
 _MAX_PARSED = 8 * 1024 * 1024
-#: Bytes that may come without an event among them: comments, blank lines.
-_MAX_NOTHING = 8 * 1024 * 1024
-#: What each comment counts for beside its bytes: a tiny one costs as much as a long one.
-_COST = 64
+#: Bytes that may come without an event among them: comments, blank lines. Each comment counts for
+#: this many more, as a tiny one costs as much as a long one.
+_MAX_EMPTY, _EMPTY_FRAME = 8 * 1024 * 1024, 64
 #: Bytes of a page that are read: its title comes early.
 _PAGE = 8_192
-#: After the answer's end the rest of the response is read, so that its connection can be used
-#: again, but not for longer than this and not more than this.
-_REST_SECONDS = 0.05
-_REST_BYTES = 65_536
+#: The rest of the response behind a completion's end is read, so that its connection can be used
+#: again: for so many seconds and bytes at most.
+_REST_SECONDS, _REST_BYTES = 0.05, 65_536
 #: In a chunk that is more than a sign of life.
-_SAYS_SOMETHING = re.compile(rb'"(?:choices|usage)"\s*:\s*[\[{]\s*[{"]')
+_HAS_CONTENT = re.compile(rb'"(?:choices|usage)"\s*:\s*[\[{]\s*[{"]')
 #: What may stand before the first byte that counts: spaces, and a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"
+_BEGINS_STREAM = (b":", b"data", b"event", b"id", b"retry", b"error:")
 
 
 class ResponseReader:
-    """One reading of one response. Not thread-safe.
+    """Reads one response. Not thread-safe.
 
     Args:
         secrets: values to mask in what the upstream says.
         seconds: how long it may be silent, and a document may take once it has begun.
-        dialect: the name of the API that was asked; none for a document of any kind.
-        choices: how many answers at once were asked for.
-        most: bytes that a document may have.
-        most_event: bytes that an event of a stream may have.
+        dialect: the name of the API of the request; empty for a document of any kind.
+        choices: how many choices the request asks for.
+        max_document: bytes that a document may have.
+        max_event: bytes that an event of a stream may have.
+
+    Attributes:
+        started: something of the completion has been given.
     """
 
     def __init__(
@@ -68,92 +70,99 @@ class ResponseReader:
         seconds: float,
         dialect: str = "",
         choices: int = 1,
-        most: int = _MAX_ANSWER,
-        most_event: int = _MAX_ANSWER,
+        max_document: int = _MAX_DOCUMENT,
+        max_event: int = _MAX_DOCUMENT,
     ) -> None:
+        self.started = False
         self._secrets = secrets
         self._seconds = seconds
         self._dialect = dialect
-        self._answer = dialects.answer(dialect, secrets, choices)
-        self._most = most
-        self._most_event = most_event
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything has been relayed."""
-        return self._answer.begun
+        self._parser = dialects.stream_parser(dialect, secrets, choices)
+        self._max_document = max_document
+        self._max_event = max_event
 
     def stream(self, response: httpx2.Response) -> Generator[list[bytes] | Outcome, None, None]:
-        """See `Upstream.stream`."""
+        """Read a stream, also one that comes as a document. See `Upstream.stream`."""
         with contextlib.closing(raw_body(response)) as pieces:
-            silence = SilenceLimit(response, self._seconds)
-            with _failing(silence), silence:
-                first = self._first(pieces, silence)
-                if _is_json(first):
-                    frames, came = self._unfold(response, chain((first,), pieces))
-                    if frames:
-                        self._answer.begun = True
-                        yield frames
-                    end = _finished(came)
-                elif _is_page(first):
-                    raise self._page(response, chain((first,), pieces))
+            with self._first_piece(response, pieces) as (first, deadline):
+                if _is_document(first):
+                    outcome = yield from self._frames_of_document(response, chain((first,), pieces))
                 else:
-                    end = yield from self._frames(response, first, pieces, silence)
-            yield end
+                    outcome = yield from self._frames(response, first, pieces, deadline)
+            yield outcome
             _read_rest(response, pieces)
 
-    def whole(
-        self, response: httpx2.Response, held: contextlib.ExitStack
-    ) -> bytes | tuple[list[bytes], Outcome]:
-        """Read an answer that was asked for in one piece.
+    def document(self, response: httpx2.Response, memory: contextlib.ExitStack) -> bytes:
+        """Read a document, also one that comes as a stream.
 
         Args:
-            response: with its headers.
-            held: is closed by the caller once the answer is out of memory.
+            response: a response whose body has not been read.
+            memory: the caller closes it when the document is no longer in memory.
 
         Returns:
-            the document, as it came if it was UTF-8; or the frames and the end of a stream.
+            the document, as it came if it was a JSON object in UTF-8.
 
         Raises:
-            Failure: it is neither, or it tells an error.
+            Failure: it is none, or it is an error.
         """
-        with contextlib.closing(raw_body(response)) as pieces:
-            silence = SilenceLimit(response, self._seconds)
-            with _failing(silence), silence:
-                first = self._first(pieces, silence)
-                if _is_json(first):
-                    return self._document(response, _paced(chain((first,), pieces), held))
-                if not first:
-                    raise unfit("it is empty", "", self._secrets)
-                if _is_page(first) or not self._dialect:
-                    raise self._page(response, chain((first,), pieces))
-                frames: list[bytes] = []
-                reading = self._frames(response, first, _paced(pieces, held), silence)
-                size = 0
-                while True:
-                    try:
-                        came = next(reading)
-                    except StopIteration as stop:
-                        outcome: Outcome = stop.value
-                        if outcome.failure is not None:
-                            raise outcome.failure from None
-                        return frames, outcome
-                    frames += came
-                    size += sum(map(len, came))
-                    if size > self._most:
-                        raise unfit("it is too long", "", self._secrets)
+        with (
+            contextlib.closing(raw_body(response)) as pieces,
+            self._first_piece(response, pieces) as (first, deadline),
+        ):
+            if _is_document(first):
+                return self._document(response, _few_large(chain((first,), pieces), memory))
+            if not first:
+                raise invalid("it is empty", "", self._secrets)
+            if not self._dialect:
+                raise self._page(response, chain((first,), pieces))
+            frames: list[bytes] = []
+            stream = self._frames(response, first, _few_large(pieces, memory), deadline)
+            size = 0
+            while True:
+                try:
+                    read = next(stream)
+                except StopIteration as stop:
+                    outcome: Outcome = stop.value
+                    if outcome.failure is not None:
+                        raise outcome.failure from None
+                    return document_of(self._dialect, frames, outcome)
+                frames += read
+                size += sum(map(len, read))
+                if size > self._max_document:
+                    raise invalid("it is too long", "", self._secrets)
 
-    def _first(self, pieces: Iterable[bytes], silence: SilenceLimit) -> bytes:
-        """What begins with the first byte that is no space; that keeps some connections open."""
+    @contextlib.contextmanager
+    def _first_piece(
+        self, response: httpx2.Response, pieces: Iterable[bytes]
+    ) -> Iterator[tuple[bytes, ReadDeadline]]:
+        """What begins with the first byte that is no space; spaces keep some connections open.
+
+        What goes wrong with the connection is raised in this server's words.
+        """
+        deadline = ReadDeadline(response, self._seconds)
+        try:
+            with deadline:
+                first = self._skip_blank(pieces, deadline)
+                if first.startswith(b"<"):
+                    raise self._page(response, chain((first,), pieces))
+                yield first, deadline
+        except (httpx2.HTTPError, Failure) as error:
+            if deadline.passed:
+                raise failures.timeout() from error
+            if isinstance(error, Failure):
+                raise
+            raise failures.while_reading(error) from error
+
+    def _skip_blank(self, pieces: Iterable[bytes], deadline: ReadDeadline) -> bytes:
         size = 0
         for piece in pieces:
             if rest := piece.lstrip(_BLANK):
                 return rest
             size += len(piece)
-            if size > _MAX_NOTHING:
+            if size > _MAX_EMPTY:
                 break
             if self._dialect:
-                silence.heard()
+                deadline.extend()
         return b""
 
     def _frames(
@@ -161,104 +170,108 @@ class ResponseReader:
         response: httpx2.Response,
         first: bytes,
         pieces: Iterable[bytes],
-        silence: SilenceLimit,
+        deadline: ReadDeadline,
     ) -> Generator[list[bytes], None, Outcome]:
-        answer = self._answer
-        splitter = FrameSplitter(self._most_event)
-        nothing = 0
+        parser, splitter = self._parser, FrameSplitter(self._max_event)
+        empty = 0
         end: dialects.End | None
         try:
             for piece in chain((first,), pieces):
-                silence.reading = False
-                try:
-                    frames = splitter.feed(piece)
-                except FrameTooLong:
-                    raise unfit("an event of it is too long", "", self._secrets) from None
-                kept: list[bytes] = []
-                if frames:
-                    kept, end = answer.take(frames)
-                    if kept:
-                        answer.begun = True
-                        nothing = 0
-                        yield kept
+                deadline.pause()
+                relayed: list[bytes] = []
+                if frames := splitter.feed(piece):
+                    relayed, end = parser.feed(frames)
+                    if relayed:
+                        self.started = True
+                        empty = 0
+                        yield relayed
                     if end is not None:
-                        return _finished(end)
-                if not kept:
-                    nothing += len(piece) + _COST * len(frames)
-                    if nothing > _MAX_NOTHING + splitter.pending:
-                        raise unfit("nothing comes but comments", "", self._secrets)
-                if answer.patience is not None:
-                    silence.shorten(answer.patience)
-                    # Comments, and empty events that are sent in their place, prolong nothing.
-                    if not any(map(_SAYS_SOMETHING.search, kept)):
-                        silence.reading = True
+                        return _outcome(end)
+                if not relayed:
+                    empty += len(piece) + _EMPTY_FRAME * len(frames)
+                    if empty > _MAX_EMPTY + len(splitter.rest):
+                        raise invalid("nothing comes but comments", "", self._secrets)
+                if parser.idle_limit is not None:
+                    deadline.shorten(parser.idle_limit)
+                    # Comments, and empty events that are sent in their place, extend nothing.
+                    if not any(map(_HAS_CONTENT.search, relayed)):
+                        deadline.resume()
                         continue
-                silence.heard()
+                deadline.extend()
+        except FrameTooLong:
+            raise invalid("an event of it is too long", "", self._secrets) from None
         except httpx2.HTTPError:
-            # Nothing is missing where every choice has said why it ends.
-            end = answer.rest(b"")
-            if silence.exceeded or not splitter.rest:
+            # Nothing is missing if every choice has its finish reason.
+            end = parser.finish(b"")
+            if deadline.passed or not splitter.rest:
                 if isinstance(end, Outcome):
                     return end
                 if isinstance(end, failures.UpstreamFailure):
                     return Outcome.failed(end)
             raise
-        if not answer.begun and first and not _begins_stream(first):
+        if not self.started and first and not first.startswith(_BEGINS_STREAM):
             raise self._page(response, (first,))
         rest = splitter.rest
         if isinstance(message(rest)[1], dict):
             # The last event lacks only its blank line: a cut one would be no JSON.
-            kept, end = answer.take([rest.rstrip(b"\r\n") + b"\n\n"])
-            if kept:
-                answer.begun = True
-                yield kept
+            relayed, end = parser.feed([rest.rstrip(b"\r\n") + b"\n\n"])
+            if relayed:
+                self.started = True
+                yield relayed
             if end is not None:
-                return _finished(end)
+                return _outcome(end)
             rest = b""
-        return _finished(answer.rest(rest))
+        return _outcome(parser.finish(rest))
 
-    def _unfold(
+    def _frames_of_document(
         self, response: httpx2.Response, pieces: Iterable[bytes]
-    ) -> tuple[list[bytes], dialects.End]:
-        content = self._read(pieces, min(self._most, _MAX_PARSED))
-        text = _text(response, content)
-        value = value_of(text)
-        if isinstance(value, dict) and (error := error_of_choices(value)):
-            raise reported(error, self._secrets)
-        if is_answer(self._dialect, value):
-            frames, end = self._answer.take(stream_of(self._dialect, value))
-            return frames, end or self._answer.rest(b"")
-        if _tells_error(value):
-            raise reported(value, self._secrets)
-        raise unfit(
-            f"it is {_label(response)}, neither an event stream nor an answer", text, self._secrets
-        )
+    ) -> Generator[list[bytes], None, Outcome]:
+        text = _text(response, self._read(pieces, min(self._max_document, _MAX_PARSED)))
+        value = self._checked(text)
+        if not is_completion(self._dialect, value):
+            label = f"it is {_label(response)}, neither an event stream nor an answer"
+            raise invalid(label, text, self._secrets)
+        frames, end = self._parser.feed(stream_of(self._dialect, value))
+        if frames:
+            self.started = True
+            yield frames
+        return _outcome(end or self._parser.finish(b""))
 
     def _document(self, response: httpx2.Response, pieces: Iterable[bytes]) -> bytes:
-        content = self._read(pieces, self._most)
+        content = self._read(pieces, self._max_document)
         if len(content) > _MAX_PARSED and content[:1] + content.rstrip()[-1:] in (b"{}", b"[]"):
             return content
         text = _text(response, content)
-        value = value_of(text)
-        if not is_answer(self._dialect, value) and _tells_error(value):
-            raise reported(value, self._secrets)
-        if isinstance(value, dict) and (error := error_of_choices(value)):
-            raise reported(error, self._secrets)
+        value = self._checked(text)
         if ("NaN" in text or "Infinity" in text) and not is_json(text.encode(errors="replace")):
-            raise unfit("it is not JSON, which has neither NaN nor Infinity", text, self._secrets)
+            reason = "it is not JSON, which has neither NaN nor Infinity"
+            raise invalid(reason, text, self._secrets)
         if isinstance(value, dict) and (safe := without_secrets(value, self._secrets)) is not None:
             return safe
         # A list of models may be a bare one.
         if not isinstance(value, dict if self._dialect else (dict, list)):
-            raise unfit("it is not a JSON object", text, self._secrets)
-        return content if content.lstrip()[:1] in b"{[" and _is_utf_8(content) else text.encode()
+            raise invalid("it is not a JSON object", text, self._secrets)
+        return content if content[:1] in b"{[" and _is_utf_8(content) else text.encode()
 
-    def _read(self, pieces: Iterable[bytes], most: int) -> bytes:
+    def _checked(self, text: str) -> Any:
+        """The JSON value of a document; ``None`` if it is none.
+
+        Raises:
+            UpstreamFailure: it is an error.
+        """
+        value = value_of(text)
+        if not is_completion(self._dialect, value) and is_error(value):
+            raise reported(value, self._secrets)
+        if (error := error_of_choices(value)) is not None:
+            raise reported(error, self._secrets)
+        return value
+
+    def _read(self, pieces: Iterable[bytes], limit: int) -> bytes:
         content = bytearray()
         for piece in pieces:
             content += piece
-            if len(content) > most:
-                raise unfit("it is too long", "", self._secrets)
+            if len(content) > limit:
+                raise invalid("it is too long", "", self._secrets)
         return bytes(content)
 
     def _page(self, response: httpx2.Response, pieces: Iterable[bytes]) -> Failure:
@@ -268,58 +281,30 @@ class ResponseReader:
             if len(content) > _PAGE:
                 break
         expected = "an event stream" if self._dialect else "JSON"
-        return unfit(
-            f"it is {_label(response)}, not {expected}", _text(response, content), self._secrets
-        )
+        label = f"it is {_label(response)}, not {expected}"
+        return invalid(label, _text(response, content), self._secrets)
 
 
 @functools.cache
-def _large_ones() -> threading.BoundedSemaphore:
+def _large_documents() -> threading.BoundedSemaphore:
     # At the first use: under gevent it must be gevent's, which is there from the worker's start.
-    return threading.BoundedSemaphore(_MOST_LARGE)
+    return threading.BoundedSemaphore(_MAX_LARGE)
 
 
-def _paced(pieces: Iterable[bytes], held: contextlib.ExitStack) -> Iterator[bytes]:
-    """Have what turns out to be large wait until there are few others that are."""
+def _few_large(pieces: Iterable[bytes], memory: contextlib.ExitStack) -> Iterator[bytes]:
+    """Wait, when a document turns out to be large, until few others are in memory."""
     size = 0
     for piece in pieces:
         yield piece
         if size <= _LARGE < (size := size + len(piece)):
-            held.enter_context(_large_ones())
+            memory.enter_context(_large_documents())
 
 
-@contextlib.contextmanager
-def _failing(silence: SilenceLimit) -> Iterator[None]:
-    """Say what has gone wrong with the connection, in this server's words."""
-    try:
-        yield
-    except (httpx2.HTTPError, Failure) as error:
-        if silence.exceeded:
-            raise failures.timeout() from error
-        if isinstance(error, Failure):
-            raise
-        raise failures.while_reading(error) from error
+def _is_document(first: bytes) -> bool:
+    return first.startswith((b"{", b"[", b'"'))
 
 
-def _is_json(first: bytes) -> bool:
-    return first[:1] in (b"{", b"[", b'"')
-
-
-def _is_page(first: bytes) -> bool:
-    return first[:1] == b"<"
-
-
-def _begins_stream(first: bytes) -> bool:
-    return first.startswith((b":", b"data", b"event", b"id", b"retry", b"error:"))
-
-
-def _tells_error(value: Any) -> bool:
-    if isinstance(value, list):
-        return len(value) == 1 and isinstance(value[0], dict) and bool(value[0].get("error"))
-    return isinstance(value, dict) and is_error(value)
-
-
-def _finished(end: dialects.End) -> Outcome:
+def _outcome(end: dialects.End) -> Outcome:
     if isinstance(end, Failure):
         raise end
     return end
@@ -338,7 +323,7 @@ def _is_utf_8(content: bytes) -> bool:
 
 
 def _label(response: httpx2.Response) -> str:
-    """What an answer is called, as its headers say."""
+    """What a body is called, as its headers say."""
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:60]
     coding = response.headers.get("Content-Encoding", "identity")[:60]
     label = kind if kind.isascii() and kind.isprintable() and kind else "of no type"
@@ -346,10 +331,10 @@ def _label(response: httpx2.Response) -> str:
 
 
 def _read_rest(response: httpx2.Response, pieces: Iterable[bytes]) -> None:
-    """Read an answer's response to its end, which usually is there already."""
+    """Read a response to its end, which usually is there already."""
     size = 0
     try:
-        with SilenceLimit(response, _REST_SECONDS):
+        with ReadDeadline(response, _REST_SECONDS):
             for piece in pieces:
                 size += len(piece)
                 if size > _REST_BYTES:

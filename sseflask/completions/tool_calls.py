@@ -1,6 +1,6 @@
-"""Tool calls put together from the pieces that upstreams send, in the spellings that are about.
+"""Tool calls put together from the pieces that upstreams send, in the known spellings. No I/O.
 
-No I/O. A call is told from its first piece on, and the pieces are always ones of one JSON text.
+The pieces that are given of a call's arguments always make one JSON text.
 """
 
 from __future__ import annotations
@@ -9,142 +9,134 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sseflask.completions.parts import ToolCall
+from sseflask.completions.parts import ToolCall, text_or_empty
 
-__all__ = ["Call", "ChatCalls", "json_text"]
-
-
-def json_text(value: Any) -> str:
-    """A value as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+__all__ = ["Call", "ChatCalls"]
 
 
 class Call:
-    """One call. It is told once its name is known and its arguments begin, or at the end.
+    """One call. It is given once its name is known and its arguments begin, or at the end.
 
     Args:
-        index: tells the calls of one answer apart.
-        plain: the arguments are plain text, which is told as a JSON string.
+        index: tells the calls of one completion apart.
+        plain: the arguments are plain text, which is given as a JSON string.
 
     Attributes:
-        id: what the answer to it has to name.
-        name: the function's.
-        presumed: its arguments, unless others come.
+        id: the call's id.
+        name: the function's name.
+        default_arguments: the arguments, unless others come.
     """
 
     def __init__(self, index: int, *, plain: bool = False) -> None:
         self.index = index
         self.id = ""
         self.name = ""
-        self.presumed: Any = None
+        self.default_arguments: Any = None
         self._plain = plain
         self._quoted = self._ended = False
-        self._told = False
+        self._given = False
         self._held = ""
         self._value: Any = None
-        self._arguments: list[str] = []
-
-    @property
-    def arguments(self) -> str:
-        """What has come of them as text."""
-        return "".join(self._arguments)
+        self._pieces: list[str] = []
 
     @property
     def has_arguments(self) -> bool:
         """Whether any have come."""
-        return bool(self._arguments) or self._value is not None
+        return bool(self._pieces) or self._value is not None
 
     @property
     def complete(self) -> bool:
-        """Whether what has come of the arguments is a whole value."""
-        if not self._arguments:
+        """Whether the arguments so far are a complete value."""
+        if not self._pieces:
             return self._value is not None
         try:
-            json.loads(self.arguments)
+            json.loads("".join(self._pieces))
         except (ValueError, RecursionError):
             return False
         return True
 
     def begin(self) -> Iterator[ToolCall]:
-        """Tell the call without waiting for its arguments: its name is whole."""
-        if not self._told and self.name:
-            yield self._piece("")
+        """Give the call without waiting for its arguments: its name is complete."""
+        if not self._given and self.name:
+            yield self._first("")
 
-    def named(self, piece: str) -> None:
-        """Take a piece of the name; one that says the whole again changes nothing."""
-        if not self._told and not self.has_arguments:
+    def add_name(self, piece: str) -> None:
+        """Add a piece of the name; one that repeats all of it changes nothing."""
+        if not self._given and not self.has_arguments:
             self.name = piece if piece.startswith(self.name) else self.name + piece
         elif not self.name:
             self.name = piece
 
-    def take(self, arguments: Any) -> Iterator[ToolCall]:
-        """Take a piece of the arguments' text, or all of them as a value."""
+    def feed(self, arguments: Any) -> Iterator[ToolCall]:
+        """Add a piece of the arguments' text, or all of them as a value."""
         if isinstance(arguments, str):
             if arguments:
-                self._arguments.append(arguments)
-                yield from self._tell(arguments)
+                self._pieces.append(arguments)
+                yield from self._give(arguments)
         elif isinstance(arguments, dict) and isinstance(self._value, dict):
             self._value = {**self._value, **arguments}
         elif arguments is not None:
             self._value = arguments
 
-    def finish(self, arguments: Any) -> Iterator[ToolCall]:
-        """Take the arguments as they are at last: what has not been told of them is told."""
+    def complete_arguments(self, arguments: Any) -> Iterator[ToolCall]:
+        """Add what is missing of the arguments, which are complete here."""
         if isinstance(arguments, str):
-            told = self.arguments
-            if arguments.startswith(told):
-                yield from self.take(arguments[len(told) :])
+            so_far = "".join(self._pieces)
+            if arguments.startswith(so_far):
+                yield from self.feed(arguments[len(so_far) :])
         else:
-            yield from self.take(arguments)
+            yield from self.feed(arguments)
 
-    def rest(self) -> Iterator[ToolCall]:
-        """Tell what is held back: the call is at its end. Nothing more at a second time."""
+    def finish(self) -> Iterator[ToolCall]:
+        """Give what is held back: the call is at its end. Nothing more at a second time."""
         if self._ended:
             return
         self._ended = True
         if not self.has_arguments:
-            yield from self.take(self.presumed)
-        if self._value is not None and not self._arguments:
-            yield from self._tell(json_text(self._value))
+            yield from self.feed(self.default_arguments)
+        if self._value is not None and not self._pieces:
+            text = json.dumps(self._value, ensure_ascii=False, separators=(",", ":"))
+            yield from self._give(text)
         if self._plain:
-            yield from self._tell("")
-            yield from self._tell('"', quoted=True)
-        if not self._told:
-            yield self._piece("")
+            yield from self._give("")
+            yield from self._give('"', quoted=True)
+        if not self._given:
+            yield self._first("")
 
-    def _tell(self, arguments: str, *, quoted: bool = False) -> Iterator[ToolCall]:
+    def _give(self, arguments: str, *, quoted: bool = False) -> Iterator[ToolCall]:
         if self._plain and not quoted:
             arguments = json.dumps(arguments, ensure_ascii=False)[1 if self._quoted else 0 : -1]
             self._quoted = True
-        if self._told:
+        if self._given:
             if arguments:
                 yield ToolCall(self.index, "", "", arguments)
         elif self.name:
-            yield self._piece(arguments)
+            yield self._first(arguments)
         else:
             self._held += arguments
 
-    def _piece(self, arguments: str) -> ToolCall:
-        self._told = True
+    def _first(self, arguments: str) -> ToolCall:
+        self._given = True
         held, self._held = self._held, ""
         return ToolCall(self.index, self.id, self.name, held + arguments)
 
 
 class ChatCalls:
-    """The calls of one answer of Chat Completions. Not thread-safe, never blocks."""
+    """The calls of one choice of Chat Completions. Not thread-safe, never blocks."""
 
     def __init__(self) -> None:
         self._calls: list[Call] = []
         self._by_id: dict[str, Call] = {}
         self._by_index: dict[int, Call] = {}
 
-    def take(self, piece: dict[str, Any]) -> Iterator[ToolCall]:
-        """Take an item of ``tool_calls``, or a ``function_call``."""
-        given, custom = piece.get("function"), piece.get("custom")
-        plain = isinstance(custom, dict) and not isinstance(given, dict)
-        said = custom if plain else given
-        function = said if isinstance(said, dict) else piece  # without the object in between
-        id, name = _text(piece.get("id")), _text(function.get("name"))
+    def feed(self, piece: dict[str, Any]) -> Iterator[ToolCall]:
+        """Add an item of ``tool_calls``, or a ``function_call``."""
+        function, custom = piece.get("function"), piece.get("custom")
+        plain = isinstance(custom, dict) and not isinstance(function, dict)
+        function = custom if plain else function
+        if not isinstance(function, dict):
+            function = piece  # without the object in between
+        id, name = text_or_empty(piece.get("id")), text_or_empty(function.get("name"))
         arguments = function.get("arguments")
         if arguments is None:
             arguments = function.get("input")
@@ -160,21 +152,21 @@ class ChatCalls:
         if index is not None:
             self._by_index[index] = call
         if name:
-            call.named(name)
-        yield from call.take(arguments)
+            call.add_name(name)
+        yield from call.feed(arguments)
 
-    def rest(self) -> Iterator[ToolCall]:
-        """Tell what is held back: the answer is at its end."""
+    def finish(self) -> Iterator[ToolCall]:
+        """Give what is held back: the choice is at its end."""
         for call in self._calls:
-            yield from call.rest()
+            yield from call.finish()
 
     def _find(self, id: str, index: int | None, name: str, arguments: Any) -> Call | None:
-        """The call that a piece belongs to; ``None`` where it begins another one."""
+        """The call that a piece belongs to; ``None`` if it begins another one."""
         there = None if index is None else self._by_index.get(index)
         if id and id in self._by_id:
             if there is not None and there.id == id:
                 return there
-            # Some servers give all calls of an answer one id.
+            # Some servers give all calls of a completion one id.
             return None if index is not None and there is None and name else self._by_id[id]
         known = there if index is not None else (self._calls[-1] if self._calls else None)
         if known is None or not (id or name):
@@ -198,10 +190,6 @@ class ChatCalls:
         call = Call(index, plain=plain)
         self._calls.append(call)
         return call
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _index(value: Any) -> int | None:

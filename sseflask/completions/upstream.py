@@ -15,12 +15,11 @@ import httpx2
 from flask import Flask, current_app
 
 from sseflask.completions import dialects, failures
-from sseflask.completions.assembly import document_of
 from sseflask.completions.demo import MAX_PROMPT, DemoClient
 from sseflask.completions.frame_splitter import read_json
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.response_reader import ResponseReader
-from sseflask.completions.upstream_headers import relayed_headers
+from sseflask.completions.upstream_errors import relayed_headers
 from sseflask.config import Settings
 from sseflask.outbound import Outbound
 
@@ -30,8 +29,8 @@ log = logging.getLogger(__name__)
 
 _EXTENSION = "sseflask.upstream"
 #: Seconds that a list of models may take, and bytes that it may have.
-_MODELS_SECONDS, _MOST_MODELS = 30.0, 8 * 1024 * 1024
-#: The parameter that this server adds by itself, and what an upstream that refuses it calls it.
+_MODELS_SECONDS, _MAX_MODELS = 30.0, 8 * 1024 * 1024
+#: What an upstream may call the parameter that this server adds by itself.
 _ADDED = ("stream_options", "include_usage")
 
 
@@ -41,9 +40,9 @@ class CompletionRequest:
 
     Args:
         path: below the base URL: ``/chat/completions`` or ``/responses``.
-        content: the JSON body, sent as it is.
-        plain: the same without ``stream_options``, for an upstream that refuses them; ``None`` if
-            the client itself has asked for them.
+        body: the JSON body, sent as it is.
+        fallback_body: the same without ``stream_options``, for an upstream that refuses them;
+            ``None`` if the client itself has asked for them.
     """
 
     path: str
@@ -52,27 +51,39 @@ class CompletionRequest:
 
     @property
     def dialect(self) -> str:
-        """The name of the API that it is asked of, see `sseflask.completions.dialects`."""
+        """The name of its API, see `sseflask.completions.dialects`."""
         return dialects.dialect_of(self.path)
+
+    @property
+    def choices(self) -> int:
+        """How many choices it asks for."""
+        if b'"n"' not in self.body:
+            return 1
+        try:
+            parameters = read_json(self.body)
+        except ValueError:
+            return 1
+        number = parameters.get("n") if isinstance(parameters, dict) else None
+        return number if isinstance(number, int) and number > 1 else 1
 
 
 class _Client(Protocol):
-    def ask(
-        self, path: str, content: bytes | None, seconds: float | None = None
+    def send(
+        self, path: str, body: bytes | None, seconds: float | None = None
     ) -> httpx2.Response: ...
 
     def close(self) -> None: ...
 
 
 class Upstream:
-    """An OpenAI-compatible server, or the demo model where none is configured. Thread-safe.
+    """An OpenAI-compatible server, or the demo model if none is configured. Thread-safe.
 
     Args:
         settings: the key, the base URL, the timeout.
 
     Attributes:
         demo: the demo model answers.
-        model: the model to ask for where a request names none.
+        model: the model of requests that name none.
         max_prompt: bytes that a prompt may have.
 
     Raises:
@@ -84,8 +95,8 @@ class Upstream:
         self._secrets = settings.confidential
         self._lock = threading.Lock()
         self._client: tuple[int, _Client] | None = None
-        self._make_client = _maker(settings)
-        self._plainly = False
+        self._make_client = _client_maker(settings)
+        self._use_fallback = False
         self.demo = settings.demo
         self.model = settings.model
         self.max_prompt = settings.max_prompt
@@ -104,72 +115,71 @@ class Upstream:
                 self._client = None
 
     def stream(
-        self, asked: CompletionRequest, told: dict[str, str] | None = None
+        self, request: CompletionRequest, headers: dict[str, str] | None = None
     ) -> Generator[list[bytes] | Outcome, None, None]:
-        """Run a completion and pass on what it streams.
+        """Run a completion that is streamed.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels
         the upstream's request. Blocks for each read, at most the upstream's timeout. An upstream
         that refuses ``stream_options`` is asked a second time, and from then on without them.
 
         Args:
-            asked: a request for a stream.
-            told: gets the headers that a client is told, before the first frame is given.
+            request: a request for a stream.
+            headers: gets the upstream's headers that clients get, before the first frame is given.
 
         Yields:
             the frames that a read completed, at least one, as they came but for comments, ``id``
-            and ``retry``; not the one that says that the answer is complete. At last how the answer
-            ended, as the upstream says, without its usage; who then wants more waits until the
-            response has been read, so that its connection can be used again.
+            and ``retry``; not the one that says that the completion is complete. Then how it ended,
+            without its usage. One more ``next()`` waits until the response has been read, so that
+            its connection can be used again.
 
         Raises:
-            Failure: the upstream refused the request, failed, broke off, or sent what is no
-                answer; `UpstreamFailure` for an error that it reported itself.
+            Failure: the upstream refused the request, failed, broke off, or sent no completion;
+                `UpstreamFailure` for an error that it reported itself.
         """
-        plain = asked.fallback_body
-        content = plain if plain is not None and self._plainly else asked.body
-        reading = self._reading(asked, content)
+        fallback = request.fallback_body
+        if self._use_fallback and fallback is not None:
+            request = CompletionRequest(request.path, fallback)
+        reader = self._reader(request)
         try:
-            yield from self._stream(reading, asked.path, content, told)
+            yield from self._frames(reader, request, headers)
         except failures.UpstreamFailure as failure:
-            if plain in (None, content) or reading.begun or not _about_added(failure):
+            if fallback in (None, request.body) or reader.started or not _about_added(failure):
                 raise
-            assert plain is not None
+            assert fallback is not None
             log.warning("the upstream refuses stream_options, and is asked without from now on")
-            self._plainly = True
-            yield from self._stream(self._reading(asked, plain), asked.path, plain, told)
+            self._use_fallback = True
+            request = CompletionRequest(request.path, fallback)
+            yield from self._frames(self._reader(request), request, headers)
 
     def complete(
         self,
-        asked: CompletionRequest,
-        told: dict[str, str] | None = None,
-        held: contextlib.ExitStack | None = None,
+        request: CompletionRequest,
+        headers: dict[str, str] | None = None,
+        memory: contextlib.ExitStack | None = None,
     ) -> bytes:
         """Run a completion that is not streamed. Blocks until it is there.
 
-        Only a few large answers are in memory at the same time: others wait for them.
+        Only a few large documents are in memory at the same time: others wait for them.
 
         Args:
-            asked: a request for an answer in one piece.
-            told: gets the headers that a client is told.
-            held: is closed by the caller once the answer is out of memory; by default at the end.
+            request: a request for a document.
+            headers: gets the upstream's headers that clients get.
+            memory: the caller closes it when the document is no longer in memory; by default that
+                is when this returns.
 
         Returns:
-            the upstream's answer, as it came if it was a JSON object; put together if it was a
-            stream.
+            the upstream's document, as it came if it was a JSON object; made of its stream if it
+            streamed.
 
         Raises:
             Failure: the upstream refused the request or failed.
         """
-        reading = self._reading(asked, asked.body)
+        reader = self._reader(request)
         with contextlib.ExitStack() as own:
-            response = own.enter_context(
-                contextlib.closing(self._ask(asked.path, asked.body, told=told))
-            )
-            came = reading.whole(response, own if held is None else held)
-        if isinstance(came, bytes):
-            return came
-        return document_of(asked.dialect, *came)
+            response = self._send(request.path, request.body, headers=headers)
+            own.enter_context(contextlib.closing(response))
+            return reader.document(response, own if memory is None else memory)
 
     def models(self) -> bytes:
         """The upstream's list of models, as JSON. Blocks until it is there.
@@ -178,53 +188,43 @@ class Upstream:
             Failure: the upstream refused the request or failed.
         """
         seconds = min(_MODELS_SECONDS, self._settings.upstream_timeout)
-        reading = ResponseReader(self._secrets, seconds, most=_MOST_MODELS)
-        with contextlib.closing(self._ask("/models", None, seconds)) as response:
-            content = reading.whole(response, contextlib.ExitStack())
-        assert isinstance(content, bytes)
-        return content
+        reader = ResponseReader(self._secrets, seconds, max_document=_MAX_MODELS)
+        with contextlib.closing(self._send("/models", None, seconds)) as response:
+            return reader.document(response, contextlib.ExitStack())
 
-    def _reading(self, asked: CompletionRequest, content: bytes) -> ResponseReader:
+    def _reader(self, request: CompletionRequest) -> ResponseReader:
         return ResponseReader(
             self._secrets,
             self._settings.upstream_timeout,
-            dialect=asked.dialect,
-            choices=_choices(content),
-            most_event=self._settings.max_event,
+            dialect=request.dialect,
+            choices=request.choices,
+            max_event=self._settings.max_event,
         )
 
-    def _stream(
-        self, reading: ResponseReader, path: str, content: bytes, told: dict[str, str] | None
+    def _frames(
+        self, reader: ResponseReader, request: CompletionRequest, headers: dict[str, str] | None
     ) -> Generator[list[bytes] | Outcome, None, None]:
-        with contextlib.closing(self._ask(path, content, told=told)) as response:
-            yield from reading.stream(response)
+        with contextlib.closing(
+            self._send(request.path, request.body, headers=headers)
+        ) as response:
+            yield from reader.stream(response)
 
-    def _ask(
+    def _send(
         self,
         path: str,
-        content: bytes | None,
+        body: bytes | None,
         seconds: float | None = None,
-        told: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> httpx2.Response:
-        """Send a request, and give its response once its head is there; to be closed.
-
-        Args:
-            path: below the base URL.
-            content: the body; without one it is a GET.
-            seconds: how long the head may take, by default the upstream's timeout.
-            told: gets the headers that a client is told.
-        """
-        response = self._connected().ask(path, content, seconds)
-        if told is not None:
-            told.update(relayed_headers(response.headers, self._secrets))
-        return response
-
-    def _connected(self) -> _Client:
-        # Made after the fork, as worker processes must not share connections.
         with self._lock:
+            # Made after the fork, as worker processes must not share connections.
             if self._client is None or self._client[0] != os.getpid():
                 self._client = (os.getpid(), self._make_client())
-            return self._client[1]
+            client = self._client[1]
+        response = client.send(path, body, seconds)
+        if headers is not None:
+            headers.update(relayed_headers(response.headers, self._secrets))
+        return response
 
 
 def current_upstream() -> Upstream:
@@ -233,7 +233,7 @@ def current_upstream() -> Upstream:
     return upstream
 
 
-def _maker(settings: Settings) -> Callable[[], _Client]:
+def _client_maker(settings: Settings) -> Callable[[], _Client]:
     if settings.demo:
         return DemoClient
     # At the start, or the first request would stop all streams meanwhile; and only here, as it is
@@ -244,17 +244,5 @@ def _maker(settings: Settings) -> Callable[[], _Client]:
 
 
 def _about_added(failure: failures.UpstreamFailure) -> bool:
-    told = failure.json().lower().replace(" ", "_")
-    return any(name in told for name in _ADDED)
-
-
-def _choices(content: bytes) -> int:
-    """How many answers at once a request asks for."""
-    if b'"n"' not in content:
-        return 1
-    try:
-        asked = read_json(content)
-    except ValueError:
-        return 1
-    number = asked.get("n") if isinstance(asked, dict) else None
-    return number if isinstance(number, int) and number > 1 else 1
+    error = failure.json().lower().replace(" ", "_")
+    return any(name in error for name in _ADDED)

@@ -1,9 +1,10 @@
-"""What an upstream says when it refuses or fails, as a client is told it: masked."""
+"""An upstream's errors, and its headers, as clients get them: without secrets."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -12,78 +13,61 @@ import httpx2
 
 from sseflask.completions.error_messages import excerpt, reason, text_of, value_of
 from sseflask.completions.failures import UpstreamFailure, masked
-from sseflask.completions.upstream_headers import relayed_headers
 from sseflask.errors import Failure
 from sseflask.logs.masking import mask
 from sseflask.web.retries import SHOULD_RETRY
 
-__all__ = ["LOCATION", "refused", "reported", "unfit"]
+__all__ = ["LOCATION", "invalid", "refused", "relayed_headers", "reported"]
 
 log = logging.getLogger(__name__)
 
-#: The extension of a response that says where it redirects to.
+#: The extension of a response that redirects: its Location.
 LOCATION = "sseflask.location"
 
 _TYPES = {403: "permission_error", 429: "rate_limit_error"}
 
-#: Characters of a message.
-_MOST = 4_000
-#: Characters of it in the log.
-_MOST_IN_LOG = 1_000
-#: Characters of all that an upstream says beside its message.
-_MOST_FURTHER = 16_384
-#: Characters of a body that is no JSON: more than is told, so that no key is cut in half.
-_MOST_TEXT = 8_192
+#: Characters of a message, and of a message in the log.
+_MAX_MESSAGE, _MAX_LOGGED = 4_000, 1_000
+#: Characters of an error with all its fields.
+_MAX_ERROR = 16_384
+#: Characters of a body that is no JSON: more than an excerpt has, so that no key is cut in half.
+_MAX_TEXT = 8_192
+#: Characters of a header's value, and headers of one response.
+_MAX_VALUE, _MAX_HEADERS = 200, 40
+
+#: OpenAI's and its imitators' x-ratelimit-*, Anthropic's, and those of the IETF's draft.
+_RATES = re.compile(r"(?:x-|x-ms-|anthropic-)?rate-?limit(?:-[a-z0-9-]{1,60})?")
+_IDS = re.compile(r"(?:x-|x-ms-|apim-|x-amzn-)?request-?id")
+#: Whether and when to ask again, as OpenAI's clients read it: of refusals only.
+_RETRIES = ("retry-after", "retry-after-ms", "x-should-retry")
 
 #: Statuses of errors that come inside a 200: by their ``code``, ``type`` or ``status``.
 _STATUSES = {
-    "insufficient_quota": 429,
-    "quota_exceeded": 429,
-    "rate_limit_exceeded": 429,
-    "rate_limit_error": 429,
-    "rate_limit_reached": 429,
-    "rate_limited": 429,
-    "resource_exhausted": 429,
-    "too_many_requests": 429,
-    "toomanyrequests": 429,
-    "invalid_api_key": 401,
-    "authentication_error": 401,
-    "unauthenticated": 401,
-    "unauthorized": 401,
-    "billing_error": 402,
-    "insufficient_balance": 402,
-    "permission_denied": 403,
-    "permission_error": 403,
-    "model_not_found": 404,
-    "not_found": 404,
-    "not_found_error": 404,
-    "notfounderror": 404,
-    "request_too_large": 413,
-    "badrequesterror": 400,
-    "bad_request": 400,
-    "content_filter": 400,
-    "content_policy_violation": 400,
-    "context_length_exceeded": 400,
-    "invalid_argument": 400,
-    "invalid_prompt": 400,
-    "invalid_request_error": 400,
-    "unsupported_parameter": 400,
-    "validation_error": 400,
-    "overloaded": 503,
-    "overloaded_error": 503,
-    "server_is_overloaded": 503,
-    "service_unavailable": 503,
-    "unavailable": 503,
+    name: status
+    for status, names in {
+        400: "badrequesterror bad_request content_filter content_policy_violation "
+        "context_length_exceeded invalid_argument invalid_prompt invalid_request_error "
+        "unsupported_parameter validation_error",
+        401: "invalid_api_key authentication_error unauthenticated unauthorized",
+        402: "billing_error insufficient_balance",
+        403: "permission_denied permission_error",
+        404: "model_not_found not_found not_found_error notfounderror",
+        413: "request_too_large",
+        429: "insufficient_quota quota_exceeded rate_limit_exceeded rate_limit_error "
+        "rate_limit_reached rate_limited resource_exhausted too_many_requests toomanyrequests",
+        503: "overloaded overloaded_error server_is_overloaded service_unavailable unavailable",
+    }.items()
+    for name in names.split()
 }
 
 
 def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -> Failure:
-    """The failure of a request that was answered with another status than 200.
+    """The failure of a request whose response has another status than 200.
 
     Args:
-        response: with its headers.
+        response: the response.
         content: the beginning of its body.
-        secrets: values to mask in whatever the upstream says.
+        secrets: values to mask.
     """
     secrets = tuple(secrets)
     status = response.status_code
@@ -93,7 +77,7 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
     phrase = mask(response.reason_phrase[:100], secrets)
     fallback = f"The upstream failed with status {status}{f' ({phrase})' if phrase else ''}"
     error = _shaped(value_of(text), text, status, fallback, secrets)
-    log.warning("the upstream answered %d: %r", status, error["message"][:_MOST_IN_LOG])
+    log.warning("the upstream answered %d: %r", status, error["message"][:_MAX_LOGGED])
     headers = relayed_headers(response.headers, secrets, refusal=True)
     if status == 409:
         headers.setdefault(SHOULD_RETRY, "true")  # as OpenAI's clients take it
@@ -101,46 +85,73 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
 
 
 def reported(value: Any, secrets: Iterable[str]) -> UpstreamFailure:
-    """The failure that an upstream told inside an answer that began well.
+    """The failure that an upstream reports inside a response with status 200.
 
     Args:
-        value: what it sent, as JSON: its error, or an object that has one.
+        value: a value of JSON: the error, or an object that has one.
         secrets: values to mask.
     """
     secrets = tuple(secrets)
     status = _status_of(value)
     error = _shaped(value, _as_text(value), status, "The upstream failed", secrets)
-    log.warning("the upstream told an error: %r", error["message"][:_MOST_IN_LOG])
+    log.warning("the upstream told an error: %r", error["message"][:_MAX_LOGGED])
     return _failure(status, error, {})
 
 
-def unfit(what: str, text: str, secrets: Iterable[str]) -> Failure:
-    """The failure of an answer that can't be relayed.
+def invalid(what: str, text: str, secrets: Iterable[str]) -> Failure:
+    """The failure of a response that can't be relayed.
 
     Args:
         what: what is wrong with it, to follow "The upstream's answer can't be relayed: ".
         text: the beginning of it, or of the part that is wrong.
         secrets: values to mask.
     """
-    words = excerpt(mask(text[:_MOST_TEXT], secrets))
+    words = excerpt(mask(text[:_MAX_TEXT], secrets))
     message = f"The upstream's answer can't be relayed: {what}" + (f": {words}" if words else ".")
     log.warning("the upstream's answer can't be relayed: %s: %r", what, words)
     return Failure(message, status=502, code="upstream_invalid")
 
 
+def relayed_headers(
+    headers: httpx2.Headers, secrets: Iterable[str], *, refusal: bool = False
+) -> dict[str, str]:
+    """The headers of an upstream that clients get as well, by their names in one spelling.
+
+    Users of SDKs pace themselves by its rates, and quote its request ids. All others stay here:
+    cookies, its organisation, what is behind it, its connection.
+
+    Args:
+        headers: the response's.
+        secrets: a header with one of them in it stays here.
+        refusal: the status is another one than 200.
+    """
+    relayed: dict[str, str] = {}
+    for name, value in headers.items():
+        name = name.lower()
+        if (
+            (_RATES.fullmatch(name) or _IDS.fullmatch(name) or (refusal and name in _RETRIES))
+            and value.isascii()
+            and value.isprintable()
+            and len(value) <= _MAX_VALUE
+            and mask(value, secrets) == value
+            and len(relayed) < _MAX_HEADERS
+        ):
+            relayed["-".join(map(str.capitalize, name.split("-")))] = value
+    return relayed
+
+
 def _redirected(response: httpx2.Response, secrets: tuple[str, ...]) -> Failure:
-    place = response.extensions[LOCATION]
     try:
         # It may be relative, and a query may hold a key.
-        target = urlsplit(urljoin(str(response.request.url), place))
+        target = urlsplit(urljoin(str(response.request.url), response.extensions[LOCATION]))
         host = target.netloc.rpartition("@")[2]
         where = mask(f"{target.scheme}://{host}{target.path}"[:500], secrets)
     except ValueError:
         where = ""
-    told = f" to {where}" if where.isprintable() and where else ""
-    log.warning("the upstream answered %d, redirecting%s", response.status_code, told)
+    where = f" to {where}" if where.isprintable() and where else ""
+    log.warning("the upstream answered %d, redirecting%s", response.status_code, where)
     return Failure(
-        f"The upstream redirects (status {response.status_code}){told}, which is not followed: "
+        f"The upstream redirects (status {response.status_code}){where}, which is not followed: "
         "set OPENAI_BASE_URL to the address that answers itself.",
         status=502,
         code="upstream_redirected",
@@ -166,7 +177,7 @@ def _failure(status: int, error: dict[str, Any], headers: dict[str, str]) -> Ups
 
 
 def _status_of(value: Any) -> int:
-    """The status that fits an error, by what it says itself; 502 if it says nothing."""
+    """The status of an error that came inside a 200, by its fields; 502 if they say nothing."""
     error = _error_in(value)
     outer = value if isinstance(value, dict) else {}
     for each in (error, outer):
@@ -196,22 +207,22 @@ def _shaped(
 ) -> dict[str, Any]:
     """An error object with OpenAI's four fields, made from whatever the upstream sent."""
     given = _error_in(value)
-    said = mask(reason(value), secrets)
-    if not said:
-        words = excerpt(mask(text[:_MOST_TEXT], secrets))
-        said = f"{fallback}: {words}" if words else f"{fallback}."
-    if len(said) > _MOST:
-        said = f"{said[:_MOST]}..."
+    message = mask(reason(value), secrets)
+    if not message:
+        words = excerpt(mask(text[:_MAX_TEXT], secrets))
+        message = f"{fallback}: {words}" if words else f"{fallback}."
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}..."
     further: dict[str, Any] = {}
-    # An object of OpenAI's shape keeps what else it says, within limits.
-    if isinstance(given.get("message"), str) and len(_as_text(given)) <= _MOST_FURTHER:
+    # An object of OpenAI's shape keeps its further fields, within limits.
+    if isinstance(given.get("message"), str) and len(_as_text(given)) <= _MAX_ERROR:
         further = masked(given, secrets)
     kind = further.get("type", _scalar(given.get("type"), secrets))
     if not isinstance(kind, str) or not kind or kind == "error":
         kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {
         **further,
-        "message": said,
+        "message": message,
         "type": kind,
         "param": _scalar(given.get("param"), secrets),
         "code": _scalar(given.get("code"), secrets),
@@ -220,7 +231,7 @@ def _shaped(
 
 def _scalar(value: Any, secrets: tuple[str, ...]) -> Any:
     if isinstance(value, str):
-        return mask(value[:_MOST], secrets)
+        return mask(value[:_MAX_MESSAGE], secrets)
     return masked(value, secrets) if isinstance(value, (int, float)) else None
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.dialects import CHAT, RESPONSES, End, answer, dialect_of
+from sseflask.completions.dialects import CHAT, RESPONSES, End, dialect_of, stream_parser
 from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import FrameSplitter, fields, message
 from sseflask.completions.outcome import Outcome
@@ -22,14 +22,14 @@ COMPLETED = event("response.completed", response={"usage": {"total_tokens": 3}})
 
 def read(dialect: str, *pieces: bytes) -> tuple[list[bytes], End]:
     """The frames of a stream that arrives in these pieces, and its end."""
-    splitter, follow = FrameSplitter(4 * 2**20), answer(dialect, ())
+    splitter, parser = FrameSplitter(4 * 2**20), stream_parser(dialect, ())
     frames = []
     for piece in pieces:
-        kept, end = follow.take(splitter.feed(piece))
+        kept, end = parser.feed(splitter.feed(piece))
         frames += kept
         if end is not None:
             return frames, end
-    return frames, follow.rest(splitter.rest)
+    return frames, parser.finish(splitter.rest)
 
 
 def code_of(end: End) -> Any:
@@ -270,10 +270,10 @@ def test_groq_without_an_error() -> None:
 def test_the_error_of_one_choice_ends_no_other() -> None:
     broken = chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "error", "error": TOLD}])
     more = chunk(choices=[{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}])
-    found = answer(CHAT, (), 2)
-    assert found.take([broken, more]) == ([more], None)
-    assert found.patience is not None
-    for end in (found.rest(b""), found.take([DONE])[1]):
+    parser = stream_parser(CHAT, (), 2)
+    assert parser.feed([broken, more]) == ([more], None)
+    assert parser.idle_limit is not None
+    for end in (parser.finish(b""), parser.feed([DONE])[1]):
         assert isinstance(end, UpstreamFailure)
         assert end.status == 429
 

@@ -177,7 +177,7 @@ def test_an_answer_in_one_piece_that_has_no_end(
             while True:
                 exchange.chunk(b" " * 65_536)
 
-    monkeypatch.setattr("sseflask.completions.response_reader._MAX_NOTHING", 1_000_000)
+    monkeypatch.setattr("sseflask.completions.response_reader._MAX_EMPTY", 1_000_000)
     with upstream(script) as server, pytest.raises(Failure) as caught:
         connect(server.url).complete(CHAT)
     assert caught.value.code == "upstream_invalid"

@@ -145,7 +145,7 @@ def test_few_large_answers_are_in_memory_at_once(
     """One more waits until another has been stored."""
     monkeypatch.setattr("sseflask.completions.response_reader._LARGE", 1_000)
     only = threading.BoundedSemaphore(1)
-    monkeypatch.setattr("sseflask.completions.response_reader._large_ones", lambda: only)
+    monkeypatch.setattr("sseflask.completions.response_reader._large_documents", lambda: only)
     large, small = (b'{"choices": [], "x": "%b"}' % (b"x" * size) for size in (2_000, 10))
     bodies = iter([large, large, small])
     with upstream(lambda x: x.answer(200, next(bodies))) as server, ThreadPoolExecutor() as pool:
@@ -203,8 +203,8 @@ JSON_HEAD = STREAM_HEAD.replace(b"text/event-stream", b"application/json")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sseflask.completions.response_reader._MAX_NOTHING", 500_000)
-    monkeypatch.setattr("sseflask.completions.upstream._MOST_MODELS", 500_000)
+    monkeypatch.setattr("sseflask.completions.response_reader._MAX_EMPTY", 500_000)
+    monkeypatch.setattr("sseflask.completions.upstream._MAX_MODELS", 500_000)
     monkeypatch.setattr(ResponseReader.__init__, "__defaults__", ("", 1, 500_000, 500_000))
 
 

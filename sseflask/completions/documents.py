@@ -1,0 +1,273 @@
+"""A streamed completion as one JSON document, and a document as a stream. No I/O.
+
+Some upstreams stream although that was not asked for, and some do not stream although it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sseflask.completions.dialects import RESPONSES
+from sseflask.completions.frame_splitter import message, read_json, without_nan
+from sseflask.completions.outcome import Outcome
+from sseflask.completions.parts import ToolCall
+from sseflask.completions.tool_calls import ChatCalls
+
+__all__ = ["document_of", "is_completion", "stream_of"]
+
+#: Fields of a delta that some upstreams repeat in each chunk.
+_NOT_APPENDED = ("role", "id", "type", "name")
+#: Fields of a tool call that `ChatCalls` reads.
+_READ_BY_CHAT_CALLS = ("index", "id", "function", "custom", "name", "arguments", "input")
+#: By the type of a part: the field with its text, and the events of that.
+_PART_EVENTS = {
+    "output_text": ("text", "response.output_text"),
+    "refusal": ("refusal", "response.refusal"),
+    "summary_text": ("text", "response.reasoning_summary_text"),
+    "reasoning_text": ("text", "response.reasoning_text"),
+}
+
+
+def is_completion(dialect: str, value: Any) -> bool:
+    """Whether a value of JSON is a completion in one document.
+
+    Args:
+        dialect: the name of the API that was asked.
+        value: anything that JSON can spell.
+    """
+    if not isinstance(value, dict):
+        return False
+    if dialect == RESPONSES:
+        return isinstance(value.get("output"), list) and value.get("status") != "failed"
+    return isinstance(value.get("choices"), list) and not value.get("error")
+
+
+def document_of(dialect: str, frames: Iterable[bytes], outcome: Outcome) -> bytes:
+    """The document of a complete stream.
+
+    Args:
+        dialect: the name of the API that the frames are of.
+        frames: all of them but the one that is the end.
+        outcome: how it ended.
+    """
+    if dialect == RESPONSES:
+        _, value = message(outcome.frame or b"")
+        response = value.get("response") if isinstance(value, dict) else None
+        return _as_json(response if isinstance(response, dict) else {})
+    return _as_json(_completion(frames))
+
+
+def _completion(frames: Iterable[bytes]) -> dict[str, Any]:
+    head: dict[str, Any] = {"id": "", "object": "chat.completion", "created": 0, "model": ""}
+    choices: dict[int, _Choice] = {}
+    for frame in frames:
+        _, chunk = message(frame)
+        if not isinstance(chunk, dict):
+            continue
+        for name, value in chunk.items():
+            if name not in ("object", "choices") and (value or name not in head):
+                head[name] = value
+        for choice in _dicts(chunk.get("choices")):
+            index = choice.get("index")
+            index = index if isinstance(index, int) else 0
+            choices.setdefault(index, _Choice(index)).add(choice)
+    return {**head, "choices": [choices[index].to_json() for index in sorted(choices)]}
+
+
+class _Pieces(list[str]):
+    """A text that is joined at the end."""
+
+
+class _Choice:
+    """One choice of a stream of Chat Completions."""
+
+    def __init__(self, index: int) -> None:
+        message = {"role": "assistant", "content": None}
+        self._value: dict[str, Any] = {"index": index, "message": message, "finish_reason": None}
+        self._calls: _Calls | None = None
+
+    def add(self, choice: dict[str, Any]) -> None:
+        """Add what a chunk has of it."""
+        for name, value in choice.items():
+            if name in ("delta", "message"):
+                if isinstance(value, dict):
+                    _merge(self._value["message"], value)
+            elif name == "logprobs" and isinstance(value, dict):
+                if not isinstance(self._value.get(name), dict):
+                    self._value[name] = {}
+                _merge(self._value[name], value)
+            elif name != "index" and (value or name not in self._value):
+                self._value[name] = value
+        delta = choice.get("delta") or choice.get("message")
+        for piece in _dicts(delta.get("tool_calls") if isinstance(delta, dict) else None):
+            self._calls = self._calls or _Calls()
+            self._calls.add(piece)
+
+    def to_json(self) -> dict[str, Any]:
+        message = _joined(self._value["message"])
+        if self._calls is not None:
+            message["tool_calls"] = self._calls.to_json()
+        return {**self._value, "message": message}
+
+
+class _Calls:
+    """The tool calls of one choice, in all spellings of their pieces."""
+
+    def __init__(self) -> None:
+        self._calls = ChatCalls()
+        self._pieces: dict[int, list[ToolCall]] = {}
+        self._further: dict[Any, dict[str, Any]] = {}
+
+    def add(self, piece: dict[str, Any]) -> None:
+        self._collect(self._calls.feed(piece))
+        # Further fields of a call, such as its signature, belong to its id or index.
+        further = {name: piece[name] for name in piece if name not in _READ_BY_CHAT_CALLS}
+        for key in (piece.get("id"), piece.get("index")):
+            if further and isinstance(key, (str, int)):
+                self._further.setdefault(key, {}).update(further)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        self._collect(self._calls.finish())
+        return [self._call(index, self._pieces[index]) for index in sorted(self._pieces)]
+
+    def _collect(self, pieces: Iterable[ToolCall]) -> None:
+        for piece in pieces:
+            self._pieces.setdefault(piece.index, []).append(piece)
+
+    def _call(self, index: int, pieces: list[ToolCall]) -> dict[str, Any]:
+        id = next((each.id for each in pieces if each.id), "")
+        name = next((each.name for each in pieces if each.name), "")
+        arguments = "".join(each.arguments for each in pieces)
+        further = self._further.get(id) or self._further.get(index) or {}
+        call = {"id": id, "type": "function", **further}
+        if call["type"] == "custom":
+            return {**call, "custom": {"name": name, "input": read_json(arguments.encode())}}
+        return {**call, "function": {"name": name, "arguments": arguments}}
+
+
+def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name, new in delta.items():
+        old = into.get(name)
+        if new is None:
+            into.setdefault(name, None)
+        elif name == "tool_calls":
+            continue  # see _Calls
+        elif name in _NOT_APPENDED:
+            into[name] = old or new
+        elif isinstance(new, str):
+            if isinstance(old, _Pieces):
+                old.append(new)
+            elif isinstance(old, list):
+                old.append({"type": "text", "text": new})
+            else:
+                into[name] = _Pieces([new])
+        elif isinstance(new, list):
+            if isinstance(old, _Pieces):
+                old = [{"type": "text", "text": "".join(old)}]
+            into[name] = [*(old if isinstance(old, list) else ()), *new]
+        elif isinstance(new, dict):
+            if not isinstance(old, dict):
+                old = into[name] = {}
+            _merge(old, new)
+        else:
+            into[name] = new
+
+
+def _joined(value: Any) -> Any:
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: _joined(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_joined(inner) for inner in value]
+    return value
+
+
+def stream_of(dialect: str, value: dict[str, Any]) -> list[bytes]:
+    """The frames of a document, the end included.
+
+    Args:
+        dialect: the name of the API that it is of.
+        value: a completion, see `is_completion`.
+    """
+    if dialect != RESPONSES:
+        chunks = (b"data: %b\n\n" % _as_json(chunk) for chunk in _chunks(value))
+        return [*chunks, b"data: [DONE]\n\n"]
+    return [
+        b"event: %b\ndata: %b\n\n"
+        % (event["type"].encode(), _as_json({**event, "sequence_number": number}))
+        for number, event in enumerate(_events(value))
+    ]
+
+
+def _chunks(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    choices, ends = [], []
+    for position, choice in enumerate(_dicts(value["choices"])):
+        message = choice.get("message") or choice.get("delta")
+        delta = dict(message) if isinstance(message, dict) else {}
+        if isinstance(delta.get("tool_calls"), list):
+            delta["tool_calls"] = [
+                {"index": number, **call} for number, call in enumerate(_dicts(delta["tool_calls"]))
+            ]
+        index = choice.get("index", position)
+        rest = {name: choice[name] for name in choice if name not in ("message", "delta", "error")}
+        choices.append({**rest, "index": index, "delta": delta, "finish_reason": None})
+        end = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        ends.append({**end, "error": choice["error"]} if choice.get("error") else end)
+    head = {**value, "object": "chat.completion.chunk"}
+    usage = head.pop("usage", None)
+    yield {**head, "choices": choices}
+    yield {**head, "choices": ends, **({"usage": usage} if usage else {})}
+
+
+def _events(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those of the Responses API, with one delta for each part."""
+    begun = {**value, "status": "in_progress", "output": [], "usage": None}
+    yield {"type": "response.created", "response": begun}
+    for index, item in enumerate(_dicts(value["output"])):
+        at = {"output_index": index}
+        empty = {
+            name: "" if name == "arguments" else [] if name in ("content", "summary") else inner
+            for name, inner in item.items()
+        }
+        yield {"type": "response.output_item.added", **at, "item": empty}
+        at["item_id"] = item.get("id", "")
+        for kind in ("summary", "content"):
+            for number, part in enumerate(_dicts(item.get(kind))):
+                yield from _events_of_part(kind, {**at, f"{kind}_index": number}, part)
+        if isinstance(item.get("arguments"), str):
+            event = "response.function_call_arguments"
+            yield {"type": f"{event}.delta", **at, "delta": item["arguments"]}
+            yield {"type": f"{event}.done", **at, "arguments": item["arguments"]}
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    status = value.get("status")
+    end = status if status in ("incomplete", "cancelled", "expired") else "completed"
+    yield {"type": f"response.{end}", "response": value}
+
+
+def _events_of_part(
+    kind: str, at: dict[str, Any], part: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    group = "reasoning_summary" if kind == "summary" else "content"
+    name, event = _PART_EVENTS.get(str(part.get("type")), ("text", ""))
+    text = part.get(name)
+    yield {"type": f"response.{group}_part.added", **at, "part": {**part, name: ""}}
+    if event and isinstance(text, str):
+        yield {"type": f"{event}.delta", **at, "delta": text}
+        yield {"type": f"{event}.done", **at, name: text}
+    yield {"type": f"response.{group}_part.done", **at, "part": part}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _as_json(value: Any) -> bytes:
+    # In ASCII, so that half a surrogate pair may be in it.
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(without_nan(value), separators=(",", ":"))
+    return text.encode()
