@@ -1,7 +1,7 @@
-"""Server-Sent Events for Flask: synchronous generators, done right.
+"""Server-Sent Events for Flask, from synchronous generators.
 
 The names below are imported at their first use: gunicorn imports the worker class in its
-arbiter, before gevent has patched the standard library, and Flask must not come along.
+arbiter, before gevent has patched the standard library, and Flask must not be imported there.
 """
 
 from __future__ import annotations
@@ -43,35 +43,26 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "SSE": "extension",
-    "ChannelError": "errors",
-    "ChannelEvent": "channels.history",
-    "ChannelHistory": "channels.history",
-    "Comment": "event",
-    "ConfigError": "errors",
-    "Decoder": "wire",
-    "Event": "event",
-    "EventError": "errors",
-    "EventSourceResponse": "response",
-    "Failure": "errors",
-    "MessageEvent": "event",
-    "Readiness": "readiness",
-    "Stats": "counters.stats",
-    "StreamStats": "counters.stats",
-    "WorkerStats": "counters.stats",
-    "encode": "wire",
-    "last_event_id": "web.cursor",
+_MODULES = {
+    "channels.history": ("ChannelEvent", "ChannelHistory"),
+    "counters.stats": ("Stats", "StreamStats", "WorkerStats"),
+    "errors": ("ChannelError", "ConfigError", "EventError", "Failure"),
+    "event": ("Comment", "Event", "MessageEvent"),
+    "extension": ("SSE",),
+    "readiness": ("Readiness",),
+    "response": ("EventSourceResponse",),
+    "web.cursor": ("last_event_id",),
+    "wire": ("Decoder", "encode"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+    for module, names in _MODULES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

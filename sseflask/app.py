@@ -35,7 +35,7 @@ from sseflask.runs.limits import Bounds
 from sseflask.runs.runs import Runs
 from sseflask.store.names import FIGURES, Pattern
 from sseflask.store.open import event_store_problem, run_store_problem
-from sseflask.web import error_handlers
+from sseflask.web import refusals
 from sseflask.web.cors import allow_origins
 from sseflask.web.forwarded import TrustedProxies
 from sseflask.web.rate_limits import Limits
@@ -85,7 +85,7 @@ def create_app(development: bool = False) -> Flask:
     if isinstance(app.json, DefaultJSONProvider):
         app.json.sort_keys = False  # the message first, as OpenAI's API has it
     response_headers.install(app)
-    error_handlers.install(app)
+    refusals.install(app)
     SSE(app)
     guard(logging.getLogger("sseflask"), settings.confidential)
     # Of Flask's development server, which writes queries.

@@ -1,27 +1,41 @@
-"""What can go wrong, in words for the person who meets it. No Flask, no I/O."""
+"""The exceptions of the library, with messages for their reader. No Flask, no I/O."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
-__all__ = ["ChannelError", "ConfigError", "EventError", "Failure"]
+__all__ = [
+    "SHOULD_RETRY",
+    "TEMPORARY",
+    "ChannelError",
+    "ConfigError",
+    "EventError",
+    "Failure",
+]
+
+#: The header that OpenAI's clients obey before they look at the status.
+SHOULD_RETRY = "X-Should-Retry"
+
+#: Statuses below 500 after which OpenAI's clients repeat a request. So does 409 for them: here that
+#: is final.
+TEMPORARY = (408, 425, 429)
 
 
 class EventError(ValueError):
-    """The event stream format can't represent what was asked for."""
+    """The event stream format can't represent an event."""
 
 
 class ChannelError(ValueError):
-    """This is no channel's name, or no pattern of names; the message says what is allowed."""
+    """A text is neither a channel's name nor a pattern; the message says what is allowed."""
 
 
 class ConfigError(ValueError):
-    """A setting has a value that is not allowed; the message names it and what is."""
+    """The value of a setting is not allowed; the message names the setting and what is allowed."""
 
 
 class Failure(Exception):
-    """What a client is told when a request or a stream can't go on.
+    """An error of a request or a stream, as the client gets it.
 
     Raised in a view, or in a generator before its first event, it becomes a JSON error with
     ``status``; raised later it becomes the last event of the stream.
@@ -34,10 +48,10 @@ class Failure(Exception):
         code: a short name for programs.
         headers: further response headers (``Retry-After``), as long as no byte has been sent.
         transient: the same request may succeed after ``Retry-After``. An EventSource, which any
-            status but 200 closes for good, is then told to come back instead.
+            status but 200 closes for good, then gets a stream that has it reconnect.
 
     Attributes:
-        cursor: the id that such an EventSource is to present when it comes back, or nothing.
+        cursor: the id that such an EventSource presents when it reconnects, or an empty text.
     """
 
     def __init__(
@@ -63,15 +77,21 @@ class Failure(Exception):
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """The error as every route reports it, in the shape of OpenAI's API."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
+        names = ("message", "type", "param", "code")
+        return {"error": {name: getattr(self, name) for name in names}}
 
     def json(self) -> str:
-        """`body` as JSON text without line breaks, always fit for UTF-8: it must get through."""
+        """`body` as JSON on one line; lone surrogates are replaced, so that UTF-8 can carry it."""
         return json.dumps(self.body(), ensure_ascii=False).encode(errors="replace").decode()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the same request may succeed later.
+
+        The header ``X-Should-Retry`` decides, if an upstream has sent it. After an answer that was
+        lost on its way the client may send the request again, though it pays twice.
+        """
+        for name, value in self.headers.items():
+            if name.lower() == SHOULD_RETRY.lower() and value.lower() in ("true", "false"):
+                return value.lower() == "true"
+        return self.status in TEMPORARY or self.status >= 500

@@ -13,9 +13,8 @@ import httpx2
 
 from sseflask.completions.error_messages import excerpt, reason, text_of, value_of
 from sseflask.completions.failures import UpstreamFailure, masked
-from sseflask.errors import Failure
+from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.logs.masking import mask
-from sseflask.web.retries import SHOULD_RETRY
 
 __all__ = ["LOCATION", "invalid", "refused", "relayed_headers", "reported"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sseflask.errors import Failure
-from sseflask.web.retries import SHOULD_RETRY
+from sseflask.errors import SHOULD_RETRY, Failure
 
 __all__ = ["Bounds", "log_full", "too_large", "too_long"]
 

@@ -9,14 +9,13 @@ from sseflask.completions.failures import interrupted
 from sseflask.completions.formats.formats import Format, View
 from sseflask.completions.formats.views import id_of
 from sseflask.completions.outcome import Outcome
-from sseflask.errors import Failure
+from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.logs.request_ids import HEADER
 from sseflask.runs.hub import LiveRun, MakeView, RunHub
 from sseflask.store.api import StoreError
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run
 from sseflask.store.unavailable import store_unavailable
-from sseflask.web.retries import SHOULD_RETRY
 from sseflask.wire import HEARTBEAT, encode, events_in
 
 __all__ = ["RUN_ID", "Reading", "Viewer"]

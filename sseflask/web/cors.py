@@ -1,4 +1,4 @@
-"""Other origins' pages: what browsers let them have of the event routes (Fetch standard, CORS)."""
+"""The pages of other origins: their access to the event routes (CORS, Fetch standard)."""
 
 from __future__ import annotations
 
@@ -10,39 +10,28 @@ from flask_cors import CORS
 
 __all__ = ["allow_origins"]
 
-#: The page, the session and the metrics are not for others.
+#: The routes for pages of other origins: not the page, the session and the metrics.
 EVENT_ROUTES = re.compile(r"/(?:channels|runs|sse|v1)(?:/|\Z)")
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 SHOWN = (
-    "Idempotency-Replayed",
-    "Last-Event-ID",
-    "Retry-After",
-    "Retry-After-Ms",
-    "X-RateLimit-Limit-Requests",
-    "X-RateLimit-Limit-Tokens",
-    "X-RateLimit-Remaining-Requests",
-    "X-RateLimit-Remaining-Tokens",
-    "X-RateLimit-Reset-Requests",
-    "X-RateLimit-Reset-Tokens",
-    "X-Request-Id",
-    "X-Run-Id",
-    "X-Should-Retry",
-    "X-Upstream-Request-Id",
-    "X-Vercel-AI-UI-Message-Stream",
+    "Idempotency-Replayed, Last-Event-ID, Retry-After, Retry-After-Ms, X-RateLimit-Limit-Requests, "
+    "X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Requests, X-RateLimit-Remaining-Tokens, "
+    "X-RateLimit-Reset-Requests, X-RateLimit-Reset-Tokens, X-Request-Id, X-Run-Id, X-Should-Retry, "
+    "X-Upstream-Request-Id, X-Vercel-AI-UI-Message-Stream"
 )
-#: Seconds for which a browser need not ask again; an origin that is taken out of the list may go
-#: on for so long.
-REMEMBERED = 600
+#: Seconds for which a browser stores a preflight; an origin that is removed from the list may go on
+#: for so long.
+MAX_AGE = 600
 
 
 def allow_origins(app: Flask, origins: Sequence[str]) -> None:
-    """Answer preflights and mark responses, streams and errors too, for pages of these origins.
+    """Answer preflights, and add CORS headers to responses, streams and errors too.
 
-    Never with credentials: browsers keep cookies back, or the response from the page.
+    Never with credentials: browsers then send no cookie, or give the page no response.
 
     Args:
         app: the application, before its first request.
-        origins: in the form that browsers send, or only ``*``; none at all changes nothing.
+        origins: as browsers send them, or only ``*``; none at all changes nothing.
     """
     if not origins:
         return
@@ -54,17 +43,17 @@ def allow_origins(app: Flask, origins: Sequence[str]) -> None:
         # matches expressions at the beginning only.
         origins="*" if everybody else [re.compile(re.escape(each) + r"\Z") for each in origins],
         methods=METHODS,
-        # Whatever is asked for: clients send many of their own (OpenAI's: x-stainless-*), and none
-        # of them gives a right that the page has not.
+        # All headers: clients send many of their own (OpenAI's: x-stainless-*), and none of them
+        # gives the page a right.
         allow_headers="*",
         expose_headers=SHOWN,
-        max_age=REMEMBERED,
+        max_age=MAX_AGE,
         supports_credentials=False,
-        # Origins that are named may come from the internet to a server of a local network.
+        # Named origins may come from the internet to a server of a local network.
         allow_private_network=not everybody,
         send_wildcard=everybody,
         vary_header=False,
-        # Flask runs what is called after a request for errors too.
+        # Flask calls after_request functions for errors too.
         intercept_exceptions=False,
     )
     if not everybody:
@@ -72,8 +61,8 @@ def allow_origins(app: Flask, origins: Sequence[str]) -> None:
 
 
 def _vary(response: Response) -> Response:
-    # Flask-CORS does so only where the origin is allowed: a cache could then give that origin what
-    # it has kept for another (Fetch standard, "CORS protocol and HTTP caches").
+    # Flask-CORS does so only for allowed origins: a cache could then give them a response that it
+    # has stored for another one (Fetch standard, "CORS protocol and HTTP caches").
     if EVENT_ROUTES.match(request.path):
         response.vary.add("Origin")
     return response

@@ -1,32 +1,52 @@
-"""How requests are refused: a JSON error, or for an EventSource that may come back a stream."""
+"""Errors as responses: JSON in OpenAI's shape, or a stream that has an EventSource reconnect."""
 
 from __future__ import annotations
 
 import random
 
-from flask import Request, Response, current_app, jsonify, request
+from flask import Flask, Request, Response, current_app, jsonify, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
 from sseflask.defaults import setting
-from sseflask.errors import ChannelError, Failure
+from sseflask.errors import SHOULD_RETRY, TEMPORARY, ChannelError, Failure
 from sseflask.event import Comment, Event
 from sseflask.wire import encode
 
-__all__ = ["bad_channel", "is_event_source", "refuse"]
+__all__ = ["bad_channel", "install", "is_event_source", "refuse"]
+
+_MESSAGES = {
+    404: "There is no such route on this server.",
+    413: "The request's body is larger than this server takes (SSEFLASK_MAX_BODY, and for "
+    "completions SSEFLASK_MAX_PROMPT).",
+    500: "The server failed on this request; its operator finds the reason in the log.",
+}
 
 
-def is_event_source(asked: Request) -> bool:
-    """Whether this is an EventSource, which can't read headers but knows an id without data.
+def install(app: Flask) -> None:
+    """Answer HTTP errors, and unexpected exceptions as a plain 500, in the JSON error shape.
 
-    It asks as the standards have it (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the cache
-    mode no-store). Readers that do not follow them take an id without data for an empty event.
+    The traceback of an unexpected exception goes to the app's log, never to the client. Final
+    errors have the header ``X-Should-Retry: false``.
     """
-    return asked.headers.get(
-        "Accept", ""
-    ) == "text/event-stream" and "no-cache" in asked.headers.get("Cache-Control", "")
+    app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_mark_final)
+
+
+def is_event_source(request: Request) -> bool:
+    """Whether the client is an EventSource, which can't read headers but knows an id without data.
+
+    It sends the headers of the standards (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the
+    cache mode no-store). Other readers may take an id without data for an empty event.
+    """
+    headers = request.headers
+    return headers.get("Accept") == "text/event-stream" and "no-cache" in headers.get(
+        "Cache-Control", ""
+    )
 
 
 def bad_channel(error: ChannelError) -> Response:
-    """The answer to a name that is none: it usually comes from the request."""
+    """The response to a malformed channel name, which usually comes from the request."""
     message = str(error)
     return _json_error(
         Failure(
@@ -40,14 +60,14 @@ def bad_channel(error: ChannelError) -> Response:
 
 
 def refuse(failure: Failure) -> Response:
-    """The answer to a request that failed; see `Failure`."""
+    """The response to a request that failed; see `Failure`."""
     if failure.transient and request.method == "GET" and is_event_source(request):
-        return _come_back_later(failure)
+        return _reconnect_later(failure)
     return _json_error(failure)
 
 
-def _come_back_later(failure: Failure) -> Response:
-    """A stream that ends at once: an EventSource reconnects after it, not all at one moment."""
+def _reconnect_later(failure: Failure) -> Response:
+    """A stream that ends at once: an EventSource reconnects after it, with a jitter."""
     jitter = int(setting(current_app.config, "SSEFLASK_RETRY_JITTER"))
     seconds = failure.headers.get("Retry-After", "")
     wait = (int(seconds) if seconds.isdecimal() else 1) * 1000 + random.randint(0, jitter)
@@ -65,4 +85,28 @@ def _json_error(failure: Failure) -> Response:
     response = jsonify(failure.body())
     response.status_code = failure.status
     response.headers.update(failure.headers)
+    return response
+
+
+def _http_error(error: HTTPException) -> BaseResponse:
+    # Werkzeug's response keeps its headers: Allow, Retry-After, Location, ...
+    response = error.get_response()
+    status = response.status_code
+    if status < 400:
+        return response
+    failure = Failure(
+        _MESSAGES.get(status) or error.description or error.name,
+        type="server_error" if status >= 500 else "invalid_request_error",
+        code=error.name.lower().replace(" ", "_").replace("'", ""),
+    )
+    response.content_type = "application/json"
+    response.data = jsonify(failure.body()).data
+    return response
+
+
+def _mark_final(response: Response) -> Response:
+    # Without it OpenAI's clients repeat a request after a 409, which is then paid for twice.
+    status = response.status_code
+    if 400 <= status < 500 and status not in TEMPORARY and SHOULD_RETRY not in response.headers:
+        response.headers[SHOULD_RETRY] = "false"
     return response

@@ -15,7 +15,6 @@ from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.logs.printable import printable
 from sseflask.store.run_api import Run
 from sseflask.store.sqlite.run_tables import NEWEST
-from sseflask.web.retries import may_repeat
 
 __all__ = ["Ending", "end_run", "tell_ends", "with_usage"]
 
@@ -64,7 +63,7 @@ def with_usage(outcome: Outcome, tally: Tally, dialect: str) -> Ending:
     Parses; not to be called in a transaction, where all workers would wait for it.
     """
     usage = usage_of(tally, dialect, outcome.frame)
-    passing = outcome.failure is not None and may_repeat(outcome.failure)
+    passing = outcome.failure is not None and outcome.failure.may_repeat
     return Ending(replace(outcome, usage=usage).to_json(), passing)
 
 

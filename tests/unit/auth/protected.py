@@ -14,7 +14,7 @@ from sseflask.auth.access import Access, require, require_publish, require_subsc
 from sseflask.auth.tokens import Caller
 from sseflask.extension import SSE
 from sseflask.store.names import Pattern
-from sseflask.web import error_handlers
+from sseflask.web import refusals
 from tests.service import SECRET
 
 LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
@@ -31,7 +31,7 @@ def patterns(*texts: str) -> tuple[Pattern, ...]:
 
 def make_app(*secrets: str, development: bool = False, public: tuple[str, ...] = ()) -> Flask:
     app = Flask("protected")
-    error_handlers.install(app)
+    refusals.install(app)
     SSE(app)
     access = Access(secrets, development=development, public=patterns(*public))
     access.init_app(app)
