@@ -227,8 +227,21 @@ def shutdown(connection: socket.socket, how: int) -> None:
 
 
 @contextlib.contextmanager
-def upstream(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Upstream]:
-    """Serve every request by the script, on connections that stay open until the client closes."""
+def upstream(
+    script: Script,
+    tls: ssl.SSLContext | None = None,
+    *,
+    seconds: float = SECONDS,
+    cut: bool = False,
+) -> Iterator[Upstream]:
+    """Serve every request by the script, on connections that stay open until the client closes.
+
+    Args:
+        script: what answers a request, in a thread of its own.
+        tls: how to speak TLS.
+        seconds: how long nothing may take longer.
+        cut: whether what is under way at the end of the block is cut off.
+    """
     seen = Upstream("")
     idle: set[socket.socket] = set()
     lock = threading.Lock()
@@ -264,10 +277,10 @@ def upstream(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Upst
     def end(connection: socket.socket) -> None:
         with lock:
             closing.set()
-            if connection in idle:
-                shutdown(connection, socket.SHUT_RD)
+            if cut or connection in idle:
+                shutdown(connection, socket.SHUT_RDWR if cut else socket.SHUT_RD)
 
-    with listening(serve, end, SECONDS, tls) as port:
+    with listening(serve, end, seconds, tls) as port:
         seen.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/v1"
         yield seen
     assert not seen.failures, seen.failures

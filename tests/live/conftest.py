@@ -10,8 +10,8 @@ import pytest
 
 from tests.live.kit.aimock import Aimock, running_aimock
 from tests.live.kit.kinds import probe_server
-from tests.live.kit.paced import PacedUpstream, Play, paced_upstream
 from tests.live.kit.runs import run_service
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream, scripted_upstream
 from tests.live.kit.servers import Server
 from tests.live.kit.services import SECRET, make_token, production, service
 
@@ -109,31 +109,31 @@ def channel(tag: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def paced() -> Iterator[PacedUpstream]:
+def scripted() -> Iterator[ScriptedUpstream]:
     """An upstream whose answers the tests direct."""
-    with paced_upstream() as started:
+    with scripted_upstream() as started:
         yield started
 
 
 @pytest.fixture
-def play(paced: PacedUpstream) -> Iterator[Play]:
+def script(scripted: ScriptedUpstream) -> Iterator[ScriptedAnswer]:
     """One answer of it, for one test; cut off if the test leaves it unfinished."""
-    made = paced.play()
+    made = scripted.script()
     yield made
     made.hang_up()
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+def runs(tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream) -> Iterator[Server]:
     """The service with two workers in front of the upstream that the tests direct."""
     settings = {"SSEFLASK_MAX_PROMPT": "12000000"}
-    with run_service(tmp_path_factory.mktemp("runs"), paced, settings=settings) as started:
+    with run_service(tmp_path_factory.mktemp("runs"), scripted, settings=settings) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def guarded_runs(
-    tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
 ) -> Iterator[Server]:
     """The same as a platform starts it: nobody is trusted without a token; with both logs."""
     directory = tmp_path_factory.mktemp("guarded-runs")
@@ -142,7 +142,7 @@ def guarded_runs(
         "SSEFLASK_HEARTBEAT": "0.5",
         "SSEFLASK_RATE_LIMIT": "off",
         "WEB_CONCURRENCY": "2",
-        **paced.settings(),
+        **scripted.settings(),
     }
     with production(directory, settings) as started:
         yield started

@@ -18,8 +18,8 @@ import jwt
 from tests.live.kit.aimock import Aimock
 from tests.live.kit.clients import Sent, Stream, open_stream
 from tests.live.kit.connection import Answer, Connection
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.run_events import Decoded, plain, without_heartbeats
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
 from tests.live.kit.services import SECRET, SERVICE, authorization, service, upstream_settings
 
@@ -31,7 +31,7 @@ NO_RUN = "0123456789abcdef" * 2
 
 def run_service(
     directory: Path,
-    upstream: Aimock | PacedUpstream | int,
+    upstream: Aimock | ScriptedUpstream | int,
     *options: str,
     workers: int = 2,
     port: int | None = None,
@@ -77,7 +77,7 @@ def start_path(message: str, **parameters: str) -> str:
 
 def start(
     where: Server | Connection | int,
-    message: Play | str,
+    message: ScriptedAnswer | str,
     headers: Mapping[str, str] | None = None,
     **parameters: Any,
 ) -> Stream:
@@ -86,7 +86,7 @@ def start(
     return open_stream(where, START, method="POST", headers=fields, body=_body(message, parameters))
 
 
-def _body(message: Play | str, parameters: Mapping[str, Any]) -> bytes:
+def _body(message: ScriptedAnswer | str, parameters: Mapping[str, Any]) -> bytes:
     text = message if isinstance(message, str) else message.message
     return json.dumps({"user_message": text, **parameters}).encode()
 
@@ -130,7 +130,7 @@ def ask(
 
 def ask_start(
     server: Server,
-    message: Play | str,
+    message: ScriptedAnswer | str,
     headers: Mapping[str, str] | None = None,
     **parameters: Any,
 ) -> Answer:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.live.kit.paced import Play
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 from tests.live.page.conftest import Complaints
 from tests.scripted_upstream import frame
@@ -193,40 +193,40 @@ def real(browser: Browser, runs: Server, complaints: Complaints) -> Iterator[Pag
     context.close()
 
 
-def test_reasoning_is_folded_above_the_answer(real: Page, play: Play) -> None:
+def test_reasoning_is_folded_above_the_answer(real: Page, script: ScriptedAnswer) -> None:
     real.goto("/#chat")
-    ask(real, play.message)
+    ask(real, script.message)
     thought = {"index": 0, "delta": {"reasoning_content": "Let me <b>think</b>."}}
-    play.send(frame(choices=[thought]))
+    script.send(frame(choices=[thought]))
     reasoning = real.locator("#chat .assistant details")
     expect(reasoning.locator("summary")).to_have_text("Reasoning")
     expect(reasoning.locator("div")).to_be_hidden()
-    play.say("Four", ".")
+    script.say("Four", ".")
     expect(real.locator("#chat .answer")).to_have_text("Four.")
     expect(real.locator("#chat .assistant")).to_have_attribute("aria-busy", "true")
     reasoning.locator("summary").click()
     expect(reasoning.locator("div")).to_have_text("Let me <b>think</b>.")
-    play.finish()
+    script.finish()
     expect(real.locator("#state")).to_have_text("done")
     expect(real.locator("#chat .assistant")).not_to_have_attribute("aria-busy", "true")
 
 
-def test_a_reload_before_the_first_word(real: Page, play: Play) -> None:
+def test_a_reload_before_the_first_word(real: Page, script: ScriptedAnswer) -> None:
     """The run is not known yet: asking again with the same key attaches to it."""
     real.goto("/#chat")
-    ask(real, play.message)
-    play.wait_for_asked()
+    ask(real, script.message)
+    script.wait_for_requests()
     real.reload()
-    play.say("Once.")
-    play.finish()
+    script.say("Once.")
+    script.finish()
     expect(real.locator("#chat .answer")).to_have_text("Once.")
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_a_failure_is_told(real: Page, play: Play, complaints: Complaints) -> None:
+def test_a_failure_is_told(real: Page, script: ScriptedAnswer, complaints: Complaints) -> None:
     real.goto("/#chat")
-    ask(real, play.message)
-    play.answer(400, b'{"error": {"message": "There is no such model."}}')
+    ask(real, script.message)
+    script.answer(400, b'{"error": {"message": "There is no such model."}}')
     expect(real.locator("#chat .failed")).to_have_text("There is no such model.")
     expect(real.get_by_role("button", name="Start over")).to_be_enabled()
     # The browser's own word for any status from 400 on.

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.live.kit.connection import Answer
-from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.runs import JSON, NO_RUN, START, ask, path_of, rest, run_of, start
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -74,8 +74,8 @@ def assert_refused(answer: Answer, name: str, status: int = 400) -> None:
 
 @pytest.mark.parametrize(("name", "value"), MALFORMED, ids=lambda value: value[:12])
 @pytest.mark.parametrize("how", ["query", "form", "json"])
-def test_parameters(runs: Server, play: Play, how: str, name: str, value: str) -> None:
-    asked = {"user_message": play.message, name: value}
+def test_parameters(runs: Server, script: ScriptedAnswer, how: str, name: str, value: str) -> None:
+    asked = {"user_message": script.message, name: value}
     if how == "query":
         answer = ask(runs, path_of(START, **asked))
     elif how == "form":
@@ -83,21 +83,23 @@ def test_parameters(runs: Server, play: Play, how: str, name: str, value: str) -
     else:
         answer = ask(runs, START, "POST", JSON, json.dumps(asked).encode())
     assert_refused(answer, name)
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize(("name", "value"), OF_OTHER_TYPES, ids=str)
-def test_parameters_of_other_types(runs: Server, play: Play, name: str, value: Any) -> None:
-    body = json.dumps({"user_message": play.message, name: value}).encode()
+def test_parameters_of_other_types(
+    runs: Server, script: ScriptedAnswer, name: str, value: Any
+) -> None:
+    body = json.dumps({"user_message": script.message, name: value}).encode()
     assert_refused(ask(runs, START, "POST", JSON, body), name)
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize("value", ["0", "1", "86400", "cancel", "continue", 0, 30, 86400])
-def test_what_on_disconnect_may_be(runs: Server, play: Play, value: Any) -> None:
-    play.say("x")
-    play.finish()
-    stream = start(runs, play, on_disconnect=value)
+def test_what_on_disconnect_may_be(runs: Server, script: ScriptedAnswer, value: Any) -> None:
+    script.say("x")
+    script.finish()
+    stream = start(runs, script, on_disconnect=value)
     assert stream.head.status == 200
     rest(stream)
 
@@ -120,19 +122,19 @@ def test_what_on_disconnect_may_be(runs: Server, play: Play, value: Any) -> None
     ],
     ids=lambda body: repr(body[:12]),
 )
-def test_bodies_that_are_no_json_object(runs: Server, play: Play, body: bytes) -> None:
-    path = path_of(START, user_message=play.message)
+def test_bodies_that_are_no_json_object(runs: Server, script: ScriptedAnswer, body: bytes) -> None:
+    path = path_of(START, user_message=script.message)
     answer = ask(runs, path, "POST", JSON, body)
     assert error_of(answer, 400)["type"] == "invalid_request_error"
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize("route", [START, "/v1/chat/completions", "/v1/responses"])
-def test_a_huge_body(runs: Server, play: Play, route: str) -> None:
+def test_a_huge_body(runs: Server, script: ScriptedAnswer, route: str) -> None:
     filling = "x" * 14_000_000
-    body = json.dumps({"model": "m", "user_message": play.message, "x": filling}).encode()
+    body = json.dumps({"model": "m", "user_message": script.message, "x": filling}).encode()
     error_of(ask(runs, route, "POST", JSON, body), 413)
-    assert play.count == 0
+    assert script.count == 0
 
 
 VIEWS = [
@@ -144,17 +146,17 @@ VIEWS = [
 
 
 @pytest.mark.parametrize(("name", "value"), VIEWS)
-def test_parameters_of_a_view(runs: Server, play: Play, name: str, value: str) -> None:
-    play.say("x")
-    play.finish()
-    with start(runs, play) as stream:
+def test_parameters_of_a_view(runs: Server, script: ScriptedAnswer, name: str, value: str) -> None:
+    script.say("x")
+    script.finish()
+    with start(runs, script) as stream:
         run = run_of(stream)
         answer = ask(runs, path_of(f"/runs/{run}", **{name: value}))
         assert_refused(answer, name)
 
 
-def test_nothing_of_it_is_a_traceback(runs: Server, play: Play) -> None:
+def test_nothing_of_it_is_a_traceback(runs: Server, script: ScriptedAnswer) -> None:
     for name, value in MALFORMED[:3]:
-        ask(runs, path_of(START, user_message=play.message, **{name: value}))
+        ask(runs, path_of(START, user_message=script.message, **{name: value}))
     ask(runs, "/runs/%00%ff", "DELETE")
     assert "Traceback" not in runs.log()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_cursors import WAYS, by_header, by_query
 from tests.live.kit.run_events import RESUMABLE
 from tests.live.kit.runs import NO_RUN, ask, rest, run_of, start
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 
 MALFORMED = [
@@ -33,43 +33,43 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("value", MALFORMED, ids=lambda value: value[-20:])
-def test_what_is_no_id(runs: Server, play: Play, value: str) -> None:
+def test_what_is_no_id(runs: Server, script: ScriptedAnswer, value: str) -> None:
     """Nothing is started in its place: the client would get another answer than it began with."""
     for way, param in ((by_header, "Last-Event-ID"), (by_query, "last_event_id")):
         for form in ("chunks", "ui"):
-            path, headers = way(form, play.message, value)
+            path, headers = way(form, script.message, value)
             assert error_of(ask(runs, path, headers=headers), 400)["param"] == param
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize("digits", ["0", "1", "7", "99999999999999999999"])
 @pytest.mark.parametrize("form", RESUMABLE)
-def test_an_unknown_run(runs: Server, play: Play, form: str, digits: str) -> None:
+def test_an_unknown_run(runs: Server, script: ScriptedAnswer, form: str, digits: str) -> None:
     for way in WAYS:
-        path, headers = way(form, play.message, f"{NO_RUN}.{digits}")
+        path, headers = way(form, script.message, f"{NO_RUN}.{digits}")
         answer = ask(runs, path, headers=headers)
         assert error_of(answer, 404)["code"] == "run_not_found"
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize("digits", ["99", "9223372036854775808", "9" * 400])
-def test_beyond_a_run(runs: Server, play: Play, digits: str) -> None:
-    play.say("one", "two")
-    with start(runs, play) as stream:
+def test_beyond_a_run(runs: Server, script: ScriptedAnswer, digits: str) -> None:
+    script.say("one", "two")
+    with start(runs, script) as stream:
         run = run_of(stream)
         for way, param in ((by_header, "Last-Event-ID"), (by_query, "last_event_id")):
-            path, headers = way("chunks", play.message, f"{run}.{digits}")
+            path, headers = way("chunks", script.message, f"{run}.{digits}")
             assert error_of(ask(runs, path, headers=headers), 400)["param"] == param
-        play.finish()
+        script.finish()
         assert stream.rest()
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_the_id_of_another_run(runs: Server, play: Play) -> None:
+def test_the_id_of_another_run(runs: Server, script: ScriptedAnswer) -> None:
     """A run's own address and a cursor of another one do not go together."""
-    play.say("x")
-    play.finish()
-    streams = [start(runs, play), start(runs, play)]
+    script.say("x")
+    script.finish()
+    streams = [start(runs, script), start(runs, script)]
     one, other = map(run_of, streams)
     for stream in streams:
         rest(stream)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.live.kit.clients import Sent, Stream
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import (
     FORMATS,
@@ -36,6 +35,7 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server, free_port
 from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import DONE, frame
@@ -45,31 +45,33 @@ ERROR_FRAME = b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+def impatient(
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+) -> Iterator[Server]:
     """A service that gives up on an upstream that is silent for 2 s."""
     directory, settings = tmp_path_factory.mktemp("impatient"), {"SSEFLASK_UPSTREAM_TIMEOUT": "2"}
-    with run_service(directory, paced, workers=1, settings=settings) as server:
+    with run_service(directory, scripted, workers=1, settings=settings) as server:
         yield server
 
 
-def finish(reason: str) -> Callable[[Play], None]:
-    return lambda play: play.finish(reason)
+def finish(reason: str) -> Callable[[ScriptedAnswer], None]:
+    return lambda script: script.finish(reason)
 
 
-def send(*data: bytes) -> Callable[[Play], None]:
-    def act(play: Play) -> None:
-        play.send(*data)
-        play.end()
+def send(*data: bytes) -> Callable[[ScriptedAnswer], None]:
+    def act(script: ScriptedAnswer) -> None:
+        script.send(*data)
+        script.end()
 
     return act
 
 
-def cut_in_a_frame(play: Play) -> None:
-    play.send(frame("never whole")[:-20])
-    play.hang_up()
+def cut_in_a_frame(script: ScriptedAnswer) -> None:
+    script.send(frame("never whole")[:-20])
+    script.hang_up()
 
 
-ENDS: dict[str, tuple[Callable[[Play], None], str]] = {
+ENDS: dict[str, tuple[Callable[[ScriptedAnswer], None], str]] = {
     "stop": (finish("stop"), "stop"),
     "length": (finish("length"), "length"),
     "content filter": (finish("content_filter"), "content_filter"),
@@ -80,7 +82,7 @@ ENDS: dict[str, tuple[Callable[[Play], None], str]] = {
     "an error": (send(ERROR_FRAME), "error:overloaded"),
     "two errors": (send(ERROR_FRAME, ERROR_FRAME), "error:overloaded"),
     "truncated": (send(), "error:upstream_truncated"),
-    "cut": (Play.hang_up, "error:upstream_truncated"),
+    "cut": (ScriptedAnswer.hang_up, "error:upstream_truncated"),
     "cut in a frame": (cut_in_a_frame, "error:upstream_truncated"),
     "garbage": (send(b"data: {no json\n\n", DONE), "error:upstream_invalid"),
 }
@@ -110,25 +112,25 @@ def assert_one_end(
 
 
 @pytest.mark.parametrize("what", ENDS)
-def test_ends(runs: Server, play: Play, what: str) -> None:
+def test_ends(runs: Server, script: ScriptedAnswer, what: str) -> None:
     act, said = ENDS[what]
-    play.say("one ", "two")
+    script.say("one ", "two")
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play))
+        original = stack.enter_context(start(runs, script))
         run = run_of(original)
         streams = {form: stack.enter_context(attach(runs, run, form)) for form in FORMATS}
-        act(play)
+        act(script)
         seen = {form: rest(stream) for form, stream in streams.items()}
         assert rest(original) == seen["chunks"]
     assert_one_end(runs, run, seen, said)
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_json_that_is_no_chunk(runs: Server, play: Play) -> None:
+def test_json_that_is_no_chunk(runs: Server, script: ScriptedAnswer) -> None:
     """It is passed over or the run fails, but it is the same run for everybody."""
-    play.say("one")
-    send(b'data: {"hello": 1}\n\n', frame(finish="stop"), DONE)(play)
-    stream = start(runs, play)
+    script.say("one")
+    send(b'data: {"hello": 1}\n\n', frame(finish="stop"), DONE)(script)
+    stream = start(runs, script)
     run = run_of(stream)
     rest(stream)
     ends = {form: end_of(form, replay(runs, run, form)) for form in FORMATS}
@@ -137,10 +139,10 @@ def test_json_that_is_no_chunk(runs: Server, play: Play) -> None:
     assert ends == {form: expected_end(form, said) for form in FORMATS}
 
 
-def test_an_upstreams_error_is_told_in_its_own_words(runs: Server, play: Play) -> None:
-    play.say("one")
-    send(ERROR_FRAME)(play)
-    stream = start(runs, play)
+def test_an_upstreams_error_is_told_in_its_own_words(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    send(ERROR_FRAME)(script)
+    stream = start(runs, script)
     run = run_of(stream)
     assert parsed(rest(stream)[-1]) == {"error": ERROR}
     for form in ("text", "events"):
@@ -150,25 +152,27 @@ def test_an_upstreams_error_is_told_in_its_own_words(runs: Server, play: Play) -
     assert done.data == "[DONE]"
 
 
-def test_a_silent_upstream(impatient: Server, play: Play) -> None:
-    play.say("one ", "two")
+def test_a_silent_upstream(impatient: Server, script: ScriptedAnswer) -> None:
+    script.say("one ", "two")
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(impatient, play))
+        original = stack.enter_context(start(impatient, script))
         run = run_of(original)
         streams = {form: stack.enter_context(attach(impatient, run, form)) for form in FORMATS}
         seen = {form: rest(stream) for form, stream in streams.items()}
-    play.wait_until_left()
+    script.wait_until_left()
     assert_one_end(impatient, run, seen, "error:upstream_timeout")
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_upstream_that_never_begins(impatient: Server, play: Play, form: str) -> None:
+def test_an_upstream_that_never_begins(
+    impatient: Server, script: ScriptedAnswer, form: str
+) -> None:
     """The headers have gone out by then, without a word of the answer."""
-    with start(impatient, play, format=form) as stream:
+    with start(impatient, script, format=form) as stream:
         run = run_of(stream)
         events = rest(stream)
     assert end_of(form, events) == expected_end(form, "error:upstream_timeout")
-    play.wait_until_left()
+    script.wait_until_left()
     assert stop(impatient, run) == "failed"
 
 
@@ -177,55 +181,59 @@ STATUSES = [(400, "bad"), (403, "denied"), (404, "gone"), (429, "slow"), (500, N
 
 @pytest.mark.parametrize(("status", "code"), STATUSES)
 def test_refused_before_the_first_byte(
-    runs: Server, play: Play, status: int, code: str | None
+    runs: Server, script: ScriptedAnswer, status: int, code: str | None
 ) -> None:
     error = {"message": "No.", "type": "some_error", "param": "model", "code": code}
-    play.answer(status, json.dumps({"error": error}).encode())
-    answer = ask_start(runs, play)
+    script.answer(status, json.dumps({"error": error}).encode())
+    answer = ask_start(runs, script)
     assert (answer.status, json.loads(answer.body)) == (status, {"error": error})
     run = run_of(answer)
     for form in FORMATS:
         later = ask(runs, f"/runs/{run}?format={form}")
         assert (later.status, json.loads(later.body)) == (status, {"error": error})
     assert stop(runs, run) == "failed"
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'"text"', b"{", b"\xff"], ids=repr)
 @pytest.mark.parametrize("status", [200, 502])
-def test_an_answer_that_is_no_stream(runs: Server, play: Play, status: int, body: bytes) -> None:
-    play.answer(status, body, kind="text/html")
-    answer = ask_start(runs, play)
+def test_an_answer_that_is_no_stream(
+    runs: Server, script: ScriptedAnswer, status: int, body: bytes
+) -> None:
+    script.answer(status, body, kind="text/html")
+    answer = ask_start(runs, script)
     assert answer.status == 502
     assert set(json.loads(answer.body)["error"]) >= {"message", "type", "param", "code"}
     assert stop(runs, run_of(answer)) == "failed"
 
 
-def test_an_upstream_that_is_not_there(tmp_path: Path, paced: PacedUpstream, play: Play) -> None:
+def test_an_upstream_that_is_not_there(
+    tmp_path: Path, scripted: ScriptedUpstream, script: ScriptedAnswer
+) -> None:
     settings = {"OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1"}
-    with run_service(tmp_path, paced, workers=1, settings=settings) as server:
+    with run_service(tmp_path, scripted, workers=1, settings=settings) as server:
         for form in FORMATS:
-            answer = ask_start(server, play, format=form)
+            answer = ask_start(server, script, format=form)
             assert error_of(answer, 502)["code"] == "upstream_unreachable"
             again = ask(server, f"/runs/{run_of(answer)}")
             assert (again.status, again.body) == (502, answer.body)
-            stream = start(server, play, format=form, heartbeat="early")
+            stream = start(server, script, format=form, heartbeat="early")
             events = rest(stream)
             assert end_of(form, events) == expected_end(form, "error:upstream_unreachable")
 
 
-def test_cut_before_the_first_byte(runs: Server, play: Play) -> None:
-    play.hang_up()
-    answer = ask_start(runs, play)
+def test_cut_before_the_first_byte(runs: Server, script: ScriptedAnswer) -> None:
+    script.hang_up()
+    answer = ask_start(runs, script)
     assert answer.status == 502
     again = ask(runs, f"/runs/{run_of(answer)}")
     assert (again.status, again.body) == (502, answer.body)
 
 
-def test_cut_before_the_first_frame(runs: Server, play: Play) -> None:
-    play.begin()
-    play.hang_up()
-    answer = ask_start(runs, play)
+def test_cut_before_the_first_frame(runs: Server, script: ScriptedAnswer) -> None:
+    script.begin()
+    script.hang_up()
+    answer = ask_start(runs, script)
     assert answer.status == 502
     assert json.loads(answer.body)["error"]["code"] == "upstream_truncated"
 
@@ -233,23 +241,25 @@ def test_cut_before_the_first_frame(runs: Server, play: Play) -> None:
 @pytest.mark.parametrize("rival", ["stop", "leave"])
 @pytest.mark.parametrize("form", RESUMABLE)
 def test_ending_in_two_ways_at_once(
-    runs: Server, paced: PacedUpstream, form: str, rival: str
+    runs: Server, scripted: ScriptedUpstream, form: str, rival: str
 ) -> None:
     """Whichever wins: one terminal event, and DELETE, viewers and latecomers agree on it."""
     seen = set()
     for round in range(25):
-        play = paced.play()
-        play.say("one")
-        with start(runs, play, on_disconnect="cancel", format=form) as original:
+        script = scripted.script()
+        script.say("one")
+        with start(runs, script, on_disconnect="cancel", format=form) as original:
             run = run_of(original)
             original.next()
             if rival == "stop":
                 viewer = attach(runs, run, form)
             barrier = threading.Barrier(2)
 
-            def finish_it(play: Play = play, barrier: threading.Barrier = barrier) -> None:
+            def finish_it(
+                script: ScriptedAnswer = script, barrier: threading.Barrier = barrier
+            ) -> None:
                 barrier.wait(20)
-                play.finish("stop", usage=None)
+                script.finish("stop", usage=None)
 
             thread = threading.Thread(target=finish_it)
             thread.start()
@@ -269,20 +279,22 @@ def test_ending_in_two_ways_at_once(
         assert end_of(form, events) == expected_end(form, broken if status == broken else "stop")
         assert status in (broken, "finished")
         seen.add(status)
-        play.hang_up()
+        script.hang_up()
     assert seen, "which of them is up to the machine"
 
 
-def test_the_same_end_for_a_viewer_who_came_before_it_was_known(runs: Server, play: Play) -> None:
+def test_the_same_end_for_a_viewer_who_came_before_it_was_known(
+    runs: Server, script: ScriptedAnswer
+) -> None:
     """A start whose upstream refuses late: in band, as the headers are out."""
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play, heartbeat="early", format="text"))
+        original = stack.enter_context(start(runs, script, heartbeat="early", format="text"))
         run = run_of(original)
         viewers: list[Stream] = [
             stack.enter_context(attach(connect_to(runs, worker), run, "text", headers={}))
             for worker in runs.workers()
         ]
-        play.answer(429, json.dumps({"error": ERROR}).encode())
+        script.answer(429, json.dumps({"error": ERROR}).encode())
         ends = [rest(stream)[-1] for stream in (original, *viewers)]
     assert {(end.event, end.data, end.id) for end in ends} == {
         ("failure", ends[0].data, f"{run}.1")
@@ -290,10 +302,10 @@ def test_the_same_end_for_a_viewer_who_came_before_it_was_known(runs: Server, pl
     assert parsed(ends[0]) == {"error": ERROR}
 
 
-def test_json_that_the_upstream_refuses(runs: Server, play: Play) -> None:
+def test_json_that_the_upstream_refuses(runs: Server, script: ScriptedAnswer) -> None:
     """A refusal belongs to the run, not to the service: the next request is a new one."""
-    play.answer(400, json.dumps({"error": ERROR}).encode())
-    body = json.dumps({"user_message": play.message}).encode()
+    script.answer(400, json.dumps({"error": ERROR}).encode())
+    body = json.dumps({"user_message": script.message}).encode()
     answers = [ask(runs, path_of(START), "POST", JSON, body) for _ in range(2)]
     assert len({run_of(answer) for answer in answers}) == 2
-    assert play.count == 2
+    assert script.count == 2

@@ -9,7 +9,6 @@ import pytest
 
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.run_events import (
     FORMATS,
     end_of,
@@ -30,6 +29,7 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
 from tests.scripted_upstream import frame
 
@@ -39,11 +39,13 @@ SILENCE = 0.7
 
 
 @pytest.fixture(scope="module")
-def waiting(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+def waiting(
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+) -> Iterator[Server]:
     """A service whose headers wait for a minute, with ten heartbeats a second."""
     directory = tmp_path_factory.mktemp("waiting")
     settings = {"SSEFLASK_FIRST_BYTE": "60", "SSEFLASK_HEARTBEAT": "0.1"}
-    with run_service(directory, paced, workers=1, settings=settings) as server:
+    with run_service(directory, scripted, workers=1, settings=settings) as server:
         yield server
 
 
@@ -56,54 +58,56 @@ def silent(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_headers_wait_for_the_upstream(waiting: Server, play: Play, form: str) -> None:
+def test_headers_wait_for_the_upstream(waiting: Server, script: ScriptedAnswer, form: str) -> None:
     """So that its refusal is a response with its status."""
     with Connection(waiting) as connection:
-        connection.request(path_of(START, user_message=play.message, format=form))
-        play.wait_for_asked()
+        connection.request(path_of(START, user_message=script.message, format=form))
+        script.wait_for_requests()
         silent(connection)
-        play.answer(429, REFUSAL)
+        script.answer(429, REFUSAL)
         head = connection.head()
         assert head.status == 429
         assert json.loads(connection.body(head)) == {"error": ERROR}
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_headers_wait_for_the_first_frame(waiting: Server, play: Play, form: str) -> None:
+def test_headers_wait_for_the_first_frame(
+    waiting: Server, script: ScriptedAnswer, form: str
+) -> None:
     with Connection(waiting) as connection:
-        connection.request(path_of(START, user_message=play.message, format=form))
-        play.wait_for_asked()
-        play.begin()
+        connection.request(path_of(START, user_message=script.message, format=form))
+        script.wait_for_requests()
+        script.begin()
         silent(connection)
-        play.say("one")
+        script.say("one")
         stream = Stream(connection)
         stream.next()
         assert stream.comments == [], "there was something to say at once"
-        play.finish()
+        script.finish()
         rest(stream)
 
 
-def test_not_longer_than_that(runs: Server, play: Play) -> None:
+def test_not_longer_than_that(runs: Server, script: ScriptedAnswer) -> None:
     """A second by default; then a heartbeat goes with them, and a refusal is in band."""
-    with start(runs, play, format="text") as stream:
+    with start(runs, script, format="text") as stream:
         assert stream.head.status == 200
         run = run_of(stream)
         assert stream.next_comments(1) == ["ping"]
-        play.answer(429, REFUSAL)
+        script.answer(429, REFUSAL)
         events = rest(stream)
     assert end_of("text", events) == "error:slow"
     assert stop(runs, run) == "failed"
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_early(waiting: Server, play: Play, form: str) -> None:
+def test_early(waiting: Server, script: ScriptedAnswer, form: str) -> None:
     """At once, before the upstream has answered; at the price of its status."""
-    path = path_of(START, user_message=play.message, format=form, heartbeat="early")
+    path = path_of(START, user_message=script.message, format=form, heartbeat="early")
     with open_stream(waiting, path) as stream:
         assert stream.head.status == 200
         run = run_of(stream)
         assert stream.next_comments(3) == ["ping"] * 3
-        play.answer(429, REFUSAL)
+        script.answer(429, REFUSAL)
         events = rest(stream)
     assert end_of(form, events) == expected_end(form, "error:slow")
     if form == "ui":
@@ -116,12 +120,12 @@ def test_early(waiting: Server, play: Play, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_early_and_well(waiting: Server, play: Play, form: str) -> None:
-    with start(waiting, play, format=form, heartbeat="early") as stream:
+def test_early_and_well(waiting: Server, script: ScriptedAnswer, form: str) -> None:
+    with start(waiting, script, format=form, heartbeat="early") as stream:
         run = run_of(stream)
         stream.next_comments(2)
-        play.say("one")
-        play.finish()
+        script.say("one")
+        script.finish()
         events = rest(stream)
     assert text_of(form, events) == "one"
     assert events == replay(waiting, run, form)
@@ -129,19 +133,19 @@ def test_early_and_well(waiting: Server, play: Play, form: str) -> None:
 
 @pytest.mark.parametrize("who", ["starts", "attaches"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_each_is_one_line(waiting: Server, play: Play, form: str, who: str) -> None:
+def test_each_is_one_line(waiting: Server, script: ScriptedAnswer, form: str, who: str) -> None:
     """`: ping` and one newline: with a blank line after it some clients see an empty event."""
-    play.say("one")
-    with start(waiting, play, format=form) as original:
+    script.say("one")
+    with start(waiting, script, format=form) as original:
         run = run_of(original)
         stream = attach(waiting, run, form) if who == "attaches" else original
         body = b""
         with stream:
             for piece in stream.connection.pieces(stream.head):
                 body += piece
-                if body.count(b": ping\n") >= 5 and not play.asked[0].ended:
-                    play.send(frame(" two"))
-                    play.finish()
+                if body.count(b": ping\n") >= 5 and not script.requests[0].ended:
+                    script.send(frame(" two"))
+                    script.finish()
         assert stream.connection.complete
     events = body.split(b"\n\n")
     assert events.pop() == b"", "the last thing is the end of an event"
@@ -152,23 +156,25 @@ def test_each_is_one_line(waiting: Server, play: Play, form: str, who: str) -> N
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["headers wait", "headers early"])
-def test_leaving_before_the_first_token(waiting: Server, play: Play, early: bool) -> None:
+def test_leaving_before_the_first_token(
+    waiting: Server, script: ScriptedAnswer, early: bool
+) -> None:
     heartbeat = "early" if early else None
-    path = path_of(START, user_message=play.message, on_disconnect="cancel", heartbeat=heartbeat)
+    path = path_of(START, user_message=script.message, on_disconnect="cancel", heartbeat=heartbeat)
     with Connection(waiting) as connection:
         connection.request(path)
-        play.wait_for_asked()
+        script.wait_for_requests()
         if early:
             assert connection.head().status == 200
         else:
             silent(connection)
-        assert not play.left()
-    play.wait_until_left()
+        assert not script.left()
+    script.wait_until_left()
 
 
-def test_a_viewer_does_not_wait(waiting: Server, play: Play) -> None:
+def test_a_viewer_does_not_wait(waiting: Server, script: ScriptedAnswer) -> None:
     """The run is there, whatever becomes of it: nothing is to be gained by holding headers back."""
-    with start(waiting, play, heartbeat="early") as stream:
+    with start(waiting, script, heartbeat="early") as stream:
         run = run_of(stream)
         with attach(waiting, run) as viewer:
             assert viewer.head.status == 200

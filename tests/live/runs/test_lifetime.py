@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.kit.clients import Sent, open_stream
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import RESUMABLE, after, end_of, plain, text_of
 from tests.live.kit.runs import (
@@ -27,6 +26,7 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
 from tests.live.kit.subscribers import EVENT_SOURCE
 from tests.live.kit.waiting import until
@@ -35,18 +35,22 @@ CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
-def rotating(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+def rotating(
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+) -> Iterator[Server]:
     """A service that sends its streams away after a second."""
     settings = {"SSEFLASK_LIFETIME": "1"}
-    with run_service(tmp_path_factory.mktemp("rotating"), paced, settings=settings) as server:
+    with run_service(tmp_path_factory.mktemp("rotating"), scripted, settings=settings) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def forgetful(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+def forgetful(
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+) -> Iterator[Server]:
     """A service that keeps runs for two seconds after their end."""
     directory, settings = tmp_path_factory.mktemp("forgetful"), {"SSEFLASK_RUN_SECONDS": "2"}
-    with run_service(directory, paced, workers=1, settings=settings) as server:
+    with run_service(directory, scripted, workers=1, settings=settings) as server:
         yield server
 
 
@@ -95,26 +99,26 @@ class Reader(threading.Thread):
         return self.events
 
 
-def speak(play: Play, count: int, pause: float) -> None:
+def speak(script: ScriptedAnswer, count: int, pause: float) -> None:
     """An answer that takes its time."""
     for n in range(count):
-        play.say(f"{n} ")
+        script.say(f"{n} ")
         time.sleep(pause)
-    play.finish()
+    script.finish()
 
 
-def test_no_event_is_lost_or_doubled(rotating: Server, play: Play) -> None:
+def test_no_event_is_lost_or_doubled(rotating: Server, script: ScriptedAnswer) -> None:
     """Three formats while the upstream speaks for more than three lifetimes."""
-    play.say("begin ")
-    with start(rotating, play, on_disconnect="continue") as stream:
+    script.say("begin ")
+    with start(rotating, script, on_disconnect="continue") as stream:
         run = run_of(stream)
         stream.next()
     readers = [Reader(rotating, f"/runs/{run}?format={form}", {}) for form in RESUMABLE]
-    url = path_of(START, user_message=play.message, format="text", last_event_id=f"{run}.0")
+    url = path_of(START, user_message=script.message, format="text", last_event_id=f"{run}.0")
     readers.append(Reader(rotating, url, EVENT_SOURCE))
     for reader in readers:
         reader.start()
-    speak(play, 120, 0.03)
+    speak(script, 120, 0.03)
     got = [reader.wait() for reader in readers]
     text = "begin " + "".join(f"{n} " for n in range(120))
     for form, events, reader in zip([*RESUMABLE, "text"], got, readers, strict=True):
@@ -122,40 +126,44 @@ def test_no_event_is_lost_or_doubled(rotating: Server, play: Play) -> None:
         assert text_of(form, events) == text
         assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
         assert reader.connections >= 3, "it was sent away"
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_an_event_source_is_sent_away_before_the_first_token(rotating: Server, play: Play) -> None:
+def test_an_event_source_is_sent_away_before_the_first_token(
+    rotating: Server, script: ScriptedAnswer
+) -> None:
     """It has had an id by then, with which it comes back to the same run."""
-    play.begin()
-    reader = Reader(rotating, path_of(START, user_message=play.message), EVENT_SOURCE)
+    script.begin()
+    reader = Reader(rotating, path_of(START, user_message=script.message), EVENT_SOURCE)
     reader.start()
     until(lambda: reader.connections >= 3, "it has been sent away twice")
-    play.say("one")
-    play.finish()
+    script.say("one")
+    script.finish()
     events = reader.wait()
     assert text_of("chunks", events) == "one"
     assert [(event.id or "").partition(".")[2] for event in events] == ["1", "2", "3", "4"]
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_streams_that_are_not_rotated(rotating: Server, play: Play) -> None:
+def test_streams_that_are_not_rotated(rotating: Server, script: ScriptedAnswer) -> None:
     """`ui` can't be resumed, and OpenAI's clients do not know how."""
-    play.say("begin ")
+    script.say("begin ")
     body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
-    v1 = open_stream(rotating, CHAT, method="POST", headers=JSON, body=body % play.message.encode())
-    ui = start(rotating, play, format="ui")
+    v1 = open_stream(
+        rotating, CHAT, method="POST", headers=JSON, body=body % script.message.encode()
+    )
+    ui = start(rotating, script, format="ui")
     viewer = attach(rotating, run_of(ui), "ui")
     streams = [("chunks", v1), ("ui", ui), ("ui", viewer)]
     with contextlib.ExitStack() as stack:
         for _, stream in streams:
             stack.enter_context(stream)
-        speak(play, 60, 0.05)
+        speak(script, 60, 0.05)
         for form, stream in streams:
             events = rest(stream)
             assert text_of(form, events) == "begin " + "".join(f"{n} " for n in range(60))
             assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
-    assert play.count == 2
+    assert script.count == 2
 
 
 def forgotten(server: Server, run: str) -> None:
@@ -167,57 +175,57 @@ def forgotten(server: Server, run: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["finished", "stopped", "failed"])
-def test_forgotten_after_its_end(forgetful: Server, play: Play, how: str) -> None:
+def test_forgotten_after_its_end(forgetful: Server, script: ScriptedAnswer, how: str) -> None:
     """With all that belongs to it: cursors, the key, DELETE."""
-    play.say("one")
-    key = {"Idempotency-Key": f"key-{play.message}"}
-    with start(forgetful, play, key) as stream:
+    script.say("one")
+    key = {"Idempotency-Key": f"key-{script.message}"}
+    with start(forgetful, script, key) as stream:
         run = run_of(stream)
         stream.next()
         if how == "finished":
-            play.finish()
+            script.finish()
         elif how == "stopped":
             stop(forgetful, run)
         else:
-            play.hang_up()
+            script.hang_up()
         last = rest(stream)[-1].id
     forgotten(forgetful, run)
     assert ask(forgetful, f"/runs/{run}?format=ui").status == 204
     error_of(ask(forgetful, f"/runs/{run}", "DELETE"), 404)
-    path = path_of(START, user_message=play.message)
+    path = path_of(START, user_message=script.message)
     for cursor in (f"{run}.1", last or ""):
         answer = ask(forgetful, path, headers={"Last-Event-ID": cursor})
         assert error_of(answer, 404)["code"] == "run_not_found"
-    assert play.count == 1
-    with start(forgetful, play, key, system_prompt="something else") as stream:
+    assert script.count == 1
+    with start(forgetful, script, key, system_prompt="something else") as stream:
         assert stream.head.status == 200, "the key is free again, for any content"
         assert run_of(stream) != run
         assert "idempotency-replayed" not in stream.head.headers
 
 
-def test_a_refused_one_is_forgotten_too(forgetful: Server, play: Play) -> None:
-    play.answer(400, b'{"error": {"message": "No."}}')
-    key = {"Idempotency-Key": f"key-{play.message}"}
-    run = run_of(ask_start(forgetful, play, key))
+def test_a_refused_one_is_forgotten_too(forgetful: Server, script: ScriptedAnswer) -> None:
+    script.answer(400, b'{"error": {"message": "No."}}')
+    key = {"Idempotency-Key": f"key-{script.message}"}
+    run = run_of(ask_start(forgetful, script, key))
     forgotten(forgetful, run)
-    again = ask_start(forgetful, play, key)
+    again = ask_start(forgetful, script, key)
     assert run_of(again) != run
-    assert play.count == 2
+    assert script.count == 2
 
 
-def test_not_forgotten_while_it_runs(forgetful: Server, play: Play) -> None:
+def test_not_forgotten_while_it_runs(forgetful: Server, script: ScriptedAnswer) -> None:
     """The time is counted from its end."""
-    play.say("begin ")
-    with start(forgetful, play, format="text") as stream:
+    script.say("begin ")
+    with start(forgetful, script, format="text") as stream:
         run = run_of(stream)
         begun = time.monotonic()
         n = 0
         while time.monotonic() < begun + 6:
             assert stream.next().data is not None
-            play.say(f"{n} ")
+            script.say(f"{n} ")
             n += 1
             time.sleep(0.2)
-        play.finish()
+        script.finish()
         rest(stream)
     events = replay(forgetful, run, "text")
     assert text_of("text", events) == "begin " + "".join(f"{n} " for n in range(n))

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.live.kit.clients import Stream, open_stream
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import end_of
 from tests.live.kit.runs import (
@@ -27,6 +26,7 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to
@@ -38,14 +38,16 @@ PER_MINUTE = 20
 
 
 @pytest.fixture(scope="module")
-def limited(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+def limited(
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+) -> Iterator[Server]:
     """Two workers; each test is a subject of its own."""
     settings = {
         "SSEFLASK_MAX_PROMPT": str(PROMPT),
         "SSEFLASK_MAX_RUNS": str(RUNS),
         "SSEFLASK_RATE_LIMIT": f"{PER_MINUTE}/minute",
     }
-    with run_service(tmp_path_factory.mktemp("limited"), paced, settings=settings) as server:
+    with run_service(tmp_path_factory.mktemp("limited"), scripted, settings=settings) as server:
         yield server
 
 
@@ -54,8 +56,8 @@ def somebody(tag: str) -> dict[str, str]:
     return bearer(tag)
 
 
-def chat_body(play: Play, filling: str = "", **fields: Any) -> bytes:
-    messages = [{"role": "user", "content": play.message + filling}]
+def chat_body(script: ScriptedAnswer, filling: str = "", **fields: Any) -> bytes:
+    messages = [{"role": "user", "content": script.message + filling}]
     return json.dumps({"model": "m", "messages": messages, **fields}).encode()
 
 
@@ -69,45 +71,47 @@ TOO_LONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("what", TOO_LONG)
 def test_too_long_a_prompt(
-    limited: Server, play: Play, somebody: dict[str, str], what: str
+    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], what: str
 ) -> None:
-    answer = ask_start(limited, play, somebody, **TOO_LONG[what])
+    answer = ask_start(limited, script, somebody, **TOO_LONG[what])
     assert error_of(answer, 413)["code"] == "prompt_too_long"
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize("how", ["query", "form"])
 def test_too_long_a_prompt_elsewhere(
-    limited: Server, play: Play, somebody: dict[str, str], how: str
+    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], how: str
 ) -> None:
-    path = path_of(START, user_message=play.message + "x" * PROMPT)
+    path = path_of(START, user_message=script.message + "x" * PROMPT)
     if how == "query":
         answer = ask(limited, path, headers=somebody)
     else:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         answer = ask(limited, START, "POST", {**somebody, **kind}, path.partition("?")[2].encode())
     assert error_of(answer, 413)["code"] == "prompt_too_long"
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize("route", [CHAT, "/v1/responses"])
 def test_too_long_a_prompt_for_openais_endpoints(
-    limited: Server, play: Play, somebody: dict[str, str], route: str
+    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], route: str
 ) -> None:
-    body = chat_body(play, "x" * PROMPT, input="x" * PROMPT)
+    body = chat_body(script, "x" * PROMPT, input="x" * PROMPT)
     answer = ask(limited, route, "POST", {**JSON, **somebody}, body)
     assert error_of(answer, 413)["code"] == "prompt_too_long"
-    assert play.count == 0
+    assert script.count == 0
 
 
-def test_a_prompt_that_just_fits(limited: Server, play: Play, somebody: dict[str, str]) -> None:
-    play.say("x")
-    play.finish()
-    message = play.message + "x" * (PROMPT - 300)
-    stream = start(limited, play, somebody, messages=[{"role": "user", "content": message}])
+def test_a_prompt_that_just_fits(
+    limited: Server, script: ScriptedAnswer, somebody: dict[str, str]
+) -> None:
+    script.say("x")
+    script.finish()
+    message = script.message + "x" * (PROMPT - 300)
+    stream = start(limited, script, somebody, messages=[{"role": "user", "content": message}])
     assert stream.head.status == 200
     rest(stream)
-    assert play.count == 1
+    assert script.count == 1
 
 
 def refusal(answer_of: Stream) -> dict[str, Any]:
@@ -123,51 +127,57 @@ def refusal(answer_of: Stream) -> dict[str, Any]:
 
 
 def test_running_at_once(
-    limited: Server, paced: PacedUpstream, play: Play, somebody: dict[str, str], tag: str
+    limited: Server,
+    scripted: ScriptedUpstream,
+    script: ScriptedAnswer,
+    somebody: dict[str, str],
+    tag: str,
 ) -> None:
     """Counted over both workers; attaching and repeating are no runs; the end of one is room."""
-    play.say("one")
+    script.say("one")
     workers = limited.workers()
     key = {"Idempotency-Key": "k"}
     with contextlib.ExitStack() as stack:
         streams = [
-            stack.enter_context(start(connect_to(limited, worker), play, {**somebody, **more}))
+            stack.enter_context(start(connect_to(limited, worker), script, {**somebody, **more}))
             for worker, more in ((workers[0], {}), (workers[1], {}), (workers[0], key))
         ]
         one, two, three = map(run_of, streams)
         for worker in workers:
-            refused = start(connect_to(limited, worker), play, somebody)
+            refused = start(connect_to(limited, worker), script, somebody)
             assert refusal(refused)["code"] == "too_many_runs"
         headers = {**JSON, **somebody}
         refused = open_stream(
-            limited, CHAT, method="POST", headers=headers, body=chat_body(play, stream=True)
+            limited, CHAT, method="POST", headers=headers, body=chat_body(script, stream=True)
         )
         assert refusal(refused)["code"] == "too_many_runs"
-        assert play.count == 3
+        assert script.count == 3
 
-        with start(limited, play, {**somebody, **key}) as repeated:
+        with start(limited, script, {**somebody, **key}) as repeated:
             assert run_of(repeated) == three
         with attach(limited, one, headers=somebody) as viewer:
             assert viewer.head.status == 200
-        stack.enter_context(start(limited, play, bearer(f"{tag}-other")))
-        assert play.count == 4, "another subject has its own"
+        stack.enter_context(start(limited, script, bearer(f"{tag}-other")))
+        assert script.count == 4, "another subject has its own"
 
         assert stop(limited, two, somebody) == "stopped"
-        other = paced.play()
+        other = scripted.script()
         other.say("x")
         stack.enter_context(room(limited, other, somebody))
         other.finish()
-        until(lambda: other.asked[-1].ended, "another has ended")
+        until(lambda: other.requests[-1].ended, "another has ended")
         stack.enter_context(
-            room(limited, paced.play(), somebody, heartbeat="early", on_disconnect="cancel")
+            room(limited, scripted.script(), somebody, heartbeat="early", on_disconnect="cancel")
         )
 
 
-def room(server: Server, play: Play, headers: dict[str, str], **parameters: str) -> Stream:
+def room(
+    server: Server, script: ScriptedAnswer, headers: dict[str, str], **parameters: str
+) -> Stream:
     """Start as soon as there is room for it; not often, or it would be too many requests."""
 
     def attempt() -> Stream | None:
-        stream = start(server, play, headers, **parameters)
+        stream = start(server, script, headers, **parameters)
         if stream.head.status == 200:
             return stream
         refusal(stream)
@@ -179,25 +189,27 @@ def room(server: Server, play: Play, headers: dict[str, str], **parameters: str)
 
 
 def test_a_run_that_nobody_watches_counts(
-    limited: Server, play: Play, somebody: dict[str, str]
+    limited: Server, script: ScriptedAnswer, somebody: dict[str, str]
 ) -> None:
     """Leaving does not make room for as long as the upstream is kept busy."""
-    play.say("one")
+    script.say("one")
     for _ in range(RUNS):
-        with start(limited, play, somebody, on_disconnect="continue") as stream:
+        with start(limited, script, somebody, on_disconnect="continue") as stream:
             stream.next()
-    assert refusal(start(limited, play, somebody))["code"] == "too_many_runs"
-    play.finish()
-    with room(limited, play, somebody) as stream:
+    assert refusal(start(limited, script, somebody))["code"] == "too_many_runs"
+    script.finish()
+    with room(limited, script, somebody) as stream:
         assert stream.head.status == 200
 
 
-def test_too_many_requests(limited: Server, play: Play, somebody: dict[str, str], tag: str) -> None:
+def test_too_many_requests(
+    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], tag: str
+) -> None:
     """At the latest when each worker has had its share; only this subject's."""
-    play.say("one")
-    play.finish()
+    script.say("one")
+    script.finish()
     served = 0
-    while (stream := start(limited, play, somebody)).head.status == 200:
+    while (stream := start(limited, script, somebody)).head.status == 200:
         run = run_of(stream)
         events = rest(stream)
         assert end_of("chunks", events) == "[DONE]"
@@ -205,19 +217,19 @@ def test_too_many_requests(limited: Server, play: Play, somebody: dict[str, str]
         assert served <= 4 * PER_MINUTE, "two workers, and the clock may begin a minute meanwhile"
     error = refusal(stream)
     assert served >= PER_MINUTE
-    assert play.count == served
+    assert script.count == served
     assert error["code"] == "rate_limited"
     assert error["type"]
 
     def refused_in_openais_shape() -> bool:
-        answer = ask(limited, CHAT, "POST", {**JSON, **somebody}, chat_body(play, stream=True))
+        answer = ask(limited, CHAT, "POST", {**JSON, **somebody}, chat_body(script, stream=True))
         if answer.status != 429:
             return False
         assert int(answer.headers["retry-after"]) >= 1
         return bool(error_of(answer, 429)["code"] == "rate_limited")
 
     until(refused_in_openais_shape, "each worker has had its share")
-    other = start(limited, play, bearer(f"{tag}-other"))
+    other = start(limited, script, bearer(f"{tag}-other"))
     assert other.head.status == 200
     rest(other)
     # Who has begun a run can go on reading it and stop it.

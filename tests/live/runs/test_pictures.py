@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from tests.live.kit.connection import Connection, fetch
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.runs import JSON, attach, rest, run_of, run_service, start
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
 from tests.live.kit.services import authorization
 from tests.live.kit.tools import node
@@ -31,14 +31,14 @@ def picture_frame() -> bytes:
     return frame(choices=[{"index": 0, "delta": {"images": images}}])
 
 
-def test_one_that_is_asked_about(runs: Server, play: Play, access_token: str) -> None:
-    play.say("A cat.")
-    play.finish()
+def test_one_that_is_asked_about(runs: Server, script: ScriptedAnswer, access_token: str) -> None:
+    script.say("A cat.")
+    script.finish()
     asked: Any = [
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": play.message},
+                {"type": "text", "text": script.message},
                 {"type": "image_url", "image_url": {"url": URL}},
             ],
         }
@@ -49,7 +49,7 @@ def test_one_that_is_asked_about(runs: Server, play: Play, access_token: str) ->
         "".join(each.choices[0].delta.content or "" for each in chunks if each.choices) == "A cat."
     )
     parts = [
-        {"type": "text", "text": play.message},
+        {"type": "text", "text": script.message},
         {"type": "file", "mediaType": "image/png", "url": URL},
     ]
     body = {"messages": [{"role": "user", "parts": parts}], "format": "text"}
@@ -61,26 +61,26 @@ def test_one_that_is_asked_about(runs: Server, play: Play, access_token: str) ->
         body=json.dumps(body).encode(),
     )
     assert answer.status == 200
-    assert [each.body()["messages"] for each in play.asked] == [asked, asked]
+    assert [each.body["messages"] for each in script.requests] == [asked, asked]
 
 
-def test_one_in_an_answer(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_one_in_an_answer(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     """Viewers wait for it without a greenlet, one of them slowly, and none is cut."""
-    play = paced.play()
-    play.say("See ")
+    script = scripted.script()
+    script.say("See ")
     # Who takes nothing for two heartbeats is cut: on a busy machine these readers may pause.
     settings = {"SSEFLASK_HEARTBEAT": "10"}
     with (
-        run_service(tmp_path, paced, settings=settings) as server,
-        start(server, play) as first,
+        run_service(tmp_path, scripted, settings=settings) as server,
+        start(server, script) as first,
     ):
         run = run_of(first)
         assert first.next().id == f"{run}.1"
         with attach(Connection(server, 4096), run) as slow, attach(server, run) as other:
             assert slow.next().id == other.next().id == f"{run}.1"
-            play.send(picture_frame())
-            play.say("there")
-            play.finish()
+            script.send(picture_frame())
+            script.say("there")
+            script.finish()
             with ThreadPoolExecutor(3) as pool:
                 read = list(pool.map(rest, (first, other, slow)))
             for events in read:
@@ -89,13 +89,15 @@ def test_one_in_an_answer(tmp_path: Path, paced: PacedUpstream) -> None:
                 assert events[-1].data == "[DONE]"
 
 
-def test_the_ai_sdk_shows_what_is_no_text(runs: Server, play: Play, access_token: str) -> None:
+def test_the_ai_sdk_shows_what_is_no_text(
+    runs: Server, script: ScriptedAnswer, access_token: str
+) -> None:
     cited = {"type": "url_citation", "url_citation": {"url": "https://h/1", "title": "One"}}
     picture = {"image_url": {"url": "data:image/png;base64,iVBO"}}
     delta = {"content": "See", "annotations": [cited], "images": [picture]}
-    play.send(frame(choices=[{"index": 0, "delta": delta}]))
-    play.finish()
-    answer = node("ai.mjs", f"{runs.url}/sse/openai_out?format=ui", play.message, access_token)
+    script.send(frame(choices=[{"index": 0, "delta": delta}]))
+    script.finish()
+    answer = node("ai.mjs", f"{runs.url}/sse/openai_out?format=ui", script.message, access_token)
     told = json.loads(answer.stdout)
     assert told["failure"] is None
     found = {part["type"]: part for part in told["message"]["parts"]}
@@ -104,15 +106,17 @@ def test_the_ai_sdk_shows_what_is_no_text(runs: Server, play: Play, access_token
     assert (found["source-url"]["url"], found["source-url"]["title"]) == ("https://h/1", "One")
 
 
-def test_the_ai_sdk_asks_for_an_approval(runs: Server, play: Play, access_token: str) -> None:
+def test_the_ai_sdk_asks_for_an_approval(
+    runs: Server, script: ScriptedAnswer, access_token: str
+) -> None:
     item = {"type": "mcp_approval_request", "id": "r", "name": "roll", "arguments": '{"n": 2}'}
-    play.send(
+    script.send(
         event("response.output_item.done", item=item, output_index=0),
         event("response.completed", response={"output": [item]}),
     )
-    play.end()
+    script.end()
     headers = {**JSON, **authorization(access_token)}
-    body = json.dumps({"model": "m", "input": play.message, "stream": True}).encode()
+    body = json.dumps({"model": "m", "input": script.message, "stream": True}).encode()
     begun = fetch(runs, "/v1/responses", method="POST", headers=headers, body=body)
     config = {"url": runs.url, "token": access_token, "run": begun.headers["x-run-id"], "resume": 1}
     told = json.loads(node("chat.mjs", json.dumps(config)).stdout)

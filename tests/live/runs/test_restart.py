@@ -10,7 +10,6 @@ import pytest
 
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.run_events import FORMATS, RESUMABLE, after, end_of, expected_end, text_of
 from tests.live.kit.runs import (
     JSON,
@@ -25,6 +24,7 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server, free_port
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to
@@ -35,8 +35,10 @@ GRACE = ("--graceful-timeout", "12")
 SHORT = ("--graceful-timeout", "6")
 
 
-def resumed(where: Server | Connection, play: Play, last: str | None, form: str) -> Stream:
-    path = path_of(START, user_message=play.message, format=form)
+def resumed(
+    where: Server | Connection, script: ScriptedAnswer, last: str | None, form: str
+) -> Stream:
+    path = path_of(START, user_message=script.message, format=form)
     return open_stream(where, path, headers={"Last-Event-ID": last or ""})
 
 
@@ -47,18 +49,18 @@ def assert_sent_away(stream: Stream) -> None:
 
 
 @pytest.mark.waits_long
-def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_sigterm(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     """Who can resume does so at the next release, which reads what the old one still writes."""
     log = {"SSEFLASK_RUN_LOG": str(tmp_path / "runs.sqlite")}
-    play, short = paced.play(), paced.play()
-    play.say("one ")
+    script, short = scripted.script(), scripted.script()
+    script.say("one ")
     body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
     with (
-        run_service(tmp_path / "old", paced, *GRACE, workers=1, settings=log) as old,
-        run_service(tmp_path / "new", paced, workers=1, settings=log) as new,
+        run_service(tmp_path / "old", scripted, *GRACE, workers=1, settings=log) as old,
+        run_service(tmp_path / "new", scripted, workers=1, settings=log) as new,
         contextlib.ExitStack() as stack,
     ):
-        original = stack.enter_context(start(old, play))
+        original = stack.enter_context(start(old, script))
         run = run_of(original)
         resumable = {
             form: stack.enter_context(attach(old, run, form, f"{run}.0")) for form in RESUMABLE
@@ -67,7 +69,7 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
         assert original.next().id == f"{run}.1"
         ui = stack.enter_context(attach(old, run, "ui"))
         v1 = stack.enter_context(
-            open_stream(old, CHAT, method="POST", headers=JSON, body=body % play.message.encode())
+            open_stream(old, CHAT, method="POST", headers=JSON, body=body % script.message.encode())
         )
         v1.next()
         short.say("a ")
@@ -78,9 +80,9 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
         for stream in (original, brief, *resumable.values()):
             assert_sent_away(stream)
         viewers = {
-            form: stack.enter_context(resumed(new, play, ids[form], form)) for form in RESUMABLE
+            form: stack.enter_context(resumed(new, script, ids[form], form)) for form in RESUMABLE
         }
-        play.say("two ")
+        script.say("two ")
         for stream in viewers.values():
             assert "two " in (stream.next().data or ""), "the old worker still writes"
         assert "two " in (v1.next().data or "")
@@ -95,7 +97,7 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
         assert end_of("chunks", rest(v1)) == "error:interrupted"
         assert end_of("ui", rest(ui)) == "error:"
         assert old.wait_until_ended() == 0
-        play.wait_until_left()
+        script.wait_until_left()
         for form in FORMATS:
             complete = replay(new, run, form)
             assert text_of(form, complete) == "one two "
@@ -103,32 +105,35 @@ def test_sigterm(tmp_path: Path, paced: PacedUpstream) -> None:
             if form in RESUMABLE:
                 assert ends[form] == after(run, complete, 2)
         assert stop(new, run) == "failed"
-    assert (play.count, short.count) == (2, 1)
+    assert (script.count, short.count) == (2, 1)
 
 
-def test_sighup(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_sighup(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     """A rolling reload in mid-answer: the reader changes workers, the writer stays."""
-    plays = {form: paced.play() for form in RESUMABLE}
+    scripts = {form: scripted.script() for form in RESUMABLE}
     # A new worker may take long to begin on a busy machine; the old one writes until then.
     grace = ("--graceful-timeout", "60")
-    with run_service(tmp_path, paced, *grace, workers=1) as server, contextlib.ExitStack() as stack:
+    with (
+        run_service(tmp_path, scripted, *grace, workers=1) as server,
+        contextlib.ExitStack() as stack,
+    ):
         (old,) = server.workers()
         streams, runs, last = {}, {}, {}
-        for form, play in plays.items():
-            play.say("one ")
-            streams[form] = stack.enter_context(start(server, play, format=form))
+        for form, script in scripts.items():
+            script.say("one ")
+            streams[form] = stack.enter_context(start(server, script, format=form))
             runs[form], last[form] = run_of(streams[form]), streams[form].next().id
         server.send_signal(signal.SIGHUP)
         for stream in streams.values():
             assert_sent_away(stream)
         new = until(lambda: [w for w in server.workers() if w != old], "a new worker")[0]
         whole_runs = {}
-        for form, play in plays.items():
-            with resumed(connect_to(server, new), play, last[form], form) as stream:
-                play.say("two ")
+        for form, script in scripts.items():
+            with resumed(connect_to(server, new), script, last[form], form) as stream:
+                script.say("two ")
                 got = [stream.next()]
-                play.say("three")
-                play.finish()
+                script.say("three")
+                script.finish()
                 got += rest(stream)
             complete = whole_runs[form] = replay(server, runs[form], form)
             assert [event.data for event in got] == [
@@ -139,53 +144,55 @@ def test_sighup(tmp_path: Path, paced: PacedUpstream) -> None:
         until(lambda: not old.is_running(), "the old worker has gone", seconds=60)
         for form, complete in whole_runs.items():
             assert replay(server, runs[form], form) == complete
-    assert [play.count for play in plays.values()] == [1] * len(plays)
+    assert [script.count for script in scripts.values()] == [1] * len(scripts)
 
 
-def test_what_had_ended_is_there_after_a_restart(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_what_had_ended_is_there_after_a_restart(
+    tmp_path: Path, scripted: ScriptedUpstream
+) -> None:
     """Also its key, and what the run is called to DELETE."""
     port = free_port()
-    play, refused = paced.play(), paced.play()
-    play.say("one ", "two")
-    play.finish("length")
+    script, refused = scripted.script(), scripted.script()
+    script.say("one ", "two")
+    script.finish("length")
     refused.answer(429, b'{"error": {"message": "Slow down.", "code": "slow"}}')
     key = {"Idempotency-Key": "k"}
-    with run_service(tmp_path, paced, *SHORT, workers=1, port=port) as server:
-        stream = start(server, play, key)
+    with run_service(tmp_path, scripted, *SHORT, workers=1, port=port) as server:
+        stream = start(server, script, key)
         run = run_of(stream)
         rest(stream)
         expected = {form: replay(server, run, form) for form in FORMATS}
         with start(server, refused) as stream:
             assert stream.head.status == 429
             failed = run_of(stream)
-    with run_service(tmp_path, paced, *SHORT, workers=1, port=port) as server:
+    with run_service(tmp_path, scripted, *SHORT, workers=1, port=port) as server:
         for form in FORMATS:
             assert replay(server, run, form) == expected[form]
         events = expected["chunks"]
         for seen in range(5):
             headers = {"Last-Event-ID": f"{run}.{seen}"}
-            path = path_of(START, user_message=play.message)
+            path = path_of(START, user_message=script.message)
             assert rest(open_stream(server, path, headers=headers)) == after(run, events, seen)
-        with start(server, play, key) as stream:
+        with start(server, script, key) as stream:
             assert run_of(stream) == run
             assert stream.head.headers["idempotency-replayed"] == "true"
         assert stop(server, run) == "finished"
         assert ask(server, f"/runs/{failed}").status == 429
-    assert (play.count, refused.count) == (1, 1)
+    assert (script.count, refused.count) == (1, 1)
 
 
-def test_ctrl_c(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_ctrl_c(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     """No grace time: the run ends so at once, and is known by that after the next start."""
-    play = paced.play()
-    play.say("one")
-    with run_service(tmp_path, paced, *GRACE, workers=1) as server:
-        with start(server, play, on_disconnect="continue") as stream:
+    script = scripted.script()
+    script.say("one")
+    with run_service(tmp_path, scripted, *GRACE, workers=1) as server:
+        with start(server, script, on_disconnect="continue") as stream:
             run = run_of(stream)
             stream.next()
             server.interrupt()
-            play.wait_until_left()
+            script.wait_until_left()
         server.wait_until_ended(20)
-    with run_service(tmp_path, paced, *SHORT, workers=1) as server:
+    with run_service(tmp_path, scripted, *SHORT, workers=1) as server:
         for form in FORMATS:
             events = replay(server, run, form)
             assert text_of(form, events) == "one"

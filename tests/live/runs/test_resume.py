@@ -8,11 +8,11 @@ import pytest
 
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
-from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_cursors import WAYS, Way, at_the_run, by_header, by_query
 from tests.live.kit.run_events import FORMATS, RESUMABLE, after, end_of, text_of
 from tests.live.kit.runs import START, ask, path_of, replay, rest, run_of, start
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import frame
@@ -22,10 +22,10 @@ TEXT = "one 你好🌊 four"
 LAST = 8
 
 
-def first_half(play: Play) -> None:
+def first_half(script: ScriptedAnswer) -> None:
     """Three frames."""
     thought = {"index": 0, "delta": {"reasoning": "hm", "content": "one "}, "finish_reason": None}
-    play.send(frame(""), frame(choices=[thought]), frame("你好"))
+    script.send(frame(""), frame(choices=[thought]), frame("你好"))
 
 
 def read_half(stream: Stream, run: str) -> None:
@@ -34,10 +34,10 @@ def read_half(stream: Stream, run: str) -> None:
         pass
 
 
-def second_half(play: Play) -> None:
+def second_half(script: ScriptedAnswer) -> None:
     """Five more."""
-    play.say("🌊", " four")
-    play.finish()
+    script.say("🌊", " four")
+    script.finish()
 
 
 in_every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -45,64 +45,68 @@ in_every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__
 
 @in_every_way
 @pytest.mark.parametrize("form", RESUMABLE)
-def test_after_the_end_from_every_position(runs: Server, play: Play, form: str, way: Way) -> None:
-    first_half(play)
-    second_half(play)
-    stream = start(runs, play, format=form)
+def test_after_the_end_from_every_position(
+    runs: Server, script: ScriptedAnswer, form: str, way: Way
+) -> None:
+    first_half(script)
+    second_half(script)
+    stream = start(runs, script, format=form)
     run = run_of(stream)
     events = rest(stream)
     assert text_of(form, events) == TEXT
     for seen in range(LAST):
-        path, headers = way(form, play.message, f"{run}.{seen}")
+        path, headers = way(form, script.message, f"{run}.{seen}")
         stream = open_stream(runs, path, headers=headers)
         assert stream.head.status == 200
         assert run_of(stream) == run
         assert rest(stream) == after(run, events, seen), f"after {seen}"
-    path, headers = way(form, play.message, f"{run}.{LAST}")
+    path, headers = way(form, script.message, f"{run}.{LAST}")
     answer = ask(runs, path, headers=headers)
     assert (answer.status, answer.body) == (204, b""), "or an EventSource would never stop"
-    assert play.count == 1
+    assert script.count == 1
 
 
 @in_every_way
 @pytest.mark.parametrize("form", RESUMABLE)
-def test_while_it_runs_from_every_position(runs: Server, play: Play, form: str, way: Way) -> None:
-    first_half(play)
+def test_while_it_runs_from_every_position(
+    runs: Server, script: ScriptedAnswer, form: str, way: Way
+) -> None:
+    first_half(script)
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play, format=form))
+        original = stack.enter_context(start(runs, script, format=form))
         run = run_of(original)
         read_half(original, run)
         resumed: list[Stream] = []
         for seen in range(4):
-            path, headers = way(form, play.message, f"{run}.{seen}")
+            path, headers = way(form, script.message, f"{run}.{seen}")
             resumed.append(stack.enter_context(open_stream(runs, path, headers=headers)))
             assert resumed[-1].head.status == 200
             assert run_of(resumed[-1]) == run
         for ahead in (4, LAST):
-            path, headers = way(form, play.message, f"{run}.{ahead}")
+            path, headers = way(form, script.message, f"{run}.{ahead}")
             error_of(ask(runs, path, headers=headers), 400)
-        second_half(play)
+        second_half(script)
         got = [rest(stream) for stream in resumed]
     events = replay(runs, run, form)
     assert text_of(form, events) == TEXT
     assert got == [after(run, events, seen) for seen in range(4)]
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_on_each_worker(runs: Server, play: Play, form: str) -> None:
+def test_on_each_worker(runs: Server, script: ScriptedAnswer, form: str) -> None:
     """While it runs and afterwards; `ui` starts over."""
-    first_half(play)
+    first_half(script)
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play, format=form))
+        original = stack.enter_context(start(runs, script, format=form))
         run = run_of(original)
         read_half(original, run)
-        path, headers = by_header(form, play.message, f"{run}.2")
+        path, headers = by_header(form, script.message, f"{run}.2")
         streams = [
             stack.enter_context(open_stream(connect_to(runs, worker), path, headers=headers))
             for worker in runs.workers()
         ]
-        second_half(play)
+        second_half(script)
         got = [rest(stream) for stream in streams]
         assert original.rest()
     events = replay(runs, run, form)
@@ -112,16 +116,18 @@ def test_on_each_worker(runs: Server, play: Play, form: str) -> None:
     for worker in runs.workers():
         stream = open_stream(connect_to(runs, worker), path, headers=headers)
         assert rest(stream) == expected
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize("form", RESUMABLE)
-def test_a_reader_that_drops_after_every_event(runs: Server, play: Play, form: str) -> None:
+def test_a_reader_that_drops_after_every_event(
+    runs: Server, script: ScriptedAnswer, form: str
+) -> None:
     """It comes back with what it has; in the end it has everything once."""
-    first_half(play)
+    first_half(script)
     got = []
     last = None
-    message = play.message
+    message = script.message
     while True:
         headers: dict[str, str] = {"Last-Event-ID": last} if last else {}
         path = path_of(START, user_message=message, format=form, idempotency_key=message)
@@ -138,89 +144,89 @@ def test_a_reader_that_drops_after_every_event(runs: Server, play: Play, form: s
                 part.append(event)
         got += [(each.event, each.data) for each in part]
         last = event.id
-        if len(got) >= 2 and not play.asked[0].ended:
-            second_half(play)
+        if len(got) >= 2 and not script.requests[0].ended:
+            second_half(script)
     assert got == [(event.event, event.data) for event in replay(runs, run, form)]
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize("in_query", [False, True], ids=["header", "query"])
 def test_ui_starts_over_unless_there_is_nothing_left(
-    runs: Server, play: Play, in_query: bool
+    runs: Server, script: ScriptedAnswer, in_query: bool
 ) -> None:
-    first_half(play)
-    second_half(play)
-    stream = start(runs, play, format="ui")
+    first_half(script)
+    second_half(script)
+    stream = start(runs, script, format="ui")
     run = run_of(stream)
     events = rest(stream)
     way = by_query if in_query else by_header
     for seen in (0, 1, 3, LAST - 1):
-        path, headers = way("ui", play.message, f"{run}.{seen}")
+        path, headers = way("ui", script.message, f"{run}.{seen}")
         assert rest(open_stream(runs, path, headers=headers)) == events
-    path, headers = way("ui", play.message, f"{run}.{LAST}")
+    path, headers = way("ui", script.message, f"{run}.{LAST}")
     assert ask(runs, path, headers=headers).status == 204
     assert end_of("ui", events) == "stop"
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_another_format_than_before(runs: Server, play: Play) -> None:
+def test_another_format_than_before(runs: Server, script: ScriptedAnswer) -> None:
     """Ids belong to the run, not to the form in which one has got them."""
-    first_half(play)
-    second_half(play)
-    stream = start(runs, play, format="events")
+    first_half(script)
+    second_half(script)
+    stream = start(runs, script, format="events")
     run = run_of(stream)
     rest(stream)
     for form in RESUMABLE:
         events = replay(runs, run, form)
         for seen in range(LAST):
-            path, headers = at_the_run(form, play.message, f"{run}.{seen}")
+            path, headers = at_the_run(form, script.message, f"{run}.{seen}")
             assert rest(open_stream(runs, path, headers=headers)) == after(run, events, seen)
 
 
 @pytest.mark.parametrize("value", ["earliest", ""])
 @pytest.mark.parametrize("in_query", [False, True], ids=["header", "query"])
 def test_earliest_and_nothing_begin_a_new_run(
-    runs: Server, play: Play, value: str, in_query: bool
+    runs: Server, script: ScriptedAnswer, value: str, in_query: bool
 ) -> None:
-    play.say("x")
-    play.finish()
+    script.say("x")
+    script.finish()
     way = by_query if in_query else by_header
-    path, headers = way("text", play.message, value)
+    path, headers = way("text", script.message, value)
     found = set()
     for _ in range(2):
         stream = open_stream(runs, path, headers=headers)
         found.add(run_of(stream))
         assert text_of("text", rest(stream)) == "x"
     assert len(found) == 2
-    assert play.count == 2
+    assert script.count == 2
 
 
 @pytest.mark.parametrize("value", ["earliest", ""])
-def test_earliest_of_a_run_is_all_of_it(runs: Server, play: Play, value: str) -> None:
-    play.say("x")
-    play.finish()
-    stream = start(runs, play)
+def test_earliest_of_a_run_is_all_of_it(runs: Server, script: ScriptedAnswer, value: str) -> None:
+    script.say("x")
+    script.finish()
+    stream = start(runs, script)
     run = run_of(stream)
     events = rest(stream)
     assert rest(open_stream(runs, f"/runs/{run}?last_event_id={value}")) == events
     assert rest(open_stream(runs, f"/runs/{run}", headers={"Last-Event-ID": value})) == events
 
 
-def test_many_come_back_at_once(runs: Server, play: Play) -> None:
+def test_many_come_back_at_once(runs: Server, script: ScriptedAnswer) -> None:
     """All of an interrupted page's tabs, on whatever worker: one request of the upstream."""
-    first_half(play)
+    first_half(script)
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play))
+        original = stack.enter_context(start(runs, script))
         run = run_of(original)
         original.data(3)
         connections = [stack.enter_context(Connection(runs)) for _ in range(40)]
-        path, _ = by_header("chunks", play.message, "")
+        path, _ = by_header("chunks", script.message, "")
         for seen, connection in enumerate(connections):
             connection.request(path, headers={"Last-Event-ID": f"{run}.{seen % 4}"})
         streams = [Stream(connection) for connection in connections]
-        second_half(play)
+        second_half(script)
         got = [rest(stream) for stream in streams]
         original.rest()
     events = replay(runs, run, "chunks")
     assert got == [after(run, events, seen % 4) for seen in range(40)]
-    assert play.count == 1
+    assert script.count == 1

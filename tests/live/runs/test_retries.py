@@ -12,8 +12,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.live.kit.paced import Play
 from tests.live.kit.runs import stop
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 from tests.live.kit.services import authorization
 from tests.live.kit.tools import node
@@ -59,36 +59,36 @@ CLIENTS = pytest.mark.parametrize("client", [with_python, with_node])
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("key", [True, False])
 def test_a_passing_refusal_is_met_with_another_attempt(
-    runs: Server, play: Play, access_token: str, client: Client, stream: bool, key: bool
+    runs: Server, script: ScriptedAnswer, access_token: str, client: Client, stream: bool, key: bool
 ) -> None:
-    play.refuse(429, LATER, "Retry-After-Ms: 1")
+    script.refuse(429, LATER, "Retry-After-Ms: 1")
     if stream:
-        play.say("one")
-        play.finish()
+        script.say("one")
+        script.finish()
     else:
-        play.answer(200, DOCUMENT)
-    request = {"chat": play.message, "stream": stream, "retries": 1}
-    told = client(runs, access_token, {**request, "key": play.message} if key else request)
+        script.answer(200, DOCUMENT)
+    request = {"chat": script.message, "stream": stream, "retries": 1}
+    told = client(runs, access_token, {**request, "key": script.message} if key else request)
     assert (told["end"], told["text"]) == ("clean", "one")
-    assert play.count == 2
+    assert script.count == 2
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_rates_and_request_ids_are_told(
-    runs: Server, play: Play, access_token: str, stream: bool
+    runs: Server, script: ScriptedAnswer, access_token: str, stream: bool
 ) -> None:
     sent = ("x-ratelimit-remaining-tokens: 59", "x-request-id: req_1", "set-cookie: a=b")
-    play.refuse(400, b'{"error": {"message": "no"}}', *sent)
+    script.refuse(400, b'{"error": {"message": "no"}}', *sent)
     if stream:
-        play.answer(200, frame("one", finish="stop") + DONE, *sent, kind="text/event-stream")
+        script.answer(200, frame("one", finish="stop") + DONE, *sent, kind="text/event-stream")
     else:
-        play.answer(200, DOCUMENT, *sent)
+        script.answer(200, DOCUMENT, *sent)
     with openai.OpenAI(base_url=f"{runs.url}/v1", api_key=access_token) as client:
 
         def ask(**headers: str) -> Any:
             return client.chat.completions.with_raw_response.create(
                 model="m",
-                messages=[{"role": "user", "content": play.message}],
+                messages=[{"role": "user", "content": script.message}],
                 stream=stream,
                 extra_headers=headers,
             )
@@ -119,11 +119,11 @@ def newest_run(server: Server) -> str:
 
 
 @contextlib.contextmanager
-def stopped_meanwhile(server: Server, play: Play, access_token: str) -> Iterator[None]:
-    """Stop the play's run as soon as the upstream is asked."""
+def stopped_meanwhile(server: Server, script: ScriptedAnswer, access_token: str) -> Iterator[None]:
+    """Stop the script's run as soon as the upstream is asked."""
 
     def stop_it() -> None:
-        play.wait_for_asked()
+        script.wait_for_requests()
         stop(server, newest_run(server), authorization(access_token))
 
     thread = threading.Thread(target=stop_it)
@@ -136,22 +136,22 @@ def stopped_meanwhile(server: Server, play: Play, access_token: str) -> Iterator
 
 @CLIENTS
 def test_what_was_stopped_is_not_asked_again(
-    runs: Server, play: Play, access_token: str, client: Client
+    runs: Server, script: ScriptedAnswer, access_token: str, client: Client
 ) -> None:
-    with stopped_meanwhile(runs, play, access_token):
-        told = client(runs, access_token, {"chat": play.message, "stream": False, "retries": 2})
+    with stopped_meanwhile(runs, script, access_token):
+        told = client(runs, access_token, {"chat": script.message, "stream": False, "retries": 2})
     assert (told["end"], told["status"], told["code"]) == ("error", 409, "stopped")
-    assert play.count == 1
-    until(play.left, "the upstream is not asked any more")
+    assert script.count == 1
+    until(script.left, "the upstream is not asked any more")
 
 
 @CLIENTS
 def test_a_key_of_other_content_is_refused_once(
-    runs: Server, play: Play, access_token: str, client: Client
+    runs: Server, script: ScriptedAnswer, access_token: str, client: Client
 ) -> None:
-    play.answer(200, DOCUMENT)
-    request = {"chat": play.message, "stream": False, "retries": 2, "key": play.message}
+    script.answer(200, DOCUMENT)
+    request = {"chat": script.message, "stream": False, "retries": 2, "key": script.message}
     assert client(runs, access_token, request)["end"] == "clean"
-    told = client(runs, access_token, {**request, "chat": f"{play.message} other"})
+    told = client(runs, access_token, {**request, "chat": f"{script.message} other"})
     assert (told["status"], told["code"]) == (409, "idempotency_key_reused")
-    assert play.count == 1
+    assert script.count == 1

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from tests.live.kit.clients import open_stream
-from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import FORMATS, after, end_of, parsed, text_of
 from tests.live.kit.runs import (
@@ -25,6 +24,7 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
 
@@ -63,11 +63,13 @@ def test_without_the_right(guarded_runs: Server, method: str, path: str) -> None
     error_of(ask(guarded_runs, path, method, {**headers, **CHANNELS}, body), 403)
 
 
-def test_the_right_has_to_be_there_for_a_run_that_exists(guarded_runs: Server, play: Play) -> None:
+def test_the_right_has_to_be_there_for_a_run_that_exists(
+    guarded_runs: Server, script: ScriptedAnswer
+) -> None:
     """The same answer as for one that does not: nothing is learnt from it."""
-    play.say("one")
-    play.finish()
-    stream = start(guarded_runs, play, ALICE)
+    script.say("one")
+    script.finish()
+    stream = start(guarded_runs, script, ALICE)
     run = run_of(stream)
     rest(stream)
     for headers in ({}, CHANNELS, bearer("bob", subscribe=["**"])):
@@ -79,11 +81,11 @@ def test_the_right_has_to_be_there_for_a_run_that_exists(guarded_runs: Server, p
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "ended"])
-def test_another_subject(guarded_runs: Server, play: Play, running: bool) -> None:
-    play.say("one")
+def test_another_subject(guarded_runs: Server, script: ScriptedAnswer, running: bool) -> None:
+    script.say("one")
     if not running:
-        play.finish()
-    with start(guarded_runs, play, ALICE, format="text") as stream:
+        script.finish()
+    with start(guarded_runs, script, ALICE, format="text") as stream:
         run = run_of(stream)
         assert stream.next().data == "one"
 
@@ -110,39 +112,39 @@ def test_another_subject(guarded_runs: Server, play: Play, running: bool) -> Non
         assert same(f"/runs/{run}?format=ui") == 204
         assert same(f"/runs/{run}", "DELETE") == 404
         assert same(f"/runs/{run}", "HEAD") == 404
-        url = path_of(START, user_message=play.message)
+        url = path_of(START, user_message=script.message)
         for last in (f"{run}.0", f"{run}.1", f"{run}.4", f"{run}.99"):
             assert same(url, last=last) == 404
             assert same(f"{url}&last_event_id={last}") == 404
         if running:
-            assert not play.left()
-            play.finish()
+            assert not script.left()
+            script.finish()
         assert end_of("text", rest(stream)) == "stop"
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_keys_of_several_subjects(guarded_runs: Server, play: Play) -> None:
+def test_keys_of_several_subjects(guarded_runs: Server, script: ScriptedAnswer) -> None:
     """The same key and content, and two answers; other content is no conflict either."""
-    play.say("one")
-    play.finish()
+    script.say("one")
+    script.finish()
     key = {"Idempotency-Key": "the-same-for-both"}
     found = []
     for subject in (ALICE, BOB):
-        stream = start(guarded_runs, play, {**subject, **key})
+        stream = start(guarded_runs, script, {**subject, **key})
         assert stream.head.status == 200
         assert "idempotency-replayed" not in stream.head.headers
         found.append(run_of(stream))
         rest(stream)
     assert len(set(found)) == 2
-    assert play.count == 2
+    assert script.count == 2
     carol = {**bearer("carol"), **key}
-    with start(guarded_runs, play, carol, system_prompt="Be rude.") as stream:
+    with start(guarded_runs, script, carol, system_prompt="Be rude.") as stream:
         assert stream.head.status == 200
 
 
-def test_another_token_of_the_same_subject(guarded_runs: Server, play: Play) -> None:
-    play.say("one")
-    with start(guarded_runs, play, ALICE, format="text") as stream:
+def test_another_token_of_the_same_subject(guarded_runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    with start(guarded_runs, script, ALICE, format="text") as stream:
         run = run_of(stream)
         stream.next()
         token = bearer("alice", 300)
@@ -151,15 +153,15 @@ def test_another_token_of_the_same_subject(guarded_runs: Server, play: Play) -> 
         assert end_of("text", rest(viewer)) == "stopped"
 
 
-def test_a_token_in_the_query(guarded_runs: Server, play: Play) -> None:
+def test_a_token_in_the_query(guarded_runs: Server, script: ScriptedAnswer) -> None:
     """For EventSource, which can set no headers."""
-    play.say("one")
+    script.say("one")
     token = ALICE["Authorization"].removeprefix("Bearer ")
-    path = path_of(START, user_message=play.message, access_token=token, format="text")
+    path = path_of(START, user_message=script.message, access_token=token, format="text")
     with open_stream(guarded_runs, path) as stream:
         run = run_of(stream)
         assert stream.next().data == "one"
-        play.finish()
+        script.finish()
         rest(stream)
     viewed = open_stream(guarded_runs, f"/runs/{run}?format=text&access_token={token}")
     events = rest(viewed)
@@ -168,10 +170,10 @@ def test_a_token_in_the_query(guarded_runs: Server, play: Play) -> None:
     assert rest(resumed) == after(run, events, 1)
 
 
-def test_no_channel_reaches_a_run(guarded_runs: Server, play: Play) -> None:
+def test_no_channel_reaches_a_run(guarded_runs: Server, script: ScriptedAnswer) -> None:
     """Not by any name or pattern, to read or to write, with all the rights that there are."""
-    play.say("secret one")
-    with start(guarded_runs, play, ALL, format="text") as stream:
+    script.say("secret one")
+    with start(guarded_runs, script, ALL, format="text") as stream:
         run = run_of(stream)
         assert stream.next().data == "secret one"
         names = ["**", "*", run, f"runs.{run}", f"run.{run}", f"run:{run}", f"_runs.{run}", "a"]
@@ -179,7 +181,7 @@ def test_no_channel_reaches_a_run(guarded_runs: Server, play: Play) -> None:
         target = f"/channels?{query}&last_event_id=earliest"
         with open_stream(guarded_runs, target, headers=ALL) as channels:
             assert channels.head.status == 200
-            play.say("secret two")
+            script.say("secret two")
             assert stream.next().data == "secret two"
             for name in (run, f"runs.{run}", f"run:{run}"):
                 answer = ask(guarded_runs, f"/channels/{name}", "POST", ALL, b"intruder")
@@ -189,7 +191,7 @@ def test_no_channel_reaches_a_run(guarded_runs: Server, play: Play) -> None:
             while "marker" not in received:
                 received.append(channels.next().data)
         assert not any("secret" in (data or "") for data in received)
-        play.finish()
+        script.finish()
         assert text_of("text", rest(stream)) == ""
     events = replay(guarded_runs, run, "text", ALL)
     assert text_of("text", events) == "secret onesecret two"
@@ -197,11 +199,11 @@ def test_no_channel_reaches_a_run(guarded_runs: Server, play: Play) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_token_that_ends(guarded_runs: Server, play: Play, form: str) -> None:
+def test_a_token_that_ends(guarded_runs: Server, script: ScriptedAnswer, form: str) -> None:
     """It ends the viewer, and is told so; the run goes on for who has a fresh one."""
-    play.say("one ")
+    script.say("one ")
     short = bearer("alice", 3)
-    with start(guarded_runs, play, short, format=form) as stream:
+    with start(guarded_runs, script, short, format=form) as stream:
         run = run_of(stream)
         viewer = attach(guarded_runs, run, form, headers=short)
         for each in (stream, viewer):
@@ -214,44 +216,44 @@ def test_a_token_that_ends(guarded_runs: Server, play: Play, form: str) -> None:
                 assert told.event == (None if form == "chunks" else "failure")
                 assert told.id is None, "it is not the run's end: it must not be resumed after it"
     error_of(ask(guarded_runs, f"/runs/{run}", headers=short), 401)
-    assert not play.left()
+    assert not script.left()
     viewer = attach(guarded_runs, run, form, headers=ALICE)
-    play.say("two")
-    play.finish()
+    script.say("two")
+    script.finish()
     events = rest(viewer)
     assert text_of(form, events) == "one two"
 
 
-def test_what_the_logs_do_not_say(guarded_runs: Server, play: Play) -> None:
+def test_what_the_logs_do_not_say(guarded_runs: Server, script: ScriptedAnswer) -> None:
     """No token, no prompt, no key, whether a request is served or refused."""
-    play.say("an-answer-of-the-model")
-    play.finish()
+    script.say("an-answer-of-the-model")
+    script.finish()
     token = ALICE["Authorization"].removeprefix("Bearer ")
     key = "key-that-nobody-must-see"
     path = path_of(
-        START, user_message=play.message, idempotency_key=key, access_token=token, format="text"
+        START, user_message=script.message, idempotency_key=key, access_token=token, format="text"
     )
     stream = open_stream(guarded_runs, path)
     run = run_of(stream)
     rest(stream)
-    rest(start(guarded_runs, play, {**ALICE, "Idempotency-Key": key}))
+    rest(start(guarded_runs, script, {**ALICE, "Idempotency-Key": key}))
     refused = [
         ask(guarded_runs, path.replace("format=text", "format=xml")),
         ask(guarded_runs, path + "&on_disconnect=nonsense"),
         ask(guarded_runs, path.replace(token, token[:-3])),
-        ask(guarded_runs, path.replace(play.message, f"{play.message}-other")),
+        ask(guarded_runs, path.replace(script.message, f"{script.message}-other")),
         ask(guarded_runs, path + f"&last_event_id={NO_RUN}.1"),
         ask(guarded_runs, path + "&last_event_id=nonsense"),
         ask(guarded_runs, path.replace(START, f"/runs/{NO_RUN}")),
         ask(guarded_runs, path, "PATCH"),
-        ask_start(guarded_runs, play, {**ALICE, "Idempotency-Key": key + " x"}),
+        ask_start(guarded_runs, script, {**ALICE, "Idempotency-Key": key + " x"}),
         ask(guarded_runs, path, headers={"Last-Event-ID": f"{run}.99"}),
     ]
     assert all(answer.status >= 400 or answer.status == 204 for answer in refused)
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": play.message}]})
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": script.message}]})
     ask(guarded_runs, f"/v1/chat/completions?access_token={token}", "POST", JSON, body.encode())
     until(lambda: "PATCH" in guarded_runs.log(), "the last of them is in the access log")
     log = guarded_runs.log()
     assert f'"GET {START} ' in log, "the access log is on"
-    for secret in (token, "eyJ", play.message, key, "an-answer-of-the-model"):
+    for secret in (token, "eyJ", script.message, key, "an-answer-of-the-model"):
         assert secret not in log

@@ -8,7 +8,6 @@ import json
 import pytest
 
 from tests.live.kit.clients import Stream, open_stream
-from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import (
     FORMATS,
@@ -33,6 +32,7 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 from tests.live.kit.workers import connect_to, other_worker
 
@@ -60,33 +60,33 @@ def assert_stopped(server: Server, run: str, got: list[tuple[str, Stream]], text
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["no answer yet", "only its headers"])
-def test_before_the_first_token(runs: Server, play: Play, begun: bool) -> None:
+def test_before_the_first_token(runs: Server, script: ScriptedAnswer, begun: bool) -> None:
     if begun:
-        play.begin()
+        script.begin()
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play, heartbeat="early"))
+        original = stack.enter_context(start(runs, script, heartbeat="early"))
         run = run_of(original)
-        play.wait_for_asked()
+        script.wait_for_requests()
         viewers = viewers_on_all_workers(stack, runs, run)
         assert stop(runs, run) == "stopped"
-        play.wait_until_left()
+        script.wait_until_left()
         assert_stopped(runs, run, [("chunks", original), *viewers], "")
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "continue", "30"])
-def test_in_mid_answer(runs: Server, play: Play, on_disconnect: str) -> None:
-    play.say("one ", "two")
+def test_in_mid_answer(runs: Server, script: ScriptedAnswer, on_disconnect: str) -> None:
+    script.say("one ", "two")
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play, on_disconnect=on_disconnect))
+        original = stack.enter_context(start(runs, script, on_disconnect=on_disconnect))
         run = run_of(original)
         viewers = viewers_on_all_workers(stack, runs, run)
         assert original.next().id == f"{run}.1"
         with attach(runs, run, "text") as stream:
             assert stream.data(2) == ["one ", "two"]
         assert stop(runs, run) == "stopped"
-        play.wait_until_left()
-        play.say("too late")
+        script.wait_until_left()
+        script.say("too late")
         rest(original)
         assert_stopped(runs, run, viewers, "one two")
         assert stop(runs, run) == "stopped", "again"
@@ -94,27 +94,27 @@ def test_in_mid_answer(runs: Server, play: Play, on_disconnect: str) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["first token", "mid-answer"])
-def test_from_another_worker(runs: Server, play: Play, begun: bool) -> None:
+def test_from_another_worker(runs: Server, script: ScriptedAnswer, begun: bool) -> None:
     if begun:
-        play.say("one")
-    with start(runs, play, heartbeat="early", format="text") as stream:
+        script.say("one")
+    with start(runs, script, heartbeat="early", format="text") as stream:
         run = run_of(stream)
         if begun:
             assert stream.next().data == "one"
-        play.wait_for_asked()
+        script.wait_for_requests()
         with connect_to(runs, other_worker(runs, stream.connection)) as connection:
             connection.request(f"/runs/{run}", method="DELETE")
             head = connection.head()
             assert head.status == 200
             assert json.loads(connection.body(head)) == {"id": run, "status": "stopped"}
-        play.wait_until_left()
+        script.wait_until_left()
         assert end_of("text", rest(stream)) == "stopped"
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_how_each_format_says_so(runs: Server, play: Play, form: str) -> None:
-    play.say("one")
-    with start(runs, play, format=form) as stream:
+def test_how_each_format_says_so(runs: Server, script: ScriptedAnswer, form: str) -> None:
+    script.say("one")
+    with start(runs, script, format=form) as stream:
         run = run_of(stream)
         while "one" not in (stream.next().data or ""):
             pass
@@ -139,10 +139,10 @@ def test_how_each_format_says_so(runs: Server, play: Play, form: str) -> None:
         )
 
 
-def test_after_the_end(runs: Server, play: Play) -> None:
-    play.say("one")
-    play.finish()
-    stream = start(runs, play, format="text")
+def test_after_the_end(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    script.finish()
+    stream = start(runs, script, format="text")
     run = run_of(stream)
     events = rest(stream)
     for _ in range(3):
@@ -151,19 +151,19 @@ def test_after_the_end(runs: Server, play: Play) -> None:
     assert end_of("text", events) == "stop"
 
 
-def test_after_a_failure(runs: Server, play: Play) -> None:
-    play.say("one")
-    play.hang_up()
-    stream = start(runs, play, format="text")
+def test_after_a_failure(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    script.hang_up()
+    stream = start(runs, script, format="text")
     run = run_of(stream)
     events = rest(stream)
     assert stop(runs, run) == "failed"
     assert replay(runs, run, "text") == events
 
 
-def test_many_stop_it_at_once(runs: Server, play: Play) -> None:
-    play.say("one")
-    with start(runs, play, format="text") as stream:
+def test_many_stop_it_at_once(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    with start(runs, script, format="text") as stream:
         run = run_of(stream)
         stream.next()
         assert all_at_once(*[lambda: stop(runs, run)] * 12) == ["stopped"] * 12
@@ -180,25 +180,27 @@ def test_an_unknown_run(runs: Server, run: str) -> None:
         assert error_of(answer, 404)["code"] == "run_not_found"
 
 
-def test_while_nobody_watches(runs: Server, play: Play) -> None:
-    play.say("one")
-    with start(runs, play, on_disconnect="continue") as stream:
+def test_while_nobody_watches(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    with start(runs, script, on_disconnect="continue") as stream:
         run = run_of(stream)
         stream.next()
     assert stop(runs, run) == "stopped"
-    play.wait_until_left()
+    script.wait_until_left()
     assert text_of("text", replay(runs, run, "text")) == "one"
 
 
-def test_while_the_upstream_says_more_than_anybody_reads(runs: Server, play: Play) -> None:
+def test_while_the_upstream_says_more_than_anybody_reads(
+    runs: Server, script: ScriptedAnswer
+) -> None:
     """The run ends where it was when it was stopped, without a hole."""
     for n in range(400):
-        play.say(f"{n} ")
-    with start(runs, play) as stream:
+        script.say(f"{n} ")
+    with start(runs, script) as stream:
         run = run_of(stream)
         stream.next()
         stop(runs, run)
-        play.wait_until_left()
+        script.wait_until_left()
         events = rest(stream)
     assert [number(run, event) for event in events] == list(range(2, len(events) + 2))
     assert end_of("chunks", events) == "error:stopped"
@@ -207,25 +209,25 @@ def test_while_the_upstream_says_more_than_anybody_reads(runs: Server, play: Pla
 
 
 @pytest.mark.parametrize("form", RESUMABLE)
-def test_resuming_what_was_stopped(runs: Server, play: Play, form: str) -> None:
-    play.say("one", "two")
-    with start(runs, play, format=form) as stream:
+def test_resuming_what_was_stopped(runs: Server, script: ScriptedAnswer, form: str) -> None:
+    script.say("one", "two")
+    with start(runs, script, format=form) as stream:
         run = run_of(stream)
         stream.data(2)
         stop(runs, run)
     events = replay(runs, run, form)
-    path = path_of(START, user_message=play.message, format=form)
+    path = path_of(START, user_message=script.message, format=form)
     for seen in range(3):
         headers = {"Last-Event-ID": f"{run}.{seen}"}
         assert rest(open_stream(runs, path, headers=headers)) == after(run, events, seen)
     assert ask(runs, path, headers={"Last-Event-ID": f"{run}.3"}).status == 204
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_other_sites_can_not(runs: Server, play: Play) -> None:
+def test_other_sites_can_not(runs: Server, script: ScriptedAnswer) -> None:
     """A page from elsewhere must not stop, start or run on the strength of loopback."""
-    play.say("one")
-    with start(runs, play, format="text") as stream:
+    script.say("one")
+    with start(runs, script, format="text") as stream:
         run = run_of(stream)
         for headers in (
             {"Sec-Fetch-Site": "cross-site"},
@@ -233,8 +235,8 @@ def test_other_sites_can_not(runs: Server, play: Play) -> None:
             {"Origin": "https://example.org"},
         ):
             error_of(ask(runs, f"/runs/{run}", "DELETE", headers), 403)
-            path = path_of(START, user_message=play.message)
+            path = path_of(START, user_message=script.message)
             error_of(ask(runs, path, headers=headers), 403)
-        play.finish()
+        script.finish()
         assert end_of("text", rest(stream)) == "stop"
-    assert play.count == 1
+    assert script.count == 1

@@ -13,10 +13,10 @@ import pytest
 from tests.live.channels.test_store import disk, remount, write_lock
 from tests.live.kit.clients import Sent, open_stream
 from tests.live.kit.connection import Answer
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import end_of, text_of
 from tests.live.kit.runs import ask, path_of, replay, rest, run_of, run_service, start
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
 
@@ -30,16 +30,18 @@ FILLING = "x" * 100_000
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory, paced: PacedUpstream) -> Iterator[Server]:
+def stored(
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+) -> Iterator[Server]:
     """Two workers whose log is in their directory: whatever a test does to it, it undoes."""
     directory = tmp_path_factory.mktemp("stored")
-    with run_service(directory, paced, settings={"SSEFLASK_HEARTBEAT": "0.1"}) as server:
+    with run_service(directory, scripted, settings={"SSEFLASK_HEARTBEAT": "0.1"}) as server:
         yield server
 
 
-def started(server: Server, play: Play) -> list[Sent] | Answer:
+def started(server: Server, script: ScriptedAnswer) -> list[Sent] | Answer:
     """Start a run: all that it says, or the refusal."""
-    stream = start(server, play, format="text")
+    stream = start(server, script, format="text")
     with stream:
         if stream.head.status == 200:
             return rest(stream)
@@ -62,12 +64,15 @@ def last_event(events: list[Sent]) -> str | None:
 
 
 def assert_trouble_and_recovery(
-    server: Server, paced: PacedUpstream, trouble: Callable[[], None], recover: Callable[[], None]
+    server: Server,
+    scripted: ScriptedUpstream,
+    trouble: Callable[[], None],
+    recover: Callable[[], None],
 ) -> None:
-    healthy = paced.play()
+    healthy = scripted.script()
     healthy.say("one")
     healthy.finish()
-    large = paced.play()
+    large = scripted.script()
     large.say(*[FILLING] * 10)
     large.finish()
     assert not in_trouble(started(server, healthy))
@@ -89,32 +94,34 @@ def limit(server: Server, allowed: int) -> None:
         worker.rlimit(psutil.RLIMIT_FSIZE, (allowed, hard))
 
 
-def test_a_file_that_can_not_grow(stored: Server, paced: PacedUpstream) -> None:
+def test_a_file_that_can_not_grow(stored: Server, scripted: ScriptedUpstream) -> None:
     assert_trouble_and_recovery(
         stored,
-        paced,
+        scripted,
         lambda: limit(stored, 1_000_000),
         lambda: limit(stored, resource.RLIM_INFINITY),
     )
 
 
-def test_a_full_disk(tmp_path: Path, disk: Path, paced: PacedUpstream) -> None:
+def test_a_full_disk(tmp_path: Path, disk: Path, scripted: ScriptedUpstream) -> None:
     settings = {"SSEFLASK_RUN_LOG": str(disk / "runs.sqlite")}
-    with run_service(tmp_path, paced, workers=1, settings=settings) as server:
-        assert_trouble_and_recovery(server, paced, lambda: None, lambda: remount(disk, "size=200m"))
+    with run_service(tmp_path, scripted, workers=1, settings=settings) as server:
+        assert_trouble_and_recovery(
+            server, scripted, lambda: None, lambda: remount(disk, "size=200m")
+        )
 
 
-def test_a_disk_that_is_full_in_mid_answer(stored: Server, play: Play) -> None:
+def test_a_disk_that_is_full_in_mid_answer(stored: Server, script: ScriptedAnswer) -> None:
     """Nobody is left waiting: the stream ends with a failure and the upstream is left."""
-    play.say("one")
-    with start(stored, play, format="text") as stream:
+    script.say("one")
+    with start(stored, script, format="text") as stream:
         run = run_of(stream)
         assert stream.next().data == "one"
         limit(stored, 200_000)
         for _ in range(20):
-            play.say(FILLING)
+            script.say(FILLING)
         assert last_event(rest(stream)) == "failure"
-    play.wait_until_left()
+    script.wait_until_left()
     assert ask(stored, "/healthz").status == 200
     limit(stored, resource.RLIM_INFINITY)
 
@@ -125,48 +132,48 @@ def test_a_disk_that_is_full_in_mid_answer(stored: Server, play: Play) -> None:
         return end_of("text", events) if text_of("text", events).startswith("one") else ""
 
     until(lambda: read_again().startswith("error:"), "it is read and written again", pause=0.2)
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_a_disk_that_is_read_only(tmp_path: Path, disk: Path, paced: PacedUpstream) -> None:
+def test_a_disk_that_is_read_only(tmp_path: Path, disk: Path, scripted: ScriptedUpstream) -> None:
     """Before a run nothing is asked of the upstream: it could not be stored."""
-    play = paced.play()
-    play.say("one")
-    play.finish()
+    script = scripted.script()
+    script.say("one")
+    script.finish()
     settings = {"SSEFLASK_RUN_LOG": str(disk / "runs.sqlite")}
-    with run_service(tmp_path / "first", paced, workers=1, settings=settings) as server:
-        assert not in_trouble(started(server, play))
+    with run_service(tmp_path / "first", scripted, workers=1, settings=settings) as server:
+        assert not in_trouble(started(server, script))
     remount(disk, "ro")
-    with run_service(tmp_path / "second", paced, workers=1, settings=settings) as server:
-        refusal = started(server, play)
+    with run_service(tmp_path / "second", scripted, workers=1, settings=settings) as server:
+        refusal = started(server, script)
         assert isinstance(refusal, Answer)
         error_of(refusal, 503)
         assert int(refusal.headers["retry-after"]) >= 0
-        assert play.count == 1
+        assert script.count == 1
         assert ask(server, "/healthz").status == 200
         remount(disk, "rw")
-        until(lambda: not in_trouble(started(server, play)), "runs go well again", pause=0.2)
+        until(lambda: not in_trouble(started(server, script)), "runs go well again", pause=0.2)
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_the_file_is_deleted(tmp_path: Path, paced: PacedUpstream, running: bool) -> None:
+def test_the_file_is_deleted(tmp_path: Path, scripted: ScriptedUpstream, running: bool) -> None:
     """Whatever becomes of the runs: each stream has an end, and the server serves."""
-    play, later = paced.play(), paced.play()
-    play.say("one")
+    script, later = scripted.script(), scripted.script()
+    script.say("one")
     later.say("two")
     later.finish()
-    with run_service(tmp_path, paced) as server:
-        with start(server, play, format="text") as stream:
+    with run_service(tmp_path, scripted) as server:
+        with start(server, script, format="text") as stream:
             run = run_of(stream)
             stream.next()
             if not running:
-                play.finish()
+                script.finish()
                 rest(stream)
             for ending in ("", "-wal", "-shm"):
                 (tmp_path / f"runs.sqlite{ending}").unlink(missing_ok=True)
             if running:
-                play.say("and more")
-                play.finish()
+                script.say("and more")
+                script.finish()
                 assert last_event(rest(stream))
         for _ in range(10):
             in_trouble(started(server, later))
@@ -175,16 +182,16 @@ def test_the_file_is_deleted(tmp_path: Path, paced: PacedUpstream, running: bool
             assert answer.status in (200, 404, 503)
 
 
-def test_another_process_holds_the_write_lock(stored: Server, play: Play) -> None:
+def test_another_process_holds_the_write_lock(stored: Server, script: ScriptedAnswer) -> None:
     """For a moment: heartbeats go on, the run waits and loses nothing."""
-    play.say("one ")
-    path = path_of("/sse/openai_out", user_message=play.message, format="text")
+    script.say("one ")
+    path = path_of("/sse/openai_out", user_message=script.message, format="text")
     with open_stream(stored, path) as stream:
         run = run_of(stream)
         assert stream.next().data == "one "
         with write_lock(stored.directory / "runs.sqlite"):
-            play.say("two")
-            play.finish()
+            script.say("two")
+            script.finish()
             assert ask(stored, "/healthz").status == 200
             assert stream.next_comments(3) == ["ping"] * 3, "and nothing that is not stored"
         events = rest(stream)
@@ -193,21 +200,21 @@ def test_another_process_holds_the_write_lock(stored: Server, play: Play) -> Non
     assert text_of("text", events) == "one two", events
 
 
-def test_a_file_that_is_no_database(tmp_path: Path, paced: PacedUpstream) -> None:
+def test_a_file_that_is_no_database(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     """Runs are refused, or the start is; it is not written over, and nothing else is hurt."""
-    play = paced.play()
-    play.say("one")
-    play.finish()
+    script = scripted.script()
+    script.say("one")
+    script.finish()
     file = tmp_path / "runs.sqlite"
     file.write_bytes(b"somebody's letters" * 1000)
     with contextlib.ExitStack() as stack:
         server = None
         with contextlib.suppress(AssertionError):  # it may refuse to start
-            server = stack.enter_context(run_service(tmp_path, paced, workers=1))
+            server = stack.enter_context(run_service(tmp_path, scripted, workers=1))
         if server is not None:
-            refusal = started(server, play)
+            refusal = started(server, script)
             assert isinstance(refusal, Answer)
             error_of(refusal, 503)
             assert ask(server, "/healthz").status == 200
     assert file.read_bytes() == b"somebody's letters" * 1000
-    assert play.count == 0
+    assert script.count == 0

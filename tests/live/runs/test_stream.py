@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.live.kit.clients import Sent, Stream, open_stream
-from tests.live.kit.paced import USAGE, Play, usage_frame
 from tests.live.kit.run_events import FORMATS, RESUMABLE, end_of, frames_of, number, parsed, text_of
 from tests.live.kit.runs import JSON, START, ask, path_of, raw, replay, rest, run_of, start
+from tests.live.kit.scripted import USAGE, ScriptedAnswer, usage_frame
 from tests.live.kit.servers import Server
 from tests.live.kit.subscribers import EVENT_SOURCE
 from tests.scripted_upstream import DONE, frame
@@ -22,10 +22,10 @@ ALIAS = "/sse/async_openai_out"
 
 
 @pytest.mark.parametrize("how", ["GET", "POST", "form", "json", "alias", "alias json"])
-def test_started_in_every_way(runs: Server, play: Play, how: str) -> None:
-    play.say("Hello", " 你好")
-    play.finish()
-    asked = {"user_message": play.message, "system_prompt": "Be brief.", "model": "some-model"}
+def test_started_in_every_way(runs: Server, script: ScriptedAnswer, how: str) -> None:
+    script.say("Hello", " 你好")
+    script.finish()
+    asked = {"user_message": script.message, "system_prompt": "Be brief.", "model": "some-model"}
     path = ALIAS if "alias" in how else START
     if how in ("GET", "POST", "alias"):
         stream = open_stream(
@@ -47,28 +47,28 @@ def test_started_in_every_way(runs: Server, play: Play, how: str) -> None:
     assert text_of("chunks", events) == "Hello 你好"
     assert [number(run, event) for event in events] == [1, 2, 3, 4, 5]
     assert events[-1].data == "[DONE]"
-    (got,) = play.asked
-    body = got.body()
+    (got,) = script.requests
+    body = got.body
     assert body["messages"] == [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": play.message},
+        {"role": "user", "content": script.message},
     ]
     assert (body["model"], body["stream"]) == ("some-model", True)
     assert body["stream_options"] == {"include_usage": True}
 
 
-def test_each_run_has_an_id_of_its_own(runs: Server, play: Play) -> None:
-    play.say("x")
-    play.finish()
+def test_each_run_has_an_id_of_its_own(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("x")
+    script.finish()
     found = set()
     for _ in range(5):
-        with start(runs, play) as stream:
+        with start(runs, script) as stream:
             found.add(run_of(stream))
     assert len(found) == 5
-    assert play.count == 5, "without a key each request is a run"
+    assert script.count == 5, "without a key each request is a run"
 
 
-def test_chunks_are_the_upstreams_bytes_with_ids(runs: Server, play: Play) -> None:
+def test_chunks_are_the_upstreams_bytes_with_ids(runs: Server, script: ScriptedAnswer) -> None:
     """Whatever spacing and escapes it uses, and wherever its pieces are cut."""
     frames = [
         frame("one"),
@@ -81,9 +81,9 @@ def test_chunks_are_the_upstreams_bytes_with_ids(runs: Server, play: Play) -> No
     ]
     wire = b"".join(frames)
     cuts = [*range(0, 500, 7), *range(500, len(wire), 9_973), len(wire)]
-    play.send(*(wire[a:b] for a, b in itertools.pairwise(cuts)))
-    play.end()
-    stream = start(runs, play)
+    script.send(*(wire[a:b] for a, b in itertools.pairwise(cuts)))
+    script.end()
+    stream = start(runs, script)
     run = run_of(stream)
     body = raw(stream)
     blocks = [block + b"\n\n" for block in body.split(b"\n\n")[:-1]]
@@ -94,7 +94,7 @@ def test_chunks_are_the_upstreams_bytes_with_ids(runs: Server, play: Play) -> No
         assert block.replace(id_line, b"") == sent
 
 
-def answer_with_everything(play: Play) -> None:
+def answer_with_everything(script: ScriptedAnswer) -> None:
     """Ten frames: reasoning in both spellings, text, a tool call in two pieces, usage."""
 
     def delta(**fields: Any) -> bytes:
@@ -102,7 +102,7 @@ def answer_with_everything(play: Play) -> None:
 
     call = {"index": 0, "id": "call-7", "function": {"name": "look", "arguments": ""}}
     more = {"index": 0, "function": {"arguments": '{"a": 1}'}}
-    play.send(
+    script.send(
         delta(role="assistant", content=""),
         delta(reasoning_content="Let me "),
         delta(reasoning="think."),
@@ -111,12 +111,12 @@ def answer_with_everything(play: Play) -> None:
         delta(tool_calls=[call]),
         delta(tool_calls=[more]),
     )
-    play.finish("tool_calls")
+    script.finish("tool_calls")
 
 
-def test_text(runs: Server, play: Play) -> None:
-    answer_with_everything(play)
-    stream = start(runs, play, format="text")
+def test_text(runs: Server, script: ScriptedAnswer) -> None:
+    answer_with_everything(script)
+    stream = start(runs, script, format="text")
     run = run_of(stream)
     assert rest(stream) == [
         Sent("First word", None, f"{run}.4"),
@@ -125,10 +125,10 @@ def test_text(runs: Server, play: Play) -> None:
     ]
 
 
-def test_events(runs: Server, play: Play) -> None:
+def test_events(runs: Server, script: ScriptedAnswer) -> None:
     """One frame is reasoning and text: two events, the last of which has its id."""
-    answer_with_everything(play)
-    stream = start(runs, play, format="events")
+    answer_with_everything(script)
+    stream = start(runs, script, format="events")
     run = run_of(stream)
     call = {"index": 0, "id": "call-7", "name": "look", "arguments": '{"a": 1}'}
     events = rest(stream)
@@ -144,9 +144,9 @@ def test_events(runs: Server, play: Play) -> None:
     ]
 
 
-def test_ui(runs: Server, play: Play) -> None:
-    answer_with_everything(play)
-    stream = start(runs, play, format="ui")
+def test_ui(runs: Server, script: ScriptedAnswer) -> None:
+    answer_with_everything(script)
+    stream = start(runs, script, format="ui")
     assert stream.head.headers["x-vercel-ai-ui-message-stream"] == "v1"
     run = run_of(stream)
     events = rest(stream)
@@ -163,12 +163,14 @@ def test_ui(runs: Server, play: Play) -> None:
 
 
 @pytest.mark.parametrize("usage", [USAGE, None], ids=["told", "not told"])
-def test_usage_of_a_finished_answer(runs: Server, play: Play, usage: dict[str, Any] | None) -> None:
+def test_usage_of_a_finished_answer(
+    runs: Server, script: ScriptedAnswer, usage: dict[str, Any] | None
+) -> None:
     """The upstream's own figures; where it gives none, what was streamed, marked as partial."""
-    play.send(frame("a"), frame("b"))
-    play.send(frame(choices=[{"index": 0, "delta": {"reasoning": "c"}, "finish_reason": None}]))
-    play.finish(usage=usage)
-    stream = start(runs, play, format="events")
+    script.send(frame("a"), frame("b"))
+    script.send(frame(choices=[{"index": 0, "delta": {"reasoning": "c"}, "finish_reason": None}]))
+    script.finish(usage=usage)
+    stream = start(runs, script, format="events")
     *_, told, done = rest(stream)
     assert told.event == "usage"
     assert parsed(told) == (usage or {"completion_tokens": 3, "partial": True})
@@ -176,20 +178,22 @@ def test_usage_of_a_finished_answer(runs: Server, play: Play, usage: dict[str, A
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_answer_without_a_word(runs: Server, play: Play, form: str) -> None:
+def test_an_answer_without_a_word(runs: Server, script: ScriptedAnswer, form: str) -> None:
     """Every format has an end, and the end an id."""
-    play.finish(usage=None)
-    events = rest(start(runs, play, format=form))
+    script.finish(usage=None)
+    events = rest(start(runs, script, format=form))
     assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
     assert text_of(form, events) == ""
 
 
 @pytest.mark.parametrize("form", RESUMABLE)
-def test_ids_of_the_upstreams_own_do_not_confuse(runs: Server, play: Play, form: str) -> None:
+def test_ids_of_the_upstreams_own_do_not_confuse(
+    runs: Server, script: ScriptedAnswer, form: str
+) -> None:
     """The id that a client takes over is ours, whatever the upstream numbers its events with."""
-    play.send(b"id: 77\n" + frame("a"), frame("b").replace(b"\n\n", b"\nid: 78\n\n"))
-    play.finish(usage=None)
-    stream = start(runs, play, format=form)
+    script.send(b"id: 77\n" + frame("a"), frame("b").replace(b"\n\n", b"\nid: 78\n\n"))
+    script.finish(usage=None)
+    stream = start(runs, script, format=form)
     run = run_of(stream)
     events = rest(stream)
     assert [number(run, event) for event in events if event.id][-1] == 4
@@ -209,10 +213,10 @@ def first_block(stream: Stream) -> bytes:
 
 @pytest.mark.parametrize("form", RESUMABLE)
 def test_an_event_source_can_resume_before_the_first_token(
-    runs: Server, play: Play, form: str
+    runs: Server, script: ScriptedAnswer, form: str
 ) -> None:
-    play.begin()
-    path = path_of(START, user_message=play.message, format=form)
+    script.begin()
+    path = path_of(START, user_message=script.message, format=form)
     with open_stream(runs, path, headers=EVENT_SOURCE) as stream:
         run = run_of(stream)
         block = first_block(stream)
@@ -220,12 +224,12 @@ def test_an_event_source_can_resume_before_the_first_token(
     assert lines == [b"id: %s.0" % run.encode()]
     with open_stream(runs, path, headers={**EVENT_SOURCE, "Last-Event-ID": f"{run}.0"}) as stream:
         assert run_of(stream) == run
-        play.say("first")
-        play.finish()
+        script.say("first")
+        script.finish()
         events = [event for event in stream.rest() if event.data is not None]
     assert text_of(form, events) == "first"
     assert [event.id for event in events] == [event.id for event in replay(runs, run, form)]
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize(
@@ -239,25 +243,27 @@ def test_an_event_source_can_resume_before_the_first_token(
     ids=str,
 )
 def test_others_get_no_block_without_data(
-    runs: Server, play: Play, headers: dict[str, str]
+    runs: Server, script: ScriptedAnswer, headers: dict[str, str]
 ) -> None:
     """Some clients take one for an event, and choke on it."""
-    play.say("first")
-    play.finish()
-    path = path_of(START, user_message=play.message)
+    script.say("first")
+    script.finish()
+    path = path_of(START, user_message=script.message)
     events = rest(open_stream(runs, path, headers=headers))
     assert all(event.data for event in events)
     assert (events[0].id or "").endswith(".1")
 
 
-def test_an_event_source_that_comes_back_is_not_set_back(runs: Server, play: Play) -> None:
+def test_an_event_source_that_comes_back_is_not_set_back(
+    runs: Server, script: ScriptedAnswer
+) -> None:
     """An id before the one that it has would make it lose its place."""
-    play.say("one", "two", "three")
-    play.finish()
-    stream = start(runs, play)
+    script.say("one", "two", "three")
+    script.finish()
+    stream = start(runs, script)
     run = run_of(stream)
     rest(stream)
-    path = path_of(START, user_message=play.message)
+    path = path_of(START, user_message=script.message)
     headers = {**EVENT_SOURCE, "Last-Event-ID": f"{run}.2"}
     events = rest(open_stream(runs, path, headers=headers))
     ids = [number(run, event) for event in events if event.id]
@@ -265,8 +271,8 @@ def test_an_event_source_that_comes_back_is_not_set_back(runs: Server, play: Pla
     assert [number(run, event) for event in events if event.data] == [3, 4, 5, 6]
 
 
-def test_head_and_prefetch_start_nothing(runs: Server, play: Play) -> None:
-    path = path_of(START, user_message=play.message, idempotency_key=play.message)
+def test_head_and_prefetch_start_nothing(runs: Server, script: ScriptedAnswer) -> None:
+    path = path_of(START, user_message=script.message, idempotency_key=script.message)
     answer = ask(runs, path, "HEAD")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -275,9 +281,9 @@ def test_head_and_prefetch_start_nothing(runs: Server, play: Play) -> None:
         answer = ask(runs, path, headers=header)
         assert (answer.status, answer.body) == (204, b"")
         assert "x-run-id" not in answer.headers
-    assert play.count == 0
-    play.say("x")
-    play.finish()
+    assert script.count == 0
+    script.say("x")
+    script.finish()
     with open_stream(runs, path) as stream:
         assert "idempotency-replayed" not in stream.head.headers, "the key had not been claimed"
-    assert play.count == 1
+    assert script.count == 1

@@ -14,10 +14,10 @@ from tests.certificates import Certified, certified
 from tests.live.kit.clients import Sent
 from tests.live.kit.connection import Connection, fetch
 from tests.live.kit.gateway import gateway
-from tests.live.kit.paced import PacedUpstream, Play, paced_upstream
 from tests.live.kit.proxy import Proxy
 from tests.live.kit.run_events import end_of, text_of
 from tests.live.kit.runs import ask_start, rest, run_of, run_service, start, start_path, stop
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream, scripted_upstream
 from tests.live.kit.servers import Server
 from tests.live.kit.services import KEY
 from tests.live.kit.waiting import until
@@ -41,15 +41,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certified:
 
 
 @pytest.fixture(scope="module")
-def secure(certificate: Certified) -> Iterator[PacedUpstream]:
+def secure(certificate: Certified) -> Iterator[ScriptedUpstream]:
     """An upstream over TLS whose answers the tests direct."""
-    with paced_upstream(certificate.server) as started:
+    with scripted_upstream(certificate.server) as started:
         yield started
 
 
 @pytest.fixture
-def play(secure: PacedUpstream) -> Iterator[Play]:
-    made = secure.play()
+def script(secure: ScriptedUpstream) -> Iterator[ScriptedAnswer]:
+    made = secure.script()
     yield made
     made.hang_up()
 
@@ -60,7 +60,7 @@ def settings_of(certificate: Certified, **more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, secure: PacedUpstream, certificate: Certified
+    tmp_path_factory: pytest.TempPathFactory, secure: ScriptedUpstream, certificate: Certified
 ) -> Iterator[Server]:
     """One worker, so that one connection to the upstream will do for all runs."""
     directory = tmp_path_factory.mktemp("tls")
@@ -73,37 +73,37 @@ def data_of(frames: list[bytes]) -> list[str]:
     return [each.removeprefix(b"data: ").removesuffix(b"\n\n").decode() for each in frames]
 
 
-def told(server: Server, play: Play) -> list[Sent]:
-    return rest(start(server, play))
+def told(server: Server, script: ScriptedAnswer) -> list[Sent]:
+    return rest(start(server, script))
 
 
-def assert_whole(server: Server, play: Play) -> None:
+def assert_whole(server: Server, script: ScriptedAnswer) -> None:
     """Each frame arrives as it was sent."""
-    play.send(*FRAMES)
-    play.finish(usage=None)
+    script.send(*FRAMES)
+    script.finish(usage=None)
     expected = [*data_of(FRAMES), *data_of([frame(finish="stop")]), "[DONE]"]
-    assert [each.data for each in told(server, play)] == expected
-    assert play.count == 1
+    assert [each.data for each in told(server, script)] == expected
+    assert script.count == 1
 
 
-def test_each_frame_byte_for_byte(server: Server, play: Play) -> None:
-    assert_whole(server, play)
+def test_each_frame_byte_for_byte(server: Server, script: ScriptedAnswer) -> None:
+    assert_whole(server, script)
 
 
 @pytest.mark.parametrize("size", [1, 7, 20_000])
-def test_frames_cut_anywhere(server: Server, play: Play, size: int) -> None:
+def test_frames_cut_anywhere(server: Server, script: ScriptedAnswer, size: int) -> None:
     """Each piece in a chunk and at least one record of its own."""
     sent = FRAMES if size > 7 else [each for each in FRAMES if len(each) < 1000]
     stream = b"".join(sent)
-    play.send(*(stream[at : at + size] for at in range(0, len(stream), size)))
-    play.finish(usage=None)
-    events = told(server, play)
+    script.send(*(stream[at : at + size] for at in range(0, len(stream), size)))
+    script.finish(usage=None)
+    events = told(server, script)
     assert [each.data for each in events][: len(sent)] == data_of(sent)
     assert end_of("chunks", events) == "[DONE]"
 
 
 def test_records_cut_anywhere(
-    tmp_path: Path, secure: PacedUpstream, certificate: Certified, play: Play
+    tmp_path: Path, secure: ScriptedUpstream, certificate: Certified, script: ScriptedAnswer
 ) -> None:
     """Most reads of the socket then have no whole record."""
     sent = [frame(f"{number} 你") for number in range(20)]
@@ -111,53 +111,53 @@ def test_records_cut_anywhere(
         url = f"https://127.0.0.1:{proxy.port}/v1"
         settings = settings_of(certificate, OPENAI_BASE_URL=url)
         with run_service(tmp_path, secure, workers=1, settings=settings) as server:
-            play.send(*sent)
-            play.finish(usage=None)
-            events = told(server, play)
+            script.send(*sent)
+            script.finish(usage=None)
+            events = told(server, script)
     assert [each.data for each in events][: len(sent)] == data_of(sent)
     assert end_of("chunks", events) == "[DONE]"
 
 
-def test_one_connection_for_many_runs(server: Server, secure: PacedUpstream) -> None:
+def test_one_connection_for_many_runs(server: Server, secure: ScriptedUpstream) -> None:
     before = 0
     for number in range(5):
-        play = secure.play()
-        assert_whole(server, play)
-        before = before or secure.connections
-        assert secure.connections == before, f"run {number + 1}"
+        script = secure.script()
+        assert_whole(server, script)
+        before = before or secure.server.connections
+        assert secure.server.connections == before, f"run {number + 1}"
 
 
 def test_an_idle_connection_that_the_upstream_has_closed(
-    server: Server, secure: PacedUpstream
+    server: Server, secure: ScriptedUpstream
 ) -> None:
     for _ in range(3):
-        play = secure.play()
-        play.send(frame("one"), frame(finish="stop"), DONE)
-        play.end_and_close()
-        assert end_of("chunks", told(server, play)) == "[DONE]"
-        assert play.count == 1
+        script = secure.script()
+        script.send(frame("one"), frame(finish="stop"), DONE)
+        script.end(close=True)
+        assert end_of("chunks", told(server, script)) == "[DONE]"
+        assert script.count == 1
         until(
             lambda: not connected_to(server, secure.port), "the upstream has closed the connection"
         )
 
 
-def test_leaving_closes_the_upstreams_connection(server: Server, play: Play) -> None:
-    play.say("one")
-    with start(server, play, on_disconnect="cancel") as stream:
+def test_leaving_closes_the_upstreams_connection(server: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    with start(server, script, on_disconnect="cancel") as stream:
         assert text_of("chunks", [stream.next()]) == "one"
-        assert not play.left()
-    play.wait_until_left(SILENCE - 0.5)  # sooner than the silence would be too long
+        assert not script.left()
+    script.wait_until_left(SILENCE - 0.5)  # sooner than the silence would be too long
 
 
-def test_leaving_before_the_first_frame(server: Server, play: Play) -> None:
+def test_leaving_before_the_first_frame(server: Server, script: ScriptedAnswer) -> None:
     with Connection(server) as connection:
-        connection.request(start_path(play.message, on_disconnect="cancel"))
-        play.wait_for_asked()
-    play.wait_until_left(SILENCE - 0.5)
+        connection.request(start_path(script.message, on_disconnect="cancel"))
+        script.wait_for_requests()
+    script.wait_until_left(SILENCE - 0.5)
 
 
 def test_leaving_before_hands_are_shaken(
-    tmp_path: Path, secure: PacedUpstream, certificate: Certified
+    tmp_path: Path, secure: ScriptedUpstream, certificate: Certified
 ) -> None:
     """That too would end by itself only after some seconds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -174,58 +174,58 @@ def test_leaving_before_hands_are_shaken(
                     pass
 
 
-def test_stopping_closes_the_upstreams_connection(server: Server, play: Play) -> None:
-    play.say("one")
-    with start(server, play) as stream:
+def test_stopping_closes_the_upstreams_connection(server: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    with start(server, script) as stream:
         assert text_of("chunks", [stream.next()]) == "one"
         assert stop(server, run_of(stream)) == "stopped"
         assert end_of("chunks", rest(stream)) == "error:stopped"
-    play.wait_until_left(SILENCE - 0.5)
+    script.wait_until_left(SILENCE - 0.5)
 
 
 def test_silent_from_the_beginning(
-    tmp_path: Path, secure: PacedUpstream, certificate: Certified, play: Play
+    tmp_path: Path, secure: ScriptedUpstream, certificate: Certified, script: ScriptedAnswer
 ) -> None:
     """For less than clients wait for their headers."""
     settings = settings_of(certificate, SSEFLASK_UPSTREAM_TIMEOUT="0.3")
     with run_service(tmp_path, secure, workers=1, settings=settings) as server:
-        answer = ask_start(server, play)
-        play.wait_until_left()
+        answer = ask_start(server, script)
+        script.wait_until_left()
     assert answer.status == 504
     assert json.loads(answer.body)["error"]["code"] == "upstream_timeout"
 
 
 @pytest.mark.parametrize("last", [b"", frame("never whole")[:-20]], ids=["between", "in a frame"])
-def test_silent_in_the_middle(server: Server, play: Play, last: bytes) -> None:
-    play.say("one")
+def test_silent_in_the_middle(server: Server, script: ScriptedAnswer, last: bytes) -> None:
+    script.say("one")
     if last:
-        play.send(last)
-    events = told(server, play)
+        script.send(last)
+    events = told(server, script)
     assert text_of("chunks", events) == "one"
     assert end_of("chunks", events) == "error:upstream_timeout"
-    play.wait_until_left()
+    script.wait_until_left()
 
 
 @pytest.mark.parametrize("last", [b"", frame("never whole")[:-20]], ids=["between", "in a frame"])
-def test_truncated(server: Server, play: Play, last: bytes) -> None:
+def test_truncated(server: Server, script: ScriptedAnswer, last: bytes) -> None:
     """By an end of TCP's alone, which could be anybody's."""
-    play.say("one")
-    with start(server, play) as stream:
+    script.say("one")
+    with start(server, script) as stream:
         first = stream.next()
         if last:
-            play.send(last)
-        play.hang_up()
+            script.send(last)
+        script.hang_up()
         events = [first, *rest(stream)]
     assert text_of("chunks", events) == "one"
     assert end_of("chunks", events) == "error:upstream_truncated"
 
 
 def test_a_certificate_of_an_authority_that_is_not_known(
-    tmp_path: Path, secure: PacedUpstream, play: Play
+    tmp_path: Path, secure: ScriptedUpstream, script: ScriptedAnswer
 ) -> None:
     settings = settings_of(certified(tmp_path))
     with run_service(tmp_path, secure, workers=1, settings=settings) as server:
-        answer = ask_start(server, play)
+        answer = ask_start(server, script)
         assert fetch(server, "/healthz").status == 200
     assert answer.status == 502
     assert answer.headers["content-type"] == "application/json"
@@ -233,12 +233,12 @@ def test_a_certificate_of_an_authority_that_is_not_known(
     assert set(error) == {"message", "type", "param", "code"}
     assert error["code"] == "upstream_unreachable"
     assert KEY.encode() not in answer.body
-    assert play.count == 0
+    assert script.count == 0
 
 
 @contextlib.contextmanager
 def behind_a_proxy(
-    directory: Path, upstream: PacedUpstream, proxy: str, certificate: Certified
+    directory: Path, upstream: ScriptedUpstream, proxy: str, certificate: Certified
 ) -> Iterator[Server]:
     # Each in both spellings: the lower one is the stronger, and a machine may have it set.
     names = {f"{upstream.scheme}_proxy": proxy, "no_proxy": "", "all_proxy": ""}
@@ -250,7 +250,7 @@ def behind_a_proxy(
 
 @pytest.mark.parametrize("over_tls", [False, True], ids=["TCP", "TLS"])
 def test_through_a_tunnel(
-    tmp_path: Path, secure: PacedUpstream, certificate: Certified, over_tls: bool
+    tmp_path: Path, secure: ScriptedUpstream, certificate: Certified, over_tls: bool
 ) -> None:
     """One tunnel does for all runs; who leaves is noticed behind it; so is silence."""
     with (
@@ -258,41 +258,43 @@ def test_through_a_tunnel(
         behind_a_proxy(tmp_path, secure, proxy.url, certificate) as server,
     ):
         for _ in range(3):
-            assert_whole(server, secure.play())
+            assert_whole(server, secure.script())
         assert proxy.asked == [f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1"]
 
-        play = secure.play()
-        play.say("one")
-        with start(server, play, on_disconnect="cancel") as stream:
+        script = secure.script()
+        script.say("one")
+        with start(server, script, on_disconnect="cancel") as stream:
             stream.next()
-        play.wait_until_left(SILENCE - 0.5)
+        script.wait_until_left(SILENCE - 0.5)
 
-        play = secure.play()
-        play.say("one")
-        assert end_of("chunks", told(server, play)) == "error:upstream_timeout"
-        play.wait_until_left()
+        script = secure.script()
+        script.say("one")
+        assert end_of("chunks", told(server, script)) == "error:upstream_timeout"
+        script.wait_until_left()
 
-        play = secure.play()
-        play.say("one")
-        with start(server, play) as stream:
+        script = secure.script()
+        script.say("one")
+        with start(server, script) as stream:
             stream.next()
-            play.hang_up()
+            script.hang_up()
             assert end_of("chunks", rest(stream)) == "error:upstream_truncated"
 
 
-def test_by_way_of_a_proxy(tmp_path: Path, paced: PacedUpstream, certificate: Certified) -> None:
+def test_by_way_of_a_proxy(
+    tmp_path: Path, scripted: ScriptedUpstream, certificate: Certified
+) -> None:
     """Without TLS there is no tunnel: the proxy reads the request, and passes it on."""
     with (
         gateway() as proxy,
-        behind_a_proxy(tmp_path, paced, proxy.url, certificate) as server,
+        behind_a_proxy(tmp_path, scripted, proxy.url, certificate) as server,
     ):
         for _ in range(3):
-            assert_whole(server, paced.play())
-        line = f"POST http://127.0.0.1:{paced.port}/v1/chat/completions HTTP/1.1"
+            assert_whole(server, scripted.script())
+        line = f"POST http://127.0.0.1:{scripted.port}/v1/chat/completions HTTP/1.1"
         assert proxy.asked == [line]
 
-        play = paced.play()
-        play.say("one")
-        with start(server, play, on_disconnect="cancel") as stream:
+        script = scripted.script()
+        script.say("one")
+        with start(server, script, on_disconnect="cancel") as stream:
             stream.next()
-        play.wait_until_left(SILENCE - 0.5)
+        script.wait_until_left(SILENCE - 0.5)

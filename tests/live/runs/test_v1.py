@@ -10,10 +10,10 @@ import pytest
 
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Answer, Connection
-from tests.live.kit.paced import MODELS, PacedUpstream, Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import FORMATS, after, end_of, expected_end, number, parsed, text_of
 from tests.live.kit.runs import JSON, ask, attach, raw, replay, rest, run_of, stop
+from tests.live.kit.scripted import MODELS, ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
 from tests.live.kit.services import KEY
 from tests.live.kit.waiting import until
@@ -27,53 +27,59 @@ COMPLETION = (
 )
 
 
-def body_of(play: Play, **fields: Any) -> bytes:
-    messages = [{"role": "user", "content": play.message}]
+def body_of(script: ScriptedAnswer, **fields: Any) -> bytes:
+    messages = [{"role": "user", "content": script.message}]
     return json.dumps({"model": "m", "messages": messages, **fields}).encode()
 
 
-def chat(server: Server | Connection, play: Play, query: str = "", **fields: Any) -> Stream:
+def chat(
+    server: Server | Connection, script: ScriptedAnswer, query: str = "", **fields: Any
+) -> Stream:
     return open_stream(
-        server, CHAT + query, method="POST", headers=JSON, body=body_of(play, stream=True, **fields)
+        server,
+        CHAT + query,
+        method="POST",
+        headers=JSON,
+        body=body_of(script, stream=True, **fields),
     )
 
 
-def ask_chat(server: Server, play: Play, query: str = "", **fields: Any) -> Answer:
-    return ask(server, CHAT + query, "POST", JSON, body_of(play, **fields))
+def ask_chat(server: Server, script: ScriptedAnswer, query: str = "", **fields: Any) -> Answer:
+    return ask(server, CHAT + query, "POST", JSON, body_of(script, **fields))
 
 
 @BOTH
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_body_is_passed_on_untouched(
-    runs: Server, play: Play, route: str, stream: bool
+    runs: Server, script: ScriptedAnswer, route: str, stream: bool
 ) -> None:
     """Byte for byte: spaces, order, escapes, numbers, names that nobody knows, even twice."""
     if stream:
-        play.say("x")
-        play.finish()
+        script.say("x")
+        script.finish()
     else:
-        play.answer(200, COMPLETION)
+        script.answer(200, COMPLETION)
     body = (
         b' { "stream" :%s, "messages":[{"role":"user","content":"%s \\u00e9 \xc3\xa9"}],\r\n'
         b'"input":"x", "future_parameter" : {"a":1.0,"b":1e3,"c":12345678901234567890},\t'
         b'"temperature":0.70, "n": 1, "n": 1, "stream_options" : {"include_usage":false}, '
         b'"format":"xml", "on_disconnect":"nonsense", "idempotency_key":7,"model":"m"}\n'
-    ) % (b"true" if stream else b"false", play.message.encode())
+    ) % (b"true" if stream else b"false", script.message.encode())
     answer = ask(runs, route, "POST", {"Content-Type": "application/json"}, body)
     assert answer.status == 200
     assert run_of(answer)
-    (asked,) = play.asked
-    assert asked.raw == body
+    (asked,) = script.requests
+    assert asked.content == body
     assert asked.line == f"POST {route} HTTP/1.1"
     assert asked.headers["content-type"].startswith("application/json")
     assert asked.headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_stream_is_the_upstreams_bytes_with_ids(runs: Server, play: Play) -> None:
+def test_a_stream_is_the_upstreams_bytes_with_ids(runs: Server, script: ScriptedAnswer) -> None:
     frames = [frame("one"), b'data:  {"choices" :[],"x":1.0}\n\n', frame("\U0001f30a")]
-    play.send(*frames)
-    play.finish()
-    stream = chat(runs, play)
+    script.send(*frames)
+    script.finish()
+    stream = chat(runs, script)
     assert stream.head.status == 200
     assert stream.head.headers["content-type"].startswith("text/event-stream")
     run = run_of(stream)
@@ -88,24 +94,24 @@ def test_a_stream_is_the_upstreams_bytes_with_ids(runs: Server, play: Play) -> N
 
 
 @BOTH
-def test_without_a_stream(runs: Server, play: Play, route: str) -> None:
+def test_without_a_stream(runs: Server, script: ScriptedAnswer, route: str) -> None:
     """The upstream's JSON, byte for byte; `stream` may be false or left out."""
-    play.answer(200, COMPLETION)
+    script.answer(200, COMPLETION)
     for fields in ({}, {"stream": False}, {"stream": None}):
-        body = body_of(play, input=play.message, **fields)
+        body = body_of(script, input=script.message, **fields)
         answer = ask(runs, route, "POST", JSON, body)
         assert (answer.status, answer.body) == (200, COMPLETION)
         assert answer.headers["content-type"].startswith("application/json")
         assert run_of(answer)
-    assert play.count == 3
+    assert script.count == 3
 
 
-def test_models(runs: Server, paced: PacedUpstream) -> None:
-    before = len(paced.models)
+def test_models(runs: Server, scripted: ScriptedUpstream) -> None:
+    before = len(scripted.models)
     answer = ask(runs, "/v1/models")
     assert (answer.status, answer.body) == (200, MODELS)
     assert answer.headers["content-type"].startswith("application/json")
-    (asked,) = paced.models[before:]
+    (asked,) = scripted.models[before:]
     assert asked.headers["authorization"] == f"Bearer {KEY}"
 
 
@@ -119,18 +125,18 @@ def test_methods(runs: Server) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("status", [400, 402, 403, 404, 422, 429, 500, 503])
 def test_errors_keep_status_and_shape(
-    runs: Server, play: Play, status: int, stream: bool, route: str
+    runs: Server, script: ScriptedAnswer, status: int, stream: bool, route: str
 ) -> None:
     error = {"message": "No.", "type": "some_error", "param": "model", "code": "some_code"}
-    play.answer(status, json.dumps({"error": error}).encode(), "Retry-After: 3")
-    answer = ask(runs, route, "POST", JSON, body_of(play, input="x", stream=stream))
+    script.answer(status, json.dumps({"error": error}).encode(), "Retry-After: 3")
+    answer = ask(runs, route, "POST", JSON, body_of(script, input="x", stream=stream))
     assert (answer.status, json.loads(answer.body)) == (status, {"error": error})
     assert answer.headers["content-type"].startswith("application/json")
     if status == 429:
         assert answer.headers["retry-after"] == "3"
     again = ask(runs, f"/runs/{run_of(answer)}")
     assert (again.status, json.loads(again.body)) == (status, {"error": error})
-    assert play.count == 1
+    assert script.count == 1
 
 
 @BOTH
@@ -149,22 +155,24 @@ def test_bodies_that_are_no_json_object(runs: Server, route: str, body: bytes) -
         ("idempotency_key=two%20words", None),
     ],
 )
-def test_parameters_in_the_query(runs: Server, play: Play, query: str, param: str | None) -> None:
-    error = error_of(ask_chat(runs, play, f"?{query}", stream=True), 400)
+def test_parameters_in_the_query(
+    runs: Server, script: ScriptedAnswer, query: str, param: str | None
+) -> None:
+    error = error_of(ask_chat(runs, script, f"?{query}", stream=True), 400)
     assert param is None or error["param"] == param
-    assert play.count == 0
+    assert script.count == 0
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_resumed_at_the_run(runs: Server, play: Play, form: str) -> None:
+def test_resumed_at_the_run(runs: Server, script: ScriptedAnswer, form: str) -> None:
     """In every format, while it goes on and afterwards."""
-    play.say("one ", "two ")
-    with chat(runs, play) as stream:
+    script.say("one ", "two ")
+    with chat(runs, script) as stream:
         run = run_of(stream)
         assert stream.next().id == f"{run}.1"
     viewer = attach(runs, run, form, f"{run}.1")
-    play.say("three")
-    play.finish()
+    script.say("three")
+    script.finish()
     events = rest(viewer)
     complete = replay(runs, run, form)
     assert events == (complete if form == "ui" else after(run, complete, 1))
@@ -172,58 +180,58 @@ def test_resumed_at_the_run(runs: Server, play: Play, form: str) -> None:
     assert end_of(form, complete) == expected_end(form, "stop")
     last = complete[-1].id
     assert ask(runs, f"/runs/{run}?format={form}&last_event_id={last}").status == 204
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_stopped(runs: Server, play: Play) -> None:
-    play.say("one")
-    with chat(runs, play) as stream:
+def test_stopped(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    with chat(runs, script) as stream:
         run = run_of(stream)
         stream.next()
         assert stop(runs, run) == "stopped"
-        play.wait_until_left()
+        script.wait_until_left()
         (end,) = rest(stream)
     error = parsed(end)["error"]
     assert (error["type"], error["code"], end.event) == ("run_stopped", "stopped", None)
 
 
-def test_stopped_before_the_first_token(runs: Server, play: Play) -> None:
-    with chat(runs, play, "?heartbeat=early") as stream:
+def test_stopped_before_the_first_token(runs: Server, script: ScriptedAnswer) -> None:
+    with chat(runs, script, "?heartbeat=early") as stream:
         run = run_of(stream)
-        play.wait_for_asked()
+        script.wait_for_requests()
         assert stop(runs, run) == "stopped"
-        play.wait_until_left()
+        script.wait_until_left()
         assert end_of("chunks", rest(stream)) == "error:stopped"
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_leaving_cancels_it(runs: Server, play: Play, stream: bool) -> None:
+def test_leaving_cancels_it(runs: Server, script: ScriptedAnswer, stream: bool) -> None:
     if stream:
-        play.say("one")
+        script.say("one")
     with Connection(runs) as connection:
-        body = body_of(play, stream=stream)
+        body = body_of(script, stream=stream)
         connection.request(CHAT + "?on_disconnect=cancel", method="POST", headers=JSON, body=body)
-        play.wait_for_asked()
-        assert not play.left()
-    play.wait_until_left()
+        script.wait_for_requests()
+        assert not script.left()
+    script.wait_until_left()
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_leaving_does_not_cancel_it(runs: Server, play: Play, stream: bool) -> None:
+def test_leaving_does_not_cancel_it(runs: Server, script: ScriptedAnswer, stream: bool) -> None:
     """Asked to go on, it does; the answer is there for who repeats the request."""
-    query = f"?on_disconnect=continue&idempotency_key=key-{play.message}"
+    query = f"?on_disconnect=continue&idempotency_key=key-{script.message}"
     with Connection(runs) as connection:
-        body = body_of(play, stream=stream)
+        body = body_of(script, stream=stream)
         connection.request(CHAT + query, method="POST", headers=JSON, body=body)
-        play.wait_for_asked()
+        script.wait_for_requests()
     begun = time.monotonic()
-    until(lambda: play.left() or time.monotonic() > begun + 1.5, "a while has passed")
-    assert not play.left()
+    until(lambda: script.left() or time.monotonic() > begun + 1.5, "a while has passed")
+    assert not script.left()
     if stream:
-        play.say("one")
-        play.finish()
+        script.say("one")
+        script.finish()
     else:
-        play.answer(200, COMPLETION)
+        script.answer(200, COMPLETION)
     again = open_stream(runs, CHAT + query, method="POST", headers=JSON, body=body)
     assert again.head.headers["idempotency-replayed"] == "true"
     if stream:
@@ -231,66 +239,66 @@ def test_leaving_does_not_cancel_it(runs: Server, play: Play, stream: bool) -> N
     else:
         assert again.connection.body(again.head) == COMPLETION
         again.connection.close()
-    assert play.count == 1
+    assert script.count == 1
 
 
 @BOTH
-def test_idempotency_without_a_stream(runs: Server, play: Play, route: str) -> None:
-    play.answer(200, COMPLETION)
-    headers = {**JSON, "Idempotency-Key": f"key-{play.message}"}
-    body = body_of(play, input="x")
+def test_idempotency_without_a_stream(runs: Server, script: ScriptedAnswer, route: str) -> None:
+    script.answer(200, COMPLETION)
+    headers = {**JSON, "Idempotency-Key": f"key-{script.message}"}
+    body = body_of(script, input="x")
     first, again = (ask(runs, route, "POST", headers, body) for _ in range(2))
     assert first.body == again.body == COMPLETION
     assert "idempotency-replayed" not in first.headers
     assert again.headers["idempotency-replayed"] == "true"
     assert run_of(first) == run_of(again)
-    other = ask(runs, route, "POST", headers, body_of(play, input="y"))
+    other = ask(runs, route, "POST", headers, body_of(script, input="y"))
     assert error_of(other, 409)["code"] == "idempotency_key_reused"
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_idempotency_of_a_stream(runs: Server, play: Play) -> None:
+def test_idempotency_of_a_stream(runs: Server, script: ScriptedAnswer) -> None:
     """Whether it is streamed is content: the two answers have nothing in common."""
-    play.say("one")
-    play.finish()
-    query = f"?idempotency_key=key-{play.message}"
-    first, again = chat(runs, play, query), chat(runs, play, query)
+    script.say("one")
+    script.finish()
+    query = f"?idempotency_key=key-{script.message}"
+    first, again = chat(runs, script, query), chat(runs, script, query)
     run = run_of(first)
     assert run_of(again) == run
     assert raw(first) == raw(again)
     assert number(run, replay(runs, run, "text")[-1]) == 4
-    refused = ask_chat(runs, play, query, stream=False)
+    refused = ask_chat(runs, script, query, stream=False)
     assert error_of(refused, 409)["code"] == "idempotency_key_reused"
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_a_truncated_upstream(runs: Server, play: Play) -> None:
-    play.say("one")
-    play.end()
-    events = rest(chat(runs, play))
+def test_a_truncated_upstream(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("one")
+    script.end()
+    events = rest(chat(runs, script))
     assert end_of("chunks", events) == "error:upstream_truncated"
 
 
-def test_heartbeats(runs: Server, play: Play) -> None:
-    play.begin()
-    with chat(runs, play) as stream:
+def test_heartbeats(runs: Server, script: ScriptedAnswer) -> None:
+    script.begin()
+    with chat(runs, script) as stream:
         assert stream.next_comments(3) == ["ping"] * 3
-        play.say("one")
-        play.finish()
+        script.say("one")
+        script.finish()
         assert text_of("chunks", rest(stream)) == "one"
 
 
 @BOTH
-def test_heads_early(runs: Server, play: Play, route: str) -> None:
+def test_heads_early(runs: Server, script: ScriptedAnswer, route: str) -> None:
     """Headers before the upstream has said anything; its refusal is then in band."""
-    body = body_of(play, input="x", stream=True)
+    body = body_of(script, input="x", stream=True)
     with open_stream(
         runs, f"{route}?heartbeat=early", method="POST", headers=JSON, body=body
     ) as stream:
         assert stream.head.status == 200
         assert stream.next_comments(2) == ["ping", "ping"]
         error = {"message": "No.", "type": "some_error", "param": None, "code": "some_code"}
-        play.answer(400, json.dumps({"error": error}).encode())
+        script.answer(400, json.dumps({"error": error}).encode())
         (end,) = rest(stream)
     assert "some_code" in (end.data or "")
     assert end.event == ("error" if route == RESPONSES else None)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.live.kit.clients import Sent, Stream, open_stream
 from tests.live.kit.connection import Connection
-from tests.live.kit.paced import Play
 from tests.live.kit.run_events import after, number, parsed
 from tests.live.kit.runs import JSON, ask, attach, raw, rest, run_of, stop
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 from tests.live.kit.workers import connect_to
 
@@ -24,19 +24,19 @@ def typed(kind: str, **fields: Any) -> bytes:
     return f"event: {kind}\ndata: {data}\n\n".encode()
 
 
-def say(play: Play, *texts: str) -> None:
-    play.send(*(typed("response.output_text.delta", delta=text) for text in texts))
+def say(script: ScriptedAnswer, *texts: str) -> None:
+    script.send(*(typed("response.output_text.delta", delta=text) for text in texts))
 
 
-def end(play: Play, how: str = "completed") -> None:
-    play.send(typed(f"response.{how}", response={"status": how, "usage": {"total_tokens": 3}}))
-    play.end()
+def end(script: ScriptedAnswer, how: str = "completed") -> None:
+    script.send(typed(f"response.{how}", response={"status": how, "usage": {"total_tokens": 3}}))
+    script.end()
 
 
 def respond(
-    where: Server | Connection, play: Play, query: str = "", key: str | None = None
+    where: Server | Connection, script: ScriptedAnswer, query: str = "", key: str | None = None
 ) -> Stream:
-    body = json.dumps({"model": "m", "input": play.message, "stream": True}).encode()
+    body = json.dumps({"model": "m", "input": script.message, "stream": True}).encode()
     headers = {**JSON, **({"Idempotency-Key": key} if key else {})}
     return open_stream(where, ROUTE + query, method="POST", headers=headers, body=body)
 
@@ -49,7 +49,7 @@ def assert_error(event: Sent, code: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["completed", "incomplete", "failed"])
-def test_the_upstreams_events_with_ids(runs: Server, play: Play, how: str) -> None:
+def test_the_upstreams_events_with_ids(runs: Server, script: ScriptedAnswer, how: str) -> None:
     """Its own last event is the end: nothing comes after it."""
     sent = [
         typed("response.created", response={"id": "resp_1"}),
@@ -58,9 +58,9 @@ def test_the_upstreams_events_with_ids(runs: Server, play: Play, how: str) -> No
         typed("keepalive", sequence_number=3),
         typed(f"response.{how}", response={"status": how}),
     ]
-    play.send(*sent)
-    play.end()
-    stream = respond(runs, play)
+    script.send(*sent)
+    script.end()
+    stream = respond(runs, script)
     assert stream.head.status == 200
     run = run_of(stream)
     blocks = [block + b"\n\n" for block in raw(stream).split(b"\n\n")[:-1]]
@@ -72,14 +72,14 @@ def test_the_upstreams_events_with_ids(runs: Server, play: Play, how: str) -> No
     assert stop(runs, run) == ("failed" if how == "failed" else "finished")
 
 
-def test_resumed(runs: Server, play: Play) -> None:
-    say(play, "one ", "two ")
-    with respond(runs, play) as stream:
+def test_resumed(runs: Server, script: ScriptedAnswer) -> None:
+    say(script, "one ", "two ")
+    with respond(runs, script) as stream:
         run = run_of(stream)
         assert stream.next().id == f"{run}.1"
     viewers = [attach(connect_to(runs, worker), run, last=f"{run}.1") for worker in runs.workers()]
-    say(play, "three")
-    end(play)
+    say(script, "three")
+    end(script)
     got = [rest(viewer) for viewer in viewers]
     complete = rest(attach(runs, run))
     assert [number(run, event) for event in complete] == [1, 2, 3, 4]
@@ -88,41 +88,41 @@ def test_resumed(runs: Server, play: Play) -> None:
     assert got == [after(run, complete, 1)] * 2
     assert complete[-1].event == "response.completed"
     assert ask(runs, f"/runs/{run}", headers={"Last-Event-ID": f"{run}.4"}).status == 204
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_stopped(runs: Server, play: Play, begun: bool) -> None:
+def test_stopped(runs: Server, script: ScriptedAnswer, begun: bool) -> None:
     if begun:
-        say(play, "one")
-    with respond(runs, play, "?heartbeat=early") as stream:
+        say(script, "one")
+    with respond(runs, script, "?heartbeat=early") as stream:
         run = run_of(stream)
-        play.wait_for_asked()
+        script.wait_for_requests()
         if begun:
             stream.next()
         viewer = attach(runs, run)
         assert stop(runs, run) == "stopped"
-        play.wait_until_left()
+        script.wait_until_left()
         (last,) = rest(stream)
     assert_error(last, "stopped")
     assert rest(viewer)[-1] == last
     assert stop(runs, run) == "stopped"
 
 
-def test_truncated(runs: Server, play: Play) -> None:
+def test_truncated(runs: Server, script: ScriptedAnswer) -> None:
     """A stream without its last event is no complete answer."""
-    say(play, "one")
-    play.end()
-    events = rest(respond(runs, play))
+    say(script, "one")
+    script.end()
+    events = rest(respond(runs, script))
     assert [event.event for event in events] == ["response.output_text.delta", "error"]
     assert_error(events[-1], "upstream_truncated")
 
 
-def test_an_error_event_of_the_upstream(runs: Server, play: Play) -> None:
-    say(play, "one")
-    play.send(typed("error", code="overloaded", message="Too much.", param=None))
-    play.end()
-    stream = respond(runs, play)
+def test_an_error_event_of_the_upstream(runs: Server, script: ScriptedAnswer) -> None:
+    say(script, "one")
+    script.send(typed("error", code="overloaded", message="Too much.", param=None))
+    script.end()
+    stream = respond(runs, script)
     run = run_of(stream)
     events = rest(stream)
     assert_error(events[-1], "overloaded")
@@ -131,31 +131,31 @@ def test_an_error_event_of_the_upstream(runs: Server, play: Play) -> None:
     assert stop(runs, run) == "failed"
 
 
-def test_cancelled(runs: Server, play: Play) -> None:
-    say(play, "one")
-    with respond(runs, play, "?on_disconnect=cancel") as stream:
+def test_cancelled(runs: Server, script: ScriptedAnswer) -> None:
+    say(script, "one")
+    with respond(runs, script, "?on_disconnect=cancel") as stream:
         run = run_of(stream)
         stream.next()
-    play.wait_until_left()
+    script.wait_until_left()
     assert_error(rest(attach(runs, run))[-1], "cancelled")
     assert stop(runs, run) == "cancelled"
 
 
-def test_idempotency(runs: Server, play: Play) -> None:
-    say(play, "one")
-    end(play)
-    first = respond(runs, play, key=play.message)
-    again = respond(runs, play, key=play.message)
+def test_idempotency(runs: Server, script: ScriptedAnswer) -> None:
+    say(script, "one")
+    end(script)
+    first = respond(runs, script, key=script.message)
+    again = respond(runs, script, key=script.message)
     assert again.head.headers["idempotency-replayed"] == "true"
     assert run_of(first) == run_of(again)
     assert raw(first) == raw(again)
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_no_done_is_added(runs: Server, play: Play) -> None:
+def test_no_done_is_added(runs: Server, script: ScriptedAnswer) -> None:
     """What OpenAI's clients read to the end is what OpenAI would have sent."""
-    say(play, "[DONE]")
-    end(play)
-    events = rest(respond(runs, play))
+    say(script, "[DONE]")
+    end(script)
+    events = rest(respond(runs, script))
     assert [event.data for event in events].count("[DONE]") == 0
     assert events[-1].event == "response.completed"

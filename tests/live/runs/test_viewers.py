@@ -9,7 +9,6 @@ import pytest
 
 from tests.live.kit.clients import Stream
 from tests.live.kit.connection import Connection
-from tests.live.kit.paced import Play
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import FORMATS, after, end_of, expected_end, text_of
 from tests.live.kit.runs import (
@@ -24,17 +23,18 @@ from tests.live.kit.runs import (
     start,
     stop,
 )
+from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import frame
 
 
-def test_all_formats_at_once_while_it_runs(runs: Server, play: Play) -> None:
+def test_all_formats_at_once_while_it_runs(runs: Server, script: ScriptedAnswer) -> None:
     """Those from before the first token, those who come later and those after the end."""
-    play.begin()
+    script.begin()
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play, heartbeat="early"))
+        original = stack.enter_context(start(runs, script, heartbeat="early"))
         run = run_of(original)
         viewers: list[tuple[str, Stream]] = []
 
@@ -46,13 +46,13 @@ def test_all_formats_at_once_while_it_runs(runs: Server, play: Play) -> None:
                 viewers.append((form, stream))
 
         come()
-        play.say("one ")
+        script.say("one ")
         come()
         assert original.next().id == f"{run}.1"
-        play.say("two ")
+        script.say("two ")
         come()
-        play.say("three")
-        play.finish("length")
+        script.say("three")
+        script.finish("length")
         got = [(form, rest(stream)) for form, stream in viewers]
         first = rest(original)
     expected = {form: replay(runs, run, form) for form in FORMATS}
@@ -61,23 +61,23 @@ def test_all_formats_at_once_while_it_runs(runs: Server, play: Play) -> None:
         assert text_of(form, events) == "one two three"
         assert end_of(form, events) == expected_end(form, "length")
     assert first == after(run, expected["chunks"], 1)
-    assert play.count == 1
+    assert script.count == 1
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_reader_gets_identical_bytes(runs: Server, play: Play, form: str) -> None:
+def test_every_reader_gets_identical_bytes(runs: Server, script: ScriptedAnswer, form: str) -> None:
     """The one that started it, one on each worker while it runs, one on each afterwards."""
-    play.say("one", "你好")
+    script.say("one", "你好")
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, play, format=form))
+        original = stack.enter_context(start(runs, script, format=form))
         run = run_of(original)
         viewers = [original] + [
             stack.enter_context(attach(connect_to(runs, worker), run, form))
             for worker in runs.workers()
         ]
-        play.send(frame(choices=[{"index": 0, "delta": {"reasoning": "hm", "content": "x"}}]))
-        play.say("y" * 50_000)
-        play.finish()
+        script.send(frame(choices=[{"index": 0, "delta": {"reasoning": "hm", "content": "x"}}]))
+        script.say("y" * 50_000)
+        script.finish()
         bodies = [raw(stream) for stream in viewers]
     bodies += [raw(attach(connect_to(runs, worker), run, form)) for worker in runs.workers()]
     assert len(bodies) == 5
@@ -85,18 +85,18 @@ def test_every_reader_gets_identical_bytes(runs: Server, play: Play, form: str) 
     assert b"y" * 50_000 in bodies[0]
 
 
-def test_chunks_is_the_default(runs: Server, play: Play) -> None:
-    play.say("x")
-    play.finish()
-    with start(runs, play, format="text") as stream:
+def test_chunks_is_the_default(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("x")
+    script.finish()
+    with start(runs, script, format="text") as stream:
         run = run_of(stream)
     assert raw(attach(runs, run)) == raw(attach(runs, run, "chunks"))
 
 
-def test_headers_of_a_viewer(runs: Server, play: Play) -> None:
-    play.say("x")
-    play.finish()
-    with start(runs, play) as stream:
+def test_headers_of_a_viewer(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("x")
+    script.finish()
+    with start(runs, script) as stream:
         run = run_of(stream)
     for form in FORMATS:
         with attach(runs, run, form) as stream:
@@ -108,14 +108,14 @@ def test_headers_of_a_viewer(runs: Server, play: Play) -> None:
             assert ui == ("v1" if form == "ui" else None)
 
 
-def test_head_of_a_run(runs: Server, play: Play) -> None:
+def test_head_of_a_run(runs: Server, script: ScriptedAnswer) -> None:
     """Headers only, and it is no viewer: a run is not kept alive by it nor cancelled for it."""
-    play.say("x")
-    with start(runs, play, on_disconnect="cancel") as stream:
+    script.say("x")
+    with start(runs, script, on_disconnect="cancel") as stream:
         run = run_of(stream)
         assert ask(runs, f"/runs/{run}", "HEAD").status == 200
-        play.say("y")
-        play.finish()
+        script.say("y")
+        script.finish()
         assert text_of("chunks", rest(stream)) == "xy"
 
 
@@ -137,10 +137,10 @@ def test_an_unknown_run_is_nothing_to_resume_for_the_ai_sdk(runs: Server) -> Non
     error_of(ask(runs, f"/runs/{NO_RUN}?format=ui", "DELETE"), 404)
 
 
-def test_other_methods(runs: Server, play: Play) -> None:
-    play.say("x")
-    play.finish()
-    with start(runs, play) as stream:
+def test_other_methods(runs: Server, script: ScriptedAnswer) -> None:
+    script.say("x")
+    script.finish()
+    with start(runs, script) as stream:
         run = run_of(stream)
     answer = ask(runs, f"/runs/{run}", "POST", body=b"x")
     error_of(answer, 405)
@@ -148,11 +148,11 @@ def test_other_methods(runs: Server, play: Play) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_upstream_that_refuses(runs: Server, play: Play, form: str) -> None:
+def test_an_upstream_that_refuses(runs: Server, script: ScriptedAnswer, form: str) -> None:
     """Before the first byte: its status, and the same to everybody who asks for the run later."""
     error = {"message": "Slow down.", "type": "rate_limit_error", "param": None, "code": "slow"}
-    play.answer(429, json.dumps({"error": error}).encode(), "Retry-After: 7")
-    answer = ask_start(runs, play, format=form)
+    script.answer(429, json.dumps({"error": error}).encode(), "Retry-After: 7")
+    answer = ask_start(runs, script, format=form)
     assert answer.status == 429
     assert answer.headers["content-type"] == "application/json"
     assert json.loads(answer.body) == {"error": error}
@@ -163,14 +163,14 @@ def test_an_upstream_that_refuses(runs: Server, play: Play, form: str) -> None:
         assert (later.status, json.loads(later.body)) == (429, {"error": error})
         assert run_of(later) == run
     assert stop(runs, run) == "failed"
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_viewers_that_come_and_go(runs: Server, play: Play) -> None:
+def test_viewers_that_come_and_go(runs: Server, script: ScriptedAnswer) -> None:
     """Half of them leave at once, without harm to the others."""
     with contextlib.ExitStack() as stack:
-        play.say("0 ")
-        original = stack.enter_context(start(runs, play))
+        script.say("0 ")
+        original = stack.enter_context(start(runs, script))
         run = run_of(original)
         staying: list[Connection] = []
         for n in range(1, 60):
@@ -182,27 +182,27 @@ def test_viewers_that_come_and_go(runs: Server, play: Play) -> None:
                 connection.reset()
             else:
                 connection.close()
-            play.say(f"{n} ")
-        play.finish()
+            script.say(f"{n} ")
+        script.finish()
         got = [rest(Stream(connection)) for connection in staying]
     expected = replay(runs, run, "text")
     assert text_of("text", expected) == "".join(f"{n} " for n in range(60))
     assert all(events == expected for events in got)
-    assert play.count == 1
+    assert script.count == 1
 
 
-def test_a_viewer_that_does_not_read(runs: Server, play: Play) -> None:
+def test_a_viewer_that_does_not_read(runs: Server, script: ScriptedAnswer) -> None:
     """It holds up neither the run nor the other viewers."""
-    play.say("first")
-    with start(runs, play) as stream:
+    script.say("first")
+    with start(runs, script) as stream:
         run = run_of(stream)
         slow = Connection(runs, receive_buffer=4096)
         with slow:
             slow.request(f"/runs/{run}")
             slow.head()
             for _ in range(40):
-                play.say("x" * 250_000)
-            play.finish()
+                script.say("x" * 250_000)
+            script.finish()
             assert len(text_of("chunks", rest(stream))) == 5 + 10_000_000
-            until(lambda: play.asked[0].ended, "the upstream is read to its end")
+            until(lambda: script.requests[0].ended, "the upstream is read to its end")
     assert len(text_of("text", replay(runs, run, "text"))) == 5 + 10_000_000

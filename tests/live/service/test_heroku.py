@@ -26,10 +26,10 @@ from sseflask.platforms import PLATFORMS
 from tests import service
 from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import fetch
-from tests.live.kit.paced import PacedUpstream, Play
 from tests.live.kit.publishing import Publisher, publish
 from tests.live.kit.router import Router, router
 from tests.live.kit.runs import JSON, bearer
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import ROOT, Server, free_port
 from tests.live.kit.services import SECRET, logs, production_command
 from tests.live.kit.waiting import until
@@ -71,7 +71,7 @@ def by_honcho(port: int) -> list[str]:
 def dyno(
     name: str,
     directory: Path,
-    upstream: PacedUpstream,
+    upstream: ScriptedUpstream,
     how: Callable[[int], list[str]] = production_command,
 ) -> Iterator[Server]:
     """The Procfile's process, with what the platform sets; it is gone after the block."""
@@ -142,9 +142,9 @@ def follow(port: int, path: str) -> list[str | None]:
 
 
 @pytest.mark.waits_long
-def test_a_deploy(paced: PacedUpstream, play: Play, tmp_path: Path) -> None:
+def test_a_deploy(scripted: ScriptedUpstream, script: ScriptedAnswer, tmp_path: Path) -> None:
     completion = json.dumps(
-        {"model": "m", "stream": True, "messages": [{"role": "user", "content": play.message}]}
+        {"model": "m", "stream": True, "messages": [{"role": "user", "content": script.message}]}
     ).encode()
     may_ask = {**JSON, **bearer("reader")}
     may_publish = bearer("publisher", publish=["numbers"])
@@ -152,7 +152,7 @@ def test_a_deploy(paced: PacedUpstream, play: Play, tmp_path: Path) -> None:
     with (
         ThreadPoolExecutor() as pool,
         heroku() as front,
-        dyno("web.1", tmp_path, paced) as old,
+        dyno("web.1", tmp_path, scripted) as old,
     ):
         front.choose(old.port)
         numbers = pool.submit(follow, front.port, "/channels/numbers")
@@ -174,12 +174,12 @@ def test_a_deploy(paced: PacedUpstream, play: Play, tmp_path: Path) -> None:
             assert slow.head.status == 200
             assert slow.next_comments(4) == ["ping"] * 4
             assert silent.next_comments(4) == ["ping"] * 4
-            play.say("Hello")
+            script.say("Hello")
             assert "Hello" in str(slow.next().data)
 
             front.choose(0)
             ending = pool.submit(stop, old)
-            with dyno("web.2", tmp_path, paced, by_honcho) as new:
+            with dyno("web.2", tmp_path, scripted, by_honcho) as new:
                 front.choose(new.port)
                 assert silent.rest() == []
                 assert len(silent.retries) == 1
