@@ -1,1 +1,1 @@
-"""Completions as their clients ask for them: a format is a view of the stored frames."""
+"""The formats of a completion: each is a view of the stored frames."""

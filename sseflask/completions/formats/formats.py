@@ -1,4 +1,4 @@
-"""The forms in which a completion can be asked for: views of its frames."""
+"""The formats of a completion: views of its frames."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["FORMATS", "Format", "View"]
 
 @dataclass(frozen=True)
 class Format:
-    """One form of a completion.
+    """One format of a completion.
 
     Args:
-        view: makes a view of a run, given its id and the name of its dialect.
-        stateless: a view may begin with the last frame whose event a client has; otherwise it has
-            to be given all of them.
-        resumable: a client can go on after any event; otherwise only from the start.
+        view: makes a view of a run from its id and the name of its dialect.
+        stateless: a view may begin with the last frame whose event a client has; otherwise it
+            needs all frames.
+        resumable: a client can resume after any event; otherwise the stream begins anew.
         headers: the response's further headers.
-        failure_events: by the name of a dialect, or ``""`` for all others, what tells a failure
-            that is the connection's and not the run's.
+        failure_events: by the name of a dialect, or ``""`` for all others, a function that makes
+            the event of a failure of the connection alone.
     """
 
     view: Callable[[str, str], View]
@@ -43,7 +43,7 @@ class Format:
     failure_events: Mapping[str, Callable[[Failure], Event]] = field(default_factory=dict)
 
     def failure_event(self, dialect: str) -> Callable[[Failure], Event]:
-        """What tells a failure of the connection to a run of this dialect."""
+        """Makes the event of a failure of the connection to a run of this dialect."""
         events = self.failure_events
         return events.get(dialect) or events.get("") or failure_event
 

@@ -30,7 +30,7 @@ from sseflask.wire import encode
 
 __all__ = ["HEADERS", "Messages", "ui_failure"]
 
-#: What tells a reader that this is one.
+#: The header by which a client recognises the protocol.
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 
 _REASONS = {
@@ -43,17 +43,12 @@ _REASONS = {
 
 
 def ui_failure(failure: Failure) -> Event:
-    """How a failure is told in such a stream."""
+    """The chunk of a failure in such a stream."""
     return Event(data_of({"type": "error", "errorText": failure.message}))
 
 
 class Messages:
-    """One message, from ``start`` to ``[DONE]``.
-
-    Args:
-        run: the run's id; the message's is made of it.
-        dialect: the name of the API that the frames are of.
-    """
+    """One message, from ``start`` to ``[DONE]``; a `View`."""
 
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run
@@ -62,8 +57,8 @@ class Messages:
         self._blocks = _Blocks(run)
 
     def take(self, number: int, frame: bytes) -> bytes:
-        """The chunks of what the frame says, and at first the message's start."""
-        chunks = [*self._start(), *self._told(self._reader.feed(frame))]
+        """The chunks of a frame, after the message's start if this is the first one."""
+        chunks = [*self._start(), *self._chunks(self._reader.feed(frame))]
         return b"".join(
             encode(Event(data_of(chunk), id=id_of(self._run, number) if n == len(chunks) else None))
             for n, chunk in enumerate(chunks, 1)
@@ -74,7 +69,7 @@ class Messages:
         finished = outcome.kind == "finished"
         chunks = [
             *self._start(),
-            *self._told(self._reader.finish(outcome.frame)),
+            *self._chunks(self._reader.finish(outcome.frame)),
             *self._blocks.end(complete=finished),
         ]
         if finished:
@@ -92,7 +87,7 @@ class Messages:
         self._started = True
         return [{"type": "start", "messageId": f"msg-{self._run}"}, {"type": "start-step"}]
 
-    def _told(self, parts: list[Part]) -> list[dict[str, Any]]:
+    def _chunks(self, parts: list[Part]) -> list[dict[str, Any]]:
         return [chunk for part in parts for chunk in self._blocks.take(part)]
 
 
@@ -103,10 +98,10 @@ def _finish(outcome: Outcome) -> dict[str, Any]:
 
 
 class _Blocks:
-    """Which blocks of a message are open, and its tool calls.
+    """The open block of a message, and its tool calls.
 
     Args:
-        run: what a call without an id is named after, as a conversation must not have an id twice.
+        run: the run's id; it is in the ids of calls without one, which must be unique in a chat.
     """
 
     def __init__(self, run: str) -> None:
@@ -124,25 +119,29 @@ class _Blocks:
             yield from self._delta("reasoning", part.text)
         elif isinstance(part, HostedCall):
             yield from self._close()
-            made = {"toolCallId": self._id(part.id), "providerExecuted": True, "dynamic": True}
-            called = {"toolName": part.name, "input": part.arguments}
-            yield {"type": "tool-input-available", **made, **called}
-            yield {"type": "tool-output-available", **made, "output": part.output}
+            call = self._hosted(part.id)
+            made = {"toolName": part.name, "input": part.arguments}
+            yield {"type": "tool-input-available", **call, **made}
+            yield {"type": "tool-output-available", **call, "output": part.output}
         elif isinstance(part, Approval):
             yield from self._close()
-            made = {"toolCallId": self._id(part.id), "providerExecuted": True, "dynamic": True}
-            called = {"toolName": f"mcp.{part.name}", "input": part.arguments}
-            yield {"type": "tool-input-available", **made, **called}
-            asked = {"approvalId": part.id, "toolCallId": made["toolCallId"]}
-            yield {"type": "tool-approval-request", **asked}
+            call = self._hosted(part.id)
+            made = {"toolName": f"mcp.{part.name}", "input": part.arguments}
+            yield {"type": "tool-input-available", **call, **made}
+            approval = {"approvalId": part.id, "toolCallId": call["toolCallId"]}
+            yield {"type": "tool-approval-request", **approval}
         elif isinstance(part, File):
             yield from self._close()
             yield {"type": "file", "url": part.url, "mediaType": part.media_type}
         elif isinstance(part, Source):
-            yield self._source(part)  # amid a text, which goes on
+            yield self._source(part)  # within a text, which goes on
         else:
             yield from self._close()
             yield from self._call(part)
+
+    def _hosted(self, id: str) -> dict[str, Any]:
+        """The fields of a call that the upstream makes itself."""
+        return {"toolCallId": self._id(id), "providerExecuted": True, "dynamic": True}
 
     def _source(self, part: Source) -> dict[str, Any]:
         self._sources += 1
@@ -170,11 +169,7 @@ class _Blocks:
         return id
 
     def end(self, complete: bool) -> Iterator[dict[str, Any]]:
-        """The chunks that close what is open.
-
-        Args:
-            complete: the answer is; if not, its calls must not be made.
-        """
+        """The chunks that close the open block; the calls of an incomplete answer fail."""
         yield from self._close()
         for call in self._calls.values():
             yield (
@@ -207,7 +202,7 @@ class _Call:
         self.arguments: list[str] = []
 
     def available(self) -> dict[str, Any]:
-        """The whole call; where the model has not written JSON, what it has written."""
+        """The complete call, or an error if the model has not written JSON."""
         text = "".join(self.arguments)
         try:
             value = json.loads(text or "{}", parse_constant=_finite, parse_float=_finite)
@@ -216,14 +211,14 @@ class _Call:
         call = {"toolCallId": self.id, "toolName": self.name}
         return {"type": "tool-input-available", **call, "input": value}
 
-    def failed(self, told: str) -> dict[str, Any]:
-        """A call that is not to be made: left open, it would keep the user interface waiting."""
+    def failed(self, message: str) -> dict[str, Any]:
+        """The error of a call: without it the user interface would wait for the call."""
         call = {"toolCallId": self.id, "toolName": self.name, "input": "".join(self.arguments)}
-        return {"type": "tool-input-error", **call, "errorText": told}
+        return {"type": "tool-input-error", **call, "errorText": message}
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise ValueError(f"{digits} can't be written as JSON again")
+        raise ValueError(f"{digits} is not JSON")
     return number

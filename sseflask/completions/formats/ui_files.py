@@ -1,4 +1,4 @@
-"""Files in the AI SDK's messages, as parts of a content that OpenAI's Chat Completions takes."""
+"""Files of the AI SDK's messages as content parts of OpenAI's Chat Completions."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class UnusablePart(ValueError):
     """A file can't be sent to a model; the message says why."""
 
 
-def attachment(given: dict[str, Any]) -> dict[str, Any]:
-    """An attachment of the AI SDK's version 4 as the part that it is today."""
+def attachment(file: dict[str, Any]) -> dict[str, Any]:
+    """An attachment of the AI SDK's version 4 as a part of today's versions."""
     return {
         "type": "file",
-        "url": given.get("url"),
-        "mediaType": given.get("contentType"),
-        "filename": given.get("name"),
+        "url": file.get("url"),
+        "mediaType": file.get("contentType"),
+        "filename": file.get("name"),
     }
 
 
 def content_of_file(part: dict[str, Any]) -> dict[str, Any]:
-    """A file as a part of a user's content: a picture, a sound, text, or any other file.
+    """A file as a content part of a user: an image, audio, text, or any other file.
 
     Args:
         part: of the type ``file``: ``url``, a data URL or an address that the model's server can
             fetch, ``mediaType`` and ``filename``; or ``providerReference``.
 
     Raises:
-        UnusablePart: there is no such part in OpenAI's API.
+        UnusablePart: OpenAI's API has no such part.
     """
     uploaded = part.get("providerReference")
     if isinstance(uploaded, dict) and uploaded:
@@ -57,15 +57,15 @@ def content_of_file(part: dict[str, Any]) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": url}}
     if scheme != "data":
         raise UnusablePart(
-            f"files of the type {kind[:64] or 'unknown'!r} must be in a data URL: only pictures "
+            f"files of the type {kind[:64] or 'unknown'!r} must be in a data URL: only images "
             "can be fetched by the model's server"
         )
     content = _decoded(url)
     if kind.startswith("audio/"):
         if kind not in _AUDIO:
-            raise UnusablePart(f"sounds must be audio/wav or audio/mpeg, not {kind[:64]!r}")
-        sound = {"data": _base64(content), "format": _AUDIO[kind]}
-        return {"type": "input_audio", "input_audio": sound}
+            raise UnusablePart(f"audio must be audio/wav or audio/mpeg, not {kind[:64]!r}")
+        audio = {"data": _base64(content), "format": _AUDIO[kind]}
+        return {"type": "input_audio", "input_audio": audio}
     if kind.startswith("text/"):
         return {"type": "text", "text": content.decode(errors="replace")}
     if not isinstance(name, str) or not name:
@@ -87,7 +87,7 @@ def _decoded(url: str) -> bytes:
     """The content of a data URL (RFC 2397)."""
     head, comma, data = url.partition(",")
     if not comma:
-        raise UnusablePart("its url is no data URL: there is no comma in it")
+        raise UnusablePart("its url is not a data URL: it has no comma")
     content = unquote_to_bytes(data)
     if not head.lower().endswith(";base64"):
         return content

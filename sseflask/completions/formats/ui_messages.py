@@ -1,6 +1,6 @@
-"""The AI SDK's messages of a user interface, as OpenAI's Chat Completions takes them. No I/O.
+"""The AI SDK's UI messages as messages of OpenAI's Chat Completions. No I/O.
 
-What becomes of which part follows the AI SDK's ``convertToModelMessages`` (version 7) and its
+The conversion of the parts follows the AI SDK's ``convertToModelMessages`` (version 7) and its
 provider for OpenAI-compatible servers; a call whose result never came is left out, as with its
 ``ignoreIncompleteToolCalls``: servers refuse a call without a result, in every later turn too.
 """
@@ -16,8 +16,8 @@ from sseflask.web.bounded_json import bounded_json
 
 __all__ = ["UnusableMessage", "is_ui_message", "openai_messages"]
 
-#: Parts that are for the user interface, or that a model does not take back.
-_NO_CONTENT = ("reasoning", "reasoning-file", "source-url", "source-document", "custom", "source")
+#: Parts for the user interface alone, or that a model does not accept.
+_IGNORED = ("reasoning", "reasoning-file", "source-url", "source-document", "custom", "source")
 _DENIED = "Tool call execution denied."
 
 
@@ -25,7 +25,7 @@ class UnusableMessage(ValueError):
     """A message can't be sent to a model.
 
     Args:
-        path: what it is about, such as ``messages[1].parts[0]``.
+        path: the part at fault, such as ``messages[1].parts[0]``.
         reason: what is wrong with it, and what would be right.
     """
 
@@ -36,56 +36,56 @@ class UnusableMessage(ValueError):
 
 
 def is_ui_message(message: dict[str, Any]) -> bool:
-    """Whether a message is the AI SDK's: those have parts, whatever else they have."""
+    """Whether a message is the AI SDK's: only those have parts."""
     return isinstance(message.get("parts"), list)
 
 
 def openai_messages(
     message: dict[str, Any], path: str, pause: Callable[[], None] = lambda: None
 ) -> list[dict[str, Any]]:
-    """The messages to send for one of the AI SDK's, in order; none where it says nothing.
+    """The messages to send for one of the AI SDK's, in order; none for one without content.
 
     Args:
         message: one with parts.
-        path: what it is called in an error, such as ``messages[1]``.
+        path: its name in an error, such as ``messages[1]``.
         pause: called after each millisecond or so of work, to give way.
 
     Raises:
-        Failure: 413, arguments of a call are more JSON than is read.
-        UnusableMessage: a part that can't be sent; it is named.
+        Failure: 413, the arguments of a call have too many JSON values.
+        UnusableMessage: a part can't be sent; the path names it.
     """
     role = message.get("role")
     if role in ("system", "developer"):
         text = _text(_checked(message["parts"], path))
-        told = [{"role": role, "content": text}] if text else []
+        messages = [{"role": role, "content": text}] if text else []
     elif role == "user":
-        told = _of_user(_checked(message["parts"], path))
+        messages = _of_user(_checked(message["parts"], path))
         files = message.get("experimental_attachments")  # of version 4
         if isinstance(files, list):
-            told = _with_files(told, files, f"{path}.experimental_attachments")
+            messages = _with_files(messages, files, f"{path}.experimental_attachments")
     elif role == "assistant":
-        told = _of_assistant(_checked(message["parts"], path), pause)
+        messages = _of_assistant(_checked(message["parts"], path), pause)
     else:
         raise UnusableMessage(
             f"{path}.role", "a message with parts is of system, developer, user or assistant"
         )
-    if not told and not message["parts"] and message.get("content"):
+    if not messages and not message["parts"] and message.get("content"):
         return [{"role": role, "content": message["content"]}]
-    return told
+    return messages
 
 
 _Parts = list[tuple[str, dict[str, Any]]]
 
 
 def _checked(parts: list[Any], path: str) -> _Parts:
-    """The parts that are for a model, each with its path."""
-    kept: _Parts = []
+    """The parts for a model, each with its path."""
+    checked: _Parts = []
     for number, part in enumerate(parts):
         where = f"{path}.parts[{number}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if not isinstance(kind, str):
             raise UnusableMessage(where, "a part is a JSON object with a type")
-        if kind in _NO_CONTENT or kind.startswith("data-"):
+        if kind in _IGNORED or kind.startswith("data-"):
             continue
         if kind == "text" and not isinstance(part.get("text"), str):
             raise UnusableMessage(f"{where}.text", "it must be text")
@@ -93,8 +93,8 @@ def _checked(parts: list[Any], path: str) -> _Parts:
             raise UnusableMessage(
                 where, f"parts of the type {kind[:64]!r} can't be sent to a model"
             )
-        kept.append((where, part))
-    return kept
+        checked.append((where, part))
+    return checked
 
 
 def _is_call(kind: str) -> bool:
@@ -120,15 +120,17 @@ def _of_user(parts: _Parts) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-def _with_files(told: list[dict[str, Any]], files: list[Any], path: str) -> list[dict[str, Any]]:
+def _with_files(
+    messages: list[dict[str, Any]], files: list[Any], path: str
+) -> list[dict[str, Any]]:
     content = [
         _file(f"{path}[{number}]", attachment(each))
         for number, each in enumerate(files)
         if isinstance(each, dict)
     ]
     if not content:
-        return told
-    before = told[0]["content"] if told else []
+        return messages
+    before = messages[0]["content"] if messages else []
     if isinstance(before, str):
         before = [{"type": "text", "text": before}]
     return [{"role": "user", "content": [*before, *content]}]
@@ -142,12 +144,12 @@ def _file(where: str, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_assistant(parts: _Parts, pause: Callable[[], None]) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     for block in _blocks(parts):
-        if block[0][1]["type"] == "steering-message":  # what the user said meanwhile
+        if block[0][1]["type"] == "steering-message":  # the user's, sent meanwhile
             where, part = block[0]
             inner = part.get("parts")
-            told += _of_user(_checked(inner if isinstance(inner, list) else [], where))
+            messages += _of_user(_checked(inner if isinstance(inner, list) else [], where))
             continue
         calls = [
             call
@@ -156,19 +158,19 @@ def _of_assistant(parts: _Parts, pause: Callable[[], None]) -> list[dict[str, An
         ]
         text = _text(block)
         if calls:
-            asked = [call for call, _ in calls]
-            told.append({"role": "assistant", "content": text or None, "tool_calls": asked})
-            told += [
+            made = [call for call, _ in calls]
+            messages.append({"role": "assistant", "content": text or None, "tool_calls": made})
+            messages += [
                 {"role": "tool", "tool_call_id": call["id"], "content": result}
                 for call, result in calls
             ]
         elif text:
-            told.append({"role": "assistant", "content": text})
-    return told
+            messages.append({"role": "assistant", "content": text})
+    return messages
 
 
 def _blocks(parts: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[_Parts]:
-    """The parts step by step: a step's calls are answered before the next one begins."""
+    """The parts of each step: its calls have results before the next step begins."""
     block: _Parts = []
     for where, part in parts:
         if part["type"] in ("step-start", "steering-message"):
@@ -186,7 +188,7 @@ def _blocks(parts: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[_Parts]:
 def _call(
     where: str, part: dict[str, Any], pause: Callable[[], None]
 ) -> tuple[dict[str, Any], str] | None:
-    """A call and its result; ``None`` where it has none."""
+    """A call and its result; ``None`` if it has none."""
     kind = part["type"]
     if kind == "tool-invocation":
         part = _since_version_4(where, part)
@@ -205,7 +207,7 @@ def _call(
 
 
 def _since_version_4(where: str, part: dict[str, Any]) -> dict[str, Any]:
-    """A call as version 4 of the AI SDK has it, as the part that it is today."""
+    """A call of the AI SDK's version 4 as a part of today's versions."""
     call = part.get("toolInvocation")
     if not isinstance(call, dict):
         raise UnusableMessage(f"{where}.toolInvocation", "it must be a JSON object")
@@ -220,7 +222,7 @@ def _since_version_4(where: str, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result(part: dict[str, Any]) -> str | None:
-    """What the model is told of a call; ``None`` where that is not known yet, or never will be."""
+    """The result of a call for the model; ``None`` if there is none, or none yet."""
     state, approval = part.get("state"), part.get("approval")
     reason = approval.get("reason") if isinstance(approval, dict) else None
     if state == "output-available" and part.get("preliminary") is not True:
@@ -238,7 +240,7 @@ def _text_of(value: Any) -> str:
 
 
 def _arguments(value: Any, pause: Callable[[], None]) -> str:
-    """A call's arguments as JSON text; what a model has written wrongly, as a JSON string."""
+    """A call's arguments as JSON text; malformed ones of a model as a JSON string."""
     if value is None:
         return "{}"
     if isinstance(value, str):

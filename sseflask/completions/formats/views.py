@@ -1,6 +1,6 @@
-"""The forms of a completion that are made of its frames one by one. No I/O.
+"""The views that make a completion's events from its frames one by one. No I/O.
 
-The same frames always give the same bytes: a view that is made again goes on where another ended.
+The same frames always give the same bytes, so a new view can go on after another one.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ from sseflask.wire import encode
 
 __all__ = ["Chunks", "Events", "Texts", "View", "chat_error", "data_of", "id_of", "response_error"]
 
-# Made once: json.dumps makes a new encoder at every call that asks for anything but its defaults.
+# Made once: json.dumps makes a new encoder at each call with options.
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class View(Protocol):
-    """TimeSlice the frames of one run into what is sent of them. Not thread-safe, never blocks."""
+    """Makes the events of one run from its frames. Not thread-safe, never blocks.
+
+    It is made from the run's id and the name of the API that its frames are of (the dialect).
+    """
 
     def take(self, number: int, frame: bytes) -> bytes:
-        """The events of one frame, perhaps none; the last of them has the id.
+        """The events of a frame, perhaps none; the last of them has the id.
 
         Args:
             number: the frame's number within its run, from 1.
-            frame: the frame, as the upstream's dialect gives it.
+            frame: the upstream's frame.
         """
         ...
 
     def end(self, number: int, outcome: Outcome) -> bytes:
-        """What is left, and the terminal event, which has the id.
+        """The remaining events, and the terminal event, which has the id.
 
         Args:
             number: the number after the last frame's.
@@ -47,28 +50,18 @@ class View(Protocol):
 
 
 def data_of(value: Mapping[str, Any]) -> str:
-    """JSON on one line that UTF-8 can carry, whatever an upstream has put in it."""
+    """JSON on one line; lone surrogates of an upstream are replaced, so that UTF-8 can carry it."""
     text = _to_json(value)
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def id_of(run: str, number: int) -> str:
-    """The id of an event.
-
-    Args:
-        run: the run's id.
-        number: the number of the frame that it is the last event of.
-    """
+    """The id of the last event of a frame with this number."""
     return f"{run}.{number}"
 
 
 class Chunks:
-    """The upstream's own frames with ids, and the end in its API's own form.
-
-    Args:
-        run: the run's id.
-        dialect: the name of the API that the frames are of.
-    """
+    """The upstream's frames with ids, and the end as its API has it."""
 
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run.encode()
@@ -81,100 +74,91 @@ class Chunks:
         return b"id: %b.%d\n%b" % (self._run, number, frame)
 
     def end(self, number: int, outcome: Outcome) -> bytes:
-        """The upstream's own last frame, or else ``[DONE]`` or an error."""
+        """The upstream's last frame, or else ``[DONE]`` or an error."""
         if outcome.frame is not None:
             return self.take(number, outcome.frame)
         failure = outcome.told_as_failure()
         if failure is None:
             return self.take(number, b"data: [DONE]\n\n")
         if self._dialect == RESPONSES:
-            told = response_error(failure, self._next_in_sequence(number))
+            event = response_error(failure, self._next_in_sequence(number))
         else:
-            told = chat_error(failure)
-        return self.take(number, encode(told))
+            event = chat_error(failure)
+        return self.take(number, encode(event))
 
     def _next_in_sequence(self, number: int) -> int:
-        """What the upstream would have numbered its next event as: it counts from 0."""
+        """The number that the upstream's next event would have had: it counts from 0."""
         value = None if self._newest is None else message(self._newest)[1]
         newest = value.get("sequence_number") if isinstance(value, dict) else None
         return newest + 1 if isinstance(newest, int) else number - 1
 
 
 def chat_error(failure: Failure) -> Event:
-    """How a failure is told in a stream of Chat Completions."""
+    """The event of a failure in a stream of Chat Completions."""
     return Event(failure.json())
 
 
 def response_error(failure: Failure, sequence: int = 0) -> Event:
-    """How a failure is told in a stream of the Responses API.
+    """The event of a failure in a stream of the Responses API.
 
     Args:
-        failure: what is told.
-        sequence: the number after that of the upstream's last event; 0 for a failure of the
-            connection alone, which is none of the answer's events.
+        failure: the failure.
+        sequence: the number of the event; 0 for a failure of the connection alone, which is not
+            part of the answer.
     """
     error = failure.body()["error"]
-    told = {name: error[name] for name in ("code", "message", "param")}
-    return Event(data_of({"type": "error", **told, "sequence_number": sequence}), event="error")
+    fields = {name: error[name] for name in ("code", "message", "param")}
+    return Event(data_of({"type": "error", **fields, "sequence_number": sequence}), event="error")
 
 
-class _Read:
-    """What a view of an answer's parts does, whatever it says of each."""
+class _PartsView:
+    """A view that makes events from the parts of the answer."""
 
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run
         self._reader = PartReader(dialect)
 
     def take(self, number: int, frame: bytes) -> bytes:
-        """The events of what the frame says."""
-        told = self._tell(self._reader.feed(frame))
+        """The events of the frame's parts."""
+        events = self._events(self._reader.feed(frame))
         return b"".join(
-            encode(Event(data, event, id_of(self._run, number) if n == len(told) else None))
-            for n, (event, data) in enumerate(told, 1)
+            encode(Event(data, event, id_of(self._run, number) if n == len(events) else None))
+            for n, (event, data) in enumerate(events, 1)
         )
 
     def end(self, number: int, outcome: Outcome) -> bytes:
         """``done`` with the reason, or ``failure`` with the error."""
-        told = [*self._tell(self._reader.finish(outcome.frame)), *self._before_the_end(outcome)]
+        parts = self._reader.finish(outcome.frame)
+        rest = [*self._events(parts), *self._before_end(outcome)]
         if outcome.kind == "failed" and (failure := outcome.told_as_failure()) is not None:
             event, data = "failure", failure.json()
         else:
             reason = outcome.finish_reason if outcome.kind == "finished" else outcome.kind
             event, data = "done", data_of({"finish_reason": reason})
         last = Event(data, event, id_of(self._run, number))
-        return b"".join([*(encode(Event(data, event)) for event, data in told), encode(last)])
+        return b"".join([*(encode(Event(data, event)) for event, data in rest), encode(last)])
 
-    def _tell(self, parts: list[Part]) -> list[tuple[str | None, str]]:
+    def _events(self, parts: list[Part]) -> list[tuple[str | None, str]]:
         raise NotImplementedError
 
-    def _before_the_end(self, outcome: Outcome) -> list[tuple[str | None, str]]:  # noqa: ARG002  # for Events
+    def _before_end(self, outcome: Outcome) -> list[tuple[str | None, str]]:  # noqa: ARG002  # for Events
         return []
 
 
-class Texts(_Read):
-    """Only what the model says, then an event ``done`` with the reason why it stopped.
+class Texts(_PartsView):
+    """The model's text alone, then an event ``done`` with the finish reason."""
 
-    Args:
-        run: the run's id.
-        dialect: the name of the API that the frames are of.
-    """
-
-    def _tell(self, parts: list[Part]) -> list[tuple[str | None, str]]:
+    def _events(self, parts: list[Part]) -> list[tuple[str | None, str]]:
         return [(None, part.text) for part in parts if isinstance(part, Text)]
 
 
-class Events(_Read):
-    """Everything, each in an event with a type of its own.
+class Events(_PartsView):
+    """All parts, each in an event of its own type."""
 
-    Args:
-        run: the run's id.
-        dialect: the name of the API that the frames are of.
-    """
-
-    def _tell(self, parts: list[Part]) -> list[tuple[str | None, str]]:
+    def _events(self, parts: list[Part]) -> list[tuple[str | None, str]]:
         return [_event_of(part) for part in parts]
 
-    def _before_the_end(self, outcome: Outcome) -> list[tuple[str | None, str]]:
+    def _before_end(self, outcome: Outcome) -> list[tuple[str | None, str]]:
         return [] if outcome.usage is None else [("usage", data_of(outcome.usage))]
 
 
@@ -184,15 +168,15 @@ def _event_of(part: Part) -> tuple[str, str]:
     if isinstance(part, Reasoning):
         return "reasoning", data_of({"text": part.text})
     if isinstance(part, HostedCall):
-        made = {"id": part.id, "name": part.name, "arguments": part.arguments}
-        return "hosted_call", data_of({**made, "output": part.output})
+        call = {"id": part.id, "name": part.name, "arguments": part.arguments}
+        return "hosted_call", data_of({**call, "output": part.output})
     if isinstance(part, Approval):
-        asked = {"id": part.id, "name": part.name, "arguments": part.arguments}
-        return "approval_request", data_of({**asked, "server": part.server})
+        call = {"id": part.id, "name": part.name, "arguments": part.arguments}
+        return "approval_request", data_of({**call, "server": part.server})
     if isinstance(part, File):
         return "file", data_of({"url": part.url, "media_type": part.media_type})
     if isinstance(part, Source):
         place = {"url": part.url} if part.url else {"filename": part.filename}
         return "source", data_of({**place, "title": part.title})
-    call = {"index": part.index, "id": part.id, "name": part.name, "arguments": part.arguments}
-    return "tool_call", data_of(call)
+    call = {"index": part.index, "id": part.id, "name": part.name}
+    return "tool_call", data_of({**call, "arguments": part.arguments})
