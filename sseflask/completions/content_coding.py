@@ -1,38 +1,36 @@
 """Bodies that an upstream has compressed, although it was asked not to. No I/O of its own.
 
-The client knows these codings too, but ends with the first of several members (RFC 1952, section
-2.2), which are one body for `fetch` and for curl.
+httpx knows these codings too, but ends with the first of several members (RFC 1952, section 2.2),
+which are one body for `fetch` and for curl.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx2
 
 __all__ = ["decode"]
 
-_GZIP, _DEFLATE = "gzip", "deflate"
 #: RFC 9110, section 8.4.1.3: x-gzip is gzip.
-_NAMES = {_GZIP: _GZIP, "x-gzip": _GZIP, _DEFLATE: _DEFLATE}
-
+_CODINGS = ("gzip", "x-gzip", "deflate")
 #: Bytes that are decompressed at once: a little may become a thousand times as much.
-_AT_ONCE = 262_144
+_MAX_PIECE = 262_144
+_GZIP_MAGIC, _GZIP_OR_ZLIB = b"\x1f\x8b", zlib.MAX_WBITS | 32
 
 
 def decode(response: httpx2.Response) -> None:
-    """Before a response is read: have its body decompressed, if it is gzip or deflate all through.
+    """Before a response is read: have its body decompressed, if it has no other coding than these.
 
-    Everything else is left to the client. What can't be decompressed raises `httpx2.DecodingError`.
+    All others are left to httpx. What can't be decompressed raises `httpx2.DecodingError`.
     """
     given = response.headers.get("Content-Encoding", "").lower().split(",")
     codings = [name for each in given if (name := each.strip()) not in ("", "identity")]
-    if isinstance(response.stream, httpx2.SyncByteStream) and all(map(_NAMES.get, codings)):
+    if isinstance(response.stream, httpx2.SyncByteStream) and set(codings) <= set(_CODINGS):
         if codings:
-            codings = [_NAMES[name] for name in reversed(codings)]
-            response.stream = _Decoded(response.stream, codings)
+            response.stream = _Decoded(response.stream, codings[::-1])
         response.headers.pop("Content-Encoding", None)
 
 
@@ -53,40 +51,30 @@ class _Decoded(httpx2.SyncByteStream):
 
 def _inflate(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
     member: Any = None
-    first, full, pending = True, False, b""
+    first, more, pending = True, False, b""
     for piece in pieces:
         pending += piece
-        while full or len(pending) >= (2 if member is None else 1):
+        while more or len(pending) >= (2 if member is None else 1):
             if member is None:
-                if not first and not _BEGINS[coding](pending):
+                begins = pending.startswith(_GZIP_MAGIC) or _is_zlib(pending)
+                if not first and not begins:
                     return  # filled up, with zeros for example, which all readers pass over
-                member = zlib.decompressobj(_format(coding, pending))
+                # Some servers mean the bare format by deflate (RFC 9110, section 8.4.1.2).
+                bare = coding == "deflate" and not begins
+                member = zlib.decompressobj(-zlib.MAX_WBITS if bare else _GZIP_OR_ZLIB)
                 first = False
             try:
-                data = member.decompress(pending, _AT_ONCE)
+                data = member.decompress(pending, _MAX_PIECE)
             except zlib.error as error:
                 raise httpx2.DecodingError(str(error)) from error
             pending = member.unused_data if member.eof else member.unconsumed_tail
-            full = len(data) == _AT_ONCE and not member.eof  # there may be more without a byte more
+            more = len(data) == _MAX_PIECE and not member.eof  # perhaps, without a byte of input
             if member.eof:
                 member = None
             if data:
                 yield data
 
 
-def _format(coding: str, beginning: bytes) -> int:
-    if coding == _GZIP:
-        return zlib.MAX_WBITS | 16
-    # Some servers mean the bare format (RFC 9110, section 8.4.1.2).
-    return zlib.MAX_WBITS if _is_zlib(beginning) else -zlib.MAX_WBITS
-
-
 def _is_zlib(data: bytes) -> bool:
     """Whether it begins as RFC 1950, section 2.2 has it."""
     return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-
-
-_BEGINS: dict[str, Callable[[bytes], bool]] = {
-    _GZIP: lambda data: data.startswith(b"\x1f\x8b"),
-    _DEFLATE: _is_zlib,
-}

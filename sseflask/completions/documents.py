@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sseflask.completions.dialects import RESPONSES
-from sseflask.completions.frame_splitter import message, read_json, without_nan
+from sseflask.completions.frame_splitter import message, without_nan
 from sseflask.completions.outcome import Outcome
-from sseflask.completions.parts import ToolCall
-from sseflask.completions.tool_calls import ChatCalls
+from sseflask.completions.tool_calls import Call, ChatCalls
 
 __all__ = ["document_of", "is_completion", "stream_of"]
 
@@ -117,11 +116,11 @@ class _Calls:
 
     def __init__(self) -> None:
         self._calls = ChatCalls()
-        self._pieces: dict[int, list[ToolCall]] = {}
         self._further: dict[Any, dict[str, Any]] = {}
 
     def add(self, piece: dict[str, Any]) -> None:
-        self._collect(self._calls.feed(piece))
+        for _ in self._calls.feed(piece):
+            pass  # it is read at the end
         # Further fields of a call, such as its signature, belong to its id or index.
         further = {name: piece[name] for name in piece if name not in _READ_BY_CHAT_CALLS}
         for key in (piece.get("id"), piece.get("index")):
@@ -129,22 +128,15 @@ class _Calls:
                 self._further.setdefault(key, {}).update(further)
 
     def to_json(self) -> list[dict[str, Any]]:
-        self._collect(self._calls.finish())
-        return [self._call(index, self._pieces[index]) for index in sorted(self._pieces)]
+        calls = sorted(self._calls.calls, key=lambda call: call.index)
+        return [self._call(call) for call in calls]
 
-    def _collect(self, pieces: Iterable[ToolCall]) -> None:
-        for piece in pieces:
-            self._pieces.setdefault(piece.index, []).append(piece)
-
-    def _call(self, index: int, pieces: list[ToolCall]) -> dict[str, Any]:
-        id = next((each.id for each in pieces if each.id), "")
-        name = next((each.name for each in pieces if each.name), "")
-        arguments = "".join(each.arguments for each in pieces)
-        further = self._further.get(id) or self._further.get(index) or {}
-        call = {"id": id, "type": "function", **further}
-        if call["type"] == "custom":
-            return {**call, "custom": {"name": name, "input": read_json(arguments.encode())}}
-        return {**call, "function": {"name": name, "arguments": arguments}}
+    def _call(self, call: Call) -> dict[str, Any]:
+        further = self._further.get(call.id) or self._further.get(call.index) or {}
+        value = {"id": call.id, "type": "function", **further}
+        if value["type"] == "custom":
+            return {**value, "custom": {"name": call.name, "input": call.arguments}}
+        return {**value, "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Why an upstream says no: its own words, in whatever shape they come. No I/O.
+"""The message of an upstream's error, in whatever shape it comes. No I/O.
 
-Shapes that are about: OpenAI's and its imitators', FastAPI's and pydantic's lists of what does not
-fit, RFC 9457's problems, gateways' faults, pages of proxies, plain text, nothing at all.
+OpenAI's shape and its imitations, FastAPI's and pydantic's lists of errors, RFC 9457's problems,
+gateways' faults, pages of proxies, plain text, nothing at all.
 """
 
 from __future__ import annotations
@@ -15,70 +15,46 @@ from sseflask.completions.frame_splitter import fields, read_json
 
 __all__ = ["excerpt", "reason", "text_of", "value_of"]
 
-#: Characters of a reason that are looked at. A client and the log are given fewer, see `failures`.
-_MOST = 16_384
-#: Characters of something that is no reason, but all that there is.
-_EXCERPT = 300
-#: Characters of a page that are looked at: its title comes early.
-_PAGE = 8_192
+#: Characters of a reason; clients and the log get fewer.
+_MAX_REASON = 16_384
+#: Characters of an excerpt, and of a page that is searched for one: its title comes early.
+_EXCERPT, _PAGE = 300, 8_192
 _DEPTH, _ITEMS = 8, 5
 
-# Names of reasons, without case, dashes and underscores; what says most comes first.
+# Fields with a reason, in lower case, without dashes and underscores; the most telling ones first.
 _NAMES = (
-    "message",
-    "msg",
-    "errormessage",
-    "errormsg",
-    "errordescription",
-    "detail",
-    "details",
-    "error",
-    "errors",
-    "description",
-    "faultstring",
-    "fault",
-    "reason",
-    "cause",
-    "statusmsg",
-    "baseresp",
-    "exception",
-    "title",
-    "text",
-    "response",
-    "body",
-)
+    "message", "msg", "errormessage", "errormsg", "errordescription", "detail", "details", "error",
+    "errors", "description", "faultstring", "fault", "reason", "cause", "statusmsg", "baseresp",
+    "exception", "title", "text", "response", "body",
+)  # fmt: skip
 _CHARSET = re.compile(rb"charset=[\"' ]?([A-Za-z0-9_.:-]{1,40})")
 _SPACES = re.compile(r"\s+")
 
 
 def reason(value: Any) -> str:
-    """What a value of JSON gives as a reason; empty if nothing in it looks like one.
-
-    Args:
-        value: anything that JSON can spell.
-    """
-    return _reason(value, _DEPTH).strip()[:_MOST]
+    """The reason in a value of JSON; empty if nothing in it looks like one."""
+    return _reason(value, _DEPTH).strip()[:_MAX_REASON]
 
 
 def _reason(value: Any, depth: int) -> str:
     if isinstance(value, str):
-        return value[:_MOST]
+        return value[:_MAX_REASON]
     if depth == 0:
         return ""
     if isinstance(value, list):
-        found = (_reason(each, depth - 1) for each in value[:_ITEMS])
-        return "; ".join(text for text in found if text.strip())
+        reasons = (_reason(each, depth - 1) for each in value[:_ITEMS])
+        return "; ".join(text for text in reasons if text.strip())
     if not isinstance(value, dict):
         return ""
     named = {_plain(name): inner for name, inner in list(value.items())[:100]}
-    said = next((text for name in _NAMES if (text := _reason(named.get(name), depth - 1))), "")
+    found = next((text for name in _NAMES if (text := _reason(named.get(name), depth - 1))), "")
     place = named.get("loc")
-    if said and isinstance(place, list) and place:
-        return f"{'.'.join(str(each)[:40] for each in place[:10])}: {said}"
-    title, detail = named.get("title"), named.get("detail")
-    if said and said == detail and isinstance(title, str) and title:
-        return f"{title[:_EXCERPT]}: {said}"
-    return said
+    if found and isinstance(place, list) and place:
+        return f"{'.'.join(str(each)[:40] for each in place[:10])}: {found}"
+    title = named.get("title")
+    if found and found == named.get("detail") and isinstance(title, str) and title:
+        return f"{title[:_EXCERPT]}: {found}"
+    return found
 
 
 def _plain(name: str) -> str:
@@ -111,7 +87,7 @@ def value_of(text: str) -> Any:
 
 
 def excerpt(text: str) -> str:
-    """A short piece of any text, or of a page: its title, or else what there is to read in it."""
+    """The beginning of a text; of a page its title, or else its text."""
     text = text[:_PAGE]
     if text.lstrip()[:1] == "<":
         page = _Page()

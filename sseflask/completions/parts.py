@@ -35,12 +35,10 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A piece of a call that the client is to make.
+    """A piece of a call that the client is to make. Only the first has the id and the name.
 
     Args:
         index: tells the calls of one completion apart.
-        id: the call's id; empty in all pieces but the first.
-        name: the function's name; likewise.
         arguments: a piece of the arguments' JSON.
     """
 
@@ -54,12 +52,7 @@ class ToolCall:
 class HostedCall:
     """A call that the upstream itself has made: a search, a call of an MCP server, code that ran.
 
-    Args:
-        index: tells the calls of one completion apart.
-        id: the call's id.
-        name: the tool's name.
-        arguments: a value of JSON.
-        output: a value of JSON.
+    The arguments and the output are values of JSON.
     """
 
     index: int
@@ -73,11 +66,7 @@ class HostedCall:
 class Approval:
     """A request to allow a call that the upstream makes itself (``mcp_approval_request``).
 
-    Args:
-        id: the request's id.
-        name: the tool's name.
-        arguments: a value of JSON.
-        server: the label of the MCP server.
+    The id is the request's, the server is named by its label; the arguments are a value of JSON.
     """
 
     id: str
@@ -88,12 +77,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class File:
-    """A picture, or another file.
-
-    Args:
-        url: a data URL, or an address.
-        media_type: such as ``image/png``.
-    """
+    """A picture, or another file. The URL may be a data URL."""
 
     url: str
     media_type: str
@@ -101,13 +85,7 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """What the text refers to.
-
-    Args:
-        url: an address; empty for a file.
-        title: may be empty.
-        filename: a file's name or id; empty for an address.
-    """
+    """What the text refers to: an address, or a file, which has a name or an id and no URL."""
 
     url: str
     title: str

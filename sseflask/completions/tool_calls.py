@@ -40,6 +40,13 @@ class Call:
         self._pieces: list[str] = []
 
     @property
+    def arguments(self) -> str:
+        """All that has come of them, as text."""
+        if self._value is None or self._pieces:
+            return "".join(self._pieces)
+        return json.dumps(self._value, ensure_ascii=False, separators=(",", ":"))
+
+    @property
     def has_arguments(self) -> bool:
         """Whether any have come."""
         return bool(self._pieces) or self._value is not None
@@ -50,7 +57,7 @@ class Call:
         if not self._pieces:
             return self._value is not None
         try:
-            json.loads("".join(self._pieces))
+            json.loads(self.arguments)
         except (ValueError, RecursionError):
             return False
         return True
@@ -82,10 +89,10 @@ class Call:
         """Add what is missing of the arguments, which are complete here."""
         if isinstance(arguments, str):
             so_far = "".join(self._pieces)
-            if arguments.startswith(so_far):
-                yield from self.feed(arguments[len(so_far) :])
-        else:
-            yield from self.feed(arguments)
+            if not arguments.startswith(so_far):
+                return
+            arguments = arguments[len(so_far) :]
+        yield from self.feed(arguments)
 
     def finish(self) -> Iterator[ToolCall]:
         """Give what is held back: the call is at its end. Nothing more at a second time."""
@@ -95,8 +102,7 @@ class Call:
         if not self.has_arguments:
             yield from self.feed(self.default_arguments)
         if self._value is not None and not self._pieces:
-            text = json.dumps(self._value, ensure_ascii=False, separators=(",", ":"))
-            yield from self._give(text)
+            yield from self._give(self.arguments)
         if self._plain:
             yield from self._give("")
             yield from self._give('"', quoted=True)
@@ -122,10 +128,14 @@ class Call:
 
 
 class ChatCalls:
-    """The calls of one choice of Chat Completions. Not thread-safe, never blocks."""
+    """The calls of one choice of Chat Completions. Not thread-safe, never blocks.
+
+    Attributes:
+        calls: all of them, in the order in which they began.
+    """
 
     def __init__(self) -> None:
-        self._calls: list[Call] = []
+        self.calls: list[Call] = []
         self._by_id: dict[str, Call] = {}
         self._by_index: dict[int, Call] = {}
 
@@ -157,7 +167,7 @@ class ChatCalls:
 
     def finish(self) -> Iterator[ToolCall]:
         """Give what is held back: the choice is at its end."""
-        for call in self._calls:
+        for call in self.calls:
             yield from call.finish()
 
     def _find(self, id: str, index: int | None, name: str, arguments: Any) -> Call | None:
@@ -168,7 +178,7 @@ class ChatCalls:
                 return there
             # Some servers give all calls of a completion one id.
             return None if index is not None and there is None and name else self._by_id[id]
-        known = there if index is not None else (self._calls[-1] if self._calls else None)
+        known = there if index is not None else (self.calls[-1] if self.calls else None)
         if known is None or not (id or name):
             return known
         goes_on = isinstance(arguments, str) and not arguments.lstrip().startswith("{")
@@ -184,11 +194,11 @@ class ChatCalls:
         return known if goes_on or arguments is None or not known.complete else None
 
     def _begin(self, index: int | None, plain: bool) -> Call:
-        taken = {call.index for call in self._calls}
+        taken = {call.index for call in self.calls}
         if index is None or index in taken:
             index = max(taken, default=-1) + 1
         call = Call(index, plain=plain)
-        self._calls.append(call)
+        self.calls.append(call)
         return call
 
 
