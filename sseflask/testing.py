@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from sseflask.event import MessageEvent
-from sseflask.transport import portable
+from sseflask.transport.threaded_items import join_threads
 from sseflask.wire import Decoder
 
 __all__ = ["ClientStream", "open_stream"]
@@ -64,7 +64,7 @@ def open_stream(
         yield ClientStream(response)
     finally:
         response.close()
-        if left := portable.join_threads(timeout):
+        if left := join_threads(timeout):
             raise RuntimeError(
                 f"{len(left)} generators did not end within {timeout} s after their stream was "
                 "closed: a generator can only be ended when it yields, so let it yield, or make "

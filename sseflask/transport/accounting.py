@@ -18,7 +18,7 @@ from sseflask.logs.printable import from_wsgi
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Account", "Told", "ended", "opened"]
+__all__ = ["Account", "LogFields", "ended", "opened"]
 
 #: Off, whatever the level of the loggers above: two lines for each stream are for those who ask.
 log = logging.getLogger("sseflask.streams")
@@ -31,11 +31,11 @@ _PEER, _METHOD, _PATH = "REMOTE_ADDR", "REQUEST_METHOD", "PATH_INFO"
 #: How handlers of the log have failed: each is said once.
 _failed: set[type[Exception]] = set()
 
-Told = dict[str, Any]
+LogFields = dict[str, Any]
 """What the two log records of a stream have in common."""
 
 
-def opened(kind: Kind, environ: WSGIEnvironment) -> Told | None:
+def opened(kind: Kind, environ: WSGIEnvironment) -> LogFields | None:
     """Count a stream whose response begins, and log it.
 
     Args:
@@ -49,7 +49,7 @@ def opened(kind: Kind, environ: WSGIEnvironment) -> Told | None:
         COUNTS.streams[kind].opened += 1
     if not log.isEnabledFor(logging.INFO):
         return None
-    told: Told = {
+    told: LogFields = {
         "request_id": environ.get(request_ids.KEY),
         "kind": kind,
         "method": environ.get(_METHOD),
@@ -61,7 +61,7 @@ def opened(kind: Kind, environ: WSGIEnvironment) -> Told | None:
 
 
 def ended(
-    kind: Kind, reason: Reason, told: Told | None, seconds: float, events: int, sent: int
+    kind: Kind, reason: Reason, told: LogFields | None, seconds: float, events: int, sent: int
 ) -> None:
     """Count the end of a stream, and log it.
 
@@ -80,7 +80,7 @@ def ended(
         _tell("stream ended", {**told, **more})
 
 
-def _tell(message: str, fields: Told) -> None:
+def _tell(message: str, fields: LogFields) -> None:
     try:
         log.info(message, extra=fields)
     except Exception as error:
@@ -99,7 +99,7 @@ class Account:
         told: what `opened` gave.
     """
 
-    def __init__(self, kind: Kind, told: Told | None) -> None:
+    def __init__(self, kind: Kind, told: LogFields | None) -> None:
         self._kind: Kind = kind
         self._told = told
         self._began = time.monotonic()

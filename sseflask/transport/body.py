@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sseflask.errors import Failure
 from sseflask.transport.stream import Stream
@@ -14,26 +15,22 @@ if TYPE_CHECKING:
 __all__ = ["Body", "EarlyError", "Refused"]
 
 
+@dataclass(slots=True, eq=False)
 class Body:
     """A WSGI body whose first piece is known before the server gets it.
 
-    `begin` is called while the application is being called: whoever has wrapped ``start_response``,
-    or looks at the end of Flask's context, sees the status of what is really sent.
+    `begin` is called while the application is being called: middleware that wraps
+    ``start_response``, and code at the end of Flask's context, see the status of what is sent.
     """
 
-    __slots__ = ("environ", "start_response", "stream")
-
-    def __init__(
-        self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> None:
-        self.stream = stream
-        self.environ = environ
-        self.start_response = start_response
+    stream: Stream
+    environ: WSGIEnvironment
+    start_response: StartResponse
 
     def begin(self) -> None:
         """Advance the items until the status is known, and call ``start_response``.
 
-        Blocks for the first piece, at most the stream's ``first_byte`` where that can be.
+        Blocks for the first piece, at most the stream's ``first_byte`` if the transport can.
 
         Raises:
             EarlyError: they failed before; an error can be answered in place of the stream.
@@ -52,15 +49,14 @@ class Body:
         raise NotImplementedError
 
 
+@dataclass(slots=True, eq=False)
 class Refused(Body):
     """The body of a stream that never begins."""
 
-    def __init__(self, failure: Failure, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._failure = failure
+    failure: Failure
 
     def begin(self) -> None:
-        raise EarlyError(self._failure)
+        raise EarlyError(self.failure)
 
     def close(self) -> None:
         self.stream.close()

@@ -11,7 +11,7 @@ from sseflask.transport.body import Body, Refused
 from sseflask.transport.failures import too_many_streams
 from sseflask.transport.few_threads import warn_about_threads
 from sseflask.transport.gunicorn.response import KEY, ServerResponse
-from sseflask.transport.portable import InlineBody, ThreadedBody
+from sseflask.transport.portable import PortableBody
 from sseflask.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -29,17 +29,15 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
             failure = too_many_streams() if source is None else source.refusal()
             with LOCK:
                 COUNTS.streams[stream.kind].refused += 1
-            return Refused(failure, stream, environ, start_response)
+            return Refused(stream, environ, start_response, failure)
         if server and _owns_socket(environ, server, stream):
             from sseflask.transport.connection import Connection
-            from sseflask.transport.detached.subscriber import Subscriber
+            from sseflask.transport.source_connection import SourceConnection
 
-            if stream.source is not None:
-                return Subscriber(stream.source, stream, environ, start_response, server)
-            return Connection(stream, environ, start_response, server)
+            connection = Connection if stream.source is None else SourceConnection
+            return connection(stream, environ, start_response, server)
     warn_about_threads(environ, server and server.response)
-    body = InlineBody if stream.frames_only else ThreadedBody
-    return body(stream, environ, start_response)
+    return PortableBody(stream, environ, start_response)
 
 
 def _server_response(

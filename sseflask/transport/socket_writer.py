@@ -1,52 +1,29 @@
-"""The socket of one stream: buffers, frames HTTP chunks, sends, and never blocks the hub."""
+"""The bytes of one stream on their way to its client: buffered, framed in chunks, sent."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-import gevent
-from gevent.event import Event as Signal
+import gevent.socket
 
 from sseflask.counters.counts import StreamCounts
-from sseflask.transport.sockets import (
-    LINGER_SECONDS,
-    reset_when_closed,
-    send_last,
-    unacknowledged,
-)
-from sseflask.wire import HEARTBEAT, ends_line, tail_of
+from sseflask.transport import event_loop
+from sseflask.transport.event_loop import Watcher
+from sseflask.transport.sockets import reset_when_closed, send_last, set_user_timeout, unacknowledged
+from sseflask.transport.stream_greenlet import StreamGreenlet
+from sseflask.transport.timing import heartbeat_bytes, slow_after
+from sseflask.wire import tail_of
 
-if TYPE_CHECKING:
-    from sseflask.transport.gunicorn.response import ServerResponse
-
-#: Bytes of the next request that are read while a stream runs, in order to see behind them that the
-#: client leaves; then its socket is left alone, and leaving is noticed by writing.
-_INPUT = 65536
-
-#: Bytes of input that an ended stream still throws away while it waits for the client's own close.
-_LINGER_INPUT = 1 << 20
-
-#: What a gevent io watcher waits for: libev's EV_READ and EV_WRITE.
-_READ, _WRITE = 1, 2
-
-#: The largest value of TCP_USER_TIMEOUT, a C int.
-_MOST_MILLISECONDS = 2**31 - 1
+__all__ = ["SocketWriter"]
 
 _LAST_CHUNK = b"0\r\n\r\n"
-_ENDED = b"\n\n"
-_NO_TIMEOUT = 0
-
-
-def _send_anyway(descriptor: int, data: bytes | memoryview) -> int:
-    with contextlib.suppress(OSError):
-        os.write(descriptor, data)
-    return len(data)
+_BLANK_LINE = b"\n\n"
 
 
 class Counter(Protocol):
@@ -55,174 +32,104 @@ class Counter(Protocol):
     events: int
 
 
-class Outlet:
-    """Takes a stream's bytes to its client. Belongs to the hub's thread.
+def _send_anyway(descriptor: int, data: bytes | memoryview) -> int:
+    with contextlib.suppress(OSError):
+        os.write(descriptor, data)
+    return len(data)
+
+
+# An instance with a dictionary would take a kilobyte more, for each stream.
+@dataclass(slots=True, eq=False)
+class SocketWriter:
+    """Writes one stream's socket. Belongs to the loop's thread.
+
+    Args:
+        socket: the client's.
+        greenlet: the stream's; it is told when the client leaves.
+        counts: where its events and bytes are counted.
 
     Attributes:
         buffer: body bytes that wait for `flush`; the stream appends to it.
         unsent: what the socket did not take yet, or ``None``.
         tail: the last bytes of the body that were sent or are on their way, heartbeats aside.
         last_progress: the monotonic time at which bytes last went out.
-        chunked: whether the body is sent in chunks, once the headers are taken.
-        reusable: whether the client may send its next request on the same connection, once the
-            headers are taken.
-        half_closed: the client has closed its side. It counts as leaving, but may still read.
-        left: nothing can be sent any more: the client has gone, or the socket is not ours now.
-        timed_out: the system has ended the connection, as the client acknowledged nothing.
+        chunked: whether the body is sent in chunks, ``None`` before the response has begun.
+        unsent_head: the response's head, until it is sent.
         body_sent: bytes of the body that were sent.
         events: how many items were buffered; the stream counts them.
-        counter: how many events these were; the outlet itself, where each item is one.
-        counted: how many of them were sent.
+        counter: how many events these were; the writer itself, if each item is one.
+        events_sent: how many of them were sent.
     """
 
-    __slots__ = (
-        "_counts",
-        "_discarded",
-        "_early",
-        "_fd",
-        "_head",
-        "_heartbeat",
-        "_lingering",
-        "_on_left",
-        "_readable",
-        "_server",
-        "_socket",
-        "_waiting",
-        "_wake",
-        "_writable",
-        "_write",
-        "body_sent",
-        "buffer",
-        "chunked",
-        "counted",
-        "counter",
-        "events",
-        "half_closed",
-        "last_progress",
-        "left",
-        "reusable",
-        "tail",
-        "timed_out",
-        "unsent",
-    )
+    socket: gevent.socket.socket
+    greenlet: StreamGreenlet
+    counts: StreamCounts
+    buffer: bytearray = field(default_factory=bytearray)
+    unsent: memoryview | None = None
+    tail: bytes = b""
+    last_progress: float = 0.0
+    chunked: bool | None = None
+    unsent_head: bytes = b""
+    body_sent: int = 0
+    events: int = 0
+    counter: Counter = field(init=False)
+    events_sent: int = 0
+    _descriptor: int = field(init=False)
+    _reusable: bool = False
+    _write: Callable[[int, bytes | memoryview], int] = os.write
+    _watcher: Watcher | None = None
+    _unacknowledged: int = -1
 
-    def __init__(
-        self,
-        client: gevent.socket.socket,
-        server: ServerResponse,
-        on_left: Callable[[], None],
-        counts: StreamCounts,
-    ) -> None:
-        self.buffer = bytearray()
-        self.unsent: memoryview | None = None
-        self.tail = b""
-        self.last_progress = 0.0
-        self.left = False
-        self.timed_out = False
-        self.body_sent = 0
-        self.events = 0
-        self.counter: Counter = self
-        self.counted = 0
-        self._counts = counts
-        self._socket = client
-        self._fd: int = client.fileno()
-        self._server = server
-        self._on_left = on_left
-        self._heartbeat = 0.0
-        self._write: Callable[[int, bytes | memoryview], int] = os.write
-        self.chunked = False
-        self.reusable = False
-        self.half_closed = False
-        self._head = b""
-        self._early = bytearray()
-        self._lingering = False
-        self._discarded = 0
-        self._waiting = -1
-        self._wake: Signal | None = None
-        self._readable: Any = None
-        self._writable: Any = None
+    def __post_init__(self) -> None:
+        self.counter = self
+        self._descriptor = self.socket.fileno()
 
-    @property
-    def patience(self) -> float:
-        """Seconds without progress after which something has to happen."""
-        return self._heartbeat if self.unsent is None else 2 * self._heartbeat
+    def begin(self, head: bytes, chunked: bool, reusable: bool) -> None:
+        """Begin the response: send its head with the first bytes. See `gunicorn.response.Head`."""
+        self.unsent_head = head
+        self.chunked, self._reusable = chunked, reusable
 
-    def open(self, heartbeat: float, watch_input: bool) -> None:
-        """Watch the socket.
+    def open(self, heartbeat: float) -> None:
+        """Have the system end the connection if the client acknowledges nothing for two heartbeats.
 
-        Args:
-            heartbeat: seconds; a peer that acknowledges nothing for two of them is gone.
-            watch_input: whether what comes in is of the next request. It is not while a part of the
-                request body is still to come; the client's leaving is then noticed by writing only.
+        A heartbeat to a peer that vanished without a FIN fails then (RFC 5482), and not after a
+        quarter of an hour of retransmissions.
         """
-        self._heartbeat = heartbeat
         self.last_progress = time.monotonic()
-        loop = gevent.get_hub().loop
-        self._readable = loop.io(self._fd, _READ)
-        if watch_input:
-            self._readable.start(self._on_readable)
-        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
-            # A heartbeat to a peer that vanished without a FIN fails after this (RFC 5482) and
-            # not after a quarter of an hour of retransmissions.
-            self._socket.setsockopt(
-                socket.IPPROTO_TCP,
-                socket.TCP_USER_TIMEOUT,
-                min(max(1, int(heartbeat * 2000)), _MOST_MILLISECONDS),
-            )
-
-    def still_takes(self) -> bool:
-        """Whether the client has acknowledged something since this was last asked: the kernel tells
-        of room only when there is a lot of it."""
-        waiting, before = unacknowledged(self._fd), self._waiting
-        self._waiting = waiting
-        if waiting == before:
-            return False
-        self.last_progress = time.monotonic()
-        return True
+        set_user_timeout(self.socket, slow_after(heartbeat))
 
     def close(self) -> None:
-        """Let go of the socket, which gunicorn closes, and of what was to be sent."""
-        self.left = True  # the descriptor's number will soon be somebody else's
+        """Let go of the socket and of what was to be sent."""
+        self.greenlet.client_left = True  # the descriptor's number will soon be somebody else's
         self.unsent = None
         self.buffer.clear()
-        if self.body_sent:
-            self._server.count_sent(self.body_sent)
-        for watcher in (self._readable, self._writable):
-            if watcher is not None:
-                watcher.close()
-
-    def detach(self) -> int:
-        """Give the socket's descriptor away, and with it the duty to close it."""
-        self.close()
-        # Not a copy: libev would go on to watch for what nobody here waits for any more.
-        return self._socket.detach()
-
-    def take_over(self) -> None:
-        """The response's headers are settled: have them leave with the next bytes."""
-        self._head, self.chunked, self.reusable = self._server.take_over()
+        if self._watcher is not None:
+            self._watcher.close()
 
     def flush(self, now: float | None = None) -> None:
         """Send the buffer as far as the socket takes it. Never blocks.
 
         Args:
-            now: the monotonic time, where it is known.
+            now: the monotonic time, if it is known.
         """
         buffer = self.buffer
-        if self.unsent is not None or self.left or not (buffer or self._head):
+        if self.unsent is not None or self.greenlet.client_left:
+            return
+        if not buffer and not self.unsent_head:
             return
         size = len(buffer)
-        self.tail = _ENDED if buffer.endswith(_ENDED) else tail_of(self.tail, buffer)
-        if self.chunked and not self._head:
+        self.tail = _BLANK_LINE if buffer.endswith(_BLANK_LINE) else tail_of(self.tail, buffer)
+        if self.chunked and not self.unsent_head:
             # All flushes but the first: worth not going the general way. With thousands of streams
             # what costs most is memory that only one of them has: hence one tail and one time.
             data = b"%x\r\n%b\r\n" % (size, buffer)  # type: ignore[str-format]  # PEP 461: any bytes
             buffer.clear()
             self._count(size)
             try:
-                sent = self._write(self._fd, data)
+                sent = self._write(self._descriptor, data)
             except OSError as error:
                 sent = 0  # the general way finds out why
-                self._note(error)
+                self.greenlet.note_error(error)
             if sent == len(data):
                 self.last_progress = now or time.monotonic()
             else:
@@ -233,88 +140,55 @@ class Outlet:
     def heartbeat(self) -> None:
         """Send a heartbeat if a line may begin here. Never blocks."""
         self.last_progress = time.monotonic()
-        if self.unsent is None and not self.buffer and not self.left and ends_line(self.tail):
-            self._send_body(HEARTBEAT)
+        waits = self.unsent is not None or self.buffer or self.chunked is None
+        if not waits and not self.greenlet.client_left and (beat := heartbeat_bytes(self.tail)):
+            self._send_body(beat)
+
+    def has_progress(self) -> bool:
+        """Whether the client has acknowledged something since this was last asked: the kernel
+        reports room only when there is a lot of it."""
+        waiting, before = unacknowledged(self._descriptor), self._unacknowledged
+        self._unacknowledged = waiting
+        if waiting == before:
+            return False
+        self.last_progress = time.monotonic()
+        return True
 
     def end(self, last: bytes) -> None:
-        """Send what is buffered, the last bytes and the last chunk; `keep` or `linger` follows.
+        """Send what is buffered, the last bytes and the last chunk.
 
         Blocks until the client has taken them, has left, or is cut.
         """
-        if not self.left:
-            if not self.reusable:
+        if not self.greenlet.client_left:
+            if not self._reusable:
                 self._write = send_last
             self._send_body(self._take_buffer() + last, _LAST_CHUNK)
             self.wait_until_sent()
 
-    def say_goodbye(self, last: bytes) -> None:
-        """Answer a client that has closed its side, as far as its socket takes it at once."""
-        if self.unsent is not None:
-            return  # it is in the middle of something
-        self._write = _send_anyway
-        self._send_body(self._take_buffer() + last, _LAST_CHUNK)
+    def end_half_closed(self, last: bytes) -> None:
+        """The same for a client that has closed its side. Sends what its socket takes at once."""
+        if self.unsent is None:
+            self._write = _send_anyway
+            self._send_body(self._take_buffer() + last, _LAST_CHUNK)
 
-    def keep(self) -> None:
-        """The stream has come to a good end: leave the connection to the next request."""
-        self._server.keep_open()
-        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _NO_TIMEOUT)
-
-    def next_request_within(self, seconds: float) -> bool:
-        """Block until the client has sent something or has left; whether it has sent something."""
-        if not self._early and not self.left:
-            if not self._readable.active:
-                self._readable.start(self._on_readable)
-            self._wake = Signal()
-            self._wake.wait(seconds)
-        return bool(self._early) and not self.left
-
-    def give_input_back(self) -> None:
-        """Let gunicorn's parser have what was read of the next request, behind what it has."""
-        if self._early:
-            self._server.append_to_next_request(self._early)
-            self._early.clear()
-
-    def input(self) -> bytes:
-        """What was read of the next request, by gunicorn's parser and here."""
-        return self._server.next_request + self._early
-
-    def linger(self) -> None:
-        """Close our side and give the client a little time to close its own."""
-        if self.left:
-            return
-        self._lingering = True
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # the client was faster
-        self._discarded = _INPUT - _LINGER_INPUT
-        if not self._readable.active:
-            self._readable.start(self._on_readable)
-        self._wake = Signal()
-        self._wake.wait(LINGER_SECONDS)
-
-    def wait_until_sent(self, or_until: Callable[[], bool] = bool) -> None:
-        """Block until the socket has taken all, the client has left, or ``or_until()``."""
-        while self.unsent is not None and not self.left and not or_until():
-            self._wake = Signal()
-            self._wake.wait()
-
-    def wake_up(self) -> None:
-        """Make a waiting greenlet look again."""
-        if self._wake is not None:
-            self._wake.set()
+    def wait_until_sent(self, *, or_stopping: bool = False) -> None:
+        """Block until the socket has taken all, the client has left, or the stream is to end."""
+        greenlet = self.greenlet
+        while self.unsent is not None and not greenlet.client_left:
+            if or_stopping and greenlet.stopping:
+                return
+            greenlet.wait()
 
     def abort(self) -> None:
-        """Give up on a client that takes nothing."""
-        reset_when_closed(self._socket)
-        self._leave()
+        """Cut a client that takes nothing."""
+        reset_when_closed(self.socket)
+        self.greenlet.leave()
 
     def shut_down(self) -> None:
         """End the connection, whatever its client still expects. Never blocks."""
         with contextlib.suppress(OSError):  # it may have ended already
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self.left = True
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.greenlet.client_left = True
 
     def _take_buffer(self) -> bytes:
         body = bytes(self.buffer)
@@ -322,31 +196,32 @@ class Outlet:
         return body
 
     def _send_body(self, body: bytes, last_chunk: bytes = b"") -> None:
+        head, self.unsent_head = self.unsent_head, b""
         if not self.chunked:
-            data = self._head + body
+            data = head + body
         elif body:
-            data = b"%b%x\r\n%b\r\n%b" % (self._head, len(body), body, last_chunk)
+            data = b"%b%x\r\n%b\r\n%b" % (head, len(body), body, last_chunk)
         else:
-            data = self._head + last_chunk
-        self._head = b""
+            data = head + last_chunk
         self._count(len(body))
         self._send(data)
 
     def _count(self, size: int) -> None:
         self.body_sent += size
-        counts, events = self._counts, self.counter.events
+        counts, events = self.counts, self.counter.events
         counts.bytes += size
-        counts.events += events - self.counted
-        self.counted = events
+        counts.events += events - self.events_sent
+        self.events_sent = events
 
     def _send(self, data: bytes | memoryview) -> None:
         try:
-            sent = self._write(self._fd, data)
+            sent = self._write(self._descriptor, data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._note(error)
-            self._leave()
+            self.greenlet.note_error(error)
+            self.unsent = None
+            self.greenlet.leave()
             return
         if sent:
             self.last_progress = time.monotonic()
@@ -354,49 +229,19 @@ class Outlet:
             self.unsent = None
             return
         self.unsent = memoryview(data)[sent:]
-        if self._writable is None:
-            self._writable = gevent.get_hub().loop.io(self._fd, _WRITE)
-        if not self._writable.active:
-            self._writable.start(self._on_writable)
+        if self._watcher is None:
+            self._watcher = event_loop.watch(self._descriptor, event_loop.WRITE)
+        if not self._watcher.active:
+            self._watcher.start(self._on_writable)
 
     def _on_writable(self) -> None:
-        if self.unsent is not None:
-            self._send(self.unsent)
-        if self.unsent is None:
-            self.flush()
-        if self.unsent is None:
-            self._writable.stop()
-            self.wake_up()
-
-    def _on_readable(self) -> None:
-        try:
-            data = os.read(self._fd, 65536)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._note(error)
-            data = b""
-        if not data:
-            self.half_closed = self.unsent is None
-            self._leave()
-            return
-        self._discarded += len(data)
-        if not self._lingering:
-            self._early += data
-            self.wake_up()
-        if self._discarded > _INPUT:
-            self._readable.stop()
-
-    def _note(self, error: OSError) -> None:
-        # Told once: whoever asks next is told of a broken pipe.
-        self.timed_out = self.timed_out or error.errno == errno.ETIMEDOUT
-
-    def _leave(self) -> None:
-        if not self.left:
-            self.left = True
-            self.unsent = None
-            self._readable.stop()
-            if self._writable is not None:
-                self._writable.stop()
-            self.wake_up()
-            self._on_left()
+        if not self.greenlet.client_left:
+            if self.unsent is not None:
+                self._send(self.unsent)
+            if self.unsent is None:
+                self.flush()
+            if self.unsent is not None:
+                return
+            self.greenlet.wake()
+        if self._watcher is not None:
+            self._watcher.stop()

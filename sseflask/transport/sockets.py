@@ -6,6 +6,7 @@ import _socket
 import contextlib
 import errno
 import fcntl
+import math
 import socket
 import struct
 import sys
@@ -15,8 +16,10 @@ from collections.abc import Iterator
 __all__ = [
     "LINGER_SECONDS",
     "borrowed",
+    "close_side",
     "reset_when_closed",
     "send_last",
+    "set_user_timeout",
     "timed_out",
     "unacknowledged",
 ]
@@ -25,10 +28,13 @@ __all__ = [
 #: last bytes.
 LINGER_SECONDS = 1.0
 
+#: The largest value of TCP_USER_TIMEOUT, a C int.
+_MOST_MILLISECONDS = 2**31 - 1
+
 
 def unacknowledged(descriptor: int) -> int:
-    """Bytes sent on a socket that its peer has not acknowledged (tcp(7), SIOCOUTQ); -1 where that
-    can't be told."""
+    """Bytes sent on a socket that its peer has not acknowledged (tcp(7), SIOCOUTQ); -1 if that is
+    not known."""
     answer = bytearray(4)
     try:
         fcntl.ioctl(descriptor, termios.TIOCOUTQ, answer)
@@ -53,19 +59,43 @@ def send_last(descriptor: int, data: bytes | memoryview) -> int:
         return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
 
 
+def close_side(client: _socket.socket) -> bool:
+    """Close our side of a connection; false if the client has closed it all before."""
+    try:
+        client.shutdown(socket.SHUT_WR)
+    except OSError:
+        return False
+    return True
+
+
 def timed_out(descriptor: int) -> bool:
-    """Whether the system has ended the connection, as its peer acknowledged nothing; told once."""
+    """Whether the system has ended the connection, as its peer acknowledged nothing; asked once."""
     with borrowed(descriptor) as client:
         return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ETIMEDOUT
 
 
 def reset_when_closed(client: _socket.socket) -> None:
-    """Have a client that takes nothing be reset: that frees what the kernel holds for it.
+    """Have the connection of a slow client reset: that frees what the kernel holds for it.
 
     Raises:
         OSError: as of ``setsockopt``.
     """
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def set_user_timeout(client: _socket.socket, seconds: float) -> None:
+    """Have the system end a connection whose peer acknowledges nothing (RFC 5482).
+
+    Args:
+        client: the socket; of no effect if it is not TCP.
+        seconds: for how long; 0 for the system's own time.
+
+    Raises:
+        OSError: as of ``setsockopt``.
+    """
+    if client.family in (socket.AF_INET, socket.AF_INET6):
+        milliseconds = min(math.ceil(seconds * 1000), _MOST_MILLISECONDS)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 @contextlib.contextmanager

@@ -18,12 +18,12 @@ __all__ = [
     "as_exception",
     "can_resume_after",
     "frame_bytes",
-    "rotation_notice",
+    "reconnect_line",
 ]
 
-#: After how many milliseconds the first of the clients come back that were sent away together: a
-#: worker that starts takes about as long.
-_FIRST_BACK = 500
+#: After how many milliseconds the first of these clients reconnects: a worker that starts takes
+#: about as long.
+_FIRST_RECONNECT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,10 @@ def can_resume_after(item: object) -> bool:
     return isinstance(item, Event) and bool(item.id)
 
 
-def rotation_notice(jitter: int) -> bytes:
-    """The last line of a stream that is sent away with others: not all come back in one moment.
+def reconnect_line(jitter: int) -> bytes:
+    """The last line of streams that end together: their clients reconnect at different moments.
 
     Args:
         jitter: `Stream.retry_jitter`.
     """
-    return b"retry: %d\n" % (_FIRST_BACK + random.randint(0, jitter))
+    return b"retry: %d\n" % (_FIRST_RECONNECT + random.randint(0, jitter))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sseflask.counters.counts import COUNTS, Kind, Reason
 from sseflask.errors import Failure
-from sseflask.transport.accounting import Told
+from sseflask.transport.accounting import LogFields
 from sseflask.transport.failures import failure_frame
 from sseflask.wire import events_in
 
@@ -79,7 +79,7 @@ class DetachedStream:
         due: when it has to end, as `sseflask.transport.detached.deadlines` counts it, 0 for never.
         expires: whether it ends then because its token does.
         line: what `sseflask.transport.gunicorn.access_log` logs at its end, if anything.
-        told: what `sseflask.transport.accounting` is to log at its end.
+        log_fields: what `sseflask.transport.accounting` is to log at its end.
         retry_jitter: see `sseflask.transport.stream.Stream`.
         listener: what the connection came by, where it is kept after the stream's end.
         unread: what was read of its next request.
@@ -98,7 +98,7 @@ class DetachedStream:
         "listener",
         "retry_jitter",
         "sent",
-        "told",
+        "log_fields",
         "unread",
     )
 
@@ -112,7 +112,7 @@ class DetachedStream:
         self.began = began
         self.sent = sent - group.sent
         self.events = events - group.events
-        self.told: Told | None = None
+        self.log_fields: LogFields | None = None
         self.due = 0
         self.expires = False
         self.line: object | None = None

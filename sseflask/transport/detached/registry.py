@@ -34,7 +34,7 @@ from sseflask.transport.detached.group import Backlog, DetachedStream, Group
 from sseflask.transport.detached.idle import Idle
 from sseflask.transport.failures import half_closed, token_expired
 from sseflask.transport.sockets import send_last, timed_out
-from sseflask.transport.stream import rotation_notice
+from sseflask.transport.stream import reconnect_line
 from sseflask.wire import HEARTBEAT, events_in
 
 __all__ = ["DetachedStreams"]
@@ -386,7 +386,7 @@ class DetachedStreams:
             group.counts.bytes += max(0, backlog.bytes - backlog.size)
         self._agenda.forget(stream)
         sent, seconds = max(0, sent), time.monotonic() - stream.began
-        account.ended(group.kind, reason, stream.told, seconds, events, sent)
+        account.ended(group.kind, reason, stream.log_fields, seconds, events, sent)
         try:
             self.on_end(stream, sent)
         except Exception:  # of what somebody has hung into the access log
@@ -419,7 +419,7 @@ def _closed(stream: DetachedStream) -> tuple[bytes, Reason]:
 
 def _come_back(stream: DetachedStream) -> bytes:
     stream.group.last_reconnect = time.monotonic()
-    return rotation_notice(stream.retry_jitter)
+    return reconnect_line(stream.retry_jitter)
 
 
 def _done(stream: DetachedStream) -> tuple[bytes, Reason]:  # noqa: ARG001  # what is called for each stream

@@ -1,0 +1,126 @@
+"""gevent's event loop, below its public interface: the only module of the transports that uses it.
+
+`gevent.get_hub().loop` has watchers and callbacks that cost a fraction of a greenlet each. Their
+names have been the same since gevent 1.0, but gevent does not document when one runs after another:
+`WaitHook` therefore tries that out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+
+__all__ = ["READ", "WRITE", "WaitHook", "Watcher", "run_soon", "start_timer", "throw", "watch"]
+
+#: What a descriptor is watched for: libev's EV_READ and EV_WRITE.
+READ, WRITE = 1, 2
+
+#: The shortest time of a timer, in seconds: gevent takes 0 for "in this turn".
+_SHORTEST = 0.001
+
+
+class Watcher(Protocol):
+    """A watcher of gevent's loop; it belongs to the loop's thread."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it has been started and not stopped."""
+
+    def start(self, callback: Callable[[], object]) -> None:
+        """Have the loop call a function that does not block whenever it happens."""
+
+    def stop(self) -> None:
+        """Watch no more; `start` begins again."""
+
+    def close(self) -> None:
+        """Stop for good; harmless to repeat."""
+
+
+def watch(descriptor: int, events: int) -> Watcher:
+    """Make a watcher for a descriptor, not started. It must be closed before the descriptor is."""
+    watcher: Watcher = gevent.get_hub().loop.io(descriptor, events)
+    return watcher
+
+
+def start_timer(
+    seconds: float, callback: Callable[[], object], *, keeps_loop: bool = True
+) -> Watcher:
+    """Have the loop call a function that does not block, once.
+
+    Args:
+        seconds: how long from now.
+        callback: the function.
+        keeps_loop: whether the loop has something to wait for because of this.
+    """
+    timer: Watcher = gevent.get_hub().loop.timer(max(_SHORTEST, seconds), ref=keeps_loop)
+    timer.start(callback)
+    return timer
+
+
+def run_soon(callback: Callable[[], object]) -> None:
+    """Have the loop call a function that does not block, after what is due already."""
+    gevent.get_hub().loop.run_callback(callback)
+
+
+def throw(greenlet: Any, error: type[BaseException]) -> None:
+    """Raise an exception in a greenlet that waits, at once. Only in a callback of the loop.
+
+    `gevent.Greenlet.kill` has the same effect one turn later, when the greenlet may be anywhere.
+    """
+    greenlet.throw(error)
+
+
+class WaitHook:
+    """Calls a function in each turn of the loop, after the greenlets that run in it.
+
+    Only libev calls a watcher of negative priority after gevent's own callbacks. A default one runs
+    before them: an event from a greenlet that wakes there would wait for the next timer (measured:
+    200 ms). So the first turns try it out.
+
+    Args:
+        callback: the function; it must not block.
+        priority: the watcher's.
+
+    Attributes:
+        available: whether the loop has such a hook: libuv has none.
+        reliable: whether the function is called after the greenlets of a turn. False in the first
+            turns, and for good with a loop of another order.
+    """
+
+    def __init__(self, callback: Callable[[], object], priority: int = -2) -> None:
+        self.reliable = False
+        self._callback = callback
+        self._probe_sent = self._probe_ran = False
+        self._loop = gevent.get_hub().loop
+        try:
+            self._watcher = self._loop.prepare(ref=False, priority=priority)
+        except TypeError:
+            self.available = False
+        else:
+            self.available = True
+            self._watcher.start(self._begin_trial)
+
+    def _begin_trial(self) -> None:
+        # Behind this phase of the loop: what is sent within it may run after us in the same turn.
+        timer = self._loop.timer(0, ref=False)
+        timer.start(self._send_probe, timer)
+        self._watcher.stop()
+        self._watcher.start(self._end_trial)
+        self._callback()
+
+    def _send_probe(self, timer: Watcher) -> None:
+        timer.close()
+        self._probe_sent = True
+        run_soon(self._run_probe)
+
+    def _run_probe(self) -> None:
+        self._probe_ran = True
+
+    def _end_trial(self) -> None:
+        if self._probe_sent:
+            self.reliable = self._probe_ran
+            self._watcher.stop()
+            self._watcher.start(self._callback)
+        self._callback()

@@ -1,0 +1,183 @@
+"""Advances a stream's iterable and buffers its frames: the hot path of a connection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sseflask.errors import Failure
+from sseflask.transport.ending import Ending
+from sseflask.transport.flusher import SLICE, Flusher
+from sseflask.transport.response_start import ResponseStart
+from sseflask.transport.socket_writer import SocketWriter
+from sseflask.transport.stream import Stream, can_resume_after
+from sseflask.transport.stream_greenlet import BUFFER, StreamGreenlet
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["Diverted", "ItemSender", "Stop"]
+
+
+class Stop(Exception):
+    """Raised between two items: the stream is to end."""
+
+
+class Diverted(Exception):
+    """Raised between two items: middleware keeps the response, so all has to pass through it."""
+
+
+@dataclass(slots=True, eq=False)
+class ItemSender:
+    """Sends the items of one stream. Belongs to the loop's thread.
+
+    Attributes:
+        opening: what precedes the first event.
+        began: the monotonic time at which the stream began.
+        items: what is left of the items, once they have been begun.
+        item: the last one.
+    """
+
+    stream: Stream
+    environ: WSGIEnvironment
+    flusher: Flusher
+    greenlet: StreamGreenlet
+    writer: SocketWriter
+    start: ResponseStart
+    ending: Ending
+    opening: bytes
+    began: float = 0.0
+    items: Iterator[Any] | None = None
+    item: Any = None
+
+    def send(self, first_only: bool = False) -> bool:
+        """Advance the items and buffer their frames. Blocks as they do, and for a slow client.
+
+        Returns:
+            whether it stopped after the first one.
+
+        Raises:
+            Stop: the stream is to end.
+            Diverted: the response is not gunicorn's own.
+        """
+        encode, flusher, clock = self.stream.encode, self.flusher, time.monotonic
+        writer, greenlet = self.writer, self.greenlet
+        buffer = writer.buffer
+        idle_until = 0.0
+        if self.items is None:
+            self.items = iter(self.stream.items)
+        items = self.items
+        if greenlet.stopping:
+            raise Stop
+        greenlet.advancing = True
+        try:
+            for item in items:
+                self.item = item
+                frame = item if item.__class__ is bytes else encode(item)
+                if buffer:
+                    buffer += frame
+                    writer.events += 1
+                    if len(buffer) >= greenlet.limit or clock() >= flusher.deadline:
+                        self._give_way()
+                elif frame:
+                    buffer += frame
+                    writer.events += 1
+                    self._flush_soon()
+                    if first_only:
+                        return True
+                elif clock() >= idle_until or not greenlet.limit:
+                    # Empty pieces are nothing to send, but must not keep the loop to themselves.
+                    self._give_way()
+                    idle_until = clock() + SLICE
+        finally:
+            greenlet.advancing = False
+        return False
+
+    def send_opening(self) -> None:
+        """Send the head without an event, as nobody knows when the next one comes."""
+        self.begin_response()
+        self.writer.buffer += self.opening
+        self.opening = b""
+        self.flusher.add(self.writer, time.monotonic())
+
+    def begin_response(self) -> None:
+        """Begin the response, unless that has been done when its first event was late.
+
+        Raises:
+            Stop: it could not be begun.
+            Diverted: the response is not gunicorn's own.
+        """
+        start = self.start
+        if start.late is not None:
+            self.greenlet.wait_for(start.late)
+            if not start.begun:
+                raise Stop
+        elif not start.begun:
+            start.begin()
+        if start.diverted:
+            raise Diverted
+
+    def _flush_soon(self) -> None:
+        """The buffer was empty: have it flushed before the loop waits."""
+        start, flusher = self.start, self.flusher
+        fresh = not start.begun
+        if fresh or start.diverted:
+            self.begin_response()
+        if self.opening:
+            self.writer.buffer[:0] = self.opening
+            self.opening = b""
+        now = time.monotonic()
+        flusher.computations.check(now, self.environ)
+        flusher.add(self.writer, now)
+        if len(self.writer.buffer) >= self.greenlet.limit:
+            self._give_way()
+        elif now >= flusher.deadline:
+            if fresh and now < self.began + SLICE:
+                # Others have held the loop, in a storm of requests; this generator has not.
+                flusher.flush()
+            else:
+                self._give_way()
+
+    def _give_way(self) -> None:
+        """The buffer is full, events have waited long enough, or the stream is asked to end."""
+        ending, greenlet = self.ending, self.greenlet
+        self.flusher.computations.check(time.monotonic(), self.environ)
+        self.flusher.flush()
+        if ending.reconnect_wanted and self.resumable:
+            ending.reconnects = greenlet.stopping = True
+        if greenlet.stopping:
+            raise Stop
+        if len(self.writer.buffer) >= BUFFER:
+            self.writer.wait_until_sent(or_stopping=True)
+        else:
+            greenlet.yield_to_loop()
+        if greenlet.stopping:
+            raise Stop
+
+    # -- ways to end it, from anywhere, never blocking -----------------------------------------
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the client can resume elsewhere from just here."""
+        source = self.stream.source
+        return can_resume_after(self.item) if source is None else source.resumable
+
+    def rotate(self, with_others: bool) -> None:
+        """See `Connection.rotate`."""
+        ending = self.ending
+        ending.with_others = ending.with_others or with_others
+        if ending.reconnect_wanted:
+            return
+        ending.reconnect_wanted = True
+        self.greenlet.limit = 0
+        if self.resumable:
+            ending.reconnects = True
+            self.greenlet.stop()
+
+    def fail(self, failure: Failure) -> None:
+        """See `Connection.fail`."""
+        if not self.greenlet.stopping:
+            self.ending.failure = failure
+            self.greenlet.stop()

@@ -1,0 +1,111 @@
+"""A connection whose items are a source: it can go on without a greenlet."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sseflask.transport.connection import Connection
+from sseflask.transport.detached.group import DetachedStream, Group
+from sseflask.transport.item_sender import Stop
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from sseflask.transport.gunicorn.response import ServerResponse
+    from sseflask.transport.stream import Stream
+
+__all__ = ["SourceConnection"]
+
+
+class SourceConnection(Connection):
+    """One subscriber, or viewer of a run, on a socket of gunicorn's gevent worker.
+
+    Under our own worker class it gives its greenlet back when nothing is left but to wait.
+    Elsewhere it keeps the greenlet.
+    """
+
+    __slots__ = ("_adopt", "_detached_stream", "_group", "_source")
+
+    def __init__(
+        self,
+        stream: Stream,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        server: ServerResponse,
+    ) -> None:
+        super().__init__(stream, environ, start_response, server)
+        assert stream.source is not None
+        self._source = self._sender.writer.counter = stream.source
+        self._adopt = server.adopt if stream.detachable else None
+        self._group: Group | None = None
+        self._detached_stream: DetachedStream | None = None
+
+    def begin(self) -> None:
+        super().begin()
+        stream = self._detached_stream
+        if self._adopt is not None and stream is not None:
+            ends_at, due = self._timer.clock.end(time.monotonic())
+            stream.expires = due == "expiry"
+            self.server.adopted = True
+            self._adopt(stream, ends_at, self.server, self.environ)
+
+    def _begin_items(self) -> bool:
+        sender = self._sender
+        if sender.greenlet.stopping:
+            raise Stop  # while it can still be another response
+        left = self._timer.clock.first_byte_at - time.monotonic()
+        sender.items = self._source.first(max(0.0, left))
+        sender.send()
+        sender.send_opening()
+        if self._adopt is not None:
+            self._group = self._catch_up()
+            sender.ending.complete = self._group is None
+            return False
+        sender.items = self._source.frames()
+        return True
+
+    def _catch_up(self) -> Group | None:
+        """Send what is there already, until a group can do the rest, or there is none."""
+        source, sender, writer = self._source, self._sender, self._sender.writer
+        while True:
+            sender.items = source.history()
+            sender.send()
+            writer.flush()
+            writer.wait_until_sent(or_stopping=True)
+            if sender.greenlet.stopping:
+                raise Stop
+            if source.ended:
+                return None
+            if writer.unsent is None:
+                group = source.join(bool(writer.chunked), self.stream.heartbeat)
+                if group is not None:
+                    return group
+
+    def _detached(self) -> bool:
+        if self._group is None:
+            return False
+        start, writer = self._sender.start, self._sender.writer
+        self._reader.close()
+        writer.close()
+        # Not a copy of the descriptor: libev would go on to watch for what nobody waits for.
+        stream = DetachedStream(
+            writer.socket.detach(),
+            self._group,
+            self._sender.began,
+            writer.body_sent,
+            writer.events_sent,
+        )
+        stream.log_fields, start.counted = start.log_fields, False
+        stream.retry_jitter = self.stream.retry_jitter
+        if start.head is not None and start.head.reusable and not self.server.has_proxy_line:
+            visit: Any = getattr(self.environ["gunicorn.socket"], "visit", None)
+            stream.listener = visit and visit.listener
+            stream.unread = self.server.next_request + self._reader.data
+        self._detached_stream = stream
+        return True
+
+    def _close_items(self) -> None:
+        if self._sender.ending.reconnects and not self._closed:
+            self._source.will_reconnect()
+        super()._close_items()

@@ -1,0 +1,123 @@
+"""The greenlet of one stream, as watchers of the event loop reach it."""
+
+from __future__ import annotations
+
+import errno
+from contextvars import Context
+from typing import Any
+
+import gevent
+from gevent.event import Event as Signal
+
+from sseflask.loop.time_slice import yield_to_loop
+from sseflask.transport import event_loop
+
+__all__ = ["BUFFER", "Killed", "StreamGreenlet"]
+
+#: Bytes that a stream may buffer before its generator waits for the client.
+BUFFER = 65536
+
+
+class Killed(GeneratorExit):
+    """Raised in an iterable that blocks when its stream is to end, by this module only. A generator
+    sees the same as when it is closed at a yield."""
+
+
+class StreamGreenlet:
+    """The calling greenlet, which advances a stream's iterable or waits for its client.
+
+    Belongs to the loop's thread.
+
+    Attributes:
+        advancing: whether it is inside the loop over the iterable.
+        limit: bytes that may be buffered until it gives way; 0 as soon as it has to look whether
+            the stream is to end.
+        stopping: the stream is to end.
+        client_left: nothing can be sent any more: the client has left, or the socket is given back.
+        half_closed: the client has closed its side. It counts as leaving, but may still read.
+        timed_out: the system has ended the connection, as the client acknowledged nothing.
+    """
+
+    __slots__ = (
+        "_greenlet",
+        "_signal",
+        "_waiting",
+        "advancing",
+        "client_left",
+        "half_closed",
+        "limit",
+        "stopping",
+        "timed_out",
+    )
+
+    def __init__(self) -> None:
+        self._greenlet: Any = gevent.getcurrent()
+        self._signal: Signal | None = None
+        self._waiting = False
+        self.advancing = False
+        self.limit = BUFFER
+        self.stopping = False
+        self.client_left = False
+        self.half_closed = False
+        self.timed_out = False
+
+    @property
+    def context(self) -> Context:
+        """A copy of the context that it runs in, or an empty one."""
+        return (self._greenlet.gr_context or Context()).copy()
+
+    # -- the greenlet itself -----------------------------------------------------------------------
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Block until the next `wake`, or for some seconds."""
+        self._signal = Signal()
+        self.wait_for(self._signal, seconds)
+
+    def wait_for(self, signal: Signal, seconds: float | None = None) -> None:
+        """Block until a signal comes, or for some seconds."""
+        self._waiting = True
+        try:
+            signal.wait(seconds)
+        finally:
+            self._waiting = False
+
+    def yield_to_loop(self) -> None:
+        """Let all others run once."""
+        self._waiting = True
+        try:
+            yield_to_loop()
+        finally:
+            self._waiting = False
+
+    # -- watchers, timers, other greenlets ---------------------------------------------------------
+
+    def wake(self) -> None:
+        """End the wait that it is in, if it is in one."""
+        if self._signal is not None:
+            self._signal.set()
+
+    def stop(self) -> None:
+        """Have the stream end: at its next item, or in the iterable if that blocks. Never blocks."""
+        self.stopping = True
+        self.limit = 0
+        self.wake()
+        if self.advancing:
+            # In the loop, and not before what is already due has run: it may advance meanwhile.
+            event_loop.run_soon(self._kill)
+
+    def leave(self) -> None:
+        """The client has left: `stop`, once."""
+        if not self.client_left:
+            self.client_left = True
+            self.stop()
+
+    def note_error(self, error: OSError) -> None:
+        """Note what reading or writing has raised: the system reports a timeout once."""
+        self.timed_out = self.timed_out or error.errno == errno.ETIMEDOUT
+
+    def _kill(self) -> None:
+        # Only into the application's code, and only once: thrown later it would hit whatever
+        # the greenlet does next, the connection's next request for one.
+        if self.advancing and not self._waiting:
+            self.advancing = False
+            event_loop.throw(self._greenlet, Killed)

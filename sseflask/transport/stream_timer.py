@@ -1,0 +1,108 @@
+"""The timer of one connection: does what is due, as `sseflask.transport.timing` says."""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+from gevent.event import Event as Signal
+
+from sseflask.errors import Failure
+from sseflask.transport import event_loop
+from sseflask.transport.event_loop import Watcher
+from sseflask.transport.failures import token_expired
+from sseflask.transport.item_sender import ItemSender
+from sseflask.transport.timing import Due, StreamClock
+
+__all__ = ["StreamTimer"]
+
+
+class StreamTimer:
+    """Looks after the times of a stream from now on. Belongs to the loop's thread.
+
+    Args:
+        sender: the stream's.
+
+    Attributes:
+        clock: its times.
+    """
+
+    __slots__ = ("_sender", "_timer", "clock")
+
+    def __init__(self, sender: ItemSender) -> None:
+        self.clock = StreamClock(sender.stream)
+        self._sender = sender
+        self._timer: Watcher | None = None
+
+    def set(self) -> None:
+        """Have the loop see to what is due next."""
+        now = time.monotonic()
+        self.close()
+        self._timer = event_loop.start_timer(self._next(now)[0] - now, self._on_timer)
+
+    def close(self) -> None:
+        """See to nothing more."""
+        if self._timer is not None:
+            self._timer.close()
+
+    def _next(self, now: float) -> tuple[float, Due]:
+        start, writer = self._sender.start, self._sender.writer
+        started = start.begun or start.late is not None
+        behind = writer.unsent is not None
+        return self.clock.next(now, writer.last_progress, started=started, behind=behind)
+
+    def _on_timer(self) -> None:
+        if self._sender.greenlet.client_left or self._sender.start.diverted:
+            return
+        now = time.monotonic()
+        due_at, due = self._next(now)
+        if now >= due_at:
+            self._do(due)
+        self.set()
+
+    def _do(self, due: Due) -> None:
+        sender = self._sender
+        self.clock.done(due)
+        if due == "first_byte":
+            self._begin_late()
+        elif due == "heartbeat":
+            sender.writer.heartbeat()
+        elif due == "slow":
+            self._cut_if_slow()
+        elif due == "lifetime":
+            sender.rotate(with_others=False)
+        else:
+            sender.fail(token_expired())
+
+    def _begin_late(self) -> None:
+        """The first event is late, and the items block: begin the response meanwhile.
+
+        In a greenlet of its own, with the contexts of the stream's: middleware has wrapped
+        ``start_response``, reads contexts and may block.
+        """
+        sender = self._sender
+        over = sender.start.late = Signal()
+
+        def begin() -> None:
+            try:
+                sender.start.begin()
+            except Exception as error:
+                sender.start.error = error
+                sender.fail(Failure("The response's headers can't be sent."))
+            else:
+                if not sender.start.diverted:
+                    sender.writer.heartbeat()
+            finally:
+                over.set()
+
+        gevent.spawn(sender.greenlet.context.run, begin)
+
+    def _cut_if_slow(self) -> None:
+        """Cut a slow client: it has acknowledged nothing for two heartbeats.
+
+        A detached one is cut by `sseflask.transport.detached.slow_streams`.
+        """
+        writer = self._sender.writer
+        if not writer.has_progress():
+            self._sender.ending.slow = True
+            writer.abort()
