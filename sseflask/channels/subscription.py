@@ -23,7 +23,7 @@ from sseflask.store.api import History, HistoryQuery, Missing, MissingScope, Sto
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.names import Pattern
 from sseflask.store.unavailable import store_unavailable
-from sseflask.transport.stream import rotation_notice
+from sseflask.transport.stream import reconnect_line
 
 __all__ = ["HistoryReader", "Subscription"]
 
@@ -232,7 +232,7 @@ class Subscription(CatchUp[Selection]):
             frames = self._from_queue()
         if not self._ended:
             self._end()
-            frames += rotation_notice(self._retry_jitter)
+            frames += reconnect_line(self._retry_jitter)
         return frames
 
     def _read(self, after: int, missing: MissingScope) -> History:

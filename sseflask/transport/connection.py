@@ -114,7 +114,8 @@ class Connection(Body):
         try:
             if first:
                 self._open()
-            self._goes_on = self._serve(self._begin_items if first else self._run_items)
+            whole = not first or self.stream.keeps_view
+            self._goes_on = self._serve(self._run_items if whole else self._begin_items)
             if self._goes_on or self._detached():
                 return
             if not self._sender.start.begun:
@@ -201,9 +202,7 @@ class Connection(Body):
         return bool(more)
 
     def _begin_items(self) -> bool:
-        """Send what is to be sent within `begin`; whether there may be more."""
-        if self.stream.keeps_view:
-            return self._run_items()
+        """Send the first of them; whether there may be more."""
         more = self._sender.send(first_only=True)
         self._sender.ending.complete = not more
         return more

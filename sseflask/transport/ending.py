@@ -68,9 +68,7 @@ class Ending:
             if not ends_event(writer.tail):
                 # An event is half sent. Any more text would complete it with wrong data, so
                 # the only honest end is a body without its last chunk.
-                log.warning(
-                    "the stream of %r failed inside an event; its body was cut there", path
-                )
+                log.warning("the stream of %r failed inside an event; its body was cut there", path)
                 return None
             writer.counter.events += 1
             return stream.failure_frame(self.failure)

@@ -40,7 +40,8 @@ class Watcher(Protocol):
 
 def watch(descriptor: int, events: int) -> Watcher:
     """Make a watcher for a descriptor, not started. It must be closed before the descriptor is."""
-    watcher: Watcher = gevent.get_hub().loop.io(descriptor, events)
+    loop: Any = gevent.get_hub().loop
+    watcher: Watcher = loop.io(descriptor, events)
     return watcher
 
 
@@ -54,7 +55,8 @@ def start_timer(
         callback: the function.
         keeps_loop: whether the loop has something to wait for because of this.
     """
-    timer: Watcher = gevent.get_hub().loop.timer(max(_SHORTEST, seconds), ref=keeps_loop)
+    loop: Any = gevent.get_hub().loop
+    timer: Watcher = loop.timer(max(_SHORTEST, seconds), ref=keeps_loop)
     timer.start(callback)
     return timer
 
@@ -93,7 +95,7 @@ class WaitHook:
         self.reliable = False
         self._callback = callback
         self._probe_sent = self._probe_ran = False
-        self._loop = gevent.get_hub().loop
+        self._loop: Any = gevent.get_hub().loop
         try:
             self._watcher = self._loop.prepare(ref=False, priority=priority)
         except TypeError:

@@ -8,14 +8,19 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import gevent.socket
 
 from sseflask.counters.counts import StreamCounts
 from sseflask.transport import event_loop
 from sseflask.transport.event_loop import Watcher
-from sseflask.transport.sockets import reset_when_closed, send_last, set_user_timeout, unacknowledged
+from sseflask.transport.sockets import (
+    reset_when_closed,
+    send_last,
+    set_user_timeout,
+    unacknowledged,
+)
 from sseflask.transport.stream_greenlet import StreamGreenlet
 from sseflask.transport.timing import heartbeat_bytes, slow_after
 from sseflask.wire import tail_of

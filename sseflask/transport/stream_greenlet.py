@@ -97,7 +97,7 @@ class StreamGreenlet:
             self._signal.set()
 
     def stop(self) -> None:
-        """Have the stream end: at its next item, or in the iterable if that blocks. Never blocks."""
+        """End the stream: at its next item, or in the iterable if that blocks. Never blocks."""
         self.stopping = True
         self.limit = 0
         self.wake()

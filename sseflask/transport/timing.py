@@ -5,11 +5,11 @@
 | first_byte | the first event is late | the headers are sent without it |
 | heartbeat | nothing was sent for `heartbeat` seconds | a heartbeat is sent |
 | slow | the client took nothing for two heartbeats | it is cut |
-| lifetime | the stream has run for `lifetime` seconds | it ends; the client reconnects and resumes |
+| lifetime | the stream has run for `lifetime` seconds | it ends, to be resumed |
 | expiry | the client's token has expired | it ends with a failure |
 
-A `Connection` and a `ThreadedBody` have a `StreamClock` each. Detached streams get their end from it
-when they are detached, and share heartbeats by group (`sseflask.transport.detached.deadlines`).
+A `Connection` and a `PortableBody` have a `StreamClock` each. A stream that is detached gets its
+end from it, and shares heartbeats with its group: `sseflask.transport.detached.deadlines`.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def slow_at(last_progress: float, heartbeat: float) -> float:
     return last_progress + slow_after(heartbeat)
 
 
-def last_frame(
-    due: Due, failure_frame: Callable[[Failure], bytes]
-) -> tuple[bytes, Reason]:
+def last_frame(due: Due, failure_frame: Callable[[Failure], bytes]) -> tuple[bytes, Reason]:
     """The last bytes of a stream's body at its lifetime or expiry, and why it ends."""
     if due == "expiry":
         return failure_frame(token_expired()), "expired"
@@ -127,12 +125,13 @@ class StreamClock:
             resumable: whether the stream may end at its lifetime now.
         """
         due: tuple[float, Due]
-        if not started:
-            due = self.first_byte_at, "first_byte"
-        elif behind:
+        if behind:
             due = slow_at(last_sent, self._heartbeat), "slow"
         else:
             due = heartbeat_at(last_sent, self._heartbeat), "heartbeat"
+        if not started:
+            # A heartbeat too: the headers may be sent any time, and it is due after them.
+            due = min(due, (self.first_byte_at, "first_byte"))
         if resumable:
             due = min(due, (self.began + self._lifetime, "lifetime"))
         return min(due, (self._expiry(now), "expiry"))
@@ -140,7 +139,8 @@ class StreamClock:
     def end(self, now: float) -> tuple[float, Due]:
         """When a stream that is detached now ends, and for what; infinite for never."""
         lifetime = self._lifetime * random.uniform(*_LIFETIME_SPREAD)
-        return min((self.began + lifetime, "lifetime"), (self._expiry(now), "expiry"))
+        due: tuple[float, Due] = self.began + lifetime, "lifetime"
+        return min(due, (self._expiry(now), "expiry"))
 
     def done(self, due: Due) -> None:
         """The lifetime or the expiry has been seen to: `next` gives it no more."""

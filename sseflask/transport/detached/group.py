@@ -96,9 +96,9 @@ class DetachedStream:
         "index",
         "line",
         "listener",
+        "log_fields",
         "retry_jitter",
         "sent",
-        "log_fields",
         "unread",
     )
 

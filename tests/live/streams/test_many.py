@@ -123,8 +123,11 @@ def test_what_a_waiting_stream_keeps(
         with open_stream(server, f"/silent?tag={tag}-other") as other:
             assert other.next().data == "first"
             kept = json.loads(fetch(server, f"/waiting?tag={tag}").body)
-    ours = ["_pump", "_run_items", "_serve", "_run", "begin", "__call__"]
+    ours = ["send", "_run_items", "_serve", "_run", "begin", "__call__"]
     assert kept["calls"] == [*ours, *around]
     theirs = ["Event", "EventSourceResponse"]
-    assert kept["objects"] == sorted(["Connection", "Outlet", "Stream", *theirs, *objects])
+    parts = ["Ending", "Head", "ItemSender", "ResponseStart", "SocketReader", "SocketWriter"]
+    times = ["StreamClock", "StreamGreenlet", "StreamTimer"]
+    ours = ["Connection", "ServerResponse", "Stream", *parts, *times]
+    assert kept["objects"] == sorted([*ours, *theirs, *objects])
     assert kept["dictionaries"] == theirs

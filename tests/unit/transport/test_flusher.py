@@ -1,64 +1,68 @@
-"""What the log says of computations that hold the loop, and of waiting, which does not."""
+"""When what streams have buffered is sent."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from typing import Any
 
-import gevent
 import pytest
 
-from sseflask.transport.flusher import LONG_COMPUTATION, Flusher
-
-LONG = 10 * LONG_COMPUTATION
-
-
-def compute() -> None:
-    until = time.monotonic() + LONG
-    while time.monotonic() < until:
-        pass
+from sseflask.transport import flusher as flushers
+from sseflask.transport.event_loop import WaitHook
+from sseflask.transport.flusher import SLICE, Flusher
+from tests.unit.transport.test_event_loop import turns, without_hooks
 
 
-def fresh() -> Flusher:
-    return Flusher(gevent.get_hub())
+class Writer:
+    """Counts how often it was flushed."""
+
+    def __init__(self) -> None:
+        self.flushes = 0
+
+    def flush(self, _now: float) -> None:
+        self.flushes += 1
 
 
-def older() -> Flusher:
-    """One that has seen the loop wait."""
-    flusher = fresh()
-    gevent.sleep(0.001)
-    return flusher
+def added(flusher: Flusher, writer: Any) -> float:
+    """For how long a generator may go on before what it has buffered is sent."""
+    now = time.monotonic()
+    flusher.add(writer, now)
+    return flusher.deadline - now
 
 
-@pytest.mark.parametrize("make", [fresh, older])
-@pytest.mark.parametrize(
-    ("between", "told"),
-    [
-        ([lambda: gevent.sleep(LONG)], False),
-        ([compute], True),
-        ([lambda: gevent.sleep(LONG), compute], True),
-    ],
-    ids=["waits", "computes", "both"],
-)
-def test_only_what_held_the_loop_is_said(
-    make: Callable[[], Flusher],
-    between: list[Callable[[], None]],
-    told: bool,
-    caplog: pytest.LogCaptureFixture,
+def test_it_is_sent_when_the_loop_is_about_to_wait() -> None:
+    flusher, writer = Flusher(), Writer()
+    turns(5)
+    assert added(flusher, writer) == pytest.approx(SLICE)
+    turns(1)
+    assert writer.flushes == 1
+    assert flusher.deadline == math.inf
+
+
+def test_in_the_first_turns_every_event_is_sent_at_once() -> None:
+    flusher, writer = Flusher(), Writer()
+    assert added(flusher, writer) == 0.0
+    turns(2)
+    assert writer.flushes == 1
+
+
+def test_with_a_loop_of_another_order_every_event_is_sent_at_once(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stream() -> None:
-        """As in a request's greenlet, which the loop begins after its first look at watchers."""
-        flusher = make()
-        flusher.begin(time.monotonic())
-        flusher.note(time.monotonic(), {"PATH_INFO": "/a"})
-        for each in between:
-            each()
-        flusher.note(time.monotonic(), {"PATH_INFO": "/a"})
+    monkeypatch.setattr(flushers, "WaitHook", lambda callback: WaitHook(callback, priority=0))
+    flusher, writer = Flusher(), Writer()
+    turns(5)
+    assert added(flusher, writer) == 0.0
+    turns(2)
+    assert writer.flushes == 1
 
-    gevent.spawn(stream).get()
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == told
-    if told:
-        milliseconds = float(lines[0].partition(" ")[0])
-        # The loop's clock is off by as long as this process stood still when it was last set.
-        assert LONG_COMPUTATION * 1000 <= milliseconds < LONG * 1000 + 1000
+
+def test_without_a_hook_it_is_sent_by_a_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = without_hooks(monkeypatch)
+    monkeypatch.setattr(flushers, "WaitHook", lambda _callback: hook)
+    flusher, writer = Flusher(), Writer()
+    turns(5)
+    assert added(flusher, writer) == 0.0
+    turns(2)
+    assert writer.flushes == 1

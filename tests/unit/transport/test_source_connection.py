@@ -18,13 +18,13 @@ from gunicorn.config import Config
 from gunicorn.http.wsgi import Response
 
 from sseflask.errors import Failure
-from sseflask.transport import socket_writer as outlet
+from sseflask.transport import connection
 from sseflask.transport.body import EarlyError
 from sseflask.transport.detached.group import DetachedStream, Group
-from sseflask.transport.detached.subscriber import Subscriber
 from sseflask.transport.failures import failure_frame, shutting_down
 from sseflask.transport.gunicorn.response import ServerResponse
 from sseflask.transport.source import Source
+from sseflask.transport.source_connection import SourceConnection
 from sseflask.transport.stream import Stream
 
 SECONDS = 10.0
@@ -135,8 +135,9 @@ class Served:
             close=source.close,
         )
         environ = {"gunicorn.socket": self.socket, "PATH_INFO": "/"}
+        start_response: Any = self.response.start_response
         server = ServerResponse(self.response, self.adopt if detaches else None)
-        self.body = Subscriber(source, stream, environ, self.response.start_response, server)
+        self.body = SourceConnection(stream, environ, start_response, server)
 
     def adopt(self, member: DetachedStream, ends_at: float, *_: object) -> None:
         self.adopted.append((member, ends_at))
@@ -179,7 +180,7 @@ class Served:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(outlet, "LINGER_SECONDS", 0.0)  # these clients look afterwards
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.0)  # these clients look afterwards
     made: list[Served] = []
 
     def make(source: Source, **arguments: Any) -> Served:
