@@ -15,7 +15,9 @@ what is due, see `sseflask.transport.timing`.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -37,7 +39,7 @@ from sseflask.transport.request_body import read_request_body
 from sseflask.transport.response_start import ResponseStart
 from sseflask.transport.socket_reader import SocketReader
 from sseflask.transport.socket_writer import SocketWriter
-from sseflask.transport.sockets import LINGER_SECONDS, close_side, set_user_timeout
+from sseflask.transport.sockets import LINGER_SECONDS, set_user_timeout
 from sseflask.transport.stream import as_exception
 from sseflask.transport.stream_greenlet import Killed, StreamGreenlet
 from sseflask.transport.stream_timer import StreamTimer
@@ -263,7 +265,9 @@ class Connection(Body):
         if keep:
             self.server.keep_open()
             set_user_timeout(client, 0)
-        elif close_side(client):
+            return
+        with contextlib.suppress(OSError):  # the client may have been faster
+            client.shutdown(socket.SHUT_WR)
             self._reader.discard_until_closed(LINGER_SECONDS)
 
     # -- ways to end it, from anywhere, never blocking -----------------------------------------

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 __all__ = [
     "LINGER_SECONDS",
     "borrowed",
-    "close_side",
     "reset_when_closed",
     "send_last",
     "set_user_timeout",
@@ -57,15 +56,6 @@ def send_last(descriptor: int, data: bytes | memoryview) -> int:
     """
     with borrowed(descriptor) as client:
         return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
-
-
-def close_side(client: _socket.socket) -> bool:
-    """Close our side of a connection; false if the client has closed it all before."""
-    try:
-        client.shutdown(socket.SHUT_WR)
-    except OSError:
-        return False
-    return True
 
 
 def timed_out(descriptor: int) -> bool:

@@ -1,4 +1,4 @@
-"""Sockets that are done with: when their descriptors may be closed, and how."""
+"""Sockets of streams that have ended: each is closed when it is safe."""
 
 from __future__ import annotations
 
@@ -11,49 +11,45 @@ from collections.abc import Callable, Iterator
 
 from sseflask.transport.sockets import LINGER_SECONDS, borrowed, reset_when_closed
 
-__all__ = ["Closing"]
 
+class ClosingSockets:
+    """Closes descriptors. The loop's thread only; never blocks.
 
-class Closing:
-    """Closes descriptors, each when it is safe. The loop's thread only; never blocks.
-
-    Args:
+    Attributes:
         on_close: called for each descriptor that has been closed.
     """
 
     def __init__(self, on_close: Callable[[], object]) -> None:
-        self._on_close = on_close
+        self.on_close = on_close
         self._lingering: dict[int, float] = {}
-        self._kept = False
-        self._doomed: list[int] = []
+        self._postponed: list[int] | None = None
 
     def __len__(self) -> int:
         """How many are not closed yet."""
-        return len(self._lingering) + len(self._doomed)
+        return len(self._lingering) + len(self._postponed or ())
 
     @contextlib.contextmanager
-    def descriptors_kept(self) -> Iterator[None]:
-        """Close none meanwhile: its number could be somebody else's while it is written to."""
-        self._kept = True
+    def postponed(self) -> Iterator[None]:
+        """Close none meanwhile: its number could be another socket's while it is written to."""
+        self._postponed = []
         try:
             yield
         finally:
-            self._kept = False
-            doomed, self._doomed = self._doomed, []
-            for descriptor in doomed:
+            descriptors, self._postponed = self._postponed, None
+            for descriptor in descriptors:
                 self.close(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Close a descriptor, as soon as none has to be kept."""
-        if self._kept:
-            self._doomed.append(descriptor)
+        """Close a descriptor, unless that is postponed."""
+        if self._postponed is not None:
+            self._postponed.append(descriptor)
             return
         with contextlib.suppress(OSError):
             os.close(descriptor)
-        self._on_close()
+        self.on_close()
 
     def reset(self, descriptor: int) -> None:
-        """Give up on a client that takes nothing."""
+        """Cut a client that takes nothing."""
         with contextlib.suppress(OSError), borrowed(descriptor) as client:
             reset_when_closed(client)
         self.close(descriptor)
@@ -69,17 +65,15 @@ class Closing:
             self._lingering[descriptor] = time.monotonic() + LINGER_SECONDS
 
     def client_closed(self, descriptor: int) -> None:
-        """The client has closed its side of one that was half closed, or of none of those."""
+        """The client has closed its side of a descriptor, which may be half closed here."""
         if self._lingering.pop(descriptor, None) is not None:
             self.close(descriptor)
 
     def close_overdue(self, now: float) -> None:
         """Close those whose clients have had their time."""
-        for descriptor, due in list(self._lingering.items()):
-            if now < due:
-                return  # they are in the order of their ends
-            self.client_closed(descriptor)
+        while self.next() <= now:
+            self.client_closed(next(iter(self._lingering)))
 
     def next(self) -> float:
         """The monotonic time at which `close_overdue` is to be called; infinite for never."""
-        return next(iter(self._lingering.values()), math.inf)
+        return next(iter(self._lingering.values()), math.inf)  # in the order of their ends

@@ -1,4 +1,4 @@
-"""What is due for detached streams and when, without a timer for each."""
+"""What is due for detached streams, without a timer for each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import itertools
 import math
 
 from sseflask.transport.detached.group import DetachedStream, Group
+from sseflask.transport.timing import heartbeat_at
 
-__all__ = ["Agenda"]
-
-#: Members that end within the same part of a second are kept together: this many parts.
+#: Streams that end within the same part of a second are kept together: this many parts.
 _MOMENTS = 10
 
 
-class Agenda:
+class Deadlines:
     """Heartbeats by group, ends by the moment. All times are the monotonic clock's, in seconds."""
 
     def __init__(self) -> None:
@@ -24,20 +23,19 @@ class Agenda:
         self._moments: list[int] = []
 
     def watch(self, group: Group, now: float) -> None:
-        """Have heartbeats of a group told by `silent`; harmless to repeat."""
+        """Have `silent` give a group; harmless to repeat."""
         if not group.watched:
             group.watched = True
             group.last_sent = now
             self._push(group)
 
     def _push(self, group: Group) -> None:
-        due = group.last_sent + group.heartbeat
+        due = heartbeat_at(group.last_sent, group.heartbeat)
         heapq.heappush(self._heartbeats, (due, next(self._order), group))
 
     def end_at(self, stream: DetachedStream, due: float) -> None:
-        """Have a stream told by `over` when its time has come, or up to a tenth later."""
-        moment = math.ceil(due * _MOMENTS)
-        stream.due = moment
+        """Have `over` give a stream when its time has come, or up to a tenth later."""
+        moment = stream.due = math.ceil(due * _MOMENTS)
         streams = self._ends.get(moment)
         if streams is None:
             streams = self._ends[moment] = set()
@@ -45,25 +43,24 @@ class Agenda:
         streams.add(stream)
 
     def forget(self, stream: DetachedStream) -> None:
-        """The stream has ended otherwise."""
-        if stream.due:
-            streams = self._ends.get(stream.due)
-            if streams is not None:
-                streams.discard(stream)
-                if not streams:
-                    del self._ends[stream.due]
-            stream.due = 0
+        """The stream has ended before."""
+        streams = self._ends.get(stream.due)
+        if streams is not None:
+            streams.discard(stream)
+            if not streams:
+                del self._ends[stream.due]
+        stream.due = 0
 
     def silent(self, now: float) -> list[Group]:
-        """Give the groups whose heartbeat is due; who asks sends it."""
+        """Give the groups whose heartbeat is due; the caller sends it."""
         found = []
         while self._heartbeats and self._heartbeats[0][0] <= now:
             group = heapq.heappop(self._heartbeats)[2]
             if not group.streams:
-                group.watched = False  # until somebody joins again
+                group.watched = False  # until a stream joins again
                 continue
             # Looked at only now: an event costs nothing here.
-            if group.last_sent + group.heartbeat <= now:
+            if heartbeat_at(group.last_sent, group.heartbeat) <= now:
                 group.last_sent = now
                 found.append(group)
             self._push(group)
@@ -79,7 +76,7 @@ class Agenda:
         return found
 
     def next(self) -> float:
-        """When to ask again; infinite where nothing is planned."""
+        """When to ask again; infinite if nothing is planned."""
         while self._moments and self._moments[0] not in self._ends:
             heapq.heappop(self._moments)
         return min(

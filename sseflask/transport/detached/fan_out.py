@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from sseflask.loop.time_slice import yield_to_loop
-
-__all__ = ["SLICE", "FanOut"]
 
 #: Sends, and bytes, between two turns of the loop: about 2 ms.
 SLICE, SLICE_BYTES = 256, 4 << 20
 
+#: In place of how much was sent: the socket can't be written to any more.
+GONE = -1
+
 
 class FanOut:
-    """Writes to sockets that never block. One greenlet only.
+    """Writes to sockets that never block. One greenlet only."""
 
-    Args:
-        short: called at once with a descriptor that did not take all, the piece, and how many
-            bytes of it were taken.
-        gone: called at once with a descriptor that can't be written to any more.
-    """
-
-    def __init__(
-        self, short: Callable[[int, bytes, int], object], gone: Callable[[int], object]
-    ) -> None:
-        self._short = short
-        self._gone = gone
+    def __init__(self) -> None:
         self._unbroken = 0.0
 
-    def write(self, data: bytes, descriptors: Sequence[int]) -> None:
-        """Write a piece to each, letting the loop run in between: nobody may close any of them."""
+    def write(self, data: bytes, descriptors: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Write a piece to each, letting the loop run in between: none may be closed meanwhile.
+
+        Returns:
+            at once each descriptor that did not take all, and how much it took, or `GONE`.
+        """
         size, write = len(data), os.write
         at_once = min(SLICE, SLICE_BYTES // size) or 1
         for start in range(0, len(descriptors), at_once):
@@ -47,7 +42,6 @@ class FanOut:
                 except BlockingIOError:
                     sent = 0
                 except OSError:
-                    self._gone(descriptor)
-                    continue
+                    sent = GONE
                 if sent != size:
-                    self._short(descriptor, data, sent)
+                    yield descriptor, sent

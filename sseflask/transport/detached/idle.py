@@ -9,46 +9,48 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sseflask.transport.detached.closing import Closing
+from sseflask.transport.detached.closing import ClosingSockets
 from sseflask.transport.sockets import LINGER_SECONDS
-
-__all__ = ["Idle"]
 
 #: The next request, or the client's leaving.
 _WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 
-class Idle:
+def _close(descriptor: int, listener: Any, unread: bytes) -> None:  # noqa: ARG001  # as `go_on`
+    os.close(descriptor)
+
+
+class IdleConnections:
     """Keeps connections open for their client's next request. The loop's thread only; never blocks.
 
     Args:
-        epoll: their sockets are in it already.
-        closing: closes those whose client does not come back.
+        epoll: has their sockets already.
+        closing: closes those without another request.
 
     Attributes:
         seconds: how long they are kept (gunicorn's ``keepalive``).
-        go_on: takes the descriptor of one whose client has sent something, what came in by, and
-            what was read of it before.
+        go_on: takes the descriptor of one that has another request, what it came in by, and what
+            was read of it before.
     """
 
-    def __init__(self, epoll: select.epoll, closing: Closing) -> None:
+    def __init__(self, epoll: select.epoll, closing: ClosingSockets) -> None:
         self._epoll = epoll
         self._closing = closing
-        self._kept: dict[int, tuple[float, Any, bytes]] = {}
+        self._connections: dict[int, tuple[float, Any, bytes]] = {}
         self._leaving = False
         self.seconds = 0.0
-        self.go_on: Callable[[int, Any, bytes], object] = _nobody
+        self.go_on: Callable[[int, Any, bytes], object] = _close
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._connections)
 
     def __contains__(self, descriptor: int) -> bool:
-        return descriptor in self._kept
+        return descriptor in self._connections
 
-    def keep(self, descriptor: int, listener: Any, unread: bytes) -> None:
+    def add(self, descriptor: int, listener: Any, unread: bytes) -> None:
         """Keep a connection, or let its next request be served that is there already."""
         seconds = min(self.seconds, LINGER_SECONDS) if self._leaving else self.seconds
-        self._kept[descriptor] = (time.monotonic() + seconds, listener, unread)
+        self._connections[descriptor] = (time.monotonic() + seconds, listener, unread)
         try:
             # Reports at once what is there already.
             self._epoll.modify(descriptor, _WATCH)
@@ -63,24 +65,23 @@ class Idle:
         if not events & select.EPOLLIN or events & (select.EPOLLERR | select.EPOLLHUP):
             self._close(descriptor)
             return
-        _, listener, unread = self._kept.pop(descriptor)
+        _, listener, unread = self._connections.pop(descriptor)
         self._epoll.unregister(descriptor)
         self.go_on(descriptor, listener, unread)
 
     def close_overdue(self, now: float) -> None:
         """Close those whose clients have had their time."""
-        for descriptor, (due, _, _) in list(self._kept.items()):
-            if now < due:
-                return  # they are in the order of their ends
-            self._close(descriptor)
+        while self.next() <= now:
+            self._close(next(iter(self._connections)))
 
     def next(self) -> float:
         """The monotonic time at which `close_overdue` is to be called; infinite for never."""
-        return next(iter(self._kept.values()))[0] if self._kept else math.inf
+        times = (due for due, _, _ in self._connections.values())
+        return next(times, math.inf)  # in the order of their ends
 
     def close_some(self, most: int) -> int:
         """Close up to so many, those that have been kept longest; how many there were."""
-        chosen = list(self._kept)[:most]
+        chosen = list(self._connections)[:most]
         for descriptor in chosen:
             self._close(descriptor)
         return len(chosen)
@@ -88,12 +89,8 @@ class Idle:
     def leave(self) -> None:
         """The worker is going: those that are idle now are closed, others are kept but shortly."""
         self._leaving = True
-        self.close_some(len(self._kept))
+        self.close_some(len(self._connections))
 
     def _close(self, descriptor: int) -> None:
-        del self._kept[descriptor]
+        del self._connections[descriptor]
         self._closing.close(descriptor)
-
-
-def _nobody(descriptor: int, listener: Any, unread: bytes) -> None:  # noqa: ARG001  # `Idle.go_on`
-    os.close(descriptor)

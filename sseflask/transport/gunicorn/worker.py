@@ -168,12 +168,12 @@ class StreamWorker(GeventWorker):
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         pool = self._slots = Slots(self.worker_connections)
         detached = self._detached = drain.streams.detached = DetachedStreams.current()
-        detached.on_end = self._log_end
-        detached.on_close = pool.give_back
-        detached.idle.seconds = self.cfg.keepalive
-        detached.idle.go_on = self._go_on
+        detached.table.on_end = self._log_end
+        detached.table.on_close = pool.give_back
+        detached.table.idle.seconds = self.cfg.keepalive
+        detached.table.idle.go_on = self._go_on
         pool.places.detached = detached.count
-        pool.places.close_idle = detached.idle.close_some
+        pool.places.close_idle = detached.table.idle.close_some
         provide("connections", lambda: self.worker_connections - pool.free_count())
         provide("most_connections", lambda: self.worker_connections)
         provide("leaving", lambda: not self.alive)

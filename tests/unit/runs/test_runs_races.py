@@ -22,7 +22,6 @@ from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.run_api import Append
 from sseflask.store.sqlite.runs import RunLog
 from sseflask.transport.detached.group import DetachedStream
-from sseflask.transport.detached.registry import _come_back
 from sseflask.wire import Decoder
 from tests.contract.run_stores import FINISHED, Clock, code_of, now, opened, outcome_of, told
 from tests.unit.runs.stepped import Stepped, stepped
@@ -299,7 +298,7 @@ def test_who_is_sent_away_has_not_left(
     else:
         started.viewer.close()
         group.add(member := DetachedStream(0, group, 0.0, 0))
-        _come_back(member)
+        member.reconnect_line()
         group.remove(member)
     one.thread.tick()
     go_on(one)

@@ -16,9 +16,8 @@ from sseflask import SSE, EventSourceResponse
 from sseflask.counters.counts import COUNTS, REASONS, StreamCounts
 from sseflask.logs.masking import guard
 from sseflask.transport import accounting as account
-from sseflask.transport.detached import backlog as backlogs
-from sseflask.transport.detached import fan_out
-from sseflask.transport.detached.group import Backlog
+from sseflask.transport.detached import fan_out, slow_streams
+from sseflask.transport.detached.group import Backlog, Piece
 from sseflask.transport.sockets import borrowed
 from tests.unit.transport.detached.test_registry import Crowd, at_end, received, until
 
@@ -99,7 +98,7 @@ def test_a_slow_one_counts_when_it_has_taken_it(crowd: Crowd, counts: StreamCoun
 def test_one_that_is_cut_has_what_its_socket_took(
     crowd: Crowd, counts: StreamCounts, ends: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlogs, "BACKLOG", 100_000)
+    monkeypatch.setattr(slow_streams, "BACKLOG", 100_000)
     crowd.client(buffer=4096).log_fields = told(0)
     for _ in range(50):
         crowd.send(b"data: %b\n\n" % (b"x" * 9992))
@@ -154,8 +153,9 @@ def test_a_finished_group_and_one_that_has_to_resume(ends: dict[str, Any]) -> No
 
 
 def test_what_is_left_of_a_backlog() -> None:
-    backlog = Backlog(EVENT + EVENT, 9, 0.0, 2, 18)
-    backlog.add(EVENT, 1, 9)
+    backlog = Backlog(9, 0.0)
+    backlog.add(Piece(EVENT + EVENT, 18, 2))
+    backlog.add(Piece(EVENT, 9, 1))
     assert backlog.events_left == 2
     backlog.done = 17
     assert backlog.events_left == 2, "the last byte of the second is missing"

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from sseflask.transport.detached import backlog as backlogs
-from sseflask.transport.detached import fan_out
+from sseflask.transport.detached import fan_out, slow_streams
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.detached.registry import DetachedStreams
 
@@ -40,8 +39,8 @@ class Crowd:
     def __init__(self, heartbeat: float = 1000.0, chunked: bool = False) -> None:
         self.detached = DetachedStreams()
         self.ends = Ends()
-        self.detached.on_end = self.ends.on_end
-        self.detached.on_close = self.ends.on_close
+        self.detached.table.on_end = self.ends.on_end
+        self.detached.table.on_close = self.ends.on_close
         self.dissolved: list[Group] = []
         self.group = Group(chunked, heartbeat, self.dissolved.append)
         self.clients: list[socket.socket] = []
@@ -203,7 +202,7 @@ def received_all(client: socket.socket) -> int:
 def test_one_that_is_too_far_behind_is_cut_with_a_reset(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlogs, "BACKLOG", 100_000)
+    monkeypatch.setattr(slow_streams, "BACKLOG", 100_000)
     crowd.client(buffer=4096)
     for _ in range(50):
         crowd.send(b"x" * 10_000)
@@ -364,7 +363,7 @@ def test_one_whose_end_can_not_be_logged_harms_nobody(
     def fail(_member: DetachedStream, _sent: int) -> None:
         raise KeyError("of an access log of somebody's own")
 
-    crowd.detached.on_end = fail
+    crowd.detached.table.on_end = fail
     for _ in range(3):
         crowd.client()
     crowd.clients[0].close()
@@ -412,7 +411,7 @@ def test_nobody_ends_twice() -> None:
 
 def test_small_pieces_are_limited_as_well(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes room whatever its size."""
-    monkeypatch.setattr(backlogs, "BACKLOG_PIECES", 20)
+    monkeypatch.setattr(slow_streams, "BACKLOG_PIECES", 20)
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
     for _ in range(25):

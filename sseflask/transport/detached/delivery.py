@@ -1,0 +1,138 @@
+"""Writing to detached streams. The path of a published event, once it is encoded::
+
+DetachedStreams.send    takes the pieces of the body for each group
+  Delivery.send         frames them, and keeps them for the slow streams
+    FanOut.write        writes each to the group's sockets, letting the loop run in between
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from sseflask.counters.counts import Reason
+from sseflask.loop.time_slice import yield_to_loop
+from sseflask.transport.detached.fan_out import GONE, SLICE, FanOut
+from sseflask.transport.detached.group import Backlog, DetachedStream, Group, Piece
+from sseflask.transport.detached.stream_table import StreamTable
+from sseflask.transport.sockets import send_last
+from sseflask.transport.timing import last_frame
+from sseflask.wire import HEARTBEAT
+
+
+class Delivery:
+    """Writes to the streams of a table, in one greenlet only."""
+
+    def __init__(self, table: StreamTable) -> None:
+        self._table = table
+        self._fan_out = FanOut()
+
+    def send(self, bodies: Sequence[tuple[Group, bytes]]) -> None:
+        """Send each group its piece of the body. The receivers are settled before it gives way."""
+        now = time.monotonic()
+        with self._table.closing.postponed():
+            announced = []
+            pieces: dict[tuple[bool, int], Piece] = {}
+            for group, body in bodies:
+                key = (group.chunked, id(body))  # one body is for many groups
+                piece = pieces.get(key)
+                if piece is None:
+                    piece = pieces[key] = group.piece(body)
+                group.sent += piece.size
+                group.events += piece.events
+                group.last_sent = now
+                for stream in list(group.lagging or ()):
+                    if not self._table.slow.add(stream, piece):
+                        self._table.cut(stream)
+                announced.append((group, piece, group.descriptors[:]))
+            for each in announced:
+                self._write(*each)
+
+    def send_heartbeats(self, groups: Sequence[Group]) -> None:
+        """Send each group a heartbeat; slow streams need none."""
+        with self._table.closing.postponed():
+            for group in groups:
+                piece = group.piece(HEARTBEAT, events=0)
+                group.sent += piece.size
+                self._write(group, piece, group.descriptors[:])
+
+    def end(self, streams: Sequence[DetachedStream], reason: Reason | None = None) -> None:
+        """Send each its last bytes; the sockets are closed when the clients have closed theirs.
+
+        Args:
+            streams: the streams.
+            reason: why they end; ``None`` if the time of each is over.
+        """
+        with self._table.closing.postponed():
+            for count, stream in enumerate(streams, 1):
+                ends = stream.backlog is not None and stream.backlog.last is not None
+                if self._table.streams.get(stream.descriptor) is stream and not ends:
+                    self._end(stream, *_last_bytes(stream, reason))
+                if not count % SLICE:
+                    yield_to_loop()
+
+    def _write(self, group: Group, piece: Piece, descriptors: Sequence[int]) -> None:
+        """Write a piece to each socket, and count those that took it at once."""
+        missed = 0
+        for descriptor, sent in self._fan_out.write(piece.data, descriptors):
+            missed += 1
+            stream = self._table.streams.get(descriptor)
+            if sent == GONE:
+                self._table.client_gone(descriptor)
+            elif stream is not None and stream.index >= 0:  # it has not left since
+                group.fall_behind(stream)
+                self._keep(stream, piece, sent)
+        taken = len(descriptors) - missed
+        group.counts.events += piece.events * taken
+        group.counts.bytes += piece.size * taken
+
+    def _keep(
+        self, stream: DetachedStream, piece: Piece, sent: int, last: Reason | None = None
+    ) -> None:
+        """The stream is slow: keep what its socket did not take."""
+        backlog = Backlog(sent, time.monotonic(), last=last)
+        backlog.add(piece)
+        try:
+            self._table.slow.take_in(stream, backlog)
+        except OSError:  # it could not be watched in the first place
+            self._table.cut(stream)
+
+    def _end(self, stream: DetachedStream, last: bytes, reason: Reason) -> None:
+        group, backlog = stream.group, stream.backlog
+        piece = group.last_piece(last)
+        stream.sent += group.sent + piece.size
+        stream.events += group.events + piece.events
+        group.remove(stream)
+        self._table.deadlines.forget(stream)
+        if backlog is not None:
+            backlog.add(piece)
+            backlog.last = reason
+            return
+        # A FIN that follows is to come with it.
+        write = send_last if stream.listener is None else os.write
+        try:
+            sent = write(stream.descriptor, piece.data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._table.release(stream)
+            return
+        if sent < len(piece.data):
+            self._keep(stream, piece, sent, reason)
+            return
+        group.counts.events += piece.events
+        group.counts.bytes += piece.size
+        self._table.finish(stream, reason)
+
+
+def _last_bytes(stream: DetachedStream, reason: Reason | None) -> tuple[bytes, Reason]:
+    if reason == "done":
+        return b"", reason
+    if reason is not None:
+        return stream.reconnect_line(), reason
+    if stream.expires:
+        return last_frame("expiry", stream.group.failure_frame)
+    # Its lifetime is over, at a moment of its own: nobody has to say when to reconnect.
+    stream.reconnect_line()
+    return last_frame("lifetime", stream.group.failure_frame)
