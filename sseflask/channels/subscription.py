@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 from sseflask.channels.event_frames import (
     EARLIEST,
@@ -19,10 +18,9 @@ from sseflask.channels.event_frames import (
 from sseflask.channels.hub import Hub, Selection
 from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
 from sseflask.defaults import RETRY_JITTER
-from sseflask.store.api import History, HistoryQuery, Missing, MissingScope, StoreError
+from sseflask.store.api import History, HistoryQuery, MissingScope, StoreError
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.names import Pattern
-from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.stream import reconnect_line
 
 __all__ = ["HistoryReader", "Subscription"]
@@ -87,6 +85,7 @@ class Subscription(CatchUp[Selection]):
         self._retry_jitter = retry_jitter
         self._closes = hub.closes
         self._closed = False
+        self._unknown = False  # whether it can't be made out where the client was
         # Whether events that have been trimmed are a gap: not before the first one of `EARLIEST`.
         self._tells_trimmed = presented != EARLIEST
 
@@ -107,18 +106,12 @@ class Subscription(CatchUp[Selection]):
             return self._last_words
         if self._feed is None:
             return self._enter
-        if self._epoch != self._hub.epoch:
-            return partial(self._gap, "epoch", self._presented or str(self._cursor))
+        if self._unknown or self._epoch != self._hub.epoch or self._at < self._base:
+            return self._read_page
         if self._at > self._hub.position:
             return self._wait_for_tail
-        if self._at < self._base:
-            return self._read_page
         self._tells_trimmed = True
         return self._from_queue if self._queue else None
-
-    @property
-    def _cursor(self) -> Cursor:
-        return Cursor(self._epoch, self._at)
 
     def _enter(self) -> bytes:
         """Enter the hub, and find the place that the client has presented."""
@@ -128,70 +121,66 @@ class Subscription(CatchUp[Selection]):
                 return b""
             self._enter_feed(self._hub)
             base, epoch = self._base, self._hub.epoch
-        presented = self._presented
-        if presented is None:
+        if self._presented is None:
             return self._opening
-        if presented == EARLIEST:
+        if self._presented == EARLIEST:
             self._epoch, self._at, self._presented = epoch, 0, None
             return self._opening
         self._count_resumed()
-        presented = self._presented = presented[:_PRESENTED]
-        place = Cursor.parse(presented)
-        if place is None:
-            return self._gap("unknown", presented)
-        if place.epoch != epoch:
-            return self._gap("epoch", presented)
-        if place.number > base and place.number > self._read(place.number, "none").newest:
-            return self._gap("unknown", presented)
+        self._presented = self._presented[:_PRESENTED]
+        place = Cursor.parse(self._presented)
+        if place is None or (
+            place.epoch == epoch
+            and place.number > base
+            and place.number > self._history(place.number, "none").newest
+        ):
+            self._unknown = True
+            return b""
         self._epoch, self._at = place.epoch, place.number
-        return self._opening
+        return self._opening if place.epoch == epoch else b""
 
     def _wait_for_tail(self) -> bytes:
         """Wait for this process to come to an event that the client has from another one."""
         if not self._hub.wait_for(self._at, _TAIL_SECONDS):
-            raise store_unavailable()
+            raise StoreError("the tail is behind what other processes have read")
         return b""
 
-    def _gap(self, reason: Literal["epoch", "unknown"], presented: str) -> bytes:
-        """Tell that nothing can be said about what was missed, and go on.
+    def _read_page(self) -> bytes:
+        """Read the next events from the store, and tell what is missing before them.
 
         In another epoch all that is stored is new to the client. After an id that can't be made
-        out it gets what comes from here.
+        out the client gets what comes from here.
         """
         with self._lock:
             base, epoch = self._base, self._hub.epoch
-        history = self._read(_BEYOND if reason == "unknown" else 0, "all")
+        reason: GapReason = "trimmed"
+        if self._unknown:
+            reason, history = "unknown", self._history(_BEYOND, "all")
+        elif self._epoch != epoch:
+            reason, history = "epoch", self._history(0, "all")
+        else:
+            history = self._history(self._at, "trimmed" if self._tells_trimmed else "none")
         with self._lock:
             if not epoch == history.epoch == self._hub.epoch:
-                self._epoch, self._presented = "", presented  # to tell a gap of the next epoch
-                return b""
-            self._epoch, self._at = epoch, 0
+                return b""  # the store has been replaced meanwhile
+            presented = self._presented or str(Cursor(self._epoch, self._at))
+            if reason != "trimmed":
+                self._epoch, self._at, self._unknown = epoch, 0, False
             if reason == "unknown":
                 # Other processes may have published more than the tail has come to.
                 self._at = base = max(base, history.newest)
-            return self._tell(reason, presented, history.missing) + self._advance(history, base)
-
-    def _tell(self, reason: GapReason, presented: str, missing: Sequence[Missing]) -> bytes:
-        self.events += len(missing)
-        with LOCK:
-            COUNTS.gaps[reason] += len(missing)
-        return gap_frames(reason, presented, missing, self._cursor)
-
-    def _read_page(self) -> bytes:
-        base, tells = self._base, self._tells_trimmed
-        history = self._read(self._at, "trimmed" if tells else "none")
-        with self._lock:
-            if not self._epoch == history.epoch == self._hub.epoch:
-                return b""
-            gap = b""
-            if history.missing and tells:
-                gap = self._tell("trimmed", self._presented or str(self._cursor), history.missing)
-            return gap + self._advance(history, base)
+            gaps = b""
+            if history.missing:
+                gaps = gap_frames(reason, presented, history.missing, Cursor(self._epoch, self._at))
+                self.events += len(history.missing)
+                with LOCK:
+                    COUNTS.gaps[reason] += len(history.missing)
+            return gaps + self._advance(history, base)
 
     def _advance(self, history: History, base: int) -> bytes:
         """Give the events up to a base; those after it are in the queue."""
         entries, last = history.upto(base)
-        until, frames = self.key.until, list[bytes]()
+        until = self.key.until
         if until:
             for count, entry in enumerate(entries, 1):
                 if event_type(entry.frame) in until:
@@ -235,8 +224,5 @@ class Subscription(CatchUp[Selection]):
             frames += reconnect_line(self._retry_jitter)
         return frames
 
-    def _read(self, after: int, missing: MissingScope) -> History:
-        try:
-            return self._reader.history(HistoryQuery(self.key.patterns, after, PAGE, missing))
-        except StoreError as error:
-            raise store_unavailable() from error
+    def _history(self, after: int, missing: MissingScope) -> History:
+        return self._reader.history(HistoryQuery(self.key.patterns, after, PAGE, missing))

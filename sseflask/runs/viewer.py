@@ -12,10 +12,8 @@ from sseflask.completions.outcome import Outcome
 from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.logs.request_ids import HEADER
 from sseflask.runs.hub import LiveRun, MakeView, RunHub
-from sseflask.store.api import StoreError
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run
-from sseflask.store.unavailable import store_unavailable
 from sseflask.wire import HEARTBEAT, encode, events_in
 
 __all__ = ["RUN_ID", "Reading", "Viewer"]
@@ -66,6 +64,7 @@ class Viewer(CatchUp[MakeView]):
     """
 
     kind = "run"
+    store_name = "run log"
     view: View
 
     def __init__(
@@ -201,18 +200,12 @@ class Viewer(CatchUp[MakeView]):
         return opening
 
     def _attach(self) -> bytes:
-        try:
-            self._reading.attach(self)
-        except StoreError as error:
-            raise store_unavailable("run log") from error
+        self._reading.attach(self)
         return b""
 
     def _read_page(self) -> bytes:
         limit = min(PAGE, self._base - self._at)
-        try:
-            frames = self._reading.frames(self.run.number, self._at, limit)
-        except StoreError as error:
-            raise store_unavailable("run log") from error
+        frames = self._reading.frames(self.run.number, self._at, limit)
         if not frames:
             raise interrupted()  # somebody has taken the store away
         self._at = frames[-1][0]

@@ -11,7 +11,9 @@ from typing import Any, Generic
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.loop.callbacks import wait_for_event
+from sseflask.store.api import StoreError
 from sseflask.store.feed import Feed, Key
+from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.detached.group import Group
 from sseflask.transport.failures import failure_frame
 from sseflask.transport.source import Source
@@ -42,9 +44,11 @@ class CatchUp(Source, Generic[Key]):
 
     Attributes:
         key: as above.
+        store_name: names the store in a failure.
         view: what a group needs to go on in the place of this reader, see `Audience`.
     """
 
+    store_name = "channel log"
     view: Any = None
 
     def __init__(self, lock: Any, key: Key) -> None:
@@ -145,8 +149,8 @@ class CatchUp(Source, Generic[Key]):
     def _next_step(self) -> Callable[[], bytes] | None:
         """Say what is to be done next; ``None`` if only new frames are left to come.
 
-        The lock is held here. It is not held while the step is done; the step may block, and gives
-        frames or nothing.
+        The lock is held here, and not during the step. The step may block, gives frames or nothing,
+        and may raise `StoreError`.
         """
 
     @abstractmethod
@@ -166,7 +170,10 @@ class CatchUp(Source, Generic[Key]):
                 if step is None:
                     self._woken = False
                     return None
-            frames = step()
+            try:
+                frames = step()
+            except StoreError as error:
+                raise store_unavailable(self.store_name) from error
             if frames:
                 return frames
 
