@@ -158,9 +158,10 @@ class CatchUp(Source, Generic[Key]):
         """Turn frames, all of them after `_at`, into what is sent of them."""
 
     def _enter_feed(self, feed: Feed[Key]) -> None:
-        """Enter a feed. The lock is held."""
-        self._feed, self._base = feed, feed.position
-        feed.enter(self)
+        """Enter a feed, unless abandoned. The lock is held."""
+        if not self._abandoned:
+            self._feed, self._base = feed, feed.position
+            feed.enter(self)
 
     def _next(self) -> bytes | None:
         """Give the next frames; ``None`` if only new ones are left to come. May block."""
