@@ -133,9 +133,9 @@ class Following(RuleBasedStateMachine):
         for _ in range(amount):
             self.notices.append(close(len(self.notices) + 1, self.newest))
 
-    @rule(share=st.floats(0, 1))
-    def trim(self, share: float) -> None:
-        self.first_kept = max(self.first_kept, round(share * (self.newest + 1)))
+    @rule(left=st.integers(0, 4))
+    def trim(self, left: int) -> None:
+        self.first_kept = max(self.first_kept, self.newest + 1 - left)
 
     @rule(kept=st.integers(0, 4))
     def forget_notices(self, kept: int) -> None:
