@@ -1,4 +1,4 @@
-"""How long a request's body may be: longer for a prompt, once it is known who sends it."""
+"""The limit of a request's body: higher for a prompt, after its sender was checked."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["SizedRequest", "take_prompts"]
 
 
 class SizedRequest(Request):
-    """A request whose view can set the limit on its body, also where Flask (3.0) only reads it.
+    """A request whose view can set the limit of its body, which Flask 3.0 only reads.
 
-    A form that can't be read is an error, and not an empty one: its view raises ValueError.
+    A malformed form raises ValueError in its view, and is not read as an empty one.
     """
 
     _most: int | None = None
 
     @property
     def max_content_length(self) -> int | None:
-        """Bytes that the body may have."""
+        """The most bytes of the body."""
         return super().max_content_length if self._most is None else self._most
 
     @max_content_length.setter
@@ -28,17 +28,17 @@ class SizedRequest(Request):
         self._most = most
 
     def make_form_data_parser(self) -> FormDataParser:
-        """As Werkzeug's, which silently gives nothing of a form that is cut off."""
+        """As Werkzeug's, which silently reads a truncated form as an empty one."""
         parser = super().make_form_data_parser()
         parser.silent = False
         return parser
 
 
 def take_prompts() -> None:
-    """Let the current request's body be as long as a prompt may be, beside what others may send.
+    """Raise the limit of the current request's body by the longest prompt.
 
-    To be called once it is known that the caller may ask the upstream: nothing of the body has been
-    read before. The demo model's callers are anybody.
+    To be called when the sender's right is checked: nothing of the body has been read before. The
+    demo model's senders have no right, so their limit stays.
     """
     limit, upstream = request.max_content_length, current_upstream()
     if limit is not None and not upstream.demo:

@@ -20,11 +20,11 @@ __all__ = ["blueprint"]
 
 blueprint = Blueprint("channels", __name__)
 
-#: Names and patterns in one subscription, and how many of them may have wildcards: for each of
-#: those the log may have to go through the names of all its channels, once.
+#: The most names and patterns in one subscription, and of patterns with wildcards: for each of
+#: those the store may have to search the names of all its channels, once.
 MAX_CHANNELS, MAX_WILDCARDS = 100, 20
 
-#: Types of events after which one subscription may end, and characters of each.
+#: The most types of events after which a subscription ends, and the most characters of each.
 MAX_TYPES, MAX_TYPE = 20, 100
 
 
@@ -62,7 +62,7 @@ def _subscribe(names: list[str]) -> Response:
 
 
 def _until() -> list[str] | None:
-    """The types of events that are to end the stream: ``?until=done&until=error``."""
+    """The types of events after which the stream ends: ``?until=done&until=error``."""
     types = request.args.getlist("until")
     if not types:
         return None
@@ -85,7 +85,7 @@ def publish(name: str) -> tuple[Response, int]:
     caller = require_publish(check_name(name))
     if is_own(name):
         raise Failure(
-            f"Nobody publishes to {name} but the service itself: take a name that does not begin "
+            f"Only the service itself publishes to {name}: use a name that does not begin "
             "with sseflask.",
             status=403,
             type="invalid_request_error",
@@ -106,7 +106,7 @@ def publish(name: str) -> tuple[Response, int]:
     # The stream that begins with what was published (RFC 9110, section 15.3.2).
     epoch, _, number = ids[0].rpartition("-")
     before = f"{epoch}-{int(number) - 1}"
-    # Not by url_for, which takes as long as all the rest of this function.
+    # Without url_for, which takes as long as the rest of this function.
     response.headers["Location"] = f"{request.script_root}{request.path}?last_event_id={before}"
     if ids.repeated:
         response.headers[REPLAYED] = "true"

@@ -1,4 +1,4 @@
-"""Completions: a chat with an OpenAI-compatible model, as a stream that is stored as it runs."""
+"""Completions: a chat with an OpenAI-compatible model, streamed and stored as it runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sseflask.channels.event_frames import EARLIEST
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import CompletionRequest, current_upstream
+from sseflask.errors import Failure
 from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.body_limit import take_prompts
@@ -41,7 +42,7 @@ def _messages(value: Any) -> Any:
 
 
 class CompletionParameters(RunParameters):
-    """What a completion can be asked for; ``messages`` overrides the two texts."""
+    """The parameters of a completion; ``messages`` overrides the two texts."""
 
     user_message: Text = "你好"
     system_prompt: Text = "You are a helpful assistant."
@@ -51,7 +52,7 @@ class CompletionParameters(RunParameters):
     last_event_id: Text = ""
 
     def conversation(self) -> list[dict[str, Any]]:
-        """The messages that the two texts are."""
+        """The two texts as messages."""
         user = {"role": "user", "content": self.user_message}
         if not self.system_prompt:
             return [user]
@@ -63,8 +64,8 @@ class CompletionParameters(RunParameters):
 def completion() -> Response:
     """Run a chat completion and stream it, or go on with the run of a Last-Event-ID.
 
-    Open to all with the demo model, else for callers with the right ``complete``. Nothing is
-    asked of the upstream for HEAD, nor for a browser that only guesses it may need the page.
+    Open to all with the demo model, else for callers with the right ``complete``. HEAD, and a
+    browser's prefetch, never ask the upstream.
     """
     guess = refuse_guess()
     if guess is not None:
@@ -72,66 +73,61 @@ def completion() -> Response:
     resumes = last_event_id() is not None
     caller = identify(to_read=resumes)
     take_prompts()
-    asked = read_parameters(CompletionParameters, as_json=("messages",))
-    form = FORMATS[asked.format]
-    cursor = requested_cursor(asked.last_event_id)
-    early = asked.heartbeat == "early"
+    parameters = read_parameters(CompletionParameters, as_json=("messages",))
+    format = FORMATS[parameters.format]
+    cursor = requested_cursor(parameters.last_event_id)
+    early = parameters.heartbeat == "early"
     if cursor is not None and cursor[0] != EARLIEST:
         id, _ = read_cursor(cursor)
         run = find(id, caller)
         if run is None:
             raise not_found(cursor[1])
-        return attach(run, form, caller, cursor, early=early)
+        return attach(run, format, caller, cursor, early=early)
     if resumes:
         caller = identify()
     if request.method == "HEAD":
-        return EventSourceResponse((), headers=form.headers)
-    started = begin(caller, _asked(asked), asked, form, route=_ROUTE)
-    return stream(started.viewer, form, caller, repeated=started.repeated)
+        return EventSourceResponse((), headers=format.headers)
+    started = begin(caller, _upstream_request(parameters), parameters, format, route=_ROUTE)
+    return stream(started.viewer, format, caller, repeated=started.repeated)
 
 
-def _asked(asked: CompletionParameters) -> CompletionRequest:
+def _upstream_request(parameters: CompletionParameters) -> CompletionRequest:
     upstream, pause = current_upstream(), TimeSlice()
-    if asked.messages is None:
-        param, messages = "user_message", asked.conversation()
+    if parameters.messages is None:
+        param, messages = "user_message", parameters.conversation()
     else:
-        param, messages = "messages", _sent(asked.messages, pause)
+        param, messages = "messages", _openai_messages(parameters.messages, pause)
     written = []
     for message in messages:
         written.append(_as_json(message))
         pause()
     conversation = b"[%b]" % b",".join(written)
     check_prompt(conversation, upstream.max_prompt, param)
-    body = b'{"model":%b,"messages":%b,"stream":true' % (
-        _as_json(asked.model or upstream.model),
-        conversation,
-    )
+    model = _as_json(parameters.model or upstream.model)
+    body = b'{"model":%b,"messages":%b,"stream":true' % (model, conversation)
     pause()
     usage = b',"stream_options":{"include_usage":true}}'
     return CompletionRequest("/chat/completions", body + usage, fallback_body=body + b"}")
 
 
-def _sent(messages: list[dict[str, Any]], pause: Callable[[], None]) -> list[dict[str, Any]]:
-    """The messages as OpenAI takes them: its own as they are, and what the AI SDK's say."""
-    told: list[dict[str, Any]] = []
+def _openai_messages(
+    messages: list[dict[str, Any]], pause: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """The messages for OpenAI's API: its own unchanged, the AI SDK's converted."""
+    converted: list[dict[str, Any]] = []
     for number, message in enumerate(messages):
         try:
-            told += (
+            converted += (
                 openai_messages(message, f"messages[{number}]", pause)
                 if is_ui_message(message)
                 else [message]
             )
         except UnusableMessage as error:
-            raise invalid(
-                f"The parameter messages is not valid: {error.path}: {error.reason}.",
-                param=error.path,
-            ) from None
+            raise _invalid_messages(f"{error.path}: {error.reason}", error.path) from None
         pause()
-    if not told:
-        raise invalid(
-            "The parameter messages is not valid: nothing is said in it.", param="messages"
-        )
-    return told
+    if not converted:
+        raise _invalid_messages("they have no content")
+    return converted
 
 
 def _as_json(value: Any) -> bytes:
@@ -139,7 +135,8 @@ def _as_json(value: Any) -> bytes:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return text.encode()
     except (ValueError, RecursionError):
-        raise invalid(
-            "The parameter messages is not valid: it must be JSON that UTF-8 can carry.",
-            param="messages",
-        ) from None
+        raise _invalid_messages("it must be JSON that UTF-8 can carry") from None
+
+
+def _invalid_messages(reason: str, param: str = "messages") -> Failure:
+    return invalid(f"The parameter messages is not valid: {reason}.", param=param)

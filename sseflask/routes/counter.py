@@ -1,4 +1,4 @@
-"""The counter, to see a stream with one's own eyes, and its ordinary twin to compare with."""
+"""The counter, to watch a stream, and an ordinary response to compare it with."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ blueprint = Blueprint("counter", __name__)
 MAX_COUNT = 1_000_000
 MAX_INTERVAL = 3600
 
-#: The counter is open to all, so all counters of a process together have a part of a core only: so
-#: many events a second, of which one that was slept for counts as many.
+#: The counter is open to all, so a process' counters together get a part of a core: the events in a
+#: second, and the events that one with a sleep counts as.
 EVENTS_PER_SECOND, EVENTS_PER_SLEEP = 50_000, 5
 
-#: Events that one counter makes without asking again, and seconds that all may be ahead.
+#: Events that one counter makes between two waits, and seconds that all may be ahead.
 _AT_ONCE, _AHEAD = 100, 0.05
 
 _NUMBER = re.compile(r"[0-9]{1,16}\Z", re.ASCII)
 
 
 class CounterParameters(BaseModel):
-    """What the counter can be asked for; ``interval`` is in seconds."""
+    """The parameters of the counter; ``interval`` is in seconds."""
 
     count: Annotated[WholeNumber, Field(ge=0, le=MAX_COUNT)] = 10
     interval: Annotated[Seconds, Field(ge=0, le=MAX_INTERVAL)] = 0.1
@@ -47,14 +47,14 @@ class CounterParameters(BaseModel):
 
 
 class _Pace:
-    """Spreads what several make over time, first come, first served. Any thread; never blocks."""
+    """Limits the events of all counters, first come, first served. Any thread; never blocks."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
         self._made_by = 0.0
 
     def wait_for(self, count: int) -> float:
-        """Count so many more, and give the seconds to wait before they are made."""
+        """Count more events, and return the seconds to wait before they are made."""
         now = time.monotonic()
         self._made_by = max(now, self._made_by) + count / self._per_second
         return max(0.0, self._made_by - now - _AHEAD)
@@ -95,14 +95,14 @@ def _first(query: str | None) -> int:
 def counter() -> Response:
     """Count from 0 to ``count`` - 1, one event each, ``interval`` seconds apart.
 
-    Resumes behind the client's cursor; 204, which ends an EventSource for good, when nothing
-    is left.
+    Resumes after the client's cursor; 204, which ends an EventSource for good, if nothing is
+    left.
     """
-    asked = read_parameters(CounterParameters)
-    start = _first(asked.last_event_id)
-    if start >= asked.count:
+    parameters = read_parameters(CounterParameters)
+    start = _first(parameters.last_event_id)
+    if start >= parameters.count:
         return Response(status=204)
-    return EventSourceResponse(_numbers(start, asked.count, asked.interval))
+    return EventSourceResponse(_numbers(start, parameters.count, parameters.interval))
 
 
 @blueprint.route("/sse/no_sse", methods=["GET", "POST"])

@@ -1,4 +1,4 @@
-"""What a platform asks before it sends requests here."""
+"""The checks of a platform: alive and ready."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Ready: new requests may be sent here. 503 once the worker has been told to stop.
+    """Ready: new requests may be sent here. 503 while the worker shuts down.
 
-    Also says how the logs do. While one fails publishers get 503, or who wants a completion, but
-    everything else goes on, and another worker of this machine would do no better: so that is no
-    reason for 503.
+    It also reports the state of the stores. If one fails, publishing or completions get 503, but
+    everything else goes on, and other workers of this machine fail too: so this is not a 503.
     """
     if is_draining():
         return _status("draining", 503)

@@ -1,22 +1,19 @@
-"""The routes of OpenAI's API: code that knows it needs nothing but another base URL."""
+"""The routes of OpenAI's API: its clients need another base URL only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from flask import Blueprint, Response
 
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.not_streamed import DOCUMENT
 from sseflask.completions.upstream import CompletionRequest, current_upstream
-from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.body_limit import take_prompts
 from sseflask.routes.running import RunParameters, begin, check_prompt, identify
 from sseflask.routes.viewing import PATIENCE, document, stream
-from sseflask.web.bounded_json import bounded_json
-from sseflask.web.parameters import invalid, read_body, read_query
+from sseflask.web.parameters import invalid, json_value, read_body, read_query
 from sseflask.web.rate_limits import account_of, count_request
 
 __all__ = ["blueprint"]
@@ -28,13 +25,13 @@ _CHUNKS = FORMATS["chunks"]
 
 @blueprint.post("/chat/completions")
 def chat_completions() -> Response:
-    """OpenAI's Chat Completions, every parameter passed on as it came."""
+    """OpenAI's Chat Completions, with every parameter passed on unchanged."""
     return _complete("/chat/completions")
 
 
 @blueprint.post("/responses")
 def responses() -> Response:
-    """OpenAI's Responses, every parameter passed on as it came."""
+    """OpenAI's Responses, with every parameter passed on unchanged."""
     return _complete("/responses")
 
 
@@ -47,7 +44,7 @@ def models() -> Response:
     def answer() -> Iterator[bytes]:
         yield upstream.models()
 
-    # As a stream, so that a client that leaves is noticed while the upstream is awaited.
+    # As a stream, so that a client that leaves is noticed while the upstream is slow.
     response = EventSourceResponse(answer(), first_byte=PATIENCE, heartbeat=PATIENCE, lifetime=0)
     response.mimetype = "application/json"
     return response
@@ -59,22 +56,14 @@ def _complete(path: str) -> Response:
     take_prompts()
     content = read_body()
     check_prompt(content, current_upstream().max_prompt)
-    body = _object(content)
-    asked = CompletionRequest(path, content)
-    if body.get("stream") is True:
-        started = begin(caller, asked, parameters, _CHUNKS, route=f"/v1{path}", resumable=False)
-        return stream(started.viewer, _CHUNKS, caller, repeated=started.repeated)
-    started = begin(
-        caller, asked, parameters, DOCUMENT, route=f"/v1{path}", whole=True, resumable=False
-    )
-    return document(started.viewer, caller, repeated=started.repeated)
-
-
-def _object(content: bytes) -> dict[str, Any]:
-    try:
-        body = bounded_json(content, TimeSlice())
-    except (ValueError, RecursionError):
-        body = None
+    body = json_value(content)
     if not isinstance(body, dict):
         raise invalid("The body must be a JSON object in UTF-8.", code="invalid_json")
-    return body
+    request = CompletionRequest(path, content)
+    if body.get("stream") is True:
+        started = begin(caller, request, parameters, _CHUNKS, route=f"/v1{path}", resumable=False)
+        return stream(started.viewer, _CHUNKS, caller, repeated=started.repeated)
+    started = begin(
+        caller, request, parameters, DOCUMENT, route=f"/v1{path}", whole=True, resumable=False
+    )
+    return document(started.viewer, caller, repeated=started.repeated)

@@ -8,7 +8,7 @@ __all__ = ["blueprint"]
 
 blueprint = Blueprint("page", __name__)
 
-#: Nothing from elsewhere, no script in the text, no frame around it.
+#: Nothing from other origins, no inline script, no frame around the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -17,9 +17,9 @@ _POLICY = (
 
 @blueprint.get("/")
 def page() -> Response:
-    """Everything that the service does, to be seen, beside what is on the wire.
+    """The features of the service, each with the frames on the wire.
 
-    All its addresses are relative: it works below any path, also where a proxy takes the path away.
+    All its addresses are relative: it works below any path, also if a proxy removes the path.
     """
     response = current_app.send_static_file("page/index.html")
     response.headers["Content-Security-Policy"] = _POLICY

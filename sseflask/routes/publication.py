@@ -1,4 +1,4 @@
-"""What a request to publish carries: one event or some, as JSON or as plain text."""
+"""The body of a request to publish: one event or several, as JSON or as plain text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from sseflask.channels.event_frames import stored
 from sseflask.errors import EventError, Failure
 from sseflask.json_text import COMPACT, json_text
 from sseflask.loop.time_slice import TimeSlice
-from sseflask.web.bounded_json import bounded_json
-from sseflask.web.parameters import invalid, is_json, read_body
+from sseflask.web.parameters import invalid, is_json, json_value, read_body
 
 __all__ = ["Publication", "read_publication"]
 
-#: Events that one request may hold: they are stored together, and others wait for that.
+#: The most events of one request: they are stored together, while others wait.
 MAX_EVENTS = 1000
 
 _FIELDS = ("data", "event", "retry")
@@ -29,26 +28,26 @@ class Publication:
     """The events of one request.
 
     Args:
-        frames: their bytes, as the log keeps them.
-        several: whether they came as an array, so that the answer is one too.
+        frames: their bytes, as they are stored.
+        several: whether they came as an array; the answer is then one too.
     """
 
     frames: tuple[bytes, ...]
     several: bool
 
     def digest(self) -> bytes:
-        """What stands for the content; two publications with the same one are the same."""
+        """A digest of the content, equal for equal publications."""
         shape = "several" if self.several else "one"
         sizes = ",".join([shape, *(str(len(frame)) for frame in self.frames)])
         return hashlib.sha256(b"\0".join([sizes.encode(), *self.frames])).digest()
 
 
 def read_publication() -> Publication:
-    """Read the events to publish from the current request. Blocks until its body is there.
+    """Read the events to publish from the current request. Blocks until all of its body has come.
 
     Raises:
-        Failure: 400 for a body that can't be read or an event that can't be sent, 415 for one of
-            another kind.
+        Failure: 400 for a body that can't be read or an event that can't be sent, 415 for
+            another media type.
         werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
     """
     body, kind = read_body(), request.mimetype
@@ -56,7 +55,7 @@ def read_publication() -> Publication:
         return _from_json(body)
     if kind.startswith("multipart/"):
         raise Failure(
-            "Parts can't be published: send JSON (application/json) or the text itself "
+            "A multipart body can't be published: send JSON (application/json) or the text itself "
             "(text/plain).",
             status=415,
             type="invalid_request_error",
@@ -82,10 +81,7 @@ def read_publication() -> Publication:
 
 def _from_json(body: bytes) -> Publication:
     pause = TimeSlice()
-    try:
-        value = bounded_json(body, pause)
-    except (ValueError, RecursionError):
-        raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
+    value = json_value(body, pause)
     if isinstance(value, dict):
         return Publication((_frame(value),), several=False)
     if not isinstance(value, list):
@@ -106,7 +102,7 @@ def _from_json(body: bytes) -> Publication:
 
 
 def _frame(event: Any, where: str = "") -> bytes:
-    """The bytes of one event; ``where`` is its place in the array, for the message."""
+    """The bytes of one event; ``where`` is its index in the array, for the message."""
     which = f"The event {where} " if where else "The event "
     if not isinstance(event, dict):
         raise invalid(
@@ -124,9 +120,9 @@ def _frame(event: Any, where: str = "") -> bytes:
         raise invalid(f"{which}has no data.", param="data", code="invalid_event")
     data, type_, retry = event["data"], event.get("event"), event.get("retry")
     if isinstance(retry, float) and retry.is_integer():
-        retry = int(retry)  # to JSON the same number
+        retry = int(retry)  # the same number in JSON
     try:
-        # What came as JSON goes on as it came.
+        # JSON is stored as it came, without the application's encoder.
         text = data if isinstance(data, str) else json_text(data, COMPACT)
         return stored(text, type_, retry)
     except EventError as error:

@@ -1,4 +1,4 @@
-"""The session: a token as a cookie, for pages, whose EventSource can set no header."""
+"""The session: a token as a cookie, for pages, whose EventSource can't set headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ blueprint = Blueprint("session", __name__)
 
 
 class SessionParameters(BaseModel):
-    """What a session is opened with, where it is not in the Authorization header."""
+    """The parameters of a session, if the token is not in the Authorization header."""
 
     token: Text | None = None
 
@@ -25,8 +25,8 @@ class SessionParameters(BaseModel):
 def open_session() -> Response:
     """Trade a token for a cookie that ends when it does.
 
-    The cookie holds the token itself; nothing is kept here. A page of another site can't have
-    the browser signed in as somebody of its choice.
+    The cookie has the token itself; nothing is stored here. A page of another site can't sign the
+    browser in as a user of its choice.
     """
     refuse_other_sites()
     token = _token()
@@ -45,7 +45,7 @@ def open_session() -> Response:
 
 @blueprint.delete("/session")
 def close_session() -> Response:
-    """Have the browser forget the cookie; the token itself stays valid until it ends."""
+    """Delete the cookie in the browser; the token itself stays valid until it ends."""
     refuse_other_sites()
     response = _empty()
     clear_cookie(response, request)

@@ -1,1 +1,1 @@
-"""What routes share: refusals, parameters, limits, and what browsers and proxies say."""
+"""What routes share: refusals, parameters, limits, CORS, and the headers of proxies."""

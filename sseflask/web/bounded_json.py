@@ -1,4 +1,4 @@
-"""JSON that a request brings: what it costs to read is bounded, and others get their turns."""
+"""JSON of a request: the time to parse it is bounded, and other greenlets get their turns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sseflask.errors import Failure
 
 __all__ = ["MOST_DIGITS", "MOST_VALUES", "bounded_json"]
 
-#: Values of one text. What has as many takes the parser up to 40 ms, in which nothing else runs;
-#: 32 MiB of brackets would take it 14 s.
+#: The most values of one text. The parser takes up to 40 ms for them, in which nothing else runs;
+#: 32 MiB of brackets would take 14 s.
 MOST_VALUES = 50_000
-#: Digits of a whole number: the time for one grows with their square.
+#: The most digits of a whole number: the time for one grows with their square.
 MOST_DIGITS = 100
 
-#: Characters that are looked at before others get a turn: less than a millisecond.
+#: Characters that are scanned before others get a turn: less than a millisecond.
 _PIECE = 1 << 16
-#: Each value but the first follows one of these, and each that holds others begins with one.
+#: Each value but the first follows one of these; arrays and objects begin with one.
 _MARKS = ",[{"
 _IN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 
@@ -29,17 +29,17 @@ def bounded_json(
     pause: Callable[[], None],
     pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
-    """The value of a JSON text that anybody may have written.
+    """The value of an untrusted JSON text.
 
     Args:
         content: the text.
-        pause: called after each millisecond or so of work, to give way.
+        pause: called after each millisecond or so of work, to yield to other greenlets.
         pairs: `json.loads`'s ``object_pairs_hook``.
 
     Raises:
         Failure: 413, there are more than `MOST_VALUES` values; 400, a whole number has more than
             `MOST_DIGITS` digits.
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
         RecursionError: it is nested too deeply.
     """
     if isinstance(content, bytes):
@@ -53,7 +53,7 @@ def bounded_json(
 
 def _check_values(text: str, pause: Callable[[], None]) -> None:
     found = 0
-    for mark in _MARKS:  # at first also in strings, which is fast, and nearly always enough
+    for mark in _MARKS:  # first in strings too: fast, and nearly always enough
         found += text.count(mark)
         pause()
     if found <= MOST_VALUES:
@@ -68,7 +68,7 @@ def _check_values(text: str, pause: Callable[[], None]) -> None:
                 inside = False
                 at += 1
             elif text.startswith("\\", at):
-                at += 2  # what is escaped is in the next piece
+                at += 2  # the escaped character is in the next piece
         else:
             quote = text.find('"', at, end)
             stop = end if quote < 0 else quote
@@ -77,11 +77,11 @@ def _check_values(text: str, pause: Callable[[], None]) -> None:
             inside = quote >= 0
             strings += inside
             at = stop + inside
-        # Of each value's strings one may be its name.
+        # A value may have two strings: itself and its name.
         if found > MOST_VALUES or strings > 2 * MOST_VALUES:
             raise Failure(
-                f"The JSON holds more than {MOST_VALUES:,} values, and this server reads no more "
-                "in one request, as all others would have to wait for it. Send less at once.",
+                f"The JSON has more than {MOST_VALUES:,} values, the most that this server reads in "
+                "one request, as all other requests wait for it. Send less at once.",
                 status=413,
                 type="invalid_request_error",
                 code="too_many_values",
@@ -97,7 +97,7 @@ def _end_in_string(text: str, at: int, end: int) -> int:
 def _whole(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         raise Failure(
-            f"The JSON holds a whole number of more than {MOST_DIGITS} digits: send it as text.",
+            f"The JSON has a whole number of more than {MOST_DIGITS} digits: send it as text.",
             status=400,
             type="invalid_request_error",
             code="invalid_json",

@@ -1,4 +1,4 @@
-"""The fields of a form: what it costs to read them is bounded, and others get their turns."""
+"""The fields of a form: the time to parse them is bounded, and other greenlets get their turns."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ FORMS = (_URLENCODED, "multipart/form-data")
 
 #: Bytes that are decoded before others get a turn.
 _PIECE = 1 << 14
-#: Bytes of a part's head, and its lines and parameters.
+#: The most bytes of a part's head, and the most lines and parameters.
 _MOST_HEAD, _MOST_LINES = 4096, 32
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\r\r|\n\n")
 _LINE = re.compile(rb"\r\n?|\n|;")
 
 
 def form_fields(body: bytes, pause: Callable[[], None]) -> list[tuple[str, Any]]:
-    """The names and values of the current request's form; of a file, Werkzeug's object, closed.
+    """The names and values of the current request's form; a file is Werkzeug's object, closed.
 
     Args:
         body: the request's.
-        pause: called after each millisecond or so of work, to give way.
+        pause: called after each millisecond or so of work, to yield to other greenlets.
 
     Raises:
         Failure: 400, it has too many fields, or the head of a part is too long; 413, it is longer
-            than what is no prompt may be.
+            than ``SSEFLASK_MAX_BODY``.
         ValueError: it can't be read.
         werkzeug.exceptions.RequestEntityTooLarge: it has too many parts.
     """
@@ -43,7 +43,7 @@ def form_fields(body: bytes, pause: Callable[[], None]) -> list[tuple[str, Any]]
     if most is not None and len(body) > most:
         raise Failure(
             f"A form may have {most} bytes (SSEFLASK_MAX_BODY): send a longer prompt as JSON "
-            "(application/json), which takes this server a hundredth of the time to read.",
+            "(application/json), which this server reads a hundred times as fast.",
             status=413,
             type="invalid_request_error",
             code="form_too_long",
@@ -71,12 +71,12 @@ def _decoded(body: bytes, pause: Callable[[], None]) -> Iterator[tuple[str, str]
 
 
 def _text(encoded: bytes, pause: Callable[[], None]) -> str:
-    """As the URL standard has it (application/x-www-form-urlencoded parsing)."""
+    """By the URL standard (application/x-www-form-urlencoded parsing)."""
     decoded, at = [], 0
     while at < len(encoded):
         end = at + _PIECE
         if end < len(encoded):
-            cut = encoded.find(b"%", end - 2, end)  # the escape stays whole
+            cut = encoded.find(b"%", end - 2, end)  # not within an escape
             end = end if cut < 0 else cut
         decoded.append(unquote_to_bytes(encoded[at:end].replace(b"+", b" ")))
         at = end
@@ -85,7 +85,7 @@ def _text(encoded: bytes, pause: Callable[[], None]) -> str:
 
 
 def _check_heads(body: bytes) -> None:
-    """Refuse what takes long to parse: the head of a part is looked at line by line."""
+    """Refuse long heads of parts, which Werkzeug parses line by line."""
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
     most = request.max_form_parts or 1000
     for part in body.split(b"--" + boundary, most + 1)[1:] if boundary else ():
@@ -103,7 +103,7 @@ def _invalid(message: str) -> Failure:
 
 
 class _Paced(io.BytesIO):
-    """A body that is read in pieces, between which others get their turns."""
+    """A body that is read in pieces, with a pause between them."""
 
     def __init__(self, body: bytes, pause: Callable[[], None]) -> None:
         super().__init__(body)

@@ -1,4 +1,4 @@
-"""The client's address and scheme, as the proxies in front say them."""
+"""The client's address and scheme, from the headers of the proxies in front."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["TrustedProxies"]
 
 
 class TrustedProxies:
-    """An application, with ``REMOTE_ADDR`` and the scheme from so many proxies' headers.
+    """Takes ``REMOTE_ADDR`` and the scheme from the headers of so many proxies.
 
-    Each proxy adds an entry to ``X-Forwarded-For``. To ``X-Forwarded-Proto`` few do: most set it.
-    So fewer entries than proxies are all the proxies' own, and the first of them is the client's.
+    Each proxy adds an entry to ``X-Forwarded-For``. Most set ``X-Forwarded-Proto``, and few add to
+    it: if it has fewer entries than there are proxies, the first entry is the client's scheme.
 
     Args:
-        application: what is called.
-        proxies: how many there are, 1 or more.
+        application: the WSGI application.
+        proxies: the number of proxies, 1 or more.
     """
 
     def __init__(self, application: WSGIApplication, proxies: int) -> None:
@@ -31,6 +31,6 @@ class TrustedProxies:
         ]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        said: str = environ.get("HTTP_X_FORWARDED_PROTO", "")
-        more = min(said.count(","), len(self._by_entries) - 1)
+        schemes: str = environ.get("HTTP_X_FORWARDED_PROTO", "")
+        more = min(schemes.count(","), len(self._by_entries) - 1)
         return self._by_entries[more](environ, start_response)

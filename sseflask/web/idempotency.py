@@ -1,4 +1,4 @@
-"""The ``Idempotency-Key`` of a request: what makes a repetition of it one."""
+"""The ``Idempotency-Key`` of a request, by which a repetition is recognised."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["HEADER", "REPLAYED", "key_reused", "scoped_key"]
 #: draft-ietf-httpapi-idempotency-key-header.
 HEADER = "Idempotency-Key"
 
-#: Says that nothing was done again.
+#: The response header of a repetition.
 REPLAYED = "Idempotency-Replayed"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z", re.ASCII)
 
 
 def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None:
-    """The request's key, scoped to who sends it and to where; ``None`` without one.
+    """The request's key, scoped to its sender and route; ``None`` without one.
 
     Args:
-        subject: who sends it.
-        scope: what it is sent to.
+        subject: the sender.
+        scope: the route or channel.
         query: the ``idempotency_key`` parameter, for clients that can't set headers; the header
             wins over it.
 
     Raises:
-        Failure: 400 where it can't be a key.
+        Failure: 400, it is not a key.
     """
     key, param = request.headers.get(HEADER), HEADER
     if key is None:
@@ -49,11 +49,7 @@ def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None
 
 
 def key_reused(what: str) -> Failure:
-    """The 409 for a key that belongs to other content.
-
-    Args:
-        what: what needs a new key each time.
-    """
+    """The 409 for a key that was used for other content; ``what`` needs a new key each time."""
     return Failure(
         f"This {HEADER} was used for other content: use a new key for every {what}, and the same "
         "one only to repeat it.",

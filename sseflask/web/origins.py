@@ -14,13 +14,13 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def parse_origin(text: str) -> str:
-    """Give an origin back in the form that browsers send: lower case, without a default port.
+    """An origin as browsers send it: lower case, without a default port.
 
     Args:
-        text: ``scheme://host`` or ``scheme://host:port``, nothing behind.
+        text: ``scheme://host`` or ``scheme://host:port``.
 
     Raises:
-        ValueError: it is no origin.
+        ValueError: it is not an origin.
     """
     found = _ORIGIN.fullmatch(text)
     port = int(found["port"]) if found and found["port"] else None

@@ -1,11 +1,11 @@
-"""What a request asks for: query, form and JSON read as one set of parameters."""
+"""The parameters of a request: query, form and JSON as one set."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from flask import Request, request
@@ -26,6 +26,7 @@ __all__ = [
     "WholeNumber",
     "invalid",
     "is_json",
+    "json_value",
     "read_body",
     "read_parameters",
     "read_query",
@@ -39,7 +40,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def invalid(message: str, *, param: str | None = None, code: str = "invalid_value") -> Failure:
-    """A 400 for a request that can't be understood, naming the parameter at fault."""
+    """A 400 for an invalid request; ``param`` names the parameter at fault."""
     return Failure(message, status=400, type="invalid_request_error", param=param, code=code)
 
 
@@ -55,12 +56,12 @@ def _whole_number(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    # float() also takes "1_0", "nan" and digits of other scripts; what it says quotes all it got.
+    # float() accepts "1_0", "nan" and digits of other scripts too, and its error quotes the value.
     if isinstance(value, str) and value.isascii() and "_" not in value:
         with contextlib.suppress(ValueError):
             value = float(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return max(-_LARGE, min(value, _LARGE))  # beyond any limit, and within a float
+        return max(-_LARGE, min(value, _LARGE))  # beyond any limit, but a float
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise ValueError("it must be a number of seconds")
@@ -68,7 +69,7 @@ def _seconds(value: Any) -> Any:
 
 def _text(value: Any) -> Any:
     if isinstance(value, str) and _SURROGATE.search(value):
-        raise ValueError("it must be text that UTF-8 can carry: it holds a lone surrogate")
+        raise ValueError("it must be text that UTF-8 can carry: it has a lone surrogate")
     return value
 
 
@@ -76,25 +77,25 @@ def _text(value: Any) -> Any:
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 #: A finite number of seconds, in JSON or as text.
 Seconds = Annotated[float, BeforeValidator(_seconds)]
-#: Text that can be sent on.
+#: Text that UTF-8 can carry.
 Text = Annotated[str, BeforeValidator(_text)]
 
 
 def read_parameters(model: type[Model], as_json: Iterable[str] = ()) -> Model:
     """The request's parameters from query, form and JSON, checked.
 
-    Blocks until the body has been read. Parameters that the model does not know are ignored.
+    Blocks until the body has been read. Parameters that are not in the model are ignored.
     A cursor may have any of its spellings, see `sseflask.web.cursor`.
 
     Args:
         model: its fields are the parameters.
-        as_json: the names of those that may be JSON as text; the model is given their values, and
-            ``None`` for what is none.
+        as_json: the names of parameters that may be JSON as text; the model gets their values, and
+            ``None`` for malformed JSON.
 
     Raises:
         Failure: 400 with ``param`` set for a value that does not fit or a parameter given twice,
-            400 for a body that can't be read, 413 for JSON with too many values, 415 for a body
-            of another kind.
+            400 for a body that can't be read, 413 for JSON with too many values, 415 for
+            another media type.
         werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
     """
     return _checked(model, [*request.args.items(multi=True), *_body()], as_json)
@@ -106,10 +107,10 @@ def read_query(model: type[Model]) -> Model:
 
 
 def _checked(
-    model: type[Model], given: Iterable[tuple[str, Any]], as_json: Iterable[str] = ()
+    model: type[Model], fields: Iterable[tuple[str, Any]], as_json: Iterable[str] = ()
 ) -> Model:
     values: dict[str, Any] = {}
-    for name, value in given:
+    for name, value in fields:
         if (PARAMETER if is_cursor(name) else name) not in model.model_fields:
             continue
         if isinstance(value, FileStorage):
@@ -147,48 +148,50 @@ def _checked(
 
 
 def read_body() -> bytes:
-    """The request's body, as it came. Blocks until it is there.
+    """The request's body. Blocks until all of it has come.
 
     Raises:
         Failure: 400, it can't be read; 415 or 501, it is compressed; 415, it is not in UTF-8.
         werkzeug.exceptions.RequestEntityTooLarge: it exceeds ``MAX_CONTENT_LENGTH``.
     """
-    asked = current_request()
+    request = current_request()
     # Cached, so that a form is parsed from it.
     try:
-        body = asked.get_data(cache=True)
+        body = request.get_data(cache=True)
     except HTTPException:
         raise
     except Exception as error:
-        # Every server complains about a malformed body in chunks with a type of its own.
+        # Each server raises another exception for a malformed chunked body.
         raise invalid("The request's body can't be read.", code="invalid_body") from error
-    limit = asked.max_content_length
-    if limit is not None and asked.content_length is None and len(body) >= limit:
-        # Of a body in chunks Werkzeug silently hands over what is within the limit.
+    limit = request.max_content_length
+    if limit is not None and request.content_length is None and len(body) >= limit:
+        # Werkzeug silently cuts a chunked body at the limit.
         raise RequestEntityTooLarge
     if body:
-        _check_coding(asked, body)
+        _check_coding(request, body)
     return body
 
 
-def _check_coding(asked: Request, body: bytes) -> None:
-    """Refuse what would be stored, or asked the upstream, as something else than it is.
+def _check_coding(request: Request, body: bytes) -> None:
+    """Refuse encoded bodies, which would be stored or passed on as they are.
 
-    RFC 9110, sections 8.3.2, 8.4 and 12.5.3; RFC 9112, section 6.1: gunicorn only undoes chunks.
+    RFC 9110, sections 8.3.2, 8.4 and 12.5.3; RFC 9112, section 6.1: gunicorn only decodes chunks.
     """
-    transfer = asked.headers.get("Transfer-Encoding", "").replace(" ", "").lower()
+    transfer = request.headers.get("Transfer-Encoding", "").replace(" ", "").lower()
     if transfer not in ("", "chunked"):
         raise Failure(
-            f"The body is transferred in a coding ({transfer[:40]}) which is not understood here: "
-            "send it without Transfer-Encoding, or in chunks alone.",
+            f"The body has a transfer coding ({transfer[:40]}) that this server does not support: "
+            "send it without Transfer-Encoding, or chunked only.",
             status=501,
             type="invalid_request_error",
             code="unsupported_transfer_coding",
         )
-    coding = asked.headers.get("Content-Encoding", "").strip().lower()
-    charset = asked.mimetype_params.get("charset", "utf-8").strip().lower()
+    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    charset = request.mimetype_params.get("charset", "utf-8").strip().lower()
     if coding not in ("", "identity"):
-        problem = f"The body is encoded ({coding[:40]}), which is not understood here: send it"
+        problem = (
+            f"The body has a coding ({coding[:40]}) that this server does not support: send it"
+        )
         problem += " without Content-Encoding."
     elif charset not in ("utf-8", "utf8") and not (
         body.isascii() and b"\0" not in body  # the same in all but UTF-16 and UTF-32
@@ -220,7 +223,7 @@ def _body() -> Iterable[tuple[str, Any]]:
     if is_json(kind):
         return _json_object(body)
     raise Failure(
-        "The body is of a kind that can't be read here: send parameters in the query, as a form "
+        "The body's media type is not supported: send parameters in the query, as a form "
         "(application/x-www-form-urlencoded) or as a JSON object (application/json).",
         status=415,
         type="invalid_request_error",
@@ -237,8 +240,8 @@ def _form(body: bytes) -> Iterable[tuple[str, Any]]:
         raise
     except ValueError as error:
         raise invalid(
-            "The form can't be read: it has to be as its Content-Type says, boundary included, "
-            "and whole.",
+            "The form can't be read: it must be complete and fit its Content-Type, boundary "
+            "included.",
             code="invalid_body",
         ) from error
     if len(fields) == 1 and fields[0][0].lstrip().startswith("{"):
@@ -250,6 +253,27 @@ def _form(body: bytes) -> Iterable[tuple[str, Any]]:
     return fields
 
 
+def json_value(
+    body: bytes,
+    pause: Callable[[], None] | None = None,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """The value of a JSON body.
+
+    Args:
+        body: the request's.
+        pause: see `bounded_json`; by default a new `TimeSlice`.
+        pairs: see `bounded_json`.
+
+    Raises:
+        Failure: 400, it is not JSON or has a number with too many digits; 413, too many values.
+    """
+    try:
+        return bounded_json(body, pause or TimeSlice(), pairs)
+    except (ValueError, RecursionError):
+        raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
+
+
 def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
     outermost: list[tuple[str, Any]] = []
 
@@ -258,10 +282,7 @@ def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
         outermost[:] = pairs
         return dict(pairs)
 
-    try:
-        value = bounded_json(body, TimeSlice(), keep_pairs)
-    except (ValueError, RecursionError):
-        raise invalid("The body is not valid JSON in UTF-8.", code="invalid_json") from None
+    value = json_value(body, pairs=keep_pairs)
     if not isinstance(value, dict):
         raise invalid(
             'The JSON body must be an object, for example {"count": 3}.', code="invalid_json"
