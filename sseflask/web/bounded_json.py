@@ -80,8 +80,8 @@ def _check_values(text: str, pause: Callable[[], None]) -> None:
         # A value may have two strings: itself and its name.
         if found > MOST_VALUES or strings > 2 * MOST_VALUES:
             raise Failure(
-                f"The JSON has more than {MOST_VALUES:,} values, the most that this server reads in "
-                "one request, as all other requests wait for it. Send less at once.",
+                f"The JSON has more than {MOST_VALUES:,} values, the most that this server reads "
+                "in one request, as all other requests wait for it. Send less at once.",
                 status=413,
                 type="invalid_request_error",
                 code="too_many_values",
