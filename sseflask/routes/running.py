@@ -22,7 +22,7 @@ from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import LogFull, TooMany
 from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.choose import begin_long
-from sseflask.transport.failures import too_many_streams
+from sseflask.transport.failures import too_many
 from sseflask.web.idempotency import key_reused, scoped_key
 from sseflask.web.parameters import Text
 from sseflask.web.rate_limits import account_of, count_request
@@ -141,7 +141,7 @@ def begin(
     if not begin_long(request.environ):
         with LOCK:
             COUNTS.streams["run"].refused += 1
-        raise too_many_streams()  # before anybody is asked, who would have to be paid
+        raise too_many("streams")  # before anybody is asked, who would have to be paid
     subject = caller.subject
     key = scoped_key(subject, route, parameters.idempotency_key)
     account = account_of(subject)

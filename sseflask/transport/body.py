@@ -12,8 +12,6 @@ from sseflask.transport.stream import Stream
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Body", "EarlyError", "Refused"]
-
 
 @dataclass(slots=True, eq=False)
 class Body:

@@ -47,8 +47,6 @@ from sseflask.transport.stream_timer import StreamTimer
 if TYPE_CHECKING:
     from sseflask.transport.gunicorn.response import ServerResponse
 
-__all__ = ["Connection"]
-
 
 # An instance with a dictionary would take a kilobyte more.
 @dataclass(slots=True, eq=False)

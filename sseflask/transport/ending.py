@@ -12,8 +12,6 @@ from sseflask.transport.socket_writer import SocketWriter
 from sseflask.transport.stream import Stream, reconnect_line
 from sseflask.wire import ends_event, tail_of
 
-__all__ = ["Ending"]
-
 log = logging.getLogger("sseflask")
 
 #: The failures of a stream that are not its own.

@@ -12,8 +12,6 @@ from typing import Any, Protocol
 
 import gevent
 
-__all__ = ["READ", "WRITE", "WaitHook", "Watcher", "run_soon", "start_timer", "throw", "watch"]
-
 #: What a descriptor is watched for: libev's EV_READ and EV_WRITE.
 READ, WRITE = 1, 2
 

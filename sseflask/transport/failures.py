@@ -6,20 +6,9 @@ from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.wire import encode
 
-__all__ = [
-    "body_too_slow",
-    "failure_event",
-    "failure_frame",
-    "half_closed",
-    "shutting_down",
-    "token_expired",
-    "too_many_streams",
-    "too_many_subscribers",
-]
-
 
 def failure_event(failure: Failure) -> Event:
-    """How a failure is told in band unless a response has its own way."""
+    """The event that reports a failure in band, unless a response has its own."""
     return Event(failure.json(), event="failure")
 
 
@@ -29,7 +18,7 @@ def failure_frame(failure: Failure) -> bytes:
 
 
 def shutting_down() -> Failure:
-    """What clients of a stream that can't be resumed are told when the server stops."""
+    """The server stops, and the stream can't be resumed."""
     return Failure(
         "The server is shutting down; please try again.",
         status=503,
@@ -39,17 +28,8 @@ def shutting_down() -> Failure:
     )
 
 
-def too_many_streams() -> Failure:
-    """What a client is told when this worker has no room for one more that takes long."""
-    return _too_many("streams")
-
-
-def too_many_subscribers() -> Failure:
-    """The same for a subscriber."""
-    return _too_many("subscribers")
-
-
-def _too_many(what: str) -> Failure:
+def too_many(what: str) -> Failure:
+    """This worker has no room for one more stream, or ``subscribers``."""
     return Failure(
         f"This server has as many {what} as it can take; please try again.",
         status=503,
@@ -60,7 +40,7 @@ def _too_many(what: str) -> Failure:
 
 
 def body_too_slow() -> Failure:
-    """What a client is told whose chunked request body does not arrive."""
+    """The request's body, which is chunked, does not arrive."""
     return Failure(
         "The request's body did not arrive in time; please send it again.",
         status=408,
@@ -70,7 +50,7 @@ def body_too_slow() -> Failure:
 
 
 def half_closed() -> Failure:
-    """What a client is told that has closed its side of the connection before the stream's end."""
+    """The client has closed its side of the connection before the stream's end."""
     return Failure(
         "The client closed its side of the connection, which counts as leaving; keep it open "
         "while the stream is read.",
@@ -81,7 +61,7 @@ def half_closed() -> Failure:
 
 
 def token_expired() -> Failure:
-    """What a client is told when its token's time is over."""
+    """The time of the client's token is over."""
     return Failure(
         "The token has expired; get a new one and reconnect.",
         status=401,

@@ -9,7 +9,6 @@ from sseflask.logs.once import warn_once
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["warn_about_threads"]
 
 #: Below it a few visitors with a tab each are enough to have nobody else served.
 _FEW = 16

@@ -17,8 +17,6 @@ from sseflask.transport.event_loop import WaitHook, run_soon
 from sseflask.transport.long_computations import LongComputations
 from sseflask.transport.socket_writer import SocketWriter
 
-__all__ = ["SLICE", "Flusher"]
-
 #: How long the greenlets of one turn may run before what is buffered is sent anyway, in seconds.
 SLICE = 0.002
 

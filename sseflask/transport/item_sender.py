@@ -18,8 +18,6 @@ from sseflask.transport.stream_greenlet import BUFFER, StreamGreenlet
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Diverted", "ItemSender", "Stop"]
-
 
 class Stop(Exception):
     """Raised between two items: the stream is to end."""

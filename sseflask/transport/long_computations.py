@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["LONG_COMPUTATION", "LongComputations"]
 
 log = logging.getLogger("sseflask")
 

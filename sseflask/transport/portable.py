@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from sseflask.counters.counts import Reason
+from sseflask.counters.counts import COUNTS, LOCK, Reason
 from sseflask.transport import accounting
 from sseflask.transport.body import Body, EarlyError
 from sseflask.transport.failures import token_expired
@@ -19,34 +19,29 @@ from sseflask.wire import HEARTBEAT, ends_event, tail_of
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["PortableBody"]
-
 
 class Frames(Protocol):
     """Where the frames of a body come from: a `Source`, a thread, or the items themselves."""
 
-    def get(self, timeout: float) -> tuple[bytes, bool] | None:
-        """See `Source.get`."""
-
-    def abandon(self) -> None:
-        """See `Source.abandon`."""
+    def get(self, timeout: float) -> tuple[bytes, bool] | None: ...
+    def abandon(self) -> None: ...
 
 
 class InlineItems:
     """The pieces of an upgraded plain response: in the server's own thread, at their own pace."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        self._encode = stream.encode
         self._items = iter(stream.items)
 
-    def get(self, timeout: float) -> tuple[bytes, bool]:  # noqa: ARG002  # nothing can be done meanwhile
+    def get(self, timeout: float) -> tuple[bytes, bool]:  # noqa: ARG002  # nothing else can be done
         """Give the next piece; blocks as long as that takes."""
         try:
-            return frame_bytes(next(self._items), self._stream.encode), False
+            return frame_bytes(next(self._items), self._encode), False
         except Exception:
             raise
         except BaseException as raised:
-            if _server_ends(raised):
+            if _ends_server(raised):
                 raise
             raise as_exception(raised) from raised
 
@@ -54,8 +49,8 @@ class InlineItems:
         """They are closed with the stream."""
 
 
-def _server_ends(raised: BaseException) -> bool:
-    """Whether an exception was not raised by the application's items, but to end the server.
+def _ends_server(raised: BaseException) -> bool:
+    """Whether an exception may be one that ends the server, and not the application's own.
 
     Signals reach the main thread alone, and a greenlet is killed by an exception of greenlet's.
     """
@@ -67,8 +62,8 @@ def _server_ends(raised: BaseException) -> bool:
 class PortableBody(Body):
     """Heartbeats and the first-byte limit on any server, for the price of a thread a stream.
 
-    Not so for an upgraded plain response, which keeps the server's thread and has neither. The
-    server notices that a client leaves at its next write; the items are closed at their next yield.
+    An upgraded plain response keeps to the server's thread and has neither. The server notices that
+    a client has left at its next write; the items are closed at their next yield.
 
     Attributes:
         events: how many events were given to the server, unless the source counts them.
@@ -80,18 +75,19 @@ class PortableBody(Body):
         super().__init__(stream, environ, start_response)
         self._frames: Frames
         if stream.source is not None:
-            self._frames = stream.source  # which one can wait for without a thread
+            self._frames = stream.source  # which can be waited for without a thread
         else:
             self._frames = InlineItems(stream) if stream.frames_only else ThreadedItems(stream)
         self._clock = StreamClock(stream)
+        self._opening = stream.opening
+        self._first_piece: bytes | None = None
         self._tail = b""
         self._resumable = False
         self._ended = False
-        self._opening = stream.opening
-        self._first_piece: bytes | None = None
-        self._account: accounting.Account | None = None
         self._reason: Reason = "left"
-        self.events = self._counted = 0
+        self._open = False
+        self._log_fields: accounting.LogFields | None = None
+        self.events = self._counted = self._sent = 0
 
     def begin(self) -> None:
         source, seconds = self.stream.source, self.stream.first_byte
@@ -107,44 +103,50 @@ class PortableBody(Body):
         except Exception as error:
             raise EarlyError(error) from error
         self._start()
+        # The server sends the headers with a piece only.
         if first is not None:
             self._first_piece = self._take(*first)
         elif source is None:
-            self._first_piece = HEARTBEAT  # the server sends the headers with a piece only
+            self._first_piece = HEARTBEAT
         else:
             self._resumable = source.resumable
             self._first_piece, self._opening = self._opening or HEARTBEAT, b""
+
+    def _start(self) -> None:
+        self.start_response(self.stream.status, self.stream.all_headers)
+        self._log_fields, self._open = accounting.opened(self.stream.kind, self.environ), True
 
     def go_on(self, piece: bytes, log_fields: accounting.LogFields | None) -> None:
         """Take over a stream that has been begun elsewhere.
 
         Args:
             piece: what is still to be sent.
-            log_fields: what `accounting.opened` has given.
+            log_fields: what `accounting.opened` gave.
         """
-        self._account = accounting.Account(self.stream.kind, log_fields)
+        self._log_fields, self._open = log_fields, True
         self._opening = b""
         self._first_piece = self._take(piece, False) if piece else None
 
     def __next__(self) -> bytes:
         piece = self._next_piece()
-        if self._account is not None:
-            events = (self.stream.source or self).events
-            self._account.add(events - self._counted, len(piece))
-            self._counted = events
+        events, counts = (self.stream.source or self).events, COUNTS.streams[self.stream.kind]
+        with LOCK:
+            counts.events += events - self._counted
+            counts.bytes += len(piece)
+        self._counted = events
+        self._sent += len(piece)
         return piece
 
     def close(self) -> None:
-        if self._account is not None:
-            self._account.end(self._reason)
+        with LOCK:
+            counted, self._open = self._open, False
+        if counted:
+            seconds = time.monotonic() - self._clock.began
+            kind, fields = self.stream.kind, self._log_fields
+            accounting.ended(kind, self._reason, fields, seconds, self._counted, self._sent)
         self._frames.abandon()
         if not isinstance(self._frames, ThreadedItems) or not self._frames.close():
             self.stream.close()
-
-    def _start(self) -> None:
-        self.start_response(self.stream.status, self.stream.all_headers)
-        kind = self.stream.kind
-        self._account = accounting.Account(kind, accounting.opened(kind, self.environ))
 
     def _next_piece(self) -> bytes:
         if self._first_piece is not None:
@@ -171,7 +173,7 @@ class PortableBody(Body):
         return frame
 
     def _do(self, due: Due) -> bytes:
-        """See `sseflask.transport.timing`."""
+        """Give what is sent for what is due, see `sseflask.transport.timing`."""
         if due == "heartbeat":
             return heartbeat_bytes(self._tail)
         if due == "expiry":

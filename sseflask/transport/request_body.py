@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from sseflask.transport.gunicorn.response import ServerResponse
 
-__all__ = ["SlowBody", "read_request_body"]
 
 #: At most this many bytes and seconds.
 _BYTES, _SECONDS, _PIECE = 1 << 20, 5.0, 65536

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from sseflask.transport.gunicorn.response import Head, ServerResponse
 
-__all__ = ["ResponseStart"]
-
 
 @dataclass(slots=True, eq=False)
 class ResponseStart:

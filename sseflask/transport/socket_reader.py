@@ -8,8 +8,6 @@ from sseflask.transport import event_loop
 from sseflask.transport.event_loop import Watcher
 from sseflask.transport.stream_greenlet import StreamGreenlet
 
-__all__ = ["SocketReader"]
-
 #: Bytes of the next request that are read while a stream runs, in order to see behind them that the
 #: client leaves; then its socket is left alone, and leaving is noticed by writing.
 _MOST_INPUT = 65536

@@ -25,8 +25,6 @@ from sseflask.transport.stream_greenlet import StreamGreenlet
 from sseflask.transport.timing import heartbeat_bytes, slow_after
 from sseflask.wire import tail_of
 
-__all__ = ["SocketWriter"]
-
 _LAST_CHUNK = b"0\r\n\r\n"
 _BLANK_LINE = b"\n\n"
 

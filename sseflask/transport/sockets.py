@@ -13,16 +13,6 @@ import sys
 import termios
 from collections.abc import Iterator
 
-__all__ = [
-    "LINGER_SECONDS",
-    "borrowed",
-    "reset_when_closed",
-    "send_last",
-    "set_user_timeout",
-    "timed_out",
-    "unacknowledged",
-]
-
 #: Seconds that an ended stream waits for the client's own close, so that no reset overtakes the
 #: last bytes.
 LINGER_SECONDS = 1.0

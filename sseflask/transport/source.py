@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from sseflask.counters.counts import Kind, Reason
 from sseflask.errors import Failure
-from sseflask.transport.failures import too_many_subscribers
+from sseflask.transport.failures import too_many
 
 if TYPE_CHECKING:
     from sseflask.transport.detached.group import Group
 
-__all__ = ["UNREADABLE", "Source"]
 
-#: What code is told that wants the whole body of a stream.
+#: For code that wants the whole body of a stream.
 UNREADABLE = (
     "An event stream has no body that could be read as a whole: its events are still to come. "
     "Code that reads the body of every response, in after_request for instance, has to leave "
@@ -24,12 +23,11 @@ UNREADABLE = (
 
 
 class Source(ABC):
-    """Items that many streams share: frames with ids, so a client can resume after any of them.
+    """Frames with ids, so that a client can resume after any of them.
 
-    Advanced by one greenlet or thread, in one of three ways: by its `frames`, which wait for what
-    comes next; with `get`, which waits for a time; or by its `history`, after which the stream may
-    join a group of others and be served without a greenlet of its own. Before any of them `first`
-    may be used.
+    One greenlet or thread advances it, in one of three ways: by `frames`, which wait for what comes
+    next; by `get`, which waits for a time; or by `history`, after which the stream may join a group
+    of others and be served without a greenlet. `first` may come before any of them.
 
     Attributes:
         kind: what its streams are counted as.
@@ -41,13 +39,13 @@ class Source(ABC):
 
     @property
     def resumable(self) -> bool:
-        """Whether a client that is sent away now comes back to where it was."""
+        """Whether a client can resume from here if the stream ends now."""
         return True
 
-    def first(self, timeout: float) -> Iterator[bytes]:  # noqa: ARG002  # for those that wait
-        """Give the first frames, where the response's headers are to wait for them.
+    def first(self, timeout: float) -> Iterator[bytes]:  # noqa: ARG002  # for sources that wait
+        """Give the first frames, if the response's headers are to wait for them.
 
-        Blocks for them, at most ``timeout`` seconds. What it raises becomes an error response.
+        Blocks for them, at most ``timeout`` seconds. An exception becomes an error response.
         """
         return iter(())
 
@@ -62,15 +60,11 @@ class Source(ABC):
 
     @property
     def reason(self) -> Reason:
-        """Why it has ended, once it has by itself."""
+        """Why it has ended by itself."""
         return "done"
 
     def __iter__(self) -> Iterator[bytes]:
-        """Refuse: whoever wants all of it, to log or to measure a response, would never get it.
-
-        Raises:
-            RuntimeError: always.
-        """
+        """Raise RuntimeError: code that wants all of it, to log or measure it, would never end."""
         raise RuntimeError(UNREADABLE)
 
     @abstractmethod
@@ -81,8 +75,11 @@ class Source(ABC):
     def get(self, timeout: float) -> tuple[bytes, bool] | None:
         """Give the next frames, and whether the stream can be resumed after them.
 
-        Returns ``None`` after ``timeout`` seconds. Raises StopIteration once it has ended or is
-        abandoned.
+        Returns:
+            ``None`` after ``timeout`` seconds.
+
+        Raises:
+            StopIteration: it has ended or is abandoned.
         """
 
     @abstractmethod
@@ -91,29 +88,26 @@ class Source(ABC):
 
     @abstractmethod
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
-        """Leave all that comes from here on to a group.
-
-        Never blocks and never lets others run, so nothing comes twice or gets lost in between.
+        """Leave all that comes from here on to a group. Neither blocks nor switches.
 
         Args:
             chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
             heartbeat: seconds of silence after which the group sends one.
 
         Returns:
-            the group, or ``None`` where something has come in the meantime, be it the end: ask
-            `history` again.
+            ``None`` if something has come in the meantime, such as the end: ask `history` again.
         """
 
     def refusal(self) -> Failure:
-        """What a client is told where there is no room for it."""
-        return too_many_subscribers()
+        """The error response if there is no room for the client."""
+        return too_many("subscribers")
 
     def will_reconnect(self) -> None:  # noqa: B027  # for sources that count their viewers
         """The stream ends now and its client will reconnect; `abandon` follows. Never blocks."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """Nobody wants more; wakes who waits in `get`. Any thread; harmless to repeat."""
+        """Nobody wants more: `get` and `frames` end. Any thread; harmless to repeat."""
 
     def close(self) -> None:
         """Called with the response."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from sseflask.transport.gunicorn.response import ServerResponse
     from sseflask.transport.stream import Stream
 
-__all__ = ["SourceConnection"]
-
 
 class SourceConnection(Connection):
     """One subscriber, or viewer of a run, on a socket of gunicorn's gevent worker.

@@ -13,14 +13,6 @@ from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.transport.source import Source
 
-__all__ = [
-    "Stream",
-    "as_exception",
-    "can_resume_after",
-    "frame_bytes",
-    "reconnect_line",
-]
-
 #: After how many milliseconds the first of these clients reconnects: a worker that starts takes
 #: about as long.
 _FIRST_RECONNECT = 500
@@ -38,18 +30,18 @@ class Stream:
         frames_only: the items are ready-made frames (an upgraded plain response).
         heartbeat: seconds of silence after which a heartbeat is sent.
         first_byte: seconds that the headers wait for the first event.
-        lifetime: seconds after which a stream that can be resumed is rotated; 0 for never.
+        lifetime: seconds after which a stream that can be resumed ends; 0 for never.
         expires_at: the Unix time at which the stream must end, or ``None``.
-        detachable: a source may leave its stream to a group; not where somebody wants to be called
-            at the response's end.
+        detachable: a source may leave its stream to a group: nothing has to be called at the
+            response's end.
         retry: the reconnection time to begin with, in milliseconds; ``None`` leaves it to the
             application and to the client.
-        retry_jitter: over how many milliseconds clients that are sent away together come back.
+        retry_jitter: over how many milliseconds clients of streams that end together reconnect.
         keeps_view: the items are advanced within the view's contexts (Flask's), which last as long
             as the application is being called.
         context: gives another thread these contexts, once, while it advances the items.
-        report: logs an exception from after it and says what the client may be told.
-        failure_frame: encodes that.
+        report: logs an exception of the items and gives the failure that the client may see.
+        failure_frame: encodes a failure.
         close: closes the items and runs the response's own close callbacks.
     """
 
@@ -73,7 +65,7 @@ class Stream:
 
     @property
     def source(self) -> Source | None:
-        """The items, where they are a source."""
+        """The items, if they are a source."""
         return self.items if isinstance(self.items, Source) else None
 
     @property
@@ -99,8 +91,7 @@ class Stream:
 def as_exception(error: BaseException) -> Exception:
     """What the items raised, as something that error handlers take.
 
-    A GeneratorExit, KeyboardInterrupt or SystemExit (``argparse`` raises one) of the application's
-    own is its error like any other.
+    A KeyboardInterrupt or SystemExit (as of ``argparse``) of their own is an error like others.
     """
     if isinstance(error, Exception):
         return error
@@ -115,7 +106,7 @@ def frame_bytes(item: object, encode: Callable[[Any], bytes]) -> bytes:
 
 
 def can_resume_after(item: object) -> bool:
-    """Whether a client that saw this item last can come back to exactly here."""
+    """Whether a client that saw this item last can resume from exactly here."""
     return isinstance(item, Event) and bool(item.id)
 
 

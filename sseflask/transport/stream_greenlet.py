@@ -12,8 +12,6 @@ from gevent.event import Event as Signal
 from sseflask.loop.time_slice import yield_to_loop
 from sseflask.transport import event_loop
 
-__all__ = ["BUFFER", "Killed", "StreamGreenlet"]
-
 #: Bytes that a stream may buffer before its generator waits for the client.
 BUFFER = 65536
 

@@ -14,8 +14,6 @@ from sseflask.transport.failures import token_expired
 from sseflask.transport.item_sender import ItemSender
 from sseflask.transport.timing import Due, StreamClock
 
-__all__ = ["StreamTimer"]
-
 
 class StreamTimer:
     """Looks after the times of a stream from now on. Belongs to the loop's thread.

@@ -9,8 +9,6 @@ from collections import deque
 
 from sseflask.transport.stream import Stream, as_exception, can_resume_after, frame_bytes
 
-__all__ = ["ThreadedItems", "join_threads"]
-
 #: How many frames the thread is ahead of the client at most.
 _AHEAD = 8
 

@@ -26,16 +26,6 @@ from sseflask.transport.failures import token_expired
 from sseflask.transport.stream import Stream
 from sseflask.wire import HEARTBEAT, ends_line
 
-__all__ = [
-    "Due",
-    "StreamClock",
-    "heartbeat_at",
-    "heartbeat_bytes",
-    "last_frame",
-    "slow_after",
-    "slow_at",
-]
-
 Due = Literal["first_byte", "heartbeat", "slow", "lifetime", "expiry"]
 
 #: What part of its lifetime a detached stream gets. Streams that begin together, as after a deploy,
