@@ -213,7 +213,7 @@ def listening(
                 end(connection)
         for thread in threads:
             thread.join(seconds)
-            assert not thread.is_alive(), "an upstream connection was left open"
+            assert not thread.is_alive(), "a connection was left open"
 
 
 def server_side(connection: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
@@ -224,6 +224,11 @@ def server_side(connection: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket
 def shutdown(connection: socket.socket, how: int) -> None:
     """Also of TLS, where another thread may be reading: its own would drop the layer beneath it."""
     socket.socket.shutdown(connection, how)
+
+
+def cut(connection: socket.socket) -> None:
+    """End a connection, whatever is under way on it."""
+    shutdown(connection, socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.scripted_upstream import Exchange, upstream
 
 __all__ = ["Collector", "collector"]
 
@@ -43,32 +44,17 @@ def collector(**files: Path) -> Iterator[Collector]:
     Args:
         files: what a GET is answered with, by the last part of its path without its suffix.
     """
+    seen = Collector("")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.partition("?")[0].rpartition("/")[2]
-            body = files[name.partition(".")[0]].read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Type", _KINDS[name.rpartition(".")[2]])
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(exchange: Exchange) -> None:
+        method, target, _ = exchange.line.split(" ")
+        if method == "POST":
+            exchange.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+            seen.queue(target).put(exchange.content.decode())
+        else:
+            name, _, kind = target.partition("?")[0].rpartition("/")[2].partition(".")
+            exchange.answer(200, files[name].read_bytes(), _KINDS[kind])
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            self.send_response(204)
-            self.end_headers()
-            seen.queue(self.path).put(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Not on the terminal."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        seen = Collector(f"http://127.0.0.1:{server.server_address[1]}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield seen
-        finally:
-            server.shutdown()
-            thread.join()
+    with upstream(answer) as server:
+        seen.url = server.url.removesuffix("/v1")
+        yield seen

@@ -7,11 +7,10 @@ import re
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.scripted_upstream import server_side, shutdown
+from tests.scripted_upstream import cut, listening
 
 __all__ = ["Gateway", "gateway"]
 
@@ -25,13 +24,13 @@ class Gateway:
 
     Attributes:
         url: its address.
-        asked: the first lines of the connections' first requests.
+        requests: the first lines of the connections' first requests.
     """
 
-    url: str
-    asked: list[str] = field(default_factory=list)
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
 
-    def serve(self, client: socket.socket, opened: list[socket.socket]) -> None:
+    def serve(self, client: socket.socket) -> None:
         """One connection, until either side ends it."""
         with client, contextlib.suppress(OSError):
             head = b""
@@ -40,11 +39,10 @@ class Gateway:
                 if not piece:
                     return
                 head += piece
-            self.asked.append(head.partition(b"\r\n")[0].decode())
+            self.requests.append(head.partition(b"\r\n")[0].decode())
             found = _REQUEST.match(head)
             assert found, head
             with socket.create_connection((found[2].decode(), int(found[3])), PATIENCE) as server:
-                opened.append(server)
                 if found[1] == b"CONNECT":
                     client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 else:
@@ -68,36 +66,9 @@ def gateway(tls: ssl.SSLContext | None = None) -> Iterator[Gateway]:
     """The proxy, until the end of the block.
 
     Args:
-        tls: where it is to be spoken to over TLS.
+        tls: how it is to be spoken to, if over TLS.
     """
-    listener = socket.create_server(("127.0.0.1", 0))
-    scheme = "http" if tls is None else "https"
-    seen = Gateway(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
-    threads: list[threading.Thread] = []
-    opened: list[socket.socket] = []
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):  # the listener was closed
-            while True:
-                client, _ = listener.accept()
-                client.settimeout(PATIENCE)
-                if tls is not None:
-                    client = server_side(client, tls)
-                opened.append(client)
-                threads.append(threading.Thread(target=seen.serve, args=(client, opened)))
-                threads[-1].start()
-
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
-    try:
+    seen = Gateway()
+    with listening(seen.serve, cut, PATIENCE, tls) as port:
+        seen.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
         yield seen
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        acceptor.join(PATIENCE)
-        for each in opened:
-            with contextlib.suppress(OSError):  # closed already
-                shutdown(each, socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), "a connection through the proxy was left open"

@@ -15,7 +15,8 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
+
+from tests.scripted_upstream import cut, listening
 
 Alterations = Sequence[tuple[bytes, bytes]]
 
@@ -33,7 +34,7 @@ class Proxy:
             its own; 0 is as they come.
         alterations: what a frame (from ``data:`` to its blank line) is searched for, and what then
             stands in place of the whole frame's data; it must not be longer, as the frame's length
-            has been told before it.
+            has been sent before it.
     """
 
     def __init__(
@@ -52,61 +53,31 @@ class Proxy:
         self.alterations = alterations
         #: How many connections it has broken.
         self.broken = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._threads = [threading.Thread(target=self._accept)]
-        self._open: set[socket.socket] = set()
+        self.port = 0
+        self._listening = contextlib.ExitStack()
 
     def __enter__(self) -> Proxy:
-        self._threads[0].start()
+        self.port = self._listening.enter_context(listening(self._serve, cut, 10))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # A listener that is only closed goes on in a thread that waits for it.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(10)
-        self._listener.close()
-        for each in list(self._open):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-        assert not any(thread.is_alive() for thread in self._threads)
-        for each in self._open:
-            each.close()
+    def __exit__(self, *raised: object) -> None:
+        self._listening.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(("127.0.0.1", self.target), timeout=20)
-            except OSError:
-                client.close()
-                continue
-            server.settimeout(None)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open |= {client, server}
-            for work in (
-                threading.Thread(target=self._requests, args=(client, server)),
-                threading.Thread(target=self._responses, args=(server, client)),
-            ):
-                self._threads.append(work)
-                work.start()
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(ConnectionRefusedError):
+            client.settimeout(None)
+            with socket.create_connection(("127.0.0.1", self.target), timeout=20) as server:
+                server.settimeout(None)
+                requests = threading.Thread(target=self._requests, args=(client, server))
+                requests.start()
+                self._responses(server, client)
+                requests.join()
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while piece := client.recv(65536):
                 server.sendall(piece)
-        # The one who asked has left: as if there were no proxy, the server learns of it at once.
+        # The client has left: the server learns of it at once, as if there were no proxy.
         with contextlib.suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
 
@@ -116,20 +87,19 @@ class Proxy:
         left: int | bytes | None = None
         with contextlib.suppress(OSError):
             while piece := server.recv(65536):
-                told = altering.feed(piece)
-                if left is None and self.cut_after and b"text/event-stream" in told:
+                passed = altering.feed(piece)
+                if left is None and self.cut_after and b"text/event-stream" in passed:
                     left = self.cut_after.pop(0)
-                if isinstance(left, bytes) and left in told:
-                    left = told.index(left) + len(left)
+                if isinstance(left, bytes) and left in passed:
+                    left = passed.index(left) + len(left)
                 if isinstance(left, int):
-                    told, left = told[:left], left - len(told)
-                self._send(client, told, cutting)
+                    passed, left = passed[:left], left - len(passed)
+                self._send(client, passed, cutting)
                 if isinstance(left, int) and left <= 0:
                     self.broken += 1
                     break
         if isinstance(left, int) and left <= 0 and self.reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._open.discard(client)
             # The other thread waits in recv(): while it does, closing would send nothing.
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RD)
@@ -138,14 +108,14 @@ class Proxy:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def _send(self, client: socket.socket, told: bytes, cutting: random.Random) -> None:
+    def _send(self, client: socket.socket, passed: bytes, cutting: random.Random) -> None:
         if not self.pieces:
-            client.sendall(told)
+            client.sendall(passed)
             return
         at = 0
-        while at < len(told):
+        while at < len(passed):
             size = cutting.randint(1, self.pieces)
-            client.sendall(told[at : at + size])
+            client.sendall(passed[at : at + size])
             at += size
             time.sleep(0.0002)  # so that its reader does not get two at once
 
@@ -163,8 +133,8 @@ class _Altering:
         held = self._held + piece
         last = held.rfind(b"data: ")
         cut = last if last >= 0 and b"\n\n" not in held[last:] else len(held)
-        told, self._held = held[:cut], held[cut:]
-        return re.sub(rb"data: (?P<data>[^\n]*)\n\n", self._altered, told)
+        passed, self._held = held[:cut], held[cut:]
+        return re.sub(rb"data: (?P<data>[^\n]*)\n\n", self._altered, passed)
 
     def _altered(self, frame: re.Match[bytes]) -> bytes:
         for wanted, other in self._alterations:

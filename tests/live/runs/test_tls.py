@@ -259,7 +259,7 @@ def test_through_a_tunnel(
     ):
         for _ in range(3):
             assert_whole(server, secure.script())
-        assert proxy.asked == [f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1"]
+        assert proxy.requests == [f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1"]
 
         script = secure.script()
         script.say("one")
@@ -291,7 +291,7 @@ def test_by_way_of_a_proxy(
         for _ in range(3):
             assert_whole(server, scripted.script())
         line = f"POST http://127.0.0.1:{scripted.port}/v1/chat/completions HTTP/1.1"
-        assert proxy.asked == [line]
+        assert proxy.requests == [line]
 
         script = scripted.script()
         script.say("one")

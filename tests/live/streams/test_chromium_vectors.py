@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.live.kit.browser import chromium
 from tests.live.kit.servers import ROOT
+from tests.scripted_upstream import Exchange, upstream
 from tests.vectors.table import Vector, frames
 
 VECTORS = frames()
 TYPES = sorted({message.event for vector in VECTORS for message in vector.messages})
+PAGE = ROOT / "tests/live/kit/pages/vectors.html"
+NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
 #: What Chromium waits before it reconnects unless a stream says otherwise.
 DEFAULT_RETRY = 3.0
 
 
 @dataclass
 class Verdict:
-    """What the browser made of the vectors."""
+    """What the browser made of the vectors: it asks for each of them, and reports once."""
 
     dispatched: dict[str, list[list[str]]] = field(default_factory=dict)
     last_event_ids: dict[int, str] = field(default_factory=dict)
@@ -31,81 +32,46 @@ class Verdict:
     pauses: dict[int, float] = field(default_factory=dict)
     complete: threading.Event = field(default_factory=threading.Event)
 
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves the page and each vector once; a reconnection is noted and answered with 204."""
-
-    protocol_version = "HTTP/1.1"
-    verdict: Verdict
-
-    def answer(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        if status != 204:
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        if self.path == "/":
-            page = ROOT / "tests/live/kit/pages/vectors.html"
-            self.answer(200, "text/html", page.read_bytes())
-        elif self.path == "/table":
+    def __call__(self, exchange: Exchange) -> None:
+        """Serves the page and each vector once; a reconnection is noted and answered with 204."""
+        method, path, _ = exchange.line.split(" ")
+        if method == "POST":
+            self.dispatched = exchange.body
+            exchange.send(NOTHING)
+            self.complete.set()
+        elif path == "/":
+            exchange.answer(200, PAGE.read_bytes(), "text/html")
+        elif path == "/table":
             table = {"names": [vector.name for vector in VECTORS], "types": TYPES}
-            self.answer(200, "application/json", json.dumps(table).encode())
-        elif self.path.startswith("/stream/"):
-            self.stream(int(self.path.removeprefix("/stream/")))
+            exchange.answer(200, json.dumps(table).encode())
+        elif path.startswith("/stream/"):
+            self.stream(int(path.removeprefix("/stream/")), exchange)
         else:
-            self.answer(404, "text/plain", b"")
+            exchange.answer(404, b"", "text/plain")
 
-    def stream(self, index: int) -> None:
-        verdict = self.verdict
-        if index not in verdict.ended:
-            self.answer(200, "text/event-stream", VECTORS[index].stream)
-            verdict.ended[index] = time.monotonic()
+    def stream(self, index: int, exchange: Exchange) -> None:
+        if index not in self.ended:
+            exchange.answer(200, VECTORS[index].stream, "text/event-stream")
+            self.ended[index] = time.monotonic()
             return
-        verdict.pauses[index] = time.monotonic() - verdict.ended[index]
-        header = self.headers.get("Last-Event-ID", "")
-        verdict.last_event_ids[index] = header.encode("latin-1").decode()
-        self.answer(204, "", b"")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.verdict.dispatched = json.loads(body)
-        self.answer(204, "", b"")
-        self.verdict.complete.set()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Not on the terminal."""
+        self.pauses[index] = time.monotonic() - self.ended[index]
+        self.last_event_ids[index] = exchange.headers.get("last-event-id", "")
+        exchange.send(NOTHING)
 
 
 @pytest.fixture(scope="module")
-def verdict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdict]:
+def verdict(tmp_path_factory: pytest.TempPathFactory) -> Verdict:
     """One start of the browser for all vectors."""
     verdict = Verdict()
-
-    class Bound(Handler):
-        pass
-
-    Bound.verdict = verdict
-    with ThreadingHTTPServer(("127.0.0.1", 0), Bound) as server:
-        server.daemon_threads = True
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        directory = tmp_path_factory.mktemp("chromium")
-        try:
-            with chromium(directory, f"http://127.0.0.1:{server.server_port}/"):
-                if not verdict.complete.wait(60):
-                    missing = [
-                        vector.name
-                        for index, vector in enumerate(VECTORS)
-                        if index not in verdict.pauses
-                    ]
-                    pytest.fail(f"Chromium did not finish; not reconnected: {missing}")
-            yield verdict
-        finally:
-            server.shutdown()
-            serving.join()
+    directory = tmp_path_factory.mktemp("chromium")
+    with (
+        upstream(verdict) as server,
+        chromium(directory, server.url.removesuffix("/v1")),
+    ):
+        if not verdict.complete.wait(60):
+            missing = [each.name for n, each in enumerate(VECTORS) if n not in verdict.pauses]
+            pytest.fail(f"Chromium did not finish; not reconnected: {missing}")
+    return verdict
 
 
 @pytest.mark.parametrize(
