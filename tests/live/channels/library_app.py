@@ -1,8 +1,13 @@
 """An application with channels of its own: the library's public API, on any WSGI server."""
 
+# ruff: noqa: E402  # other modules make their locks when they are imported
 from __future__ import annotations
 
 import os
+
+from tests.switches import watch_switches
+
+switches = watch_switches() if "PROBE_SWITCHES" in os.environ else []
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
@@ -62,6 +67,12 @@ def history(channel: str) -> ResponseReturnValue:
     """The ids, and from where to go on."""
     found = sse.history(channel)
     return {"ids": [event.id for event in found.events], "cursor": found.cursor}
+
+
+@app.get("/switches")
+def switched() -> ResponseReturnValue:
+    """Where the loop's thread has switched while it held a native lock."""
+    return {"switches": switches}
 
 
 @app.get("/stats")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -127,3 +128,22 @@ def test_preloaded(tmp_path: Path) -> None:
             assert (subscriber.connected, subscriber.truncated) == (1, 0)
         with clients.open_stream(it, "/subscribe?c=a&last_event_id=earliest") as stream:
             assert stream.data(40) == [str(n) for n in range(40)]
+
+
+def test_no_switch_while_a_native_lock_is_held(tmp_path: Path) -> None:
+    """Detached subscribers come, get events, resume, are counted and closed."""
+    with (
+        channel_library(tmp_path, settings={"PROBE_SWITCHES": "1"}) as it,
+        Swarm(it.port, [Subscriber(f"/subscribe?c=a&c=b.{n % 3}") for n in range(30)]) as swarm,
+    ):
+        swarm.wait_until_connected()
+        for n in range(20):
+            assert fetch(it, "/publish/a", method="POST", body=b"%d" % n).status == 201
+        swarm.wait_for(lambda each: len(each.events) == 20, "has every event")
+        with clients.open_stream(it, "/subscribe?c=a&last_event_id=earliest") as stream:
+            assert stream.data(20) == [str(n) for n in range(20)]
+        assert fetch(it, "/subscribers/b.1").body == b"10"
+        assert fetch(it, "/close/b.1", method="POST").status == 204
+        swarm.wait_for(lambda each: each.connected == 2 or "b.1" not in each.path, "is closed")
+        found = json.loads(fetch(it, "/switches").body)["switches"]
+        assert found == [], found[0]

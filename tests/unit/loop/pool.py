@@ -5,6 +5,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
+from tests.switches import watch_switches
+
+switches = watch_switches()  # before other modules make their locks
+
 import json
 import math
 import sys
@@ -110,6 +114,7 @@ def main(path: str) -> dict[str, Any]:
     runs.close()
     in_pool(lambda: publish("first"))
     return {
+        "switches": switches,
         "read": read,
         "stopped": stopped,
         "subscribed": [in_pool(lambda: subscribed("first")), waits_for_what_comes()],

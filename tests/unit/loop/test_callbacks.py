@@ -88,6 +88,7 @@ def test_under_gevent_the_loop_goes_on() -> None:
 
 def test_threads_of_gevents_pool_begin_read_stop_publish_and_subscribe(tmp_path: Path) -> None:
     report = report_of("tests.unit.loop.pool", tmp_path / "runs.db")
+    assert report["switches"] == [], "with a native lock held"
     whole = ["one", "two", "three", '{"finish_reason":"stop"}']
     assert report["read"] == [whole] * 10
     assert report["stopped"] == '{"finish_reason":"stopped"}'

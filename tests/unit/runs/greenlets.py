@@ -9,6 +9,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
+from tests.switches import watch_switches
+
+switches = watch_switches()  # before other modules make their locks
+
 import json
 import math
 import random
@@ -169,6 +173,7 @@ def main(path: str) -> dict[str, Any]:
     for each in (runs, other):
         each.close()
     return {
+        "switches": switches,
         "right": sum(text == expected for text in texts),
         "transactions": transactions,
         "largest": max(Failing.sizes),

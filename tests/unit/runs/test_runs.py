@@ -616,6 +616,7 @@ def test_a_child_process_has_a_log_of_its_own(runs: Runs, script: Script) -> Non
 
 def test_under_gevent_nothing_is_lost_and_a_silent_upstream_is_left(path: Path) -> None:
     report = report_of("tests.unit.runs.greenlets", path)
+    assert report["switches"] == [], "with a native lock held"
     assert report["right"] == 80
     assert report["transactions"] <= 4000 / 5
     assert report["largest"] >= 40

@@ -9,6 +9,10 @@ from gevent import monkey
 
 monkey.patch_all()
 
+from tests.switches import watch_switches
+
+switches = watch_switches()  # before other modules make their locks
+
 import json
 import sys
 import time
@@ -107,6 +111,7 @@ def main(path: str) -> dict[str, Any]:
     ended = store.join(30)
     pauses = [after - before for before, after in pairwise(moments)]
     return {
+        "switches": switches,
         "appended": len(results),
         "in order": in_order and locked and entries[-1].number == GREENLETS + 1,
         "transactions": grouped,

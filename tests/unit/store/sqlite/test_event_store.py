@@ -454,6 +454,7 @@ def test_a_log_that_can_not_be_made_refuses_everything(caplog: pytest.LogCapture
 
 def test_under_gevent_the_loop_never_waits(path: Path) -> None:
     report = report_of("tests.unit.store.sqlite.greenlets", path)
+    assert report["switches"] == [], "with a native lock held"
     assert report["in order"]
     assert report["appended"] == 5000
     assert report["transactions"] <= 5000 / 10
