@@ -1,8 +1,7 @@
-"""Completions that are not streamed: one JSON document, stored like a stream of one frame."""
+"""Completions that are not streamed: a JSON document is stored like a stream of one frame."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Generator
 
 from sseflask.completions.formats.formats import Format
@@ -12,37 +11,41 @@ from sseflask.completions.upstream import CompletionRequest, Upstream
 
 __all__ = ["DOCUMENT", "NOT_STREAMED", "stream_document"]
 
-#: The name that stands in the place of a dialect's.
+#: Stands in the place of a dialect's name.
 NOT_STREAMED = "whole"
 
 #: Lines that a document keeps; with more it could take a hundred times its size.
-_MOST_LINES = 100_000
+_MAX_LINES = 100_000
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def stream_document(
     upstream: Upstream, request: CompletionRequest, headers: dict[str, str] | None = None
 ) -> Generator[list[bytes] | Outcome, None, None]:
-    """Ask for an answer in one piece; see `Upstream.complete`."""
-    with contextlib.ExitStack() as memory:
-        body = upstream.complete(request, headers, memory)
-        yield [_frame(body)]
-        del body
+    """Run a completion that is not streamed, and give its document as one frame and its outcome.
+
+    See `Upstream.document`.
+    """
+    with upstream.document(request, headers) as document:
+        frames = [_frame(document)]
+        del document
+        yield frames
+        del frames
         yield Outcome("finished")
 
 
-def _frame(body: bytes) -> bytes:
+def _frame(document: bytes) -> bytes:
     # In JSON a line end is nothing but space, so it does not matter which one it was.
-    if body.count(b"\n") + body.count(b"\r") > _MOST_LINES:
-        body = body.translate(_SPACES)
-    lines = body.splitlines()
-    if body.endswith((b"\n", b"\r")):
-        lines.append(b"")  # the body stays byte for byte what it is
+    if document.count(b"\n") + document.count(b"\r") > _MAX_LINES:
+        document = document.translate(_SPACES)
+    lines = document.splitlines()
+    if document.endswith((b"\n", b"\r")):
+        lines.append(b"")  # it stays byte for byte what it is
     return b"".join([*(b"data: %b\n" % line for line in lines), b"\n"])
 
 
 class _Document:
-    """The view of who waits for the document, and takes nothing else."""
+    """The view of a run whose client waits for the document."""
 
     def __init__(self) -> None:
         self._body = b""
@@ -64,5 +67,5 @@ class _Document:
         return self._body
 
 
-#: The whole document at the end, or an error response.
+#: The document at the end, or an error response.
 DOCUMENT = Format(lambda _run, _dialect: _Document(), resumable=False)

@@ -80,6 +80,11 @@ class ResponseReader:
         self._parser = dialects.stream_parser(dialect, secrets, choices)
         self._max_document = max_document
         self._max_event = max_event
+        self._memory = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """The document is no longer in memory. Needed after `document` only."""
+        self._memory.close()
 
     def stream(self, response: httpx2.Response) -> Generator[list[bytes] | Outcome, None, None]:
         """Read a stream, also one that comes as a document. See `Upstream.stream`."""
@@ -92,12 +97,8 @@ class ResponseReader:
             yield outcome
             _read_rest(response, pieces)
 
-    def document(self, response: httpx2.Response, memory: contextlib.ExitStack) -> bytes:
+    def document(self, response: httpx2.Response) -> bytes:
         """Read a document, also one that comes as a stream.
-
-        Args:
-            response: a response whose body has not been read.
-            memory: the caller closes it when the document is no longer in memory.
 
         Returns:
             the document, as it came if it was a JSON object in UTF-8.
@@ -110,13 +111,13 @@ class ResponseReader:
             self._first_piece(response, pieces) as (first, deadline),
         ):
             if _is_document(first):
-                return self._document(response, _few_large(chain((first,), pieces), memory))
+                return self._document(response, self._few_large(chain((first,), pieces)))
             if not first:
                 raise invalid("it is empty", "", self._secrets)
             if not self._dialect:
                 raise self._page(response, chain((first,), pieces))
             frames: list[bytes] = []
-            stream = self._frames(response, first, _few_large(pieces, memory), deadline)
+            stream = self._frames(response, first, self._few_large(pieces), deadline)
             size = 0
             while True:
                 try:
@@ -266,6 +267,14 @@ class ResponseReader:
             raise reported(error, self._secrets)
         return value
 
+    def _few_large(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Wait, when a document turns out to be large, until few others are in memory."""
+        size = 0
+        for piece in pieces:
+            yield piece
+            if size <= _LARGE < (size := size + len(piece)):
+                self._memory.enter_context(_large_documents())
+
     def _read(self, pieces: Iterable[bytes], limit: int) -> bytes:
         content = bytearray()
         for piece in pieces:
@@ -289,15 +298,6 @@ class ResponseReader:
 def _large_documents() -> threading.BoundedSemaphore:
     # At the first use: under gevent it must be gevent's, which is there from the worker's start.
     return threading.BoundedSemaphore(_MAX_LARGE)
-
-
-def _few_large(pieces: Iterable[bytes], memory: contextlib.ExitStack) -> Iterator[bytes]:
-    """Wait, when a document turns out to be large, until few others are in memory."""
-    size = 0
-    for piece in pieces:
-        yield piece
-        if size <= _LARGE < (size := size + len(piece)):
-            memory.enter_context(_large_documents())
 
 
 def _is_document(first: bytes) -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import math
 import ssl
 from collections.abc import Generator, Iterable, Iterator
+from typing import cast
 
 import httpcore2
 import httpx2
@@ -135,24 +136,23 @@ def _url(url: httpx2.URL) -> httpcore2.URL:
     )
 
 
-def raw_body(response: httpx2.Response) -> Generator[bytes]:
+def raw_body(response: httpx2.Response) -> Generator[bytes, None, None]:
     """The body as it arrives, by reads that may block for ever; each lets other greenlets run.
 
     Past httpx's counting and buffering, unless the body is compressed although that was not asked
     for.
 
     Args:
-        response: a response whose body has not been read; its closing is the caller's.
+        response: a response whose body has not been read. The caller closes it, and the generator.
 
     Raises:
         httpx2.HTTPError: the upstream fails to send the rest.
     """
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        yield from response.iter_bytes()
-        return
+        return cast(Generator[bytes, None, None], response.iter_bytes())
     assert isinstance(response.stream, httpx2.SyncByteStream)
     response.request.extensions.get("timeout", {})["read"] = None
-    yield from response.stream
+    return cast(Generator[bytes, None, None], iter(response.stream))
 
 
 @contextlib.contextmanager

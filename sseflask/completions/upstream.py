@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -142,7 +142,8 @@ class Upstream:
             request = CompletionRequest(request.path, fallback)
         reader = self._reader(request)
         try:
-            yield from self._frames(reader, request, headers)
+            with self._responding(request, headers) as response:
+                yield from reader.stream(response)
         except failures.UpstreamFailure as failure:
             if fallback in (None, request.body) or reader.started or not _about_added(failure):
                 raise
@@ -150,36 +151,45 @@ class Upstream:
             log.warning("the upstream refuses stream_options, and is asked without from now on")
             self._use_fallback = True
             request = CompletionRequest(request.path, fallback)
-            yield from self._frames(self._reader(request), request, headers)
+            with self._responding(request, headers) as response:
+                yield from self._reader(request).stream(response)
 
-    def complete(
-        self,
-        request: CompletionRequest,
-        headers: dict[str, str] | None = None,
-        memory: contextlib.ExitStack | None = None,
-    ) -> bytes:
+    def complete(self, request: CompletionRequest, headers: dict[str, str] | None = None) -> bytes:
         """Run a completion that is not streamed. Blocks until it is there.
 
-        Only a few large documents are in memory at the same time: others wait for them.
+        See `document`, for which a large document counts until this returns only.
+        """
+        with self.document(request, headers) as document:
+            return document
+
+    @contextlib.contextmanager
+    def document(
+        self, request: CompletionRequest, headers: dict[str, str] | None = None
+    ) -> Iterator[bytes]:
+        """Run a completion that is not streamed. Blocks until it is there.
+
+        Only a few large documents are in memory at the same time. Others wait until the blocks of
+        these have ended.
 
         Args:
             request: a request for a document.
             headers: gets the upstream's headers that clients get.
-            memory: the caller closes it when the document is no longer in memory; by default that
-                is when this returns.
 
-        Returns:
+        Yields:
             the upstream's document, as it came if it was a JSON object; made of its stream if it
             streamed.
 
         Raises:
             Failure: the upstream refused the request or failed.
         """
-        reader = self._reader(request)
-        with contextlib.ExitStack() as own:
-            response = self._send(request.path, request.body, headers=headers)
-            own.enter_context(contextlib.closing(response))
-            return reader.document(response, own if memory is None else memory)
+        with contextlib.closing(self._reader(request)) as reader:
+            yield self._document(reader, request, headers)  # no name here keeps it in memory
+
+    def _document(
+        self, reader: ResponseReader, request: CompletionRequest, headers: dict[str, str] | None
+    ) -> bytes:
+        with self._responding(request, headers) as response:
+            return reader.document(response)
 
     def models(self) -> bytes:
         """The upstream's list of models, as JSON. Blocks until it is there.
@@ -188,9 +198,13 @@ class Upstream:
             Failure: the upstream refused the request or failed.
         """
         seconds = min(_MODELS_SECONDS, self._settings.upstream_timeout)
-        reader = ResponseReader(self._secrets, seconds, max_document=_MAX_MODELS)
-        with contextlib.closing(self._send("/models", None, seconds)) as response:
-            return reader.document(response, contextlib.ExitStack())
+        with (
+            contextlib.closing(
+                ResponseReader(self._secrets, seconds, max_document=_MAX_MODELS)
+            ) as reader,
+            contextlib.closing(self._send("/models", None, seconds)) as response,
+        ):
+            return reader.document(response)
 
     def _reader(self, request: CompletionRequest) -> ResponseReader:
         return ResponseReader(
@@ -201,30 +215,22 @@ class Upstream:
             max_event=self._settings.max_event,
         )
 
-    def _frames(
-        self, reader: ResponseReader, request: CompletionRequest, headers: dict[str, str] | None
-    ) -> Generator[list[bytes] | Outcome, None, None]:
-        with contextlib.closing(
-            self._send(request.path, request.body, headers=headers)
-        ) as response:
-            yield from reader.stream(response)
+    @contextlib.contextmanager
+    def _responding(
+        self, request: CompletionRequest, headers: dict[str, str] | None
+    ) -> Iterator[httpx2.Response]:
+        with contextlib.closing(self._send(request.path, request.body)) as response:
+            if headers is not None:
+                headers.update(relayed_headers(response.headers, self._secrets))
+            yield response
 
-    def _send(
-        self,
-        path: str,
-        body: bytes | None,
-        seconds: float | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> httpx2.Response:
+    def _send(self, path: str, body: bytes | None, seconds: float | None = None) -> httpx2.Response:
         with self._lock:
             # Made after the fork, as worker processes must not share connections.
             if self._client is None or self._client[0] != os.getpid():
                 self._client = (os.getpid(), self._make_client())
             client = self._client[1]
-        response = client.send(path, body, seconds)
-        if headers is not None:
-            headers.update(relayed_headers(response.headers, self._secrets))
-        return response
+        return client.send(path, body, seconds)
 
 
 def current_upstream() -> Upstream:
