@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from sseflask.completions.failures import interrupted
@@ -92,14 +93,12 @@ class Viewer(CatchUp[MakeView]):
         self._after = after if form.resumable else 0
         # A view that knows what was before must have seen it: all of it, or the last frame.
         self._at = max(0, self._after - 1) if form.stateless else 0
-        self._announces = announce and not after
-        self._opening = HEARTBEAT if early else b""
-        if self._announces:
-            self._opening = b"id: %b.0\n\n" % run.id.encode()
         self._early = early
+        self._opening = HEARTBEAT if early else b""
+        if announce and not after:
+            self._opening = b"id: %b.0\n\n" % run.id.encode()
         self._may_raise = False
         self._live: LiveRun | None = None
-        self._outcome: Outcome | None = None
         if run.outcome is not None:
             self._found(run)
         if self._after:
@@ -167,11 +166,13 @@ class Viewer(CatchUp[MakeView]):
 
     def _found(self, run: Run | None) -> None:
         """Take a run that does not go on."""
+        outcome = Outcome.failed(interrupted())
+        if run is not None and run.outcome is not None:
+            outcome = Outcome.from_json(run.outcome)
         self.run = run or self.run
         self._base = self.run.last
-        self._outcome = Outcome.failed(interrupted())
-        if run is not None and run.outcome is not None:
-            self._outcome = Outcome.from_json(run.outcome)
+        self._live = LiveRun(self.run, self._lock, lambda _live: None)
+        self._live.end(self.run.ended or self.run.last + 1, outcome)
 
     # -- what comes next ---------------------------------------------------------------------------
 
@@ -179,16 +180,14 @@ class Viewer(CatchUp[MakeView]):
         live = self._live
         if self._opening and not self._may_raise:
             return self._open
-        if live is None and self._outcome is None:
+        if live is None:
             return self._attach
         if self._at < self._base:
             return self._read_page
         if self._queue:
             return self._from_queue
-        if live is None or live.outcome is not None:
-            return self._give_end
-        if live.failure is not None:
-            return self._fail
+        if live.outcome is not None or live.failure is not None:
+            return partial(self._give_end, live)
         if live.position < max(self._at, self._after):
             self._woken = False
             return self._wait_for_others
@@ -196,7 +195,7 @@ class Viewer(CatchUp[MakeView]):
 
     def _open(self) -> bytes:
         opening, self._opening = self._opening, b""
-        self._knows_where = self._knows_where or self._announces
+        self._knows_where |= opening != HEARTBEAT
         return opening
 
     def _attach(self) -> bytes:
@@ -232,23 +231,16 @@ class Viewer(CatchUp[MakeView]):
         self._wait(_LOOK_SECONDS)
         return b""
 
-    def _fail(self) -> bytes:
-        assert self._live is not None
-        assert self._live.failure is not None
-        raise self._live.failure
-
-    def _give_end(self) -> bytes:
-        live = self._live
-        if live is None:
-            number, outcome = self.run.ended or self.run.last + 1, self._outcome
-        else:
-            number, outcome = live.ended, live.outcome
-        assert outcome is not None
+    def _give_end(self, live: LiveRun) -> bytes:
+        outcome = live.outcome
+        if outcome is None:
+            assert live.failure is not None
+            raise live.failure
         if outcome.failure is not None and self._may_raise and not self._at:
             raise self._with_headers(outcome.failure)
         self._end()
         try:
-            last = self.view.end(number, outcome)
+            last = self.view.end(live.ended, outcome)
         except Failure as failure:
             raise self._with_headers(failure) from None
         self.events += events_in(last)
