@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic
 
 from sseflask.counters.counts import COUNTS, LOCK
@@ -74,33 +74,17 @@ class CatchUp(Source, Generic[Key]):
         """What encodes a failure of the connection; used after the reader has gone."""
         return failure_frame
 
-    # -- the ways to advance it --------------------------------------------------------------------
-
-    def frames(self) -> Iterator[bytes]:
+    def get(self, timeout: float | None) -> tuple[bytes, bool] | None:
         """See `Source`."""
-        while not self._abandoned:
-            frames = self._next()
-            if frames is not None:
-                yield frames
-            else:
-                self._wait(None)
-
-    def get(self, timeout: float) -> tuple[bytes, bool] | None:
-        """See `Source`."""
-        deadline = time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         while (frames := self._next()) is None:
             if self._abandoned:
                 raise StopIteration
-            left = deadline - time.monotonic()
-            if left <= 0:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
                 return None
             self._wait(left)
         return frames, self.resumable
-
-    def history(self) -> Iterator[bytes]:
-        """See `Source`."""
-        while (frames := self._next()) is not None:
-            yield frames
 
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
         """See `Source`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sseflask.counters.counts import Kind, Reason
@@ -25,9 +26,9 @@ UNREADABLE = (
 class Source(ABC):
     """Frames with ids, so that a client can resume after any of them.
 
-    One greenlet or thread advances it, in one of three ways: by `frames`, which wait for what comes
-    next; by `get`, which waits for a time; or by `history`, after which the stream may join a group
-    of others and be served without a greenlet. `first` may come before any of them.
+    One greenlet or thread advances it: by `get`, or by `frames` and `history`, which are made of
+    it. After its `history` the stream may join a group of others and be served without a greenlet.
+    `first` may come before any of them.
 
     Attributes:
         kind: what its streams are counted as.
@@ -68,23 +69,31 @@ class Source(ABC):
         raise RuntimeError(UNREADABLE)
 
     @abstractmethod
-    def frames(self) -> Iterator[bytes]:
-        """Give frames until it has `ended`; blocks for what is not there yet."""
-
-    @abstractmethod
-    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+    def get(self, timeout: float | None) -> tuple[bytes, bool] | None:
         """Give the next frames, and whether the stream can be resumed after them.
 
+        Blocks for what is stored, and for what is still to come at most ``timeout`` seconds, or as
+        long as that takes if it is ``None``.
+
         Returns:
-            ``None`` after ``timeout`` seconds.
+            the frames; ``None`` if there are none in time.
 
         Raises:
             StopIteration: it has ended or is abandoned.
         """
 
-    @abstractmethod
+    def frames(self) -> Iterator[bytes]:
+        """Give frames until it has `ended`; blocks for what is not there yet."""
+        return self._frames(None)
+
     def history(self) -> Iterator[bytes]:
         """Give the frames that are there already; stops when only new ones are left to come."""
+        return self._frames(0.0)
+
+    def _frames(self, timeout: float | None) -> Iterator[bytes]:
+        with suppress(StopIteration):
+            while (got := self.get(timeout)) is not None:
+                yield got[0]
 
     @abstractmethod
     def join(self, chunked: bool, heartbeat: float) -> Group | None:

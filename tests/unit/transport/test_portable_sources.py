@@ -50,10 +50,7 @@ class Scripted(Source):
         for each in self._first:
             yield self._given(each)
 
-    def frames(self) -> Iterator[bytes]:
-        raise NotImplementedError
-
-    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+    def get(self, timeout: float | None) -> tuple[bytes, bool] | None:
         if not self._script or self.abandoned.is_set():
             raise StopIteration
         given = self._script.pop(0)
@@ -67,9 +64,6 @@ class Scripted(Source):
         if isinstance(what, Exception):
             raise what
         return what
-
-    def history(self) -> Iterator[bytes]:
-        raise NotImplementedError
 
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
         raise NotImplementedError

@@ -64,20 +64,17 @@ class Scripted(Source):
                 raise each
             yield each
 
-    def frames(self) -> Iterator[bytes]:
+    def get(self, timeout: float | None) -> tuple[bytes, bool] | None:
         while self._script:
-            each = self._script.pop(0)
+            each = self._script[0]
             if isinstance(each, bytes):
-                yield each
-            else:
-                assert each.wait(SECONDS)
-
-    def get(self, timeout: float) -> tuple[bytes, bool] | None:
-        raise NotImplementedError
-
-    def history(self) -> Iterator[bytes]:
-        while self._script and isinstance(self._script[0], bytes):
-            yield self._script.pop(0)  # type: ignore[misc]  # it has just been looked at
+                del self._script[0]
+                return each, self.resumable
+            if timeout is not None:
+                return None
+            assert each.wait(SECONDS)
+            del self._script[0]
+        raise StopIteration
 
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
         assert (chunked, heartbeat) == (True, 15.0)
