@@ -13,13 +13,13 @@ import logging
 import os
 import resource
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sseflask import platforms
 from sseflask.counters.sharing import sharing
 from sseflask.defaults import ADDRESS, GRACE
 from sseflask.errors import ConfigError
-from sseflask.logs import access_fields, request_ids
+from sseflask.logs import access_fields
 from sseflask.logs.masking import guard
 
 if TYPE_CHECKING:
@@ -168,47 +168,23 @@ def post_worker_init(worker: Worker) -> None:
         from sseflask.logs import json_log
 
         json_log.watch_hub()
-    from sseflask.transport.gunicorn import connection_limit as places
-    from sseflask.transport.gunicorn import drain
-    from sseflask.transport.gunicorn.response import hand_over_responses
-    from sseflask.transport.gunicorn.worker import StreamWorker
+    from sseflask.transport.gunicorn import plain_gevent
 
-    if not isinstance(worker, StreamWorker):
-        worker.wsgi = hand_over_responses(worker.wsgi)
-        drain.install(worker)
-        places.watch(worker)
-        _leave_between_requests(worker)
-
-
-def _leave_between_requests(worker: Any) -> None:
-    """As our worker does: what gunicorn logs while it waits is of no request."""
-    timeout_ctx = worker.timeout_ctx
-
-    def wait_for_request() -> object:
-        request_ids.leave()
-        return timeout_ctx()
-
-    worker.timeout_ctx = wait_for_request
+    plain_gevent.prepare(worker)
 
 
 def worker_int(worker: Worker) -> None:
     """Drain streams on Ctrl-C under plain ``-k gevent`` too."""
-    if "gunicorn.workers.ggevent" not in sys.modules:
-        return
-    from sseflask.transport.gunicorn import drain
-    from sseflask.transport.gunicorn.worker import StreamWorker
+    if "gunicorn.workers.ggevent" in sys.modules:
+        from sseflask.transport.gunicorn import plain_gevent
 
-    if not isinstance(worker, StreamWorker):
-        drain.interrupt(worker)
+        plain_gevent.interrupt(worker)
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
     """End a worker once, at Ctrl-C under plain ``-k gevent`` too."""
     sharing.write()
-    if "gunicorn.workers.ggevent" not in sys.modules:
-        return
-    from sseflask.transport.gunicorn import drain
-    from sseflask.transport.gunicorn.worker import StreamWorker
+    if "gunicorn.workers.ggevent" in sys.modules:
+        from sseflask.transport.gunicorn import plain_gevent
 
-    if not isinstance(worker, StreamWorker):
-        drain.quit_quietly(worker)
+        plain_gevent.exit_once(worker)

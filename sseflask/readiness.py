@@ -46,7 +46,7 @@ def is_draining() -> bool:
     """Whether this worker has been told to stop. Never blocks."""
     # Loaded by the worker, if it is one that drains; on other servers there is no gevent.
     drain = sys.modules.get("sseflask.transport.gunicorn.drain")
-    return drain is not None and bool(drain.streams.draining)
+    return drain is not None and bool(drain.worker_drain.draining)
 
 
 def readiness_of(channels: Channels) -> Readiness:

@@ -70,11 +70,11 @@ class RunProcess(Running[RunLog]):
         self._withdraw = provide("runs", lambda: len(self.live.written()))
         super().__init__(self.thread)
         if cooperative():
-            from sseflask.transport.gunicorn.drain import streams
+            from sseflask.transport.gunicorn.drain import worker_drain
 
-            streams.work.append(self)
+            worker_drain.background.append(self)
 
-    # -- work that a worker waits for, see `sseflask.transport.gunicorn.drain.Work` ----------------
+    # -- see `sseflask.transport.gunicorn.drain.BackgroundWork` ------------------------------------
 
     def interrupt(self) -> None:
         """End what is written here. Never blocks."""
@@ -91,9 +91,9 @@ class RunProcess(Running[RunLog]):
     def close(self) -> None:
         """See `Running`."""
         if cooperative():
-            from sseflask.transport.gunicorn.drain import streams
+            from sseflask.transport.gunicorn.drain import worker_drain
 
-            streams.work.remove(self)
+            worker_drain.background.remove(self)
         super().close()
 
     # -- viewers -----------------------------------------------------------------------------------

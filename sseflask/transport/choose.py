@@ -56,8 +56,8 @@ def begin_long(environ: WSGIEnvironment) -> bool:
 
     Our worker keeps some of its connections for short ones; others take what comes. Never blocks.
     """
-    visit: Any = getattr(environ.get("gunicorn.socket"), "visit", None)
-    return visit is None or bool(visit.begin_long())
+    connection: Any = getattr(environ.get("gunicorn.socket"), "connection", None)
+    return connection is None or bool(connection.begin_long())
 
 
 def _owns_socket(environ: WSGIEnvironment, server: ServerResponse, stream: Stream) -> bool:

@@ -32,7 +32,7 @@ from sseflask.transport import accounting
 from sseflask.transport.body import Body, EarlyError
 from sseflask.transport.ending import Ending
 from sseflask.transport.flusher import Flusher
-from sseflask.transport.gunicorn.drain import streams
+from sseflask.transport.gunicorn.drain import worker_drain
 from sseflask.transport.item_sender import Diverted, ItemSender, Stop
 from sseflask.transport.portable import PortableBody
 from sseflask.transport.request_body import read_request_body
@@ -143,14 +143,14 @@ class Connection(Body):
         if self._body_complete:  # what comes in from here on is the next request
             self._reader.start()
         self._timer.set()
-        streams.register(self)
+        worker_drain.register(self)
 
     def _release(self) -> None:
         """Leave the connection to the server."""
         start, writer = self._sender.start, self._sender.writer
         if self._body_complete and self._portable is None:
             self.server.set_unread_body(io.BytesIO())  # gunicorn would read it once more
-        streams.unregister(self)
+        worker_drain.unregister(self)
         self._timer.close()
         if start.counted:
             start.counted = False
@@ -258,7 +258,7 @@ class Connection(Body):
         """Leave the connection to the next request, or close our side and wait for the client's."""
         client, head = self._sender.writer.socket, self._sender.start.head
         keep = head is not None and head.reusable
-        if keep and streams.draining:
+        if keep and worker_drain.draining:
             keep = self._reader.wait_for_request(LINGER_SECONDS)
         if keep:
             self.server.keep_open()

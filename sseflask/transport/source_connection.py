@@ -97,8 +97,8 @@ class SourceConnection(Connection):
         stream.log_fields, start.counted = start.log_fields, False
         stream.retry_jitter = self.stream.retry_jitter
         if start.head is not None and start.head.reusable and not self.server.has_proxy_line:
-            visit: Any = getattr(self.environ["gunicorn.socket"], "visit", None)
-            stream.listener = visit and visit.listener
+            connection: Any = getattr(self.environ["gunicorn.socket"], "connection", None)
+            stream.listener = connection and connection.listener
             stream.unread = self.server.next_request + self._reader.data
         self._detached_stream = stream
         return True

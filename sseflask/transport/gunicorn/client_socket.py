@@ -1,4 +1,4 @@
-"""Sockets of clients: accepted, secured, and read and written as their `Visit` says."""
+"""Sockets of clients: accepted, secured, and read and written as their `ClientConnection` says."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import gevent.socket
 import gevent.ssl
 from gevent.server import StreamServer
 
-from sseflask.transport.gunicorn.client_deadlines import HEAD_SECONDS, Visit
-from sseflask.transport.gunicorn.connection_limit import Places
+from sseflask.transport.gunicorn.client_connection import HEAD_SECONDS, ClientConnection
+from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
+from sseflask.transport.gunicorn.connection_pool import ConnectionPool
 
 __all__ = ["ClientSocket", "ClientTLSSocket", "Listener", "shake_hands", "tls_context"]
 
@@ -21,27 +22,27 @@ log = logging.getLogger("sseflask")
 
 
 class ClientSocket(gevent.socket.socket):
-    """A client's socket, whose reads and writes are those of a visit."""
+    """A client's socket, whose connection says how long it blocks; ``None`` for as long as any."""
 
-    __slots__ = ("visit",)
+    __slots__ = ("connection",)
 
-    visit: Visit | None
+    connection: ClientConnection | None
 
     def recv(self, *args: Any) -> bytes:
-        """As of any socket."""
-        if len(args) > 1 or self.visit is None:
+        """Read, while the client sends in time."""
+        if len(args) > 1 or self.connection is None:
             return super().recv(*args)
-        return self.visit.receive(super().recv, *args)
+        return self.connection.receive(super().recv, *args)
 
     def send(self, data: Any, flags: int = 0, timeout: Any = None) -> int:
-        """As of any socket; a client that does not read has a deadline."""
+        """Send, while the client reads in time."""
         send: Any = super().send
         try:
             sent: int = send(data, flags, 0.0)
         except BlockingIOError:
-            if self.visit is None or 0.0 in (timeout, self.timeout):
+            if self.connection is None or 0.0 in (timeout, self.timeout):
                 raise
-            return self.visit.wait_to_send(partial(_send, send, flags), data)
+            return self.connection.send_in_time(partial(_send, send, flags), data)
         return sent
 
 
@@ -52,31 +53,55 @@ def _send(send: Callable[[Any, int], int], flags: int, data: Any) -> int:
 class ClientTLSSocket(gevent.ssl.SSLSocket):
     """The same for TLS."""
 
-    visit: Visit | None = None
+    connection: ClientConnection | None = None
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """As of any socket."""
-        if flags or self.visit is None:
+        """Read, while the client sends in time."""
+        if flags or self.connection is None:
             data: bytes = super().recv(buflen, flags)
             return data
-        return self.visit.receive(super().recv, buflen)
+        return self.connection.receive(super().recv, buflen)
 
     def send(self, data: Any, flags: int = 0, timeout: Any = None) -> int:  # noqa: ARG002  # the base's signature
-        """As of any socket; a client that does not read has a deadline."""
-        if self.visit is None:
+        """Send, while the client reads in time."""
+        if self.connection is None:
             sent: int = super().send(data, flags)
             return sent
-        return self.visit.wait_to_send(super().send, data)
+        return self.connection.send_in_time(super().send, data)
 
 
 class Listener(StreamServer):
-    """Accepts connections as `ClientSocket`."""
+    """Accepts connections as `ClientSocket`, as many as a pool may have.
+
+    Overrides `full` and `do_read` of gevent's server, which asks the first before each connection,
+    stops accepting if it is full, and has no choice of the second's class. If gevent called them no
+    more, it would accept without bound, or sockets without deadlines:
+    `tests/unit/transport/gunicorn/test_client_socket.py`.
+
+    Args:
+        listener: gevent's socket that listens.
+        handle: called with each client's socket and address, in a greenlet of the pool.
+        pool: the worker's.
+    """
+
+    def __init__(self, listener: Any, handle: Callable[..., object], pool: ConnectionPool) -> None:
+        spawn: Any = pool.spawn
+        super().__init__(listener, handle=handle, spawn=spawn)
+        self._connections = pool
+
+    def full(self) -> bool:
+        """Whether to stop accepting, until the pool has room again."""
+        return self._connections.is_full(self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self.started:
+            self.start_accepting()
 
     def do_read(self) -> Any:
-        """Accept one, if there is one; as gevent's own does, which has no choice of the class."""
+        """Accept one connection, if there is one."""
         listener: Any = self.socket
         try:
-            descriptor, address = listener._accept()
+            descriptor, address = listener._accept()  # accept() makes a socket of gevent's class
         except BlockingIOError:
             if not listener.timeout:
                 return None
@@ -87,20 +112,20 @@ class Listener(StreamServer):
         )
 
 
-def shake_hands(context: Any, client: Any, places: Places) -> ClientTLSSocket | None:
+def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSSocket | None:
     """Begin TLS on a connection. Blocks, as long as a request's head may take.
 
     Args:
         context: gunicorn's SSLContext, whose sockets are `ClientTLSSocket`.
         client: the socket.
-        places: of the worker.
+        limit: the worker's.
 
     Returns:
-        the socket to go on with; ``None`` where the client did not do its part: it is closed.
+        the socket to go on with; ``None`` if the client did not do its part: it is closed.
     """
-    visit = Visit(client, places, 0)
+    connection = ClientConnection(client, limit, 0)
     try:
-        with gevent.Timeout(HEAD_SECONDS), visit.waiting():
+        with gevent.Timeout(HEAD_SECONDS), connection.waiting():
             secured: ClientTLSSocket = context.wrap_socket(client, server_side=True)
             return secured
     except (OSError, gevent.Timeout) as error:
@@ -108,7 +133,7 @@ def shake_hands(context: Any, client: Any, places: Places) -> ClientTLSSocket | 
         client.close()
         return None
     finally:
-        visit.close()
+        connection.close()
 
 
 def tls_context(context: Any) -> Any:

@@ -1,15 +1,26 @@
-"""Ends the streams of a worker that is going, each in the way that suits it.
+"""How the streams of a worker end that was told to stop: at SIGTERM this happens, in this order.
 
-A stream that its client can resume ends at once; any other runs on until shortly before
-gunicorn would kill the worker and is then told so in band.
+1. gunicorn clears `StreamWorker.alive`, which wakes `StreamWorker.run`. It does so at SIGHUP for
+   the old workers, after ``max_requests``, and if the arbiter has gone, as well.
+2. `ConnectionServer.stop_accepting` closes the sockets that listen, and a second later the
+   connections that have sent no request (`ConnectionLimit.close_silent_soon`).
+3. `Drain.begin` ends each stream that its client can resume, with a ``retry`` line
+   (`Connection.rotate`, `DetachedStreams.drain`). All others run on. ``/readyz`` says 503.
+4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`, for
+   gunicorn's ``graceful_timeout`` at most. If nothing is left, the worker ends here.
+5. Shortly before that time is over, `Drain._end_the_rest` has background work interrupted and
+   streams end with an error in band (`Connection.fail`), and cuts those whose clients take nothing.
+6. When it is over, `StreamWorker._wait_until_drained` kills what is left.
+
+Ctrl-C and SIGQUIT (`StreamWorker.handle_quit`) do the same without the grace time: `Drain.end_now`.
+Under gunicorn's own gevent worker hooks call the same functions, see `plain_gevent`.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import gevent
 from gevent.event import Event as Signal
@@ -17,27 +28,23 @@ from gevent.event import Event as Signal
 from sseflask.transport.failures import shutting_down
 
 if TYPE_CHECKING:
-    from gunicorn.workers.base import Worker
-
     from sseflask.transport.connection import Connection
     from sseflask.transport.detached.registry import DetachedStreams
 
+__all__ = ["BackgroundWork", "Drain", "worker_drain"]
+
 log = logging.getLogger("sseflask")
 
-#: How long Ctrl-C waits for streams, in seconds; gunicorn kills 2 s after a second signal.
-_INTERRUPT_SECONDS = 1.5
+#: What is left of the grace time for telling clients and running their `finally`: so many seconds,
+#: and at least this part of it.
+_MARGIN_SECONDS, _MARGIN_PART = 2.0, 0.2
 
-#: What is left of the grace time for telling clients and running their `finally`, in seconds.
-_MARGIN_SECONDS = 2.0
-
-_POLL_SECONDS = 0.1
-
-#: Seconds for the last words of interrupted work to come to its clients.
-_WORDS_SECONDS = 1.0
+#: Seconds for the last events of interrupted work to come to its clients.
+_LAST_EVENTS_SECONDS = 1.0
 
 
-class Work(Protocol):
-    """What goes on in a process without a connection of its own. The hub's thread only."""
+class BackgroundWork(Protocol):
+    """Work of a process that belongs to no connection. The hub's thread only."""
 
     def interrupt(self) -> None:
         """End it. Never blocks."""
@@ -47,25 +54,21 @@ class Work(Protocol):
 
 
 class Drain:
-    """The live streams of this process, and whether it is on its way out.
-
-    Belongs to the hub's thread.
+    """The live streams of this process, and whether it is on its way out. The hub's thread only.
 
     Attributes:
         detached: the streams that have no greenlet, on a worker that has such.
-        work: what a worker waits for beside its connections.
+        background: what a worker waits for beside its connections.
     """
 
     def __init__(self) -> None:
         self.detached: DetachedStreams | None = None
-        self.work: list[Work] = []
+        self.background: list[BackgroundWork] = []
         self._live: set[Connection] = set()
         self._empty = Signal()
         self._empty.set()
         self._draining = False
         self._failing = False
-        self._interrupted = False
-        self._interrupter: Any = None
 
     @property
     def draining(self) -> bool:
@@ -87,11 +90,12 @@ class Drain:
         if not self._live:
             self._empty.set()
 
-    def begin(self, grace: float) -> None:
-        """Ask every stream to end.
+    def begin(self, graceful_timeout: float) -> None:
+        """Ask every stream to end. Never blocks.
 
         Args:
-            grace: seconds after which streams that could not be rotated fail in band.
+            graceful_timeout: seconds until the worker is killed. Streams that can't be resumed go
+                on until shortly before.
         """
         if not self._draining:
             self._draining = True
@@ -102,51 +106,33 @@ class Drain:
                 connection.rotate()
             if self.detached is not None:
                 self.detached.drain()
-        if grace > 0:
-            gevent.spawn_later(grace, self._last_call)
+        margin = max(_MARGIN_SECONDS, graceful_timeout * _MARGIN_PART)
+        if graceful_timeout > margin:
+            gevent.spawn_later(graceful_timeout - margin, self._end_the_rest)
         else:
             self._fail_all()
 
-    def _last_call(self) -> None:
+    def _end_the_rest(self) -> None:
         self._fail_all()
-        if self.detached is not None and self.work:
+        if self.detached is not None and self.background:
             # The streams of what has just been interrupted end by themselves.
-            self.detached.wait_until_empty(_WORDS_SECONDS)
+            self.detached.wait_until_empty(_LAST_EVENTS_SECONDS)
         if self.detached is not None:
             self.detached.abort()  # those whose clients take nothing
 
     def _fail_all(self) -> None:
         self._failing = True
-        for work in self.work:
+        for work in self.background:
             work.interrupt()
         for connection in list(self._live):
             connection.fail(shutting_down())
 
-    def interrupt(self, timeout: float, *, quits: bool = True) -> None:
-        """End every stream now, and block until none is left, at most ``timeout`` seconds.
-
-        Called again it blocks for ever: the first caller is about to exit the process, and a
-        second exit would only print a traceback into the first.
-
-        Args:
-            timeout: see above.
-            quits: the caller ends the process afterwards, unless `leave_quietly` comes first.
-        """
-        if self._interrupted:
-            Signal().wait()
-        self._interrupted = True
-        if quits:
-            self._interrupter = gevent.getcurrent()
+    def end_now(self, seconds: float) -> None:
+        """End every stream now, and block until none is left, at most so many seconds."""
         self.begin(0)
-        deadline = time.monotonic() + timeout
-        self._empty.wait(timeout)
+        deadline = time.monotonic() + seconds
+        self._empty.wait(seconds)
         self.wait_for_rest(deadline)
-
-    def leave_quietly(self) -> None:
-        """The process is about to exit: nobody else ends it any more, see `quit_quietly`."""
-        self._interrupted = True
-        if self._interrupter is not None:
-            self._interrupter.kill()
 
     def wait_for_rest(self, deadline: float) -> bool:
         """Block until what has no greenlet is done, and say whether it is.
@@ -154,70 +140,11 @@ class Drain:
         Args:
             deadline: the monotonic time until which to wait at most.
         """
-        waits = [work.wait_until_done for work in self.work]
+        waits = [work.wait_until_done for work in self.background]
         if self.detached is not None:
             waits.append(self.detached.wait_until_empty)
         return all(wait(max(0.0, deadline - time.monotonic())) for wait in waits)
 
 
 #: One per process: a gunicorn gevent worker runs one hub.
-streams = Drain()
-
-
-def begin(graceful_timeout: float) -> None:
-    """Ask every stream of this process to end, since its worker was told to. Never blocks.
-
-    Args:
-        graceful_timeout: gunicorn's; seconds until it kills the worker.
-    """
-    streams.begin(max(0.0, graceful_timeout - max(_MARGIN_SECONDS, graceful_timeout / 5)))
-
-
-def install(worker: Worker) -> None:
-    """Begin the drain when gunicorn's own gevent worker is told to stop.
-
-    For the ``post_worker_init`` hook. Covers SIGTERM, SIGHUP's old workers and ``max_requests``:
-    all of them clear ``alive``. Our own worker class needs no hook.
-
-    Args:
-        worker: a worker of any class; only gevent ones have streams to drain.
-    """
-    # Not imported at the top: the worker's module must stay importable from the arbiter.
-    from gunicorn.workers.ggevent import GeventWorker
-
-    if isinstance(worker, GeventWorker):
-        gevent.spawn(_watch, worker)
-
-
-def _watch(worker: Worker) -> None:
-    # gunicorn has no event for this, it polls `alive` itself.
-    while worker.alive:
-        gevent.sleep(_POLL_SECONDS)
-    begin(float(worker.cfg.graceful_timeout))
-
-
-def quit_quietly(worker: Worker) -> None:
-    """Have a worker that is exiting exit once, for gunicorn's ``worker_exit`` hook.
-
-    At Ctrl-C gunicorn calls ``sys.exit`` in a greenlet of its own, after `interrupt`. If the worker
-    has come to its end by itself meanwhile, gevent raises that SystemExit in the interpreter's
-    shutdown, which prints a traceback. Our own worker class needs no hook.
-    """
-    from gunicorn.workers.ggevent import GeventWorker
-
-    if isinstance(worker, GeventWorker):
-        streams.leave_quietly()
-
-
-def interrupt(worker: Worker) -> None:
-    """End all streams now, for gunicorn's ``worker_int`` hook (Ctrl-C, SIGQUIT).
-
-    Our own worker class calls it itself. Blocks until they have ended, at most 1.5 s.
-    """
-    from gunicorn.workers.ggevent import GeventWorker
-
-    if isinstance(worker, GeventWorker):
-        worker.alive = False
-        # gunicorn's reloader calls it too, in a thread: a SystemExit there ends the thread alone.
-        reloads = threading.current_thread() is worker.reloader
-        streams.interrupt(_INTERRUPT_SECONDS, quits=not reloads)
+worker_drain = Drain()

@@ -1,20 +1,27 @@
-"""gunicorn's own error pages, which are written to the socket past the application."""
+"""gunicorn's own error pages, with the headers that all our responses have.
+
+gunicorn writes them to the socket past the application, in one `sendall`
+(`gunicorn.util.write_error`, also called by its `Worker.handle_error`). If it wrote them otherwise,
+the headers would be missing: `tests/unit/transport/gunicorn/test_error_page.py`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from gunicorn.util import write_error
+
 from sseflask.logs.request_ids import HEADER
 
-__all__ = ["ErrorPage"]
+__all__ = ["ErrorPageSocket", "send_error_page"]
 
 
-class ErrorPage:
-    """A client's socket, for one page of gunicorn's: that also says which request has failed.
+class ErrorPageSocket:
+    """A client's socket for one error page, to which it adds headers.
 
     Args:
         client: the socket.
-        id: the request's.
+        id: of the request that has failed.
     """
 
     def __init__(self, client: Any, id: str) -> None:
@@ -25,7 +32,17 @@ class ErrorPage:
         return getattr(self._client, name)
 
     def sendall(self, page: bytes) -> None:
-        """Send the page, which gunicorn writes in one piece."""
+        """Send the whole page."""
         line, end, rest = page.partition(b"\r\n")
         added = f"{HEADER}: {self._id}\r\nCache-Control: no-store\r\n"
         self._client.sendall(line + end + added.encode() + rest)
+
+
+def send_error_page(client: Any, id: str, status: int, phrase: str, reason: str) -> None:
+    """Write such a page. Blocks until the client has taken it.
+
+    Raises:
+        OSError: as of ``sendall``.
+    """
+    page: Any = ErrorPageSocket(client, id)
+    write_error(page, status, phrase, reason)

@@ -1,10 +1,59 @@
-"""What applications have begun in each of our workers, before anybody asks for it."""
+"""What each of our workers does to its process, and for the application, when it starts."""
 
 from __future__ import annotations
 
+import gc
+import logging
+import sys
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["on_worker_start"]
+from sseflask.logs.masking import guard
+
+__all__ = ["collect_less_often", "on_worker_start", "prepare_process"]
 
 #: Called in the worker's main greenlet once its application has been loaded; must not block.
 on_worker_start: list[Callable[[], object]] = []
+
+#: Python's (before 3.13, since), and ours: objects made until the youngest generation is looked at,
+#: and how often that happens before the next older one is; the oldest some millions of them apart.
+_DEFAULT_THRESHOLDS, _THRESHOLD = ((700, 10, 10), (2000, 10, 10)), (10_000, 10, 100)
+
+#: Seconds for which the loop may go on when a native thread wants the interpreter. With Python's
+#: own 5 ms an event that is to be stored waits so long on a busy worker, once more when it is.
+_SWITCH_SECONDS = 0.001
+
+
+def collect_less_often() -> None:
+    """Before the application is loaded: that goes faster, and what it sets itself stays."""
+    if gc.get_threshold() in _DEFAULT_THRESHOLDS:
+        gc.set_threshold(*_THRESHOLD)
+
+
+def prepare_process(cfg: Any, log: Any) -> None:
+    """After the application has been loaded, before the first connection.
+
+    Args:
+        cfg: gunicorn's configuration.
+        log: gunicorn's logger. Clients must not forge lines of it, also without our configuration.
+    """
+    _distrust_path_headers(cfg)
+    for logger in (logging.getLogger("sseflask"), log.error_log, log.access_log):
+        guard(logger)
+    # Every stream is some hundred objects that live as long as it does. By its own rules the
+    # collector goes through all of them, and the application's code, each time they have grown by a
+    # quarter: measured at 1,000 streams, two pauses of 50 and 77 ms while they were opened.
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+
+
+def _distrust_path_headers(cfg: Any) -> None:
+    """Have gunicorn take the path of a request from its first line alone.
+
+    By default it also believes SCRIPT_NAME and PATH_INFO headers that come from 127.0.0.1, and
+    proxies there pass those of their clients on: such a request gets past what the proxy forbids.
+    What the operator has set stays.
+    """
+    if cfg.forwarder_headers == cfg.settings["forwarder_headers"].default.split(","):
+        cfg.set("forwarder_headers", "")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.transport.gunicorn.client_deadlines import BODY_SECONDS, HEAD_SECONDS
+from sseflask.transport.gunicorn.client_connection import BODY_SECONDS, HEAD_SECONDS
 from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Connection, fetch
 from tests.live.kit.servers import Server

@@ -105,7 +105,7 @@ def test_a_thousand_short_connections_leave_nothing_behind(server: Server) -> No
         (
             "gunicorn-worker",
             ["wsgi", "handle_request", "_handle_client"],
-            ["ClientSocket", "Visit"],
+            ["ClientConnection", "ClientSocket"],
         ),
         ("gunicorn-gevent", ["wsgi", "counted"], []),
     ],

@@ -87,6 +87,6 @@ def test_whether_requests_are_to_be_sent_here(sse: SSE, monkeypatch: pytest.Monk
     found = sse.readiness()
     assert (found.ready, found.log, found.history) == (True, "available", "memory")
     assert "gone with it" in found.meaning
-    draining = SimpleNamespace(streams=SimpleNamespace(draining=True))
+    draining = SimpleNamespace(worker_drain=SimpleNamespace(draining=True))
     monkeypatch.setitem(sys.modules, "sseflask.transport.gunicorn.drain", draining)
     assert not sse.readiness().ready

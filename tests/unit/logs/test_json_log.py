@@ -290,7 +290,7 @@ from gunicorn.config import Config
 from sseflask.logs.access_fields import FORMAT
 from sseflask.logs.gunicorn_logger import JSONLogger
 from sseflask.logs.masking import guard
-from sseflask.transport.gunicorn import access_log as late_line
+from sseflask.transport.gunicorn import access_log
 config = Config()
 config.set("accesslog", "-")
 config.set("access_log_format", FORMAT)
@@ -326,7 +326,7 @@ log = JSONLogger(config)
 log.setup(config)
 log.error("it failed: opensesame")
 log.access(response, asked, environ, timedelta(seconds=1.5))
-late_line.end(log, late_line.begin(log, response, environ), 90061.5, 1234)
+access_log.write(log, access_log.prepare(log, response, environ), 90061.5, 1234)
 """
     )
     assert (error["level"], error["message"]) == ("ERROR", "it failed: ***")
@@ -395,7 +395,7 @@ log = JSONLogger(config)
 from gunicorn.instrument.statsd import Statsd
 assert isinstance(log, Statsd) and isinstance(log, JSONLogger)
 log.access(response, asked, environ, timedelta(seconds=1.5))
-late_line.end(log, late_line.begin(log, response, environ), 2.5, 1234)
+access_log.write(log, access_log.prepare(log, response, environ), 2.5, 1234)
 log.sock.close()
 there.close()
 """

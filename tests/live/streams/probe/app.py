@@ -10,7 +10,7 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
 from sseflask import SSE
-from sseflask.transport.gunicorn.drain import streams
+from sseflask.transport.gunicorn.drain import worker_drain
 from tests.live.kit.notes import ProbeError, counts, held, number, open_gate, page, tag
 from tests.live.streams.probe import accounts, behaviour, faults, yields
 
@@ -79,8 +79,10 @@ def waiting() -> ResponseReturnValue:
     """Of the stream of a tag: our calls on its stack, and the kinds of our objects that it alone
     holds, the last of them those with a dictionary."""
     # No public name: what a stream costs is nobody's business but the tests'.
-    (stream,) = (each for each in streams._live if each.environ["QUERY_STRING"] == f"tag={tag()}")
-    others = {id for each in streams._live if each is not stream for id in reachable(each)}
+    (stream,) = (
+        each for each in worker_drain._live if each.environ["QUERY_STRING"] == f"tag={tag()}"
+    )
+    others = {id for each in worker_drain._live if each is not stream for id in reachable(each)}
     frame, calls = stream._sender.greenlet._greenlet.gr_frame, []
     while frame is not None:
         if frame.f_globals["__name__"].startswith("sseflask."):

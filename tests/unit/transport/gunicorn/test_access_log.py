@@ -10,7 +10,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from sseflask.transport.gunicorn import access_log as late_line
+from sseflask.transport.gunicorn import access_log
 
 FORMAT = (
     '%(h)s %(t)s "%(m)s %(U)s %(q)s %(H)s" %(s)s %(b)s %(B)s "%(a)s" '
@@ -48,14 +48,14 @@ def response() -> Any:
 def test_the_line_is_what_gunicorn_would_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
     log = logger()
     # Not pytest's handler: like the logger it may have got the filter that escapes characters.
-    kept = BufferingHandler(10)
+    buffered = BufferingHandler(10)
     monkeypatch.setattr(log.access_log, "filters", [])
-    begun = late_line.begin(log, response(), ENVIRON)
-    assert begun is not None
-    log.access_log.addHandler(kept)
+    prepared = access_log.prepare(log, response(), ENVIRON)
+    assert prepared is not None
+    log.access_log.addHandler(buffered)
     log.access_log.setLevel(logging.INFO)
-    late_line.end(log, begun, 90_061.5, 1234)
-    (record,) = kept.buffer
+    access_log.write(log, prepared, 90_061.5, 1234)
+    (record,) = buffered.buffer
     found = re.fullmatch(
         r'192\.0\.2\.7 \[.+\] "GET /channels/a%s x=1 HTTP/1\.1" 200 1234 1234 '
         r'"a \\"browser\\" 100% \0b\0" (\d+) (\d+) (\d+) (\S+) 17 e',
@@ -66,7 +66,7 @@ def test_the_line_is_what_gunicorn_would_have_written(monkeypatch: pytest.Monkey
 
 
 def test_without_an_access_log_there_is_no_line() -> None:
-    assert late_line.begin(logger(accesslog=None), response(), ENVIRON) is None
+    assert access_log.prepare(logger(accesslog=None), response(), ENVIRON) is None
 
 
 class OwnLogger(Logger):
@@ -82,11 +82,11 @@ def test_a_logger_of_somebodys_own_hears_of_the_end(caplog: pytest.LogCaptureFix
     log = OwnLogger(config)
     asked = response()
     asked.req.method = "GET"
-    begun = late_line.begin(log, asked, {**ENVIRON, "gunicorn.socket": object()})
+    prepared = access_log.prepare(log, asked, {**ENVIRON, "gunicorn.socket": object()})
     log.error_log.addHandler(caplog.handler)
-    late_line.end(log, begun, 90.5, 1234)
+    access_log.write(log, prepared, 90.5, 1234)
     assert caplog.messages == ["own GET 200 1234 0:01:30.500000"]
 
 
 def test_without_a_log_nothing_is_kept() -> None:
-    assert late_line.begin(Logger(Config()), response(), ENVIRON) is None
+    assert access_log.prepare(Logger(Config()), response(), ENVIRON) is None

@@ -57,7 +57,7 @@ class Streams:
 
 def drain_of(*work: Work, detached: Any = None) -> Drain:
     drain = Drain()
-    drain.work += work
+    drain.background += work
     drain.detached = detached
     return drain
 
@@ -74,7 +74,10 @@ def test_work_goes_on_within_the_grace_time() -> None:
     assert work.interrupted == 0
 
 
-def test_after_it_work_is_interrupted_and_its_streams_get_their_last_words() -> None:
+def test_shortly_before_its_end_work_is_interrupted_and_its_streams_get_their_last_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MARGIN_SECONDS", 0.0)
     work = Work()
     streams = Streams(work)
     drain = drain_of(work, detached=streams)
@@ -87,15 +90,15 @@ def test_after_it_work_is_interrupted_and_its_streams_get_their_last_words() -> 
 
 
 def test_streams_that_take_nothing_are_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WORDS_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_LAST_EVENTS_SECONDS", 0.01)
     streams = Streams(Work())
-    drain_of(streams.work, detached=streams)._last_call()
+    drain_of(streams.work, detached=streams)._end_the_rest()
     assert streams.asked[-1] == "abort"
 
 
-def test_without_work_nobody_waits_for_last_words() -> None:
+def test_without_work_nobody_waits_for_last_events() -> None:
     streams = Streams(Work())
-    drain_of(detached=streams)._last_call()
+    drain_of(detached=streams)._end_the_rest()
     assert streams.asked == ["abort"]
 
 
@@ -103,7 +106,7 @@ def test_at_once_work_is_interrupted_at_once_and_waited_for() -> None:
     work, other = Work(), Work(done=True)
     drain = drain_of(work, other)
     gevent.spawn_later(0.02, work.done.set)
-    drain.interrupt(SECONDS)
+    drain.end_now(SECONDS)
     assert work.done.is_set()
     assert work.interrupted == other.interrupted == 1
 

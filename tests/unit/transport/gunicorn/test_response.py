@@ -17,7 +17,7 @@ from gunicorn.http.wsgi import Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.logs import once
+from sseflask.logs import once, request_ids
 from sseflask.transport.gunicorn import response as module
 from sseflask.transport.gunicorn.response import KEY, ServerResponse, format_head
 
@@ -218,6 +218,14 @@ def test_a_response_of_another_class_is_no_concern_of_ours() -> None:
     assert not ServerResponse(None).is_http1
 
 
+@pytest.fixture
+def no_request() -> Iterator[None]:
+    """The worker leaves the request when it waits for the next one."""
+    yield
+    request_ids.leave()
+
+
+@pytest.mark.usefixtures("no_request")
 @pytest.mark.parametrize("adopted", [True, False])
 def test_what_the_worker_calls(adopted: bool) -> None:
     """Middleware does what it does at the end of a response, also of one that has been adopted."""

@@ -17,10 +17,14 @@ def test_the_collector_is_held_back_unless_the_application_has_set_it(
 ) -> None:
     program = (
         "import gc\n"
-        "from sseflask.transport.gunicorn.worker import _calm_collector, _collect_less_often\n"
-        "_collect_less_often()\n"
+        "import logging\n"
+        "from types import SimpleNamespace\n"
+        "from gunicorn.config import Config\n"
+        "from sseflask.transport.gunicorn.worker_start import collect_less_often, prepare_process\n"
+        "collect_less_often()\n"
         f"{before}\n"
-        "_calm_collector()\n"
+        "log = logging.getLogger('log')\n"
+        "prepare_process(Config(), SimpleNamespace(error_log=log, access_log=log))\n"
         "print(gc.get_threshold(), gc.get_freeze_count() > 1000)\n"
     )
     shown = subprocess.run(
@@ -38,9 +42,9 @@ def test_clients_do_not_say_what_the_path_is_unless_the_operator_wants_it(
 ) -> None:
     program = (
         "from gunicorn.config import Config\n"
-        "from sseflask.transport.gunicorn.worker import _believe_no_client\n"
+        "from sseflask.transport.gunicorn.worker_start import _distrust_path_headers\n"
         f"c = Config()\n{options}\n"
-        "_believe_no_client(c)\n"
+        "_distrust_path_headers(c)\n"
         "print(c.forwarder_headers)\n"
     )
     shown = subprocess.run(

@@ -13,15 +13,21 @@ import pytest
 import trustme
 from gunicorn.http.errors import NoMoreData
 
-from sseflask.transport.gunicorn.client_deadlines import Visit
+from sseflask.transport.gunicorn.client_connection import ClientConnection
 from sseflask.transport.gunicorn.client_socket import ClientSocket, shake_hands, tls_context
-from sseflask.transport.gunicorn.connection_limit import Places
+from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
+
+
+def full_limit() -> ConnectionLimit:
+    limit = ConnectionLimit(1)
+    limit.add()
+    return limit
 
 
 def test_a_handshake_that_does_not_come_makes_room() -> None:
     """TLS takes the descriptor out of the socket that was accepted."""
     ours, client = socket.socketpair()
-    full = Places(1, lambda: 0)
+    full = full_limit()
     context = tls_context(gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     accepted = ClientSocket(fileno=ours.detach())
     with client:
@@ -40,37 +46,37 @@ def test_a_silent_connection_over_tls_ends_without_an_alert() -> None:
     trusting = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(trusting)
     ours, theirs = (each.detach() for each in socket.socketpair())
-    places = Places(10, lambda: 9)
-    handshake = gevent.spawn(shake_hands, tls_context(server), ClientSocket(fileno=ours), places)
+    limit = ConnectionLimit(10)
+    handshake = gevent.spawn(shake_hands, tls_context(server), ClientSocket(fileno=ours), limit)
     plain = gevent.socket.socket(fileno=theirs)
     with trusting.wrap_socket(plain, server_hostname="localhost") as client:
         secured = handshake.get(timeout=5)
         assert secured is not None
         with secured:
-            secured.visit = visit = Visit(secured, places, keepalive=5)
-            gevent.spawn_later(0, visit.evict)
+            secured.connection = connection = ClientConnection(secured, limit, keepalive=5)
+            gevent.spawn_later(0, connection.evict)
             with pytest.raises(NoMoreData):
                 secured.recv(100)
         assert client.recv(100) == b""
 
 
-@pytest.mark.parametrize("closing", [Places.make_room, Places._close_silent_visits])
+@pytest.mark.parametrize("closing", [ConnectionLimit.make_room, ConnectionLimit._close_silent])
 @pytest.mark.parametrize("sent", [b"GET ", b""])
 def test_a_request_that_has_just_come_is_no_silence(
-    sent: bytes, closing: Callable[[Places], None]
+    sent: bytes, closing: Callable[[ConnectionLimit], None]
 ) -> None:
-    """All places are taken, or the worker goes; its loop has not got to what a client has sent."""
+    """The worker is full, or about to end; its loop has not got to what a client has sent."""
     ours, client = socket.socketpair()
-    full = Places(1, lambda: 0)
+    full = full_limit()
     with client, ClientSocket(fileno=ours.detach()) as accepted:
-        accepted.visit = visit = Visit(accepted, full, keepalive=5)
+        accepted.connection = connection = ClientConnection(accepted, full, keepalive=5)
         reading = gevent.spawn(accepted.recv, 100)
         gevent.sleep(0)
-        assert visit.blocked
+        assert connection.blocked
         client.sendall(sent)
-        visit.since -= 1
+        connection.since -= 1
         closing(full)
-        assert visit.evicted is not bool(sent)
+        assert connection.evicted is not bool(sent)
         if sent:
             assert reading.get(timeout=5) == sent
         else:

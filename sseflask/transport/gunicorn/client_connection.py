@@ -1,7 +1,7 @@
-"""Connections to clients: what is waited for has a deadline, so that none is held for ever.
+"""One client's connection and its deadlines: here a slow client is cut.
 
-A request's head and body have to come, and a response has to be read, at a least rate. While a
-connection waits for its client it may be closed in favour of others where the worker is full.
+A request's head and body have to come, and a response has to be read, at a minimum rate. While a
+connection waits for its client, it may be closed to make room for others.
 """
 
 from __future__ import annotations
@@ -16,102 +16,113 @@ from typing import Any
 
 import gevent
 from gunicorn.http.errors import NoMoreData
-from gunicorn.util import write_error
 
 from sseflask.logs import request_ids
 from sseflask.loop.time_slice import yield_to_loop
 from sseflask.transport.flusher import SLICE
-from sseflask.transport.gunicorn.connection_limit import LAST_SECONDS, Places
-from sseflask.transport.gunicorn.error_page import ErrorPage
+from sseflask.transport.gunicorn.connection_limit import LAST_SECONDS, ConnectionLimit
+from sseflask.transport.gunicorn.error_page import send_error_page
 from sseflask.transport.request_body import SlowBody
 from sseflask.transport.sockets import borrowed, reset_when_closed
 
-__all__ = ["BODY_SECONDS", "HEAD_SECONDS", "Visit"]
+__all__ = ["BODY_SECONDS", "HEAD_SECONDS", "ClientConnection"]
 
-#: Seconds for a request's head from its first byte, or from the connection's begin.
+#: Seconds for a request's head from its first byte, or from the connection's beginning.
 HEAD_SECONDS = 10.0
 
-#: Seconds that a client is waited for in all: to send a request's body, and to read a response.
-#: So many bytes of either give a second back (as in Apache's mod_reqtimeout).
+#: Seconds that a client may be waited for in all: for a request's body, and for it to read a
+#: response. So many bytes of either give a second back (as in Apache's mod_reqtimeout).
 BODY_SECONDS, READ_SECONDS, BYTES_PER_SECOND = 10.0, 30.0, 500
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Visit:
-    """One client's connection, for as long as it has a greenlet. The loop's thread only.
+class ClientConnection:
+    """A client's connection, while it has a greenlet. The loop's thread only.
 
     Args:
         client: its socket.
-        places: of the worker.
+        limit: the worker's.
         keepalive: seconds for which it may be idle between two requests.
+        unread: bytes that were read before: gunicorn's parser gets them first.
+        listener: what gunicorn was given as the listener that accepted the connection.
 
     Attributes:
         since: the monotonic time at which it began to wait for its client, for what it waits for.
         blocked: whether it is waiting right now.
-        unread: bytes that were read before: gunicorn's parser gets them first.
-        listener: what gunicorn was told that the connection came by.
+        evicted: whether it has been closed to make room.
     """
 
     __slots__ = (
         "_deadline",
         "_descriptor",
         "_idle",
+        "_is_last",
+        "_is_long",
         "_keepalive",
-        "_last",
-        "_long",
-        "_patience",
+        "_received",
         "_request",
+        "_seconds_left",
         "_sending",
-        "_taken",
         "_turn",
+        "_unread",
         "blocked",
         "client",
         "evicted",
+        "limit",
         "listener",
-        "places",
         "since",
-        "unread",
     )
 
-    def __init__(self, client: Any, places: Places, keepalive: float, unread: bytes = b"") -> None:
+    def __init__(
+        self,
+        client: Any,
+        limit: ConnectionLimit,
+        keepalive: float,
+        unread: bytes = b"",
+        listener: object = None,
+    ) -> None:
         self.client = client
-        self._descriptor = client.fileno()  # TLS takes it from one object to another
-        self.places = places
-        self.unread = unread
-        self.listener: Any = None
+        self.limit = limit
+        self.listener = listener
         self.since = time.monotonic()
         self.blocked = False
         self.evicted = False
+        self._descriptor = client.fileno()  # TLS takes it from one object to another
+        self._unread = unread
         self._keepalive = keepalive
         self._deadline = self.since + HEAD_SECONDS
         self._idle = False
-        self._taken = 0
+        self._received = 0
         self._request: Any = None
-        self._patience = 0.0
-        self._last = False
+        self._seconds_left = 0.0
+        self._is_last = False
         self._sending = False
-        self._long = False
+        self._is_long = False
         self._turn = self.since + SLICE
 
     @property
     def silent(self) -> bool:
-        """Whether a request is waited for of which nothing has come."""
-        return self._request is None and not self._taken
+        """Whether it waits for a request of which nothing has been read."""
+        return self._request is None and not self._received
 
     @property
-    def has_news(self) -> bool:
-        """Whether a request has come that this loop has not got to yet."""
+    def request_has_come(self) -> bool:
+        """Whether the request that a silent connection waits for is there to be read."""
         if not self.silent:
             return False
         with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
             return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         return False
 
-    # -- what gunicorn does with it -------------------------------------------------------------
+    # -- its requests ----------------------------------------------------------------------------
 
     def await_request(self, alive: bool) -> None:
-        """From here on the next request's head is read."""
+        """From here on the next request's head is read.
+
+        Args:
+            alive: whether the worker goes on; otherwise it does not wait long.
+        """
         if self._request is None:
             return  # the first: it has had its deadline from the start
         self._request = None
@@ -120,44 +131,44 @@ class Visit:
         self._idle = True
         self._deadline = now + (self._keepalive if alive else min(self._keepalive, LAST_SECONDS))
 
-    def serve(self, request: Any) -> None:
+    def begin_request(self, request: Any) -> None:
         """From here on what is read is the body of this request."""
         self._restart(0.0)
         self._idle = False
         self._request = request
-        self._patience = BODY_SECONDS
-        self._last = self.places.full and not request.must_close
-        if self._last:
-            request.force_close()  # the response says so, and others need the place
+        self._seconds_left = BODY_SECONDS
+        self._is_last = self.limit.full and not request.must_close
+        if self._is_last:
+            request.force_close()  # the response says so, and others need the connection
         if time.monotonic() > self._turn:
             self._give_way()  # many requests may have come in one piece
 
-    def served(self) -> None:
+    def end_request(self) -> None:
         """The request has been answered, or its stream goes on without this greenlet."""
-        if self._long:
-            self._long = False
-            self.places.leave()
+        if self._is_long:
+            self._is_long = False
+            self.limit.end_long()
         self._sending = False
 
     def close(self) -> None:
         """The connection ends, or goes on without a greenlet."""
-        self.served()
-        self.places.waiting.pop(self, None)
+        self.end_request()
+        self.limit.waiting.pop(self, None)
 
     def begin_long(self) -> bool:
-        """Whether there is a place for a request that may take long; it has it until `served`."""
-        if not self._long:
-            self._long = self.places.enter()
-            if not self._long:
-                self._request.force_close()  # others need the place
-            elif self._last:
-                self._request.must_close = False  # by its end it may be different
-        return self._long
+        """Whether the request may take long; it then counts as long until it ends."""
+        if not self._is_long:
+            self._is_long = self.limit.begin_long()
+            if not self._is_long:
+                self._request.force_close()  # others need the connection
+            elif self._is_last:
+                self._request.must_close = False  # by its end there may be room again
+        return self._is_long
 
     def evict(self) -> None:
-        """Have the connection closed in favour of others; it is waiting. Never blocks."""
+        """Have the connection closed to make room; it is waiting. Never blocks."""
         self.evicted = True
-        # Where nothing is left to be said TLS must not say that it was cut off: clients take its
+        # If nothing is left to be said, TLS must not say that it was cut off: clients take its
         # alert for a failure, and an end for an end.
         how = socket.SHUT_RDWR if self._sending or self.silent else socket.SHUT_RD
         with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
@@ -165,9 +176,9 @@ class Visit:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """The client is waited for, in another way than by reading."""
+        """While the client is waited for."""
         self.blocked = True
-        self.places.wait(self)
+        self.limit.wait(self)
         try:
             yield
         finally:
@@ -176,10 +187,16 @@ class Visit:
     # -- reading --------------------------------------------------------------------------------
 
     def receive(self, recv: Callable[[int], bytes], size: int) -> bytes:
-        """Read as the socket does, as long as what is read comes in time."""
-        if self.unread:
-            data, self.unread = self.unread[:size], self.unread[size:]
-            self._taken += len(data)
+        """Read as a blocking socket does, as long as the client sends in time.
+
+        Raises:
+            NoMoreData: gunicorn's, for an end between two requests: the head did not come in time,
+                or the connection was evicted.
+            SlowBody: the body did not come in time.
+        """
+        if self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+            self._received += len(data)
             return data
         client = self.client
         client.timeout = 0.0
@@ -196,14 +213,14 @@ class Visit:
         if data and self._idle:
             self._idle = False
             self._deadline = time.monotonic() + HEAD_SECONDS
-        self._taken += len(data)
+        self._received += len(data)
         return data
 
     def _wait_for(self, recv: Callable[[int], bytes], size: int) -> bytes:
         head = self._request is None
-        seconds = self._deadline - time.monotonic() if head else self._patience
+        seconds = self._deadline - time.monotonic() if head else self._seconds_left
         try:
-            data: bytes | None = self._blocked(recv, size, seconds)
+            data: bytes | None = self._block(recv, size, seconds)
         except gevent.GreenletExit:
             if not head:
                 raise
@@ -215,16 +232,16 @@ class Visit:
             self._give_back(len(data), BODY_SECONDS)
         return data
 
-    def _blocked(self, function: Callable[[Any], Any], argument: Any, seconds: float) -> Any:
-        """What a function of the socket gives, or ``None`` where the client is given up."""
+    def _block(self, function: Callable[[Any], Any], argument: Any, seconds: float) -> Any:
+        """What a function of the socket gives, or ``None`` if it takes longer, or is evicted."""
         began = time.monotonic()
         if not self.since:
             self.since = began
         self.client.timeout = max(0.001, seconds)
         self.blocked = True
-        self.places.wait(self)
+        self.limit.wait(self)
         try:
-            given = function(argument)
+            result = function(argument)
         except OSError as error:
             # Under TLS it has no class of its own.
             late = isinstance(error, TimeoutError) or "timed out" in str(error)
@@ -234,28 +251,28 @@ class Visit:
         finally:
             self.blocked = False
             now = time.monotonic()
-            self._patience -= now - began
+            self._seconds_left -= now - began
             self._turn = now + SLICE
-        return None if self.evicted else given
+        return None if self.evicted else result
 
     def _give_back(self, count: int, most: float) -> None:
-        self._patience = min(most, self._patience + count / BYTES_PER_SECOND)
+        self._seconds_left = min(most, self._seconds_left + count / BYTES_PER_SECOND)
 
     def _too_slow(self) -> Exception:
         if self._request is not None:
             self._request.force_close()
             return SlowBody()
-        if self._taken:
+        if self._received:
             self.client.timeout = 1.0
             with contextlib.suppress(OSError):
-                page: Any = ErrorPage(self.client, request_ids.make())
-                write_error(page, 408, "Request Timeout", "The request did not come in time.")
+                reason = "The request did not come in time."
+                send_error_page(self.client, request_ids.make(), 408, "Request Timeout", reason)
         return NoMoreData(b"")
 
     def _restart(self, since: float) -> None:
-        self.places.waiting.pop(self, None)
+        self.limit.waiting.pop(self, None)
         self.since = since
-        self._taken = 0
+        self._received = 0
 
     def _give_way(self) -> None:
         yield_to_loop()
@@ -263,7 +280,7 @@ class Visit:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def wait_to_send(self, send: Callable[[Any], int], data: Any) -> int:
+    def send_in_time(self, send: Callable[[Any], int], data: Any) -> int:
         """Send as a blocking socket does, as long as the client reads in time.
 
         Raises:
@@ -272,9 +289,9 @@ class Visit:
         if not self._sending:
             self._sending = True
             self._restart(0.0)
-            self._patience = READ_SECONDS
+            self._seconds_left = READ_SECONDS
         try:
-            sent: int | None = self._blocked(send, data, self._patience)
+            sent: int | None = self._block(send, data, self._seconds_left)
         finally:
             self.client.timeout = None
         if sent is None:
