@@ -33,6 +33,10 @@ class ConnectionPool:
         self._handing_over: set[Any] = set()
         self._on_room: dict[Callable[[], object], None] = {}
 
+    def __len__(self) -> int:
+        """How many connections have a greenlet."""
+        return len(self._greenlets)
+
     def is_full(self, on_room: Callable[[], object]) -> bool:
         """Whether no connection may be accepted, not even instead of another one.
 
@@ -78,6 +82,7 @@ class ConnectionPool:
         with gevent.Timeout(seconds, False):  # type: ignore[arg-type]  # documented: end the block
             while self._greenlets:
                 gevent.killall(list(self._greenlets))
+                gevent.sleep(0)  # `_on_end` is called in the next turn of the loop
 
     def _on_end(self, greenlet: Any) -> None:
         self._greenlets.discard(greenlet)

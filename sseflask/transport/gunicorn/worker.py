@@ -137,7 +137,7 @@ class StreamWorker(GeventWorker):
             if (
                 pool.join(self._patience)
                 and worker_drain.wait_for_rest(time.monotonic() + self._patience)
-                and pool.join(0)  # a connection may have gone on in the meantime
+                and not len(pool)  # a connection may have gone on in the meantime
             ):
                 return
             self.notify()
