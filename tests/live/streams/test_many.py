@@ -104,7 +104,7 @@ def test_a_thousand_short_connections_leave_nothing_behind(server: Server) -> No
     [
         (
             "gunicorn-worker",
-            ["wsgi", "handle_request", "_handle_client"],
+            ["wsgi", "handle_request", "_handle"],
             ["ClientConnection", "ClientSocket"],
         ),
         ("gunicorn-gevent", ["wsgi", "counted"], []),
