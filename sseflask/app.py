@@ -1,4 +1,4 @@
-"""The service: the library's parts, configured from the environment, as one Flask app."""
+"""The service: the library's parts as one Flask app, configured from the environment."""
 
 from __future__ import annotations
 
@@ -44,24 +44,15 @@ __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
-BLUEPRINTS = (
-    counter.blueprint,
-    completions.blueprint,
-    runs.blueprint,
-    openai.blueprint,
-    channels.blueprint,
-    session.blueprint,
-    health.blueprint,
-    metrics.blueprint,
-    openapi_route.blueprint,
-)
+#: The modules with the routes of every deployment.
+_ROUTES = (counter, completions, runs, openai, channels, session, health, metrics, openapi_route)
 
 
 def create_app(development: bool = False) -> Flask:
     """The service as a WSGI app.
 
     Args:
-        development: trust requests from this machine; never where a proxy stands in front.
+        development: trust requests from this machine; never behind a proxy.
 
     Raises:
         ConfigError: a setting has a value that is not allowed.
@@ -72,9 +63,9 @@ def create_app(development: bool = False) -> Flask:
     warn_about_ineffective(settings)
     app = Flask("sseflask", static_folder="static")
     app.request_class = SizedRequest
-    # No permanent redirection, which browsers keep with the token that its address may have.
+    # No permanent redirection: browsers store it, with a token that its address may have.
     app.url_map.merge_slashes = False
-    # What it says of a function stays so; Flask asks for six of them at each request.
+    # Flask calls it for six functions in each request, always with the same result.
     app.ensure_sync = functools.cache(app.ensure_sync)  # type: ignore[method-assign]
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
@@ -88,7 +79,7 @@ def create_app(development: bool = False) -> Flask:
     refusals.install(app)
     SSE(app)
     guard(logging.getLogger("sseflask"), settings.confidential)
-    # Of Flask's development server, which writes queries.
+    # The logger of Flask's development server, which logs queries.
     guard(logging.getLogger("werkzeug"), settings.confidential)
     Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
     allow_origins(app, settings.cors_origins)
@@ -100,11 +91,11 @@ def create_app(development: bool = False) -> Flask:
         most=settings.max_runs,
         bounds=Bounds(settings.max_run_bytes, settings.max_run_seconds, settings.run_log_bytes),
     ).init_app(app)
-    for blueprint in BLUEPRINTS:
-        app.register_blueprint(blueprint)
+    for module in _ROUTES:
+        app.register_blueprint(module.blueprint)
     if development or settings.page:
         app.register_blueprint(page.blueprint)
-        if not development and _are_for_everybody(settings.public_patterns):
+        if not development and _are_public(settings.public_patterns):
             log.warning(
                 "The page shows no live data: SSEFLASK_PUBLIC_CHANNELS would let everybody read "
                 "the service's figures. If that is what you want, add %s to it.",
@@ -118,10 +109,10 @@ def create_app(development: bool = False) -> Flask:
     return app
 
 
-def _are_for_everybody(public: Sequence[Pattern]) -> bool:
-    """Whether public patterns have the figures' channel among others, and do not name it."""
-    meant = [pattern for pattern in public if pattern.matches(FIGURES)]
-    return bool(meant) and not any(pattern.prefix for pattern in meant)
+def _are_public(public: Sequence[Pattern]) -> bool:
+    """Whether public patterns cover the figures' channel without naming it."""
+    matching = [pattern for pattern in public if pattern.matches(FIGURES)]
+    return bool(matching) and not any(pattern.prefix for pattern in matching)
 
 
 def _check_files(app: Flask) -> None:
@@ -137,7 +128,7 @@ def _check_files(app: Flask) -> None:
 
 
 class _Lines(logging.Formatter):
-    """The log as text: time, process, level, message, and which request it is about."""
+    """The log as text: time, process, level, message, and the id of the request."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s [%(process)d] [%(levelname)s] %(message)s")
@@ -148,15 +139,15 @@ class _Lines(logging.Formatter):
 
 
 def _log_to_stderr(secrets: Sequence[str], layout: str) -> None:
-    """Show our own log, and mask it, also where somebody else has set logging up."""
+    """Write the log of sseflask, masked; if logging is configured already, mask its handlers."""
     ours = logging.getLogger("sseflask")
     if layout == "json":
         from sseflask.logs import json_log
 
         json_log.install(secrets)
     if ours.hasHandlers():
-        for known in [*ours.handlers, *logging.getLogger().handlers]:
-            known.addFilter(MaskingFilter(secrets))
+        for existing in [*ours.handlers, *logging.getLogger().handlers]:
+            existing.addFilter(MaskingFilter(secrets))
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())

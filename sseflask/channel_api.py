@@ -1,4 +1,4 @@
-"""What an application does with its channels: the methods of `sseflask.SSE` for them."""
+"""The methods of `sseflask.SSE` for channels."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ __all__ = ["ChannelMethods"]
 
 
 class ChannelMethods:
-    """Publish, subscribe, and what applications need around that.
+    """Publish, subscribe, and more.
 
     All methods but `subscribe` can be called from any thread and without a request: in a script, a
     task, ``flask shell``. An application context is needed only if the extension is registered with
-    several applications. All block the calling greenlet or thread alone.
+    several applications. All block the calling greenlet or thread only.
     """
 
     def publish(
         self, channel: str, data: Any, event: str | None = None, retry: int | None = None
     ) -> str:
-        """Publish an event: store it, and have it delivered to all subscribers of this machine.
+        """Publish an event: it is stored, and delivered to all subscribers on this machine.
 
         Blocks until it is stored.
 
         Args:
             channel: 1 to 128 of the characters ``A-Z a-z 0-9 _ . : -``.
             data: text as it is, or any other value as the application's JSON.
-            event: its type; not ``gap`` or ``failure``, which are the server's own.
+            event: its type; not ``gap`` or ``failure``, which are reserved.
             retry: the reconnection time it sets, in milliseconds.
 
         Returns:
             its id.
 
         Raises:
-            ChannelError: that is no channel's name.
-            EventError: the format can't represent the event, or its type is the server's own.
-            Failure: 503, the log can't store it now.
+            ChannelError: this is not a channel's name.
+            EventError: the format can't represent the event, or its type is reserved.
+            Failure: 503, the store can't store it now.
             RuntimeError: this is not registered with the application.
         """
         text = data if isinstance(data, str) else json_text(data, self._app().json)
         frames = [stored(text, event, retry)]
-        with _telling():
+        with _unavailable_as_failure():
             ids = self._channels().publish(check_name(channel), frames)
         assert isinstance(ids, list)  # without a key nothing can be reused
         return ids[0]
@@ -71,36 +71,34 @@ class ChannelMethods:
         expires_at: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> EventSourceResponse:
-        """Answer the current request with what is published to some channels.
+        """Answer the current request with the events of some channels.
 
-        A client that comes back with ``Last-Event-ID`` (or in the query, see
-        `sseflask.last_event_id`; also ``earliest``) first gets what it has missed, or
-        ``event: gap`` where that is not there any more. Blocks for the opening of the log, the
-        first time in a process.
+        A client that resumes with ``Last-Event-ID`` (or in the query, see
+        `sseflask.last_event_id`; also ``earliest``) first gets the events that it has missed, or
+        ``event: gap`` for those that are not stored any more. The first call in a process blocks
+        until the store is open.
 
-        With ``until`` the stream ends properly after the first event of such a type, whichever of
-        the channels it comes from, and whether it is read from the log or published meanwhile. The
-        id of that event ends with ``.end``. Who comes back with it gets 204, so that an EventSource
-        stops by itself; who comes back with an earlier id gets the rest and the end. What counts is
-        what comes after the client's place: an event of such a type before it ends nothing.
+        With ``until`` the stream ends properly after the first event of such a type, in any of the
+        channels, stored or new. The id of that event ends with ``.end``. A client that resumes with
+        this id gets 204, so that an EventSource stops by itself; one that resumes with an earlier
+        id gets the rest and the end. Only events after the client's cursor end the stream.
 
         Args:
             channels: names, and patterns of names: in ``orders.*`` the star is any one segment, in
                 ``orders.**`` any number of them.
-            since: where a client begins that presents no cursor of its own: ``earliest`` or a
-                cursor, such as `position` gives; by default with what is published from here on.
-            until: the type of an event, or some; ``message`` is the type of those without one.
+            since: the start of a client without a cursor: ``earliest`` or a cursor, such as from
+                `position`; by default new events only.
+            until: a type of events, or several; ``message`` is the type of events without one.
             heartbeat: as for `EventSourceResponse`.
-            lifetime: seconds until the client is sent back to resume; by default
+            lifetime: seconds until the stream ends and the client resumes; by default
                 ``SSEFLASK_LIFETIME``.
             expires_at: the Unix time at which the stream ends with a ``token_expired`` failure.
             headers: further response headers.
 
         Raises:
-            ChannelError: something that is neither a name nor a pattern, or nothing at all.
-            ValueError: ``since`` is no text, or ``until`` no type that an event can be published
-                with.
-            Failure: 503, the log has not been open yet and can't be opened now.
+            ChannelError: one of them is neither a name nor a pattern, or there is none.
+            ValueError: ``since`` is not a text, or ``until`` has a type that no event can have.
+            Failure: 503, the store can't be opened now.
             RuntimeError: this is not registered with the current application, or there is no
                 request.
         """
@@ -112,7 +110,7 @@ class ChannelMethods:
         presented = own or since or None
         if types and presented and has_ended(presented):
             return EventSourceResponse((), status=204, headers=headers)
-        with _telling():
+        with _unavailable_as_failure():
             subscription = self._channels().subscribe(
                 patterns,
                 own,
@@ -134,98 +132,94 @@ class ChannelMethods:
         return response
 
     def position(self) -> str:
-        """Give a cursor behind everything that has been published so far, by any process.
+        """A cursor after everything that any process has published so far.
 
-        For a page that is rendered first and subscribes then: take the position, read what the page
-        shows, and let the page subscribe from the position. No event is lost in between. What is
-        published while the page is made comes once more, as an event; `history` and its ``cursor``
-        are for pages that must not get it twice.
+        For a page that is rendered first and subscribes then: take the position, read the page's
+        data, and let the page subscribe from the position. No event is lost in between. An event
+        that is published while the page is made may be in the data too; a page that must not get it
+        twice uses `history` and its ``cursor``.
 
         Returns:
-            what ``since`` and a client's ``last_event_id`` take.
+            a cursor for ``since`` and a client's ``last_event_id``.
 
         Raises:
-            Failure: 503, the log can't be read now.
+            Failure: 503, the store can't be read now.
         """
-        with _telling():
+        with _unavailable_as_failure():
             return self._channels().position()
 
     def history(self, channel: str, after: str = EARLIEST, limit: int = 100) -> ChannelHistory:
-        """Read what a channel has been given, as far as it is kept; ends with what is there now.
+        """Read the stored events of a channel, up to now.
 
-        What was published before the call is in it, by whichever process.
+        They include everything that any process has published before the call.
 
         Args:
             channel: a name or pattern, as for `subscribe`.
-            after: the id of an event, or any other cursor; ``earliest`` for the first event that is
-                kept.
-            limit: how many events at most.
+            after: the id of an event, or any other cursor, or ``earliest``.
+            limit: the most events.
 
         Returns:
-            the events with their ids, whether something is missing before them, and a cursor to go
-            on from.
+            the events with their ids, whether some are missing before them, and a cursor to
+            continue.
 
         Raises:
-            ChannelError: that is neither a name nor a pattern.
-            ValueError: ``after`` is no text, or ``limit`` no whole number from 1.
-            Failure: 503, the log can't be read now.
+            ChannelError: this is neither a name nor a pattern.
+            ValueError: ``after`` is not a text, or ``limit`` not a whole number from 1.
+            Failure: 503, the store can't be read now.
         """
         pattern = Pattern.parse(channel)
         _check_cursor("after", after)
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
             raise ValueError(f"limit must be a whole number from 1, not {limit!r:.80}")
-        with _telling():
+        with _unavailable_as_failure():
             return self._channels().history(pattern, after, limit)
 
     def close(self, *channels: str) -> None:
-        """End the streams of those who have subscribed to some channels, on all workers.
+        """End the streams of the subscribers of some channels, on all workers.
 
-        A stream is ended if one of the names and patterns that it was opened with is one of these,
-        or means nothing but channels of these: ``user.7`` ends the streams that name ``user.7``,
-        also beside other channels; ``user.*`` those that name any user's channel, or ``user.*``
-        itself. Neither ends a stream of ``**``.
+        A stream ends if one of its names and patterns is covered by one of these: ``user.7`` ends
+        the streams with the name ``user.7``, also if they have other channels; ``user.*`` those
+        with the name of any user's channel, or with ``user.*``. Neither ends a stream of ``**``.
 
-        What was published before reaches them first, unless they are behind; what is published
-        from here on does not. They end as at a shutdown, with a jittered ``retry:`` and nothing
-        lost, so an EventSource comes back: the view has to refuse it, with 204 or any other status
-        but 200, which an EventSource takes for the end. At a logout end the session first, and
-        close then.
+        Subscribers get the events that were published before, unless they are behind, and none that
+        are published later. Their streams end as at a shutdown, with a jittered ``retry:``, so an
+        EventSource reconnects: the view has to refuse it, with 204 or any other status but 200,
+        which stops an EventSource. At a logout end the session first, and close then.
 
-        Returns when it is stored; other workers follow within milliseconds. One that stands still
-        does so when it goes on.
+        Returns when it is stored; other workers follow within milliseconds, one that is stopped
+        when it goes on.
 
         Args:
             channels: names and patterns; at least one.
 
         Raises:
-            ChannelError: something that is neither a name nor a pattern, or nothing at all.
-            Failure: 503, the log can't store it now.
+            ChannelError: one of them is neither a name nor a pattern, or there is none.
+            Failure: 503, the store can't store it now.
         """
         patterns = _patterns(channels, "close")
-        with _telling():
+        with _unavailable_as_failure():
             self._channels().close_subscriptions(patterns)
 
     def subscribers(self, pattern: str = "**") -> int:
         """Count the streams that `close` would end, on all workers.
 
-        Each worker is asked, and counts in the moment in which it is: there is no moment at which
-        all of them had so many. A dead worker has none; one that does not answer within a second is
-        left out. A client that has left is counted until its server knows. Takes some milliseconds
-        and writes to the log: not for every event.
+        Each worker counts at a slightly different moment. A dead worker has none; one that does not
+        answer within a second is left out. A client that has left is counted until its server
+        notices. Takes some milliseconds and writes to the store: not for every event.
 
         Args:
             pattern: a name or pattern.
 
         Raises:
-            ChannelError: that is neither a name nor a pattern.
-            Failure: 503, the log can't store the question now.
+            ChannelError: this is neither a name nor a pattern.
+            Failure: 503, the store can't be written now.
         """
         parsed = Pattern.parse(pattern)
-        with _telling():
+        with _unavailable_as_failure():
             return self._channels().count(parsed)
 
     def _app(self) -> Flask:
-        """The application that is meant."""
+        """The application of this call."""
         raise NotImplementedError
 
     def _channels(self) -> Channels:
@@ -249,7 +243,7 @@ def _check_cursor(name: str, cursor: object) -> None:
 
 
 @contextlib.contextmanager
-def _telling() -> Iterator[None]:
+def _unavailable_as_failure() -> Iterator[None]:
     """Turn what the log can't do into what a client is told."""
     try:
         yield

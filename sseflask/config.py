@@ -1,4 +1,4 @@
-"""The service's settings: one table, read from the environment and from nowhere else."""
+"""The service's settings: one table, read from the environment alone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 PREFIX = "SSEFLASK_"
 MEBIBYTE = 1 << 20
 
-#: What the commands read that ask a service: its address, and a token for it.
+#: Variables of the commands that are clients of a service: its address, and a token.
 CLIENT_NAMES = ("SSEFLASK_URL", "SSEFLASK_TOKEN")
 
 
@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     """Everything an operator can set. Made by `load`; frozen; its repr shows no secret."""
 
     model_config = SettingsConfigDict(
-        # The environment's names; those that platforms set are given with their fields.
+        # The names in the environment; fields that platforms set have their own.
         alias_generator=lambda name: PREFIX + name.upper(),
         env_ignore_empty=True,
         case_sensitive=True,
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What the operator sets wins over what `load` finds out of the platform."""
+        """The environment wins over the platform's settings, which `load` passes."""
         return env_settings, init_settings
 
     platform: str | None = Field(
@@ -313,7 +313,7 @@ class Settings(BaseSettings):
 
     @property
     def public_patterns(self) -> tuple[Pattern, ...]:
-        """What everybody may subscribe to."""
+        """The channels that everybody may subscribe to."""
         return tuple(Pattern.parse(text) for text in self.public_channels)
 
     @property
@@ -328,12 +328,12 @@ class Settings(BaseSettings):
 
     @property
     def upstream_url(self) -> str:
-        """The base URL of the upstream, query and all; of no meaning for the demo model."""
+        """The base URL of the upstream with its query; meaningless for the demo model."""
         return self.openai_base_url or "https://api.openai.com/v1"
 
     @property
     def demo(self) -> bool:
-        """Whether the built-in demo model answers, there being no upstream."""
+        """Whether there is no upstream, and the built-in demo model answers."""
         return self.openai_api_key is None and self.openai_base_url is None
 
 
@@ -342,7 +342,7 @@ def _variables() -> dict[str, FieldInfo]:
 
 
 def rows() -> list[Row]:
-    """The table of settings: name, default as one would set it, meaning with its unit."""
+    """The table of settings: name, default as in the environment, meaning with its unit."""
     table = []
     for name, field in _variables().items():
         default = "" if field.default in (None, ()) else str(field.default)
@@ -354,20 +354,19 @@ def rows() -> list[Row]:
 def load() -> Settings:
     """Read the settings from the environment; an empty value counts as unset.
 
-    Where it says nothing the platform's limits decide, if the platform is known, and then the
-    defaults. What the environment says of proxies and certificates is looked at too, if there is an
-    upstream.
+    An unset one gets the value that fits the platform, if that is known, or else its default. If
+    there is an upstream, the variables of proxies and certificates are checked too.
 
     Raises:
-        ConfigError: one line naming the variable, its value (never a secret's) and what is
-            allowed, for the first value that does not fit.
+        ConfigError: one line with the variable, its value (never a secret's) and what is
+            allowed, for the first value that is not allowed.
     """
     platform = platforms.detect(os.environ)
     fitting: dict[str, Any] = platforms.settings_for(platform) if platform else {}
     try:
         settings = Settings(**fitting)
     except ValidationError as error:
-        # "from None": the chained error would hold the environment, secrets included.
+        # "from None": the chained error has the environment, secrets included.
         raise ConfigError(_one_line(error)) from None
     check_headers()
     if not settings.demo:
@@ -376,7 +375,7 @@ def load() -> Settings:
 
 
 def shown(settings: Settings, name: str) -> str:
-    """The value of a setting as one would set it; ``***`` in the place of what is confidential."""
+    """The value of a setting as in the environment; confidential parts are ``***``."""
     field = next(
         key for key, each in Settings.model_fields.items() if each.validation_alias == name
     )
@@ -393,7 +392,7 @@ def _text(value: object) -> str:
 
 
 def sources() -> dict[str, str]:
-    """For each setting what has given its value: the environment, the platform or the default."""
+    """The source of each setting's value: the environment, the platform or the default."""
     platform = platforms.detect(os.environ)
     variable = platforms.detected_by(os.environ)
     fitting = platforms.settings_for(platform) if platform else {}
@@ -411,12 +410,12 @@ def sources() -> dict[str, str]:
 
 
 def unknown_names() -> dict[str, str]:
-    """The ``SSEFLASK_*`` names in the environment that are no settings, and the closest that is."""
+    """The ``SSEFLASK_*`` variables that are not settings, and the closest setting of each."""
     known = _variables()
-    strange = (name for name in sorted(os.environ) if name.startswith(PREFIX))
+    ours = (name for name in sorted(os.environ) if name.startswith(PREFIX))
     return {
         name: difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-        for name in strange
+        for name in ours
         if name not in known and name not in CLIENT_NAMES
     }
 
@@ -428,18 +427,18 @@ def warn_about_unknown() -> None:
 
 
 def warn_about_ineffective(settings: Settings) -> None:
-    """Log a warning for what is set but does not do what it is set for."""
+    """Log a warning for settings that have no effect, or not the intended one."""
     if os.environ.get("REDIS_URL"):
         log.warning(
-            "REDIS_URL is set but not used: channels and completions are kept in files of this "
-            "machine, and another machine gets nothing of them."
+            "REDIS_URL is set but not used: channels and completions are stored in files of this "
+            "machine, and other machines do not see them."
         )
     for message in memory_warnings(settings, settings.web_concurrency):
         log.warning("%s", message)
 
 
 def memory_warnings(settings: Settings, workers: int) -> list[str]:
-    """What is wrong with logs in memory where there are several workers."""
+    """Warnings about stores in memory if there are several workers."""
     logs = (("CHANNEL", settings.channel_log), ("RUN", settings.run_log))
     return [
         f"{PREFIX}{name}_LOG is {MEMORY}, which each of the {workers} workers has for itself: set "
@@ -461,10 +460,10 @@ def _one_line(error: ValidationError) -> str:
     allowed = (field.description or "").rpartition("(")[2].partition(")")[0]
     value = os.environ.get(name, "")
     if "@" in value:
-        # Somebody's password may be in an address.
+        # There may be a password in an address.
         value = value[: value.find("//") + 2] + "***" + value[value.rfind("@") :]
     if name == "OPENAI_BASE_URL" and "?" in value:
-        # Somebody's key may be in a query.
+        # There may be a key in a query.
         value = value[: value.find("?") + 1] + "***"
     if len(value) > 80:
         value = value[:77] + "..."

@@ -1,4 +1,4 @@
-"""The two things a server can put on an event stream. No Flask, no I/O."""
+"""The items of an event stream: events and comments. No Flask, no I/O."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MOST_JITTER = 3_600_000
 
 
 def _refuse_surrogates(field: str, text: str) -> None:
-    if text.isascii():  # known without looking at a letter
+    if text.isascii():  # known without reading a letter
         return
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise EventError(
-            f"{field} holds the lone surrogate {text[error.start]!r}, which UTF-8 can't carry: "
+            f"{field} has the lone surrogate {text[error.start]!r}, which UTF-8 can't carry: "
             "decode the text properly, or replace it with U+FFFD"
         ) from None
 
@@ -41,8 +41,7 @@ def _one_line(field: str, text: object) -> str:
     if "\n" in text or "\r" in text:
         found = "\r" if "\r" in text.partition("\n")[0] else "\n"
         raise EventError(
-            f"{field} {text!r} holds the line break {found!r}: a field that ends with its line "
-            "can't carry one; only data may span lines"
+            f"{field} {text!r} has the line break {found!r}: only data may have several lines"
         )
     _refuse_surrogates(field, text)
     return text
@@ -50,16 +49,16 @@ def _one_line(field: str, text: object) -> str:
 
 @dataclass(frozen=True)
 class Event:
-    """One event as a server sends it, checked when it is made.
+    """One event as a server sends it, checked by its constructor.
 
     Args:
         data: the payload. Text is sent as it is (CR, LF and CRLF all reach the client as LF);
             any other value is sent as JSON, as the current application's ``app.json`` writes it,
-            see `sseflask.json_text`. ``None`` sends no data field, so that the client
-            dispatches nothing but still takes over ``id`` and ``retry``.
-        event: the event's type; without one the client sees ``message``.
-        id: what the client presents as ``Last-Event-ID`` when it reconnects; a whole number
-            is written in digits, an empty text makes the client forget its last id.
+            see `sseflask.json_text`. ``None`` sends no data field: the client dispatches
+            nothing, but stores ``id`` and ``retry``.
+        event: the event's type; without one it is ``message`` to the client.
+        id: the client presents it as ``Last-Event-ID`` when it reconnects; a whole number
+            is written in digits, an empty text deletes the client's last id.
         retry: how long the client waits before it reconnects, in milliseconds.
 
     Raises:
@@ -92,15 +91,15 @@ class Event:
                 id = int.__repr__(id)
             id = _one_line("id", id)
             if "\0" in id:
-                raise EventError(f"id {id!r} holds NUL: clients ignore such an id")
+                raise EventError(f"id {id!r} has NUL: clients ignore such an id")
         if retry is not None and (
             isinstance(retry, bool) or not isinstance(retry, int) or retry < 0
         ):
             raise EventError(f"retry must be milliseconds, a whole number from 0, not {retry!r}")
         if retry.__class__ is not int and retry is not None:
             retry = int(retry)
-        # A hand-written __init__ keeps the hot path short: one pass that converts and checks, and
-        # fields put where the frozen class keeps them, in a quarter of object.__setattr__'s time.
+        # Written by hand for the hot path: one pass converts and checks, and writing to __dict__
+        # takes a quarter of the time of object.__setattr__.
         fields = self.__dict__
         fields["data"] = data
         fields["event"] = event
@@ -110,13 +109,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Comment:
-    """A line that clients skip; keeps a connection busy, or explains a stream to a reader.
+    """A line that clients skip: a heartbeat, or an explanation for human readers.
 
     Args:
         text: the comment; each line of it becomes a comment line.
 
     Raises:
-        EventError: the text holds a lone surrogate.
+        EventError: the text has a lone surrogate.
     """
 
     text: str = ""
@@ -133,8 +132,8 @@ class MessageEvent:
 
     Args:
         data: the data lines joined with LF.
-        event: the type, ``message`` where the stream named none.
-        last_event_id: the last id seen on the stream up to here, maybe empty.
+        event: the type; ``message`` if the stream has none.
+        last_event_id: the last id on the stream so far, perhaps empty.
     """
 
     data: str

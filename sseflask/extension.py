@@ -1,4 +1,4 @@
-"""``SSE(app)``: the library's front door."""
+"""``SSE(app)``: the library as a Flask extension."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
 
 class SSE(ChannelMethods):
-    """Makes an application's event streams robust without touching its views; has its channels.
+    """Makes an application's event streams robust without changes of its views; has its channels.
 
-    Every streamed response of the type ``text/event-stream`` without a Content-Length is carried
-    by the best transport the server allows, its bytes unchanged; a `Failure` raised in a view
-    becomes a JSON error, and so does a `ChannelError`. Keep the instance where you keep other
-    extensions, for `publish`, `subscribe` and what else there is for channels.
+    Every streamed response of the type ``text/event-stream`` without a Content-Length is sent
+    by the best transport that the server allows, its bytes unchanged. A `Failure` or a
+    `ChannelError` that a view raises becomes a JSON error. Keep the instance where you keep other
+    extensions, for `publish`, `subscribe` and the other methods for channels.
 
     Args:
         app: the application; or use `init_app` later, with any number of applications.
@@ -86,18 +86,18 @@ class SSE(ChannelMethods):
         return channels_of(self._app())
 
     def stats(self) -> Stats:
-        """The figures of now: streams, events, gaps, runs, and what the workers take.
+        """The current figures: streams, events, gaps, runs, and what the workers use.
 
-        Under gunicorn with our worker class or our configuration those of all its workers, dead
-        ones included, others' as of a second ago; elsewhere of this process. Any thread, no
-        application context; blocks for a few reads of ``/proc``.
+        Under gunicorn with our worker class or our configuration these are the sums of all workers,
+        dead ones included, others' as of a second ago; elsewhere those of this process. Any thread,
+        no application context; blocks for a few reads of ``/proc``.
         """
         return stats_of(snapshot())
 
     def readiness(self) -> Readiness:
-        """Whether requests are to be sent to this worker, and how the channels' log does.
+        """Whether new requests may be sent to this worker, and the state of the channels' store.
 
-        Any thread; needs an application context only where this is registered with several
+        Any thread; needs an application context only if this is registered with several
         applications. Blocks for half a second at most.
 
         Raises:

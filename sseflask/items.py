@@ -1,4 +1,4 @@
-"""What an application may yield, and the bytes that it becomes."""
+"""The items that an application may yield, as bytes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _FIELDS = ("data:", "event:", "id:", "retry:", ":")
 
 
 def encode_item(app: Flask | None, item: Any) -> bytes:
-    """The bytes of what an `EventSourceResponse` is given.
+    """The bytes of an item of an `EventSourceResponse`.
 
     Args:
-        app: whose JSON counts; ``None`` for the current one.
-        item: the item; not ``bytes``.
+        app: the application whose JSON provider is used; ``None`` for the current one.
+        item: the item.
 
     Raises:
         EventError: it can't be sent.
@@ -39,23 +39,23 @@ def encode_item(app: Flask | None, item: Any) -> bytes:
         try:
             return f"data: {item}\n\n".encode()
         except UnicodeEncodeError:
-            return encode(Event(item))  # which explains
+            return encode(Event(item))  # its error explains
     if isinstance(item, (bytes, bytearray, memoryview)):
         return bytes(item)
     try:
         data = json_text(item, app and app.json)
     except EventError as error:
         if inspect.iscoroutine(item):
-            item.close()  # or Python mutters that nobody has awaited it
+            item.close()  # without it Python warns that it was never awaited
         raise EventError(
             f"a stream can't send a {type(item).__name__}: yield Event, Comment, text, bytes "
-            f"(ready-made frames) or a value that JSON can carry ({error})"
+            f"(ready-made frames) or a value that can be JSON ({error})"
         ) from error
     return encode(Event(data))
 
 
 def encode_piece(piece: Any) -> bytes:
-    """The bytes of what a plain ``Response`` is given.
+    """The bytes of a piece of a plain ``Response``.
 
     Raises:
         EventError: it can't be sent.
@@ -74,7 +74,7 @@ def encode_piece(piece: Any) -> bytes:
 
 
 def has_events(pieces: object) -> bool:
-    """Whether the list of a plain ``Response`` has what Flask itself can't send."""
+    """Whether the list of a plain ``Response`` has events, which Flask itself can't send."""
     return isinstance(pieces, (list, tuple)) and any(
         isinstance(piece, (Event, Comment)) for piece in pieces
     )
@@ -89,14 +89,14 @@ def _warn_about_frame() -> None:
 
 
 def check_iterable(events: object) -> None:
-    """Refuse what no stream can be made of.
+    """Refuse a value that can't be a stream.
 
     Raises:
         TypeError: it is not a synchronous iterable of items.
     """
     if hasattr(events, "__aiter__") or inspect.isawaitable(events):
         if inspect.iscoroutine(events):
-            events.close()  # or Python mutters that nobody has awaited it
+            events.close()  # without it Python warns that it was never awaited
         raise TypeError(
             f"events is asynchronous ({type(events).__name__}); sseflask streams synchronous "
             "iterables: write a plain generator, gevent makes its blocking calls cooperative"

@@ -1,4 +1,4 @@
-"""Values as JSON, by one rule wherever they are sent from: yielded, in an event, or published."""
+"""Values as JSON, by one rule for yielded values, events and published data."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class _Compact:
         return _compact_encoder()(value)
 
 
-#: A provider that writes no spaces, letters as they are and keys in their order. What Flask's own
-#: provider converts (dates, decimals, UUIDs, dataclasses) is converted.
+#: A provider that writes no spaces, letters unescaped and keys in their order. It converts the same
+#: types as Flask's provider (dates, decimals, UUIDs, dataclasses).
 COMPACT = _Compact()
 
 
 def json_text(value: Any, provider: Any = None) -> str:
     """A value as JSON text.
 
-    The application's JSON provider (``app.json``) writes it, as it writes responses: what it can't
-    write can't be sent. Outside an application context it is written by `COMPACT`.
+    The application's JSON provider (``app.json``) writes it, as it writes responses. Outside an
+    application context `COMPACT` writes it.
 
     Args:
         value: anything.
@@ -44,15 +44,15 @@ def json_text(value: Any, provider: Any = None) -> str:
         text = _writer(provider)(value)
         if not isinstance(text, str):
             raise TypeError(f"app.json.dumps gave {type(text).__name__}, not str")
-        if "NaN" in text or "Infinity" in text:  # maybe only as a part of a text
+        if "NaN" in text or "Infinity" in text:  # perhaps within a string
             json.loads(text, parse_constant=_refuse)
-    except Exception as error:  # of a provider of the application's own, whatever it raises
+    except Exception as error:  # an application's provider may raise anything
         reason = str(error) or "it is nested too deeply"
         raise EventError(
             f"data of type {type(value).__name__} is neither text nor JSON: {reason}"
         ) from error
     if not text.isascii():
-        # Where JSON is read as JavaScript they end a line.
+        # They end a line if JSON is read as JavaScript.
         text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return text
 
@@ -75,17 +75,17 @@ def _writer(provider: Any) -> Callable[[Any], str]:
 
 @functools.cache
 def _module(name: str) -> Any:
-    # At the first value: the worker's class imports events before gevent has patched the
-    # standard library, and Flask must not come along.
+    # At the first value: the worker class imports events before gevent has patched the standard
+    # library, and Flask must not be imported there.
     return importlib.import_module(name)
 
 
 @functools.cache
 def _compact_encoder() -> Callable[[Any], str]:
     convert = _module("flask.json.provider").DefaultJSONProvider.default
-    # Made once: json.dumps makes a new encoder at every call with anything but its defaults.
+    # Made once: json.dumps makes a new encoder at each call with options.
     return json.JSONEncoder(ensure_ascii=False, separators=_SEPARATORS, default=convert).encode
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON; send null or a text in its place")
+    raise ValueError(f"{constant} is not JSON; send null or a text instead")

@@ -1,4 +1,4 @@
-"""What platforms and proxies do to streams: one table of their limits, and settings that fit them.
+"""The limits of platforms and proxies for streams, and the settings that fit them.
 
 Imported by gunicorn's arbiter: the standard library alone.
 """
@@ -30,24 +30,24 @@ __all__ = [
 ]
 
 SETTING = "SSEFLASK_PLATFORM"
-#: The setting's value that switches the detection off.
+#: The value that switches the detection off.
 NONE = "none"
 
-#: So many heartbeats come within a limit on silence: two may be late.
+#: The number of heartbeats within a limit on silence: two may be late.
 HEARTBEATS = 3
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """The limits of what stands between us and a client, in seconds; ``None`` where it has none.
+    """The limits of a proxy, in seconds; ``None`` for no limit.
 
     Args:
-        title: what people call it.
-        source: where it says so.
-        first_byte: it gives up when the response has not begun by then.
-        idle: it cuts a stream that has been silent for so long.
+        title: its name.
+        source: the documentation of its limits.
+        first_byte: the time in which a response must begin.
+        idle: it cuts a stream that is silent for so long.
         total: it cuts a stream that is so old.
-        reuse: it may send a request on a connection that has been idle for so long.
+        reuse: it may send a request on a connection that was idle for so long.
     """
 
     title: str
@@ -60,16 +60,15 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Platform:
-    """Where the service runs.
+    """A platform on which the service may run.
 
     Args:
         name: the value of ``SSEFLASK_PLATFORM``.
-        variable: what the platform sets in the environment of each process.
-        proxy: what it puts in front.
+        variable: a variable that the platform sets in the environment of each process.
+        proxy: the proxy in front.
         kill: seconds between SIGTERM and SIGKILL.
-        proxies: how many entries of ``X-Forwarded-For`` are its own; ``None`` where it does not
-            say so.
-        volumes: whether a file can be kept from one deploy to the next.
+        proxies: the number of its entries in ``X-Forwarded-For``; ``None`` if not documented.
+        volumes: whether a file can outlive a deploy.
     """
 
     name: str
@@ -80,26 +79,26 @@ class Platform:
     volumes: bool = True
 
     def is_of(self, environment: Mapping[str, str]) -> bool:
-        """Whether this environment names the platform, or is one that the platform has made."""
+        """Whether this environment names the platform, or has its variable."""
         named = environment.get(SETTING)
         return named == self.name if named else bool(environment.get(self.variable))
 
     @property
     def grace(self) -> int:
-        """Seconds that streams have to end: what is left is gunicorn's."""
+        """Seconds that streams have to end; the rest is gunicorn's."""
         return int(self.kill * 5 / 6)
 
     @property
     def keepalive(self) -> int | None:
         """Seconds for which a connection stays open between requests.
 
-        Longer than the platform reuses it: otherwise a request meets a connection that is being
+        Longer than the platform reuses it: otherwise a request may arrive while the connection is
         closed, and the client gets an error.
         """
         return int(self.proxy.reuse) + 5 if self.proxy.reuse else None
 
 
-#: Who cuts a stream without running it.
+#: Proxies that are not part of a platform.
 PROXIES = (
     Proxy("nginx", "https://nginx.org/en/docs/http/ngx_http_proxy_module.html", 60, 60),
     Proxy(
@@ -124,7 +123,7 @@ PROXIES = (
     ),
 )
 
-#: In the order in which they are looked for.
+#: In the order of the detection.
 PLATFORMS = (
     Platform(
         "heroku",
@@ -155,7 +154,7 @@ PLATFORMS = (
         Proxy("Cloud Run", "https://cloud.google.com/run/docs/container-contract", total=300),
         kill=10,
         proxies=1,
-        # What can be mounted is a file system of the network, on which SQLite's log does not work.
+        # Only network file systems can be mounted, on which SQLite's log does not work.
         volumes=False,
     ),
     Platform(
@@ -171,24 +170,24 @@ PLATFORMS = (
     ),
 )
 NAMES = tuple(each.name for each in PLATFORMS)
-#: The variables by which platforms are known.
+#: The variables by which platforms are detected.
 DETECTING = tuple(each.variable for each in PLATFORMS)
 
 _ALL = (*(each.proxy for each in PLATFORMS), *PROXIES)
-#: Seconds; who stays below both is cut by nobody for being slow or silent.
+#: The shortest limits in seconds: a stream below both is cut by none of these.
 SHORTEST_FIRST_BYTE = min(each.first_byte for each in _ALL if each.first_byte)
 SHORTEST_IDLE = min(each.idle for each in _ALL if each.idle)
 
 
 def detected_by(environment: Mapping[str, str]) -> str | None:
-    """The variable that gives the platform away; none where the operator has named one."""
+    """The variable by which the platform is detected; none if the operator has named one."""
     if environment.get(SETTING):
         return None
     return next((each for each in DETECTING if environment.get(each)), None)
 
 
 def detect(environment: Mapping[str, str]) -> Platform | None:
-    """The platform that this environment is of, by its name or by the platform's own variables.
+    """The platform of this environment, by its name or by the platform's variable.
 
     Raises:
         ConfigError: there is no platform of that name.
@@ -204,12 +203,12 @@ def detect(environment: Mapping[str, str]) -> Platform | None:
 
 
 def loses_files(environment: Mapping[str, str]) -> bool:
-    """Whether the platform is one where no file outlives a deploy, whatever disk it is on."""
+    """Whether no file outlives a deploy on this platform."""
     return any(each.is_of(environment) and not each.volumes for each in PLATFORMS)
 
 
 def settings_for(platform: Platform) -> dict[str, int | float | str]:
-    """Values of settings that fit a platform; those that it says nothing about are left out.
+    """The settings that a platform's limits decide.
 
     Streams are rotated a little before the platform cuts them: they end properly, and their clients
     resume.

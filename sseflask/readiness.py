@@ -1,4 +1,4 @@
-"""Whether requests are to be sent here: what ``/readyz`` says, for the library as well."""
+"""Whether new requests may be sent here: for ``/readyz`` and for the library."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["Readiness", "is_draining", "readiness_of"]
 
 _MEANING: Mapping[Durability, str] = {
     "memory": "History is in the memory of one worker and is gone with it: subscribers that come "
-    "back are then told so with a gap event.",
+    "back then get a gap event.",
     "ephemeral": "History is on a disk that is gone when this container or machine is restarted: "
-    "subscribers that come back are then told so with a gap event. SSEFLASK_CHANNEL_LOG can name a "
-    "file on another disk.",
+    "subscribers that come back then get a gap event. SSEFLASK_CHANNEL_LOG can name a file on "
+    "another disk.",
     "disk": "History is in a file on this machine's disk and outlives restarts and deploys, unless "
-    "the platform replaces the disk: subscribers that come back are then told so with a gap event.",
+    "the platform replaces the disk: subscribers that come back then get a gap event.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What can be said of a worker and its channels.
+    """The state of a worker and its channels.
 
-    A log that fails is no reason to send requests elsewhere: publishers get 503 meanwhile, but all
-    else goes on, and another worker of this machine would do no better.
+    A store that fails is no reason to send requests elsewhere: publishers get 503, but everything
+    else goes on, and other workers of this machine fail too.
 
     Args:
-        ready: whether new requests may be sent here; not when the worker has been told to stop.
-        log: whether the channels' log can be used now; ``busy`` if it does not say so at once.
-        history: where the channels' events are kept: ``memory``, ``ephemeral`` or ``disk``.
-        meaning: for how long they are there, in a sentence.
+        ready: whether new requests may be sent here; not while the worker shuts down.
+        log: the state of the channels' store; ``busy`` if it does not answer at once.
+        history: where the channels' events are stored: ``memory``, ``ephemeral`` or ``disk``.
+        meaning: how long they last, in a sentence.
     """
 
     ready: bool
@@ -43,13 +43,13 @@ class Readiness:
 
 
 def is_draining() -> bool:
-    """Whether this worker has been told to stop. Never blocks."""
-    # Loaded by the worker, if it is one that drains; on other servers there is no gevent.
+    """Whether this worker shuts down. Never blocks."""
+    # A worker that drains has imported it; on other servers there is no gevent.
     drain = sys.modules.get("sseflask.transport.gunicorn.drain")
     return drain is not None and bool(drain.worker_drain.draining)
 
 
 def readiness_of(channels: Channels) -> Readiness:
-    """What can be said of now. Blocks for half a second at most."""
+    """The current state. Blocks for half a second at most."""
     kept = channels.durability()
     return Readiness(not is_draining(), channels.health(), kept, _MEANING[kept])

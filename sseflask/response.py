@@ -1,4 +1,4 @@
-"""Flask responses that stream events, and pick the transport that carries them."""
+"""Flask responses that stream events, and choose the transport that sends them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ __all__ = ["EventSourceResponse", "UpgradedResponse"]
 
 log = logging.getLogger("sseflask")
 
-#: The longest time that can be set: above it timers overflow.
+#: The longest time that can be set; timers overflow above it.
 _MOST_SECONDS = 31_536_000
 
-#: What every stream's response carries unless the view says otherwise.
+#: The headers of every stream's response, unless the view sets them.
 _HEADERS = {
     "cache-control": ("Cache-Control", "no-store, no-transform"),
     "x-accel-buffering": ("X-Accel-Buffering", "no"),
@@ -53,7 +53,7 @@ class _StreamResponse(Response):
     default_mimetype = "text/event-stream"
     automatically_set_content_length = False
 
-    # Class attributes, because an upgraded response never ran a constructor of ours.
+    # Class attributes: an upgraded response did not run our constructor.
     _frames_only = True
     _heartbeat: float | None = None
     _first_byte: float | None = None
@@ -69,8 +69,8 @@ class _StreamResponse(Response):
         if "Content-Encoding" in self.headers:
             warn_once(
                 f"An event stream is encoded ({self.headers['Content-Encoding']}) before it is "
-                "sent: its events come when the encoder lets them go, without heartbeats. Have "
-                "text/event-stream left alone (Flask-Compress: COMPRESS_MIMETYPES)."
+                "sent: the encoder delays its events, and there are no heartbeats. Exclude "
+                "text/event-stream from it (Flask-Compress: COMPRESS_MIMETYPES)."
             )
             return super().__call__(environ, start_response)
         app = flask_context.current_app()
@@ -106,14 +106,14 @@ class _StreamResponse(Response):
         return flask_context.error_response(app, environ, error)(environ, start_response)
 
     def _headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
-        # A list, because asking werkzeug's Headers takes 10 µs in all.
+        # A list, because reading werkzeug's Headers takes 10 µs.
         headers = self.get_wsgi_headers(environ).to_wsgi_list()
         names = [name.lower() for name, _ in headers]
         if "cache-control" in names:
             headers = _without_transform(headers)
         headers += [header for name, header in _HEADERS.items() if name not in names]
         if self.status_code in (204, 304):
-            # There is nothing that it would describe.
+            # There is no content.
             headers = [header for header in headers if header[0].lower() != "content-type"]
         return headers
 
@@ -126,7 +126,7 @@ class _StreamResponse(Response):
                 _check_seconds(f"app.config[{key!r}]", value, positive=key == "SSEFLASK_HEARTBEAT")
             return float(value)
 
-        # A source has no code of the application's that could ask for the view's contexts.
+        # A source runs no code of the application, which could need the view's contexts.
         keeps_view = not self._frames_only and not isinstance(self.response, Source)
         return Stream(
             items=self.response,
@@ -165,16 +165,16 @@ class _StreamResponse(Response):
 
 
 class UpgradedResponse(_StreamResponse):
-    """A plain ``Response(generator(), mimetype="text/event-stream")``, carried like a stream.
+    """A plain ``Response(generator(), mimetype="text/event-stream")``, sent like a stream.
 
-    Its pieces are ready-made frames and leave as they are, or an `Event` or `Comment`; its view and
-    its generator see what they always saw. Made by `sseflask.SSE`.
+    Its pieces are ready-made frames, sent unchanged, or an `Event` or `Comment`; its view and its
+    generator run as before. Made by `sseflask.SSE`.
     """
 
     def make_sequence(self) -> None:
-        """As Flask's: waits for the end, and sends all events then."""
+        """As Flask's: reads all events before they are sent."""
         if not self.is_sequence:
-            warn_once(f"{UNREADABLE} This one is held back until its end.")
+            warn_once(f"{UNREADABLE} This one is delayed until its end.")
         super().make_sequence()
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:  # noqa: ARG002  # the base's signature
@@ -184,24 +184,24 @@ class UpgradedResponse(_StreamResponse):
 class EventSourceResponse(_StreamResponse):
     """A response that sends what an iterable yields as a ``text/event-stream``.
 
-    It stays robust where a plain streamed response does not: heartbeats while the iterable is
-    silent, its ``finally`` run when the client leaves, errors told in band, a clean end when the
-    server stops. The iterable is advanced by one greenlet or thread, inside the Flask request
-    context of the view; it may block.
+    It is more robust than a plain streamed response: heartbeats while the iterable is silent, its
+    ``finally`` when the client leaves, errors in band, a clean end when the server stops. The
+    iterable is advanced by one greenlet or thread, inside the Flask request context of the view; it
+    may block.
 
     Args:
         events: any synchronous iterable of `Event`, `Comment`, ``str`` and JSON-able values
-            (both are data), and ``bytes`` (frames that are ready to send).
+            (both are data), and ``bytes`` (ready-made frames).
         status: the HTTP status.
         headers: further response headers.
         heartbeat: seconds of silence until a heartbeat is sent; by default the app's
             ``SSEFLASK_HEARTBEAT`` (15).
         first_byte: seconds that the headers wait for the first event, so that an exception
             raised before it becomes an error response; by default ``SSEFLASK_FIRST_BYTE`` (1).
-        lifetime: seconds until a stream whose last event had an id is ended and its client
-            sent back to resume; by default ``SSEFLASK_LIFETIME`` (0, never).
+        lifetime: seconds until a stream whose last event had an id is ended, to be resumed by its
+            client; by default ``SSEFLASK_LIFETIME`` (0, never).
         expires_at: Unix time at which the stream ends with a ``token_expired`` failure.
-        failure_event: how a failure after the first byte is told; by default an event
+        failure_event: makes the event of a failure after the first byte; by default an event
             ``failure`` with OpenAI's error object as its data.
 
     Raises:
@@ -244,14 +244,14 @@ class EventSourceResponse(_StreamResponse):
     def iter_encoded(self) -> Iterator[bytes]:
         """The frames, for code that reads a finite stream without a server."""
         encoder = self._encoder(None)
-        items = iter(self.response)  # here, so that a subscription refuses at once
+        items = iter(self.response)  # here, so that a subscription raises at once
         return (item if isinstance(item, bytes) else encoder(item) for item in items)
 
     def get_data(self, as_text: Any = False) -> Any:
-        """The whole body, where the events are a list.
+        """The body, if the events are a list.
 
         Raises:
-            RuntimeError: they are still to come.
+            RuntimeError: the events are not a list.
         """
         self._check_readable()
         return super().get_data(as_text)
@@ -259,10 +259,10 @@ class EventSourceResponse(_StreamResponse):
     data = property(get_data, Response.set_data)
 
     def freeze(self) -> None:
-        """As Flask's, where the events are a list.
+        """As Flask's, if the events are a list.
 
         Raises:
-            RuntimeError: they are still to come.
+            RuntimeError: the events are not a list.
         """
         self._check_readable()
         super().freeze()
@@ -276,13 +276,15 @@ class EventSourceResponse(_StreamResponse):
 
 
 def _without_transform(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Whatever the view says of caches: what compresses in between gathers events (RFC 9111,
-    section 5.2.2.6; npm's compression is one that listens to this)."""
-    kept = ", ".join(value for name, value in headers if name.lower() == "cache-control")
-    if "no-transform" in kept.lower():
+    """Add ``no-transform`` to the view's Cache-Control: compressors in between delay events.
+
+    RFC 9111, section 5.2.2.6; npm's compression is one that obeys it.
+    """
+    control = ", ".join(value for name, value in headers if name.lower() == "cache-control")
+    if "no-transform" in control.lower():
         return headers
     others = [header for header in headers if header[0].lower() != "cache-control"]
-    return [*others, ("Cache-Control", f"{kept}, no-transform")]
+    return [*others, ("Cache-Control", f"{control}, no-transform")]
 
 
 def _check_seconds(name: str, value: object, positive: bool = False) -> None:
@@ -314,14 +316,14 @@ def _report(app: Flask | None, error: Exception, environ: WSGIEnvironment) -> Fa
     if isinstance(error, Failure):
         return error
     if isinstance(error, HTTPException):
-        # What was made of a response has no code of its own.
+        # An exception made from a response has no code.
         status = error.code or error.get_response().status_code
         return Failure(
             error.description or HTTP_STATUS_CODES.get(status, error.name),
             status=status,
             type="server_error" if status >= 500 else "invalid_request_error",
         )
-    # The signal first, as Flask does it: what reports errors then takes the log's for a repetition.
+    # The signal first, as in Flask: error reporters then ignore the log record as a repetition.
     if app is not None:
         try:
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)

@@ -1,4 +1,4 @@
-"""What the values of settings may be, beyond numbers and ranges."""
+"""The types of settings that are not plain numbers or texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET_BYTES = 32
 
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(?:second|minute|hour|day)\Z", re.ASCII)
 
-#: What some take for a part of the base URL.
+#: Routes that operators mistake for a part of the base URL.
 _ROUTE = re.compile(r"(/chat/completions|/responses)/?\Z")
 
 
@@ -48,22 +48,22 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
 
 def _is_web_address(value: str) -> str:
     if any(c.isspace() or not c.isprintable() for c in value):
-        raise ValueError("there must be no space or line break in it")
+        raise ValueError("it must not have a space or line break")
     try:
         address = urlsplit(value)
         port = address.port
         host = address.hostname or ""
-        # What the resolver does with it at each request: labels may be neither empty nor long.
+        # As the resolver encodes it at each request: labels may be neither empty nor long.
         (host if host.isascii() else idna.encode(host, uts46=True).decode()).encode("idna")
     except ValueError as error:
         reason = "its port must be a number from 1 to 65535"
-        raise ValueError(reason if "ort" in str(error) else "its host is no host") from None
+        raise ValueError(reason if "ort" in str(error) else "its host is not valid") from None
     if port == 0:
         raise ValueError("its port must be a number from 1 to 65535")
     if address.scheme not in ("http", "https") or not host:
         raise ValueError("it must begin with http:// or https:// and name a host")
     if "@" in address.netloc:
-        raise ValueError("it must not hold a user name or password")
+        raise ValueError("it must not have a user name or password")
     if "#" in value:
         raise ValueError("a fragment (#...) is never sent: leave it out")
     route = _ROUTE.search(address.path)
@@ -80,7 +80,7 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     if value == ("*",):
         return value
     if "*" in value:
-        raise ValueError("* stands for all origins, and then alone")
+        raise ValueError("* means all origins, and must then be alone")
     return tuple(parse_origin(text) for text in value)
 
 
@@ -94,17 +94,17 @@ def _is_a_rate(value: str) -> str:
 Secrets = Annotated[
     tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_long_enough)
 ]
-#: What an ``Authorization`` header can carry.
+#: The value of an ``Authorization`` header.
 Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
-#: An address to send requests to.
+#: A base URL of requests.
 WebAddress = Annotated[str, AfterValidator(_is_web_address)]
 #: Names and patterns of channels, comma-separated.
 Patterns = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_patterns)
 ]
-#: Origins in the form that browsers send, comma-separated; or ``*``.
+#: Origins as browsers send them, comma-separated; or ``*``.
 Origins = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_origins)
 ]
-#: How often something may happen.
+#: A rate.
 RateLimit = Annotated[str, AfterValidator(_is_a_rate)]

@@ -1,4 +1,4 @@
-"""For tests of applications that stream: read an event stream through Flask's test client."""
+"""Tests of applications that stream: event streams through Flask's test client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ClientStream:
 
     Attributes:
         response: the test client's response: status, headers.
-        decoder: what the stream has set so far: ``last_event_id``, ``retry``.
+        decoder: has the stream's ``last_event_id`` and ``retry`` so far.
     """
 
     def __init__(self, response: TestResponse) -> None:
@@ -31,7 +31,7 @@ class ClientStream:
         self._events = self._decode()
 
     def events(self) -> Iterator[MessageEvent]:
-        """The events from where reading stopped; blocks for each, and ends with the stream."""
+        """The events after those that were read; blocks for each, and ends with the stream."""
         return self._events
 
     def read(self, count: int) -> list[MessageEvent]:
@@ -47,17 +47,17 @@ class ClientStream:
 def open_stream(
     client: FlaskClient, path: str, *, method: str = "GET", timeout: float = 5.0, **kwargs: Any
 ) -> Iterator[ClientStream]:
-    """Open a stream, endless ones too; leaving the block leaves the stream.
+    """Open a stream, endless ones too; leaving the block closes the stream.
 
     Args:
         client: ``app.test_client()``.
-        path: what to request.
-        method: how.
+        path: the path to request.
+        method: the HTTP method.
         timeout: seconds that a generator has to end after the block was left.
         kwargs: as for ``client.open``: ``headers``, ``json``, ...
 
     Raises:
-        RuntimeError: a generator did not end in time; a test would leave its thread behind.
+        RuntimeError: a generator did not end in time: its thread would outlive the test.
     """
     response = client.open(path, method=method, **kwargs)
     try:

@@ -22,8 +22,8 @@ __all__ = [
     "tail_of",
 ]
 
-#: One newline, not two: a blank line after an ``id`` would make some clients dispatch an empty
-#: event (openai-python raises JSONDecodeError). Safe wherever a line may begin.
+#: One newline, not two: a blank line after an ``id`` makes some clients dispatch an empty event
+#: (openai-python raises JSONDecodeError). It may stand wherever a line begins.
 HEARTBEAT = b": ping\n"
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -32,7 +32,7 @@ _DIGITS = re.compile(r"[0-9]+\Z")
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text as the format has them: after CR, LF or CRLF and nothing else."""
+    """The lines of a text: they end with CR, LF or CRLF and nothing else."""
     if "\r" in text:
         return _LINE_END.split(text)
     return text.split("\n")
@@ -42,7 +42,7 @@ def encode(item: Event | Comment) -> bytes:
     """The bytes of one event, closed by its blank line, or of one comment, closed by its newline.
 
     Args:
-        item: the event or comment; both were checked when they were made.
+        item: the event or comment, whose constructor has checked it.
 
     Returns:
         UTF-8. An event without any field is the empty string of bytes.
@@ -72,47 +72,47 @@ def encode(item: Event | Comment) -> bytes:
 
 
 def ends_line(tail: bytes) -> bool:
-    """Whether a line may begin after these last bytes of a stream (at its start it may).
+    """Whether a line may begin after these last bytes of a stream, or at its start.
 
-    CR alone does not count: the next byte may be the LF that belongs to it.
+    Not after CR alone: the next byte may be its LF.
     """
     return not tail or tail.endswith(b"\n")
 
 
 def ends_event(tail: bytes) -> bool:
-    """Whether these last bytes of a stream (four are enough) leave no event unfinished."""
+    """Whether these last bytes of a stream (four suffice) end an event."""
     return not tail or _ENDS_EVENT.search(tail) is not None
 
 
 def events_in(frames: bytes) -> int:
-    """How many events whole frames hold: as many as they have blank lines."""
+    """The number of events in complete frames: their blank lines."""
     events = frames.count(b"\n\n")
     return events + frames.count(b"\n\r\n") if b"\r" in frames else events
 
 
 def tail_of(tail: bytes, body: bytes | bytearray) -> bytes:
-    """The last bytes of a stream, for the two questions above, after ``body`` has followed."""
+    """The last bytes of a stream, for `ends_line` and `ends_event`, after ``body`` was added."""
     return bytes(body[-4:]) if len(body) >= 4 else (tail + body)[-4:]
 
 
 class Decoder:
-    """Reads an event stream from bytes that arrive cut anywhere.
+    """Reads an event stream from bytes that may be cut anywhere.
 
-    Not thread-safe: one decoder for one stream. Never blocks. What an unfinished last block
-    held is discarded with the decoder, as the standard asks.
+    Not thread-safe: one decoder for one stream. Never blocks. An unfinished last event is
+    discarded with the decoder, by the standard.
 
     Args:
-        last_event_id: that of the connection before, if the stream is resumed.
+        last_event_id: the last id of the connection before, if the stream is resumed.
 
     Attributes:
-        last_event_id: the id to present as ``Last-Event-ID``, empty when there is none.
-        retry: the reconnection time the stream asked for, in milliseconds, or ``None``.
+        last_event_id: the id to present as ``Last-Event-ID``, empty if there is none.
+        retry: the reconnection time that the stream has set, in milliseconds, or ``None``.
     """
 
     def __init__(self, last_event_id: str = "") -> None:
         self.last_event_id = last_event_id
         self.retry: int | None = None
-        # The standard's "UTF-8 decode": one leading BOM is dropped, bad bytes become U+FFFD.
+        # The standard's "UTF-8 decode": one leading BOM is dropped, invalid bytes become U+FFFD.
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._at_start = True
         self._after_cr = False
@@ -122,7 +122,7 @@ class Decoder:
         self._id = last_event_id
 
     def feed(self, chunk: bytes) -> list[MessageEvent]:
-        """Take in the next bytes.
+        """Decode the next bytes.
 
         Args:
             chunk: any number of bytes, from any cut of the stream.
@@ -144,7 +144,7 @@ class Decoder:
         self._after_cr = text.endswith("\r")
         *lines, rest = lines_of(text)
         if lines:
-            # Collected, not added up, so that one long line fed in small pieces stays linear.
+            # A list, so that one long line in small pieces takes linear time.
             self._pieces.append(lines[0])
             lines[0] = "".join(self._pieces)
             self._pieces.clear()
@@ -169,7 +169,7 @@ class Decoder:
             if "\0" not in value:
                 self._id = value
         elif name == "retry" and _DIGITS.match(value):
-            # Thousands of digits are within the standard but beyond int(); nobody waits so long.
+            # The standard allows thousands of digits, and int() does not.
             digits = value.lstrip("0") or "0"
             self.retry = int(digits) if len(digits) <= 18 else 10**18
 

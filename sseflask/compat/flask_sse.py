@@ -2,7 +2,7 @@
 
 Its documented examples run as they are (https://flask-sse.readthedocs.io, version 1.0.0), without a
 Redis server, and gain history, resuming by ``Last-Event-ID``, heartbeats, and an end of streams
-whose clients have gone. What differs is said at `ServerSentEventsBlueprint`.
+whose clients have gone. `ServerSentEventsBlueprint` lists the differences.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]
 
 @dataclass(repr=False)
 class Message:
-    """What is published, as in Flask-SSE.
+    """A message to publish, as in Flask-SSE.
 
     Args:
         data: text, or any other value, which is sent as the application's JSON.
@@ -53,14 +53,14 @@ class Message:
 
     def __repr__(self) -> str:
         data, *others = self.to_dict().items()
-        told = "".join(f", {name}={value!r}" for name, value in others)
-        return f"{self.__class__.__name__}({data[1]!r}{told})"
+        fields = "".join(f", {name}={value!r}" for name, value in others)
+        return f"{self.__class__.__name__}({data[1]!r}{fields})"
 
     def __str__(self) -> str:
         """The event, in Flask-SSE's order and without spaces.
 
         Raises:
-            EventError: the format can't represent it: Flask-SSE lets it break the stream.
+            EventError: the format can't represent it; in Flask-SSE it would break the stream.
         """
         event = Event(_text(self.data), self.type or None, self.id or None, self.retry or None)
         lines = [f"data:{line}" for line in lines_of(event.data or "")]
@@ -79,17 +79,17 @@ class ServerSentEventsBlueprint(Blueprint):
     Registering it also registers `sseflask.SSE`, unless the application has that already. Compared
     with Flask-SSE:
 
-    - Ids are the log's own, so that clients can resume; an ``id`` that is given is not sent, and
+    - Ids are the store's, so that clients can resume; an ``id`` of the application is not sent, and
       `messages` gives none.
     - `publish` returns the event's id, not a number of subscribers.
     - ``REDIS_URL`` and ``SSE_REDIS_URL`` are not read, and there is no ``redis``: one file serves
       all workers of the machine.
-    - What the format can't represent (a line break in a type, NaN, a lone surrogate, a ``retry``
-      that is no number) is refused with `EventError`, and so are the types ``gap`` and ``failure``,
-      which are the server's own. Data is split at CR, LF and CRLF only, and empty data is sent.
+    - Values that the format can't represent (a line break in a type, NaN, a lone surrogate, a
+      ``retry`` that is not a number) raise `EventError`, and so do the reserved types ``gap`` and
+      ``failure``. Data is split at CR, LF and CRLF only, and empty data is sent.
 
-    A channel may have any name. One that is no name to `sseflask` (``user@example.org``, ``a/b``)
-    is there for this blueprint alone, which calls it something else in the log.
+    A channel may have any name. One that `sseflask` does not allow (``user@example.org``, ``a/b``)
+    exists for this blueprint alone, which stores it under another name.
     """
 
     def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]  # Flask's stubs name the base of Flask and Quart
@@ -109,16 +109,16 @@ class ServerSentEventsBlueprint(Blueprint):
         """Publish an event to the current application's subscribers; see `sseflask.SSE.publish`.
 
         Args:
-            data: text, or any other value, which the application's JSON encoder turns into it.
+            data: text, or any other value, which the application's JSON encoder writes.
             type: the event's type.
             id: accepted and not sent.
             retry: the reconnection time, in milliseconds.
-            channel: only who listens to it gets the event.
+            channel: the channel of the event.
         """
         if id is not None:
             warn_once(
-                "an id was given to publish: it is not sent, as the log's own ids are what clients "
-                "resume from. Put yours into the data."
+                "an id was given to publish: it is not sent, as clients resume from the store's "
+                "ids. Put yours into the data."
             )
         frame = stored(_text(data), event=type or None, retry=retry or None)
         if not isinstance(data, str):
@@ -131,25 +131,25 @@ class ServerSentEventsBlueprint(Blueprint):
         return ids[0]
 
     def messages(self, channel: str = "sse") -> Iterator[Message]:
-        """Give the messages that are published to a channel from here on; blocks for each."""
+        """The messages that are published to a channel from now on; blocks for each."""
         patterns = [Pattern.parse(_name(channel))]
         return _messages(channels_of(current_app).subscribe(patterns, None))
 
     def stream(self) -> Response:
         """The view: streams the channel that ``channel`` in the query names, by default ``sse``."""
-        # A name only: what Flask-SSE's users allow for one channel must not open many.
+        # A name only: a check of Flask-SSE's users for one channel must not allow a pattern.
         channel = _name(request.args.get("channel") or "sse")
         extension: SSE = current_app.extensions["sseflask"]
         return extension.subscribe(channel)
 
 
-#: A frame of JSON has no space here, so that `messages` knows it from a text that looks like it. To
-#: clients both are the same (WHATWG HTML, section 9.2.6).
+#: A frame of JSON has no space here: so `messages` distinguishes it from text. To clients both are
+#: the same (WHATWG HTML, section 9.2.6).
 _DATA, _JSON_DATA = re.compile(rb"^data: ", re.MULTILINE), b"data:"
 
 
 def _name(channel: str) -> str:
-    """The channel's name in the log."""
+    """The channel's name in the store."""
     try:
         return check_name(channel)
     except ChannelError:
