@@ -1,4 +1,7 @@
-"""The events of channels as bytes: what is stored, the ids that clients see, gaps. No I/O."""
+"""The events of channels as bytes: as they are stored, with their ids as clients get them, gaps.
+
+No I/O.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ __all__ = [
 #: Types of events that only the server sends.
 RESERVED = ("gap", "failure")
 
-#: In place of an id: from the first event that is there.
+#: Stands in place of an id for the place before the first event that is stored.
 EARLIEST = "earliest"
 
 _ID = re.compile(r"([a-z0-9]{1,32})-(0|[1-9][0-9]{0,17})(\.end)?\Z", re.ASCII)
@@ -43,11 +46,11 @@ Types = frozenset[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a log; its text is the id that clients see, but for the mark of an end.
+    """A place in the order of all events; its text is the id of the event before it.
 
     Args:
-        epoch: the log's.
-        number: of the last event before it; 0 is before the first.
+        epoch: the epoch of the number.
+        number: the number of the event before the place, 0 before the first event.
     """
 
     epoch: str
@@ -58,22 +61,22 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor | None:
-        """Read an id; ``None`` where it can't be one of ours."""
+        """Read an id, also of an event that has ended a stream; ``None`` if it is no id."""
         found = _ID.match(text)
         return cls(found[1], int(found[2])) if found else None
 
 
 def has_ended(id: str) -> bool:
-    """Whether an id is that of an event that has ended its stream."""
+    """Whether an id belongs to an event that has ended its stream."""
     found = _ID.match(id)
     return found is not None and found[3] is not None
 
 
 def check_types(types: str | Iterable[str]) -> Types:
-    """Read the type of an event, or some of them.
+    """Read one type of events, or some.
 
     Raises:
-        ValueError: no event that is published can have it; or there is none.
+        ValueError: no published event can have the type, or there is none.
     """
     several = [types] if isinstance(types, str) else list(types)
     for type in several:
@@ -90,7 +93,7 @@ def check_types(types: str | Iterable[str]) -> Types:
 
 
 def event_type(stored: bytes) -> bytes:
-    """The type of a stored event, as its subscribers see it."""
+    """The type of a stored event, as subscribers get it."""
     start = stored.index(b"\n") + 1 if stored.startswith(b"retry:") else 0
     if not stored.startswith(b"event: ", start):
         return b"message"
@@ -98,16 +101,16 @@ def event_type(stored: bytes) -> bytes:
 
 
 def stored(data: Any, event: str | None = None, retry: int | None = None) -> bytes:
-    """The bytes of an event as a log keeps them: without the line of its id.
+    """Encode an event as it is stored: without the line of its id.
 
     Args:
         data: text as it is, or any other value as JSON.
         event: its type.
-        retry: the reconnection time it sets, in milliseconds.
+        retry: the reconnection time that it sets, in milliseconds.
 
     Raises:
-        EventError: the format can't represent it, the type is one of the server's own, or nobody
-            could wait so long.
+        EventError: the format can't represent the event, its type is one of the server's own, or
+            the time is longer than browsers can wait.
     """
     if event in RESERVED:
         raise EventError(
@@ -122,12 +125,12 @@ def stored(data: Any, event: str | None = None, retry: int | None = None) -> byt
 
 
 def frame(epoch: str, entry: Entry) -> bytes:
-    """The bytes of a stored event as clients get them."""
+    """Encode a stored event as clients get it."""
     return b"id: %b-%d\n%b" % (epoch.encode(), entry.number, entry.frame)
 
 
 def last_frame(epoch: str, entry: Entry) -> bytes:
-    """The same of the event that ends a stream: who comes back with its id has got all."""
+    """Encode the event that ends a stream: its id says that the client has got all."""
     return b"id: %b-%d.end\n%b" % (epoch.encode(), entry.number, entry.frame)
 
 
@@ -139,11 +142,11 @@ def is_last_frame(framed: bytes) -> bool:
 def gap_frames(
     reason: GapReason, last_event_id: str, missing: Iterable[Missing], cursor: Cursor
 ) -> bytes:
-    """Encode what can't be replayed, as one event for each name or pattern.
+    """Encode the events that tell a client what it can't be given, one for each name or pattern.
 
     Args:
-        reason: the store has trimmed it (``trimmed``), the id is of another epoch (``epoch``), or
-            it can't be made out (``unknown``).
+        reason: events were trimmed (``trimmed``), the id is of another epoch (``epoch``), or it
+            can't be made out (``unknown``).
         last_event_id: the id that the client presented.
         missing: at least one.
         cursor: the place from which the stream goes on. Only the last event has it for its id, so

@@ -1,22 +1,21 @@
-"""What a channel has been given so far, as a finite list: for code, not for a stream."""
+"""The events that are stored of some channels, as a finite list for code."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from sseflask.channels.event_frames import EARLIEST, Cursor
 from sseflask.counters.counts import GapReason
-from sseflask.store.api import Entry, History, HistoryQuery, MissingScope, Position, StoreError
+from sseflask.store.api import Entry, EventStore, HistoryQuery, MissingScope, StoreError
 from sseflask.store.names import Pattern
 from sseflask.wire import Decoder
 
 __all__ = ["ChannelEvent", "ChannelHistory", "read_history"]
 
-#: Events read from the log at once.
+#: Events that are read from the store at once.
 _PAGE = 100
 
-#: How often it is read again when it is replaced meanwhile.
+#: How often the reading is begun if the store is replaced meanwhile.
 _TRIES = 3
 
 
@@ -25,9 +24,9 @@ class ChannelEvent:
     """An event that was published.
 
     Args:
-        channel: to which channel.
-        id: its id, as `sseflask.SSE.publish` returned it and clients see it.
-        event: its type, ``message`` where it has none.
+        channel: the name of its channel.
+        id: its id, as `sseflask.SSE.publish` returned it and clients get it.
+        event: its type, ``message`` if it was published without one.
         data: its data; text, as clients get it.
     """
 
@@ -43,13 +42,13 @@ class ChannelHistory:
 
     Args:
         events: in the order in which they were published.
-        cursor: from where to go on: as ``after`` of the next call, as ``since`` of a subscription,
-            or as a client's ``last_event_id``. Nothing is lost in between, and nothing comes twice.
-        gap: why there may have been more, between ``after`` and the first event: the log has
-            forgotten it (``trimmed``), the cursor is another log's (``epoch``: these are all events
-            of this one), or it can't be made out (``unknown``: there are no events, and ``cursor``
-            is behind all that there is). ``None`` where nothing is missing.
-        more: whether there may be more behind ``cursor`` already.
+        cursor: the place to go on from: ``after`` of the next call, ``since`` of a subscription, or
+            a client's ``last_event_id``. Nothing is lost in between, and nothing comes twice.
+        gap: why events may be missing between ``after`` and the first event; ``None`` if none are.
+            ``trimmed``: the store no longer has them. ``epoch``: the cursor is of another epoch,
+            and these are all events of this one. ``unknown``: the cursor can't be made out; there
+            are no events, and ``cursor`` is behind all that are stored.
+        more: whether there may be events after ``cursor`` already.
     """
 
     events: list[ChannelEvent]
@@ -58,66 +57,47 @@ class ChannelHistory:
     more: bool
 
 
-class Reader(Protocol):
-    """Reads the log; its methods block, and raise `StoreError` when the store can't do it now."""
+def read_history(store: EventStore, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
+    """Read the events of some channels after a place, all that were published before the call.
 
-    def position(self) -> Position:
-        """See `EventStore`."""
-
-    def history(self, query: HistoryQuery) -> History:
-        """See `sseflask.channels.subscription.Reader`."""
-
-
-def read_history(reader: Reader, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
-    """Read what the channels of a pattern have been given after some place. Blocks.
-
-    What was published before the call is in it, by whichever process.
+    Blocks.
 
     Args:
-        reader: reads the log.
+        store: keeps the events.
         pattern: a name or pattern.
         after: an id, or ``earliest``.
         limit: how many events at most.
 
     Raises:
-        StoreError: the log can't be read now.
+        StoreError: the store can't be read now.
     """
+    cursor = Cursor.parse(after)
     for _ in range(_TRIES):
-        here = Cursor(*reader.position())
-        history = _read(reader, here, pattern, after, limit)
-        if history is not None:
-            return history
+        here = Cursor(*store.position())
+        events: list[ChannelEvent] = []
+        gap: GapReason | None = None
+        missing: MissingScope = "none"  # of what was trimmed before `earliest` nothing was asked
+        number = 0
+        if after != EARLIEST:
+            if cursor is None or (cursor.epoch == here.epoch and cursor.number > here.number):
+                return ChannelHistory([], str(here), "unknown", more=False)
+            if cursor.epoch != here.epoch:
+                gap = "epoch"
+            else:
+                number, missing = cursor.number, "trimmed"
+        while True:
+            limit_now = min(limit - len(events), _PAGE)
+            page = store.history(HistoryQuery((pattern,), number, limit_now, missing))
+            if page.epoch != here.epoch:
+                break  # the store has been replaced meanwhile
+            if page.missing and gap is None:
+                gap = "trimmed"
+            events += (_event(here.epoch, entry) for entry in page.entries)
+            number, missing = page.last, "trimmed"
+            if len(events) >= limit or number >= page.newest:
+                end = str(Cursor(here.epoch, number))
+                return ChannelHistory(events, end, gap, more=number < page.newest)
     raise StoreError("the channel log was replaced again and again while it was read")
-
-
-def _read(
-    reader: Reader, here: Cursor, pattern: Pattern, after: str, limit: int
-) -> ChannelHistory | None:
-    """Read one store; ``None`` if it was replaced meanwhile."""
-    missing: MissingScope = "trimmed"
-    gap: GapReason | None = None
-    cursor = Cursor(here.epoch, 0) if after == EARLIEST else Cursor.parse(after)
-    if cursor is None or (cursor.epoch == here.epoch and cursor.number > here.number):
-        return ChannelHistory([], str(here), "unknown", more=False)
-    number = cursor.number
-    if cursor.epoch != here.epoch:
-        number, gap = 0, "epoch"
-    if gap or after == EARLIEST:
-        missing = "none"  # what is forgotten was not asked for
-    events: list[ChannelEvent] = []
-    while True:
-        query = HistoryQuery((pattern,), number, min(limit - len(events), _PAGE), missing)
-        page = reader.history(query)
-        if page.epoch != here.epoch:
-            return None
-        if page.missing and gap is None:
-            gap = "trimmed"
-        events += (_event(here.epoch, entry) for entry in page.entries)
-        number, missing = page.last, "trimmed"
-        if len(events) >= limit or number >= page.newest:
-            return ChannelHistory(
-                events, str(Cursor(here.epoch, number)), gap, more=number < page.newest
-            )
 
 
 def _event(epoch: str, entry: Entry) -> ChannelEvent:
