@@ -51,7 +51,7 @@ class Delivery:
 
     def closed(self, pattern: Pattern) -> None:
         """See `EventListener`."""
-        self._do(lambda: self._close(self._hub.close([pattern])))
+        self._do(lambda: self._close(self._hub.close(pattern)))
 
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
         """See `EventListener`."""

@@ -45,7 +45,7 @@ class Hub(Feed[Selection]):
 
     Attributes:
         epoch: the store's, empty until the store has been opened.
-        closes: how many names and patterns have been closed.
+        closes: how often `close` has been called.
     """
 
     def __init__(self) -> None:
@@ -120,8 +120,8 @@ class Hub(Feed[Selection]):
 
     # -- closing subscriptions ---------------------------------------------------------------------
 
-    def close(self, patterns: Sequence[Pattern]) -> list[Group]:
-        """End the subscriptions with a name or pattern within one of these.
+    def close(self, pattern: Pattern) -> list[Group]:
+        """End the subscriptions with a name or pattern within this one.
 
         They still get what is in their queues, and nothing that comes later.
 
@@ -129,12 +129,10 @@ class Hub(Feed[Selection]):
             the groups whose streams are to be ended.
         """
         with self.lock:
-            self.closes += len(patterns)
-            self._closed.extend(patterns)
+            self.closes += 1
+            self._closed.append(pattern)
             groups: list[Group] = []
-            for audience in dict.fromkeys(
-                audience for pattern in patterns for audience in self._audiences_within(pattern)
-            ):
+            for audience in self._audiences_within(pattern):
                 for subscription in audience.readers or ():
                     subscription.close_after_queue()  # type: ignore[attr-defined]  # a hub has no others
                 audience.readers = None

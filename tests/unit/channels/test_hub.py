@@ -151,8 +151,8 @@ def test_who_is_slow_is_counted_too() -> None:
     group.fall_behind(second)
     counts = {"user.7": 2, "user.*": 2, "user.**": 3, "**": 3, "news": 2, "new.*": 0, "u": 0}
     assert {name: hub.count(Pattern.parse(name)) for name in counts} == counts
-    assert hub.close([Pattern.parse("user.*")]) == [group]
-    assert hub.close([Pattern.parse("**")]) == [group, other]
+    assert hub.close(Pattern.parse("user.*")) == [group]
+    assert hub.close(Pattern.parse("**")) == [group, other]
     group.remove(second)
     other.remove(other.streams[0])
     assert hub.count(Pattern.parse("**")) == 1

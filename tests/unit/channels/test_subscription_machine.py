@@ -246,7 +246,7 @@ class Resuming(RuleBasedStateMachine):
         """Those who have asked for this, or for nothing that it has not, get what was passed on."""
         closed = Pattern.parse(pattern)
         ended = [client for client in self.everyone if self.is_in(client, closed)]
-        groups = self.hub.close([closed])
+        groups = self.hub.close(closed)
         for client in ended:
             assert client.group is None or client.group in groups
             if client.upto is None:
