@@ -18,8 +18,8 @@ __all__ = [
     "is_plain",
     "message",
     "read_json",
-    "relayed",
     "repaired",
+    "stripped",
     "without_nan",
 ]
 
@@ -123,7 +123,7 @@ def fields(frame: bytes) -> tuple[bytes, bytes | None]:
     return event, b"\n".join(data) if data else None
 
 
-def relayed(frame: bytes) -> bytes:
+def stripped(frame: bytes) -> bytes:
     """The frame without comments, ``id`` and ``retry``, which are about the upstream's stream."""
     kept: list[bytes] = []
     for line in _LINE.findall(frame):

@@ -13,13 +13,15 @@ from typing import Any
 
 import httpx2
 
-from sseflask.completions import dialects, failures
+from sseflask.completions import failures
+from sseflask.completions.dialects import stream_parser
 from sseflask.completions.documents import document_of, is_completion, stream_of
 from sseflask.completions.error_messages import text_of, value_of
 from sseflask.completions.frame_errors import error_of_choices, is_error, without_secrets
 from sseflask.completions.frame_splitter import FrameSplitter, FrameTooLong, is_json, message
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.read_deadline import ReadDeadline
+from sseflask.completions.stream_parser import End
 from sseflask.completions.transport import raw_body
 from sseflask.completions.upstream_errors import invalid, reported
 from sseflask.errors import Failure
@@ -77,7 +79,7 @@ class ResponseReader:
         self._secrets = secrets
         self._seconds = seconds
         self._dialect = dialect
-        self._parser = dialects.stream_parser(dialect, secrets, choices)
+        self._parser = stream_parser(dialect, secrets, choices)
         self._max_document = max_document
         self._max_event = max_event
         self._memory = contextlib.ExitStack()
@@ -175,7 +177,7 @@ class ResponseReader:
     ) -> Generator[list[bytes], None, Outcome]:
         parser, splitter = self._parser, FrameSplitter(self._max_event)
         empty = 0
-        end: dialects.End | None
+        end: End | None
         try:
             for piece in chain((first,), pieces):
                 deadline.pause()
@@ -304,7 +306,7 @@ def _is_document(first: bytes) -> bool:
     return first.startswith((b"{", b"[", b'"'))
 
 
-def _outcome(end: dialects.End) -> Outcome:
+def _outcome(end: End) -> Outcome:
     if isinstance(end, Failure):
         raise end
     return end

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.dialects import CHAT, RESPONSES, End, dialect_of, stream_parser
+from sseflask.completions.dialects import CHAT, RESPONSES, dialect_of, stream_parser
 from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import FrameSplitter, fields, message
 from sseflask.completions.outcome import Outcome
+from sseflask.completions.stream_parser import End
 from sseflask.errors import Failure
 from tests.scripted_upstream import DONE, event, frame
 

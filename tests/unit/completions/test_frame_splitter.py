@@ -13,7 +13,7 @@ from sseflask.completions.frame_splitter import (
     is_plain,
     message,
     read_json,
-    relayed,
+    stripped,
 )
 from sseflask.wire import Decoder
 
@@ -147,7 +147,7 @@ def test_fields(frame: bytes, event: bytes, data: bytes | None) -> None:
     ],
 )
 def test_what_is_relayed(frame: bytes, kept: bytes) -> None:
-    assert relayed(frame) == kept
+    assert stripped(frame) == kept
     assert fields(kept) == fields(frame)
 
 

@@ -529,7 +529,7 @@ def _then(*sent: bytes, keepalive: bytes = b": keepalive\n\n") -> Script:
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_REST_SECONDS", "_LAST_SECONDS", "_CALLS_SECONDS"):
-        monkeypatch.setattr(f"sseflask.completions.dialects.{name}", 0.2)
+        monkeypatch.setattr(f"sseflask.completions.chat_stream.{name}", 0.2)
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -575,8 +575,8 @@ def test_silence_after_the_finish_reason(connect: Connect) -> None:
 
 def test_usage_that_comes_late(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each event of it gives the next one as long again."""
-    monkeypatch.setattr("sseflask.completions.dialects._REST_SECONDS", 1.0)
-    monkeypatch.setattr("sseflask.completions.dialects._LAST_SECONDS", 1.0)
+    monkeypatch.setattr("sseflask.completions.chat_stream._REST_SECONDS", 1.0)
+    monkeypatch.setattr("sseflask.completions.chat_stream._LAST_SECONDS", 1.0)
     soon = threading.Event()
 
     def script(exchange: Exchange) -> None:
@@ -597,8 +597,8 @@ def test_a_server_that_makes_its_calls_itself_goes_on_after_them(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     """It has more time than the end of an answer, also if it tells the usage of each step."""
-    monkeypatch.setattr("sseflask.completions.dialects._REST_SECONDS", 0.1)
-    monkeypatch.setattr("sseflask.completions.dialects._LAST_SECONDS", 0.1)
+    monkeypatch.setattr("sseflask.completions.chat_stream._REST_SECONDS", 0.1)
+    monkeypatch.setattr("sseflask.completions.chat_stream._LAST_SECONDS", 0.1)
     running = threading.Event()
     calling = frame("Looking it up.", finish=reason)
 
@@ -618,7 +618,7 @@ def test_a_server_that_makes_its_calls_itself_goes_on_after_them(
 def test_calls_that_are_the_clients_end_as_well(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sseflask.completions.dialects._CALLS_SECONDS", 0.2)
+    monkeypatch.setattr("sseflask.completions.chat_stream._CALLS_SECONDS", 0.2)
     with upstream(_then(frame(finish="tool_calls"))) as server:
         assert run(connect(server.url))[1] == Outcome("finished", "tool_calls")
 
