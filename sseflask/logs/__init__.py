@@ -1,1 +1,5 @@
-"""The server's log: as JSON, without secrets, and bounded where strangers cause it."""
+"""The server's log, by the standard library: without secrets, and bounded if strangers cause it.
+
+A filter makes each record safe (`masking`), formatters come after it (`json_log`). Each record has
+the id of its request (`request_ids`).
+"""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-__all__ = ["BOXES", "PICTURE", "ROOT", "arrows", "draw", "imports", "members"]
+__all__ = ["BOXES", "PACKAGE", "PICTURE", "ROOT", "arrows", "draw", "imports", "members"]
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "sseflask"
@@ -77,7 +77,7 @@ BOXES = (
     ),
     Box("channels", "publish and subscribe", 6, 3.5, 4.5),
     Box("web", "what routes share", 6, 9, 3),
-    Box("store", "what is kept: events and runs", 7, 3.5, 4.5),
+    Box("store", "events and runs, on disk", 7, 3.5, 4.5),
     Box("transport", "how bytes travel", 8, 3.5, 4.5),
     Box("flask_context", "Flask's contexts", 8, 9, 3),
     Box(

@@ -127,7 +127,7 @@ def blocks(document: Path) -> list[Block]:
     name = document.relative_to(ROOT).as_posix()
     found = list(_FENCE.finditer(text))
     made = []
-    for fence, below in zip(found, [*found[1:], None], strict=True):
+    for fence, below in zip(found, [*found, None][1:], strict=True):
         output = None
         if below and below[2] == "text" and not text[fence.end() : below.start()].strip():
             output = below[3]
