@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from sseflask.completions.parts import File, Source, text_or_empty
+from sseflask.completions.json_values import dict_or_empty, list_or_empty, text_or_empty
+from sseflask.completions.parts import File, Source
 
 __all__ = ["Attachments", "is_picture"]
 
@@ -37,7 +38,7 @@ class Attachments:
 
     def sources(self, given: Any) -> Iterator[Source]:
         """The sources of a list of annotations, or of addresses (Perplexity's ``citations``)."""
-        for each in given if isinstance(given, list) else []:
+        for each in list_or_empty(given):
             source = _source(each)
             if source is not None and self._is_new(source.url or source.filename):
                 yield source
@@ -61,7 +62,8 @@ def _url(given: Any) -> str:
     return str(given) if scheme in ("data", "http", "https") else ""
 
 
-def _declared_type(given: dict[str, Any]) -> str:
+def _declared_type(given: Any) -> str:
+    given = dict_or_empty(given)
     kind = given.get("media_type") or given.get("mime_type") or given.get("mediaType")
     return kind if isinstance(kind, str) and "/" in kind else ""
 
@@ -69,20 +71,15 @@ def _declared_type(given: dict[str, Any]) -> str:
 def _media_type(given: Any, url: str) -> str:
     if url[:5].lower() == "data:":
         return url[5:].partition(",")[0].partition(";")[0].lower() or "text/plain"
-    declared = _declared_type(given) if isinstance(given, dict) else ""
     try:
-        return declared or mimetypes.guess_type(urlsplit(url).path)[0] or "image/png"
+        return _declared_type(given) or mimetypes.guess_type(urlsplit(url).path)[0] or "image/png"
     except ValueError:
         return "image/png"
 
 
 def _source(given: Any) -> Source | None:
-    if isinstance(given, str):
-        given = {"url": given}
-    if not isinstance(given, dict):
-        return None
-    inner = given.get("url_citation")
-    given = inner if isinstance(inner, dict) else given
+    given = {"url": given} if isinstance(given, str) else dict_or_empty(given)
+    given = dict_or_empty(given.get("url_citation")) or given
     url, title, filename = (text_or_empty(given.get(name)) for name in ("url", "title", "filename"))
     if url.partition(":")[0].lower() in ("http", "https"):
         return Source(url, title, "")

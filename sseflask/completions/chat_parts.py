@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sseflask.completions.attachments import Attachments, is_picture
+from sseflask.completions.json_values import dict_or_empty, dicts
 from sseflask.completions.parts import Part, Reasoning, Text
 from sseflask.completions.tool_calls import ChatCalls
 
@@ -31,13 +32,10 @@ class ChatParts:
 
     def feed(self, chunk: dict[str, Any]) -> Iterator[Part]:
         """The parts of a chunk."""
-        choices = chunk.get("choices")
-        if not isinstance(choices, list):
-            return
-        if "citations" in chunk:
+        if "citations" in chunk and isinstance(chunk.get("choices"), list):
             yield from self._attachments.sources(chunk["citations"])
-        for choice in choices:
-            if isinstance(choice, dict) and _index(choice) == 0:
+        for choice in dicts(chunk.get("choices")):
+            if _index(choice) == 0:
                 delta = choice.get("delta")
                 # Nearly all of them bring a piece of text and nothing else.
                 if isinstance(delta, dict) and len(delta) == 1:
@@ -53,8 +51,8 @@ class ChatParts:
         return self._calls.finish()
 
     def _of_choice(self, choice: dict[str, Any]) -> Iterator[Part]:
-        delta = choice.get("delta")
-        if isinstance(delta, dict) and (delta.get("tool_calls") or delta.get("function_call")):
+        delta = dict_or_empty(choice.get("delta"))
+        if delta.get("tool_calls") or delta.get("function_call"):
             self._has_deltas = True  # also if all of it is held back
         for part in self._of_delta(delta):
             self._has_deltas = True
@@ -62,14 +60,11 @@ class ChatParts:
         if not self._has_deltas:
             # The message in the place of deltas, or what older completions have.
             message = choice.get("message")
-            if not isinstance(message, dict):
-                message = {"content": choice.get("text")}
-            yield from self._of_delta(message)
+            legacy = {"content": choice.get("text")}
+            yield from self._of_delta(message if isinstance(message, dict) else legacy)
 
-    def _of_delta(self, delta: Any) -> Iterator[Part]:
+    def _of_delta(self, delta: dict[str, Any]) -> Iterator[Part]:
         """The parts of a ``delta`` or a ``message``; what can't be read is left out."""
-        if not isinstance(delta, dict):
-            return
         for name in _REASONING:
             if (value := delta.get(name)) and (text := _text(value)):
                 yield Reasoning(text)
@@ -86,11 +81,10 @@ class ChatParts:
         yield from self._attachments.pictures(delta.get("images"))
         yield from self._attachments.sources(delta.get("annotations"))
         calls = delta.get("tool_calls")
-        for call in calls if isinstance(calls, list) else [calls]:
-            if isinstance(call, dict):
-                yield from self._calls.feed(call)
-        if isinstance(legacy := delta.get("function_call"), dict):
-            yield from self._calls.feed({"function": legacy})
+        for call in dicts(calls if isinstance(calls, list) else [calls]):
+            yield from self._calls.feed(call)
+        if function := dict_or_empty(delta.get("function_call")):
+            yield from self._calls.feed({"function": function})
 
     def _of_content(self, content: Any, depth: int) -> Iterator[Part]:
         """The parts of a content that is a list (Mistral), each in its place."""

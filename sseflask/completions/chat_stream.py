@@ -14,6 +14,7 @@ from sseflask.completions.frame_errors import (
     not_an_object,
 )
 from sseflask.completions.frame_splitter import CR, fields, repaired, stripped
+from sseflask.completions.json_values import dict_or_empty
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.stream_parser import DONE, End, StreamParser
 from sseflask.completions.upstream_errors import reported
@@ -113,8 +114,7 @@ class ChatParser(StreamParser):
     def _error_beside_choices(self, value: dict[str, Any]) -> Failure | None:
         if value.get("error"):
             return reported(value, self._secrets)
-        groq = value["x_groq"]
-        error = groq.get("error") if isinstance(groq, dict) else None
+        error = dict_or_empty(value["x_groq"]).get("error")
         return reported({"error": error}, self._secrets) if error else None
 
     def _finish_choice(self, choice: dict[str, Any]) -> bool:

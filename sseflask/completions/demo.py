@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 
+from sseflask.completions.json_values import dict_or_empty, dicts
 from sseflask.completions.upstream_errors import refused
 
 __all__ = ["MAX_PROMPT", "MODEL", "DemoClient", "DemoTransport"]
@@ -112,8 +113,8 @@ class _Chat(_Completion):
 
     def __init__(self, parameters: dict[str, Any]) -> None:
         super().__init__(parameters.get("messages"))
-        options = parameters.get("stream_options")
-        self._include_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+        options = dict_or_empty(parameters.get("stream_options"))
+        self._include_usage = bool(options.get("include_usage"))
 
     def document(self) -> dict[str, Any]:
         message = {"role": "assistant", "content": self._text}
@@ -246,12 +247,12 @@ def _frame(value: dict[str, Any]) -> bytes:
 
 
 def _last_user_message(messages: Any) -> str:
-    for message in reversed(messages if isinstance(messages, list) else []):
-        if isinstance(message, dict) and message.get("role") == "user":
+    for message in reversed(dicts(messages)):
+        if message.get("role") == "user":
             content = message.get("content")
             if isinstance(content, str):
                 return content
             if isinstance(content, list):
-                texts = [part.get("text") for part in content if isinstance(part, dict)]
+                texts = [part.get("text") for part in dicts(content)]
                 return " ".join(text for text in texts if isinstance(text, str))
     return ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_splitter import message, without_nan
+from sseflask.completions.json_values import dict_or_empty, dicts
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.tool_calls import Call, ChatCalls
 
@@ -53,8 +54,7 @@ def document_of(dialect: str, frames: Iterable[bytes], outcome: Outcome) -> byte
     """
     if dialect == RESPONSES:
         _, value = message(outcome.frame or b"")
-        response = value.get("response") if isinstance(value, dict) else None
-        return _as_json(response if isinstance(response, dict) else {})
+        return _as_json(dict_or_empty(dict_or_empty(value).get("response")))
     return _as_json(_completion(frames))
 
 
@@ -62,13 +62,11 @@ def _completion(frames: Iterable[bytes]) -> dict[str, Any]:
     head: dict[str, Any] = {"id": "", "object": "chat.completion", "created": 0, "model": ""}
     choices: dict[int, _Choice] = {}
     for frame in frames:
-        _, chunk = message(frame)
-        if not isinstance(chunk, dict):
-            continue
+        chunk = dict_or_empty(message(frame)[1])
         for name, value in chunk.items():
             if name not in ("object", "choices") and (value or name not in head):
                 head[name] = value
-        for choice in _dicts(chunk.get("choices")):
+        for choice in dicts(chunk.get("choices")):
             index = choice.get("index")
             index = index if isinstance(index, int) else 0
             choices.setdefault(index, _Choice(index)).add(choice)
@@ -99,8 +97,8 @@ class _Choice:
                 _merge(self._value[name], value)
             elif name != "index" and (value or name not in self._value):
                 self._value[name] = value
-        delta = choice.get("delta") or choice.get("message")
-        for piece in _dicts(delta.get("tool_calls") if isinstance(delta, dict) else None):
+        delta = dict_or_empty(choice.get("delta") or choice.get("message"))
+        for piece in dicts(delta.get("tool_calls")):
             self._calls = self._calls or _Calls()
             self._calls.add(piece)
 
@@ -196,12 +194,11 @@ def stream_of(dialect: str, value: dict[str, Any]) -> list[bytes]:
 
 def _chunks(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
     choices, ends = [], []
-    for position, choice in enumerate(_dicts(value["choices"])):
-        message = choice.get("message") or choice.get("delta")
-        delta = dict(message) if isinstance(message, dict) else {}
+    for position, choice in enumerate(dicts(value["choices"])):
+        delta = dict(dict_or_empty(choice.get("message") or choice.get("delta")))
         if isinstance(delta.get("tool_calls"), list):
             delta["tool_calls"] = [
-                {"index": number, **call} for number, call in enumerate(_dicts(delta["tool_calls"]))
+                {"index": number, **call} for number, call in enumerate(dicts(delta["tool_calls"]))
             ]
         index = choice.get("index", position)
         rest = {name: choice[name] for name in choice if name not in ("message", "delta", "error")}
@@ -218,7 +215,7 @@ def _events(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Those of the Responses API, with one delta for each part."""
     begun = {**value, "status": "in_progress", "output": [], "usage": None}
     yield {"type": "response.created", "response": begun}
-    for index, item in enumerate(_dicts(value["output"])):
+    for index, item in enumerate(dicts(value["output"])):
         at = {"output_index": index}
         empty = {
             name: "" if name == "arguments" else [] if name in ("content", "summary") else inner
@@ -227,7 +224,7 @@ def _events(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"type": "response.output_item.added", **at, "item": empty}
         at["item_id"] = item.get("id", "")
         for kind in ("summary", "content"):
-            for number, part in enumerate(_dicts(item.get(kind))):
+            for number, part in enumerate(dicts(item.get(kind))):
                 yield from _events_of_part(kind, {**at, f"{kind}_index": number}, part)
         if isinstance(item.get("arguments"), str):
             event = "response.function_call_arguments"
@@ -250,10 +247,6 @@ def _events_of_part(
         yield {"type": f"{event}.delta", **at, "delta": text}
         yield {"type": f"{event}.done", **at, name: text}
     yield {"type": f"response.{group}_part.done", **at, "part": part}
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _as_json(value: Any) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 from sseflask.completions.error_messages import reason, value_of
 from sseflask.completions.failures import masked
 from sseflask.completions.frame_splitter import data_frame, fields
+from sseflask.completions.json_values import dict_or_empty, dicts, list_or_empty
 from sseflask.completions.upstream_errors import invalid, reported
 from sseflask.errors import Failure
 
@@ -29,8 +30,7 @@ def is_error(value: Any) -> bool:
     """Whether a value of JSON that is no completion is an error, in any of the known shapes."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         return bool(value[0].get("error"))
-    if not isinstance(value, dict):
-        return False
+    value = dict_or_empty(value)
     if value.get("error") or value.get("object") == "error" or value.get("type") == "error":
         return True
     if "usage" in value or "object" in value:
@@ -45,10 +45,8 @@ def error_of_choice(choice: dict[str, Any]) -> Any:
 
 def error_of_choices(value: Any) -> Any:
     """The error of a document whose choices have nothing else; ``None`` for all others."""
-    choices = value.get("choices") if isinstance(value, dict) else None
-    if not isinstance(choices, list):
-        return None
-    errors = [each.get("error") if isinstance(each, dict) else None for each in choices]
+    choices = list_or_empty(dict_or_empty(value).get("choices"))
+    errors = [dict_or_empty(each).get("error") for each in choices]
     if not errors or not all(errors) or any(map(_has_content, choices)):
         return None
     return errors[0]
@@ -59,26 +57,22 @@ def content_beside_error(value: dict[str, Any]) -> list[bytes]:
 
     Without the error, in which there may be a key.
     """
-    choices = value.get("choices")
-    kept = [
+    choices = [
         {name: choice[name] for name in choice if name != "error"}
-        for choice in (choices if isinstance(choices, list) else [])
-        if isinstance(choice, dict)
+        for choice in dicts(value.get("choices"))
     ]
-    if not value.get("usage") and not any(map(_has_content, kept)):
+    if not value.get("usage") and not any(map(_has_content, choices)):
         return []
     rest = {name: value[name] for name in value if name not in ("error", "x_groq")}
-    return [data_frame({**rest, "choices": kept})]
+    return [data_frame({**rest, "choices": choices})]
 
 
 def without_secrets(value: dict[str, Any], secrets: tuple[str, ...]) -> bytes | None:
     """A document with secrets masked in its choices' errors; ``None`` if there were none."""
-    choices = value.get("choices")
-    if not isinstance(choices, list):
-        return None
+    choices = list_or_empty(value.get("choices"))
     safe = [
         {**each, "error": masked(each["error"], secrets)}
-        if isinstance(each, dict) and each.get("error")
+        if dict_or_empty(each).get("error")
         else each
         for each in choices
     ]
@@ -86,10 +80,8 @@ def without_secrets(value: dict[str, Any], secrets: tuple[str, ...]) -> bytes | 
 
 
 def _has_content(choice: dict[str, Any]) -> bool:
-    if choice.get("text"):
-        return True
-    delta = choice.get("delta") or choice.get("message")
-    return isinstance(delta, dict) and any(delta[name] for name in delta if name != "role")
+    delta = dict_or_empty(choice.get("delta") or choice.get("message"))
+    return bool(choice.get("text")) or any(delta[name] for name in delta if name != "role")
 
 
 def not_an_object(frame: bytes, secrets: tuple[str, ...]) -> Failure:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sseflask.completions.chat_parts import ChatParts
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_splitter import message
+from sseflask.completions.json_values import dict_or_empty
 from sseflask.completions.parts import (
     Approval,
     File,
@@ -57,10 +58,8 @@ class PartReader:
         if self._chat is not None:
             parts = self._well_formed(self._chat.finish())
         else:
-            value = None if last is None else message(last)[1]
-            parts = self._well_formed(
-                self._response.finish(value if isinstance(value, dict) else None)
-            )
+            value = dict_or_empty(message(last or b"")[1])
+            parts = self._well_formed(self._response.finish(value))
         if rest := self._reasoning.finish():
             parts.append(Reasoning(rest))
         if rest := self._text.finish():

@@ -14,7 +14,6 @@ __all__ = [
     "Source",
     "Text",
     "ToolCall",
-    "text_or_empty",
     "well_formed",
 ]
 
@@ -93,11 +92,6 @@ class Source:
 
 
 Part: TypeAlias = Text | Reasoning | ToolCall | HostedCall | Approval | File | Source
-
-
-def text_or_empty(value: Any) -> str:
-    """A value of JSON if it is text; else an empty text."""
-    return value if isinstance(value, str) else ""
 
 
 def well_formed(text: str) -> str:

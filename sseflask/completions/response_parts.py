@@ -11,15 +11,8 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from sseflask.completions.attachments import Attachments
-from sseflask.completions.parts import (
-    Approval,
-    HostedCall,
-    Part,
-    Reasoning,
-    Text,
-    text_or_empty,
-    well_formed,
-)
+from sseflask.completions.json_values import dict_or_empty, list_or_empty, text_or_empty
+from sseflask.completions.parts import Approval, HostedCall, Part, Reasoning, Text, well_formed
 from sseflask.completions.tool_calls import Call
 
 __all__ = ["ResponseParts", "is_call"]
@@ -40,9 +33,7 @@ _Slot: TypeAlias = tuple[Any, str, Any]
 
 def is_call(item: Any) -> bool:
     """Whether an item of an output is a call that the model wants the client to make."""
-    if not isinstance(item, dict):
-        return False
-    return item.get("type") in (*_TOOL_CALLS, *_CLIENT_CALLS)
+    return dict_or_empty(item).get("type") in (*_TOOL_CALLS, *_CLIENT_CALLS)
 
 
 class ResponseParts:
@@ -67,30 +58,25 @@ class ResponseParts:
         elif kind == "response.output_text.annotation.added":
             yield from self._attachments.sources([value.get("annotation")])
         elif kind == "response.output_item.added":
-            item = value.get("item")
-            if isinstance(item, dict):
-                yield from self._added(self._place(value), item)
+            yield from self._added(self._place(value), dict_or_empty(value.get("item")))
 
-    def finish(self, last: dict[str, Any] | None) -> Iterator[Part]:
+    def finish(self, last: dict[str, Any]) -> Iterator[Part]:
         """What is missing at the response's end.
 
         Args:
-            last: the data of the upstream's own last event, if there is one.
+            last: the data of the upstream's own last event; empty if there is none.
         """
-        response = last.get("response") if last is not None else None
-        output = response.get("output") if isinstance(response, dict) else None
-        if isinstance(output, list):
-            for number, item in enumerate(output):
-                if isinstance(item, dict):
-                    place = self._places.get(text_or_empty(item.get("id")), number)
-                    yield from self._item(place, item)
+        response = dict_or_empty(last.get("response"))
+        for number, given in enumerate(list_or_empty(response.get("output"))):
+            item = dict_or_empty(given)
+            yield from self._item(self._places.get(text_or_empty(item.get("id")), number), item)
         for call in self._calls.values():
             yield from call.finish()
 
     def _place(self, value: dict[str, Any]) -> Any:
         """The key of an event's item."""
-        index, item = value.get("output_index"), value.get("item")
-        id = value.get("item_id") or (item.get("id") if isinstance(item, dict) else None)
+        index = value.get("output_index")
+        id = value.get("item_id") or dict_or_empty(value.get("item")).get("id")
         if not isinstance(id, str) or not id:
             return index if isinstance(index, int) else ""
         if not isinstance(index, int):
@@ -114,9 +100,7 @@ class ResponseParts:
             text = value.get("refusal" if stem == "refusal" else "text")
             yield from self._final_text(_slot(place, stem, value), text)
         elif stem in ("content_part", "reasoning_summary_part"):
-            part = value.get("part")
-            if isinstance(part, dict):
-                yield from self._content(place, part, value)
+            yield from self._content(place, dict_or_empty(value.get("part")), value)
         elif stem in ("function_call_arguments", "custom_tool_call_input"):
             call = self._call(place, plain=stem == "custom_tool_call_input")
             call.id = (
@@ -128,9 +112,7 @@ class ResponseParts:
                 call.add_name(name)
             yield from call.complete_arguments(_arguments(value))
         elif stem == "output_item":
-            item = value.get("item")
-            if isinstance(item, dict):
-                yield from self._item(place, item)
+            yield from self._item(place, dict_or_empty(value.get("item")))
 
     def _added(self, place: Any, item: dict[str, Any]) -> Iterator[Part]:
         if item.get("type") in _TOOL_CALLS:
@@ -145,10 +127,8 @@ class ResponseParts:
             yield from self._called(place, item).complete_arguments(_arguments(item))
         elif kind in ("message", "reasoning"):
             for field, what in (("summary", "summary_index"), ("content", "content_index")):
-                parts = item.get(field)
-                for number, part in enumerate(parts if isinstance(parts, list) else []):
-                    if isinstance(part, dict):
-                        yield from self._content(place, part, {what: number})
+                for number, part in enumerate(list_or_empty(item.get(field))):
+                    yield from self._content(place, dict_or_empty(part), {what: number})
         elif kind in _CLIENT_CALLS:
             call = self._called(place, item)
             call.add_name(kind.removesuffix("_call"))

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from sseflask.completions import failures
 from sseflask.completions.frame_errors import bare_error, is_error, not_an_object
 from sseflask.completions.frame_splitter import CR, fields, repaired, stripped
+from sseflask.completions.json_values import dict_or_empty, list_or_empty, text_or_empty
 from sseflask.completions.outcome import Outcome
 from sseflask.completions.response_parts import is_call
 from sseflask.completions.stream_parser import DONE, End, StreamParser
@@ -78,14 +79,11 @@ class ResponseParser(StreamParser):
         return relayed, None
 
     def _end(self, kind: str, value: dict[str, Any], frame: bytes) -> Outcome:
-        response = value.get("response")
-        if not isinstance(response, dict):
-            response = {}
+        response = dict_or_empty(value.get("response"))
         if kind in ("response.completed", "response.incomplete"):
             reason = _reason(response.get("incomplete_details"))
             if not reason and kind == "response.completed":
-                output = response.get("output")
-                calls = self._calls or (isinstance(output, list) and any(map(is_call, output)))
+                calls = self._calls or any(map(is_call, list_or_empty(response.get("output"))))
                 reason = "tool_calls" if calls else "stop"
             return Outcome("finished", reason, frame=frame)
         error = response.get("error")
@@ -106,17 +104,12 @@ class ResponseParser(StreamParser):
 
 def _state(value: dict[str, Any]) -> str | None:
     """The state of an event's response that is over; also under an unknown name of the event."""
-    response = value["response"]
-    if not isinstance(response, dict):
-        return None
-    state = response.get("status")
+    state = dict_or_empty(value["response"]).get("status")
     if state is None and value.get("type") == "response.done":
         return "completed"
     return state if state in _OVER else None
 
 
 def _reason(details: Any) -> str | None:
-    reason = details.get("reason") if isinstance(details, dict) else None
-    if not isinstance(reason, str):
-        return None
-    return "length" if reason in ("max_output_tokens", "max_messages") else reason
+    reason = text_or_empty(dict_or_empty(details).get("reason"))
+    return "length" if reason in ("max_output_tokens", "max_messages") else reason or None

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sseflask.completions.parts import ToolCall, text_or_empty
+from sseflask.completions.json_values import text_or_empty
+from sseflask.completions.parts import ToolCall
 
 __all__ = ["Call", "ChatCalls"]
 

@@ -13,6 +13,7 @@ import httpx2
 
 from sseflask.completions.error_messages import excerpt, reason, text_of, value_of
 from sseflask.completions.failures import UpstreamFailure, masked
+from sseflask.completions.json_values import dict_or_empty
 from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.logs.masking import mask
 
@@ -177,9 +178,7 @@ def _failure(status: int, error: dict[str, Any], headers: dict[str, str]) -> Ups
 
 def _status_of(value: Any) -> int:
     """The status of an error that came inside a 200, by its fields; 502 if they say nothing."""
-    error = _error_in(value)
-    outer = value if isinstance(value, dict) else {}
-    for each in (error, outer):
+    for each in (_error_in(value), dict_or_empty(value)):
         for name in ("status", "status_code", "http_status", "statusCode", "code", "type"):
             given = each.get(name)
             if isinstance(given, str):
@@ -196,9 +195,9 @@ def _error_in(value: Any) -> dict[str, Any]:
     """The object that describes an error, inside whatever is around it."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, dict):
-        return {}
-    return value["error"] if isinstance(value.get("error"), dict) else value
+    outer = dict_or_empty(value)
+    error = outer.get("error")
+    return error if isinstance(error, dict) else outer
 
 
 def _shaped(
