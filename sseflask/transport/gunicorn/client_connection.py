@@ -12,16 +12,18 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
 from gunicorn.http.errors import NoMoreData
+from gunicorn.util import write_error
 
 from sseflask.logs import request_ids
 from sseflask.loop.time_slice import yield_to_loop
 from sseflask.transport.flusher import SLICE
 from sseflask.transport.gunicorn.connection_limit import LAST_SECONDS, ConnectionLimit
-from sseflask.transport.gunicorn.error_page import send_error_page
+from sseflask.transport.gunicorn.error_page import ErrorPageSocket
 from sseflask.transport.request_body import SlowBody
 from sseflask.transport.sockets import borrowed, reset_when_closed
 
@@ -37,6 +39,7 @@ BODY_SECONDS, READ_SECONDS, BYTES_PER_SECOND = 10.0, 30.0, 500
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
+@dataclass(slots=True, eq=False)
 class ClientConnection:
     """A client's connection, while it has a greenlet. The loop's thread only.
 
@@ -53,52 +56,28 @@ class ClientConnection:
         evicted: whether it has been closed to make room.
     """
 
-    __slots__ = (
-        "_deadline",
-        "_descriptor",
-        "_idle",
-        "_is_last",
-        "_is_long",
-        "_keepalive",
-        "_received",
-        "_request",
-        "_seconds_left",
-        "_sending",
-        "_turn",
-        "_unread",
-        "blocked",
-        "client",
-        "evicted",
-        "limit",
-        "listener",
-        "since",
-    )
+    client: Any
+    limit: ConnectionLimit
+    keepalive: float
+    unread: bytes = b""
+    listener: object = None
+    since: float = field(init=False, default_factory=time.monotonic)
+    blocked: bool = field(init=False, default=False)
+    evicted: bool = field(init=False, default=False)
+    _descriptor: int = field(init=False)
+    _deadline: float = field(init=False)
+    _turn: float = field(init=False)
+    _idle: bool = field(init=False, default=False)
+    _received: int = field(init=False, default=0)
+    _request: Any = field(init=False, default=None)
+    _seconds_left: float = field(init=False, default=0.0)
+    _is_last: bool = field(init=False, default=False)
+    _is_long: bool = field(init=False, default=False)
+    _sending: bool = field(init=False, default=False)
 
-    def __init__(
-        self,
-        client: Any,
-        limit: ConnectionLimit,
-        keepalive: float,
-        unread: bytes = b"",
-        listener: object = None,
-    ) -> None:
-        self.client = client
-        self.limit = limit
-        self.listener = listener
-        self.since = time.monotonic()
-        self.blocked = False
-        self.evicted = False
-        self._descriptor = client.fileno()  # TLS takes it from one object to another
-        self._unread = unread
-        self._keepalive = keepalive
+    def __post_init__(self) -> None:
+        self._descriptor = self.client.fileno()  # TLS takes it from one object to another
         self._deadline = self.since + HEAD_SECONDS
-        self._idle = False
-        self._received = 0
-        self._request: Any = None
-        self._seconds_left = 0.0
-        self._is_last = False
-        self._sending = False
-        self._is_long = False
         self._turn = self.since + SLICE
 
     @property
@@ -129,7 +108,7 @@ class ClientConnection:
         now = time.monotonic()
         self._restart(now)
         self._idle = True
-        self._deadline = now + (self._keepalive if alive else min(self._keepalive, LAST_SECONDS))
+        self._deadline = now + (self.keepalive if alive else min(self.keepalive, LAST_SECONDS))
 
     def begin_request(self, request: Any) -> None:
         """From here on what is read is the body of this request."""
@@ -194,8 +173,8 @@ class ClientConnection:
                 or the connection was evicted.
             SlowBody: the body did not come in time.
         """
-        if self._unread:
-            data, self._unread = self._unread[:size], self._unread[size:]
+        if self.unread:
+            data, self.unread = self.unread[:size], self.unread[size:]
             self._received += len(data)
             return data
         client = self.client
@@ -264,9 +243,9 @@ class ClientConnection:
             return SlowBody()
         if self._received:
             self.client.timeout = 1.0
+            page: Any = ErrorPageSocket(self.client, request_ids.make())
             with contextlib.suppress(OSError):
-                reason = "The request did not come in time."
-                send_error_page(self.client, request_ids.make(), 408, "Request Timeout", reason)
+                write_error(page, 408, "Request Timeout", "The request did not come in time.")
         return NoMoreData(b"")
 
     def _restart(self, since: float) -> None:

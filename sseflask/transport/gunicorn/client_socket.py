@@ -16,7 +16,7 @@ from sseflask.transport.gunicorn.client_connection import HEAD_SECONDS, ClientCo
 from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
 from sseflask.transport.gunicorn.connection_pool import ConnectionPool
 
-__all__ = ["ClientSocket", "ClientTLSSocket", "Listener", "shake_hands", "tls_context"]
+__all__ = ["ClientSocket", "ClientTLSSocket", "Listener", "shake_hands"]
 
 log = logging.getLogger("sseflask")
 
@@ -42,12 +42,8 @@ class ClientSocket(gevent.socket.socket):
         except BlockingIOError:
             if self.connection is None or 0.0 in (timeout, self.timeout):
                 raise
-            return self.connection.send_in_time(partial(_send, send, flags), data)
+            return self.connection.send_in_time(partial(send, flags=flags), data)
         return sent
-
-
-def _send(send: Callable[[Any, int], int], flags: int, data: Any) -> int:
-    return send(data, flags)
 
 
 class ClientTLSSocket(gevent.ssl.SSLSocket):
@@ -116,7 +112,7 @@ def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSS
     """Begin TLS on a connection. Blocks, as long as a request's head may take.
 
     Args:
-        context: gunicorn's SSLContext, whose sockets are `ClientTLSSocket`.
+        context: gunicorn's SSLContext; its ``sslsocket_class`` is `ClientTLSSocket`.
         client: the socket.
         limit: the worker's.
 
@@ -134,9 +130,3 @@ def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSS
         return None
     finally:
         connection.close()
-
-
-def tls_context(context: Any) -> Any:
-    """Have what a context wraps be `ClientTLSSocket`."""
-    context.sslsocket_class = ClientTLSSocket
-    return context

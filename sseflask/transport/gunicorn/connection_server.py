@@ -14,9 +14,9 @@ from sseflask.transport.gunicorn import access_log
 from sseflask.transport.gunicorn.client_connection import ClientConnection
 from sseflask.transport.gunicorn.client_socket import (
     ClientSocket,
+    ClientTLSSocket,
     Listener,
     shake_hands,
-    tls_context,
 )
 from sseflask.transport.gunicorn.connection_pool import ConnectionPool
 
@@ -72,7 +72,9 @@ class ConnectionServer:
             name = _ListenerName(socket)
             handle = partial(self._handle, name)
             if cfg.is_ssl:
-                handle = partial(self._handle_tls, name, tls_context(ssl_context(cfg)))
+                context = ssl_context(cfg)
+                context.sslsocket_class = ClientTLSSocket
+                handle = partial(self._handle_tls, name, context)
             listener = Listener(socket, handle, self.pool)
             # One at a time, so that one worker does not take them all. And a few at a time if it is
             # alone: clients that are connected wait for the requests of all of one turn.

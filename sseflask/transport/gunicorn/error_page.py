@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gunicorn.util import write_error
-
 from sseflask.logs.request_ids import HEADER
 
-__all__ = ["ErrorPageSocket", "send_error_page"]
+__all__ = ["ErrorPageSocket"]
 
 
 class ErrorPageSocket:
@@ -36,13 +34,3 @@ class ErrorPageSocket:
         line, end, rest = page.partition(b"\r\n")
         added = f"{HEADER}: {self._id}\r\nCache-Control: no-store\r\n"
         self._client.sendall(line + end + added.encode() + rest)
-
-
-def send_error_page(client: Any, id: str, status: int, phrase: str, reason: str) -> None:
-    """Write such a page. Blocks until the client has taken it.
-
-    Raises:
-        OSError: as of ``sendall``.
-    """
-    page: Any = ErrorPageSocket(client, id)
-    write_error(page, status, phrase, reason)

@@ -14,7 +14,7 @@ import trustme
 from gunicorn.http.errors import NoMoreData
 
 from sseflask.transport.gunicorn.client_connection import ClientConnection
-from sseflask.transport.gunicorn.client_socket import ClientSocket, shake_hands, tls_context
+from sseflask.transport.gunicorn.client_socket import ClientSocket, ClientTLSSocket, shake_hands
 from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
 
 
@@ -28,7 +28,8 @@ def test_a_handshake_that_does_not_come_makes_room() -> None:
     """TLS takes the descriptor out of the socket that was accepted."""
     ours, client = socket.socketpair()
     full = full_limit()
-    context = tls_context(gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = ClientTLSSocket
     accepted = ClientSocket(fileno=ours.detach())
     with client:
         handshake = gevent.spawn(shake_hands, context, accepted, full)
@@ -42,12 +43,13 @@ def test_a_silent_connection_over_tls_ends_without_an_alert() -> None:
     """To its client that would be a failure of TLS, and no end."""
     authority = trustme.CA()
     server = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.sslsocket_class = ClientTLSSocket
     authority.issue_cert("localhost").configure_cert(server)
     trusting = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(trusting)
     ours, theirs = (each.detach() for each in socket.socketpair())
     limit = ConnectionLimit(10)
-    handshake = gevent.spawn(shake_hands, tls_context(server), ClientSocket(fileno=ours), limit)
+    handshake = gevent.spawn(shake_hands, server, ClientSocket(fileno=ours), limit)
     plain = gevent.socket.socket(fileno=theirs)
     with trusting.wrap_socket(plain, server_hostname="localhost") as client:
         secured = handshake.get(timeout=5)

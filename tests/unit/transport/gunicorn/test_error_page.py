@@ -9,9 +9,10 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.errors import InvalidRequestLine
+from gunicorn.util import write_error
 from gunicorn.workers.ggevent import GeventWorker
 
-from sseflask.transport.gunicorn.error_page import ErrorPageSocket, send_error_page
+from sseflask.transport.gunicorn.error_page import ErrorPageSocket
 
 
 class Client:
@@ -44,7 +45,8 @@ def by_gunicorn(client: Client) -> None:
 
 
 def by_us(client: Client) -> None:
-    send_error_page(client, "17", 400, "Bad Request", "<no>")
+    page: Any = ErrorPageSocket(client, "17")
+    write_error(page, 400, "Bad Request", "<no>")
 
 
 @pytest.mark.parametrize("send", [by_gunicorn, by_us])
