@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-#: Descriptors that are no stream's: listeners, logs, gunicorn's pipes, modules, spare.
+#: Descriptors for everything but streams: listeners, logs, gunicorn's pipes, modules, spare.
 RESERVED_DESCRIPTORS = 256
-#: A connection has its client's socket, and a completion its upstream's too: one in three may.
+#: A connection has its client's socket, and a completion its upstream's as well: one in three is
+#: assumed to be one.
 DESCRIPTORS_PER_THREE = 4
 #: What one worker should hold at most, however many descriptors it may: about 400 MiB if all of
 #: them are streams with a generator, 20 MiB if they are subscribers.
@@ -53,22 +54,22 @@ def _raise_descriptor_limit() -> int:
 
 
 def _connections(descriptors: int) -> int:
-    """How many connections a worker takes: what its descriptors suffice for."""
+    """How many connections a worker may have, with so many descriptors."""
     fitting = (descriptors - RESERVED_DESCRIPTORS) * 3 // DESCRIPTORS_PER_THREE
     return max(16, min(MOST_CONNECTIONS, fitting))
 
 
 def _guard_logs(secrets: tuple[str, ...]) -> None:
-    """Mask tokens in both logs, and escape what is not printable: gunicorn writes what it gets."""
+    """Mask tokens in both logs, and escape what is not printable, as gunicorn does neither."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A locale without a letter that a client sends is no reason for a traceback.
+        # Clients send letters that the locale may lack: no reason for a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
     for name in ("gunicorn.error", "gunicorn.access"):
         guard(logging.getLogger(name), secrets)
 
 
-def _stop(reason: object, as_json: bool) -> NoReturn:
-    if as_json:
+def _stop(reason: object) -> NoReturn:
+    if _has_json and _log_format == "json":
         from sseflask.logs import json_log
 
         json_log.log_start_failure(reason)
@@ -85,11 +86,12 @@ graceful_timeout = GRACE  # see below for a platform that is known
 timeout = 60
 # Between two requests, also after a stream: longer than most proxies' reuse interval.
 keepalive = 5
-# A proxy on this machine passes its clients' own SCRIPT_NAME and PATH_INFO on: believed, they lead
-# past what the proxy forbids. The scheme is ProxyFix's business, as SSEFLASK_TRUSTED_PROXIES says.
+# A proxy on this machine passes its clients' own SCRIPT_NAME and PATH_INFO on. If gunicorn believed
+# them, they would lead past what the proxy forbids. The scheme is left to ProxyFix, as
+# SSEFLASK_TRUSTED_PROXIES says.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
-# Questions, cursors and tokens travel in the query where EventSource is the client.
+# EventSource can send questions, cursors and tokens in the query only.
 limit_request_line = 8190
 accesslog = "-"
 # The path without the query. Of a stream the time is its whole length.
@@ -103,7 +105,7 @@ _has_json = importlib.util.find_spec("pythonjsonlogger") is not None
 try:
     _platform = platforms.detect(os.environ)
 except ConfigError as error:
-    _stop(error, _has_json and _log_format == "json")
+    _stop(error)
 if _platform is not None:
     graceful_timeout = _platform.grace
     keepalive = _platform.keepalive or keepalive
@@ -114,14 +116,14 @@ if importlib.util.find_spec("pydantic_settings"):
     try:
         _settings = load()
     except ConfigError as error:
-        _stop(error, _has_json and _log_format == "json")
+        _stop(error)
     _secrets = _settings.confidential
     bind = f"0.0.0.0:{_settings.port}" if _settings.port else ADDRESS
     workers = _settings.web_concurrency
     graceful_timeout = _settings.grace
 
     def when_ready(server: Arbiter) -> None:
-        """Say once what has been found out, and how many workers the command line asks for."""
+        """Log the platform that was detected, and what the command line's workers need."""
         if server.log is None:
             return
         variable = platforms.detected_by(os.environ)
@@ -137,33 +139,31 @@ _guard_logs(_secrets)
 if _log_format == "json":
     if not _has_json:
         _stop(
-            "SSEFLASK_LOG_FORMAT=json needs what is not installed: pip install python-json-logger",
-            as_json=False,
+            "SSEFLASK_LOG_FORMAT=json needs what is not installed: pip install python-json-logger"
         )
     logger_class = "sseflask.logs.gunicorn_logger.JSONLogger"
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
-    """Give each worker, of any class, a place for its figures."""
+    """Give each worker, of any class, a slot for its figures."""
     sharing.take(worker)
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001  # gunicorn counts them
-    """The place of a worker's figures is free again."""
+    """The slot of a worker's figures is free again."""
     sharing.release(worker)
 
 
 def pre_exec(server: Arbiter) -> None:
-    """Let the gunicorn that takes the place of this one count on (SIGUSR2)."""
+    """Pass the counters on to the gunicorn that replaces this one (SIGUSR2)."""
     sharing.pass_on(server.cfg.env_orig)
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Under plain ``-k gevent`` too: streams find their connection below all middleware, and are
-    drained on SIGTERM. Figures are shared under any class."""
+    """Share figures under any worker class; prepare gunicorn's own gevent worker for streams."""
     sharing.begin(worker)
     if "gunicorn.workers.ggevent" not in sys.modules:
-        return  # another worker class: nothing to drain, and gevent may not be there
+        return  # another worker class; gevent may not be installed
     if _log_format == "json":
         from sseflask.logs import json_log
 

@@ -317,7 +317,7 @@ def _milliseconds(config: Mapping[str, Any], key: str) -> int | None:
 
 
 def _report(app: Flask | None, error: Exception, environ: WSGIEnvironment) -> Failure:
-    flask_context.tell_teardown(error)
+    flask_context.report_to_teardown(error)
     if isinstance(error, Failure):
         return error
     if isinstance(error, HTTPException):

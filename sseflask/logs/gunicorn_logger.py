@@ -17,21 +17,21 @@ __all__ = ["JSONLogger"]
 class JSONLogger(Logger):
     """``--logger-class sseflask.logs.gunicorn_logger.JSONLogger``; with statsd if that is set.
 
-    A log configuration of the operator's own (``logconfig`` and its kin) wins, and syslog keeps its
-    form.
+    A log configuration of the operator's own (``logconfig``, ``logconfig_dict``,
+    ``logconfig_json``) is left as it is, and so are lines for syslog.
     """
 
     def __new__(cls, cfg: Any) -> JSONLogger:
-        """gunicorn itself chooses a logger for statsd only where no other is named."""
+        """gunicorn itself chooses a logger for statsd only if no other is configured."""
         if cfg.statsd_host is not None:
             from gunicorn.instrument.statsd import Statsd
 
             if not issubclass(cls, Statsd):
-                cls = type("JSONStatsd", (cls, Statsd), {})  # what is made
+                cls = type("JSONStatsd", (cls, Statsd), {})
         return super().__new__(cls)
 
     def setup(self, cfg: Any) -> None:
-        """Called for each configuration."""
+        """Configure the loggers; gunicorn calls it for each configuration."""
         super().setup(cfg)
         if cfg.logconfig_dict or cfg.logconfig_json or cfg.logconfig:
             return

@@ -12,7 +12,7 @@ from flask import Flask, Response, abort, g, got_request_exception, request, ses
 from flask.typing import ResponseReturnValue
 
 from sseflask import SSE, EventSourceResponse, Failure
-from sseflask.logs import once as notices
+from sseflask.logs import once as once
 from sseflask.testing import open_stream
 
 plain_and_ours = pytest.mark.parametrize("plain", [True, False], ids=["upgraded", "response"])
@@ -88,25 +88,25 @@ def test_an_error_before_the_first_event_has_the_requests_own_g(
     assert response.headers["X-Start"] == f"/{what}"
     if what != "missing/x":
         assert "session=" in response.headers["Set-Cookie"], "what the view has put into it"
-    told = [each for each in noted.seen if each.startswith("teardown_request")]
+    seen = [each for each in noted.seen if each.startswith("teardown_request")]
     if plain:
         error = "ArithmeticError('early')" if what == "broken" else "None"
-        assert told == [f"teardown_request /{what} {error}"]
+        assert seen == [f"teardown_request /{what} {error}"]
 
 
 @plain_and_ours
-def test_an_unexpected_error_before_the_first_event_is_told_once(
+def test_an_unexpected_error_before_the_first_event_is_reported_once(
     plain: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     noted = Noted(plain)
-    told: list[Any] = []
+    seen: list[Any] = []
 
     def receive(_: Flask, exception: Exception) -> None:
-        told.append((str(exception), g.start))
+        seen.append((str(exception), g.start))
 
     with got_request_exception.connected_to(receive, noted.app):
         assert noted.app.test_client().get("/broken").status_code == 500
-    assert told == [("early", "/broken")]
+    assert seen == [("early", "/broken")]
     assert [record.message for record in caplog.records] == ["Exception on /broken [GET]"]
 
 
@@ -260,13 +260,13 @@ def test_a_list_can_be_read() -> None:
 def test_a_plain_response_is_read_as_flask_does_it(
     sse_first: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever hook comes first; once it is known to be a stream, that is told."""
-    monkeypatch.setattr(notices, "_warned", set())
+    """Whichever hook comes first; once it is known to be a stream, the log says so."""
+    monkeypatch.setattr(once, "_warned", set())
     client = logging_app("get_data", sse_first).test_client()
     for _ in range(2):
         assert client.get("/plain").data == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
-    told = [record.message for record in caplog.records if "is_streamed" in record.message]
-    assert len(told) == (0 if sse_first else 1)
+    seen = [record.message for record in caplog.records if "is_streamed" in record.message]
+    assert len(seen) == (0 if sse_first else 1)
 
 
 def test_the_test_client_reads_finite_streams() -> None:
