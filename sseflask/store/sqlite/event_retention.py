@@ -12,6 +12,7 @@ __all__ = [
     "forget_aged",
     "forget_channels",
     "forget_keys",
+    "oldest",
     "shorten",
     "used_bytes",
 ]
@@ -132,7 +133,7 @@ class Room:
 
     def lacks(self, database: sqlite3.Connection) -> bool:
         """Whether something is to be forgotten, though nothing is added."""
-        return used_bytes(database) > self._enough and _oldest(database) != (None, None)
+        return used_bytes(database) > self._enough and oldest(database) != (None, None)
 
     def forget(self, database: sqlite3.Connection) -> int:
         """Forget a bounded number of the oldest events and keys if it `lacks` room. Writes."""
@@ -149,7 +150,7 @@ def used_bytes(database: sqlite3.Connection) -> int:
     return used
 
 
-def _oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:
+def oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:
     """The ages of the first event and of the first key."""
     first: tuple[float | None, float | None] = database.execute(
         "SELECT (SELECT at FROM events ORDER BY number LIMIT 1),"
@@ -160,7 +161,7 @@ def _oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:
 
 def _forget_oldest(database: sqlite3.Connection, size: float) -> int:
     """Forget events of about so many bytes, or before them keys that are older; give how many."""
-    event, key = _oldest(database)
+    event, key = oldest(database)
     if key is not None and (event is None or key < event):
         return forget_keys(database, float("inf") if event is None else event, _BATCH)
     count = last = 0

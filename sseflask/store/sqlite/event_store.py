@@ -115,7 +115,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         until, pause = time.monotonic() + _ANSWER_SECONDS, 0.001
 
         def look(database: EventDatabase) -> tuple[dict[str, int], set[str]]:
-            answers = database.answers(notice)
+            answers = database.notices.answers(notice)
             if answers.keys() >= asked:
                 return answers, set()
             return answers, {self._wakeup.name, *self._wakeup.wake_others()}
@@ -126,7 +126,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
                 break
             time.sleep(pause)  # gevent's, if it has replaced it
             pause = min(2 * pause, _PAUSE)
-        self.submit(lambda database: database.forget_answers(notice), _log_lost_answers)
+        self.submit(lambda database: database.notices.forget_answers(notice), _log_lost_answers)
         return sum(answers.values())
 
     def durability(self) -> Durability:
@@ -207,7 +207,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         self, database: EventDatabase, kind: NoticeKind, patterns: Iterable[Pattern]
     ) -> tuple[int, set[str]]:
         """Store notices; return the last one's number, and the names of the processes there."""
-        number = database.notify(kind, [str(pattern) for pattern in patterns])
+        number = database.notices.send(kind, [str(pattern) for pattern in patterns])
         there = {self._wakeup.name, *self._wakeup.wake_others()}
         self._try("reading", self._read, database)
         return number, there
@@ -243,7 +243,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         """See `StoreThread`."""
         tail, newest = self._tail, database.newest()
         if database.last_notice != tail.noticed:
-            notices = database.notices(tail.noticed)
+            notices = database.notices.after(tail.noticed)
             self._give(tail.take_notices(notices, database.last_notice))
         while tail.position < newest:
             page = database.since(tail.position, min(_PAGE, newest - tail.position))
@@ -269,7 +269,9 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     def _answer(self, notice: int, number: int) -> None:
         """Store how many subscriptions this process has. Any thread; never blocks."""
         name = self._wakeup.name
-        self.submit(lambda database: database.answer(notice, name, number), _log_lost_answers)
+        self.submit(
+            lambda database: database.notices.answer(notice, name, number), _log_lost_answers
+        )
 
 
 def _log_lost_answers(_result: object, error: Exception | None) -> None:

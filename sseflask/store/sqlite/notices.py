@@ -1,7 +1,6 @@
-"""What the processes that share a log tell one another in it, beside its events.
+"""The notices of processes that share a database of events, and the answers to them.
 
-Notices have numbers of their own, so that they are no events that a client could miss, and few are
-kept, so that they take no room of the events'. All in the caller's transaction.
+They are no events: they have numbers of their own, and few are kept.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.tail import Notice, NoticeKind
 
-__all__ = ["answer", "answers", "forget_answers", "notices", "notify", "prepare_notices"]
+__all__ = ["Notices", "prepare_notices"]
 
 #: Notices that are kept beside the newest ones. A process that has missed more knows that it has.
 _KEPT = 500
@@ -25,7 +25,7 @@ _SCHEMA = (
 
 
 def prepare_notices(database: sqlite3.Connection) -> None:
-    """Make the tables where they are not there: the first files of this version have none."""
+    """Make the tables if they are not there: the first files of this version have none."""
     for statement in _SCHEMA:
         database.execute(statement)
     columns = [name for _, name, *_ in database.execute("PRAGMA table_info(log)")]
@@ -33,40 +33,56 @@ def prepare_notices(database: sqlite3.Connection) -> None:
         database.execute("ALTER TABLE log ADD COLUMN notices INTEGER NOT NULL DEFAULT 0")
 
 
-def notify(database: sqlite3.Connection, kind: NoticeKind, bodies: Sequence[str]) -> int:
-    """See `sseflask.store.api.Log`. Writes."""
-    newest, number = database.execute("SELECT newest, notices FROM log").fetchone()
-    last: int = number + len(bodies)
-    database.executemany(
-        "INSERT INTO notices VALUES (?, ?, ?, ?)",
-        [(place, newest, kind, body) for place, body in enumerate(bodies, number + 1)],
-    )
-    database.execute("UPDATE log SET notices = ?", (last,))
-    # Of those before: what comes together may be more than is kept.
-    database.execute("DELETE FROM notices WHERE number <= ?", (number - _KEPT,))
-    database.execute("DELETE FROM answers WHERE notice <= ?", (number - _KEPT,))
-    return last
+class Notices:
+    """Reads and writes them. Used by the store's thread alone; raises `StoreError`.
 
+    Args:
+        file: the database's.
+    """
 
-def notices(database: sqlite3.Connection, after: int) -> list[Notice]:
-    """See `sseflask.store.api.Log`."""
-    rows = database.execute(
-        "SELECT number, after, kind, body FROM notices WHERE number > ? ORDER BY number", (after,)
-    )
-    return [Notice(*row) for row in rows]
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
 
+    def send(self, kind: NoticeKind, bodies: Sequence[str]) -> int:
+        """Store some notices, at least one; return the number of the last."""
+        with self._file.writing() as database:
+            newest, number = database.execute("SELECT newest, notices FROM log").fetchone()
+            last: int = number + len(bodies)
+            database.executemany(
+                "INSERT INTO notices VALUES (?, ?, ?, ?)",
+                [(place, newest, kind, body) for place, body in enumerate(bodies, number + 1)],
+            )
+            database.execute("UPDATE log SET notices = ?", (last,))
+            # Of those before: what comes together may be more than is kept.
+            database.execute("DELETE FROM notices WHERE number <= ?", (number - _KEPT,))
+            database.execute("DELETE FROM answers WHERE notice <= ?", (number - _KEPT,))
+            return last
 
-def answer(database: sqlite3.Connection, notice: int, process: str, number: int) -> None:
-    """See `sseflask.store.api.Log`. Writes."""
-    database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (notice, process, number))
+    def after(self, number: int) -> list[Notice]:
+        """Those with higher numbers, as far as they are kept."""
+        with self._file.using() as database:
+            rows = database.execute(
+                "SELECT number, after, kind, body FROM notices WHERE number > ? ORDER BY number",
+                (number,),
+            )
+            return [Notice(*row) for row in rows]
 
+    def answer(self, notice: int, process: str, number: int) -> None:
+        """Store the answer of a process."""
+        with self._file.writing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (notice, process, number)
+            )
 
-def answers(database: sqlite3.Connection, notice: int) -> dict[str, int]:
-    """See `sseflask.store.api.Log`."""
-    rows = database.execute("SELECT process, answer FROM answers WHERE notice = ?", (notice,))
-    return dict(rows.fetchall())
+    def answers(self, notice: int) -> dict[str, int]:
+        """The answers to a notice by processes."""
+        with self._file.using() as database:
+            rows = database.execute(
+                "SELECT process, answer FROM answers WHERE notice = ?", (notice,)
+            )
+            return dict(rows.fetchall())
 
-
-def forget_answers(database: sqlite3.Connection, notice: int) -> None:
-    """See `sseflask.store.api.Log`. Writes."""
-    database.execute("DELETE FROM answers WHERE notice = ?", (notice,))
+    def forget_answers(self, notice: int) -> None:
+        """Delete the answers to a notice: they are not waited for any more."""
+        with self._file.writing() as database:
+            database.execute("DELETE FROM answers WHERE notice = ?", (notice,))

@@ -319,20 +319,20 @@ def test_changed_is_true_until_it_is_asked_how_far_the_log_is(place: Place) -> N
             put(other, "a", b"2")
             put(log, "a", b"3")
             assert log.changed()
-            other.notify("close", ["a"])
+            other.notices.send("close", ["a"])
             log.newest()
-            other.notify("close", ["a"])
+            other.notices.send("close", ["a"])
             assert log.changed()
 
 
 def test_notices_have_numbers_of_their_own(log: EventDatabase) -> None:
     assert log.last_notice == 0
-    assert log.notices(0) == []
+    assert log.notices.after(0) == []
     put(log, "a", b"1", b"2")
-    assert log.notify("close", ["a", "b.*"]) == 2
+    assert log.notices.send("close", ["a", "b.*"]) == 2
     put(log, "a", b"3")
     assert log.last_notice == 2
-    assert log.notify("count", ["**"]) == 3
+    assert log.notices.send("count", ["**"]) == 3
     assert log.newest() == 3
     assert log.last_notice == 3
     notices = [
@@ -341,15 +341,15 @@ def test_notices_have_numbers_of_their_own(log: EventDatabase) -> None:
         Notice(3, 3, "count", "**"),
     ]
     for after in range(4):
-        assert log.notices(after) == notices[after:]
+        assert log.notices.after(after) == notices[after:]
     assert [entry.number for entry in everything(log)] == [1, 2, 3]
     assert missing(log, patterns("**"), 0) == []
 
 
 def test_the_last_notices_are_kept(log: EventDatabase) -> None:
     for number in range(1, 1101):
-        assert log.notify("close", ["a"]) == number
-    kept = [notice.number for notice in log.notices(0)]
+        assert log.notices.send("close", ["a"]) == number
+    kept = [notice.number for notice in log.notices.after(0)]
     assert 500 <= len(kept) <= 1000
     assert kept == list(range(kept[0], 1101))
 
@@ -358,24 +358,24 @@ def test_notices_go_on_where_they_were(place: Place) -> None:
     if place is None:
         return
     with opened(place) as log:
-        log.notify("close", ["a"])
+        log.notices.send("close", ["a"])
     with opened(place) as log, opened(place) as other:
         assert log.newest() == 0
         assert log.last_notice == 1
-        assert other.notify("close", ["b"]) == 2
+        assert other.notices.send("close", ["b"]) == 2
         put(log, "a", b"1")
         assert log.last_notice == 2
 
 
 def test_answers_to_a_notice(log: EventDatabase) -> None:
-    first, second = log.notify("count", ["a"]), log.notify("count", ["a"])
-    log.answer(first, "one", 3)
-    log.answer(second, "one", 4)
-    log.answer(first, "two", 0)
-    assert log.answers(first) == {"one": 3, "two": 0}
-    log.forget_answers(first)
-    assert log.answers(first) == {}
-    assert log.answers(second) == {"one": 4}
+    first, second = log.notices.send("count", ["a"]), log.notices.send("count", ["a"])
+    log.notices.answer(first, "one", 3)
+    log.notices.answer(second, "one", 4)
+    log.notices.answer(first, "two", 0)
+    assert log.notices.answers(first) == {"one": 3, "two": 0}
+    log.notices.forget_answers(first)
+    assert log.notices.answers(first) == {}
+    assert log.notices.answers(second) == {"one": 4}
 
 
 def test_closing_twice_and_opening_again(place: Place) -> None:

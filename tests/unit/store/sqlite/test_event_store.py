@@ -258,18 +258,18 @@ def test_notices_come_between_the_events_where_they_were_given(
         assert reached.wait(30)
         other = EventDatabase(str(path), EventLimits(100, DAY))
         other.open()
-        other.notify("close", ["at.once"])
+        other.notices.send("close", ["at.once"])
         for number in range(2, 12):
             other.append([Append("a", (b"x",))])
             if number in (3, 5, 6, 9):
-                other.notify("close", [f"{number}"])
-        other.notify("close", ["last"])
+                other.notices.send("close", [f"{number}"])
+        other.notices.send("close", ["last"])
         gate.set()
         assert own.put("a", b"own") == Appended(12, 12)
         # This one comes after the thread has looked, and before it writes.
         gate.clear()
         own.store.submit(lambda _: gate.wait(30), lambda *_: None)
-        own.store.submit(lambda _: other.notify("close", ["unheard"]), lambda *_: None)
+        own.store.submit(lambda _: other.notices.send("close", ["unheard"]), lambda *_: None)
         own.put_later(Append("a", (b"own",)), lambda *_: None)
         gate.set()
         until(partial(own.has, 13), "the last event")
@@ -286,8 +286,8 @@ def test_a_notice_that_nobody_can_read_holds_nothing_up(
     other.open()
     with running(path) as own:
         own.ask(lambda log: log.newest())
-        other.notify("close", ["no pattern"])
-        other.notify("close", ["a"])
+        other.notices.send("close", ["no pattern"])
+        other.notices.send("close", ["a"])
         other.append([Append("a", (b"x",))])
         until(partial(own.has, 1), "the event")
         assert own.put("a", b"y") == Appended(2, 2)
@@ -304,7 +304,7 @@ def test_a_notice_that_comes_while_the_tail_is_read(path: Path) -> None:
     class Overtaken(EventDatabase):
         def since(self, number: int, limit: int) -> Page:
             if number == 0:
-                other.notify("close", ["a"])
+                other.notices.send("close", ["a"])
                 other.append([Append("a", (b"after",))])
             # As a log may that gives more than it must.
             return super().since(number, 100 if limit else 0)
