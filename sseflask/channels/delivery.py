@@ -16,7 +16,7 @@ __all__ = ["Delivery"]
 
 
 class Delivery:
-    """An `EventListener` that feeds a hub.
+    """An `EventListener`, which says when the methods are called. It feeds a hub.
 
     Under gevent it is made and called in the main thread's event loop, and delivers in the greenlet
     that writes to detached streams. Without gevent nothing is detached, and it delivers at once.
@@ -38,7 +38,6 @@ class Delivery:
         return max(0, self._newest - self._hub.position)
 
     def started(self, epoch: str, newest: int) -> None:
-        """See `EventListener`."""
         self._newest = newest
         if not self._hub.epoch:
             self._hub.restart(epoch, newest)  # at once: a subscriber may wait for it
@@ -46,19 +45,16 @@ class Delivery:
             self._do(lambda: self._reconnect(self._hub.restart(epoch, newest)))
 
     def skipped(self, last: int) -> None:
-        """See `EventListener`."""
         self._do(lambda: self._reconnect(self._hub.skip(last)))
 
     def closed(self, pattern: Pattern) -> None:
-        """See `EventListener`."""
         self._do(lambda: self._close(self._hub.close(pattern)))
 
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
-        """See `EventListener`."""
         self._do(lambda: answer(self._hub.count(pattern)))
 
     def events(self, entries: Sequence[Entry], since: float) -> None:
-        """See `EventListener`. What comes before the job has begun is delivered with it."""
+        """What comes before the job has begun is delivered with it."""
         self._newest = entries[-1].number
         if self._streams is None:
             self._hub.take_in(entries)

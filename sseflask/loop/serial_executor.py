@@ -1,4 +1,4 @@
-"""One greenlet that does what must not be done at the same time."""
+"""One greenlet that does jobs one after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a file when the machine is replaced, as far as the system tells."""
+"""How long a file is kept, as far as the platform and the system tell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def durability_of(path: str) -> Durability:
-    """Say what keeps a log's file, by the platform and the file system that its directory is on.
+    """What a file lasts as long as, by the platform and the file system of its folder.
 
     Args:
         path: the file, which need not be there; ``":memory:"`` for none.
@@ -35,7 +35,7 @@ def durability_of(path: str) -> Durability:
         fields, _, rest = line.partition(" - ")
         point = _OCTAL.sub(lambda code: chr(int(code[1], 8)), fields.split()[4])
         inside = place == point or place.startswith(f"{point.rstrip('/')}/")
-        # Of two mounts on one point the later one is seen.
+        # Of two mounts on one point the later one is in use.
         if inside and len(point) >= longest:
             found, longest = rest.split()[0], len(point)
     return "ephemeral" if found in _EPHEMERAL else "disk"

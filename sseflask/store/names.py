@@ -10,10 +10,10 @@ from sseflask.errors import ChannelError
 
 __all__ = ["FIGURES", "Pattern", "check_name", "is_own"]
 
-#: Where the service publishes its own figures while somebody reads them.
+#: The channel of the service's own figures.
 FIGURES = "sseflask.live"
 
-#: What the names of its own channels begin with.
+#: The names of the service's own channels begin with this.
 _OWN = "sseflask."
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -21,7 +21,7 @@ _ALLOWED = "1 to 128 of the characters A-Z a-z 0-9 _ . : -"
 
 
 def check_name(text: str) -> str:
-    """Give the name of a channel back, if it is one.
+    """Return the name of a channel, if it is one.
 
     Raises:
         ChannelError: it is not; says what is allowed.
@@ -40,12 +40,12 @@ def is_own(name: str) -> bool:
 class Pattern:
     """One or many channels, by the dotted segments of their names.
 
-    ``*`` stands for exactly one segment, ``**`` for one or more and only at the end; anything else
-    stands for itself, so that a plain name is the pattern of just that channel. ``orders.*`` has
-    ``orders.eu`` but neither ``orders`` nor ``orders.eu.7``; ``**`` has every channel.
+    ``*`` matches exactly one segment. ``**`` matches one or more, and can only be the last. Any
+    other segment matches itself, so that a plain name is the pattern of just that channel.
+    ``orders.*`` matches ``orders.eu`` but neither ``orders`` nor ``orders.eu.7``.
 
     Args:
-        segments: what stands between the dots; not checked here, see `parse`.
+        segments: what is between the dots; not checked here, see `parse`.
     """
 
     segments: tuple[str, ...]
@@ -79,12 +79,12 @@ class Pattern:
 
     @property
     def is_everything(self) -> bool:
-        """Whether every channel is meant."""
+        """Whether it matches every channel."""
         return self.segments == ("**",)
 
     @property
     def prefix(self) -> str:
-        """What all channels meant begin with: the segments before the first wildcard, dotted."""
+        """What all its channels begin with: the segments before the first wildcard, dotted."""
         plain: list[str] = []
         for segment in self.segments:
             if segment in ("*", "**"):
@@ -94,18 +94,18 @@ class Pattern:
 
     @property
     def expression(self) -> re.Pattern[str]:
-        """What the names of the channels meant match as a whole: faster than `matches` for many."""
+        """The same as a regular expression, for full matches: faster than `matches` for many."""
         *path, last = self.segments
         parts = ["[^.]*" if segment == "*" else re.escape(segment) for segment in path]
         end = {"*": "[^.]*", "**": ".*"}.get(last) or re.escape(last)
         return re.compile(r"\.".join([*parts, end]))
 
     def matches(self, name: str) -> bool:
-        """Whether a channel is one of those meant."""
+        """Whether it matches a channel."""
         return self._covers(name.split("."))
 
     def covers(self, other: Pattern) -> bool:
-        """Whether every channel that the other pattern means is one that this one means."""
+        """Whether it matches every channel that the other pattern matches."""
         return self._covers(other.segments)
 
     def _covers(self, theirs: Sequence[str]) -> bool:
@@ -113,7 +113,7 @@ class Pattern:
         if own[-1] == "**":
             if len(theirs) < len(own):
                 return False
-            # What is left of theirs has no ** any more: that could only be their last segment.
+            # What is left of theirs has no **, which could only be their last segment.
             own, theirs = own[:-1], theirs[: len(own) - 1]
         elif len(own) != len(theirs) or theirs[-1] == "**":
             return False

@@ -1,4 +1,4 @@
-"""Finds the wildcard patterns that mean a name, however many there are. No I/O."""
+"""Finds the patterns that match a name, however many there are. No I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from sseflask.store.names import Pattern
 
-__all__ = ["PatternIndex", "Wanted"]
+__all__ = ["PatternIndex", "PatternSet"]
 
 Item = TypeVar("Item")
 
@@ -30,8 +30,7 @@ class _Node(Generic[Item]):
 class PatternIndex(Generic[Item]):
     """Items by patterns, in a tree of their segments. Not thread-safe.
 
-    Looking a name up takes a time that depends on the patterns that fit its beginning, not on how
-    many there are.
+    The time of a look-up depends on the patterns that match the name's beginning only.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class PatternIndex(Generic[Item]):
         return not self._root.empty
 
     def add(self, pattern: Pattern, item: Item) -> None:
-        """Have an item found under the names that a pattern means."""
+        """Have an item found by the names that a pattern matches."""
         *path, last = pattern.segments
         node = self._root
         for segment in path:
@@ -52,7 +51,7 @@ class PatternIndex(Generic[Item]):
             node.after.setdefault(last, _Node()).here[item] = None
 
     def remove(self, pattern: Pattern, item: Item) -> None:
-        """Undo `add`; harmless where there is nothing to undo."""
+        """Undo `add`; harmless if there is nothing to undo."""
         *path, last = pattern.segments
         nodes = [self._root]
         for segment in path if last == "**" else (*path, last):
@@ -62,14 +61,14 @@ class PatternIndex(Generic[Item]):
             nodes.append(following)
         items = nodes[-1].rest if last == "**" else nodes[-1].here
         items.pop(item, None)
-        # What is left of the way there leads nowhere.
+        # Nodes that lead nowhere any more.
         segments = path if last == "**" else [*path, last]
         while len(nodes) > 1 and nodes[-1].empty:
             nodes.pop()
             del nodes[-1].after[segments[len(nodes) - 1]]
 
     def find(self, name: str) -> Iterator[Item]:
-        """Give the items of all patterns that mean a name; one may come more than once."""
+        """The items of all patterns that match a name; one may come more than once."""
         nodes = [self._root]
         for segment in name.split("."):
             following = []
@@ -83,13 +82,13 @@ class PatternIndex(Generic[Item]):
             yield from node.here
 
 
-class Wanted:
-    """Tells whether a channel is one of some names and patterns. Not thread-safe.
+class PatternSet:
+    """Some names and patterns; a name is in it if one of them matches. Not thread-safe.
 
     Attributes:
         names: those that are names.
         wild: the others.
-        everything: whether one of them means every channel.
+        everything: whether one of them matches every channel.
     """
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
@@ -109,5 +108,5 @@ class Wanted:
         return self.everything or name in self.names or next(self.patterns(name), None) is not None
 
     def patterns(self, name: str) -> Iterator[Pattern]:
-        """Those with wildcards that mean a name; one may come more than once."""
+        """Those with wildcards that match a name; one may come more than once."""
         return self._index.find(name)

@@ -1,7 +1,7 @@
-"""Files that are nobody else's business, in folders that may be: made, opened, and looked at first.
+"""Makes files that only this user can read, and says why a store's file can't be used.
 
-What is written to a log is what people said. Where others can write to its folder as well, as in
-``/tmp``, they could have put a link or a file of their own into its place.
+If other users can write to the folder, as to ``/tmp``, they could have put a link or a file of
+their own in the place of a store's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def make_private(path: str) -> None:
     """Make an empty file for this user alone, whatever the umask.
 
     Raises:
-        OSError: there is something of that name, be it a link to nowhere.
+        OSError: there is something of that name, even a link to nowhere.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE)
     try:
@@ -68,10 +68,10 @@ def make_private(path: str) -> None:
 
 
 def open_lock(path: str) -> int:
-    """Open a file to lock, and make it where it is not there; others can't open it.
+    """Open a file to lock, for this user alone, and make it if it is not there.
 
     Raises:
-        OSError: it can't be, or it is a link, or no file.
+        OSError: it can't be opened, or it is a link, or no file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     descriptor = os.open(path, flags, _FILE)
@@ -88,14 +88,14 @@ def open_lock(path: str) -> int:
 
 
 def check_ownership(path: str, suffixes: tuple[str, ...]) -> None:
-    """Look at what is there before it is used.
+    """Check that a file and those beside it are not another user's traps.
 
     Args:
         path: a file, which need not be there.
-        suffixes: what is used beside it, the empty one for itself.
+        suffixes: of the files beside it; the empty one is the file itself.
 
     Raises:
-        OSError: something is a link; or, in a folder that all can write to, not this user's.
+        OSError: one is a link; or the folder can be written to by all, and one is not this user's.
     """
     folder = Path(path).parent
     if folder.is_symlink() and (owner := folder.lstat().st_uid) not in (os.geteuid(), 0):
@@ -117,7 +117,7 @@ def check_ownership(path: str, suffixes: tuple[str, ...]) -> None:
 
 
 def folder_warning(path: str) -> str:
-    """What is wrong with the folder of a file, though it can be used; empty where nothing is."""
+    """What is wrong with the folder of a file, though it can be used; empty if nothing is."""
     folder = Path(path).absolute().parent
     with contextlib.suppress(OSError):
         found = folder.stat()
@@ -135,10 +135,10 @@ def folder_warning(path: str) -> str:
 
 
 def why_unusable(path: str) -> str:
-    """Why a database can't be opened, as far as it can be told without touching it.
+    """Why a database can't be opened, as far as can be said without opening it.
 
     Returns:
-        one line with the owner and what to do; empty where nothing is in the way.
+        one line with the owner and what to do; empty if nothing is in the way.
     """
     file = Path(path).absolute()
     try:
@@ -147,14 +147,14 @@ def why_unusable(path: str) -> str:
             if each.exists() and not each.is_file():
                 return f"{each} is not a file: choose another path"
             if each.exists() and not _may(each, os.R_OK | os.W_OK):
-                return _shut(each)
+                return _not_writable(each)
         folder = file.parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         if not folder.is_dir():
             return f"{folder} is not a folder: choose another path"
         if not _may(folder, os.W_OK | os.X_OK):
-            return _shut(folder)
+            return _not_writable(folder)
         room = os.statvfs(folder)
         if room.f_bavail * room.f_frsize < _ROOM:
             return f"the disk of {folder} is full: make room on it"
@@ -172,15 +172,15 @@ def _may(path: Path, mode: int) -> bool:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether anybody can put files into a folder. Its owner can as well: see `folder_warning`."""
+    """Whether all users can put files into a folder."""
     try:
         return bool(folder.stat().st_mode & stat.S_IWOTH)
     except OSError:
         return False
 
 
-def _shut(path: Path) -> str:
-    """Why a file or folder can't be written to."""
+def _not_writable(path: Path) -> str:
+    """Says that a file or folder can't be written to, and why."""
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return f"{path} is on a read-only disk: choose another path"
     found, me = path.stat(), _name(os.geteuid())

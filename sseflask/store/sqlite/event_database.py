@@ -37,7 +37,7 @@ from sseflask.store.sqlite.event_tables import (
 )
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.notices import Notices
-from sseflask.store.sqlite.pattern_channels import MeantChannels, Steps
+from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps
 from sseflask.store.tail import Page
 
 __all__ = ["EventDatabase"]
@@ -81,7 +81,7 @@ class EventDatabase:
         self.last_notice = 0
         self._file = SqliteFile(path, "channel log")
         self.notices = Notices(self._file)
-        self._meant = MeantChannels(self._file)
+        self._meant = PatternChannels(self._file)
         self._limits = limits
         self._clock = clock
         self._room = Room(limits.bytes)

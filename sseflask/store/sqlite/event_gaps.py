@@ -1,7 +1,7 @@
-"""Finds out from which names and patterns events have been forgotten, and what is left of them.
+"""Finds the names and patterns of which events have been trimmed, and what is left of them.
 
-That is remembered by channel. Usually few channels have lost an event after a client's place, so
-these are looked at first, whichever are asked for.
+Each channel's row has the highest number that was trimmed from it. Usually few channels have lost
+an event after a given number, so these are looked at first.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from collections.abc import Iterable, Sequence
 
 from sseflask.store.api import Missing
 from sseflask.store.names import Pattern
-from sseflask.store.pattern_index import Wanted
+from sseflask.store.pattern_index import PatternSet
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.pattern_channels import MeantChannels, Steps, like
+from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps, like
 
 __all__ = ["missing"]
 
 #: Channels, or events, that are looked at for all patterns together.
 _FEW = 500
 
-#: Channels that one step goes through for one pattern: a millisecond, and some where it asks for
-#: the events of each.
+#: Channels that one step goes through for one pattern, which takes some milliseconds at most; and
+#: if it looks for the events of each.
 _CHANNELS, _WITH_EVENTS = 10_000, 1000
 
 _Ends = tuple[int | None, int | None]
 
 
 def missing(
-    file: SqliteFile, meant: MeantChannels, patterns: Sequence[Pattern], after: int
+    file: SqliteFile, channels: PatternChannels, patterns: Sequence[Pattern], after: int
 ) -> Steps[list[Missing]]:
-    """Tell those patterns of which an event after a number has been forgotten; below 0 all."""
-    wanted = Wanted(patterns)
+    """The patterns of which an event after a number has been trimmed; if it is below 0 all."""
+    wanted = PatternSet(patterns)
     with file.reading() as database:
         floor, trimmed = _marks(database)
         if after >= max(floor, trimmed):
@@ -50,36 +50,40 @@ def missing(
         for pattern in wanted.wild:
             if pattern not in lacking:
                 yield
-                if (yield from _lacks(file, meant, pattern, after)):
+                if (yield from _lacks(file, channels, pattern, after)):
                     lacking.add(pattern)
-    told = [pattern for pattern in patterns if pattern in lacking]
-    if not told:
+    found = [pattern for pattern in patterns if pattern in lacking]
+    if not found:
         return []
     yield
-    ends = yield from _ends(file, meant, told)
-    return [Missing(pattern, *ends[pattern]) for pattern in told]
+    ends = yield from _ends(file, channels, found)
+    return [Missing(pattern, *ends[pattern]) for pattern in found]
 
 
 def _marks(database: sqlite3.Connection) -> tuple[int, int]:
-    """The highest numbers forgotten: of channels that are not remembered, and of all others."""
+    """The highest numbers trimmed: from channels without a row, and from all others."""
     floor, trimmed = database.execute(
         "SELECT floor, (SELECT max(trimmed) FROM channels) FROM log"
     ).fetchone()
     return floor, trimmed or 0
 
 
-def _names(database: sqlite3.Connection, wanted: Wanted, after: int, floor: int) -> set[Pattern]:
+def _names(
+    database: sqlite3.Connection, wanted: PatternSet, after: int, floor: int
+) -> set[Pattern]:
     rows = database.execute(
         f"SELECT name, trimmed FROM channels WHERE name {IN_JSON}", (json.dumps([*wanted.names]),)
     )
-    # A channel that is not known may have been forgotten with all that it held.
+    # A channel without a row may have had one, which was deleted with its last events.
     marks = dict.fromkeys(wanted.names, floor) | dict(rows.fetchall())
     return {Pattern.parse(name) for name, trimmed in marks.items() if trimmed > after}
 
 
-def _lacks(file: SqliteFile, meant: MeantChannels, pattern: Pattern, after: int) -> Steps[bool]:
-    """Whether an event of a pattern after a number has been forgotten."""
-    ids, _ = yield from meant.ids(pattern)
+def _lacks(
+    file: SqliteFile, channels: PatternChannels, pattern: Pattern, after: int
+) -> Steps[bool]:
+    """Whether an event of a pattern after a number has been trimmed."""
+    ids, _ = yield from channels.ids(pattern)
     if ids is not None:
         with file.reading() as database:
             (trimmed,) = database.execute(
@@ -90,13 +94,13 @@ def _lacks(file: SqliteFile, meant: MeantChannels, pattern: Pattern, after: int)
     place: int | None = 0
     while place is not None:
         with file.reading() as database:
-            # By id: a channel that is shortened meanwhile keeps its place.
+            # By id: a channel that is trimmed meanwhile keeps its place.
             begin, place = place, _stop(database, place, _CHANNELS)
             rows = database.execute(
                 f"SELECT name FROM channels WHERE {_BETWEEN} AND trimmed > ? AND {where}",
                 (begin, place, after, *values),
             )
-            # What the pattern means and is not there any more is below the floor.
+            # What was trimmed from channels without a row is not above the floor.
             if any(pattern.matches(name) for (name,) in rows) or after < _marks(database)[0]:
                 return True
         yield
@@ -108,7 +112,7 @@ _BETWEEN = "id > ? AND id <= ifnull(?, 9223372036854775807)"
 
 
 def _stop(database: sqlite3.Connection, id: int, amount: int) -> int | None:
-    """The channel that comes so many after another; ``None`` where there are not so many left."""
+    """The id that comes so many after another; ``None`` if there are not so many left."""
     row = database.execute(
         "SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", (id, amount - 1)
     ).fetchone()
@@ -116,17 +120,17 @@ def _stop(database: sqlite3.Connection, id: int, amount: int) -> int | None:
 
 
 def _ends(
-    file: SqliteFile, meant: MeantChannels, patterns: Sequence[Pattern]
+    file: SqliteFile, channels: PatternChannels, patterns: Sequence[Pattern]
 ) -> Steps[dict[Pattern, _Ends]]:
-    """The first and the last number of what is there of each."""
+    """The first and the last number that is there of each pattern."""
     with file.reading() as database:
         rows = database.execute(
             f"SELECT id, name FROM channels WHERE name {IN_JSON}",
             (json.dumps([pattern.prefix for pattern in patterns if pattern.is_name]),),
         )
-        channels = {name: [id] for id, name in rows}
+        ids_of = {name: [id] for id, name in rows}
         found = {
-            pattern: _ends_of(database, channels.get(pattern.prefix, ()))
+            pattern: _ends_of(database, ids_of.get(pattern.prefix, ()))
             for pattern in patterns
             if pattern.is_name
         }
@@ -138,7 +142,7 @@ def _ends(
             found[pattern] = first.get(pattern), last.get(pattern)
             continue
         yield
-        ids, _ = yield from meant.ids(pattern)
+        ids, _ = yield from channels.ids(pattern)
         if ids is not None:
             with file.reading() as database:
                 found[pattern] = _ends_of(database, ids)
@@ -150,13 +154,13 @@ def _ends(
 def _nearest(
     database: sqlite3.Connection, patterns: Sequence[Pattern], order: str
 ) -> tuple[dict[Pattern, int], bool]:
-    """The first number of each pattern among the first events; and whether these are all."""
+    """The first number of each pattern among some events; and whether these are all events."""
     rows = database.execute(
         f"SELECT number, channel FROM events ORDER BY number {order} LIMIT ?",
         (_FEW if patterns else 0,),
     ).fetchall()
     names = names_of(database, {channel for _, channel in rows})
-    wanted = Wanted(patterns)
+    wanted = PatternSet(patterns)
     meaning = {channel: list(wanted.patterns(name)) for channel, name in names.items()}
     found: dict[Pattern, int] = {}
     for number, channel in rows:

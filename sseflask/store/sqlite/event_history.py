@@ -1,7 +1,7 @@
-"""Reads what some channels hold: a page costs what it returns, however many channels there are.
+"""Reads the events of some channels: a page costs what it returns, however many channels there are.
 
-The events of all channels are gone through in the order of their numbers, so a client that is a few
-events behind costs a few events. Where few of them are meant, the channels' own events are merged.
+First the next events of all channels are looked at, so a client that is a few events behind costs a
+few events. If few of them are wanted, the events of each wanted channel are merged.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import sqlite3
 from collections.abc import Sequence
 
 from sseflask.store.api import Entry, History, HistoryQuery
-from sseflask.store.pattern_index import Wanted
+from sseflask.store.pattern_index import PatternSet
 from sseflask.store.sqlite.event_gaps import missing
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.pattern_channels import MANY, MeantChannels, Steps
+from sseflask.store.sqlite.pattern_channels import MANY, PatternChannels, Steps
 
 __all__ = ["history"]
 
-#: Bytes after which a page ends: somebody may publish megabytes, and somebody else resume.
+#: Bytes after which a page ends.
 PAGE_BYTES = 256 * 1024
 
-#: Events of all channels among which one step looks for those meant, which takes about a
-#: millisecond; and steps after which a page ends that has none.
+#: Events of all channels that one step looks at, which takes about a millisecond; and steps after
+#: which a page ends though it is empty.
 _SCAN, _SCANS = 500, 20
 
 _Place = tuple[int, int]
@@ -31,27 +31,32 @@ _Place = tuple[int, int]
 
 
 def history(
-    file: SqliteFile, meant: MeantChannels, epoch: str, query: HistoryQuery
+    file: SqliteFile, channels: PatternChannels, epoch: str, query: HistoryQuery
 ) -> Steps[History]:
-    """See `sseflask.store.api.Log.history`."""
+    """Answer a query, see `EventDatabase.history`."""
     patterns, after, limit = query.patterns, query.after, query.limit
-    wanted = Wanted(patterns)
+    wanted = PatternSet(patterns)
     entries, last, newest, complete = _first(file, wanted, after, limit)
     if not complete:
         yield
-        entries, last, newest = yield from _far(file, meant, wanted, after, limit)
+        entries, last, newest = yield from _far(file, channels, wanted, after, limit)
     if query.missing == "none":
         return History(epoch, entries, last, [], newest)
     yield
-    # After the entries: what was forgotten before they were read is then told.
-    found = yield from missing(file, meant, patterns, -1 if query.missing == "all" else after)
+    # After the entries: so what was trimmed before they were read is in it.
+    found = yield from missing(file, channels, patterns, -1 if query.missing == "all" else after)
     return History(epoch, entries, last, found, newest)
 
 
 def _first(
-    file: SqliteFile, wanted: Wanted, after: int, limit: int
+    file: SqliteFile, wanted: PatternSet, after: int, limit: int
 ) -> tuple[list[Entry], int, int, bool]:
-    """A page from the next events of all channels; the last says whether that will do."""
+    """A page from the next events of all channels.
+
+    Returns:
+        the entries, the number up to which they are complete, the newest number, and whether the
+        page will do.
+    """
     with file.reading() as database:
         newest = _newest(database)
         found, last = _scan(database, wanted, after, limit, limit)
@@ -61,10 +66,10 @@ def _first(
 
 
 def _far(
-    file: SqliteFile, meant: MeantChannels, wanted: Wanted, after: int, limit: int
+    file: SqliteFile, channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> Steps[tuple[list[Entry], int, int]]:
-    """A page of events that are far from one another."""
-    ids, upto = yield from _ids(file, meant, wanted)
+    """A page of events that are far apart; returns as `_first` does, but for the last."""
+    ids, upto = yield from _ids(file, channels, wanted)
     if ids is not None:
         with file.reading() as database:
             found, last = _merge(database, ids, after, upto, limit)
@@ -86,9 +91,9 @@ def _newest(database: sqlite3.Connection) -> int:
 
 
 def _ids(
-    file: SqliteFile, meant: MeantChannels, wanted: Wanted
+    file: SqliteFile, channels: PatternChannels, wanted: PatternSet
 ) -> Steps[tuple[list[int] | None, int]]:
-    """The ids of all channels wanted, ``None`` where they are many; see `MeantChannels.ids`."""
+    """The ids of all wanted channels, ``None`` if they are many; see `PatternChannels.ids`."""
     with file.reading() as database:
         upto = _newest(database)
         rows = database.execute(
@@ -96,7 +101,7 @@ def _ids(
         )
         ids = {id for (id,) in rows}
     for pattern in wanted.wild:
-        its, newest = yield from meant.ids(pattern)
+        its, newest = yield from channels.ids(pattern)
         if its is None:
             return None, 0
         ids.update(its)
@@ -107,16 +112,16 @@ def _ids(
 
 
 def _scan(
-    database: sqlite3.Connection, wanted: Wanted, after: int, limit: int, most: int
+    database: sqlite3.Connection, wanted: PatternSet, after: int, limit: int, most: int
 ) -> tuple[list[_Place], int]:
-    """Look for the first events wanted among the next ones of all channels; and how far."""
+    """The first wanted events among the next ones of all channels; and how far it has looked."""
     rows = database.execute(
         "SELECT number, channel FROM events WHERE number > ? ORDER BY number LIMIT ?",
         (after, most),
     ).fetchall()
     names = names_of(database, {channel for _, channel in rows})
-    channels = {channel for channel, name in names.items() if name in wanted}
-    found = [row for row in rows if row[1] in channels][:limit]
+    ids = {id for id, name in names.items() if name in wanted}
+    found = [row for row in rows if row[1] in ids][:limit]
     if len(found) == limit:
         return found, found[-1][0]
     return found, rows[-1][0] if len(rows) == most else max(after, _newest(database))

@@ -1,7 +1,7 @@
-"""What is being read of a log for clients: in steps, taken in turn, equal ones once. No I/O itself.
+"""The queries that a store's thread answers: in steps, in turn, equal ones once.
 
-One thread writes and reads, and writing comes first. So a reading is cut into steps of about a
-millisecond, and all of them together take a part of the thread's time only.
+The thread writes as well, and writing comes first. So the answer to a query is made in steps of
+about a millisecond, and all of them together take a part of the thread's time only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["Readings"]
 
 log = logging.getLogger("sseflask")
 
-#: Seconds of reading after which there is a pause, and how long that is in proportion: what many
-#: clients ask for at once must not take all of a core.
+#: Seconds of reading after which there is a pause, and how long it is in proportion: the queries of
+#: many clients must not take all of a core.
 _STRETCH, _PAUSE = 0.005, 0.5
 
 
@@ -35,7 +35,7 @@ class _Reading:
 
 
 class Readings:
-    """The readings that are under way. Only the store's thread may use it.
+    """The queries that have no answer yet. Used by the store's thread alone.
 
     Args:
         clock: gives the time in seconds.

@@ -1,4 +1,4 @@
-"""Forgets what a log is not to keep: by count, by age, by size. In the caller's transaction."""
+"""Deletes what a database is not to keep: by count, age and size. In the caller's transaction."""
 
 from __future__ import annotations
 
@@ -17,38 +17,37 @@ __all__ = [
     "used_bytes",
 ]
 
-#: Events, and keys, that are forgotten in one go, so that nobody waits for it for long.
+#: Events, and keys, that are deleted at once, so that other calls don't wait long.
 EVENTS, KEYS = 1000, 10_000
 
-#: Events of one channel that an append forgets at most.
+#: Events of one channel that an append deletes at most.
 _SHORTEN_EVENTS = 5000
 
-#: Bytes after which it is looked how large the log is.
+#: Bytes after which the size of the database is looked at.
 _LOOK_BYTES = 64 * 1024
 
-#: Events, or keys, that are forgotten in one go where room is needed; and bytes, where nobody
-#: waits for it.
+#: Events, or keys, that are deleted at once if room is needed; and bytes, if no call waits for it.
 _BATCH, _FORGET_BYTES = 500, 1 << 20
 
-#: Bytes that an event takes beside its frame, about: in its row, in the index, and for a key.
+#: Bytes that an event takes beside its frame, about: in its row, in the index, for a key.
 EVENT_BYTES = 100
 
 
 def shorten(database: sqlite3.Connection, channel: int, excess: int, old: float) -> int:
-    """Forget the first events of a channel, as far as they are not young; give how many.
+    """Delete the first events of a channel, as far as they are not young; return how many.
 
     Args:
         database: in a write transaction.
         channel: its id; it has events.
-        excess: how many are too many.
-        old: the age of the log at which an event had to be there not to be young.
+        excess: by how many it has too many.
+        old: events stored at a later age of the database are young.
     """
     (first,) = database.execute(
         "SELECT at FROM events WHERE channel = ? ORDER BY number LIMIT 1", (channel,)
     ).fetchone()
     if first > old:
         return 0
-    # Age never runs backwards, so the young ones are the last.
+    # Age never runs backwards, so the young events are the last ones.
     (last,) = database.execute(
         "SELECT max(number) FROM (SELECT number, at FROM events WHERE channel = ?"
         " ORDER BY number LIMIT ?) WHERE at <= ?",
@@ -62,7 +61,7 @@ def shorten(database: sqlite3.Connection, channel: int, excess: int, old: float)
 
 
 def forget_aged(database: sqlite3.Connection, before: float) -> int:
-    """Forget the first events, as far as they are older than an age; give how many."""
+    """Delete the first events, as far as they are older than an age; return how many."""
     rows = database.execute(
         "SELECT number, at FROM events ORDER BY number LIMIT ?", (EVENTS,)
     ).fetchall()
@@ -73,7 +72,7 @@ def forget_aged(database: sqlite3.Connection, before: float) -> int:
 
 
 def forget_keys(database: sqlite3.Connection, before: float, most: int = KEYS) -> int:
-    """Forget the oldest keys, as far as they are older than an age; give how many."""
+    """Delete the oldest keys, as far as they are older than an age; return how many."""
     return database.execute(
         "DELETE FROM publishes WHERE key IN"
         " (SELECT key FROM publishes WHERE at < ? ORDER BY at LIMIT ?)",
@@ -82,7 +81,7 @@ def forget_keys(database: sqlite3.Connection, before: float, most: int = KEYS) -
 
 
 def forget_channels(database: sqlite3.Connection) -> None:
-    """Forget the channels without events that are not to be remembered any more."""
+    """Delete the rows of channels without events that are too many."""
     forgotten = forgettable(database)
     if forgotten is not None:
         database.execute("DELETE FROM channels WHERE kept = 0 AND trimmed <= ?", forgotten)
@@ -99,10 +98,10 @@ def _forget_upto(database: sqlite3.Connection, last: int) -> None:
 
 
 class Room:
-    """Sees to it that a log does not grow beyond a number of bytes. One thread.
+    """Keeps a database within a number of bytes. Used by one thread.
 
-    What counts is what SQLite uses of its file, which all processes see alike: events, channels,
-    keys, indexes. What has been forgotten leaves free pages, which are used before the file grows.
+    What counts is what SQLite uses of its file, which all processes see alike. What is deleted
+    leaves free pages, which are used before the file grows.
 
     Args:
         most: the bytes.
@@ -110,13 +109,13 @@ class Room:
 
     def __init__(self, most: float) -> None:
         self._most = most
-        # Somewhat less: other processes add up to so much between two looks.
+        # Somewhat less, as other processes add something between two looks.
         self._enough = most - most / 16
         self._look = min(_LOOK_BYTES, most / 64)
         self._added = self._look
 
     def make(self, database: sqlite3.Connection, size: int) -> None:
-        """Forget the oldest events and keys before so many bytes are added. Writes."""
+        """Delete the oldest events and keys before so many bytes are added."""
         self._added += size
         if self._added < self._look:
             return
@@ -124,24 +123,24 @@ class Room:
         before = used = used_bytes(database)
         while used + size > self._enough and _forget_oldest(database, 2 * added):
             used = used_bytes(database)
-            # Where far too much is there, as after a change of the bound, publishers wait only
-            # for what is needed now.
+            # If far too much is there, as after a change of the limit, publishers wait only for
+            # the room that is needed now.
             if used + size <= self._most and before - used >= 2 * added:
                 break
         if used < before:
             forget_channels(database)
 
     def lacks(self, database: sqlite3.Connection) -> bool:
-        """Whether something is to be forgotten, though nothing is added."""
+        """Whether something is to be deleted, though nothing is added."""
         return used_bytes(database) > self._enough and oldest(database) != (None, None)
 
     def forget(self, database: sqlite3.Connection) -> int:
-        """Forget a bounded number of the oldest events and keys if it `lacks` room. Writes."""
+        """Delete a bounded number of the oldest events and keys if it `lacks` room."""
         return _forget_oldest(database, _FORGET_BYTES) if self.lacks(database) else 0
 
 
 def used_bytes(database: sqlite3.Connection) -> int:
-    """How much of its file a log uses."""
+    """How much of its file a database uses."""
     pages, free, size = (
         database.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")
@@ -151,7 +150,7 @@ def used_bytes(database: sqlite3.Connection) -> int:
 
 
 def oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:
-    """The ages of the first event and of the first key."""
+    """The ages of the database when the first event and the first key were stored."""
     first: tuple[float | None, float | None] = database.execute(
         "SELECT (SELECT at FROM events ORDER BY number LIMIT 1),"
         " (SELECT at FROM publishes ORDER BY at LIMIT 1)"
@@ -160,7 +159,7 @@ def oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:
 
 
 def _forget_oldest(database: sqlite3.Connection, size: float) -> int:
-    """Forget events of about so many bytes, or before them keys that are older; give how many."""
+    """Delete events of about so many bytes, or first keys that are older; return how many."""
     event, key = oldest(database)
     if key is not None and (event is None or key < event):
         return forget_keys(database, float("inf") if event is None else event, _BATCH)

@@ -46,10 +46,9 @@ _ANSWER_SECONDS, _PAUSE = 1.0, 0.05
 
 
 class SqliteEventStore(StoreThread[EventDatabase]):
-    """An `sseflask.store.api.EventStore`, which says what the methods do.
+    """An `EventStore`, which says what the methods do. Those in the thread are of `StoreThread`.
 
-    The thread writes in groups, gives the news to the listener, and reads in between. Writing comes
-    first: what is read for many clients takes a part of its time only.
+    The thread writes in groups, gives the news to the listener, and answers queries in between.
 
     Args:
         path: the file, made if it is not there; ``":memory:"`` for a store of this process alone.
@@ -73,28 +72,22 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         self._readings = Readings()
 
     def follow(self, listener: EventListener) -> None:
-        """See `EventStore`."""
         self._listener = listener
         self.start()
 
     def append(self, append: Append) -> Appended | KeyReused:
-        """See `EventStore`."""
         result: Appended | KeyReused = self.wait(lambda done: self._hand_over(append, done))
         return result
 
     def history(self, query: HistoryQuery) -> History:
-        """See `EventStore`."""
         history: History = self.wait(lambda done: self._hand_over(query, done))
         return history
 
     @property
     def shared(self) -> bool:
-        """See `EventStore`."""
         return self._wakeup.has_others
 
     def position(self, patience: float | None = None) -> Position:
-        """See `EventStore`. The listener is given all up to there before."""
-
         def look(database: EventDatabase) -> Position:
             newest = database.newest()
             if newest != self._tail.position:
@@ -106,11 +99,9 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         return position
 
     def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
-        """See `EventStore`."""
         self.call(lambda database: self._send_notices(database, "close", patterns))
 
     def count_subscriptions(self, pattern: Pattern) -> int:
-        """See `EventStore`."""
         notice, asked = self.call(lambda database: self._send_notices(database, "count", [pattern]))
         until, pause = time.monotonic() + _ANSWER_SECONDS, 0.001
 
@@ -130,11 +121,9 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         return sum(answers.values())
 
     def durability(self) -> Durability:
-        """See `EventStore`."""
         return durability_of(self._path)
 
     def extent(self) -> Extent:
-        """See `EventStore`."""
         extent: Extent = self.call(lambda database: database.extent(), SHORT_PATIENCE)
         return extent
 
@@ -213,7 +202,6 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         return number, there
 
     def _step_due(self) -> float | None:
-        """See `StoreThread`."""
         return self._readings.due
 
     def _step(self, database: EventDatabase) -> None:
@@ -224,13 +212,11 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             self._readings.refuse(self._error)
 
     def _ending(self) -> None:
-        """See `StoreThread`."""
         self._readings.refuse(StoreError(f"the {self.name} is closed"))
 
     # -- in the thread: news -----------------------------------------------------------------------
 
     def _opened(self, database: EventDatabase) -> None:
-        """See `StoreThread`."""
         self._readings.restart()
         newest = database.newest()
         if self._tail.has_gone_back(database.epoch, newest):
@@ -240,7 +226,6 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             self._notify(self._listener.started, database.epoch, newest)
 
     def _read(self, database: EventDatabase) -> None:
-        """See `StoreThread`."""
         tail, newest = self._tail, database.newest()
         if database.last_notice != tail.noticed:
             notices = database.notices.after(tail.noticed)

@@ -1,4 +1,4 @@
-"""The tables of a log on SQLite, and how they are looked up. All in the caller's transaction."""
+"""The tables of a database of events, and how they are read. In the caller's transaction."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
 #: A condition for a list of numbers of any length, given as JSON.
 IN_JSON = "IN (SELECT value FROM json_each(?))"
 
-#: Empty channels whose trimmed events are remembered one by one.
+#: Channels without events that keep their row, which has the highest number trimmed from them.
 _EMPTY_CHANNELS = 10_000
 
-#: Characters of an epoch; no two that look alike.
+#: An epoch's length and characters; no two look alike.
 _EPOCH_LENGTH, _EPOCH_ALPHABET = 8, "abcdefghjkmnpqrstuvwxyz23456789"
 
 #: What tells the file from other programs' databases ("sse\x01"), and from later versions of it.
@@ -52,10 +52,10 @@ _SCHEMA = (
 
 
 def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
-    """Make the tables where there are none, and give the log's epoch. In a write transaction.
+    """Make the tables if there are none; return the epoch. In a write transaction.
 
     Raises:
-        StoreError: the database is not a log, or not one of this version.
+        StoreError: it is another program's database, or another version's.
     """
     boot = boot_id()
     if is_new(database, path, FORMAT):
@@ -63,7 +63,7 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
             database.execute(statement)
         row = (_new_epoch(), boot, 0, 0, 0.0, now, 0)
         database.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    # Numbers that a crash of the machine took back are given out again: not as the same ids.
+    # A crash of the machine may have lost the last events, whose numbers are given out again.
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
         database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
     # Not in the first files of this version.
@@ -74,7 +74,7 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
 
 
 def renew(database: sqlite3.Connection) -> str:
-    """Give the log another epoch. In a write transaction."""
+    """Store another epoch, and return it. In a write transaction."""
     epoch = _new_epoch()
     database.execute("UPDATE log SET epoch = ?", (epoch,))
     return epoch
@@ -87,7 +87,7 @@ def _new_epoch() -> str:
 def known_append(
     database: sqlite3.Connection, append: Append, epoch: str
 ) -> Appended | KeyReused | None:
-    """What became of an append with the same key, ``None`` where there was none."""
+    """What became of an append with the same key; ``None`` if there was none."""
     if append.key is None:
         return None
     row = database.execute(
@@ -102,18 +102,18 @@ def known_append(
 
 
 def channel_row(database: sqlite3.Connection, name: str, floor: int, first: int) -> list[int]:
-    """A channel's id and how many events it holds; makes it where it is not there.
+    """A channel's id and how many events it holds; makes its row if it is not there.
 
     Args:
         database: in a write transaction.
         name: the channel's.
-        floor: the highest number of an event of a channel that is no longer remembered.
-        first: the number of the event for which it is asked. A new channel has it for its id, so
-            that ids grow and none is given out again.
+        floor: the highest number trimmed from a channel whose row was deleted.
+        first: the number of the event to be stored. It is the id of a new channel, so that ids
+            grow and none is given out again.
     """
     row = database.execute("SELECT id, kept FROM channels WHERE name = ?", (name,)).fetchone()
     if row is None:
-        # It may have been there before, and forgotten with all that is below the floor.
+        # It may have been there before; its row was then deleted with all up to the floor.
         values = (first, name, 0, floor)
         database.execute("INSERT INTO channels VALUES (?, ?, ?, ?)", values)
         row = (first, 0)
@@ -129,7 +129,7 @@ def names_of(database: sqlite3.Connection, channels: Iterable[int]) -> dict[int,
 
 
 def forgettable(database: sqlite3.Connection) -> tuple[int] | None:
-    """The highest number trimmed from an empty channel that is not to be remembered any more."""
+    """The highest number trimmed from a channel whose row is to be deleted; ``None`` if none is."""
     row: tuple[int] | None = database.execute(
         "SELECT trimmed FROM channels WHERE kept = 0 ORDER BY trimmed DESC LIMIT 1 OFFSET ?",
         (_EMPTY_CHANNELS,),

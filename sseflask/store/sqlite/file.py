@@ -1,7 +1,7 @@
 """An SQLite file that all processes of one machine share: opening it, transactions, errors.
 
-Write-ahead logging: readers never wait for a writer. A file on a network file system will not do,
-SQLite's own documentation says why (https://www.sqlite.org/wal.html).
+With write-ahead logging readers never wait for a writer. The file can't be on a network file system
+(https://www.sqlite.org/wal.html).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BUSY_SECONDS = 5.0
 #: Seconds between two looks at the lock that is held while a file is opened.
 _LOCK_PAUSE = 0.005
 
-#: Bytes to which the write-ahead log shrinks once it has been copied; else it stays at its largest.
+#: Bytes to which the write-ahead log shrinks once it has been copied.
 _WAL_BYTES = 16 << 20
 
 #: The first bytes of a database: its user_version and application_id
@@ -55,18 +55,18 @@ _ADVICE = (
 
 
 class FileFormat(NamedTuple):
-    """What is known of a kind of file.
+    """The marks of a kind of file.
 
     Args:
-        application: what tells it from other programs' databases.
-        version: what tells it from the same file of another version of sseflask.
+        application: tells it from other programs' databases.
+        version: tells it from the same kind of file of another version of sseflask.
     """
 
     application: int
     version: int
 
     def why_not(self, path: str, application: int, version: int) -> str:
-        """Why a file with these marks can't be used, in one line; empty if it can."""
+        """Why a file with other marks can't be used, in one line; empty if it can."""
         if application != self.application:
             return f"{path} is another program's database: choose another path"
         if version == self.version:
@@ -80,7 +80,7 @@ class FileFormat(NamedTuple):
 
 
 class SqliteFile:
-    """One connection to a file, made and used by one thread. Everything here may block.
+    """One connection to a file, made and used by one thread. All methods may block.
 
     Args:
         path: the file; ``":memory:"`` for none.
@@ -92,34 +92,33 @@ class SqliteFile:
         self._name = name
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, ...] | None = None
-        self._held: tuple[int, int] | None = None
+        self._noted: tuple[int, int] | None = None
 
     def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
-        """Open the file, creating it and its directory where they are not there.
+        """Open the file, creating it and its directory if they are not there.
 
         Args:
-            prepare: called in a write transaction, to see to the tables; may raise `StoreError`.
+            prepare: makes the tables, in a write transaction; may raise `StoreError`.
 
         Raises:
             StoreError: it can't be opened now; it is then closed.
         """
         self.close()
-        with self._telling("opened"):
+        with self._translating_errors("opened"):
             if self.path == MEMORY:
                 self._connect(prepare)
                 return
             path = Path(self.path)
             make_folder(path.parent)
             check_ownership(self.path, ("", "-wal", "-shm", "-journal", ".lock", ".wake"))
-            if worry := folder_warning(self.path):
-                warn_once(f"The folder of the {self._name} is open to others: {worry}.")
-            # One process at a time: SQLite answers some of those that create a file, or switch it
-            # to write-ahead logging, at the same time with an error instead of letting them wait.
+            if warning := folder_warning(self.path):
+                warn_once(f"The folder of the {self._name} is open to others: {warning}.")
+            # One process at a time: if several create a file, or switch it to write-ahead logging,
+            # some get an error from SQLite instead of waiting.
             with open(open_lock(f"{self.path}.lock"), "rb") as lock:  # noqa: PTH123  # a descriptor
                 _lock(lock.fileno())
                 if not path.exists():
-                    # What a deleted file has left behind, and processes that have not noticed yet
-                    # still share, would be taken for the new one's.
+                    # SQLite would take what a deleted file has left for parts of the new one.
                     for suffix in ("-wal", "-shm", "-journal"):
                         Path(self.path + suffix).unlink(missing_ok=True)
                     make_private(self.path)
@@ -127,10 +126,10 @@ class SqliteFile:
                 self._identity = self._identify()
 
     def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
-        # SQLite would take a relative path that begins with "file:" for a URI, and use another file
-        # than the one that was looked at (https://www.sqlite.org/uri.html).
+        # Absolute, as SQLite takes a path that begins with "file:" for a URI
+        # (https://www.sqlite.org/uri.html).
         path = self.path if self.path == MEMORY else str(Path(self.path).absolute())
-        self._held = None if path == MEMORY else note_opened(path)
+        self._noted = None if path == MEMORY else note_opened(path)
         try:
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -151,18 +150,18 @@ class SqliteFile:
         database, self._database = self._database, None
         self._identity = None
         if database is not None:
-            # The last one to close copies the write-ahead log; what fails then is done by the
-            # next one to open.
+            # The last process to close copies the write-ahead log. If that fails, the next one to
+            # open does.
             with contextlib.suppress(sqlite3.Error):
                 database.close()
-        held, self._held = self._held, None
+        held, self._noted = self._noted, None
         if held is not None:
             note_closed(held)
 
     def shorten(self) -> None:
-        """Empty the write-ahead log if it is long, unless somebody reads or writes just now.
+        """Empty the write-ahead log if it is long, unless a process reads or writes just now.
 
-        SQLite does so by itself, but only in a moment in which no process reads or writes.
+        SQLite does so by itself, but only when no process reads or writes.
         """
         with contextlib.suppress(FileNotFoundError):
             if Path(f"{self.path}-wal").stat().st_size > _WAL_BYTES:
@@ -175,21 +174,21 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def using(self, done: str = "read") -> Iterator[sqlite3.Connection]:
-        """Give the connection for a single statement."""
-        with self._telling(done):
+        """The connection, for a single statement."""
+        with self._translating_errors(done):
             yield self._opened()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for some statements that see the same state."""
-        with self._telling("read"), self._transaction("BEGIN") as database:
+        """The connection, for some statements that see the same state."""
+        with self._translating_errors("read"), self._transaction("BEGIN") as database:
             yield database
 
     @contextlib.contextmanager
     def writing(self, done: str = "written") -> Iterator[sqlite3.Connection]:
-        """Give the connection for a transaction that is stored as a whole or not at all."""
-        # Immediate: one that begins by reading can't wait for another writer any more.
-        with self._telling(done), self._transaction("BEGIN IMMEDIATE") as database:
+        """The connection, for a transaction that is stored as a whole or not at all."""
+        # Immediate: a transaction that begins by reading can't wait for another writer later.
+        with self._translating_errors(done), self._transaction("BEGIN IMMEDIATE") as database:
             yield database
 
     def replaced(self) -> bool:
@@ -197,7 +196,7 @@ class SqliteFile:
         return self._identity is not None and self._identify() != self._identity
 
     def _identify(self) -> tuple[int, ...]:
-        """Of the file and of its write-ahead log, which is half of it while it is open."""
+        """Identify the file and its write-ahead log, which belong together while it is open."""
         try:
             found = [Path(self.path + suffix).stat() for suffix in ("", "-wal")]
         except OSError:
@@ -224,8 +223,8 @@ class SqliteFile:
             raise
 
     @contextlib.contextmanager
-    def _telling(self, done: str) -> Iterator[None]:
-        """Turn what SQLite and the file system raise into `StoreError`, with what to do."""
+    def _translating_errors(self, done: str) -> Iterator[None]:
+        """Turn errors of SQLite and the file system into `StoreError`, with what to do."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -238,7 +237,7 @@ class SqliteFile:
 
 
 def _lock(descriptor: int) -> None:
-    """Wait for a lock on a file, but not for ever for somebody who stands still."""
+    """Wait for a lock on a file, for some seconds at most."""
     sleep = original("time", "sleep")  # gevent's would not do in a native thread
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
@@ -253,12 +252,12 @@ def _lock(descriptor: int) -> None:
 
 
 def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
-    """Whether a database has no tables yet; it is then marked as ours. In a write transaction.
+    """Whether a database has no tables yet; it then gets its marks. In a write transaction.
 
     Args:
         database: one that has just been opened.
         path: its file, for messages.
-        format: what is known here.
+        format: the marks that it should have.
 
     Raises:
         StoreError: it is another program's, or another version's.
@@ -278,22 +277,22 @@ def other_format(path: str, format: FileFormat) -> str:
     """Why a file can't be used by this version, as far as its first bytes say.
 
     Returns:
-        one line with what to do; empty if nothing is in the way, the file is not there, or this
-        process has it open and so knows.
+        one line with what to do; empty if nothing is in the way, if the file is not there, or if
+        this process has it open.
     """
     try:
         head = first_bytes(path, _HEAD.size)
     except OSError:
-        return ""  # said by whoever opens it
+        return ""  # opening it will say why
     if head is None or len(head) < _HEAD.size:
         return ""
     version, application = _HEAD.unpack(head)
-    # Unmarked is also a new one whose marks are in its write-ahead log still.
+    # A new file has no marks yet: they are still in its write-ahead log.
     return format.why_not(path, application, version) if application or version else ""
 
 
 def boot_id() -> str:
-    """What tells this run of the machine from its others; nothing where nobody knows."""
+    """Tells this run of the machine from its others; empty if the system does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

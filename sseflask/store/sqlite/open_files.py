@@ -1,9 +1,8 @@
-"""The first bytes of database files, read without harm to a database that this process has open.
+"""Reads the first bytes of database files, unless this process has the database open.
 
-POSIX drops all locks of a process on a file as soon as the process closes any descriptor of it.
-SQLite's locks go with them. Another process that closes the database then takes itself for the last
-one, and deletes the write-ahead log that is still written to
-(https://www.sqlite.org/howtocorrupt.html, section 2.2).
+When a process closes any descriptor of a file, POSIX drops all its locks on the file, SQLite's too.
+Another process that closes the database then takes itself for the last one, and deletes the
+write-ahead log in use (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 from __future__ import annotations
@@ -16,14 +15,17 @@ from sseflask.loop import native
 
 __all__ = ["first_bytes", "note_closed", "note_opened"]
 
-# The native lock: databases belong to native threads. Held for a look at one file.
+# Held while one file is looked at.
 _lock: Any = native.lock()
 
-_held: Counter[tuple[int, int]] = Counter()
+_open: Counter[tuple[int, int]] = Counter()
 
 
 def note_opened(path: str | Path) -> tuple[int, int]:
-    """Note that this process is about to open a database; `note_closed` takes what it returns.
+    """Note that this process is about to open a database.
+
+    Returns:
+        what `note_closed` takes.
 
     Raises:
         OSError: the file is not there.
@@ -31,16 +33,16 @@ def note_opened(path: str | Path) -> tuple[int, int]:
     with _lock:
         found = Path(path).stat()
         key = found.st_dev, found.st_ino
-        _held[key] += 1
+        _open[key] += 1
         return key
 
 
 def note_closed(key: tuple[int, int]) -> None:
     """Note that it is closed again."""
     with _lock:
-        _held[key] -= 1
-        if not _held[key]:
-            del _held[key]
+        _open[key] -= 1
+        if not _open[key]:
+            del _open[key]
 
 
 def first_bytes(path: str | Path, amount: int) -> bytes | None:
@@ -51,7 +53,7 @@ def first_bytes(path: str | Path, amount: int) -> bytes | None:
     """
     with _lock:
         found = Path(path).stat()
-        if (found.st_dev, found.st_ino) in _held:
+        if (found.st_dev, found.st_ino) in _open:
             return None
         with Path(path).open("rb") as opened:
             return opened.read(amount)

@@ -1,4 +1,4 @@
-"""Which channels a pattern means: looked up once, then kept up to date as channels come and go."""
+"""The channels of patterns: looked up once, then kept up to date as channels come and go."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_tables import IN_JSON
 from sseflask.store.sqlite.file import SqliteFile
 
-__all__ = ["MANY", "MeantChannels", "Steps", "like"]
+__all__ = ["MANY", "PatternChannels", "Steps", "like"]
 
 Result = TypeVar("Result")
 
 Steps = Generator[None, None, Result]
 """Work in short steps, between which other calls are served; its result comes at the end."""
 
-#: The channels of a pattern that means more than this are not listed.
+#: The channels of a pattern are not listed if they are more.
 MANY = 1000
 
 #: Patterns that are known at a time: at most 8 MB of ids.
@@ -30,7 +30,7 @@ _PATTERNS = 1000
 #: Names that one step goes through, which takes about a millisecond.
 _NAMES = 10_000
 
-#: Seconds for which a pattern is taken to mean many channels, though some may be forgotten.
+#: Seconds for which a pattern is taken to have many channels, though some may be deleted.
 _MANY_SECONDS = 60.0
 
 #: Comes after every name.
@@ -40,8 +40,8 @@ _LAST = "\x7f"
 class _Known:
     """What is known of one pattern.
 
-    Every channel with an id up to ``seen`` has been looked at, except those with a name behind
-    ``rest``. Some of ``ids`` may have been forgotten since. They do no harm, as no id is given out
+    Every channel with an id up to ``seen`` has been looked at, except those with a name after
+    ``rest``. Some of ``ids`` may have been deleted since. That does no harm, as no id is given out
     twice.
     """
 
@@ -54,14 +54,14 @@ class _Known:
         self.rest: str | None = pattern.prefix[:-1]
 
 
-class MeantChannels:
-    """The channels of patterns with wildcards. Only the log's thread may use it.
+class PatternChannels:
+    """The channels of patterns with wildcards. Used by the store's thread alone.
 
     Channels that other processes make are found too. The id of a channel is the number of its
-    first event, so a new channel is above all those that have been looked at.
+    first event, so a new channel has a higher id than all that have been looked at.
 
     Args:
-        file: the log's.
+        file: the database's.
     """
 
     def __init__(self, file: SqliteFile) -> None:
@@ -69,15 +69,15 @@ class MeantChannels:
         self._known: OrderedDict[Pattern, _Known] = OrderedDict()
 
     def clear(self) -> None:
-        """Forget all: the file may be another one."""
+        """Forget everything: the file may be another one."""
         self._known.clear()
 
     def ids(self, pattern: Pattern) -> Steps[tuple[array[int] | None, int]]:
         """Look up the ids of a pattern's channels.
 
         Returns:
-            the ids, or ``None`` where there are more than `MANY`; and the newest number of the log
-            in that moment. Channels made since have their events behind it.
+            the ids, or ``None`` if there are more than `MANY`; and the newest number at that
+            moment. Channels made later have events after it only.
         """
         known = self._known.get(pattern)
         if known is None or 0 < known.many_until < time.monotonic():
@@ -104,10 +104,10 @@ class MeantChannels:
 
 
 def _step(database: sqlite3.Connection, pattern: Pattern, known: _Known) -> bool:
-    """Look at some more channels; whether all have been looked at."""
+    """Look at some more channels; return whether all have been looked at."""
     where, values = like(pattern)
     if known.rest is not None:
-        # By name: where the pattern begins with a name, its channels are beside one another.
+        # By name: if the pattern begins with a name, its channels are beside one another.
         end = f"{pattern.prefix[:-1]}/" if pattern.prefix else _LAST  # the slash follows the dot
         row = database.execute(
             "SELECT name FROM channels WHERE name > ? AND name < ? ORDER BY name LIMIT 1 OFFSET ?",
@@ -149,10 +149,10 @@ def _still_there(database: sqlite3.Connection, ids: array[int]) -> array[int]:
 
 
 def like(pattern: Pattern) -> tuple[str, tuple[str | int, ...]]:
-    """A condition that nearly all channels fail that are not meant: looked at without Python."""
-    # Names hold none of the characters that GLOB gives a meaning to.
+    """A condition in SQL that all channels of a pattern meet, and few others."""
+    # Names have none of the characters that GLOB gives a meaning to.
     glob = ".".join("*" if "*" in segment else segment for segment in pattern.segments)
     comparison = ">=" if pattern.segments[-1] == "**" else "="
-    # The plus: it is for the caller to say by which index to go.
+    # The plus keeps SQLite from choosing an index by this condition.
     where = f"+name GLOB ? AND length(name) - length(replace(name, '.', '')) {comparison} ?"
     return where, (glob, len(pattern.segments) - 1)

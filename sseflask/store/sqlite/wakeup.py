@@ -1,7 +1,7 @@
-"""Wakes the thread of a log: for its own process, and for the others of the machine.
+"""Wakes a store's thread: from its own process, and from the others of the machine.
 
-A byte in a datagram socket. What the thread waits with is the unpatched original, so that under
-gevent it stays out of the event loop.
+Each wake-up is a byte in a datagram socket. The thread waits with the standard library's own
+``poll``, which stays out of gevent's event loop.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["WakeupSocket"]
 #: The longest address of a socket, in bytes (Linux has 108 with the zero at the end).
 _ADDRESS_BYTES = 103
 
-#: Seconds after which the list of the others is made again, whatever their directory says: its
-#: time of change is too coarse to tell of two that come at once.
+#: Seconds after which the directory is listed again though it has the same time of change, which is
+#: too coarse to tell of two processes that come at once.
 _LIST_SECONDS = 0.25
 
 
 class WakeupSocket:
-    """One for each process that uses a log. Made before the thread that waits with it.
+    """The sockets of one process that uses a store. Made before the thread that waits with it.
 
     Args:
-        path: the log's file; the sockets are beside it, in ``<path>.wake``. ``None`` where there
+        path: the store's file; the sockets are beside it, in ``<path>.wake``. ``None`` if there
             are no other processes.
 
     Attributes:
-        name: what tells this process from the others.
+        name: tells this process from the others.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -55,9 +55,9 @@ class WakeupSocket:
         self._poll.register(self._in.fileno(), select.POLLIN)
 
     def open(self) -> None:
-        """Be there for other processes; where that can't be done, nothing rings from outside.
+        """Let other processes wake this one; without effect if the directory can't be written to.
 
-        Harmless to repeat: makes again what somebody has deleted. The waiting thread only.
+        Harmless to repeat: makes again what was deleted. The waiting thread only.
         """
         if self._directory is None:
             return
@@ -79,7 +79,7 @@ class WakeupSocket:
             self._poll.register(inbox.fileno(), select.POLLIN)
 
     def close(self) -> None:
-        """Don't be there any more. The waiting thread only, as its last act."""
+        """Close all sockets. The waiting thread only, as its last act."""
         self._leave()
         for socket in (self._outbox, self._in, self._out):
             socket.close()
@@ -96,26 +96,26 @@ class WakeupSocket:
         self._others, self._listed = [], (0, 0.0)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until somebody rings, or has since the last call; at most for some seconds.
+        """Wait for a wake-up since the last call, for some seconds at most.
 
         The waiting thread only. What was handed over before a `wake` is there afterwards.
 
         Returns:
-            whether another process has rung.
+            whether another process has sent one.
         """
-        rung = {descriptor for descriptor, _ in self._poll.poll(max(0, round(seconds * 1000)))}
-        outside = self._inbox is not None and self._inbox.fileno() in rung
+        readable = {descriptor for descriptor, _ in self._poll.poll(max(0, round(seconds * 1000)))}
+        outside = self._inbox is not None and self._inbox.fileno() in readable
         for socket in (self._in, self._inbox if outside else None):
             with contextlib.suppress(OSError):
                 while socket is not None:
                     socket.recv(16)
-        # After the last byte was taken, and before the caller looks at what there is to do: who
-        # hands something over from here on sends another one.
+        # After the last byte was read, and before the caller looks at what there is to do: what is
+        # handed over from here on sends another byte.
         self._signalled = False
         return outside
 
     def wake(self) -> None:
-        """Wake the waiting thread. Any thread or greenlet; never blocks, never an error."""
+        """Wake the waiting thread. Any thread or greenlet; never blocks, never raises."""
         if not self._signalled:
             self._signalled = True
             with contextlib.suppress(OSError):  # full: it is awake; closed: it is gone
@@ -123,25 +123,25 @@ class WakeupSocket:
 
     @property
     def has_others(self) -> bool:
-        """Whether other processes wait, as far as is known. Any thread."""
+        """Whether other processes use the store, as far as is known. Any thread."""
         return self._handle >= 0 and bool(self._list())
 
     def wake_others(self) -> list[str]:
-        """Wake the other processes, and give their names; those that are dead are forgotten.
+        """Wake the other processes; return the names of those that are alive.
 
-        Never blocks for long.
+        Removes the sockets of dead ones. Never blocks for long.
         """
         alive: list[str] = []
         for name in self._list() if self._handle >= 0 else ():
             try:
                 self._outbox.sendto(b"\0", self._address(name))
             except OSError as error:
-                if error.errno == errno.ECONNREFUSED:  # nobody has it open any more
+                if error.errno == errno.ECONNREFUSED:  # its process is dead
                     self._remove(name)
                     continue
                 if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
                     continue  # gone: the next list is without it
-                # Full: it has rings enough.
+                # Full: it will wake up anyway.
             alive.append(name)
         return alive
 
