@@ -11,6 +11,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from sseflask.auth.access import Access
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_ineffective, warn_about_unknown
 from sseflask.extension import SSE, channels_of, store_path
@@ -31,8 +32,8 @@ from sseflask.routes import (
     session,
 )
 from sseflask.routes.body_limit import SizedRequest
-from sseflask.runs.limits import Bounds
 from sseflask.runs.runs import Runs
+from sseflask.runs.writer import Bounds
 from sseflask.store.names import FIGURES, Pattern
 from sseflask.store.open import event_store_problem, run_store_problem
 from sseflask.web import refusals
@@ -89,6 +90,7 @@ def create_app(development: bool = False) -> Flask:
         functools.partial(store_path, app, "SSEFLASK_RUN_LOG", "runs.sqlite3"),
         seconds=settings.run_seconds,
         most=settings.max_runs,
+        outcomes=CompletionOutcome,
         bounds=Bounds(settings.max_run_bytes, settings.max_run_seconds, settings.run_log_bytes),
     ).init_app(app)
     for module in _ROUTES:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from sseflask.completions.outcome import Outcome
-from sseflask.completions.usage import Tally
-from sseflask.runs.writer import Answer
+from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.usage import UsageNotes
+from sseflask.runs.outcome import Generated
 
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -62,24 +62,25 @@ def frame(content: str | None = None, *, finish: str | None = None, **more: Any)
 DONE = b"data: [DONE]\n\n"
 
 
-def read_all(answer: Answer) -> tuple[list[list[bytes]], Outcome]:
+def read_all(answer: Generated) -> tuple[list[list[bytes]], CompletionOutcome]:
     """The reads of an answer and its outcome, which is the last thing that it gives."""
     reads: list[list[bytes]] = []
     for came in answer:
-        if isinstance(came, Outcome):
+        if isinstance(came, CompletionOutcome):
             assert list(answer) == []
             return reads, came
+        assert isinstance(came, list)
         assert came
         reads.append(came)
     raise AssertionError("it has no outcome")
 
 
-def tally_of(frames: Iterable[bytes]) -> Tally:
-    """What there is of an answer once these have passed."""
-    tally = Tally()
+def notes_of(frames: Iterable[bytes]) -> bytes:
+    """The notes of an answer's usage once these have passed."""
+    usage, notes = UsageNotes(), b""
     for each in frames:
-        tally.take(each)
-    return tally
+        notes = usage.after(each)
+    return notes
 
 
 def event(kind: str, **more: Any) -> bytes:

@@ -15,7 +15,7 @@ from sseflask.completions.frame_errors import (
 )
 from sseflask.completions.frame_splitter import CR, fields, repaired, stripped
 from sseflask.completions.json_values import dict_or_empty
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.stream_parser import DONE, End, StreamParser
 from sseflask.completions.upstream_errors import reported
 from sseflask.errors import Failure
@@ -136,4 +136,4 @@ class ChatParser(StreamParser):
         return failed
 
     def _complete(self) -> End:
-        return self._failure or Outcome("finished", self._reason)
+        return self._failure or CompletionOutcome("finished", self._reason)

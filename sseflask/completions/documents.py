@@ -12,7 +12,7 @@ from typing import Any
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_splitter import message, without_nan
 from sseflask.completions.json_values import dict_or_empty, dicts
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.tool_calls import Call, ChatCalls
 
 __all__ = ["document_of", "is_completion", "stream_of"]
@@ -44,7 +44,7 @@ def is_completion(dialect: str, value: Any) -> bool:
     return isinstance(value.get("choices"), list) and not value.get("error")
 
 
-def document_of(dialect: str, frames: Iterable[bytes], outcome: Outcome) -> bytes:
+def document_of(dialect: str, frames: Iterable[bytes], outcome: CompletionOutcome) -> bytes:
     """The document of a complete stream.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is told to a client when the upstream fails: in OpenAI's shape, without our key."""
+"""What a client gets when the upstream fails: in OpenAI's shape, without our key."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import httpx2
 from sseflask.completions.chunked import BrokenChunks
 from sseflask.errors import Failure
 from sseflask.logs.masking import mask
+from sseflask.runs.outcome import ReportedFailure
 
 __all__ = [
     "UpstreamFailure",
     "broken_off",
-    "cancelled",
-    "interrupted",
     "masked",
-    "stopped",
     "timeout",
     "unreachable",
     "while_reading",
@@ -30,31 +28,8 @@ log = logging.getLogger(__name__)
 _DEPTH = 20
 
 
-class UpstreamFailure(Failure):
-    """An upstream's own error, told with all the fields it gave.
-
-    Args:
-        status: the HTTP status, as long as no byte has been sent.
-        error: the error object, with ``message``, ``type``, ``param`` and ``code`` at least.
-        headers: further response headers.
-    """
-
-    def __init__(
-        self, status: int, error: dict[str, Any], headers: dict[str, str] | None = None
-    ) -> None:
-        super().__init__(
-            error["message"],
-            status=status,
-            type=error["type"],
-            param=error["param"],
-            code=error["code"],
-            headers=headers,
-        )
-        self.error = error
-
-    def body(self) -> dict[str, dict[str, Any]]:
-        """The upstream's error object, completed to OpenAI's shape."""
-        return {"error": self.error}
+class UpstreamFailure(ReportedFailure):
+    """An upstream's own error, passed on with all the fields it gave."""
 
 
 def unreachable(error: Exception) -> Failure:
@@ -89,36 +64,6 @@ def broken_off() -> Failure:
         "The upstream ended its stream before the answer was complete.",
         status=502,
         code="upstream_truncated",
-    )
-
-
-def interrupted() -> Failure:
-    """The failure of a completion whose worker died, or was shut down, before its end."""
-    return Failure(
-        "The server that ran this completion stopped before it was complete; please ask again.",
-        status=503,
-        code="interrupted",
-        headers={"Retry-After": "5"},
-    )
-
-
-def stopped() -> Failure:
-    """How the end of a completion that somebody stopped is told where only errors can be told."""
-    return Failure(
-        "The completion was stopped before it was complete.",
-        status=409,
-        type="run_stopped",
-        code="stopped",
-    )
-
-
-def cancelled() -> Failure:
-    """The same of a completion whose last viewer had left."""
-    return Failure(
-        "The completion was cancelled before it was complete: nobody was there to read it.",
-        status=409,
-        type="run_cancelled",
-        code="cancelled",
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from sseflask.completions.formats.formats import Format
 from sseflask.completions.frame_splitter import fields
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
+from sseflask.runs.formats import Format
 
 __all__ = ["DOCUMENT", "NOT_STREAMED", "stream_document"]
 
@@ -21,7 +21,7 @@ _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 def stream_document(
     upstream: Upstream, request: CompletionRequest, headers: dict[str, str] | None = None
-) -> Generator[list[bytes] | Outcome, None, None]:
+) -> Generator[list[bytes] | CompletionOutcome, None, None]:
     """Run a completion that is not streamed, and give its document as one frame and its outcome.
 
     See `Upstream.document`.
@@ -31,7 +31,7 @@ def stream_document(
         del document
         yield frames
         del frames
-        yield Outcome("finished")
+        yield CompletionOutcome("finished")
 
 
 def _frame(document: bytes) -> bytes:
@@ -55,13 +55,13 @@ class _Document:
         self._body = fields(frame)[1] or b""
         return b""
 
-    def end(self, _number: int, outcome: Outcome) -> bytes:
+    def end(self, _number: int, outcome: CompletionOutcome) -> bytes:
         """See `View`.
 
         Raises:
             Failure: there is no document.
         """
-        failure = outcome.told_as_failure()
+        failure = outcome.as_failure()
         if failure is not None:
             raise failure
         return self._body

@@ -19,7 +19,7 @@ from sseflask.completions.documents import document_of, is_completion, stream_of
 from sseflask.completions.error_messages import text_of, value_of
 from sseflask.completions.frame_errors import error_of_choices, is_error, without_secrets
 from sseflask.completions.frame_splitter import FrameSplitter, FrameTooLong, is_json, message
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.read_deadline import ReadDeadline
 from sseflask.completions.stream_parser import End
 from sseflask.completions.transport import raw_body
@@ -88,7 +88,9 @@ class ResponseReader:
         """The document is no longer in memory. Needed after `document` only."""
         self._memory.close()
 
-    def stream(self, response: httpx2.Response) -> Generator[list[bytes] | Outcome, None, None]:
+    def stream(
+        self, response: httpx2.Response
+    ) -> Generator[list[bytes] | CompletionOutcome, None, None]:
         """Read a stream, also one that comes as a document. See `Upstream.stream`."""
         with contextlib.closing(raw_body(response)) as pieces:
             with self._first_piece(response, pieces) as (first, deadline):
@@ -125,7 +127,7 @@ class ResponseReader:
                 try:
                     read = next(stream)
                 except StopIteration as stop:
-                    outcome: Outcome = stop.value
+                    outcome: CompletionOutcome = stop.value
                     if outcome.failure is not None:
                         raise outcome.failure from None
                     return document_of(self._dialect, frames, outcome)
@@ -174,7 +176,7 @@ class ResponseReader:
         first: bytes,
         pieces: Iterable[bytes],
         deadline: ReadDeadline,
-    ) -> Generator[list[bytes], None, Outcome]:
+    ) -> Generator[list[bytes], None, CompletionOutcome]:
         parser, splitter = self._parser, FrameSplitter(self._max_event)
         empty = 0
         end: End | None
@@ -207,10 +209,10 @@ class ResponseReader:
             # Nothing is missing if every choice has its finish reason.
             end = parser.finish(b"")
             if deadline.passed or not splitter.rest:
-                if isinstance(end, Outcome):
+                if isinstance(end, CompletionOutcome):
                     return end
                 if isinstance(end, failures.UpstreamFailure):
-                    return Outcome.failed(end)
+                    return CompletionOutcome.failed(end)
             raise
         if not self.started and first and not first.startswith(_BEGINS_STREAM):
             raise self._page(response, (first,))
@@ -228,7 +230,7 @@ class ResponseReader:
 
     def _frames_of_document(
         self, response: httpx2.Response, pieces: Iterable[bytes]
-    ) -> Generator[list[bytes], None, Outcome]:
+    ) -> Generator[list[bytes], None, CompletionOutcome]:
         text = _text(response, self._read(pieces, min(self._max_document, _MAX_PARSED)))
         value = self._checked(text)
         if not is_completion(self._dialect, value):
@@ -306,7 +308,7 @@ def _is_document(first: bytes) -> bool:
     return first.startswith((b"{", b"[", b'"'))
 
 
-def _outcome(end: End) -> Outcome:
+def _outcome(end: End) -> CompletionOutcome:
     if isinstance(end, Failure):
         raise end
     return end

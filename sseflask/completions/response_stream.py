@@ -11,7 +11,7 @@ from sseflask.completions import failures
 from sseflask.completions.frame_errors import bare_error, is_error, not_an_object
 from sseflask.completions.frame_splitter import CR, fields, repaired, stripped
 from sseflask.completions.json_values import dict_or_empty, list_or_empty, text_or_empty
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.response_parts import is_call
 from sseflask.completions.stream_parser import DONE, End, StreamParser
 from sseflask.completions.upstream_errors import reported
@@ -78,14 +78,14 @@ class ResponseParser(StreamParser):
             relayed.append(frame)
         return relayed, None
 
-    def _end(self, kind: str, value: dict[str, Any], frame: bytes) -> Outcome:
+    def _end(self, kind: str, value: dict[str, Any], frame: bytes) -> CompletionOutcome:
         response = dict_or_empty(value.get("response"))
         if kind in ("response.completed", "response.incomplete"):
             reason = _reason(response.get("incomplete_details"))
             if not reason and kind == "response.completed":
                 calls = self._calls or any(map(is_call, list_or_empty(response.get("output"))))
                 reason = "tool_calls" if calls else "stop"
-            return Outcome("finished", reason, frame=frame)
+            return CompletionOutcome("finished", reason, frame=frame)
         error = response.get("error")
         if kind in ("error", "response.error"):
             # Documented flat, and sent with an inner object too; its "type" is the event's.
@@ -99,7 +99,7 @@ class ResponseParser(StreamParser):
         if safe != value:
             name = value.get("type") or kind
             frame = f"event: {name}\ndata: {json.dumps(safe)}\n\n".encode()
-        return Outcome("failed", failure=failure, frame=frame)
+        return CompletionOutcome("failed", failure=failure, frame=frame)
 
 
 def _state(value: dict[str, Any]) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sseflask.completions import failures
 from sseflask.completions.frame_errors import bare_error
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
 
 __all__ = ["DONE", "End", "StreamParser"]
 
 #: The end of a stream: an outcome, or a failure that has no frame of its own in the API.
-End = Outcome | Failure
+End = CompletionOutcome | Failure
 #: The data of the last frame of Chat Completions; some servers write it as JSON.
 DONE = (b"[DONE]", b'"[DONE]"')
 

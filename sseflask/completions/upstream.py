@@ -17,7 +17,7 @@ from flask import Flask, current_app
 from sseflask.completions import dialects, failures
 from sseflask.completions.demo import MAX_PROMPT, DemoClient
 from sseflask.completions.frame_splitter import read_json
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.response_reader import ResponseReader
 from sseflask.completions.upstream_errors import relayed_headers
 from sseflask.config import Settings
@@ -116,7 +116,7 @@ class Upstream:
 
     def stream(
         self, request: CompletionRequest, headers: dict[str, str] | None = None
-    ) -> Generator[list[bytes] | Outcome, None, None]:
+    ) -> Generator[list[bytes] | CompletionOutcome, None, None]:
         """Run a completion that is streamed.
 
         Nothing is sent before the first ``next()``; closing, or any exception thrown in, cancels

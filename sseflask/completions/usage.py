@@ -1,96 +1,99 @@
-"""What an answer took: as its upstream says, or else what was seen of it. No I/O."""
+"""The tokens that a completion took: as its upstream says, or else what was seen of it. No I/O.
+
+They are noted while the frames pass: each frame is stored with what is known up to it. So whoever
+ends a run, even that of a process that has died, leaves its usage to be read.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.failures import masked
 from sseflask.completions.frame_splitter import message
+from sseflask.runs.outcome import Generated, NotedFrames
 
-__all__ = ["FRAME_BYTES", "Tally", "size_of", "usage_of"]
-
-#: What the log takes for a frame beside its bytes, about.
-FRAME_BYTES = 48
+__all__ = ["UsageNotes", "usage_of", "with_usage_notes"]
 
 _GAP = rb"(?:\s|data:)*"
 #: A usage that is no null: OpenAI has that in all chunks but the last.
-_TELLS = re.compile(rb'"usage"%b:%b\{%b"' % (_GAP, _GAP, _GAP))
-_SAYS = re.compile(
+_HAS_USAGE = re.compile(rb'"usage"%b:%b\{%b"' % (_GAP, _GAP, _GAP))
+_HAS_TEXT = re.compile(
     rb'"(?:content|text|delta|reasoning_content|reasoning|thinking|refusal|arguments)"\s*:\s*"[^"]'
     rb'|"arguments"\s*:\s*\{'
 )
 
 
-@dataclass(slots=True)
-class Tally:
-    """What has passed of an answer so far. Takes well below a microsecond for each frame.
+class UsageNotes:
+    """What is known of the usage of one completion.
 
-    Args:
-        last: the number of the last frame.
-        size: the bytes of the frames, with `FRAME_BYTES` for each.
-        said: how many of them said something: a piece of text, of reasoning, or of arguments.
-        told: the number of the last one that tells a usage, 0 where none did.
-        telling: that frame.
+    The notes are the number of frames that had a piece of text, of reasoning, or of arguments, and
+    after a space the last usage that the upstream sent, as JSON.
     """
 
-    last: int = 0
-    size: int = 0
-    said: int = 0
-    told: int = 0
-    telling: bytes | None = None
+    def __init__(self) -> None:
+        self._with_text = 0
+        self._usage = b""
 
-    def take(self, frame: bytes) -> None:
-        """Take in the next frame. It is searched, not parsed."""
-        self.last += 1
-        self.size += len(frame) + FRAME_BYTES
+    def after(self, frame: bytes) -> bytes:
+        """The notes after the next frame. Searches it; parses it only if it has a usage."""
+        if frame.startswith(b"event: response."):
+            self._with_text += b'.delta"' in frame
+            return b"%d" % self._with_text
         # In the spelling of nearly all chunks first: a search by a regular expression takes longer.
         at = frame.rfind(b'"usage"')
-        if at >= 0 and frame[at + 7 : at + 12] != b":null" and _TELLS.search(frame):
-            self.told, self.telling = self.last, frame
-        if frame.startswith(b"event: response."):
-            self.said += b'.delta"' in frame
-            return
+        if at >= 0 and frame[at + 7 : at + 12] != b":null" and _HAS_USAGE.search(frame):
+            usage = _usage_in(message(frame)[1])
+            if usage:
+                self._usage = b" %b" % json.dumps(usage).encode()
         at = frame.find(b'"content":"')
-        if (at >= 0 and frame[at + 11 : at + 12] != b'"') or _SAYS.search(frame):
-            self.said += 1
+        if (at >= 0 and frame[at + 11 : at + 12] != b'"') or _HAS_TEXT.search(frame):
+            self._with_text += 1
+        return b"%d%b" % (self._with_text, self._usage)
 
 
-def size_of(frames: Sequence[bytes]) -> int:
-    """What the log takes for some frames, in bytes, about."""
-    return sum(map(len, frames)) + len(frames) * FRAME_BYTES
-
-
-def usage_of(
-    tally: Tally, dialect: str, outcome_frame: bytes | None = None
-) -> dict[str, Any] | None:
-    """The tokens that an answer took. Parses one frame, where one tells it.
+def with_usage_notes(frames: Generated) -> Generated:
+    """Give a completion's frames together with the notes of its usage, and its outcome as it is.
 
     Args:
-        tally: of all that was relayed of it.
-        dialect: the name of the API that it is of.
-        outcome_frame: the upstream's own last frame, where it has one.
+        frames: not begun; closed when this is closed.
+    """
+    notes = UsageNotes()
+    with contextlib.closing(frames):
+        for came in frames:
+            if isinstance(came, list):
+                yield NotedFrames(came, [notes.after(frame) for frame in came])
+            else:
+                yield came
+
+
+def usage_of(notes: bytes, outcome_frame: bytes | None = None) -> dict[str, Any] | None:
+    """The tokens that a completion took.
+
+    Args:
+        notes: those of its last frame, as `UsageNotes` gave them; empty if it had none.
+        outcome_frame: the upstream's own last frame, if its API has one: the usage is in it.
 
     Returns:
         the last usage that the upstream sent, in its own words; else the number of frames that
-        said something as ``completion_tokens``, marked as ``partial``; ``None`` where nothing came.
+        had something of the answer as ``completion_tokens``, marked as ``partial``; ``None`` if
+        nothing came.
     """
-    if not tally.last and outcome_frame is None:
+    if not notes and outcome_frame is None:
         return None
-    telling = outcome_frame if dialect == RESPONSES else tally.telling
-    told = None if telling is None else _told(dialect, telling)
-    return {"completion_tokens": tally.said, "partial": True} if told is None else told
-
-
-def _told(dialect: str, frame: bytes) -> dict[str, Any] | None:
-    _, value = message(frame)
-    if dialect == RESPONSES and isinstance(value, dict):
-        value = value.get("response")
-    told = value.get("usage") if isinstance(value, dict) else None
-    if not isinstance(told, dict) or not told:
-        return None
-    cleaned: dict[str, Any] = masked(told, ())  # without the infinities that JSON can't spell
+    with_text, _, noted = notes.partition(b" ")
+    usage = json.loads(noted) if noted else None
+    if outcome_frame is not None:
+        value = message(outcome_frame)[1]
+        usage = _usage_in(value.get("response") if isinstance(value, dict) else None)
+    if not usage:
+        return {"completion_tokens": int(with_text or b"0"), "partial": True}
+    cleaned: dict[str, Any] = masked(usage, ())  # without the infinities that JSON can't spell
     return cleaned
+
+
+def _usage_in(value: Any) -> dict[str, Any] | None:
+    usage = value.get("usage") if isinstance(value, dict) else None
+    return usage if isinstance(usage, dict) else None

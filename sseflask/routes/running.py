@@ -11,15 +11,17 @@ from pydantic import BaseModel, BeforeValidator
 
 from sseflask.auth.access import require
 from sseflask.auth.tokens import Caller
-from sseflask.completions.formats.formats import Format
 from sseflask.completions.not_streamed import NOT_STREAMED, stream_document
 from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream
+from sseflask.completions.usage import with_usage_notes
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
-from sseflask.runs.limits import log_full
+from sseflask.routes.viewing import headers_with
+from sseflask.runs.failures import log_full
+from sseflask.runs.formats import Format
 from sseflask.runs.runs import Started, current_runs
 from sseflask.store.api import KeyReused, StoreError
-from sseflask.store.run_api import LogFull, TooMany
+from sseflask.store.run_api import StoreFull, TooMany
 from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import too_many
@@ -151,11 +153,11 @@ def begin(
     answer = stream_document if whole else Upstream.stream
     try:
         started = current_runs().start(
-            lambda: answer(upstream, asked, told),
+            lambda: with_usage_notes(answer(upstream, asked, told)),
             form,
             subject=subject,
             account=account,
-            dialect=NOT_STREAMED if whole else asked.dialect,
+            label=NOT_STREAMED if whole else asked.dialect,
             grace=parameters.on_disconnect,
             key=key,
             digest=hashlib.sha256(asked.body).digest() if key else b"",
@@ -164,7 +166,7 @@ def begin(
             early=not whole and parameters.heartbeat == "early",
             resumable=resumable,
         )
-    except LogFull:
+    except StoreFull:
         raise log_full() from None
     except StoreError as error:
         raise store_unavailable("run log") from error
@@ -181,5 +183,5 @@ def begin(
             transient=True,
         )
     started.viewer.repeatable = key is not None
-    started.viewer.told = told
+    started.viewer.complete_headers = headers_with(told)
     return started

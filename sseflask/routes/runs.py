@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from sseflask.channels.event_frames import EARLIEST
 from sseflask.completions.formats.formats import FORMATS
-from sseflask.completions.outcome import Outcome
 from sseflask.response import EventSourceResponse
 from sseflask.routes.running import identify
 from sseflask.routes.viewing import attach, find, not_found, nothing_left
@@ -65,6 +64,6 @@ def stop(id: str) -> Response:
         raise store_unavailable("run log") from error
     if stopped is None:
         raise not_found()
-    response = jsonify(id=id, status=Outcome.from_json(stopped.outcome or "").kind)
+    response = jsonify(id=id, status=stopped.kind)
     response.headers[RUN_ID] = id
     return response

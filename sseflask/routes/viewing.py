@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from flask import Response, request
 
 from sseflask.auth.tokens import Caller
-from sseflask.completions.formats.formats import Format
-from sseflask.completions.formats.views import id_of
 from sseflask.completions.not_streamed import DOCUMENT, NOT_STREAMED
 from sseflask.errors import Failure
-from sseflask.logs.request_ids import is_given
+from sseflask.logs.request_ids import HEADER, is_given
 from sseflask.response import EventSourceResponse
+from sseflask.runs.formats import Format, id_of
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID, Viewer
 from sseflask.store.api import StoreError
@@ -27,11 +28,15 @@ __all__ = [
     "attach",
     "document",
     "find",
+    "headers_with",
     "not_found",
     "nothing_left",
     "read_cursor",
     "stream",
 ]
+
+#: The response header with the upstream's request id.
+UPSTREAM_ID = "X-Upstream-Request-Id"
 
 #: Seconds that whoever waits for a whole document may have to: the upstream's own limit is shorter.
 PATIENCE = 1e7
@@ -78,14 +83,17 @@ def attach(
     Raises:
         Failure: 400 for an id that the run has not come to.
     """
-    if run.dialect == NOT_STREAMED:
-        return document(current_runs().view(run, DOCUMENT), caller)
+    if run.label == NOT_STREAMED:
+        viewer = current_runs().view(run, DOCUMENT)
+        viewer.complete_headers = headers_with({})
+        return document(viewer, caller)
     if cursor is not None and run.ended is not None and cursor[0] == id_of(run.id, run.ended):
         return nothing_left(run.id)
     # Who begins at the start whatever he has got may say anything about that.
     after = _number_in(run, cursor) if cursor is not None and form.resumable else 0
     announce = is_event_source(request)
     viewer = current_runs().view(run, form, after, announce=announce, early=early)
+    viewer.complete_headers = headers_with({})
     # The run is there, whatever becomes of it: nothing is gained by holding the headers back.
     return stream(viewer, form, caller, patience=0)
 
@@ -149,7 +157,6 @@ def stream(
         patience: seconds that the headers wait for the first bytes, and without heartbeats; by
             default the service's.
     """
-    viewer.keeps_request_id = is_given(request.environ)
     if repeated:
         viewer.headers[REPLAYED] = "true"
     return EventSourceResponse(
@@ -159,7 +166,7 @@ def stream(
         heartbeat=patience or None,
         lifetime=None if viewer.comes_back else 0,
         expires_at=caller.expires,
-        failure_event=form.failure_event(viewer.run.dialect),
+        failure_event=form.failure_event(viewer.run.label),
     )
 
 
@@ -168,6 +175,29 @@ def document(viewer: Viewer, caller: Caller, *, repeated: bool = False) -> Respo
     response = stream(viewer, DOCUMENT, caller, repeated=repeated, patience=PATIENCE)
     response.mimetype = "application/json"
     return response
+
+
+def headers_with(upstream: Mapping[str, str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
+    """Completes headers of the current request's response, see `Viewer`.
+
+    The upstream's request id goes by a name that nobody else uses, and also by the usual one unless
+    the request came with an id of its own.
+
+    Args:
+        upstream: the headers of the upstream that are relayed; filled before they are needed.
+    """
+    return partial(_complete_headers, upstream, is_given(request.environ))
+
+
+def _complete_headers(
+    upstream: Mapping[str, str], keeps_own: bool, headers: Mapping[str, str]
+) -> dict[str, str]:
+    completed = {**upstream, **headers}
+    if (id := completed.get(HEADER)) is not None:
+        completed[UPSTREAM_ID] = id
+        if keeps_own:
+            del completed[HEADER]
+    return completed
 
 
 def nothing_left(run: str | None = None) -> Response:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sseflask.completions.formats.formats import View
-from sseflask.completions.outcome import Outcome
 from sseflask.errors import Failure
 from sseflask.loop import native
+from sseflask.runs.formats import View
+from sseflask.runs.outcome import Outcome
 from sseflask.store.feed import Audience, Batch, Feed
-from sseflask.store.run_api import Run
+from sseflask.store.run_api import Run, RunKey
 from sseflask.transport.detached.group import Group
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class LiveRun(Feed[MakeView]):
         outcome: how the run ended, as soon as that is known.
         ended: the number of its terminal event then.
         failure: why nothing more is known of the run here; it may go on elsewhere.
+        followed: the store gives what comes after the position.
         writer: the run's writer, if this process writes the run.
         expected_until: the monotonic time until which a client is expected back that has been told
             to reconnect; until then it has not left.
@@ -54,6 +55,7 @@ class LiveRun(Feed[MakeView]):
         self.outcome: Outcome | None = None
         self.ended = 0
         self.failure: Failure | None = None
+        self.followed = False
         self.writer: Writer | None = None
         self.expected_until = 0.0
         self._on_left = on_left
@@ -85,6 +87,11 @@ class LiveRun(Feed[MakeView]):
 
     def take_in(self, first: int, frames: Sequence[bytes]) -> Batch:
         """Pass on the next frames: into queues, and in the batch to groups."""
+        if first <= self.position:  # the run was followed before, up to a later frame
+            frames = frames[self.position + 1 - first :]
+            first = self.position + 1
+            if not frames:
+                return Batch()
         self.position = first + len(frames) - 1
         numbered = list(enumerate(frames, first))
         batch = Batch()
@@ -138,28 +145,28 @@ class RunHub:
         self.lock: Any = native.rlock()
         self._fewer = threading.Condition(self.lock)
         self._on_left = on_left
-        self._runs: dict[int, LiveRun] = {}
+        self._runs: dict[RunKey, LiveRun] = {}
 
-    def get(self, number: int) -> LiveRun | None:
-        """Give a live run by its number in the store."""
+    def get(self, key: RunKey) -> LiveRun | None:
+        """Give a live run by its key."""
         with self.lock:
-            return self._runs.get(number)
+            return self._runs.get(key)
 
     def add(self, run: Run) -> LiveRun:
         """Pass on what comes of a run after `Run.last`."""
         with self.lock:
-            live = self._runs[run.number] = LiveRun(run, self.lock, self._on_left)
+            live = self._runs[run.key] = LiveRun(run, self.lock, self._on_left)
             return live
 
     def drop(self, live: LiveRun) -> None:
         """Forget a run."""
         with self.lock:
-            if self._runs.get(live.run.number) is live:
-                self._remove(live.run.number)
+            if self._runs.get(live.run.key) is live:
+                self._remove(live.run.key)
 
-    def _remove(self, number: int) -> LiveRun | None:
+    def _remove(self, key: RunKey) -> LiveRun | None:
         self._fewer.notify_all()
-        return self._runs.pop(number, None)
+        return self._runs.pop(key, None)
 
     def wait_until_written(self, seconds: float) -> bool:
         """Block until this process writes none of them, and say whether that is so."""
@@ -178,20 +185,20 @@ class RunHub:
                 if live.writer is None:
                     live.check_viewers()
 
-    def take_in(self, number: int, first: int, frames: Sequence[bytes]) -> Batch:
+    def take_in(self, key: RunKey, first: int, frames: Sequence[bytes]) -> Batch:
         """Pass on a run's next frames."""
         with self.lock:
-            live = self._runs.get(number)
+            live = self._runs.get(key)
             return Batch() if live is None else live.take_in(first, frames)
 
     def end(self, run: Run, outcome: Outcome) -> Batch:
         """Pass on the end of a run, and forget it."""
         with self.lock:
-            live = self._remove(run.number)
+            live = self._remove(run.key)
             return Batch() if live is None else live.end(run.ended or live.position + 1, outcome)
 
-    def fail(self, number: int, failure: Failure) -> Batch:
+    def fail(self, key: RunKey, failure: Failure) -> Batch:
         """Pass on that nothing more will be known of a run here, and forget it."""
         with self.lock:
-            live = self._remove(number)
+            live = self._remove(key)
             return Batch() if live is None else live.fail(failure)

@@ -1,275 +1,242 @@
-"""What runs for the completions of one process: writers, viewers, and who leaves whom."""
+"""The runs of one process: what is written here, who views it, and what nobody views any more."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
 
-from sseflask.completions.failures import interrupted
-from sseflask.completions.outcome import Outcome
+from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.counters.gauges import provide
-from sseflask.loop.callbacks import Done, EventLoop, cooperative, run_in_main_loop
-from sseflask.runs.append_queue import Batches
+from sseflask.errors import Failure
+from sseflask.logs.printable import printable
+from sseflask.loop.callbacks import cooperative, run_in_main_loop
+from sseflask.runs.failures import interrupted, too_long
 from sseflask.runs.hub import LiveRun, RunHub
-from sseflask.runs.limits import Bounds, too_long
+from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Answer, Writer
-from sseflask.store.api import KeyReused
+from sseflask.runs.writer import Bounds, Writer
+from sseflask.store.api import StoreError
 from sseflask.store.feed import Batch
-from sseflask.store.process import Running
-from sseflask.store.run_api import Append, Claim, Run, TooMany
-from sseflask.store.sqlite.run_thread import RunThread
-from sseflask.store.sqlite.runs import RunLog
-from sseflask.store.sqlite.wakeup import WakeupSocket
+from sseflask.store.run_api import Frames, Run, RunKey, RunStore
 from sseflask.store.unavailable import store_unavailable
 
 __all__ = ["RunProcess"]
 
-
-def _nobody(_result: Any, _error: Exception | None) -> None:
-    """Nobody waits for it: what fails is tried again with the next beat."""
+log = logging.getLogger("sseflask")
 
 
-class RunProcess(Running[RunLog]):
-    """The run log's thread of this process, what it writes, and who views it.
+class RunProcess:
+    """Listens to a store for the writers and viewers of this process; see `RunListener`.
 
-    Under gevent all of it but the thread belongs to the main thread's loop.
+    Under gevent it belongs to the main thread's loop.
+
+    Args:
+        store: the runs' store, not followed yet.
+        outcomes: reads how runs ended.
+        bounds: what a run may take.
+
+    Attributes:
+        store: as above.
+        live: the runs that are written or viewed here.
     """
 
-    def __init__(
-        self, make: Callable[[], RunLog], path: str | None, bounds: Bounds | None = None
-    ) -> None:
-        self._bounds = bounds or Bounds()
+    def __init__(self, store: RunStore, outcomes: type[Outcome], bounds: Bounds) -> None:
+        self.store = store
+        self._outcomes = outcomes
+        self._bounds = bounds
+        self._arriving: dict[RunKey, int] = {}
         self.live = RunHub(self._on_left)
-        self._send: Callable[[Callable[[], None]], None]
         if cooperative():
             from sseflask.transport.detached.registry import DetachedStreams
+            from sseflask.transport.gunicorn.drain import worker_drain
 
             self._detached: DetachedStreams | None = DetachedStreams.current()
-            event_loop = EventLoop.current()
-            self._in_loop: Callable[[Callable[[], None]], None] = event_loop.call_soon_threadsafe
-            self._send = self._detached.jobs.submit
+            worker_drain.background.append(self)
         else:
             self._detached = None
-            self._in_loop = self._send = lambda function: function()
-        self._arriving: dict[int, int] = {}
-        self._to_end: dict[int, Outcome] = {}
-        self.thread = RunThread(
-            make,
-            WakeupSocket(path),
-            frames=lambda number, first, frames: self._pass_on(
-                lambda: self.live.take_in(number, first, frames)
-            ),
-            ended=lambda run: self._pass_on(partial(self._take_end, run)),
-            lost=lambda number: self._pass_on(lambda: self.live.fail(number, interrupted())),
-            beat=lambda: self._in_loop(self._look_around),
-        )
-        self.batches = Batches(self.thread.append, self._in_loop, self._stored, self._failed)
-        self._withdraw = provide("runs", lambda: len(self.live.written()))
-        super().__init__(self.thread)
+        self._withdraw_gauge = provide("runs", lambda: len(self.live.written()))
+        store.follow(self)
+
+    def close(self) -> None:
+        """End what is written here, and let go of the store. Blocks shortly."""
         if cooperative():
             from sseflask.transport.gunicorn.drain import worker_drain
 
-            worker_drain.background.append(self)
+            worker_drain.background.remove(self)
+        self._withdraw_gauge()
+        self.store.leave()
+        self.store.close()
 
     # -- see `sseflask.transport.gunicorn.drain.BackgroundWork` ------------------------------------
 
     def interrupt(self) -> None:
         """End what is written here. Never blocks."""
-        self.thread.leave(_nobody)
+        self.store.leave()
 
     def wait_until_done(self, seconds: float) -> bool:
-        """Block until nothing is written here any more, and say whether that is so."""
+        """Block until nothing is written here any more; return whether that is so."""
         return self.live.wait_until_written(seconds)
 
-    def _before_end(self) -> None:
-        self._withdraw()
-        self.thread.leave(_nobody)
+    # -- writers and viewers -----------------------------------------------------------------------
 
-    def close(self) -> None:
-        """See `Running`."""
-        if cooperative():
-            from sseflask.transport.gunicorn.drain import worker_drain
-
-            worker_drain.background.remove(self)
-        super().close()
-
-    # -- viewers -----------------------------------------------------------------------------------
+    def write(self, run: Run, generated: Generated, grace: float, viewer: Viewer) -> None:
+        """Have a run that was claimed here written, seen by its first viewer."""
+        writer = Writer(run.key, generated, self.store, grace, self._bounds.most_run_bytes)
+        with self.live.lock:
+            # A repetition may have come already.
+            live = self.live.get(run.key) or self.live.add(run)
+            live.writer = writer
+            live.followed = True
+            viewer.attached(live, run)
+        # In whatever thread it begins: its greenlet lives in the loop that goes on.
+        run_in_main_loop(writer.start)
 
     def attach(self, viewer: Viewer) -> None:
         """See `sseflask.runs.viewer.Reading`."""
-        number = viewer.run.number
+        key = viewer.run.key
         with self.live.lock:
-            self._arriving[number] = self._arriving.get(number, 0) + 1
+            self._arriving[key] = self._arriving.get(key, 0) + 1
+            # Before the store follows the run: what comes from then on is not to be missed.
+            live = self.live.get(key) or self.live.add(viewer.run)
+        try:
+            run = self.store.attach(key)
+        except StoreError:
+            self._leave_arriving(key, live)
+            raise
+        with self.live.lock:
+            if not live.followed and run is not None and run.ended is None:
+                live.followed = True
+                live.position = max(live.position, run.last)
+            viewer.attached(live if live.followed else None, run)
+            if live.followed and live.writer is not None:
+                live.writer.alone_since = None
+        self._leave_arriving(key, live)
 
-        def start(done: Done) -> None:
-            def attached(run: Run | None, error: Exception | None) -> None:
-                self._in_loop(lambda: self._send(lambda: arrive(run, error)))
+    def _leave_arriving(self, key: RunKey, live: LiveRun) -> None:
+        with self.live.lock:
+            self._arriving[key] -= 1
+            if not self._arriving[key]:
+                del self._arriving[key]
+            if live.followed:
+                live.check_viewers()  # the other viewers may have left meanwhile
+            elif key not in self._arriving:
+                self.live.drop(live)
 
-            def arrive(run: Run | None, error: Exception | None) -> None:
-                with self.live.lock:
-                    self._arriving[number] -= 1
-                    if not self._arriving[number]:
-                        del self._arriving[number]
-                    if error is None:
-                        self._arrived(viewer, run)
-                    elif (live := self.live.get(number)) is not None:
-                        live.check_viewers()  # the others may have left meanwhile
-                done(None, error)
-
-            self.thread.attach(number, attached)
-
-        self.wait(start)
-
-    def _arrived(self, viewer: Viewer, run: Run | None) -> None:
-        live = self.live.get(viewer.run.number)
-        if live is None and run is not None and run.ended is None:
-            live = self.live.add(run)
-        viewer.attached(live, run)
-        if live is not None and live.writer is not None:
-            live.writer.alone_since = None
-        if live is not None:
-            live.check_viewers()
-
-    def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+    def read(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
         """See `sseflask.runs.viewer.Reading`."""
-        found: list[tuple[int, bytes]] = self.call(lambda log: log.frames(number, after, limit))
-        return found
+        return self.store.frames(run, after, limit)
+
+    def outcome_of(self, run: Run) -> Outcome:
+        """How a run has ended."""
+        return self._outcomes.of(run)
 
     def _on_left(self, live: LiveRun) -> None:
         """The last viewer here has left a run; the lock is held."""
-        number = live.run.number
+        key = live.run.key
         if live.outcome is not None or live.failure is not None:
             return
         now = time.monotonic()
         if live.writer is not None:
             live.writer.alone_since = max(now, live.expected_until)
             if not live.writer.grace:
-                self._in_loop(self._look_around)
-        elif number not in self._arriving and now >= live.expected_until:
+                self._find_alone()
+        elif key not in self._arriving and now >= live.expected_until:
             self.live.drop(live)
-            self.thread.let_be(number, _nobody)
+            self.store.detach(key)
 
-    def _look_around(self) -> None:
-        """End what has been alone or goes on for too long, and what could not be ended before.
+    # -- what nobody views, and what goes on for too long ------------------------------------------
 
-        Of other processes' runs, let those be to which nobody has come back.
+    def beat(self) -> None:
+        """See `RunListener`. Ends what has been alone or goes on for too long.
+
+        Detaches from other processes' runs to which nobody has come back.
         """
         self.live.check_viewers()
-        for number, outcome in list(self._to_end.items()):
-            self.thread.end(number, outcome, partial(self._ended_late, number))
-        written = [(live.run.number, live.writer) for live in self.live.written() if live.writer]
         seconds = self._bounds.run_seconds
         began_before = time.monotonic() - seconds
-        for number, writer in written:
-            if writer.began < began_before:
-                self.thread.end(number, Outcome.failed(too_long(seconds)), _nobody)
-        alone = {number: writer for number, writer in written if writer.alone_since is not None}
-        self.thread.impatient = bool(alone)
+        for live in self.live.written():
+            if live.writer is not None and live.writer.began < began_before:
+                self.store.end_soon(live.run.key, Outcome.failed(too_long(seconds)).ending())
+        self._find_alone()
+
+    def _find_alone(self) -> None:
+        alone = [
+            live.run.key
+            for live in self.live.written()
+            if live.writer is not None and live.writer.alone_since is not None
+        ]
         if alone:
-            self.thread.submit(
-                lambda log: log.watched(list(alone)), partial(self._seen_elsewhere, alone)
-            )
+            self.store.attached_elsewhere(alone, partial(self._cancel_overdue, alone))
 
-    def _seen_elsewhere(
-        self, alone: Mapping[int, Writer], watched: set[int] | None, error: Exception | None
-    ) -> None:
-        if error is None:
-            self._in_loop(lambda: self._cancel_overdue(alone, watched or set()))
-
-    def _cancel_overdue(self, alone: Mapping[int, Writer], watched: set[int]) -> None:
-        for number, writer in alone.items():
-            if writer.alone_since is None or number in self._arriving:
-                continue  # somebody is there, or comes
-            if number in watched:
+    def _cancel_overdue(self, alone: Collection[RunKey], attached: Collection[RunKey]) -> None:
+        for key in alone:
+            live = self.live.get(key)
+            writer = None if live is None else live.writer
+            if writer is None or writer.alone_since is None or key in self._arriving:
+                continue  # it has ended, or somebody is there or comes
+            if key in attached:
                 writer.alone_since = time.monotonic()  # from here on the time counts anew
             elif writer.overdue:
-                self.thread.end(number, Outcome("cancelled"), _nobody, unless_watched=True)
+                self.store.end_soon(key, Outcome("cancelled").ending(), unless_attached=True)
 
-    def _ended_late(self, number: int, run: Run | None, error: Exception | None) -> None:
-        if error is not None:
-            return
+    # -- what the store says, see `RunListener` ----------------------------------------------------
 
-        def forget() -> None:
-            self._to_end.pop(number, None)
+    def frames(self, batch: Sequence[Frames]) -> None:
+        """See `RunListener`."""
+        self._submit(partial(self._deliver, batch))
 
-        self._in_loop(forget)
-        # Mostly it is known by now; not where it was ended before it was begun here.
-        if run is None:
-            self._pass_on(lambda: self.live.fail(number, interrupted()))
-        elif run.ended is not None:
-            self._pass_on(partial(self._take_end, run))
+    def ended(self, run: Run, here: bool) -> None:
+        """See `RunListener`."""
+        outcome = self._outcomes.of(run)
+        if here:
+            _log_end(run, outcome)
+        self._submit(partial(self._end, run, outcome))
 
-    # -- what is written ---------------------------------------------------------------------------
+    def lost(self, run: RunKey, error: StoreError | None) -> None:
+        """See `RunListener`."""
+        failure = interrupted() if error is None else store_unavailable("run log")
+        self._submit(partial(self._fail, run, failure))
 
-    def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
-        """See `RunLog.claim`. Blocks; raises `StoreError`."""
-        claimed: tuple[Run, bool] | KeyReused | TooMany = self.wait(
-            lambda done: self.thread.claim(claim, done)
-        )
-        return claimed
+    def _submit(self, job: Callable[[], None]) -> None:
+        """Do something after what was submitted before; it may give way to the loop."""
+        if self._detached is None:
+            job()
+        else:
+            self._detached.jobs.submit(job)
 
-    def withdraw(self, claim: Claim) -> None:
-        """See `RunThread.withdraw`. Never blocks."""
-        self.thread.withdraw(claim, _nobody)
+    def _deliver(self, batch: Sequence[Frames]) -> None:
+        bodies = Batch()
+        for run, first, frames in batch:
+            bodies += self.live.take_in(run, first, frames)
+        self._send(bodies)
 
-    def write(self, run: Run, answer: Answer, grace: float, viewer: Viewer) -> None:
-        """Have a run that was claimed here written, seen by its first viewer."""
-        most_bytes = self._bounds.most_run_bytes
-        writer = Writer(run.number, answer, self.batches.add, grace, most_bytes)
-        with self.live.lock:
-            # A repetition may have come already.
-            live = self.live.get(run.number) or self.live.add(run)
-            live.writer = writer
-            viewer.attached(live, run)
-        # Whoever begins it, in whatever thread: its greenlet lives in the loop that goes on.
-        run_in_main_loop(writer.start)
+    def _end(self, run: Run, outcome: Outcome) -> None:
+        self._send(self.live.end(run, outcome))
 
-    def _stored(self, appends: Sequence[Append], runs: Sequence[Run | None]) -> None:
-        refused = []
-        passed_on = []
-        for append, run in zip(appends, runs, strict=True):
-            if run is None:
-                refused.append(append.run)
-            elif append.frames:
-                passed_on.append(append)
-        for number in refused:
-            live = self.live.get(number)
-            if live is not None and live.writer is not None:
-                live.writer.cancel()
-                # Somebody has ended it; here that may not be known yet, or never.
-                self._to_end[number] = outcome = Outcome.failed(interrupted())
-                self.thread.end(number, outcome, partial(self._ended_late, number))
-        if passed_on:
-            self._send(lambda: self._deliver(passed_on))
+    def _fail(self, run: RunKey, failure: Failure) -> None:
+        self._send(self.live.fail(run, failure))
 
-    def _deliver(self, appends: Sequence[Append]) -> None:
-        batch = Batch()
-        for append in appends:
-            batch += self.live.take_in(append.run, append.first, append.frames)
-        if batch and self._detached is not None:
-            self._detached.send(batch)
+    def _send(self, bodies: Batch) -> None:
+        if self._detached is not None and bodies:
+            self._detached.send(bodies)
+            self._detached.finish(bodies.ended)
 
-    def _failed(self, appends: Sequence[Append]) -> None:
-        for append in appends:
-            self._to_end[append.run] = Outcome.failed(store_unavailable("run log"))
-            self._hand_out(partial(self.live.fail, append.run, store_unavailable("run log")))
 
-    def _take_end(self, run: Run) -> Batch:
-        outcome = Outcome.from_json(run.outcome or "")
-        return self.live.end(run, outcome)
-
-    def _pass_on(self, take_in: Callable[[], Batch]) -> None:
-        """From the thread: have something passed on, after what was before."""
-        self._in_loop(lambda: self._hand_out(take_in))
-
-    def _hand_out(self, take_in: Callable[[], Batch]) -> None:
-        def job() -> None:
-            batch = take_in()
-            if self._detached is not None:
-                self._detached.send(batch)
-                self._detached.finish(batch.ended)
-
-        self._send(job)
+def _log_end(run: Run, outcome: Outcome) -> None:
+    """Tell the server's log and the counters of a run that this process has ended."""
+    failure = outcome.failure
+    code = failure.code or failure.type if failure else ""
+    how = outcome.reason or code
+    with LOCK:
+        COUNTS.runs_ended["interrupted" if code == "interrupted" else outcome.kind] += 1
+    log.info(
+        "run %s: %s%s after %d frames%s",
+        run.id,
+        outcome.kind,
+        f" ({printable(str(how)[:100])})" if how else "",
+        run.last,
+        outcome.details(),
+        extra={"run": run.id, "outcome": outcome.kind, "frames": run.last},
+    )

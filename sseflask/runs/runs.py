@@ -1,25 +1,25 @@
-"""The completions of one application: begun, viewed and stopped, from any worker."""
+"""The runs of one application: begun, viewed and stopped, from any worker."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from flask import Flask, current_app
 
-from sseflask.completions.formats.formats import Format
-from sseflask.completions.outcome import Outcome
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.defaults import MEMORY
-from sseflask.runs.limits import Bounds
+from sseflask.runs.failures import interrupted, log_full
+from sseflask.runs.formats import Format
+from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.process import RunProcess
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Answer
-from sseflask.store.api import Extent, KeyReused
-from sseflask.store.process import SHORT_PATIENCE, PerProcess
-from sseflask.store.run_api import Claim, Run, TooMany
-from sseflask.store.sqlite.runs import RunLog
+from sseflask.runs.writer import Bounds
+from sseflask.store.api import Extent, Health, KeyReused
+from sseflask.store.open import open_run_store
+from sseflask.store.process import PerProcess
+from sseflask.store.run_api import Claim, Endings, Run, RunLimits, TooMany
+from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.gunicorn.worker_start import on_worker_start
 
 __all__ = ["Runs", "Started", "current_runs"]
@@ -42,43 +42,51 @@ class Started(NamedTuple):
 
 
 class Runs:
-    """Begins, views and stops completions. Any thread or greenlet.
+    """Begins, views and stops runs. Any thread or greenlet.
 
     Elsewhere than under our worker nothing runs before the first use.
 
     Args:
-        path: gives the log's file at the first use; ``":memory:"`` for a log of this process.
+        path: gives the store's file at the first use; ``":memory:"`` for runs of this process.
         seconds: how long a run is kept after its end.
         most: how many runs of one account may be running.
+        outcomes: reads how runs ended.
         bounds: what a run may take, and all of them.
     """
 
     def __init__(
-        self, path: Callable[[], str], *, seconds: float, most: int, bounds: Bounds | None = None
+        self,
+        path: Callable[[], str],
+        *,
+        seconds: float,
+        most: int,
+        outcomes: type[Outcome] = Outcome,
+        bounds: Bounds | None = None,
     ) -> None:
         self._path = path
         self._seconds = seconds
         self._most = most
+        self._outcomes = outcomes
         self._bounds = bounds or Bounds()
-        self._running = PerProcess(self._run)
+        self._process = PerProcess(self._start_process)
 
     def init_app(self, app: Flask) -> None:
         """Make these the runs of the app's views.
 
         Under our worker they run from its start: somebody has to end what a dead worker has left,
-        also where nobody asks.
+        even if no request comes.
         """
         app.extensions[_EXTENSION] = self
-        on_worker_start.append(self._running.get)
+        on_worker_start.append(self._process.get)
 
     def start(
         self,
-        answer: Callable[[], Answer],
-        form: Format,
+        generate: Callable[[], Generated],
+        format: Format,
         *,
         subject: str,
         account: str,
-        dialect: str,
+        label: str,
         grace: float,
         key: str | None = None,
         digest: bytes = b"",
@@ -88,14 +96,14 @@ class Runs:
     ) -> Started | KeyReused | TooMany:
         """Begin a run, or come back to the one with the same key.
 
-        Blocks until the run is in the log, not for the upstream.
+        Blocks until the run is stored, not for its generator.
 
         Args:
-            answer: gives the upstream's answer, not begun; called if there is no such run.
-            form: the format of the request's own viewer.
-            subject: whom it belongs to.
+            generate: gives the generator, not begun; called if there is no such run.
+            format: the format of the request's own viewer.
+            subject: the run's owner.
             account: whose running runs are counted.
-            dialect: how the upstream's frames are to be read.
+            label: what kind of frames it has, for formats.
             grace: seconds that it goes on without viewers; infinite for ever.
             key: scoped to subject and route.
             digest: stands for the content.
@@ -104,89 +112,80 @@ class Runs:
             resumable: see `Viewer`.
 
         Raises:
-            LogFull: what is running fills the log; the upstream has not been called.
-            StoreError: the store can't do it now; the upstream has not been called.
+            StoreFull: running runs fill the store; the generator was not begun.
+            StoreError: the store can't do it now; the generator was not begun.
         """
-        running = self._running.get()
-        claim = Claim(secrets.token_hex(16), subject, account, self._most, dialect, key, digest)
+        process = self._process.get()
+        claim = Claim(secrets.token_hex(16), subject, account, self._most, label, key, digest)
         try:
-            claimed = running.claim(claim)
+            claimed = process.store.claim(claim)
             if not isinstance(claimed, tuple):
-                refused: KeyReused | TooMany = claimed
-                return refused
+                return claimed
             run, repeated = claimed
-            viewer = Viewer(running, run, form, announce=announce, early=early, resumable=resumable)
+            viewer = Viewer(
+                process, run, format, announce=announce, early=early, resumable=resumable
+            )
             if not repeated:
-                running.write(run, answer(), grace, viewer)
+                process.write(run, generate(), grace, viewer)
                 with LOCK:
                     COUNTS.runs_began += 1
         except BaseException:
             # It may still be claimed, or has been, and nobody would write it.
-            running.withdraw(claim)
+            process.store.withdraw(claim)
             raise
         return Started(run, viewer, repeated)
 
     def find(self, id: str, subject: str) -> Run | None:
-        """Give a run of somebody's, ``None`` where there is none that is theirs.
+        """Give a subject's run, ``None`` if there is none that is theirs.
 
         Blocks shortly. Raises `StoreError`.
         """
-        found: Run | None = self._running.get().call(lambda log: log.find(id, subject))
-        return found
+        return self._process.get().store.find(id, subject)
 
     def view(
         self,
         run: Run,
-        form: Format,
+        format: Format,
         after: int = 0,
         *,
         announce: bool = False,
         early: bool = False,
     ) -> Viewer:
         """View a run that was found, after some number. Never blocks."""
-        return Viewer(self._running.get(), run, form, after, announce=announce, early=early)
+        return Viewer(self._process.get(), run, format, after, announce=announce, early=early)
 
-    def stop(self, run: Run) -> Run | None:
+    def stop(self, run: Run) -> Outcome | None:
         """Stop a run that was found; one that has ended stays as it is.
 
-        Blocks until that is in the log. Raises `StoreError`.
+        Blocks until that is stored. Raises `StoreError`.
 
         Returns:
-            the run after that, ``None`` where it has been forgotten meanwhile.
+            how the run has ended, ``None`` if it has been forgotten meanwhile.
         """
-        running = self._running.get()
-        stopped: Run | None = running.wait(
-            lambda done: running.thread.end(run.number, Outcome("stopped"), done)
-        )
-        return stopped
+        process = self._process.get()
+        ended = process.store.end(run.key, Outcome("stopped").ending())
+        return None if ended is None else process.outcome_of(ended)
 
-    def health(self) -> Literal["available", "unavailable", "busy"]:
-        """See `PerProcess.health`."""
-        return self._running.get().health()
+    def health(self) -> Health:
+        """See `RunStore.health`."""
+        return self._process.get().store.health()
 
     def extent(self) -> Extent:
-        """How much the log holds, and the age of the run that ended first.
-
-        Blocks for half a second at most.
-
-        Raises:
-            StoreError: it does not say so at once.
-        """
-        extent: Extent = self._running.get().call(lambda log: log.extent(), SHORT_PATIENCE)
-        return extent
+        """See `RunStore.extent`."""
+        return self._process.get().store.extent()
 
     def close(self) -> None:
         """End what runs for it in this process; the next use starts it again. Blocks shortly."""
-        self._running.close()
+        self._process.close()
 
-    def _run(self) -> RunProcess:
-        path = self._path()
-        most_bytes = self._bounds.log_bytes
-        return RunProcess(
-            lambda: RunLog(path, seconds=self._seconds, most_bytes=most_bytes),
-            None if path == MEMORY else path,
-            self._bounds,
+    def _start_process(self) -> RunProcess:
+        failures = (interrupted(), log_full(), store_unavailable("run log"))
+        store = open_run_store(
+            self._path(),
+            RunLimits(self._seconds, self._bounds.log_bytes),
+            Endings(*(Outcome.failed(failure).ending() for failure in failures)),
         )
+        return RunProcess(store, self._outcomes, self._bounds)
 
 
 def current_runs() -> Runs:

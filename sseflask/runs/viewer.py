@@ -6,21 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from sseflask.completions.failures import interrupted
-from sseflask.completions.formats.formats import Format, View
-from sseflask.completions.formats.views import id_of
-from sseflask.completions.outcome import Outcome
 from sseflask.errors import SHOULD_RETRY, Failure
-from sseflask.logs.request_ids import HEADER
+from sseflask.runs.failures import interrupted
+from sseflask.runs.formats import Format, View, id_of
 from sseflask.runs.hub import LiveRun, MakeView, RunHub
+from sseflask.runs.outcome import Outcome
 from sseflask.store.catch_up import CatchUp, Frame
-from sseflask.store.run_api import Run
+from sseflask.store.run_api import Run, RunKey
 from sseflask.wire import HEARTBEAT, encode, events_in
 
 __all__ = ["RUN_ID", "Reading", "Viewer"]
 
-#: The response header that names a run, and the one with the upstream's request id.
-RUN_ID, UPSTREAM_ID = "X-Run-Id", "X-Upstream-Request-Id"
+#: The response header that names a run.
+RUN_ID = "X-Run-Id"
 
 #: Frames that are read from the store at once.
 PAGE = 200
@@ -37,8 +35,11 @@ class Reading(Protocol):
     def attach(self, viewer: Viewer) -> None:
         """Find the run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
 
-    def frames(self, number: int, after: int, limit: int) -> list[Frame]:
-        """See `RunLog.frames`. Blocks; raises `StoreError`."""
+    def read(self, run: RunKey, after: int, limit: int) -> list[Frame]:
+        """See `RunStore.frames`. Blocks; raises `StoreError`."""
+
+    def outcome_of(self, run: Run) -> Outcome:
+        """How a run has ended."""
 
 
 class Viewer(CatchUp[MakeView]):
@@ -58,8 +59,8 @@ class Viewer(CatchUp[MakeView]):
     Attributes:
         comes_back: whether the client may be told to reconnect, ever.
         headers: the headers of an error response.
-        told: further headers of a response, the upstream's; set before the first frame comes.
-        keeps_request_id: the request came with an id of its own, which its response names.
+        complete_headers: adds to the headers of a response, or of a failure, what may be known
+            only with the first frame.
         repeatable: whether the same request leads to the same run, and not to another one that is
             paid for as well.
     """
@@ -81,10 +82,9 @@ class Viewer(CatchUp[MakeView]):
     ) -> None:
         super().__init__(reading.live.lock, form.view)
         self.run = run
-        self.view = form.view(run.id, run.dialect)
+        self.view = form.view(run.id, run.label)
         self.headers = {RUN_ID: run.id}
-        self.told: Mapping[str, str] = {}
-        self.keeps_request_id = False
+        self.complete_headers: Callable[[Mapping[str, str]], dict[str, str]] = dict
         self.repeatable = True
         self.comes_back = resumable and form.resumable
         self._knows_where = after > 0
@@ -112,12 +112,12 @@ class Viewer(CatchUp[MakeView]):
     @property
     def failure_frame(self) -> Callable[[Failure], bytes]:
         """See `CatchUp`; as the format has it."""
-        event_of = self._form.failure_event(self.run.dialect)
+        event_of = self._form.failure_event(self.run.label)
         return lambda failure: encode(event_of(failure))
 
     def extra_headers(self) -> Iterable[tuple[str, str]]:
         """See `Source`."""
-        return self._upstream_headers().items()
+        return self.complete_headers({}).items()
 
     def first(self, timeout: float) -> Iterator[bytes]:
         """See `Source`; a run that failed without a frame is an error response."""
@@ -168,7 +168,7 @@ class Viewer(CatchUp[MakeView]):
         """Take a run that does not go on."""
         outcome = Outcome.failed(interrupted())
         if run is not None and run.outcome is not None:
-            outcome = Outcome.from_json(run.outcome)
+            outcome = self._reading.outcome_of(run)
         self.run = run or self.run
         self._base = self.run.last
         self._live = LiveRun(self.run, self._lock, lambda _live: None)
@@ -204,7 +204,7 @@ class Viewer(CatchUp[MakeView]):
 
     def _read_page(self) -> bytes:
         limit = min(PAGE, self._base - self._at)
-        frames = self._reading.frames(self.run.number, self._at, limit)
+        frames = self._reading.read(self.run.key, self._at, limit)
         if not frames:
             raise interrupted()  # somebody has taken the store away
         self._at = frames[-1][0]
@@ -246,17 +246,8 @@ class Viewer(CatchUp[MakeView]):
         self.events += events_in(last)
         return last
 
-    def _upstream_headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The upstream's headers and more; its request id also by a name that nobody else uses."""
-        headers = {**self.told, **(more or {})}
-        if (id := headers.get(HEADER)) is not None:
-            headers[UPSTREAM_ID] = id
-            if self.keeps_request_id:
-                del headers[HEADER]
-        return headers
-
     def _with_headers(self, failure: Failure) -> Failure:
-        failure.headers = {**self._upstream_headers(failure.headers), **self.headers}
+        failure.headers = {**self.complete_headers(failure.headers), **self.headers}
         # Not to begin another run: a client that comes back goes on with this one.
         failure.cursor = id_of(self.run.id, self._after)
         return failure

@@ -1,4 +1,4 @@
-"""Runs an upstream's request, and hands on what it streams; nobody has to be there to read it."""
+"""Advances the generator of a run, and has stored what it yields, whether or not anybody reads."""
 
 from __future__ import annotations
 
@@ -6,36 +6,51 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sseflask.completions.outcome import Outcome
-from sseflask.completions.usage import size_of
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.logs import request_ids
 from sseflask.loop.callbacks import cooperative
-from sseflask.runs.limits import too_large
-from sseflask.store.run_api import Append
+from sseflask.runs.failures import internal, too_large
+from sseflask.runs.outcome import Generated, NotedFrames, Outcome
+from sseflask.store.run_api import Append, RunKey, RunStore, size_of
 
-__all__ = ["Answer", "Writer"]
+__all__ = ["Bounds", "Writer"]
 
 log = logging.getLogger("sseflask")
 
-Answer = Generator[list[bytes] | Outcome, None, None]
-"""Gives frames as they come, and then how it ended. Who wants more has it deal with what is left of
-the upstream's response, which may take a moment; closing it cancels the upstream."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """What runs may take.
+
+    Args:
+        run_bytes: of one run, see `size_of`.
+        run_seconds: of one run, from its beginning to its end.
+        log_bytes: of the whole store.
+    """
+
+    run_bytes: float = math.inf
+    run_seconds: float = math.inf
+    log_bytes: float = math.inf
+
+    @property
+    def most_run_bytes(self) -> float:
+        """Bytes of one run: a single one can't fill the store."""
+        return min(self.run_bytes, self.log_bytes / 4)
 
 
 class Writer:
     """The one writer of a run, in a greenlet or thread of its own.
 
     Args:
-        run: the run's number.
-        answer: not begun yet.
-        store: gets everything in order; may block.
+        run: the run's key.
+        generated: the generator, not begun yet.
+        store: the run's store.
         grace: seconds that it goes on without viewers; infinite for ever.
-        most_bytes: what may come of it, with `FRAME_BYTES` for each frame; then it fails.
+        most_bytes: how large the run may become, see `size_of`; then it fails.
 
     Attributes:
         began: the monotonic time at which it was made.
@@ -45,9 +60,9 @@ class Writer:
 
     def __init__(
         self,
-        run: int,
-        answer: Answer,
-        store: Callable[[Append], None],
+        run: RunKey,
+        generated: Generated,
+        store: RunStore,
         grace: float,
         most_bytes: float = math.inf,
     ) -> None:
@@ -55,10 +70,11 @@ class Writer:
         self.began = time.monotonic()
         self.alone_since: float | None = None
         self._run = run
-        self._answer = answer
+        self._generated = generated
         self._store = store
         self._next = 1
-        self._most_bytes = self._left = most_bytes
+        self._size = 0
+        self._most_bytes = most_bytes
         self._cancelled = False
         self._done = False
         self._greenlet: Any = None
@@ -74,9 +90,9 @@ class Writer:
             threading.Thread(target=self._write, name="sseflask-run", daemon=True).start()
 
     def cancel(self) -> None:
-        """Close the upstream's connection and store nothing more. Never blocks; may be repeated.
+        """Close the generator and store nothing more. Never blocks; may be repeated.
 
-        Without gevent it takes effect with the upstream's next frame: a blocked thread can't be
+        Without gevent it takes effect with the generator's next frames: a blocked thread can't be
         woken from outside.
         """
         if self._cancelled:
@@ -92,54 +108,55 @@ class Writer:
         return since is not None and time.monotonic() >= since + self.grace
 
     def _write(self) -> None:
-        request_ids.go_on(self._request_id)  # what is logged belongs to who has asked
+        request_ids.go_on(self._request_id)  # what is logged belongs to the request
         try:
             outcome = self._relay()
             self._done = True
             if outcome is not None and not self._cancelled:
-                self._store(Append(self._run, self._next, [], outcome))
-                next(self._answer, None)
+                ending = outcome.ending()
+                self._store.append(Append(self._run, self._next, [], [], self._size, ending))
+                next(self._generated, None)
         finally:
             self._done = True
             # A killed greenlet keeps its frames, and they keep this: garbage only a rare collection
             # would find, with a connection in it that was about to be made.
             self._greenlet = None
-            self._answer.close()
+            self._generated.close()
 
     def _relay(self) -> Outcome | None:
-        """Store what comes, and give the end; ``None`` where it was cancelled."""
+        """Store what comes, and give the end; ``None`` if it was cancelled."""
         try:
             return self._store_frames()
         except Failure as failure:
             return Outcome.failed(failure)
         except Exception:
-            log.exception("a completion failed")
-            return Outcome.failed(
-                Failure("The completion failed on the server.", code="internal_error")
-            )
+            log.exception("a run failed")
+            return Outcome.failed(internal())
 
     def _store_frames(self) -> Outcome | None:
-        answer, store, run = self._answer, self._store, self._run
+        generated, store, run = self._generated, self._store, self._run
         while not self._is_cancelled():
-            came = next(answer)
+            came = next(generated)
             if isinstance(came, Outcome):
-                self._take_room(() if came.frame is None else (came.frame,))
+                self._check_size(self._size + came.size)
                 return came
             if self._is_cancelled():  # in the meantime
                 return None
-            self._take_room(came)
+            frames, notes = came if isinstance(came, NotedFrames) else (came, [b""] * len(came))
+            self._size += size_of(frames)
+            self._check_size(self._size)
             if self._next == 1:
                 with LOCK:
                     COUNTS.first_token.add(time.monotonic() - self.began)
             first = self._next
-            self._next += len(came)
-            store(Append(run, first, came))
+            self._next += len(frames)
+            store.wait_for_room(run)
+            store.append(Append(run, first, frames, notes, self._size))
         return None
 
-    def _take_room(self, frames: Sequence[bytes]) -> None:
-        self._left -= size_of(frames)
-        if self._left < 0:
-            self._answer.close()
+    def _check_size(self, size: int) -> None:
+        if size > self._most_bytes:
+            self._generated.close()
             raise too_large(self._most_bytes)
 
     def _is_cancelled(self) -> bool:

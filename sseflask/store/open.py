@@ -5,11 +5,13 @@ from __future__ import annotations
 from sseflask.defaults import MEMORY
 from sseflask.store.api import EventLimits, EventStore
 from sseflask.store.private_files import why_unusable
+from sseflask.store.run_api import Endings, RunLimits, RunStore
 from sseflask.store.sqlite import event_tables, run_tables
 from sseflask.store.sqlite.event_store import SqliteEventStore
 from sseflask.store.sqlite.file import FileFormat, other_format
+from sseflask.store.sqlite.run_store import SqliteRunStore
 
-__all__ = ["event_store_problem", "open_event_store", "run_store_problem"]
+__all__ = ["event_store_problem", "open_event_store", "open_run_store", "run_store_problem"]
 
 
 def open_event_store(address: str, limits: EventLimits) -> EventStore:
@@ -20,6 +22,17 @@ def open_event_store(address: str, limits: EventLimits) -> EventStore:
         limits: how much it keeps.
     """
     return SqliteEventStore(address, limits)
+
+
+def open_run_store(address: str, limits: RunLimits, endings: Endings) -> RunStore:
+    """The same for a store of runs.
+
+    Args:
+        address: as for events.
+        limits: how much it keeps.
+        endings: the ends of runs that the store itself ends.
+    """
+    return SqliteRunStore(address, limits, endings)
 
 
 def event_store_problem(address: str) -> str:

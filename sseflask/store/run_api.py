@@ -1,34 +1,63 @@
-"""What the log of runs takes and gives: types, no I/O."""
+"""What keeps runs: the protocol of its backends, and what they take and give. No I/O."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from sseflask.completions.outcome import Outcome
-from sseflask.store.api import StoreError
+from sseflask.store.api import Durability, Extent, Health, KeyReused, StoreError
 
-__all__ = ["Append", "Claim", "LogFull", "Run", "TooMany"]
+__all__ = [
+    "FRAME_BYTES",
+    "Append",
+    "Claim",
+    "Ending",
+    "Endings",
+    "Frames",
+    "Run",
+    "RunKey",
+    "RunLimits",
+    "RunListener",
+    "RunStore",
+    "StoreFull",
+    "TooMany",
+    "size_of",
+]
+
+RunKey: TypeAlias = Any
+"""Names a run within its store; hashable. Only the store knows what it means."""
+
+#: What a store takes for a frame beside its bytes, about.
+FRAME_BYTES = 48
+
+
+def size_of(frames: Sequence[bytes]) -> int:
+    """What a store takes for some frames, in bytes, about."""
+    return sum(map(len, frames)) + len(frames) * FRAME_BYTES
 
 
 class Run(NamedTuple):
     """A run as it is stored.
 
     Args:
-        number: what it is called in the log.
+        key: its name within the store.
         id: what clients call it; unguessable.
-        dialect: how its frames are to be read.
-        last: the number of its last frame, 0 where there is none.
+        label: see `Claim`.
+        last: the number of its last frame, 0 if there is none.
         ended: the number of its terminal event, ``None`` while it goes on.
-        outcome: how it ended, as `Outcome.to_json` gives it.
+        outcome: how it ended, see `Ending`; ``None`` while it goes on.
+        notes: the notes of its last frame, see `Append`; given only once it has ended.
     """
 
-    number: int
+    key: RunKey
     id: str
-    dialect: str
+    label: str
     last: int
-    ended: int | None
-    outcome: str | None
+    ended: int | None = None
+    outcome: bytes | None = None
+    notes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +66,19 @@ class Claim:
 
     Args:
         id: a fresh one.
-        subject: whom it belongs to.
+        subject: the run's owner.
         account: whose running runs are counted.
         most: how many of them there may be.
-        dialect: how its frames are to be read.
-        key: what makes a repetition come back to the same run; scoped to subject and route.
-        digest: stands for the content, which a repetition has to have as well.
+        label: what kind of frames it has; the store does not look at it.
+        key: makes a repetition come back to the same run; scoped to subject and route.
+        digest: stands for the content, which a repetition must have as well.
     """
 
     id: str
     subject: str
     account: str
     most: int
-    dialect: str
+    label: str
     key: str | None = None
     digest: bytes = b""
 
@@ -61,8 +90,20 @@ class TooMany:
     running: int
 
 
-class LogFull(StoreError):
-    """What is running fills the log: nothing more can be begun until some of it has ended."""
+class StoreFull(StoreError):
+    """Running runs fill the store: nothing can be begun until some of them have ended."""
+
+
+class Ending(NamedTuple):
+    """How a run ends.
+
+    Args:
+        outcome: opaque to the store.
+        frees_key: if the run has no frame, a repetition of its request begins another run.
+    """
+
+    outcome: bytes
+    frees_key: bool = False
 
 
 @dataclass(slots=True)
@@ -70,13 +111,200 @@ class Append:
     """What a writer adds to its run.
 
     Args:
-        run: the run's number.
+        run: the run's key.
         first: the number of the first frame.
         frames: consecutive ones; may be none at the end.
-        outcome: the end, where this is the last.
+        notes: for each frame, what its writer knows of the run up to this frame. Opaque to the
+            store, which keeps those of the last frame for whoever ends the run.
+        size: `size_of` all frames of the run up to the last of these.
+        ending: how the run ends, if this is the last append.
     """
 
-    run: int
+    run: RunKey
     first: int
     frames: list[bytes]
-    outcome: Outcome | None = None
+    notes: list[bytes]
+    size: int
+    ending: Ending | None = None
+
+    @property
+    def last(self) -> int:
+        """The number of the last frame, or of the frame before if there is none."""
+        return self.first + len(self.frames) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """How much a store of runs keeps.
+
+    Args:
+        seconds: how long a run is kept after its end, and its key with it.
+        max_bytes: how large the store may grow: the runs that ended first are forgotten before,
+            and if that is not enough, running ones have to end.
+    """
+
+    seconds: float
+    max_bytes: float = math.inf
+
+
+class Endings(NamedTuple):
+    """The ends of runs that the store itself ends.
+
+    Args:
+        interrupted: its process is dead or leaves, or it was never begun.
+        full: it is the largest of those that fill the store.
+        unavailable: its frames could not be stored for a long time.
+    """
+
+    interrupted: Ending
+    full: Ending
+    unavailable: Ending
+
+
+class Frames(NamedTuple):
+    """Consecutive frames of a run.
+
+    Args:
+        run: the run's key.
+        first: the number of the first frame.
+        frames: at least one.
+    """
+
+    run: RunKey
+    first: int
+    frames: list[bytes]
+
+
+class RunListener(Protocol):
+    """Gets what becomes of runs in one process.
+
+    Called in the event loop of that process, or without gevent in any thread. Must not block.
+    Followed are the runs that were claimed or attached to in this process, until they end.
+    """
+
+    def frames(self, batch: Sequence[Frames]) -> None:
+        """The next frames of followed runs, those of this process included, once they are stored.
+
+        Without a hole, each once.
+        """
+
+    def ended(self, run: Run, here: bool) -> None:
+        """A run has ended, and all its frames have been given.
+
+        Args:
+            run: a followed run, or one that this process has ended.
+            here: this process has ended it: that is said of a run once, in one process.
+        """
+
+    def lost(self, run: RunKey, error: StoreError | None) -> None:
+        """Nothing more will come of a followed run.
+
+        Args:
+            run: the run's key.
+            error: its frames can't be stored; ``None`` if the store no longer has the run.
+        """
+
+    def beat(self) -> None:
+        """A second has passed; called earlier if `RunStore.attached_elsewhere` may have changed."""
+
+
+class RunStore(Protocol):
+    """Keeps runs, for all processes that use the same store.
+
+    Any thread or greenlet. What blocks, blocks only the calling one, and raises `StoreError` if the
+    store can't do it now. No time comes from a caller. A run has one writer, the process that
+    claimed it. If that process dies, or has not said for some seconds that it lives, another one
+    ends the run, and what the old writer appends is refused.
+    """
+
+    def follow(self, listener: RunListener) -> None:
+        """Begin, and have a listener get what becomes of runs. Once, before all else."""
+
+    def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
+        """Begin a run that this process writes, or find the one with the same key. Blocks.
+
+        Returns:
+            the run, and whether it was there before.
+
+        Raises:
+            StoreFull: running runs fill the store.
+        """
+
+    def withdraw(self, claim: Claim) -> None:
+        """End the run of a claim as interrupted, and free its key. Never blocks.
+
+        For a claim whose result nobody has got. Harmless if there is no such run. What fails is
+        tried again.
+        """
+
+    def find(self, id: str, subject: str) -> Run | None:
+        """Give a subject's run; ``None`` if there is none, or it is somebody else's. Blocks."""
+
+    def frames(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Give a run's first frames after one, with their numbers; fewer if they are large.
+
+        Blocks.
+        """
+
+    def attach(self, run: RunKey) -> Run | None:
+        """Follow a run if it goes on, and give it as it is then. Blocks.
+
+        Returns:
+            the run; if this process did not follow it before, the listener gets what comes after
+            `Run.last`. ``None`` if it is forgotten.
+        """
+
+    def detach(self, run: RunKey) -> None:
+        """Follow a run of another process no longer. Never blocks; what fails is tried again."""
+
+    def attached_elsewhere(
+        self, runs: Collection[RunKey], done: Callable[[set[RunKey]], object]
+    ) -> None:
+        """Find those runs to which other processes are attached. Never blocks.
+
+        ``done`` is called as a listener is; not at all if the store can't say now.
+        """
+
+    def append(self, append: Append) -> None:
+        """Store what a run's writer adds to it, in order, each append whole. Never blocks.
+
+        What fails is tried again for some time. What follows something that could not be stored is
+        not stored either.
+        """
+
+    def wait_for_room(self, run: RunKey) -> None:
+        """Block while much of what was appended to a run still waits to be stored."""
+
+    def end(self, run: RunKey, ending: Ending) -> Run | None:
+        """End a run, whichever process writes it; one that has ended stays as it is. Blocks.
+
+        Returns:
+            the run as it is then, ``None`` if it is forgotten.
+        """
+
+    def end_soon(self, run: RunKey, ending: Ending, *, unless_attached: bool = False) -> None:
+        """`end` a run. Never blocks; what fails is not tried again.
+
+        Args:
+            run: the run's key.
+            ending: how.
+            unless_attached: not if other processes are attached to it.
+        """
+
+    def leave(self) -> None:
+        """End what this process writes as interrupted, since it goes. Never blocks."""
+
+    def health(self) -> Health:
+        """Whether the store can be used now. Blocks for half a second at most; never raises."""
+
+    def durability(self) -> Durability:
+        """For how long what is stored is there."""
+
+    def extent(self) -> Extent:
+        """How much is stored, and how long ago the run ended that ended first.
+
+        Blocks for half a second at most.
+        """
+
+    def close(self) -> None:
+        """Do what was handed over before, and let go of the store. Blocks shortly."""

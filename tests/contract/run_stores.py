@@ -1,123 +1,194 @@
-"""Run logs for tests: opened on a clock that tests put forward, with short ways to use them."""
+"""The backends of the run store, and listeners that record what they are given.
+
+A backend is a name and a function: each call of it makes a place where nothing is stored yet.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from unittest import mock
 
-from sseflask.completions.dialects import CHAT
-from sseflask.completions.outcome import Outcome
-from sseflask.store.run_api import Append, Claim, Run
-from sseflask.store.sqlite.run_retention import used_bytes
-from sseflask.store.sqlite.runs import RunLog
-from tests.scripted_upstream import frame
+from sseflask.store.api import StoreError
+from sseflask.store.open import open_run_store
+from sseflask.store.run_api import (
+    Append,
+    Claim,
+    Ending,
+    Endings,
+    Frames,
+    Run,
+    RunKey,
+    RunLimits,
+    RunStore,
+    size_of,
+)
+from sseflask.store.sqlite import leases
+from sseflask.store.sqlite.run_store import SqliteRunStore
+from tests import memory
 
 DAY = 86_400.0
-FINISHED, STOPPED = Outcome("finished", "stop"), Outcome("stopped")
+FINISHED, STOPPED = Ending(b"finished"), Ending(b"stopped")
+ENDINGS = Endings(Ending(b"interrupted", frees_key=True), Ending(b"full"), Ending(b"unavailable"))
+
+#: Seconds that a listener may have to wait: far more than it needs.
+_SECONDS = 30.0
 
 _ids = count(1)
 
 
-class Clock:
-    """A monotonic clock that stands still until a test puts it forward."""
+@dataclass(frozen=True)
+class Place:
+    """Where stores are.
+
+    Args:
+        address: what `open_run_store` takes.
+        shared: whether several stores use it at the same time, and one after the other.
+        stand_still: has the process of a store do nothing, for so long that others take it for
+            dead; until what it returns is called.
+    """
+
+    address: str
+    shared: bool
+    stand_still: Callable[[RunStore], Callable[[], object]]
+
+
+Places = Callable[[], AbstractContextManager[Place]]
+
+
+@contextmanager
+def _file() -> Iterator[Place]:
+    def stand_still(store: RunStore) -> Callable[[], object]:
+        assert isinstance(store, SqliteRunStore)
+        over = threading.Event()
+        store.submit(lambda _database: over.wait(_SECONDS), lambda *_: None)
+        return over.set
+
+    with memory.directory() as directory, mock.patch.object(leases, "DEAD_SECONDS", 1.5):
+        yield Place(str(Path(directory, "new", "runs.db")), True, stand_still)
+
+
+@contextmanager
+def _memory() -> Iterator[Place]:
+    def stand_still(_store: RunStore) -> Callable[[], object]:
+        raise AssertionError("there are no others")
+
+    yield Place(":memory:", False, stand_still)
+
+
+BACKENDS: Mapping[str, Places] = {"sqlite": _file, "sqlite in memory": _memory}
+
+
+class Listener:
+    """Records all that it is given.
+
+    Attributes:
+        seen: the frames of each run, numbered.
+        ends: the ended runs, and whether this process has ended them.
+        gone: the runs that were lost, and why.
+        beats: how often it was told that time passes.
+    """
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.seen: dict[RunKey, list[tuple[int, bytes]]] = {}
+        self.ends: list[tuple[Run, bool]] = []
+        self.gone: list[tuple[RunKey, StoreError | None]] = []
+        self.beats = 0
+        self.changed = threading.Condition()
 
-    def __call__(self) -> float:
-        return self.now
+    def frames(self, batch: Sequence[Frames]) -> None:
+        with self.changed:
+            for run, first, frames in batch:
+                assert frames
+                assert not self.ended_as(run), "frames come before the end"
+                self.seen.setdefault(run, []).extend(enumerate(frames, first))
+            self.changed.notify_all()
+
+    def ended(self, run: Run, here: bool) -> None:
+        with self.changed:
+            self.ends.append((run, here))
+            self.changed.notify_all()
+
+    def lost(self, run: RunKey, error: StoreError | None) -> None:
+        with self.changed:
+            self.gone.append((run, error))
+            self.changed.notify_all()
+
+    def beat(self) -> None:
+        with self.changed:
+            self.beats += 1
+            self.changed.notify_all()
+
+    def ended_as(self, run: RunKey) -> list[Run]:
+        return [ended for ended, _ in self.ends if ended.key == run]
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, _SECONDS), what
+
+    def wait_for_frame(self, run: Run, number: int) -> None:
+        self.wait(lambda: (self.seen.get(run.key) or [(0, b"")])[-1][0] >= number, f"no {number}")
+
+    def wait_for_end(self, run: Run) -> Run:
+        self.wait(lambda: self.ended_as(run.key), "it has not ended")
+        return self.ended_as(run.key)[0]
 
 
 @contextmanager
 def opened(
-    path: Path | str = ":memory:",
-    *,
-    clock: Callable[[], float] | None = None,
-    seconds: float = DAY,
-    most_bytes: float = math.inf,
-) -> Iterator[RunLog]:
-    log = RunLog(str(path), seconds=seconds, most_bytes=most_bytes, clock=clock or Clock())
-    log.open()
+    place: Place, *, seconds: float = DAY, max_bytes: float = math.inf
+) -> Iterator[tuple[RunStore, Listener]]:
+    """A store as a process has it."""
+    store = open_run_store(place.address, RunLimits(seconds, max_bytes), ENDINGS)
+    listener = Listener()
+    store.follow(listener)
     try:
-        yield log
+        yield store, listener
     finally:
-        log.close()
+        store.close()
 
 
 def fresh(
-    key: str | None = None,
-    digest: bytes = b"",
-    *,
-    subject: str = "alice",
-    account: str = "alice",
-    most: int = 100,
-    dialect: str = CHAT,
+    key: str | None = None, digest: bytes = b"", *, subject: str = "alice", most: int = 100
 ) -> Claim:
     """A claim of a run with an id of its own."""
-    return Claim(f"{next(_ids):032x}", subject, account, most, dialect, key, digest)
+    return Claim(f"{next(_ids):032x}", subject, subject, most, "label", key, digest)
 
 
-def begun(log: RunLog, claim: Claim | None = None) -> Run:
+def begun(store: RunStore, claim: Claim | None = None) -> Run:
     """A run that did not exist before."""
     claim = claim or fresh()
-    claimed = log.claim(claim)
+    claimed = store.claim(claim)
     assert isinstance(claimed, tuple)
     run, repeated = claimed
-    assert (run.id, repeated) == (claim.id, False)
+    assert run == Run(run.key, claim.id, claim.label, 0)
+    assert not repeated
     return run
 
 
-def used_by(log: RunLog) -> int:
-    """The bytes that a log takes of its file."""
-    with log._file.reading() as database:
-        return used_bytes(database)
+def frames_of(first: int, amount: int) -> list[bytes]:
+    return [b"frame %d" % number for number in range(first, first + amount)]
 
 
-def told(first: int, amount: int) -> list[bytes]:
-    """Frames that say which they are."""
-    return [frame(f"{number} ") for number in range(first, first + amount)]
+def put(store: RunStore, run: Run, first: int, amount: int, ending: Ending | None = None) -> None:
+    """Append frames after `frames_of` all that come before."""
+    frames = frames_of(first, amount)
+    notes = [b"notes %d" % number for number in range(first, first + amount)]
+    size = size_of(frames_of(1, first + amount - 1))
+    store.append(Append(run.key, first, frames, notes, size, ending))
 
 
-def put(log: RunLog, run: Run, first: int, amount: int) -> Run | None:
-    """Append frames."""
-    (result,) = log.append([Append(run.number, first, told(first, amount))])
-    return result
-
-
-def finish(log: RunLog, run: Run, outcome: Outcome = FINISHED) -> Run | None:
-    (result,) = log.append([Append(run.number, now(log, run).last + 1, [], outcome)])
-    return result
-
-
-def now(log: RunLog, run: Run) -> Run:
-    """A run as the log has it by now."""
-    (found,) = log.follow([run.number])
-    return found
-
-
-def outcome_of(run: Run | None) -> Outcome:
-    assert run is not None
-    assert run.outcome is not None
-    return Outcome.from_json(run.outcome)
-
-
-def code_of(run: Run | None) -> str | None:
-    """How a run failed."""
-    outcome = outcome_of(run)
-    assert outcome.kind == "failed"
-    assert outcome.failure is not None
-    return outcome.failure.code
-
-
-def numbers(frames: Sequence[tuple[int, bytes]]) -> list[int]:
-    return [number for number, _ in frames]
-
-
-def everything(log: RunLog, run: Run) -> list[tuple[int, bytes]]:
+def everything(store: RunStore, run: Run) -> list[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
-    while page := log.frames(run.number, found[-1][0] if found else 0, 1000):
+    while page := store.frames(run.key, found[-1][0] if found else 0, 1000):
         found += page
     return found
+
+
+def numbered(first: int, amount: int) -> list[tuple[int, bytes]]:
+    return list(enumerate(frames_of(first, amount), first))

@@ -408,7 +408,7 @@ def test_the_start_says_that_a_log_is_of_another_version(
         (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
         assert told.getMessage() == (
             f"Completions are answered with 503, as their file can't be used: {path} was made by a "
-            "newer version of sseflask (its format is 99, this version knows 2): move it away to "
+            "newer version of sseflask (its format is 99, this version knows 3): move it away to "
             "begin without its history, or install that version again."
         )
         assert app.test_client().delete(f"/runs/{'0' * 32}").status_code == 503

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from sseflask.completions.formats.views import data_of, id_of
+from sseflask.completions.formats.views import data_of
 from sseflask.completions.frame_reader import PartReader
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.parts import (
     Approval,
     File,
@@ -26,6 +26,7 @@ from sseflask.completions.parts import (
 )
 from sseflask.errors import Failure
 from sseflask.event import Event
+from sseflask.runs.formats import id_of
 from sseflask.wire import encode
 
 __all__ = ["HEADERS", "Messages", "ui_failure"]
@@ -64,7 +65,7 @@ class Messages:
             for n, chunk in enumerate(chunks, 1)
         )
 
-    def end(self, number: int, outcome: Outcome) -> bytes:
+    def end(self, number: int, outcome: CompletionOutcome) -> bytes:
         """The message's end: ``finish``, ``abort`` or ``error``, and then ``[DONE]``."""
         finished = outcome.kind == "finished"
         chunks = [
@@ -74,7 +75,7 @@ class Messages:
         ]
         if finished:
             chunks += [{"type": "finish-step"}, _finish(outcome)]
-        elif outcome.kind == "failed" and (failure := outcome.told_as_failure()) is not None:
+        elif outcome.kind == "failed" and (failure := outcome.as_failure()) is not None:
             chunks.append({"type": "error", "errorText": failure.message})
         else:
             chunks.append({"type": "abort", "reason": outcome.kind})
@@ -91,8 +92,8 @@ class Messages:
         return [chunk for part in parts for chunk in self._blocks.take(part)]
 
 
-def _finish(outcome: Outcome) -> dict[str, Any]:
-    reason = _REASONS.get(outcome.finish_reason or "", "other")
+def _finish(outcome: CompletionOutcome) -> dict[str, Any]:
+    reason = _REASONS.get(outcome.reason or "", "other")
     usage = {} if outcome.usage is None else {"messageMetadata": {"usage": outcome.usage}}
     return {"type": "finish", "finishReason": reason, **usage}
 

@@ -7,57 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.frame_splitter import message
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.parts import Approval, File, HostedCall, Part, Reasoning, Source, Text
 from sseflask.errors import Failure
 from sseflask.event import Event
+from sseflask.runs.formats import id_of
 from sseflask.wire import encode
 
-__all__ = ["Chunks", "Events", "Texts", "View", "chat_error", "data_of", "id_of", "response_error"]
+__all__ = ["Chunks", "Events", "Texts", "chat_error", "data_of", "response_error"]
 
 # Made once: json.dumps makes a new encoder at each call with options.
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-class View(Protocol):
-    """Makes the events of one run from its frames. Not thread-safe, never blocks.
-
-    It is made from the run's id and the name of the API that its frames are of (the dialect).
-    """
-
-    def take(self, number: int, frame: bytes) -> bytes:
-        """The events of a frame, perhaps none; the last of them has the id.
-
-        Args:
-            number: the frame's number within its run, from 1.
-            frame: the upstream's frame.
-        """
-        ...
-
-    def end(self, number: int, outcome: Outcome) -> bytes:
-        """The remaining events, and the terminal event, which has the id.
-
-        Args:
-            number: the number after the last frame's.
-            outcome: how the run ended.
-        """
-        ...
 
 
 def data_of(value: Mapping[str, Any]) -> str:
     """JSON on one line; lone surrogates of an upstream are replaced, so that UTF-8 can carry it."""
     text = _to_json(value)
     return text if text.isascii() else text.encode(errors="replace").decode()
-
-
-def id_of(run: str, number: int) -> str:
-    """The id of the last event of a frame with this number."""
-    return f"{run}.{number}"
 
 
 class Chunks:
@@ -73,11 +44,11 @@ class Chunks:
         self._newest = frame
         return b"id: %b.%d\n%b" % (self._run, number, frame)
 
-    def end(self, number: int, outcome: Outcome) -> bytes:
+    def end(self, number: int, outcome: CompletionOutcome) -> bytes:
         """The upstream's last frame, or else ``[DONE]`` or an error."""
         if outcome.frame is not None:
             return self.take(number, outcome.frame)
-        failure = outcome.told_as_failure()
+        failure = outcome.as_failure()
         if failure is None:
             return self.take(number, b"data: [DONE]\n\n")
         if self._dialect == RESPONSES:
@@ -126,14 +97,14 @@ class _PartsView:
             for n, (event, data) in enumerate(events, 1)
         )
 
-    def end(self, number: int, outcome: Outcome) -> bytes:
+    def end(self, number: int, outcome: CompletionOutcome) -> bytes:
         """``done`` with the reason, or ``failure`` with the error."""
         parts = self._reader.finish(outcome.frame)
         rest = [*self._events(parts), *self._before_end(outcome)]
-        if outcome.kind == "failed" and (failure := outcome.told_as_failure()) is not None:
+        if outcome.kind == "failed" and (failure := outcome.as_failure()) is not None:
             event, data = "failure", failure.json()
         else:
-            reason = outcome.finish_reason if outcome.kind == "finished" else outcome.kind
+            reason = outcome.reason if outcome.kind == "finished" else outcome.kind
             event, data = "done", data_of({"finish_reason": reason})
         last = Event(data, event, id_of(self._run, number))
         return b"".join([*(encode(Event(data, event)) for event, data in rest), encode(last)])
@@ -141,7 +112,7 @@ class _PartsView:
     def _events(self, parts: list[Part]) -> list[tuple[str | None, str]]:
         raise NotImplementedError
 
-    def _before_end(self, outcome: Outcome) -> list[tuple[str | None, str]]:  # noqa: ARG002  # for Events
+    def _before_end(self, outcome: CompletionOutcome) -> list[tuple[str | None, str]]:  # noqa: ARG002  # for Events
         return []
 
 
@@ -158,7 +129,7 @@ class Events(_PartsView):
     def _events(self, parts: list[Part]) -> list[tuple[str | None, str]]:
         return [_event_of(part) for part in parts]
 
-    def _before_end(self, outcome: Outcome) -> list[tuple[str | None, str]]:
+    def _before_end(self, outcome: CompletionOutcome) -> list[tuple[str | None, str]]:
         return [] if outcome.usage is None else [("usage", data_of(outcome.usage))]
 
 

@@ -1,7 +1,7 @@
-"""The processes at one run log: which live, which have viewers, and who ends what the dead leave.
+"""The processes that use a file of runs: which live, which have viewers, what the dead have left.
 
-What a process may do is decided by the token that it got when it entered. One whose beat is old is
-taken out by another, which ends its runs.
+What a process may do is decided by the token that it got when it entered: its lease. A process
+whose beat is old is taken out by another one, which ends its runs.
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Collection
 
-from sseflask.completions.failures import interrupted
-from sseflask.completions.outcome import Outcome
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import Run
+from sseflask.store.run_api import Ending, Run
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.run_ends import end_run, tell_ends, with_usage
-from sseflask.store.sqlite.run_frames import read_tally
-from sseflask.store.sqlite.run_tables import COLUMNS, run_by_number
+from sseflask.store.sqlite.run_rows import end_run, run_by_number
+from sseflask.store.sqlite.run_tables import COLUMNS
 
-__all__ = ["Peers"]
+__all__ = ["Leases"]
 
 log = logging.getLogger("sseflask")
 
-#: Seconds without a beat after which a process is taken for dead. Whoever was away for most of that
-#: time itself does not judge: perhaps all of them were.
+#: Seconds without a beat after which a process is taken for dead. A process that was away for most
+#: of that time itself does not judge: perhaps all of them were.
 DEAD_SECONDS, _AWAY_SECONDS = 5.0, 3.0
 
 #: Runs that one transaction ends at most: others wait for the file meanwhile.
@@ -35,27 +32,29 @@ _END_RUNS = 50
 _ORPHANED = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
 
 
-class Peers:
-    """This process among those that share a run log.
+class Leases:
+    """This process among those that share a file of runs.
 
-    As with `RunLog`, all calls come from one thread, may block, and raise `StoreError`.
+    As with `RunDatabase`, all calls come from one thread, may block, and raise `StoreError`.
 
     Args:
-        file: the log's.
+        file: the runs'.
+        interrupted: the end of runs whose process is dead or leaves.
         clock: gives the monotonic time in seconds.
 
     Attributes:
         token: what this process writes under; another one when it was taken for dead.
     """
 
-    def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
+    def __init__(self, file: SqliteFile, interrupted: Ending, clock: Callable[[], float]) -> None:
         self._file = file
+        self._interrupted = interrupted
         self._clock = clock
         self._last_tick = -DEAD_SECONDS
         self._judges_from = 0.0
         self.token = ""
 
-    # -- who lives ---------------------------------------------------------------------------------
+    # -- which live --------------------------------------------------------------------------------
 
     def enter(self, database: sqlite3.Connection) -> None:
         """Be one of those that may write, if this process is not. In a write transaction."""
@@ -68,8 +67,14 @@ class Peers:
             self.token = secrets.token_hex(8)
             database.execute("INSERT INTO processes VALUES (?, ?)", (self.token, now))
 
-    def tick(self, concerned: bool) -> list[Run]:
-        """See `RunLog.tick`."""
+    def tick(self, concerned: bool = True) -> list[Run]:
+        """Say that this process lives, and end runs of those that don't; give those runs.
+
+        If it gives any there may be more.
+
+        Args:
+            concerned: it writes runs or has viewers of some; otherwise nothing is written for it.
+        """
         now = self._clock()
         away, self._last_tick = now - self._last_tick, now
         try:
@@ -108,7 +113,11 @@ class Peers:
         return ended
 
     def leave(self) -> list[Run]:
-        """See `RunLog.leave`."""
+        """End what this process writes, since it goes; give those runs. It may begin anew.
+
+        It stays among the living until its last beat is old: its viewers have been sent to the
+        others, and have not come there yet.
+        """
         ended: list[Run] = []
         while some := self._interrupt("ended IS NULL AND writer = ?", self.token):
             ended += some
@@ -117,31 +126,14 @@ class Peers:
     def _interrupt(self, which: str, *values: str) -> list[Run]:
         """End some of those runs whose writers do not write any more."""
         choice = f"SELECT {COLUMNS} FROM runs WHERE {which} LIMIT {_END_RUNS}"
-        outcome = Outcome.failed(interrupted())
-        with self._file.reading() as database:
-            runs = [Run(*row) for row in database.execute(choice, values)]
-            tallies = [read_tally(database, run) for run in runs]
-        if not runs:
-            return []
-        endings = {
-            run: with_usage(outcome, tally, run.dialect)
-            for run, tally in zip(runs, tallies, strict=True)
-        }
         with self._file.writing() as database:
-            # What has got another frame in between is left to the next time.
-            still = [Run(*row) for row in database.execute(choice, values)]
-            ended = [
-                end_run(database, run, endings[run], self._clock())
-                for run in still
-                if run in endings
-            ]
-        tell_ends(ended)
-        return ended
+            runs = [Run(*row) for row in database.execute(choice, values)]
+            return [end_run(database, run, self._interrupted, self._clock()) for run in runs]
 
-    # -- who has viewers ---------------------------------------------------------------------------
+    # -- which have viewers ------------------------------------------------------------------------
 
     def watch(self, number: int) -> Run | None:
-        """See `RunLog.watch`."""
+        """Note that this process has viewers of a run, and give it; ``None`` if it is gone."""
         with self._file.writing() as database:
             run = run_by_number(database, number)
             if run is None:
@@ -156,14 +148,14 @@ class Peers:
             return run
 
     def unwatch(self, number: int) -> None:
-        """See `RunLog.unwatch`."""
+        """Take that back; harmless if it was not noted."""
         with self._file.writing() as database:
             database.execute(
                 "DELETE FROM watchers WHERE run = ? AND process = ?", (number, self.token)
             )
 
     def watched(self, numbers: Collection[int]) -> set[int]:
-        """See `RunLog.watched`."""
+        """Give those runs of which other processes have viewers."""
         with self._file.reading() as database:
             return {number for number in numbers if self.is_watched(database, number)}
 
@@ -177,7 +169,7 @@ class Peers:
         return row is not None
 
     def watched_by_others(self) -> bool:
-        """See `RunLog.watched_by_others`."""
+        """Whether other processes have viewers of anything."""
         with self._file.using() as database:
             row = database.execute(
                 "SELECT 1 FROM watchers WHERE process != ? LIMIT 1", (self.token,)

@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 
-from sseflask.completions.usage import FRAME_BYTES
+from sseflask.store.run_api import FRAME_BYTES
 from sseflask.store.sqlite.run_tables import BLOCK, NEWEST
 
 __all__ = ["RUN_BYTES", "forget_runs", "is_forgettable", "used_bytes"]
@@ -127,7 +127,7 @@ class _Eraser:
         if emptied:
             # The newest place stays taken, or it would be given out again, behind running runs.
             self._database.execute(
-                "UPDATE frames SET run = 0, number = 0, frame = x'' WHERE place = ?",
+                "UPDATE frames SET run = 0, number = 0, notes = x'', frame = x'' WHERE place = ?",
                 (self._newest,),
             )
             self._database.execute("UPDATE log SET remnant = ?", (self._newest,))

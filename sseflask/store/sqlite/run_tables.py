@@ -1,17 +1,16 @@
-"""The tables of the run log, and a moment that all processes of a machine agree on."""
+"""The tables of runs, and the statements that know how frames are placed."""
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
 
-from sseflask.store.run_api import Run
 from sseflask.store.sqlite.file import FileFormat, boot_id, is_new
 
-__all__ = ["BLOCK", "COLUMNS", "FORMAT", "FRAMES", "MARKS", "NEWEST", "prepare", "run_by_number"]
+__all__ = ["BLOCK", "COLUMNS", "FORMAT", "FRAMES", "LAST_FRAME", "NEWEST", "prepare"]
 
 #: What tells the file from other programs' databases ("sse\x02"), and from later versions of it.
-FORMAT = FileFormat(0x73736502, 2)
+FORMAT = FileFormat(0x73736502, 3)
 
 #: The first number of a file is any below this: six bytes.
 _NUMBERS = 1 << 46
@@ -36,7 +35,7 @@ LAST = f"""coalesce(ended - 1, (
     WHERE last IS NOT NULL LIMIT 1), 0)"""
 
 #: What a `Run` is made of, in its order.
-COLUMNS = f"number, id, dialect, {LAST}, ended, outcome"
+COLUMNS = f"number, id, label, {LAST}, ended, outcome, notes"
 
 _BLOCKS = f"""WITH RECURSIVE blocks (block) AS (
     SELECT place >> 10 FROM runs WHERE number = :run UNION ALL
@@ -47,12 +46,12 @@ _BLOCKS = f"""WITH RECURSIVE blocks (block) AS (
 FRAMES = f"""{_BLOCKS} SELECT number, frame FROM blocks CROSS JOIN frames
     ON {BLOCK} = block AND run = :run AND number > :after LIMIT :limit"""
 
-#: Of the last frame of ``:run``, whose number is ``:last``: what there is up to it.
-MARKS = f"""WITH RECURSIVE blocks (block) AS (
+#: What the last frame of ``:run``, whose number is ``:last``, says of the run up to it.
+LAST_FRAME = f"""WITH RECURSIVE blocks (block) AS (
     SELECT {NEWEST} >> 10 UNION ALL
     SELECT block - 1 FROM blocks
         WHERE block > (SELECT place FROM runs WHERE number = :run) >> 10 ORDER BY 1 DESC)
-    SELECT size, said, told FROM blocks CROSS JOIN frames
+    SELECT size, notes FROM blocks CROSS JOIN frames
     ON {BLOCK} = block AND run = :run AND number = :last LIMIT 1"""
 
 _SCHEMA = (
@@ -61,17 +60,16 @@ _SCHEMA = (
     "CREATE TABLE processes (token TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID",
     # No number is given twice: who still writes into a run that is forgotten must hit no other.
     "CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
-    " subject TEXT NOT NULL, account TEXT NOT NULL, dialect TEXT NOT NULL, key TEXT UNIQUE,"
+    " subject TEXT NOT NULL, account TEXT NOT NULL, label TEXT NOT NULL, key TEXT UNIQUE,"
     " digest BLOB NOT NULL, writer TEXT NOT NULL, place INTEGER NOT NULL, upto INTEGER,"
-    " ended INTEGER, outcome TEXT, ended_at REAL)",
+    " ended INTEGER, outcome BLOB, notes BLOB NOT NULL DEFAULT x'', ended_at REAL)",
     "CREATE INDEX runs_running ON runs (account, writer) WHERE ended IS NULL",
     "CREATE INDEX runs_ended ON runs (ended_at) WHERE ended IS NOT NULL",
     # In the order in which they come, so that what many runs write at the same time is written to
     # the same pages.
-    # The last frame of a run says what there is of it, see `Tally`: so its end reads one row.
+    # The last frame of a run says how large the run is, and has its notes: its end reads one row.
     "CREATE TABLE frames (place INTEGER PRIMARY KEY, run INTEGER NOT NULL,"
-    " number INTEGER NOT NULL, size INTEGER NOT NULL, said INTEGER NOT NULL,"
-    " told INTEGER NOT NULL, frame BLOB NOT NULL)",
+    " number INTEGER NOT NULL, size INTEGER NOT NULL, notes BLOB NOT NULL, frame BLOB NOT NULL)",
     f"CREATE INDEX frames_by_run ON frames ({BLOCK}, run, number)",
     # Runs that are forgotten, and the places behind which their frames still are.
     "CREATE TABLE forgotten (run INTEGER PRIMARY KEY, place INTEGER NOT NULL,"
@@ -107,9 +105,3 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
         database.execute("DELETE FROM watchers")
         # How long ago that was nobody knows: they are kept for the whole time once more.
         database.execute("UPDATE runs SET ended_at = ? WHERE ended IS NOT NULL", (now,))
-
-
-def run_by_number(database: sqlite3.Connection, number: int) -> Run | None:
-    """Give a run, ``None`` where it is forgotten. In the caller's transaction."""
-    row = database.execute(f"SELECT {COLUMNS} FROM runs WHERE number = ?", (number,)).fetchone()
-    return Run(*row) if row else None

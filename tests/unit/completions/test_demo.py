@@ -14,12 +14,12 @@ import pytest
 
 from sseflask.completions import demo
 from sseflask.completions.demo import MODEL
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.completions.usage import usage_of
 from sseflask.config import load
 from sseflask.errors import Failure
-from tests.scripted_upstream import read_all, tally_of
+from tests.scripted_upstream import notes_of, read_all
 from tests.service import environment
 
 
@@ -134,7 +134,7 @@ def upstream() -> Iterator[Upstream]:
     made.close()
 
 
-def run(upstream: Upstream, path: str, content: bytes) -> tuple[list[bytes], Outcome]:
+def run(upstream: Upstream, path: str, content: bytes) -> tuple[list[bytes], CompletionOutcome]:
     reads, outcome = read_all(upstream.stream(CompletionRequest(path, content)))
     return list(chain.from_iterable(reads)), outcome
 
@@ -150,13 +150,13 @@ ASKED = [
 def test_it_is_the_upstream_when_there_is_no_other(upstream: Upstream, content: bytes) -> None:
     frames, outcome = run(upstream, "/chat/completions", content)
     assert all(frame.startswith(b"data: {") for frame in frames)
-    assert outcome == Outcome("finished", "stop")
-    assert (usage_of(tally_of(frames), "chat") or {})["partial"]
+    assert outcome == CompletionOutcome("finished", "stop")
+    assert (usage_of(notes_of(frames)) or {})["partial"]
 
     frames, outcome = run(upstream, "/responses", content)
     assert all(frame.startswith(b"event: response.") for frame in frames)
-    assert (outcome.kind, outcome.finish_reason) == ("finished", "stop")
-    usage = usage_of(tally_of(frames), "responses", outcome.frame)
+    assert (outcome.kind, outcome.reason) == ("finished", "stop")
+    usage = usage_of(notes_of(frames), outcome.frame)
     assert usage is not None
     assert usage["output_tokens"] > 20
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sseflask.completions.dialects import CHAT, RESPONSES, dialect_of, stream_parser
 from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import FrameSplitter, fields, message
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.stream_parser import End
 from sseflask.errors import Failure
 from tests.scripted_upstream import DONE, event, frame
@@ -68,17 +68,20 @@ def choices(*those: tuple[int, Any]) -> bytes:
     ],
 )
 def test_the_reason_why_a_chat_ends(frames: list[bytes], reason: str | None) -> None:
-    assert read(CHAT, *frames, DONE) == (frames, Outcome("finished", reason))
+    assert read(CHAT, *frames, DONE) == (frames, CompletionOutcome("finished", reason))
     kept, end = read(CHAT, *frames)
     assert kept == frames
     if reason is None:
         assert code_of(end) == "upstream_truncated"
     else:
-        assert end == Outcome("finished", reason)
+        assert end == CompletionOutcome("finished", reason)
 
 
 def test_what_follows_the_end_is_not_read() -> None:
-    assert read(CHAT, LAST + DONE + ONE + b"data: x\n\n") == ([LAST], Outcome("finished", "stop"))
+    assert read(CHAT, LAST + DONE + ONE + b"data: x\n\n") == (
+        [LAST],
+        CompletionOutcome("finished", "stop"),
+    )
     assert read(RESPONSES, DELTA + COMPLETED + DELTA + DONE)[0] == [DELTA]
 
 
@@ -109,7 +112,7 @@ def test_garbage(dialect: str, data: bytes) -> None:
 )  # fmt: skip
 def test_any_object_is_relayed(value: dict[str, Any]) -> None:
     odd = chunk(**value)
-    assert read(CHAT, odd, LAST, DONE) == ([odd, LAST], Outcome("finished", "stop"))
+    assert read(CHAT, odd, LAST, DONE) == ([odd, LAST], CompletionOutcome("finished", "stop"))
     assert read(RESPONSES, odd, COMPLETED)[0] == [odd]
 
 
@@ -155,7 +158,10 @@ def test_an_error_in_a_chat(sent: bytes, error: dict[str, Any]) -> None:
 )
 def test_an_incomplete_response(details: Any, reason: str | None) -> None:
     last = event("response.incomplete", response={"incomplete_details": details})
-    assert read(RESPONSES, DELTA, last) == ([DELTA], Outcome("finished", reason, frame=last))
+    assert read(RESPONSES, DELTA, last) == (
+        [DELTA],
+        CompletionOutcome("finished", reason, frame=last),
+    )
 
 
 INNER = {"message": "no", "code": "rate_limit_exceeded"}
@@ -178,8 +184,8 @@ LIMIT = {**INNER, "type": "rate_limit_error"}
 def test_a_response_that_failed(last: bytes, error: dict[str, Any]) -> None:
     frames, end = read(RESPONSES, DELTA + last + COMPLETED)
     assert frames == [DELTA]
-    assert isinstance(end, Outcome)
-    assert (end.kind, end.frame, end.finish_reason) == ("failed", last, None)
+    assert isinstance(end, CompletionOutcome)
+    assert (end.kind, end.frame, end.reason) == ("failed", last, None)
     assert isinstance(end.failure, UpstreamFailure)
     expected = {"type": "server_error", "param": None, **error}
     assert {**end.failure.error, **expected} == end.failure.error
@@ -193,7 +199,7 @@ def test_a_response_that_the_upstream_gave_up(state: str, named: bool) -> None:
     last = event(kind, response={"status": state, "output": []})
     frames, end = read(RESPONSES, DELTA + last + DONE)
     assert frames == [DELTA]
-    assert isinstance(end, Outcome)
+    assert isinstance(end, CompletionOutcome)
     assert (end.kind, end.frame) == ("failed", last)
     assert end.failure is not None
     assert end.failure.code == state
@@ -203,7 +209,7 @@ def test_a_response_that_the_upstream_gave_up(state: str, named: bool) -> None:
 def test_a_response_that_was_given_up_for_a_reason() -> None:
     last = event("response.cancelled", response={"error": INNER})
     _, end = read(RESPONSES, DELTA + last)
-    assert isinstance(end, Outcome)
+    assert isinstance(end, CompletionOutcome)
     assert end.failure is not None
     assert end.failure.code == INNER["code"]
 
@@ -222,8 +228,8 @@ def test_an_end_under_an_unknown_name(state: str | None, kind: str, reason: str 
     last = event("response.done", response={"status": state})
     frames, end = read(RESPONSES, *begun, event("response.x", response={"status": "y"}), last)
     assert len(frames) == len(begun) + 1
-    assert isinstance(end, Outcome)
-    assert (end.kind, end.finish_reason, end.frame) == (kind, reason, last)
+    assert isinstance(end, CompletionOutcome)
+    assert (end.kind, end.reason, end.frame) == (kind, reason, last)
 
 
 BEGINNINGS = ("created", "queued", "in_progress")
@@ -265,7 +271,7 @@ def test_the_reason_error_alone() -> None:
 
 def test_groq_without_an_error() -> None:
     usual = chunk(choices=[], x_groq={"id": "req_1"})
-    assert read(CHAT, usual, LAST, DONE) == ([usual, LAST], Outcome("finished", "stop"))
+    assert read(CHAT, usual, LAST, DONE) == ([usual, LAST], CompletionOutcome("finished", "stop"))
 
 
 def test_the_error_of_one_choice_ends_no_other() -> None:
@@ -293,7 +299,10 @@ def test_a_response_needs_an_end_of_its_own(sent: list[bytes]) -> None:
 
 def test_a_response_without_types_in_its_data() -> None:
     last = b'event: response.completed\ndata: {"response": {}}\n\n'
-    assert read(RESPONSES, DELTA, last) == ([DELTA], Outcome("finished", "stop", frame=last))
+    assert read(RESPONSES, DELTA, last) == (
+        [DELTA],
+        CompletionOutcome("finished", "stop", frame=last),
+    )
 
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
@@ -315,7 +324,7 @@ CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 )  # fmt: skip
 def test_a_response_with_calls_ends_for_them(frames: list[bytes], output: Any, reason: str) -> None:
     last = event("response.completed", response={"output": output})
-    assert read(RESPONSES, *frames, last)[1] == Outcome("finished", reason, frame=last)
+    assert read(RESPONSES, *frames, last)[1] == CompletionOutcome("finished", reason, frame=last)
 
 
 def test_keepalive_events_of_a_response_are_relayed() -> None:
@@ -328,7 +337,7 @@ def test_keepalive_events_of_a_response_are_relayed() -> None:
 def test_the_last_event_loses_the_upstreams_id_too(end: bytes) -> None:
     kept = COMPLETED.replace(b"\n", end)
     sent = b": x" + end + b"id: 4" + end + b"retry: 3" + end + kept
-    assert read(RESPONSES, sent)[1] == Outcome("finished", "stop", frame=kept)
+    assert read(RESPONSES, sent)[1] == CompletionOutcome("finished", "stop", frame=kept)
 
 
 @pytest.mark.parametrize("dialect", [CHAT, RESPONSES])

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions import failures
 from sseflask.completions.failures import UpstreamFailure
-from sseflask.completions.outcome import Kind, Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
+from sseflask.runs import failures
+from sseflask.runs.outcome import Kind, Outcome
+from sseflask.store.run_api import Run
 
 KINDS: list[Kind] = ["finished", "failed", "stopped", "cancelled"]
 
@@ -37,46 +39,61 @@ errors = st.builds(
     st.fixed_dictionaries({"message": texts, "type": texts, "param": values, "code": values}),
 )
 outcomes = st.builds(
-    Outcome,
+    CompletionOutcome,
     kind=st.sampled_from(KINDS),
-    finish_reason=st.none() | texts,
+    reason=st.none() | texts,
     failure=st.none() | own | st.builds(UpstreamFailure, st.integers(400, 599), errors, headers),
     frame=st.none() | st.binary(max_size=20) | st.text(max_size=8).map(str.encode),
-    usage=st.none() | st.dictionaries(texts, values, max_size=3),
 )
 
 
-def all_of(outcome: Outcome) -> tuple[Any, ...]:
+def all_of(outcome: CompletionOutcome) -> tuple[Any, ...]:
     failure = outcome.failure
-    told = None if failure is None else (type(failure), str(failure), vars(failure), failure.body())
-    return outcome.kind, outcome.finish_reason, told, outcome.frame, outcome.usage
+    told = None
+    if failure is not None:
+        told = (str(failure), failure.status, failure.headers, failure.body(), failure.code)
+    return outcome.kind, outcome.reason, told, outcome.frame
+
+
+def ended(outcome: bytes, notes: bytes = b"") -> Run:
+    return Run(1, "id", "chat", 5, 6, outcome, notes)
 
 
 @given(outcomes)
-def test_nothing_is_lost_when_it_is_stored(outcome: Outcome) -> None:
-    text = outcome.to_json()
-    assert text.isascii()
-    assert "\n" not in text
-    json.loads(text)
-    assert all_of(Outcome.from_json(text)) == all_of(outcome)
+def test_nothing_is_lost_when_it_is_stored(outcome: CompletionOutcome) -> None:
+    stored = outcome.ending().outcome
+    json.loads(stored)
+    read = CompletionOutcome.of(ended(stored))
+    assert all_of(read) == all_of(outcome)
+    assert all_of(CompletionOutcome.of(ended(read.ending().outcome))) == all_of(outcome)
+
+
+def test_how_a_run_ended_that_its_writer_did_not_end() -> None:
+    stopped = CompletionOutcome.of(ended(Outcome("stopped").ending().outcome, b"7"))
+    usage = {"completion_tokens": 7, "partial": True}
+    assert stopped == CompletionOutcome("stopped", usage=usage)
+    assert stopped.details() == ', usage {"completion_tokens": 7, "partial": true}'
+    assert CompletionOutcome.of(ended(Outcome("stopped").ending().outcome)).details() == (
+        ", usage null"
+    )
 
 
 def test_a_failure() -> None:
     failure = Failure("no")
-    assert Outcome.failed(failure) == Outcome("failed", failure=failure)
+    assert CompletionOutcome.failed(failure) == CompletionOutcome("failed", failure=failure)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "5", '{"kind": "finished"}'])
 def test_what_is_no_outcome(text: str) -> None:
     with pytest.raises((ValueError, LookupError, TypeError)):
-        Outcome.from_json(text)
+        CompletionOutcome.of(ended(text.encode()))
 
 
 def test_how_it_is_told_where_there_are_only_answers_and_errors() -> None:
     failure = Failure("no")
-    assert Outcome("finished", "stop").told_as_failure() is None
-    assert Outcome.failed(failure).told_as_failure() is failure
-    told = [Outcome(kind).told_as_failure() for kind in KINDS[1:]]
+    assert CompletionOutcome("finished", "stop").as_failure() is None
+    assert CompletionOutcome.failed(failure).as_failure() is failure
+    told = [CompletionOutcome(kind).as_failure() for kind in KINDS[1:]]
     assert [(each.type, each.code) for each in told if each] == [
         ("server_error", "internal_error"),
         ("run_stopped", "stopped"),
@@ -87,6 +104,4 @@ def test_how_it_is_told_where_there_are_only_answers_and_errors() -> None:
 def test_an_interruption() -> None:
     failure = failures.interrupted()
     assert (failure.status, failure.code, failure.type) == (503, "interrupted", "server_error")
-    assert failure.message.startswith(
-        "The server that ran this completion stopped before it was complete"
-    )
+    assert failure.message.startswith("The server that ran this stopped before it was complete")

@@ -14,7 +14,7 @@ import pytest
 from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import fields
 from sseflask.completions.not_streamed import stream_document
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
@@ -25,7 +25,7 @@ CHAT = CompletionRequest(
     "/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode()
 )
 RESPONSE = CompletionRequest("/responses", b'{"input": "hi", "stream": true}')
-STOPPED = Outcome("finished", "stop")
+STOPPED = CompletionOutcome("finished", "stop")
 ONE, TWO, LAST = frame("one"), frame("zwei\n"), frame(finish="stop")
 
 
@@ -43,7 +43,7 @@ def connect() -> Iterator[Callable[..., Upstream]]:
         each.close()
 
 
-def run(there: Upstream, asked: CompletionRequest = CHAT) -> tuple[list[bytes], Outcome]:
+def run(there: Upstream, asked: CompletionRequest = CHAT) -> tuple[list[bytes], CompletionOutcome]:
     """The frames of an answer, and its outcome."""
     reads, outcome = read_all(there.stream(asked))
     return list(chain.from_iterable(reads)), outcome
@@ -150,7 +150,7 @@ def test_an_end_without_done_but_with_a_finish_reason(connect: Callable[..., Ups
 
 def test_done_without_its_blank_line(connect: Callable[..., Upstream]) -> None:
     with upstream(lambda x: x.stream(ONE, b"data: [DONE]\n")) as server:
-        assert run(connect(server.url)) == ([ONE], Outcome("finished"))
+        assert run(connect(server.url)) == ([ONE], CompletionOutcome("finished"))
 
 
 def test_nothing_is_sent_before_the_first_frame_is_wanted(connect: Callable[..., Upstream]) -> None:
@@ -192,7 +192,7 @@ def test_an_error_inside_the_stream(
     connect: Callable[..., Upstream], sent: dict[str, Any], error: str
 ) -> None:
     data = f"data: {json.dumps(sent)}\n\n".encode()
-    seen: list[list[bytes] | Outcome] = []
+    seen: list[list[bytes] | CompletionOutcome] = []
     with upstream(lambda x: x.stream(ONE, data, DONE)) as server:
         frames = connect(server.url).stream(CHAT)
         with pytest.raises(UpstreamFailure) as caught:
@@ -396,7 +396,7 @@ def test_many_streams_at_once(connect: Callable[..., Upstream]) -> None:
 
     with upstream(script) as server:
         there = connect(server.url)
-        results: list[tuple[list[bytes], Outcome]] = []
+        results: list[tuple[list[bytes], CompletionOutcome]] = []
         threads = [threading.Thread(target=lambda: results.append(run(there))) for _ in range(100)]
         for thread in threads:
             thread.start()
@@ -442,12 +442,12 @@ def test_the_key_is_never_told(
         try:
             outcome = run(there, CompletionRequest(path, json.dumps({"say": say}).encode()))[1]
         except UpstreamFailure as error:
-            outcome = Outcome.failed(error)
+            outcome = CompletionOutcome.failed(error)
         there.close()
     failure = outcome.failure
     assert isinstance(failure, UpstreamFailure)
     told = [str(failure), repr(failure), failure.json(), repr(there), caplog.text, repr(outcome)]
-    assert not any(key in text for text in [*told, outcome.to_json()])
+    assert not any(key in text for text in [*told, outcome.ending().outcome.decode()])
     assert "Incorrect API key provided: " in failure.message
     assert "***" in failure.message
     if outcome.frame is not None:
@@ -465,7 +465,7 @@ def test_a_response(connect: Callable[..., Upstream]) -> None:
     assert server.exchanges[0].line == "POST /v1/responses HTTP/1.1"
     assert server.exchanges[0].content == RESPONSE.body
     assert frames == [created, said]
-    assert outcome == Outcome("finished", "stop", frame=last)
+    assert outcome == CompletionOutcome("finished", "stop", frame=last)
 
 
 def test_a_response_that_is_cut_off(connect: Callable[..., Upstream]) -> None:
@@ -505,7 +505,7 @@ def test_a_document_of_lines(connect: Callable[..., Upstream], end: bytes) -> No
     assert len(frame) < len(many) + 100
 
 
-def run_whole(there: Upstream, content: bytes) -> tuple[list[bytes], Outcome]:
+def run_whole(there: Upstream, content: bytes) -> tuple[list[bytes], CompletionOutcome]:
     (frames,), outcome = read_all(
         stream_document(there, CompletionRequest("/chat/completions", content))
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
@@ -37,9 +37,9 @@ def connect() -> Iterator[Callable[[str], Upstream]]:
         each.close()
 
 
-def each_of(there: Upstream) -> Iterator[bytes | Outcome]:
+def each_of(there: Upstream) -> Iterator[bytes | CompletionOutcome]:
     for came in there.stream(CHAT):
-        yield from [came] if isinstance(came, Outcome) else came
+        yield from [came] if isinstance(came, CompletionOutcome) else came
 
 
 def take_longer_than_the_timeout() -> None:
@@ -49,7 +49,7 @@ def take_longer_than_the_timeout() -> None:
 
 def test_an_empty_finish_reason_finishes_nothing(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one", finish=""), frame("two", finish=""), frame(finish="")]
-    received: list[bytes | Outcome] = []
+    received: list[bytes | CompletionOutcome] = []
     with upstream(lambda x: x.stream(*sent)) as server, pytest.raises(Failure) as caught:
         received.extend(each_of(connect(server.url)))
     assert caught.value.code == "upstream_truncated"
@@ -59,17 +59,17 @@ def test_an_empty_finish_reason_finishes_nothing(connect: Callable[[str], Upstre
 def test_empty_finish_reasons_and_a_real_one(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one", finish=""), LAST]
     with upstream(lambda x: x.stream(*sent)) as server:
-        assert list(each_of(connect(server.url))) == [*sent, Outcome("finished", "stop")]
+        assert list(each_of(connect(server.url))) == [*sent, CompletionOutcome("finished", "stop")]
 
 
 def test_a_slow_reader_of_what_is_there(connect: Callable[[str], Upstream]) -> None:
     sent = [frame("one"), frame("two"), LAST]
-    received: list[bytes | Outcome] = []
+    received: list[bytes | CompletionOutcome] = []
     with upstream(lambda x: x.stream(*sent, DONE)) as server:
         for each in each_of(connect(server.url)):
             received.append(each)
             take_longer_than_the_timeout()
-    assert received == [*sent, Outcome("finished", "stop")]
+    assert received == [*sent, CompletionOutcome("finished", "stop")]
 
 
 def test_a_slow_reader_of_what_is_still_to_come(connect: Callable[[str], Upstream]) -> None:
@@ -84,13 +84,13 @@ def test_a_slow_reader_of_what_is_still_to_come(connect: Callable[[str], Upstrea
             exchange.chunk(each)
         exchange.end()
 
-    received: list[bytes | Outcome] = []
+    received: list[bytes | CompletionOutcome] = []
     with upstream(script) as server:
         for each in each_of(connect(server.url)):
             received.append(each)
             take_longer_than_the_timeout()
             asked.release()
-    assert received == [*sent, Outcome("finished", "stop")]
+    assert received == [*sent, CompletionOutcome("finished", "stop")]
 
 
 def test_a_silent_upstream_of_a_slow_reader(connect: Callable[[str], Upstream]) -> None:

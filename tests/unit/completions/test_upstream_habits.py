@@ -20,7 +20,7 @@ import pytest
 
 from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.not_streamed import stream_document
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.response_reader import ResponseReader
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
@@ -44,7 +44,7 @@ RESPONSE = CompletionRequest("/responses", b'{"stream": true}')
 ONE, LAST = frame("one"), frame(finish="stop")
 TOKENS = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 USAGE = frame(choices=[], usage=TOKENS)
-STOPPED = Outcome("finished", "stop")
+STOPPED = CompletionOutcome("finished", "stop")
 ELSEWHERE = (301, 302, 303, 307, 308)
 
 
@@ -66,7 +66,7 @@ def connect() -> Iterator[Callable[..., Upstream]]:
 Connect = Callable[..., Upstream]
 
 
-def run(there: Upstream, asked: CompletionRequest = CHAT) -> tuple[list[bytes], Outcome]:
+def run(there: Upstream, asked: CompletionRequest = CHAT) -> tuple[list[bytes], CompletionOutcome]:
     reads, outcome = read_all(there.stream(asked))
     return list(chain.from_iterable(reads)), outcome
 
@@ -155,9 +155,9 @@ def test_few_large_answers_are_in_memory_at_once(
             second = pool.submit(lambda: list(stream_document(there, CHAT)))
             until(lambda: len(server.exchanges) == 2, "the second is asked for")
             assert there.complete(CHAT) == small
-            assert next(first) == Outcome("finished")
+            assert next(first) == CompletionOutcome("finished")
             assert not second.done()
-        assert second.result(10) == [[b"data: %b\n\n" % large], Outcome("finished")]
+        assert second.result(10) == [[b"data: %b\n\n" % large], CompletionOutcome("finished")]
     assert only.acquire(blocking=False)
 
 
@@ -620,7 +620,7 @@ def test_calls_that_are_the_clients_end_as_well(
 ) -> None:
     monkeypatch.setattr("sseflask.completions.chat_stream._CALLS_SECONDS", 0.2)
     with upstream(_then(frame(finish="tool_calls"))) as server:
-        assert run(connect(server.url))[1] == Outcome("finished", "tool_calls")
+        assert run(connect(server.url))[1] == CompletionOutcome("finished", "tool_calls")
 
 
 def test_comments_before_the_finish_reason_are_signs_of_life(connect: Connect) -> None:
@@ -652,7 +652,7 @@ def test_several_choices_are_finished_when_all_are(connect: Connect) -> None:
     with upstream(_then(*sent, _choice(1, "length"))) as server:
         assert run(connect(server.url), asked) == (
             [*sent, _choice(1, "length")],
-            Outcome("finished", "stop"),
+            CompletionOutcome("finished", "stop"),
         )
 
     def one_is_silent(exchange: Exchange) -> None:
@@ -818,7 +818,7 @@ def test_an_error_in_the_stream_in_any_shape(
         assert next(frames) == [first]
         try:
             (outcome,) = frames
-            assert isinstance(outcome, Outcome)
+            assert isinstance(outcome, CompletionOutcome)
             failure = outcome.failure
         except Failure as raised:
             failure = raised
@@ -1068,7 +1068,7 @@ def test_one_document_in_place_of_a_stream(connect: Connect, kind: str) -> None:
         # The connection is used again.
         assert json.loads(there.complete(CHAT)) == whole
     assert server.connections == 1
-    assert outcome == Outcome("finished", "tool_calls")
+    assert outcome == CompletionOutcome("finished", "tool_calls")
     chunks = [json.loads(each.removeprefix(b"data: ")) for each in frames]
     for each in chunks:
         openai.types.chat.ChatCompletionChunk.model_validate(each)
@@ -1093,7 +1093,7 @@ def test_one_response_in_place_of_a_stream(connect: Connect) -> None:
     }
     with upstream(lambda x: x.answer(200, json.dumps(whole).encode())) as server:
         frames, outcome = run(connect(server.url), RESPONSE)
-    assert (outcome.kind, outcome.finish_reason) == ("finished", "tool_calls")
+    assert (outcome.kind, outcome.reason) == ("finished", "tool_calls")
     events = [
         json.loads(each.partition(b"\ndata: ")[2]) for each in [*frames, outcome.frame or b""]
     ]

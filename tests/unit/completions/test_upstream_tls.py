@@ -18,7 +18,7 @@ from itertools import chain
 import pytest
 
 from sseflask.completions.connection import Connection
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
@@ -39,7 +39,7 @@ from tests.service import KEY, environment
 CHAT = CompletionRequest(
     "/chat/completions", '{"messages": [{"role": "user", "content": "你好"}]}'.encode()
 )
-STOPPED = Outcome("finished", "stop")
+STOPPED = CompletionOutcome("finished", "stop")
 ONE, TWO, LAST = frame("one"), frame("zwei 你好\n"), frame(finish="stop")
 HUGE = frame("你" * 349_525)  # 1 MiB of text
 
@@ -70,7 +70,7 @@ def connect() -> Iterator[Connect]:
         each.close()
 
 
-def run(there: Upstream) -> tuple[list[bytes], Outcome]:
+def run(there: Upstream) -> tuple[list[bytes], CompletionOutcome]:
     """The frames of an answer, and its outcome."""
     reads, outcome = read_all(there.stream(CHAT))
     return list(chain.from_iterable(reads)), outcome

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from sseflask.completions.dialects import CHAT, RESPONSES
-from sseflask.completions.usage import FRAME_BYTES, usage_of
-from tests.scripted_upstream import event, frame, tally_of
+from sseflask.completions import usage as module
+from sseflask.completions.frame_splitter import message
+from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.usage import usage_of, with_usage_notes
+from sseflask.runs.outcome import Generated, NotedFrames
+from tests.scripted_upstream import event, frame, notes_of
 
 
 def with_usage(usage: Any) -> bytes:
@@ -19,8 +22,8 @@ def delta(**more: Any) -> bytes:
     return b"data: " + json.dumps({"choices": [{"index": 0, "delta": more}]}).encode() + b"\n\n"
 
 
-def used(frames: Iterable[bytes], outcome_frame: bytes | None = None, dialect: str = CHAT) -> Any:
-    return usage_of(tally_of(frames), dialect, outcome_frame)
+def used(frames: Iterable[bytes], outcome_frame: bytes | None = None) -> Any:
+    return usage_of(notes_of(frames), outcome_frame)
 
 
 def partial(said: int) -> dict[str, Any]:
@@ -77,12 +80,12 @@ def test_a_response() -> None:
         event("response.output_item.added", item=item),
         event("response.function_call_arguments.delta", delta="{}"),
     ]
-    assert used(frames, None, RESPONSES) == partial(3)
-    assert used(frames, event("error", message="no"), RESPONSES) == partial(3)
+    assert used(frames) == partial(3)
+    assert used(frames, event("error", message="no")) == partial(3)
     failed = event("response.failed", response={"usage": None})
-    assert used(frames, failed, RESPONSES) == partial(3)
+    assert used(frames, failed) == partial(3)
     last = event("response.completed", response={"usage": {"total_tokens": 7}})
-    assert used(frames, last, RESPONSES) == {"total_tokens": 7}
+    assert used(frames, last) == {"total_tokens": 7}
 
 
 def test_a_document_of_many_lines() -> None:
@@ -95,6 +98,50 @@ def test_numbers_that_json_can_not_spell() -> None:
     assert used([odd]) == {"a": None, "b": None, "c": [1.5]}
 
 
-def test_frames_are_counted_with_what_each_takes_beside_its_bytes() -> None:
-    tally = tally_of([b"data: 1\n\n", b"data: 22\n\n"])
-    assert (tally.last, tally.size) == (2, 9 + 10 + 2 * FRAME_BYTES)
+def test_a_usage_that_is_not_of_the_answer() -> None:
+    beside = b'data: {"choices": [], "x": {"usage": {"n": 2}}}\n\n'
+    assert used([frame("a"), beside]) == partial(1)
+    assert used([with_usage({"n": 1}), beside]) == {"n": 1}
+
+
+def test_only_frames_with_a_usage_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+
+    def parse(frame: bytes) -> Any:
+        parsed.append(frame)
+        return message(frame)
+
+    monkeypatch.setattr(module, "message", parse)
+    telling = with_usage({"n": 1})
+    notes = notes_of([frame("a"), frame("b", usage=None), telling, frame("c")])
+    assert parsed == [telling]
+    assert usage_of(notes) == {"n": 1}
+    assert parsed == [telling], "nor is any at the end"
+
+
+def test_each_frame_has_the_notes_up_to_it() -> None:
+    closed: list[bool] = []
+
+    def answer() -> Generated:
+        try:
+            yield [frame("a"), with_usage({"n": 1})]
+            yield []
+            yield [frame("b")]
+            yield CompletionOutcome("finished")
+            yield CompletionOutcome("stopped")
+        finally:
+            closed.append(True)
+
+    noted = with_usage_notes(answer())
+    first, empty, second, end = (next(noted) for _ in range(4))
+    assert isinstance(first, NotedFrames)
+    assert first.frames == [frame("a"), with_usage({"n": 1})]
+    assert [usage_of(notes) for notes in first.notes] == [partial(1), {"n": 1}]
+    assert empty == NotedFrames([], [])
+    assert isinstance(second, NotedFrames)
+    assert [usage_of(notes) for notes in second.notes] == [{"n": 1}]
+    assert end == CompletionOutcome("finished")
+    assert closed == []
+    assert next(noted) == CompletionOutcome("stopped"), "it may be advanced further"
+    noted.close()
+    assert closed == [True]

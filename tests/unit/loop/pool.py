@@ -21,10 +21,10 @@ from flask import Flask
 from sseflask import SSE
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats.formats import FORMATS
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
+from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Answer
 from sseflask.transport.source import Source
 from sseflask.wire import Decoder
 from tests.scripted_upstream import frame
@@ -54,26 +54,26 @@ def text_of(viewer: Viewer) -> list[str]:
     return data_of(b"".join(viewer.frames()))
 
 
-def words() -> Answer:
+def words() -> Generated:
     for word in ("one", "two", "three"):
         gevent.sleep(0.01)
         yield [frame(word)]
-    yield Outcome("finished", "stop")
+    yield CompletionOutcome("finished", "stop")
 
 
-def endless() -> Answer:
+def endless() -> Generated:
     while True:
         gevent.sleep(0.01)
         yield [frame("more")]
 
 
-def begin(runs: Runs, answer: Callable[[], Answer] = words) -> Started:
+def begin(runs: Runs, answer: Callable[[], Generated] = words) -> Started:
     started = runs.start(
         answer,
         FORMATS["text"],
         subject="alice",
         account="alice",
-        dialect=CHAT,
+        label=CHAT,
         grace=math.inf,
     )
     assert isinstance(started, Started)
@@ -103,7 +103,7 @@ def waits_for_what_comes() -> list[str]:
 
 
 def main(path: str) -> dict[str, Any]:
-    runs = Runs(lambda: path, seconds=100, most=1000)
+    runs = Runs(lambda: path, seconds=100, most=1000, outcomes=CompletionOutcome)
     read = [in_pool(lambda: text_of(begin(runs).viewer))]  # nobody has used them before
     read.append(text_of(in_pool(lambda: begin(runs)).viewer))
     at_once = [spawn(lambda: text_of(begin(runs).viewer)) for _ in range(8)]

@@ -27,48 +27,50 @@ from gevent.event import Event as Signal
 
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats.formats import FORMATS
-from sseflask.runs import runs as module
+from sseflask.completions.outcome import CompletionOutcome
+from sseflask.runs.outcome import Generated
 from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Answer
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, Run
-from sseflask.store.sqlite.runs import RunLog
+from sseflask.store.sqlite import run_store as module
+from sseflask.store.sqlite.run_database import RunDatabase
+from sseflask.store.sqlite.run_store import SqliteRunStore
 from sseflask.wire import Decoder
-from tests.contract.run_stores import DAY, FINISHED
 from tests.scripted_upstream import frame
+from tests.unit.store.sqlite.run_databases import DAY, FINISHED
 
 RUNS, FRAMES = 40, 100
 
 
-class Failing(RunLog):
+class Failing(RunDatabase):
     """Counts its transactions, and fails in one of ten."""
 
     sizes: ClassVar[list[int]] = []
     chance = random.Random(1)
 
-    def append(self, appends: Sequence[Append]) -> list[Run | None]:
+    def append(self, appends: Sequence[Append]) -> tuple[list[Append], list[Run]]:
         if self.chance.random() < 0.1:
             raise StoreError("the disk is busy")
         self.sizes.append(sum(len(append.frames) for append in appends))
         return super().append(appends)
 
 
-def answer() -> Answer:
+def answer() -> Generated:
     for number in range(1, FRAMES + 1):
         gevent.sleep(0.01)
         yield [frame(f"{number} ")]
     yield FINISHED
 
 
-def begin(runs: Runs, what: Answer, grace: float = math.inf) -> Started:
+def begin(runs: Runs, what: Generated, grace: float = math.inf) -> Started:
     started = runs.start(
         lambda: what,
         FORMATS["text"],
         subject="alice",
         account="alice",
-        dialect=CHAT,
+        label=CHAT,
         grace=grace,
     )
     assert isinstance(started, Started)
@@ -83,7 +85,7 @@ def cancelled_at_once(runs: Runs) -> bool:
     """Whether an upstream that is silent is left when its last viewer goes."""
     waiting, left = Signal(), Signal()
 
-    def silent() -> Answer:
+    def silent() -> Generated:
         try:
             yield [frame("one")]
             waiting.set()
@@ -102,7 +104,7 @@ def cleans_up(runs: Runs) -> bool:
     """Whether an upstream that takes its time to be left is left in peace, however often."""
     waiting, left = Signal(), Signal()
 
-    def slow() -> Answer:
+    def slow() -> Generated:
         try:
             waiting.set()
             gevent.sleep(60)
@@ -114,7 +116,7 @@ def cleans_up(runs: Runs) -> bool:
 
     started = begin(runs, slow())
     waiting.wait(10)
-    live = runs._running.get().live.get(started.run.number)
+    live = runs._process.get().live.get(started.run.key)
     assert live is not None
     assert live.writer is not None
     live.writer.cancel()
@@ -125,14 +127,16 @@ def cleans_up(runs: Runs) -> bool:
 
 def remaining(process: RunProcess) -> int:
     """Runs, and appends to them, that the process still knows."""
-    return len(process.live._runs) + len(process.batches._waiting) + len(process.batches._unsaved)
+    assert isinstance(process.store, SqliteRunStore)
+    queue = process.store._queue
+    return len(process.live._runs) + len(queue._waiting) + len(queue._unsaved)
 
 
 def reads_the_rest(runs: Runs) -> bool:
     """Whether an upstream whose answer has ended may go on ending its response."""
     told, over = Signal(), Signal()
 
-    def ending() -> Answer:
+    def ending() -> Generated:
         yield FINISHED
         told.wait(10)
         gevent.sleep(0.05)
@@ -144,9 +148,11 @@ def reads_the_rest(runs: Runs) -> bool:
     return bool(over.wait(10))
 
 
-@mock.patch.object(module, "RunLog", Failing)
+@mock.patch.object(module, "RunDatabase", Failing)
 def main(path: str) -> dict[str, Any]:
-    runs, other = (Runs(lambda: path, seconds=DAY, most=1000) for _ in range(2))
+    runs, other = (
+        Runs(lambda: path, seconds=DAY, most=1000, outcomes=CompletionOutcome) for _ in range(2)
+    )
     expected = [f"{number} " for number in range(1, FRAMES + 1)]
     expected.append('{"finish_reason":"stop"}')
     started = [begin(runs, answer()) for _ in range(RUNS)]
@@ -162,10 +168,10 @@ def main(path: str) -> dict[str, Any]:
     cleaned = cleans_up(runs)
     reused = reads_the_rest(runs)
     silent = begin(runs, answer())
-    runs._running.get().interrupt()
+    runs._process.get().interrupt()
     interrupted = text_of(silent.viewer)[-1]
-    done = runs._running.get().wait_until_done(10)
-    own = runs._running.get()
+    done = runs._process.get().wait_until_done(10)
+    own = runs._process.get()
     # The last of it happens in the loop, soon after the log has it.
     until = time.monotonic() + 10
     while (left := remaining(own)) and time.monotonic() < until:

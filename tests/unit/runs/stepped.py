@@ -1,7 +1,7 @@
-"""What runs for the completions of a process, a step at a time: one thread plays all parts.
+"""The runs of a process, a step at a time: one thread plays all parts.
 
-The log's thread and the event loop do what they have to when a test says so, and each in order; who
-waits for them lets them.
+The store's thread and the event loop do what they have to when a test says so, and each in order. A
+greenlet that would wait for them lets them go on.
 """
 
 from __future__ import annotations
@@ -9,44 +9,67 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from sseflask.loop.callbacks import Done
-from sseflask.runs import process as process_of_runs
+from sseflask.completions.outcome import CompletionOutcome
+from sseflask.loop.callbacks import Done, EventLoop
 from sseflask.runs import runs
+from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Runs
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Writer
-from sseflask.store.sqlite.run_thread import RunThread
-from sseflask.store.sqlite.runs import RunLog
+from sseflask.runs.writer import Bounds, Writer
+from sseflask.store.run_api import Endings, RunLimits
+from sseflask.store.sqlite.run_store import SqliteRunStore
 from sseflask.transport.detached.group import Group
+from tests.unit.store.sqlite.run_databases import INTERRUPTED
 
 
-class SteppedThread(RunThread):
-    """A thread of the log that is none."""
+class SteppedStore(SqliteRunStore):
+    """A store whose thread is none."""
+
+    def __init__(self, process: Stepped, path: Path, clock: Callable[[], float]) -> None:
+        self.process_of_test = process
+        endings = Endings(INTERRUPTED, INTERRUPTED, INTERRUPTED)
+        super().__init__(str(path), RunLimits(1e9), endings, clock)
 
     def start(self) -> None:
-        self.store = self._make()
-        self._look(self.store)
+        self.database = self._make()
+        self._look(self.database)
         assert self._open
 
     def step(self) -> bool:
         """Do the next thing that was handed over; whether there was one."""
         if not self._calls:
             return False
-        self._serve(self.store)
+        self._serve(self.database)
         return True
 
     def look(self) -> None:
         """See what others have written."""
-        self._look(self.store)
+        self._look(self.database)
 
     def tick(self) -> None:
         """What is done every second."""
-        self._tick(self.store)
+        self._tick(self.database)
+
+    def wait(self, start: Callable[[Done], None], patience: float = 0.0) -> Any:  # noqa: ARG002  # nobody waits
+        """Something else may happen before the answer is there."""
+        answers: list[tuple[Any, Exception | None]] = []
+        start(lambda result, error: answers.append((result, error)))
+        process = self.process_of_test
+        interruption, process.interruption = process.interruption, None
+        if interruption is not None:
+            interruption()
+        while not answers:
+            assert self.step() or process.turn(), "nobody will ever answer"
+        ((result, error),) = answers
+        if error is not None:
+            raise error
+        return result
 
 
 class SteppedViewer(Viewer):
@@ -58,17 +81,17 @@ class SteppedViewer(Viewer):
 
     def _wait(self, timeout: float | None) -> None:
         assert timeout is not None, "nobody would wake it"
-        running = self._reading
-        assert isinstance(running, Stepped)
-        running.settle()
-        running.thread.look()
-        running.settle()
+        process = self._reading
+        assert isinstance(process, Stepped)
+        process.settle()
+        process.store.look()
+        process.settle()
 
 
-class Stepped(process_of_runs.RunProcess):
+class Stepped(RunProcess):
     """The runs of one process, and what its detached streams are sent."""
 
-    thread: SteppedThread
+    store: SteppedStore
 
     def __init__(
         self,
@@ -77,38 +100,30 @@ class Stepped(process_of_runs.RunProcess):
         send: Callable[[Group, bytes], None],
         finish: Callable[[Group], None],
     ) -> None:
-        self.loop: deque[Callable[[], None]] = deque()
+        self.loop: deque[Callable[[], object]] = deque()
         self.interruption: Callable[[], None] | None = None
-        super().__init__(lambda: RunLog(str(path), seconds=1e9, clock=clock), None)
-        self._in_loop = self.loop.append
-        self.batches._in_loop = self.loop.append
-        self._send = self.loop.append
-        self._deliver_to, self._finish = send, finish
-        self._detached: Any = self
+        event_loop = SimpleNamespace(call_soon_threadsafe=self.call_soon)
+        with mock.patch.object(EventLoop, "current", return_value=event_loop):
+            store = SteppedStore(self, path, clock)
+        super().__init__(store, CompletionOutcome, Bounds())
+        self._send_to, self._finish_one = send, finish
+        detached: Any = SimpleNamespace(
+            jobs=SimpleNamespace(submit=self.loop.append), send=self.send, finish=self.finish
+        )
+        self._detached = detached
         self.runs = Runs(lambda: str(path), seconds=1e9, most=1000)
-        self.runs._running = SimpleNamespace(get=lambda: self)  # type: ignore[assignment]  # for tests
+        self.runs._process = SimpleNamespace(get=lambda: self)  # type: ignore[assignment]  # for tests
+
+    def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
+        self.loop.append(partial(function, *arguments))
 
     def send(self, batch: Sequence[tuple[Group, bytes]]) -> None:
         for group, body in batch:
-            self._deliver_to(group, body)
+            self._send_to(group, body)
 
     def finish(self, groups: Sequence[Group]) -> None:
         for group in groups:
-            self._finish(group)
-
-    def wait(self, start: Callable[[Done], None], patience: float = 0.0) -> Any:  # noqa: ARG002  # nobody waits
-        """Something else may happen before the answer is there."""
-        answers: list[tuple[Any, Exception | None]] = []
-        start(lambda result, error: answers.append((result, error)))
-        interruption, self.interruption = self.interruption, None
-        if interruption is not None:
-            interruption()
-        while not answers:
-            assert self.thread.step() or self.turn(), "nobody will ever answer"
-        ((result, error),) = answers
-        if error is not None:
-            raise error
-        return result
+            self._finish_one(group)
 
     def turn(self) -> bool:
         """Have the loop do the next thing; whether there was one."""
@@ -119,19 +134,19 @@ class Stepped(process_of_runs.RunProcess):
 
     def settle(self) -> None:
         """Do all that is to be done."""
-        while self.turn() or self.thread.step():
+        while self.turn() or self.store.step():
             pass
 
     def close(self) -> None:
-        self.thread.store.close()
-        self.thread._wakeup.close()
+        self._withdraw_gauge()
+        self.store.database.close()
+        self.store._wakeup.close()
 
 
 @contextmanager
 def stepped() -> Iterator[None]:
     """Have processes made of steps, whose writers do nothing by themselves."""
     with (
-        mock.patch.object(process_of_runs, "RunThread", SteppedThread),
         mock.patch.object(runs, "Viewer", SteppedViewer),
         mock.patch.object(Writer, "start", return_value=None),
     ):

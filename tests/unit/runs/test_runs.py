@@ -14,21 +14,30 @@ import pytest
 
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats.formats import FORMATS
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.usage import with_usage_notes
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
-from sseflask.runs.limits import Bounds
+from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Answer
+from sseflask.runs.writer import Bounds
 from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.catch_up import QUEUE_BYTES
 from sseflask.store.run_api import Run, TooMany
+from sseflask.store.sqlite.run_store import SqliteRunStore
 from sseflask.wire import Decoder
-from tests.contract.run_stores import FINISHED, code_of, opened, outcome_of, told
 from tests.live.kit.waiting import until
 from tests.processes import report_of
 from tests.scripted_upstream import frame
+from tests.unit.store.sqlite.run_databases import (
+    FINISHED,
+    STOPPED,
+    code_of,
+    opened,
+    outcome_of,
+    told,
+)
 
 SECONDS = 10.0
 
@@ -41,11 +50,11 @@ class Script:
         self.told: queue.Queue[list[bytes] | Outcome | Failure] = queue.Queue()
         self.closed = threading.Event()
 
-    def __call__(self) -> Answer:
+    def __call__(self) -> Generated:
         self.asked += 1
-        return self._answer()
+        return with_usage_notes(self._answer())
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> Generated:
         try:
             while True:
                 what = self.told.get(timeout=SECONDS)
@@ -78,7 +87,15 @@ def make(path: Path) -> Iterator[Make]:
     made: list[Runs] = []
 
     def make(bounds: Bounds | None = None, most: int = 3) -> Runs:
-        made.append(Runs(lambda: str(path), seconds=3600, most=most, bounds=bounds))
+        made.append(
+            Runs(
+                lambda: str(path),
+                seconds=3600,
+                most=most,
+                outcomes=CompletionOutcome,
+                bounds=bounds,
+            )
+        )
         return made[-1]
 
     yield make
@@ -100,7 +117,7 @@ def script() -> Iterator[Script]:
 
 def begin(
     runs: Runs,
-    script: Callable[[], Answer],
+    script: Callable[[], Generated],
     *,
     form: str = "chunks",
     grace: float = math.inf,
@@ -116,7 +133,7 @@ def begin(
 
 def ask(
     runs: Runs,
-    script: Callable[[], Answer],
+    script: Callable[[], Generated],
     form: str = "chunks",
     grace: float = math.inf,
     key: str | None = None,
@@ -129,7 +146,7 @@ def ask(
         FORMATS[form],
         subject="alice",
         account="alice",
-        dialect=CHAT,
+        label=CHAT,
         grace=grace,
         key=key,
         digest=digest,
@@ -170,6 +187,12 @@ def ended(runs: Runs, run: Run) -> Run:
     return found(runs, run)
 
 
+def stopped(runs: Runs, run: Run) -> str:
+    outcome = runs.stop(run)
+    assert outcome is not None
+    return outcome.kind
+
+
 # -- what is seen ----------------------------------------------------------------------------------
 
 
@@ -203,7 +226,7 @@ def test_from_any_number_at_any_worker_it_is_the_rest(
     script.finish()
     everything = b"".join(viewer.frames())
     assert b"".join(while_it_runs.frames()) == everything
-    expected = FORMATS[form].view(run.id, run.dialect)
+    expected = FORMATS[form].view(run.id, run.label)
     whole = [expected.take(number, each) for number, each in enumerate(told(1, 5), 1)]
     stored = ended(runs, run)
     whole.append(expected.end(6, outcome_of(stored)))
@@ -378,20 +401,23 @@ def test_it_is_stopped_from_any_worker_and_only_once(
     script.say(1, 1)
     assert len(read(viewer, 1)) == 1
     other = make()
-    stopped = other.stop(found(other, run))
-    assert outcome_of(stopped).kind == "stopped"
+    outcome = other.stop(found(other, run))
+    assert isinstance(outcome, CompletionOutcome)
+    assert (outcome.kind, outcome.usage) == (
+        "stopped",
+        {"completion_tokens": 1, "partial": True},
+    )
     (event,) = to_the_end(viewer)
     assert '"run_stopped"' in event.data
     script.say(2, 1)  # without gevent its writer finds out with the next frame
     assert script.closed.wait(SECONDS)
-    assert runs.stop(run) == other.stop(run) == stopped
+    assert runs.stop(run) == other.stop(run) == outcome
     assert found(runs, run).last == 1
-    assert outcome_of(stopped).usage == {"completion_tokens": 1, "partial": True}
 
 
 def test_it_is_stopped_before_its_first_token(runs: Runs, script: Script) -> None:
     run, viewer, _ = begin(runs, script)
-    assert outcome_of(runs.stop(run)).kind == "stopped"
+    assert stopped(runs, run) == "stopped"
     (event,) = to_the_end(viewer)
     assert event.last_event_id == f"{run.id}.1"
 
@@ -400,7 +426,7 @@ def test_one_that_has_ended_stays_as_it_is(runs: Runs, script: Script) -> None:
     run, viewer, _ = begin(runs, script)
     script.finish()
     to_the_end(viewer)
-    assert outcome_of(runs.stop(run)).kind == "finished"
+    assert stopped(runs, run) == "finished"
 
 
 def test_when_the_last_has_left_it_is_cancelled_at_once(runs: Runs, script: Script) -> None:
@@ -439,7 +465,7 @@ def test_after_a_while_alone_it_is_cancelled_unless_somebody_comes_back(
     viewer.close()
     back = runs.view(run, FORMATS["chunks"])
     assert back.get(0.0) is None
-    live = runs._running.get().live.get(run.number)
+    live = runs._process.get().live.get(run.key)
     assert live is not None
     assert live.writer is not None
     assert live.writer.alone_since is None
@@ -487,7 +513,7 @@ def test_a_writer_whose_run_has_been_ended_is_cancelled(
     script.say(1, 1)
     assert len(read(viewer, 1)) == 1
     with opened(path, clock=time.monotonic) as log:
-        log.end(run.number, Outcome("stopped"))
+        log.end(run.key, STOPPED.ending())
     script.say(2, 1)
     (event,) = to_the_end(viewer)
     script.say(3, 1)
@@ -544,6 +570,46 @@ def test_the_largest_of_a_full_log_fails_in_band_and_the_others_go_on(make: Make
     assert {end.event for end in ends} == {"done"}
 
 
+def test_each_end_is_told_in_the_servers_log_once(
+    make: Make, runs: Runs, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sseflask")
+    other, lines = make(), list[str]()
+    run, viewer, _ = begin(runs, script)
+    script.say(1, 2)
+    assert len(read(viewer, 2)) == 2
+    for each in (other, runs):
+        each.stop(run)
+    lines.append(
+        f'run {run.id}: stopped after 2 frames, usage {{"completion_tokens": 2, "partial": true}}'
+    )
+    to_the_end(viewer)
+    for what, line in (
+        (Failure("no", code="broken"), "failed (broken) after 0 frames, usage null"),
+        (FINISHED, "finished (stop) after 0 frames, usage null"),
+    ):
+        own = Script()
+        own.told.put(what)
+        run, viewer, _ = begin(runs, own, early=True)
+        to_the_end(viewer)
+        lines.append(f"run {run.id}: {line}")
+    until(lambda: len(caplog.records) >= 3, "they are logged")
+    assert [record.getMessage() for record in caplog.records] == lines
+
+
+def test_an_upstream_writes_no_lines_into_our_log(
+    runs: Runs, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sseflask")
+    script.told.put(CompletionOutcome("finished", "stop\nrun 1: stopped" + "!" * 1000))
+    to_the_end(begin(runs, script).viewer)
+    until(lambda: caplog.records, "it is logged")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert r"(stop\nrun 1: stopped!!" in message
+    assert len(message) < 300
+    assert message.isprintable()
+
+
 def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script) -> None:
     (tmp_path / "file").write_text("in the way")
     runs = Runs(lambda: str(tmp_path / "file" / "runs.db"), seconds=1, most=1)
@@ -559,7 +625,9 @@ def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script
 def test_a_busy_log_is_told_from_one_that_fails(runs: Runs) -> None:
     assert runs.health() == "available"
     go_on = threading.Event()
-    runs._running.get().thread.submit(lambda _log: go_on.wait(SECONDS), lambda *_: None)
+    store = runs._process.get().store
+    assert isinstance(store, SqliteRunStore)
+    store.submit(lambda _database: go_on.wait(SECONDS), lambda *_: None)
     assert runs.health() == "busy"
     go_on.set()
 
@@ -630,5 +698,7 @@ def test_under_gevent_nothing_is_lost_and_a_silent_upstream_is_left(path: Path) 
 def _child_is_done(runs: Runs) -> bool:
     """Whether there is the child's run; asking for it by its key would begin it."""
     asked = "SELECT 1 FROM runs WHERE key = 'child' AND ended IS NOT NULL"
-    row = runs._running.get().call(lambda log: log._file._opened().execute(asked).fetchone())
+    store = runs._process.get().store
+    assert isinstance(store, SqliteRunStore)
+    row = store.call(lambda database: database._file._opened().execute(asked).fetchone())
     return row is not None

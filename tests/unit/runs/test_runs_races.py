@@ -12,19 +12,28 @@ import pytest
 
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats.formats import FORMATS
-from sseflask.completions.outcome import Outcome
 from sseflask.event import MessageEvent
+from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Answer
 from sseflask.store import catch_up
 from sseflask.store.api import StoreBusy, StoreError
-from sseflask.store.run_api import Append
-from sseflask.store.sqlite.runs import RunLog
+from sseflask.store.sqlite.leases import Leases
+from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.transport.detached.group import DetachedStream
 from sseflask.wire import Decoder
-from tests.contract.run_stores import FINISHED, Clock, code_of, now, opened, outcome_of, told
 from tests.unit.runs.stepped import Stepped, stepped
+from tests.unit.store.sqlite.run_databases import (
+    FINISHED,
+    STOPPED,
+    Clock,
+    append_of,
+    code_of,
+    now,
+    opened,
+    outcome_of,
+    told,
+)
 
 
 @pytest.fixture
@@ -33,7 +42,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def log(tmp_path: Path, clock: Clock) -> Iterator[RunLog]:
+def log(tmp_path: Path, clock: Clock) -> Iterator[RunDatabase]:
     """What a test itself sees of the log."""
     with opened(tmp_path / "runs.db", clock=clock) as log:
         yield log
@@ -70,13 +79,13 @@ def fail(*_: object) -> None:
     raise StoreError("locked")
 
 
-def nothing() -> Answer:
+def nothing() -> Generated:
     yield FINISHED
 
 
 def start(
     process: Stepped,
-    answer: Callable[[], Answer] = nothing,
+    answer: Callable[[], Generated] = nothing,
     *,
     key: str | None = None,
     grace: float = math.inf,
@@ -86,7 +95,7 @@ def start(
         FORMATS["chunks"],
         subject="alice",
         account="alice",
-        dialect=CHAT,
+        label=CHAT,
         grace=grace,
         key=key,
     )
@@ -103,22 +112,22 @@ def all_of(viewer: Viewer) -> list[MessageEvent]:
 
 
 def write(process: Stepped, started: Started, first: int, amount: int, end: bool = False) -> None:
-    append = Append(started.run.number, first, told(first, amount), FINISHED if end else None)
-    process.batches.add(append)
+    outcome = FINISHED if end else None
+    process.store.append(append_of(started.run.key, first, told(first, amount), outcome))
 
 
 def go_on(*processes: Stepped) -> None:
     for _ in range(2):
         for process in processes:
             process.settle()
-            process.thread.look()
+            process.store.look()
             process.settle()
 
 
 def test_a_repetition_that_comes_before_the_first_has_begun_to_write(one: Stepped) -> None:
     repeated: list[Viewer] = []
 
-    def answer() -> Answer:
+    def answer() -> Generated:
         again = start(one, key="k")
         assert again.repeated
         assert all_of(again.viewer) == []
@@ -135,17 +144,15 @@ def test_a_repetition_that_comes_before_the_first_has_begun_to_write(one: Steppe
 
 
 def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepped) -> None:
-    def answer() -> Answer:
-        (number,) = one.thread._followed
-        ended: list[Any] = []
-        other.thread.end(number, Outcome("stopped"), lambda *what: ended.append(what))
+    def answer() -> Generated:
+        (number,) = one.store._followed
+        other.store.end_soon(number, STOPPED.ending())
         go_on(other)
-        assert ended
         go_on(one)
         return nothing()
 
     started = start(one, answer)
-    live = one.live.get(started.run.number)
+    live = one.live.get(started.run.key)
     assert live is not None
     assert live.writer is not None
     write(one, started, 1, 2)
@@ -157,11 +164,13 @@ def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepp
     assert one.live._runs == {}
 
 
-def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(one: Stepped, log: RunLog) -> None:
+def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(
+    one: Stepped, log: RunDatabase
+) -> None:
     started = start(one)
     write(one, started, 1, 2)
     go_on(one)
-    log.end(started.run.number, Outcome("stopped"))
+    log.end(started.run.key, STOPPED.ending())
     write(one, started, 3, 2)
     one.settle()
     events = all_of(started.viewer)
@@ -170,7 +179,7 @@ def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(one: Stepped, log
 
 
 def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
-    one: Stepped, other: Stepped, clock: Clock, log: RunLog
+    one: Stepped, other: Stepped, clock: Clock, log: RunDatabase
 ) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
@@ -179,10 +188,10 @@ def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
     assert len(all_of(viewer)) == 2
     for _ in range(7):  # the other one stands still
         clock.now += 1
-        one.thread.tick()
-    assert not one.thread.store.watched_by_others()
-    other.thread.tick()
-    assert one.thread.store.watched_by_others()
+        one.store.tick()
+    assert not one.store.database.leases.watched_by_others()
+    other.store.tick()
+    assert one.store.database.leases.watched_by_others()
     started.viewer.close()
     go_on(one, other)
     assert now(log, started.run).ended is None, "somebody is there"
@@ -202,14 +211,14 @@ def test_a_viewer_that_could_not_come_leaves_nothing_behind(
     other.interruption = first.close
 
     with monkeypatch.context() as broken:
-        broken.setattr(RunLog, "watch", fail)
+        broken.setattr(Leases, "watch", fail)
         with pytest.raises(Exception, match="not available"):
             list(second.history())
     second.close()
     go_on(other)
     assert not other.live._runs
-    assert not other.thread._followed
-    assert not one.thread.store.watched_by_others()
+    assert not other.store._followed
+    assert not one.store.database.leases.watched_by_others()
 
 
 def test_who_could_not_say_that_its_viewers_have_left_says_it_later(
@@ -220,14 +229,14 @@ def test_who_could_not_say_that_its_viewers_have_left_says_it_later(
     assert all_of(viewer) == []
 
     with monkeypatch.context() as broken:
-        broken.setattr(RunLog, "unwatch", fail)
+        broken.setattr(Leases, "unwatch", fail)
         viewer.close()
         go_on(other)
-        other.thread._guard(other.thread.tick)
-    assert one.thread.store.watched_by_others()
+        other.store._guard(other.store.tick)
+    assert one.store.database.leases.watched_by_others()
     clock.now += 1
-    other.thread.tick()
-    assert not one.thread.store.watched_by_others()
+    other.store.tick()
+    assert not one.store.database.leases.watched_by_others()
 
 
 def test_who_comes_back_after_that_is_not_taken_for_gone(
@@ -238,26 +247,26 @@ def test_who_comes_back_after_that_is_not_taken_for_gone(
     assert all_of(viewer) == []
 
     with monkeypatch.context() as broken:
-        broken.setattr(RunLog, "unwatch", fail)
+        broken.setattr(Leases, "unwatch", fail)
         viewer.close()
         go_on(other)
     assert all_of(other.runs.view(started.run, FORMATS["chunks"])) == []
-    other.thread.tick()
-    assert one.thread.store.watched_by_others()
+    other.store.tick()
+    assert one.store.database.leases.watched_by_others()
 
 
-def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunLog) -> None:
+def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunDatabase) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
     go_on(one)
     started.viewer.close()
     back = one.runs.view(started.run, FORMATS["chunks"])
 
-    live = one.live.get(started.run.number)
+    live = one.live.get(started.run.key)
     assert live is not None
     writer = live.writer
     assert writer is not None
-    one.interruption = lambda: one._cancel_overdue({started.run.number: writer}, set())
+    one.interruption = lambda: one._cancel_overdue([started.run.key], set())
     assert len(all_of(back)) == 2
     go_on(one)
     assert now(log, started.run).ended is None
@@ -266,12 +275,10 @@ def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunLo
     assert outcome_of(now(log, started.run)).kind == "cancelled"
 
 
-def codes_of_others(log: RunLog, started: Started) -> list[str | None]:
+def codes_of_others(log: RunDatabase, started: Started) -> list[str | None]:
     """How all other runs failed."""
-    number = started.run.number
-    return [
-        code_of(run) for run in log.follow(range(number - 9, number + 9)) if run.number != number
-    ]
+    number = started.run.key
+    return [code_of(run) for run in log.follow(range(number - 9, number + 9)) if run.key != number]
 
 
 def come_back_later(process: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,13 +286,13 @@ def come_back_later(process: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
     after = time.monotonic() + 60
     with monkeypatch.context() as later:
         later.setattr(time, "monotonic", lambda: after)
-        process.thread.tick()
+        process.store.tick()
         go_on(process)
 
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_who_is_sent_away_has_not_left(
-    one: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch, joined: bool
+    one: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch, joined: bool
 ) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
@@ -300,7 +307,7 @@ def test_who_is_sent_away_has_not_left(
         group.add(member := DetachedStream(0, group, 0.0, 0))
         member.reconnect_line()
         group.remove(member)
-    one.thread.tick()
+    one.store.tick()
     go_on(one)
     assert now(log, started.run).ended is None
     come_back_later(one, monkeypatch)
@@ -308,7 +315,7 @@ def test_who_is_sent_away_has_not_left(
 
 
 def test_who_is_sent_away_by_another_process_has_not_left(
-    one: Stepped, other: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch
+    one: Stepped, other: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
@@ -319,7 +326,7 @@ def test_who_is_sent_away_by_another_process_has_not_left(
     viewer.will_reconnect()
     viewer.close()
     for process in (other, one):
-        process.thread.tick()
+        process.store.tick()
         go_on(process)
     assert now(log, started.run).ended is None
     come_back_later(other, monkeypatch)
@@ -329,32 +336,32 @@ def test_who_is_sent_away_by_another_process_has_not_left(
 
 
 def test_a_run_that_nobody_waited_for_is_ended(
-    one: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch
+    one: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would be running for ever, with its key, and nobody would write it.
 
     Its upstream was never called: who repeats the request, as told to by the error, begins it.
     """
-    waited = one.wait
+    waited = one.store.wait
 
     def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
         begin(lambda *_: None)
         raise StoreBusy("the run log did not answer")
 
-    monkeypatch.setattr(one, "wait", impatient)
+    monkeypatch.setattr(one.store, "wait", impatient)
     with pytest.raises(StoreBusy):
         start(one, key="k")
-    monkeypatch.setattr(one, "wait", waited)
+    monkeypatch.setattr(one.store, "wait", waited)
     go_on(one)
     assert not one.live._runs
-    assert not one.thread._followed
+    assert not one.store._followed
     again = start(one, key="k")
     assert not again.repeated
     assert codes_of_others(log, again) == ["interrupted"]
 
 
-def test_a_run_whose_answer_can_not_be_asked_for_is_ended(one: Stepped, log: RunLog) -> None:
-    def fail() -> Answer:
+def test_a_run_whose_answer_can_not_be_asked_for_is_ended(one: Stepped, log: RunDatabase) -> None:
+    def fail() -> Generated:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -366,16 +373,16 @@ def test_a_run_whose_answer_can_not_be_asked_for_is_ended(one: Stepped, log: Run
 
 
 def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
-    one: Stepped, log: RunLog, monkeypatch: pytest.MonkeyPatch
+    one: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = start(one, key="k")
-    waited = one.wait
+    waited = one.store.wait
 
     def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
         waited(begin)
         raise StoreBusy("the run log did not answer")
 
-    monkeypatch.setattr(one, "wait", impatient)
+    monkeypatch.setattr(one.store, "wait", impatient)
     with pytest.raises(StoreBusy):
         start(one, key="k")
     go_on(one)

@@ -19,27 +19,35 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats.formats import FORMATS
-from sseflask.completions.outcome import Outcome
 from sseflask.runs import viewer as limits
+from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Answer
 from sseflask.store import catch_up
-from sseflask.store.run_api import Append, Run
+from sseflask.store.run_api import Run
 from sseflask.transport.detached.group import Group
 from sseflask.wire import Decoder
 from tests import memory
-from tests.contract.run_stores import Clock, everything, now, opened
 from tests.scripted_upstream import frame
 from tests.unit.runs.stepped import Stepped, stepped
+from tests.unit.store.sqlite.run_databases import (
+    FINISHED,
+    STOPPED,
+    Clock,
+    append_of,
+    everything,
+    now,
+    opened,
+    outcome_of,
+)
 
 PROCESSES = 2
 KINDS = ("finished", "stopped", "cancelled")
 
 
-def nothing() -> Answer:
+def nothing() -> Generated:
     """Writers do what the machine says."""
-    yield Outcome("finished")
+    yield FINISHED
 
 
 def said(number: int) -> bytes:
@@ -147,7 +155,7 @@ class Viewing(RuleBasedStateMachine):
             FORMATS[form],
             subject="alice",
             account="alice",
-            dialect=CHAT,
+            label=CHAT,
             grace=grace,
         )
         assert isinstance(started, Started)
@@ -159,7 +167,7 @@ class Viewing(RuleBasedStateMachine):
 
     def written_by(self, written: Written) -> bool:
         """Whether its writer has not heard of an end."""
-        live = written.process.live.get(written.run.number)
+        live = written.process.live.get(written.run.key)
         return live is not None and live.writer is not None and not live.writer._cancelled
 
     @rule(at=some_run, amount=st.integers(1, 6), delivered=st.booleans())
@@ -177,7 +185,7 @@ class Viewing(RuleBasedStateMachine):
         first = written.next
         written.next += amount
         frames = [said(number) for number in range(first, written.next)]
-        written.process.batches.add(Append(written.run.number, first, frames))
+        written.process.store.append(append_of(written.run.key, first, frames))
 
     @rule(
         at=some_run,
@@ -193,15 +201,15 @@ class Viewing(RuleBasedStateMachine):
         if how == "by itself" and self.written_by(written) and not written.over:
             self.write_frames(written, frames)
             written.over = True
-            end = Append(written.run.number, written.next, [], Outcome("finished", "stop"))
-            written.process.batches.add(end)
+            end = append_of(written.run.key, written.next, [], FINISHED)
+            written.process.store.append(end)
         elif how == "stopped":
             self.stop_run(written, place)
         elif how == "standing still":
             # For so long that the other takes the process for dead.
             for _ in range(7):
                 self.clock.now += 1
-                self.processes[1 - place].thread.tick()
+                self.processes[1 - place].store.tick()
 
     def stop_run(self, written: Written, place: int) -> None:
         assert self.processes[place].runs.stop(written.run) is not None
@@ -217,19 +225,19 @@ class Viewing(RuleBasedStateMachine):
         process = self.processes[place]
         for _ in range(times):
             if what == "thread":
-                process.thread.step()
+                process.store.step()
             elif what == "loop":
                 process.turn()
         if what == "look":
-            process.thread.look()
+            process.store.look()
         elif what == "tick":
-            process.thread.tick()
+            process.store.tick()
 
     @rule(place=places)
     def all_of_it(self, place: int) -> None:
         """All that is to be done by one of them."""
         self.processes[place].settle()
-        self.processes[place].thread.look()
+        self.processes[place].store.look()
         self.processes[place].settle()
 
     # -- clients -------------------------------------------------------------------------------
@@ -302,10 +310,10 @@ class Viewing(RuleBasedStateMachine):
             written = client.written
             if what == "write":
                 self.write_frames(written, amount)
-                written.process.thread.step()
-                running.thread.look()
+                written.process.store.step()
+                running.store.look()
             elif what == "end":
-                written.process.thread.end(written.run.number, Outcome("stopped"), lambda *_: None)
+                written.process.store.end_soon(written.run.key, STOPPED.ending())
                 self.go_on(self.processes.index(running), "loop", amount)
             else:
                 self.break_off(client)
@@ -321,7 +329,7 @@ class Viewing(RuleBasedStateMachine):
             self.write_frames(client.written, amount)
             for process in (client.written.process, running):
                 process.settle()
-                process.thread.look()
+                process.store.look()
                 process.settle()
         if way.startswith("join") and client.viewer is not None:
             self.detach(client, client.viewer)
@@ -362,11 +370,11 @@ class Viewing(RuleBasedStateMachine):
     def expected(self, client: Client) -> bytes:
         """All that a client is to get, as far as the log knows."""
         run = now(self.log, client.written.run)
-        view = FORMATS[client.form].view(run.id, run.dialect)
+        view = FORMATS[client.form].view(run.id, run.label)
         bodies = [(number, view.take(number, each)) for number, each in everything(self.log, run)]
         if run.ended is not None:
             assert run.outcome is not None
-            bodies.append((run.ended, view.end(run.ended, Outcome.from_json(run.outcome))))
+            bodies.append((run.ended, view.end(run.ended, outcome_of(run))))
         return b"".join(body for number, body in bodies if number > client.start)
 
     @invariant()
@@ -381,7 +389,7 @@ class Viewing(RuleBasedStateMachine):
         for _ in range(2):
             for process in self.processes:
                 process.settle()
-                process.thread.look()
+                process.store.look()
                 process.settle()
 
     def teardown(self) -> None:
@@ -401,7 +409,7 @@ class Viewing(RuleBasedStateMachine):
             self.nothing_twice_and_nothing_left_out()
             for process in self.processes:
                 assert process.live._runs == {}
-                assert process.thread._followed == {}
+                assert process.store._followed == {}
                 assert not process._arriving
         finally:
             self.stack.close()

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Any
 
 import pytest
 
-from sseflask.completions.outcome import Outcome
-from sseflask.completions.usage import FRAME_BYTES
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
-from sseflask.runs.writer import Answer, Writer
-from sseflask.store.run_api import Append
-from tests.contract.run_stores import FINISHED
+from sseflask.runs.outcome import Generated, NotedFrames, Outcome
+from sseflask.runs.writer import Writer
+from sseflask.store.run_api import FRAME_BYTES, Append, Run, size_of
+from tests.unit.store.sqlite.run_databases import FINISHED
 
 SECONDS = 10.0
 
 
 class Written:
-    """What a writer has stored, and whether its answer was closed."""
+    """What a writer has stored, and whether its generator was closed."""
 
-    def __init__(self, answer: Answer, most_bytes: float = math.inf) -> None:
+    def __init__(self, generated: Generated, most_bytes: float = math.inf) -> None:
         self.appends: list[Append] = []
         self.closed = threading.Event()
         self.changed = threading.Condition()
-        self.writer = Writer(7, self.watched(answer), self.store, math.inf, most_bytes)
+        store: Any = self
+        self.writer = Writer(7, self.watched(generated), store, math.inf, most_bytes)
 
-    def watched(self, answer: Answer) -> Answer:
+    def watched(self, generated: Generated) -> Generated:
         try:
-            yield from answer
+            yield from generated
         finally:
             self.closed.set()
 
-    def store(self, append: Append) -> None:
+    def wait_for_room(self, run: int) -> None:
+        assert run == 7
+
+    def append(self, append: Append) -> None:
         with self.changed:
             self.appends.append(append)
             self.changed.notify_all()
@@ -47,30 +52,60 @@ class Written:
         return self.appends
 
 
+def appends_of(*pieces: list[bytes] | NotedFrames, end: Outcome | None = None) -> list[Append]:
+    """What is stored of some pieces."""
+    appends, first, size = [], 1, 0
+    for piece in pieces:
+        frames, notes = piece if isinstance(piece, NotedFrames) else (piece, [b""] * len(piece))
+        size += size_of(frames)
+        appends.append(Append(7, first, frames, notes, size))
+        first += len(frames)
+    if end is not None:
+        appends.append(Append(7, first, [], [], size, end.ending()))
+    return appends
+
+
+def outcome_of(append: Append) -> Outcome:
+    assert append.ending is not None
+    return Outcome.of(Run(7, "", "", 0, 1, append.ending.outcome))
+
+
+def code_of(append: Append) -> str | None:
+    failure = outcome_of(append).failure
+    assert failure is not None
+    return failure.code
+
+
 def test_an_answer_is_stored_in_order_with_its_end() -> None:
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield [b"a", b"b"]
         yield []
         yield [b"c"]
         yield FINISHED
 
-    assert Written(answer()).run() == [
-        Append(7, 1, [b"a", b"b"]),
-        Append(7, 3, []),
-        Append(7, 3, [b"c"]),
-        Append(7, 4, [], FINISHED),
-    ]
+    assert Written(answer()).run() == appends_of([b"a", b"b"], [], [b"c"], end=FINISHED)
+
+
+def test_notes_are_stored_with_their_frames() -> None:
+    noted = NotedFrames([b"b", b"c"], [b"1", b"2"])
+
+    def answer() -> Generated:
+        yield [b"a"]
+        yield noted
+        yield FINISHED
+
+    assert Written(answer()).run() == appends_of([b"a"], noted, end=FINISHED)
 
 
 def test_its_end_is_stored_before_its_response_is_dealt_with() -> None:
     stored: list[Append] = []
 
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield FINISHED
         stored.extend(written.appends)
 
     written = Written(answer())
-    assert written.run() == stored == [Append(7, 1, [], FINISHED)]
+    assert written.run() == stored == appends_of(end=FINISHED)
     assert written.closed.is_set()
 
 
@@ -80,7 +115,7 @@ def test_an_answer_that_is_too_large_fails_and_its_upstream_is_left(
 ) -> None:
     asked: list[list[bytes]] = []
 
-    def answer() -> Answer:
+    def answer() -> Generated:
         for read in [*reads, [b"never asked for"]]:
             asked.append(read)
             yield read
@@ -88,76 +123,67 @@ def test_an_answer_that_is_too_large_fails_and_its_upstream_is_left(
     enough = Written(answer(), 4 * (3 + FRAME_BYTES))
     *frames, end = enough.run()
     assert [frame for append in frames for frame in append.frames] == [b"123"] * 4
-    assert end.outcome is not None
-    assert end.outcome.failure is not None
-    assert end.outcome.failure.code == "run_too_large"
+    assert code_of(end) == "run_too_large"
     assert enough.closed.is_set()
     asked.clear()
     *frames, end = Written(answer(), 4 * (3 + FRAME_BYTES) - 1).run()
     assert [append.frames for append in frames] == reads[:-1]
-    assert end.outcome is not None
-    assert end.outcome.kind == "failed"
+    assert code_of(end) == "run_too_large"
     assert asked == reads
 
 
-def test_the_upstreams_last_frame_counts() -> None:
-    def answer() -> Answer:
-        yield Outcome("finished", frame=b"x" * 1000)
+def test_what_an_outcome_has_beside_the_frames_counts() -> None:
+    outcome = CompletionOutcome("finished", frame=b"x" * 1000)
 
-    assert Written(answer(), 1000 + FRAME_BYTES).run()[-1].outcome == Outcome(
-        "finished", frame=b"x" * 1000
-    )
+    def answer() -> Generated:
+        yield outcome
+
+    assert Written(answer(), 1000 + FRAME_BYTES).run() == appends_of(end=outcome)
     (end,) = Written(answer(), 1000).run()
-    assert end.outcome is not None
-    assert end.outcome.kind == "failed"
-    assert end.outcome.frame is None
+    assert code_of(end) == "run_too_large"
 
 
 def test_an_answer_without_an_end(caplog: pytest.LogCaptureFixture) -> None:
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield [b"a"]
 
-    last = Written(answer()).run()[-1]
-    assert last.outcome is not None
-    assert last.outcome.failure is not None
-    assert last.outcome.failure.code == "internal_error"
+    assert code_of(Written(answer()).run()[-1]) == "internal_error"
     assert "StopIteration" in caplog.text
 
 
 def test_an_answer_of_nothing() -> None:
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield Outcome("finished")
 
-    assert Written(answer()).run() == [Append(7, 1, [], Outcome("finished"))]
+    assert Written(answer()).run() == appends_of(end=Outcome("finished"))
 
 
 def test_a_failure_is_its_end() -> None:
     failure = Failure("broken off", code="upstream_truncated")
 
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield [b"a"]
         raise failure
 
-    assert Written(answer()).run()[1:] == [Append(7, 2, [], Outcome.failed(failure))]
+    assert Written(answer()).run() == appends_of([b"a"], end=Outcome.failed(failure))
 
 
 def test_an_error_of_ours_is_told_to_nobody_but_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield [b"a"]
         raise KeyError("secret")
 
     last = Written(answer()).run()[-1]
-    assert last.outcome is not None
-    assert last.outcome.failure is not None
-    assert last.outcome.failure.code == "internal_error"
-    assert "secret" not in last.outcome.to_json()
+    assert code_of(last) == "internal_error"
+    assert last.ending is not None
+    assert b"secret" not in last.ending.outcome
     assert "secret" in caplog.text
 
 
 def test_one_that_is_cancelled_closes_its_answer_and_stores_nothing_more() -> None:
     go_on = threading.Event()
 
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield [b"a"]
         assert go_on.wait(SECONDS)
         yield [b"b"]
@@ -171,13 +197,13 @@ def test_one_that_is_cancelled_closes_its_answer_and_stores_nothing_more() -> No
     written.writer.cancel()
     go_on.set()
     assert written.closed.wait(SECONDS)
-    assert written.appends == [Append(7, 1, [b"a"])]
+    assert written.appends == appends_of([b"a"])
 
 
 def test_one_that_is_cancelled_before_it_begins_asks_for_nothing() -> None:
     asked: list[int] = []
 
-    def answer() -> Answer:
+    def answer() -> Generated:
         asked.append(1)
         yield [b"a"]
         yield FINISHED
@@ -189,17 +215,18 @@ def test_one_that_is_cancelled_before_it_begins_asks_for_nothing() -> None:
 
 
 def test_one_that_is_cancelled_while_its_answer_fails_has_no_end() -> None:
-    def answer() -> Answer:
+    def answer() -> Generated:
         yield [b"a"]
         written.writer.cancel()
         raise Failure("closed")
 
     written = Written(answer())
-    assert written.run() == [Append(7, 1, [b"a"])]
+    assert written.run() == appends_of([b"a"])
 
 
 def test_how_long_it_may_be_alone() -> None:
-    writer = Writer(7, nothing(), lambda _: None, 0.0)
+    writer = Written(nothing()).writer
+    writer.grace = 0.0
     overdue = [writer.overdue]  # somebody is there
     writer.alone_since = 0.0
     overdue.append(writer.overdue)
@@ -207,5 +234,5 @@ def test_how_long_it_may_be_alone() -> None:
     assert [*overdue, writer.overdue] == [False, True, False]
 
 
-def nothing() -> Answer:
+def nothing() -> Generated:
     yield FINISHED

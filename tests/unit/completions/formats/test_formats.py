@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,17 +14,18 @@ from sseflask.completions.dialects import CHAT, RESPONSES
 from sseflask.completions.failures import broken_off
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.formats.views import response_error
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream_errors import reported
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
+from sseflask.store.run_api import Run
 from sseflask.wire import Decoder, encode
 from tests.scripted_upstream import event, frame
 
 RUN = "0123456789abcdef0123456789abcdef"
 SAID = {CHAT: frame("你好"), RESPONSES: event("response.output_text.delta", delta="你好")}
 ERROR = {"message": "broken", "type": "server_error", "param": None, "code": "x", "more": [1]}
-FAILED = Outcome.failed(reported(ERROR, ()))
+FAILED = CompletionOutcome.failed(reported(ERROR, ()))
 COMPLETED = event("response.completed", response={})
 
 
@@ -31,7 +33,9 @@ def read(sent: bytes) -> list[MessageEvent]:
     return Decoder().feed(sent)
 
 
-def shown(form: str, outcome: Outcome, *frames: bytes, dialect: str = CHAT) -> list[bytes]:
+def shown(
+    form: str, outcome: CompletionOutcome, *frames: bytes, dialect: str = CHAT
+) -> list[bytes]:
     """What is sent of each frame, and of the outcome."""
     view = FORMATS[form].view(RUN, dialect)
     sent = [view.take(number, each) for number, each in enumerate(frames, 1)]
@@ -44,7 +48,7 @@ def ids_of(sent: bytes) -> list[str]:
     return [each[4:].split("\n")[0] if each.startswith("id: ") else "" for each in events]
 
 
-def last(form: str, outcome: Outcome, dialect: str = CHAT) -> tuple[str, Any]:
+def last(form: str, outcome: CompletionOutcome, dialect: str = CHAT) -> tuple[str, Any]:
     """The terminal event's type and data, in a run of one frame."""
     event = read(shown(form, outcome, SAID[dialect], dialect=dialect)[-1])[-1]
     assert event.last_event_id == f"{RUN}.2"
@@ -52,24 +56,26 @@ def last(form: str, outcome: Outcome, dialect: str = CHAT) -> tuple[str, Any]:
 
 
 OUTCOMES = [
-    Outcome("finished", "stop"),
-    Outcome("finished"),
-    Outcome("finished", "length", usage={"total_tokens": 3}),
-    Outcome("stopped"),
-    Outcome("stopped", usage={"completion_tokens": 1, "partial": True}),
-    Outcome("cancelled"),
+    CompletionOutcome("finished", "stop"),
+    CompletionOutcome("finished"),
+    CompletionOutcome("finished", "length", usage={"total_tokens": 3}),
+    CompletionOutcome("stopped"),
+    CompletionOutcome("stopped", usage={"completion_tokens": 1, "partial": True}),
+    CompletionOutcome("cancelled"),
     FAILED,
-    Outcome("failed"),
-    Outcome.failed(Failure("\ud83c half", code="y")),
-    Outcome("finished", "stop", frame=COMPLETED),
-    Outcome("failed", failure=broken_off(), frame=event("error", message="no")),
+    CompletionOutcome("failed"),
+    CompletionOutcome.failed(Failure("\ud83c half", code="y")),
+    CompletionOutcome("finished", "stop", frame=COMPLETED),
+    CompletionOutcome("failed", failure=broken_off(), frame=event("error", message="no")),
 ]
 
 
 @pytest.mark.parametrize("dialect", [CHAT, RESPONSES])
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=repr)
-def test_only_the_last_event_of_each_has_the_id(form: str, dialect: str, outcome: Outcome) -> None:
+def test_only_the_last_event_of_each_has_the_id(
+    form: str, dialect: str, outcome: CompletionOutcome
+) -> None:
     silent = event("response.created") if dialect == RESPONSES else frame()
     frames = [silent, SAID[dialect], silent]
     *parts, end = shown(form, outcome, *frames, dialect=dialect)
@@ -85,16 +91,17 @@ def test_only_the_last_event_of_each_has_the_id(form: str, dialect: str, outcome
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=repr)
-def test_the_same_gives_the_same(form: str, outcome: Outcome) -> None:
+def test_the_same_gives_the_same(form: str, outcome: CompletionOutcome) -> None:
     frames = [frame("a"), frame("b", finish="stop")]
     assert shown(form, outcome, *frames) == shown(form, outcome, *frames)
-    stored = Outcome.from_json(outcome.to_json())
+    stored = CompletionOutcome.of(Run(1, "", CHAT, 0, 1, outcome.ending().outcome))
+    stored = replace(stored, usage=outcome.usage)
     assert shown(form, stored, *frames) == shown(form, outcome, *frames)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=repr)
-def test_a_run_that_ends_before_its_first_frame(form: str, outcome: Outcome) -> None:
+def test_a_run_that_ends_before_its_first_frame(form: str, outcome: CompletionOutcome) -> None:
     (sent,) = shown(form, outcome)
     assert read(sent)[-1].last_event_id == f"{RUN}.1"
 
@@ -117,7 +124,7 @@ def test_chunks_are_the_upstreams_bytes_with_ids(said: bytes) -> None:
 
 
 STOPPED = {
-    "message": "The completion was stopped before it was complete.",
+    "message": "The run was stopped before it was complete.",
     "type": "run_stopped",
     "param": None,
     "code": "stopped",
@@ -125,12 +132,12 @@ STOPPED = {
 
 
 def test_the_end_of_chunks() -> None:
-    assert shown("chunks", Outcome("finished", "stop")) == [
+    assert shown("chunks", CompletionOutcome("finished", "stop")) == [
         f"id: {RUN}.1\ndata: [DONE]\n\n".encode()
     ]
     assert last("chunks", FAILED) == ("message", {"error": ERROR})
-    assert last("chunks", Outcome("stopped")) == ("message", {"error": STOPPED})
-    kind, told = last("chunks", Outcome("cancelled"))
+    assert last("chunks", CompletionOutcome("stopped")) == ("message", {"error": STOPPED})
+    kind, told = last("chunks", CompletionOutcome("cancelled"))
     assert (kind, told["error"]["type"], told["error"]["code"]) == (
         "message",
         "run_cancelled",
@@ -139,16 +146,16 @@ def test_the_end_of_chunks() -> None:
 
 
 def test_the_end_of_a_responses_chunks() -> None:
-    finished = Outcome("finished", "stop", frame=COMPLETED)
+    finished = CompletionOutcome("finished", "stop", frame=COMPLETED)
     assert shown("chunks", finished, dialect=RESPONSES) == [f"id: {RUN}.1\n".encode() + COMPLETED]
     own = event("response.failed", response={"error": ERROR})
-    failed = Outcome("failed", failure=FAILED.failure, frame=own)
+    failed = CompletionOutcome("failed", failure=FAILED.failure, frame=own)
     assert shown("chunks", failed, dialect=RESPONSES) == [f"id: {RUN}.1\n".encode() + own]
     assert last("chunks", FAILED, RESPONSES) == (
         "error",
         {"type": "error", "code": "x", "message": "broken", "param": None, "sequence_number": 1},
     )
-    kind, told = last("chunks", Outcome("stopped"), RESPONSES)
+    kind, told = last("chunks", CompletionOutcome("stopped"), RESPONSES)
     assert (kind, told["code"], told["message"]) == ("error", "stopped", STOPPED["message"])
     (sent,) = read(encode(response_error(Failure("\ud83c", code="y"))))
     assert json.loads(sent.data)["code"] == "y"
@@ -166,7 +173,7 @@ def test_the_end_of_a_responses_chunks() -> None:
 def test_an_error_of_ours_goes_on_with_the_upstreams_numbers(
     frames: list[bytes], number: int
 ) -> None:
-    for outcome in (FAILED, Outcome("stopped"), Outcome("cancelled")):
+    for outcome in (FAILED, CompletionOutcome("stopped"), CompletionOutcome("cancelled")):
         (told,) = read(shown("chunks", outcome, *frames, dialect=RESPONSES)[-1])
         assert json.loads(told.data)["sequence_number"] == number
 
@@ -212,7 +219,7 @@ def test_text() -> None:
         frame("!", finish="length"),
         b'data: {"choices": [], "usage": {"total_tokens": 3}}\n\n',
     ]
-    sent = b"".join(shown("text", Outcome("finished", "length", usage={"n": 1}), *frames))
+    sent = b"".join(shown("text", CompletionOutcome("finished", "length", usage={"n": 1}), *frames))
     assert sent.decode() == (
         f"id: {RUN}.2\ndata: 你\n\n"
         f"id: {RUN}.3\ndata: 好\ndata: \n\n"
@@ -226,18 +233,18 @@ def test_text() -> None:
 @pytest.mark.parametrize(
     ("outcome", "event", "data"),
     [
-        (Outcome("finished", "tool_calls"), "done", {"finish_reason": "tool_calls"}),
-        (Outcome("finished"), "done", {"finish_reason": None}),
-        (Outcome("finished", "stop", frame=COMPLETED), "done", {"finish_reason": "stop"}),
-        (Outcome("stopped"), "done", {"finish_reason": "stopped"}),
-        (Outcome("cancelled"), "done", {"finish_reason": "cancelled"}),
+        (CompletionOutcome("finished", "tool_calls"), "done", {"finish_reason": "tool_calls"}),
+        (CompletionOutcome("finished"), "done", {"finish_reason": None}),
+        (CompletionOutcome("finished", "stop", frame=COMPLETED), "done", {"finish_reason": "stop"}),
+        (CompletionOutcome("stopped"), "done", {"finish_reason": "stopped"}),
+        (CompletionOutcome("cancelled"), "done", {"finish_reason": "cancelled"}),
         (FAILED, "failure", {"error": ERROR}),
-        (Outcome.failed(broken_off()), "failure", broken_off().body()),
+        (CompletionOutcome.failed(broken_off()), "failure", broken_off().body()),
     ],
     ids=repr,
 )
 def test_the_end_of_text_and_events(
-    form: str, dialect: str, outcome: Outcome, event: str, data: Any
+    form: str, dialect: str, outcome: CompletionOutcome, event: str, data: Any
 ) -> None:
     assert last(form, outcome, dialect) == (event, data)
 
@@ -245,7 +252,7 @@ def test_the_end_of_text_and_events(
 @pytest.mark.parametrize("form", ["text", "events"])
 def test_half_a_letter_at_the_end(form: str) -> None:
     half = b'data: {"choices": [{"delta": {"content": "\\ud83c"}}]}\n\n'
-    sent, end = shown(form, Outcome("finished", "stop"), half)
+    sent, end = shown(form, CompletionOutcome("finished", "stop"), half)
     assert sent == b""
     mark, done = read(end)
     assert "\ufffd" in mark.data
@@ -256,7 +263,7 @@ def test_events() -> None:
     call = {"index": 1, "id": "c", "function": {"name": "f", "arguments": "{}"}}
     delta = {"reasoning": "hm", "content": "a", "tool_calls": [call]}
     chunk = b"data: " + json.dumps({"choices": [{"delta": delta}]}).encode() + b"\n\n"
-    outcome = Outcome("stopped", usage={"completion_tokens": 3, "partial": True})
+    outcome = CompletionOutcome("stopped", usage={"completion_tokens": 3, "partial": True})
     first, end = shown("events", outcome, chunk)
     assert [(each.event, json.loads(each.data)) for each in read(first)] == [
         ("reasoning", {"text": "hm"}),
@@ -291,7 +298,7 @@ def test_what_is_said_arrives(texts: list[list[str]], form: str) -> None:
         + b"\n\n"
         for those in texts
     ]
-    events = read(b"".join(shown(form, Outcome("finished", "stop"), *frames)))
+    events = read(b"".join(shown(form, CompletionOutcome("finished", "stop"), *frames)))
     if form == "text":
         said = [each.data for each in events if each.event == "message"]
     elif form == "events":

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from sseflask.completions.dialects import CHAT, RESPONSES
 from sseflask.completions.formats.ui import Messages
-from sseflask.completions.outcome import Outcome
+from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.wire import Decoder
 from tests.scripted_upstream import event
 
-DONE = Outcome("finished", "stop")
+DONE = CompletionOutcome("finished", "stop")
 
 
 def chunk(**delta: Any) -> bytes:
@@ -25,7 +25,7 @@ def call(id: str | None, name: str | None, arguments: str, index: int = 0) -> di
     return {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
 
 
-def ui(outcome: Outcome, *frames: bytes, dialect: str = CHAT) -> list[Any]:
+def ui(outcome: CompletionOutcome, *frames: bytes, dialect: str = CHAT) -> list[Any]:
     view = Messages("run", dialect)
     sent = b"".join(view.take(number, frame) for number, frame in enumerate(frames, 1))
     events = Decoder().feed(sent + view.end(len(frames) + 1, outcome))
@@ -81,7 +81,7 @@ def test_a_message_starts_with_its_first_frame() -> None:
 
 def test_a_message_from_its_start_to_its_end() -> None:
     assert ui(
-        Outcome("finished", "tool_calls", usage={"total_tokens": 3}),
+        CompletionOutcome("finished", "tool_calls", usage={"total_tokens": 3}),
         chunk(reasoning="hm"),
         chunk(content="a"),
         chunk(content="b"),
@@ -146,7 +146,7 @@ def test_no_two_calls_have_one_id() -> None:
      ("tool_calls", "tool-calls"), ("new one", "other")],
 )  # fmt: skip
 def test_why_it_ends(reason: str | None, told: str) -> None:
-    chunks = ui(Outcome("finished", reason), chunk(content="x"))
+    chunks = ui(CompletionOutcome("finished", reason), chunk(content="x"))
     assert chunks[-2:] == [{"type": "finish-step"}, {"type": "finish", "finishReason": told}]
 
 
@@ -159,15 +159,15 @@ def test_arguments_that_are_no_json(arguments: str) -> None:
 
 
 ENDS = [
-    (Outcome("stopped"), {"type": "abort", "reason": "stopped"}),
-    (Outcome("cancelled"), {"type": "abort", "reason": "cancelled"}),
-    (Outcome.failed(Failure("it broke")), {"type": "error", "errorText": "it broke"}),
-    (Outcome("failed"), {"type": "error", "errorText": "The completion failed."}),
+    (CompletionOutcome("stopped"), {"type": "abort", "reason": "stopped"}),
+    (CompletionOutcome("cancelled"), {"type": "abort", "reason": "cancelled"}),
+    (CompletionOutcome.failed(Failure("it broke")), {"type": "error", "errorText": "it broke"}),
+    (CompletionOutcome("failed"), {"type": "error", "errorText": "The run failed on the server."}),
 ]
 
 
 @pytest.mark.parametrize(("outcome", "last"), ENDS)
-def test_an_answer_that_is_not_complete(outcome: Outcome, last: dict[str, str]) -> None:
+def test_an_answer_that_is_not_complete(outcome: CompletionOutcome, last: dict[str, str]) -> None:
     assert ui(outcome) == [last]
     assert ui(outcome, chunk(content="a"))[2:] == [{"type": "text-end", "id": "text-1"}, last]
     # Complete JSON or not: nobody must make this call, nor wait for it.
@@ -204,7 +204,7 @@ deltas = st.fixed_dictionaries(
 
 @given(st.lists(deltas, max_size=8), st.sampled_from([DONE, *(outcome for outcome, _ in ENDS)]))
 def test_blocks_are_opened_before_and_closed_after_their_deltas(
-    those: list[dict[str, Any]], outcome: Outcome
+    those: list[dict[str, Any]], outcome: CompletionOutcome
 ) -> None:
     opened: set[str] = set()
     blocks: set[str] = set()

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.store.run_api import Append, LogFull, Run
+from sseflask.store.run_api import Run, StoreFull
 from sseflask.store.sqlite import file as sqlite_file
-from sseflask.store.sqlite.runs import RunLog
-from tests.contract.run_stores import (
+from sseflask.store.sqlite.run_database import RunDatabase
+from tests.unit.store.sqlite.run_databases import (
     STOPPED,
     Clock,
+    append_of,
     begun,
+    end,
     everything,
     finish,
     fresh,
@@ -38,39 +40,40 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def log(path: Path, clock: Clock) -> Iterator[RunLog]:
+def log(path: Path, clock: Clock) -> Iterator[RunDatabase]:
     with opened(path, clock=clock, most_bytes=MOST) as log:
         yield log
 
 
 @pytest.fixture
-def other(log: RunLog, path: Path, clock: Clock) -> Iterator[RunLog]:
-    assert log.token
+def other(log: RunDatabase, path: Path, clock: Clock) -> Iterator[RunDatabase]:
+    assert log.leases.token
     with opened(path, clock=clock, most_bytes=MOST) as other:
         yield other
 
 
-def large(log: RunLog, run: Run | None = None, *, frames: int = 1) -> Run:
+def large(log: RunDatabase, run: Run | None = None, *, frames: int = 1) -> Run:
     run = run or begun(log)
-    log.append([Append(run.number, now(log, run).last + 1, [b"x" * LARGE] * frames)])
+    last = now(log, run).last
+    log.append([append_of(run.key, last + 1, [b"x" * LARGE] * frames, before=last * LARGE)])
     return run
 
 
-def make_room(log: RunLog) -> None:
-    while log.make_room():
+def make_room(log: RunDatabase) -> None:
+    while log.space.make():
         pass
 
 
-def has_to_end_some(log: RunLog) -> bool:
-    return log.overfull
+def has_to_end_some(log: RunDatabase) -> bool:
+    return log.space.overfull
 
 
-def there(log: RunLog, runs: list[Run]) -> list[int]:
+def there(log: RunDatabase, runs: list[Run]) -> list[int]:
     return [place for place, run in enumerate(runs) if log.find(run.id, "alice") is not None]
 
 
 def test_those_that_ended_first_are_forgotten_first(
-    log: RunLog, other: RunLog, path: Path, clock: Clock
+    log: RunDatabase, other: RunDatabase, path: Path, clock: Clock
 ) -> None:
     """Whoever stores and whoever looks; and what is free is used again."""
     running = large(log)
@@ -79,9 +82,9 @@ def test_those_that_ended_first_are_forgotten_first(
         clock.now += 1
         runs.append(large(log))
         finish(log, runs[-1])
-        if other.has_grown or log.has_grown:
+        if other.space.is_due or log.space.is_due:
             make_room(other)
-            log.make_room()
+            log.space.make()
         assert used_by(log) <= MOST
     kept = there(log, runs)
     assert kept == list(range(100 - len(kept), 100))
@@ -94,18 +97,18 @@ def test_those_that_ended_first_are_forgotten_first(
 
 
 def test_a_log_full_of_running_ones_begins_no_more_until_some_have_ended(
-    log: RunLog, other: RunLog
+    log: RunDatabase, other: RunDatabase
 ) -> None:
     known = fresh("known")
     runs = [large(log, begun(log, known)), *(large(log) for _ in range(14))]
     make_room(log)
     assert not has_to_end_some(log), "they may end well"
     for claim in (fresh(), fresh("new")):
-        with pytest.raises(LogFull):
+        with pytest.raises(StoreFull):
             log.claim(claim)
     assert log.claim(known) == (now(log, runs[0]), True), "nothing is begun for it"
     make_room(other)
-    with pytest.raises(LogFull):
+    with pytest.raises(StoreFull):
         other.claim(fresh())
     for run in runs[:5]:
         finish(log, run)
@@ -113,14 +116,14 @@ def test_a_log_full_of_running_ones_begins_no_more_until_some_have_ended(
         assert begun(each)
 
 
-def test_what_is_over_the_bound_names_the_largest(log: RunLog, other: RunLog) -> None:
+def test_what_is_over_the_bound_names_the_largest(log: RunDatabase, other: RunDatabase) -> None:
     small = [large(log) for _ in range(10)]
     largest = large(other, frames=8)
     small += [large(other) for _ in range(3)]
     make_room(log)
     assert has_to_end_some(log)
-    assert log.largest() == largest.number
-    log.end(largest.number, STOPPED)
+    assert log.space.largest() == largest.key
+    end(log, largest.key, STOPPED)
     make_room(log)
     assert not has_to_end_some(log)
     assert log.find(largest.id, "alice") is None
@@ -128,20 +131,20 @@ def test_what_is_over_the_bound_names_the_largest(log: RunLog, other: RunLog) ->
     assert begun(log)
 
 
-def test_nothing_running_is_not_the_largest(log: RunLog) -> None:
+def test_nothing_running_is_not_the_largest(log: RunDatabase) -> None:
     finish(log, begun(log))
-    assert log.largest() is None
+    assert log.space.largest() is None
 
 
-def test_many_small_runs_count(log: RunLog, clock: Clock) -> None:
+def test_many_small_runs_count(log: RunDatabase, clock: Clock) -> None:
     """Those without a frame, and frames of a byte."""
     for number in range(3000):
         clock.now += 0.001
         run = begun(log, fresh(str(number)))
         if not number % 100:
-            log.append([Append(run.number, 1, [b"x"] * 100)])
+            log.append([append_of(run.key, 1, [b"x"] * 100)])
         finish(log, run)
-        if log.has_grown:
+        if log.space.is_due:
             make_room(log)
     assert used_by(log) <= MOST
 
@@ -152,12 +155,12 @@ def test_without_a_bound_nothing_is_forgotten(path: Path) -> None:
         for run in runs:
             finish(log, run)
         make_room(log)
-        assert not log.has_grown
+        assert not log.space.is_due
         assert len(there(log, runs)) == 30
 
 
 def test_the_write_ahead_log_is_emptied_where_sqlite_never_came_to_it(
-    log: RunLog, other: RunLog, path: Path, monkeypatch: pytest.MonkeyPatch
+    log: RunDatabase, other: RunDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "_WAL_BYTES", MOST // 2)
     wal = path.with_name(path.name + "-wal")
@@ -166,7 +169,7 @@ def test_the_write_ahead_log_is_emptied_where_sqlite_never_came_to_it(
         database.execute("SELECT count(*) FROM runs").fetchall()
         large(log, run, frames=10)  # that reader sees what was before
     assert wal.stat().st_size > MOST // 2
-    log.make_room()
+    log.space.make()
     assert wal.stat().st_size == 0
     put(log, run, 12, 1)
     assert len(everything(other, run)) == 12

@@ -6,55 +6,77 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import pytest
 
-from sseflask.completions.outcome import Outcome
-from sseflask.completions.usage import FRAME_BYTES
 from sseflask.loop.callbacks import Done
-from sseflask.runs import append_queue as module
-from sseflask.runs.append_queue import Batches
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import Append, Run
+from sseflask.store.run_api import FRAME_BYTES, Append, Ending, size_of
+from sseflask.store.sqlite import append_queue as module
+from sseflask.store.sqlite.append_queue import AppendQueue
 from tests.live.kit.waiting import until
 
 SECONDS = 10.0
-FINISHED = Outcome("finished", "stop")
+FINISHED = Ending(b"finished")
+
+
+class Piece(NamedTuple):
+    """What a test says of an append; its frames have their numbers for notes."""
+
+    run: int
+    first: int
+    frames: list[bytes]
+    ending: Ending | None = None
+
+
+def piece_of(append: Append) -> Piece:
+    assert append.notes == [b"%d" % n for n in range(append.first, append.last + 1)]
+    return Piece(append.run, append.first, [*append.frames], append.ending)
+
+
+def at_once(function: Callable[..., None], *arguments: object) -> None:
+    function(*arguments)
 
 
 class Stored:
-    """A log that answers when a test says so, and what the batches have told of it."""
+    """A store that answers when a test says so, and what the queue has said of it."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[list[Append], Done]] = []
-        self.passed_on: list[tuple[Append, Run | None]] = []
-        self.failed: list[Append] = []
-        self.batches = Batches(self.store, lambda function: function(), self.stored, self.give_up)
+        self.asked: list[tuple[list[Piece], Sequence[Append], Done]] = []
+        self.passed_on: list[Piece] = []
+        self.refused: list[Piece] = []
+        self.failed: list[Piece] = []
+        self.sizes: dict[int, int] = {}
+        self.queue = AppendQueue(self.store, at_once, self.stored, self.give_up)
 
     def store(self, appends: Sequence[Append], done: Done) -> None:
-        copied = [Append(each.run, each.first, [*each.frames], each.outcome) for each in appends]
-        self.asked.append((copied, done))
+        self.asked.append(([piece_of(each) for each in appends], appends, done))
 
-    def stored(self, appends: Sequence[Append], runs: Sequence[Run | None]) -> None:
-        self.passed_on += zip(appends, runs, strict=True)
+    def stored(self, appends: Sequence[Append], refused: Sequence[Append]) -> None:
+        self.passed_on += map(piece_of, appends)
+        self.refused += map(piece_of, refused)
 
-    def give_up(self, appends: Sequence[Append]) -> None:
-        self.failed += appends
+    def give_up(self, appends: Sequence[Append], _: Exception) -> None:
+        self.failed += map(piece_of, appends)
 
-    def add(self, run: int, first: int, *frames: bytes, outcome: Outcome | None = None) -> None:
-        self.batches.add(Append(run, first, [*frames], outcome))
+    def add(self, run: int, first: int, *frames: bytes, ending: Ending | None = None) -> None:
+        notes = [b"%d" % (first + place) for place in range(len(frames))]
+        self.sizes[run] = size = self.sizes.get(run, 0) + size_of(frames)
+        self.queue.wait_for_room(run)
+        self.queue.add(Append(run, first, [*frames], notes, size, ending))
 
     @property
-    def last(self) -> list[Append]:
+    def last(self) -> list[Piece]:
         """What it was asked to store last."""
         return self.asked[-1][0]
 
-    def succeed(self) -> None:
-        appends, done = self.asked[-1]
-        done([Run(each.run, "", "", 0, None, None) for each in appends], None)
+    def succeed(self, refused: int = 0) -> None:
+        _, appends, done = self.asked[-1]
+        done(appends[:refused], None)
 
     def fail(self, error: Exception) -> None:
-        self.asked[-1][1](None, error)
+        self.asked[-1][2](None, error)
 
 
 @pytest.fixture
@@ -74,22 +96,22 @@ def asked_again(log: Stored, times: int) -> None:
 
 def test_what_comes_meanwhile_shares_the_next_one(log: Stored) -> None:
     log.add(1, 1, b"a")
-    assert log.last == [Append(1, 1, [b"a"])]
+    assert log.last == [Piece(1, 1, [b"a"])]
     log.add(2, 1, b"x")
     log.add(1, 2, b"b", b"c")
     log.add(1, 4, b"d")
-    log.add(2, 2, outcome=FINISHED)
+    log.add(2, 2, ending=FINISHED)
     assert len(log.asked) == 1, "one at a time"
     log.succeed()
     assert log.last == [
-        Append(2, 1, [b"x"], FINISHED),
-        Append(1, 2, [b"b", b"c", b"d"]),
+        Piece(2, 1, [b"x"], FINISHED),
+        Piece(1, 2, [b"b", b"c", b"d"]),
     ]
     log.succeed()
     assert len(log.asked) == 2
-    assert [append.first for append, _ in log.passed_on] == [1, 1, 2]
+    assert [append.first for append in log.passed_on] == [1, 1, 2]
     log.add(1, 5, b"e")
-    assert log.last == [Append(1, 5, [b"e"])]
+    assert log.last == [Piece(1, 5, [b"e"])]
 
 
 def test_a_transaction_is_bounded_whatever_waits(
@@ -97,26 +119,26 @@ def test_a_transaction_is_bounded_whatever_waits(
 ) -> None:
     monkeypatch.setattr(module, "_BATCH_BYTES", 10 * (1 + FRAME_BYTES))
     log.add(1, 1, b"a")
-    log.add(1, 10, *[b"b"] * 25, outcome=FINISHED)
+    log.add(1, 10, *[b"b"] * 25, ending=FINISHED)
     log.add(2, 10, *[b"c"] * 5)
     log.add(3, 1, b"d")
-    log.add(4, 10, outcome=FINISHED)
+    log.add(4, 10, ending=FINISHED)
     log.succeed()
-    assert log.last == [Append(3, 1, [b"d"]), Append(1, 10, [b"b"] * 9)]
+    assert log.last == [Piece(3, 1, [b"d"]), Piece(1, 10, [b"b"] * 9)]
     log.succeed()
-    assert log.last == [Append(1, 19, [b"b"] * 10)]
+    assert log.last == [Piece(1, 19, [b"b"] * 10)]
     log.fail(StoreError("locked"))
     asked_again(log, 4)
-    assert log.last == [Append(1, 19, [b"b"] * 10)]
+    assert log.last == [Piece(1, 19, [b"b"] * 10)]
     log.succeed()
     assert log.last == [
-        Append(1, 29, [b"b"] * 6, FINISHED),
-        Append(2, 10, [b"c"] * 4),
+        Piece(1, 29, [b"b"] * 6, FINISHED),
+        Piece(2, 10, [b"c"] * 4),
     ]
     log.succeed()
-    assert log.last == [Append(2, 14, [b"c"]), Append(4, 10, [], FINISHED)]
+    assert log.last == [Piece(2, 14, [b"c"]), Piece(4, 10, [], FINISHED)]
     log.succeed()
-    assert not log.batches._waiting_bytes
+    assert not log.queue._waiting_bytes
 
 
 @pytest.mark.parametrize("frame", [b"x" * 1000, b""])
@@ -127,15 +149,15 @@ def test_a_frame_of_any_size_is_stored(
     log.add(1, 1, b"a")
     log.add(1, 2, frame, frame)
     log.succeed()
-    assert log.last == [Append(1, 2, [frame])]
+    assert log.last == [Piece(1, 2, [frame])]
     log.succeed()
-    assert log.last == [Append(1, 3, [frame])]
+    assert log.last == [Piece(1, 3, [frame])]
 
 
 def test_what_is_refused_is_passed_on_as_such(log: Stored) -> None:
     log.add(1, 1, b"a")
-    log.asked[-1][1]([None], None)
-    assert log.passed_on == [(Append(1, 1, [b"a"]), None)]
+    log.succeed(refused=1)
+    assert log.passed_on == log.refused == [Piece(1, 1, [b"a"])]
     assert log.failed == []
 
 
@@ -146,17 +168,17 @@ def test_what_fails_is_tried_again_with_what_has_come(log: Stored) -> None:
     log.fail(StoreError("locked"))
     log.add(1, 2, b"b")
     asked_again(log, 2)
-    log.add(1, 3, b"c", outcome=FINISHED)
+    log.add(1, 3, b"c", ending=FINISHED)
     log.add(3, 1, b"y")
     log.fail(StoreError("locked"))
     asked_again(log, 3)
     assert log.last == [
-        Append(1, 1, [b"a", b"b", b"c"], FINISHED),
-        Append(2, 1, [b"x"]),
-        Append(3, 1, [b"y"]),
+        Piece(1, 1, [b"a", b"b", b"c"], FINISHED),
+        Piece(2, 1, [b"x"]),
+        Piece(3, 1, [b"y"]),
     ]
     log.succeed()
-    assert [append.run for append, _ in log.passed_on] == [1, 2, 3]
+    assert [append.run for append in log.passed_on] == [1, 2, 3]
     assert log.failed == []
 
 
@@ -166,13 +188,13 @@ def test_after_some_time_it_is_given_up(
     monkeypatch.setattr(module, "_PATIENCE", 0.0)
     log.add(1, 1, b"a")
     log.fail(StoreError("the disk is full"))
-    assert log.failed == [Append(1, 1, [b"a"])]
+    assert log.failed == [Piece(1, 1, [b"a"])]
     assert log.passed_on == []
     assert "the disk is full" in caplog.text
     log.add(2, 1, b"x")
-    assert log.last == [Append(2, 1, [b"x"])]
+    assert log.last == [Piece(2, 1, [b"x"])]
     log.succeed()
-    assert [append.run for append, _ in log.passed_on] == [2]
+    assert [append.run for append in log.passed_on] == [2]
 
 
 def test_patience_is_measured_from_the_first_of_a_row_of_failures(
@@ -218,10 +240,10 @@ def test_nothing_is_stored_behind_what_was_given_up(
     log.add(1, 2, b"b")
     log.add(2, 1, b"x")
     log.fail(StoreError("full") if not patience else TypeError("what is this?"))
-    assert log.last == [Append(2, 1, [b"x"])]
-    log.add(1, 3, b"c", outcome=FINISHED)
+    assert log.last == [Piece(2, 1, [b"x"])]
+    log.add(1, 3, b"c", ending=FINISHED)
     log.succeed()
-    assert [(append.run, append.first) for append, _ in log.passed_on] == [(2, 1)]
+    assert [(append.run, append.first) for append in log.passed_on] == [(2, 1)]
     assert [append.run for append in log.failed] == [1]
     assert len(log.asked) == 2
 
@@ -235,7 +257,7 @@ def test_an_error_that_does_not_pass_is_not_tried_again(log: Stored) -> None:
 
 @pytest.fixture
 def ahead(log: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """A writer that is too far ahead of the log, and what is set when it goes on."""
+    """A writer that is too far ahead of the store, and what is set when it goes on."""
     monkeypatch.setattr(module, "_AHEAD", 10 + FRAME_BYTES)
     log.add(1, 1, b"x" * 6)
     log.add(1, 2, b"x" * 5)  # still
@@ -260,7 +282,7 @@ def test_a_writer_waits_when_it_is_too_far_ahead(log: Stored, ahead: threading.E
     asked = [frame for append in log.last if append.run == 1 for frame in append.frames]
     assert asked == [b"x" * 5]
     log.succeed()
-    assert log.last == [Append(1, 3, [b"late"])]
+    assert log.last == [Piece(1, 3, [b"late"])]
 
 
 def test_a_writer_whose_frames_are_given_up_waits_no_longer(
@@ -290,7 +312,7 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
             calls.append((appends, done))
             there.notify_all()
 
-    def stored(appends: Sequence[Append], _: Sequence[Run | None]) -> None:
+    def stored(appends: Sequence[Append], _: Sequence[Append]) -> None:
         for append in appends:
             passed_on.setdefault(append.run, []).extend(append.frames)
 
@@ -307,19 +329,25 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
                 frames = found.setdefault(append.run, [])
                 assert append.first == len(frames) + 1
                 frames += append.frames
-                if append.outcome is not None:
+                assert append.size == size_of(frames)
+                assert piece_of(append)
+                if append.ending is not None:
                     ended.add(append.run)
-            done([Run(append.run, "", "", 0, None, None) for append in appends], None)
+            done([], None)
 
-    def give_up(_: Sequence[Append]) -> None:
+    def give_up(*_: object) -> None:
         raise AssertionError("given up")
 
-    batches = Batches(store, lambda function: function(), stored, give_up)
+    queue = AppendQueue(store, at_once, stored, give_up)
 
     def write(run: int) -> None:
+        size = 0
         for number in range(1, 301):
-            batches.add(Append(run, number, [b"%d" % number]))
-        batches.add(Append(run, 301, [], FINISHED))
+            frames = [b"%d" % number]
+            size += size_of(frames)
+            queue.wait_for_room(run)
+            queue.add(Append(run, number, frames, [b"%d" % number], size))
+        queue.add(Append(run, 301, [], [], size, FINISHED))
 
     threads = [threading.Thread(target=write, args=(run,)) for run in range(8)]
     threads.append(threading.Thread(target=serve))
@@ -330,9 +358,9 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
         assert not thread.is_alive()
     expected = {run: [b"%d" % number for number in range(1, 301)] for run in range(8)}
     assert found == passed_on == expected
-    assert not batches._unsaved
-    assert not batches._waiting
-    assert not batches._waiting_bytes
+    assert not queue._unsaved
+    assert not queue._waiting
+    assert not queue._waiting_bytes
 
 
 @pytest.fixture
@@ -363,15 +391,15 @@ def test_in_a_loop_others_are_waited_for_but_not_with_a_first_frame(
     assert len(log.asked) == 1
     assert [seconds for seconds, _ in planned] == [pytest.approx(module._PACE)]
     log.add(2, 1, b"x")
-    assert log.last == [Append(1, second, [b"b", b"c"]), Append(2, 1, [b"x"])]
+    assert log.last == [Piece(1, second, [b"b", b"c"]), Piece(2, 1, [b"x"])]
     # While one is under way even that has to wait, and then goes at once.
     log.add(3, 1, b"y")
     log.add(1, second + 2, b"d")
     assert len(log.asked) == 2
     log.succeed()
-    assert log.last == [Append(3, 1, [b"y"]), Append(1, second + 2, [b"d"])]
+    assert log.last == [Piece(3, 1, [b"y"]), Piece(1, second + 2, [b"d"])]
     log.succeed()
     log.add(1, 5, b"e")
     assert (len(log.asked), len(planned)) == (3, 2)
     planned[-1][1]()
-    assert log.last == [Append(1, 5, [b"e"])]
+    assert log.last == [Piece(1, 5, [b"e"])]

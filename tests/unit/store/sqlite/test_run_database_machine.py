@@ -1,4 +1,4 @@
-"""The log of runs, used by several processes, against a model of a few dictionaries.
+"""A database of runs, used by several processes, against a model of a few dictionaries.
 
 Each connection stands for a process. One that does nothing for a while, as time goes on, is one
 that is paused: the others take it for dead.
@@ -19,15 +19,19 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sseflask.completions.outcome import Kind, Outcome
+from sseflask.completions.outcome import CompletionOutcome
+from sseflask.runs.outcome import Kind
 from sseflask.store.api import KeyReused
-from sseflask.store.run_api import Append, Claim, LogFull, TooMany
-from sseflask.store.sqlite.runs import RunLog
+from sseflask.store.run_api import Claim, StoreFull, TooMany
+from sseflask.store.sqlite.run_database import RunDatabase
 from tests import memory
-from tests.contract.run_stores import (
+from tests.unit.store.sqlite.run_databases import (
     Clock,
+    append_of,
+    end,
     everything,
     fresh,
+    is_stored,
     numbers,
     opened,
     outcome_of,
@@ -51,7 +55,7 @@ place = st.integers(0, 11)
 class Process:
     """A process: when it was last heard of, and what for."""
 
-    log: RunLog
+    log: RunDatabase
     life: int
     """Grows each time that it has to begin anew."""
     known: bool = True
@@ -153,8 +157,8 @@ class Logs(RuleBasedStateMachine):
                     self.forget(other)
             alive = {(other, other.life) for other in self.processes if other.known}
             expected = [run for run in self.runs if run.kind is None and run.writer not in alive]
-        ended = process.log.tick()
-        assert {run.number for run in ended} == {run.number for run in expected}
+        ended = process.log.leases.tick()
+        assert {run.key for run in ended} == {run.number for run in expected}
         for run in expected:
             self.end_in_model(run, "failed")
 
@@ -170,12 +174,12 @@ class Logs(RuleBasedStateMachine):
 
     def begin_run(self, which: int, claim: Claim) -> None:
         process, key, digest, account = self.one(which), claim.key, claim.digest, claim.account
-        while process.log._room.full and self.make_room(which):
+        while process.log.space.full and self.make_room(which):
             pass
         try:
             claimed = process.log.claim(claim)
-        except LogFull:
-            assert process.log._room.full
+        except StoreFull:
+            assert process.log.space.full
             assert all(run.key != key or key is None or self.expired(run) for run in self.runs)
             for old in self.runs:
                 if key is not None and old.key == key:
@@ -188,7 +192,7 @@ class Logs(RuleBasedStateMachine):
             (holder,) = holders
             if holder.digest == digest:
                 assert isinstance(claimed, tuple)
-                assert (claimed[0].number, claimed[1]) == (holder.number, True)
+                assert (claimed[0].key, claimed[1]) == (holder.number, True)
             else:
                 assert claimed == KeyReused(key or "")
             return
@@ -201,12 +205,12 @@ class Logs(RuleBasedStateMachine):
         assert isinstance(claimed, tuple)
         run, repeated = claimed
         assert not repeated
-        assert all(run.number > before.number for before in self.runs)
+        assert all(run.key > before.number for before in self.runs)
         for before in self.runs:
             if before.key == key:
                 before.key = None
         writer = (process, process.life)
-        self.runs.append(Expected(run.number, claim.id, account, key, digest, writer))
+        self.runs.append(Expected(run.key, claim.id, account, key, digest, writer))
 
     @rule(
         which=which,
@@ -228,37 +232,36 @@ class Logs(RuleBasedStateMachine):
             run = self.run(at)
             if run is not None:
                 asked[run.number] = (run, amount, kind)
-        results = process.log.append(
-            [
-                Append(
-                    run.number,
-                    run.last + 1,
-                    told(run.last + 1, amount),
-                    Outcome(kind) if kind else None,
-                )
-                for run, amount, kind in asked.values()
-            ]
-        )
-        for (run, amount, kind), result in zip(asked.values(), results, strict=True):
+        appends = [
+            append_of(
+                run.number,
+                run.last + 1,
+                told(run.last + 1, amount),
+                CompletionOutcome(kind) if kind else None,
+                before=0,
+            )
+            for run, amount, kind in asked.values()
+        ]
+        refused, ended = process.log.append(appends)
+        ends = {run.key: outcome_of(run).kind for run in ended}
+        for append, (run, amount, kind) in zip(appends, asked.values(), strict=True):
             if not self.may_write(process, run):
-                if amount or kind:
-                    assert result is None
+                assert append in refused or not (amount or kind)
+                assert run.number not in ends
                 continue
+            assert append not in refused or not (amount or kind)
+            assert ends.get(run.number) == kind
             run.last += amount
             if kind:
                 self.end_in_model(run, kind)
-                assert outcome_of(result).kind == kind
-            if amount or kind:
-                assert result is not None
-                assert result.last == run.last
 
     @rule(which=which, at=place, kind=st.sampled_from(KINDS), unless_watched=st.booleans())
     def end(self, which: int, at: int, kind: Kind, unless_watched: bool) -> None:
         process, run = self.one(which), self.run(at)
         if run is None:
             return
-        outcome = Outcome(kind)
-        result = process.log.end(run.number, outcome, unless_watched=unless_watched)
+        outcome = CompletionOutcome(kind)
+        result = end(process.log, run.number, outcome, unless_watched=unless_watched)
         watched = any(
             other is not process and other.beat >= self.clock.now - DEAD for other in run.watchers
         )
@@ -270,9 +273,9 @@ class Logs(RuleBasedStateMachine):
     @rule(which=which)
     def leave(self, which: int) -> None:
         process = self.one(which)
-        left = process.log.leave()
+        left = process.log.leases.leave()
         expected = [run for run in self.runs if self.may_write(process, run)]
-        assert {run.number for run in left} == {run.number for run in expected}
+        assert {run.key for run in left} == {run.number for run in expected}
         for run in expected:
             self.end_in_model(run, "failed")
 
@@ -281,7 +284,7 @@ class Logs(RuleBasedStateMachine):
         process, run = self.one(which), self.run(at)
         if run is None:
             return
-        result = process.log.watch(run.number)
+        result = process.log.leases.watch(run.number)
         assert result is not None
         assert result.last == run.last
         if run.kind is None:
@@ -293,7 +296,7 @@ class Logs(RuleBasedStateMachine):
     def unwatch(self, which: int, at: int) -> None:
         process, run = self.one(which), self.run(at)
         if run is not None:
-            process.log.unwatch(run.number)
+            process.log.leases.unwatch(run.number)
             run.watchers.discard(process)
 
     @rule(which=which, at=place, amount=st.integers(1, 5))
@@ -303,8 +306,8 @@ class Logs(RuleBasedStateMachine):
         own = [run for run in self.runs if self.may_write(process, run)]
         if own:
             run = own[at % len(own)]
-            append = Append(run.number, run.last + 1, [b"x" * LARGE] * amount)
-            assert process.log.append([append]) != [None]
+            append = append_of(run.number, run.last + 1, [b"x" * LARGE] * amount, before=0)
+            assert is_stored(process.log, append)
             run.last += amount
 
     @rule(which=which)
@@ -316,8 +319,8 @@ class Logs(RuleBasedStateMachine):
         log = self.one(which).log
         while True:
             nearly_full = used_by(log) > LOG_BYTES * 7 / 8
-            again = log.make_room()
-            left = {run.number for run in log.follow([run.number for run in self.runs])}
+            again = log.space.make()
+            left = {run.key for run in log.follow([run.number for run in self.runs])}
             ended = sorted(
                 (run for run in self.runs if run.kind is not None),
                 key=lambda run: (run.ended_at, run.number),
@@ -334,13 +337,13 @@ class Logs(RuleBasedStateMachine):
         if still:
             kept = self.clock.now if overfull else self.clock.now - READ
             assert all(run.kind is None or run.ended_at >= kept for run in self.runs)
-        assert log._room.full == (still and all(run.kind is None for run in self.runs))
-        assert log.overfull == overfull
+        assert log.space.full == (still and all(run.kind is None for run in self.runs))
+        assert log.space.overfull == overfull
         if overfull:
-            largest = log.largest()
+            largest = log.space.largest()
             assert largest in {run.number for run in self.runs}
             assert largest is not None
-            log.end(largest, Outcome("failed"))
+            end(log, largest, CompletionOutcome("failed"))
             self.end_in_model(next(run for run in self.runs if run.number == largest), "failed")
             return True
         return False
@@ -367,7 +370,7 @@ class Logs(RuleBasedStateMachine):
         if not hasattr(self, "processes"):
             return
         for process in self.processes:
-            found = {run.number: run for run in process.log.follow([r.number for r in self.runs])}
+            found = {run.key: run for run in process.log.follow([r.number for r in self.runs])}
             for run in self.runs:
                 there = found[run.number]
                 assert there.last == run.last
@@ -379,7 +382,7 @@ class Logs(RuleBasedStateMachine):
                 assert (listed is None) == self.expired(run)
                 assert numbers(everything(process.log, there)) == list(range(1, run.last + 1))
             others = any(run.watchers - {process} for run in self.runs)
-            assert process.log.watched_by_others() == others
+            assert process.log.leases.watched_by_others() == others
 
 
 TestLogs = Logs.TestCase

@@ -6,15 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
-from sseflask.completions.usage import FRAME_BYTES, size_of
 from sseflask.loop import native
 from sseflask.loop.callbacks import Done, call_later, cooperative
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import Append, Run
+from sseflask.store.run_api import FRAME_BYTES, Append, size_of
 
-__all__ = ["Batches"]
+__all__ = ["AppendQueue"]
 
 log = logging.getLogger("sseflask")
 
@@ -25,40 +24,40 @@ _PACE = 0.002
 #: and upstreams begin with one or two frames that say nothing yet.
 _URGENT = 4
 
-#: Seconds between two attempts, and after which nobody tries any more.
+#: Seconds between two attempts, and after which there is no other one.
 _RETRY_SECONDS, _PATIENCE = 0.25, 20.0
 
 #: Bytes of one transaction, about: all workers wait for it.
 _BATCH_BYTES = 1 << 18
 
-#: Bytes that a writer may be ahead of the log.
+#: Bytes that a writer may be ahead of the store.
 _AHEAD = 1 << 20
 
 
-class Batches:
+class AppendQueue:
     """Collects what is to be stored while the transaction before is under way.
 
     Args:
-        store: has appends stored, and calls back from the log's thread.
-        in_loop: has a function called where writers run, soon.
-        stored: gets the appends and the runs after them, ``None`` for those that may not be written
-            to any more; in the order in which they were stored.
-        failed: gets the appends that could not be stored, in the end.
+        store: has a group of appends stored, and calls back, in whatever thread, with those that
+            are refused or with an error.
+        call_in_loop: has a function called in the event loop, as `EventLoop.call_soon_threadsafe`.
+        stored: gets the appends and the refused ones among them, in the order in which they were
+            stored; called in the loop.
+        given_up: gets the appends that could not be stored, in the end, and why; called likewise.
     """
 
     def __init__(
         self,
         store: Callable[[Sequence[Append], Done], None],
-        in_loop: Callable[[Callable[[], None]], None],
-        stored: Callable[[Sequence[Append], Sequence[Run | None]], None],
-        failed: Callable[[Sequence[Append]], None],
+        call_in_loop: Callable[..., None],
+        stored: Callable[[Sequence[Append], Sequence[Append]], None],
+        given_up: Callable[[Sequence[Append], Exception], None],
     ) -> None:
         self._store = store
-        self._in_loop = in_loop
+        self._call_in_loop = call_in_loop
         self._stored = stored
-        self._failed = failed
-        # The native one also under gevent, as in `sseflask.runs.hub.Live`.
-        self._lock: Any = native.lock()
+        self._report_given_up = given_up
+        self._lock = native.lock()
         self._room: dict[int, threading.Event] = {}
         self._waiting: dict[int, Append] = {}
         self._waiting_bytes = 0
@@ -70,16 +69,11 @@ class Batches:
         self._cancel: Callable[[], None] | None = None
 
     def add(self, append: Append) -> None:
-        """Have something stored; blocks while its writer is too far ahead of the log.
-
-        What follows something that could not be stored is not stored either.
-        """
+        """See `RunStore.append`."""
         run = append.run
-        while self._unsaved.get(run, 0) > _AHEAD:
-            self._wait_for_room(run)
         with self._lock:
             if run in self._given_up:
-                if append.outcome is not None:  # nothing more comes
+                if append.ending is not None:  # nothing more comes
                     self._given_up.discard(run)
                 return
             size = size_of(append.frames)
@@ -89,8 +83,7 @@ class Batches:
             if waiting is None:
                 self._waiting[run] = append
             else:
-                waiting.frames += append.frames
-                waiting.outcome = append.outcome
+                _extend(waiting, append)
             self._urgent = self._urgent or append.first <= _URGENT
             if self._busy and not (self._urgent and self._pausing):
                 return
@@ -99,12 +92,14 @@ class Batches:
                 return
         self._begin()
 
-    def _wait_for_room(self, run: int) -> None:
-        with self._lock:
-            if self._unsaved.get(run, 0) <= _AHEAD:
-                return
-            room = self._room.setdefault(run, threading.Event())
-        room.wait()
+    def wait_for_room(self, run: int) -> None:
+        """See `RunStore.wait_for_room`."""
+        while self._unsaved.get(run, 0) > _AHEAD:
+            with self._lock:
+                if self._unsaved.get(run, 0) <= _AHEAD:
+                    return
+                room = self._room.setdefault(run, threading.Event())
+            room.wait()
 
     def _make_room(self, run: int) -> None:
         room = self._room.pop(run, None)
@@ -131,10 +126,7 @@ class Batches:
         with self._lock:
             appends = self._take()
             self._began = time.monotonic()
-        self._store(
-            appends,
-            lambda runs, error: self._in_loop(lambda: self._over(appends, runs, error)),
-        )
+        self._store(appends, partial(self._call_in_loop, self._over, appends))
 
     def _take(self) -> list[Append]:
         """What goes into the next transaction: first what somebody waits for."""
@@ -161,22 +153,22 @@ class Batches:
         return taken
 
     def _over(
-        self, appends: list[Append], runs: Sequence[Run | None] | None, error: Exception | None
+        self, appends: list[Append], refused: Sequence[Append] | None, error: Exception | None
     ) -> None:
         now = time.monotonic()
-        if runs is None:
+        if error is not None:
             since = self._failing_since = self._failing_since or now
             if isinstance(error, StoreError) and now < since + _PATIENCE:
                 self._put_back(appends)
                 call_later(_RETRY_SECONDS, self._begin)
                 return
-            log.error("completions can't be stored, and are given up: %s", error)
+            log.error("runs can't be stored, and are given up: %s", error)
             self._failing_since = None
             self._give_up([append.run for append in appends])
-            self._failed(appends)
+            self._report_given_up(appends, error)
         else:
             self._failing_since = None
-            self._stored(appends, runs)
+            self._stored(appends, refused or ())
         with self._lock:
             for append in appends:
                 left = self._unsaved.get(append.run, 0) - size_of(append.frames)
@@ -209,8 +201,14 @@ class Batches:
             for run, append in came.items():
                 before = self._waiting.setdefault(run, append)
                 if before is not append:
-                    before.frames += append.frames
-                    before.outcome = append.outcome
+                    _extend(before, append)
+
+
+def _extend(append: Append, by: Append) -> None:
+    append.frames += by.frames
+    append.notes += by.notes
+    append.size = by.size
+    append.ending = by.ending
 
 
 def _can_wait(append: Append) -> bool:
@@ -230,7 +228,8 @@ def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:
 
 def _split_off(append: Append, amount: int) -> Append:
     """Take the first frames of an append out of it."""
-    taken = Append(append.run, append.first, append.frames[:amount])
+    frames, append.frames = append.frames[:amount], append.frames[amount:]
+    notes, append.notes = append.notes[:amount], append.notes[amount:]
+    taken = Append(append.run, append.first, frames, notes, append.size - size_of(append.frames))
     append.first += amount
-    append.frames = append.frames[amount:]
     return taken

@@ -1,21 +1,29 @@
-"""What other processes do that use a run log."""
+"""What other processes do that use a database of runs."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 import sys
-import time
 
 from sseflask.store.api import KeyReused, StoreError
-from sseflask.store.run_api import Append
-from sseflask.store.sqlite.runs import RunLog
-from tests.contract.run_stores import DAY, FINISHED, begun, everything, fresh, put
+from sseflask.store.run_api import RunLimits
+from sseflask.store.sqlite.run_database import RunDatabase
 from tests.processes import say
+from tests.unit.store.sqlite.run_databases import (
+    DAY,
+    FINISHED,
+    INTERRUPTED,
+    append_of,
+    begun,
+    everything,
+    fresh,
+    put,
+)
 
 
-def opened(path: str) -> RunLog:
-    log = RunLog(path, seconds=DAY, clock=time.monotonic)
+def opened(path: str) -> RunDatabase:
+    log = RunDatabase(path, RunLimits(DAY), INTERRUPTED)
     log.open()
     return log
 
@@ -29,7 +37,7 @@ def claim(path: str, keys: str, digest: str) -> None:
         claimed = log.claim(fresh(f"key {number}", digest.encode()))
         if isinstance(claimed, tuple):
             run, repeated = claimed
-            say(f"{'found' if repeated else 'fresh'} {run.number}")
+            say(f"{'found' if repeated else 'fresh'} {run.key}")
         else:
             say("reused" if isinstance(claimed, KeyReused) else "too many")
     sys.stdin.readline()
@@ -40,10 +48,10 @@ def write(path: str, amount: str) -> None:
     """Write a run, frame by frame, at full speed; say how far it was when it was refused."""
     log = opened(path)
     run = begun(log)
-    say(run.number)
+    say(run.key)
     sys.stdin.readline()
     stored = 0
-    while stored < int(amount) and put(log, run, stored + 1, 1) is not None:
+    while stored < int(amount) and put(log, run, stored + 1, 1):
         stored += 1
     say(stored)
     log.close()
@@ -58,19 +66,19 @@ def fill(path: str) -> None:
     stored = 0
     try:
         while stored < 10_000:
-            log.append([Append(run.number, stored + 1, [b"x" * 4000] * 3)])
+            log.append([append_of(run.key, stored + 1, [b"x" * 4000] * 3, before=0)])
             stored += 3
     except StoreError as error:
         say(error)
     say(stored)
-    large = Append(run.number, stored + 1, [b"z" * 4000] * 100, FINISHED)
+    large = append_of(run.key, stored + 1, [b"z" * 4000] * 100, FINISHED, before=0)
     for _ in range(3):
         with contextlib.suppress(StoreError):
             log.append([large])
             say("that should not have been possible")
     say([number for number, _ in everything(log, run)] == list(range(1, stored + 1)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    (ended,) = log.append([large])
+    _, (ended,) = log.append([large])
     say([number for number, _ in everything(log, run)] == list(range(1, stored + 101)))
-    say(ended is not None and ended.ended == stored + 101)
+    say(ended.ended == stored + 101)
     log.close()

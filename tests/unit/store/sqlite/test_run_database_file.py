@@ -6,27 +6,30 @@ import sqlite3
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import Append, Run
+from sseflask.store.run_api import Append, RunLimits
 from sseflask.store.sqlite import file as sqlite_file
-from sseflask.store.sqlite import run_appends, run_tables
+from sseflask.store.sqlite import run_database, run_tables
 from sseflask.store.sqlite import run_retention as run_forgetting
-from sseflask.store.sqlite.run_ends import end_run
-from sseflask.store.sqlite.runs import RunLog
-from tests.contract.run_processes import claim, fill, write
-from tests.contract.run_stores import (
+from sseflask.store.sqlite.run_database import RunDatabase
+from tests.processes import go_on, line, process
+from tests.unit.store.sqlite.event_processes import hold
+from tests.unit.store.sqlite.run_databases import (
     FINISHED,
+    INTERRUPTED,
     STOPPED,
     Clock,
+    append_of,
     begun,
     code_of,
+    end,
     everything,
     finish,
     fresh,
+    is_stored,
     now,
     numbers,
     opened,
@@ -34,8 +37,7 @@ from tests.contract.run_stores import (
     put,
     told,
 )
-from tests.processes import go_on, line, process
-from tests.unit.store.sqlite.event_processes import hold
+from tests.unit.store.sqlite.run_processes import claim, fill, write
 
 
 @pytest.fixture
@@ -67,11 +69,11 @@ def test_a_run_is_kept_for_its_time_after_its_end(path: Path, clock: Clock) -> N
         assert log.trim() == 1
         assert log.trim() == 0
         assert everything(log, ended) == []
-        assert log.follow([ended.number, running.number]) == [now(log, running)]
+        assert log.follow([ended.key, running.key]) == [now(log, running)]
         assert log.find(running.id, "alice") == now(log, running)
-        assert log.end(ended.number, STOPPED) is None
-        assert log.watch(ended.number) is None
-        assert log.append([Append(ended.number, 3, told(3, 1))]) == [None]
+        assert end(log, ended.key, STOPPED) is None
+        assert log.leases.watch(ended.key) is None
+        assert not is_stored(log, append_of(ended.key, 3, told(3, 1)))
 
 
 def test_no_number_is_given_twice(path: Path, clock: Clock) -> None:
@@ -80,7 +82,7 @@ def test_no_number_is_given_twice(path: Path, clock: Clock) -> None:
         finish(log, last)
         clock.now += 2
         assert log.trim() == 1
-        assert begun(log).number > last.number
+        assert begun(log).key > last.key
 
 
 def test_forgetting_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +127,7 @@ def test_a_long_run_is_forgotten_at_once_and_its_frames_piece_by_piece(
             assert numbers(everything(log, beside)) == list(range(1, 101))
             with log._file.using() as database:
                 left += database.execute(
-                    "SELECT count(*) FROM frames WHERE run = ?", (long.number,)
+                    "SELECT count(*) FROM frames WHERE run = ?", (long.key,)
                 ).fetchone()
         assert left[-1] == 0
         assert all(0 < before - after <= 31 for before, after in pairwise(left))
@@ -140,11 +142,11 @@ def test_what_watched_a_forgotten_run_watches_nothing(path: Path, clock: Clock) 
         opened(path, seconds=1, clock=clock) as other,
     ):
         run = begun(log)
-        other.watch(run.number)
+        other.leases.watch(run.key)
         finish(log, run)
         clock.now += 2
         assert log.trim() == 1
-        assert not log.watched_by_others()
+        assert not log.leases.watched_by_others()
 
 
 def test_after_a_start_of_the_machine_nobody_is_alive_and_runs_are_kept_on(
@@ -160,9 +162,9 @@ def test_after_a_start_of_the_machine_nobody_is_alive_and_runs_are_kept_on(
     clock.now = 10.0
     with opened(path, seconds=100, clock=clock) as log:
         assert log.find(ended.id, "alice") is not None
-        assert log.tick() == []
+        assert log.leases.tick() == []
         clock.now += 1
-        assert [run.number for run in log.tick()] == [running.number]
+        assert [run.key for run in log.leases.tick()] == [running.key]
         assert code_of(now(log, running)) == "interrupted"
         assert log.claim(fresh("k")) == (now(log, running), True)
         clock.now = 110.0
@@ -179,11 +181,11 @@ def test_after_a_start_of_the_machine_nobody_is_alive_and_runs_are_kept_on(
 
 def test_a_process_that_opens_it_again_goes_on_writing(path: Path, clock: Clock) -> None:
     with opened(path, clock=clock) as log:
-        run, token = begun(log), log.token
+        run, token = begun(log), log.leases.token
         log.close()
         log.open()
-        assert log.token == token
-        assert put(log, run, 1, 1) is not None
+        assert log.leases.token == token
+        assert put(log, run, 1, 1)
         log.close()
         log.close()
 
@@ -206,7 +208,7 @@ def test_a_database_that_may_not_grow_says_so(path: Path) -> None:
         with log._file.using() as database:
             database.execute("PRAGMA max_page_count = 1").fetchone()
         with pytest.raises(StoreError, match=r"full.*Make room"):
-            log.append([Append(run.number, 1, [b"x" * 100_000])])
+            log.append([append_of(run.key, 1, [b"x" * 100_000])])
         assert now(log, run).last == 0
 
 
@@ -221,10 +223,10 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
             lambda: finish(log, run),
             lambda: log.claim(fresh()),
             lambda: log.claim(fresh("k")),
-            lambda: log.end(run.number, STOPPED),
-            lambda: log.watch(run.number),
-            log.tick,
-            log.leave,
+            lambda: end(log, run.key, STOPPED),
+            lambda: log.leases.watch(run.key),
+            log.leases.tick,
+            log.leases.leave,
         ):
             with pytest.raises(StoreError, match=r"readonly.*read-only"):
                 write()
@@ -235,11 +237,11 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
         assert found.ended is None
         with log._file.using() as database:
             database.execute("PRAGMA query_only = off").fetchone()
-        assert put(log, run, 2, 1) is not None
+        assert put(log, run, 2, 1)
         assert outcome_of(finish(log, run)).kind == "finished"
 
 
-def locked(path: Path, log: RunLog, *appends: Append) -> None:
+def locked(path: Path, log: RunDatabase, *appends: Append) -> None:
     """Have an append fail as another process writes for too long, and let that go on."""
     with process(hold, path) as child:
         assert line(child) == "locked"
@@ -255,11 +257,10 @@ def test_a_lock_held_for_too_long_is_an_error_that_passes(
     monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
     with opened(path) as log:
         run = begun(log)
-        append = Append(run.number, 1, told(1, 2), FINISHED)
+        append = append_of(run.key, 1, told(1, 2), FINISHED)
         locked(path, log, append)
         assert now(log, run) == run
-        (ended,) = log.append([append])
-        assert ended is not None
+        _, (ended,) = log.append([append])
         assert ended.ended == 3
         assert numbers(everything(log, run)) == [1, 2]
 
@@ -274,36 +275,12 @@ def test_an_append_that_fails_half_way_leaves_nothing_behind(path: Path) -> None
             (most,) = database.execute("PRAGMA max_page_count").fetchone()
             database.execute(f"PRAGMA max_page_count = {pages + 20}").fetchone()
         with pytest.raises(StoreError, match="full"):
-            log.append([Append(run.number, 1, frames)])
+            log.append([append_of(run.key, 1, frames)])
         assert now(log, run).last == 0
         with log._file.using() as database:
             database.execute(f"PRAGMA max_page_count = {most}").fetchone()
-        assert log.append([Append(run.number, 1, frames)]) != [None]
+        assert is_stored(log, append_of(run.key, 1, frames))
         assert everything(log, run) == list(enumerate(frames, 1))
-
-
-def test_an_end_is_told_in_the_servers_log_once_it_is_stored(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "sseflask")
-    ended: list[Run] = []
-
-    def fail_at_the_second(*arguments: Any) -> Run:
-        if ended:
-            raise StoreError("the disk is gone")
-        ended.append(end_run(*arguments))
-        return ended[0]
-
-    with opened(path) as log:
-        appends = [Append(begun(log).number, 1, [], FINISHED) for _ in range(2)]
-        with monkeypatch.context() as broken:
-            broken.setattr(run_appends, "end_run", fail_at_the_second)
-            with pytest.raises(StoreError):
-                log.append(appends)
-        assert ended
-        assert not caplog.records
-        log.append(appends)
-        assert len(caplog.records) == 2
 
 
 def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attempt(
@@ -314,16 +291,14 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
 
     with opened(path) as log:
         run = begun(log)
-        append = Append(run.number, 1, told(1, 2), FINISHED)
+        append = append_of(run.key, 1, told(1, 2), FINISHED)
         with monkeypatch.context() as broken:
-            broken.setattr(run_appends, "end_run", fail)
+            broken.setattr(run_database, "end_run", fail)
             with pytest.raises(StoreError):
                 log.append([append])
         assert everything(log, run) == []
-        assert outcome_of(log.append([append])[0]).usage == {
-            "completion_tokens": 2,
-            "partial": True,
-        }
+        _, (ended,) = log.append([append])
+        assert ended.notes == append.notes[-1]
         assert numbers(everything(log, run)) == [1, 2]
 
 
@@ -331,7 +306,7 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
 def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(StoreError, match="can't be opened"):
-        RunLog(str(path), seconds=1).open()
+        RunDatabase(str(path), RunLimits(1), INTERRUPTED).open()
     assert path.read_bytes() == content
 
 
@@ -341,7 +316,7 @@ def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
     database.commit()
     database.close()
     with pytest.raises(StoreError, match="another program"):
-        RunLog(str(path), seconds=1).open()
+        RunDatabase(str(path), RunLimits(1), INTERRUPTED).open()
 
 
 @pytest.mark.parametrize(("which", "version"), [("a newer", 99), ("an older", 1)])
@@ -354,18 +329,18 @@ def test_a_log_of_another_version_is_left_alone(path: Path, which: str, version:
     with pytest.raises(
         StoreError, match=rf"made by {which} version of sseflask \(its format is {version}, "
     ):
-        RunLog(str(path), seconds=1).open()
+        RunDatabase(str(path), RunLimits(1), INTERRUPTED).open()
 
 
 def test_a_log_that_is_not_open_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    log = RunLog(str(tmp_path / "file" / "runs.db"), seconds=1)
+    log = RunDatabase(str(tmp_path / "file" / "runs.db"), RunLimits(1), INTERRUPTED)
     with pytest.raises(StoreError, match="can't be opened"):
         log.open()
     with pytest.raises(StoreError, match="not open"):
         log.claim(fresh())
     with pytest.raises(StoreError, match="not open"):
-        log.append([Append(1, 1, [b"x"])])
+        log.append([append_of(1, 1, [b"x"])])
     log.close()
 
 
@@ -384,14 +359,14 @@ def test_a_deleted_file_is_noticed_and_made_again(path: Path, clock: Clock) -> N
         log.close()
         log.open()
         assert log.find(run.id, "alice") is None
-        assert log.append([Append(run.number, 1, told(1, 1))]) == [None]
-        assert put(log, begun(log), 1, 1) is not None
+        assert not is_stored(log, append_of(run.key, 1, told(1, 1)))
+        assert put(log, begun(log), 1, 1)
 
 
 def test_in_another_file_no_run_has_the_number_of_one_that_was_in_this(path: Path) -> None:
     """Who still reads or stops a run of a file that is gone must not find somebody else's."""
     with opened(path) as log, opened(path) as other:
-        runs = [begun(log).number for _ in range(5)]
+        runs = [begun(log).key for _ in range(5)]
         path.unlink()
         for each in (other, log):
             each.close()
@@ -400,7 +375,7 @@ def test_in_another_file_no_run_has_the_number_of_one_that_was_in_this(path: Pat
             put(other, begun(other, fresh(subject="bob", account="bob")), 1, 3)
         assert log.follow(runs) == []
         assert [log.frames(number, 0, 10) for number in runs] == [[]] * 5
-        assert [log.end(number, STOPPED) for number in runs] == [None] * 5
+        assert [end(log, key, STOPPED) for key in runs] == [None] * 5
 
 
 # -- many processes --------------------------------------------------------------------------------
@@ -432,7 +407,7 @@ def test_a_run_ended_by_another_process_while_it_is_written_at_full_speed(path: 
         go_on(child)
         while not log.frames(number, 20, 1):
             pass
-        stopped = log.end(number, STOPPED)
+        stopped = end(log, number, STOPPED)
         assert stopped is not None
         stored = int(line(child))
         assert stopped.ended == stored + 1

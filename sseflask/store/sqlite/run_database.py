@@ -1,0 +1,281 @@
+"""Runs in an SQLite file, for all processes of one machine.
+
+A run has one writer, which is a process. What a process may do is decided by its lease, in the same
+transaction as what it does.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from sseflask.store.api import KeyReused
+from sseflask.store.run_api import (
+    FRAME_BYTES,
+    Append,
+    Claim,
+    Ending,
+    Run,
+    RunLimits,
+    StoreFull,
+    TooMany,
+)
+from sseflask.store.sqlite.file import SqliteFile
+from sseflask.store.sqlite.leases import Leases
+from sseflask.store.sqlite.run_retention import RUN_BYTES
+from sseflask.store.sqlite.run_rows import (
+    MOST_FRAMES,
+    end_run,
+    read_frames,
+    rows_of,
+    run_by_number,
+    store_frames,
+)
+from sseflask.store.sqlite.run_space import Space
+from sseflask.store.sqlite.run_tables import COLUMNS, NEWEST, prepare
+
+__all__ = ["RunDatabase"]
+
+#: Seconds for which a beat is new enough to begin a run without another one.
+_FRESH_SECONDS = 2.0
+
+_BEGINNING = (
+    "INSERT INTO runs (place, id, subject, account, label, key, digest, writer)"
+    f" SELECT {NEWEST}, ?, ?, ?, ?, ?, ?, ?"
+)
+_RUNNING = "(SELECT count(*) FROM runs WHERE ended IS NULL AND account = ?)"
+_IN_JSON = "IN (SELECT value FROM json_each(?))"
+_END_COLUMNS = "number, id, label, coalesce(ended - 1, 0), ended, outcome, notes"
+
+
+class RunDatabase:
+    """Stores runs. Every method may block, and raises `StoreError` if the file can't do it.
+
+    All calls come from one thread. Each is a transaction: what it finds and what it does belong
+    together, whatever other processes do. Times are the machine's monotonic ones, which all its
+    processes share and nobody can put back.
+
+    Args:
+        path: the file, made if it is not there; ``":memory:"`` for runs of this process alone.
+        limits: how much is kept.
+        interrupted: the end of runs whose process is dead or leaves.
+        clock: gives the monotonic time in seconds.
+
+    Attributes:
+        leases: this process among those that use the file.
+        space: how much of the file is used.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: RunLimits,
+        interrupted: Ending,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file = SqliteFile(path, "run log")
+        self._seconds = limits.seconds
+        self._clock = clock
+        self._version = -1
+        self.leases = Leases(self._file, interrupted, clock)
+        self.space = Space(self._file, limits, clock)
+
+    # -- the file ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the file and enter this process among those that may write."""
+        self._version = -1
+        self._file.open(lambda database: prepare(database, self._file.path, self._clock()))
+        with self._file.writing() as database:
+            self.leases.enter(database)
+
+    def close(self) -> None:
+        """Close the file. Never an error; this process is thought dead after a while."""
+        self._file.close()
+
+    def changed(self) -> bool:
+        """Whether other processes have written since `follow` was called."""
+        with self._file.using() as database:
+            return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._version)
+
+    def replaced(self) -> bool:
+        """Whether there is another file, or none, at the path."""
+        return self._file.replaced()
+
+    def trim(self) -> int:
+        """Forget some of the runs that ended long ago, with their keys; give how many."""
+        return self.space.trim()
+
+    # -- runs --------------------------------------------------------------------------------------
+
+    def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
+        """Begin a run that this process writes, or find the one with the same key.
+
+        Returns:
+            the run, and whether it was there before.
+
+        Raises:
+            StoreFull: running runs fill the file.
+        """
+        full = self.space.full
+        if full:
+            self.space.make()
+            full = self.space.full
+        if claim.key is None and not full:
+            # The usual case in one statement, for the sake of the first token.
+            with self._file.using("written") as database:
+                cursor = database.execute(
+                    f"{_BEGINNING} WHERE {_RUNNING} < ?"
+                    " AND EXISTS (SELECT 1 FROM processes WHERE token = ? AND beat > ?)",
+                    (
+                        *(*self._values(claim), claim.account, claim.most, self.leases.token),
+                        self._clock() - _FRESH_SECONDS,
+                    ),
+                )
+                if cursor.rowcount == 1:
+                    return self._fresh(cursor, claim), False
+        with self._file.writing() as database:
+            if claim.key is not None:
+                known = self._known(database, claim.key)
+                if known is not None:
+                    digest, run = known
+                    return (run, True) if digest == claim.digest else KeyReused(claim.key)
+            if full:
+                raise StoreFull(f"the run log {self._file.path} is full of what is running")
+            (running,) = database.execute(f"SELECT {_RUNNING}", (claim.account,)).fetchone()
+            if running >= claim.most:
+                return TooMany(running)
+            self.leases.enter(database)
+            cursor = database.execute(_BEGINNING, self._values(claim))
+            return self._fresh(cursor, claim), False
+
+    def _known(self, database: sqlite3.Connection, key: str) -> tuple[bytes, Run] | None:
+        # A run that should be forgotten, and is not yet, loses its key.
+        database.execute(
+            "UPDATE runs SET key = NULL WHERE key = ? AND ended_at < ?",
+            (key, self._clock() - self._seconds),
+        )
+        row = database.execute(
+            f"SELECT digest, {COLUMNS} FROM runs WHERE key = ?", (key,)
+        ).fetchone()
+        return None if row is None else (row[0], Run(*row[1:]))
+
+    def _values(self, claim: Claim) -> tuple[str | bytes | None, ...]:
+        owner = (claim.id, claim.subject, claim.account, claim.label)
+        return (*owner, claim.key, claim.digest, self.leases.token)
+
+    def _fresh(self, cursor: sqlite3.Cursor, claim: Claim) -> Run:
+        self.space.stored += RUN_BYTES
+        return Run(cursor.lastrowid, claim.id, claim.label, 0)
+
+    def find(self, id: str, subject: str) -> Run | None:
+        """Give a subject's run; ``None`` if there is none, or it is somebody else's."""
+        with self._file.using() as database:
+            row = database.execute(
+                f"SELECT {COLUMNS} FROM runs WHERE id = ? AND subject = ?"
+                " AND (ended_at IS NULL OR ended_at >= ?)",
+                (id, subject, self._clock() - self._seconds),
+            ).fetchone()
+            return Run(*row) if row else None
+
+    def free_key(self, number: int) -> None:
+        """Have a repetition of the request that began a run begin another one."""
+        with self._file.using("written") as database:
+            database.execute("UPDATE runs SET key = NULL WHERE number = ?", (number,))
+
+    def append(self, appends: Sequence[Append]) -> tuple[list[Append], list[Run]]:
+        """Store what this process writes, each append whole.
+
+        Returns:
+            the appends that are refused, as this process may no longer write into their runs:
+            somebody has ended them; and the runs that have been ended by the others.
+        """
+        rows = [row for append in appends for row in rows_of(append)]
+        ends = [append for append in appends if append.ending is not None]
+        refused: list[Append] = []
+        ended: list[Run] = []
+        if len(rows) <= MOST_FRAMES and not ends:
+            with self._file.using("written") as database:
+                stored = store_frames(database, rows, self.leases.token)
+            if not stored:
+                with self._file.reading() as database:
+                    refused = [each for each in appends if not self._is_stored(database, each)]
+        else:
+            # All or nothing: what fails is tried again as a whole.
+            with self._file.writing() as database:
+                for start in range(0, len(rows), MOST_FRAMES):
+                    store_frames(database, rows[start : start + MOST_FRAMES], self.leases.token)
+                for append in appends:
+                    run = self._end(database, append)
+                    if run is not None:
+                        ended.append(run)
+                    elif append.ending or not self._is_stored(database, append):
+                        refused.append(append)
+        self.space.stored += sum(len(frame) + len(notes) for *_, notes, frame in rows)
+        self.space.stored += FRAME_BYTES * len(rows)
+        return refused, ended
+
+    def _end(self, database: sqlite3.Connection, append: Append) -> Run | None:
+        """End a run if an append does, and this process may still do so."""
+        if append.ending is None:
+            return None
+        row = database.execute(
+            f"SELECT {COLUMNS} FROM runs WHERE number = ? AND ended IS NULL AND writer = ?",
+            (append.run, self.leases.token),
+        ).fetchone()
+        return end_run(database, Run(*row), append.ending, self._clock()) if row else None
+
+    def _is_stored(self, database: sqlite3.Connection, append: Append) -> bool:
+        """Whether the frames of an append are there, although its run may have been ended since."""
+        run = run_by_number(database, append.run)
+        return run is not None and bool(append.frames) and run.last >= append.last
+
+    def end(
+        self, number: int, ending: Ending, *, unless_watched: bool = False
+    ) -> tuple[Run | None, bool]:
+        """End a run, whatever process writes it; one that has ended stays as it is.
+
+        Args:
+            number: the run's.
+            ending: how.
+            unless_watched: not if other processes have viewers of it.
+
+        Returns:
+            the run, ``None`` if it is forgotten; and whether it was ended by this call.
+        """
+        with self._file.writing() as database:
+            run = run_by_number(database, number)
+            if run is None or run.ended is not None:
+                return run, False
+            if unless_watched and self.leases.is_watched(database, number):
+                return run, False
+            return end_run(database, run, ending, self._clock()), True
+
+    # -- readers -----------------------------------------------------------------------------------
+
+    def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Give a run's first frames after one, with their numbers; fewer if they are large."""
+        with self._file.using() as database:
+            return read_frames(database, number, after, limit)
+
+    def follow(self, numbers: Collection[int], ends: Collection[int] = ()) -> list[Run]:
+        """Give what has become of some runs by now; those that are forgotten are missing.
+
+        Args:
+            numbers: the runs'.
+            ends: those of further ones, of which only the end is wanted: ``last`` is 0 before it.
+                To look for the last frame of a run takes the longer the more have come since then.
+        """
+        with self._file.reading() as database:
+            # Before the rest: what is written meanwhile is then a change again.
+            (self._version,) = database.execute("PRAGMA data_version").fetchone()
+            return [
+                Run(*row)
+                for columns, wanted in ((COLUMNS, numbers), (_END_COLUMNS, ends))
+                for row in database.execute(
+                    f"SELECT {columns} FROM runs WHERE number {_IN_JSON}",
+                    (json.dumps(list(wanted)),),
+                )
+            ]

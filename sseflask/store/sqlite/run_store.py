@@ -1,0 +1,363 @@
+"""A store of runs in an SQLite file: one native thread for each process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+from sseflask.defaults import MEMORY
+from sseflask.store.api import Durability, Extent, KeyReused, StoreError
+from sseflask.store.durability import durability_of
+from sseflask.store.run_api import (
+    Append,
+    Claim,
+    Ending,
+    Endings,
+    Frames,
+    Run,
+    RunLimits,
+    RunListener,
+    TooMany,
+)
+from sseflask.store.sqlite.append_queue import AppendQueue
+from sseflask.store.sqlite.run_database import RunDatabase
+from sseflask.store.sqlite.thread import (
+    LOOK_SECONDS,
+    SHORT_PATIENCE,
+    Done,
+    PeriodicTask,
+    StoreThread,
+)
+from sseflask.store.sqlite.wakeup import WakeupSocket
+
+__all__ = ["SqliteRunStore"]
+
+log = logging.getLogger("sseflask")
+
+#: Seconds between two signs of life.
+_BEAT_SECONDS = 1.0
+
+#: Frames read at once.
+_PAGE = 500
+
+
+class SqliteRunStore(StoreThread[RunDatabase]):
+    """See `sseflask.store.run_api.RunStore`; the key of a run is its row's number.
+
+    Args:
+        path: the file, made if it is not there; ``":memory:"`` for runs of this process alone.
+        limits: how much is kept.
+        endings: the ends of runs that the store itself ends.
+        clock: gives the machine's monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: RunLimits,
+        endings: Endings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(
+            "run log",
+            lambda: RunDatabase(path, limits, endings.interrupted, clock),
+            WakeupSocket(None if path == MEMORY else path),
+        )
+        self._path = path
+        self._endings = endings
+        self._queue = AppendQueue(self._store_appends, self._notify, self._stored, self._given_up)
+        # The last frame given of each followed run; None if this process writes the run.
+        self._followed: dict[int, int | None] = {}
+        self._detached: set[int] = set()
+        self._withdrawn: list[Claim] = []
+        self._to_end: dict[int, Ending] = {}
+        self._watched = False
+        self._beats_early = False
+        self._token = ""
+        self._look_at = 0.0
+        self._tasks.append(
+            PeriodicTask("ending the runs of dead workers", _BEAT_SECONDS, self._tick)
+        )
+        self._space = PeriodicTask("making room in", _BEAT_SECONDS, self._make_room)
+        self._tasks.append(self._space)
+
+    # -- for any thread or greenlet, see `RunStore` ------------------------------------------------
+
+    def follow(self, listener: RunListener) -> None:
+        """See `RunStore`."""
+        self._listener = listener
+        self.start()
+
+    def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
+        """See `RunStore`."""
+        claimed: tuple[Run, bool] | KeyReused | TooMany = self.call(
+            partial(self._claim, claim=claim)
+        )
+        return claimed
+
+    def withdraw(self, claim: Claim) -> None:
+        """See `RunStore`."""
+        self._withdrawn.append(claim)
+        self.submit(self._withdraw, _ignore)
+
+    def find(self, id: str, subject: str) -> Run | None:
+        """See `RunStore`."""
+        found: Run | None = self.call(partial(RunDatabase.find, id=id, subject=subject))
+        return found
+
+    def frames(self, run: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `RunStore`."""
+        found: list[tuple[int, bytes]] = self.call(
+            partial(RunDatabase.frames, number=run, after=after, limit=limit)
+        )
+        return found
+
+    def attach(self, run: int) -> Run | None:
+        """See `RunStore`."""
+        found: Run | None = self.call(partial(self._attach, number=run))
+        return found
+
+    def detach(self, run: int) -> None:
+        """See `RunStore`."""
+        self.submit(partial(self._detach, number=run), _ignore)
+
+    def attached_elsewhere(self, runs: Collection[int], done: Callable[[set[int]], object]) -> None:
+        """See `RunStore`."""
+        self.submit(partial(self._find_watched, numbers=runs, done=done), _ignore)
+
+    def append(self, append: Append) -> None:
+        """See `RunStore`."""
+        self._queue.add(append)
+
+    def wait_for_room(self, run: int) -> None:
+        """See `RunStore`."""
+        self._queue.wait_for_room(run)
+
+    def end(self, run: int, ending: Ending) -> Run | None:
+        """See `RunStore`."""
+        ended: Run | None = self.call(partial(self._end, number=run, ending=ending))
+        return ended
+
+    def end_soon(self, run: int, ending: Ending, *, unless_attached: bool = False) -> None:
+        """See `RunStore`."""
+        end = partial(self._end, number=run, ending=ending, unless_watched=unless_attached)
+        self.submit(end, _ignore)
+
+    def leave(self) -> None:
+        """See `RunStore`."""
+        self.submit(self._leave, _ignore)
+
+    def durability(self) -> Durability:
+        """See `RunStore`."""
+        return durability_of(self._path)
+
+    def extent(self) -> Extent:
+        """See `RunStore`."""
+        extent: Extent = self.call(lambda database: database.space.extent(), SHORT_PATIENCE)
+        return extent
+
+    # -- in the event loop: what the queue has come to ---------------------------------------------
+
+    def _stored(self, appends: Sequence[Append], refused: Sequence[Append]) -> None:
+        refused_runs = {append.run for append in refused}
+        batch = [
+            Frames(append.run, append.first, append.frames)
+            for append in appends
+            if append.frames and append.run not in refused_runs
+        ]
+        if batch:
+            self._listener.frames(batch)
+
+    def _given_up(self, appends: Sequence[Append], error: Exception) -> None:
+        for append in appends:
+            self._to_end[append.run] = self._endings.unavailable
+            self._listener.lost(append.run, StoreError(str(error)))
+
+    # -- in the thread: calls ----------------------------------------------------------------------
+
+    def _claim(self, database: RunDatabase, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
+        result = database.claim(claim)
+        self._make_room_if_due(database)
+        if isinstance(result, tuple) and not result[1]:
+            self._followed[result[0].key] = None
+        return result
+
+    def _withdraw(self, database: RunDatabase) -> None:
+        while self._withdrawn:
+            claim = self._withdrawn[0]
+            run = database.find(claim.id, claim.subject)
+            if run is not None:
+                database.free_key(run.key)
+                self._end(database, run.key, self._endings.interrupted)
+            self._withdrawn.pop(0)
+
+    def _attach(self, database: RunDatabase, number: int) -> Run | None:
+        run = database.leases.watch(number)
+        self._detached.discard(number)
+        if run is not None and run.ended is None:
+            if number not in self._followed:
+                self._followed[number] = run.last
+                self._wakeup.wake_others()
+            else:
+                self._read_frames(database, run)
+        return run
+
+    def _detach(self, database: RunDatabase, number: int) -> None:
+        if self._followed.get(number) is not None:
+            del self._followed[number]
+        self._detached.add(number)
+        self._unwatch(database)
+
+    def _unwatch(self, database: RunDatabase) -> None:
+        while self._detached:
+            number = self._detached.pop()
+            try:
+                database.leases.unwatch(number)
+            except StoreError:
+                self._detached.add(number)
+                raise
+            self._wakeup.wake_others()
+
+    def _find_watched(
+        self, database: RunDatabase, numbers: Collection[int], done: Callable[[set[int]], object]
+    ) -> None:
+        self._notify(done, database.leases.watched(numbers))
+        self._beats_early = True
+
+    def _store_appends(self, appends: Sequence[Append], done: Done) -> None:
+        """Hand a group of appends over to the thread; any thread."""
+        self.submit(partial(self._append, appends=appends, done=done), partial(_if_failed, done))
+
+    def _append(self, database: RunDatabase, appends: Sequence[Append], done: Done) -> None:
+        refused, ended = database.append(appends)
+        done(refused, None)
+        for run in ended:
+            self._report_end(run, here=True)
+        self._make_room_if_due(database)
+        if self._watched:
+            self._wakeup.wake_others()
+        if refused:
+            # Somebody has ended these runs. If this process has not learnt of it, it does now.
+            self._to_end.update((append.run, self._endings.interrupted) for append in refused)
+            self._guard(self._end_pending, database)
+
+    def _end_pending(self, database: RunDatabase) -> None:
+        for number, ending in list(self._to_end.items()):
+            followed = number in self._followed
+            run = self._end(database, number, ending)
+            if run is None:
+                self._notify(self._listener.lost, number, None)
+            elif not followed:
+                self._notify(self._listener.ended, run, False)
+            del self._to_end[number]
+
+    def _end(
+        self, database: RunDatabase, number: int, ending: Ending, unless_watched: bool = False
+    ) -> Run | None:
+        run, here = database.end(number, ending, unless_watched=unless_watched)
+        if run is not None and run.ended is not None:
+            self._wakeup.wake_others()
+            self._read_frames(database, run)
+            self._report_end(run, here=here)
+        return run
+
+    def _leave(self, database: RunDatabase) -> None:
+        for run in database.leases.leave():
+            self._report_end(run, here=True)
+        self._wakeup.wake_others()
+
+    def _report_end(self, run: Run, *, here: bool) -> None:
+        followed = run.key in self._followed
+        self._followed.pop(run.key, None)
+        if followed or here:
+            self._notify(self._listener.ended, run, here)
+
+    # -- in the thread: what others write, and what is done every second ---------------------------
+
+    def _to_look(self) -> bool:
+        # What this process writes, thousands of times a second, is no news.
+        now = time.monotonic()
+        if self._open and not self._woken and now < self._look_at:
+            return False
+        self._look_at = now + LOOK_SECONDS
+        return True
+
+    def _read(self, database: RunDatabase) -> None:
+        # Asked here and not for each append: a process that begins to watch wakes this one, and is
+        # woken for what was stored in between.
+        watched, self._watched = self._watched, database.leases.watched_by_others()
+        if self._watched and not watched:
+            self._wakeup.wake_others()
+        numbers: list[int] = []
+        own: list[int] = []
+        for number, given in self._followed.items():
+            (own if given is None else numbers).append(number)
+        found = {run.key: run for run in database.follow(numbers, own)}
+        for number in list(self._followed):
+            run = found.get(number)
+            if run is None:
+                del self._followed[number]
+                self._notify(self._listener.lost, number, None)
+                continue
+            self._read_frames(database, run)
+            if run.ended is not None:
+                self._report_end(run, here=False)
+        if self._beats_early:
+            self._beat()
+
+    def _read_frames(self, database: RunDatabase, run: Run) -> None:
+        given = self._followed.get(run.key)
+        while given is not None and given < run.last:
+            frames = database.frames(run.key, given, min(_PAGE, run.last - given))
+            if not frames:
+                return  # forgotten in between, which the next look finds out
+            batch = [Frames(run.key, given + 1, [frame for _, frame in frames])]
+            self._notify(self._listener.frames, batch)
+            given = self._followed[run.key] = frames[-1][0]
+
+    def _beat(self) -> None:
+        self._beats_early = False
+        self._notify(self._listener.beat)
+
+    def _tick(self, database: RunDatabase) -> bool:
+        ended = database.leases.tick(bool(self._followed))
+        if ended:
+            self._wakeup.wake_others()
+        for run in ended:
+            self._read_frames(database, run)
+            self._report_end(run, here=True)
+        self._beat()
+        if database.leases.token != self._token:
+            # A process that was taken for dead has lost its watches, but its viewers are there.
+            for number, given in list(self._followed.items()):
+                if given is not None:
+                    database.leases.watch(number)
+            self._token = database.leases.token
+        self._unwatch(database)
+        self._withdraw(database)
+        self._end_pending(database)
+        return bool(ended)
+
+    def _make_room_if_due(self, database: RunDatabase) -> None:
+        """See to room as soon as waiting calls have been served, not in a second."""
+        if database.space.is_due:
+            self._space.due = 0.0
+
+    def _make_room(self, database: RunDatabase) -> bool:
+        again = database.space.make()
+        if database.space.overfull and (number := database.space.largest()) is not None:
+            log.warning("the run log is full of what is running: the largest run has to end")
+            self._end(database, number, self._endings.full)
+            again = True
+        return again
+
+
+def _ignore(_result: object, _error: Exception | None) -> None:
+    """Nobody waits: what has to be done is tried again every second."""
+
+
+def _if_failed(done: Done, _result: object, error: Exception | None) -> None:
+    if error is not None:
+        done(None, error)
