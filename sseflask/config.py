@@ -27,21 +27,6 @@ from sseflask.setting_types import (
 )
 from sseflask.store.names import Pattern
 
-__all__ = [
-    "CLIENT_NAMES",
-    "PREFIX",
-    "Row",
-    "Settings",
-    "load",
-    "memory_warnings",
-    "rows",
-    "shown",
-    "sources",
-    "unknown_names",
-    "warn_about_ineffective",
-    "warn_about_unknown",
-]
-
 log = logging.getLogger(__name__)
 
 PREFIX = "SSEFLASK_"

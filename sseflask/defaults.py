@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ADDRESS", "GRACE", "LIBRARY", "MEMORY", "RETRY_JITTER", "setting"]
-
 #: The path of a store that is in the memory of one process.
 MEMORY = ":memory:"
 

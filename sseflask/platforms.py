@@ -11,24 +11,6 @@ from dataclasses import dataclass
 from sseflask.defaults import LIBRARY
 from sseflask.errors import ConfigError
 
-__all__ = [
-    "DETECTING",
-    "HEARTBEATS",
-    "NAMES",
-    "NONE",
-    "PLATFORMS",
-    "PROXIES",
-    "SETTING",
-    "SHORTEST_FIRST_BYTE",
-    "SHORTEST_IDLE",
-    "Platform",
-    "Proxy",
-    "detect",
-    "detected_by",
-    "loses_files",
-    "settings_for",
-]
-
 SETTING = "SSEFLASK_PLATFORM"
 #: The value that switches the detection off.
 NONE = "none"

@@ -13,8 +13,6 @@ from pydantic_settings import NoDecode
 from sseflask.store.names import Pattern
 from sseflask.web.origins import parse_origin
 
-__all__ = ["SECRET_BYTES", "Key", "Origins", "Patterns", "RateLimit", "Secrets", "WebAddress"]
-
 #: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
 SECRET_BYTES = 32
 

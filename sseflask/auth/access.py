@@ -21,17 +21,6 @@ from sseflask.errors import Failure
 from sseflask.flask_context import current_request
 from sseflask.store.names import FIGURES, Pattern
 
-__all__ = [
-    "Access",
-    "check_token",
-    "missing_token",
-    "refuse_other_sites",
-    "require",
-    "require_figures",
-    "require_publish",
-    "require_subscribe",
-]
-
 log = logging.getLogger(__name__)
 
 #: Tokens whose signature is not checked again: a check takes as long as the rest of a publish.

@@ -7,8 +7,6 @@ import time
 
 from flask import Request, Response
 
-__all__ = ["LONGEST_TOKEN", "clear_cookie", "cookie_name", "set_cookie"]
-
 NAME = "sseflask_session"
 #: Browsers silently drop a cookie above 4096 bytes, its name and attributes included.
 LONGEST_TOKEN = 3800

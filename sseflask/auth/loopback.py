@@ -8,8 +8,6 @@ import re
 
 from flask import Request
 
-__all__ = ["is_from_this_machine"]
-
 #: Headers of proxies: with one of them, a loopback peer proves nothing.
 _FORWARDED = re.compile(
     r"x-forwarded.*|forwarded|via|x-real-ip|(x-)?client-ip|x-arr-clientip|x-originating-ip"

@@ -10,8 +10,6 @@ from flask import Request
 from sseflask.auth.cookie import cookie_name
 from sseflask.errors import Failure
 
-__all__ = ["Presented", "duplicate_token", "explicit_token", "presented_token"]
-
 _BEARER = re.compile(r"Bearer +([\w.~+/=-]+) *\Z", re.I | re.A)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from sseflask.errors import Failure
 
-__all__ = ["other_site", "right_missing", "token_missing", "token_refused"]
-
 _REALM = 'Bearer realm="sseflask"'
 
 

@@ -8,8 +8,6 @@ from flask import Request
 
 from sseflask.web.origins import parse_origin
 
-__all__ = ["TO_ACT", "TO_ACT_WITH_COOKIE", "TO_READ", "Site", "site"]
-
 
 class Site(enum.Enum):
     """The site of a request, by its ``Sec-Fetch-Site`` and ``Origin``."""

@@ -12,8 +12,6 @@ import jwt
 
 from sseflask.store.names import Pattern
 
-__all__ = ["Caller", "TokenError", "sign", "verify"]
-
 ALGORITHM = "HS256"
 #: RFC 6750, section 2.1. Some versions of PyJWT skip anything else in a signature: line breaks, for
 #: instance, that a cookie must not hold.

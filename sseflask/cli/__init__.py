@@ -11,8 +11,6 @@ import click
 
 from sseflask.errors import ConfigError
 
-__all__ = ["main"]
-
 _SETTINGS = ("pydantic_settings", "idna")
 #: The commands, and the libraries of each that do not come with Flask.
 _COMMANDS = {

@@ -16,8 +16,6 @@ from sseflask.event import MessageEvent
 from sseflask.platforms import HEARTBEATS, SHORTEST_FIRST_BYTE, SHORTEST_IDLE
 from sseflask.wire import Decoder
 
-__all__ = ["CHECKS", "Grade", "Result"]
-
 Grade = Literal["good", "doubtful", "bad"]
 
 #: Seconds between two events of the counter, and by which one may be late.

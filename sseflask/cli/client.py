@@ -10,16 +10,6 @@ from typing import Any, TypeVar
 import click
 import httpx2
 
-__all__ = [
-    "connected",
-    "describe",
-    "error_in",
-    "error_of",
-    "route",
-    "url_of",
-    "with_credentials",
-]
-
 _CONNECT_SECONDS = 10.0
 #: Seconds of silence after which a connection counts as lost: six default heartbeats.
 _SILENCE = 90.0

@@ -6,8 +6,6 @@ import click
 
 from sseflask import config
 
-__all__ = ["command"]
-
 
 @click.command("config")
 @click.option("--all", "everything", is_flag=True, help="Print the meaning of each setting too.")

@@ -8,8 +8,6 @@ import httpx2
 from sseflask.cli.checks import CHECKS, Grade, Result
 from sseflask.cli.client import connected, describe, url_of, with_credentials
 
-__all__ = ["command"]
-
 _MARKS: dict[Grade, tuple[str, str]] = {
     "good": ("ok  ", "green"),
     "doubtful": ("hm  ", "yellow"),

@@ -13,8 +13,6 @@ import httpx2
 from sseflask.cli.client import connected, error_of, route, url_of, with_credentials
 from sseflask.defaults import ADDRESS
 
-__all__ = ["command"]
-
 
 @click.command("publish")
 @click.argument("channel")

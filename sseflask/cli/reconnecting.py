@@ -16,8 +16,6 @@ from sseflask.cli.client import describe, error_in, error_of
 from sseflask.event import MessageEvent
 from sseflask.wire import Decoder
 
-__all__ = ["Failed", "Reconnect", "Stream"]
-
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Errors that a new request would get again.
 _FINAL = frozenset({"insufficient_quota", "internal_error"})

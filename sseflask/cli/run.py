@@ -13,8 +13,6 @@ import httpx2
 from sseflask.cli.client import connected, error_of, route, url_of, with_credentials
 from sseflask.cli.reconnecting import Reconnect, Stream
 
-__all__ = ["command"]
-
 
 @click.command("run")
 @click.argument("url", callback=url_of)

@@ -13,8 +13,6 @@ from sseflask import config
 from sseflask.defaults import ADDRESS
 from sseflask.errors import ConfigError
 
-__all__ = ["command"]
-
 #: Seconds that streams have to end in development.
 _DEVELOPMENT_GRACE = 2
 

@@ -13,8 +13,6 @@ from sseflask.cli.client import connected, url_of, with_credentials
 from sseflask.cli.reconnecting import Reconnect, Stream
 from sseflask.event import MessageEvent
 
-__all__ = ["command"]
-
 
 @click.command("tail")
 @click.argument("url", callback=url_of)

@@ -13,8 +13,6 @@ from sseflask.auth.tokens import sign
 from sseflask.errors import ChannelError, ConfigError
 from sseflask.store.names import Pattern
 
-__all__ = ["command"]
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z", re.ASCII)
 

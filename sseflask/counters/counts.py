@@ -13,22 +13,6 @@ from typing import Literal, TypeVar, get_args
 
 from sseflask.loop import native
 
-__all__ = [
-    "COUNTS",
-    "GAPS",
-    "KINDS",
-    "LOCK",
-    "OUTCOMES",
-    "REASONS",
-    "Counts",
-    "GapReason",
-    "Histogram",
-    "Kind",
-    "Outcome",
-    "Reason",
-    "StreamCounts",
-]
-
 Kind = Literal["stream", "channel", "run"]
 """The source of a stream's events: a generator, channels, a run."""
 

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from sseflask.counters.counts import COUNTS, KINDS, Kind
 
-__all__ = ["Gauges", "now", "provide"]
-
 
 class Gauges(NamedTuple):
     """The gauges of one process.

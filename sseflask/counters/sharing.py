@@ -18,8 +18,6 @@ from sseflask.counters.counts import COUNTS
 from sseflask.counters.gauges import Gauges
 from sseflask.counters.table import Slot, Table
 
-__all__ = ["Sharing", "sharing"]
-
 log = logging.getLogger("sseflask")
 
 #: The environment variable that tells a new master the descriptor and the shape of the table.

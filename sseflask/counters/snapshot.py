@@ -13,9 +13,6 @@ from sseflask.counters.gauges import Gauges
 from sseflask.counters.sharing import sharing
 from sseflask.counters.table import Slot
 
-__all__ = ["Snapshot", "Usage", "Worker", "snapshot", "usage_of"]
-
-
 _TICKS: int = os.sysconf("SC_CLK_TCK")
 _PAGE: int = os.sysconf("SC_PAGE_SIZE")
 

@@ -16,8 +16,6 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["SLOTS", "Slot", "Table"]
-
 #: The most workers; memory is used only for those that exist.
 SLOTS = 4096
 

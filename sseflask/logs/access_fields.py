@@ -9,8 +9,6 @@ from typing import Any
 from sseflask.logs.printable import from_wsgi
 from sseflask.logs.request_ids import KEY
 
-__all__ = ["FORMAT", "SHORT_FORMAT", "AccessFields", "fields_for"]
-
 #: The lines of the access log as text, and the shorter ones of records that have fields.
 FORMAT = f'%(h)s %(l)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s" %(L)ss %({{{KEY}}}e)s'
 SHORT_FORMAT = "%(m)s %(U)s %(s)s"

@@ -11,8 +11,6 @@ from typing import Any, TextIO
 
 from sseflask.logs.printable import shorten
 
-__all__ = ["Printed"]
-
 
 class Printed(io.TextIOWrapper):
     """Replaces ``sys.stdout`` or ``sys.stderr``; programs can use it like the original.

@@ -25,17 +25,6 @@ from sseflask.logs.masking import MASK, MaskingFilter, is_safe, is_secret_name, 
 from sseflask.logs.printable import format_traceback, printable, shorten, shorten_lines
 from sseflask.logs.rate_limit import Floods
 
-__all__ = [
-    "LONGEST_LINE",
-    "STREAMS",
-    "JsonLines",
-    "install",
-    "log_start_failure",
-    "take_over_prints",
-    "use_for",
-    "watch_hub",
-]
-
 #: The most bytes of a line: Docker splits lines of more than 16 KiB, and neither part is JSON.
 LONGEST_LINE = 16_000
 

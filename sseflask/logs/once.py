@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-__all__ = ["name_of", "warn_once"]
-
 log = logging.getLogger("sseflask")
 
 _warned: set[str] = set()

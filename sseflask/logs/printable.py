@@ -8,15 +8,6 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
-__all__ = [
-    "LONGEST_TRACEBACK",
-    "format_traceback",
-    "from_wsgi",
-    "printable",
-    "shorten",
-    "shorten_lines",
-]
-
 #: Characters of a traceback in a log.
 LONGEST_TRACEBACK = 1 << 15
 

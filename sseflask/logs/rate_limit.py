@@ -7,8 +7,6 @@ import threading
 import time
 from dataclasses import dataclass
 
-__all__ = ["Floods"]
-
 #: The records of one kind that are written in so many seconds.
 _MOST, _SECONDS = 100, 60.0
 #: The number of kinds; beyond it the oldest is forgotten.

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["HEADER", "KEY", "current", "enter", "go_on", "is_given", "leave", "make"]
-
 #: The key of the WSGI environment, and the header of requests and responses.
 KEY, HEADER = "sseflask.request_id", "X-Request-Id"
 

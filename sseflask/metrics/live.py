@@ -17,8 +17,6 @@ from sseflask.counters.snapshot import Snapshot, Worker, snapshot
 from sseflask.store.api import StoreError
 from sseflask.store.names import FIGURES
 
-__all__ = ["LiveFigures", "Moment", "figures", "is_publisher"]
-
 #: Seconds from the moment at which all workers write their figures until these are read.
 _DELAY = 0.25
 

@@ -20,8 +20,6 @@ from sseflask.openapi.operation import (
 from sseflask.openapi.streams import event_stream
 from sseflask.routes.channels import MAX_CHANNELS, MAX_TYPE, MAX_TYPES, MAX_WILDCARDS
 
-__all__ = ["PATHS"]
-
 _SEGMENT = "[A-Za-z0-9_:-]*"
 _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,128}$", "examples": ["orders.eu"]}
 _PATTERN = {

@@ -11,16 +11,6 @@ from sseflask.event import MOST_RETRY
 from sseflask.openapi.streams import EVENTS
 from sseflask.routes.publication import MAX_EVENTS
 
-__all__ = [
-    "CURSOR_SAYS",
-    "HEADERS",
-    "RESPONSES",
-    "SCHEMAS",
-    "SECURITY",
-    "header",
-    "refusals",
-]
-
 Schema = dict[str, Any]
 
 _TEXT_OR_NULL: Schema = {"type": ["string", "null"]}

@@ -8,8 +8,6 @@ from sseflask import __version__
 from sseflask.openapi import channel_paths, run_paths, service_paths
 from sseflask.openapi.components import HEADERS, RESPONSES, SCHEMAS, SECURITY
 
-__all__ = ["document"]
-
 _DESCRIPTION = """\
 Streams, channels and completions as Server-Sent Events.
 

@@ -11,8 +11,6 @@ from pydantic import BaseModel
 
 from sseflask.routes.running import MOST_GRACE
 
-__all__ = ["SAYS", "cursor", "forms_of", "query"]
-
 Schema = dict[str, Any]
 
 #: What each parameter means.

@@ -7,18 +7,6 @@ from typing import Any
 from sseflask.openapi.components import CURSOR_SAYS, header, refusals
 from sseflask.web.idempotency import HEADER
 
-__all__ = [
-    "ANYBODY",
-    "BODY",
-    "IDEMPOTENCY_KEY",
-    "MAYBE_TOKEN",
-    "TOKEN",
-    "answer",
-    "json_answer",
-    "last_event_id",
-    "operation",
-]
-
 Schema = dict[str, Any]
 
 #: What a request needs: nothing; a token; a token, unless all is public or the demo model answers.

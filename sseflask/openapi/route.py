@@ -7,8 +7,6 @@ import json
 
 from flask import Blueprint, Response, request
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("openapi", __name__)
 
 #: Seconds for which nobody need ask again.

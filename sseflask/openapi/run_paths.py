@@ -20,8 +20,6 @@ from sseflask.routes.completions import CompletionParameters
 from sseflask.routes.running import RunParameters
 from sseflask.routes.runs import ViewParameters
 
-__all__ = ["PATHS"]
-
 _HEADERS = header("X-Run-Id", "Idempotency-Replayed", "Cache-Control", "X-Upstream-Request-Id")
 _OBJECT = {"application/json": {"schema": {"$ref": "#/components/schemas/UpstreamObject"}}}
 

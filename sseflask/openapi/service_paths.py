@@ -18,8 +18,6 @@ from sseflask.openapi.streams import event_stream
 from sseflask.routes.counter import CounterParameters
 from sseflask.routes.session import SessionParameters
 
-__all__ = ["PATHS"]
-
 
 def _counter(method: str) -> dict[str, Any]:
     return operation(

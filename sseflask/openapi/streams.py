@@ -10,8 +10,6 @@ from typing import Any
 
 from sseflask.channels.event_frames import RESERVED
 
-__all__ = ["EVENTS", "EXAMPLES", "event_stream"]
-
 Schema = dict[str, Any]
 
 _ANY_JSON: Schema = {"type": "string", "contentMediaType": "application/json"}

@@ -7,8 +7,6 @@ from werkzeug.formparser import FormDataParser
 
 from sseflask.completions.upstream import current_upstream
 
-__all__ = ["SizedRequest", "take_prompts"]
-
 
 class SizedRequest(Request):
     """A request whose view can set the limit of its body, which Flask 3.0 only reads.

@@ -16,8 +16,6 @@ from sseflask.web.idempotency import REPLAYED, key_reused, scoped_key
 from sseflask.web.parameters import invalid
 from sseflask.web.rate_limits import account_of, count_publication
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("channels", __name__)
 
 #: The most names and patterns in one subscription, and of patterns with wildcards: for each of

@@ -22,8 +22,6 @@ from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
 from sseflask.web.cursor import last_event_id, requested_cursor
 from sseflask.web.parameters import Text, invalid, read_parameters
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("completions", __name__)
 
 _ROUTE = "/sse/openai_out"

@@ -21,8 +21,6 @@ from sseflask.web.parameters import (
     read_parameters,
 )
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("counter", __name__)
 
 MAX_COUNT = 1_000_000

@@ -10,8 +10,6 @@ from sseflask.extension import channels_of
 from sseflask.readiness import is_draining, readiness_of
 from sseflask.runs.runs import current_runs
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("health", __name__)
 
 

@@ -11,8 +11,6 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from sseflask.auth.access import require_figures
 from sseflask.metrics.collector import FiguresCollector
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("metrics", __name__)
 
 #: Prometheus' text format, in the oldest version, which suffices for our names.

@@ -16,8 +16,6 @@ from sseflask.routes.viewing import PATIENCE, document, stream
 from sseflask.web.parameters import invalid, json_value, read_body, read_query
 from sseflask.web.rate_limits import account_of, count_request
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("openai", __name__, url_prefix="/v1")
 
 _CHUNKS = FORMATS["chunks"]

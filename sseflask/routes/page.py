@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("page", __name__)
 
 #: Nothing from other origins, no inline script, no frame around the page.

@@ -14,8 +14,6 @@ from sseflask.json_text import COMPACT, json_text
 from sseflask.loop.time_slice import TimeSlice
 from sseflask.web.parameters import invalid, is_json, json_value, read_body
 
-__all__ = ["Publication", "read_publication"]
-
 #: The most events of one request: they are stored together, while others wait.
 MAX_EVENTS = 1000
 

@@ -10,8 +10,6 @@ from sseflask.flask_context import current_request
 from sseflask.logs import request_ids
 from sseflask.transport.gunicorn.response import KEY
 
-__all__ = ["install"]
-
 #: The answer to "OPTIONS *" (RFC 9110, section 9.3.7): the methods of all routes.
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 

@@ -10,8 +10,6 @@ from sseflask.auth.cookie import LONGEST_TOKEN, clear_cookie, set_cookie
 from sseflask.auth.presented import duplicate_token, explicit_token
 from sseflask.web.parameters import Text, invalid, read_parameters
 
-__all__ = ["blueprint"]
-
 blueprint = Blueprint("session", __name__)
 
 

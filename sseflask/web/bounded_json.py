@@ -9,8 +9,6 @@ from typing import Any
 
 from sseflask.errors import Failure
 
-__all__ = ["MOST_DIGITS", "MOST_VALUES", "bounded_json"]
-
 #: The most values of one text. The parser takes up to 40 ms for them, in which nothing else runs;
 #: 32 MiB of brackets would take 14 s.
 MOST_VALUES = 50_000

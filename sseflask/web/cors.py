@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from flask import Flask, Response, request
 from flask_cors import CORS
 
-__all__ = ["allow_origins"]
-
 #: The routes for pages of other origins: not the page, the session and the metrics.
 EVENT_ROUTES = re.compile(r"/(?:channels|runs|sse|v1)(?:/|\Z)")
 METHODS = ("GET", "HEAD", "POST", "DELETE")

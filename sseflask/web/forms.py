@@ -12,8 +12,6 @@ from flask import current_app, request
 
 from sseflask.errors import Failure
 
-__all__ = ["FORMS", "form_fields"]
-
 _URLENCODED = "application/x-www-form-urlencoded"
 #: The media types of forms.
 FORMS = (_URLENCODED, "multipart/form-data")

@@ -10,8 +10,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["TrustedProxies"]
-
 
 class TrustedProxies:
     """Takes ``REMOTE_ADDR`` and the scheme from the headers of so many proxies.

@@ -11,8 +11,6 @@ from flask import request
 from sseflask.errors import Failure
 from sseflask.web.parameters import invalid
 
-__all__ = ["HEADER", "REPLAYED", "key_reused", "scoped_key"]
-
 #: draft-ietf-httpapi-idempotency-key-header.
 HEADER = "Idempotency-Key"
 

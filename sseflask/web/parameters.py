@@ -20,18 +20,6 @@ from sseflask.web.bounded_json import bounded_json
 from sseflask.web.cursor import PARAMETER, is_cursor, latest
 from sseflask.web.forms import FORMS, form_fields
 
-__all__ = [
-    "Seconds",
-    "Text",
-    "WholeNumber",
-    "invalid",
-    "is_json",
-    "json_value",
-    "read_body",
-    "read_parameters",
-    "read_query",
-]
-
 Model = TypeVar("Model", bound=BaseModel)
 
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)

@@ -12,8 +12,6 @@ from flask import Flask, current_app, request
 
 from sseflask.errors import Failure
 
-__all__ = ["Limits", "account_of", "client_network", "count_publication", "count_request"]
-
 _EXTENSION = "sseflask.limits"
 
 _Kind = Literal["completions", "publications"]

@@ -13,8 +13,6 @@ from sseflask.errors import SHOULD_RETRY, TEMPORARY, ChannelError, Failure
 from sseflask.event import Comment, Event
 from sseflask.wire import encode
 
-__all__ = ["bad_channel", "install", "is_event_source", "refuse"]
-
 _MESSAGES = {
     404: "There is no such route on this server.",
     413: "The request's body is larger than this server takes (SSEFLASK_MAX_BODY, and for "

@@ -29,8 +29,6 @@ from sseflask.event import Event
 from sseflask.runs.formats import id_of
 from sseflask.wire import encode
 
-__all__ = ["HEADERS", "Messages", "ui_failure"]
-
 #: The header by which a client recognises the protocol.
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 

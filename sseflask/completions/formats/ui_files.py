@@ -8,8 +8,6 @@ import mimetypes
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-__all__ = ["UnusablePart", "attachment", "content_of_file"]
-
 _AUDIO = {
     "audio/wav": "wav",
     "audio/x-wav": "wav",

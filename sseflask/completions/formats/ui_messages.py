@@ -14,8 +14,6 @@ from typing import Any
 from sseflask.completions.formats.ui_files import UnusablePart, attachment, content_of_file
 from sseflask.web.bounded_json import bounded_json
 
-__all__ = ["UnusableMessage", "is_ui_message", "openai_messages"]
-
 #: Parts for the user interface alone, or that a model does not accept.
 _IGNORED = ("reasoning", "reasoning-file", "source-url", "source-document", "custom", "source")
 _DENIED = "Tool call execution denied."

@@ -19,8 +19,6 @@ from sseflask.event import Event
 from sseflask.runs.formats import id_of
 from sseflask.wire import encode
 
-__all__ = ["Chunks", "Events", "Texts", "chat_error", "data_of", "response_error"]
-
 # Made once: json.dumps makes a new encoder at each call with options.
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
