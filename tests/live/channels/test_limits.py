@@ -34,10 +34,12 @@ def accesses(server: Server, path: str) -> list[tuple[int, float]]:
 
 def counted(listener: socket.socket) -> list[str]:
     """What gunicorn tells statsd of the next request that has ended."""
-    told: list[str] = []
-    while not told or "status" not in told[-1]:
-        told += [each for each in [listener.recv(4096).decode()] if each.startswith("gunicorn.req")]
-    return told
+    metrics: list[str] = []
+    while not metrics or "status" not in metrics[-1]:
+        metrics += [
+            each for each in [listener.recv(4096).decode()] if each.startswith("gunicorn.req")
+        ]
+    return metrics
 
 
 @pytest.fixture

@@ -91,8 +91,8 @@ def test_numbers_that_are_none(channels: Server, channel: str, number: str) -> N
     with open_stream(channels, f"/channels/{channel}?last_event_id={quoted}") as stream:
         said = stream.next()
         assert said.event == "gap", said
-        told = json.loads(said.data or "")
-        assert (told["reason"], told["last_event_id"]) == ("unknown", wrong)
+        gap = json.loads(said.data or "")
+        assert (gap["reason"], gap["last_event_id"]) == ("unknown", wrong)
         sent = publish(channels, channel, "next")
         while (event := stream.next()).id != sent:
             assert event.id == known
@@ -124,8 +124,8 @@ def test_old_events_are_forgotten(tmp_path: Path) -> None:
                 if event.event != "gap":
                     assert event.id == second
                     return False
-                told = json.loads(event.data or "")
-                assert (told["reason"], told["channel"]) == ("trimmed", "a")
+                gap = json.loads(event.data or "")
+                assert (gap["reason"], gap["channel"]) == ("trimmed", "a")
                 return True
 
         until(forgotten, "the old are forgotten", pause=0.2, seconds=40)

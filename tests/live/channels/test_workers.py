@@ -185,9 +185,9 @@ def test_rolling_reload(pair: Server) -> None:
         assert_everything_once(swarm, publisher)
         assert sum(each.truncated for each in swarm.subscribers) == 0
         for subscriber in swarm.subscribers:
-            told = [int(each) for each in subscriber.retries]
-            assert len(told) >= 2, subscriber.summary()
-            assert all(500 <= each <= 3000 for each in told), "jittered"
+            pauses = [int(each) for each in subscriber.retries]
+            assert len(pauses) >= 2, subscriber.summary()
+            assert all(500 <= each <= 3000 for each in pauses), "jittered"
 
 
 @contextlib.contextmanager

@@ -19,12 +19,12 @@ class Story:
 
     Args:
         answers: bytes of a body, which ends well; or what does the answering.
-        told: events as ``[id, type, data]``, and then how it ended: ``done`` or ``failure``.
+        events: as ``[id, type, data]``, and then how it ended: ``done`` or ``failure``.
         cursors: the ``Last-Event-ID`` of each request.
     """
 
     answers: tuple[Any, ...]
-    told: list[list[str]]
+    events: list[list[str]]
     ended: str = "done"
     cursors: tuple[str | None, ...] = (None,)
 

@@ -163,8 +163,8 @@ async def _main(first_byte: float, idle: float) -> None:
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    async for told in lines:
-        await routing.choose(int(told))
+    async for line in lines:
+        await routing.choose(int(line))
 
 
 @dataclass

@@ -62,18 +62,22 @@ def test_messages_are_sent_as_the_ai_sdk_sends_them() -> None:
     def asked(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         return [{"role": "user", "parts": list(parts)}]
 
-    def told(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    def answered(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         return [hello, {"role": "assistant", "parts": list(parts)}, hello]
 
     conversations = [
         [{"role": "system", "parts": [text("Be brief.")]}, hello],
-        told(step, text("a"), text("b"), {"type": "data-x", "data": 1}),
-        told(step, text("a"), tool("output-available", output={"x": "é"}), step, text("b")),
-        told(tool("output-available", output="x"), tool("output-error", id="c2", errorText="no")),
-        told(text("a"), tool("input-available"), tool("input-streaming", id="c2")),
-        told(tool("output-error", errorText="no", input=None, rawInput='{"q')),
-        told({**tool("output-available", output=[1]), "type": "dynamic-tool", "toolName": "y"}),
-        told({**tool("output-denied"), "approval": {"id": "a", "approved": False, "reason": "r"}}),
+        answered(step, text("a"), text("b"), {"type": "data-x", "data": 1}),
+        answered(step, text("a"), tool("output-available", output={"x": "é"}), step, text("b")),
+        answered(
+            tool("output-available", output="x"), tool("output-error", id="c2", errorText="no")
+        ),
+        answered(text("a"), tool("input-available"), tool("input-streaming", id="c2")),
+        answered(tool("output-error", errorText="no", input=None, rawInput='{"q')),
+        answered({**tool("output-available", output=[1]), "type": "dynamic-tool", "toolName": "y"}),
+        answered(
+            {**tool("output-denied"), "approval": {"id": "a", "approved": False, "reason": "r"}}
+        ),
         asked(text("see"), file(messages.PNG, "image/png")),
         asked(text("see"), file("https://server/a.png", "image/png")),
         asked(file(messages.PDF, "application/pdf", "a.pdf"), text("see")),
@@ -91,9 +95,9 @@ def test_messages_are_sent_as_the_ai_sdk_sends_them() -> None:
 def test_errors_of_ours_in_a_response(
     relay: Server, access_token: str, text: str, stop: list[str]
 ) -> None:
-    told = json.loads(node("responses.mjs", relay.url, text, access_token, *stop).stdout)
-    assert told["text"] or not stop, "what came before is there"
+    reported = json.loads(node("responses.mjs", relay.url, text, access_token, *stop).stdout)
+    assert reported["text"] or not stop, "what came before is there"
     expected = "was stopped" if stop else "before the answer was complete"
-    assert len(told["errors"]) == 1
-    assert expected in json.dumps(told["errors"])
-    assert told["reasons"] == ["error"]
+    assert len(reported["errors"]) == 1
+    assert expected in json.dumps(reported["errors"])
+    assert reported["reasons"] == ["error"]

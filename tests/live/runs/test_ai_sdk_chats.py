@@ -34,12 +34,12 @@ RESUMED = {"method": "GET", "path": "runs", "status": 200}
 
 
 def test_it_reads_through_heartbeats(relay: Server, access_token: str, tag: str) -> None:
-    told = chat(relay, access_token, text=f"few words #{tag}")
-    assert (told["texts"], told["status"]) == (["few words, and far between"], "ready")
-    assert told["finishes"] == [
+    report = chat(relay, access_token, text=f"few words #{tag}")
+    assert (report["texts"], report["status"]) == (["few words, and far between"], "ready")
+    assert report["finishes"] == [
         {"isAbort": False, "isDisconnect": False, "isError": False, "finishReason": "stop"}
     ]
-    assert len(told["run"]) == 32
+    assert len(report["run"]) == 32
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["the same chat", "a new page"])
@@ -48,15 +48,15 @@ def test_it_leaves_and_resumes(
 ) -> None:
     """Its fetch is aborted in mid-answer; the replay takes the place of what was there."""
     message = f"paced story #{tag}"
-    told = chat(relay, access_token, text=message, stop="chat", after=40, resume=1, fresh=fresh)
-    assert told["requests"] == [STARTED, RESUMED]
-    assert told["finishes"][0]["isAbort"]
-    (partial,) = told["before"]["messages"][1]["parts"][-1:]
+    report = chat(relay, access_token, text=message, stop="chat", after=40, resume=1, fresh=fresh)
+    assert report["requests"] == [STARTED, RESUMED]
+    assert report["finishes"][0]["isAbort"]
+    (partial,) = report["before"]["messages"][1]["parts"][-1:]
     assert len(partial["text"]) < len(upstream.story) * 4
-    assert told["texts"] == [upstream.story * 4], "one message, and all of it"
-    assert told["status"] == "ready"
-    assert [message["role"] for message in told["messages"]] == ["user", "assistant"]
-    assert told["finishes"][-1]["finishReason"] == "stop"
+    assert report["texts"] == [upstream.story * 4], "one message, and all of it"
+    assert report["status"] == "ready"
+    assert [message["role"] for message in report["messages"]] == ["user", "assistant"]
+    assert report["finishes"][-1]["finishReason"] == "stop"
     assert upstream.asked_for(message) == 1
 
 
@@ -67,12 +67,12 @@ def test_its_connection_breaks_and_it_resumes(
     """In the middle of the answer, then in the middle of the replay."""
     message = f"paced story #{tag}"
     with Proxy(relay.port, cut_after=[2500, 3500]) as proxy:
-        told = chat(relay, access_token, proxy.port, text=message, resume=2, fresh=fresh)
+        report = chat(relay, access_token, proxy.port, text=message, resume=2, fresh=fresh)
         assert proxy.broken == 2
-    assert told["requests"] == [STARTED, RESUMED, RESUMED]
-    assert told["before"]["status"] == "error"
-    assert [each["status"] for each in told["resumed"]] == ["error", "ready"]
-    assert told["texts"] == [upstream.story * 4], "one message, and all of it"
+    assert report["requests"] == [STARTED, RESUMED, RESUMED]
+    assert report["before"]["status"] == "error"
+    assert [each["status"] for each in report["resumed"]] == ["error", "ready"]
+    assert report["texts"] == [upstream.story * 4], "one message, and all of it"
     assert upstream.asked_for(message) == 1
 
 
@@ -81,35 +81,35 @@ def test_it_resumes_what_has_ended(
 ) -> None:
     """As often as it likes: the replay is the same each time."""
     message = f"reasoning #{tag}"
-    told = chat(relay, access_token, text=message, resume=2)
-    assert told["requests"] == [STARTED, RESUMED, RESUMED]
-    assert told["texts"] == [upstream.story]
-    assert told["parts"][0] == told["parts"][1] == told["parts"][2]
+    report = chat(relay, access_token, text=message, resume=2)
+    assert report["requests"] == [STARTED, RESUMED, RESUMED]
+    assert report["texts"] == [upstream.story]
+    assert report["parts"][0] == report["parts"][1] == report["parts"][2]
     assert upstream.asked_for(message) == 1
 
 
 def test_there_is_nothing_to_resume(relay: Server, access_token: str, tag: str) -> None:
     """204 is null to it: the chat is ready, and as it was. Somebody else's run is nothing too."""
     nothing = [{"method": "GET", "path": "runs", "status": 204}]
-    told = chat(relay, access_token, run="0" * 32, resume=1)
-    assert (told["requests"], told["status"], told["messages"]) == (nothing, "ready", [])
-    assert (told["parts"], told["errors"]) == ([], [])
+    report = chat(relay, access_token, run="0" * 32, resume=1)
+    assert (report["requests"], report["status"], report["messages"]) == (nothing, "ready", [])
+    assert (report["parts"], report["errors"]) == ([], [])
     with start(relay, f"paced story #{tag}", format="ui") as stream:
         take(stream, 1, "ui")
-        told = chat(relay, access_token, run=run_of(stream), resume=1)
-    assert (told["requests"], told["status"], told["messages"]) == (nothing, "ready", [])
+        report = chat(relay, access_token, run=run_of(stream), resume=1)
+    assert (report["requests"], report["status"], report["messages"]) == (nothing, "ready", [])
 
 
 def test_its_run_is_stopped(relay: Server, upstream: Aimock, access_token: str, tag: str) -> None:
     """Not an error: what there is stays, and so it is whenever it is resumed."""
     destroyed = upstream.destroyed()
-    told = chat(relay, access_token, text=f"slow story #{tag}", stop="run", after=20, resume=1)
-    assert told["requests"] == [STARTED, RESUMED]
-    assert (told["status"], told["errors"]) == ("ready", [])
-    for parts in told["parts"]:
+    report = chat(relay, access_token, text=f"slow story #{tag}", stop="run", after=20, resume=1)
+    assert report["requests"] == [STARTED, RESUMED]
+    assert (report["status"], report["errors"]) == ("ready", [])
+    for parts in report["parts"]:
         assert parts[-1] == {"type": "abort", "reason": "stopped"}
         assert [part["type"] for part in parts].count("abort") == 1
-    (text,) = told["texts"]
+    (text,) = report["texts"]
     assert len(text) >= 20
     assert (upstream.story * 20).startswith(text)
     upstream.wait_for_destroyed(destroyed + 1)
@@ -117,39 +117,39 @@ def test_its_run_is_stopped(relay: Server, upstream: Aimock, access_token: str, 
 
 def test_its_upstream_fails(relay: Server, upstream: Aimock, access_token: str, tag: str) -> None:
     """In the middle: an error, and what came before it."""
-    told = chat(relay, access_token, text=f"truncated #{tag}", resume=1)
-    assert told["status"] == "error"
-    assert len(told["errors"]) == 2
-    for parts in told["parts"]:
+    report = chat(relay, access_token, text=f"truncated #{tag}", resume=1)
+    assert report["status"] == "error"
+    assert len(report["errors"]) == 2
+    for parts in report["parts"]:
         assert [part["type"] for part in parts].count("error") == 1
-        assert parts[-1]["errorText"] in told["errors"]
-    (text,) = told["texts"]
+        assert parts[-1]["errorText"] in report["errors"]
+    (text,) = report["texts"]
     assert text
     assert upstream.story.startswith(text)
 
 
 def test_its_upstream_refuses(relay: Server, access_token: str, tag: str) -> None:
-    told = chat(relay, access_token, text=f"limit #{tag}")
-    assert told["status"] == "error"
-    assert told["requests"] == [{"method": "POST", "path": "sse", "status": 429}]
-    assert "Rate limit reached" in told["errors"][0]
-    told = chat(relay, access_token, text=f"limit #{tag}", query={"heartbeat": "early"})
-    assert (told["status"], told["requests"]) == ("error", [STARTED])
-    assert "Rate limit reached" in told["errors"][0]
+    report = chat(relay, access_token, text=f"limit #{tag}")
+    assert report["status"] == "error"
+    assert report["requests"] == [{"method": "POST", "path": "sse", "status": 429}]
+    assert "Rate limit reached" in report["errors"][0]
+    report = chat(relay, access_token, text=f"limit #{tag}", query={"heartbeat": "early"})
+    assert (report["status"], report["requests"]) == ("error", [STARTED])
+    assert "Rate limit reached" in report["errors"][0]
 
 
 def test_tools_and_reasoning(relay: Server, access_token: str, tag: str) -> None:
-    told = chat(relay, access_token, text=f"tools #{tag}", resume=1)
-    (_, answer) = told["messages"]
+    report = chat(relay, access_token, text=f"tools #{tag}", resume=1)
+    (_, answer) = report["messages"]
     called = [part for part in answer["parts"] if part["type"].startswith("tool-")]
     assert [(part["type"], part["state"], part["input"]) for part in called] == [
         ("tool-weather", "input-available", {"city": "Zürich", "unit": "°C"}),
         ("tool-clock", "input-available", {}),
     ]
     assert [part["toolCallId"] for part in called] == ["call_1", "call_2"]
-    assert told["finishes"][-1]["finishReason"] == "tool-calls"
-    told = chat(relay, access_token, text=f"reasoning #{tag}")
-    assert kinds(told["parts"][0]) == [
+    assert report["finishes"][-1]["finishReason"] == "tool-calls"
+    report = chat(relay, access_token, text=f"reasoning #{tag}")
+    assert kinds(report["parts"][0]) == [
         *("start", "start-step"),
         *("reasoning-start", "reasoning-delta", "reasoning-end"),
         *("text-start", "text-delta", "text-end"),

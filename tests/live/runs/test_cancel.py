@@ -31,10 +31,10 @@ def test_the_last_one_to_leave_cancels_at_once(relay: Server, upstream: Aimock, 
         take(viewer, PER_SECOND)
         assert upstream.destroyed() == destroyed, "somebody still reads"
     upstream.wait_for_destroyed(destroyed + 1)
-    told = read_run(relay, run)
-    assert told.outcome == "cancelled"
-    assert told.text
-    assert (upstream.story * 20).startswith(told.text)
+    decoded = read_run(relay, run)
+    assert decoded.outcome == "cancelled"
+    assert decoded.text
+    assert (upstream.story * 20).startswith(decoded.text)
     assert upstream.asked_for(f"slow story #{tag}") == 1
 
 
@@ -103,8 +103,8 @@ def test_stop_before_the_first_token(relay: Server, upstream: Aimock, tag: str, 
             assert stream.next() == Sent(id=f"{run}.0")
         until(lambda: upstream.asked_for(message) == 1, "the upstream is asked")
         assert stop(relay, run) == "stopped"
-        told = read(stream, "events")
-    assert (told.text, told.outcome, told.error) == ("", "stopped", None)
+        decoded = read(stream, "events")
+    assert (decoded.text, decoded.outcome, decoded.error) == ("", "stopped", None)
     upstream.wait_for_destroyed(destroyed + 1)
     assert stop(relay, run) == "stopped"
     assert upstream.destroyed() == destroyed + 1
@@ -122,9 +122,9 @@ def test_coming_back_within_the_grace_time(relay: Server, upstream: Aimock, tag:
         seen = viewer.next()
         assert seen
     upstream.wait_for_destroyed(destroyed + 1)
-    told = read_run(relay, run)
-    assert told.outcome == "cancelled"
-    assert told.pieces > 5 * PER_SECOND // 2
+    decoded = read_run(relay, run)
+    assert decoded.outcome == "cancelled"
+    assert decoded.pieces > 5 * PER_SECOND // 2
     assert upstream.asked_for(f"slow story #{tag}") == 1
 
 
@@ -135,9 +135,9 @@ def test_nobody_comes_back_within_the_grace_time(relay: Server, upstream: Aimock
         run = run_of(stream)
         seen = Decoded("text", take(stream, 2))
     upstream.wait_for_destroyed(destroyed + 1)
-    told = read_run(relay, run)
-    assert told.outcome == "cancelled"
-    assert told.pieces > seen.pieces + PER_SECOND // 2, "what came while nobody was there"
+    decoded = read_run(relay, run)
+    assert decoded.outcome == "cancelled"
+    assert decoded.pieces > seen.pieces + PER_SECOND // 2, "what came while nobody was there"
     assert upstream.asked_for(f"slow story #{tag}") == 1
 
 
@@ -149,10 +149,10 @@ def test_going_on_without_anybody(relay: Server, upstream: Aimock, tag: str) -> 
         take(stream, 2)
     ids = []
     for form in ("text", "chunks"):
-        told = read_run(relay, run, form)
-        assert (told.text, told.outcome) == (upstream.story * 4, "finished")
-        assert told.reason == "stop"
-        ids.append(told.events[-1].id)
+        decoded = read_run(relay, run, form)
+        assert (decoded.text, decoded.outcome) == (upstream.story * 4, "finished")
+        assert decoded.reason == "stop"
+        ids.append(decoded.events[-1].id)
     assert ids[0] == ids[1]
     assert (upstream.destroyed(), upstream.asked_for(message)) == (destroyed, 1)
 
@@ -172,22 +172,22 @@ def test_stopping_what_has_ended(relay: Server, upstream: Aimock, tag: str) -> N
 def test_tokens_are_counted_however_it_ends(relay: Server, upstream: Aimock, tag: str) -> None:
     """The upstream's own figures; where it never said, what has been streamed."""
     with start(relay, f"counted #{tag}", format="events") as stream:
-        told = read(stream, "events")
-    (usage,) = told.usage
+        decoded = read(stream, "events")
+    (usage,) = decoded.usage
     assert usage == {"prompt_tokens": 11, "completion_tokens": 222, "total_tokens": 233}
     destroyed = upstream.destroyed()
     with start(relay, f"slow story #{tag}", format="events", on_disconnect="0") as stream:
         run = run_of(stream)
         take(stream, 3, "events")
     upstream.wait_for_destroyed(destroyed + 1)
-    told = read_run(relay, run, "events")
-    assert told.outcome == "cancelled"
-    (usage,) = told.usage
+    decoded = read_run(relay, run, "events")
+    assert decoded.outcome == "cancelled"
+    (usage,) = decoded.usage
     assert usage.pop("partial") is True
     assert set(usage) == {"completion_tokens"}
     # Half a character is a piece of its own for the upstream, and comes with the other half here.
-    assert told.pieces <= usage["completion_tokens"] <= told.pieces + 2
-    assert [event.event for event in told.events[-2:]] == ["usage", "done"]
+    assert decoded.pieces <= usage["completion_tokens"] <= decoded.pieces + 2
+    assert [event.event for event in decoded.events[-2:]] == ["usage", "done"]
 
 
 def test_the_log_tells_each_end(relay: Server, tag: str) -> None:

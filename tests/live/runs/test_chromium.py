@@ -38,8 +38,8 @@ def report(relay: Server, tag: str) -> dict[str, Any]:
         return [mark for mark in relay.marks(tag) if "loads" in json.loads(mark)]
 
     (last,) = until(reported, "the page's report", seconds=60)
-    told: dict[str, Any] = json.loads(last)
-    return told
+    answer: dict[str, Any] = json.loads(last)
+    return answer
 
 
 def run_in(relay: Server, tag: str) -> str:
@@ -58,14 +58,14 @@ def test_reloaded_in_mid_answer(paged: Server, upstream: Aimock, tmp_path: Path,
     message = f"paced story #{tag}"
     page = address(paged.port, tag, message, reload="15", times="2")
     with chromium(tmp_path, page):
-        told = report(paged, tag)
-    assert told["loads"] == 3
-    assert told["text"] == upstream.story * 4
-    assert told["ends"] == [["done", {"finish_reason": "stop"}]]
-    assert len(set(told["ids"])) == len(told["ids"])
+        answer = report(paged, tag)
+    assert answer["loads"] == 3
+    assert answer["text"] == upstream.story * 4
+    assert answer["ends"] == [["done", {"finish_reason": "stop"}]]
+    assert len(set(answer["ids"])) == len(answer["ids"])
     assert upstream.asked_for(message) == 1
     with attach(paged, run_in(paged, tag), "text") as stream:
-        assert [event.id for event in read(stream, "text").events] == told["ids"]
+        assert [event.id for event in read(stream, "text").events] == answer["ids"]
 
 
 def test_cut_before_the_first_token(
@@ -75,11 +75,11 @@ def test_cut_before_the_first_token(
     message = f"a little late #{tag}"
     with Proxy(paged.port, cut_after=[b".0\n\n"]) as proxy:
         with chromium(tmp_path, address(proxy.port, tag, message)):
-            told = report(paged, tag)
+            answer = report(paged, tag)
         assert proxy.broken == 1
-    assert told["text"] == upstream.story
-    assert told["ends"] == [["done", {"finish_reason": "stop"}]]
-    assert (told["loads"], told["opened"]) == (1, 2)
+    assert answer["text"] == upstream.story
+    assert answer["ends"] == [["done", {"finish_reason": "stop"}]]
+    assert (answer["loads"], answer["opened"]) == (1, 2)
     assert upstream.asked_for(message) == 1
 
 
@@ -88,12 +88,12 @@ def test_cut_in_mid_answer(paged: Server, upstream: Aimock, tmp_path: Path, tag:
     message = f"steady story #{tag}"
     with Proxy(paged.port, cut_after=[2000, 5000]) as proxy:
         with chromium(tmp_path, address(proxy.port, tag, message)):
-            told = report(paged, tag)
+            answer = report(paged, tag)
         assert proxy.broken == 2
-    assert told["text"] == upstream.story * 8
-    assert told["ends"] == [["done", {"finish_reason": "stop"}]]
-    assert (told["loads"], told["opened"]) == (1, 3)
-    assert len(set(told["ids"])) == len(told["ids"])
+    assert answer["text"] == upstream.story * 8
+    assert answer["ends"] == [["done", {"finish_reason": "stop"}]]
+    assert (answer["loads"], answer["opened"]) == (1, 3)
+    assert len(set(answer["ids"])) == len(answer["ids"])
     assert upstream.asked_for(message) == 1
 
 
@@ -110,13 +110,13 @@ def test_its_worker_is_killed(paged: Server, upstream: Aimock, tmp_path: Path, t
 
         (writer,) = until(asking, "one worker has a connection to the upstream", pause=0.1)
         writer.kill()
-        told = report(paged, tag)
-    ((kind, failure),) = told["ends"]
+        answer = report(paged, tag)
+    ((kind, failure),) = answer["ends"]
     assert (kind, failure["error"]["code"]) == ("failure", "interrupted")
     with attach(paged, run, "text") as stream:
         kept = read(stream, "text")
     assert kept.outcome == "failed"
-    assert told["text"] == kept.text
+    assert answer["text"] == kept.text
     assert kept.text
     assert (upstream.story * 20).startswith(kept.text)
     assert upstream.asked_for(message) == 1

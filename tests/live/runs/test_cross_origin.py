@@ -46,7 +46,7 @@ class Pages(SimpleHTTPRequestHandler):
     """The page, the client's modules beside it, and what the page tells."""
 
     page = b""
-    told: SimpleQueue[Any] = SimpleQueue()
+    reported: SimpleQueue[Any] = SimpleQueue()
     extensions_map = {".mjs": "text/javascript"}  # noqa: RUF012  # the base class's
 
     def do_GET(self) -> None:
@@ -61,7 +61,7 @@ class Pages(SimpleHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """What it tells."""
-        self.told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.reported.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(204)
         self.end_headers()
 
@@ -71,7 +71,7 @@ class Pages(SimpleHTTPRequestHandler):
 
 @contextmanager
 def pages() -> Iterator[tuple[str, type[Pages]]]:
-    handler = type("Handler", (Pages,), {"told": SimpleQueue()})
+    handler = type("Handler", (Pages,), {"reported": SimpleQueue()})
     serve: Any = partial(handler, directory=str(node_packages() / "node_modules"))
     with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever).start()
@@ -88,6 +88,6 @@ def test_openai_in_a_browser(tmp_path: Path) -> None:
     ):
         handler.page = PAGE.replace("SERVICE", server.url).encode()
         with chromium(tmp_path, origin):
-            told = handler.told.get(timeout=60)
-    assert told["text"].endswith("You said: hello"), told
-    assert len(told["run"]) == 32
+            reported = handler.reported.get(timeout=60)
+    assert reported["text"].endswith("You said: hello"), reported
+    assert len(reported["run"]) == 32

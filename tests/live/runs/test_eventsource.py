@@ -70,9 +70,9 @@ def test_npm_eventsource_resumes_by_itself(relay: Server, upstream: Aimock, tag:
         dispatched = [line for line in lines if "data" in line]
         run = next(line["lastEventId"] for line in dispatched if line["lastEventId"])
         with attach(relay, run.partition(".")[0], form) as stream:
-            told = read(stream, form)
-        assert dispatched == as_dispatched(list(told.events))
-        assert (told.text, told.outcome) == (upstream.story * 8, "finished")
+            answer = read(stream, form)
+        assert dispatched == as_dispatched(list(answer.events))
+        assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
         assert upstream.asked_for(f"steady story #{tag}-{form}") == 1
 
 
@@ -146,9 +146,9 @@ def test_fetch_resumes_by_post(relay: Server, upstream: Aimock, tag: str, form: 
     assert [line["open"] for line in opened] == [200] * 4
     (run,) = {line["run"] for line in opened}
     with attach(relay, run, form) as stream:
-        told = read(stream, form)
-    assert [line for line in lines if "data" in line] == as_dispatched(list(told.events))
-    assert (told.text, told.outcome) == (upstream.story * 4, "finished")
+        answer = read(stream, form)
+    assert [line for line in lines if "data" in line] == as_dispatched(list(answer.events))
+    assert (answer.text, answer.outcome) == (upstream.story * 4, "finished")
     assert upstream.asked_for(message) == 1
 
 

@@ -137,9 +137,11 @@ def test_a_run_is_bounded_in_bytes_and_seconds_and_the_log_in_bytes(tmp_path: Pa
                 with start(server, "flood", on_disconnect="continue") as stream:
                     run = run_of(stream)
                 until(lambda: len(left) == count, "the upstream is left")  # noqa: B023  # at once
-            told = read_run(server, run, "events")
-            assert told.error["code"] == "run_too_large"
-            assert 200_000 < len(told.text) * len(CHUNK) / len("word ") < 500_000, "it can be read"
+            answer = read_run(server, run, "events")
+            assert answer.error["code"] == "run_too_large"
+            assert 200_000 < len(answer.text) * len(CHUNK) / len("word ") < 500_000, (
+                "it can be read"
+            )
             assert log.stat().st_size <= most + 2 * TRANSACTIONS
             with start(server, "quiet", format="events", on_disconnect="continue") as stream:
                 run = run_of(stream)

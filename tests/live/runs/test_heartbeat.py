@@ -111,8 +111,8 @@ def test_early(waiting: Server, script: ScriptedAnswer, form: str) -> None:
         events = rest(stream)
     assert end_of(form, events) == expected_end(form, "error:slow")
     if form == "ui":
-        (told,) = (parsed(e) for e in events[:-1] if parsed(e)["type"] == "error")
-        assert told["errorText"] == ERROR["message"]
+        (failure,) = (parsed(e) for e in events[:-1] if parsed(e)["type"] == "error")
+        assert failure["errorText"] == ERROR["message"]
     else:
         assert parsed(events[-1]) == {"error": ERROR}
     later = ask(waiting, f"/runs/{run}?format={form}")

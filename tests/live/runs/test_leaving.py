@@ -197,16 +197,16 @@ def test_the_default_is_half_a_minute(runs: Server, script: ScriptedAnswer) -> N
 
 
 @pytest.mark.parametrize("how", ["stopped", "cancelled"])
-@pytest.mark.parametrize("told", [False, True], ids=["upstream never said", "upstream said"])
+@pytest.mark.parametrize("known", [False, True], ids=["upstream never said", "upstream said"])
 def test_usage_of_what_was_broken_off(
-    runs: Server, script: ScriptedAnswer, told: bool, how: str
+    runs: Server, script: ScriptedAnswer, known: bool, how: str
 ) -> None:
     script.say("one ", "two ", "three")
-    if told:
+    if known:
         script.send(usage_frame(USAGE))
     with start(runs, script, format="chunks", on_disconnect="cancel") as stream:
         run = run_of(stream)
-        for _ in range(4 if told else 3):
+        for _ in range(4 if known else 3):
             stream.next()
         if how == "stopped":
             stop(runs, run)
@@ -214,7 +214,7 @@ def test_usage_of_what_was_broken_off(
     events = replay(runs, run, "events")
     assert end_of("events", events) == how
     (usage,) = (parsed(event) for event in events if event.event == "usage")
-    assert usage == (USAGE if told else {"completion_tokens": 3, "partial": True})
+    assert usage == (USAGE if known else {"completion_tokens": 3, "partial": True})
 
 
 @pytest.mark.parametrize("how", ["finished", "stopped", "cancelled", "failed"])

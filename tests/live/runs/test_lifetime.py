@@ -87,7 +87,7 @@ class Reader(threading.Thread):
                     events = plain(stream.rest())
                 self.events += [event for event in events if event.data is not None]
                 last = next((event.id for event in events[::-1] if event.id), last)
-                assert all(500 <= int(told) <= 3000 for told in stream.retries)
+                assert all(500 <= int(pauses) <= 3000 for pauses in stream.retries)
         except BaseException as error:
             self.error = error
 

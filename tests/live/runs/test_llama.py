@@ -90,9 +90,9 @@ if PROGRAM and MODEL:
                 assert stop(server, run) == "stopped"
                 assert read(stream, "text", before).outcome == "stopped"
         until(lambda: not busy(llama), "it generates no more")
-        told = read_run(server, run)
-        assert told.text.startswith(Decoded("text", before).text)
-        assert told.outcome == ("stopped" if how == "stopping" else "cancelled")
+        answer = read_run(server, run)
+        assert answer.text.startswith(Decoded("text", before).text)
+        assert answer.outcome == ("stopped" if how == "stopping" else "cancelled")
 
     def test_llama_is_resumed(server: Server, llama: int, tmp_path: Path) -> None:
         """From the id before: one generation, one text."""
@@ -105,5 +105,5 @@ if PROGRAM and MODEL:
         with attach(server, run, "text", last=last) as stream:
             rest = take(stream, 5)
             assert stop(server, run) == "stopped"
-            told = read(stream, "text", [*before, *rest])
-        assert read_run(server, run).events == told.events
+            answer = read(stream, "text", [*before, *rest])
+        assert read_run(server, run).events == answer.events

@@ -239,14 +239,16 @@ def test_openai_python_gets_an_error_in_the_stream(
             chunks.extend(chat)
         assert not isinstance(caught.value, (openai.APIStatusError, openai.APIConnectionError))
         assert caught.value.code == "upstream_truncated"
-        told: list[Any] = []
+        received: list[Any] = []
         try:
-            told.extend(client.responses.create(model="m", input=f"truncated #{tag}", stream=True))
+            received.extend(
+                client.responses.create(model="m", input=f"truncated #{tag}", stream=True)
+            )
         except openai.APIError as error:
-            told.append(error)
+            received.append(error)
     # The SDK yields an event with OpenAI's own fields, and raises what has an "error" within it.
-    assert isinstance(told[-1], openai.APIError) or told[-1].type == "error"
-    assert told[-1].code == "upstream_truncated"
+    assert isinstance(received[-1], openai.APIError) or received[-1].type == "error"
+    assert received[-1].code == "upstream_truncated"
 
 
 def test_openai_python_repeats_a_request(
@@ -343,10 +345,12 @@ def test_resuming_what_openai_python_began(
     assert rest.status_code == 200
     everything = httpx.get(url, headers=headers, timeout=30)
 
-    def told(text: list[str]) -> list[str]:
+    def event_lines(text: list[str]) -> list[str]:
         return [line for line in text if line.startswith(("data: ", "event: ", "id: "))]
 
-    assert told(lines) + told(rest.text.split("\n")) == told(everything.text.split("\n"))
+    assert event_lines(lines) + event_lines(rest.text.split("\n")) == event_lines(
+        everything.text.split("\n")
+    )
     assert "[DONE]" in everything.text or "response.completed" in everything.text
     assert httpx.get(url, headers={**headers, "Last-Event-ID": f"{run}.999999"}).status_code != 200
     assert upstream.asked_for(said) == 1

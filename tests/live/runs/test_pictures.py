@@ -98,9 +98,9 @@ def test_the_ai_sdk_shows_what_is_no_text(
     script.send(frame(choices=[{"index": 0, "delta": delta}]))
     script.finish()
     answer = node("ai.mjs", f"{runs.url}/sse/openai_out?format=ui", script.message, access_token)
-    told = json.loads(answer.stdout)
-    assert told["failure"] is None
-    found = {part["type"]: part for part in told["message"]["parts"]}
+    printed = json.loads(answer.stdout)
+    assert printed["failure"] is None
+    found = {part["type"]: part for part in printed["message"]["parts"]}
     assert found["text"]["text"] == "See"
     assert found["file"]["url"] == picture["image_url"]["url"]
     assert (found["source-url"]["url"], found["source-url"]["title"]) == ("https://h/1", "One")
@@ -119,9 +119,9 @@ def test_the_ai_sdk_asks_for_an_approval(
     body = json.dumps({"model": "m", "input": script.message, "stream": True}).encode()
     begun = fetch(runs, "/v1/responses", method="POST", headers=headers, body=body)
     config = {"url": runs.url, "token": access_token, "run": begun.headers["x-run-id"], "resume": 1}
-    told = json.loads(node("chat.mjs", json.dumps(config)).stdout)
-    assert told["status"] == "ready"
-    (part,) = [each for each in told["messages"][0]["parts"] if each["type"] == "dynamic-tool"]
+    printed = json.loads(node("chat.mjs", json.dumps(config)).stdout)
+    assert printed["status"] == "ready"
+    (part,) = [each for each in printed["messages"][0]["parts"] if each["type"] == "dynamic-tool"]
     assert (part["toolName"], part["input"]) == ("mcp.roll", {"n": 2})
     assert (part["state"], part["approval"]) == ("approval-requested", {"id": "r"})
 

@@ -48,8 +48,8 @@ def with_python(server: Server, access_token: str, request: dict[str, Any]) -> d
 
 def with_node(server: Server, access_token: str, request: dict[str, Any]) -> dict[str, Any]:
     done = node("openai-v1.mjs", f"{server.url}/v1", access_token, json.dumps([request]))
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    reported: dict[str, Any] = json.loads(done.stdout)
+    return reported
 
 
 CLIENTS = pytest.mark.parametrize("client", [with_python, with_node])
@@ -68,8 +68,8 @@ def test_a_passing_refusal_is_met_with_another_attempt(
     else:
         script.answer(200, DOCUMENT)
     request = {"chat": script.message, "stream": stream, "retries": 1}
-    told = client(runs, access_token, {**request, "key": script.message} if key else request)
-    assert (told["end"], told["text"]) == ("clean", "one")
+    reported = client(runs, access_token, {**request, "key": script.message} if key else request)
+    assert (reported["end"], reported["text"]) == ("clean", "one")
     assert script.count == 2
 
 
@@ -139,8 +139,10 @@ def test_what_was_stopped_is_not_asked_again(
     runs: Server, script: ScriptedAnswer, access_token: str, client: Client
 ) -> None:
     with stopped_meanwhile(runs, script, access_token):
-        told = client(runs, access_token, {"chat": script.message, "stream": False, "retries": 2})
-    assert (told["end"], told["status"], told["code"]) == ("error", 409, "stopped")
+        reported = client(
+            runs, access_token, {"chat": script.message, "stream": False, "retries": 2}
+        )
+    assert (reported["end"], reported["status"], reported["code"]) == ("error", 409, "stopped")
     assert script.count == 1
     until(script.left, "the upstream is not asked any more")
 
@@ -152,6 +154,6 @@ def test_a_key_of_other_content_is_refused_once(
     script.answer(200, DOCUMENT)
     request = {"chat": script.message, "stream": False, "retries": 2, "key": script.message}
     assert client(runs, access_token, request)["end"] == "clean"
-    told = client(runs, access_token, {**request, "chat": f"{script.message} other"})
-    assert (told["status"], told["code"]) == (409, "idempotency_key_reused")
+    reported = client(runs, access_token, {**request, "chat": f"{script.message} other"})
+    assert (reported["status"], reported["code"]) == (409, "idempotency_key_reused")
     assert script.count == 1

@@ -208,13 +208,15 @@ def test_a_token_that_ends(guarded_runs: Server, script: ScriptedAnswer, form: s
         viewer = attach(guarded_runs, run, form, headers=short)
         for each in (stream, viewer):
             events = rest(each)
-            told = events[-1]
+            failure = events[-1]
             if form == "ui":
                 assert any(parsed(e)["type"] == "error" for e in events if e.data != "[DONE]")
             else:
-                assert parsed(told)["error"]["code"] == "token_expired"
-                assert told.event == (None if form == "chunks" else "failure")
-                assert told.id is None, "it is not the run's end: it must not be resumed after it"
+                assert parsed(failure)["error"]["code"] == "token_expired"
+                assert failure.event == (None if form == "chunks" else "failure")
+                assert failure.id is None, (
+                    "it is not the run's end: it must not be resumed after it"
+                )
     error_of(ask(guarded_runs, f"/runs/{run}", headers=short), 401)
     assert not script.left()
     viewer = attach(guarded_runs, run, form, headers=ALICE)

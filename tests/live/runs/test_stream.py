@@ -171,9 +171,9 @@ def test_usage_of_a_finished_answer(
     script.send(frame(choices=[{"index": 0, "delta": {"reasoning": "c"}, "finish_reason": None}]))
     script.finish(usage=usage)
     stream = start(runs, script, format="events")
-    *_, told, done = rest(stream)
-    assert told.event == "usage"
-    assert parsed(told) == (usage or {"completion_tokens": 3, "partial": True})
+    *_, usage_event, done = rest(stream)
+    assert usage_event.event == "usage"
+    assert parsed(usage_event) == (usage or {"completion_tokens": 3, "partial": True})
     assert (done.event, parsed(done)) == ("done", {"finish_reason": "stop"})
 
 

@@ -73,7 +73,7 @@ def data_of(frames: list[bytes]) -> list[str]:
     return [each.removeprefix(b"data: ").removesuffix(b"\n\n").decode() for each in frames]
 
 
-def told(server: Server, script: ScriptedAnswer) -> list[Sent]:
+def read_all(server: Server, script: ScriptedAnswer) -> list[Sent]:
     return rest(start(server, script))
 
 
@@ -82,7 +82,7 @@ def assert_whole(server: Server, script: ScriptedAnswer) -> None:
     script.send(*FRAMES)
     script.finish(usage=None)
     expected = [*data_of(FRAMES), *data_of([frame(finish="stop")]), "[DONE]"]
-    assert [each.data for each in told(server, script)] == expected
+    assert [each.data for each in read_all(server, script)] == expected
     assert script.count == 1
 
 
@@ -97,7 +97,7 @@ def test_frames_cut_anywhere(server: Server, script: ScriptedAnswer, size: int) 
     stream = b"".join(sent)
     script.send(*(stream[at : at + size] for at in range(0, len(stream), size)))
     script.finish(usage=None)
-    events = told(server, script)
+    events = read_all(server, script)
     assert [each.data for each in events][: len(sent)] == data_of(sent)
     assert end_of("chunks", events) == "[DONE]"
 
@@ -113,7 +113,7 @@ def test_records_cut_anywhere(
         with run_service(tmp_path, secure, workers=1, settings=settings) as server:
             script.send(*sent)
             script.finish(usage=None)
-            events = told(server, script)
+            events = read_all(server, script)
     assert [each.data for each in events][: len(sent)] == data_of(sent)
     assert end_of("chunks", events) == "[DONE]"
 
@@ -134,7 +134,7 @@ def test_an_idle_connection_that_the_upstream_has_closed(
         script = secure.script()
         script.send(frame("one"), frame(finish="stop"), DONE)
         script.end(close=True)
-        assert end_of("chunks", told(server, script)) == "[DONE]"
+        assert end_of("chunks", read_all(server, script)) == "[DONE]"
         assert script.count == 1
         until(
             lambda: not connected_to(server, secure.port), "the upstream has closed the connection"
@@ -200,7 +200,7 @@ def test_silent_in_the_middle(server: Server, script: ScriptedAnswer, last: byte
     script.say("one")
     if last:
         script.send(last)
-    events = told(server, script)
+    events = read_all(server, script)
     assert text_of("chunks", events) == "one"
     assert end_of("chunks", events) == "error:upstream_timeout"
     script.wait_until_left()
@@ -269,7 +269,7 @@ def test_through_a_tunnel(
 
         script = secure.script()
         script.say("one")
-        assert end_of("chunks", told(server, script)) == "error:upstream_timeout"
+        assert end_of("chunks", read_all(server, script)) == "error:upstream_timeout"
         script.wait_until_left()
 
         script = secure.script()

@@ -57,15 +57,15 @@ def in_crumbs(tmp_path_factory: pytest.TempPathFactory, upstream: Aimock) -> Ite
 def test_characters_cut_anywhere(in_crumbs: Server, upstream: Aimock, tag: str, form: str) -> None:
     """By TCP, within their bytes; and by the upstream, within their UTF-16."""
     with start(in_crumbs, f"paced story #{tag}", format=form) as stream:
-        told = read(stream, form)
-    assert (told.text, told.outcome, told.reason) == (
+        decoded = read(stream, form)
+    assert (decoded.text, decoded.outcome, decoded.reason) == (
         upstream.story * 4,
         "finished",
         "stop",
     )
     again = read_run(in_crumbs, run_of(stream), form)
     assert [(each.event, each.data) for each in again.events] == [
-        (each.event, each.data) for each in told.events
+        (each.event, each.data) for each in decoded.events
     ]
 
 
@@ -73,9 +73,9 @@ def test_characters_cut_anywhere(in_crumbs: Server, upstream: Aimock, tag: str, 
 def test_the_ids_count_the_upstreams_frames(relay: Server, tag: str, form: str) -> None:
     """However the bytes arrive, and whatever the format makes of a frame."""
     with start(relay, f"reasoning #{tag}", format=form) as stream:
-        told = read(stream, form)
+        decoded = read(stream, form)
     run = run_of(stream)
-    ids = [event.id for event in told.events if event.id is not None]
+    ids = [event.id for event in decoded.events if event.id is not None]
     assert all(each.startswith(f"{run}.") for each in ids)
     numbers = [int(each.rpartition(".")[2]) for each in ids]
     assert numbers == sorted(set(numbers))
@@ -100,15 +100,15 @@ def test_a_frame_that_is_none(
 ) -> None:
     """What came before it stays; the upstream's connection is closed; nothing comes after."""
     with start(altered, f"{message} #{tag}", format=form) as stream:
-        told = read(stream, form)
-    assert (told.text, told.outcome) == ("before, ", "failed")
+        decoded = read(stream, form)
+    assert (decoded.text, decoded.outcome) == ("before, ", "failed")
     if form == "ui":
-        assert told.error
+        assert decoded.error
     else:
-        assert told.error["code"] == code
-        assert told.error["message"]
+        assert decoded.error["code"] == code
+        assert decoded.error["message"]
     again = read_run(altered, run_of(stream), form)
-    assert (again.text, again.outcome, again.error) == (told.text, "failed", told.error)
+    assert (again.text, again.outcome, again.error) == (decoded.text, "failed", decoded.error)
     assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
@@ -122,20 +122,20 @@ def test_an_answer_that_is_no_stream(relay: Server, tag: str) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_one_chunk_of_a_mebibyte(relay: Server, tag: str, form: str) -> None:
     with start(relay, f"huge #{tag}", format=form) as stream:
-        told = read(stream, form)
-    assert told.text == "0123456789abcdef" * 65536
-    assert told.outcome == "finished"
-    assert read_run(relay, run_of(stream), form).text == told.text
+        decoded = read(stream, form)
+    assert decoded.text == "0123456789abcdef" * 65536
+    assert decoded.outcome == "finished"
+    assert read_run(relay, run_of(stream), form).text == decoded.text
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_truncated(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
     with start(relay, f"truncated #{tag}", format=form) as stream:
-        told = read(stream, form)
-    assert told.outcome == "failed"
-    assert told.text
-    assert upstream.story.startswith(told.text)
-    assert form == "ui" or told.error["code"] == "upstream_truncated"
+        decoded = read(stream, form)
+    assert decoded.outcome == "failed"
+    assert decoded.text
+    assert upstream.story.startswith(decoded.text)
+    assert form == "ui" or decoded.error["code"] == "upstream_truncated"
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -143,10 +143,10 @@ def test_silent_beyond_the_limit(altered: Server, upstream: Aimock, tag: str, fo
     """In the middle of its answer, heartbeats notwithstanding; then its connection is closed."""
     destroyed = upstream.destroyed()
     with start(altered, f"silent in the middle #{tag}", format=form) as stream:
-        told = read(stream, form)
-    assert told.outcome == "failed"
-    assert told.text == upstream.story[:16]
-    assert form == "ui" or told.error["code"] == "upstream_timeout"
+        decoded = read(stream, form)
+    assert decoded.outcome == "failed"
+    assert decoded.text == upstream.story[:16]
+    assert form == "ui" or decoded.error["code"] == "upstream_timeout"
     assert set(stream.comments) == {"ping"}
     upstream.wait_for_destroyed(destroyed + 1)
 
@@ -154,9 +154,9 @@ def test_silent_beyond_the_limit(altered: Server, upstream: Aimock, tag: str, fo
 def test_silent_from_the_beginning(altered: Server, tag: str) -> None:
     """The headers have gone out long before the limit: so it is told in the stream."""
     with start(altered, f"late #{tag}") as stream:
-        told = read(stream, "chunks")
-    assert (told.text, told.outcome) == ("", "failed")
-    assert told.error["code"] == "upstream_timeout"
+        decoded = read(stream, "chunks")
+    assert (decoded.text, decoded.outcome) == ("", "failed")
+    assert decoded.error["code"] == "upstream_timeout"
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -167,8 +167,8 @@ def test_a_slow_first_token(
     options: dict[str, Any] = {"heartbeat": "early"} if early else {}
     with start(relay, f"a little late #{tag}", format=form, **options) as stream:
         assert stream.next_comments(1) == ["ping"], "headers before the first token"
-        told = read(stream, form)
-    assert (told.text, told.outcome) == (upstream.story, "finished")
+        decoded = read(stream, form)
+    assert (decoded.text, decoded.outcome) == (upstream.story, "finished")
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_errors_instead_of_an_answer(
     assert (again.status, json.loads(again.body)) == (status, {"error": error})
 
     with start(relay, f"{message} #{tag}-early", heartbeat="early") as stream:
-        told = read(stream, "chunks")
-    assert (told.text, told.outcome, told.error) == ("", "failed", error)
+        decoded = read(stream, "chunks")
+    assert (decoded.text, decoded.outcome, decoded.error) == ("", "failed", error)
 
 
 @pytest.mark.parametrize(
@@ -220,40 +220,40 @@ def test_every_finish(
 ) -> None:
     with start(relay, f"{message} #{tag}") as stream:
         run = run_of(stream)
-        told = read(stream, "chunks")
-    assert (told.text, told.outcome, told.reason) == (upstream.story, "finished", reason)
+        decoded = read(stream, "chunks")
+    assert (decoded.text, decoded.outcome, decoded.reason) == (upstream.story, "finished", reason)
     for form in ("text", "events", "ui"):
-        told = read_run(relay, run, form)
-        assert (told.text, told.outcome) == (upstream.story, "finished")
-        assert told.reason == (in_ui if form == "ui" else reason)
+        decoded = read_run(relay, run, form)
+        assert (decoded.text, decoded.outcome) == (upstream.story, "finished")
+        assert decoded.reason == (in_ui if form == "ui" else reason)
     assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
 @pytest.mark.parametrize("form", ["chunks", "events", "ui"])
 def test_reasoning(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
     with start(relay, f"reasoning #{tag}", format=form) as stream:
-        told = read(stream, form)
-    assert told.reasoning == "Let me think about it."
-    assert (told.text, told.outcome) == (upstream.story, "finished")
+        decoded = read(stream, form)
+    assert decoded.reasoning == "Let me think about it."
+    assert (decoded.text, decoded.outcome) == (upstream.story, "finished")
 
 
 def test_tool_calls(relay: Server, tag: str) -> None:
     expected = [("weather", {"city": "Zürich", "unit": "°C"}), ("clock", {})]
     with start(relay, f"tools #{tag}", format="ui") as stream:
         run = run_of(stream)
-        told = read(stream, "ui")
-    parts = [json.loads(event.data or "") for event in told.events if event.data != "[DONE]"]
+        decoded = read(stream, "ui")
+    parts = [json.loads(event.data or "") for event in decoded.events if event.data != "[DONE]"]
     assert [
         (part["toolName"], part["input"])
         for part in parts
         if part["type"] == "tool-input-available"
     ] == expected
-    assert told.reason == "tool-calls"
+    assert decoded.reason == "tool-calls"
 
-    told = read_run(relay, run, "events")
-    assert told.reason == "tool_calls"
+    decoded = read_run(relay, run, "events")
+    assert decoded.reason == "tool_calls"
     calls: dict[int, list[str]] = {}
-    for event in told.events:
+    for event in decoded.events:
         if event.event == "tool_call":
             piece = json.loads(event.data or "")
             call = calls.setdefault(piece["index"], ["", ""])

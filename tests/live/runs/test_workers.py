@@ -64,23 +64,23 @@ class Viewer:
         except (AssertionError, OSError) as problem:
             self._problem = problem
 
-    def told(self) -> Decoded:
+    def answer(self) -> Decoded:
         self._thread.join(30)
         assert not self._thread.is_alive(), f"it still waits, after {self.events[-2:]}"
         assert self._problem is None, f"cut short: {self._problem!r}"
         return Decoded(self.form, self.events)
 
 
-def assert_interrupted(told: Decoded, upstream: Aimock) -> None:
+def assert_interrupted(answer: Decoded, upstream: Aimock) -> None:
     """The text so far, then one failure."""
-    assert told.outcome == "failed"
-    assert (upstream.story * 20).startswith(told.text)
-    assert told.text
-    if told.form == "ui":
-        assert told.error
+    assert answer.outcome == "failed"
+    assert (upstream.story * 20).startswith(answer.text)
+    assert answer.text
+    if answer.form == "ui":
+        assert answer.error
     else:
-        assert told.error["code"] == "interrupted"
-        assert told.error["type"] == "server_error"
+        assert answer.error["code"] == "interrupted"
+        assert answer.error["type"] == "server_error"
 
 
 def test_the_writer_is_killed(relay: Server, upstream: Aimock, tag: str) -> None:
@@ -102,11 +102,11 @@ def test_the_writer_is_killed(relay: Server, upstream: Aimock, tag: str) -> None
         destroyed = upstream.destroyed()
         killed_at = time.monotonic()
         writing.kill()
-        told = [viewer.told() for viewer in viewers]
-    for viewer, each in zip(viewers, told, strict=True):
+        answer = [viewer.answer() for viewer in viewers]
+    for viewer, each in zip(viewers, answer, strict=True):
         assert viewer.ended_at - killed_at < LIMIT
         assert_interrupted(each, upstream)
-    for form, first, second in zip(FORMATS, told, told[len(FORMATS) :], strict=False):
+    for form, first, second in zip(FORMATS, answer, answer[len(FORMATS) :], strict=False):
         assert first.events == second.events
         for _ in range(3):  # by whichever worker
             assert read_run(relay, run, form).events == first.events
@@ -143,10 +143,10 @@ def test_the_writer_is_killed_before_the_first_token(
         )
         killed_at = time.monotonic()
         writing.kill()
-        told = viewer.told()
+        answer = viewer.answer()
     assert viewer.ended_at - killed_at < LIMIT
-    assert (told.text, told.outcome) == ("", "failed")
-    assert told.error["code"] == "interrupted"
+    assert (answer.text, answer.outcome) == ("", "failed")
+    assert answer.error["code"] == "interrupted"
     assert upstream.asked_for(message) == 1
 
 
@@ -187,11 +187,11 @@ def test_the_writer_is_paused(relay: Server, upstream: Aimock, tag: str) -> None
         paused_at = time.monotonic()
         writing.suspend()
         try:
-            told = viewer.told()
+            answer = viewer.answer()
             assert viewer.ended_at - paused_at < LIMIT
-            assert_interrupted(told, upstream)
+            assert_interrupted(answer, upstream)
             with attach(connect_to(relay, reading), run, "text") as stream:
-                assert read(stream, "text").events == told.events
+                assert read(stream, "text").events == answer.events
             assert upstream.destroyed() == destroyed, "its connection is still open"
         finally:
             writing.resume()
@@ -199,10 +199,10 @@ def test_the_writer_is_paused(relay: Server, upstream: Aimock, tag: str) -> None
         upstream.wait_for_destroyed(destroyed + 1)
         first = read(starter, "text", before)
     assert writing.is_running()
-    assert first.events == told.events, "also for those who read from the worker that was paused"
+    assert first.events == answer.events, "also for those who read from the worker that was paused"
     for worker in (writing, reading):
         with attach(connect_to(relay, worker), run, "text") as stream:
-            assert read(stream, "text").events == told.events
+            assert read(stream, "text").events == answer.events
     assert upstream.asked_for(message) == 1
     # It is of use again.
     with connect_to(relay, writing) as connection:
@@ -220,8 +220,8 @@ def test_the_writer_is_paused_for_a_moment(relay: Server, upstream: Aimock, tag:
         writing.suspend()
         time.sleep(2)  # what is waited for is that nothing happens
         writing.resume()
-        told = read(stream, "text", before)
-    assert (told.text, told.outcome) == (upstream.story * 8, "finished")
+        answer = read(stream, "text", before)
+    assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
     assert upstream.asked_for(message) == 1
 
 
@@ -241,13 +241,13 @@ def test_stop_is_served_by_any_worker(
             first, second = second, first
         for worker in (first, second, first):
             assert stop_at(relay, worker, run) == {"id": run, "status": "stopped"}
-        told = read(stream, "text", before)
-    assert told.outcome == "stopped"
-    assert bool(told.text) == (message == "slow story")
+        answer = read(stream, "text", before)
+    assert answer.outcome == "stopped"
+    assert bool(answer.text) == (message == "slow story")
     upstream.wait_for_destroyed(destroyed + 1)
     for worker in (first, second):
         with attach(connect_to(relay, worker), run, "text") as again:
-            assert read(again, "text").events == told.events
+            assert read(again, "text").events == answer.events
 
 
 def stop_at(relay: Server, worker: psutil.Process, run: str) -> dict[str, Any]:
@@ -287,13 +287,13 @@ def test_resuming_at_another_worker(relay: Server, upstream: Aimock, tag: str) -
             connection.request(start_path(message, format="text"), headers={"Last-Event-ID": last})
             with Stream(connection) as resumed:
                 assert run_of(resumed) == run
-                told = read(resumed, "text", before)
-        assert read(stream, "text", before).events == told.events
-    assert told.text == upstream.story * 4
+                answer = read(resumed, "text", before)
+        assert read(stream, "text", before).events == answer.events
+    assert answer.text == upstream.story * 4
     for worker in relay.workers():
         with connect_to(relay, worker) as connection:
             connection.request(
-                start_path(message), headers={"Last-Event-ID": told.events[-1].id or ""}
+                start_path(message), headers={"Last-Event-ID": answer.events[-1].id or ""}
             )
             assert connection.head().status == 204
     assert upstream.asked_for(message) == 1
@@ -334,8 +334,8 @@ def test_sighup(relay: Server, upstream: Aimock, tag: str) -> None:
         new = until(lambda: set(relay.workers()) - set(old), "there are others").pop()
         last = last_id(seen)
         with attach(connect_to(relay, new), run, "text", last) as back:
-            told = read(back, "text", seen)
-        assert (told.text, told.outcome) == (upstream.story * 8, "finished")
+            answer = read(back, "text", seen)
+        assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
 
 
 def test_sigterm(upstream: Aimock, tmp_path: Path, tag: str) -> None:
@@ -361,8 +361,8 @@ def test_one_worker_of_two_is_told_to_end(
         assert stream.retries, "it is told when to come back"
     last = last_id(seen)
     with attach(connect_to(relay, staying), run, "text", last) as back:
-        told = read(back, "text", seen)
-    assert (told.text, told.outcome) == (upstream.story * 8, "finished")
+        answer = read(back, "text", seen)
+    assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
     assert upstream.asked_for(message) == 1
 
 
@@ -376,11 +376,11 @@ def test_the_grace_time_is_over(upstream: Aimock, tmp_path: Path, tag: str) -> N
         run = run_of(stays)
         before = take(stays, 3, "ui")
         server.send_signal(signal.SIGHUP)
-        told = read(stays, "ui", before)
-        assert_interrupted(told, upstream)
-        assert told.pieces > 20, "it went on for a while"
+        answer = read(stays, "ui", before)
+        assert_interrupted(answer, upstream)
+        assert answer.pieces > 20, "it went on for a while"
         upstream.wait_for_destroyed(destroyed + 1)
         again = read_run(server, run)
     assert_interrupted(again, upstream)
-    assert again.text == told.text
+    assert again.text == answer.text
     assert upstream.asked_for(f"slow story #{tag}") == 1

@@ -39,15 +39,17 @@ def starts() -> Iterator[Starts]:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        told, answers = process.stdin, process.stdout
+        requests, answers = process.stdin, process.stdout
 
         def start(how: str, settings: dict[str, str], output: Path) -> tuple[int, str]:
             module, *arguments = commands[how]
-            told.write(json.dumps([module, arguments, environment(**settings), str(output)]) + "\n")
+            requests.write(
+                json.dumps([module, arguments, environment(**settings), str(output)]) + "\n"
+            )
             return int(answers.readline()), output.read_text().strip()
 
         yield start
-        told.close()
+        requests.close()
 
 
 def message(answer: Answer) -> dict[str, Any]:

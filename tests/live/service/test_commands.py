@@ -62,12 +62,12 @@ def test_tail_as_json_from_the_beginning(development: Server, channel: str) -> N
     ]
     url = f"{development.url}/channels/{channel}?until=done"
     done = run("tail", "--json", "--last-event-id", "earliest", url)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(each["id"], each["event"], each["data"]) for each in told] == [
+    outputs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["id"], each["event"], each["data"]) for each in outputs] == [
         (ids[0], "x", "a\nb"),
         (f"{ids[1]}.end", "done", "1"),
     ]
-    assert set(told[0]) == {"time", "id", "event", "data"}
+    assert set(outputs[0]) == {"time", "id", "event", "data"}
 
 
 def test_tail_comes_back() -> None:
@@ -133,8 +133,8 @@ def test_publish(development: Server, channel: str) -> None:
     ids = [each.stdout.strip() for each in done]
     publish(development, channel, "over", event="done")
     url = f"{development.url}/channels/{channel}?until=done"
-    told = run("tail", "--json", "--last-event-id", "earliest", url)
-    seen = [json.loads(line) for line in told.stdout.splitlines()][:-1]
+    outputs = run("tail", "--json", "--last-event-id", "earliest", url)
+    seen = [json.loads(line) for line in outputs.stdout.splitlines()][:-1]
     assert [each["id"] for each in seen] == ids
     assert [(each["event"], each["data"]) for each in seen] == [
         ("message", "hello"),

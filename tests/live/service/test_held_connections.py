@@ -82,8 +82,8 @@ def test_short_requests_find_a_place(crowded: Server, how: str) -> None:
         held = hold(crowded, sent, PLACES + 10, stack)
         assert max(seconds_of_healthz(crowded) for _ in range(5)) < 1
         until(lambda: sum(map(received, held)) >= 10, "some have been closed")
-        told = [connection.buffer for connection in held if received(connection)]
-        assert all(each.startswith(answer) for each in told)
+        buffers = [connection.buffer for connection in held if received(connection)]
+        assert all(each.startswith(answer) for each in buffers)
     assert max(seconds_of_healthz(crowded) for _ in range(3)) < 1
 
 

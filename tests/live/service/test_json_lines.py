@@ -242,6 +242,6 @@ def test_a_setting_that_is_wrong_is_said_in_json(command: list[str]) -> None:
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    told = json.loads(line)
-    assert (told["level"], told["logger"]) == ("CRITICAL", "sseflask")
-    assert told["message"].startswith("SSEFLASK_HEARTBEAT='soon' is not allowed")
+    record = json.loads(line)
+    assert (record["level"], record["logger"]) == ("CRITICAL", "sseflask")
+    assert record["message"].startswith("SSEFLASK_HEARTBEAT='soon' is not allowed")

@@ -135,8 +135,8 @@ def test_ctrl_c(kind: str, tmp_path: Path) -> None:
             assert json.loads(not_begun.body(head))["error"]["code"] == "shutting_down"
             head = event_source.head()
             assert head.status == 200, "any other would close an EventSource for good"
-            told = event_source.body(head)
-            assert re.fullmatch(rb": The server is shutting down; .*\nretry: [1-9]\d{3}\n", told)
+            sent = event_source.body(head)
+            assert re.fullmatch(rb": The server is shutting down; .*\nretry: [1-9]\d{3}\n", sent)
             for stream in streams[:2]:
                 stream.assert_sent_away()
             for stream in streams[2:]:

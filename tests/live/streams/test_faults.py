@@ -94,8 +94,8 @@ def test_a_generator_reads_the_whole_body(faulty: Server, where: str, tail: int)
         connection.socket.sendall(rest)
         content = first + b"".join(pieces)
         assert connection.complete
-    told = content.split(b"\n\n")[1].decode()
-    assert told == f"data: {len(body)} {hashlib.sha256(body).hexdigest()}"
+    digest = content.split(b"\n\n")[1].decode()
+    assert digest == f"data: {len(body)} {hashlib.sha256(body).hexdigest()}"
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,9 @@ def test_errors(mounted: Mounted, tag: str, plain: str) -> None:
         assert refused.status == status
     if mount == "/sentry":
         until(lambda: len(notes(server, "sentry", tag)) >= 6, "five transactions and an error")
-        (told,) = [each for each in notes(server, "sentry", tag) if each["type"] == "error"]
-        assert told["raised"] == ["secret detail"]
-        assert f"tag={tag}&" in told["query"], "not of the handled ones"
+        (reported,) = [each for each in notes(server, "sentry", tag) if each["type"] == "error"]
+        assert reported["raised"] == ["secret detail"]
+        assert f"tag={tag}&" in reported["query"], "not of the handled ones"
         assert fetch(server, f"{mount}/refused/0?tag={tag}-crash{plain}").status == 500
         until(lambda: len(notes(server, "sentry", f"{tag}-crash")) >= 2, "that and its transaction")
         crash = notes(server, "sentry", f"{tag}-crash")

@@ -58,10 +58,10 @@ def test_requests_and_httpx(reused: Server) -> None:
 @pytest.mark.parametrize("client", ["agent", "fetch"])
 def test_node(reused: Server, client: str) -> None:
     done = node("reuse.mjs", reused.url + PATH, "3", "200", client)
-    told = json.loads(done.stdout)
-    assert told["errors"] == []
+    result = json.loads(done.stdout)
+    assert result["errors"] == []
     if client == "agent":
-        assert told["connections"] == 4
+        assert result["connections"] == 4
 
 
 def test_aiohttp(reused: Server) -> None:

@@ -69,10 +69,10 @@ def numbered(story: Story) -> Script:
 @pytest.mark.parametrize("name", STORIES)
 def test_streams_that_are_interrupted(name: str) -> None:
     story = STORIES[name]
-    told, asked = read(numbered(story))
-    assert [line[1:] for line in told if line[0] == "event"] == story.told
-    assert told[-2][0] == story.ended
-    assert told[-1] == ["ended", story.ended]
+    reported, asked = read(numbered(story))
+    assert [line[1:] for line in reported if line[0] == "event"] == story.events
+    assert reported[-2][0] == story.ended
+    assert reported[-1] == ["ended", story.ended]
     assert tuple(each.headers.get("last-event-id") for each in asked) == story.cursors
     assert {each.headers["accept"] for each in asked} == {"text/event-stream"}
 
@@ -80,14 +80,14 @@ def test_streams_that_are_interrupted(name: str) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_events_that_arrive_in_pieces(size: int) -> None:
     story = STORIES["every kind of line"]
-    told, _ = read(numbered(story), size=size)
-    assert [line[1:] for line in told if line[0] == "event"] == story.told
+    reported, _ = read(numbered(story), size=size)
+    assert [line[1:] for line in reported if line[0] == "event"] == story.events
 
 
 def test_a_gap_is_told() -> None:
     gap = b'event: gap\ndata: {"reason": "trimmed"}\n\n'
-    told, _ = read(numbered(Story((gap + ONE + FINISHED,), [])))
-    assert told[1:4] == [
+    reported, _ = read(numbered(Story((gap + ONE + FINISHED,), [])))
+    assert reported[1:4] == [
         ["gap", {"reason": "trimmed"}],
         ["event", "1", "message", "one"],
         ["done", {}],
@@ -96,8 +96,8 @@ def test_a_gap_is_told() -> None:
 
 def test_a_request_that_begins_something_has_one_key() -> None:
     answers = (cut(b""), cut(ONE), TWO + FINISHED)
-    told, asked = read(numbered(Story(answers, [])), method="POST", body='{"a":1}')
-    assert [line[3] for line in told if line[0] == "event"] == ["one", "two"]
+    reported, asked = read(numbered(Story(answers, [])), method="POST", body='{"a":1}')
+    assert [line[3] for line in reported if line[0] == "event"] == ["one", "two"]
     assert {each.content for each in asked} == {b'{"a":1}'}
     (key,) = {each.headers["idempotency-key"] for each in asked}
     assert len(key) > 20
@@ -105,8 +105,8 @@ def test_a_request_that_begins_something_has_one_key() -> None:
 
 def test_times_are_the_servers_and_grow() -> None:
     answers = (b"retry: 30\n\n", cut(b""), b"retry: 1\nid: 1\n\n", FINISHED)
-    told, _ = read(numbered(Story(answers, [])))
-    assert [line[2] for line in told if line[0] == "again"] == [30, 30, 1]
+    reported, _ = read(numbered(Story(answers, [])))
+    assert [line[2] for line in reported if line[0] == "again"] == [30, 30, 1]
 
 
 class Observed(Exchange):
@@ -170,19 +170,19 @@ class Browsed:
             page.goto(f"{server.url}/page.html")
             given = {"module": f"{server.url}/sse.js", "options": options}
             reads = [{**given, "url": f"{server.url}/{name}"} for name in self.stories]
-            told: list[list[list[Any]]] = page.evaluate(READ, reads)
+            reported: list[list[list[Any]]] = page.evaluate(READ, reads)
             page.goto("about:blank")  # or it would keep connections
-        return dict(zip(self.stories, told, strict=True))
+        return dict(zip(self.stories, reported, strict=True))
 
 
 def test_the_same_in_chromium(page: Page, seen: Seen) -> None:
     stories = {str(number): story for number, story in enumerate(STORIES.values())}
     browsed = Browsed(stories, seen)
-    told = browsed.read_in(page)
+    reported = browsed.read_in(page)
     for number, name in enumerate(STORIES):
-        story, found = stories[str(number)], told[str(number)]
+        story, found = stories[str(number)], reported[str(number)]
         asked = browsed.asked[str(number)]
-        assert [line[1:] for line in found if line[0] == "event"] == story.told, name
+        assert [line[1:] for line in found if line[0] == "event"] == story.events, name
         assert found[-1] == ["ended", story.ended], name
         assert tuple(each.headers.get("last-event-id") for each in asked) == story.cursors, name
         assert {each.headers["accept"] for each in asked} == {"text/event-stream"}
@@ -190,8 +190,8 @@ def test_the_same_in_chromium(page: Page, seen: Seen) -> None:
 
 def test_a_post_in_chromium(page: Page, seen: Seen) -> None:
     browsed = Browsed({"post": Story((cut(b""), cut(ONE), TWO + FINISHED), [])}, seen)
-    told = browsed.read_in(page, method="POST", body='{"a":1}')["post"]
-    assert [line[3] for line in told if line[0] == "event"] == ["one", "two"]
+    reported = browsed.read_in(page, method="POST", body='{"a":1}')["post"]
+    assert [line[3] for line in reported if line[0] == "event"] == ["one", "two"]
     asked = browsed.asked["post"]
     assert [each.line.split()[0] for each in asked] == ["POST"] * 3
     assert {each.content for each in asked} == {b'{"a":1}'}

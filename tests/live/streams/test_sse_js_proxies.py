@@ -154,14 +154,14 @@ def read(request: pytest.FixtureRequest, nginx: tuple[str, str]) -> Read:
     def in_chromium(path: str, **options: Any) -> list[list[Any]]:
         page.goto(f"{nginx[0]}/healthz")
         url, module = nginx[0] + path, "/static/sse.js"
-        (told,) = page.evaluate(READ, [{"module": module, "url": url, "options": options}])
-        return list(told)
+        (reported,) = page.evaluate(READ, [{"module": module, "url": url, "options": options}])
+        return list(reported)
 
     return in_chromium
 
 
-def numbers(told: list[list[Any]]) -> list[str]:
-    return [line[3] for line in told if line[0] == "event"]
+def numbers(reported: list[list[Any]]) -> list[str]:
+    return [line[3] for line in reported if line[0] == "event"]
 
 
 QUESTION = {
@@ -174,25 +174,25 @@ QUESTION = {
 @pytest.mark.parametrize("way", ["gathering", "impatient"])
 def test_a_stream(read: Read, way: str) -> None:
     count, interval = {"gathering": (30, 0.01), "impatient": (3, 1.3)}[way]
-    told = read(f"/{way}/sse/v1?count={count}&interval={interval}")
-    assert numbers(told) == [str(number) for number in range(count)]
-    assert told[-1] == ["ended", "done"]
-    opened = sum(line[0] == "open" for line in told)
+    reported = read(f"/{way}/sse/v1?count={count}&interval={interval}")
+    assert numbers(reported) == [str(number) for number in range(count)]
+    assert reported[-1] == ["ended", "done"]
+    opened = sum(line[0] == "open" for line in reported)
     assert opened == 1 if way == "gathering" else opened >= count
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_bytes_that_drip(read: Read, method: str) -> None:
-    told = read("/dripping/", method=method)
-    assert [line[1:] for line in told if line[0] == "event"] == STORY.told
-    assert told[-1] == ["ended", "done"]
+    reported = read("/dripping/", method=method)
+    assert [line[1:] for line in reported if line[0] == "event"] == STORY.events
+    assert reported[-1] == ["ended", "done"]
 
 
 def test_an_answer_to_a_post(read: Read) -> None:
-    told = read("/gathering/sse/openai_out", **QUESTION)
-    assert "You said: hello" in "".join(numbers(told))
-    assert told[-1] == ["ended", "done"]
-    assert sum(line[0] == "open" for line in told) == 1
+    reported = read("/gathering/sse/openai_out", **QUESTION)
+    assert "You said: hello" in "".join(numbers(reported))
+    assert reported[-1] == ["ended", "done"]
+    assert sum(line[0] == "open" for line in reported) == 1
 
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
@@ -220,9 +220,9 @@ def test_http2(
         )
         page.goto("about:blank")
     assert spoken == ["h2"]
-    for told in counted:
-        assert numbers(told) == ["0", "1", "2", "3", "4"]
-        assert told[-1] == ["ended", "done"]
+    for reported in counted:
+        assert numbers(reported) == ["0", "1", "2", "3", "4"]
+        assert reported[-1] == ["ended", "done"]
     assert "You said: hello" in "".join(numbers(answered))
 
 

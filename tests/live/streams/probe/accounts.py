@@ -21,8 +21,11 @@ FIELDS = (
 
 class Noting(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        told = {name: vars(record)[name] for name in FIELDS if name in vars(record)}
-        mark(f"{told['request_id']}.account", json.dumps({"message": record.getMessage(), **told}))
+        fields = {name: vars(record)[name] for name in FIELDS if name in vars(record)}
+        mark(
+            f"{fields['request_id']}.account",
+            json.dumps({"message": record.getMessage(), **fields}),
+        )
 
 
 log = logging.getLogger("sseflask.streams")
