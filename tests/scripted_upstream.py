@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.upstream import CompletionRequest
+from sseflask.completions.upstream import Upstream as CompletionsUpstream
 from sseflask.completions.usage import UsageNotes
 from sseflask.runs.outcome import Generated
 
@@ -73,6 +75,16 @@ def read_all(answer: Generated) -> tuple[list[list[bytes]], CompletionOutcome]:
         assert came
         reads.append(came)
     raise AssertionError("it has no outcome")
+
+
+def complete(
+    upstream: CompletionsUpstream,
+    request: CompletionRequest,
+    headers: dict[str, str] | None = None,
+) -> bytes:
+    """The document of a completion that is not streamed."""
+    with upstream.document(request, headers) as document:
+        return document
 
 
 def notes_of(frames: Iterable[bytes]) -> bytes:

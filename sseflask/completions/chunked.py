@@ -1,7 +1,7 @@
-"""The chunked coding of an HTTP/1.1 body, taken apart by one regular expression. No I/O.
+"""The chunked coding of an HTTP/1.1 body (RFC 9112, section 7.1), decoded by a regular expression.
 
-After RFC 9112, section 7.1. The client's own parser makes an event of every chunk, in several steps
-that cost more than all else that is done with a token here.
+No I/O. h11 makes an event of every chunk, in steps that cost more than everything else that is done
+with a token here.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ import httpx2
 
 __all__ = ["BrokenChunks", "Dechunker"]
 
-# A chunk's line end is read together with the next chunk's head. Either may be a bare LF, as some
-# servers write it.
+# The line end of a chunk is read together with the next chunk's head. Some servers write a bare LF.
 _LINE_END = b"\r\n"
 _HEAD = re.compile(rb"\r?\n([0-9A-Fa-f]{1,64})[ \t]*(?:;[^\n]*)?\r?\n")
 _LINE_ENDS = (b"", b"\r", b"\n", _LINE_END)
 _LAST = b"0\r\n"
 
 #: Bytes that a chunk's head may have.
-_MOST_HEAD = 16_384
+_MAX_HEAD = 16_384
 
 
 class BrokenChunks(httpx2.RemoteProtocolError):
-    """What stands in the place of a chunk's head is none."""
+    """There is something else where a chunk's head has to be."""
 
 
 class Dechunker:
-    """Takes the chunks of one body apart, in whatever pieces they arrive. Never blocks.
+    """Decodes the chunks of one body, in whatever pieces they arrive.
 
     Attributes:
-        stopped: what comes next is no chunk with data: the last one, or none at all.
+        stopped: there is no further chunk with data: the next one is the last, or is invalid.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class Dechunker:
         self._broken = False
 
     def feed(self, piece: bytes) -> bytes:
-        """Take in the next bytes, and give the data that is in them; not once it has `stopped`."""
+        """Give the data in the next bytes. Not to be called once it has `stopped`."""
         piece = self._rest + piece
         end = self._left
         found = [piece[:end]] if end else []
@@ -60,10 +59,10 @@ class Dechunker:
         return found[0] if len(found) == 1 else b"".join(found)
 
     def rest(self) -> bytes:
-        """The last chunk as a parser reads it that takes CRLF only, and what has come after it.
+        """The last chunk with CRLF, as strict parsers want it, and what has come after it.
 
         Raises:
-            BrokenChunks: something else has come in the place of a chunk.
+            BrokenChunks: the next chunk is invalid.
         """
         if self._broken:
             raise BrokenChunks(f"no chunk begins with {self._rest.lstrip()[:20]!r}")
@@ -72,4 +71,4 @@ class Dechunker:
 
 def _may_become_head(rest: bytes) -> bool:
     start = rest.removeprefix(b"\r")
-    return start.startswith(b"\n") and b"\n" not in start[1:] and len(start) <= _MOST_HEAD
+    return start.startswith(b"\n") and b"\n" not in start[1:] and len(start) <= _MAX_HEAD

@@ -154,14 +154,6 @@ class Upstream:
             with self._responding(request, headers) as response:
                 yield from self._reader(request).stream(response)
 
-    def complete(self, request: CompletionRequest, headers: dict[str, str] | None = None) -> bytes:
-        """Run a completion that is not streamed. Blocks until it is there.
-
-        See `document`, for which a large document counts until this returns only.
-        """
-        with self.document(request, headers) as document:
-            return document
-
     @contextlib.contextmanager
     def document(
         self, request: CompletionRequest, headers: dict[str, str] | None = None
@@ -198,13 +190,9 @@ class Upstream:
             Failure: the upstream refused the request or failed.
         """
         seconds = min(_MODELS_SECONDS, self._settings.upstream_timeout)
-        with (
-            contextlib.closing(
-                ResponseReader(self._secrets, seconds, max_document=_MAX_MODELS)
-            ) as reader,
-            contextlib.closing(self._send("/models", None, seconds)) as response,
-        ):
-            return reader.document(response)
+        reader = ResponseReader(self._secrets, seconds, max_document=_MAX_MODELS)
+        with contextlib.closing(self._send("/models", None, seconds)) as response:
+            return reader.document(response)  # which is never a large one
 
     def _reader(self, request: CompletionRequest) -> ResponseReader:
         return ResponseReader(

@@ -19,7 +19,7 @@ from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.completions.usage import usage_of
 from sseflask.config import load
 from sseflask.errors import Failure
-from tests.scripted_upstream import notes_of, read_all
+from tests.scripted_upstream import complete, notes_of, read_all
 from tests.service import environment
 
 
@@ -164,7 +164,7 @@ def test_it_is_the_upstream_when_there_is_no_other(upstream: Upstream, content: 
 @pytest.mark.parametrize("content", ASKED)
 @pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
 def test_its_answer_in_one_piece(upstream: Upstream, path: str, content: bytes) -> None:
-    body = upstream.complete(CompletionRequest(path, content.replace(b"true", b"false")))
+    body = complete(upstream, CompletionRequest(path, content.replace(b"true", b"false")))
     assert json.loads(body)["model"] == MODEL
     assert MODEL.encode() in upstream.models()
 
@@ -172,7 +172,7 @@ def test_its_answer_in_one_piece(upstream: Upstream, path: str, content: bytes) 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
 def test_what_is_no_request(upstream: Upstream, content: bytes) -> None:
     with pytest.raises(Failure) as caught:
-        upstream.complete(CompletionRequest("/chat/completions", content))
+        complete(upstream, CompletionRequest("/chat/completions", content))
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
 
 
@@ -189,8 +189,8 @@ def test_its_answer_is_short_whatever_it_is_asked(
     }
     frames, outcome = run(upstream, path, json.dumps(asked).encode())
     assert sum(map(len, [*frames, outcome.frame or b""])) < 100_000
-    body = upstream.complete(
-        CompletionRequest(path, json.dumps({**asked, "stream": False}).encode())
+    body = complete(
+        upstream, CompletionRequest(path, json.dumps({**asked, "stream": False}).encode())
     )
     assert len(body) < 10_000
     assert prompt[:200] in json.dumps(json.loads(body), ensure_ascii=False)
@@ -202,7 +202,8 @@ import os, sys
 from sseflask.app import create_app
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 with create_app().app_context():
-    current_upstream().complete(CompletionRequest("/chat/completions", b"{}"))
+    with current_upstream().document(CompletionRequest("/chat/completions", b"{}")):
+        pass
 print("openai" in sys.modules)
 os.environ["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
 create_app()

@@ -18,7 +18,16 @@ from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
-from tests.scripted_upstream import DONE, Exchange, Script, event, frame, read_all, upstream
+from tests.scripted_upstream import (
+    DONE,
+    Exchange,
+    Script,
+    complete,
+    event,
+    frame,
+    read_all,
+    upstream,
+)
 from tests.service import KEY, environment
 
 CHAT = CompletionRequest(
@@ -484,7 +493,7 @@ def test_another_path(connect: Callable[..., Upstream]) -> None:
 def test_an_answer_in_one_piece(connect: Callable[..., Upstream], path: str) -> None:
     body, asked = b'{"id" :  "1", "x": 1.0}\n', b'{"stream":  false}'
     with upstream(lambda x: x.answer(200, body, "application/json; charset=utf-8")) as server:
-        got = connect(server.url).complete(CompletionRequest(path, asked))
+        got = complete(connect(server.url), CompletionRequest(path, asked))
     assert got == body
     assert server.exchanges[0].line == f"POST /v1{path} HTTP/1.1"
     assert server.exchanges[0].content == asked
@@ -548,7 +557,7 @@ def test_what_follows_an_answer_is_nobodys(connect: Callable[..., Upstream]) -> 
 
     with upstream(script) as server:
         there = connect(server.url)
-        assert there.complete(CHAT) == b"{}"
+        assert complete(there, CHAT) == b"{}"
         assert run(there) == ([LAST], STOPPED)
     assert server.connections == 2
 
@@ -562,7 +571,7 @@ def test_the_models(connect: Callable[..., Upstream]) -> None:
 
 
 CALLS: list[Callable[[Upstream], object]] = [
-    lambda there: there.complete(CHAT),
+    lambda there: complete(there, CHAT),
     lambda there: there.models(),
 ]
 

@@ -14,7 +14,7 @@ from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.live.kit.waiting import until
-from tests.scripted_upstream import DONE, Exchange, frame, upstream
+from tests.scripted_upstream import DONE, Exchange, complete, frame, upstream
 from tests.service import KEY, environment
 
 CHAT = CompletionRequest("/chat/completions", b"{}")
@@ -179,7 +179,7 @@ def test_an_answer_in_one_piece_that_has_no_end(
 
     monkeypatch.setattr("sseflask.completions.response_reader._MAX_EMPTY", 1_000_000)
     with upstream(script) as server, pytest.raises(Failure) as caught:
-        connect(server.url).complete(CHAT)
+        complete(connect(server.url), CHAT)
     assert caught.value.code == "upstream_invalid"
 
 
@@ -187,6 +187,6 @@ def _ask(service: Upstream, path: str) -> None:
     if path == "models":
         service.models()
     elif path == "whole":
-        service.complete(CHAT)
+        complete(service, CHAT)
     else:
         list(service.stream(CHAT))

@@ -32,6 +32,7 @@ from tests.scripted_upstream import (
     Exchange,
     Script,
     chunk,
+    complete,
     event,
     frame,
     read_all,
@@ -73,7 +74,7 @@ def run(there: Upstream, asked: CompletionRequest = CHAT) -> tuple[list[bytes], 
 
 CALLS: dict[str, Callable[[Upstream], object]] = {
     "stream": run,
-    "whole": lambda there: there.complete(CHAT),
+    "whole": lambda there: complete(there, CHAT),
     "models": lambda there: there.models(),
 }
 
@@ -131,7 +132,7 @@ def test_a_large_answer_is_not_taken_apart(connect: Connect) -> None:
     with upstream(lambda x: x.answer(200, body)) as server:
         there = connect(server.url)
         tracemalloc.start()
-        assert len(there.complete(CHAT)) == len(body)
+        assert len(complete(there, CHAT)) == len(body)
         with pytest.raises(Failure, match="too long"):
             run(there)
         _, most = tracemalloc.get_traced_memory()
@@ -154,7 +155,7 @@ def test_few_large_answers_are_in_memory_at_once(
             assert next(first) == [b"data: %b\n\n" % large]
             second = pool.submit(lambda: list(stream_document(there, CHAT)))
             until(lambda: len(server.exchanges) == 2, "the second is asked for")
-            assert there.complete(CHAT) == small
+            assert complete(there, CHAT) == small
             assert next(first) == CompletionOutcome("finished")
             assert not second.done()
         assert second.result(10) == [[b"data: %b\n\n" % large], CompletionOutcome("finished")]
@@ -492,7 +493,7 @@ def test_a_document_with_what_is_not_json(connect: Connect, odd: str) -> None:
 )
 def test_a_document_that_is_json_is_passed_on_as_it_is(connect: Connect, body: bytes) -> None:
     with upstream(lambda x: x.answer(200, body)) as server:
-        assert connect(server.url).complete(CHAT) == body
+        assert complete(connect(server.url), CHAT) == body
 
 
 @pytest.mark.parametrize(
@@ -688,7 +689,7 @@ def test_a_document_that_says_more_than_its_error(connect: Connect) -> None:
     body = _document_with_an_error("so far")
     with upstream(lambda x: x.answer(200, body)) as server:
         there = connect(server.url)
-        (choice,) = json.loads(there.complete(CHAT))["choices"]
+        (choice,) = json.loads(complete(there, CHAT))["choices"]
         answer = there.stream(CHAT)
         frames = next(answer)
         with pytest.raises(UpstreamFailure, match=r"refused for \*\*\*") as caught:
@@ -919,7 +920,7 @@ def _begin(there: Upstream, asked: CompletionRequest, told: dict[str, str]) -> o
 
 def test_which_headers_a_client_is_told(connect: Connect) -> None:
     sent = _lines({**KEPT, **RATES, "Retry-After": "7"})
-    for call in (_begin, Upstream.complete):
+    for call in (_begin, complete):
         told: dict[str, str] = {}
         with upstream(lambda x: x.answer(200, b'{"choices": []}', "a/json", *sent)) as server:
             call(connect(server.url), CHAT, told)
@@ -964,7 +965,7 @@ def test_a_stream_that_was_not_asked_for(connect: Connect) -> None:
     ]
     for kind in ("text/event-stream", "application/json"):
         with upstream(_answering(b"".join([*sent, DONE]), kind)) as server:
-            body = json.loads(connect(server.url).complete(CHAT))
+            body = json.loads(complete(connect(server.url), CHAT))
         completion = openai.types.chat.ChatCompletion.model_validate(body)
         first, second = completion.choices
         assert (completion.object, completion.id) == ("chat.completion", "chatcmpl-1")
@@ -986,7 +987,7 @@ def test_a_nameless_chunk_takes_no_name_from_a_stream_that_was_not_asked_for(
     """Azure's results of filters have an empty id and model."""
     filtered = frame(id="", model="", created=0, choices=[{"index": 0, "finish_reason": None}])
     with upstream(lambda x: x.stream(ONE, LAST, filtered, DONE)) as server:
-        body = json.loads(connect(server.url).complete(CHAT))
+        body = json.loads(complete(connect(server.url), CHAT))
     assert (body["id"], body["model"], body["created"]) == ("chatcmpl-1", "scripted", 1)
 
 
@@ -1005,7 +1006,7 @@ def test_calls_without_an_index_in_a_stream_that_was_not_asked_for(connect: Conn
         for each in calls
     ]
     with upstream(lambda x: x.stream(*sent, LAST, DONE)) as server:
-        body = json.loads(connect(server.url).complete(CHAT))
+        body = json.loads(complete(connect(server.url), CHAT))
     told = body["choices"][0]["message"]["tool_calls"]
     assert told[0]["extra_content"] == {"signature": "s"}
     assert [each["function"] for each in told] == [
@@ -1023,7 +1024,7 @@ def test_a_responses_stream_that_was_not_asked_for(connect: Connect) -> None:
     whole = {"id": "r", "object": "response", "output": [], "status": "completed"}
     sent = [event("response.created", response={}), event("response.completed", response=whole)]
     with upstream(lambda x: x.stream(*sent)) as server:
-        assert json.loads(connect(server.url).complete(RESPONSE)) == whole
+        assert json.loads(complete(connect(server.url), RESPONSE)) == whole
 
 
 @pytest.mark.parametrize(
@@ -1039,7 +1040,7 @@ def test_a_failed_responses_stream_that_was_not_asked_for(connect: Connect, last
     failure = failure_of(
         connect,
         lambda x: x.stream(event("response.created", response={}), last),
-        lambda there: there.complete(RESPONSE),
+        lambda there: complete(there, RESPONSE),
     )
     assert (failure.status, failure.message) == (429, "no")
 
@@ -1066,7 +1067,7 @@ def test_one_document_in_place_of_a_stream(connect: Connect, kind: str) -> None:
         there = connect(server.url)
         frames, outcome = run(there)
         # The connection is used again.
-        assert json.loads(there.complete(CHAT)) == whole
+        assert json.loads(complete(there, CHAT)) == whole
     assert server.connections == 1
     assert outcome == CompletionOutcome("finished", "tool_calls")
     chunks = [json.loads(each.removeprefix(b"data: ")) for each in frames]

@@ -30,6 +30,7 @@ from tests.scripted_upstream import (
     STREAM_HEAD,
     Exchange,
     Script,
+    complete,
     frame,
     read_all,
     upstream,
@@ -426,5 +427,5 @@ def test_answers_in_one_piece(connect: Connect, certificate: Certified) -> None:
     with upstream(lambda x: x.answer(200, body), certificate.server) as server:
         there = connect(server.url)
         assert there.models() == body
-        assert there.complete(CHAT) == body
+        assert complete(there, CHAT) == body
     assert server.connections == 1
