@@ -24,8 +24,8 @@ from benchmarks.message import charts
 from benchmarks.record import read
 from benchmarks.report import judge, merged, stored, table, verdict_line
 from benchmarks.run import Budget, Plan, load_stacks, run
-from benchmarks.running import Cores, raise_descriptor_limit
 from benchmarks.scenario import Scenario
+from benchmarks.server_process import Cores, raise_descriptor_limit
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.running import Running
+from benchmarks.server_process import Running
 
 
 def memory(server: Running) -> int:

@@ -1,4 +1,4 @@
-"""What a chart shows and says, derived from the figures before anything is drawn."""
+"""The content and the text of a chart, derived from the figures."""
 
 from __future__ import annotations
 

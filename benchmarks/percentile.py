@@ -1,4 +1,4 @@
-"""Percentiles of what was timed."""
+"""Percentiles of times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown and stored of a run: a table a scenario, verdicts, machine and versions."""
+"""The report of a run: a table for each scenario, verdicts, machine and versions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.figures import faults, ratios, spread, values
 from benchmarks.run import Plan
-from benchmarks.running import Cores
 from benchmarks.scenario import Metric, Sample, Verdict
+from benchmarks.server_process import Cores
 
 
 def table(plan: Plan) -> str:

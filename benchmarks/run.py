@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks import servers
-from benchmarks.others import OthersWatch
-from benchmarks.running import Cores, NotStarted, running
+from benchmarks.other_processes import OthersWatch
 from benchmarks.scenario import Options, Sample, Scenario
+from benchmarks.server_process import Cores, NotStarted, running
 from benchmarks.stack import NoRoute, Stack
 
 _DISTURBED = 0.05

@@ -1,4 +1,4 @@
-"""What a file in `benchmarks/scenarios/` says: what is measured, and what must hold."""
+"""The description of a scenario: what is measured, and what must hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.client.load import Beside
 from benchmarks.figures import ratios, spread, values
-from benchmarks.running import Running
+from benchmarks.server_process import Running
 
 _BUSY = 0.8
 

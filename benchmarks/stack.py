@@ -1,4 +1,4 @@
-"""What a file in `benchmarks/servers/` says about its stack."""
+"""The description of a stack, in each file of `benchmarks/servers/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscribers of one channel and who publishes to it: every event is checked on every stream."""
+"""Subscribers of one channel and its publisher: every event is checked on every stream."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
 
-from benchmarks.client.asking import Asker
 from benchmarks.client.http import post
 from benchmarks.client.load import Beside, Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.opening import faults, open_all
+from benchmarks.client.requester import Asker
+from benchmarks.open_streams import faults, open_all
 from benchmarks.percentile import percentile
-from benchmarks.publishing import SIZE, Deliveries, Publisher, event, logs
-from benchmarks.running import Running
+from benchmarks.published_events import SIZE, Deliveries, Publisher, event, logs
 from benchmarks.scenario import Options, Prepared
+from benchmarks.server_process import Running
 
 CHANNEL = "prices"
 _KEEPS_UP = 0.9

@@ -9,9 +9,9 @@ from types import TracebackType
 from benchmarks.client.ids import RunIds
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.opening import open_all
-from benchmarks.publishing import Deliveries
-from benchmarks.running import Running
+from benchmarks.open_streams import open_all
+from benchmarks.published_events import Deliveries
+from benchmarks.server_process import Running
 from benchmarks.subscribers import Window
 from benchmarks.upstream import AROUND, Upstream, read_chunk
 

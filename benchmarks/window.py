@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from benchmarks.client.load import Load
-from benchmarks.running import Running
 from benchmarks.scenario import Options, Sample
+from benchmarks.server_process import Running
 
 WARM_UP = 0.5
 _SETTLE = 0.05

@@ -1,11 +1,11 @@
-"""Which of a server's processes has which connection: what the kernel knows, whatever the stack."""
+"""Which of a server's processes has which connection, from the kernel, for any stack."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
-from benchmarks.running import Running
+from benchmarks.server_process import Running
 
 
 def holders(server: Running) -> dict[int, int]:

@@ -8,16 +8,16 @@ from collections import deque
 from collections.abc import Sequence
 
 from benchmarks.client import load as load_client
-from benchmarks.client.asking import Asker, NoAnswer
 from benchmarks.client.events import EventReader
 from benchmarks.client.http import post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.opening import faults, open_all
+from benchmarks.client.requester import Asker, NoAnswer
+from benchmarks.open_streams import faults, open_all
 from benchmarks.percentile import percentile
-from benchmarks.publishing import Deliveries, event
-from benchmarks.running import Running
+from benchmarks.published_events import Deliveries, event
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import with_log
 
 _CHANNELS = 50

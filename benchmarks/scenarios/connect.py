@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from benchmarks.client.load import Load
-from benchmarks.opening import ONE_EVENT, Kind, faults, open_all
-from benchmarks.running import Running
+from benchmarks.open_streams import ONE_EVENT, Kind, faults, open_all
 from benchmarks.scenario import Metric, Options, Sample, Scenario, client_limit
+from benchmarks.server_process import Running
 
 _WARM_UP = 300
 

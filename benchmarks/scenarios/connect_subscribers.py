@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from benchmarks.opening import SUBSCRIPTION
+from benchmarks.open_streams import SUBSCRIPTION
 from benchmarks.scenarios import connect
 from benchmarks.subscribers import with_log
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from benchmarks.client.asking import Asker
 from benchmarks.client.http import post
+from benchmarks.client.requester import Asker
 from benchmarks.percentile import percentile
-from benchmarks.publishing import event
-from benchmarks.running import Running
+from benchmarks.published_events import event
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import Subscribers, with_log
 from benchmarks.workers import holders
 

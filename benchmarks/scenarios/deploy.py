@@ -6,8 +6,8 @@ import time
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 
 _INTERVAL = 0.5
 _OPENED_PER_SECOND = 500.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import Subscribers, with_log
 
 _DELIVERIES_PER_SECOND = 20_000.0

@@ -7,10 +7,10 @@ import time
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.opening import faults
+from benchmarks.open_streams import faults
 from benchmarks.percentile import percentile
-from benchmarks.running import Running
 from benchmarks.scenario import Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 
 _WARM_UP = 50
 

@@ -7,8 +7,8 @@ import time
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import FloodCheck
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario, client_limit
+from benchmarks.server_process import Running
 
 _WARM_UP_COUNT = 20_000
 

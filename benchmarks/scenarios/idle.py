@@ -9,9 +9,9 @@ import time
 
 from benchmarks.client.load import Load
 from benchmarks.memory import memory
-from benchmarks.opening import ONE_EVENT, Kind, faults, open_all
-from benchmarks.running import Running
+from benchmarks.open_streams import ONE_EVENT, Kind, faults, open_all
 from benchmarks.scenario import Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 
 _WARM_UP = 100
 _SETTLE = 1.5

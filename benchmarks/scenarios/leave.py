@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.marks import VARIABLE, read_marks
+from benchmarks.finally_marks import VARIABLE, read_marks
 from benchmarks.percentile import percentile
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Prepared, Sample, Scenario
+from benchmarks.server_process import Running
 
 _PATIENCE = 5.0
 """More than the 3 s after which gunicorn's asgi worker looks after those who left."""

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.client.load import Load, Stream
-from benchmarks.client.order import FloodCheck, OrderCheck
-from benchmarks.counted import (
+from benchmarks.call_counts import (
     VARIABLE,
     Calls,
     NotTraced,
@@ -17,8 +15,10 @@ from benchmarks.counted import (
     SystemCalls,
     counted_environment,
 )
-from benchmarks.running import Running
+from benchmarks.client.load import Load, Stream
+from benchmarks.client.order import FloodCheck, OrderCheck
 from benchmarks.scenario import Metric, Options, Prepared, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.window import WARM_UP
 
 _RATE = 200.0

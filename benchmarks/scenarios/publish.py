@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.client.asking import Asker, NoAnswer
 from benchmarks.client.http import post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.opening import faults, open_all
-from benchmarks.publishing import Deliveries
-from benchmarks.running import Running
+from benchmarks.client.requester import Asker, NoAnswer
+from benchmarks.open_streams import faults, open_all
+from benchmarks.published_events import Deliveries
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import with_log
 
 _WARM_UP = 1000

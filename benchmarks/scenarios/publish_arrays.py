@@ -6,14 +6,14 @@ import json
 import math
 import time
 
-from benchmarks.client.asking import Asker
 from benchmarks.client.http import post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.opening import faults, open_all
-from benchmarks.publishing import Deliveries, Publisher, event
-from benchmarks.running import Running
+from benchmarks.client.requester import Asker
+from benchmarks.open_streams import faults, open_all
+from benchmarks.published_events import Deliveries, Publisher, event
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import CHANNEL, with_log
 
 _TOGETHER = 100

@@ -16,9 +16,9 @@ from benchmarks.client.ids import RunIds
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.percentile import percentile
-from benchmarks.publishing import logs
-from benchmarks.running import Running
+from benchmarks.published_events import logs
 from benchmarks.scenario import Figure, Metric, Options, Prepared, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.upstream import AROUND, Upstream, read_chunk
 from benchmarks.window import measure_window
 

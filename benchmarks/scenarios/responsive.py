@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 
-from benchmarks.client.asking import Asker, NoAnswer
+from benchmarks.client.requester import Asker, NoAnswer
 from benchmarks.percentile import percentile
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import Subscribers, with_log
 
 _ASKED_PER_SECOND = 100.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Prepared, Sample, Scenario
 from benchmarks.scenarios import relay
+from benchmarks.server_process import Running
 from benchmarks.subscribers import Subscribers, Window
 from benchmarks.upstream import DATA_SIZE, Upstream
 from benchmarks.viewers import Viewers

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.memory import memory
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import Subscribers, with_log
 
 _STEPS = {"tenth": 10, "half": 2, "all": 1}

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from benchmarks.percentile import percentile
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.subscribers import CHANNEL, Subscribers, with_log
 
 _SIZE = 1000

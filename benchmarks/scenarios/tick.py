@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.running import Running
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.window import WARM_UP, measure_window
 
 _RATE = 20.0

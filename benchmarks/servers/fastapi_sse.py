@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from openai import AsyncOpenAI
 
+from benchmarks.finally_marks import leave_mark
 from benchmarks.frames import FRAMES, PERIOD
-from benchmarks.marks import leave_mark
 from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, uvicorn
 
 STACK = Stack(

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from openai import AsyncOpenAI
 
+from benchmarks.finally_marks import leave_mark
 from benchmarks.frames import FRAMES, PERIOD
-from benchmarks.marks import leave_mark
 from benchmarks.stack import Stack, uvicorn
 
 STACK = Stack(

@@ -15,8 +15,8 @@ from flask import Flask, Response, request
 from gevent.queue import Queue
 from openai import OpenAI
 
+from benchmarks.finally_marks import leave_mark
 from benchmarks.frames import FRAMES, PERIOD
-from benchmarks.marks import leave_mark
 from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, gunicorn
 
 STACK = Stack(

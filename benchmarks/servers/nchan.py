@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.running import wait_until
+from benchmarks.server_process import wait_until
 from benchmarks.stack import Stack
 
 # Where there is no /usr/sbin in the PATH nginx is there nevertheless.

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks.finally_marks import leave_mark
 from benchmarks.frames import FRAMES, PERIOD
-from benchmarks.marks import leave_mark
 from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, uvicorn
 
 STACK = Stack(

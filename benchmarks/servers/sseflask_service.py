@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from benchmarks.publishing import LOG_VARIABLE, RUN_LOG_VARIABLE
+from benchmarks.published_events import LOG_VARIABLE, RUN_LOG_VARIABLE
 from benchmarks.stack import Stack, gunicorn
 from sseflask.auth.tokens import sign
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from flask import Flask, Response, request
 from openai import OpenAI
 
+from benchmarks.finally_marks import leave_mark
 from benchmarks.frames import FRAMES, PERIOD
-from benchmarks.marks import leave_mark
-from benchmarks.publishing import LOG_VARIABLE, event
+from benchmarks.published_events import LOG_VARIABLE, event
 from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, gunicorn
 from sseflask import SSE, Event, EventSourceResponse
 

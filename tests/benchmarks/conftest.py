@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks import servers, subscribers, window
-from benchmarks.client import asking, load
-from benchmarks.marks import VARIABLE
-from benchmarks.publishing import logs
-from benchmarks.running import Cores, Running, answers, running, wait_until
+from benchmarks.client import load
+from benchmarks.finally_marks import VARIABLE
+from benchmarks.published_events import logs
 from benchmarks.scenarios import comeback, idle, run_viewers, scale, slow_reader, tick
+from benchmarks.server_process import Cores, Running, answers, running, wait_until
 from benchmarks.upstream import Upstream
 
 PATIENCE = 30.0
@@ -34,7 +34,7 @@ def waiting_client(monkeypatch: pytest.MonkeyPatch) -> None:
     The first answer of a server that still starts may take long.
     """
     monkeypatch.setattr(load, "WAIT", 0.001)
-    monkeypatch.setattr(asking, "_PATIENCE", PATIENCE)
+    monkeypatch.setattr(requester, "_PATIENCE", PATIENCE)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
-from benchmarks.publishing import event
+from benchmarks.published_events import event
 from tests.benchmarks.scripted_server import Server
 
 FAULTY = 8

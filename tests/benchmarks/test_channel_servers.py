@@ -7,15 +7,15 @@ import json
 import pytest
 
 from benchmarks import subscribers
-from benchmarks.client.asking import Asker
 from benchmarks.client.http import get, post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.opening import open_all
-from benchmarks.publishing import event
-from benchmarks.running import Running
+from benchmarks.client.requester import Asker
+from benchmarks.open_streams import open_all
+from benchmarks.published_events import event
 from benchmarks.scenario import Options
 from benchmarks.scenarios import comeback, crossworker
+from benchmarks.server_process import Running
 from benchmarks.stack import CHANNEL_ROUTES, RUN_ROUTES
 from benchmarks.subscribers import Subscribers
 from tests.benchmarks.conftest import PATIENCE

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import figures, message, record
 from benchmarks.chart_files import is_current
-from benchmarks.running import ROOT
+from benchmarks.server_process import ROOT
 from tests.benchmarks.made_up import SERVERS, result, rounds
 
 

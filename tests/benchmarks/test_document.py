@@ -10,7 +10,7 @@ import pytest
 from benchmarks import publish, record
 from benchmarks.document import fill
 from benchmarks.markers import DocumentError, markers, results, with_results
-from benchmarks.running import ROOT
+from benchmarks.server_process import ROOT
 from tests.benchmarks.made_up import result, rounds
 
 RECORD = record.read(result())

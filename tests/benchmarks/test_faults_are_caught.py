@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import scenarios
 from benchmarks.run import Budget, Plan, run
-from benchmarks.running import Running
 from benchmarks.scenario import Metric, Options, Sample, Scenario
+from benchmarks.server_process import Running
 from benchmarks.stack import Stack
 from tests.benchmarks.conftest import cores
 

@@ -16,8 +16,8 @@ from benchmarks import scenarios, servers
 from benchmarks.__main__ import parse
 from benchmarks.report import merged, stored, table
 from benchmarks.run import Plan
-from benchmarks.running import ROOT, Running, end, start, wait_until
 from benchmarks.scenario import Figure, Options, Sample
+from benchmarks.server_process import ROOT, Running, end, start, wait_until
 from benchmarks.stack import ROUTES, Stack
 from tests.benchmarks.conftest import cores
 from tests.benchmarks.stacks import HAVING

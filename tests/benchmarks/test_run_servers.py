@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import scenarios
-from benchmarks.running import Running
 from benchmarks.scenario import Options
+from benchmarks.server_process import Running
 from benchmarks.upstream import Upstream
 from tests.benchmarks.conftest import PATIENCE
 from tests.benchmarks.stacks import HAVING

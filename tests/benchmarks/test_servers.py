@@ -20,8 +20,8 @@ from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import FloodCheck, OrderCheck
 from benchmarks.frames import WIDTH
 from benchmarks.memory import memory
-from benchmarks.running import Running, answers, free_port, running, wait_until
 from benchmarks.scenarios.relay import Delays, run_ids
+from benchmarks.server_process import Running, answers, free_port, running, wait_until
 from benchmarks.servers.bare_c import build
 from benchmarks.stack import ROUTES
 from benchmarks.upstream import Upstream

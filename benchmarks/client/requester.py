@@ -1,4 +1,4 @@
-"""Requests one after the other on a connection that stays open, none of them waited for."""
+"""Requests one after the other on one connection, without waiting for the responses."""
 
 from __future__ import annotations
 

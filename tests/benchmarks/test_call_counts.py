@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.counted import VARIABLE, PythonCalls, counted_environment
+from benchmarks.call_counts import VARIABLE, PythonCalls, counted_environment
 
 PROGRAM = """
 import sys

@@ -1,4 +1,4 @@
-"""Where a silent generator tells that its `finally` has run: `<mark> <monotonic ns>` in a file."""
+"""When the `finally` of a silent generator ran: it writes `<mark> <monotonic ns>` to a file."""
 
 from __future__ import annotations
 

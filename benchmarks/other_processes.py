@@ -1,4 +1,4 @@
-"""How much of the server's core went to processes that are not the server's."""
+"""How much of the server's core other processes took."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.running import Running
+from benchmarks.server_process import Running
 
 
 class OthersWatch:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.running import wait_until
+from benchmarks.server_process import wait_until
 
 _HOOK = Path(__file__).parent
 _PATIENCE = 5.0

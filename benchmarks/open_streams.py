@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.running import Running
+from benchmarks.server_process import Running
 
 _WAITING_AT_MOST = 64
 

@@ -1,4 +1,4 @@
-"""Events that are published: numbered, stamped with the time, each counted and timed on arrival."""
+"""Published events: numbered, stamped with the time, each counted and timed on arrival."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.client.asking import Asker, NoAnswer
+from benchmarks.client.requester import Asker, NoAnswer
 
 SIZE = 92
 """Bytes of data in an event, which with `data: ` and its blank line has a hundred."""
