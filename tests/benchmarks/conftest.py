@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks import servers, subscribers, window
-from benchmarks.client import load
+from benchmarks.client import load, requester
 from benchmarks.finally_marks import VARIABLE
 from benchmarks.published_events import logs
 from benchmarks.scenarios import comeback, idle, run_viewers, scale, slow_reader, tick
