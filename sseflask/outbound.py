@@ -1,4 +1,4 @@
-"""By what way the upstream is reached: proxy and certificates, as the environment says. No client.
+"""The proxy, the certificates and the headers of the environment, for requests to the upstream.
 
 Checked at the start, also by gunicorn's arbiter: nothing but the standard library is imported.
 """
@@ -16,7 +16,7 @@ from sseflask.errors import ConfigError
 
 __all__ = ["HEADERS", "Outbound", "check_headers", "secret_headers"]
 
-#: What the client sends as headers of its own accord, beside OPENAI_CUSTOM_HEADERS.
+#: Variables that OpenAI's client sends as headers, beside OPENAI_CUSTOM_HEADERS.
 HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -29,7 +29,7 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+\Z")
 
 @dataclass(frozen=True)
 class Outbound:
-    """A way to an upstream.
+    """How an upstream is reached.
 
     Args:
         proxy: the URL of an HTTP proxy, which may hold a password; ``None`` for none.
@@ -43,9 +43,9 @@ class Outbound:
 
     @classmethod
     def from_environment(cls, url: str) -> Outbound:
-        """The way to a URL that ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and their like describe.
+        """How ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and their like have a URL reached.
 
-        Reads the files that they name. What does not concern this URL is not looked at.
+        Reads the files that they name. Variables that do not concern this URL are ignored.
 
         Raises:
             ConfigError: one line that names the variable and what it may be.
@@ -64,19 +64,19 @@ class Outbound:
 
 
 def check_headers() -> None:
-    """See that what the client takes from the environment for its headers fits into some.
+    """Check the variables that OpenAI's client sends as headers.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: one of them can't be sent.
     """
     for name in HEADERS:
-        if not _fits(os.environ.get(name, "")):
+        if not _is_header_value(os.environ.get(name, "")):
             raise ConfigError(
                 f"{name} is not allowed: it is sent as a header, so it must be printable ASCII "
                 "without spaces or line breaks around it"
             )
     for name, value in _custom_headers():
-        if not _TOKEN.match(name) or not _fits(value) or name.lower() in _FRAMING:
+        if not _TOKEN.match(name) or not _is_header_value(value) or name.lower() in _FRAMING:
             # A value may be a key: it is not repeated.
             raise ConfigError(
                 "OPENAI_CUSTOM_HEADERS is not allowed: each line is a header of printable ASCII, "
@@ -85,7 +85,7 @@ def check_headers() -> None:
 
 
 def secret_headers() -> tuple[str, ...]:
-    """The values of ``OPENAI_CUSTOM_HEADERS`` that their names call secrets."""
+    """The values of ``OPENAI_CUSTOM_HEADERS`` whose names say that they are secret."""
     return tuple(
         value.removeprefix("Bearer ") for name, value in _custom_headers() if _SECRET.search(name)
     )
@@ -98,7 +98,7 @@ def _custom_headers() -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, colon, value in split if colon]
 
 
-def _fits(value: str) -> bool:
+def _is_header_value(value: str) -> bool:
     return value.isascii() and (not value or value.isprintable()) and value == value.strip()
 
 
@@ -126,7 +126,7 @@ def _proxy(address: SplitResult) -> str | None:
 
 
 def _variable(name: str) -> tuple[str, str] | None:
-    """A variable in either case, the lower one first, which is the safer one in CGI."""
+    """The name and value of a variable in lower or upper case; in CGI the lower one is safer."""
     for each in (name, name.upper()):
         value = os.environ.get(each, "").strip()
         if value and not (each == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ):
@@ -135,7 +135,7 @@ def _variable(name: str) -> tuple[str, str] | None:
 
 
 def _bypassed(address: SplitResult) -> bool:
-    """Whether ``NO_PROXY`` names a host: in any of the ways that are about, never an error."""
+    """Whether ``NO_PROXY`` names a host, in any of the usual spellings. Never fails."""
     found = _variable("no_proxy")
     host = (address.hostname or "").lower()
     for part in re.split(r"[,\s]+", found[1].lower()) if found else ():
@@ -171,7 +171,7 @@ def _in_network(host: str, network: str) -> bool:
 def _check_certificates(name: str, value: str, file: str | None, directory: str | None) -> None:
     import ssl
 
-    said = f"{name}={value!r} can't be used"
+    problem = f"{name}={value!r} can't be used"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file, directory)
         hashed = directory is None or any(
@@ -184,9 +184,9 @@ def _check_certificates(name: str, value: str, file: str | None, directory: str 
         reason = error.strerror or "it holds no certificate"
         if isinstance(error, ssl.SSLError):
             reason = "it holds no certificate in PEM form"
-        raise ConfigError(f"{said}: {reason[:1].lower()}{reason[1:]}; {_CERTIFICATES}") from None
+        raise ConfigError(f"{problem}: {reason[:1].lower()}{reason[1:]}; {_CERTIFICATES}") from None
     if not hashed:
         raise ConfigError(
-            f"{said}: no certificate in it has a name that OpenSSL finds (run: openssl rehash "
+            f"{problem}: no certificate in it has a name that OpenSSL finds (run: openssl rehash "
             f"{value}); {_CERTIFICATES}"
         )

@@ -18,7 +18,6 @@ import httpcore2
 import httpx2
 import pytest
 
-from sseflask.completions.connection import Connection
 from sseflask.completions.transport import Transport, raw_body
 from tests.processes import ROOT
 from tests.scripted_upstream import STREAM_HEAD, Exchange, Script, upstream
@@ -239,41 +238,6 @@ def test_leaving_in_the_middle(client: httpx2.Client) -> None:
     with answer(client, script) as response:
         assert next(raw_body(response)) == b"abc"
     assert left == [True]
-
-
-class Pieces(httpcore2.NetworkStream):
-    """A connection by which exactly these pieces come."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self.pieces = [*pieces, b""]
-
-    def get_extra_info(self, info: str) -> Any:
-        return True if info == "is_readable" else None
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self.pieces.pop(0)
-
-    def close(self) -> None:
-        self.pieces.clear()
-
-
-@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\n\r\n"])
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
-def test_a_read_goes_to_the_end_of_the_head(end: bytes, size: int) -> None:
-    head = b"HTTP/1.1 200 OK" + end
-    stream = head + b"5\r\n\n\r\n\n\n\r\n"
-    pieces = Pieces(*(stream[at : at + size] for at in range(0, len(stream), size)))
-    connection = Connection(pieces)
-    read = b""
-    while len(read) < len(head):
-        read += connection.read(65_536)
-    assert read == head
-    while piece := connection.read(65_536):
-        read += piece
-    assert read == stream
-    assert connection.get_extra_info("is_readable")
-    connection.close()
-    assert not pieces.pieces
 
 
 def test_more_than_a_response(client: httpx2.Client) -> None:
