@@ -18,7 +18,7 @@ from sseflask.extension import SSE, channels_of, store_path
 from sseflask.logs import request_ids
 from sseflask.logs.masking import MaskingFilter, guard
 from sseflask.metrics.live import LiveFigures
-from sseflask.openapi import route as openapi_route
+from sseflask.openapi import document as openapi_document
 from sseflask.routes import (
     channels,
     completions,
@@ -46,7 +46,7 @@ __all__ = ["create_app"]
 log = logging.getLogger(__name__)
 
 #: The modules with the routes of every deployment.
-_ROUTES = (counter, completions, runs, openai, channels, session, health, metrics, openapi_route)
+_ROUTES = (counter, completions, runs, openai, channels, session, health, metrics, openapi_document)
 
 
 def create_app(development: bool = False) -> Flask:

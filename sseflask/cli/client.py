@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx2
@@ -13,8 +14,6 @@ import httpx2
 _CONNECT_SECONDS = 10.0
 #: Seconds of silence after which a connection counts as lost: six default heartbeats.
 _SILENCE = 90.0
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def url_of(context: click.Context, option: click.Parameter, value: str) -> httpx2.URL:
@@ -44,9 +43,16 @@ def _header(
     return headers
 
 
-def with_credentials(command: _F) -> _F:
-    """Give a command the options ``--token`` and ``--header``."""
-    command = click.option(
+def with_client(command: Callable[..., object]) -> Callable[..., None]:
+    """Give a command the options ``--token`` and ``--header``, and a client that sends them."""
+
+    @click.option(
+        "--token",
+        envvar="SSEFLASK_TOKEN",
+        metavar="TOKEN",
+        help="Sent as Authorization: Bearer. Default: SSEFLASK_TOKEN in the environment.",
+    )
+    @click.option(
         "--header",
         "-H",
         "headers",
@@ -54,13 +60,13 @@ def with_credentials(command: _F) -> _F:
         callback=_header,
         metavar="'NAME: VALUE'",
         help="A header to send; can be repeated.",
-    )(command)
-    return click.option(
-        "--token",
-        envvar="SSEFLASK_TOKEN",
-        metavar="TOKEN",
-        help="Sent as Authorization: Bearer. Default: SSEFLASK_TOKEN in the environment.",
-    )(command)
+    )
+    @functools.wraps(command)
+    def with_options(token: str | None, headers: list[tuple[str, str]], **options: Any) -> None:
+        with connected(token, headers) as client:
+            command(client=client, **options)
+
+    return with_options
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 import httpx2
 
-from sseflask.cli.client import connected, error_of, route, url_of, with_credentials
+from sseflask.cli.client import error_of, route, url_of, with_client
 from sseflask.defaults import ADDRESS
 
 
@@ -27,15 +27,14 @@ from sseflask.defaults import ADDRESS
 )
 @click.option("--event", metavar="TYPE", help="The event's type; by default message.")
 @click.option("--json", "as_json", is_flag=True, help="DATA is JSON, not a text.")
-@with_credentials
+@with_client
 def command(
     channel: str,
     data: str,
     url: httpx2.URL,
     event: str | None,
     as_json: bool,
-    token: str | None,
-    headers: list[tuple[str, str]],
+    client: httpx2.Client,
 ) -> None:
     """Publish DATA to CHANNEL, and print the event's id. - reads it from the standard input.
 
@@ -53,8 +52,7 @@ def command(
     if event is not None:
         published["event"] = event
     target = route(url, f"/channels/{quote(channel, safe='')}")
-    with connected(token, headers) as client:
-        response = _post(client, target, published)
+    response = _post(client, target, published)
     if response.status_code != 201:
         raise click.ClickException(error_of(response))
     click.echo(response.json()["id"])

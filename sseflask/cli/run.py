@@ -10,7 +10,7 @@ from typing import Any
 import click
 import httpx2
 
-from sseflask.cli.client import connected, error_of, route, url_of, with_credentials
+from sseflask.cli.client import error_of, route, url_of, with_client
 from sseflask.cli.reconnecting import Reconnect, Stream
 
 
@@ -19,14 +19,13 @@ from sseflask.cli.reconnecting import Reconnect, Stream
 @click.argument("message", default="-")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
 @click.option("--model", metavar="NAME", help="The model; by default the server's.")
-@with_credentials
+@with_client
 def command(
     url: httpx2.URL,
     message: str,
     system: str | None,
     model: str | None,
-    token: str | None,
-    headers: list[tuple[str, str]],
+    client: httpx2.Client,
 ) -> None:
     """Send MESSAGE to the service at URL, and print the answer as it comes. Ctrl-C stops it.
 
@@ -40,19 +39,18 @@ def command(
         body["system_prompt"] = system
     if model is not None:
         body["model"] = model
-    with connected(token, headers) as client:
-        key = {"Idempotency-Key": uuid.uuid4().hex}
-        target = route(url, "/sse/openai_out")
-        stream = Stream(client, "POST", target, headers=key, body=body)
-        try:
-            _show(stream)
-        except KeyboardInterrupt:
-            run = stream.response.headers.get("X-Run-Id") if stream.response else None
-            if run:
-                answer = client.delete(route(url, f"/runs/{run}"))
-                click.echo(err=True)
-                _say("stopped" if answer.status_code == 200 else error_of(answer))
-            raise
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    target = route(url, "/sse/openai_out")
+    stream = Stream(client, "POST", target, headers=key, body=body)
+    try:
+        _show(stream)
+    except KeyboardInterrupt:
+        run = stream.response.headers.get("X-Run-Id") if stream.response else None
+        if run:
+            answer = client.delete(route(url, f"/runs/{run}"))
+            click.echo(err=True)
+            _say("stopped" if answer.status_code == 200 else error_of(answer))
+        raise
 
 
 def _show(stream: Stream) -> None:

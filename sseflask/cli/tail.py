@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 import httpx2
 
-from sseflask.cli.client import connected, url_of, with_credentials
+from sseflask.cli.client import url_of, with_client
 from sseflask.cli.reconnecting import Reconnect, Stream
 from sseflask.event import MessageEvent
 
@@ -24,13 +24,12 @@ from sseflask.event import MessageEvent
     help="Begin after this event; earliest begins with the oldest stored event of a channel.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
-@with_credentials
+@with_client
 def command(
     url: httpx2.URL,
     cursor: str,
     as_json: bool,
-    token: str | None,
-    headers: list[tuple[str, str]],
+    client: httpx2.Client,
 ) -> None:
     """Print the events of a stream, such as http://127.0.0.1:8000/channels/news.
 
@@ -38,14 +37,13 @@ def command(
     lost is opened again after its last id. Ends with the stream, or with Ctrl-C.
     """
     before = time.monotonic()
-    with connected(token, headers) as client:
-        for item in Stream(client, "GET", url, cursor=cursor, until_done=False):
-            if isinstance(item, Reconnect):
-                click.secho(_about(item), err=True, dim=True)
-                continue
-            now = time.monotonic()
-            click.echo(_as_json(item) if as_json else _as_text(item, now - before))
-            before = now
+    for item in Stream(client, "GET", url, cursor=cursor, until_done=False):
+        if isinstance(item, Reconnect):
+            click.secho(_about(item), err=True, dim=True)
+            continue
+        now = time.monotonic()
+        click.echo(_as_json(item) if as_json else _as_text(item, now - before))
+        before = now
 
 
 def _as_json(event: MessageEvent) -> str:

@@ -1,12 +1,19 @@
-"""The document as a whole."""
+"""The OpenAPI document, and its route."""
 
 from __future__ import annotations
 
+import functools
+import json
 from typing import Any
 
+from flask import Blueprint, Response, request
+
 from sseflask import __version__
-from sseflask.openapi import channel_paths, run_paths, service_paths
-from sseflask.openapi.components import HEADERS, RESPONSES, SCHEMAS, SECURITY
+
+blueprint = Blueprint("openapi", __name__)
+
+#: Seconds for which clients may store the document.
+_MAX_AGE = 300
 
 _DESCRIPTION = """\
 Streams, channels and completions as Server-Sent Events.
@@ -47,6 +54,10 @@ def document() -> dict[str, Any]:
 
     Its server is the place that it is read from, so it is right under any prefix.
     """
+    # Imported at the first request: no worker starts later for them.
+    from sseflask.openapi import channel_paths, run_paths, service_paths
+    from sseflask.openapi.components import HEADERS, RESPONSES, SCHEMAS, SECURITY
+
     return {
         "openapi": "3.1.0",
         "info": {"title": "sseflask", "version": __version__, "description": _DESCRIPTION},
@@ -60,3 +71,19 @@ def document() -> dict[str, Any]:
             "securitySchemes": SECURITY,
         },
     }
+
+
+@functools.cache
+def _content() -> bytes:
+    return json.dumps(document(), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """The HTTP contract, for tools and people; open to all."""
+    response = Response(_content(), mimetype="application/json")
+    response.cache_control.public = True
+    response.cache_control.max_age = _MAX_AGE
+    response.add_etag()
+    response.make_conditional(request)
+    return response
