@@ -25,7 +25,7 @@ from sseflask.errors import Failure
 from sseflask.event import MOST_JITTER, MOST_RETRY, Event
 from sseflask.items import check_iterable, encode_item, encode_piece
 from sseflask.logs.once import warn_once
-from sseflask.transport.body import EarlyError
+from sseflask.transport.body import Body, EarlyError
 from sseflask.transport.choose import transport
 from sseflask.transport.failures import failure_event, failure_frame
 from sseflask.transport.source import UNREADABLE, Source
@@ -90,14 +90,15 @@ class _StreamResponse(Response):
             except BaseException:
                 self.close()
                 raise
-        body = transport(stream, environ, start_response)
+        body: Body | None = None
         try:
+            body = transport(stream, environ, start_response)
             body.begin()
         except EarlyError as early:
-            body.close()
+            (body or self).close()
             return self._error(app, environ, early.error, start_response)
         except BaseException:
-            body.close()
+            (body or self).close()
             raise
         return body
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sseflask.errors import Failure
 from sseflask.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -45,19 +44,6 @@ class Body:
     def close(self) -> None:
         """Called by the server when it is done with the response, whatever happened."""
         raise NotImplementedError
-
-
-@dataclass(slots=True, eq=False)
-class Refused(Body):
-    """The body of a stream that never begins."""
-
-    failure: Failure
-
-    def begin(self) -> None:
-        raise EarlyError(self.failure)
-
-    def close(self) -> None:
-        self.stream.close()
 
 
 class EarlyError(Exception):

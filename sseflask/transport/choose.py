@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.logs.once import name_of, warn_once
-from sseflask.transport.body import Body, Refused
+from sseflask.transport.body import Body, EarlyError
 from sseflask.transport.failures import too_many
 from sseflask.transport.few_threads import warn_about_threads
 from sseflask.transport.gunicorn.response import KEY, ServerResponse
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartResponse) -> Body:
-    """The body that will carry the stream; the bytes are the same whichever it is."""
+    """The body that will carry the stream; the bytes are the same whichever it is.
+
+    Raises:
+        EarlyError: there is no room for it.
+    """
     server: ServerResponse | None = None
     if "gunicorn.socket" in environ:
         server = _server_response(environ, start_response)
@@ -29,7 +33,7 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
             failure = too_many("streams") if source is None else source.refusal()
             with LOCK:
                 COUNTS.streams[stream.kind].refused += 1
-            return Refused(stream, environ, start_response, failure)
+            raise EarlyError(failure)
         if server and _owns_socket(environ, server, stream):
             from sseflask.transport.connection import Connection
             from sseflask.transport.source_connection import SourceConnection

@@ -1,7 +1,6 @@
 """The transport that owns the socket: gunicorn's gevent workers, HTTP/1, no TLS.
 
-The response's head is formatted by gunicorn; the body is written to the socket from the request's
-own greenlet. The path of an item::
+Head and body are written to the socket from the request's own greenlet. The path of an item::
 
     ItemSender.send            advances the iterable, encodes, adds to the writer's buffer
       ItemSender._flush_soon   if the buffer was empty; begins the response with the first item
@@ -9,8 +8,8 @@ own greenlet. The path of an item::
     Flusher.flush              when the loop is about to wait, or after 2 ms
       SocketWriter.flush       frames the buffer as a chunk, writes it to the socket
 
-Watchers on the socket notice the client's leaving while the iterable blocks, and a timer looks at
-what is due, see `sseflask.transport.timing`.
+A `SocketReader` notices that the client leaves while the iterable blocks, and a `StreamTimer` looks
+at what is due.
 """
 
 from __future__ import annotations

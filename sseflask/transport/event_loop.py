@@ -20,20 +20,16 @@ _SHORTEST = 0.001
 
 
 class Watcher(Protocol):
-    """A watcher of gevent's loop; it belongs to the loop's thread."""
+    """A watcher of gevent's loop, of which the loop calls a function that does not block.
+
+    It belongs to the loop's thread. `close` stops it for good and is harmless to repeat.
+    """
 
     @property
-    def active(self) -> bool:
-        """Whether it has been started and not stopped."""
-
-    def start(self, callback: Callable[[], object]) -> None:
-        """Have the loop call a function that does not block whenever it happens."""
-
-    def stop(self) -> None:
-        """Watch no more; `start` begins again."""
-
-    def close(self) -> None:
-        """Stop for good; harmless to repeat."""
+    def active(self) -> bool: ...
+    def start(self, callback: Callable[[], object]) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def watch(descriptor: int, events: int) -> Watcher:
@@ -46,12 +42,9 @@ def watch(descriptor: int, events: int) -> Watcher:
 def start_timer(
     seconds: float, callback: Callable[[], object], *, keeps_loop: bool = True
 ) -> Watcher:
-    """Have the loop call a function that does not block, once.
+    """Have the loop call a function that does not block, once, after some seconds.
 
-    Args:
-        seconds: how long from now.
-        callback: the function.
-        keeps_loop: whether the loop has something to wait for because of this.
+    Unless the timer ``keeps_loop``, the loop may end before.
     """
     loop: Any = gevent.get_hub().loop
     timer: Watcher = loop.timer(max(_SHORTEST, seconds), ref=keeps_loop)

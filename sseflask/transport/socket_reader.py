@@ -1,8 +1,9 @@
-"""What a client sends while its stream runs: its next request, or nothing but its leaving."""
+"""What a client sends while its stream runs: its next request, or nothing until it leaves."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 
 from sseflask.transport import event_loop
 from sseflask.transport.event_loop import Watcher
@@ -12,10 +13,11 @@ from sseflask.transport.stream_greenlet import StreamGreenlet
 #: client leaves; then its socket is left alone, and leaving is noticed by writing.
 _MOST_INPUT = 65536
 
-#: Bytes of input that an ended stream still throws away while it waits for the client's own close.
-_MOST_LINGER_INPUT = 1 << 20
+#: Bytes that are still thrown away after the end, while the client is to close its own side.
+_MOST_DISCARDED = 1 << 20
 
 
+@dataclass(slots=True, eq=False)
 class SocketReader:
     """Reads one stream's socket. Belongs to the loop's thread.
 
@@ -27,15 +29,15 @@ class SocketReader:
         data: what was read of the next request.
     """
 
-    __slots__ = ("_descriptor", "_discards", "_greenlet", "_left", "_watcher", "data")
+    descriptor: int
+    greenlet: StreamGreenlet
+    data: bytearray = field(default_factory=bytearray)
+    _watcher: Watcher = field(init=False)
+    _left: int = _MOST_INPUT
+    _discards: bool = False
 
-    def __init__(self, descriptor: int, greenlet: StreamGreenlet) -> None:
-        self._descriptor = descriptor
-        self._greenlet = greenlet
-        self._watcher: Watcher = event_loop.watch(descriptor, event_loop.READ)
-        self._left = _MOST_INPUT
-        self._discards = False
-        self.data = bytearray()
+    def __post_init__(self) -> None:
+        self._watcher = event_loop.watch(self.descriptor, event_loop.READ)
 
     def start(self) -> None:
         """Read what comes, and notice the client's leaving."""
@@ -48,37 +50,35 @@ class SocketReader:
 
     def wait_for_request(self, seconds: float) -> bool:
         """Block until the client has sent something or has left; whether it has sent something."""
-        if not self.data and not self._greenlet.client_left:
+        if not self.data and not self.greenlet.client_left:
             self.start()
-            self._greenlet.wait(seconds)
-        return bool(self.data) and not self._greenlet.client_left
+            self.greenlet.wait(seconds)
+        return bool(self.data) and not self.greenlet.client_left
 
     def discard_until_closed(self, seconds: float) -> None:
         """Block until the client has closed its side, for some seconds at most."""
         self._discards = True
-        self._left = _MOST_LINGER_INPUT
+        self._left = _MOST_DISCARDED
         self.start()
-        self._greenlet.wait(seconds)
+        self.greenlet.wait(seconds)
 
     def _on_readable(self) -> None:
-        if self._greenlet.client_left:  # as writing has shown
+        if self.greenlet.client_left:  # as writing has shown
             self._watcher.stop()
             return
+        error = None
         try:
-            data = os.read(self._descriptor, 65536)
+            data = os.read(self.descriptor, 65536)
         except BlockingIOError:
             return
-        except OSError as error:
-            self._greenlet.note_error(error)
-            data = b""
-        if not data:
-            self._watcher.stop()
-            self._greenlet.half_closed = True
-            self._greenlet.leave()
-            return
-        if not self._discards:
-            self.data += data
-            self._greenlet.wake()
+        except OSError as raised:
+            data, error = b"", raised
         self._left -= len(data)
-        if self._left < 0:
+        if not data or self._left < 0:
             self._watcher.stop()
+        if not data:
+            self.greenlet.half_closed = True
+            self.greenlet.leave(error)
+        elif not self._discards:
+            self.data += data
+            self.greenlet.wake()

@@ -46,11 +46,6 @@ def _send_anyway(descriptor: int, data: bytes | memoryview) -> int:
 class SocketWriter:
     """Writes one stream's socket. Belongs to the loop's thread.
 
-    Args:
-        socket: the client's.
-        greenlet: the stream's; it is told when the client leaves.
-        counts: where its events and bytes are counted.
-
     Attributes:
         buffer: body bytes that wait for `flush`; the stream appends to it.
         unsent: what the socket did not take yet, or ``None``.
@@ -222,9 +217,8 @@ class SocketWriter:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.greenlet.note_error(error)
             self.unsent = None
-            self.greenlet.leave()
+            self.greenlet.leave(error)
             return
         if sent:
             self.last_progress = time.monotonic()

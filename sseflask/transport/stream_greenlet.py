@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextvars import Context
+from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
@@ -21,6 +22,7 @@ class Killed(GeneratorExit):
     sees the same as when it is closed at a yield."""
 
 
+@dataclass(slots=True, eq=False)
 class StreamGreenlet:
     """The calling greenlet, which advances a stream's iterable or waits for its client.
 
@@ -28,41 +30,27 @@ class StreamGreenlet:
 
     Attributes:
         advancing: whether it is inside the loop over the iterable.
-        limit: bytes that may be buffered until it gives way; 0 as soon as it has to look whether
-            the stream is to end.
+        limit: bytes that may be buffered until it gives way; 0 once it may have to end the stream.
         stopping: the stream is to end.
         client_left: nothing can be sent any more: the client has left, or the socket is given back.
         half_closed: the client has closed its side. It counts as leaving, but may still read.
         timed_out: the system has ended the connection, as the client acknowledged nothing.
     """
 
-    __slots__ = (
-        "_greenlet",
-        "_signal",
-        "_waiting",
-        "advancing",
-        "client_left",
-        "half_closed",
-        "limit",
-        "stopping",
-        "timed_out",
-    )
-
-    def __init__(self) -> None:
-        self._greenlet: Any = gevent.getcurrent()
-        self._signal: Signal | None = None
-        self._waiting = False
-        self.advancing = False
-        self.limit = BUFFER
-        self.stopping = False
-        self.client_left = False
-        self.half_closed = False
-        self.timed_out = False
+    advancing: bool = False
+    limit: int = BUFFER
+    stopping: bool = False
+    client_left: bool = False
+    half_closed: bool = False
+    timed_out: bool = False
+    greenlet: Any = field(default_factory=gevent.getcurrent)
+    _signal: Signal | None = None
+    _waiting: bool = False
 
     @property
     def context(self) -> Context:
         """A copy of the context that it runs in, or an empty one."""
-        return (self._greenlet.gr_context or Context()).copy()
+        return (self.greenlet.gr_context or Context()).copy()
 
     # -- the greenlet itself -----------------------------------------------------------------------
 
@@ -87,7 +75,7 @@ class StreamGreenlet:
         finally:
             self._waiting = False
 
-    # -- watchers, timers, other greenlets ---------------------------------------------------------
+    # -- watchers, timers, other greenlets: they never block ---------------------------------------
 
     def wake(self) -> None:
         """End the wait that it is in, if it is in one."""
@@ -95,7 +83,7 @@ class StreamGreenlet:
             self._signal.set()
 
     def stop(self) -> None:
-        """End the stream: at its next item, or in the iterable if that blocks. Never blocks."""
+        """End the stream: at its next item, or in the iterable if that blocks."""
         self.stopping = True
         self.limit = 0
         self.wake()
@@ -103,8 +91,10 @@ class StreamGreenlet:
             # In the loop, and not before what is already due has run: it may advance meanwhile.
             event_loop.run_soon(self._kill)
 
-    def leave(self) -> None:
-        """The client has left: `stop`, once."""
+    def leave(self, error: OSError | None = None) -> None:
+        """The client has left, as reading or writing has shown."""
+        if error is not None:
+            self.note_error(error)
         if not self.client_left:
             self.client_left = True
             self.stop()
@@ -118,4 +108,4 @@ class StreamGreenlet:
         # the greenlet does next, the connection's next request for one.
         if self.advancing and not self._waiting:
             self.advancing = False
-            event_loop.throw(self._greenlet, Killed)
+            event_loop.throw(self.greenlet, Killed)

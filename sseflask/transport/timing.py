@@ -1,5 +1,7 @@
 """When something is due for a stream, and what is sent then: one place for all transports.
 
+All times are the monotonic clock's, in seconds.
+
 | due | when | what happens |
 |---|---|---|
 | first_byte | the first event is late | the headers are sent without it |
@@ -34,21 +36,15 @@ _LIFETIME_SPREAD = (0.8, 1.0)
 
 
 def heartbeat_at(last_sent: float, heartbeat: float) -> float:
-    """The monotonic time of the next heartbeat of a stream, or of a group of detached streams.
+    """When the next heartbeat is due of a stream, or of a group, that was sent something last.
 
-    Args:
-        last_sent: the monotonic time at which something was sent last.
-        heartbeat: seconds, see `Stream`.
+    The same arguments must give the same time: it is asked for again when that has come.
     """
     return last_sent + heartbeat
 
 
 def heartbeat_bytes(tail: bytes) -> bytes:
-    """A heartbeat, or nothing in the middle of a line.
-
-    Args:
-        tail: the last bytes of the body, see `sseflask.wire.tail_of`.
-    """
+    """A heartbeat, or nothing in the middle of a line, for a body that ends with ``tail``."""
     return HEARTBEAT if ends_line(tail) else b""
 
 
@@ -58,13 +54,9 @@ def slow_after(heartbeat: float) -> float:
 
 
 def slow_at(last_progress: float, heartbeat: float) -> float:
-    """The monotonic time at which a client is too slow.
+    """When a client is too slow that took something last at ``last_progress``.
 
-    It is cut in `Connection._cut_if_slow`, or if it is detached in `SlowStreams.stalled`.
-
-    Args:
-        last_progress: the monotonic time at which it took something last.
-        heartbeat: seconds, see `Stream`.
+    It is cut by `StreamTimer._cut_if_slow`, or if it is detached after `SlowStreams.stalled`.
     """
     return last_progress + slow_after(heartbeat)
 
@@ -77,15 +69,7 @@ def last_frame(due: Due, failure_frame: Callable[[Failure], bytes]) -> tuple[byt
 
 
 class StreamClock:
-    """The times of one stream. Not thread-safe.
-
-    Args:
-        stream: the stream, which begins now.
-
-    Attributes:
-        began: the monotonic time of its begin.
-        first_byte_at: the monotonic time at which its headers wait no longer.
-    """
+    """The times of one stream, which begins now. Not thread-safe."""
 
     __slots__ = ("_expires_at", "_heartbeat", "_lifetime", "began", "first_byte_at")
 
@@ -105,10 +89,10 @@ class StreamClock:
         behind: bool = False,
         resumable: bool = True,
     ) -> tuple[float, Due]:
-        """What is due next, and its monotonic time, which may be over.
+        """What is due next, and when, which may be over.
 
         Args:
-            now: the monotonic time.
+            now: the time.
             last_sent: when the client took something last.
             started: whether the headers have been sent.
             behind: whether something waits to be taken by the client.

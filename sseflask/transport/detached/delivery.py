@@ -1,24 +1,28 @@
-"""Writing to detached streams. The path of a published event, once it is encoded::
+"""Writing to detached streams: a piece to all sockets of a group, or their last bytes.
 
-DetachedStreams.send    takes the pieces of the body for each group
-  Delivery.send         frames them, and keeps them for the slow streams
-    FanOut.write        writes each to the group's sockets, letting the loop run in between
+The path of a published event, once its bytes are made: `DetachedStreams.send`, `Delivery.send`,
+which frames it and keeps it for the slow streams, then `Delivery._write` to the other sockets.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sseflask.counters.counts import Reason
 from sseflask.loop.time_slice import yield_to_loop
-from sseflask.transport.detached.fan_out import GONE, SLICE, FanOut
 from sseflask.transport.detached.group import Backlog, DetachedStream, Group, Piece
 from sseflask.transport.detached.stream_table import StreamTable
 from sseflask.transport.sockets import send_last
 from sseflask.transport.timing import last_frame
 from sseflask.wire import HEARTBEAT
+
+#: Sends, and bytes, between two turns of the loop: about 2 ms.
+SLICE, SLICE_BYTES = 256, 4 << 20
+
+#: In place of how much was sent: the socket can't be written to any more.
+_GONE = -1
 
 
 class Delivery:
@@ -26,7 +30,7 @@ class Delivery:
 
     def __init__(self, table: StreamTable) -> None:
         self._table = table
-        self._fan_out = FanOut()
+        self._unbroken = 0.0
 
     def send(self, bodies: Sequence[tuple[Group, bytes]]) -> None:
         """Send each group its piece of the body. The receivers are settled before it gives way."""
@@ -75,10 +79,10 @@ class Delivery:
     def _write(self, group: Group, piece: Piece, descriptors: Sequence[int]) -> None:
         """Write a piece to each socket, and count those that took it at once."""
         missed = 0
-        for descriptor, sent in self._fan_out.write(piece.data, descriptors):
+        for descriptor, sent in self._write_each(piece.data, descriptors):
             missed += 1
             stream = self._table.streams.get(descriptor)
-            if sent == GONE:
+            if sent == _GONE:
                 self._table.client_gone(descriptor)
             elif stream is not None and stream.index >= 0:  # it has not left since
                 group.fall_behind(stream)
@@ -86,6 +90,28 @@ class Delivery:
         taken = len(descriptors) - missed
         group.counts.events += piece.events * taken
         group.counts.bytes += piece.size * taken
+
+    def _write_each(self, data: bytes, descriptors: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Give each descriptor that did not take all, and how much it took, or `_GONE`."""
+        size, write = len(data), os.write
+        at_once = min(SLICE, SLICE_BYTES // size) or 1
+        for start in range(0, len(descriptors), at_once):
+            part = descriptors[start : start + at_once]
+            share = len(part) / at_once
+            # Over several pieces: many small groups hold the loop as long as a large one.
+            self._unbroken += share
+            if self._unbroken > 1:
+                self._unbroken = share
+                yield_to_loop()
+            for descriptor in part:
+                try:
+                    sent = write(descriptor, data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    sent = _GONE
+                if sent != size:
+                    yield descriptor, sent
 
     def _keep(
         self, stream: DetachedStream, piece: Piece, sent: int, last: Reason | None = None

@@ -16,7 +16,7 @@ from sseflask import SSE, EventSourceResponse
 from sseflask.counters.counts import COUNTS, REASONS, StreamCounts
 from sseflask.logs.masking import guard
 from sseflask.transport import accounting as account
-from sseflask.transport.detached import fan_out, slow_streams
+from sseflask.transport.detached import delivery, slow_streams
 from sseflask.transport.detached.group import Backlog, Piece
 from sseflask.transport.sockets import borrowed
 from tests.unit.transport.detached.test_registry import Crowd, at_end, received, until
@@ -60,12 +60,12 @@ def ends(caplog: pytest.LogCaptureFixture) -> Iterator[dict[str, tuple[str, int,
 
 
 def test_each_delivery_is_counted(crowd: Crowd, counts: StreamCounts) -> None:
-    for _ in range(fan_out.SLICE + 3):
+    for _ in range(delivery.SLICE + 3):
         crowd.client()
     crowd.send(EVENT)
     crowd.send(EVENT + EVENT)
-    assert counts.events == 3 * (fan_out.SLICE + 3)
-    assert counts.bytes == 27 * (fan_out.SLICE + 3)
+    assert counts.events == 3 * (delivery.SLICE + 3)
+    assert counts.bytes == 27 * (delivery.SLICE + 3)
 
 
 def test_who_comes_later_has_what_came_later(crowd: Crowd, ends: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ def waiting() -> ResponseReturnValue:
         each for each in worker_drain._live if each.environ["QUERY_STRING"] == f"tag={tag()}"
     )
     others = {id for each in worker_drain._live if each is not stream for id in reachable(each)}
-    frame, calls = stream._sender.greenlet._greenlet.gr_frame, []
+    frame, calls = stream._sender.greenlet.greenlet.gr_frame, []
     while frame is not None:
         if frame.f_globals["__name__"].startswith("sseflask."):
             calls.append(frame.f_code.co_name)

@@ -9,7 +9,7 @@ import pytest
 
 from sseflask.completions.formats.ui import ui_failure
 from sseflask.errors import Failure
-from sseflask.transport.detached import fan_out
+from sseflask.transport.detached import delivery
 from sseflask.transport.detached.group import Group
 from sseflask.transport.failures import token_expired
 from sseflask.wire import encode
@@ -38,7 +38,7 @@ def body_of(crowd: Crowd, data: bytes) -> bytes:
 
 
 def test_finished_streams_end_behind_their_last_bytes(crowd: Crowd) -> None:
-    for _ in range(fan_out.SLICE + 3):
+    for _ in range(delivery.SLICE + 3):
         crowd.client()
 
     def end() -> None:
