@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartResponse) -> Body:
-    """The body that will carry the stream; the bytes are the same whichever it is.
+    """Give the body that will carry the stream; its bytes do not depend on the transport.
 
     Raises:
         EarlyError: there is no room for it.
@@ -47,7 +47,7 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
 def _server_response(
     environ: WSGIEnvironment, start_response: StartResponse
 ) -> ServerResponse | None:
-    """gunicorn's response: from the worker, or else the one whose method this is."""
+    """gunicorn's response: from the worker, or else the owner of the method ``start_response``."""
     if KEY in environ:
         server: ServerResponse | None = environ[KEY]
         return server
@@ -56,9 +56,9 @@ def _server_response(
 
 
 def begin_long(environ: WSGIEnvironment) -> bool:
-    """Whether a request that may take long can be answered, however many do already.
+    """Whether one more request that may take long can be answered. Never blocks.
 
-    Our worker keeps some of its connections for short ones; others take what comes. Never blocks.
+    Our worker keeps some of its connections for short requests; other servers have no limit.
     """
     connection: Any = getattr(environ.get("gunicorn.socket"), "connection", None)
     return connection is None or bool(connection.begin_long())

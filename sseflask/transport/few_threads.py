@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
-#: Below it a few visitors with a tab each are enough to have nobody else served.
+#: With fewer threads a few visitors with a tab each are enough to block all others.
 _FEW = 16
 
 
 def warn_about_threads(environ: WSGIEnvironment, response: Any) -> None:
-    """Say once, with its first stream, that a server with few threads serves few streams.
+    """Log once, with its first stream, that a server with few threads serves few streams.
 
     Args:
         environ: the request's.
-        response: gunicorn's, where it is known.
+        response: gunicorn's, if there is one.
     """
     threads = _threads(environ, response)
     if threads is None or threads >= _FEW:
@@ -37,7 +37,7 @@ def warn_about_threads(environ: WSGIEnvironment, response: Any) -> None:
 
 
 def _threads(environ: WSGIEnvironment, response: Any) -> int | None:
-    """How many threads serve requests; ``None`` where there may be any number, or nobody knows."""
+    """How many threads serve requests; ``None`` if there is no limit, or it is not known."""
     config = getattr(response, "cfg", None)
     if config is not None:
         gthread = "gthread" in config.worker_class_str.lower()

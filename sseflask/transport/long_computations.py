@@ -32,7 +32,7 @@ class LongComputations:
         self._logged: dict[str, float] = {}
 
     def begin(self, now: float) -> None:
-        """A stream begins: what held the loop before were requests, each with a view of its own."""
+        """A stream begins: before, requests held the loop, each for its own view."""
         self._checked = now
 
     def check(self, now: float, environ: WSGIEnvironment) -> None:

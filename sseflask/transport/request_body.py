@@ -31,8 +31,8 @@ class SlowBody(RequestTimeout):
 def read_request_body(environ: WSGIEnvironment, server: ServerResponse) -> bool:
     """Read what is left of the request, so that it is not mistaken for the client's leaving.
 
-    The generator may still want it, so it is put back where gunicorn reads from. Of a body that is
-    long, or long in coming, the rest stays on the socket for the generator. Blocks.
+    The generator may still want it, so it is put back for gunicorn to read. The rest of a long or a
+    slow body stays on the socket, for the generator. Blocks.
 
     Args:
         environ: the request's.

@@ -1,4 +1,4 @@
-"""The begin of a stream's response: with its first event, or before if that is late."""
+"""The beginning of a stream's response: with its first event, or before if that is late."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class SourceConnection(Connection):
         start, writer = self._sender.start, self._sender.writer
         self._reader.close()
         writer.close()
-        # Not a copy of the descriptor: libev would go on to watch for what nobody waits for.
+        # Not a copy of the descriptor: libev would go on watching this one.
         stream = DetachedStream(
             writer.socket.detach(),
             self._group,

@@ -110,7 +110,7 @@ class ThreadedItems:
                 break
 
     def _put(self, frame: bytes, resumable: bool) -> bool:
-        """Blocks while the queue is full; false if nobody wants the frame any more."""
+        """Blocks while the queue is full; false if the frame is no longer wanted."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._frames) < _AHEAD or self._abandoned)
             if self._abandoned:
@@ -120,7 +120,7 @@ class ThreadedItems:
             return True
 
     def _end(self, error: Exception | None) -> bool:
-        """Nothing more comes; false if nobody will ask for the error."""
+        """Nothing more comes; false if the error will not be asked for."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()

@@ -46,7 +46,7 @@ class Delivery:
                 group.sent += piece.size
                 group.events += piece.events
                 group.last_sent = now
-                for stream in list(group.lagging or ()):
+                for stream in list(group.slow or ()):
                     if not self._table.slow.add(stream, piece):
                         self._table.cut(stream)
                 announced.append((group, piece, group.descriptors[:]))
@@ -85,7 +85,7 @@ class Delivery:
             if sent == _GONE:
                 self._table.client_gone(descriptor)
             elif stream is not None and stream.index >= 0:  # it has not left since
-                group.fall_behind(stream)
+                group.mark_slow(stream)
                 self._keep(stream, piece, sent)
         taken = len(descriptors) - missed
         group.counts.events += piece.events * taken

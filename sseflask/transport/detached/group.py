@@ -98,7 +98,7 @@ class DetachedStream:
         backlog: what its socket has not taken, or ``None``.
         due: when it ends, as `sseflask.transport.detached.deadlines` counts it, 0 for never.
         expires: whether it ends then because its token does.
-        line: the entry for the access log at its end, if any.
+        log_entry: what the access log gets at its end, if anything.
         log_fields: what `sseflask.transport.accounting` logs at its end.
         retry_jitter: see `sseflask.transport.stream.Stream`.
         listener: what the connection came by, if it is kept after the stream's end.
@@ -114,7 +114,7 @@ class DetachedStream:
     backlog: Backlog | None = None
     due: int = 0
     expires: bool = False
-    line: object | None = None
+    log_entry: object | None = None
     log_fields: LogFields | None = None
     retry_jitter: int = 0
     listener: object = None
@@ -145,7 +145,7 @@ class Group:
     Attributes:
         streams: those whose sockets take everything, in no order.
         descriptors: theirs, in the same order.
-        lagging: those with a backlog; made when needed, as most groups are small.
+        slow: those with a backlog; made when needed, as most groups are small.
         sent: bytes of the body that were sent to each stream.
         events: how many events.
         counts: where its streams are counted.
@@ -163,7 +163,7 @@ class Group:
     counts: StreamCounts = field(init=False)
     streams: list[DetachedStream] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
-    lagging: set[DetachedStream] | None = None
+    slow: set[DetachedStream] | None = None
     sent: int = 0
     events: int = 0
     last_sent: float = 0.0
@@ -176,33 +176,33 @@ class Group:
     @property
     def count(self) -> int:
         """How many streams there are in it."""
-        return len(self.streams) + len(self.lagging or ())
+        return len(self.streams) + len(self.slow or ())
 
     @property
     def all_streams(self) -> list[DetachedStream]:
         """All of them, in no order."""
-        return [*self.streams, *(self.lagging or ())]
+        return [*self.streams, *(self.slow or ())]
 
     def add(self, stream: DetachedStream) -> None:
         """Take in a stream whose socket takes everything."""
-        if self.lagging is not None:
-            self.lagging.discard(stream)
+        if self.slow is not None:
+            self.slow.discard(stream)
         stream.index = len(self.streams)
         self.streams.append(stream)
         self.descriptors.append(stream.descriptor)
 
-    def fall_behind(self, stream: DetachedStream) -> None:
+    def mark_slow(self, stream: DetachedStream) -> None:
         """The stream has a backlog from here on."""
         self._take_out(stream)
-        if self.lagging is None:
-            self.lagging = set()
-        self.lagging.add(stream)
+        if self.slow is None:
+            self.slow = set()
+        self.slow.add(stream)
 
     def remove(self, stream: DetachedStream) -> None:
         """Forget a stream."""
         self._take_out(stream)
-        if self.lagging is not None:
-            self.lagging.discard(stream)
+        if self.slow is not None:
+            self.slow.discard(stream)
         if not self.count:
             self.on_empty(self)
 

@@ -21,7 +21,7 @@ from sseflask.transport.detached.slow_streams import WATCH, SlowStreams
 log = logging.getLogger("sseflask")
 
 
-#: Seconds after which nobody asks whether a stream has ended.
+#: An end that is further away, in seconds, is as good as none.
 _FOR_EVER = 1e9
 
 
@@ -102,7 +102,7 @@ class StreamTable:
         self.deadlines.forget(stream)
         group, backlog = stream.group, stream.backlog
         sent, events = stream.sent, stream.events
-        if stream.index >= 0 or (group.lagging and stream in group.lagging):
+        if stream.index >= 0 or (group.slow and stream in group.slow):
             group.remove(stream)
             sent += group.sent
             events += group.events
@@ -116,7 +116,7 @@ class StreamTable:
         accounting.ended(group.kind, reason, stream.log_fields, seconds, events, sent)
         try:
             self.on_end(stream, sent)
-        except Exception:  # of what somebody has hung into the access log
+        except Exception:  # of what an application has added to the access log
             log.exception("the end of a subscription could not be logged")
 
     def _on_close(self) -> None:

@@ -99,12 +99,12 @@ class ConnectionServer:
         self.pool.hand_over()
         self.detached.adopt(stream, ends_at)
         if not server.returned:  # otherwise gunicorn logs the request
-            stream.line = access_log.prepare(self._worker.log, server.response, environ)
+            stream.log_entry = access_log.prepare(self._worker.log, server.response, environ)
 
     def _log_end(self, stream: DetachedStream, sent: int) -> None:
-        if stream.line is not None:
+        if stream.log_entry is not None:
             seconds = time.monotonic() - stream.began
-            access_log.write(self._worker.log, stream.line, seconds, sent)
+            access_log.write(self._worker.log, stream.log_entry, seconds, sent)
 
     def _handle_tls(self, name: _ListenerName, context: Any, client: Any, address: Any) -> None:
         """Shake hands, in the time that a request's head has as well, then serve the client."""

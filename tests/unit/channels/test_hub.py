@@ -148,7 +148,7 @@ def test_who_is_slow_is_counted_too() -> None:
     group, other = joined(hub, "user.7", "news"), joined(hub, "user.**")
     second = DetachedStream(-2, group, 0.0, 0)
     group.add(second)
-    group.fall_behind(second)
+    group.mark_slow(second)
     counts = {"user.7": 2, "user.*": 2, "user.**": 3, "**": 3, "news": 2, "new.*": 0, "u": 0}
     assert {name: hub.count(Pattern.parse(name)) for name in counts} == counts
     assert hub.close(Pattern.parse("user.*")) == [group]

@@ -179,14 +179,14 @@ def test_a_slow_one_gets_everything_in_order_and_holds_nobody_up(crowd: Crowd) -
     pieces = [b"%05d," % number * 1000 for number in range(20)]
     for piece in pieces:
         crowd.send(piece)
-    assert crowd.group.lagging
+    assert crowd.group.slow
     until(lambda: received_all(crowd.clients[1]) >= 120_000, "the fast one has it all")
     slow = b""
     while len(slow) < 120_000:
         slow += received(crowd.clients[0])
         gevent.sleep(0)
     assert slow == b"".join(pieces)
-    until(lambda: not crowd.group.lagging, "it has caught up")
+    until(lambda: not crowd.group.slow, "it has caught up")
     crowd.send(b"more")
     until(lambda: received(crowd.clients[0]) == b"more", "and goes on with the others")
 
@@ -228,14 +228,14 @@ def test_a_slow_reader_is_not_taken_for_one_that_does_not_read() -> None:
     """The kernel tells of room only when a third of its large buffer is free: seconds later."""
     crowd = Crowd(heartbeat=0.15)
     crowd.client(buffer=4096, small_send_buffer=False)
-    while not crowd.group.lagging:
+    while not crowd.group.slow:
         crowd.send(b"x" * 500_000)
     end = time.monotonic() + 1.2
     while time.monotonic() < end:
         with contextlib.suppress(BlockingIOError):
             crowd.clients[0].recv(1000)
         gevent.sleep(0.01)
-    assert crowd.group.lagging, "it has not caught up either"
+    assert crowd.group.slow, "it has not caught up either"
     assert crowd.ends.closed == 0
     until(lambda: crowd.ends.closed == 1, "cut, as it has stopped reading")
     crowd.close()
@@ -398,7 +398,7 @@ def test_nobody_ends_twice() -> None:
     crowd = Crowd(chunked=True)
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
-    assert crowd.group.lagging
+    assert crowd.group.slow
     crowd.job(lambda: crowd.detached.reconnect([crowd.group]))
     crowd.detached.drain()
     crowd.job(lambda: None)

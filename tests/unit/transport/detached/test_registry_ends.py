@@ -57,7 +57,7 @@ def test_finished_streams_end_behind_their_last_bytes(crowd: Crowd) -> None:
 def test_a_slow_one_gets_all_of_it_before_it_ends(crowd: Crowd) -> None:
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
-    assert crowd.group.lagging
+    assert crowd.group.slow
     crowd.job(lambda: crowd.detached.finish([crowd.group]))
     assert body_of(crowd, at_end(crowd.clients[0])) == b"x" * 300_000
     crowd.clients[0].close()
