@@ -17,21 +17,6 @@ from sseflask.event import MOST_RETRY, Event
 from sseflask.store.api import Entry, Missing
 from sseflask.wire import encode
 
-__all__ = [
-    "EARLIEST",
-    "RESERVED",
-    "Cursor",
-    "Types",
-    "check_types",
-    "event_type",
-    "frame",
-    "gap_frames",
-    "has_ended",
-    "is_last_frame",
-    "last_frame",
-    "stored",
-]
-
 #: Types of events that only the server sends.
 RESERVED = ("gap", "failure")
 

@@ -10,8 +10,6 @@ from sseflask.store.api import Entry, EventStore, HistoryQuery, MissingScope, St
 from sseflask.store.names import Pattern
 from sseflask.wire import Decoder
 
-__all__ = ["ChannelEvent", "ChannelHistory", "read_history"]
-
 #: Events that are read from the store at once.
 _PAGE = 100
 

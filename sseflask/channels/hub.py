@@ -17,8 +17,6 @@ from sseflask.store.names import Pattern
 from sseflask.store.pattern_index import PatternIndex
 from sseflask.transport.detached.group import Group
 
-__all__ = ["Hub", "Selection"]
-
 #: Closes that are remembered, for subscriptions that were made before them and enter after them.
 _CLOSES = 1000
 
@@ -206,31 +204,22 @@ class Hub(Feed[Selection]):
             return batch
 
     def restart(self, epoch: str, position: int) -> list[Group]:
-        """Begin with another epoch of the store.
-
-        Returns:
-            the groups whose clients have to resume.
-        """
+        """Begin with another epoch of the store; see `skip`."""
         with self.lock:
-            is_first = not self.epoch
             self.epoch = epoch
-            return self._go_on_from(position, read_again=not is_first)
+            return self.skip(position)
 
     def skip(self, last: int) -> list[Group]:
-        """Go on after events that were trimmed before they could be passed on.
+        """Go on after an event up to which not all could be passed on.
+
+        Readers find in the store what they lack, or that it is missing; so do clients that resume.
 
         Returns:
             the groups whose clients have to resume.
         """
         with self.lock:
-            return self._go_on_from(last)
-
-    def _go_on_from(self, position: int, read_again: bool = True) -> list[Group]:
-        """Readers find in the store what they lack; so do clients that resume."""
-        self.position = position
-        if not read_again:
-            return []
-        for audience in self._audiences.values():
-            for reader in audience.readers or ():
-                reader.read_up_to(position)
-        return [group for audience in self._audiences.values() for group in audience.groups]
+            self.position = last
+            for audience in self._audiences.values():
+                for reader in audience.readers or ():
+                    reader.read_up_to(last)
+            return [group for audience in self._audiences.values() for group in audience.groups]

@@ -23,8 +23,6 @@ from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.names import Pattern
 from sseflask.transport.stream import reconnect_line
 
-__all__ = ["HistoryReader", "Subscription"]
-
 #: Events that are read from the store at once.
 PAGE = 100
 

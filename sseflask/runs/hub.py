@@ -18,8 +18,6 @@ from sseflask.transport.detached.group import Group
 if TYPE_CHECKING:
     from sseflask.runs.writer import Writer
 
-__all__ = ["LiveRun", "MakeView", "RunHub"]
-
 #: Seconds in which a client comes back that was told to: more than it is told to wait.
 _RETURN_SECONDS = 10.0
 

@@ -15,8 +15,6 @@ from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run, RunKey
 from sseflask.wire import HEARTBEAT, encode, events_in
 
-__all__ = ["RUN_ID", "Reading", "Viewer"]
-
 #: The response header that names a run.
 RUN_ID = "X-Run-Id"
 

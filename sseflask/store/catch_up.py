@@ -18,8 +18,6 @@ from sseflask.transport.detached.group import Group
 from sseflask.transport.failures import failure_frame
 from sseflask.transport.source import Source
 
-__all__ = ["QUEUE", "QUEUE_BYTES", "CatchUp", "Frame"]
-
 #: Frames and bytes that a queue may hold. A reader that falls further behind reads from the store.
 QUEUE, QUEUE_BYTES = 1000, 256 * 1024
 

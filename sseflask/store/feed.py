@@ -14,8 +14,6 @@ from sseflask.transport.detached.group import Group
 if TYPE_CHECKING:
     from sseflask.store.catch_up import CatchUp
 
-__all__ = ["Audience", "Batch", "Feed"]
-
 Key = TypeVar("Key", bound=Hashable)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from sseflask.errors import Failure
 
-__all__ = ["store_unavailable"]
-
 
 def store_unavailable(name: str = "channel log") -> Failure:
     """The 503 for a request that a store can't serve now. The server's log says why.
