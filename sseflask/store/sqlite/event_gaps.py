@@ -15,7 +15,7 @@ from sseflask.store.names import Pattern
 from sseflask.store.pattern_index import PatternSet
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps, like
+from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps, next_channels
 
 __all__ = ["missing"]
 
@@ -90,33 +90,15 @@ def _lacks(
                 f"SELECT max(trimmed) FROM channels WHERE id {IN_JSON}", (json.dumps([*ids]),)
             ).fetchone()
             return after < max(trimmed or 0, _marks(database)[0])
-    where, values = like(pattern)
     place: int | None = 0
     while place is not None:
         with file.reading() as database:
-            # By id: a channel that is trimmed meanwhile keeps its place.
-            begin, place = place, _stop(database, place, _CHANNELS)
-            rows = database.execute(
-                f"SELECT name FROM channels WHERE {_BETWEEN} AND trimmed > ? AND {where}",
-                (begin, place, after, *values),
-            )
+            ids, place = next_channels(database, pattern, place, _CHANNELS, "trimmed > ?", after)
             # What was trimmed from channels without a row is not above the floor.
-            if any(pattern.matches(name) for (name,) in rows) or after < _marks(database)[0]:
+            if ids or after < _marks(database)[0]:
                 return True
         yield
     return False
-
-
-#: A condition for channels behind one and up to another, if there is another.
-_BETWEEN = "id > ? AND id <= ifnull(?, 9223372036854775807)"
-
-
-def _stop(database: sqlite3.Connection, id: int, amount: int) -> int | None:
-    """The id that comes so many after another; ``None`` if there are not so many left."""
-    row = database.execute(
-        "SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", (id, amount - 1)
-    ).fetchone()
-    return row[0] if row else None
 
 
 def _ends(
@@ -179,17 +161,11 @@ def _ends_of(database: sqlite3.Connection, ids: Iterable[int]) -> _Ends:
 
 
 def _ends_of_many(file: SqliteFile, pattern: Pattern) -> Steps[_Ends]:
-    where, values = like(pattern)
     numbers = list[int]()
     place: int | None = 0
     while place is not None:
         with file.reading() as database:
-            begin, place = place, _stop(database, place, _WITH_EVENTS)
-            rows = database.execute(
-                f"SELECT id, name FROM channels WHERE {_BETWEEN} AND kept > 0 AND {where}",
-                (begin, place, *values),
-            )
-            ids = [id for id, name in rows if pattern.matches(name)]
+            ids, place = next_channels(database, pattern, place, _WITH_EVENTS, "kept > 0")
             numbers += (number for number in _ends_of(database, ids) if number is not None)
         yield
     return (min(numbers), max(numbers)) if numbers else (None, None)

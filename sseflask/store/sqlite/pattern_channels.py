@@ -14,7 +14,7 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_tables import IN_JSON
 from sseflask.store.sqlite.file import SqliteFile
 
-__all__ = ["MANY", "PatternChannels", "Steps", "like"]
+__all__ = ["MANY", "PatternChannels", "Steps", "next_channels"]
 
 Result = TypeVar("Result")
 
@@ -105,7 +105,7 @@ class PatternChannels:
 
 def _step(database: sqlite3.Connection, pattern: Pattern, known: _Known) -> bool:
     """Look at some more channels; return whether all have been looked at."""
-    where, values = like(pattern)
+    where, values = _like(pattern)
     if known.rest is not None:
         # By name: if the pattern begins with a name, its channels are beside one another.
         end = f"{pattern.prefix[:-1]}/" if pattern.prefix else _LAST  # the slash follows the dot
@@ -121,21 +121,44 @@ def _step(database: sqlite3.Connection, pattern: Pattern, known: _Known) -> bool
         known.rest = row[0] if row else None
         if known.rest is not None:
             return False
-    highest = _highest(database)
-    if highest <= known.seen:
-        return True
+    ids, behind = next_channels(database, pattern, known.seen, _NAMES)
+    known.ids.extend(ids)
+    known.seen = _highest(database) if behind is None else behind
+    return behind is None
+
+
+def next_channels(
+    database: sqlite3.Connection,
+    pattern: Pattern,
+    after: int,
+    amount: int,
+    condition: str = "TRUE",
+    *values: int,
+) -> tuple[array[int], int | None]:
+    """The channels of a pattern among the next ones of all, in the order of their ids.
+
+    Args:
+        database: in a transaction.
+        pattern: the pattern.
+        after: the channels have higher ids.
+        amount: how many channels of all to look at.
+        condition: in SQL; the channels meet it.
+        values: the condition's.
+
+    Returns:
+        their ids, and the id after which to go on; ``None`` if these were the last.
+    """
     row = database.execute(
-        "SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?",
-        (known.seen, _NAMES - 1),
+        "SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", (after, amount - 1)
     ).fetchone()
-    last = row[0] if row else highest
+    end: int | None = row[0] if row else None
+    where, glob = _like(pattern)
     rows = database.execute(
-        f"SELECT id, name FROM channels WHERE id > ? AND id <= ? AND {where}",
-        (known.seen, last, *values),
+        "SELECT id, name FROM channels WHERE id > ? AND id <= ifnull(?, 9223372036854775807)"
+        f" AND {condition} AND {where}",
+        (after, end, *values, *glob),
     )
-    known.ids.extend(id for id, name in rows if pattern.matches(name))
-    known.seen = last
-    return bool(last == highest)
+    return array("q", (id for id, name in rows if pattern.matches(name))), end
 
 
 def _highest(database: sqlite3.Connection) -> int:
@@ -148,7 +171,7 @@ def _still_there(database: sqlite3.Connection, ids: array[int]) -> array[int]:
     return array("q", (id for (id,) in rows))
 
 
-def like(pattern: Pattern) -> tuple[str, tuple[str | int, ...]]:
+def _like(pattern: Pattern) -> tuple[str, tuple[str | int, ...]]:
     """A condition in SQL that all channels of a pattern meet, and few others."""
     # Names have none of the characters that GLOB gives a meaning to.
     glob = ".".join("*" if "*" in segment else segment for segment in pattern.segments)
