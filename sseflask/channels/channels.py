@@ -29,8 +29,6 @@ from sseflask.store.names import FIGURES, Pattern, is_own
 from sseflask.store.open import open_event_store
 from sseflask.store.process import PerProcess
 
-__all__ = ["Channels"]
-
 #: So many of the service's own figures are kept: a chart's first minute.
 _FIGURES_KEPT = 60
 _FIGURES = Pattern.parse(FIGURES)

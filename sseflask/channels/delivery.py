@@ -12,8 +12,6 @@ from sseflask.store.api import Entry
 from sseflask.store.names import Pattern
 from sseflask.transport.detached.group import Group
 
-__all__ = ["Delivery"]
-
 
 class Delivery:
     """An `EventListener`, which says when the methods are called. It feeds a hub.

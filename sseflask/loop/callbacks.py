@@ -10,18 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = [
-    "Done",
-    "EventLoop",
-    "Timeout",
-    "call_later",
-    "cooperative",
-    "register_main_loop",
-    "run_in_main_loop",
-    "wait_for_callback",
-    "wait_for_event",
-]
-
 log = logging.getLogger("sseflask")
 
 #: Seconds after which a wait in another thread than the main one is begun again.

@@ -6,8 +6,6 @@ import importlib
 import sys
 from typing import Any
 
-__all__ = ["lock", "original", "rlock"]
-
 
 def original(module: str, name: str) -> Any:
     """What the standard library has under a name, whether or not gevent has replaced it."""

@@ -11,8 +11,6 @@ from gevent.event import Event as Signal
 
 log = logging.getLogger("sseflask")
 
-__all__ = ["SerialExecutor"]
-
 
 class SerialExecutor:
     """Runs jobs one after another, each to its end before the next. The loop's thread only."""

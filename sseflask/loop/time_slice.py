@@ -6,8 +6,6 @@ import time
 
 from sseflask.loop.callbacks import cooperative
 
-__all__ = ["TimeSlice", "yield_to_loop"]
-
 #: Seconds after which others get a turn.
 _SLICE = 0.002
 

@@ -13,26 +13,6 @@ from typing import Literal, NamedTuple, Protocol
 
 from sseflask.store.names import Pattern
 
-__all__ = [
-    "Append",
-    "Appended",
-    "Durability",
-    "Entry",
-    "EventLimits",
-    "EventListener",
-    "EventStore",
-    "Extent",
-    "Health",
-    "History",
-    "HistoryQuery",
-    "KeyReused",
-    "Missing",
-    "MissingScope",
-    "Position",
-    "StoreBusy",
-    "StoreError",
-]
-
 MissingScope = Literal["none", "trimmed", "all"]
 """See `HistoryQuery`."""
 

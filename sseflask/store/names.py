@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from sseflask.errors import ChannelError
 
-__all__ = ["FIGURES", "Pattern", "check_name", "is_own"]
-
 #: The channel of the service's own figures.
 FIGURES = "sseflask.live"
 

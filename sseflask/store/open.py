@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from sseflask.defaults import MEMORY
 from sseflask.store.api import EventLimits, EventStore
-from sseflask.store.private_files import why_unusable
 from sseflask.store.run_api import Endings, RunLimits, RunStore
 from sseflask.store.sqlite import event_tables, run_tables
 from sseflask.store.sqlite.event_store import SqliteEventStore
 from sseflask.store.sqlite.file import FileFormat, other_format
+from sseflask.store.sqlite.private_files import why_unusable
 from sseflask.store.sqlite.run_store import SqliteRunStore
-
-__all__ = ["event_store_problem", "open_event_store", "open_run_store", "run_store_problem"]
 
 
 def open_event_store(address: str, limits: EventLimits) -> EventStore:

@@ -7,8 +7,6 @@ from typing import Generic, TypeVar
 
 from sseflask.store.names import Pattern
 
-__all__ = ["PatternIndex", "PatternSet"]
-
 Item = TypeVar("Item")
 
 

@@ -6,40 +6,9 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from sseflask.loop.callbacks import Done, register_main_loop, run_in_main_loop
-from sseflask.store.sqlite.thread import PATIENCE, SHORT_PATIENCE, DatabaseType, StoreThread
-
-__all__ = ["SHORT_PATIENCE", "PerProcess", "Running"]
-
-
-class Running(Generic[DatabaseType]):
-    """A store's thread in this process, until `close`. Thread-safe.
-
-    Args:
-        thread: not closed yet.
-    """
-
-    def __init__(self, thread: StoreThread[DatabaseType]) -> None:
-        self._thread = thread
-        self.health = thread.health
-
-    def call(self, function: Callable[[DatabaseType], Any], patience: float = PATIENCE) -> Any:
-        """See `StoreThread.call`."""
-        return self.wait(lambda done: self._thread.submit(function, done), patience)
-
-    def wait(self, start: Callable[[Done], None], patience: float = PATIENCE) -> Any:
-        """See `StoreThread.wait`."""
-        return self._thread.wait(start, patience)
-
-    def close(self) -> None:
-        """End the thread after what was handed over. Blocks shortly."""
-        self._before_end()
-        self._thread.close()
-
-    def _before_end(self) -> None:
-        """Hand over what is to be done last."""
+from sseflask.loop.callbacks import register_main_loop, run_in_main_loop
 
 
 class Closable(Protocol):

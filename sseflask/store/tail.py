@@ -15,8 +15,6 @@ from typing import Literal, NamedTuple
 
 from sseflask.store.api import Entry
 
-__all__ = ["News", "Notice", "NoticeKind", "Page", "Skipped", "Tail"]
-
 log = logging.getLogger("sseflask")
 
 NoticeKind = Literal["close", "count"]

@@ -40,8 +40,6 @@ from sseflask.store.sqlite.notices import Notices
 from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps
 from sseflask.store.tail import Page
 
-__all__ = ["EventDatabase"]
-
 #: Seconds for which a repeated append is known at least.
 _KEY_SECONDS = 86_400.0
 

@@ -17,8 +17,6 @@ from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps, next_channels
 
-__all__ = ["missing"]
-
 #: Channels, or events, that are looked at for all patterns together.
 _FEW = 500
 

@@ -17,8 +17,6 @@ from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.pattern_channels import MANY, PatternChannels, Steps
 
-__all__ = ["history"]
-
 #: Bytes after which a page ends.
 PAGE_BYTES = 256 * 1024
 

@@ -11,12 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from sseflask.loop.callbacks import Done
 from sseflask.store.api import History, HistoryQuery
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.pattern_channels import Steps
-from sseflask.store.sqlite.thread import Done
-
-__all__ = ["Readings"]
 
 log = logging.getLogger("sseflask")
 

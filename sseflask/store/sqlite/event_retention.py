@@ -6,17 +6,6 @@ import sqlite3
 
 from sseflask.store.sqlite.event_tables import forgettable
 
-__all__ = [
-    "EVENT_BYTES",
-    "Room",
-    "forget_aged",
-    "forget_channels",
-    "forget_keys",
-    "oldest",
-    "shorten",
-    "used_bytes",
-]
-
 #: Events, and keys, that are deleted at once, so that other calls don't wait long.
 EVENTS, KEYS = 1000, 10_000
 

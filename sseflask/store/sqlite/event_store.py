@@ -7,30 +7,24 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from sseflask.defaults import MEMORY
+from sseflask.loop.callbacks import Done
 from sseflask.store.api import (
     Append,
     Appended,
-    Durability,
     Entry,
     EventLimits,
     EventListener,
-    Extent,
     History,
     HistoryQuery,
     KeyReused,
     Position,
     StoreError,
 )
-from sseflask.store.durability import durability_of
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_readings import Readings
-from sseflask.store.sqlite.thread import PATIENCE, SHORT_PATIENCE, Done, StoreThread
-from sseflask.store.sqlite.wakeup import WakeupSocket
+from sseflask.store.sqlite.thread import PATIENCE, StoreThread
 from sseflask.store.tail import News, Notice, NoticeKind, Skipped, Tail
-
-__all__ = ["SqliteEventStore"]
 
 log = logging.getLogger("sseflask")
 
@@ -62,12 +56,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         limits: EventLimits,
         database: Callable[[str, EventLimits], EventDatabase] = EventDatabase,
     ) -> None:
-        super().__init__(
-            "channel log",
-            lambda: database(path, limits),
-            WakeupSocket(None if path == MEMORY else path),
-        )
-        self._path = path
+        super().__init__("channel log", path, lambda: database(path, limits))
         self._tail = Tail()
         self._readings = Readings()
 
@@ -119,13 +108,6 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             pause = min(2 * pause, _PAUSE)
         self.submit(lambda database: database.notices.forget_answers(notice), _log_lost_answers)
         return sum(answers.values())
-
-    def durability(self) -> Durability:
-        return durability_of(self._path)
-
-    def extent(self) -> Extent:
-        extent: Extent = self.call(lambda database: database.extent(), SHORT_PATIENCE)
-        return extent
 
     # -- in the thread: calls ----------------------------------------------------------------------
 

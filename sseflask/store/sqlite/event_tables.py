@@ -11,17 +11,6 @@ from sseflask.store.api import Append, Appended, KeyReused
 from sseflask.store.sqlite.file import FileFormat, boot_id, is_new
 from sseflask.store.sqlite.notices import prepare_notices
 
-__all__ = [
-    "FORMAT",
-    "IN_JSON",
-    "channel_row",
-    "forgettable",
-    "known_append",
-    "names_of",
-    "prepare",
-    "renew",
-]
-
 #: A condition for a list of numbers of any length, given as JSON.
 IN_JSON = "IN (SELECT value FROM json_each(?))"
 

@@ -19,7 +19,8 @@ from sseflask.defaults import MEMORY
 from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
 from sseflask.store.api import StoreError
-from sseflask.store.private_files import (
+from sseflask.store.sqlite.open_files import first_bytes, note_closed, note_opened
+from sseflask.store.sqlite.private_files import (
     check_ownership,
     folder_warning,
     make_folder,
@@ -27,9 +28,6 @@ from sseflask.store.private_files import (
     open_lock,
     why_unusable,
 )
-from sseflask.store.sqlite.open_files import first_bytes, note_closed, note_opened
-
-__all__ = ["FileFormat", "SqliteFile", "boot_id", "is_new", "other_format"]
 
 #: Seconds that a write waits for one of another process.
 _BUSY_SECONDS = 5.0

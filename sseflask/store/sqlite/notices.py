@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.tail import Notice, NoticeKind
 
-__all__ = ["Notices", "prepare_notices"]
-
 #: Notices that are kept beside the newest ones. A process that has missed more knows that it has.
 _KEPT = 500
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from sseflask.loop import native
 
-__all__ = ["first_bytes", "note_closed", "note_opened"]
-
 # Held while one file is looked at.
 _lock: Any = native.lock()
 

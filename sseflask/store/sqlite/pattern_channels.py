@@ -14,8 +14,6 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_tables import IN_JSON
 from sseflask.store.sqlite.file import SqliteFile
 
-__all__ = ["MANY", "PatternChannels", "Steps", "next_channels"]
-
 Result = TypeVar("Result")
 
 Steps = Generator[None, None, Result]

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from sseflask.store.api import KeyReused
+from sseflask.store.api import Extent, KeyReused
 from sseflask.store.run_api import (
     FRAME_BYTES,
     Append,
@@ -107,6 +107,10 @@ class RunDatabase:
     def trim(self) -> int:
         """Forget some of the runs that ended long ago, with their keys; give how many."""
         return self.space.trim()
+
+    def extent(self) -> Extent:
+        """How much there is."""
+        return self.space.extent()
 
     # -- runs --------------------------------------------------------------------------------------
 

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from sseflask.defaults import MEMORY
-from sseflask.store.api import Durability, Extent, KeyReused, StoreError
-from sseflask.store.durability import durability_of
+from sseflask.loop.callbacks import Done
+from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import (
     Append,
     Claim,
@@ -23,14 +22,7 @@ from sseflask.store.run_api import (
 )
 from sseflask.store.sqlite.append_queue import AppendQueue
 from sseflask.store.sqlite.run_database import RunDatabase
-from sseflask.store.sqlite.thread import (
-    LOOK_SECONDS,
-    SHORT_PATIENCE,
-    Done,
-    PeriodicTask,
-    StoreThread,
-)
-from sseflask.store.sqlite.wakeup import WakeupSocket
+from sseflask.store.sqlite.thread import LOOK_SECONDS, PeriodicTask, StoreThread
 
 __all__ = ["SqliteRunStore"]
 
@@ -62,10 +54,9 @@ class SqliteRunStore(StoreThread[RunDatabase]):
     ) -> None:
         super().__init__(
             "run log",
+            path,
             lambda: RunDatabase(path, limits, endings.interrupted, clock),
-            WakeupSocket(None if path == MEMORY else path),
         )
-        self._path = path
         self._endings = endings
         self._queue = AppendQueue(self._store_appends, self._notify, self._stored, self._given_up)
         # The last frame given of each followed run; None if this process writes the run.
@@ -148,15 +139,6 @@ class SqliteRunStore(StoreThread[RunDatabase]):
     def leave(self) -> None:
         """See `RunStore`."""
         self.submit(self._leave, _ignore)
-
-    def durability(self) -> Durability:
-        """See `RunStore`."""
-        return durability_of(self._path)
-
-    def extent(self) -> Extent:
-        """See `RunStore`."""
-        extent: Extent = self.call(lambda database: database.space.extent(), SHORT_PATIENCE)
-        return extent
 
     # -- in the event loop: what the queue has come to ---------------------------------------------
 

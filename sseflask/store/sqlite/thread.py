@@ -11,15 +11,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
+from sseflask.defaults import MEMORY
 from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
 from sseflask.loop.native import original
-from sseflask.store.api import StoreBusy, StoreError
+from sseflask.store.api import Durability, Extent, Health, StoreBusy, StoreError
+from sseflask.store.sqlite.durability import durability_of
 from sseflask.store.sqlite.wakeup import WakeupSocket
-
-__all__ = ["PATIENCE", "SHORT_PATIENCE", "Database", "Done", "PeriodicTask", "StoreThread"]
 
 log = logging.getLogger("sseflask")
 
@@ -58,10 +59,14 @@ class Database(Protocol):
     def trim(self) -> int:
         """Delete a bounded number of things that are too old; return how many."""
 
+    def extent(self) -> Extent:
+        """How much there is."""
+
 
 DatabaseType = TypeVar("DatabaseType", bound=Database)
 
 
+@dataclass
 class PeriodicTask(Generic[DatabaseType]):
     """Something that the thread does again and again.
 
@@ -70,15 +75,13 @@ class PeriodicTask(Generic[DatabaseType]):
         seconds: from one time to the next. If the function returns something true, it is called
             again as soon as waiting calls have been served.
         function: called with the database.
+        due: the monotonic time of the next time.
     """
 
-    def __init__(
-        self, doing: str, seconds: float, function: Callable[[DatabaseType], object]
-    ) -> None:
-        self.doing = doing
-        self.seconds = seconds
-        self.function = function
-        self.due = 0.0
+    doing: str
+    seconds: float
+    function: Callable[[DatabaseType], object]
+    due: float = 0.0
 
 
 class StoreThread(Generic[DatabaseType]):
@@ -89,17 +92,18 @@ class StoreThread(Generic[DatabaseType]):
 
     Args:
         name: what the store is called in messages.
+        path: the database's file; ``":memory:"`` for a database of this process alone.
         make: makes the database, not yet open; called once, in the thread.
-        wakeup: wakes the thread when another process has written; the thread closes it.
     """
 
-    def __init__(self, name: str, make: Callable[[], DatabaseType], wakeup: WakeupSocket) -> None:
+    def __init__(self, name: str, path: str, make: Callable[[], DatabaseType]) -> None:
         self.name = name
+        self._path = path
         self.process = os.getpid()
         #: Calls a function in the event loop, see `EventLoop.call_soon_threadsafe`.
         self._notify = EventLoop.current().call_soon_threadsafe
         self._make = make
-        self._wakeup = wakeup
+        self._wakeup = WakeupSocket(None if path == MEMORY else path)
         self._calls: deque[tuple[Any, Done]] = deque()
         self._open = False
         self._try_at = self._check_at = 0.0
@@ -146,7 +150,7 @@ class StoreThread(Generic[DatabaseType]):
         except Timeout:
             raise StoreBusy(f"the {self.name} did not answer within {patience} s") from None
 
-    def health(self) -> Literal["available", "unavailable", "busy"]:
+    def health(self) -> Health:
         """Whether the database is open or can be opened now. Blocks for half a second at most."""
         try:
             self.call(lambda _database: None, SHORT_PATIENCE)
@@ -155,6 +159,15 @@ class StoreThread(Generic[DatabaseType]):
         except StoreError:
             return "unavailable"
         return "available"
+
+    def durability(self) -> Durability:
+        """For how long what is stored is there."""
+        return durability_of(self._path)
+
+    def extent(self) -> Extent:
+        """How much there is. Blocks for half a second at most; raises as `call` does."""
+        extent: Extent = self.call(lambda database: database.extent(), SHORT_PATIENCE)
+        return extent
 
     def pause(self, seconds: float) -> Callable[[], object] | None:
         """Have the database closed while the process is copied, as by ``os.fork``.

@@ -16,9 +16,7 @@ import time
 from pathlib import Path
 
 from sseflask.loop.native import original
-from sseflask.store.private_files import make_folder
-
-__all__ = ["WakeupSocket"]
+from sseflask.store.sqlite.private_files import make_folder
 
 #: The longest address of a socket, in bytes (Linux has 108 with the zero at the end).
 _ADDRESS_BYTES = 103

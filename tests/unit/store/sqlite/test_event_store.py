@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sseflask.loop.callbacks import Done
 from sseflask.store.api import (
     Append,
     Appended,
@@ -28,7 +29,6 @@ from sseflask.store.sqlite import event_store as store_module
 from sseflask.store.sqlite import thread as module
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_store import SqliteEventStore
-from sseflask.store.sqlite.thread import Done
 from sseflask.store.tail import Page
 from tests.live.kit.waiting import until
 from tests.processes import go_on, line, process, report_of

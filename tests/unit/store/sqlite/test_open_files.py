@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sseflask.store.api import StoreError
-from sseflask.store.private_files import why_unusable
 from sseflask.store.sqlite.file import FileFormat, SqliteFile, other_format
+from sseflask.store.sqlite.private_files import why_unusable
 
 #: What another process does: it reads, and closes the file as the only one would.
 READ = """

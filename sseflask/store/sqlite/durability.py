@@ -10,8 +10,6 @@ from sseflask.defaults import MEMORY
 from sseflask.platforms import loses_files
 from sseflask.store.api import Durability
 
-__all__ = ["durability_of"]
-
 #: File systems in memory, and the writable layers of containers.
 _EPHEMERAL = frozenset(["tmpfs", "ramfs", "overlay", "aufs"])
 

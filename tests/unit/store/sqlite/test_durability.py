@@ -4,7 +4,7 @@ from unittest import mock
 
 import pytest
 
-from sseflask.store import durability as disk
+from sseflask.store.sqlite import durability as disk
 from tests.service import environment
 
 VOLUME = "/var/lib/sse flask/channels.sqlite3"

@@ -14,15 +14,6 @@ from pathlib import Path
 
 from sseflask.store.sqlite.open_files import first_bytes
 
-__all__ = [
-    "check_ownership",
-    "folder_warning",
-    "make_folder",
-    "make_private",
-    "open_lock",
-    "why_unusable",
-]
-
 _FOLDER, _FILE = 0o700, 0o600
 
 #: Bytes that must be free: SQLite makes its files of a few pages.

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from sseflask.logs import once as notices
-from sseflask.store import private_files
 from sseflask.store.api import StoreError
-from sseflask.store.private_files import folder_warning, why_unusable
+from sseflask.store.sqlite import private_files
 from sseflask.store.sqlite.file import SqliteFile
+from sseflask.store.sqlite.private_files import folder_warning, why_unusable
 from sseflask.store.sqlite.wakeup import WakeupSocket
 
 
