@@ -64,8 +64,7 @@ BOXES = (
     Box("metrics", "Prometheus, the chart", 3, 0, 3),
     Box("completions", "OpenAI: upstream, formats", 3, 3.5, 4.5),
     Box("auth", "tokens and rights", 3, 9, 3),
-    Box("runs", "a generator, run once, viewed often", 4, 3.5, 4.5),
-    Box("compat", "Flask-SSE's interface", 4, 0, 3),
+    Box("compat", "Flask-SSE's interface", 4, 4.4, 2.7),
     Box("config", "the settings", 4, 9, 3, ("config", "setting_types", "outbound")),
     Box(
         "extension, response, testing",
@@ -75,6 +74,7 @@ BOXES = (
         4.5,
         ("channel_api", "extension", "items", "readiness", "response", "testing"),
     ),
+    Box("runs", "generators, stored as they run", 6, 0, 3),
     Box("channels", "publish and subscribe", 6, 3.5, 4.5),
     Box("web", "what routes share", 6, 9, 3),
     Box("store", "events and runs, on disk", 7, 3.5, 4.5),

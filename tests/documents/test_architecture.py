@@ -7,7 +7,15 @@ import re
 
 import pytest
 
-from tests.documents.architecture import BOXES, PACKAGE, PICTURE, ROOT, draw, members
+from tests.documents.architecture import (
+    BOXES,
+    PACKAGE,
+    PICTURE,
+    ROOT,
+    arrows,
+    draw,
+    members,
+)
 
 #: The rows of tables that name a function, and the modules that tables name otherwise.
 _FUNCTIONS = re.findall(
@@ -34,11 +42,16 @@ def test_the_picture_shows_the_imports_as_they_are() -> None:
     )
 
 
+def test_imports_point_downwards() -> None:
+    upwards = [(box.name, target.name) for box, target in arrows() if target.row <= box.row]
+    assert upwards == []
+
+
 def test_the_paths_are_followed_through_their_functions() -> None:
     assert len(_FUNCTIONS) > 30
 
 
-@pytest.mark.parametrize(("module", "name"), _FUNCTIONS, ids="-".join)
+@pytest.mark.parametrize(("module", "name"), _FUNCTIONS, ids=str)
 def test_a_function_is_in_its_module(module: str, name: str) -> None:
     nodes = ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body
     for part in name.split("."):
