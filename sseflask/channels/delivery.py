@@ -55,7 +55,7 @@ class Delivery:
         """What comes before the job has begun is delivered with it."""
         self._newest = entries[-1].number
         if self._streams is None:
-            self._hub.take_in(entries)
+            self._hub.deliver(entries)
         elif self._waiting is not None:
             self._waiting += entries
         else:
@@ -75,7 +75,7 @@ class Delivery:
     def _deliver(self, entries: list[Entry], since: float) -> None:
         if entries is self._waiting:
             self._waiting = None
-        batch = self._hub.take_in(entries)
+        batch = self._hub.deliver(entries)
         if self._streams is not None and batch:
             self._streams.send(batch)
             COUNTS.delivery.add(time.monotonic() - since, len(entries))

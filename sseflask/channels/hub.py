@@ -157,7 +157,7 @@ class Hub(Feed[Selection]):
 
     # -- what comes from the store -----------------------------------------------------------------
 
-    def take_in(self, entries: Sequence[Entry]) -> Batch:
+    def deliver(self, entries: Sequence[Entry]) -> Batch:
         """Pass on the next events: into queues, and in the batch to groups."""
         with self.lock:
             found: dict[Audience[Selection], list[Frame]] = {}

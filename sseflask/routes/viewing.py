@@ -164,7 +164,7 @@ def stream(
         headers={**form.headers, **viewer.headers},
         first_byte=patience,
         heartbeat=patience or None,
-        lifetime=None if viewer.comes_back else 0,
+        lifetime=None if viewer.can_reconnect else 0,
         expires_at=caller.expires,
         failure_event=form.failure_event(viewer.run.label),
     )

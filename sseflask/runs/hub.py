@@ -83,7 +83,7 @@ class LiveRun(Feed[MakeView]):
 
     # -- what comes, with the lock held ------------------------------------------------------------
 
-    def take_in(self, first: int, frames: Sequence[bytes]) -> Batch:
+    def deliver(self, first: int, frames: Sequence[bytes]) -> Batch:
         """Pass on the next frames: into queues, and in the batch to groups."""
         if first <= self.position:  # the run was followed before, up to a later frame
             frames = frames[self.position + 1 - first :]
@@ -183,11 +183,11 @@ class RunHub:
                 if live.writer is None:
                     live.check_viewers()
 
-    def take_in(self, key: RunKey, first: int, frames: Sequence[bytes]) -> Batch:
+    def deliver(self, key: RunKey, first: int, frames: Sequence[bytes]) -> Batch:
         """Pass on a run's next frames."""
         with self.lock:
             live = self._runs.get(key)
-            return Batch() if live is None else live.take_in(first, frames)
+            return Batch() if live is None else live.deliver(first, frames)
 
     def end(self, run: Run, outcome: Outcome) -> Batch:
         """Pass on the end of a run, and forget it."""

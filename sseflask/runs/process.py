@@ -39,7 +39,7 @@ class RunProcess:
 
     Attributes:
         store: as above.
-        live: the runs that are written or viewed here.
+        hub: the runs that are written or viewed here.
     """
 
     def __init__(self, store: RunStore, outcomes: type[Outcome], bounds: Bounds) -> None:
@@ -47,7 +47,7 @@ class RunProcess:
         self._outcomes = outcomes
         self._bounds = bounds
         self._arriving: dict[RunKey, int] = {}
-        self.live = RunHub(self._on_left)
+        self.hub = RunHub(self._on_left)
         if cooperative():
             from sseflask.transport.detached.registry import DetachedStreams
             from sseflask.transport.gunicorn.drain import worker_drain
@@ -56,7 +56,7 @@ class RunProcess:
             worker_drain.background.append(self)
         else:
             self._detached = None
-        self._withdraw_gauge = provide("runs", lambda: len(self.live.written()))
+        self._withdraw_gauge = provide("runs", lambda: len(self.hub.written()))
         store.follow(self)
 
     def close(self) -> None:
@@ -77,16 +77,16 @@ class RunProcess:
 
     def wait_until_done(self, seconds: float) -> bool:
         """Block until nothing is written here any more; return whether that is so."""
-        return self.live.wait_until_written(seconds)
+        return self.hub.wait_until_written(seconds)
 
     # -- writers and viewers -----------------------------------------------------------------------
 
     def write(self, run: Run, generated: Generated, grace: float, viewer: Viewer) -> None:
         """Have a run that was claimed here written, seen by its first viewer."""
         writer = Writer(run.key, generated, self.store, grace, self._bounds.most_run_bytes)
-        with self.live.lock:
+        with self.hub.lock:
             # A repetition may have come already.
-            live = self.live.get(run.key) or self.live.add(run)
+            live = self.hub.get(run.key) or self.hub.add(run)
             live.writer = writer
             live.followed = True
             viewer.attached(live, run)
@@ -94,18 +94,18 @@ class RunProcess:
         run_in_main_loop(writer.start)
 
     def attach(self, viewer: Viewer) -> None:
-        """See `sseflask.runs.viewer.Reading`."""
+        """See `sseflask.runs.viewer.RunReader`."""
         key = viewer.run.key
-        with self.live.lock:
+        with self.hub.lock:
             self._arriving[key] = self._arriving.get(key, 0) + 1
             # Before the store follows the run: what comes from then on is not to be missed.
-            live = self.live.get(key) or self.live.add(viewer.run)
+            live = self.hub.get(key) or self.hub.add(viewer.run)
         try:
             run = self.store.attach(key)
         except StoreError:
             self._leave_arriving(key, live)
             raise
-        with self.live.lock:
+        with self.hub.lock:
             if not live.followed and run is not None and run.ended is None:
                 live.followed = True
                 live.position = max(live.position, run.last)
@@ -115,17 +115,17 @@ class RunProcess:
         self._leave_arriving(key, live)
 
     def _leave_arriving(self, key: RunKey, live: LiveRun) -> None:
-        with self.live.lock:
+        with self.hub.lock:
             self._arriving[key] -= 1
             if not self._arriving[key]:
                 del self._arriving[key]
             if live.followed:
                 live.check_viewers()  # the other viewers may have left meanwhile
             elif key not in self._arriving:
-                self.live.drop(live)
+                self.hub.drop(live)
 
     def read(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """See `sseflask.runs.viewer.Reading`."""
+        """See `sseflask.runs.viewer.RunReader`."""
         return self.store.frames(run, after, limit)
 
     def outcome_of(self, run: Run) -> Outcome:
@@ -143,7 +143,7 @@ class RunProcess:
             if not live.writer.grace:
                 self._find_alone()
         elif key not in self._arriving and now >= live.expected_until:
-            self.live.drop(live)
+            self.hub.drop(live)
             self.store.detach(key)
 
     # -- what nobody views, and what goes on for too long ------------------------------------------
@@ -153,10 +153,10 @@ class RunProcess:
 
         Detaches from other processes' runs to which nobody has come back.
         """
-        self.live.check_viewers()
+        self.hub.check_viewers()
         seconds = self._bounds.run_seconds
         began_before = time.monotonic() - seconds
-        for live in self.live.written():
+        for live in self.hub.written():
             if live.writer is not None and live.writer.began < began_before:
                 self.store.end_soon(live.run.key, Outcome.failed(too_long(seconds)).ending())
         self._find_alone()
@@ -164,7 +164,7 @@ class RunProcess:
     def _find_alone(self) -> None:
         alone = [
             live.run.key
-            for live in self.live.written()
+            for live in self.hub.written()
             if live.writer is not None and live.writer.alone_since is not None
         ]
         if alone:
@@ -172,7 +172,7 @@ class RunProcess:
 
     def _cancel_overdue(self, alone: Collection[RunKey], attached: Collection[RunKey]) -> None:
         for key in alone:
-            live = self.live.get(key)
+            live = self.hub.get(key)
             writer = None if live is None else live.writer
             if writer is None or writer.alone_since is None or key in self._arriving:
                 continue  # it has ended, or somebody is there or comes
@@ -209,14 +209,14 @@ class RunProcess:
     def _deliver(self, batch: Sequence[Frames]) -> None:
         bodies = Batch()
         for run, first, frames in batch:
-            bodies += self.live.take_in(run, first, frames)
+            bodies += self.hub.deliver(run, first, frames)
         self._send(bodies)
 
     def _end(self, run: Run, outcome: Outcome) -> None:
-        self._send(self.live.end(run, outcome))
+        self._send(self.hub.end(run, outcome))
 
     def _fail(self, run: RunKey, failure: Failure) -> None:
-        self._send(self.live.fail(run, failure))
+        self._send(self.hub.fail(run, failure))
 
     def _send(self, bodies: Batch) -> None:
         if self._detached is not None and bodies:

@@ -25,10 +25,10 @@ PAGE = 200
 _LOOK_SECONDS = 0.5
 
 
-class Reading(Protocol):
+class RunReader(Protocol):
     """What a viewer needs of the process that it is in."""
 
-    live: RunHub
+    hub: RunHub
 
     def attach(self, viewer: Viewer) -> None:
         """Find the run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
@@ -46,16 +46,16 @@ class Viewer(CatchUp[MakeView]):
     It costs nothing before it is first advanced, unless its maker has `attached` it.
 
     Args:
-        reading: the process's runs.
+        reader: the process's runs.
         run: the run as it was found.
-        form: the format.
+        format: the format.
         after: the number of the last frame that the client has.
         announce: tell a client that has nothing yet where it is, before the first frame.
         early: never let the response wait for the first frame.
         resumable: whether the client reconnects if it is told to.
 
     Attributes:
-        comes_back: whether the client may be told to reconnect, ever.
+        can_reconnect: whether the client may be told to reconnect, ever.
         headers: the headers of an error response.
         complete_headers: adds to the headers of a response, or of a failure, what may be known
             only with the first frame.
@@ -69,28 +69,28 @@ class Viewer(CatchUp[MakeView]):
 
     def __init__(
         self,
-        reading: Reading,
+        reader: RunReader,
         run: Run,
-        form: Format,
+        format: Format,
         after: int = 0,
         *,
         announce: bool = False,
         early: bool = False,
         resumable: bool = True,
     ) -> None:
-        super().__init__(reading.live.lock, form.view)
+        super().__init__(reader.hub.lock, format.view)
         self.run = run
-        self.view = form.view(run.id, run.label)
+        self.view = format.view(run.id, run.label)
         self.headers = {RUN_ID: run.id}
         self.complete_headers: Callable[[Mapping[str, str]], dict[str, str]] = dict
         self.repeatable = True
-        self.comes_back = resumable and form.resumable
-        self._knows_where = after > 0
-        self._reading = reading
-        self._form = form
-        self._after = after if form.resumable else 0
+        self.can_reconnect = resumable and format.resumable
+        self._has_id = after > 0
+        self._reader = reader
+        self._format = format
+        self._after = after if format.resumable else 0
         # A view that knows what was before must have seen it: all of it, or the last frame.
-        self._at = max(0, self._after - 1) if form.stateless else 0
+        self._at = max(0, self._after - 1) if format.stateless else 0
         self._early = early
         self._opening = HEARTBEAT if early else b""
         if announce and not after:
@@ -105,12 +105,12 @@ class Viewer(CatchUp[MakeView]):
     @property
     def resumable(self) -> bool:
         """See `Source`; not before the client has been sent an id."""
-        return self.comes_back and self._knows_where
+        return self.can_reconnect and self._has_id
 
     @property
     def failure_frame(self) -> Callable[[Failure], bytes]:
         """See `CatchUp`; as the format has it."""
-        event_of = self._form.failure_event(self.run.label)
+        event_of = self._format.failure_event(self.run.label)
         return lambda failure: encode(event_of(failure))
 
     def extra_headers(self) -> Iterable[tuple[str, str]]:
@@ -133,7 +133,7 @@ class Viewer(CatchUp[MakeView]):
     def history(self) -> Iterator[bytes]:
         """See `Source`; a client that would reconnect to begin another run waits for an id."""
         yield from super().history()
-        while self.comes_back and not self._knows_where and not self._abandoned:
+        while self.can_reconnect and not self._has_id and not self._abandoned:
             self._wait(None)
             yield from super().history()
 
@@ -166,7 +166,7 @@ class Viewer(CatchUp[MakeView]):
         """Take a run that does not go on."""
         outcome = Outcome.failed(interrupted())
         if run is not None and run.outcome is not None:
-            outcome = self._reading.outcome_of(run)
+            outcome = self._reader.outcome_of(run)
         self.run = run or self.run
         self._base = self.run.last
         self._live = LiveRun(self.run, self._lock, lambda _live: None)
@@ -193,16 +193,16 @@ class Viewer(CatchUp[MakeView]):
 
     def _open(self) -> bytes:
         opening, self._opening = self._opening, b""
-        self._knows_where |= opening != HEARTBEAT
+        self._has_id |= opening != HEARTBEAT
         return opening
 
     def _attach(self) -> bytes:
-        self._reading.attach(self)
+        self._reader.attach(self)
         return b""
 
     def _read_page(self) -> bytes:
         limit = min(PAGE, self._base - self._at)
-        frames = self._reading.read(self.run.key, self._at, limit)
+        frames = self._reader.read(self.run.key, self._at, limit)
         if not frames:
             raise interrupted()  # somebody has taken the store away
         self._at = frames[-1][0]
@@ -220,7 +220,7 @@ class Viewer(CatchUp[MakeView]):
         body = b"".join(bodies)
         if body:
             self._opening = b""
-            self._knows_where = True
+            self._has_id = True
             self.events += events_in(body)
         return body
 

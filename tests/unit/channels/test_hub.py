@@ -53,13 +53,13 @@ def test_other_heartbeats_and_other_framing_are_other_groups() -> None:
             assert list(one.history()) == []
             groups.add(one.join(chunked, heartbeat))
     assert len(groups) == 4
-    assert {group for group, _ in hub.take_in([entry(1)])} == groups
+    assert {group for group, _ in hub.deliver([entry(1)])} == groups
 
 
 def test_an_event_is_sent_once_to_who_asks_for_it_in_two_ways() -> None:
     hub = opened()
     group = joined(hub, "a", "*", "**")
-    ((to, body),) = hub.take_in([entry(1), entry(2, "b"), entry(3, "a.b")])
+    ((to, body),) = hub.deliver([entry(1), entry(2, "b"), entry(3, "a.b")])
     assert to is group
     assert body.count(b"id: e-") == 3
 
@@ -67,11 +67,11 @@ def test_an_event_is_sent_once_to_who_asks_for_it_in_two_ways() -> None:
 def test_each_gets_its_own_and_nobody_is_asked_for_what_nobody_wants() -> None:
     hub = opened()
     one, other = joined(hub, "a"), joined(hub, "b.*")
-    batch = dict(hub.take_in([entry(1, "a"), entry(2, "b.1"), entry(3, "c"), entry(4, "a")]))
+    batch = dict(hub.deliver([entry(1, "a"), entry(2, "b.1"), entry(3, "c"), entry(4, "a")]))
     assert batch[one] == b"id: e-1\ndata: 1\n\nid: e-4\ndata: 4\n\n"
     assert batch[other] == b"id: e-2\ndata: 2\n\n"
     assert hub.position == 4
-    assert hub.take_in([entry(5, "c")]) == []
+    assert hub.deliver([entry(5, "c")]) == []
 
 
 def test_nothing_is_left_of_those_that_have_gone() -> None:
@@ -82,7 +82,7 @@ def test_nothing_is_left_of_those_that_have_gone() -> None:
         waiting = subscription(hub, *names)
         assert list(waiting.history()) == []
         waiting.close()
-    assert hub.take_in([entry(1)]) == []
+    assert hub.deliver([entry(1)]) == []
     assert not hub._audiences
     assert not hub._named
     assert not hub._wild
@@ -91,11 +91,11 @@ def test_nothing_is_left_of_those_that_have_gone() -> None:
 def test_wildcards_that_come_and_go_are_noticed() -> None:
     hub = opened()
     first = joined(hub, "a.*")
-    assert [group for group, _ in hub.take_in([entry(1, "a.1")])] == [first]
+    assert [group for group, _ in hub.deliver([entry(1, "a.1")])] == [first]
     second = joined(hub, "**")
-    assert {group for group, _ in hub.take_in([entry(2, "a.1")])} == {first, second}
+    assert {group for group, _ in hub.deliver([entry(2, "a.1")])} == {first, second}
     first.remove(first.streams[0])
-    assert [group for group, _ in hub.take_in([entry(3, "a.1")])] == [second]
+    assert [group for group, _ in hub.deliver([entry(3, "a.1")])] == [second]
 
 
 def test_what_many_groups_get_is_there_once() -> None:
@@ -104,7 +104,7 @@ def test_what_many_groups_get_is_there_once() -> None:
     for number in range(3):
         joined(hub, "news", f"user.{number}")
     for entries in ([entry(1, "news")], [entry(2, "news"), entry(3, "news")]):
-        bodies = [body for _, body in hub.take_in(entries)]
+        bodies = [body for _, body in hub.deliver(entries)]
         assert len(bodies) == 3
         assert len({id(body) for body in bodies}) == 1
 
@@ -113,7 +113,7 @@ def test_entries_behind_what_was_skipped_are_not_sent() -> None:
     hub = opened()
     group = joined(hub, "a")
     assert hub.skip(5) == [group]
-    assert hub.take_in([entry(3), entry(4)]) == []
+    assert hub.deliver([entry(3), entry(4)]) == []
     assert hub.position == 5
 
 
@@ -130,8 +130,8 @@ def test_who_falls_far_behind_goes_back_to_the_log() -> None:
 
     one = Subscription(hub, Fake(), [Pattern.parse("a")], hub.cursor)
     assert list(one.history()) == []
-    hub.take_in([entry(number) for number in range(1, QUEUE + 2)])
-    hub.take_in([entry(QUEUE + 2)])
+    hub.deliver([entry(number) for number in range(1, QUEUE + 2)])
+    hub.deliver([entry(QUEUE + 2)])
     assert list(one.history()) == [b"id: e-%d\ndata: %d\n\n" % (QUEUE + 2, QUEUE + 2)]
     assert read == [0]
 
@@ -139,7 +139,7 @@ def test_who_falls_far_behind_goes_back_to_the_log() -> None:
 def test_waiting_for_a_number() -> None:
     hub = opened()
     assert not hub.wait_for(1, 0.0)
-    hub.take_in([entry(1)])
+    hub.deliver([entry(1)])
     assert hub.wait_for(1, 0.0)
 
 

@@ -150,7 +150,7 @@ class Resuming(RuleBasedStateMachine):
         if last - before > len(entries):
             self.send_away(self.hub.skip(last))
         if entries:
-            batch = self.hub.take_in(entries)
+            batch = self.hub.deliver(entries)
             for group, body in batch:
                 for client in self.everyone:
                     if client.group is group:

@@ -141,7 +141,7 @@ def test_a_group_is_sent_all_up_to_the_end_and_ends() -> None:
     hub = opened()
     ends, goes_on = detached(hub, DONE), joined(hub, "a")
     assert ends is not goes_on
-    batch = hub.take_in([entry(1), entry(2, "done"), entry(3), entry(4, "done")])
+    batch = hub.deliver([entry(1), entry(2, "done"), entry(3), entry(4, "done")])
     bodies = dict(batch)
     assert bodies[ends].endswith(b"id: e-2.end\nevent: done\ndata: 2\n\n")
     assert bodies[ends].count(b"data:") == 2
@@ -153,10 +153,10 @@ def test_a_group_is_sent_all_up_to_the_end_and_ends() -> None:
 def test_who_comes_while_a_group_is_ending_is_not_of_it() -> None:
     hub = opened()
     ends = detached(hub, DONE)
-    assert hub.take_in([entry(1, "done")]).ended == (ends,)
+    assert hub.deliver([entry(1, "done")]).ended == (ends,)
     late = detached(hub, DONE)
     assert late is not ends
-    assert list(hub.take_in([entry(2)])) == [(late, b"id: e-2\ndata: 2\n\n")]
+    assert list(hub.deliver([entry(2)])) == [(late, b"id: e-2\ndata: 2\n\n")]
     ends.remove(ends.streams[0])
     assert hub.count(Pattern.parse("a")) == 1
 
@@ -167,8 +167,8 @@ def test_an_end_before_a_clients_place_does_not_end_it() -> None:
     start = hub.cursor
     one = Subscription(hub, NoLog(), [Pattern.parse("a")], type(start)(start.epoch, 2), until=DONE)
     assert one._enter() == b""
-    hub.take_in([entry(1), entry(2, "done"), entry(3)])
-    hub.take_in([entry(4, "done"), entry(5)])
+    hub.deliver([entry(1), entry(2, "done"), entry(3)])
+    hub.deliver([entry(4, "done"), entry(5)])
     assert b"".join(one.history()) == b"id: e-3\ndata: 3\n\nid: e-4.end\nevent: done\ndata: 4\n\n"
     assert one.ended
 

@@ -116,7 +116,7 @@ def cleans_up(runs: Runs) -> bool:
 
     started = begin(runs, slow())
     waiting.wait(10)
-    live = runs._process.get().live.get(started.run.key)
+    live = runs._process.get().hub.get(started.run.key)
     assert live is not None
     assert live.writer is not None
     live.writer.cancel()
@@ -129,7 +129,7 @@ def remaining(process: RunProcess) -> int:
     """Runs, and appends to them, that the process still knows."""
     assert isinstance(process.store, SqliteRunStore)
     queue = process.store._queue
-    return len(process.live._runs) + len(queue._waiting) + len(queue._unsaved)
+    return len(process.hub._runs) + len(queue._waiting) + len(queue._unsaved)
 
 
 def reads_the_rest(runs: Runs) -> bool:

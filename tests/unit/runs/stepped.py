@@ -77,11 +77,11 @@ class SteppedViewer(Viewer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._knows_where = True  # or it would wait for the first id
+        self._has_id = True  # or it would wait for the first id
 
     def _wait(self, timeout: float | None) -> None:
         assert timeout is not None, "nobody would wake it"
-        process = self._reading
+        process = self._reader
         assert isinstance(process, Stepped)
         process.settle()
         process.store.look()

@@ -465,7 +465,7 @@ def test_after_a_while_alone_it_is_cancelled_unless_somebody_comes_back(
     viewer.close()
     back = runs.view(run, FORMATS["chunks"])
     assert back.get(0.0) is None
-    live = runs._process.get().live.get(run.key)
+    live = runs._process.get().hub.get(run.key)
     assert live is not None
     assert live.writer is not None
     assert live.writer.alone_since is None

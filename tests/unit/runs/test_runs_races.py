@@ -140,7 +140,7 @@ def test_a_repetition_that_comes_before_the_first_has_begun_to_write(one: Steppe
     for viewer in (started.viewer, *repeated):
         assert [event.data[-6:] for event in all_of(viewer)][-1] == "[DONE]"
         assert viewer.ended
-    assert one.live._runs == {}
+    assert one.hub._runs == {}
 
 
 def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepped) -> None:
@@ -152,7 +152,7 @@ def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepp
         return nothing()
 
     started = start(one, answer)
-    live = one.live.get(started.run.key)
+    live = one.hub.get(started.run.key)
     assert live is not None
     assert live.writer is not None
     write(one, started, 1, 2)
@@ -161,7 +161,7 @@ def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepp
     (event,) = all_of(started.viewer)
     assert '"run_stopped"' in event.data
     assert event.last_event_id == f"{started.run.id}.1"
-    assert one.live._runs == {}
+    assert one.hub._runs == {}
 
 
 def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(
@@ -216,7 +216,7 @@ def test_a_viewer_that_could_not_come_leaves_nothing_behind(
             list(second.history())
     second.close()
     go_on(other)
-    assert not other.live._runs
+    assert not other.hub._runs
     assert not other.store._followed
     assert not one.store.database.leases.watched_by_others()
 
@@ -262,7 +262,7 @@ def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunDa
     started.viewer.close()
     back = one.runs.view(started.run, FORMATS["chunks"])
 
-    live = one.live.get(started.run.key)
+    live = one.hub.get(started.run.key)
     assert live is not None
     writer = live.writer
     assert writer is not None
@@ -330,7 +330,7 @@ def test_who_is_sent_away_by_another_process_has_not_left(
         go_on(process)
     assert now(log, started.run).ended is None
     come_back_later(other, monkeypatch)
-    assert not other.live._runs
+    assert not other.hub._runs
     come_back_later(one, monkeypatch)
     assert outcome_of(now(log, started.run)).kind == "cancelled"
 
@@ -353,7 +353,7 @@ def test_a_run_that_nobody_waited_for_is_ended(
         start(one, key="k")
     monkeypatch.setattr(one.store, "wait", waited)
     go_on(one)
-    assert not one.live._runs
+    assert not one.hub._runs
     assert not one.store._followed
     again = start(one, key="k")
     assert not again.repeated

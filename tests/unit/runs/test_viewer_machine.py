@@ -167,7 +167,7 @@ class Viewing(RuleBasedStateMachine):
 
     def written_by(self, written: Written) -> bool:
         """Whether its writer has not heard of an end."""
-        live = written.process.live.get(written.run.key)
+        live = written.process.hub.get(written.run.key)
         return live is not None and live.writer is not None and not live.writer._cancelled
 
     @rule(at=some_run, amount=st.integers(1, 6), delivered=st.booleans())
@@ -301,7 +301,7 @@ class Viewing(RuleBasedStateMachine):
         """Advance a viewer; while it waits for the log more may come, and then."""
         if client.viewer is None:
             return
-        running = client.viewer._reading
+        running = client.viewer._reader
         assert isinstance(running, Stepped)
 
         def interrupt() -> None:
@@ -408,7 +408,7 @@ class Viewing(RuleBasedStateMachine):
                 assert client.ended, "it waits for ever"
             self.nothing_twice_and_nothing_left_out()
             for process in self.processes:
-                assert process.live._runs == {}
+                assert process.hub._runs == {}
                 assert process.store._followed == {}
                 assert not process._arriving
         finally:
