@@ -1,6 +1,6 @@
 """The only module that touches Flask's contexts and its dispatch: in Flask 3.0, 3.1 and 3.2.
 
-Flask 3.2 has one context where earlier versions have two (an application's and a request's), and
+Flask 3.2 has one context in place of two (an application's and a request's), and
 hands it to the methods that take part in dispatch. All of these are in Flask's documentation, but
 for one: `report_to_teardown` replaces a context's ``pop``, as Flask has no way to tell it of an
 error that it did not see. If Flask called it no more, teardown functions would get ``None``.

@@ -1,4 +1,4 @@
-"""How the streams of a worker end that was told to stop: at SIGTERM this happens, in this order.
+"""How a worker ends, and the streams that it serves. At SIGTERM this happens, in this order:
 
 1. gunicorn clears `StreamWorker.alive`, which wakes `StreamWorker.run`. It does so at SIGHUP for
    the old workers, after ``max_requests``, and if the arbiter has gone, as well.
@@ -72,7 +72,7 @@ class Drain:
 
     @property
     def draining(self) -> bool:
-        """Whether the worker has been told to stop."""
+        """Whether the worker has been asked to stop."""
         return self._draining
 
     def register(self, connection: Connection) -> None:

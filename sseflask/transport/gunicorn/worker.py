@@ -98,7 +98,7 @@ class StreamWorker(GeventWorker):
             self.alive = False
 
     def run(self) -> None:
-        """Serve until told to stop, then drain: `sseflask.transport.gunicorn.drain` has the order.
+        """Serve until asked to stop, then drain: `sseflask.transport.gunicorn.drain` has the order.
 
         gunicorn's own looks once a second whether it is to stop, accepts connections until then,
         and counts one whose stream has no greenlet as ended.
@@ -120,7 +120,7 @@ class StreamWorker(GeventWorker):
             self.notify()
             self._ending.wait(_NOTIFY_SECONDS)
         connections.stop_accepting()
-        # In development somebody has just saved a file, and waits for the next worker.
+        # In development a file has just been saved, and its author waits for the next worker.
         grace = 0 if self.cfg.reload else self.cfg.graceful_timeout
         worker_drain.begin(grace)
         self._wait_until_drained(connections, time.monotonic() + (grace or _RELOAD_SECONDS))

@@ -77,7 +77,7 @@ class OwnLogger(Logger):
         self.error("own %s %s %s %s", req.method, atoms["s"], atoms["B"], request_time)
 
 
-def test_a_logger_of_somebodys_own_hears_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_logger_of_another_class_is_called_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     config = Config()
     log = OwnLogger(config)
     asked = response()

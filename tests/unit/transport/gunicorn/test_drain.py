@@ -1,4 +1,4 @@
-"""What a worker waits for beside its connections when it is told to stop."""
+"""What a worker waits for beside its connections when it is asked to stop."""
 
 from __future__ import annotations
 
