@@ -35,7 +35,6 @@ from sseflask.transport.gunicorn.drain import worker_drain
 from sseflask.transport.item_sender import Diverted, ItemSender, Stop
 from sseflask.transport.portable import PortableBody
 from sseflask.transport.request_body import read_request_body
-from sseflask.transport.response_start import ResponseStart
 from sseflask.transport.socket_reader import SocketReader
 from sseflask.transport.socket_writer import SocketWriter
 from sseflask.transport.sockets import LINGER_SECONDS, set_user_timeout
@@ -75,10 +74,17 @@ class Connection(Body):
         stream, environ, client = self.stream, self.environ, self.environ["gunicorn.socket"]
         greenlet = StreamGreenlet()
         writer = SocketWriter(client, greenlet, COUNTS.streams[stream.kind])
-        start = ResponseStart(stream, environ, self.start_response, self.server, writer)
         self._reader = SocketReader(client.fileno(), greenlet)
         self._sender = ItemSender(
-            stream, environ, Flusher.current(), greenlet, writer, start, Ending(), stream.opening
+            stream,
+            environ,
+            self.start_response,
+            self.server,
+            Flusher.current(),
+            greenlet,
+            writer,
+            Ending(),
+            stream.opening,
         )
 
     # -- the request's greenlet ---------------------------------------------------------------
@@ -117,7 +123,7 @@ class Connection(Body):
             self._goes_on = self._serve(self._run_items if whole else self._begin_items)
             if self._goes_on or self._detached():
                 return
-            if not self._sender.start.begun:
+            if not self._sender.started:
                 # Also if the client has left: gunicorn logs the status.
                 self._serve(self._sender.begin_response)
             self._finish()
@@ -146,18 +152,18 @@ class Connection(Body):
 
     def _release(self) -> None:
         """Leave the connection to the server."""
-        start, writer = self._sender.start, self._sender.writer
+        sender, writer = self._sender, self._sender.writer
         if self._body_complete and self._portable is None:
             self.server.set_unread_body(io.BytesIO())  # gunicorn would read it once more
         worker_drain.unregister(self)
         self._timer.close()
-        if start.counted:
-            start.counted = False
+        if sender.counted:
+            sender.counted = False
             accounting.ended(
                 self.stream.kind,
-                self._sender.ending.reason,
-                start.log_fields,
-                time.monotonic() - self._sender.began,
+                sender.ending.reason,
+                sender.log_fields,
+                time.monotonic() - sender.began,
                 writer.events_sent,
                 writer.body_sent,
             )
@@ -172,7 +178,7 @@ class Connection(Body):
     def _serve(self, run: Callable[[], bool | None]) -> bool:
         """Advance the items; whether there are more, otherwise they are closed."""
         more: bool | None = False
-        start, ending, greenlet = self._sender.start, self._sender.ending, self._sender.greenlet
+        sender, ending, greenlet = self._sender, self._sender.ending, self._sender.greenlet
         try:
             try:
                 more = run()
@@ -193,11 +199,11 @@ class Connection(Body):
             raise
         except BaseException as raised:
             error = as_exception(raised)
-            if not start.begun and not greenlet.client_left:
+            if not sender.started and not greenlet.client_left:
                 raise EarlyError(error) from raised
             ending.failure = self.stream.report(error)
-        if ending.failure is not None and not start.begun and not greenlet.client_left:
-            raise EarlyError(start.error or ending.failure)
+        if ending.failure is not None and not sender.started and not greenlet.client_left:
+            raise EarlyError(sender.start_error or ending.failure)
         return bool(more)
 
     def _begin_items(self) -> bool:
@@ -232,8 +238,8 @@ class Connection(Body):
         items = self.stream.items if self.stream.source else sender.items
         stream = replace(self.stream, items=() if items is None or self._closed else items)
         self._portable = PortableBody(stream, self.environ, self.start_response)
-        self._portable.go_on(bytes(sender.writer.buffer), sender.start.log_fields)
-        sender.start.counted = False
+        self._portable.go_on(bytes(sender.writer.buffer), sender.log_fields)
+        sender.counted = False
 
     def _finish(self) -> None:
         """Send the last bytes and the last chunk, then let the client close first."""
@@ -255,7 +261,7 @@ class Connection(Body):
 
     def _keep_or_close(self) -> None:
         """Leave the connection to the next request, or close our side and wait for the client's."""
-        client, head = self._sender.writer.socket, self._sender.start.head
+        client, head = self._sender.writer.socket, self._sender.head
         keep = head is not None and head.reusable
         if keep and worker_drain.draining:
             keep = self._reader.wait_for_request(LINGER_SECONDS)

@@ -57,6 +57,12 @@ def run_soon(callback: Callable[[], object]) -> None:
     gevent.get_hub().loop.run_callback(callback)
 
 
+def turn_began() -> float:
+    """The Unix time at which the loop's current turn began: its clock stands still in a turn."""
+    began: float = gevent.get_hub().loop.now()
+    return began
+
+
 def throw(greenlet: Any, error: type[BaseException]) -> None:
     """Raise an exception in a greenlet that waits, at once. Only in a callback of the loop.
 

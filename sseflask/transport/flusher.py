@@ -33,7 +33,7 @@ class Flusher:
     """
 
     def __init__(self) -> None:
-        self.computations = LongComputations(gevent.get_hub().loop)
+        self.computations = LongComputations()
         self.deadline = math.inf
         self._buffered: list[SocketWriter] = []
         self._hook = WaitHook(self._before_waiting)

@@ -1,4 +1,7 @@
-"""Advances a stream's iterable and buffers its frames: the hot path of a connection."""
+"""Advances a stream's iterable and buffers its frames: the hot path of a connection.
+
+The first frame begins the response.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sseflask.errors import Failure
+from sseflask.transport import accounting
 from sseflask.transport.ending import Ending
 from sseflask.transport.flusher import SLICE, Flusher
-from sseflask.transport.response_start import ResponseStart
 from sseflask.transport.socket_writer import SocketWriter
 from sseflask.transport.stream import Stream, can_resume_after
 from sseflask.transport.stream_greenlet import BUFFER, StreamGreenlet
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from gevent.event import Event as Signal
+
+    from sseflask.transport.gunicorn.response import Head, ServerResponse
 
 
 class Stop(Exception):
@@ -33,6 +39,14 @@ class ItemSender:
 
     Attributes:
         opening: what precedes the first event.
+        head: the response's head, once it has begun.
+        late_start: set when a greenlet of its own has begun the response, as the first event was
+            late, or has failed to; ``None`` if there is none.
+        start_error: what it has raised.
+        started: ``start_response`` has been called.
+        diverted: middleware holds the headers back, or changes them to describe another body.
+        counted: the stream is counted as open, and its end has to be.
+        log_fields: what its end is logged with.
         began: the monotonic time at which the stream began.
         items: what is left of the items, once they have been begun.
         item: the last one.
@@ -40,12 +54,20 @@ class ItemSender:
 
     stream: Stream
     environ: WSGIEnvironment
+    start_response: StartResponse
+    server: ServerResponse
     flusher: Flusher
     greenlet: StreamGreenlet
     writer: SocketWriter
-    start: ResponseStart
     ending: Ending
     opening: bytes
+    head: Head | None = None
+    late_start: Signal | None = None
+    start_error: Exception | None = None
+    started: bool = False
+    diverted: bool = False
+    counted: bool = False
+    log_fields: accounting.LogFields | None = None
     began: float = 0.0
     items: Iterator[Any] | None = None
     item: Any = None
@@ -107,21 +129,32 @@ class ItemSender:
             Stop: it could not be begun.
             Diverted: the response is not gunicorn's own.
         """
-        start = self.start
-        if start.late is not None:
-            self.greenlet.wait_for(start.late)
-            if not start.begun:
+        if self.late_start is not None:
+            self.greenlet.wait_for(self.late_start)
+            if not self.started:
                 raise Stop
-        elif not start.begun:
-            start.begin()
-        if start.diverted:
+        elif not self.started:
+            self.start_now()
+        if self.diverted:
             raise Diverted
+
+    def start_now(self) -> None:
+        """Call ``start_response``, and take the head from gunicorn."""
+        self.start_response(self.stream.status, self.stream.all_headers)
+        self.started = True
+        if self.server.describes_stream(self.stream.status):
+            self.head = self.server.take_over()
+            self.writer.begin(*self.head)
+        else:
+            self.diverted = True
+        self.log_fields = accounting.opened(self.stream.kind, self.environ)
+        self.counted = True
 
     def _flush_soon(self) -> None:
         """The buffer was empty: have it flushed before the loop waits."""
-        start, flusher = self.start, self.flusher
-        fresh = not start.begun
-        if fresh or start.diverted:
+        flusher = self.flusher
+        fresh = not self.started
+        if fresh or self.diverted:
             self.begin_response()
         if self.opening:
             self.writer.buffer[:0] = self.opening

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sseflask.transport.event_loop import turn_began
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -20,14 +22,9 @@ _LOG_INTERVAL, _LOG_PATHS = 60.0, 100
 
 
 class LongComputations:
-    """Measures how long greenlets run between the events of streams. The loop's thread only.
+    """Measures how long greenlets run between the events of streams. The loop's thread only."""
 
-    Args:
-        loop: gevent's.
-    """
-
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._checked = 0.0
         self._logged: dict[str, float] = {}
 
@@ -46,8 +43,7 @@ class LongComputations:
             self._check_turn(held, now, environ)
 
     def _check_turn(self, held: float, now: float, environ: WSGIEnvironment) -> None:
-        # The loop's clock stands still in a turn.
-        held = min(held, time.time() - self._loop.now())
+        held = min(held, time.time() - turn_began())
         path = environ.get("PATH_INFO", "")
         if held <= LONG_COMPUTATION or now < self._logged.get(path, 0.0) + _LOG_INTERVAL:
             return

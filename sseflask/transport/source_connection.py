@@ -83,20 +83,20 @@ class SourceConnection(Connection):
     def _detached(self) -> bool:
         if self._group is None:
             return False
-        start, writer = self._sender.start, self._sender.writer
+        sender, writer = self._sender, self._sender.writer
         self._reader.close()
         writer.close()
         # Not a copy of the descriptor: libev would go on watching this one.
         stream = DetachedStream(
             writer.socket.detach(),
             self._group,
-            self._sender.began,
+            sender.began,
             writer.body_sent,
             writer.events_sent,
         )
-        stream.log_fields, start.counted = start.log_fields, False
+        stream.log_fields, sender.counted = sender.log_fields, False
         stream.retry_jitter = self.stream.retry_jitter
-        if start.head is not None and start.head.reusable and not self.server.has_proxy_line:
+        if sender.head is not None and sender.head.reusable and not self.server.has_proxy_line:
             connection: Any = getattr(self.environ["gunicorn.socket"], "connection", None)
             stream.listener = connection and connection.listener
             stream.unread = self.server.next_request + self._reader.data

@@ -44,13 +44,13 @@ class StreamTimer:
             self._timer.close()
 
     def _next(self, now: float) -> tuple[float, Due]:
-        start, writer = self._sender.start, self._sender.writer
-        started = start.begun or start.late is not None
+        sender, writer = self._sender, self._sender.writer
+        started = sender.started or sender.late_start is not None
         behind = writer.unsent is not None
         return self.clock.next(now, writer.last_progress, started=started, behind=behind)
 
     def _on_timer(self) -> None:
-        if self._sender.greenlet.client_left or self._sender.start.diverted:
+        if self._sender.greenlet.client_left or self._sender.diverted:
             return
         now = time.monotonic()
         due_at, due = self._next(now)
@@ -79,16 +79,16 @@ class StreamTimer:
         ``start_response``, reads contexts and may block.
         """
         sender = self._sender
-        over = sender.start.late = Signal()
+        over = sender.late_start = Signal()
 
         def begin() -> None:
             try:
-                sender.start.begin()
+                sender.start_now()
             except Exception as error:
-                sender.start.error = error
+                sender.start_error = error
                 sender.fail(Failure("The response's headers can't be sent."))
             else:
-                if not sender.start.diverted:
+                if not sender.diverted:
                     sender.writer.heartbeat()
             finally:
                 over.set()

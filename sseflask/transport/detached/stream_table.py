@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
-import gevent.monkey
 from gevent.event import Event as Signal
 
 from sseflask.counters.counts import Reason
+from sseflask.loop.native import original
 from sseflask.transport import accounting
 from sseflask.transport.detached.closing import ClosingSockets
 from sseflask.transport.detached.deadlines import Deadlines
@@ -19,10 +20,6 @@ from sseflask.transport.detached.idle import IdleConnections
 from sseflask.transport.detached.slow_streams import WATCH, SlowStreams
 
 log = logging.getLogger("sseflask")
-
-
-#: An end that is further away, in seconds, is as good as none.
-_FOR_EVER = 1e9
 
 
 def _ignore(*_: object) -> None:
@@ -41,7 +38,7 @@ class StreamTable:
 
     def __init__(self) -> None:
         # gevent hides it, as it blocks; it is never waited for here.
-        self.epoll: Any = gevent.monkey.get_original("select", "epoll")()
+        self.epoll: Any = original("select", "epoll")()
         self.streams: dict[int, DetachedStream] = {}
         self.closing = ClosingSockets(self._on_close)
         self.idle = IdleConnections(self.epoll, self.closing)
@@ -65,7 +62,7 @@ class StreamTable:
         self.empty.clear()
         stream.group.add(stream)
         self.deadlines.watch(stream.group, now)
-        if ends_at < now + _FOR_EVER:
+        if ends_at != math.inf:
             self.deadlines.end_at(stream, ends_at)
         # Reports at once what has happened before.
         self.epoll.register(stream.descriptor, WATCH)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from sseflask.counters.gauges import provide
+from sseflask.transport.event_loop import start_timer
 
 if TYPE_CHECKING:
     from sseflask.transport.detached.registry import DetachedStreams
@@ -151,8 +152,7 @@ class ConnectionLimit:
 
     def _look_soon(self) -> None:
         if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(_PATIENCE, ref=False)
-            self._timer.start(self._look)
+            self._timer = start_timer(_PATIENCE, self._look, keeps_loop=False)
 
     def _look(self) -> None:
         self._timer.close()

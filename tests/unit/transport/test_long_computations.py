@@ -35,7 +35,7 @@ def test_only_what_held_the_loop_is_said(
 ) -> None:
     def stream() -> None:
         """As in a request's greenlet, which the loop begins after its first look at watchers."""
-        computations = LongComputations(gevent.get_hub().loop)
+        computations = LongComputations()
         computations.begin(time.monotonic())
         computations.check(time.monotonic(), {"PATH_INFO": "/a"})
         for each in between:
