@@ -24,7 +24,6 @@ from sseflask.store.run_api import (
 )
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.leases import Leases
-from sseflask.store.sqlite.run_retention import RUN_BYTES
 from sseflask.store.sqlite.run_rows import (
     MOST_FRAMES,
     end_run,
@@ -33,7 +32,7 @@ from sseflask.store.sqlite.run_rows import (
     run_by_number,
     store_frames,
 )
-from sseflask.store.sqlite.run_space import Space
+from sseflask.store.sqlite.run_space import RUN_BYTES, Space
 from sseflask.store.sqlite.run_tables import COLUMNS, NEWEST, prepare
 
 __all__ = ["RunDatabase"]
@@ -183,11 +182,6 @@ class RunDatabase:
                 (id, subject, self._clock() - self._seconds),
             ).fetchone()
             return Run(*row) if row else None
-
-    def free_key(self, number: int) -> None:
-        """Have a repetition of the request that began a run begin another one."""
-        with self._file.using("written") as database:
-            database.execute("UPDATE runs SET key = NULL WHERE number = ?", (number,))
 
     def append(self, appends: Sequence[Append]) -> tuple[list[Append], list[Run]]:
         """Store what this process writes, each append whole.

@@ -1,20 +1,24 @@
-"""How large a file of runs may be: what is forgotten for its age, and what to make room."""
+"""How large a file of runs may be: what is deleted because of its age, and what to make room."""
 
 from __future__ import annotations
 
+import json
 import math
+import sqlite3
 from collections.abc import Callable
 
 from sseflask.store.api import Extent
-from sseflask.store.run_api import Run, RunLimits
+from sseflask.store.run_api import FRAME_BYTES, Run, RunLimits
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.run_retention import forget_runs, is_forgettable, used_bytes
 from sseflask.store.sqlite.run_rows import size_of_run
-from sseflask.store.sqlite.run_tables import COLUMNS
+from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST
 
-__all__ = ["Space"]
+__all__ = ["RUN_BYTES", "Space"]
 
-#: Of the file's bytes: when the oldest runs begin to be forgotten.
+#: What a run takes without frames, about.
+RUN_BYTES = 512
+
+#: Of the file's bytes: when the oldest runs begin to be deleted.
 _NEARLY_FULL = 7 / 8
 
 #: Seconds for which a run is kept after its end, unless the file is overfull: somebody reads it.
@@ -22,6 +26,21 @@ _READ_SECONDS = 10.0
 
 #: Bytes that a process stores between two looks at what is used, at most; of the file, the part.
 _STEP_BYTES, _STEPS = 1 << 20, 64
+
+#: Runs, frames, and bytes of frames, that one transaction deletes, about. Others wait for the file
+#: meanwhile.
+_RUNS, _FRAMES, _BYTES = 50, 2000, 4 << 20
+
+_OLDEST = (
+    "FROM runs WHERE ended IS NOT NULL AND ended_at < :before ORDER BY ended_at, number LIMIT 1"
+)
+
+#: The first frames of ``:run`` at ``:place`` or behind it, and their bytes.
+_PLACES = f"""WITH RECURSIVE blocks (block) AS (
+    SELECT :place >> 10 UNION ALL
+    SELECT block + 1 FROM blocks WHERE block < :upto >> 10 ORDER BY 1)
+    SELECT place, length(frame) FROM blocks CROSS JOIN frames
+    ON {BLOCK} = block AND run = :run LIMIT :limit"""
 
 
 class Space:
@@ -36,9 +55,8 @@ class Space:
 
     Attributes:
         stored: the bytes that this process has stored so far, about.
-        full: nothing was left to be forgotten, and it was nearly full nevertheless: nothing more is
-            to be begun.
-        overfull: it was full even: the largest run has to end.
+        full: nearly full of running runs: nothing more is to be begun.
+        overfull: full of running runs: the largest of them has to end.
     """
 
     def __init__(self, file: SqliteFile, limits: RunLimits, clock: Callable[[], float]) -> None:
@@ -51,8 +69,8 @@ class Space:
         self.full = self.overfull = False
 
     def trim(self) -> int:
-        """Forget some of the runs that ended long ago, with their keys; give how many."""
-        return self._forget(self._clock() - self._limits.seconds)
+        """Delete some of the runs that ended long ago, with their keys; return how many."""
+        return self._delete(self._clock() - self._limits.seconds)
 
     @property
     def is_due(self) -> bool:
@@ -60,33 +78,30 @@ class Space:
         return self.stored - self._looked_at >= self._step
 
     def make(self) -> bool:
-        """Forget some of the runs that ended first if the file is nearly full.
+        """Delete some of the runs that ended first if the file is nearly full.
 
         Those that have just ended only if it is overfull. Sees also to `full`, to `overfull`, and
         to SQLite's write-ahead log.
 
         Returns:
-            whether there may be more to forget.
+            whether there may be more to delete.
         """
         self._looked_at = self.stored
-        if self._limits.max_bytes == math.inf:
+        max_bytes = self._limits.max_bytes
+        if max_bytes == math.inf:
             return False
-        used = self._used()
+        with self._file.reading() as database:
+            used = _used_bytes(database)
         # As much as may come before the next look has to fit as well.
-        over, nearly = (
-            used - self._limits.max_bytes + self._step,
-            used - self._limits.max_bytes * _NEARLY_FULL,
-        )
-        nearly_full, overfull = nearly > 0, over > 0
-        if overfull:
-            forgotten = self._forget(math.inf, over + self._step) > 0
+        over, nearly = used - max_bytes + self._step, used - max_bytes * _NEARLY_FULL
+        if over > 0:
+            deleted = self._delete(math.inf, over + self._step) > 0
         else:
-            young = self._clock() - _READ_SECONDS
-            forgotten = nearly_full and self._forget(young, nearly) > 0
-        self.full = nearly_full and not forgotten and not self._is_forgettable(math.inf)
-        self.overfull = self.full and overfull
+            deleted = nearly > 0 and self._delete(self._clock() - _READ_SECONDS, nearly) > 0
+        self.full = nearly > 0 and not deleted and not self._has_older(math.inf)
+        self.overfull = self.full and over > 0
         self._file.shorten()
-        return forgotten
+        return deleted
 
     def largest(self) -> int | None:
         """Give the number of the run that goes on and has the most bytes, of any process."""
@@ -98,22 +113,113 @@ class Space:
     def extent(self) -> Extent:
         """Give how much the file holds, and how long ago the run ended that ended first."""
         with self._file.reading() as database:
-            used = used_bytes(database)
+            used = _used_bytes(database)
             (first,) = database.execute(
                 "SELECT min(ended_at) FROM runs WHERE ended IS NOT NULL"
             ).fetchone()
         return Extent(used, 0.0 if first is None else max(0.0, self._clock() - first))
 
-    def _used(self) -> int:
-        with self._file.reading() as database:
-            return used_bytes(database)
-
-    def _is_forgettable(self, before: float) -> bool:
+    def _has_older(self, before: float) -> bool:
+        """Whether `_delete` would do anything."""
         with self._file.using() as database:
-            return is_forgettable(database, before)
+            (found,) = database.execute(
+                f"SELECT EXISTS (SELECT 1 FROM forgotten) OR EXISTS (SELECT 1 {_OLDEST})",
+                {"before": before},
+            ).fetchone()
+        return bool(found)
 
-    def _forget(self, before: float, too_much: float = math.inf) -> int:
-        if not self._is_forgettable(before):
+    def _delete(self, before: float, enough: float = math.inf) -> int:
+        """Delete the oldest of the runs that ended before some time; a bounded number.
+
+        A run is gone at once, its frames perhaps with the next calls.
+
+        Args:
+            before: the time.
+            enough: bytes that are enough.
+
+        Returns:
+            how many, or 1 if only frames were left of what was deleted before.
+        """
+        if not self._has_older(before):
             return 0
         with self._file.writing() as database:
-            return forget_runs(database, before, too_much)
+            return _Deletion(database, enough).delete(before)
+
+
+class _Deletion:
+    """What one transaction deletes."""
+
+    def __init__(self, database: sqlite3.Connection, enough: float) -> None:
+        self._database = database
+        (self._newest,) = database.execute(f"SELECT {NEWEST}").fetchone()
+        self._frames, self._bytes = _FRAMES, min(_BYTES, enough)
+
+    def delete(self, before: float) -> int:
+        """See `Space._delete`."""
+        database = self._database
+        database.execute(
+            "DELETE FROM frames WHERE place = (SELECT remnant FROM log) AND place < ?",
+            (self._newest,),
+        )
+        left = database.execute("SELECT run, place, upto FROM forgotten").fetchall()
+        for run, place, upto in left:
+            rest = self._delete_frames(run, place, upto)
+            if rest is not None:
+                database.execute("UPDATE forgotten SET place = ? WHERE run = ?", (rest, run))
+                return 1
+            database.execute("DELETE FROM forgotten WHERE run = ?", (run,))
+        deleted = 0
+        while deleted < _RUNS and self._has_budget:
+            oldest = database.execute(
+                f"SELECT number, place, upto {_OLDEST}", {"before": before}
+            ).fetchone()
+            if oldest is None:
+                break
+            deleted += 1
+            run, place, upto = oldest
+            self._bytes -= RUN_BYTES
+            database.execute("DELETE FROM runs WHERE number = ?", (run,))
+            rest = self._delete_frames(run, place, upto)
+            if rest is not None:
+                database.execute("INSERT INTO forgotten VALUES (?, ?, ?)", (run, rest, upto))
+        return deleted or len(left)
+
+    @property
+    def _has_budget(self) -> bool:
+        return self._frames > 0 and self._bytes > 0
+
+    def _delete_frames(self, run: int, place: int, upto: int) -> int | None:
+        """Delete frames of a run; give where the rest of them begins, ``None`` without a rest."""
+        given = {"run": run, "place": place, "upto": upto, "limit": self._frames + 1}
+        places: list[int] = []
+        rest: int | None = None
+        found = self._database.execute(_PLACES, given)
+        for at, size in found:
+            if not self._has_budget:
+                rest = at
+                break
+            places.append(at)
+            self._frames -= 1
+            self._bytes -= size + FRAME_BYTES
+        found.close()
+        self._database.execute(
+            "DELETE FROM frames WHERE place IN (SELECT value FROM json_each(?))",
+            (json.dumps([each for each in places if each != self._newest]),),
+        )
+        if self._newest in places:
+            # The newest place stays taken, or it would be given out again, behind running runs.
+            self._database.execute(
+                "UPDATE frames SET run = 0, number = 0, notes = x'', frame = x'' WHERE place = ?",
+                (self._newest,),
+            )
+            self._database.execute("UPDATE log SET remnant = ?", (self._newest,))
+        return rest
+
+
+def _used_bytes(database: sqlite3.Connection) -> int:
+    """Give what is used of the file, in bytes; the rest is free, and used again."""
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (free,) = database.execute("PRAGMA freelist_count").fetchone()
+    (size,) = database.execute("PRAGMA page_size").fetchone()
+    used: int = (pages - free) * size
+    return used

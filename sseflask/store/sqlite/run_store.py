@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import KeyReused, StoreError
@@ -83,10 +82,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
         """See `RunStore`."""
-        claimed: tuple[Run, bool] | KeyReused | TooMany = self.call(
-            partial(self._claim, claim=claim)
-        )
-        return claimed
+        return self.call(lambda database: self._claim(database, claim))
 
     def withdraw(self, claim: Claim) -> None:
         """See `RunStore`."""
@@ -95,28 +91,23 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     def find(self, id: str, subject: str) -> Run | None:
         """See `RunStore`."""
-        found: Run | None = self.call(partial(RunDatabase.find, id=id, subject=subject))
-        return found
+        return self.call(lambda database: database.find(id, subject))
 
     def frames(self, run: int, after: int, limit: int) -> list[tuple[int, bytes]]:
         """See `RunStore`."""
-        found: list[tuple[int, bytes]] = self.call(
-            partial(RunDatabase.frames, number=run, after=after, limit=limit)
-        )
-        return found
+        return self.call(lambda database: database.frames(run, after, limit))
 
     def attach(self, run: int) -> Run | None:
         """See `RunStore`."""
-        found: Run | None = self.call(partial(self._attach, number=run))
-        return found
+        return self.call(lambda database: self._attach(database, run))
 
     def detach(self, run: int) -> None:
         """See `RunStore`."""
-        self.submit(partial(self._detach, number=run), _ignore)
+        self.submit(lambda database: self._detach(database, run), _ignore)
 
     def attached_elsewhere(self, runs: Collection[int], done: Callable[[set[int]], object]) -> None:
         """See `RunStore`."""
-        self.submit(partial(self._find_watched, numbers=runs, done=done), _ignore)
+        self.submit(lambda database: self._find_watched(database, runs, done), _ignore)
 
     def append(self, append: Append) -> None:
         """See `RunStore`."""
@@ -128,13 +119,11 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     def end(self, run: int, ending: Ending) -> Run | None:
         """See `RunStore`."""
-        ended: Run | None = self.call(partial(self._end, number=run, ending=ending))
-        return ended
+        return self.call(lambda database: self._end(database, run, ending))
 
     def end_soon(self, run: int, ending: Ending, *, unless_attached: bool = False) -> None:
         """See `RunStore`."""
-        end = partial(self._end, number=run, ending=ending, unless_watched=unless_attached)
-        self.submit(end, _ignore)
+        self.submit(lambda database: self._end(database, run, ending, unless_attached), _ignore)
 
     def leave(self) -> None:
         """See `RunStore`."""
@@ -171,7 +160,6 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             claim = self._withdrawn[0]
             run = database.find(claim.id, claim.subject)
             if run is not None:
-                database.free_key(run.key)
                 self._end(database, run.key, self._endings.interrupted)
             self._withdrawn.pop(0)
 
@@ -210,13 +198,19 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     def _store_appends(self, appends: Sequence[Append], done: Done) -> None:
         """Hand a group of appends over to the thread; any thread."""
-        self.submit(partial(self._append, appends=appends, done=done), partial(_if_failed, done))
 
-    def _append(self, database: RunDatabase, appends: Sequence[Append], done: Done) -> None:
+        def stored(result: tuple[list[Append], list[Run]] | None, error: Exception | None) -> None:
+            refused, ended = result or ([], [])
+            done(refused, error)
+            for run in ended:
+                self._report_end(run, here=True)
+
+        self.submit(lambda database: self._append(database, appends), stored)
+
+    def _append(
+        self, database: RunDatabase, appends: Sequence[Append]
+    ) -> tuple[list[Append], list[Run]]:
         refused, ended = database.append(appends)
-        done(refused, None)
-        for run in ended:
-            self._report_end(run, here=True)
         self._make_room_if_due(database)
         if self._watched:
             self._wakeup.wake_others()
@@ -224,6 +218,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             # Somebody has ended these runs. If this process has not learnt of it, it does now.
             self._to_end.update((append.run, self._endings.interrupted) for append in refused)
             self._guard(self._end_pending, database)
+        return refused, ended
 
     def _end_pending(self, database: RunDatabase) -> None:
         for number, ending in list(self._to_end.items()):
@@ -338,8 +333,3 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
 def _ignore(_result: object, _error: Exception | None) -> None:
     """Nobody waits: what has to be done is tried again every second."""
-
-
-def _if_failed(done: Done, _result: object, error: Exception | None) -> None:
-    if error is not None:
-        done(None, error)

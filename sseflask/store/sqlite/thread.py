@@ -64,6 +64,7 @@ class Database(Protocol):
 
 
 DatabaseType = TypeVar("DatabaseType", bound=Database)
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -132,7 +133,9 @@ class StoreThread(Generic[DatabaseType]):
         """
         self._hand_over(function, done)
 
-    def call(self, function: Callable[[DatabaseType], Any], patience: float = PATIENCE) -> Any:
+    def call(
+        self, function: Callable[[DatabaseType], Result], patience: float = PATIENCE
+    ) -> Result:
         """Call a function with the database, in the thread, and return its result.
 
         Blocks the calling greenlet or thread only, for ``patience`` seconds at most.
@@ -141,7 +144,8 @@ class StoreThread(Generic[DatabaseType]):
             StoreError: the database can't do it now.
             StoreBusy: there was no answer in time; the call may still be done.
         """
-        return self.wait(lambda done: self.submit(function, done), patience)
+        result: Result = self.wait(lambda done: self.submit(function, done), patience)
+        return result
 
     def wait(self, start: Callable[[Done], None], patience: float = PATIENCE) -> Any:
         """Start something that calls back, and return its result; blocks and raises as `call`."""

@@ -15,7 +15,7 @@ from sseflask.runs.failures import interrupted
 from sseflask.runs.outcome import Outcome
 from sseflask.store.run_api import Append, Claim, Run, RunKey, RunLimits, size_of
 from sseflask.store.sqlite.run_database import RunDatabase
-from sseflask.store.sqlite.run_retention import used_bytes
+from sseflask.store.sqlite.run_space import _used_bytes
 from tests.scripted_upstream import frame
 
 DAY = 86_400.0
@@ -78,7 +78,7 @@ def begun(database: RunDatabase, claim: Claim | None = None) -> Run:
 def used_by(database: RunDatabase) -> int:
     """The bytes that are used of a database's file."""
     with database._file.reading() as connection:
-        return used_bytes(connection)
+        return _used_bytes(connection)
 
 
 def told(first: int, amount: int) -> list[bytes]:

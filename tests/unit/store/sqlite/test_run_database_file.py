@@ -12,8 +12,7 @@ import pytest
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, RunLimits
 from sseflask.store.sqlite import file as sqlite_file
-from sseflask.store.sqlite import run_database, run_tables
-from sseflask.store.sqlite import run_retention as run_forgetting
+from sseflask.store.sqlite import run_database, run_space, run_tables
 from sseflask.store.sqlite.run_database import RunDatabase
 from tests.processes import go_on, line, process
 from tests.unit.store.sqlite.event_processes import hold
@@ -86,8 +85,8 @@ def test_no_number_is_given_twice(path: Path, clock: Clock) -> None:
 
 
 def test_forgetting_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_forgetting, "_RUNS", 5)
-    monkeypatch.setattr(run_forgetting, "_FRAMES", 30)
+    monkeypatch.setattr(run_space, "_RUNS", 5)
+    monkeypatch.setattr(run_space, "_FRAMES", 30)
     with opened(path, seconds=1, clock=clock) as log:
         for _ in range(7):
             finish(log, begun(log))
@@ -108,9 +107,7 @@ def test_forgetting_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.Mon
 def test_a_long_run_is_forgotten_at_once_and_its_frames_piece_by_piece(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(
-        run_forgetting, limit, 30 if limit == "_FRAMES" else 30 * len(told(1, 1)[0])
-    )
+    monkeypatch.setattr(run_space, limit, 30 if limit == "_FRAMES" else 30 * len(told(1, 1)[0]))
     with opened(path, seconds=1, clock=clock) as log:
         long, beside = begun(log), begun(log)
         for first in range(1, 101, 5):
