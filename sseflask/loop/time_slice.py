@@ -1,4 +1,4 @@
-"""Long work gives the event loop a turn now and then."""
+"""Lets the event loop run in between, in work that takes long."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 
 from sseflask.loop.callbacks import cooperative
 
-#: Seconds after which others get a turn.
+#: Seconds after which other greenlets get a turn.
 _SLICE = 0.002
 
 
 class TimeSlice:
     """Called between two pieces of work: yields to the loop if the slice is over.
 
-    Does nothing where threads are threads. Not thread-safe: for one piece of work.
+    Does nothing without gevent. Not thread-safe: for one piece of work.
     """
 
     def __init__(self) -> None:

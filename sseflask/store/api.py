@@ -20,8 +20,8 @@ Health = Literal["available", "unavailable", "busy"]
 """Whether a store can be used now; ``busy`` if it does not answer at once."""
 
 Durability = Literal["memory", "ephemeral", "disk"]
-"""What a store's content lasts as long as: the process; the container, or until the next start of
-the machine; the disk, which some platforms replace at every deploy as well."""
+"""How long events are kept: as long as the process; until the container is replaced, or the machine
+is started again; as long as the disk, which some platforms replace at every deploy as well."""
 
 
 class StoreError(Exception):
@@ -154,7 +154,7 @@ class History:
         missing: see `HistoryQuery`. Whatever was trimmed before the entries were read is in it.
         newest: the highest number given out so far. Everything that was stored before the call,
             by any process, has a number up to here.
-        body: room for the entries' encoded frames, for those who share them.
+        body: room for the entries' encoded frames, for the callers that share them.
     """
 
     epoch: str
@@ -241,9 +241,9 @@ class EventListener(Protocol):
 class EventStore(Protocol):
     """Numbers events, keeps some of them, and gives them to all processes that use it.
 
-    Events are numbered from 1 without a hole, in the order in which they become visible: whoever
-    has seen a number never sees a new one below it. An event is stored before anybody is given it.
-    Trimming depends on the store's clock only.
+    Events are numbered from 1 without a hole, in the order in which they become visible: no event
+    comes with a lower number than one that was visible before. Only what is stored is given to a
+    listener. Trimming depends on the store's clock only.
 
     Methods block the calling greenlet or thread only, and may be called by any, after `follow`.
     They raise `StoreError` if the store can't do it now; it can be used again as soon as that has

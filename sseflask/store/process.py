@@ -1,4 +1,4 @@
-"""Things of which each process has its own: made at the first use, anew after a fork."""
+"""Things that each process makes for itself: at the first use, and anew after a fork."""
 
 from __future__ import annotations
 

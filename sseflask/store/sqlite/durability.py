@@ -17,7 +17,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def durability_of(path: str) -> Durability:
-    """What a file lasts as long as, by the platform and the file system of its folder.
+    """How long a file is kept, by the platform and the file system of its folder.
 
     Args:
         path: the file, which need not be there; ``":memory:"`` for none.

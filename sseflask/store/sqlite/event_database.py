@@ -20,20 +20,20 @@ from sseflask.store.api import (
 from sseflask.store.sqlite.event_history import PAGE_BYTES, history
 from sseflask.store.sqlite.event_retention import (
     EVENT_BYTES,
-    Room,
-    forget_aged,
-    forget_channels,
-    forget_keys,
+    SizeLimit,
+    delete_empty_channels,
+    delete_old_keys,
     oldest,
-    shorten,
+    trim_aged,
+    trim_channel,
     used_bytes,
 )
 from sseflask.store.sqlite.event_tables import (
     channel_row,
-    forgettable,
     known_append,
     prepare,
     renew,
+    surplus_channels,
 )
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.notices import Notices
@@ -56,7 +56,7 @@ class EventDatabase:
 
     What was appended outlives every process. When the machine itself goes down the last moments
     may be lost, as nothing waits for the disk. So after its next start the database has a new
-    epoch, and every client that comes back is told.
+    epoch, and each client that returns is sent a gap.
 
     Age is counted by a clock of the database's own. It goes on with the clock on the wall but
     stands still while that is put back. So the oldest events are always the first ones.
@@ -69,7 +69,7 @@ class EventDatabase:
     Attributes:
         epoch: the epoch of the file that is open, or was last.
         last_notice: the number of the newest notice when `newest` or `append` was last called.
-        notices: what processes tell one another.
+        notices: messages to all processes that use the file.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class EventDatabase:
         self._meant = PatternChannels(self._file)
         self._limits = limits
         self._clock = clock
-        self._room = Room(limits.bytes)
+        self._size = SizeLimit(limits.bytes)
         self._version = -1
 
     def open(self) -> None:
@@ -102,7 +102,7 @@ class EventDatabase:
         """Store some appends in one transaction. If an error is raised none of them is stored."""
         size = sum(len(frame) + EVENT_BYTES for append in appends for frame in append.frames)
         with self._file.writing() as database:
-            self._room.make(database, size)
+            self._size.make_room(database, size)
             newest, floor, age, wall, self.last_notice = database.execute(
                 "SELECT newest, floor, age, wall, notices FROM log"
             ).fetchone()
@@ -146,13 +146,13 @@ class EventDatabase:
         added: int,
         age: float,
     ) -> None:
-        """Note how many events a channel holds; first shorten it if that is too many."""
+        """Note how many events a channel holds; first trim it if that is too many."""
         keep = self._limits.events_of.get(name, self._limits.events)
         # Not one by one: a tenth at once is cheaper for each. And if most of them are young, not
         # at every append.
         tenth = max(1, keep // 10)
         if kept > keep + keep // 10 and kept // tenth > (kept - added) // tenth:
-            kept -= shorten(database, id, kept - keep, age - self._limits.young_seconds)
+            kept -= trim_channel(database, id, kept - keep, age - self._limits.young_seconds)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, id))
 
     def _age(self, database: sqlite3.Connection) -> tuple[float, float]:
@@ -217,11 +217,11 @@ class EventDatabase:
         with self._file.writing() as database:
             age, now = self._age(database)
             database.execute("UPDATE log SET age = ?, wall = ?", (age, now))
-            events = forget_aged(database, age - self._limits.seconds)
-            keys = forget_keys(database, age - _KEY_SECONDS)
-            more = self._room.forget(database)
-            forget_channels(database)
-        self._file.shorten()
+            events = trim_aged(database, age - self._limits.seconds)
+            keys = delete_old_keys(database, age - _KEY_SECONDS)
+            more = self._size.trim(database)
+            delete_empty_channels(database)
+        self._file.truncate_wal()
         return events + keys + more
 
     def _trim_due(self, database: sqlite3.Connection) -> bool:
@@ -233,8 +233,8 @@ class EventDatabase:
             now < wall  # put back: the time from here on counts
             or (event is not None and event < age - self._limits.seconds)
             or (key is not None and key < age - _KEY_SECONDS)
-            or forgettable(database) is not None
-            or self._room.lacks(database)
+            or surplus_channels(database) is not None
+            or self._size.exceeded(database)
         )
 
     def extent(self) -> Extent:

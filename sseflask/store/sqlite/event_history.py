@@ -99,10 +99,10 @@ def _ids(
         )
         ids = {id for (id,) in rows}
     for pattern in wanted.wild:
-        its, newest = yield from channels.ids(pattern)
-        if its is None:
+        found, newest = yield from channels.ids(pattern)
+        if found is None:
             return None, 0
-        ids.update(its)
+        ids.update(found)
         upto = min(upto, newest)
         if len(ids) > MANY:
             return None, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from sseflask.store.sqlite.event_tables import forgettable
+from sseflask.store.sqlite.event_tables import surplus_channels
 
 #: Events, and keys, that are deleted at once, so that other calls don't wait long.
 EVENTS, KEYS = 1000, 10_000
@@ -16,13 +16,13 @@ _SHORTEN_EVENTS = 5000
 _LOOK_BYTES = 64 * 1024
 
 #: Events, or keys, that are deleted at once if room is needed; and bytes, if no call waits for it.
-_BATCH, _FORGET_BYTES = 500, 1 << 20
+_BATCH, _TRIM_BYTES = 500, 1 << 20
 
 #: Bytes that an event takes beside its frame, about: in its row, in the index, for a key.
 EVENT_BYTES = 100
 
 
-def shorten(database: sqlite3.Connection, channel: int, excess: int, old: float) -> int:
+def trim_channel(database: sqlite3.Connection, channel: int, excess: int, old: float) -> int:
     """Delete the first events of a channel, as far as they are not young; return how many.
 
     Args:
@@ -42,25 +42,25 @@ def shorten(database: sqlite3.Connection, channel: int, excess: int, old: float)
         " ORDER BY number LIMIT ?) WHERE at <= ?",
         (channel, min(excess, _SHORTEN_EVENTS), old),
     ).fetchone()
-    forgotten = database.execute(
+    trimmed = database.execute(
         "DELETE FROM events WHERE channel = ? AND number <= ?", (channel, last)
     ).rowcount
     database.execute("UPDATE channels SET trimmed = ? WHERE id = ?", (last, channel))
-    return forgotten
+    return trimmed
 
 
-def forget_aged(database: sqlite3.Connection, before: float) -> int:
+def trim_aged(database: sqlite3.Connection, before: float) -> int:
     """Delete the first events, as far as they are older than an age; return how many."""
     rows = database.execute(
         "SELECT number, at FROM events ORDER BY number LIMIT ?", (EVENTS,)
     ).fetchall()
     numbers = [number for number, at in rows if at < before]
     if numbers:
-        _forget_upto(database, numbers[-1])
+        _trim_upto(database, numbers[-1])
     return len(numbers)
 
 
-def forget_keys(database: sqlite3.Connection, before: float, most: int = KEYS) -> int:
+def delete_old_keys(database: sqlite3.Connection, before: float, most: int = KEYS) -> int:
     """Delete the oldest keys, as far as they are older than an age; return how many."""
     return database.execute(
         "DELETE FROM publishes WHERE key IN"
@@ -69,15 +69,15 @@ def forget_keys(database: sqlite3.Connection, before: float, most: int = KEYS) -
     ).rowcount
 
 
-def forget_channels(database: sqlite3.Connection) -> None:
+def delete_empty_channels(database: sqlite3.Connection) -> None:
     """Delete the rows of channels without events that are too many."""
-    forgotten = forgettable(database)
-    if forgotten is not None:
-        database.execute("DELETE FROM channels WHERE kept = 0 AND trimmed <= ?", forgotten)
-        database.execute("UPDATE log SET floor = max(floor, ?)", forgotten)
+    last = surplus_channels(database)
+    if last is not None:
+        database.execute("DELETE FROM channels WHERE kept = 0 AND trimmed <= ?", last)
+        database.execute("UPDATE log SET floor = max(floor, ?)", last)
 
 
-def _forget_upto(database: sqlite3.Connection, last: int) -> None:
+def _trim_upto(database: sqlite3.Connection, last: int) -> None:
     parts = database.execute(
         "SELECT count(*), max(number), channel FROM events WHERE number <= ? GROUP BY channel",
         (last,),
@@ -86,7 +86,7 @@ def _forget_upto(database: sqlite3.Connection, last: int) -> None:
     database.execute("DELETE FROM events WHERE number <= ?", (last,))
 
 
-class Room:
+class SizeLimit:
     """Keeps a database within a number of bytes. Used by one thread.
 
     What counts is what SQLite uses of its file, which all processes see alike. What is deleted
@@ -103,29 +103,29 @@ class Room:
         self._look = min(_LOOK_BYTES, most / 64)
         self._added = self._look
 
-    def make(self, database: sqlite3.Connection, size: int) -> None:
+    def make_room(self, database: sqlite3.Connection, size: int) -> None:
         """Delete the oldest events and keys before so many bytes are added."""
         self._added += size
         if self._added < self._look:
             return
         added, self._added = self._added, 0.0
         before = used = used_bytes(database)
-        while used + size > self._enough and _forget_oldest(database, 2 * added):
+        while used + size > self._enough and _trim_oldest(database, 2 * added):
             used = used_bytes(database)
             # If far too much is there, as after a change of the limit, publishers wait only for
             # the room that is needed now.
             if used + size <= self._most and before - used >= 2 * added:
                 break
         if used < before:
-            forget_channels(database)
+            delete_empty_channels(database)
 
-    def lacks(self, database: sqlite3.Connection) -> bool:
+    def exceeded(self, database: sqlite3.Connection) -> bool:
         """Whether something is to be deleted, though nothing is added."""
         return used_bytes(database) > self._enough and oldest(database) != (None, None)
 
-    def forget(self, database: sqlite3.Connection) -> int:
-        """Delete a bounded number of the oldest events and keys if it `lacks` room."""
-        return _forget_oldest(database, _FORGET_BYTES) if self.lacks(database) else 0
+    def trim(self, database: sqlite3.Connection) -> int:
+        """Delete a bounded number of the oldest events and keys if the limit is `exceeded`."""
+        return _trim_oldest(database, _TRIM_BYTES) if self.exceeded(database) else 0
 
 
 def used_bytes(database: sqlite3.Connection) -> int:
@@ -147,11 +147,11 @@ def oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:
     return first
 
 
-def _forget_oldest(database: sqlite3.Connection, size: float) -> int:
+def _trim_oldest(database: sqlite3.Connection, size: float) -> int:
     """Delete events of about so many bytes, or first keys that are older; return how many."""
     event, key = oldest(database)
     if key is not None and (event is None or key < event):
-        return forget_keys(database, float("inf") if event is None else event, _BATCH)
+        return delete_old_keys(database, float("inf") if event is None else event, _BATCH)
     count = last = 0
     for number, length in database.execute(
         "SELECT number, length(frame) FROM events ORDER BY number LIMIT ?", (_BATCH,)
@@ -161,5 +161,5 @@ def _forget_oldest(database: sqlite3.Connection, size: float) -> int:
         if size <= 0:
             break
     if count:
-        _forget_upto(database, last)
+        _trim_upto(database, last)
     return count

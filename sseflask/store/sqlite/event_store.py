@@ -80,7 +80,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         def look(database: EventDatabase) -> Position:
             newest = database.newest()
             if newest != self._tail.position:
-                # `changed` will not tell of it any more.
+                # What is read here is no change any more, see `EventDatabase.changed`.
                 self._try("reading", self._read, database)
             return Position(self._tail.epoch, newest)
 

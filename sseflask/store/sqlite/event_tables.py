@@ -117,7 +117,7 @@ def names_of(database: sqlite3.Connection, channels: Iterable[int]) -> dict[int,
     return dict(rows.fetchall())
 
 
-def forgettable(database: sqlite3.Connection) -> tuple[int] | None:
+def surplus_channels(database: sqlite3.Connection) -> tuple[int] | None:
     """The highest number trimmed from a channel whose row is to be deleted; ``None`` if none is."""
     row: tuple[int] | None = database.execute(
         "SELECT trimmed FROM channels WHERE kept = 0 ORDER BY trimmed DESC LIMIT 1 OFFSET ?",

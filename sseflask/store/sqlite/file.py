@@ -156,7 +156,7 @@ class SqliteFile:
         if held is not None:
             note_closed(held)
 
-    def shorten(self) -> None:
+    def truncate_wal(self) -> None:
         """Empty the write-ahead log if it is long, unless a process reads or writes just now.
 
         SQLite does so by itself, but only when no process reads or writes.

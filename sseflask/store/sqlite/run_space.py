@@ -100,7 +100,7 @@ class Space:
             deleted = nearly > 0 and self._delete(self._clock() - _READ_SECONDS, nearly) > 0
         self.full = nearly > 0 and not deleted and not self._has_older(math.inf)
         self.overfull = self.full and over > 0
-        self._file.shorten()
+        self._file.truncate_wal()
         return deleted
 
     def largest(self) -> int | None:

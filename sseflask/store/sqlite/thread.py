@@ -319,7 +319,7 @@ class StoreThread(Generic[DatabaseType]):
                 self._guard(database.close)
         if self._to_look():
             self._look(database)
-        # Only those that are here by now: under a flood what others write has to be read as well.
+        # Only those that are here by now: under a flood the other processes' events come as well.
         waiting = len(self._calls)
         while waiting > 0:
             waiting -= self._serve(database)
@@ -342,11 +342,11 @@ class StoreThread(Generic[DatabaseType]):
         database.open()
         self._opened(database)
         self._open = True
-        # For this connection what others wrote while it was closed is no change.
+        # What other processes wrote while it was closed does not count as a change.
         self._read(database)
 
     def _try(self, doing: str, function: Callable[..., Any], *arguments: object) -> Any:
-        """Call something that nobody waits for; what it raises goes to the server's log."""
+        """Call something of which no caller waits for the result; errors go to the server's log."""
         try:
             result = function(*arguments)
         except StoreError as error:

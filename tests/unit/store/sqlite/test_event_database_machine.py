@@ -204,9 +204,9 @@ class Machine(RuleBasedStateMachine):
             self.keys.clear()
             while any(log.trim() for log in self.logs):
                 pass
-            self.forget_keys()
+            self.delete_old_keys()
 
-    def forget_keys(self) -> None:
+    def delete_old_keys(self) -> None:
         """Let time pass that certainly is no jump: what is older than a day is forgotten."""
         for _ in range(2):
             self.now += 86_401

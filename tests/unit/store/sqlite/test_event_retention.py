@@ -137,8 +137,8 @@ def test_a_long_write_ahead_log_is_emptied(tmp_path: Path) -> None:
         for _ in range(20):
             own.append([Append("a", (b"x" * MIB,))])
         assert wal(path) > 16 * MIB
-        own._file.shorten()  # harmless, and waits for nobody
-    own._file.shorten()
+        own._file.truncate_wal()  # harmless, and waits for nobody
+    own._file.truncate_wal()
     assert wal(path) == 0
     own.close()
     reader.close()
