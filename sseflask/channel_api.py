@@ -244,7 +244,7 @@ def _check_cursor(name: str, cursor: object) -> None:
 
 @contextlib.contextmanager
 def _unavailable_as_failure() -> Iterator[None]:
-    """Turn what the log can't do into what a client is told."""
+    """Raise a `StoreError` as the `Failure` that a client gets."""
     try:
         yield
     except StoreError as error:

@@ -51,5 +51,5 @@ def is_draining() -> bool:
 
 def readiness_of(channels: Channels) -> Readiness:
     """The current state. Blocks for half a second at most."""
-    kept = channels.durability()
-    return Readiness(not is_draining(), channels.health(), kept, _MEANING[kept])
+    history = channels.durability()
+    return Readiness(not is_draining(), channels.health(), history, _MEANING[history])

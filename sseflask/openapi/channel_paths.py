@@ -56,10 +56,10 @@ _ASKED = [
         },
     },
 ]
-_OVER = answer("The client has got the event that `until` names; to an EventSource the end.")
+_OVER = answer("The client has received the event that `until` names; this stops an EventSource.")
 _STREAM = answer(
-    "What is published, without an end. First what was published after the cursor, if there is "
-    "one, then everything else as it comes.",
+    "The published events, without an end. First those after the cursor, if there is "
+    "one, then new ones as they come.",
     event_stream("ChannelEvent"),
     header("Last-Event-ID", "Cache-Control"),
 )
@@ -93,8 +93,8 @@ PATHS: dict[str, Any] = {
                 )
             },
             (*BODY, "401", "403", "404", "409", "429", "503"),
-            description="A body that is not JSON, whatever its media type, is the data of one "
-            "event, such as what `curl -d hello` sends. Parts (`multipart/*`) are refused.",
+            description="A body that is not JSON, of any media type, is the data of one "
+            "event, such as that of `curl -d hello`. `multipart/*` is refused.",
             parameters=[
                 {"name": "name", "in": "path", "required": True, "schema": _NAME},
                 IDEMPOTENCY_KEY,

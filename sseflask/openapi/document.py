@@ -21,17 +21,17 @@ Streams, channels and completions as Server-Sent Events.
 **Errors.** Before the first byte an error is JSON with its status. After it the stream ends with
 `event: failure`; a stream of OpenAI's shape with `data: {"error": {...}}`.
 
-**Coming back.** A client presents the id of the last event that it has got, in `Last-Event-ID`
-or `last_event_id`, and gets the rest. 204 says that nothing is left.
+**Resuming.** A client presents the id of the last event that it has received, in `Last-Event-ID`
+or `last_event_id`, and gets the rest. 204 means that nothing is left.
 
 **EventSource.** A request with `Accept: text/event-stream` and `Cache-Control: no-cache` is that
-of an EventSource, which any status but 200 closes for good. A refusal that passes (429, 503 with
-`Retry-After`) is for such a request 200 and a stream that only says `retry:`.
+of an EventSource, which any status but 200 closes for good. A temporary refusal (429, 503 with
+`Retry-After`) is then 200 and a stream with `retry:` only.
 
 **Streams.** Comments (`: ping`) keep a silent stream open. `Cache-Control` is
 `no-store, no-transform`.
 
-**Methods.** Each route with GET answers HEAD without a body, and begins nothing. Another method
+**Methods.** Each route with GET answers HEAD without a body, and starts nothing. Another method
 is 405 with `Allow`, another path 404, both with an error as below.
 
 **Request ids.** A request may bring its `X-Request-Id`; each response has one.
@@ -40,12 +40,12 @@ is 405 with `Allow`, another path 404, both with an error as below.
 """
 
 _TAGS = {
-    "counter": "To see a stream with one's own eyes.",
+    "counter": "A stream to watch.",
     "channels": "Publish to names, subscribe to names and patterns.",
-    "completions": "Answers of a model, stored as they come, resumed by any number of viewers.",
+    "completions": "Answers of a model, stored as they come, with any number of viewers.",
     "OpenAI's API": "For code that is written for it: another base URL, and a token as its key.",
     "session": "A cookie for pages.",
-    "service": "The page, its module, and what a platform asks.",
+    "service": "The page, its module, and the checks of a platform.",
 }
 
 

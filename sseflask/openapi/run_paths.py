@@ -50,12 +50,12 @@ def _completion(method: str, name: str) -> dict[str, Any]:
     return operation(
         f"{method}{name}",
         "completions",
-        "Ask for a completion, or go on with one",
+        "Begin a completion, or resume one",
         {"200": _STREAM, "204": _NOTHING},
         (*BODY, *_UPSTREAM),
         description="Begins a run and streams it. With a cursor the stream of that run goes on, "
-        "and no upstream is asked. Each parameter may come in the query, in a form or in a JSON "
-        "object, but once. Needs no token while the demo model answers.",
+        "without a request to the upstream. Each parameter may come in the query, in a form or in "
+        "a JSON object, but once. Needs no token while the demo model answers.",
         parameters=parameters,
         body=forms_of(CompletionParameters) if method == "post" else None,
         security=MAYBE_TOKEN,
@@ -84,8 +84,8 @@ def _openai(id: str, summary: str, required: list[str]) -> dict[str, Any]:
             )
         },
         (*BODY, *_UPSTREAM),
-        description="The body goes to the upstream as it came, with parameters that this server "
-        "has never heard of. What there is more: `X-Run-Id`, ids, `Idempotency-Key`.",
+        description="The body goes to the upstream unchanged, with parameters that this server "
+        "does not know too. In addition there are `X-Run-Id`, ids and `Idempotency-Key`.",
         parameters=[*query(RunParameters), IDEMPOTENCY_KEY],
         body={"application/json": {"schema": schema}},
         body_required=True,

@@ -1,4 +1,4 @@
-"""The counter and its twin, the session, and what a platform asks."""
+"""The counter, the session, and the checks of a platform."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ PATHS: dict[str, Any] = {
         "delete": operation(
             "closeSession",
             "session",
-            "Have the browser forget the cookie",
-            {"204": answer("Forgotten.", headers=header("Set-Cookie"))},
+            "Delete the cookie in the browser",
+            {"204": answer("Deleted.", headers=header("Set-Cookie"))},
             ("403",),
         ),
     },
@@ -115,10 +115,10 @@ PATHS: dict[str, Any] = {
         "get": operation(
             "ready",
             "service",
-            "Whether requests may be sent here, and how the logs do",
+            "Whether requests may be sent here, and the state of the stores",
             {
                 "200": json_answer("They may.", _READY),
-                "503": json_answer("The worker has been told to stop.", _READY),
+                "503": json_answer("The worker shuts down.", _READY),
             },
         )
     },
@@ -147,7 +147,7 @@ PATHS: dict[str, Any] = {
             "service",
             "This document",
             {
-                "200": json_answer("It.", {"type": "object"}, header("Cache-Control")),
+                "200": json_answer("The document.", {"type": "object"}, header("Cache-Control")),
                 "304": answer("It has not changed."),
             },
         )

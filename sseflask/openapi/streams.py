@@ -1,7 +1,7 @@
-"""The events of each stream: what their fields may be, and how they look on the wire.
+"""The events of each stream: their fields, and examples of the wire.
 
-OpenAPI 3.1 describes a body as a whole, and an event stream is text. So each schema is that of the
-text or of one event, for the tools that read such a body event by event.
+OpenAPI 3.1 describes a body only as one text. So each schema describes the text or one event, for
+tools that read such a body event by event.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ EVENTS: dict[str, Schema] = {
             _event(
                 {"type": "string", "not": {"enum": ["done", "failure"]}},
                 {"type": "string"},
-                "A piece of the answer, in the format that was asked for.",
+                "A piece of the answer, in the requested format.",
                 id=_RUN_EVENT_ID,
             ),
         ]
@@ -88,7 +88,7 @@ EVENTS: dict[str, Schema] = {
 
 _RUN = "5c85c0d9a5ba4161d74f7977e8ac36eb"
 
-#: By the same names: what is on the wire.
+#: Examples of the wire, by the same names.
 EXAMPLES: dict[str, dict[str, str]] = {
     "CounterEvent": {
         "numbers": "id: 0\ndata: 0\n\nid: 1\ndata: 1\n\n",

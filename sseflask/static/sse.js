@@ -105,8 +105,8 @@ async function* blocks(body, abort) {
 async function errorOf(response) {
   const text = await response.text().catch(() => "");
   const error = json(text)?.error;
-  const told = error?.message ? error : { message: text.slice(0, 200) };
-  return { ...told, status: response.status };
+  const body = error?.message ? error : { message: text.slice(0, 200) };
+  return { ...body, status: response.status };
 }
 
 function json(text) {

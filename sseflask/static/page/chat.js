@@ -1,9 +1,9 @@
 import { stream } from "../sse.js";
-import { ofTab, PLACE } from "./kept.js";
+import { ofTab, PLACE } from "./storage.js";
 import { markdown } from "./markdown.js";
 import { messageOf } from "./session.js";
 
-const KEPT = `${PLACE} sseflask.chat`;
+const SAVED = `${PLACE} sseflask.chat`;
 const EMPTY = { messages: [], run: null, key: null };
 const REFUSED = new Set(["token_expired", "token_missing", "token_invalid"]);
 
@@ -15,12 +15,12 @@ export function chat(panel, wire, session) {
   const hint = panel.querySelector("[data-hint]");
   const { message, stop, drop, clear } = form.elements;
   const watched = new URLSearchParams(location.search).get("run");
-  // What is said so far, and the run that is going on: kept over a reload of this tab. Until the run is
+  // The conversation so far, and the running completion: saved over a reload of this tab. Until the run is
   // known there is its key, with which asking again attaches to it.
-  let kept = { ...EMPTY, messages: [], ...(watched ? { run: watched } : ofTab.get(KEPT)) };
+  let saved = { ...EMPTY, messages: [], ...(watched ? { run: watched } : ofTab.get(SAVED)) };
   let abort = null;
 
-  const keep = () => watched || ofTab.set(KEPT, kept);
+  const keep = () => watched || ofTab.set(SAVED, saved);
   const follow = (change) => {
     const following = said.scrollHeight - said.scrollTop - said.clientHeight < 60;
     change();
@@ -36,8 +36,8 @@ export function chat(panel, wire, session) {
   };
   const request = () => ({
     method: "POST",
-    headers: { "Content-Type": "application/json", "Idempotency-Key": kept.key },
-    body: JSON.stringify({ messages: kept.messages, format: "events" }),
+    headers: { "Content-Type": "application/json", "Idempotency-Key": saved.key },
+    body: JSON.stringify({ messages: saved.messages, format: "events" }),
   });
 
   async function read(url, options) {
@@ -68,8 +68,8 @@ export function chat(panel, wire, session) {
       fetch: wire.fetch,
       onOpen: (response) => {
         delete answer.dataset.retry;
-        kept.run = response.headers.get("X-Run-Id") ?? kept.run;
-        watch.href = `?run=${kept.run}#chat`;
+        saved.run = response.headers.get("X-Run-Id") ?? saved.run;
+        watch.href = `?run=${saved.run}#chat`;
         watch.hidden = false;
         keep();
       },
@@ -110,18 +110,18 @@ export function chat(panel, wire, session) {
     watch.hidden = true;
     // Whoever signs in again gets the answer: it has gone on meanwhile.
     if (refused) return;
-    if (text) kept.messages.push({ role: "assistant", content: text });
-    kept.run = kept.key = null;
+    if (text) saved.messages.push({ role: "assistant", content: text });
+    saved.run = saved.key = null;
     keep();
   }
 
   const ask = () => read("sse/openai_out", request());
   const resume = () => {
-    if (kept.run) read(`runs/${kept.run}?format=events`, {});
-    else if (kept.key) ask();
+    if (saved.run) read(`runs/${saved.run}?format=events`, {});
+    else if (saved.key) ask();
   };
   const empty = () => {
-    kept = { ...EMPTY, messages: [] };
+    saved = { ...EMPTY, messages: [] };
     keep();
     hint.hidden = false;
     clear.disabled = true;
@@ -131,12 +131,12 @@ export function chat(panel, wire, session) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (abort || !message.value.trim()) return;
-    kept.messages.push({ role: "user", content: message.value });
+    saved.messages.push({ role: "user", content: message.value });
     add("user", message.value);
     said.scrollTop = said.scrollHeight;
     message.value = "";
-    kept.run = null;
-    kept.key = crypto.getRandomValues(new Uint32Array(4)).join("-");
+    saved.run = null;
+    saved.key = crypto.getRandomValues(new Uint32Array(4)).join("-");
     keep();
     ask();
   });
@@ -148,14 +148,14 @@ export function chat(panel, wire, session) {
   });
   message.addEventListener("input", () => {
     if (abort || !message.value) return;
-    const messages = [...kept.messages, { role: "user", content: message.value }];
+    const messages = [...saved.messages, { role: "user", content: message.value }];
     wire.propose(new Request("sse/openai_out", { ...request(), body: JSON.stringify({ messages, format: "events" }) }));
   });
   stop.addEventListener("click", async () => {
-    if (!kept.run) return abort.abort();
+    if (!saved.run) return abort.abort();
     let response;
     try {
-      response = await fetch(`runs/${kept.run}`, { method: "DELETE" });
+      response = await fetch(`runs/${saved.run}`, { method: "DELETE" });
     } catch {
       return add("failed", "Not stopped: the service can't be reached.");
     }
@@ -167,13 +167,13 @@ export function chat(panel, wire, session) {
     message.focus();
   });
 
-  for (const { role, content } of kept.messages) {
+  for (const { role, content } of saved.messages) {
     const body = document.createElement("div");
     body.className = "answer";
     body.append(markdown(content));
     add(role, role === "user" ? content : body);
   }
-  clear.disabled = !kept.messages.length;
+  clear.disabled = !saved.messages.length;
   wire.propose(
     new Request("sse/openai_out", { method: "POST", body: '{"user_message": "Hello", "format": "events"}' }),
   );

@@ -6,7 +6,7 @@ const MISSING = 2.5;
 /** The kinds of streams, as the service names them. */
 export const KINDS = { stream: "Streams", channel: "Subscribers of channels", run: "Readers of runs" };
 
-/** What the service has told of itself, as far back as the charts go. No drawing. */
+/** The figures of the service, as far back as the charts go. No drawing. */
 export class Figures {
   points = [];
   /** The id of the last event that is too old to be shown: a page that is loaded again begins after it. */

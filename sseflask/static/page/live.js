@@ -1,6 +1,6 @@
 import { Dashboard, rowOf } from "./dashboard.js";
 import { Figures } from "./figures.js";
-import { ofTab, PLACE } from "./kept.js";
+import { ofTab, PLACE } from "./storage.js";
 import { shared } from "./shared.js";
 
 const CHANNEL = "sseflask.live";

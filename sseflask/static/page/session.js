@@ -1,4 +1,4 @@
-import { ofBrowser, PLACE } from "./kept.js";
+import { ofBrowser, PLACE } from "./storage.js";
 
 const KEPT = `${PLACE} sseflask.session`;
 
@@ -26,7 +26,7 @@ export class Session {
     return this.#subject !== "";
   }
 
-  /** `listener` is told "in" (perhaps as somebody else), "out" or "expired". */
+  /** `listener` is called with "in" (perhaps as somebody else), "out" or "expired". */
   onChange(listener) {
     this.#listeners.push(listener);
   }
@@ -112,7 +112,7 @@ export class Session {
   }
 }
 
-/** Why a request was refused, in the server's words, whoever answered. */
+/** The reason why a request was refused, in the words of the server or a proxy. */
 export async function messageOf(response) {
   return (await errorOf(response)).message;
 }

@@ -1,22 +1,22 @@
 import { stream } from "../sse.js";
-import { PLACE } from "./kept.js";
+import { PLACE } from "./storage.js";
 
 /**
  * One connection for all tabs of a browser: over HTTP/1.1 it has six for all of them. The tab that holds the
  * lock reads, and passes on; when it leaves, the next one goes on after the last id.
  *
- * `onRole` is told "reads", or "listens" once another tab has answered. The last `keep` events are passed on to
+ * `onRole` is called with "reads", or "listens" once another tab has answered. The last `keep` events are passed on to
  * tabs that come later as well. Everything else is as for `stream`. Without locks, which need HTTPS or localhost,
  * each tab reads for itself: "alone".
  */
 export async function shared(name, url, { onRole, onEvent, onGap, keep = 0, lastEventId = "", ...options }) {
   const { signal } = options;
-  const kept = [];
+  const recent = [];
   let last = lastEventId;
   const take = (event) => {
     last = event.id;
-    kept.push(event);
-    if (kept.length > keep) kept.shift();
+    recent.push(event);
+    if (recent.length > keep) recent.shift();
     onEvent(event);
   };
   if (!navigator.locks) {
@@ -30,12 +30,12 @@ export async function shared(name, url, { onRole, onEvent, onGap, keep = 0, last
   const ask = () => channel.postMessage({ ask: me });
   channel.addEventListener("message", ({ data }) => {
     if (data.ask) {
-      if (reads) channel.postMessage({ answers: data.ask, kept, last });
+      if (reads) channel.postMessage({ answers: data.ask, recent, last });
     } else if (reads) return;
     else if (data.answers === me && !upToDate) {
       upToDate = true;
       onRole("listens");
-      data.kept.forEach(take);
+      data.recent.forEach(take);
       last = data.last;
     } else if (data.begins && !upToDate) ask();
     else if (!upToDate) return; // the answer will have it

@@ -17,12 +17,12 @@ export class Wire {
   #rows = [];
   #unpainted = 0;
   #due = 0;
-  #told = ["closed", "not connected"];
+  #reported = ["closed", "not connected"];
   #command = "";
   #refused = "";
   #last = 0;
 
-  /** `onState` is told "open", "waiting", "shared" or "closed". */
+  /** `onState` is called with "open", "waiting", "shared" or "closed". */
   constructor(session, onState) {
     this.#session = session;
     this.#onState = onState;
@@ -59,7 +59,7 @@ export class Wire {
     if (this.#shown) this.#curl.textContent = this.#command;
   }
 
-  /** Cuts the connection, as a network would; what reads it is not told. */
+  /** Cuts the connection, as a network would; its reader gets no notice. */
   drop() {
     this.#drop?.();
   }
@@ -92,7 +92,7 @@ export class Wire {
     this.#unpainted = this.#rows.length;
     this.#paint();
     this.#curl.textContent = this.#command;
-    this.#say(...this.#told);
+    this.#say(...this.#reported);
   }
 
   hide() {
@@ -171,7 +171,7 @@ export class Wire {
   };
 
   #say(state, text) {
-    this.#told = [state, text];
+    this.#reported = [state, text];
     this.#onState(state);
     if (!this.#shown) return;
     this.#state.dataset.state = state;

@@ -1,4 +1,4 @@
-/** What a tab, or all tabs of a browser, keep over a reload. Where storage is forbidden or full nothing is kept. */
+/** What a tab, or all tabs of a browser, store over a reload. If storage is forbidden or full, nothing is stored. */
 function store(name) {
   let area = null;
   try {
@@ -22,7 +22,7 @@ function store(name) {
   };
 }
 
-/** Where the page is: two services under one origin share neither connections nor what is kept. */
+/** The path of the page: two services under one origin share neither connections nor storage. */
 export const PLACE = new URL(".", document.baseURI).pathname;
 
 export const ofTab = store("sessionStorage");
