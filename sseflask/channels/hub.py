@@ -1,4 +1,4 @@
-"""Passes on what the channels of this process's subscribers are given. No I/O, never blocks."""
+"""Delivers events to the subscribers of this process. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sseflask.store.names import Pattern
 from sseflask.store.pattern_index import PatternIndex
 from sseflask.transport.detached.group import Group
 
-#: Closes that are remembered, for subscriptions that were made before them and enter after them.
+#: Closed patterns that are remembered for subscriptions made before the close that enter after it.
 _CLOSES = 1000
 
 
@@ -25,8 +25,8 @@ class Selection(NamedTuple):
     """The events that a subscription asks for.
 
     Args:
-        patterns: of these names and patterns; sorted, each once.
-        until: to the first event of one of these types.
+        patterns: the names and patterns of their channels; sorted, each once.
+        until: the types of events after the first of which the subscription ends.
     """
 
     patterns: tuple[Pattern, ...]
@@ -34,12 +34,12 @@ class Selection(NamedTuple):
 
 
 def _within(patterns: Iterable[Pattern], outer: Pattern) -> bool:
-    """Whether one of some patterns means no channel that another one does not mean."""
+    """Whether all channels of one of some patterns are channels of another pattern too."""
     return any(outer.covers(pattern) for pattern in patterns)
 
 
 class Hub(Feed[Selection]):
-    """The feed of all channels. Any thread may call any method.
+    """The feed of all channels. Any thread may call any method; only `wait_for` blocks.
 
     Attributes:
         epoch: the store's, empty until the store has been opened.
@@ -110,7 +110,7 @@ class Hub(Feed[Selection]):
             return list(self._audiences.values())
         if pattern.is_name:
             return list(self._named.get(pattern.prefix, ()))
-        # There may be a name for each of ten thousand people, and the loop stands still meanwhile.
+        # Ten thousand people may have a channel each, and the event loop stands still meanwhile.
         matches = pattern.expression.fullmatch
         found = {each for name, named in self._named.items() if matches(name) for each in named}
         found.update(each for each in self._with_wildcards if _within(each.key.patterns, pattern))
@@ -158,13 +158,13 @@ class Hub(Feed[Selection]):
     # -- what comes from the store -----------------------------------------------------------------
 
     def deliver(self, entries: Sequence[Entry]) -> Batch:
-        """Pass on the next events: into queues, and in the batch to groups."""
+        """Put the next events into queues, and give the bytes for groups."""
         with self.lock:
             found: dict[Audience[Selection], list[Frame]] = {}
             ending: dict[Audience[Selection], int] = {}
             for entry in entries:
                 if entry.number <= self.position:
-                    continue  # before what was skipped: all readers go back to the store for it
+                    continue  # it was skipped: all readers find it in the store
                 framed = None
                 for audience in self._audiences_of(entry.channel):
                     if framed is None:
@@ -180,8 +180,8 @@ class Hub(Feed[Selection]):
             if self._awaited:
                 self._moved.notify_all()
             batch = Batch()
-            # Audiences are as many as people if each has a channel of their own beside a common
-            # one: the bytes that all of them get are made once.
+            # If each person has a channel beside a common one, there are as many audiences as
+            # people. The bytes that all of them get are made once.
             bodies: dict[tuple[int, ...], bytes] = {}
             for audience, frames in found.items():
                 for reader in audience.readers or ():
@@ -210,9 +210,9 @@ class Hub(Feed[Selection]):
             return self.skip(position)
 
     def skip(self, last: int) -> list[Group]:
-        """Go on after an event up to which not all could be passed on.
+        """Go on after an event, as some before it could not be delivered.
 
-        Readers find in the store what they lack, or that it is missing; so do clients that resume.
+        Readers look for them in the store, and so do clients that resume.
 
         Returns:
             the groups whose clients have to resume.

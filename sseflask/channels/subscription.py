@@ -1,4 +1,4 @@
-"""One subscriber of channels: what it has missed, then what comes."""
+"""One subscriber of channels: the events that it has missed, then those that come."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGE = 100
 #: Characters of a client's last event id that a gap repeats, once for each name or pattern.
 _PRESENTED = 100
 
-#: Seconds for which a number may be in the store before this process's tail has come to it.
+#: Seconds after which an event that is in the store has been delivered in this process.
 _TAIL_SECONDS = 10.0
 
 #: A number that no event has.
@@ -83,7 +83,7 @@ class Subscription(CatchUp[Selection]):
         self._retry_jitter = retry_jitter
         self._closes = hub.closes
         self._closed = False
-        self._unknown = False  # whether it can't be made out where the client was
+        self._unknown = False  # whether the place of the client can't be made out
         # Whether events that have been trimmed are a gap: not before the first one of `EARLIEST`.
         self._tells_trimmed = presented != EARLIEST
 
@@ -138,16 +138,16 @@ class Subscription(CatchUp[Selection]):
         return self._opening if place.epoch == epoch else b""
 
     def _wait_for_tail(self) -> bytes:
-        """Wait for this process to come to an event that the client has from another one."""
+        """Wait for the delivery of an event that the client has from another process."""
         if not self._hub.wait_for(self._at, _TAIL_SECONDS):
-            raise StoreError("the tail is behind what other processes have read")
+            raise StoreError("an event has not been delivered in time")
         return b""
 
     def _read_page(self) -> bytes:
-        """Read the next events from the store, and tell what is missing before them.
+        """Read the next events from the store, with a gap before them if some are missing.
 
-        In another epoch all that is stored is new to the client. After an id that can't be made
-        out the client gets what comes from here.
+        All events of another epoch are new to the client. If its place is unknown it gets only
+        those that come from here.
         """
         with self._lock:
             base, epoch = self._base, self._hub.epoch
@@ -165,7 +165,7 @@ class Subscription(CatchUp[Selection]):
             if reason != "trimmed":
                 self._epoch, self._at, self._unknown = epoch, 0, False
             if reason == "unknown":
-                # Other processes may have published more than the tail has come to.
+                # Other processes may have stored events that are not delivered here yet.
                 self._at = base = max(base, history.newest)
             gaps = b""
             if history.missing:

@@ -1,4 +1,4 @@
-"""The runs that this process writes or has viewers of. No I/O, never blocks."""
+"""The runs that this process writes or has viewers of. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sseflask.transport.detached.group import Group
 if TYPE_CHECKING:
     from sseflask.runs.writer import Writer
 
-#: Seconds in which a client comes back that was told to: more than it is told to wait.
+#: Seconds in which a client reconnects that was told to: more than it is told to wait.
 _RETURN_SECONDS = 10.0
 
 MakeView: TypeAlias = Callable[[str, str], View]
@@ -28,8 +28,8 @@ MakeView: TypeAlias = Callable[[str, str], View]
 class LiveRun(Feed[MakeView]):
     """The feed of a run that has not ended as far as this process knows.
 
-    Its lock is the one of the hub, and guards all of it. Its viewers get frames as they are stored,
-    and detached ones what a view makes of them.
+    The hub's lock guards all of it. Viewers with a greenlet or thread get the stored frames. For
+    detached ones, a view turns the frames into bytes once for each format.
 
     Args:
         run: the run as it was found.
@@ -84,7 +84,7 @@ class LiveRun(Feed[MakeView]):
     # -- what comes, with the lock held ------------------------------------------------------------
 
     def deliver(self, first: int, frames: Sequence[bytes]) -> Batch:
-        """Pass on the next frames: into queues, and in the batch to groups."""
+        """Put the next frames into queues, and give the bytes for groups."""
         if first <= self.position:  # the run was followed before, up to a later frame
             frames = frames[self.position + 1 - first :]
             first = self.position + 1
@@ -130,7 +130,9 @@ class LiveRun(Feed[MakeView]):
 
 
 class RunHub:
-    """The live runs of one process. Any thread may call any method, with or without the lock.
+    """The live runs of one process. Any thread may call any method, also while it holds the lock.
+
+    Only `wait_until_written` blocks.
 
     Args:
         on_left: called with a live run when its last viewer here has left. The lock is held.
@@ -151,7 +153,7 @@ class RunHub:
             return self._runs.get(key)
 
     def add(self, run: Run) -> LiveRun:
-        """Pass on what comes of a run after `Run.last`."""
+        """Begin to deliver a run, after `Run.last`."""
         with self.lock:
             live = self._runs[run.key] = LiveRun(run, self.lock, self._on_left)
             return live
@@ -167,7 +169,11 @@ class RunHub:
         return self._runs.pop(key, None)
 
     def wait_until_written(self, seconds: float) -> bool:
-        """Block until this process writes none of them, and say whether that is so."""
+        """Block until this process writes no run, for some seconds at most.
+
+        Returns:
+            whether it writes none.
+        """
         with self.lock:
             return self._fewer.wait_for(lambda: not self.written(), seconds)
 
@@ -177,26 +183,26 @@ class RunHub:
             return [live for live in self._runs.values() if live.writer is not None]
 
     def check_viewers(self) -> None:
-        """See whether anybody still views the runs that other processes write."""
+        """`LiveRun.check_viewers` of all runs that other processes write."""
         with self.lock:
             for live in list(self._runs.values()):
                 if live.writer is None:
                     live.check_viewers()
 
     def deliver(self, key: RunKey, first: int, frames: Sequence[bytes]) -> Batch:
-        """Pass on a run's next frames."""
+        """Deliver a run's next frames; see `LiveRun`."""
         with self.lock:
             live = self._runs.get(key)
             return Batch() if live is None else live.deliver(first, frames)
 
     def end(self, run: Run, outcome: Outcome) -> Batch:
-        """Pass on the end of a run, and forget it."""
+        """Deliver the end of a run, and forget the run."""
         with self.lock:
             live = self._remove(run.key)
             return Batch() if live is None else live.end(run.ended or live.position + 1, outcome)
 
     def fail(self, key: RunKey, failure: Failure) -> Batch:
-        """Pass on that nothing more will be known of a run here, and forget it."""
+        """Deliver that nothing more will be known of a run here, and forget the run."""
         with self.lock:
             live = self._remove(key)
             return Batch() if live is None else live.fail(failure)

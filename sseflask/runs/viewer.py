@@ -1,4 +1,4 @@
-"""One viewer of a run: what is stored, then what comes, then the end; in any format."""
+"""One viewer of a run: the frames that are stored, then those that come, then the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUN_ID = "X-Run-Id"
 #: Frames that are read from the store at once.
 PAGE = 200
 
-#: Seconds between two looks at what has to come, and always does.
+#: Seconds between two looks for a frame that must come.
 _LOOK_SECONDS = 0.5
 
 
@@ -89,7 +89,7 @@ class Viewer(CatchUp[MakeView]):
         self._reader = reader
         self._format = format
         self._after = after if format.resumable else 0
-        # A view that knows what was before must have seen it: all of it, or the last frame.
+        # A view needs all earlier frames, or at least the last one if it is stateless.
         self._at = max(0, self._after - 1) if format.stateless else 0
         self._early = early
         self._opening = HEARTBEAT if early else b""
@@ -225,7 +225,7 @@ class Viewer(CatchUp[MakeView]):
         return body
 
     def _wait_for_others(self) -> bytes:
-        """Wait for this process to come to a frame that the client has from another one."""
+        """Wait for the delivery of a frame that the client has from another process."""
         self._wait(_LOOK_SECONDS)
         return b""
 

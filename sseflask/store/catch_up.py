@@ -1,4 +1,4 @@
-"""A stream of what is stored already, and then of what comes: nothing twice, nothing left out."""
+"""Reads the frames that are stored, then gets those that come: none twice, none left out."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ Frame = tuple[int, bytes]
 class CatchUp(Source, Generic[Key]):
     """A reader of one feed.
 
-    It enters the feed first, and has the feed's position then for its base. It reads the frames up
-    to the base from the store, page by page, and takes those after it from its queue. A queue that
-    grows too long is thrown away, and the feed's position is the new base. When nothing is left in
-    the store or the queue the reader waits, or joins a group.
+    First it enters the feed. The position of the feed at that moment is its base. It reads the
+    frames up to the base from the store, page by page, and takes those after it from its queue. If
+    the queue grows too long it is thrown away, and the position of the feed is the new base. When
+    nothing is left in the store and the queue, the reader waits or joins a group.
 
-    Advanced by one greenlet or thread. `put`, `wake` and `abandon` come from others; the feed's
-    lock guards the queue and the base, see `Feed`.
+    One greenlet or thread advances it. Others call `put`, `wake` and `abandon`. The feed's lock
+    guards the queue and the base, see `Feed`.
 
     Args:
         lock: the feed's.
-        key: what it asks for: readers with equal keys get the same frames.
+        key: what it asks for; readers with equal keys get the same frames.
 
     Attributes:
         key: as above.
-        store_name: names the store in a failure.
-        view: what a group needs to go on in the place of this reader, see `Audience`.
+        store_name: the store's name in failures.
+        view: goes on in a group that this reader joins, see `Audience`.
     """
 
     store_name = "channel log"
@@ -69,7 +69,7 @@ class CatchUp(Source, Generic[Key]):
 
     @property
     def failure_frame(self) -> Callable[[Failure], bytes]:
-        """What encodes a failure of the connection; used after the reader has gone."""
+        """Encodes a failure of a stream in a group; does not keep the reader."""
         return failure_frame
 
     def get(self, timeout: float | None) -> tuple[bytes, bool] | None:
@@ -102,7 +102,7 @@ class CatchUp(Source, Generic[Key]):
     # -- called by the feed, which holds the lock --------------------------------------------------
 
     def put(self, frames: Sequence[Frame], position: int) -> None:
-        """Take the frames that come next, up to a position of the feed."""
+        """Take the next frames, up to a position of the feed."""
         self._queue += frames
         self._queued_bytes += sum(len(frame) for _, frame in frames)
         if len(self._queue) > QUEUE or self._queued_bytes > QUEUE_BYTES:
@@ -129,15 +129,15 @@ class CatchUp(Source, Generic[Key]):
 
     @abstractmethod
     def _next_step(self) -> Callable[[], bytes] | None:
-        """Say what is to be done next; ``None`` if only new frames are left to come.
+        """Find what to do next; ``None`` if only new frames are left to come.
 
-        The lock is held here, and not during the step. The step may block, gives frames or nothing,
-        and may raise `StoreError`.
+        The lock is held here, but not during the step. The step gives bytes or nothing. It may
+        block, and may raise `StoreError`.
         """
 
     @abstractmethod
     def _encode(self, frames: Sequence[Frame]) -> bytes:
-        """Turn frames, all of them after `_at`, into what is sent of them."""
+        """Encode frames that come after those that were encoded before."""
 
     def _enter_feed(self, feed: Feed[Key]) -> None:
         """Enter a feed, unless abandoned. The lock is held."""
@@ -170,7 +170,7 @@ class CatchUp(Source, Generic[Key]):
         return self._encode([frame for frame in queue if frame[0] > at])
 
     def _wait(self, timeout: float | None) -> None:
-        """Block until it is woken, or for some seconds; not at all if it has been meanwhile."""
+        """Block until it is woken, for some seconds at most; not if it was woken meanwhile."""
         with self._lock:
             if self._woken or self._abandoned:
                 return

@@ -1,6 +1,6 @@
-"""What a process passes on as it is stored: to readers' queues and to groups of detached streams.
+"""The delivery of stored frames within a process: to readers' queues and to detached streams.
 
-No I/O. Channels have one feed; each run that goes on has one of its own.
+No I/O. All channels have one feed, and each run that goes on has one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Audience(Generic[Key]):
     """The streams that get the same frames. Its feed's lock guards it.
 
     Attributes:
-        key: what these streams have asked for.
+        key: what these streams ask for.
         readers: the streams with a greenlet or thread of their own; ``None`` if there are none, as
             most streams are detached.
         groups: the detached streams.
@@ -51,9 +51,9 @@ class Feed(Generic[Key]):
     """The audiences of one sequence of numbered frames.
 
     The lock guards the feed, its audiences, and the queues of its readers. Any thread may take it,
-    and take it again while holding it. It is the interpreter's own lock also under gevent, where
-    greenlets of one thread share it. So code that holds it never blocks, never lets another
-    greenlet run, and never calls into the application.
+    also while it holds it. It is a native lock (see `sseflask.loop`), which the greenlets of a
+    thread share. So code that holds it never blocks, never lets another greenlet run, and never
+    calls into the application.
 
     Args:
         lock: an ``RLock`` of the ``_thread`` module; several feeds may have the same one.
@@ -61,7 +61,7 @@ class Feed(Generic[Key]):
 
     Attributes:
         lock: as above.
-        position: the number of the last frame that has been passed on.
+        position: the number of the last frame that has been delivered.
     """
 
     def __init__(self, lock: Any, position: int = 0) -> None:
@@ -139,4 +139,4 @@ class Feed(Generic[Key]):
         """Called with each new audience; the lock is held."""
 
     def _removed(self, audience: Audience[Key]) -> None:
-        """Called with each audience that nobody is left of; the lock is held."""
+        """Called with each audience that has become empty; the lock is held."""
