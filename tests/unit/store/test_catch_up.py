@@ -110,6 +110,8 @@ def test_what_it_has_already_is_dropped_from_the_queue() -> None:
     story = Story(stored=4, position=1)
     reader = Reader(story, after=3)
     assert list(reader.history()) == []
+    story.pass_on(2)
+    assert list(reader.history()) == []
     story.pass_on(4)
     assert list(reader.history()) == [b"4."]
     story.pass_on(4)
