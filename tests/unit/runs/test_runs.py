@@ -288,6 +288,14 @@ def test_a_client_that_has_nothing_is_told_where_it_is(runs: Runs, script: Scrip
     assert resumed.get(0.0) is None
 
 
+@pytest.mark.parametrize("way", ["frames", "history"])
+def test_that_comes_first_on_every_transport(runs: Runs, script: Script, way: str) -> None:
+    run, viewer, _ = begin(runs, script, announce=True)
+    assert not viewer.resumable
+    assert next(getattr(viewer, way)()) == b"id: %b.0\n\n" % run.id.encode()
+    assert viewer.resumable
+
+
 def test_the_first_frame_is_waited_for_unless_that_is_not_wanted(
     runs: Runs, script: Script
 ) -> None:
