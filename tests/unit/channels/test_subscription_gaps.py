@@ -1,0 +1,131 @@
+"""What a subscription says of events that it can't give, if its store changes while it reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from sseflask.channels.event_frames import Cursor, frame, stored
+from sseflask.channels.hub import Hub
+from sseflask.channels.subscription import Subscription
+from sseflask.store.api import Entry, History, HistoryQuery, Missing
+from sseflask.store.names import Pattern
+from sseflask.wire import Decoder
+
+A = Pattern.parse("a")
+
+
+class Store:
+    """Events 1 to ``newest`` of one channel; something may happen while it is read."""
+
+    def __init__(self, hub: Hub, epoch: str, newest: int) -> None:
+        self.hub = hub
+        self.epoch = epoch
+        self.newest = newest
+        self.queries: list[HistoryQuery] = []
+        self.meanwhile: Callable[[], None] | None = None
+
+    def replace(self, epoch: str, newest: int) -> None:
+        self.epoch, self.newest = epoch, newest
+        self.hub.restart(epoch, newest)
+
+    def history(self, query: HistoryQuery) -> History:
+        assert len(self.queries) < 10, "it asks again and again"
+        self.queries.append(query)
+        entries = [entry(number) for number in range(query.after + 1, self.newest + 1)]
+        missing = [Missing(A, 1, self.newest)] if query.missing == "all" else []
+        answer = History(self.epoch, entries, self.newest, missing, self.newest)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return answer
+
+
+def entry(number: int) -> Entry:
+    return Entry(number, "a", stored(str(number)))
+
+
+def opened(position: int) -> tuple[Hub, Store]:
+    hub = Hub()
+    hub.restart("e", position)
+    return hub, Store(hub, "e", position)
+
+
+def subscribed(hub: Hub, store: Store, presented: str) -> Subscription:
+    return Subscription(hub, store, [A], hub.cursor, presented)
+
+
+def gap_and_rest(given: list[bytes]) -> tuple[dict[str, object], str, list[str]]:
+    """The one gap, its id, and the ids of the events after it."""
+    gap, *events = Decoder().feed(b"".join(given))
+    assert gap.event == "gap"
+    assert all(event.event == "message" for event in events)
+    return json.loads(gap.data), gap.last_event_id, [event.last_event_id for event in events]
+
+
+def test_a_page_of_a_store_that_was_replaced_meanwhile_is_not_given() -> None:
+    hub, store = opened(3)
+    store.meanwhile = lambda: store.replace("f", 2)
+    gap, id, rest = gap_and_rest(list(subscribed(hub, store, "e-1").history()))
+    assert (gap["reason"], gap["last_event_id"], id) == ("epoch", "e-1", "f-0")
+    assert rest == ["f-1", "f-2"]
+
+
+def test_nor_is_one_of_a_store_of_which_the_hub_does_not_know_yet() -> None:
+    hub, store = opened(3)
+    store.epoch, store.newest = "f", 2
+    store.meanwhile = lambda: setattr(store, "meanwhile", lambda: hub.restart("f", 2))
+    subscription = subscribed(hub, store, "e-1")
+    gap, id, rest = gap_and_rest(list(subscription.history()))
+    assert (gap["reason"], gap["last_event_id"], id) == ("epoch", "e-1", "f-0")
+    assert rest == ["f-1", "f-2"]
+    assert [query.missing for query in store.queries] == ["trimmed", "trimmed", "all"]
+
+
+def test_a_gap_of_an_epoch_that_is_over_meanwhile_is_told_of_the_next() -> None:
+    hub, store = opened(3)
+    store.meanwhile = lambda: store.replace("f", 1)
+    gap, id, rest = gap_and_rest(list(subscribed(hub, store, "x-7").history()))
+    assert (gap["reason"], gap["last_event_id"], id) == ("epoch", "x-7", "f-0")
+    assert (gap["oldest"], gap["newest"]) == ("f-1", "f-1")
+    assert rest == ["f-1"]
+
+
+def test_a_place_that_is_unknown_stays_so_if_the_store_is_replaced() -> None:
+    hub, store = opened(3)
+    store.meanwhile = lambda: store.replace("f", 2)
+    gap, id, rest = gap_and_rest(list(subscribed(hub, store, "nonsense").history()))
+    assert (gap["reason"], gap["last_event_id"], id) == ("unknown", "nonsense", "f-2")
+    assert rest == []
+
+
+def test_after_an_unknown_place_nothing_comes_that_was_stored_before() -> None:
+    """Other processes may have stored events that are not delivered here yet."""
+    hub, store = opened(3)
+    store.newest = 5
+    subscription = subscribed(hub, store, "e-9")
+    gap, id, rest = gap_and_rest([next(subscription.history())])
+    assert (gap["reason"], gap["newest"], id, rest) == ("unknown", "e-5", "e-5", [])
+    hub.deliver([entry(4), entry(5), entry(6)])
+    assert list(subscription.history()) == [frame("e", entry(6))]
+
+
+def test_an_epoch_that_ends_while_it_waits_is_a_gap_from_where_it_was() -> None:
+    hub, store = opened(3)
+    subscription = subscribed(hub, store, "e-2")
+    assert list(subscription.history()) == [frame("e", entry(3))]
+    store.replace("f", 1)
+    gap, id, rest = gap_and_rest(list(subscription.history()))
+    assert (gap["reason"], gap["last_event_id"], id) == ("epoch", str(Cursor("e", 3)), "f-0")
+    assert rest == ["f-1"]
+
+
+def test_one_that_enters_after_more_closes_than_are_remembered_ends() -> None:
+    hub, store = opened(0)
+    subscription = subscribed(hub, store, "e-0")
+    for _ in range(1001):
+        hub.close(Pattern.parse("another"))
+    (last,) = subscription.history()
+    assert last.startswith(b"retry: ")
+    assert (subscription.ended, subscription.reason) == (True, "closed")
+    assert list(subscribed(hub, store, "e-0").history()) == []
