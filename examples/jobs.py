@@ -27,7 +27,7 @@ def channel_of(job: uuid.UUID) -> str:
 
 @app.post("/jobs")
 def start() -> ResponseReturnValue:
-    job = uuid.uuid4()  # nobody guesses it: whoever knows it may watch
+    job = uuid.uuid4()  # not guessable: a client that knows it may watch
     sse.publish(channel_of(job), {"percent": 0}, event="progress")
     threading.Thread(target=work, args=(job,)).start()
     return {"events": url_for("progress", job=job)}, 202

@@ -30,7 +30,7 @@ def log() -> EventSourceResponse:
                 for line in tail.stdout or ():
                     yield line.rstrip("\n")
             finally:
-                tail.kill()  # not every program notices that nobody reads it any more
+                tail.kill()  # not every program notices that its reader has gone
 
     return EventSourceResponse(lines())
 

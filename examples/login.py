@@ -1,4 +1,4 @@
-"""A stream for each user of Flask-Login: nobody reads another's, and signing out ends it.
+"""A stream for each user of Flask-Login: only that user reads it, and signing out ends it.
 
     FLASK_SECRET_KEY=change-me gunicorn examples.login:app -c python:sseflask.gunicorn_conf -w 2
 
