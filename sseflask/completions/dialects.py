@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from sseflask.completions.chat_stream import ChatParser
-from sseflask.completions.response_stream import ResponseParser
-from sseflask.completions.stream_parser import StreamParser
-
-__all__ = ["CHAT", "RESPONSES", "dialect_of", "stream_parser"]
+__all__ = ["CHAT", "RESPONSES", "dialect_of"]
 
 #: The name of Chat Completions, as it is stored.
 CHAT = "chat"
@@ -28,16 +22,3 @@ def dialect_of(path: str) -> str:
         return _BY_PATH[path]
     except KeyError:
         raise ValueError(f"no completions are streamed at {path}") from None
-
-
-def stream_parser(dialect: str, secrets: Iterable[str], choices: int = 1) -> StreamParser:
-    """Make the parser of a stream.
-
-    Args:
-        dialect: the name of its API.
-        secrets: values to mask in errors.
-        choices: how many choices the request asks for.
-    """
-    if dialect == RESPONSES:
-        return ResponseParser(tuple(secrets))
-    return ChatParser(tuple(secrets), choices)

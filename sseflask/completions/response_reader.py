@@ -14,14 +14,16 @@ from typing import Any
 import httpx2
 
 from sseflask.completions import failures
-from sseflask.completions.dialects import stream_parser
+from sseflask.completions.chat_stream import ChatParser
+from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.documents import document_of, is_completion, stream_of
 from sseflask.completions.error_messages import text_of, value_of
 from sseflask.completions.frame_errors import error_of_choices, is_error, without_secrets
 from sseflask.completions.frame_splitter import FrameSplitter, FrameTooLong, is_json, message
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.read_deadline import ReadDeadline
-from sseflask.completions.stream_parser import End
+from sseflask.completions.response_stream import ResponseParser
+from sseflask.completions.stream_parser import End, StreamParser
 from sseflask.completions.transport import raw_body
 from sseflask.completions.upstream_errors import invalid, reported
 from sseflask.errors import Failure
@@ -79,7 +81,9 @@ class ResponseReader:
         self._secrets = secrets
         self._seconds = seconds
         self._dialect = dialect
-        self._parser = stream_parser(dialect, secrets, choices)
+        self._parser: StreamParser = (
+            ResponseParser(secrets) if dialect == RESPONSES else ChatParser(secrets, choices)
+        )
         self._max_document = max_document
         self._max_event = max_event
         self._memory = contextlib.ExitStack()
