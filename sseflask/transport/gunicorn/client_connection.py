@@ -11,7 +11,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,16 +152,6 @@ class ClientConnection:
         how = socket.SHUT_RDWR if self._sending or self.silent else socket.SHUT_RD
         with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
             client.shutdown(how)
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While the client is waited for."""
-        self.blocked = True
-        self.limit.wait(self)
-        try:
-            yield
-        finally:
-            self.blocked = False
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -120,8 +120,10 @@ def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSS
         the socket to go on with; ``None`` if the client did not do its part: it is closed.
     """
     connection = ClientConnection(client, limit, 0)
+    connection.blocked = True
+    limit.wait(connection)
     try:
-        with gevent.Timeout(HEAD_SECONDS), connection.waiting():
+        with gevent.Timeout(HEAD_SECONDS):
             secured: ClientTLSSocket = context.wrap_socket(client, server_side=True)
             return secured
     except (OSError, gevent.Timeout) as error:

@@ -57,23 +57,19 @@ class Drain:
     """The live streams of this process, and whether it is on its way out. The hub's thread only.
 
     Attributes:
+        draining: whether the worker has been asked to stop.
         detached: the streams that have no greenlet, on a worker that has such.
         background: what a worker waits for beside its connections.
     """
 
     def __init__(self) -> None:
+        self.draining = False
         self.detached: DetachedStreams | None = None
         self.background: list[BackgroundWork] = []
         self._live: set[Connection] = set()
         self._empty = Signal()
         self._empty.set()
-        self._draining = False
         self._failing = False
-
-    @property
-    def draining(self) -> bool:
-        """Whether the worker has been asked to stop."""
-        return self._draining
 
     def register(self, connection: Connection) -> None:
         """Take in a stream that starts; one that starts during the drain is asked to end."""
@@ -81,7 +77,7 @@ class Drain:
         self._empty.clear()
         if self._failing:
             connection.fail(shutting_down())
-        elif self._draining:
+        elif self.draining:
             connection.rotate()
 
     def unregister(self, connection: Connection) -> None:
@@ -97,8 +93,8 @@ class Drain:
             graceful_timeout: seconds until the worker is killed. Streams that can't be resumed go
                 on until shortly before.
         """
-        if not self._draining:
-            self._draining = True
+        if not self.draining:
+            self.draining = True
             count = len(self._live) + (len(self.detached) if self.detached else 0)
             if count:
                 log.info("draining %d streams", count)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from io import BytesIO
 from types import FunctionType
@@ -53,6 +54,7 @@ class Head(NamedTuple):
     reusable: bool
 
 
+@dataclass(slots=True, eq=False)
 class ServerResponse:
     """gunicorn's response to one request. Used by the request's greenlet; never blocks.
 
@@ -66,13 +68,10 @@ class ServerResponse:
             and gunicorn logs the request at its end.
     """
 
-    __slots__ = ("adopt", "adopted", "response", "returned")
-
-    def __init__(self, response: Any, adopt: Adopt | None = None) -> None:
-        self.response = response
-        self.adopt = adopt
-        self.adopted = False
-        self.returned = False
+    response: Any
+    adopt: Adopt | None = None
+    adopted: bool = field(init=False, default=False)
+    returned: bool = field(init=False, default=False)
 
     @property
     def is_http1(self) -> bool:

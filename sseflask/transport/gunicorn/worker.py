@@ -179,10 +179,8 @@ class StreamWorker(GeventWorker):
     def timeout_ctx(self) -> Any:
         """What gunicorn has around the wait for a request; a connection has its own deadlines."""
         request_ids.leave()
-        connection = getattr(gevent.getcurrent(), "connection", None)
-        if connection is None:
-            return super().timeout_ctx()
-        connection.await_request(self.alive)
+        greenlet: Any = gevent.getcurrent()
+        greenlet.connection.await_request(self.alive)
         return contextlib.nullcontext()
 
     def handle_http2(self, listener: Any, client: Any, *more: Any, **options: Any) -> None:
@@ -199,12 +197,12 @@ class StreamWorker(GeventWorker):
         """
         sock.connection.begin_request(req)
         try:
-            goes_on = bool(super().handle_request(listener_name, req, sock, addr))
+            super().handle_request(listener_name, req, sock, addr)
         finally:
             sock.connection.end_request()
         if self._killing:
             raise StopIteration
-        return goes_on
+        return True  # gunicorn ignores it
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
         """Refuse what is no request, or say that it has failed; page and log name the same id."""
