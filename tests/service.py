@@ -19,6 +19,8 @@ from sseflask.runs.runs import Runs
 SECRET = "a secret for tests that is long enough for every one of the HMAC algorithms"
 OLD_SECRET = "the secret from before that is long enough"
 KEY = "sk-test-0123456789abcdef"
+#: A client on this machine, which development mode trusts.
+LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
 
 _PLATFORM = (
     *("PORT", "WEB_CONCURRENCY", "REDIS_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"),

@@ -17,7 +17,6 @@ from sseflask.store.names import Pattern
 from sseflask.web import refusals
 from tests.service import SECRET
 
-LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
 #: Where no loopback trust can be in play.
 REMOTE = {"REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "stream.example.org"}
 COOKIE = "sseflask_session"

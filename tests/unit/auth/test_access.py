@@ -15,8 +15,8 @@ from sseflask.auth.access import require
 from sseflask.auth.loopback import is_from_this_machine
 from sseflask.auth.tokens import sign
 from sseflask.errors import Failure
-from tests.service import OLD_SECRET, SECRET
-from tests.unit.auth.protected import LOCAL, REMOTE, make_app, refused, token
+from tests.service import LOCAL, OLD_SECRET, SECRET
+from tests.unit.auth.protected import REMOTE, make_app, refused, token
 
 
 @pytest.fixture(params=[False, True], ids=["production", "development"])

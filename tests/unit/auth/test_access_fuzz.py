@@ -17,8 +17,8 @@ from werkzeug.test import TestResponse
 from sseflask.auth.tokens import TokenError, verify
 from sseflask.errors import ChannelError
 from sseflask.store.names import Pattern
-from tests.service import SECRET
-from tests.unit.auth.protected import COOKIE, LOCAL, REMOTE, bearer, make_app, patterns, token
+from tests.service import LOCAL, SECRET
+from tests.unit.auth.protected import COOKIE, REMOTE, bearer, make_app, patterns, token
 
 PRODUCTION = make_app(SECRET).test_client(use_cookies=False)
 DEVELOPMENT = make_app(SECRET, development=True).test_client(use_cookies=False)

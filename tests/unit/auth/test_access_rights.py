@@ -10,8 +10,8 @@ from werkzeug.test import TestResponse
 
 from sseflask.auth.access import require_subscribe
 from sseflask.auth.tokens import TokenError, verify
-from tests.service import SECRET
-from tests.unit.auth.protected import LOCAL, REMOTE, bearer, make_app, patterns, refused, token
+from tests.service import LOCAL, SECRET
+from tests.unit.auth.protected import REMOTE, bearer, make_app, patterns, refused, token
 
 ORDERS = token(publish=["orders.*"], subscribe=["orders.**", "news"])
 

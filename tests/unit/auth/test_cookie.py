@@ -8,10 +8,9 @@ from collections.abc import Mapping
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.service import SECRET
+from tests.service import LOCAL, SECRET
 from tests.unit.auth.protected import (
     COOKIE,
-    LOCAL,
     OTHER,
     OWN,
     REMOTE,

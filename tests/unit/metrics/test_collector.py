@@ -16,8 +16,8 @@ from sseflask import SSE
 from sseflask.counters.counts import COUNTS
 from sseflask.extension import channels_of
 from sseflask.metrics.collector import FiguresCollector
-from tests.service import SECRET, service
-from tests.unit.auth.protected import LOCAL, REMOTE, bearer, refused, token
+from tests.service import LOCAL, SECRET, service
+from tests.unit.auth.protected import REMOTE, bearer, refused, token
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,10 @@ from sseflask.auth.tokens import sign
 from sseflask.completions import demo
 from sseflask.testing import open_stream
 from tests.scripted_upstream import DONE, Exchange, Script, Upstream, frame, upstream
-from tests.service import KEY, SECRET, service
+from tests.service import KEY, LOCAL, SECRET, service
 
 ONE, LAST = frame("one\ntwo"), frame(finish="stop")
 PATH = "/sse/openai_out"
-LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1"}
 
 
 def answer(exchange: Exchange) -> None:

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from sseflask.auth import cookie
 from sseflask.auth.tokens import sign
-from tests.service import KEY, SECRET, service
+from tests.service import KEY, LOCAL, SECRET, service
 
 PATH = "/session"
 WHERE = {"REMOTE_ADDR": "192.0.2.7"}
@@ -163,7 +163,7 @@ def test_a_session_does_not_renew_itself(client: FlaskClient) -> None:
 
 def test_in_development_there_is_no_session_without_a_token() -> None:
     with service(development=True, SSEFLASK_SECRET=SECRET) as app:
-        here = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"}
+        here = LOCAL
         response = app.test_client().post(PATH, environ_overrides=here)
         refused(response, 401, "token_missing")
 

@@ -22,11 +22,11 @@ from sseflask.store.sqlite.leases import Leases
 from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.transport.detached.group import DetachedStream
 from sseflask.wire import Decoder
+from tests.clock import Clock
 from tests.unit.runs.stepped import Stepped, stepped
 from tests.unit.store.sqlite.run_databases import (
     FINISHED,
     STOPPED,
-    Clock,
     append_of,
     code_of,
     now,

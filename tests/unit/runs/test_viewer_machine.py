@@ -28,12 +28,12 @@ from sseflask.store.run_api import Run
 from sseflask.transport.detached.group import Group
 from sseflask.wire import Decoder
 from tests import memory
+from tests.clock import Clock
 from tests.scripted_upstream import frame
 from tests.unit.runs.stepped import Stepped, stepped
 from tests.unit.store.sqlite.run_databases import (
     FINISHED,
     STOPPED,
-    Clock,
     append_of,
     everything,
     now,

@@ -11,9 +11,8 @@ from flask.testing import FlaskClient
 
 from sseflask.web.bounded_json import MOST_VALUES
 from sseflask.web.forms import form_fields
-from tests.service import KEY, SECRET, service
+from tests.service import KEY, LOCAL, SECRET, service
 
-LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1"}
 #: More values than are read, in less bytes than a body may have.
 MANY = "[" + "[]," * MOST_VALUES + "1]"
 CALL = {"type": "tool-x", "toolCallId": "1", "state": "output-available", "output": ""}

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.response import EventSourceResponse
-from tests.service import KEY, SECRET, service
+from tests.service import KEY, LOCAL, SECRET, service
 
 ALLOWED = ["https://app.example.org", "http://[::1]:3000", "http://127.0.0.1:3000"]
 WHERE = {"REMOTE_ADDR": "192.0.2.7", "HTTP_HOST": "stream.example.org"}
@@ -224,6 +224,6 @@ def test_an_allowed_origin_is_not_trusted_with_this_machine() -> None:
         response = app.test_client().get(
             "/sse/openai_out",
             headers={"Origin": "https://example.org"},
-            environ_overrides={"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:8000"},
+            environ_overrides=LOCAL,
         )
     assert response.status_code == 403

@@ -14,7 +14,7 @@ from sseflask.completions.formats.formats import FORMATS
 from sseflask.extension import channels_of
 from sseflask.runs.runs import current_runs
 from sseflask.testing import open_stream
-from tests.service import service
+from tests.service import LOCAL, service
 
 SPELLINGS = ["last_event_id", "lastEventId", "lastEventID", "Last-Event-ID", "lasteventid"]
 
@@ -104,7 +104,7 @@ def client() -> Iterator[FlaskClient]:
     """The service, with its demo model."""
     with service(development=True) as app:
         client = app.test_client()
-        client.environ_base.update({"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1"})
+        client.environ_base.update(LOCAL)
         yield client
 
 

@@ -26,21 +26,12 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite import event_gaps, event_history, event_tables, pattern_channels
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_store import SqliteEventStore
+from tests.clock import Clock
 
 HOUR, DAY = 3600.0, 86_400.0
 
 #: Where a database is: a file, or in memory, for one connection alone.
 Place = Path | None
-
-
-class Clock:
-    """A wall clock that tests put forward and back."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def database_at(

@@ -16,6 +16,7 @@ from sseflask.runs.outcome import Outcome
 from sseflask.store.run_api import Append, Claim, Run, RunKey, RunLimits, size_of
 from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.store.sqlite.run_space import _used_bytes
+from tests.clock import Clock
 from tests.scripted_upstream import frame
 
 DAY = 86_400.0
@@ -23,16 +24,6 @@ FINISHED, STOPPED = CompletionOutcome("finished", "stop"), CompletionOutcome("st
 INTERRUPTED = Outcome.failed(interrupted()).ending()
 
 _ids = count(1)
-
-
-class Clock:
-    """A monotonic clock that stands still until a test puts it forward."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @contextmanager

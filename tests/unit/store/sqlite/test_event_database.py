@@ -13,10 +13,10 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.tail import Notice
 from tests import memory
+from tests.clock import Clock
 from tests.unit.store.sqlite.databases import (
     DAY,
     HOUR,
-    Clock,
     Place,
     database_at,
     everything,

@@ -14,10 +14,10 @@ from sseflask.store.api import Append, Entry, EventLimits, StoreError
 from sseflask.store.sqlite import event_tables as sqlite_tables
 from sseflask.store.sqlite import file as sqlite_file
 from sseflask.store.sqlite.event_database import EventDatabase
+from tests.clock import Clock
 from tests.processes import go_on, line, process
 from tests.unit.store.sqlite.databases import (
     HOUR,
-    Clock,
     database_at,
     everything,
     missing,
@@ -27,11 +27,6 @@ from tests.unit.store.sqlite.databases import (
     read,
 )
 from tests.unit.store.sqlite.event_processes import append, fill, hold
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
 
 
 def test_processes_that_append_at_full_speed_share_one_order(path: Path) -> None:

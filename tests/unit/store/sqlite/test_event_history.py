@@ -16,9 +16,9 @@ from sseflask.store.sqlite import event_tables as sqlite_tables
 from sseflask.store.sqlite import pattern_channels as sqlite_patterns
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.pattern_channels import Steps
+from tests.clock import Clock
 from tests.unit.store.sqlite.databases import (
     DAY,
-    Clock,
     history,
     missing,
     patterns,

@@ -190,8 +190,3 @@ def test_a_log_that_is_not_open_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with running(tmp_path / "file" / "log.db") as own, pytest.raises(StoreError, match="opened"):
         own.read(0)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"

@@ -98,11 +98,6 @@ def running(
         recorded.end()
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
-
-
 @pytest.fixture(params=["file", "memory"])
 def place(request: pytest.FixtureRequest, path: Path) -> Path | None:
     return path if request.param == "file" else None

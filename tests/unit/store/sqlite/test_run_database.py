@@ -15,11 +15,11 @@ from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import Append, TooMany, size_of
 from sseflask.store.sqlite import leases
 from sseflask.store.sqlite.run_database import RunDatabase
+from tests.clock import Clock
 from tests.unit.store.sqlite.run_databases import (
     DAY,
     FINISHED,
     STOPPED,
-    Clock,
     append_of,
     begun,
     code_of,
@@ -37,11 +37,6 @@ from tests.unit.store.sqlite.run_databases import (
 )
 
 FAILED = CompletionOutcome.failed(Failure("broken", code="broken"))
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

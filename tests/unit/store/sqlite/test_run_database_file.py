@@ -14,13 +14,13 @@ from sseflask.store.run_api import Append, RunLimits
 from sseflask.store.sqlite import file as sqlite_file
 from sseflask.store.sqlite import run_database, run_space, run_tables
 from sseflask.store.sqlite.run_database import RunDatabase
+from tests.clock import Clock
 from tests.processes import go_on, line, process
 from tests.unit.store.sqlite.event_processes import hold
 from tests.unit.store.sqlite.run_databases import (
     FINISHED,
     INTERRUPTED,
     STOPPED,
-    Clock,
     append_of,
     begun,
     code_of,
@@ -37,17 +37,6 @@ from tests.unit.store.sqlite.run_databases import (
     told,
 )
 from tests.unit.store.sqlite.run_processes import claim, fill, write
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runs.db"
-
 
 # -- what is forgotten -----------------------------------------------------------------------------
 
@@ -344,7 +333,9 @@ def test_a_log_that_is_not_open_says_so(tmp_path: Path) -> None:
 def test_the_file_is_for_its_owner_alone(path: Path) -> None:
     with opened(path) as log:
         begun(log)
-        assert {each.stat().st_mode & 0o777 for each in path.parent.glob("runs.db*[lb]")} == {0o600}
+        assert {each.stat().st_mode & 0o777 for each in path.parent.glob(f"{path.name}*[lb]")} == {
+            0o600
+        }
 
 
 def test_a_deleted_file_is_noticed_and_made_again(path: Path, clock: Clock) -> None:

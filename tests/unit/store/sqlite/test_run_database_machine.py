@@ -25,8 +25,8 @@ from sseflask.store.api import KeyReused
 from sseflask.store.run_api import Claim, StoreFull, TooMany
 from sseflask.store.sqlite.run_database import RunDatabase
 from tests import memory
+from tests.clock import Clock
 from tests.unit.store.sqlite.run_databases import (
-    Clock,
     append_of,
     end,
     everything,

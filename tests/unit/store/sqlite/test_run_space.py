@@ -10,9 +10,9 @@ import pytest
 from sseflask.store.run_api import Run, StoreFull
 from sseflask.store.sqlite import file as sqlite_file
 from sseflask.store.sqlite.run_database import RunDatabase
+from tests.clock import Clock
 from tests.unit.store.sqlite.run_databases import (
     STOPPED,
-    Clock,
     append_of,
     begun,
     end,
@@ -27,16 +27,6 @@ from tests.unit.store.sqlite.run_databases import (
 
 MOST = 1_000_000
 LARGE = 60_000
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runs.db"
 
 
 @pytest.fixture

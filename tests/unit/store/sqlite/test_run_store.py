@@ -40,11 +40,6 @@ def running(path: Path, seconds: float = DAY) -> Iterator[Process]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runs.db"
-
-
-@pytest.fixture
 def own(path: Path) -> Iterator[Process]:
     yield from running(path)
 
