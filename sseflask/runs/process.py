@@ -102,8 +102,9 @@ class RunProcess:
             live = self.hub.get(key) or self.hub.add(viewer.run)
         try:
             run = self.store.attach(key)
-        except StoreError:
-            self._leave_arriving(key, live)
+        except BaseException:
+            # If the client has left, or the store is slow, the store still follows the run.
+            self._arrived(key, live, detach=True)
             raise
         with self.hub.lock:
             if not live.followed and run is not None and run.ended is None:
@@ -112,9 +113,10 @@ class RunProcess:
             viewer.attached(live if live.followed else None, run)
             if live.followed and live.writer is not None:
                 live.writer.alone_since = None
-        self._leave_arriving(key, live)
+        self._arrived(key, live)
 
-    def _leave_arriving(self, key: RunKey, live: LiveRun) -> None:
+    def _arrived(self, key: RunKey, live: LiveRun, detach: bool = False) -> None:
+        """A viewer has been attached, or could not be."""
         with self.hub.lock:
             self._arriving[key] -= 1
             if not self._arriving[key]:
@@ -123,6 +125,8 @@ class RunProcess:
                 live.check_viewers()  # the other viewers may have left meanwhile
             elif key not in self._arriving:
                 self.hub.drop(live)
+                if detach:
+                    self.store.detach(key)
 
     def read(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
         """See `sseflask.runs.viewer.RunReader`."""

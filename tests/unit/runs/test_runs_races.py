@@ -221,6 +221,39 @@ def test_a_viewer_that_could_not_come_leaves_nothing_behind(
     assert not one.store.database.leases.watched_by_others()
 
 
+class Killed(BaseException):
+    """What a greenlet gets whose client has left."""
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_viewer_that_leaves_while_it_comes_leaves_nothing_behind(
+    one: Stepped, other: Stepped, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    started = start(one)
+    go_on(one)
+    first = other.runs.view(started.run, FORMATS["chunks"])
+    if others:
+        assert all_of(first) == []
+
+    def killed(begin: Callable[..., None], _patience: float = 0.0) -> Any:
+        begin(lambda *_: None)
+        raise Killed
+
+    viewer = other.runs.view(started.run, FORMATS["chunks"])
+    with monkeypatch.context() as broken:
+        broken.setattr(other.store, "wait", killed)
+        with pytest.raises(Killed):
+            list(viewer.history())
+    viewer.close()
+    go_on(other)
+    assert not other._arriving
+    assert bool(other.hub._runs) == bool(other.store._followed) == others
+    assert one.store.database.leases.watched_by_others() == others
+    write(one, started, 1, 1, end=True)
+    go_on(one, other)
+    assert len(all_of(first)) == 2
+
+
 def test_who_could_not_say_that_its_viewers_have_left_says_it_later(
     one: Stepped, other: Stepped, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
