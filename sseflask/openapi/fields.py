@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sseflask.routes.running import MOST_GRACE
+from sseflask.routes.begin_run import MAX_GRACE
 
 Schema = dict[str, Any]
 
@@ -42,7 +42,7 @@ _MORE: dict[str, Schema] = {
     "on_disconnect": {
         "anyOf": [
             {"enum": ["cancel", "continue"]},
-            {"type": "number", "minimum": 0, "maximum": MOST_GRACE},
+            {"type": "number", "minimum": 0, "maximum": MAX_GRACE},
         ]
     },
     "CounterParameters.last_event_id": {"pattern": "^(earliest|[0-9]{1,16})?$"},

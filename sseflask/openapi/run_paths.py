@@ -16,8 +16,8 @@ from sseflask.openapi.operation import (
     operation,
 )
 from sseflask.openapi.streams import event_stream
+from sseflask.routes.begin_run import RunParameters
 from sseflask.routes.completions import CompletionParameters
-from sseflask.routes.running import RunParameters
 from sseflask.routes.runs import ViewParameters
 
 _HEADERS = header("X-Run-Id", "Idempotency-Replayed", "Cache-Control", "X-Upstream-Request-Id")

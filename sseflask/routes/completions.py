@@ -16,9 +16,9 @@ from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.errors import Failure
 from sseflask.loop.time_slice import TimeSlice
 from sseflask.response import EventSourceResponse
+from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify, refuse_guess
 from sseflask.routes.body_limit import take_prompts
-from sseflask.routes.running import RunParameters, begin, check_prompt, identify, refuse_guess
-from sseflask.routes.viewing import attach, find, not_found, read_cursor, stream
+from sseflask.routes.run_responses import attach, find, not_found, read_cursor, stream
 from sseflask.web.cursor import last_event_id, requested_cursor
 from sseflask.web.parameters import Text, invalid, read_parameters
 

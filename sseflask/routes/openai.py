@@ -10,9 +10,9 @@ from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.not_streamed import DOCUMENT
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.response import EventSourceResponse
+from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify
 from sseflask.routes.body_limit import take_prompts
-from sseflask.routes.running import RunParameters, begin, check_prompt, identify
-from sseflask.routes.viewing import PATIENCE, document, stream
+from sseflask.routes.run_responses import DOCUMENT_SECONDS, document, stream
 from sseflask.web.parameters import invalid, json_value, read_body, read_query
 from sseflask.web.rate_limits import account_of, count_request
 
@@ -43,7 +43,9 @@ def models() -> Response:
         yield upstream.models()
 
     # As a stream, so that a client that leaves is noticed while the upstream is slow.
-    response = EventSourceResponse(answer(), first_byte=PATIENCE, heartbeat=PATIENCE, lifetime=0)
+    response = EventSourceResponse(
+        answer(), first_byte=DOCUMENT_SECONDS, heartbeat=DOCUMENT_SECONDS, lifetime=0
+    )
     response.mimetype = "application/json"
     return response
 
@@ -62,6 +64,6 @@ def _complete(path: str) -> Response:
         started = begin(caller, request, parameters, _CHUNKS, route=f"/v1{path}", resumable=False)
         return stream(started.viewer, _CHUNKS, caller, repeated=started.repeated)
     started = begin(
-        caller, request, parameters, DOCUMENT, route=f"/v1{path}", whole=True, resumable=False
+        caller, request, parameters, DOCUMENT, route=f"/v1{path}", streamed=False, resumable=False
     )
     return document(started.viewer, caller, repeated=started.repeated)

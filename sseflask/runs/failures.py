@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from sseflask.errors import SHOULD_RETRY, Failure
 
-__all__ = [
-    "cancelled",
-    "internal",
-    "interrupted",
-    "log_full",
-    "stopped",
-    "too_large",
-    "too_long",
-]
-
 
 def interrupted() -> Failure:
     """The failure of a run whose worker died, or was shut down, before its end."""
@@ -70,6 +60,19 @@ def too_long(most: float) -> Failure:
         status=504,
         code="run_too_long",
         headers={SHOULD_RETRY: "false"},
+    )
+
+
+def too_many(running: int) -> Failure:
+    """The failure of a run that can't begin, as so many of its account are running."""
+    return Failure(
+        f"{running} runs of yours are going on, and this server lets no more go on at once "
+        "(SSEFLASK_MAX_RUNS): wait for one to end, or stop one with DELETE /runs/<id>.",
+        status=429,
+        type="rate_limit_error",
+        code="too_many_runs",
+        headers={"Retry-After": "5"},
+        transient=True,
     )
 
 

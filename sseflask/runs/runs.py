@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from flask import Flask, current_app
 
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.runs.failures import interrupted, log_full
+from sseflask.runs.failures import interrupted, log_full, too_many
 from sseflask.runs.formats import Format
 from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.process import RunProcess
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds
-from sseflask.store.api import Extent, Health, KeyReused
+from sseflask.store.api import Extent, Health, KeyReused, StoreError
 from sseflask.store.open import open_run_store
 from sseflask.store.process import PerProcess
-from sseflask.store.run_api import Claim, Endings, Run, RunLimits, TooMany
-from sseflask.store.unavailable import store_unavailable
+from sseflask.store.run_api import Claim, Endings, Run, RunLimits, StoreFull
+from sseflask.store.unavailable import key_reused, store_unavailable
 from sseflask.transport.gunicorn.worker_start import on_worker_start
-
-__all__ = ["Runs", "Started", "current_runs"]
 
 _EXTENSION = "sseflask.runs"
 
 
 class Started(NamedTuple):
-    """What became of a request for a run.
+    """A run that was begun, or found by its key.
 
     Args:
         run: the run.
         viewer: the request's own, from the start.
-        repeated: there had been a request with the same key.
+        repeated: there was a request with the same key before.
     """
 
     run: Run
@@ -93,7 +92,7 @@ class Runs:
         announce: bool = False,
         early: bool = False,
         resumable: bool = True,
-    ) -> Started | KeyReused | TooMany:
+    ) -> Started:
         """Begin a run, or come back to the one with the same key.
 
         Blocks until the run is stored, not for its generator.
@@ -112,35 +111,38 @@ class Runs:
             resumable: see `Viewer`.
 
         Raises:
-            StoreFull: running runs fill the store; the generator was not begun.
-            StoreError: the store can't do it now; the generator was not begun.
+            Failure: 409, the key belongs to other content; 429, too many of the account's are
+                running; 503, the store can't do it now. The generator was not begun.
         """
         process = self._process.get()
         claim = Claim(secrets.token_hex(16), subject, account, self._most, label, key, digest)
         try:
-            claimed = process.store.claim(claim)
-            if not isinstance(claimed, tuple):
-                return claimed
-            run, repeated = claimed
-            viewer = Viewer(
-                process, run, format, announce=announce, early=early, resumable=resumable
-            )
-            if not repeated:
-                process.write(run, generate(), grace, viewer)
-                with LOCK:
-                    COUNTS.runs_began += 1
+            with _store_failures():
+                claimed = process.store.claim(claim)
+            if isinstance(claimed, tuple):
+                run, repeated = claimed
+                viewer = Viewer(
+                    process, run, format, announce=announce, early=early, resumable=resumable
+                )
+                if not repeated:
+                    process.write(run, generate(), grace, viewer)
+                    with LOCK:
+                        COUNTS.runs_began += 1
+                return Started(run, viewer, repeated)
         except BaseException:
             # It may still be claimed, or has been, and nobody would write it.
             process.store.withdraw(claim)
             raise
-        return Started(run, viewer, repeated)
+        raise key_reused("run") if isinstance(claimed, KeyReused) else too_many(claimed.running)
 
     def find(self, id: str, subject: str) -> Run | None:
-        """Give a subject's run, ``None`` if there is none that is theirs.
+        """Give a subject's run, ``None`` if there is none that is theirs. Blocks shortly.
 
-        Blocks shortly. Raises `StoreError`.
+        Raises:
+            Failure: 503, the store can't say now.
         """
-        return self._process.get().store.find(id, subject)
+        with _store_failures():
+            return self._process.get().store.find(id, subject)
 
     def view(
         self,
@@ -157,13 +159,17 @@ class Runs:
     def stop(self, run: Run) -> Outcome | None:
         """Stop a run that was found; one that has ended stays as it is.
 
-        Blocks until that is stored. Raises `StoreError`.
+        Blocks until that is stored.
 
         Returns:
             how the run has ended, ``None`` if it has been forgotten meanwhile.
+
+        Raises:
+            Failure: 503, the store can't do it now.
         """
         process = self._process.get()
-        ended = process.store.end(run.key, Outcome("stopped").ending())
+        with _store_failures():
+            ended = process.store.end(run.key, Outcome("stopped").ending())
         return None if ended is None else process.outcome_of(ended)
 
     def health(self) -> Health:
@@ -186,6 +192,17 @@ class Runs:
             Endings(*(Outcome.failed(failure).ending() for failure in failures)),
         )
         return RunProcess(store, self._outcomes, self._bounds)
+
+
+@contextlib.contextmanager
+def _store_failures() -> Iterator[None]:
+    """Turn what a store raises into what a client gets."""
+    try:
+        yield
+    except StoreFull:
+        raise log_full() from None
+    except StoreError as error:
+        raise store_unavailable("run log") from error
 
 
 def current_runs() -> Runs:

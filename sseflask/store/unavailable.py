@@ -1,4 +1,4 @@
-"""The failure that clients get while a store can't do what they ask for."""
+"""The failures that clients get when a store can't do, or refuses, what they ask for."""
 
 from __future__ import annotations
 
@@ -17,4 +17,21 @@ def store_unavailable(name: str = "channel log") -> Failure:
         code="log_unavailable",
         headers={"Retry-After": "5"},
         transient=True,
+    )
+
+
+def key_reused(what: str) -> Failure:
+    """The 409 for a key that was used for other content.
+
+    Args:
+        what: what needs a new key each time.
+    """
+    header = "Idempotency-Key"
+    return Failure(
+        f"This {header} was used for other content: use a new key for every {what}, and the same "
+        "one only to repeat it.",
+        status=409,
+        type="invalid_request_error",
+        param=header,
+        code="idempotency_key_reused",
     )

@@ -8,7 +8,6 @@ import re
 
 from flask import request
 
-from sseflask.errors import Failure
 from sseflask.web.parameters import invalid
 
 #: draft-ietf-httpapi-idempotency-key-header.
@@ -44,15 +43,3 @@ def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None
             code="invalid_idempotency_key",
         )
     return hashlib.sha256(json.dumps([subject, scope, key]).encode()).hexdigest()
-
-
-def key_reused(what: str) -> Failure:
-    """The 409 for a key that was used for other content; ``what`` needs a new key each time."""
-    return Failure(
-        f"This {HEADER} was used for other content: use a new key for every {what}, and the same "
-        "one only to repeat it.",
-        status=409,
-        type="invalid_request_error",
-        param=HEADER,
-        code="idempotency_key_reused",
-    )

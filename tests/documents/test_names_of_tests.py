@@ -60,10 +60,10 @@ TESTED_AS_A_PART = {
         "openapi/streams.py",
     ],
     "unit/routes/test_channels.py": ["routes/publication.py", "web/refusals.py"],
-    "unit/routes/test_completions.py": ["routes/running.py"],
+    "unit/routes/test_completions.py": ["routes/begin_run.py"],
     "unit/routes/test_counter.py": ["web/forms.py", "web/parameters.py"],
-    "unit/routes/test_runs.py": ["routes/viewing.py"],
-    "unit/runs/test_runs.py": ["runs/outcome.py"],
+    "unit/routes/test_runs.py": ["routes/run_responses.py"],
+    "unit/runs/test_runs.py": ["runs/failures.py", "runs/outcome.py"],
     "unit/runs/test_viewer_machine.py": ["runs/hub.py", "runs/process.py"],
     "unit/store/sqlite/test_event_database.py": [
         "store/sqlite/event_gaps.py",

@@ -22,9 +22,8 @@ from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds
-from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.catch_up import QUEUE_BYTES
-from sseflask.store.run_api import Run, TooMany
+from sseflask.store.run_api import Run
 from sseflask.store.sqlite.run_store import SqliteRunStore
 from sseflask.wire import Decoder
 from tests.live.kit.waiting import until
@@ -126,21 +125,6 @@ def begin(
     announce: bool = False,
     early: bool = False,
 ) -> Started:
-    started = ask(runs, script, form, grace, key, digest, announce, early)
-    assert isinstance(started, Started)
-    return started
-
-
-def ask(
-    runs: Runs,
-    script: Callable[[], Generated],
-    form: str = "chunks",
-    grace: float = math.inf,
-    key: str | None = None,
-    digest: bytes = b"",
-    announce: bool = False,
-    early: bool = False,
-) -> Started | KeyReused | TooMany:
     return runs.start(
         script,
         FORMATS[form],
@@ -153,6 +137,13 @@ def ask(
         announce=announce,
         early=early,
     )
+
+
+def refusal(runs: Runs, script: Script, key: str | None = None, digest: bytes = b"") -> str | None:
+    """Why a run can't begin."""
+    with pytest.raises(Failure) as raised:
+        begin(runs, script, key=key, digest=digest)
+    return raised.value.code
 
 
 def read(viewer: Viewer, count: int) -> list[MessageEvent]:
@@ -358,7 +349,7 @@ def test_a_repeated_key_attaches_and_asks_nobody(make: Make, runs: Runs, script:
     run, viewer, _ = begin(runs, script, key="k", digest=b"1")
     again = begin(make(), script, key="k", digest=b"1")
     assert (again.run.id, again.repeated) == (run.id, True)
-    assert ask(runs, script, key="k", digest=b"2") == KeyReused("k")
+    assert refusal(runs, script, key="k", digest=b"2") == "idempotency_key_reused"
     script.say(1, 1)
     script.finish()
     assert to_the_end(again.viewer) == to_the_end(viewer)
@@ -391,7 +382,7 @@ def test_there_may_be_so_many_at_once(make: Make, runs: Runs, script: Script) ->
     scripts = [Script() for _ in range(3)]
     other = make()
     started = [begin((runs, other)[n % 2], each) for n, each in enumerate(scripts)]
-    assert ask(runs, script) == ask(other, script) == TooMany(3)
+    assert refusal(runs, script) == refusal(other, script) == "too_many_runs"
     assert script.asked == 0
     for each in scripts:
         each.finish()
@@ -621,9 +612,8 @@ def test_an_upstream_writes_no_lines_into_our_log(
 def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script) -> None:
     (tmp_path / "file").write_text("in the way")
     runs = Runs(lambda: str(tmp_path / "file" / "runs.db"), seconds=1, most=1)
-    with pytest.raises(StoreError):
-        ask(runs, script)
-    with pytest.raises(StoreError):
+    assert refusal(runs, script) == "log_unavailable"
+    with pytest.raises(Failure, match="not available"):
         runs.find("f" * 32, "alice")
     assert runs.health() == "unavailable"
     assert script.asked == 0

@@ -1,4 +1,4 @@
-"""Answering with a run: from the start, or from where the client is."""
+"""Responses that show a run: from the start, or from where the client is."""
 
 from __future__ import annotations
 
@@ -16,30 +16,16 @@ from sseflask.response import EventSourceResponse
 from sseflask.runs.formats import Format, id_of
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID, Viewer
-from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run
-from sseflask.store.unavailable import store_unavailable
 from sseflask.web.idempotency import REPLAYED
 from sseflask.web.parameters import invalid
 from sseflask.web.refusals import is_event_source
 
-__all__ = [
-    "PATIENCE",
-    "attach",
-    "document",
-    "find",
-    "headers_with",
-    "not_found",
-    "nothing_left",
-    "read_cursor",
-    "stream",
-]
-
 #: The response header with the upstream's request id.
 UPSTREAM_ID = "X-Upstream-Request-Id"
 
-#: Seconds that whoever waits for a whole document may have to: the upstream's own limit is shorter.
-PATIENCE = 1e7
+#: Seconds that a client may have to wait for a document: the upstream's own limit is shorter.
+DOCUMENT_SECONDS = 1e7
 
 _ID = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,29})\Z", re.ASCII)
 
@@ -48,16 +34,13 @@ def find(id: str, caller: Caller) -> Run | None:
     """The run with an id, if it is the caller's. Blocks shortly.
 
     Raises:
-        Failure: 503, the log can't say now.
+        Failure: 503, the store can't say now.
     """
-    try:
-        return current_runs().find(id, caller.subject)
-    except StoreError as error:
-        raise store_unavailable("run log") from error
+    return current_runs().find(id, caller.subject)
 
 
 def not_found(param: str | None = None) -> Failure:
-    """The 404 for a run that is not there, or somebody else's: nobody can tell which."""
+    """The 404 for a run that does not exist, or is somebody else's: it does not say which."""
     return Failure(
         "There is no such run: it was never yours, or it ended so long ago that it is forgotten.",
         status=404,
@@ -68,16 +51,16 @@ def not_found(param: str | None = None) -> Failure:
 
 
 def attach(
-    run: Run, form: Format, caller: Caller, cursor: tuple[str, str] | None, *, early: bool = False
+    run: Run, format: Format, caller: Caller, cursor: tuple[str, str] | None, *, early: bool = False
 ) -> Response:
-    """Answer with a run from where the client is.
+    """Show a run from where the client is.
 
     Args:
         run: one of the caller's.
-        form: the format.
-        caller: who asks.
-        cursor: the last event id and what carried it, ``None`` for the start; where a client can't
-            go on after an event it is ignored, unless the event is the last one.
+        format: the format.
+        caller: the request's.
+        cursor: the last event id and the name of what carried it, ``None`` for the start. If a
+            client can't resume after any event it is ignored, unless the event is the last one.
         early: whether headers go at once.
 
     Raises:
@@ -89,13 +72,13 @@ def attach(
         return document(viewer, caller)
     if cursor is not None and run.ended is not None and cursor[0] == id_of(run.id, run.ended):
         return nothing_left(run.id)
-    # Who begins at the start whatever he has got may say anything about that.
-    after = _number_in(run, cursor) if cursor is not None and form.resumable else 0
+    # A client that begins at the start in any case may present any id.
+    after = _number_in(run, cursor) if cursor is not None and format.resumable else 0
     announce = is_event_source(request)
-    viewer = current_runs().view(run, form, after, announce=announce, early=early)
+    viewer = current_runs().view(run, format, after, announce=announce, early=early)
     viewer.complete_headers = headers_with({})
-    # The run is there, whatever becomes of it: nothing is gained by holding the headers back.
-    return stream(viewer, form, caller, patience=0)
+    # The run exists, whatever becomes of it: nothing is gained by holding the headers back.
+    return stream(viewer, format, caller, first_byte=0)
 
 
 def _number_in(run: Run, cursor: tuple[str, str]) -> int:
@@ -118,7 +101,7 @@ def _number_in(run: Run, cursor: tuple[str, str]) -> int:
 
 
 def read_cursor(cursor: tuple[str, str]) -> tuple[str, int]:
-    """The run and the number that an event's id names.
+    """The run's id and the number in an event's id.
 
     Raises:
         Failure: 400, it is no such id.
@@ -141,38 +124,38 @@ def _bad_cursor(param: str) -> Failure:
 
 def stream(
     viewer: Viewer,
-    form: Format,
+    format: Format,
     caller: Caller,
     *,
     repeated: bool = False,
-    patience: float | None = None,
+    first_byte: float | None = None,
 ) -> EventSourceResponse:
-    """Answer with what a viewer sees.
+    """Stream what a viewer gives.
 
     Args:
         viewer: not advanced yet.
-        form: its format.
-        caller: whose token ends the stream.
-        repeated: the run had been begun before, with the same key.
-        patience: seconds that the headers wait for the first bytes, and without heartbeats; by
-            default the service's.
+        format: its format.
+        caller: the stream ends when its token does.
+        repeated: the run was begun before, with the same key.
+        first_byte: seconds that the headers wait for the first bytes, and between heartbeats
+            unless it is 0; by default the service's.
     """
     if repeated:
         viewer.headers[REPLAYED] = "true"
     return EventSourceResponse(
         viewer,
-        headers={**form.headers, **viewer.headers},
-        first_byte=patience,
-        heartbeat=patience or None,
+        headers={**format.headers, **viewer.headers},
+        first_byte=first_byte,
+        heartbeat=first_byte or None,
         lifetime=None if viewer.can_reconnect else 0,
         expires_at=caller.expires,
-        failure_event=form.failure_event(viewer.run.label),
+        failure_event=format.failure_event(viewer.run.label),
     )
 
 
 def document(viewer: Viewer, caller: Caller, *, repeated: bool = False) -> Response:
-    """Answer with one JSON document, once it is there; whoever leaves before is noticed."""
-    response = stream(viewer, DOCUMENT, caller, repeated=repeated, patience=PATIENCE)
+    """Give one JSON document, once it is complete; a client that leaves before is noticed."""
+    response = stream(viewer, DOCUMENT, caller, repeated=repeated, first_byte=DOCUMENT_SECONDS)
     response.mimetype = "application/json"
     return response
 

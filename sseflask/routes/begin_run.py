@@ -1,0 +1,163 @@
+"""How a request begins the run of a completion: its caller, its parameters, its limits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Annotated, Any, Literal
+
+from flask import Response, request
+from pydantic import BaseModel, BeforeValidator
+
+from sseflask.auth.access import require
+from sseflask.auth.tokens import Caller
+from sseflask.completions.not_streamed import NOT_STREAMED, stream_document
+from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream
+from sseflask.completions.usage import with_usage_notes
+from sseflask.counters.counts import COUNTS, LOCK
+from sseflask.errors import Failure
+from sseflask.routes.run_responses import headers_with
+from sseflask.runs.formats import Format
+from sseflask.runs.runs import Started, current_runs
+from sseflask.transport.choose import begin_long
+from sseflask.transport.failures import too_many
+from sseflask.web.idempotency import scoped_key
+from sseflask.web.parameters import Text
+from sseflask.web.rate_limits import account_of, count_request
+from sseflask.web.refusals import is_event_source
+
+#: Seconds that a run goes on without viewers by default, and at most if it does not go on for ever.
+GRACE = 30.0
+MAX_GRACE = 86_400.0
+
+_NOBODY = Caller("")
+
+
+def _grace(value: Any) -> Any:
+    if value == "cancel":
+        return 0.0
+    if value == "continue":
+        return math.inf
+    try:
+        seconds = float(value) if isinstance(value, (str, int, float)) else math.nan
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    text = str(value)
+    if (
+        isinstance(value, bool)
+        or "_" in text
+        or not text.isascii()
+        or not 0 <= seconds <= MAX_GRACE
+    ):
+        raise ValueError(
+            f"it must be cancel, continue, or seconds from 0 to {MAX_GRACE:.0f} that the "
+            "completion goes on without anybody to read it"
+        )
+    return seconds
+
+
+#: Seconds that a run goes on when its last viewer has left: 0 to cancel it, or infinite.
+Grace = Annotated[float, BeforeValidator(_grace)]
+
+
+class RunParameters(BaseModel):
+    """The parameters of a run, which every request for a completion takes."""
+
+    on_disconnect: Grace = GRACE
+    heartbeat: Literal["early"] | None = None
+    idempotency_key: Text | None = None
+
+
+def identify(*, to_read: bool = False) -> Caller:
+    """The caller: with the demo model anybody, else one with the right ``complete``.
+
+    Raises:
+        Failure: 400, 401 or 403.
+    """
+    return _NOBODY if current_upstream().demo else require("complete", to_read=to_read)
+
+
+def refuse_guess() -> Response | None:
+    """The response to a browser's prefetch, for which nothing is begun; ``None`` for all others."""
+    purposes = (request.headers.get("Sec-Purpose", ""), request.headers.get("Purpose", ""))
+    if not any("prefetch" in purpose.lower() for purpose in purposes):
+        return None
+    response = Response(status=204)
+    # Or the browser could use the empty response when the page is really needed.
+    response.cache_control.no_store = True
+    return response
+
+
+def check_prompt(content: bytes, max_bytes: int, param: str | None = None) -> None:
+    """Refuse a prompt that is too long.
+
+    Args:
+        content: the prompt as JSON.
+        max_bytes: bytes that it may have.
+        param: the parameter that it came in.
+
+    Raises:
+        Failure: 413.
+    """
+    if len(content) > max_bytes:
+        raise Failure(
+            f"The prompt has {len(content)} bytes as JSON, and this server takes {max_bytes} "
+            "(SSEFLASK_MAX_PROMPT).",
+            status=413,
+            type="invalid_request_error",
+            param=param,
+            code="prompt_too_long",
+        )
+
+
+def begin(
+    caller: Caller,
+    completion: CompletionRequest,
+    parameters: RunParameters,
+    format: Format,
+    *,
+    route: str,
+    streamed: bool = True,
+    resumable: bool = True,
+) -> Started:
+    """Begin a run, or come back to the one with the same key. Blocks until it is stored.
+
+    Args:
+        caller: the owner of the run.
+        completion: what the upstream is asked for.
+        parameters: the request's.
+        format: the format of its response.
+        route: the scope of a key, beside the subject.
+        streamed: the response is a stream; else it is one JSON document.
+        resumable: whether the client reconnects if it is told to.
+
+    Raises:
+        Failure: 400 or 409 for the key, 429, 503.
+    """
+    if not begin_long(request.environ):
+        with LOCK:
+            COUNTS.streams["run"].refused += 1
+        raise too_many("streams")  # before the upstream is asked, which would cost money
+    key = scoped_key(caller.subject, route, parameters.idempotency_key)
+    account = account_of(caller.subject)
+    upstream = current_upstream()
+    count_request(account, demo=upstream.demo)
+    headers: dict[str, str] = {}
+    generate = Upstream.stream if streamed else stream_document
+    started = current_runs().start(
+        lambda: with_usage_notes(generate(upstream, completion, headers)),
+        format,
+        subject=caller.subject,
+        account=account,
+        label=completion.dialect if streamed else NOT_STREAMED,
+        grace=parameters.on_disconnect,
+        key=key,
+        digest=hashlib.sha256(completion.body).digest() if key else b"",
+        # Neither would be JSON.
+        announce=streamed and is_event_source(request),
+        early=streamed and parameters.heartbeat == "early",
+        resumable=resumable,
+    )
+    started.viewer.repeatable = key is not None
+    started.viewer.complete_headers = headers_with(headers)
+    return started
