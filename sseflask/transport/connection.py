@@ -29,8 +29,6 @@ from sseflask.errors import Failure
 from sseflask.logs.once import name_of, warn_once
 from sseflask.transport import accounting
 from sseflask.transport.body import Body, EarlyError
-from sseflask.transport.ending import Ending
-from sseflask.transport.flusher import Flusher
 from sseflask.transport.gunicorn.drain import worker_drain
 from sseflask.transport.item_sender import Diverted, ItemSender, Stop
 from sseflask.transport.portable import PortableBody
@@ -75,17 +73,7 @@ class Connection(Body):
         greenlet = StreamGreenlet()
         writer = SocketWriter(client, greenlet, COUNTS.streams[stream.kind])
         self._reader = SocketReader(client.fileno(), greenlet)
-        self._sender = ItemSender(
-            stream,
-            environ,
-            self.start_response,
-            self.server,
-            Flusher.current(),
-            greenlet,
-            writer,
-            Ending(),
-            stream.opening,
-        )
+        self._sender = ItemSender(stream, environ, self.start_response, self.server, writer)
 
     # -- the request's greenlet ---------------------------------------------------------------
 

@@ -12,8 +12,14 @@ from typing import Any, Protocol
 
 import gevent
 
+from sseflask.logs.once import warn_once
+
 #: What a descriptor is watched for: libev's EV_READ and EV_WRITE.
 READ, WRITE = 1, 2
+
+#: How often the order of the loop is tried out: in a turn with much to do gevent leaves some
+#: callbacks to the next one.
+_TRIALS = 10
 
 #: The shortest time of a timer, in seconds: gevent takes 0 for "in this turn".
 _SHORTEST = 0.001
@@ -71,6 +77,13 @@ def throw(greenlet: Any, error: type[BaseException]) -> None:
     greenlet.throw(error)
 
 
+def _warn_about_order() -> None:
+    warn_once(
+        "This event loop does not call a prepare watcher after greenlets, as libev does: each "
+        "event is sent by itself, which takes more processor time."
+    )
+
+
 class WaitHook:
     """Calls a function in each turn of the loop, after the greenlets that run in it.
 
@@ -91,18 +104,20 @@ class WaitHook:
     def __init__(self, callback: Callable[[], object], priority: int = -2) -> None:
         self.reliable = False
         self._callback = callback
-        self._probe_sent = self._probe_ran = False
+        self._trial = self._probe_sent = self._probe_ran = 0
         self._loop: Any = gevent.get_hub().loop
         try:
             self._watcher = self._loop.prepare(ref=False, priority=priority)
         except TypeError:
             self.available = False
+            _warn_about_order()
         else:
             self.available = True
             self._watcher.start(self._begin_trial)
 
     def _begin_trial(self) -> None:
         # Behind this phase of the loop: what is sent within it may run after us in the same turn.
+        self._trial += 1
         timer = self._loop.timer(0, ref=False)
         timer.start(self._send_probe, timer)
         self._watcher.stop()
@@ -111,15 +126,20 @@ class WaitHook:
 
     def _send_probe(self, timer: Watcher) -> None:
         timer.close()
-        self._probe_sent = True
-        run_soon(self._run_probe)
+        self._probe_sent = self._trial
+        self._loop.run_callback(self._run_probe, self._trial)
 
-    def _run_probe(self) -> None:
-        self._probe_ran = True
+    def _run_probe(self, trial: int) -> None:
+        self._probe_ran = trial
 
     def _end_trial(self) -> None:
-        if self._probe_sent:
-            self.reliable = self._probe_ran
+        if self._probe_sent == self._trial:
+            self.reliable = self._probe_ran == self._trial
+            if not self.reliable and self._trial < _TRIALS:
+                self._begin_trial()
+                return
             self._watcher.stop()
             self._watcher.start(self._callback)
+            if not self.reliable:
+                _warn_about_order()
         self._callback()

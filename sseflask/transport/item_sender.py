@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sseflask.errors import Failure
@@ -40,10 +40,10 @@ class ItemSender:
     Attributes:
         opening: what precedes the first event.
         head: the response's head, once it has begun.
-        late_start: set when a greenlet of its own has begun the response, as the first event was
-            late, or has failed to; ``None`` if there is none.
-        start_error: what it has raised.
         started: ``start_response`` has been called.
+        late_start: set when another greenlet has called it, as the first event was late; ``None``
+            if there is no such greenlet.
+        start_error: what that greenlet has raised.
         diverted: middleware holds the headers back, or changes them to describe another body.
         counted: the stream is counted as open, and its end has to be.
         log_fields: what its end is logged with.
@@ -56,11 +56,11 @@ class ItemSender:
     environ: WSGIEnvironment
     start_response: StartResponse
     server: ServerResponse
-    flusher: Flusher
-    greenlet: StreamGreenlet
     writer: SocketWriter
-    ending: Ending
-    opening: bytes
+    flusher: Flusher = field(default_factory=Flusher.current)
+    ending: Ending = field(default_factory=Ending)
+    greenlet: StreamGreenlet = field(init=False)
+    opening: bytes = field(init=False)
     head: Head | None = None
     late_start: Signal | None = None
     start_error: Exception | None = None
@@ -71,6 +71,10 @@ class ItemSender:
     began: float = 0.0
     items: Iterator[Any] | None = None
     item: Any = None
+
+    def __post_init__(self) -> None:
+        self.greenlet = self.writer.greenlet
+        self.opening = self.stream.opening
 
     def send(self, first_only: bool = False) -> bool:
         """Advance the items and buffer their frames. Blocks as they do, and for a slow client.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import gevent
 import pytest
 
+from sseflask.logs import once
 from sseflask.transport import event_loop
 from sseflask.transport.event_loop import WaitHook
 
@@ -23,7 +25,7 @@ def order_of(priority: int) -> tuple[list[str], WaitHook]:
     """What a hook and a greenlet that wakes in the same turn of the loop do, in their order."""
     happened: list[str] = []
     hook = WaitHook(lambda: happened.append("hook"), priority)
-    turns(5)
+    turns(30)
     woken = gevent.event.Event()
 
     def wait() -> None:
@@ -43,6 +45,11 @@ def order_of(priority: int) -> tuple[list[str], WaitHook]:
     return happened, hook
 
 
+@pytest.fixture(autouse=True)
+def _nothing_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "_warned", set())
+
+
 def test_the_hook_is_called_after_the_greenlets_of_a_turn() -> None:
     happened, hook = order_of(-2)
     assert hook.available
@@ -50,11 +57,32 @@ def test_the_hook_is_called_after_the_greenlets_of_a_turn() -> None:
     assert happened[:2] == ["greenlet", "hook"]
 
 
-def test_a_loop_of_another_order_is_found_out() -> None:
+def test_a_loop_of_another_order_is_found_out(caplog: pytest.LogCaptureFixture) -> None:
     happened, hook = order_of(0)
     assert hook.available
     assert not hook.reliable
     assert happened[:2] == ["hook", "greenlet"]
+    assert [record.getMessage()[:15] for record in caplog.records] == ["This event loop"]
+
+
+def test_it_is_tried_out_more_than_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a turn with much to do gevent leaves some callbacks to the next one."""
+
+    def work() -> None:
+        until = time.monotonic() + 0.0005
+        while time.monotonic() < until:
+            pass
+
+    def reliable() -> bool:
+        for _ in range(400):
+            event_loop.run_soon(work)
+        hook = WaitHook(lambda: None)
+        turns(30)
+        return hook.reliable
+
+    assert reliable()
+    monkeypatch.setattr(event_loop, "_TRIALS", 1)
+    assert not reliable()
 
 
 def test_a_loop_may_have_no_such_hook(monkeypatch: pytest.MonkeyPatch) -> None:

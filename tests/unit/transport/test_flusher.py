@@ -52,7 +52,7 @@ def test_with_a_loop_of_another_order_every_event_is_sent_at_once(
 ) -> None:
     monkeypatch.setattr(flushers, "WaitHook", lambda callback: WaitHook(callback, priority=0))
     flusher, writer = Flusher(), Writer()
-    turns(5)
+    turns(30)
     assert added(flusher, writer) == 0.0
     turns(2)
     assert writer.flushes == 1
