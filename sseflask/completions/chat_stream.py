@@ -48,8 +48,8 @@ class ChatParser(StreamParser):
         relayed: list[bytes] = []
         several = self._choices > 1
         for frame in frames:
-            # The path of every frame of every stream: it is parsed here, once and by the fastest
-            # parser, and `is_plain` is written out.
+            # Every frame of every stream passes here. It is parsed once, by the fastest parser, and
+            # `is_plain` is written out.
             value: Any
             if (
                 frame.startswith(b"data: {")

@@ -1,4 +1,4 @@
-"""The official OpenAI client, set up so that no upstream leads it elsewhere, or holds it."""
+"""OpenAI's official client, without redirections, cookies, retries and refusals without end."""
 
 from __future__ import annotations
 

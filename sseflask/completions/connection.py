@@ -1,7 +1,8 @@
-"""Connections to the upstream, of which the HTTP client reads heads and no byte behind them.
+"""Connections of which httpcore reads the heads of responses, and no byte behind them.
 
-A network backend for httpcore. What comes after a response is never given to httpcore, which would
-take it for the response to the connection's next request: that may be another user's.
+A network backend for httpcore: its public way to bring connections of one's own. Bytes behind a
+response are never given to httpcore either. It would take them for the response to the connection's
+next request, which may be another user's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["Backend", "Connection", "give_way"]
 
 _EV_READ = 1  # libev's
 
-#: Bytes of one read, as many as a TLS record has. After a longer one other streams wait for longer.
+#: Bytes of one read, as many as a TLS record has. Other streams wait while they are looked at.
 _READ_SIZE = 16_384
 #: Bytes of a response's head, with all provisional responses before it.
 _MAX_HEAD = 262_144
@@ -42,12 +43,12 @@ class Backend(httpcore2.SyncBackend):
 
 
 class Connection(httpcore2.NetworkStream):
-    """A connection whose `read` never goes past the end of a head, or of a body with a length.
+    """A connection whose `read` stops at the end of a head, and of a body with a length.
 
-    Not thread-safe: the client's pool gives it to one request at a time.
+    Not thread-safe: httpcore's pool gives it to one request at a time.
 
     Args:
-        stream: what sends and receives.
+        stream: sends and receives.
         nested_tls: the stream is TLS inside of TLS.
     """
 
@@ -129,37 +130,37 @@ class Connection(httpcore2.NetworkStream):
         """See `httpcore2.NetworkStream`."""
         if info != "is_readable" or self._socket is None or self._socket.fileno() < 0:
             return self._stream.get_extra_info(info)
-        # The client asks this of each idle connection before a request. gevent's own poll would
-        # let all other greenlets run first.
+        # httpcore asks this of each idle connection before a request. gevent's own poll would let
+        # all other greenlets run first.
         poll = original("select", "poll")()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(self._unread or poll.poll(0))
 
     def begin_body(self, length: float) -> None:
-        """The client has read a head, and a body of this length follows.
+        """Say that a head has been read, and that a body of this length follows.
 
         Args:
-            length: in bytes; infinite if it ends with the connection.
+            length: in bytes; infinite if the body ends with the connection.
         """
         self._body_left = length
 
     def body(
         self, chunks: Dechunker | None, timeouts: Mapping[str, float | None]
     ) -> Iterator[bytes]:
-        """Read a body past the client, of which only the last chunk is left for it.
+        """Read a body past httpcore, for which only the last chunk is left.
 
         Under gevent each read waits for the socket first. A token comes long after the one before
         it, so the read that gevent's socket tries at once would nearly always fail. Waiting also
         lets other greenlets run beside an upstream that never pauses.
 
         Args:
-            chunks: takes its chunks apart; ``None`` if it ends with the connection.
-            timeouts: of which ``read`` is looked at when this begins: seconds that a read blocks
-                for at most.
+            chunks: decodes its chunks; ``None`` if it ends with the connection.
+            timeouts: the request's. A read blocks for ``read`` seconds at most, as that is when the
+                body is begun.
 
         Raises:
             httpcore2.ReadTimeout, httpcore2.ReadError: nothing has come.
-            BrokenChunks: what has come is no chunk.
+            BrokenChunks: a chunk is invalid.
         """
         with self._receiving(timeouts.get("read")) as receive:
             piece = self._unread or receive()
@@ -183,7 +184,7 @@ class Connection(httpcore2.NetworkStream):
         late = httpcore2.ReadTimeout("nothing has come in time")
         self._socket.settimeout(timeout)  # there may be but a part of a TLS record
         receive = self._socket.recv
-        # TLS takes a record at a time off the socket. What is left of it does not wake the loop.
+        # TLS takes a whole record off the socket. Its rest does not make the socket readable.
         pending = getattr(self._socket, "pending", None)
         readable = get_hub().loop.io(self._socket.fileno(), _EV_READ)
 
@@ -217,6 +218,6 @@ class Connection(httpcore2.NetworkStream):
 
 
 def give_way() -> None:
-    """Let other greenlets run: reading what is there already does not."""
+    """Let other greenlets run. Reading what is there already does not."""
     if cooperative():
         yield_to_loop()

@@ -22,9 +22,10 @@ _GZIP_MAGIC, _GZIP_OR_ZLIB = b"\x1f\x8b", zlib.MAX_WBITS | 32
 
 
 def decode(response: httpx2.Response) -> None:
-    """Before a response is read: have its body decompressed, if it has no other coding than these.
+    """Have a response's body decompressed if all its codings are gzip or deflate.
 
-    All others are left to httpx. What can't be decompressed raises `httpx2.DecodingError`.
+    To be called before the body is read. Other codings are left to httpx. Reading what can't be
+    decompressed raises `httpx2.DecodingError`.
     """
     given = response.headers.get("Content-Encoding", "").lower().split(",")
     codings = [name for each in given if (name := each.strip()) not in ("", "identity")]
@@ -76,5 +77,5 @@ def _inflate(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
 
 
 def _is_zlib(data: bytes) -> bool:
-    """Whether it begins as RFC 1950, section 2.2 has it."""
+    """Whether it begins with the header of RFC 1950, section 2.2."""
     return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0

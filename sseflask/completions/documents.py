@@ -86,7 +86,7 @@ class _Choice:
         self._calls: _Calls | None = None
 
     def add(self, choice: dict[str, Any]) -> None:
-        """Add what a chunk has of it."""
+        """Add a chunk's part of it."""
         for name, value in choice.items():
             if name in ("delta", "message"):
                 if isinstance(value, dict):
@@ -212,7 +212,7 @@ def _chunks(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _events(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those of the Responses API, with one delta for each part."""
+    """The events of a response, with one delta for each part."""
     begun = {**value, "status": "in_progress", "output": [], "usage": None}
     yield {"type": "response.created", "response": begun}
     for index, item in enumerate(dicts(value["output"])):

@@ -1,4 +1,4 @@
-"""Splits an upstream's event stream into frames, byte for byte, and reads one. No I/O."""
+"""Splits an upstream's event stream into frames, byte for byte, and reads a frame. No I/O."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = [
 # A frame ends with a blank line: two line ends, each CR, LF or CRLF. A CR at the very end of what
 # has arrived may be the first half of a CRLF, so it only counts with a byte behind it, ...
 _END = re.compile(rb"\n\n|\n\r\n|\r\r\n|[\n\r]\r(?=[^\n])")
-# ... or where the line before ended with a bare CR too, so that the stream is one that uses CR:
-# waiting for the next byte would then hold every frame back until the next one comes.
+# ... or if the line before ended with a bare CR too, so that the stream is one that uses CR. To
+# wait for the next byte would then hold every frame back until the next one comes.
 _END_OF_CR_STREAM = re.compile(rb"\r\r\Z")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 _NOT_RELAYED = re.compile(rb":|(?:id|retry)[:\r\n]")
 _BOM = b"\xef\xbb\xbf"
 
-#: Carriage return by its number: looked for so, it is found in a fifth of the time.
+#: Carriage return as a number, which is found in a fifth of the time.
 CR = 13
 
 
@@ -137,7 +137,7 @@ def stripped(frame: bytes) -> bytes:
 
 
 def is_plain(frame: bytes) -> bool:
-    """Whether the frame is one line ``data: {...}`` and nothing else, as nearly all of them are."""
+    """Whether the frame is one line ``data: {...}`` and nothing else, as nearly all frames are."""
     return frame.startswith(b"data: {") and frame.find(b"\n") == len(frame) - 2 and CR not in frame
 
 

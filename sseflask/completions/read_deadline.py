@@ -38,7 +38,7 @@ class ReadDeadline:
         self._since = 0.0
         self._paused = False
         self._stop_timer: Callable[[], None] | None = None
-        # The native one also under gevent, where nobody waits for it.
+        # A native lock also under gevent: nothing waits while it is held.
         self._lock: Any = native.lock()
         self.passed = False
 
@@ -52,7 +52,7 @@ class ReadDeadline:
         self._paused = True
 
     def resume(self) -> None:
-        """Start the clock where it was paused."""
+        """Start the clock again."""
         self._paused = False
 
     def shorten(self, seconds: float) -> None:
@@ -91,5 +91,5 @@ class ReadDeadline:
                 return
             self.passed = True
             with contextlib.suppress(OSError):  # closed in the same moment
-                # An SSLSocket's own shutdown would drop the TLS layer while somebody reads by it.
+                # An SSLSocket's own shutdown would drop the TLS layer, by which somebody reads.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
 """The parts of the Responses API's events. No I/O.
 
-Of a value that is final (``*.done``, ``response.completed``), what the deltas before it have not
-given already is given.
+An event with a final value (``*.done``, ``response.completed``) gives what the deltas before it
+have not given.
 """
 
 from __future__ import annotations

@@ -38,13 +38,13 @@ _MAX_DOCUMENT = 64 * 1024 * 1024
 _LARGE, _MAX_LARGE = 8 * 1024 * 1024, 16
 #: Bytes of a document that is parsed. As objects they may take twenty times as much.
 _MAX_PARSED = 8 * 1024 * 1024
-#: Bytes that may come without an event among them: comments, blank lines. Each comment counts for
-#: this many more, as a tiny one costs as much as a long one.
+#: Bytes that may come without an event: comments, blank lines. Each comment counts for some bytes
+#: more, as a tiny one costs as much time as a long one.
 _MAX_EMPTY, _EMPTY_FRAME = 8 * 1024 * 1024, 64
 #: Bytes of a page that are read: its title comes early.
 _PAGE = 8_192
-#: The rest of the response behind a completion's end is read, so that its connection can be used
-#: again: for so many seconds and bytes at most.
+#: Seconds and bytes for the rest of a response behind the completion's end. It is read so that the
+#: connection can be used again.
 _REST_SECONDS, _REST_BYTES = 0.05, 65_536
 #: In a chunk that is more than a sign of life.
 _HAS_CONTENT = re.compile(rb'"(?:choices|usage)"\s*:\s*[\[{]\s*[{"]')
@@ -144,9 +144,9 @@ class ResponseReader:
     def _first_piece(
         self, response: httpx2.Response, pieces: Iterable[bytes]
     ) -> Iterator[tuple[bytes, ReadDeadline]]:
-        """What begins with the first byte that is no space; spaces keep some connections open.
+        """The first piece, from its first byte that is no space: spaces keep some connections open.
 
-        What goes wrong with the connection is raised in this server's words.
+        Errors of the connection are raised as failures.
         """
         deadline = ReadDeadline(response, self._seconds)
         try:
@@ -304,7 +304,7 @@ class ResponseReader:
 
 @functools.cache
 def _large_documents() -> threading.BoundedSemaphore:
-    # At the first use: under gevent it must be gevent's, which is there from the worker's start.
+    # Made at the first use: under gevent it must be gevent's, which a worker has from its start.
     return threading.BoundedSemaphore(_MAX_LARGE)
 
 
@@ -331,7 +331,7 @@ def _is_utf_8(content: bytes) -> bool:
 
 
 def _label(response: httpx2.Response) -> str:
-    """What a body is called, as its headers say."""
+    """The type and coding of a body, as its headers name them."""
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:60]
     coding = response.headers.get("Content-Encoding", "identity")[:60]
     label = kind if kind.isascii() and kind.isprintable() and kind else "of no type"

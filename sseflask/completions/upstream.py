@@ -1,4 +1,4 @@
-"""The upstream: a client of it, one per process, read as raw bytes."""
+"""The upstream: a server of OpenAI's API, whose responses are read as raw bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ADDED = ("stream_options", "include_usage")
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """What an upstream is asked for.
+    """A request for a completion.
 
     Args:
         path: below the base URL: ``/chat/completions`` or ``/responses``.
