@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -357,41 +357,6 @@ def load() -> Settings:
     if not settings.demo:
         Outbound.from_environment(settings.upstream_url)
     return settings
-
-
-def shown(settings: Settings, name: str) -> str:
-    """The value of a setting as in the environment; confidential parts are ``***``."""
-    field = next(
-        key for key, each in Settings.model_fields.items() if each.validation_alias == name
-    )
-    value = getattr(settings, field)
-    several = value if isinstance(value, tuple) else (value,)
-    text = "" if value is None else ",".join(map(_text, several))
-    return f"{text.partition('?')[0]}?***" if "?" in text and "://" in text else text
-
-
-def _text(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return "***"
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
-
-
-def sources() -> dict[str, str]:
-    """The source of each setting's value: the environment, the platform or the default."""
-    platform = platforms.detect(os.environ)
-    variable = platforms.detected_by(os.environ)
-    fitting = platforms.settings_for(platform) if platform else {}
-    found = {}
-    for name in _variables():
-        if os.environ.get(name):
-            found[name] = "environment"
-        elif name == platforms.SETTING and variable:
-            found[name] = variable
-        elif name in fitting and platform is not None:
-            found[name] = f"platform {platform.name}"
-        else:
-            found[name] = "default"
-    return found
 
 
 def unknown_names() -> dict[str, str]:

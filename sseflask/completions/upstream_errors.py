@@ -94,7 +94,7 @@ def reported(value: Any, secrets: Iterable[str]) -> UpstreamFailure:
     secrets = tuple(secrets)
     status = _status_of(value)
     error = _shaped(value, _as_text(value), status, "The upstream failed", secrets)
-    log.warning("the upstream told an error: %r", error["message"][:_MAX_LOGGED])
+    log.warning("the upstream sent an error: %r", error["message"][:_MAX_LOGGED])
     return _failure(status, error, {})
 
 

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from sseflask import cli, platforms
-from sseflask.config import load, sources
+from sseflask.cli.config import sources
+from sseflask.config import load
 from sseflask.errors import ConfigError
 from sseflask.platforms import DETECTING, NAMES, PLATFORMS, PROXIES, Proxy
 from tests.service import environment
