@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+from datetime import timedelta
 from logging.handlers import BufferingHandler
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.instrument.statsd import Statsd
 
 from sseflask.transport.gunicorn import access_log
 
@@ -90,3 +93,19 @@ def test_a_logger_of_another_class_is_called_at_the_end(caplog: pytest.LogCaptur
 
 def test_without_a_log_nothing_is_kept() -> None:
     assert access_log.prepare(Logger(Config()), response(), ENVIRON) is None
+
+
+def test_statsd_gets_what_gunicorn_sends_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
+        statsd.bind(("127.0.0.1", 0))
+        statsd.settimeout(10)
+        config = Config()
+        config.set("statsd_host", f"127.0.0.1:{statsd.getsockname()[1]}")
+        log = Statsd(config)
+        log.access(response(), response().req, ENVIRON, timedelta(seconds=90.5))
+        expected = [statsd.recv(1000) for _ in range(3)]
+        prepared = access_log.prepare(log, response(), ENVIRON)
+        access_log.write(log, prepared, 90.5, 1234)
+        assert [statsd.recv(1000) for _ in range(3)] == expected
+        assert log.sock is not None
+        log.sock.close()

@@ -168,6 +168,16 @@ def test_what_is_no_request_is_an_error(
     assert isinstance(error[4], Exception)
 
 
+def test_http2_is_served_by_a_method_of_its_own(
+    worker: Observed, connection: tuple[Any, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, _ = connection
+    monkeypatch.setattr("gunicorn.sock.is_http2_negotiated", lambda _: True)
+    recorded(worker, "timeout_ctx", "handle_request", "handle_http2")
+    gevent.spawn(worker.handle, LISTENER, ours, ADDRESS).get(timeout=SECONDS)
+    assert worker.calls == [("handle_http2", LISTENER, ours, ADDRESS)]
+
+
 def serve(worker: Observed, ours: Any, error: BaseException) -> list[str]:
     """Answer one request with an application that raises; what gunicorn's access log got."""
     logged: list[str] = []
