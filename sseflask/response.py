@@ -79,11 +79,15 @@ class _StreamResponse(Response):
             )
             return super().__call__(environ, start_response)
         app = flask_context.current_app()
+
+        def refuse(error: Exception) -> Iterable[bytes]:
+            return flask_context.error_response(app, environ, error)(environ, start_response)
+
         try:
             stream = self._stream(app, environ)
         except ValueError as error:
             self.close()
-            return self._error(app, environ, error, start_response)
+            return refuse(error)
         if stream.keeps_view:
             try:
                 flask_context.release_resources()
@@ -96,20 +100,11 @@ class _StreamResponse(Response):
             body.begin()
         except EarlyError as early:
             (body or self).close()
-            return self._error(app, environ, early.error, start_response)
+            return refuse(early.error)
         except BaseException:
             (body or self).close()
             raise
         return body
-
-    def _error(
-        self,
-        app: Flask | None,
-        environ: WSGIEnvironment,
-        error: Exception,
-        start_response: StartResponse,
-    ) -> Iterable[bytes]:
-        return flask_context.error_response(app, environ, error)(environ, start_response)
 
     def _headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
         # A list, because reading werkzeug's Headers takes 10 µs.
@@ -134,6 +129,7 @@ class _StreamResponse(Response):
 
         # A source runs no code of the application, which could need the view's contexts.
         keeps_view = not self._frames_only and not isinstance(self.response, Source)
+        says_retry = not self._frames_only and self.mimetype == "text/event-stream"
         return Stream(
             items=self.response,
             encode=self._encoder(app),
@@ -145,7 +141,7 @@ class _StreamResponse(Response):
             lifetime=seconds(self._lifetime, "SSEFLASK_LIFETIME"),
             expires_at=self._expires_at,
             detachable=not self._on_close,
-            retry=self._retry(config),
+            retry=_milliseconds(config, "SSEFLASK_RETRY") if says_retry else None,
             retry_jitter=_milliseconds(config, "SSEFLASK_RETRY_JITTER") or 0,
             keeps_view=keeps_view,
             context=flask_context.view_context() if keeps_view else contextlib.nullcontext,
@@ -153,11 +149,6 @@ class _StreamResponse(Response):
             failure_frame=self._failure_frame,
             close=self.close,
         )
-
-    def _retry(self, config: Mapping[str, Any]) -> int | None:
-        if self._frames_only or self.mimetype != "text/event-stream":
-            return None
-        return _milliseconds(config, "SSEFLASK_RETRY")
 
     def _failure_frame(self, failure: Failure) -> bytes:
         try:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Literal
+from typing import Any, Literal
 
 from flask import Flask, current_app, request
 
@@ -55,15 +55,13 @@ class Limits:
             Failure: 429, there have been too many.
         """
         windows = self._windows.get(kind)
-        seconds = 0 if windows is None else math.ceil(windows.count(account, time.monotonic()))
-        if seconds:
-            raise Failure(
+        if windows is not None and (seconds := windows.count(account)):
+            raise _too_many(
                 f"Too many {kind} were requested: {windows} are allowed. Wait {seconds} s.",
+                seconds,
                 status=429,
                 type="rate_limit_error",
                 code="rate_limited",
-                headers={"Retry-After": str(seconds)},
-                transient=True,
             )
 
     def count_demo(self) -> None:
@@ -73,16 +71,19 @@ class Limits:
             Failure: 503, all clients together have begun too many.
         """
         windows = self._demo
-        seconds = 0 if windows is None else math.ceil(windows.count("", time.monotonic()))
-        if seconds:
-            raise Failure(
+        if windows is not None and (seconds := windows.count("")):
+            raise _too_many(
                 f"Too many are using the demo model: it begins {windows} completions for all of "
                 "them together. Please try again in a moment.",
+                seconds,
                 status=503,
                 code="demo_busy",
-                headers={"Retry-After": str(seconds)},
-                transient=True,
             )
+
+
+def _too_many(message: str, seconds: int, **fields: Any) -> Failure:
+    headers = {"Retry-After": str(seconds)}
+    return Failure(message, headers=headers, transient=True, **fields)
 
 
 class _Windows:
@@ -102,8 +103,9 @@ class _Windows:
     def __str__(self) -> str:
         return f"{self._amount} per {self._unit}"
 
-    def count(self, account: str, now: float) -> float:
+    def count(self, account: str) -> int:
         """Count a request. Returns 0, or in how many seconds the next is allowed."""
+        now = time.monotonic()
         with self._lock:
             while self._counts:
                 first = next(iter(self._counts))
@@ -112,9 +114,9 @@ class _Windows:
                 del self._counts[first]
             end, count = self._counts.get(account, (now + self._seconds, 0))
             if count >= self._amount:
-                return end - now
+                return math.ceil(end - now)
             self._counts[account] = end, count + 1
-            return 0.0
+            return 0
 
 
 def account_of(subject: str) -> str:
