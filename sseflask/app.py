@@ -89,7 +89,7 @@ def create_app(development: bool = False) -> Flask:
     Runs(
         functools.partial(store_path, app, "SSEFLASK_RUN_LOG", "runs.sqlite3"),
         seconds=settings.run_seconds,
-        most=settings.max_runs,
+        max_running=settings.max_runs,
         outcomes=CompletionOutcome,
         bounds=Bounds(settings.max_run_bytes, settings.max_run_seconds, settings.run_log_bytes),
     ).init_app(app)

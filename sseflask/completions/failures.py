@@ -14,15 +14,6 @@ from sseflask.errors import Failure
 from sseflask.logs.masking import mask
 from sseflask.runs.outcome import ReportedFailure
 
-__all__ = [
-    "UpstreamFailure",
-    "broken_off",
-    "masked",
-    "timeout",
-    "unreachable",
-    "while_reading",
-]
-
 log = logging.getLogger(__name__)
 
 _DEPTH = 20

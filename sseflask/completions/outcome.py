@@ -10,8 +10,6 @@ from sseflask.completions.usage import usage_of
 from sseflask.runs.outcome import Outcome
 from sseflask.store.run_api import Run, size_of
 
-__all__ = ["CompletionOutcome"]
-
 
 @dataclass(frozen=True)
 class CompletionOutcome(Outcome):

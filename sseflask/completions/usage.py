@@ -1,7 +1,7 @@
-"""The tokens that a completion took: as its upstream says, or else what was seen of it. No I/O.
+"""The tokens that a completion took, as its upstream says, or else as counted here. No I/O.
 
-They are noted while the frames pass: each frame is stored with what is known up to it. So whoever
-ends a run, even that of a process that has died, leaves its usage to be read.
+They are noted while the frames pass: each frame is stored with what is known up to it. So the usage
+is there also if another process ends the run of a process that has died.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sseflask.completions.failures import masked
 from sseflask.completions.frame_splitter import message
 from sseflask.runs.outcome import Generated, NotedFrames
 
-__all__ = ["UsageNotes", "usage_of", "with_usage_notes"]
-
 _GAP = rb"(?:\s|data:)*"
-#: A usage that is no null: OpenAI has that in all chunks but the last.
+#: A usage that is not null; OpenAI sends null in all chunks but the last.
 _HAS_USAGE = re.compile(rb'"usage"%b:%b\{%b"' % (_GAP, _GAP, _GAP))
+#: Bytes of a usage; a longer one would be stored with each further frame.
+_MAX_USAGE = 4096
 _HAS_TEXT = re.compile(
     rb'"(?:content|text|delta|reasoning_content|reasoning|thinking|refusal|arguments)"\s*:\s*"[^"]'
     rb'|"arguments"\s*:\s*\{'
@@ -42,12 +42,12 @@ class UsageNotes:
         if frame.startswith(b"event: response."):
             self._with_text += b'.delta"' in frame
             return b"%d" % self._with_text
-        # In the spelling of nearly all chunks first: a search by a regular expression takes longer.
+        # The spelling of nearly all chunks comes first: a regular expression takes longer.
         at = frame.rfind(b'"usage"')
         if at >= 0 and frame[at + 7 : at + 12] != b":null" and _HAS_USAGE.search(frame):
-            usage = _usage_in(message(frame)[1])
-            if usage:
-                self._usage = b" %b" % json.dumps(usage).encode()
+            usage = json.dumps(_usage_in(message(frame)[1]) or None).encode()
+            if usage != b"null" and len(usage) <= _MAX_USAGE:
+                self._usage = b" " + usage
         at = frame.find(b'"content":"')
         if (at >= 0 and frame[at + 11 : at + 12] != b'"') or _HAS_TEXT.search(frame):
             self._with_text += 1
@@ -73,7 +73,7 @@ def usage_of(notes: bytes, outcome_frame: bytes | None = None) -> dict[str, Any]
     """The tokens that a completion took.
 
     Args:
-        notes: those of its last frame, as `UsageNotes` gave them; empty if it had none.
+        notes: the notes of its last frame, see `UsageNotes`; empty if it had no frame.
         outcome_frame: the upstream's own last frame, if its API has one: the usage is in it.
 
     Returns:

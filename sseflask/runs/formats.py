@@ -10,8 +10,6 @@ from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.transport.failures import failure_event
 
-__all__ = ["Format", "View", "id_of"]
-
 
 def id_of(run: str, number: int) -> str:
     """The id of an event.

@@ -11,8 +11,6 @@ from sseflask.errors import Failure
 from sseflask.runs import failures
 from sseflask.store.run_api import Ending, Run
 
-__all__ = ["Generated", "Kind", "NotedFrames", "Outcome", "ReportedFailure"]
-
 Kind: TypeAlias = Literal["finished", "failed", "stopped", "cancelled"]
 
 OutcomeType = TypeVar("OutcomeType", bound="Outcome")

@@ -22,8 +22,6 @@ from sseflask.store.feed import Batch
 from sseflask.store.run_api import Frames, Run, RunKey, RunStore
 from sseflask.store.unavailable import store_unavailable
 
-__all__ = ["RunProcess"]
-
 log = logging.getLogger("sseflask")
 
 
@@ -83,7 +81,7 @@ class RunProcess:
 
     def write(self, run: Run, generated: Generated, grace: float, viewer: Viewer) -> None:
         """Have a run that was claimed here written, seen by its first viewer."""
-        writer = Writer(run.key, generated, self.store, grace, self._bounds.most_run_bytes)
+        writer = Writer(run.key, generated, self.store, grace, self._bounds.max_run_bytes)
         with self.hub.lock:
             # A repetition may have come already.
             live = self.hub.get(run.key) or self.hub.add(run)

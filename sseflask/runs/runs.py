@@ -48,7 +48,7 @@ class Runs:
     Args:
         path: gives the store's file at the first use; ``":memory:"`` for runs of this process.
         seconds: how long a run is kept after its end.
-        most: how many runs of one account may be running.
+        max_running: how many runs of one account may be running.
         outcomes: reads how runs ended.
         bounds: what a run may take, and all of them.
     """
@@ -58,13 +58,13 @@ class Runs:
         path: Callable[[], str],
         *,
         seconds: float,
-        most: int,
+        max_running: int,
         outcomes: type[Outcome] = Outcome,
         bounds: Bounds | None = None,
     ) -> None:
         self._path = path
         self._seconds = seconds
-        self._most = most
+        self._max_running = max_running
         self._outcomes = outcomes
         self._bounds = bounds or Bounds()
         self._process = PerProcess(self._start_process)
@@ -115,7 +115,9 @@ class Runs:
                 running; 503, the store can't do it now. The generator was not begun.
         """
         process = self._process.get()
-        claim = Claim(secrets.token_hex(16), subject, account, self._most, label, key, digest)
+        claim = Claim(
+            secrets.token_hex(16), subject, account, self._max_running, label, key, digest
+        )
         try:
             with _store_failures():
                 claimed = process.store.claim(claim)
@@ -188,7 +190,7 @@ class Runs:
         failures = (interrupted(), log_full(), store_unavailable("run log"))
         store = open_run_store(
             self._path(),
-            RunLimits(self._seconds, self._bounds.log_bytes),
+            RunLimits(self._seconds, self._bounds.store_bytes),
             Endings(*(Outcome.failed(failure).ending() for failure in failures)),
         )
         return RunProcess(store, self._outcomes, self._bounds)

@@ -17,29 +17,27 @@ from sseflask.runs.failures import internal, too_large
 from sseflask.runs.outcome import Generated, NotedFrames, Outcome
 from sseflask.store.run_api import Append, RunKey, RunStore, size_of
 
-__all__ = ["Bounds", "Writer"]
-
 log = logging.getLogger("sseflask")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What runs may take.
+    """How large runs may become, and how long they may go on.
 
     Args:
-        run_bytes: of one run, see `size_of`.
-        run_seconds: of one run, from its beginning to its end.
-        log_bytes: of the whole store.
+        run_bytes: bytes of one run, see `size_of`.
+        run_seconds: seconds of one run, from its beginning to its end.
+        store_bytes: bytes of the whole store.
     """
 
     run_bytes: float = math.inf
     run_seconds: float = math.inf
-    log_bytes: float = math.inf
+    store_bytes: float = math.inf
 
     @property
-    def most_run_bytes(self) -> float:
-        """Bytes of one run: a single one can't fill the store."""
-        return min(self.run_bytes, self.log_bytes / 4)
+    def max_run_bytes(self) -> float:
+        """Bytes of one run, so that a single one can't fill the store."""
+        return min(self.run_bytes, self.store_bytes / 4)
 
 
 class Writer:
@@ -50,12 +48,12 @@ class Writer:
         generated: the generator, not begun yet.
         store: the run's store.
         grace: seconds that it goes on without viewers; infinite for ever.
-        most_bytes: how large the run may become, see `size_of`; then it fails.
+        max_bytes: how large the run may become, see `size_of`; then it fails.
 
     Attributes:
         began: the monotonic time at which it was made.
-        alone_since: the monotonic time since when nobody has been there or expected back, which may
-            be to come; or ``None``.
+        alone_since: the monotonic time since which no viewer is here or expected back; it may be in
+            the future. ``None`` if there is a viewer.
     """
 
     def __init__(
@@ -64,7 +62,7 @@ class Writer:
         generated: Generated,
         store: RunStore,
         grace: float,
-        most_bytes: float = math.inf,
+        max_bytes: float = math.inf,
     ) -> None:
         self.grace = grace
         self.began = time.monotonic()
@@ -74,7 +72,7 @@ class Writer:
         self._store = store
         self._next = 1
         self._size = 0
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._cancelled = False
         self._done = False
         self._greenlet: Any = None
@@ -103,7 +101,7 @@ class Writer:
 
     @property
     def overdue(self) -> bool:
-        """Whether it has been alone for longer than it may."""
+        """Whether it has been without viewers for longer than it may."""
         since = self.alone_since
         return since is not None and time.monotonic() >= since + self.grace
 
@@ -124,7 +122,7 @@ class Writer:
             self._generated.close()
 
     def _relay(self) -> Outcome | None:
-        """Store what comes, and give the end; ``None`` if it was cancelled."""
+        """Store what the generator gives, and return the end; ``None`` if it was cancelled."""
         try:
             return self._store_frames()
         except Failure as failure:
@@ -155,9 +153,9 @@ class Writer:
         return None
 
     def _check_size(self, size: int) -> None:
-        if size > self._most_bytes:
+        if size > self._max_bytes:
             self._generated.close()
-            raise too_large(self._most_bytes)
+            raise too_large(self._max_bytes)
 
     def _is_cancelled(self) -> bool:
         return self._cancelled

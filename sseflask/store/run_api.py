@@ -9,23 +9,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from sseflask.store.api import Durability, Extent, Health, KeyReused, StoreError
 
-__all__ = [
-    "FRAME_BYTES",
-    "Append",
-    "Claim",
-    "Ending",
-    "Endings",
-    "Frames",
-    "Run",
-    "RunKey",
-    "RunLimits",
-    "RunListener",
-    "RunStore",
-    "StoreFull",
-    "TooMany",
-    "size_of",
-]
-
 RunKey: TypeAlias = Any
 """Names a run within its store; hashable. Only the store knows what it means."""
 
@@ -68,7 +51,7 @@ class Claim:
         id: a fresh one.
         subject: the run's owner.
         account: whose running runs are counted.
-        most: how many of them there may be.
+        max_running: how many of them there may be.
         label: what kind of frames it has; the store does not look at it.
         key: makes a repetition come back to the same run; scoped to subject and route.
         digest: stands for the content, which a repetition must have as well.
@@ -77,7 +60,7 @@ class Claim:
     id: str
     subject: str
     account: str
-    most: int
+    max_running: int
     label: str
     key: str | None = None
     digest: bytes = b""

@@ -1,4 +1,4 @@
-"""What the writers of a process have to store, in groups: one transaction for all of them."""
+"""Groups what the writers of a process append, so that one transaction stores it for all."""
 
 from __future__ import annotations
 
@@ -13,37 +13,35 @@ from sseflask.loop.callbacks import Done, call_later, cooperative
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import FRAME_BYTES, Append, size_of
 
-__all__ = ["AppendQueue"]
-
 log = logging.getLogger("sseflask")
 
-#: Seconds between the beginnings of two transactions: what comes meanwhile shares the next one.
+#: Seconds between the beginnings of two transactions. Appends that come meanwhile share the next.
 _PACE = 0.002
 
-#: Frames of a run that are stored without waiting for others: somebody waits for the first token,
-#: and upstreams begin with one or two frames that say nothing yet.
+#: The first frames of a run, which are stored without waiting for other runs': a client waits for
+#: the first that it can show, and one or two may come before.
 _URGENT = 4
 
 #: Seconds between two attempts, and after which there is no other one.
 _RETRY_SECONDS, _PATIENCE = 0.25, 20.0
 
-#: Bytes of one transaction, about: all workers wait for it.
-_BATCH_BYTES = 1 << 18
+#: Bytes of one transaction, about: other processes wait for it.
+_GROUP_BYTES = 1 << 18
 
 #: Bytes that a writer may be ahead of the store.
 _AHEAD = 1 << 20
 
 
 class AppendQueue:
-    """Collects what is to be stored while the transaction before is under way.
+    """Collects appends while the transaction before is under way. Thread-safe.
 
     Args:
-        store: has a group of appends stored, and calls back, in whatever thread, with those that
-            are refused or with an error.
-        call_in_loop: has a function called in the event loop, as `EventLoop.call_soon_threadsafe`.
-        stored: gets the appends and the refused ones among them, in the order in which they were
-            stored; called in the loop.
-        given_up: gets the appends that could not be stored, in the end, and why; called likewise.
+        store: stores a group of appends, and calls back in any thread, with those that are refused
+            or with an error. Must not block.
+        call_in_loop: see `EventLoop.call_soon_threadsafe`.
+        stored: called in the loop with the appends of a group, once they are stored, and with the
+            refused ones among them.
+        given_up: called in the loop with appends that could not be stored, and with the error.
     """
 
     def __init__(
@@ -107,7 +105,7 @@ class AppendQueue:
             room.set()
 
     def _pause(self) -> bool:
-        """Wait for others to join the next transaction, where that need not block anybody."""
+        """Wait for others to join the next transaction, if nobody has to block for it."""
         left = self._began + _PACE - time.monotonic()
         if self._urgent or left <= 0 or not cooperative():
             if self._pausing and self._cancel is not None:
@@ -129,14 +127,14 @@ class AppendQueue:
         self._store(appends, partial(self._call_in_loop, self._over, appends))
 
     def _take(self) -> list[Append]:
-        """What goes into the next transaction: first what somebody waits for."""
+        """Take the appends of the next transaction, urgent ones first."""
         waiting, self._waiting = self._waiting, {}
-        if self._waiting_bytes <= _BATCH_BYTES:
+        if self._waiting_bytes <= _GROUP_BYTES:
             self._waiting_bytes = 0
             self._urgent = False
             return list(waiting.values())
         taken: list[Append] = []
-        left = _BATCH_BYTES
+        left = _GROUP_BYTES
         for append in sorted(waiting.values(), key=_can_wait):
             if left <= 0:
                 self._waiting[append.run] = append
@@ -216,7 +214,7 @@ def _can_wait(append: Append) -> bool:
 
 
 def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:
-    """How many frames fit into what is left of a transaction, at least one, and their size."""
+    """How many frames, at least one, fit into the rest of a transaction, and their size."""
     amount = size = 0
     for frame in frames:
         if size >= room:

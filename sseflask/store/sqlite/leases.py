@@ -18,8 +18,6 @@ from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.run_rows import end_run, run_by_number
 from sseflask.store.sqlite.run_tables import COLUMNS
 
-__all__ = ["Leases"]
-
 log = logging.getLogger("sseflask")
 
 #: Seconds without a beat after which a process is taken for dead. A process that was away for most

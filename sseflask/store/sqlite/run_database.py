@@ -35,8 +35,6 @@ from sseflask.store.sqlite.run_rows import (
 from sseflask.store.sqlite.run_space import RUN_BYTES, Space
 from sseflask.store.sqlite.run_tables import COLUMNS, NEWEST, prepare
 
-__all__ = ["RunDatabase"]
-
 #: Seconds for which a beat is new enough to begin a run without another one.
 _FRESH_SECONDS = 2.0
 
@@ -133,7 +131,12 @@ class RunDatabase:
                     f"{_BEGINNING} WHERE {_RUNNING} < ?"
                     " AND EXISTS (SELECT 1 FROM processes WHERE token = ? AND beat > ?)",
                     (
-                        *(*self._values(claim), claim.account, claim.most, self.leases.token),
+                        *(
+                            *self._values(claim),
+                            claim.account,
+                            claim.max_running,
+                            self.leases.token,
+                        ),
                         self._clock() - _FRESH_SECONDS,
                     ),
                 )
@@ -148,7 +151,7 @@ class RunDatabase:
             if full:
                 raise StoreFull(f"the run log {self._file.path} is full of what is running")
             (running,) = database.execute(f"SELECT {_RUNNING}", (claim.account,)).fetchone()
-            if running >= claim.most:
+            if running >= claim.max_running:
                 return TooMany(running)
             self.leases.enter(database)
             cursor = database.execute(_BEGINNING, self._values(claim))

@@ -9,17 +9,6 @@ from collections.abc import Iterator, Sequence
 from sseflask.store.run_api import FRAME_BYTES, Append, Ending, Run, size_of
 from sseflask.store.sqlite.run_tables import COLUMNS, FRAMES, LAST_FRAME, NEWEST
 
-__all__ = [
-    "MOST_FRAMES",
-    "Row",
-    "end_run",
-    "read_frames",
-    "rows_of",
-    "run_by_number",
-    "size_of_run",
-    "store_frames",
-]
-
 #: Frames that one statement stores.
 MOST_FRAMES = 64
 

@@ -13,8 +13,6 @@ from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.run_rows import size_of_run
 from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST
 
-__all__ = ["RUN_BYTES", "Space"]
-
 #: What a run takes without frames, about.
 RUN_BYTES = 512
 

@@ -23,8 +23,6 @@ from sseflask.store.sqlite.append_queue import AppendQueue
 from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.store.sqlite.thread import LOOK_SECONDS, PeriodicTask, StoreThread
 
-__all__ = ["SqliteRunStore"]
-
 log = logging.getLogger("sseflask")
 
 #: Seconds between two signs of life.

@@ -7,16 +7,14 @@ import sqlite3
 
 from sseflask.store.sqlite.file import FileFormat, boot_id, is_new
 
-__all__ = ["BLOCK", "COLUMNS", "FORMAT", "FRAMES", "LAST_FRAME", "NEWEST", "prepare"]
-
-#: What tells the file from other programs' databases ("sse\x02"), and from later versions of it.
+#: Tells the file from other programs' databases ("sse\x02"), and from other versions of itself.
 FORMAT = FileFormat(0x73736502, 3)
 
-#: The first number of a file is any below this: six bytes.
+#: The first number of a file is a random one below this: six bytes.
 _NUMBERS = 1 << 46
 
-#: Frames have places in the order in which they come, and an index for every thousand of them: with
-#: one for all, what many runs write at the same time would be written to as many pages.
+#: Frames have places in the order in which they come, and the index is sorted by blocks of about a
+#: thousand places. Sorted by runs alone, as many pages would be written to as runs are running.
 BLOCK = "place >> 10"
 
 #: The place of the newest frame.
@@ -56,9 +54,9 @@ LAST_FRAME = f"""WITH RECURSIVE blocks (block) AS (
 
 _SCHEMA = (
     "CREATE TABLE log (boot TEXT NOT NULL, remnant INTEGER NOT NULL)",
-    # Who may write: a process is here as long as the others take it to be alive.
+    # The processes that may write. The others delete one that they take for dead.
     "CREATE TABLE processes (token TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID",
-    # No number is given twice: who still writes into a run that is forgotten must hit no other.
+    # No number is given twice: a late append to a run that is deleted must not hit another run.
     "CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " subject TEXT NOT NULL, account TEXT NOT NULL, label TEXT NOT NULL, key TEXT UNIQUE,"
     " digest BLOB NOT NULL, writer TEXT NOT NULL, place INTEGER NOT NULL, upto INTEGER,"
@@ -66,12 +64,11 @@ _SCHEMA = (
     "CREATE INDEX runs_running ON runs (account, writer) WHERE ended IS NULL",
     "CREATE INDEX runs_ended ON runs (ended_at) WHERE ended IS NOT NULL",
     # In the order in which they come, so that what many runs write at the same time is written to
-    # the same pages.
-    # The last frame of a run says how large the run is, and has its notes: its end reads one row.
+    # the same pages. The last frame of a run has the run's size and notes: its end reads one row.
     "CREATE TABLE frames (place INTEGER PRIMARY KEY, run INTEGER NOT NULL,"
     " number INTEGER NOT NULL, size INTEGER NOT NULL, notes BLOB NOT NULL, frame BLOB NOT NULL)",
     f"CREATE INDEX frames_by_run ON frames ({BLOCK}, run, number)",
-    # Runs that are forgotten, and the places behind which their frames still are.
+    # Deleted runs, and the places behind which their frames still are.
     "CREATE TABLE forgotten (run INTEGER PRIMARY KEY, place INTEGER NOT NULL,"
     " upto INTEGER NOT NULL)",
     # Processes other than the writer's that have viewers of a run.
@@ -81,12 +78,12 @@ _SCHEMA = (
 
 
 def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
-    """Make the tables where there are none. In a write transaction.
+    """Make the tables if there are none. In a write transaction.
 
     Args:
         database: the file that has just been opened.
         path: its path, for messages.
-        now: the machine's monotonic time, in seconds: it begins again when the machine does.
+        now: the machine's monotonic time in seconds, which begins at 0 when the machine starts.
 
     Raises:
         StoreError: the database is not a run log, or not one of this version.
@@ -96,12 +93,12 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
         for statement in _SCHEMA:
             database.execute(statement)
         database.execute("INSERT INTO log VALUES (?, 0)", (boot,))
-        # Nor in a file that takes the place of this one: who has not noticed yet asks by number.
+        # Nor in a file that takes the place of this one, which some process may not have noticed.
         start = secrets.randbelow(_NUMBERS)
         database.execute("INSERT INTO sqlite_sequence VALUES ('runs', ?)", (start,))
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
         database.execute("UPDATE log SET boot = ?", (boot,))
         database.execute("DELETE FROM processes")
         database.execute("DELETE FROM watchers")
-        # How long ago that was nobody knows: they are kept for the whole time once more.
+        # It is not known how long ago they ended: they are kept for the whole time once more.
         database.execute("UPDATE runs SET ended_at = ? WHERE ended IS NOT NULL", (now,))

@@ -104,6 +104,10 @@ def test_a_usage_that_is_not_of_the_answer() -> None:
     assert used([with_usage({"n": 1}), beside]) == {"n": 1}
 
 
+def test_a_usage_that_is_too_long_is_left_out() -> None:
+    assert used([frame("a"), with_usage({"n": "x" * 5000})]) == partial(1)
+
+
 def test_only_frames_with_a_usage_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 

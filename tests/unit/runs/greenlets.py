@@ -151,7 +151,8 @@ def reads_the_rest(runs: Runs) -> bool:
 @mock.patch.object(module, "RunDatabase", Failing)
 def main(path: str) -> dict[str, Any]:
     runs, other = (
-        Runs(lambda: path, seconds=DAY, most=1000, outcomes=CompletionOutcome) for _ in range(2)
+        Runs(lambda: path, seconds=DAY, max_running=1000, outcomes=CompletionOutcome)
+        for _ in range(2)
     )
     expected = [f"{number} " for number in range(1, FRAMES + 1)]
     expected.append('{"finish_reason":"stop"}')

@@ -111,7 +111,7 @@ class Stepped(RunProcess):
             jobs=SimpleNamespace(submit=self.loop.append), send=self.send, finish=self.finish
         )
         self._detached = detached
-        self.runs = Runs(lambda: str(path), seconds=1e9, most=1000)
+        self.runs = Runs(lambda: str(path), seconds=1e9, max_running=1000)
         self.runs._process = SimpleNamespace(get=lambda: self)  # type: ignore[assignment]  # for tests
 
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:

@@ -85,12 +85,12 @@ def make(path: Path) -> Iterator[Make]:
     """Makes runs of one file, each as if in a process of its own."""
     made: list[Runs] = []
 
-    def make(bounds: Bounds | None = None, most: int = 3) -> Runs:
+    def make(bounds: Bounds | None = None, max_running: int = 3) -> Runs:
         made.append(
             Runs(
                 lambda: str(path),
                 seconds=3600,
-                most=most,
+                max_running=max_running,
                 outcomes=CompletionOutcome,
                 bounds=bounds,
             )
@@ -553,7 +553,7 @@ def test_a_run_that_goes_on_for_too_long_fails_and_can_be_read(make: Make, scrip
 
 
 def test_the_largest_of_a_full_log_fails_in_band_and_the_others_go_on(make: Make) -> None:
-    runs = make(Bounds(log_bytes=1_000_000), most=100)
+    runs = make(Bounds(store_bytes=1_000_000), max_running=100)
     scripts = [Script() for _ in range(6)]
     viewers = [begin(runs, script, form="events").viewer for script in scripts]
     for script, size in zip(
@@ -611,7 +611,7 @@ def test_an_upstream_writes_no_lines_into_our_log(
 
 def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script) -> None:
     (tmp_path / "file").write_text("in the way")
-    runs = Runs(lambda: str(tmp_path / "file" / "runs.db"), seconds=1, most=1)
+    runs = Runs(lambda: str(tmp_path / "file" / "runs.db"), seconds=1, max_running=1)
     assert refusal(runs, script) == "log_unavailable"
     with pytest.raises(Failure, match="not available"):
         runs.find("f" * 32, "alice")

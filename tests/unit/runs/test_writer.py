@@ -21,12 +21,12 @@ SECONDS = 10.0
 class Written:
     """What a writer has stored, and whether its generator was closed."""
 
-    def __init__(self, generated: Generated, most_bytes: float = math.inf) -> None:
+    def __init__(self, generated: Generated, max_bytes: float = math.inf) -> None:
         self.appends: list[Append] = []
         self.closed = threading.Event()
         self.changed = threading.Condition()
         store: Any = self
-        self.writer = Writer(7, self.watched(generated), store, math.inf, most_bytes)
+        self.writer = Writer(7, self.watched(generated), store, math.inf, max_bytes)
 
     def watched(self, generated: Generated) -> Generated:
         try:

@@ -117,7 +117,7 @@ def test_what_comes_meanwhile_shares_the_next_one(log: Stored) -> None:
 def test_a_transaction_is_bounded_whatever_waits(
     log: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH_BYTES", 10 * (1 + FRAME_BYTES))
+    monkeypatch.setattr(module, "_GROUP_BYTES", 10 * (1 + FRAME_BYTES))
     log.add(1, 1, b"a")
     log.add(1, 10, *[b"b"] * 25, ending=FINISHED)
     log.add(2, 10, *[b"c"] * 5)
@@ -145,7 +145,7 @@ def test_a_transaction_is_bounded_whatever_waits(
 def test_a_frame_of_any_size_is_stored(
     log: Stored, monkeypatch: pytest.MonkeyPatch, frame: bytes
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH_BYTES", 5)
+    monkeypatch.setattr(module, "_GROUP_BYTES", 5)
     log.add(1, 1, b"a")
     log.add(1, 2, frame, frame)
     log.succeed()
@@ -299,7 +299,7 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_AHEAD", 200 + 80 * FRAME_BYTES)
-    monkeypatch.setattr(module, "_BATCH_BYTES", 100 + 40 * FRAME_BYTES)
+    monkeypatch.setattr(module, "_GROUP_BYTES", 100 + 40 * FRAME_BYTES)
     monkeypatch.setattr(module, "_PATIENCE", 1000.0)
     chance, there = random.Random(1), threading.Condition()
     calls: list[tuple[Sequence[Append], Done]] = []
