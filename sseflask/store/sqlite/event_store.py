@@ -84,8 +84,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
                 self._try("reading", self._read, database)
             return Position(self._tail.epoch, newest)
 
-        position: Position = self.call(look, PATIENCE if patience is None else patience)
-        return position
+        return self.call(look, PATIENCE if patience is None else patience)
 
     def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
         self.call(lambda database: self._send_notices(database, "close", patterns))

@@ -170,8 +170,7 @@ class StoreThread(Generic[DatabaseType]):
 
     def extent(self) -> Extent:
         """How much there is. Blocks for half a second at most; raises as `call` does."""
-        extent: Extent = self.call(lambda database: database.extent(), SHORT_PATIENCE)
-        return extent
+        return self.call(lambda database: database.extent(), SHORT_PATIENCE)
 
     def pause(self, seconds: float) -> Callable[[], object] | None:
         """Have the database closed while the process is copied, as by ``os.fork``.
