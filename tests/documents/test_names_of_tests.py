@@ -75,7 +75,6 @@ TESTED_AS_A_PART = {
     "unit/store/sqlite/test_run_database.py": [
         "store/sqlite/leases.py",
         "store/sqlite/run_rows.py",
-        "store/sqlite/run_tables.py",
     ],
     "unit/test_config.py": ["setting_types.py"],
     "unit/transport/detached/test_registry.py": [
