@@ -147,13 +147,12 @@ class Hub(Feed[Selection]):
             )
 
     def closed_since(self, closes: int, patterns: Iterable[Pattern]) -> bool:
-        """Whether one of some patterns has been closed since `closes` had a value."""
-        with self.lock:
-            new = self.closes - closes
-            if new > len(self._closed):
-                return True  # more than are remembered
-            recent = islice(self._closed, len(self._closed) - new, None)
-            return any(_within(patterns, closed) for closed in recent)
+        """Whether one of some patterns was closed since `closes` had a value. Hold the lock."""
+        new = self.closes - closes
+        if new > len(self._closed):
+            return True  # more than are remembered
+        recent = islice(self._closed, len(self._closed) - new, None) if new else ()
+        return any(_within(patterns, closed) for closed in recent)
 
     # -- what comes from the store -----------------------------------------------------------------
 

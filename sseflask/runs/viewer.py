@@ -186,7 +186,7 @@ class Viewer(CatchUp[MakeView]):
             return self._from_queue
         if live.outcome is not None or live.failure is not None:
             return partial(self._give_end, live)
-        if live.position < max(self._at, self._after):
+        if live.position < self._after:
             self._woken = False
             return self._wait_for_others
         return None

@@ -89,15 +89,17 @@ class CatchUp(Source, Generic[Key]):
         with self._lock:
             if self._abandoned or self._feed is None or self._next_step() is not None:
                 return None
+            self._abandoned = True
             return self._feed.join(self, chunked, heartbeat)
 
     def abandon(self) -> None:
         """See `Source`."""
         with self._lock:
-            self._abandoned = True
-            if self._feed is not None:
-                self._feed.leave(self)
-            self.wake()
+            if not self._abandoned:
+                self._abandoned = True
+                if self._feed is not None:
+                    self._feed.leave(self)
+                self.wake()
 
     # -- called by the feed, which holds the lock --------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sseflask.counters.counts import Kind, Reason
@@ -91,9 +90,11 @@ class Source(ABC):
         return self._frames(0.0)
 
     def _frames(self, timeout: float | None) -> Iterator[bytes]:
-        with suppress(StopIteration):
+        try:
             while (got := self.get(timeout)) is not None:
                 yield got[0]
+        except StopIteration:
+            return
 
     @abstractmethod
     def join(self, chunked: bool, heartbeat: float) -> Group | None:

@@ -120,6 +120,33 @@ def test_an_epoch_that_ends_while_it_waits_is_a_gap_from_where_it_was() -> None:
     assert rest == ["f-1"]
 
 
+def test_what_is_trimmed_is_a_gap_once_all_was_given_that_there_was() -> None:
+    """Of what was trimmed before ``earliest`` nothing is said."""
+    hub, store = opened(0)
+    subscription = subscribed(hub, store, "earliest")
+    assert list(subscription.history()) == []
+    store.newest = 2
+    hub.skip(2)
+    assert list(subscription.history()) == [frame("e", entry(1)) + frame("e", entry(2))]
+    assert [query.missing for query in store.queries] == ["trimmed"]
+    hub, store = opened(2)
+    assert len(list(subscribed(hub, store, "earliest").history())) == 1
+    assert [query.missing for query in store.queries] == ["none"]
+
+
+def test_one_that_is_closed_while_it_is_behind_gets_nothing_from_its_queue() -> None:
+    """Or its client would come back with that event's id, and without those before it."""
+    hub, store = opened(3)
+    subscription = subscribed(hub, store, "e-3")
+    assert list(subscription.history()) == []
+    hub.skip(5)
+    hub.deliver([entry(6)])
+    hub.close(A)
+    (last,) = subscription.history()
+    assert last.startswith(b"retry: ")
+    assert store.queries == []
+
+
 def test_one_that_enters_after_more_closes_than_are_remembered_ends() -> None:
     hub, store = opened(0)
     subscription = subscribed(hub, store, "e-0")
