@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, request
 
 from sseflask.channels.channels import Channels
-from sseflask.channels.event_frames import EARLIEST, Cursor, check_types, has_ended, stored
+from sseflask.channels.event_frames import EARLIEST, Cursor, check_types, encode_event, has_ended
 from sseflask.channels.history import ChannelHistory
 from sseflask.defaults import setting
 from sseflask.errors import ChannelError
@@ -55,7 +55,7 @@ class ChannelMethods:
             RuntimeError: this is not registered with the application.
         """
         text = data if isinstance(data, str) else json_text(data, self._app().json)
-        frames = [stored(text, event, retry)]
+        frames = [encode_event(text, event, retry)]
         with _unavailable_as_failure():
             ids = self._channels().publish(check_name(channel), frames)
         assert isinstance(ids, list)  # without a key nothing can be reused

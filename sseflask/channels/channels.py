@@ -111,7 +111,7 @@ class Channels:
 
         Args:
             channel: a checked name.
-            frames: what `sseflask.channels.event_frames.stored` gave for each; at least one.
+            frames: what `sseflask.channels.event_frames.encode_event` gave for each; at least one.
             key: makes a repetition a no-op; scoped by the caller.
             digest: stands for the content.
 

@@ -85,7 +85,7 @@ def event_type(stored: bytes) -> bytes:
     return stored[start + 7 : stored.index(b"\n", start)]
 
 
-def stored(data: Any, event: str | None = None, retry: int | None = None) -> bytes:
+def encode_event(data: Any, event: str | None = None, retry: int | None = None) -> bytes:
     """Encode an event as it is stored: without the line of its id.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, json, request
 
-from sseflask.channels.event_frames import stored
+from sseflask.channels.event_frames import encode_event
 from sseflask.channels.subscription import Subscription
 from sseflask.errors import ChannelError
 from sseflask.event import Event, MessageEvent
@@ -120,7 +120,7 @@ class ServerSentEventsBlueprint(Blueprint):
                 "an id was given to publish: it is not sent, as clients resume from the store's "
                 "ids. Put yours into the data."
             )
-        frame = stored(_text(data), event=type or None, retry=retry or None)
+        frame = encode_event(_text(data), event=type or None, retry=retry or None)
         if not isinstance(data, str):
             frame = _DATA.sub(_JSON_DATA, frame, count=1)
         try:

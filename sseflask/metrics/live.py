@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sseflask.channels.channels import Channels
-from sseflask.channels.event_frames import stored
+from sseflask.channels.event_frames import encode_event
 from sseflask.counters.counts import KINDS
 from sseflask.counters.gauges import Gauges
 from sseflask.counters.sharing import sharing
@@ -61,7 +61,7 @@ class LiveFigures:
                 if not sharing.claim(int(now.wall)):
                     return  # another worker did; the next event is about a longer time
                 text = json.dumps(figures(last, now), separators=(",", ":"))
-                self._channels.publish(FIGURES, [stored(text, "figures")])
+                self._channels.publish(FIGURES, [encode_event(text, "figures")])
             self._last = now
         except StoreError:
             self._last = None  # the store has logged why

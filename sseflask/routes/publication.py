@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import request
 
-from sseflask.channels.event_frames import stored
+from sseflask.channels.event_frames import encode_event
 from sseflask.errors import EventError, Failure
 from sseflask.json_text import COMPACT, json_text
 from sseflask.loop.time_slice import TimeSlice
@@ -122,6 +122,6 @@ def _frame(event: Any, where: str = "") -> bytes:
     try:
         # JSON is stored as it came, without the application's encoder.
         text = data if isinstance(data, str) else json_text(data, COMPACT)
-        return stored(text, type_, retry)
+        return encode_event(text, type_, retry)
     except EventError as error:
         raise invalid(f"{which}can't be sent: {error}.", code="invalid_event") from error

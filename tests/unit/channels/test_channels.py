@@ -14,7 +14,7 @@ import pytest
 
 from sseflask.channels import channels as module
 from sseflask.channels.channels import Channels, Ids
-from sseflask.channels.event_frames import stored
+from sseflask.channels.event_frames import encode_event
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
 from sseflask.store.api import EventLimits, KeyReused, StoreError
@@ -37,7 +37,7 @@ def channels() -> Iterator[Channels]:
 
 
 def published(channels: Channels, channel: str, *data: str) -> list[str]:
-    ids = channels.publish(channel, [stored(each) for each in data])
+    ids = channels.publish(channel, [encode_event(each) for each in data])
     assert isinstance(ids, Ids)
     return ids
 
@@ -170,12 +170,12 @@ def test_two_processes_worth_of_channels_on_one_file(tmp_path: Path) -> None:
 
 
 def test_keys(channels: Channels) -> None:
-    first = channels.publish("a", [stored("x")], key="k", digest=b"d")
-    again = channels.publish("a", [stored("x")], key="k", digest=b"d")
+    first = channels.publish("a", [encode_event("x")], key="k", digest=b"d")
+    again = channels.publish("a", [encode_event("x")], key="k", digest=b"d")
     assert isinstance(first, Ids)
     assert isinstance(again, Ids)
     assert (first, first.repeated, again.repeated) == (again, False, True)
-    assert isinstance(channels.publish("a", [stored("y")], key="k", digest=b"e"), KeyReused)
+    assert isinstance(channels.publish("a", [encode_event("y")], key="k", digest=b"e"), KeyReused)
 
 
 def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:

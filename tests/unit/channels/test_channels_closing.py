@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sseflask.channels.channels import Channels
-from sseflask.channels.event_frames import stored
+from sseflask.channels.event_frames import encode_event
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import EventLimits
 from sseflask.store.names import Pattern
@@ -52,7 +52,7 @@ def open_to(channels: Channels, *names: str) -> Subscription:
 
 
 def publish(channels: Channels, channel: str, *data: str) -> None:
-    channels.publish(channel, [stored(each) for each in data])
+    channels.publish(channel, [encode_event(each) for each in data])
 
 
 def close(channels: Channels, *names: str) -> None:
@@ -253,11 +253,11 @@ def test_more_names_at_once_than_notices_are_kept(
 def test_notices_are_no_events(pair: list[Channels]) -> None:
     """They have no numbers that a client could miss, and take no place of an event."""
     here, there = pair
-    first = here.publish("a", [stored("1")])
+    first = here.publish("a", [encode_event("1")])
     for n in range(50):
         close(there, f"b.{n}")
         count(here, "b")
-    second = there.publish("a", [stored("2")])
+    second = there.publish("a", [encode_event("2")])
     assert isinstance(first, list)
     assert isinstance(second, list)
     numbers = [int(ids[0].rpartition("-")[2]) for ids in (first, second)]

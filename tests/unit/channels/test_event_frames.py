@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from sseflask.channels.event_frames import RESERVED, Cursor, frame, gap_frames, stored
+from sseflask.channels.event_frames import RESERVED, Cursor, encode_event, frame, gap_frames
 from sseflask.errors import EventError
 from sseflask.store.api import Entry, Missing
 from sseflask.store.names import Pattern
@@ -14,7 +14,7 @@ from sseflask.wire import Decoder
 
 
 def test_an_event_is_stored_without_its_id_and_sent_with_it() -> None:
-    kept = stored({"a": 1}, event="order", retry=500)
+    kept = encode_event({"a": 1}, event="order", retry=500)
     sent = frame("epoch", Entry(17, "a", kept))
     assert kept in sent
     (event,) = Decoder().feed(sent)
@@ -26,18 +26,18 @@ def test_an_event_is_stored_without_its_id_and_sent_with_it() -> None:
     [("", ""), ("a\nb", "a\nb"), (None, "null"), (0, "0"), ([], "[]"), (False, "false")],
 )
 def test_every_value_reaches_the_client(data: object, text: str) -> None:
-    (event,) = Decoder().feed(frame("e", Entry(1, "a", stored(data))))
+    (event,) = Decoder().feed(frame("e", Entry(1, "a", encode_event(data))))
     assert event.data == text
 
 
 @pytest.mark.parametrize("name", RESERVED)
 def test_the_servers_own_types_can_not_be_published(name: str) -> None:
     with pytest.raises(EventError, match="server's own"):
-        stored("x", event=name)
+        encode_event("x", event=name)
 
 
 def test_an_empty_type_is_the_usual_one() -> None:
-    (event,) = Decoder().feed(frame("e", Entry(1, "a", stored("x", event=""))))
+    (event,) = Decoder().feed(frame("e", Entry(1, "a", encode_event("x", event=""))))
     assert event.event == "message"
 
 

@@ -11,7 +11,7 @@ import pytest
 from sseflask.channels import channels as module
 from sseflask.channels import history as past
 from sseflask.channels.channels import Channels, Ids
-from sseflask.channels.event_frames import stored
+from sseflask.channels.event_frames import encode_event
 from sseflask.channels.history import ChannelEvent, ChannelHistory
 from sseflask.store.api import EventLimits
 from sseflask.store.names import Pattern
@@ -32,7 +32,7 @@ def make(path: Path | str) -> Channels:
 
 
 def publish(channels: Channels, channel: str, *data: str, event: str | None = None) -> list[str]:
-    ids = channels.publish(channel, [stored(each, event) for each in data])
+    ids = channels.publish(channel, [encode_event(each, event) for each in data])
     assert isinstance(ids, Ids)
     return ids
 

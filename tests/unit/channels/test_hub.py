@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sseflask.channels.event_frames import stored
+from sseflask.channels.event_frames import encode_event
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import Entry, History, HistoryQuery
@@ -25,7 +25,7 @@ def opened() -> Hub:
 
 
 def entry(number: int, channel: str = "a") -> Entry:
-    return Entry(number, channel, stored(f"{number}"))
+    return Entry(number, channel, encode_event(f"{number}"))
 
 
 def joined(hub: Hub, *names: str) -> Group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from sseflask.channels.event_frames import Cursor, frame, stored
+from sseflask.channels.event_frames import Cursor, encode_event, frame
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import Entry, History, HistoryQuery, Missing
@@ -42,7 +42,7 @@ class Store:
 
 
 def entry(number: int) -> Entry:
-    return Entry(number, "a", stored(str(number)))
+    return Entry(number, "a", encode_event(str(number)))
 
 
 def opened(position: int) -> tuple[Hub, Store]:

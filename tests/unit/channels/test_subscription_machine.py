@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from sseflask.channels import subscription as limits
-from sseflask.channels.event_frames import Cursor, stored
+from sseflask.channels.event_frames import Cursor, encode_event
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.event import MessageEvent
@@ -125,7 +125,7 @@ class Resuming(RuleBasedStateMachine):
     def publish(self, channel: str, amount: int, done: int = 8) -> None:
         """Some events, one of which may be such as ends streams."""
         frames = tuple(
-            stored(f"{channel} {n}", "done" if n == done else None) for n in range(amount)
+            encode_event(f"{channel} {n}", "done" if n == done else None) for n in range(amount)
         )
         (appended,) = self.log.append([Append(channel, frames)])
         assert isinstance(appended, Appended)

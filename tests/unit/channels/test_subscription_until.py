@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sseflask.channels.channels import Channels, Ids
-from sseflask.channels.event_frames import Types, check_types, event_type, has_ended, stored
+from sseflask.channels.event_frames import Types, check_types, encode_event, event_type, has_ended
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import Entry, EventLimits
@@ -30,7 +30,7 @@ def channels() -> Iterator[Channels]:
 
 def published(channels: Channels, channel: str, *events: str) -> list[str]:
     """Publish events; those that are called something else than a digit have it for their type."""
-    frames = [stored(event, None if event.isdigit() else event) for event in events]
+    frames = [encode_event(event, None if event.isdigit() else event) for event in events]
     ids = channels.publish(channel, frames)
     assert isinstance(ids, Ids)
     return ids
@@ -125,7 +125,7 @@ def test_a_forgotten_event_is_told_of_before_the_end(channels: Channels) -> None
 
 
 def entry(number: int, type: str | None = None) -> Entry:
-    return Entry(number, "a", stored(f"{number}", type))
+    return Entry(number, "a", encode_event(f"{number}", type))
 
 
 def detached(hub: Hub, until: Types) -> Group:
@@ -190,7 +190,7 @@ def test_an_end_before_a_clients_place_does_not_end_it() -> None:
     ],
 )
 def test_the_type_of_a_stored_event(event: str | None, retry: int | None, type: bytes) -> None:
-    assert event_type(stored("event: no\nretry: 5", event, retry)) == type
+    assert event_type(encode_event("event: no\nretry: 5", event, retry)) == type
 
 
 @pytest.mark.parametrize("types", [[], "", [""], ["done", ""], "a\nb", "gap", ["failure"], [1]])
