@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.live.kit.clients import Sent, Stream, open_stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.publishing import JSON, epoch, number, post, publish, publish_all
 from tests.live.kit.servers import Server
 from tests.live.kit.sockets import owned

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.kit.clients import Sent, curl, open_stream
+from tests.live.kit.clients import curl, open_stream
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.kinds import GEVENT, PROBE, SERVERS, probe_command
 from tests.live.kit.publishing import LIBRARY, number
 from tests.live.kit.servers import Server, free_port, running

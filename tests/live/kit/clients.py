@@ -9,17 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from tests.live.kit.connection import Connection, Head, fetch
+from tests.live.kit.events import EventParser, Sent
 from tests.live.kit.servers import Server
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One block of a stream as it was on the wire: LF line ends, one space after the colon."""
-
-    data: str | None = None
-    event: str | None = None
-    id: str | None = None
-    retry: str | None = None
 
 
 @dataclass
@@ -77,38 +68,15 @@ class Stream:
         assert self.ended, "the stream was cut short"
         return events
 
-    def _lines(self) -> Iterator[str]:
-        pending = b""
-        for piece in self.connection.pieces(self.head):
-            pending += piece
-            *lines, pending = pending.split(b"\n")
-            for line in lines:
-                yield line.decode()
-        assert not pending, f"the stream ends within the line {pending!r}"
-        self.ended = self.connection.complete
-
     def _read(self) -> Iterator[Sent | str]:
-        fields: dict[str, str] = {}
-        for line in self._lines():
-            if line.startswith(":"):
-                self.comments.append(line[1:].removeprefix(" "))
-                yield self.comments[-1]
-            elif line:
-                name, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                assert name in ("data", "event", "id", "retry"), f"unknown field in {line!r}"
-                if name == "retry":
-                    self.retries.append(value)
-                known = fields.get(name)
-                fields[name] = (
-                    f"{known}\n{value}" if name == "data" and known is not None else value
-                )
-            else:
-                # Some clients dispatch an empty event at a blank line that ends none.
-                assert fields, "a blank line that ends no event"
-                yield Sent(**fields)
-                fields = {}
-        assert set(fields) <= {"retry"}, f"the stream ends within an event: {fields}"
+        parser = EventParser(self.retries)
+        for piece in self.connection.pieces(self.head):
+            for item in parser.feed(piece):
+                if isinstance(item, str):
+                    self.comments.append(item)
+                yield item
+        assert not parser.unfinished(), parser.unfinished()
+        self.ended = self.connection.complete
 
 
 def open_stream(

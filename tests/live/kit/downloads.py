@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 from tests.live.kit.clients import curl_in_background
+from tests.live.kit.events import EventParser, Sent
 from tests.live.kit.servers import Server
 
 
@@ -26,15 +27,13 @@ class Download:
     def finish(self) -> None:
         rest, complaint = self.process.communicate(timeout=30)
         assert self.process.returncode == 0, f"curl: {complaint.decode()}"
-        text = (self._start + rest).decode()
-        *blocks, last = text.split("\n\n")
-        self.retry = int(last.removeprefix("retry: ")) if last else None
-        assert not last or last.endswith("\n"), "one newline"
-        fields = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
-        self.failure = (
-            json.loads(fields.pop()["data"])["error"] if fields[-1].get("event") else None
-        )
-        self.data = [block["data"] for block in fields]
+        retries: list[str] = []
+        parser = EventParser(retries)
+        events = [each for each in parser.feed(self._start + rest) if isinstance(each, Sent)]
+        assert not parser.unfinished(), parser.unfinished()
+        self.retry = int(retries[-1]) if retries else None
+        self.failure = json.loads(events.pop().data or "")["error"] if events[-1].event else None
+        self.data = [each.data or "" for each in events]
 
     def assert_sent_away(self) -> None:
         self.finish()

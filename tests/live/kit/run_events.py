@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.live.kit.clients import Sent
+from tests.live.kit.events import Sent
 
 FORMATS = ["chunks", "text", "events", "ui"]
 #: All but `ui`, which can only be read from its start.

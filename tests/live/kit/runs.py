@@ -16,8 +16,9 @@ from urllib.parse import urlencode
 import jwt
 
 from tests.live.kit.aimock import Aimock
-from tests.live.kit.clients import Sent, Stream, open_stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Answer, Connection
+from tests.live.kit.events import Sent
 from tests.live.kit.run_events import Decoded, plain, without_heartbeats
 from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server

@@ -1,6 +1,6 @@
 """A subscriber that accounts for every byte, and resumes by the id it has taken over last.
 
-It does no waiting: whoever owns it (`swarm.py`) feeds it what its socket has.
+It does no waiting: its owner (`swarm.py`) feeds it what its socket has.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import json
 import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from tests.live.kit.events import EventParser, Sent
 
 #: What a browser's EventSource sends, by the standards.
 EVENT_SOURCE = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
@@ -70,8 +72,7 @@ class Subscriber:
         self._status = 0
         self._chunked = False
         self._complete = False
-        self._line = b""
-        self._fields: dict[str, str] = {}
+        self._parser = EventParser(self.retries)
 
     @property
     def over(self) -> bool:
@@ -159,42 +160,30 @@ class Subscriber:
         return True
 
     def _text(self, body: bytes) -> None:
-        *lines, self._line = (self._line + body).split(b"\n")
-        fields = self._fields
-        for line in lines:
-            if line.startswith(b":"):
+        for item in self._parser.feed(body):
+            if isinstance(item, str):
                 self.comments += 1
-            elif line:
-                name, _, value = line.decode().partition(":")
-                value = value.removeprefix(" ")
-                if name == "data" and "data" in fields:
-                    value = f"{fields['data']}\n{value}"
-                elif name == "retry":
-                    self.retries.append(value)
-                fields[name] = value
             else:
-                self._dispatch(fields)
-                fields.clear()
+                self._dispatch(item)
 
-    def _dispatch(self, fields: dict[str, str]) -> None:
-        if "id" in fields:
-            self.last_id = fields["id"]
-        if "data" not in fields:
+    def _dispatch(self, event: Sent) -> None:
+        if event.id is not None:
+            self.last_id = event.id
+        if event.data is None:
             return
-        kind = fields.get("event", "message")
-        if kind in ("gap", "failure"):
-            said = self.gaps if kind == "gap" else self.failures
-            said.append(json.loads(fields["data"]))
+        if event.event in ("gap", "failure"):
+            said = self.gaps if event.event == "gap" else self.failures
+            said.append(json.loads(event.data))
         else:
-            self.events.append(Received(self.last_id or "", kind, fields["data"]))
+            self.events.append(Received(self.last_id or "", event.event or "message", event.data))
 
     def end(self) -> None:
         """The connection has ended; how?"""
         if self._status == 200:
             if self._complete or not self._chunked:
                 self.proper_ends += 1
-                if self._line or set(self._fields) - {"retry"}:
-                    self.problems.append(f"ended within {self._fields} {self._line!r}")
+                if unfinished := self._parser.unfinished():
+                    self.problems.append(unfinished)
             else:
                 self.truncated += 1
         self.close()

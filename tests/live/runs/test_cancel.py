@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tests.live.kit.aimock import Aimock
-from tests.live.kit.clients import Sent, open_stream
+from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.run_events import FORMATS, Decoded
 from tests.live.kit.runs import attach, read, read_run, run_of, start, start_path, stop, take
 from tests.live.kit.servers import Server

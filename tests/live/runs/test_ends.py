@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.kit.clients import Sent, Stream
+from tests.live.kit.clients import Stream
+from tests.live.kit.events import Sent
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import (
     FORMATS,

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.live.kit.aimock import Aimock
-from tests.live.kit.clients import Sent
+from tests.live.kit.events import Sent
 from tests.live.kit.proxy import Proxy
 from tests.live.kit.runs import attach, read, run_service, start_path
 from tests.live.kit.servers import Server, environment

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.kit.clients import Sent, open_stream
+from tests.live.kit.clients import open_stream
+from tests.live.kit.events import Sent
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import RESUMABLE, after, end_of, plain, text_of
 from tests.live.kit.runs import (

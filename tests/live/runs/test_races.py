@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from tests.live.kit.clients import Sent
 from tests.live.kit.connection import Answer, Connection
+from tests.live.kit.events import Sent
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import text_of
 from tests.live.kit.runs import all_at_once, ask_start, replay, rest, run_of, start

@@ -12,8 +12,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.live.kit.aimock import Aimock
-from tests.live.kit.clients import Sent, curl, open_stream
+from tests.live.kit.clients import curl, open_stream
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.run_events import without_heartbeats
 from tests.live.kit.servers import Server
 from tests.live.kit.services import KEY

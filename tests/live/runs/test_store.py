@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from tests.live.channels.test_store import disk, remount, write_lock
-from tests.live.kit.clients import Sent, open_stream
+from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import Answer
+from tests.live.kit.events import Sent
 from tests.live.kit.publishing import error_of
 from tests.live.kit.run_events import end_of, text_of
 from tests.live.kit.runs import ask, path_of, replay, rest, run_of, run_service, start

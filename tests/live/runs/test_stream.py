@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.live.kit.clients import Sent, Stream, open_stream
+from tests.live.kit.clients import Stream, open_stream
+from tests.live.kit.events import Sent
 from tests.live.kit.run_events import FORMATS, RESUMABLE, end_of, frames_of, number, parsed, text_of
 from tests.live.kit.runs import JSON, START, ask, path_of, raw, replay, rest, run_of, start
 from tests.live.kit.scripted import USAGE, ScriptedAnswer, usage_frame

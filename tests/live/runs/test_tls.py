@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certified, certified
-from tests.live.kit.clients import Sent
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.gateway import gateway
 from tests.live.kit.proxy import Proxy
 from tests.live.kit.run_events import end_of, text_of

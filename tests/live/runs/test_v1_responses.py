@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.live.kit.clients import Sent, Stream, open_stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Connection
+from tests.live.kit.events import Sent
 from tests.live.kit.run_events import after, number, parsed
 from tests.live.kit.runs import JSON, ask, attach, raw, rest, run_of, stop
 from tests.live.kit.scripted import ScriptedAnswer

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from tests.live.kit.aimock import Aimock
-from tests.live.kit.clients import Sent, Stream
+from tests.live.kit.clients import Stream
 from tests.live.kit.connection import fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.run_events import FORMATS, Decoded, last_id
 from tests.live.kit.runs import attach, read, read_run, run_of, run_service, start, start_path, take
 from tests.live.kit.servers import Server

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.live.kit.clients import Sent, curl, open_stream
+from tests.live.kit.clients import curl, open_stream
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.servers import Server
 from tests.live.kit.services import production, service
 from tests.live.kit.waiting import until

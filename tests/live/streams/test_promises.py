@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tests.live.kit.clients import Sent, open_stream, wake
+from tests.live.kit.clients import open_stream, wake
 from tests.live.kit.connection import Connection, fetch
+from tests.live.kit.events import Sent
 from tests.live.kit.kinds import on_every_server, on_gevent, on_portable
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import settled, until
