@@ -69,11 +69,11 @@ def timeout() -> Failure:
 
 
 def masked(value: Any, secrets: Iterable[str]) -> Any:
-    """A value of JSON without secrets in its texts, and without numbers beyond JSON's.
+    """A value of JSON without secrets in its texts, and without NaN and infinities.
 
     Args:
-        value: anything that JSON can spell; what is nested more than 20 deep is left out.
-        secrets: values to mask, besides all that looks like a key or a token.
+        value: the value; what is nested more than 20 deep is left out.
+        secrets: values to mask, besides everything that looks like a key or a token.
     """
     return _masked(value, tuple(secrets), _DEPTH)
 

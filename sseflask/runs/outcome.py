@@ -28,14 +28,8 @@ class ReportedFailure(Failure):
     def __init__(
         self, status: int, error: dict[str, Any], headers: dict[str, str] | None = None
     ) -> None:
-        super().__init__(
-            error["message"],
-            status=status,
-            type=error["type"],
-            param=error["param"],
-            code=error["code"],
-            headers=headers,
-        )
+        fields = {name: error[name] for name in ("type", "param", "code")}
+        super().__init__(error["message"], status=status, headers=headers, **fields)
         self.error = error
 
     def body(self) -> dict[str, dict[str, Any]]:
@@ -47,14 +41,14 @@ class ReportedFailure(Failure):
 class Outcome:
     """The one end that every run has.
 
-    What further is to be known of an end is in a subclass, with its own `further`, `of`, `details`
-    and `size`.
+    A subclass says what else is known of the end of its runs: in `further`, `of`, `details` and
+    `size`.
 
     Args:
-        kind: the generator finished or failed, somebody stopped the run, or it was cancelled
-            because nobody was there to read it.
-        reason: of a finished run, why it ends, in the words of its generator.
-        failure: of a failed run, what went wrong.
+        kind: the generator finished or failed, a client stopped the run, or it was cancelled as it
+            had no viewers.
+        reason: why a finished run ended, in the words of its generator.
+        failure: why a failed run failed.
     """
 
     kind: Kind
@@ -67,7 +61,7 @@ class Outcome:
         return cls("failed", failure=failure)
 
     def as_failure(self) -> Failure | None:
-        """What a client gets that knows only complete answers, which give ``None``, and errors."""
+        """What a client gets that knows only complete answers and errors; ``None`` if complete."""
         if self.kind == "finished":
             return None
         if self.kind == "stopped":
@@ -92,7 +86,7 @@ class Outcome:
         return Ending(json.dumps(stored).encode(), frees_key=passing)
 
     def further(self) -> dict[str, Any]:
-        """What further is stored, as values of JSON."""
+        """What else is stored, as values of JSON."""
         return {}
 
     @classmethod
@@ -114,17 +108,17 @@ class Outcome:
         return stored
 
     def details(self) -> str:
-        """What the server's log says further."""
+        """What the server's log says at the end of its line."""
         return ""
 
 
 class NotedFrames(NamedTuple):
-    """Frames of a run, and for each what its generator knows of the run up to it, see `Append`."""
+    """Frames of a run, and notes for each of them, see `Append`."""
 
     frames: list[bytes]
     notes: list[bytes]
 
 
 Generated: TypeAlias = Generator[list[bytes] | NotedFrames | Outcome, None, None]
-"""What a run is: gives frames as they come, and at last how it ended. Advanced once more then, it
-may deal with what its source has left, which may take a moment; closing it cancels its source."""
+"""The generator of a run: yields frames as they come, and at last the outcome. Then it is advanced
+once more, so that it can tidy up, which may block. Closing it cancels its work."""

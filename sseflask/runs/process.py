@@ -1,4 +1,4 @@
-"""The runs of one process: what is written here, who views it, and what nobody views any more."""
+"""The runs of one process: its writers and viewers, and the end of runs without viewers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class RunProcess:
             live.writer = writer
             live.followed = True
             viewer.attached(live, run)
-        # In whatever thread it begins: its greenlet lives in the loop that goes on.
+        # Whatever thread this is, the greenlet has to be in the loop that goes on.
         run_in_main_loop(writer.start)
 
     def attach(self, viewer: Viewer) -> None:
@@ -148,12 +148,12 @@ class RunProcess:
             self.hub.drop(live)
             self.store.detach(key)
 
-    # -- what nobody views, and what goes on for too long ------------------------------------------
+    # -- runs without viewers, and runs that go on for too long ------------------------------------
 
     def beat(self) -> None:
-        """See `RunListener`. Ends what has been alone or goes on for too long.
+        """See `RunListener`. Ends runs that had no viewers, or went on, for too long.
 
-        Detaches from other processes' runs to which nobody has come back.
+        Detaches from other processes' runs to which no client has come back.
         """
         self.hub.check_viewers()
         seconds = self._bounds.run_seconds
@@ -177,9 +177,9 @@ class RunProcess:
             live = self.hub.get(key)
             writer = None if live is None else live.writer
             if writer is None or writer.alone_since is None or key in self._arriving:
-                continue  # it has ended, or somebody is there or comes
+                continue  # it has ended, or has a viewer, or one is being attached
             if key in attached:
-                writer.alone_since = time.monotonic()  # from here on the time counts anew
+                writer.alone_since = time.monotonic()  # the grace time begins anew
             elif writer.overdue:
                 self.store.end_soon(key, Outcome("cancelled").ending(), unless_attached=True)
 

@@ -43,7 +43,7 @@ class Started(NamedTuple):
 class Runs:
     """Begins, views and stops runs. Any thread or greenlet.
 
-    Elsewhere than under our worker nothing runs before the first use.
+    Our worker opens the store at its start; elsewhere it is opened at the first use.
 
     Args:
         path: gives the store's file at the first use; ``":memory:"`` for runs of this process.
@@ -72,8 +72,8 @@ class Runs:
     def init_app(self, app: Flask) -> None:
         """Make these the runs of the app's views.
 
-        Under our worker they run from its start: somebody has to end what a dead worker has left,
-        even if no request comes.
+        Our worker opens the store at its start, as it may have to end the runs of a dead worker
+        before any request comes.
         """
         app.extensions[_EXTENSION] = self
         on_worker_start.append(self._process.get)
@@ -132,7 +132,7 @@ class Runs:
                         COUNTS.runs_began += 1
                 return Started(run, viewer, repeated)
         except BaseException:
-            # It may still be claimed, or has been, and nobody would write it.
+            # The store may have begun the run, or may do so later, and nobody would write it.
             process.store.withdraw(claim)
             raise
         raise key_reused("run") if isinstance(claimed, KeyReused) else too_many(claimed.running)
@@ -183,7 +183,7 @@ class Runs:
         return self._process.get().store.extent()
 
     def close(self) -> None:
-        """End what runs for it in this process; the next use starts it again. Blocks shortly."""
+        """End the runs of this process and close the store. Blocks shortly; can be used again."""
         self._process.close()
 
     def _start_process(self) -> RunProcess:

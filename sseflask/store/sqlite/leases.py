@@ -1,7 +1,7 @@
-"""The processes that use a file of runs: which live, which have viewers, what the dead have left.
+"""The processes that use a file of runs: which are alive, which have viewers, what dead ones left.
 
-What a process may do is decided by the token that it got when it entered: its lease. A process
-whose beat is old is taken out by another one, which ends its runs.
+A process gets a token when it enters, its lease, which decides what it may write. A process that
+has not said for some seconds that it is alive is deleted by another one, which ends its runs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sseflask.store.sqlite.run_tables import COLUMNS
 
 log = logging.getLogger("sseflask")
 
-#: Seconds without a beat after which a process is taken for dead. A process that was away for most
-#: of that time itself does not judge: perhaps all of them were.
+#: Seconds without a sign of life after which a process is taken for dead. A process that itself
+#: stood still for most of that time does not judge: perhaps all processes did.
 DEAD_SECONDS, _AWAY_SECONDS = 5.0, 3.0
 
 #: Runs that one transaction ends at most: others wait for the file meanwhile.
@@ -52,7 +52,7 @@ class Leases:
         self._judges_from = 0.0
         self.token = ""
 
-    # -- which live --------------------------------------------------------------------------------
+    # -- which are alive ---------------------------------------------------------------------------
 
     def enter(self, database: sqlite3.Connection) -> None:
         """Be one of those that may write, if this process is not. In a write transaction."""
@@ -66,19 +66,17 @@ class Leases:
             database.execute("INSERT INTO processes VALUES (?, ?)", (self.token, now))
 
     def tick(self, concerned: bool = True) -> list[Run]:
-        """Say that this process lives, and end runs of those that don't; give those runs.
-
-        If it gives any there may be more.
+        """Say that this process is alive, and end some runs of dead ones; return those runs.
 
         Args:
-            concerned: it writes runs or has viewers of some; otherwise nothing is written for it.
+            concerned: this process writes runs or has viewers; if not, it says nothing.
         """
         now = self._clock()
         away, self._last_tick = now - self._last_tick, now
         try:
             return self._tick(concerned, away <= _AWAY_SECONDS)
         except StoreError:
-            # The others can't say that they live either, and get some time to do so afterwards.
+            # The others can't say that they are alive either, and get time for it afterwards.
             self._judges_from = math.inf
             raise
 
@@ -107,14 +105,13 @@ class Leases:
                 database.execute("DELETE FROM processes WHERE token = ?", (token,))
         ended = self._interrupt(_ORPHANED)
         if ended:
-            log.warning("another worker is gone or stands still; its completions are ended")
+            log.warning("another worker is gone or stands still; its runs are ended")
         return ended
 
     def leave(self) -> list[Run]:
-        """End what this process writes, since it goes; give those runs. It may begin anew.
+        """End what this process writes, since it goes; return those runs. It may begin anew.
 
-        It stays among the living until its last beat is old: its viewers have been sent to the
-        others, and have not come there yet.
+        It counts as alive for some seconds more, in which its viewers reconnect elsewhere.
         """
         ended: list[Run] = []
         while some := self._interrupt("ended IS NULL AND writer = ?", self.token):
@@ -122,7 +119,7 @@ class Leases:
         return ended
 
     def _interrupt(self, which: str, *values: str) -> list[Run]:
-        """End some of those runs whose writers do not write any more."""
+        """End some runs that are chosen by a condition."""
         choice = f"SELECT {COLUMNS} FROM runs WHERE {which} LIMIT {_END_RUNS}"
         with self._file.writing() as database:
             runs = [Run(*row) for row in database.execute(choice, values)]

@@ -25,7 +25,7 @@ from sseflask.store.run_api import (
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.leases import Leases
 from sseflask.store.sqlite.run_rows import (
-    MOST_FRAMES,
+    MAX_FRAMES,
     end_run,
     read_frames,
     rows_of,
@@ -38,7 +38,7 @@ from sseflask.store.sqlite.run_tables import COLUMNS, NEWEST, prepare
 #: Seconds for which a beat is new enough to begin a run without another one.
 _FRESH_SECONDS = 2.0
 
-_BEGINNING = (
+_INSERTION = (
     "INSERT INTO runs (place, id, subject, account, label, key, digest, writer)"
     f" SELECT {NEWEST}, ?, ?, ?, ?, ?, ?, ?"
 )
@@ -50,9 +50,8 @@ _END_COLUMNS = "number, id, label, coalesce(ended - 1, 0), ended, outcome, notes
 class RunDatabase:
     """Stores runs. Every method may block, and raises `StoreError` if the file can't do it.
 
-    All calls come from one thread. Each is a transaction: what it finds and what it does belong
-    together, whatever other processes do. Times are the machine's monotonic ones, which all its
-    processes share and nobody can put back.
+    All calls come from one thread. Each is a transaction, whatever other processes do. Times are of
+    the machine's monotonic clock, which all its processes share.
 
     Args:
         path: the file, made if it is not there; ``":memory:"`` for runs of this process alone.
@@ -89,7 +88,7 @@ class RunDatabase:
             self.leases.enter(database)
 
     def close(self) -> None:
-        """Close the file. Never an error; this process is thought dead after a while."""
+        """Close the file; never raises. This process is taken for dead after a while."""
         self._file.close()
 
     def changed(self) -> bool:
@@ -102,11 +101,11 @@ class RunDatabase:
         return self._file.replaced()
 
     def trim(self) -> int:
-        """Forget some of the runs that ended long ago, with their keys; give how many."""
+        """See `Space`."""
         return self.space.trim()
 
     def extent(self) -> Extent:
-        """How much there is."""
+        """See `Space`."""
         return self.space.extent()
 
     # -- runs --------------------------------------------------------------------------------------
@@ -128,7 +127,7 @@ class RunDatabase:
             # The usual case in one statement, for the sake of the first token.
             with self._file.using("written") as database:
                 cursor = database.execute(
-                    f"{_BEGINNING} WHERE {_RUNNING} < ?"
+                    f"{_INSERTION} WHERE {_RUNNING} < ?"
                     " AND EXISTS (SELECT 1 FROM processes WHERE token = ? AND beat > ?)",
                     (
                         *(
@@ -154,11 +153,11 @@ class RunDatabase:
             if running >= claim.max_running:
                 return TooMany(running)
             self.leases.enter(database)
-            cursor = database.execute(_BEGINNING, self._values(claim))
+            cursor = database.execute(_INSERTION, self._values(claim))
             return self._fresh(cursor, claim), False
 
     def _known(self, database: sqlite3.Connection, key: str) -> tuple[bytes, Run] | None:
-        # A run that should be forgotten, and is not yet, loses its key.
+        # A run that is to be deleted loses its key now.
         database.execute(
             "UPDATE runs SET key = NULL WHERE key = ? AND ended_at < ?",
             (key, self._clock() - self._seconds),
@@ -197,17 +196,17 @@ class RunDatabase:
         ends = [append for append in appends if append.ending is not None]
         refused: list[Append] = []
         ended: list[Run] = []
-        if len(rows) <= MOST_FRAMES and not ends:
+        if len(rows) <= MAX_FRAMES and not ends:
             with self._file.using("written") as database:
                 stored = store_frames(database, rows, self.leases.token)
             if not stored:
                 with self._file.reading() as database:
                     refused = [each for each in appends if not self._is_stored(database, each)]
         else:
-            # All or nothing: what fails is tried again as a whole.
+            # All or nothing: a group that fails is tried again as a whole.
             with self._file.writing() as database:
-                for start in range(0, len(rows), MOST_FRAMES):
-                    store_frames(database, rows[start : start + MOST_FRAMES], self.leases.token)
+                for start in range(0, len(rows), MAX_FRAMES):
+                    store_frames(database, rows[start : start + MAX_FRAMES], self.leases.token)
                 for append in appends:
                     run = self._end(database, append)
                     if run is not None:

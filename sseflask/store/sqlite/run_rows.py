@@ -10,7 +10,7 @@ from sseflask.store.run_api import FRAME_BYTES, Append, Ending, Run, size_of
 from sseflask.store.sqlite.run_tables import COLUMNS, FRAMES, LAST_FRAME, NEWEST
 
 #: Frames that one statement stores.
-MOST_FRAMES = 64
+MAX_FRAMES = 64
 
 #: Bytes after which a page ends.
 _PAGE_BYTES = 256 * 1024
@@ -38,12 +38,12 @@ def rows_of(append: Append) -> Iterator[Row]:
 def store_frames(database: sqlite3.Connection, rows: Sequence[Row], writer: str) -> bool:
     """Store frames of the runs that a process may write; say whether it may write all of them.
 
-    One statement, which can be a transaction of its own: everything more would hand the
-    interpreter over to the other threads and back once more.
+    One statement, which can be a transaction of its own: each further one would hand the
+    interpreter over to the other threads and back.
 
     Args:
         database: the runs'.
-        rows: at most `MOST_FRAMES`.
+        rows: at most `MAX_FRAMES`.
         writer: the token of the process.
     """
     if not rows:
@@ -101,7 +101,7 @@ def end_run(database: sqlite3.Connection, run: Run, ending: Ending, now: float) 
         " key = CASE WHEN ? THEN NULL ELSE key END WHERE number = ?",
         (ended, ending.outcome, notes, now, ending.frees_key and not run.last, run.key),
     )
-    # Or every append of every other run would go on to wake the watchers' processes.
+    # Or each append to any other run would still wake the processes of these watchers.
     database.execute("DELETE FROM watchers WHERE run = ?", (run.key,))
     return run._replace(ended=ended, outcome=ending.outcome, notes=notes)
 

@@ -56,7 +56,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         )
         self._endings = endings
         self._queue = AppendQueue(self._store_appends, self._notify, self._stored, self._given_up)
-        # The last frame given of each followed run; None if this process writes the run.
+        # The last frame that was given of each followed run; None if this process writes the run.
         self._followed: dict[int, int | None] = {}
         self._detached: set[int] = set()
         self._withdrawn: list[Claim] = []
@@ -127,7 +127,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         """See `RunStore`."""
         self.submit(self._leave, _ignore)
 
-    # -- in the event loop: what the queue has come to ---------------------------------------------
+    # -- in the event loop, called by the queue ----------------------------------------------------
 
     def _stored(self, appends: Sequence[Append], refused: Sequence[Append]) -> None:
         refused_runs = {append.run for append in refused}
@@ -213,7 +213,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         if self._watched:
             self._wakeup.wake_others()
         if refused:
-            # Somebody has ended these runs. If this process has not learnt of it, it does now.
+            # These runs have been ended. If this process does not know that yet, it does now.
             self._to_end.update((append.run, self._endings.interrupted) for append in refused)
             self._guard(self._end_pending, database)
         return refused, ended
@@ -260,8 +260,8 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         return True
 
     def _read(self, database: RunDatabase) -> None:
-        # Asked here and not for each append: a process that begins to watch wakes this one, and is
-        # woken for what was stored in between.
+        # Not asked for each append: a process that begins to watch wakes this one, which wakes it
+        # for what was stored in between.
         watched, self._watched = self._watched, database.leases.watched_by_others()
         if self._watched and not watched:
             self._wakeup.wake_others()
@@ -287,7 +287,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         while given is not None and given < run.last:
             frames = database.frames(run.key, given, min(_PAGE, run.last - given))
             if not frames:
-                return  # forgotten in between, which the next look finds out
+                return  # deleted in between, which the next look finds out
             batch = [Frames(run.key, given + 1, [frame for _, frame in frames])]
             self._notify(self._listener.frames, batch)
             given = self._followed[run.key] = frames[-1][0]
