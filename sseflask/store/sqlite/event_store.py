@@ -65,11 +65,11 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         self.start()
 
     def append(self, append: Append) -> Appended | KeyReused:
-        result: Appended | KeyReused = self.wait(lambda done: self._hand_over(append, done))
+        result: Appended | KeyReused = self._wait_for(append)
         return result
 
     def history(self, query: HistoryQuery) -> History:
-        history: History = self.wait(lambda done: self._hand_over(query, done))
+        history: History = self._wait_for(query)
         return history
 
     @property

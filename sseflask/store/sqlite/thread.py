@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -125,13 +126,19 @@ class StoreThread(Generic[DatabaseType]):
         # Not threading.Thread: under gevent even the original one starts a greenlet.
         original("_thread", "start_new_thread")(self._run, ())
 
-    def submit(self, function: Callable[[DatabaseType], Any], done: Done) -> None:
-        """Have a function called with the database, after what was handed over before.
+    def submit(self, call: Any, done: Done) -> None:
+        """Have a call done after those that were handed over before. Never blocks.
 
-        Never blocks. ``done`` is called in the thread with the result or what was raised, which is
-        a `StoreError` if the database is not open.
+        Args:
+            call: a function of the database, or what else `_serve` of a kind of store takes.
+            done: called in the thread with the result or what was raised, which is a `StoreError`
+                if the database is not open.
         """
-        self._hand_over(function, done)
+        self._calls.append((call, done))
+        if self._ended:
+            self._refuse()
+        else:
+            self._wakeup.wake()
 
     def call(
         self, function: Callable[[DatabaseType], Result], patience: float = PATIENCE
@@ -144,13 +151,13 @@ class StoreThread(Generic[DatabaseType]):
             StoreError: the database can't do it now.
             StoreBusy: there was no answer in time; the call may still be done.
         """
-        result: Result = self.wait(lambda done: self.submit(function, done), patience)
+        result: Result = self._wait_for(function, patience)
         return result
 
-    def wait(self, start: Callable[[Done], None], patience: float = PATIENCE) -> Any:
-        """Start something that calls back, and return its result; blocks and raises as `call`."""
+    def _wait_for(self, call: Any, patience: float = PATIENCE) -> Any:
+        """The result of what `submit` takes; blocks and raises as `call` does."""
         try:
-            return wait_for_callback(start, patience)
+            return wait_for_callback(partial(self.submit, call), patience)
         except Timeout:
             raise StoreBusy(f"the {self.name} did not answer within {patience} s") from None
 
@@ -224,13 +231,6 @@ class StoreThread(Generic[DatabaseType]):
         if ended:
             self._running.release()
         return ended
-
-    def _hand_over(self, call: Any, done: Done) -> None:
-        self._calls.append((call, done))
-        if self._ended:
-            self._refuse()
-        else:
-            self._wakeup.wake()
 
     def _refuse(self) -> None:
         """Answer calls that came too late; each once, even if several threads are here."""

@@ -57,8 +57,8 @@ def test_equal_ones_are_read_once_and_all_are_answered() -> None:
         own.put("a", b"1", b"2")
         own.store.submit(lambda _: gate.wait(30), lambda *_: None)
         for _ in range(300):
-            own.store._hand_over(asked(1), lambda *answer: answers.append(answer))
-        own.store._hand_over(asked(0), lambda *answer: answers.append(answer))
+            own.store.submit(asked(1), lambda *answer: answers.append(answer))
+        own.store.submit(asked(0), lambda *answer: answers.append(answer))
         gate.set()
         until(lambda: len(answers) == 301, "all are answered")
         assert done == ["append", "1", "0", "1", "0", "1", "0"]
@@ -77,15 +77,15 @@ def test_appends_come_before_what_is_being_read() -> None:
         def history(self, query: HistoryQuery) -> Steps[History]:
             for step in super().history(query):
                 if len(done) % 10 == 0:
-                    own.store._hand_over(Append("a", (b"x",)), lambda *_: None)
+                    own.store.submit(Append("a", (b"x",)), lambda *_: None)
                     done.append("published")
                 yield step
             return History("", [], 0, [], 0)
 
     with running(None, database=lambda *_: Publishing(20, done)) as own:
         for after in range(50):
-            own.store._hand_over(asked(after), lambda *_: None)
-        own.store._hand_over(asked(50), lambda *_: read.set())
+            own.store.submit(asked(after), lambda *_: None)
+        own.store.submit(asked(50), lambda *_: read.set())
         assert read.wait(60)
     published = [place for place, what in enumerate(done) if what == "published"]
     assert len(published) > 50
@@ -177,9 +177,9 @@ def test_what_is_being_read_at_the_end_is_refused() -> None:
     answers: list[Any] = []
     with running(None, database=lambda *_: Slow(10**9, [])) as own:
         own.put("a", b"1")
-        own.store._hand_over(asked(0), lambda *answer: answers.append(answer))
+        own.store.submit(asked(0), lambda *answer: answers.append(answer))
         own.end()
-        own.store._hand_over(asked(0), lambda *answer: answers.append(answer))
+        own.store.submit(asked(0), lambda *answer: answers.append(answer))
     for history, error in answers:
         assert history is None
         assert isinstance(error, StoreError)

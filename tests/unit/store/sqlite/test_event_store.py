@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from sseflask.loop.callbacks import Done
 from sseflask.store.api import (
     Append,
     Appended,
@@ -71,10 +70,6 @@ class Recorded:
 
     def put(self, channel: str, *frames: bytes, key: str | None = None) -> Any:
         return self.store.append(Append(channel, frames, key, b"".join(frames)))
-
-    def put_later(self, append: Append, done: Done) -> None:
-        """Hand events over, without waiting."""
-        self.store._hand_over(append, done)
 
     def read(self, after: int) -> History:
         return self.store.history(HistoryQuery(EVERYTHING, after, 10))
@@ -149,8 +144,8 @@ def test_what_waits_is_written_in_groups(place: Path | None) -> None:
                 assert error is None
                 results.append((index, result))
 
-            own.put_later(Append("a", frames), done)
-        own.put_later(Append("a", (b"big",) * 700), lambda *_: None)
+            own.store.submit(Append("a", frames), done)
+        own.store.submit(Append("a", (b"big",) * 700), lambda *_: None)
         gate.set()
         own.ask(lambda log: log.newest())
         assert sizes == [500, 500, 500, 500, 400, 700]
@@ -265,7 +260,7 @@ def test_notices_come_between_the_events_where_they_were_given(
         gate.clear()
         own.store.submit(lambda _: gate.wait(30), lambda *_: None)
         own.store.submit(lambda _: other.notices.send("close", ["unheard"]), lambda *_: None)
-        own.put_later(Append("a", (b"own",)), lambda *_: None)
+        own.store.submit(Append("a", (b"own",)), lambda *_: None)
         gate.set()
         until(partial(own.has, 13), "the last event")
         other.close()
@@ -324,7 +319,7 @@ def test_one_append_that_can_not_be_stored_does_not_take_others_along(place: Pat
     with running(place) as own:
         own.store.submit(lambda _: gate.wait(30), lambda *_: None)
         for key in ["fine", "\ud800", "fine too"]:
-            own.put_later(Append("a", (b"1",), key), lambda *what: results.append(what))
+            own.store.submit(Append("a", (b"1",), key), lambda *what: results.append(what))
         gate.set()
         own.ask(lambda log: log.newest())
         (first, _), (_, error), (last, _) = results
@@ -341,7 +336,7 @@ def test_callbacks_that_fail_are_logged_and_nothing_ends(
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        own.put_later(Append("a", (b"1",)), fail)
+        own.store.submit(Append("a", (b"1",)), fail)
         assert own.put("a", b"2") == Appended(2, 2)
     assert "ZeroDivisionError" in caplog.text
 
@@ -416,7 +411,7 @@ def test_closing_does_what_was_handed_over_and_refuses_what_comes_later(path: Pa
     results: list[tuple[Any, Exception | None]] = []
     with running(path) as own:
         for _ in range(100):
-            own.put_later(Append("a", (b"1",)), lambda *what: results.append(what))
+            own.store.submit(Append("a", (b"1",)), lambda *what: results.append(what))
         own.store.close()
         assert own.store.join(30)
         assert results == [(Appended(n, n), None) for n in range(1, 101)]
