@@ -115,9 +115,13 @@ class EventLoop:
         self._calls.append((function, arguments))
         if not self._signalled:
             self._signalled = True
-            self._loop.run_callback_threadsafe(self._call_all)
+            self._loop.run_callback_threadsafe(self.run_pending)
 
-    def _call_all(self) -> None:
+    def run_pending(self) -> None:
+        """Call now what the loop would call next. In the loop's thread.
+
+        For the end of a process, when the loop does not run any more.
+        """
         # First, so that a call that comes from here on wakes the loop again.
         self._signalled = False
         while self._calls:

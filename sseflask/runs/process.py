@@ -11,7 +11,7 @@ from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.counters.gauges import provide
 from sseflask.errors import Failure
 from sseflask.logs.printable import printable
-from sseflask.loop.callbacks import cooperative, run_in_main_loop
+from sseflask.loop.callbacks import EventLoop, cooperative, run_in_main_loop
 from sseflask.runs.failures import interrupted, too_long
 from sseflask.runs.hub import LiveRun, RunHub
 from sseflask.runs.outcome import Generated, Outcome
@@ -66,6 +66,8 @@ class RunProcess:
         self._withdraw_gauge()
         self.store.leave()
         self.store.close()
+        # At the end of a process the loop does not run any more, and these ends are to be logged.
+        EventLoop.current().run_pending()
 
     # -- see `sseflask.transport.gunicorn.drain.BackgroundWork` ------------------------------------
 

@@ -14,6 +14,7 @@ from tests.switches import watch_switches
 switches = watch_switches()  # before other modules make their locks
 
 import json
+import logging
 import math
 import random
 import sys
@@ -148,6 +149,21 @@ def reads_the_rest(runs: Runs) -> bool:
     return bool(over.wait(10))
 
 
+def logged_at_close(runs: Runs) -> bool:
+    """Whether the log has the ends of runs that are written when the process ends."""
+    lines: list[str] = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]  # for a test
+    log = logging.getLogger("sseflask")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    run = begin(runs, answer()).run
+    gevent.sleep(0.05)
+    runs.close()  # the loop does not run any more then
+    log.removeHandler(handler)
+    return any(line.startswith(f"run {run.id}: failed (interrupted)") for line in lines)
+
+
 @mock.patch.object(module, "RunDatabase", Failing)
 def main(path: str) -> dict[str, Any]:
     runs, other = (
@@ -177,8 +193,8 @@ def main(path: str) -> dict[str, Any]:
     until = time.monotonic() + 10
     while (left := remaining(own)) and time.monotonic() < until:
         gevent.sleep(0.01)
-    for each in (runs, other):
-        each.close()
+    logged = logged_at_close(runs)
+    other.close()
     return {
         "switches": switches,
         "right": sum(text == expected for text in texts),
@@ -189,6 +205,7 @@ def main(path: str) -> dict[str, Any]:
         "reused": reused,
         "interrupted": '"interrupted"' in interrupted and done,
         "left": left,
+        "logged": logged,
     }
 
 

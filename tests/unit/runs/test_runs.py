@@ -691,6 +691,7 @@ def test_under_gevent_nothing_is_lost_and_a_silent_upstream_is_left(path: Path) 
     assert report["reused"]
     assert report["interrupted"]
     assert report["left"] == 0
+    assert report["logged"]
 
 
 def _child_is_done(runs: Runs) -> bool:
