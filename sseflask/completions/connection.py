@@ -128,13 +128,15 @@ class Connection(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         """See `httpcore2.NetworkStream`."""
+        if info == "is_readable" and self._unread:
+            return True
         if info != "is_readable" or self._socket is None or self._socket.fileno() < 0:
             return self._stream.get_extra_info(info)
         # httpcore asks this of each idle connection before a request. gevent's own poll would let
         # all other greenlets run first.
         poll = original("select", "poll")()
         poll.register(self._socket.fileno(), select.POLLIN)
-        return bool(self._unread or poll.poll(0))
+        return bool(poll.poll(0))
 
     def begin_body(self, length: float) -> None:
         """Say that a head has been read, and that a body of this length follows.
