@@ -52,7 +52,7 @@ class ClientConnection:
 
     Attributes:
         since: the monotonic time at which it began to wait for its client, for what it waits for.
-        blocked: whether it is waiting right now.
+        blocked: whether it waits for its client right now.
         evicted: whether it has been closed to make room.
     """
 
@@ -86,13 +86,14 @@ class ClientConnection:
         return self._request is None and not self._received
 
     @property
-    def request_has_come(self) -> bool:
-        """Whether the request that a silent connection waits for is there to be read."""
-        if not self.silent:
+    def evictable(self) -> bool:
+        """Whether it waits for its client, and nothing has come that is still to be read."""
+        if not self.blocked or self.evicted:
             return False
-        with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
-            return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        return False
+        if self.silent:  # the request may be there already
+            with contextlib.suppress(OSError), borrowed(self._descriptor) as client:
+                return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return True
 
     # -- its requests ----------------------------------------------------------------------------
 

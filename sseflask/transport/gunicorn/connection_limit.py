@@ -122,7 +122,7 @@ class ConnectionLimit:
 
     def _close_silent(self) -> None:
         for connection in list(self.waiting):
-            if connection.silent and connection.blocked and not connection.request_has_come:
+            if connection.silent and connection.evictable:
                 connection.evict()
 
     def make_room(self) -> None:
@@ -137,7 +137,7 @@ class ConnectionLimit:
         for connection in list(self.waiting):
             if closed >= most or connection.since > begun_before:
                 break
-            if connection.blocked and not connection.evicted and not connection.request_has_come:
+            if connection.evictable:
                 connection.evict()
                 closed += 1
         if self.detached is not None:

@@ -13,15 +13,17 @@ from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
 class Waiting:
     """A connection that waits for its client."""
 
-    silent = blocked = True
-    evicted = request_has_come = False
+    silent = True
 
-    def __init__(self, since: float = 1.0, **attributes: bool) -> None:
+    def __init__(self, since: float = 1.0, *, blocked: bool = True, evictable: bool = True) -> None:
         self.since = since
-        vars(self).update(attributes)
+        self.blocked = blocked
+        self.evictable = evictable and blocked
+        self.evicted = False
 
     def evict(self) -> None:
         self.evicted = True
+        self.evictable = False
 
 
 def limit_with(size: int, *waiting: Any) -> ConnectionLimit:
@@ -80,11 +82,8 @@ def test_none_makes_room_while_there_is_some() -> None:
     assert not waiting.evicted
 
 
-@pytest.mark.parametrize(
-    "stays", [{"blocked": False}, {"request_has_come": True}], ids=["is served", "has come"]
-)
-def test_what_is_served_stays(stays: dict[str, bool]) -> None:
-    waiting = Waiting(**stays)
+def test_what_is_not_evictable_stays() -> None:
+    waiting = Waiting(evictable=False)
     limit_with(1, waiting).make_room()
     assert not waiting.evicted
 
