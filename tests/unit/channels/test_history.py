@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from sseflask.channels import channels as module
 from sseflask.channels import history as past
 from sseflask.channels.channels import Channels, Ids
 from sseflask.channels.event_frames import encode_event
-from sseflask.channels.history import ChannelEvent, ChannelHistory
-from sseflask.store.api import EventLimits
+from sseflask.channels.history import ChannelEvent, ChannelHistory, read_history
+from sseflask.store.api import Entry, EventLimits, History, HistoryQuery, Position, StoreError
 from sseflask.store.names import Pattern
 from tests.live.kit.waiting import until
 from tests.unit.store.sqlite.databases import store_of
@@ -158,3 +159,37 @@ def test_asking_how_far_the_log_is_hides_no_event(tmp_path: Path) -> None:
     assert got[0].endswith(b"data: x\n\n")
     here.close()
     there.close()
+
+
+class Replaced:
+    """A store that is replaced while it is read, some times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.epoch = 0
+
+    def position(self) -> Position:
+        return Position(f"e{self.epoch}", 2)
+
+    def history(self, query: HistoryQuery) -> History:
+        entries = [Entry(n, "a", encode_event(self.epoch)) for n in range(query.after + 1, 3)]
+        answer = History(f"e{self.epoch}", entries[:1], entries[0].number, [], 2)
+        if query.after and self.times:
+            self.times -= 1
+            self.epoch += 1
+            return History(f"e{self.epoch}", [], 2, [], 2)
+        return answer
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_all_of_it_is_of_one_epoch(times: int) -> None:
+    store: Any = Replaced(times)
+    history = read_history(store, Pattern.parse("a"), "earliest", 10)
+    assert [event.id for event in history.events] == [f"e{times}-1", f"e{times}-2"]
+    assert (history.cursor, history.gap) == (f"e{times}-2", None)
+
+
+def test_a_store_that_is_replaced_again_and_again_can_not_be_read() -> None:
+    store: Any = Replaced(3)
+    with pytest.raises(StoreError, match="replaced again and again"):
+        read_history(store, Pattern.parse("a"), "earliest", 10)

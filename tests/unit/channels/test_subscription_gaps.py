@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
+
+from sseflask.channels import subscription as limits
 from sseflask.channels.event_frames import Cursor, encode_event, frame
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
+from sseflask.errors import Failure
 from sseflask.store.api import Entry, History, HistoryQuery, Missing
 from sseflask.store.names import Pattern
 from sseflask.wire import Decoder
@@ -118,6 +122,34 @@ def test_an_epoch_that_ends_while_it_waits_is_a_gap_from_where_it_was() -> None:
     gap, id, rest = gap_and_rest(list(subscription.history()))
     assert (gap["reason"], gap["last_event_id"], id) == ("epoch", str(Cursor("e", 3)), "f-0")
     assert rest == ["f-1"]
+
+
+def test_a_client_that_has_more_than_was_delivered_here_waits_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub, store = opened(3)
+    store.newest = 5
+    waited: list[int] = []
+
+    def wait_for(number: int, _seconds: float) -> bool:
+        waited.append(number)
+        hub.deliver([entry(4), entry(5)])
+        return True
+
+    monkeypatch.setattr(hub, "wait_for", wait_for)
+    subscription = subscribed(hub, store, "e-5")
+    assert list(subscription.history()) == []
+    assert waited == [5]
+    assert subscription.join(True, 15.0) is not None
+
+
+def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_TAIL_SECONDS", 0.0)
+    hub, store = opened(3)
+    store.newest = 5
+    with pytest.raises(Failure) as caught:
+        subscribed(hub, store, "e-5").get(0.0)
+    assert (caught.value.status, caught.value.code) == (503, "log_unavailable")
 
 
 def test_what_is_trimmed_is_a_gap_once_all_was_given_that_there_was() -> None:

@@ -234,3 +234,15 @@ def test_what_fails_here_may_go_on_elsewhere() -> None:
     with pytest.raises(Failure, match="gone"):
         viewer.get(60.0)
     assert not viewer.ended
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_end_wakes_a_viewer_that_waits(ended: bool) -> None:
+    process = Process(stored=0)
+    viewer = Viewer(process, process.run, ALL)
+    assert viewer.get(0.0) is None
+    if ended:
+        process.hub.end(process.run, FINISHED)
+    else:
+        process.hub.fail("key", Failure("gone"))
+    viewer._wait(None)  # for ever, if nothing has woken it
