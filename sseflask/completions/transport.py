@@ -119,12 +119,9 @@ def _body(
     connection = answer.extensions.get("network_stream")
     if answer.status in _NO_BODY or not isinstance(connection, Connection):
         return _Body(answer)
-    coding = headers.get("Transfer-Encoding")
-    if coding is not None:
-        if coding.lower() != "chunked":
-            return _Body(answer)
+    # h11 has seen to it that no other coding is named, and that all lengths are the same.
+    if "Transfer-Encoding" in headers:
         return _Body(answer, connection.body(Dechunker(), timeouts))
-    # If it is given several times, h11 has seen to it that it is the same each time.
     length = headers.get("Content-Length", "").partition(",")[0].strip()
     connection.begin_body(int(length) if length else math.inf)
     return _Body(answer, () if length else connection.body(None, timeouts))
