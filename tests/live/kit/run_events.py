@@ -30,11 +30,11 @@ class Decoded:
     """What events of a run say. At most one of them, the last one, may be the end.
 
     Args:
-        form: their format.
+        format: their format.
         events: some or all of a run, without the pace of reconnecting.
     """
 
-    form: str
+    format: str
     events: Sequence[Sent]
     text: str = ""
     reasoning: str = ""
@@ -51,12 +51,12 @@ class Decoded:
     def __post_init__(self) -> None:
         self.events = plain(self.events)
         for event in self.events:
-            if self.form == "ui" and event.data == "[DONE]":
+            if self.format == "ui" and event.data == "[DONE]":
                 assert event is self.events[-1], "[DONE] is last, and once"
                 assert self.outcome, "it follows the end"
                 continue
             assert not self.outcome, f"{event} comes after the end: {self.events[-4:]}"
-            getattr(self, f"_{self.form}")(event)
+            getattr(self, f"_{self.format}")(event)
         self.text = joined(self.text)
         self.reasoning = joined(self.reasoning)
 
@@ -64,12 +64,12 @@ class Decoded:
     def end(self) -> str:
         """The end as this format has it: see `expected_end`."""
         assert self.outcome, f"no terminal event: {self.events[-3:]}"
-        if self.form == "ui":
+        if self.format == "ui":
             assert self.events[-1].data == "[DONE]"
         assert self.events[-1].id is not None, "the end can be told from what follows"
         if self.error is not None:
-            return "error:" if self.form == "ui" else f"error:{self.error['code']}"
-        if self.form == "chunks":
+            return "error:" if self.format == "ui" else f"error:{self.error['code']}"
+        if self.format == "chunks":
             return "[DONE]"
         return str(self.reason)
 
@@ -139,25 +139,25 @@ class Decoded:
             self.error, self.outcome = data["errorText"], "failed"
 
 
-def text_of(form: str, events: Sequence[Sent]) -> str:
+def text_of(format: str, events: Sequence[Sent]) -> str:
     """What the model has said."""
-    return Decoded(form, events).text
+    return Decoded(format, events).text
 
 
-def end_of(form: str, events: Sequence[Sent]) -> str:
+def end_of(format: str, events: Sequence[Sent]) -> str:
     """How a stream has ended, in its format; fails unless there is exactly one end."""
-    return Decoded(form, events).end
+    return Decoded(format, events).end
 
 
-def expected_end(form: str, end: str) -> str:
+def expected_end(format: str, end: str) -> str:
     """How this format has an end: `stop`, `length`, `stopped`, `error:upstream_truncated`..."""
     if end in ("stopped", "cancelled"):
-        return f"error:{end}" if form == "chunks" else end
+        return f"error:{end}" if format == "chunks" else end
     if end.startswith("error:"):
-        return "error:" if form == "ui" else end
-    if form == "ui":
+        return "error:" if format == "ui" else end
+    if format == "ui":
         return {"content_filter": "content-filter", "tool_calls": "tool-calls"}.get(end, end)
-    return "[DONE]" if form == "chunks" else end
+    return "[DONE]" if format == "chunks" else end
 
 
 def plain(events: Sequence[Sent]) -> list[Sent]:

@@ -95,14 +95,14 @@ def _body(message: ScriptedAnswer | str, parameters: Mapping[str, Any]) -> bytes
 def attach(
     where: Server | Connection | int,
     run: str,
-    form: str | None = None,
+    format: str | None = None,
     last: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Stream:
     """View a run, from its start or after an id; without a format in the service's usual one."""
     cursor = {} if last is None else {"Last-Event-ID": last}
     return open_stream(
-        where, path_of(f"/runs/{run}", format=form), headers={**cursor, **(headers or {})}
+        where, path_of(f"/runs/{run}", format=format), headers={**cursor, **(headers or {})}
     )
 
 
@@ -156,27 +156,27 @@ def rest(stream: Stream) -> list[Sent]:
         return plain(stream.rest())
 
 
-def take(stream: Stream, pieces: int, form: str = "text") -> list[Sent]:
+def take(stream: Stream, pieces: int, format: str = "text") -> list[Sent]:
     """The next events until so many of them had text (or half a character); none may be the end."""
     events: list[Sent] = []
     while pieces:
         event = stream.next()
-        decoded = Decoded(form, [event])
+        decoded = Decoded(format, [event])
         assert not decoded.outcome, event
         events.append(event)
         pieces -= bool(decoded.pieces)
     return events
 
 
-def read(stream: Stream, form: str, before: Sequence[Sent] = ()) -> Decoded:
+def read(stream: Stream, format: str, before: Sequence[Sent] = ()) -> Decoded:
     """The rest of a run, to its terminal event and the end of the response; closes the stream.
 
     Args:
         stream: what is read.
-        form: its format.
+        format: its format.
         before: what of it has been read already.
     """
-    decoded = Decoded(form, [*before, *rest(stream)])
+    decoded = Decoded(format, [*before, *rest(stream)])
     assert decoded.outcome, f"no terminal event: {decoded.events[-3:]}"
     return decoded
 
@@ -184,19 +184,19 @@ def read(stream: Stream, form: str, before: Sequence[Sent] = ()) -> Decoded:
 def replay(
     where: Server | Connection | int,
     run: str,
-    form: str,
+    format: str,
     headers: Mapping[str, str] | None = None,
 ) -> list[Sent]:
     """The events of a run, from its start to its end, for which this waits."""
-    stream = attach(where, run, form, headers=headers)
+    stream = attach(where, run, format, headers=headers)
     assert stream.head.status == 200, stream.head
     assert run_of(stream) == run
     return rest(stream)
 
 
-def read_run(where: Server | Connection | int, run: str, form: str = "text") -> Decoded:
+def read_run(where: Server | Connection | int, run: str, format: str = "text") -> Decoded:
     """What a run has said, from its start to its end, for which this waits."""
-    return Decoded(form, replay(where, run, form))
+    return Decoded(format, replay(where, run, format))
 
 
 def raw(stream: Stream) -> bytes:

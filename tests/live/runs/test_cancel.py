@@ -69,21 +69,21 @@ def test_ten_leave_ten_runs(relay: Server, upstream: Aimock, tag: str) -> None:
     assert upstream.destroyed() == destroyed + 10
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_stop_in_mid_answer(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_stop_in_mid_answer(relay: Server, upstream: Aimock, tag: str, format: str) -> None:
     """Everybody who reads is told, and what came before stays; however often it is stopped."""
     destroyed = upstream.destroyed()
-    with start(relay, f"slow story #{tag}", format=form) as stream:
+    with start(relay, f"slow story #{tag}", format=format) as stream:
         run = run_of(stream)
-        before = take(stream, 3, form)
-        with attach(relay, run, form) as viewer:
+        before = take(stream, 3, format)
+        with attach(relay, run, format) as viewer:
             assert stop(relay, run) == "stopped"
-            first, second = read(stream, form, before), read(viewer, form)
+            first, second = read(stream, format, before), read(viewer, format)
     upstream.wait_for_destroyed(destroyed + 1)
     assert (first.text, first.outcome) == (second.text, "stopped")
     assert second.outcome == "stopped"
     assert stop(relay, run) == "stopped"
-    again = read_run(relay, run, form)
+    again = read_run(relay, run, format)
     assert (again.text, again.outcome) == (second.text, "stopped")
     assert again.pieces >= 3
     assert (upstream.story * 20).startswith(again.text)
@@ -149,8 +149,8 @@ def test_going_on_without_anybody(relay: Server, upstream: Aimock, tag: str) -> 
         run = run_of(stream)
         take(stream, 2)
     ids = []
-    for form in ("text", "chunks"):
-        decoded = read_run(relay, run, form)
+    for format in ("text", "chunks"):
+        decoded = read_run(relay, run, format)
         assert (decoded.text, decoded.outcome) == (upstream.story * 4, "finished")
         assert decoded.reason == "stop"
         ids.append(decoded.events[-1].id)

@@ -36,17 +36,17 @@ MALFORMED = [
 def test_what_is_no_id(runs: Server, script: ScriptedAnswer, value: str) -> None:
     """Nothing is started in its place: the client would get another answer than it began with."""
     for way, param in ((by_header, "Last-Event-ID"), (by_query, "last_event_id")):
-        for form in ("chunks", "ui"):
-            path, headers = way(form, script.message, value)
+        for format in ("chunks", "ui"):
+            path, headers = way(format, script.message, value)
             assert error_of(ask(runs, path, headers=headers), 400)["param"] == param
     assert script.count == 0
 
 
 @pytest.mark.parametrize("digits", ["0", "1", "7", "99999999999999999999"])
-@pytest.mark.parametrize("form", RESUMABLE)
-def test_an_unknown_run(runs: Server, script: ScriptedAnswer, form: str, digits: str) -> None:
+@pytest.mark.parametrize("format", RESUMABLE)
+def test_an_unknown_run(runs: Server, script: ScriptedAnswer, format: str, digits: str) -> None:
     for way in WAYS:
-        path, headers = way(form, script.message, f"{NO_RUN}.{digits}")
+        path, headers = way(format, script.message, f"{NO_RUN}.{digits}")
         answer = ask(runs, path, headers=headers)
         assert error_of(answer, 404)["code"] == "run_not_found"
     assert script.count == 0

@@ -55,11 +55,11 @@ def test_resumed_on_another_worker(demo: Server) -> None:
     assert "Hello" in text_of("text", complete)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_each_format(demo: Server, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_format(demo: Server, format: str) -> None:
     with open_stream(demo, HELLO) as stream:
         run = run_of(stream)
-        assert "Hello" in text_of(form, replay(demo, run, form))
+        assert "Hello" in text_of(format, replay(demo, run, format))
 
 
 def test_whoever_has_the_id_may_stop_it(demo: Server) -> None:

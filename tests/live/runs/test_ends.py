@@ -93,23 +93,23 @@ def assert_one_end(
     server: Server, run: str, seen: dict[str, list[Sent]], said: str, text: str = "one two"
 ) -> None:
     """What the viewers have seen is what each worker gives to those who come later."""
-    for form in FORMATS:
-        assert end_of(form, seen[form]) == expected_end(form, said)
-        assert text_of(form, seen[form]) == text
+    for format in FORMATS:
+        assert end_of(format, seen[format]) == expected_end(format, said)
+        assert text_of(format, seen[format]) == text
         for worker in server.workers():
-            assert rest(attach(connect_to(server, worker), run, form)) == seen[form]
+            assert rest(attach(connect_to(server, worker), run, format)) == seen[format]
     last = {number(run, events[-1]) for events in seen.values()}
     assert len(last) == 1, "it is the same event in every format"
     chunks = [number(run, event) for event in seen["chunks"]]
     assert chunks == list(range(1, chunks[-1] + 1))
     (end,) = last
-    for form in FORMATS:
-        answer = ask(server, f"/runs/{run}?format={form}&last_event_id={run}.{end}")
+    for format in FORMATS:
+        answer = ask(server, f"/runs/{run}?format={format}&last_event_id={run}.{end}")
         assert (answer.status, answer.body) == (204, b"")
     status = {True: "failed", False: said if said in ("stopped", "cancelled") else "finished"}
     assert stop(server, run) == status[said.startswith("error:")]
-    for form in FORMATS:
-        assert replay(server, run, form) == seen[form], "stopping it changes nothing"
+    for format in FORMATS:
+        assert replay(server, run, format) == seen[format], "stopping it changes nothing"
 
 
 @pytest.mark.parametrize("what", ENDS)
@@ -119,9 +119,9 @@ def test_ends(runs: Server, script: ScriptedAnswer, what: str) -> None:
     with contextlib.ExitStack() as stack:
         original = stack.enter_context(start(runs, script))
         run = run_of(original)
-        streams = {form: stack.enter_context(attach(runs, run, form)) for form in FORMATS}
+        streams = {format: stack.enter_context(attach(runs, run, format)) for format in FORMATS}
         act(script)
-        seen = {form: rest(stream) for form, stream in streams.items()}
+        seen = {format: rest(stream) for format, stream in streams.items()}
         assert rest(original) == seen["chunks"]
     assert_one_end(runs, run, seen, said)
     assert script.count == 1
@@ -134,10 +134,10 @@ def test_json_that_is_no_chunk(runs: Server, script: ScriptedAnswer) -> None:
     stream = start(runs, script)
     run = run_of(stream)
     rest(stream)
-    ends = {form: end_of(form, replay(runs, run, form)) for form in FORMATS}
+    ends = {format: end_of(format, replay(runs, run, format)) for format in FORMATS}
     said = ends["text"]
     assert said in ("stop", "error:upstream_invalid")
-    assert ends == {form: expected_end(form, said) for form in FORMATS}
+    assert ends == {format: expected_end(format, said) for format in FORMATS}
 
 
 def test_an_upstreams_error_is_told_in_its_own_words(runs: Server, script: ScriptedAnswer) -> None:
@@ -146,8 +146,8 @@ def test_an_upstreams_error_is_told_in_its_own_words(runs: Server, script: Scrip
     stream = start(runs, script)
     run = run_of(stream)
     assert parsed(rest(stream)[-1]) == {"error": ERROR}
-    for form in ("text", "events"):
-        assert parsed(replay(runs, run, form)[-1]) == {"error": ERROR}
+    for format in ("text", "events"):
+        assert parsed(replay(runs, run, format)[-1]) == {"error": ERROR}
     part, done = replay(runs, run, "ui")[-2:]
     assert parsed(part) == {"type": "error", "errorText": ERROR["message"]}
     assert done.data == "[DONE]"
@@ -158,21 +158,23 @@ def test_a_silent_upstream(impatient: Server, script: ScriptedAnswer) -> None:
     with contextlib.ExitStack() as stack:
         original = stack.enter_context(start(impatient, script))
         run = run_of(original)
-        streams = {form: stack.enter_context(attach(impatient, run, form)) for form in FORMATS}
-        seen = {form: rest(stream) for form, stream in streams.items()}
+        streams = {
+            format: stack.enter_context(attach(impatient, run, format)) for format in FORMATS
+        }
+        seen = {format: rest(stream) for format, stream in streams.items()}
     script.wait_until_left()
     assert_one_end(impatient, run, seen, "error:upstream_timeout")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_an_upstream_that_never_begins(
-    impatient: Server, script: ScriptedAnswer, form: str
+    impatient: Server, script: ScriptedAnswer, format: str
 ) -> None:
     """The headers have gone out by then, without a word of the answer."""
-    with start(impatient, script, format=form) as stream:
+    with start(impatient, script, format=format) as stream:
         run = run_of(stream)
         events = rest(stream)
-    assert end_of(form, events) == expected_end(form, "error:upstream_timeout")
+    assert end_of(format, events) == expected_end(format, "error:upstream_timeout")
     script.wait_until_left()
     assert stop(impatient, run) == "failed"
 
@@ -189,8 +191,8 @@ def test_refused_before_the_first_byte(
     answer = ask_start(runs, script)
     assert (answer.status, json.loads(answer.body)) == (status, {"error": error})
     run = run_of(answer)
-    for form in FORMATS:
-        later = ask(runs, f"/runs/{run}?format={form}")
+    for format in FORMATS:
+        later = ask(runs, f"/runs/{run}?format={format}")
         assert (later.status, json.loads(later.body)) == (status, {"error": error})
     assert stop(runs, run) == "failed"
     assert script.count == 1
@@ -213,14 +215,14 @@ def test_an_upstream_that_is_not_there(
 ) -> None:
     settings = {"OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1"}
     with run_service(tmp_path, scripted, workers=1, settings=settings) as server:
-        for form in FORMATS:
-            answer = ask_start(server, script, format=form)
+        for format in FORMATS:
+            answer = ask_start(server, script, format=format)
             assert error_of(answer, 502)["code"] == "upstream_unreachable"
             again = ask(server, f"/runs/{run_of(answer)}")
             assert (again.status, again.body) == (502, answer.body)
-            stream = start(server, script, format=form, heartbeat="early")
+            stream = start(server, script, format=format, heartbeat="early")
             events = rest(stream)
-            assert end_of(form, events) == expected_end(form, "error:upstream_unreachable")
+            assert end_of(format, events) == expected_end(format, "error:upstream_unreachable")
 
 
 def test_cut_before_the_first_byte(runs: Server, script: ScriptedAnswer) -> None:
@@ -240,20 +242,20 @@ def test_cut_before_the_first_frame(runs: Server, script: ScriptedAnswer) -> Non
 
 
 @pytest.mark.parametrize("rival", ["stop", "leave"])
-@pytest.mark.parametrize("form", RESUMABLE)
+@pytest.mark.parametrize("format", RESUMABLE)
 def test_ending_in_two_ways_at_once(
-    runs: Server, scripted: ScriptedUpstream, form: str, rival: str
+    runs: Server, scripted: ScriptedUpstream, format: str, rival: str
 ) -> None:
     """Whichever wins: one terminal event, and DELETE, viewers and latecomers agree on it."""
     seen = set()
     for round in range(25):
         script = scripted.script()
         script.say("one")
-        with start(runs, script, on_disconnect="cancel", format=form) as original:
+        with start(runs, script, on_disconnect="cancel", format=format) as original:
             run = run_of(original)
             original.next()
             if rival == "stop":
-                viewer = attach(runs, run, form)
+                viewer = attach(runs, run, format)
             barrier = threading.Barrier(2)
 
             def finish_it(
@@ -271,13 +273,15 @@ def test_ending_in_two_ways_at_once(
                 assert events[1:] == rest(original)
         thread.join(20)
         if rival == "leave":
-            events = replay(runs, run, form)
+            events = replay(runs, run, format)
             status = stop(runs, run)
         for worker in runs.workers() if round < 3 else []:
-            assert rest(attach(connect_to(runs, worker), run, form)) == events
-        assert replay(runs, run, form) == events
+            assert rest(attach(connect_to(runs, worker), run, format)) == events
+        assert replay(runs, run, format) == events
         broken = "stopped" if rival == "stop" else "cancelled"
-        assert end_of(form, events) == expected_end(form, broken if status == broken else "stop")
+        assert end_of(format, events) == expected_end(
+            format, broken if status == broken else "stop"
+        )
         assert status in (broken, "finished")
         seen.add(status)
         script.hang_up()

@@ -54,26 +54,26 @@ def test_npm_eventsource_resumes_by_itself(relay: Server, upstream: Aimock, tag:
     forms = {"chunks": [6000, 9000], "text": [1500, 4000], "events": [1500, 4000]}
     with contextlib.ExitStack() as stack:
         proxies, clients = {}, {}
-        for form, cuts in forms.items():
-            proxy = Proxy(relay.port, cut_after=cuts, reset=form == "text")
-            proxies[form] = stack.enter_context(proxy)
+        for format, cuts in forms.items():
+            proxy = Proxy(relay.port, cut_after=cuts, reset=format == "text")
+            proxies[format] = stack.enter_context(proxy)
             url = f"http://127.0.0.1:{proxy.port}"
-            url += start_path(f"steady story #{tag}-{form}", format=form)
-            clients[form] = stack.enter_context(node("eventsource.mjs", url, TYPES))
-        said = {form: lines_of(client) for form, client in clients.items()}
-        for form, proxy in proxies.items():
-            assert proxy.broken == 2, form
-    for form, lines in said.items():
-        assert sum("open" in line for line in lines) == 3, form
+            url += start_path(f"steady story #{tag}-{format}", format=format)
+            clients[format] = stack.enter_context(node("eventsource.mjs", url, TYPES))
+        said = {format: lines_of(client) for format, client in clients.items()}
+        for format, proxy in proxies.items():
+            assert proxy.broken == 2, format
+    for format, lines in said.items():
+        assert sum("open" in line for line in lines) == 3, format
         assert lines[-1] == {"error": 204, "closed": True}
         assert not any(line.get("closed") for line in lines[:-1])
         dispatched = [line for line in lines if "data" in line]
         run = next(line["lastEventId"] for line in dispatched if line["lastEventId"])
-        with attach(relay, run.partition(".")[0], form) as stream:
-            answer = read(stream, form)
+        with attach(relay, run.partition(".")[0], format) as stream:
+            answer = read(stream, format)
         assert dispatched == as_dispatched(list(answer.events))
         assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
-        assert upstream.asked_for(f"steady story #{tag}-{form}") == 1
+        assert upstream.asked_for(f"steady story #{tag}-{format}") == 1
 
 
 def test_a_polyfill_resumes_with_its_own_parameter(
@@ -131,13 +131,13 @@ def test_npm_eventsource_gets_failures(
     assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
-@pytest.mark.parametrize("form", ["chunks", "text", "events"])
-def test_fetch_resumes_by_post(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
+@pytest.mark.parametrize("format", ["chunks", "text", "events"])
+def test_fetch_resumes_by_post(relay: Server, upstream: Aimock, tag: str, format: str) -> None:
     """As fetch-event-source does it: the same POST again, with its last id."""
     message = f"paced story #{tag}"
-    cuts = [4000, 5000, 3000] if form == "chunks" else [1200, 1500, 1000]
+    cuts = [4000, 5000, 3000] if format == "chunks" else [1200, 1500, 1000]
     with Proxy(relay.port, cut_after=cuts, reset=True) as proxy:
-        url = f"http://127.0.0.1:{proxy.port}/sse/openai_out?format={form}"
+        url = f"http://127.0.0.1:{proxy.port}/sse/openai_out?format={format}"
         with node("fetch-sse.mjs", url, json.dumps({"user_message": message})) as client:
             lines = lines_of(client)
         assert proxy.broken == 3
@@ -145,8 +145,8 @@ def test_fetch_resumes_by_post(relay: Server, upstream: Aimock, tag: str, form: 
     opened = [line for line in lines if "open" in line]
     assert [line["open"] for line in opened] == [200] * 4
     (run,) = {line["run"] for line in opened}
-    with attach(relay, run, form) as stream:
-        answer = read(stream, form)
+    with attach(relay, run, format) as stream:
+        answer = read(stream, format)
     assert [line for line in lines if "data" in line] == as_dispatched(list(answer.events))
     assert (answer.text, answer.outcome) == (upstream.story * 4, "finished")
     assert upstream.asked_for(message) == 1

@@ -57,11 +57,13 @@ def silent(connection: Connection) -> None:
     connection.socket.settimeout(20)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_headers_wait_for_the_upstream(waiting: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_headers_wait_for_the_upstream(
+    waiting: Server, script: ScriptedAnswer, format: str
+) -> None:
     """So that its refusal is a response with its status."""
     with Connection(waiting) as connection:
-        connection.request(path_of(START, user_message=script.message, format=form))
+        connection.request(path_of(START, user_message=script.message, format=format))
         script.wait_for_requests()
         silent(connection)
         script.answer(429, REFUSAL)
@@ -70,12 +72,12 @@ def test_headers_wait_for_the_upstream(waiting: Server, script: ScriptedAnswer, 
         assert json.loads(connection.body(head)) == {"error": ERROR}
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_headers_wait_for_the_first_frame(
-    waiting: Server, script: ScriptedAnswer, form: str
+    waiting: Server, script: ScriptedAnswer, format: str
 ) -> None:
     with Connection(waiting) as connection:
-        connection.request(path_of(START, user_message=script.message, format=form))
+        connection.request(path_of(START, user_message=script.message, format=format))
         script.wait_for_requests()
         script.begin()
         silent(connection)
@@ -99,46 +101,46 @@ def test_not_longer_than_that(runs: Server, script: ScriptedAnswer) -> None:
     assert stop(runs, run) == "failed"
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_early(waiting: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_early(waiting: Server, script: ScriptedAnswer, format: str) -> None:
     """At once, before the upstream has answered; at the price of its status."""
-    path = path_of(START, user_message=script.message, format=form, heartbeat="early")
+    path = path_of(START, user_message=script.message, format=format, heartbeat="early")
     with open_stream(waiting, path) as stream:
         assert stream.head.status == 200
         run = run_of(stream)
         assert stream.next_comments(3) == ["ping"] * 3
         script.answer(429, REFUSAL)
         events = rest(stream)
-    assert end_of(form, events) == expected_end(form, "error:slow")
-    if form == "ui":
+    assert end_of(format, events) == expected_end(format, "error:slow")
+    if format == "ui":
         (failure,) = (parsed(e) for e in events[:-1] if parsed(e)["type"] == "error")
         assert failure["errorText"] == ERROR["message"]
     else:
         assert parsed(events[-1]) == {"error": ERROR}
-    later = ask(waiting, f"/runs/{run}?format={form}")
+    later = ask(waiting, f"/runs/{run}?format={format}")
     assert (later.status, json.loads(later.body)) == (429, {"error": ERROR})
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_early_and_well(waiting: Server, script: ScriptedAnswer, form: str) -> None:
-    with start(waiting, script, format=form, heartbeat="early") as stream:
+@pytest.mark.parametrize("format", FORMATS)
+def test_early_and_well(waiting: Server, script: ScriptedAnswer, format: str) -> None:
+    with start(waiting, script, format=format, heartbeat="early") as stream:
         run = run_of(stream)
         stream.next_comments(2)
         script.say("one")
         script.finish()
         events = rest(stream)
-    assert text_of(form, events) == "one"
-    assert events == replay(waiting, run, form)
+    assert text_of(format, events) == "one"
+    assert events == replay(waiting, run, format)
 
 
 @pytest.mark.parametrize("who", ["starts", "attaches"])
-@pytest.mark.parametrize("form", FORMATS)
-def test_each_is_one_line(waiting: Server, script: ScriptedAnswer, form: str, who: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_is_one_line(waiting: Server, script: ScriptedAnswer, format: str, who: str) -> None:
     """`: ping` and one newline: with a blank line after it some clients see an empty event."""
     script.say("one")
-    with start(waiting, script, format=form) as original:
+    with start(waiting, script, format=format) as original:
         run = run_of(original)
-        stream = attach(waiting, run, form) if who == "attaches" else original
+        stream = attach(waiting, run, format) if who == "attaches" else original
         body = b""
         with stream:
             for piece in stream.connection.pieces(stream.head):

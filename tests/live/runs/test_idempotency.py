@@ -46,14 +46,14 @@ def test_while_it_runs(runs: Server, script: ScriptedAnswer) -> None:
     assert script.count == 1
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_after_the_end(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_after_the_end(runs: Server, script: ScriptedAnswer, format: str) -> None:
     script.say("one", "two")
     script.finish()
-    first = start(runs, script, key_of(script), format=form)
+    first = start(runs, script, key_of(script), format=format)
     run, events = run_of(first), rest(first)
     for worker in runs.workers():
-        again = start(connect_to(runs, worker), script, key_of(script), format=form)
+        again = start(connect_to(runs, worker), script, key_of(script), format=format)
         assert again.head.status == 200
         assert again.head.headers["idempotency-replayed"] == "true"
         assert (run_of(again), rest(again)) == (run, events)
@@ -65,8 +65,8 @@ def test_of_a_run_that_was_refused_for_good(runs: Server, script: ScriptedAnswer
     script.answer(400, b'{"error": {"message": "Broken.", "type": "invalid_request_error"}}')
     first = ask_start(runs, script, key_of(script))
     assert (first.status, first.headers["x-should-retry"]) == (400, "false")
-    for form in FORMATS:
-        again = ask_start(runs, script, key_of(script), format=form)
+    for format in FORMATS:
+        again = ask_start(runs, script, key_of(script), format=format)
         assert (again.status, json.loads(again.body)) == (400, json.loads(first.body))
         assert again.headers["idempotency-replayed"] == "true"
         assert run_of(again) == run_of(first)

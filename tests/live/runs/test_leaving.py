@@ -35,23 +35,23 @@ def silent_for(script: ScriptedAnswer, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "0"])
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_cancelled_at_once(
-    runs: Server, script: ScriptedAnswer, form: str, on_disconnect: str
+    runs: Server, script: ScriptedAnswer, format: str, on_disconnect: str
 ) -> None:
     script.say("one ", "two")
-    with start(runs, script, format=form, on_disconnect=on_disconnect) as stream:
+    with start(runs, script, format=format, on_disconnect=on_disconnect) as stream:
         run = run_of(stream)
         while "two" not in (stream.next().data or ""):
             pass
     script.wait_until_left()
-    events = replay(runs, run, form)
-    assert end_of(form, events) == expected_end(form, "cancelled")
-    assert text_of(form, events) == "one two"
-    if form == "chunks":
+    events = replay(runs, run, format)
+    assert end_of(format, events) == expected_end(format, "cancelled")
+    assert text_of(format, events) == "one two"
+    if format == "chunks":
         assert parsed(events[-1])["error"]["type"] == "run_cancelled"
     assert stop(runs, run) == "cancelled", "it had ended by itself"
-    assert replay(runs, run, form) == events
+    assert replay(runs, run, format) == events
 
 
 @pytest.mark.parametrize("how", ["query", "form", "json"])

@@ -114,7 +114,7 @@ def test_no_event_is_lost_or_doubled(rotating: Server, script: ScriptedAnswer) -
     with start(rotating, script, on_disconnect="continue") as stream:
         run = run_of(stream)
         stream.next()
-    readers = [Reader(rotating, f"/runs/{run}?format={form}", {}) for form in RESUMABLE]
+    readers = [Reader(rotating, f"/runs/{run}?format={format}", {}) for format in RESUMABLE]
     url = path_of(START, user_message=script.message, format="text", last_event_id=f"{run}.0")
     readers.append(Reader(rotating, url, EVENT_SOURCE))
     for reader in readers:
@@ -122,10 +122,10 @@ def test_no_event_is_lost_or_doubled(rotating: Server, script: ScriptedAnswer) -
     speak(script, 120, 0.03)
     got = [reader.wait() for reader in readers]
     text = "begin " + "".join(f"{n} " for n in range(120))
-    for form, events, reader in zip([*RESUMABLE, "text"], got, readers, strict=True):
-        assert events == replay(rotating, run, form)
-        assert text_of(form, events) == text
-        assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
+    for format, events, reader in zip([*RESUMABLE, "text"], got, readers, strict=True):
+        assert events == replay(rotating, run, format)
+        assert text_of(format, events) == text
+        assert end_of(format, events) == ("[DONE]" if format == "chunks" else "stop")
         assert reader.connections >= 3, "it was sent away"
     assert script.count == 1
 
@@ -160,10 +160,10 @@ def test_streams_that_are_not_rotated(rotating: Server, script: ScriptedAnswer) 
         for _, stream in streams:
             stack.enter_context(stream)
         speak(script, 60, 0.05)
-        for form, stream in streams:
+        for format, stream in streams:
             events = rest(stream)
-            assert text_of(form, events) == "begin " + "".join(f"{n} " for n in range(60))
-            assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
+            assert text_of(format, events) == "begin " + "".join(f"{n} " for n in range(60))
+            assert end_of(format, events) == ("[DONE]" if format == "chunks" else "stop")
     assert script.count == 2
 
 

@@ -18,10 +18,10 @@ class Reader(Subscriber):
     """One who breaks off at any byte and comes back; a run's terminal event is not a failure of
     the channel to it, but the end."""
 
-    def __init__(self, tag: str, form: str, path: str, breaking: float = 0.1) -> None:
+    def __init__(self, tag: str, format: str, path: str, breaking: float = 0.1) -> None:
         super().__init__(path, event_source=True, breaking=breaking)
         self.tag = tag
-        self.form = form
+        self.format = format
 
     @property
     def run(self) -> str:
@@ -34,14 +34,14 @@ class Reader(Subscriber):
 
     def text(self) -> str:
         said = [event.data for event in self.events if event.event == "message"]
-        if self.form == "text":
+        if self.format == "text":
             return "".join(said)
         chunks = [json.loads(data) for data in said if data != "[DONE]"]
         choices = [choice for chunk in chunks for choice in chunk["choices"]]
         return joined("".join(choice["delta"].get("content") or "" for choice in choices))
 
     def ends(self) -> int:
-        if self.form == "text":
+        if self.format == "text":
             return sum(event.event == "done" for event in self.events)
         return sum(event.data == "[DONE]" for event in self.events)
 
@@ -55,16 +55,18 @@ def test_a_hundred_runs(relay: Server, upstream: Aimock, tag: str) -> None:
     tags = [f"{tag}-{n}" for n in range(COUNT)]
     served, destroyed = upstream.served(), upstream.destroyed()
     starters = [
-        Reader(each, form, start_path(f"tale #{each}", format=form, idempotency_key=f"key-{each}"))
-        for each, form in zip(tags, ["text", "chunks"] * (COUNT // 2), strict=True)
+        Reader(
+            each, format, start_path(f"tale #{each}", format=format, idempotency_key=f"key-{each}")
+        )
+        for each, format in zip(tags, ["text", "chunks"] * (COUNT // 2), strict=True)
     ]
     with Swarm(relay.port, starters) as swarm:
         swarm.wait_for(lambda each: each.last_id is not None, "its run has begun")
         runs = [starter.run for starter in starters]
         assert len(set(runs)) == COUNT
         viewers = [
-            Reader(each, form, f"/runs/{run}?format={form}", breaking=0.2)
-            for each, run, form in zip(tags, runs, ["chunks", "text"] * (COUNT // 2), strict=True)
+            Reader(each, format, f"/runs/{run}?format={format}", breaking=0.2)
+            for each, run, format in zip(tags, runs, ["chunks", "text"] * (COUNT // 2), strict=True)
         ]
         swarm.add(*viewers)
         readers = [*starters, *viewers]

@@ -115,7 +115,7 @@ def test_events_arrive_one_by_one(relay: Server, upstream: Aimock) -> None:
     upstream.wait_for_destroyed(destroyed + 1)
 
 
-@pytest.mark.parametrize("form", ["chunks", "text"])
+@pytest.mark.parametrize("format", ["chunks", "text"])
 @pytest.mark.parametrize(
     ("message", "status", "kind", "code"),
     [
@@ -125,9 +125,9 @@ def test_events_arrive_one_by_one(relay: Server, upstream: Aimock) -> None:
     ],
 )
 def test_errors_of_the_upstream_keep_status_and_shape(
-    relay: Server, message: str, status: int, kind: str, code: str | None, form: str
+    relay: Server, message: str, status: int, kind: str, code: str | None, format: str
 ) -> None:
-    answer = fetch(relay, path(message, format=form))
+    answer = fetch(relay, path(message, format=format))
     assert answer.status == status
     assert answer.headers["content-type"] == "application/json"
     error = error_of(answer.body)
@@ -158,24 +158,24 @@ def test_a_truncated_upstream_is_an_error_not_an_end(relay: Server, upstream: Ai
     error_of(failure.data)
 
 
-@pytest.mark.parametrize("form", ["chunks", "text"])
+@pytest.mark.parametrize("format", ["chunks", "text"])
 def test_an_upstream_cut_off_before_its_first_byte_is_an_http_error(
-    relay: Server, form: str
+    relay: Server, format: str
 ) -> None:
-    answer = fetch(relay, path("cut off", format=form))
+    answer = fetch(relay, path("cut off", format=format))
     assert 500 <= answer.status < 600
     assert error_of(answer.body)["type"] == "server_error"
 
 
-@pytest.mark.parametrize("form", ["chunks", "text"])
+@pytest.mark.parametrize("format", ["chunks", "text"])
 def test_leaving_before_the_first_token_cancels_the_upstream(
-    relay: Server, upstream: Aimock, form: str
+    relay: Server, upstream: Aimock, format: str
 ) -> None:
     """The upstream would be silent for a minute; the client has not even got the headers."""
     destroyed = upstream.destroyed()
     upstream.forget()
     with Connection(relay) as connection:
-        connection.request(path("late", format=form, on_disconnect="cancel"))
+        connection.request(path("late", format=format, on_disconnect="cancel"))
         until(upstream.asked, "the upstream asked")
     upstream.wait_for_destroyed(destroyed + 1)
 
@@ -239,10 +239,10 @@ def fetch_without_body(server: Server, target: str, headers: dict[str, str]) -> 
         return response.status
 
 
-@pytest.mark.parametrize("form", ["chunks", "text"])
-def test_the_key_is_never_told(relay: Server, form: str) -> None:
+@pytest.mark.parametrize("format", ["chunks", "text"])
+def test_the_key_is_never_told(relay: Server, format: str) -> None:
     """Not even where the upstream repeats it."""
-    answer = fetch(relay, path("key refused", format=form))
+    answer = fetch(relay, path("key refused", format=format))
     assert answer.status >= 400
     error_of(answer.body)
     assert KEY not in answer.body.decode()

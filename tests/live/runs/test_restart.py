@@ -36,9 +36,9 @@ SHORT = ("--graceful-timeout", "6")
 
 
 def resumed(
-    where: Server | Connection, script: ScriptedAnswer, last: str | None, form: str
+    where: Server | Connection, script: ScriptedAnswer, last: str | None, format: str
 ) -> Stream:
-    path = path_of(START, user_message=script.message, format=form)
+    path = path_of(START, user_message=script.message, format=format)
     return open_stream(where, path, headers={"Last-Event-ID": last or ""})
 
 
@@ -63,9 +63,10 @@ def test_sigterm(tmp_path: Path, scripted: ScriptedUpstream) -> None:
         original = stack.enter_context(start(old, script))
         run = run_of(original)
         resumable = {
-            form: stack.enter_context(attach(old, run, form, f"{run}.0")) for form in RESUMABLE
+            format: stack.enter_context(attach(old, run, format, f"{run}.0"))
+            for format in RESUMABLE
         }
-        ids = {form: stream.next().id for form, stream in resumable.items()}
+        ids = {format: stream.next().id for format, stream in resumable.items()}
         assert original.next().id == f"{run}.1"
         ui = stack.enter_context(attach(old, run, "ui"))
         v1 = stack.enter_context(
@@ -80,7 +81,8 @@ def test_sigterm(tmp_path: Path, scripted: ScriptedUpstream) -> None:
         for stream in (original, brief, *resumable.values()):
             assert_sent_away(stream)
         viewers = {
-            form: stack.enter_context(resumed(new, script, ids[form], form)) for form in RESUMABLE
+            format: stack.enter_context(resumed(new, script, ids[format], format))
+            for format in RESUMABLE
         }
         script.say("two ")
         for stream in viewers.values():
@@ -91,26 +93,26 @@ def test_sigterm(tmp_path: Path, scripted: ScriptedUpstream) -> None:
         events = replay(new, run_of(brief), "text")
         assert (text_of("text", events), end_of("text", events)) == ("a b", "stop")
 
-        ends = {form: rest(stream) for form, stream in viewers.items()}
-        for form, seen in ends.items():
-            assert end_of(form, seen) == "error:interrupted"
+        ends = {format: rest(stream) for format, stream in viewers.items()}
+        for format, seen in ends.items():
+            assert end_of(format, seen) == "error:interrupted"
         assert end_of("chunks", rest(v1)) == "error:interrupted"
         assert end_of("ui", rest(ui)) == "error:"
         assert old.wait_until_ended() == 0
         script.wait_until_left()
-        for form in FORMATS:
-            complete = replay(new, run, form)
-            assert text_of(form, complete) == "one two "
-            assert end_of(form, complete) == expected_end(form, "error:interrupted")
-            if form in RESUMABLE:
-                assert ends[form] == after(run, complete, 2)
+        for format in FORMATS:
+            complete = replay(new, run, format)
+            assert text_of(format, complete) == "one two "
+            assert end_of(format, complete) == expected_end(format, "error:interrupted")
+            if format in RESUMABLE:
+                assert ends[format] == after(run, complete, 2)
         assert stop(new, run) == "failed"
     assert (script.count, short.count) == (2, 1)
 
 
 def test_sighup(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     """A rolling reload in mid-answer: the reader changes workers, the writer stays."""
-    scripts = {form: scripted.script() for form in RESUMABLE}
+    scripts = {format: scripted.script() for format in RESUMABLE}
     # A new worker may take long to begin on a busy machine; the old one writes until then.
     grace = ("--graceful-timeout", "60")
     with (
@@ -119,31 +121,31 @@ def test_sighup(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     ):
         (old,) = server.workers()
         streams, runs, last = {}, {}, {}
-        for form, script in scripts.items():
+        for format, script in scripts.items():
             script.say("one ")
-            streams[form] = stack.enter_context(start(server, script, format=form))
-            runs[form], last[form] = run_of(streams[form]), streams[form].next().id
+            streams[format] = stack.enter_context(start(server, script, format=format))
+            runs[format], last[format] = run_of(streams[format]), streams[format].next().id
         server.send_signal(signal.SIGHUP)
         for stream in streams.values():
             assert_sent_away(stream)
         new = until(lambda: [w for w in server.workers() if w != old], "a new worker")[0]
         whole_runs = {}
-        for form, script in scripts.items():
-            with resumed(connect_to(server, new), script, last[form], form) as stream:
+        for format, script in scripts.items():
+            with resumed(connect_to(server, new), script, last[format], format) as stream:
                 script.say("two ")
                 got = [stream.next()]
                 script.say("three")
                 script.finish()
                 got += rest(stream)
-            complete = whole_runs[form] = replay(server, runs[form], form)
+            complete = whole_runs[format] = replay(server, runs[format], format)
             assert [event.data for event in got] == [
-                each.data for each in after(runs[form], complete, 1)
+                each.data for each in after(runs[format], complete, 1)
             ]
-            assert text_of(form, complete) == "one two three"
-            assert end_of(form, complete) == ("[DONE]" if form == "chunks" else "stop")
+            assert text_of(format, complete) == "one two three"
+            assert end_of(format, complete) == ("[DONE]" if format == "chunks" else "stop")
         until(lambda: not old.is_running(), "the old worker has gone", seconds=60)
-        for form, complete in whole_runs.items():
-            assert replay(server, runs[form], form) == complete
+        for format, complete in whole_runs.items():
+            assert replay(server, runs[format], format) == complete
     assert [script.count for script in scripts.values()] == [1] * len(scripts)
 
 
@@ -161,13 +163,13 @@ def test_what_had_ended_is_there_after_a_restart(
         stream = start(server, script, key)
         run = run_of(stream)
         rest(stream)
-        expected = {form: replay(server, run, form) for form in FORMATS}
+        expected = {format: replay(server, run, format) for format in FORMATS}
         with start(server, refused) as stream:
             assert stream.head.status == 429
             failed = run_of(stream)
     with run_service(tmp_path, scripted, *SHORT, workers=1, port=port) as server:
-        for form in FORMATS:
-            assert replay(server, run, form) == expected[form]
+        for format in FORMATS:
+            assert replay(server, run, format) == expected[format]
         events = expected["chunks"]
         for seen in range(5):
             headers = {"Last-Event-ID": f"{run}.{seen}"}
@@ -193,7 +195,7 @@ def test_ctrl_c(tmp_path: Path, scripted: ScriptedUpstream) -> None:
             script.wait_until_left()
         server.wait_until_ended(20)
     with run_service(tmp_path, scripted, *SHORT, workers=1) as server:
-        for form in FORMATS:
-            events = replay(server, run, form)
-            assert text_of(form, events) == "one"
-            assert end_of(form, events) == expected_end(form, "error:interrupted")
+        for format in FORMATS:
+            events = replay(server, run, format)
+            assert text_of(format, events) == "one"
+            assert end_of(format, events) == expected_end(format, "error:interrupted")

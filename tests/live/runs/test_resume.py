@@ -44,64 +44,64 @@ in_every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__
 
 
 @in_every_way
-@pytest.mark.parametrize("form", RESUMABLE)
+@pytest.mark.parametrize("format", RESUMABLE)
 def test_after_the_end_from_every_position(
-    runs: Server, script: ScriptedAnswer, form: str, way: Way
+    runs: Server, script: ScriptedAnswer, format: str, way: Way
 ) -> None:
     first_half(script)
     second_half(script)
-    stream = start(runs, script, format=form)
+    stream = start(runs, script, format=format)
     run = run_of(stream)
     events = rest(stream)
-    assert text_of(form, events) == TEXT
+    assert text_of(format, events) == TEXT
     for seen in range(LAST):
-        path, headers = way(form, script.message, f"{run}.{seen}")
+        path, headers = way(format, script.message, f"{run}.{seen}")
         stream = open_stream(runs, path, headers=headers)
         assert stream.head.status == 200
         assert run_of(stream) == run
         assert rest(stream) == after(run, events, seen), f"after {seen}"
-    path, headers = way(form, script.message, f"{run}.{LAST}")
+    path, headers = way(format, script.message, f"{run}.{LAST}")
     answer = ask(runs, path, headers=headers)
     assert (answer.status, answer.body) == (204, b""), "or an EventSource would never stop"
     assert script.count == 1
 
 
 @in_every_way
-@pytest.mark.parametrize("form", RESUMABLE)
+@pytest.mark.parametrize("format", RESUMABLE)
 def test_while_it_runs_from_every_position(
-    runs: Server, script: ScriptedAnswer, form: str, way: Way
+    runs: Server, script: ScriptedAnswer, format: str, way: Way
 ) -> None:
     first_half(script)
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, script, format=form))
+        original = stack.enter_context(start(runs, script, format=format))
         run = run_of(original)
         read_half(original, run)
         resumed: list[Stream] = []
         for seen in range(4):
-            path, headers = way(form, script.message, f"{run}.{seen}")
+            path, headers = way(format, script.message, f"{run}.{seen}")
             resumed.append(stack.enter_context(open_stream(runs, path, headers=headers)))
             assert resumed[-1].head.status == 200
             assert run_of(resumed[-1]) == run
         for ahead in (4, LAST):
-            path, headers = way(form, script.message, f"{run}.{ahead}")
+            path, headers = way(format, script.message, f"{run}.{ahead}")
             error_of(ask(runs, path, headers=headers), 400)
         second_half(script)
         got = [rest(stream) for stream in resumed]
-    events = replay(runs, run, form)
-    assert text_of(form, events) == TEXT
+    events = replay(runs, run, format)
+    assert text_of(format, events) == TEXT
     assert got == [after(run, events, seen) for seen in range(4)]
     assert script.count == 1
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_on_each_worker(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_on_each_worker(runs: Server, script: ScriptedAnswer, format: str) -> None:
     """While it runs and afterwards; `ui` starts over."""
     first_half(script)
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, script, format=form))
+        original = stack.enter_context(start(runs, script, format=format))
         run = run_of(original)
         read_half(original, run)
-        path, headers = by_header(form, script.message, f"{run}.2")
+        path, headers = by_header(format, script.message, f"{run}.2")
         streams = [
             stack.enter_context(open_stream(connect_to(runs, worker), path, headers=headers))
             for worker in runs.workers()
@@ -109,9 +109,9 @@ def test_on_each_worker(runs: Server, script: ScriptedAnswer, form: str) -> None
         second_half(script)
         got = [rest(stream) for stream in streams]
         assert original.rest()
-    events = replay(runs, run, form)
-    expected = events if form == "ui" else after(run, events, 2)
-    assert text_of(form, events) == TEXT
+    events = replay(runs, run, format)
+    expected = events if format == "ui" else after(run, events, 2)
+    assert text_of(format, events) == TEXT
     assert got == [expected, expected]
     for worker in runs.workers():
         stream = open_stream(connect_to(runs, worker), path, headers=headers)
@@ -119,9 +119,9 @@ def test_on_each_worker(runs: Server, script: ScriptedAnswer, form: str) -> None
     assert script.count == 1
 
 
-@pytest.mark.parametrize("form", RESUMABLE)
+@pytest.mark.parametrize("format", RESUMABLE)
 def test_a_reader_that_drops_after_every_event(
-    runs: Server, script: ScriptedAnswer, form: str
+    runs: Server, script: ScriptedAnswer, format: str
 ) -> None:
     """It comes back with what it has; in the end it has everything once."""
     first_half(script)
@@ -130,7 +130,7 @@ def test_a_reader_that_drops_after_every_event(
     message = script.message
     while True:
         headers: dict[str, str] = {"Last-Event-ID": last} if last else {}
-        path = path_of(START, user_message=message, format=form, idempotency_key=message)
+        path = path_of(START, user_message=message, format=format, idempotency_key=message)
         answer = open_stream(runs, path, headers=headers)
         if answer.head.status == 204:
             answer.connection.close()
@@ -146,7 +146,7 @@ def test_a_reader_that_drops_after_every_event(
         last = event.id
         if len(got) >= 2 and not script.requests[0].ended:
             second_half(script)
-    assert got == [(event.event, event.data) for event in replay(runs, run, form)]
+    assert got == [(event.event, event.data) for event in replay(runs, run, format)]
     assert script.count == 1
 
 
@@ -170,16 +170,16 @@ def test_ui_starts_over_unless_there_is_nothing_left(
 
 
 def test_another_format_than_before(runs: Server, script: ScriptedAnswer) -> None:
-    """Ids belong to the run, not to the form in which one has got them."""
+    """Ids belong to the run, not to the format that a client reads."""
     first_half(script)
     second_half(script)
     stream = start(runs, script, format="events")
     run = run_of(stream)
     rest(stream)
-    for form in RESUMABLE:
-        events = replay(runs, run, form)
+    for format in RESUMABLE:
+        events = replay(runs, run, format)
         for seen in range(LAST):
-            path, headers = at_the_run(form, script.message, f"{run}.{seen}")
+            path, headers = at_the_run(format, script.message, f"{run}.{seen}")
             assert rest(open_stream(runs, path, headers=headers)) == after(run, events, seen)
 
 

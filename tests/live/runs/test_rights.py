@@ -105,10 +105,10 @@ def test_another_subject(guarded_runs: Server, script: ScriptedAnswer, running: 
             }
             return known.status
 
-        for form in ("chunks", "text", "events"):
-            assert same(f"/runs/{run}?format={form}") == 404
-            assert same(f"/runs/{run}?format={form}&last_event_id={run}.1") == 404
-            assert same(f"/runs/{run}?format={form}&last_event_id={run}.99") == 404
+        for format in ("chunks", "text", "events"):
+            assert same(f"/runs/{run}?format={format}") == 404
+            assert same(f"/runs/{run}?format={format}&last_event_id={run}.1") == 404
+            assert same(f"/runs/{run}?format={format}&last_event_id={run}.99") == 404
         assert same(f"/runs/{run}?format=ui") == 204
         assert same(f"/runs/{run}", "DELETE") == 404
         assert same(f"/runs/{run}", "HEAD") == 404
@@ -198,32 +198,32 @@ def test_no_channel_reaches_a_run(guarded_runs: Server, script: ScriptedAnswer) 
     assert "intruder" not in str(events)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_token_that_ends(guarded_runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_token_that_ends(guarded_runs: Server, script: ScriptedAnswer, format: str) -> None:
     """It ends the viewer, and is told so; the run goes on for who has a fresh one."""
     script.say("one ")
     short = bearer("alice", 3)
-    with start(guarded_runs, script, short, format=form) as stream:
+    with start(guarded_runs, script, short, format=format) as stream:
         run = run_of(stream)
-        viewer = attach(guarded_runs, run, form, headers=short)
+        viewer = attach(guarded_runs, run, format, headers=short)
         for each in (stream, viewer):
             events = rest(each)
             failure = events[-1]
-            if form == "ui":
+            if format == "ui":
                 assert any(parsed(e)["type"] == "error" for e in events if e.data != "[DONE]")
             else:
                 assert parsed(failure)["error"]["code"] == "token_expired"
-                assert failure.event == (None if form == "chunks" else "failure")
+                assert failure.event == (None if format == "chunks" else "failure")
                 assert failure.id is None, (
                     "it is not the run's end: it must not be resumed after it"
                 )
     error_of(ask(guarded_runs, f"/runs/{run}", headers=short), 401)
     assert not script.left()
-    viewer = attach(guarded_runs, run, form, headers=ALICE)
+    viewer = attach(guarded_runs, run, format, headers=ALICE)
     script.say("two")
     script.finish()
     events = rest(viewer)
-    assert text_of(form, events) == "one two"
+    assert text_of(format, events) == "one two"
 
 
 def test_what_the_logs_do_not_say(guarded_runs: Server, script: ScriptedAnswer) -> None:

@@ -42,21 +42,21 @@ def viewers_on_all_workers(
 ) -> list[tuple[str, Stream]]:
     found = []
     for worker in server.workers():
-        for form in FORMATS:
-            stream = stack.enter_context(attach(connect_to(server, worker), run, form))
-            found.append((form, stream))
+        for format in FORMATS:
+            stream = stack.enter_context(attach(connect_to(server, worker), run, format))
+            found.append((format, stream))
     return found
 
 
 def assert_stopped(server: Server, run: str, got: list[tuple[str, Stream]], text: str) -> None:
     """All of these viewers have seen the same, and so does who comes later."""
-    read = [(form, rest(stream)) for form, stream in got]
-    later = {form: replay(server, run, form) for form in FORMATS}
-    for form, events in read:
-        assert events == later[form]
-    for form, events in later.items():
-        assert end_of(form, events) == expected_end(form, "stopped")
-        assert text_of(form, events) == text
+    read = [(format, rest(stream)) for format, stream in got]
+    later = {format: replay(server, run, format) for format in FORMATS}
+    for format, events in read:
+        assert events == later[format]
+    for format, events in later.items():
+        assert end_of(format, events) == expected_end(format, "stopped")
+        assert text_of(format, events) == text
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["no answer yet", "only its headers"])
@@ -111,10 +111,10 @@ def test_from_another_worker(runs: Server, script: ScriptedAnswer, begun: bool) 
         assert end_of("text", rest(stream)) == "stopped"
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_how_each_format_says_so(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_how_each_format_says_so(runs: Server, script: ScriptedAnswer, format: str) -> None:
     script.say("one")
-    with start(runs, script, format=form) as stream:
+    with start(runs, script, format=format) as stream:
         run = run_of(stream)
         while "one" not in (stream.next().data or ""):
             pass
@@ -122,17 +122,17 @@ def test_how_each_format_says_so(runs: Server, script: ScriptedAnswer, form: str
         events = rest(stream)
     last = events[-1]
     assert number(run, last) == 2
-    if form == "chunks":
+    if format == "chunks":
         error = parsed(last)["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert (error["type"], error["param"], error["code"]) == ("run_stopped", None, "stopped")
         assert last.event is None
-    elif form == "ui":
+    elif format == "ui":
         assert parsed(events[-2]) == {"type": "abort", "reason": "stopped"}
         assert last.data == "[DONE]"
     else:
         assert (last.event, parsed(last)) == ("done", {"finish_reason": "stopped"})
-    if form == "events":
+    if format == "events":
         assert (events[-2].event, parsed(events[-2])) == (
             "usage",
             {"completion_tokens": 1, "partial": True},
@@ -208,15 +208,15 @@ def test_while_the_upstream_says_more_than_anybody_reads(
     assert after(run, later, 1) == events
 
 
-@pytest.mark.parametrize("form", RESUMABLE)
-def test_resuming_what_was_stopped(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", RESUMABLE)
+def test_resuming_what_was_stopped(runs: Server, script: ScriptedAnswer, format: str) -> None:
     script.say("one", "two")
-    with start(runs, script, format=form) as stream:
+    with start(runs, script, format=format) as stream:
         run = run_of(stream)
         stream.data(2)
         stop(runs, run)
-    events = replay(runs, run, form)
-    path = path_of(START, user_message=script.message, format=form)
+    events = replay(runs, run, format)
+    path = path_of(START, user_message=script.message, format=format)
     for seen in range(3):
         headers = {"Last-Event-ID": f"{run}.{seen}"}
         assert rest(open_stream(runs, path, headers=headers)) == after(run, events, seen)

@@ -178,28 +178,28 @@ def test_usage_of_a_finished_answer(
     assert (done.event, parsed(done)) == ("done", {"finish_reason": "stop"})
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_an_answer_without_a_word(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_answer_without_a_word(runs: Server, script: ScriptedAnswer, format: str) -> None:
     """Every format has an end, and the end an id."""
     script.finish(usage=None)
-    events = rest(start(runs, script, format=form))
-    assert end_of(form, events) == ("[DONE]" if form == "chunks" else "stop")
-    assert text_of(form, events) == ""
+    events = rest(start(runs, script, format=format))
+    assert end_of(format, events) == ("[DONE]" if format == "chunks" else "stop")
+    assert text_of(format, events) == ""
 
 
-@pytest.mark.parametrize("form", RESUMABLE)
+@pytest.mark.parametrize("format", RESUMABLE)
 def test_ids_of_the_upstreams_own_do_not_confuse(
-    runs: Server, script: ScriptedAnswer, form: str
+    runs: Server, script: ScriptedAnswer, format: str
 ) -> None:
     """The id that a client takes over is ours, whatever the upstream numbers its events with."""
     script.send(b"id: 77\n" + frame("a"), frame("b").replace(b"\n\n", b"\nid: 78\n\n"))
     script.finish(usage=None)
-    stream = start(runs, script, format=form)
+    stream = start(runs, script, format=format)
     run = run_of(stream)
     events = rest(stream)
     assert [number(run, event) for event in events if event.id][-1] == 4
     assert "77" not in {event.id for event in events}
-    assert text_of(form, events) == "ab"
+    assert text_of(format, events) == "ab"
 
 
 def first_block(stream: Stream) -> bytes:
@@ -212,12 +212,12 @@ def first_block(stream: Stream) -> bytes:
     raise AssertionError(f"the stream ends after {body!r}")
 
 
-@pytest.mark.parametrize("form", RESUMABLE)
+@pytest.mark.parametrize("format", RESUMABLE)
 def test_an_event_source_can_resume_before_the_first_token(
-    runs: Server, script: ScriptedAnswer, form: str
+    runs: Server, script: ScriptedAnswer, format: str
 ) -> None:
     script.begin()
-    path = path_of(START, user_message=script.message, format=form)
+    path = path_of(START, user_message=script.message, format=format)
     with open_stream(runs, path, headers=EVENT_SOURCE) as stream:
         run = run_of(stream)
         block = first_block(stream)
@@ -228,8 +228,8 @@ def test_an_event_source_can_resume_before_the_first_token(
         script.say("first")
         script.finish()
         events = [event for event in stream.rest() if event.data is not None]
-    assert text_of(form, events) == "first"
-    assert [event.id for event in events] == [event.id for event in replay(runs, run, form)]
+    assert text_of(format, events) == "first"
+    assert [event.id for event in events] == [event.id for event in replay(runs, run, format)]
     assert script.count == 1
 
 

@@ -53,27 +53,29 @@ def in_crumbs(tmp_path_factory: pytest.TempPathFactory, upstream: Aimock) -> Ite
         yield server
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_characters_cut_anywhere(in_crumbs: Server, upstream: Aimock, tag: str, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_characters_cut_anywhere(
+    in_crumbs: Server, upstream: Aimock, tag: str, format: str
+) -> None:
     """By TCP, within their bytes; and by the upstream, within their UTF-16."""
-    with start(in_crumbs, f"paced story #{tag}", format=form) as stream:
-        decoded = read(stream, form)
+    with start(in_crumbs, f"paced story #{tag}", format=format) as stream:
+        decoded = read(stream, format)
     assert (decoded.text, decoded.outcome, decoded.reason) == (
         upstream.story * 4,
         "finished",
         "stop",
     )
-    again = read_run(in_crumbs, run_of(stream), form)
+    again = read_run(in_crumbs, run_of(stream), format)
     assert [(each.event, each.data) for each in again.events] == [
         (each.event, each.data) for each in decoded.events
     ]
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_the_ids_count_the_upstreams_frames(relay: Server, tag: str, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_ids_count_the_upstreams_frames(relay: Server, tag: str, format: str) -> None:
     """However the bytes arrive, and whatever the format makes of a frame."""
-    with start(relay, f"reasoning #{tag}", format=form) as stream:
-        decoded = read(stream, form)
+    with start(relay, f"reasoning #{tag}", format=format) as stream:
+        decoded = read(stream, format)
     run = run_of(stream)
     ids = [event.id for event in decoded.events if event.id is not None]
     assert all(each.startswith(f"{run}.") for each in ids)
@@ -81,12 +83,12 @@ def test_the_ids_count_the_upstreams_frames(relay: Server, tag: str, form: str) 
     assert numbers == sorted(set(numbers))
     # In the chunks every frame is an event: they tell how many there are.
     frames = len(read_run(relay, run, "chunks").events)
-    if form == "chunks":
+    if format == "chunks":
         assert numbers == list(range(1, frames + 1))
     assert numbers[-1] == frames
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -96,18 +98,18 @@ def test_the_ids_count_the_upstreams_frames(relay: Server, tag: str, form: str) 
     ],
 )
 def test_a_frame_that_is_none(
-    altered: Server, upstream: Aimock, tag: str, message: str, code: str, form: str
+    altered: Server, upstream: Aimock, tag: str, message: str, code: str, format: str
 ) -> None:
     """What came before it stays; the upstream's connection is closed; nothing comes after."""
-    with start(altered, f"{message} #{tag}", format=form) as stream:
-        decoded = read(stream, form)
+    with start(altered, f"{message} #{tag}", format=format) as stream:
+        decoded = read(stream, format)
     assert (decoded.text, decoded.outcome) == ("before, ", "failed")
-    if form == "ui":
+    if format == "ui":
         assert decoded.error
     else:
         assert decoded.error["code"] == code
         assert decoded.error["message"]
-    again = read_run(altered, run_of(stream), form)
+    again = read_run(altered, run_of(stream), format)
     assert (again.text, again.outcome, again.error) == (decoded.text, "failed", decoded.error)
     assert upstream.asked_for(f"{message} #{tag}") == 1
 
@@ -119,34 +121,34 @@ def test_an_answer_that_is_no_stream(relay: Server, tag: str) -> None:
     assert b"chaos" in answer.body, "what it is instead is quoted"
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_one_chunk_of_a_mebibyte(relay: Server, tag: str, form: str) -> None:
-    with start(relay, f"huge #{tag}", format=form) as stream:
-        decoded = read(stream, form)
+@pytest.mark.parametrize("format", FORMATS)
+def test_one_chunk_of_a_mebibyte(relay: Server, tag: str, format: str) -> None:
+    with start(relay, f"huge #{tag}", format=format) as stream:
+        decoded = read(stream, format)
     assert decoded.text == "0123456789abcdef" * 65536
     assert decoded.outcome == "finished"
-    assert read_run(relay, run_of(stream), form).text == decoded.text
+    assert read_run(relay, run_of(stream), format).text == decoded.text
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_truncated(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
-    with start(relay, f"truncated #{tag}", format=form) as stream:
-        decoded = read(stream, form)
+@pytest.mark.parametrize("format", FORMATS)
+def test_truncated(relay: Server, upstream: Aimock, tag: str, format: str) -> None:
+    with start(relay, f"truncated #{tag}", format=format) as stream:
+        decoded = read(stream, format)
     assert decoded.outcome == "failed"
     assert decoded.text
     assert upstream.story.startswith(decoded.text)
-    assert form == "ui" or decoded.error["code"] == "upstream_truncated"
+    assert format == "ui" or decoded.error["code"] == "upstream_truncated"
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_silent_beyond_the_limit(altered: Server, upstream: Aimock, tag: str, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_silent_beyond_the_limit(altered: Server, upstream: Aimock, tag: str, format: str) -> None:
     """In the middle of its answer, heartbeats notwithstanding; then its connection is closed."""
     destroyed = upstream.destroyed()
-    with start(altered, f"silent in the middle #{tag}", format=form) as stream:
-        decoded = read(stream, form)
+    with start(altered, f"silent in the middle #{tag}", format=format) as stream:
+        decoded = read(stream, format)
     assert decoded.outcome == "failed"
     assert decoded.text == upstream.story[:16]
-    assert form == "ui" or decoded.error["code"] == "upstream_timeout"
+    assert format == "ui" or decoded.error["code"] == "upstream_timeout"
     assert set(stream.comments) == {"ping"}
     upstream.wait_for_destroyed(destroyed + 1)
 
@@ -159,15 +161,15 @@ def test_silent_from_the_beginning(altered: Server, tag: str) -> None:
     assert decoded.error["code"] == "upstream_timeout"
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("early", [False, True], ids=["waiting", "early"])
 def test_a_slow_first_token(
-    relay: Server, upstream: Aimock, tag: str, form: str, early: bool
+    relay: Server, upstream: Aimock, tag: str, format: str, early: bool
 ) -> None:
     options: dict[str, Any] = {"heartbeat": "early"} if early else {}
-    with start(relay, f"a little late #{tag}", format=form, **options) as stream:
+    with start(relay, f"a little late #{tag}", format=format, **options) as stream:
         assert stream.next_comments(1) == ["ping"], "headers before the first token"
-        decoded = read(stream, form)
+        decoded = read(stream, format)
     assert (decoded.text, decoded.outcome) == (upstream.story, "finished")
 
 
@@ -222,17 +224,17 @@ def test_every_finish(
         run = run_of(stream)
         decoded = read(stream, "chunks")
     assert (decoded.text, decoded.outcome, decoded.reason) == (upstream.story, "finished", reason)
-    for form in ("text", "events", "ui"):
-        decoded = read_run(relay, run, form)
+    for format in ("text", "events", "ui"):
+        decoded = read_run(relay, run, format)
         assert (decoded.text, decoded.outcome) == (upstream.story, "finished")
-        assert decoded.reason == (in_ui if form == "ui" else reason)
+        assert decoded.reason == (in_ui if format == "ui" else reason)
     assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
-@pytest.mark.parametrize("form", ["chunks", "events", "ui"])
-def test_reasoning(relay: Server, upstream: Aimock, tag: str, form: str) -> None:
-    with start(relay, f"reasoning #{tag}", format=form) as stream:
-        decoded = read(stream, form)
+@pytest.mark.parametrize("format", ["chunks", "events", "ui"])
+def test_reasoning(relay: Server, upstream: Aimock, tag: str, format: str) -> None:
+    with start(relay, f"reasoning #{tag}", format=format) as stream:
+        decoded = read(stream, format)
     assert decoded.reasoning == "Let me think about it."
     assert (decoded.text, decoded.outcome) == (upstream.story, "finished")
 

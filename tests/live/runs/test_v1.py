@@ -163,23 +163,23 @@ def test_parameters_in_the_query(
     assert script.count == 0
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_resumed_at_the_run(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_resumed_at_the_run(runs: Server, script: ScriptedAnswer, format: str) -> None:
     """In every format, while it goes on and afterwards."""
     script.say("one ", "two ")
     with chat(runs, script) as stream:
         run = run_of(stream)
         assert stream.next().id == f"{run}.1"
-    viewer = attach(runs, run, form, f"{run}.1")
+    viewer = attach(runs, run, format, f"{run}.1")
     script.say("three")
     script.finish()
     events = rest(viewer)
-    complete = replay(runs, run, form)
-    assert events == (complete if form == "ui" else after(run, complete, 1))
-    assert text_of(form, complete) == "one two three"
-    assert end_of(form, complete) == expected_end(form, "stop")
+    complete = replay(runs, run, format)
+    assert events == (complete if format == "ui" else after(run, complete, 1))
+    assert text_of(format, complete) == "one two three"
+    assert end_of(format, complete) == expected_end(format, "stop")
     last = complete[-1].id
-    assert ask(runs, f"/runs/{run}?format={form}&last_event_id={last}").status == 204
+    assert ask(runs, f"/runs/{run}?format={format}&last_event_id={last}").status == 204
     assert script.count == 1
 
 

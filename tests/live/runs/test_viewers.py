@@ -39,11 +39,11 @@ def test_all_formats_at_once_while_it_runs(runs: Server, script: ScriptedAnswer)
         viewers: list[tuple[str, Stream]] = []
 
         def come() -> None:
-            for form in FORMATS:
-                stream = stack.enter_context(attach(runs, run, form))
+            for format in FORMATS:
+                stream = stack.enter_context(attach(runs, run, format))
                 assert stream.head.status == 200
                 assert run_of(stream) == run
-                viewers.append((form, stream))
+                viewers.append((format, stream))
 
         come()
         script.say("one ")
@@ -53,33 +53,35 @@ def test_all_formats_at_once_while_it_runs(runs: Server, script: ScriptedAnswer)
         come()
         script.say("three")
         script.finish("length")
-        got = [(form, rest(stream)) for form, stream in viewers]
+        got = [(format, rest(stream)) for format, stream in viewers]
         first = rest(original)
-    expected = {form: replay(runs, run, form) for form in FORMATS}
-    for form, events in got:
-        assert events == expected[form]
-        assert text_of(form, events) == "one two three"
-        assert end_of(form, events) == expected_end(form, "length")
+    expected = {format: replay(runs, run, format) for format in FORMATS}
+    for format, events in got:
+        assert events == expected[format]
+        assert text_of(format, events) == "one two three"
+        assert end_of(format, events) == expected_end(format, "length")
     assert first == after(run, expected["chunks"], 1)
     assert script.count == 1
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_every_reader_gets_identical_bytes(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_reader_gets_identical_bytes(
+    runs: Server, script: ScriptedAnswer, format: str
+) -> None:
     """The one that started it, one on each worker while it runs, one on each afterwards."""
     script.say("one", "你好")
     with contextlib.ExitStack() as stack:
-        original = stack.enter_context(start(runs, script, format=form))
+        original = stack.enter_context(start(runs, script, format=format))
         run = run_of(original)
         viewers = [original] + [
-            stack.enter_context(attach(connect_to(runs, worker), run, form))
+            stack.enter_context(attach(connect_to(runs, worker), run, format))
             for worker in runs.workers()
         ]
         script.send(frame(choices=[{"index": 0, "delta": {"reasoning": "hm", "content": "x"}}]))
         script.say("y" * 50_000)
         script.finish()
         bodies = [raw(stream) for stream in viewers]
-    bodies += [raw(attach(connect_to(runs, worker), run, form)) for worker in runs.workers()]
+    bodies += [raw(attach(connect_to(runs, worker), run, format)) for worker in runs.workers()]
     assert len(bodies) == 5
     assert len(set(bodies)) == 1
     assert b"y" * 50_000 in bodies[0]
@@ -98,14 +100,14 @@ def test_headers_of_a_viewer(runs: Server, script: ScriptedAnswer) -> None:
     script.finish()
     with start(runs, script) as stream:
         run = run_of(stream)
-    for form in FORMATS:
-        with attach(runs, run, form) as stream:
+    for format in FORMATS:
+        with attach(runs, run, format) as stream:
             headers = stream.head.headers
             assert headers["content-type"].startswith("text/event-stream")
             assert headers["cache-control"] == "no-store, no-transform"
             assert headers["x-accel-buffering"] == "no"
             ui = headers.get("x-vercel-ai-ui-message-stream")
-            assert ui == ("v1" if form == "ui" else None)
+            assert ui == ("v1" if format == "ui" else None)
 
 
 def test_head_of_a_run(runs: Server, script: ScriptedAnswer) -> None:
@@ -147,12 +149,12 @@ def test_other_methods(runs: Server, script: ScriptedAnswer) -> None:
     assert "DELETE" in answer.headers["allow"]
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_an_upstream_that_refuses(runs: Server, script: ScriptedAnswer, form: str) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_upstream_that_refuses(runs: Server, script: ScriptedAnswer, format: str) -> None:
     """Before the first byte: its status, and the same to everybody who asks for the run later."""
     error = {"message": "Slow down.", "type": "rate_limit_error", "param": None, "code": "slow"}
     script.answer(429, json.dumps({"error": error}).encode(), "Retry-After: 7")
-    answer = ask_start(runs, script, format=form)
+    answer = ask_start(runs, script, format=format)
     assert answer.status == 429
     assert answer.headers["content-type"] == "application/json"
     assert json.loads(answer.body) == {"error": error}

@@ -48,8 +48,8 @@ def relay(shared: Server, upstream: Aimock) -> Server:
 class Viewer:
     """Reads a run to its end in a thread, and notes when it was told of the end."""
 
-    def __init__(self, stream: Stream, form: str) -> None:
-        self.form = form
+    def __init__(self, stream: Stream, format: str) -> None:
+        self.format = format
         self.events: list[Sent] = []
         self.ended_at = 0.0
         self._stream = stream
@@ -69,7 +69,7 @@ class Viewer:
         self._thread.join(30)
         assert not self._thread.is_alive(), f"it still waits, after {self.events[-2:]}"
         assert self._problem is None, f"cut short: {self._problem!r}"
-        return Decoded(self.form, self.events)
+        return Decoded(self.format, self.events)
 
 
 def assert_interrupted(answer: Decoded, upstream: Aimock) -> None:
@@ -77,7 +77,7 @@ def assert_interrupted(answer: Decoded, upstream: Aimock) -> None:
     assert answer.outcome == "failed"
     assert (upstream.story * 20).startswith(answer.text)
     assert answer.text
-    if answer.form == "ui":
+    if answer.format == "ui":
         assert answer.error
     else:
         assert answer.error["code"] == "interrupted"
@@ -96,8 +96,8 @@ def test_the_writer_is_killed(relay: Server, upstream: Aimock, tag: str) -> None
         writing = worker_of(relay, starter.connection)
         reading = other_worker(relay, writing)
         viewers = [
-            Viewer(stack.enter_context(attach(connect_to(relay, reading), run, form)), form)
-            for form in (*FORMATS, *FORMATS)
+            Viewer(stack.enter_context(attach(connect_to(relay, reading), run, format)), format)
+            for format in (*FORMATS, *FORMATS)
         ]
         until(lambda: all(len(viewer.events) > 10 for viewer in viewers), "all of them read")
         destroyed = upstream.destroyed()
@@ -107,10 +107,10 @@ def test_the_writer_is_killed(relay: Server, upstream: Aimock, tag: str) -> None
     for viewer, each in zip(viewers, answer, strict=True):
         assert viewer.ended_at - killed_at < LIMIT
         assert_interrupted(each, upstream)
-    for form, first, second in zip(FORMATS, answer, answer[len(FORMATS) :], strict=False):
+    for format, first, second in zip(FORMATS, answer, answer[len(FORMATS) :], strict=False):
         assert first.events == second.events
         for _ in range(3):  # by whichever worker
-            assert read_run(relay, run, form).events == first.events
+            assert read_run(relay, run, format).events == first.events
     upstream.wait_for_destroyed(destroyed + 1)
     assert upstream.asked_for(message) == 1
     stopped = fetch(relay, f"/runs/{run}", method="DELETE")
