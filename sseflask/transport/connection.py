@@ -249,8 +249,7 @@ class Connection(Body):
 
     def _keep_or_close(self) -> None:
         """Leave the connection to the next request, or close our side and wait for the client's."""
-        client, head = self._sender.writer.socket, self._sender.head
-        keep = head is not None and head.reusable
+        client, keep = self._sender.writer.socket, self._sender.reusable
         if keep and worker_drain.draining:
             keep = self._reader.wait_for_request(LINGER_SECONDS)
         if keep:

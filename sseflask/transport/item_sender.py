@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from gevent.event import Event as Signal
 
-    from sseflask.transport.gunicorn.response import Head, ServerResponse
+    from sseflask.transport.gunicorn.response import ServerResponse
 
 
 class Stop(Exception):
@@ -39,7 +39,7 @@ class ItemSender:
 
     Attributes:
         opening: what precedes the first event.
-        head: the response's head, once it has begun.
+        reusable: whether the client may send its next request on the same connection.
         started: ``start_response`` has been called.
         late_start: set when another greenlet has called it, as the first event was late; ``None``
             if there is no such greenlet.
@@ -61,7 +61,7 @@ class ItemSender:
     ending: Ending = field(default_factory=Ending)
     greenlet: StreamGreenlet = field(init=False)
     opening: bytes = field(init=False)
-    head: Head | None = None
+    reusable: bool = False
     late_start: Signal | None = None
     start_error: Exception | None = None
     started: bool = False
@@ -147,8 +147,9 @@ class ItemSender:
         self.start_response(self.stream.status, self.stream.all_headers)
         self.started = True
         if self.server.describes_stream(self.stream.status):
-            self.head = self.server.take_over()
-            self.writer.begin(*self.head)
+            head = self.server.take_over()
+            self.reusable = head.reusable
+            self.writer.begin(*head)
         else:
             self.diverted = True
         self.log_fields = accounting.opened(self.stream.kind, self.environ)

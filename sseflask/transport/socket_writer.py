@@ -83,7 +83,13 @@ class SocketWriter:
         self._descriptor = self.socket.fileno()
 
     def begin(self, head: bytes, chunked: bool, reusable: bool) -> None:
-        """Begin the response: send its head with the first bytes. See `gunicorn.response.Head`."""
+        """Begin the response: send its head with the first bytes.
+
+        Args:
+            head: its bytes.
+            chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
+            reusable: whether the connection goes on after the stream.
+        """
         self.unsent_head = head
         self.chunked, self._reusable = chunked, reusable
 

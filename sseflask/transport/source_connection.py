@@ -96,7 +96,7 @@ class SourceConnection(Connection):
         )
         stream.log_fields, sender.counted = sender.log_fields, False
         stream.retry_jitter = self.stream.retry_jitter
-        if sender.head is not None and sender.head.reusable and not self.server.has_proxy_line:
+        if sender.reusable and not self.server.has_proxy_line:
             connection: Any = getattr(self.environ["gunicorn.socket"], "connection", None)
             stream.listener = connection and connection.listener
             stream.unread = self.server.next_request + self._reader.data

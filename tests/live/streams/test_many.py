@@ -126,7 +126,7 @@ def test_what_a_waiting_stream_keeps(
     ours = ["send", "_run_items", "_serve", "_run", "begin", "__call__"]
     assert kept["calls"] == [*ours, *around]
     theirs = ["Event", "EventSourceResponse"]
-    parts = ["Ending", "Head", "ItemSender", "SocketReader", "SocketWriter"]
+    parts = ["Ending", "ItemSender", "SocketReader", "SocketWriter"]
     times = ["StreamClock", "StreamGreenlet", "StreamTimer"]
     ours = ["Connection", "ServerResponse", "Stream", *parts, *times]
     assert kept["objects"] == sorted([*ours, *theirs, *objects])
