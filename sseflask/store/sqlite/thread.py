@@ -117,7 +117,8 @@ class StoreThread(Generic[DatabaseType]):
         self._reported: dict[str, str] = {}
         self._closing = False
         self._ended = False
-        self._running = original("_thread", "allocate_lock")()
+        self._database: DatabaseType | None = None
+        self._turning, self._running = (original("_thread", "allocate_lock")() for _ in range(2))
         self._running.acquire()
 
     def start(self) -> None:
@@ -179,8 +180,8 @@ class StoreThread(Generic[DatabaseType]):
         """How much there is. Blocks for half a second at most; raises as `call` does."""
         return self.call(lambda database: database.extent(), SHORT_PATIENCE)
 
-    def pause(self, seconds: float) -> Callable[[], object] | None:
-        """Have the database closed while the process is copied, as by ``os.fork``.
+    def pause(self, seconds: float) -> bool:
+        """Close the database until `resume` is called, as while ``os.fork`` copies the process.
 
         A copy of an open SQLite database takes the locks of the first process for its own
         (https://www.sqlite.org/howtocorrupt.html, section 2.6). Blocks the native thread.
@@ -189,31 +190,20 @@ class StoreThread(Generic[DatabaseType]):
             seconds: how long to wait for what the thread does now.
 
         Returns:
-            what has to be called afterwards, to have it opened again; ``None`` if the thread did
-            not close it in time, or has ended.
+            whether it is closed; if not, `resume` must not be called.
         """
-        closed, go_on = (original("_thread", "allocate_lock")() for _ in range(2))
-        closed.acquire()
-        go_on.acquire()
-
-        def wait(database: DatabaseType) -> None:
+        paused: bool = self._turning.acquire(timeout=seconds)
+        if paused:
             self._open = False
             self._try_at = 0.0
-            database.close()
-            closed.release()
-            go_on.acquire()
-            self._look(database)
+            if self._database is not None:
+                self._guard(self._database.close)
+        return paused
 
-        def done(_result: Any, error: Exception | None) -> None:
-            if error is not None:  # it is not open, or the thread ends
-                closed.release()
-
-        self.submit(wait, done)
-        paused: bool = closed.acquire(timeout=seconds)
-        if not paused:
-            go_on.release()  # when it comes to it after all
-        release: Callable[[], object] = go_on.release
-        return release if paused else None
+    def resume(self) -> None:
+        """Have the database opened again."""
+        self._turning.release()
+        self._wakeup.wake()
 
     def close(self) -> None:
         """Close the database and end the thread, after what was handed over before.
@@ -280,9 +270,8 @@ class StoreThread(Generic[DatabaseType]):
     # -- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        database: DatabaseType | None = None
         try:
-            database = self._make()
+            self._database = database = self._make()
             while not self._closing:
                 now = time.monotonic()
                 due = self._try_at
@@ -292,7 +281,8 @@ class StoreThread(Generic[DatabaseType]):
                 if step_due is not None:
                     due = min(due, step_due)
                 self._woken = self._wakeup.wait(0.0 if self._calls else due - now)
-                self._turn(database)
+                with self._turning:
+                    self._turn(database)
             while self._calls:
                 self._turn(database)
         except Exception:
@@ -302,8 +292,8 @@ class StoreThread(Generic[DatabaseType]):
             self._refuse()
             self._guard(self._ending)
             self._guard(self._wakeup.close)
-            if database is not None:
-                self._guard(database.close)
+            if self._database is not None:
+                self._guard(self._database.close)
             self._running.release()
 
     def _turn(self, database: DatabaseType) -> None:
@@ -378,21 +368,21 @@ class StoreThread(Generic[DatabaseType]):
 
 
 _all: WeakSet[StoreThread[Any]] = WeakSet()
-_paused: list[Callable[[], object]] = []
+_paused: list[StoreThread[Any]] = []
 
 
 def _before_fork() -> None:
     """No SQLite database may be open while the process is copied."""
-    for thread in list(_all):
-        if thread.process == os.getpid():
-            go_on = thread.pause(_FORK_SECONDS)
-            if go_on is not None:
-                _paused.append(go_on)
+    _paused[:] = [
+        thread
+        for thread in list(_all)
+        if thread.process == os.getpid() and thread.pause(_FORK_SECONDS)
+    ]
 
 
 def _after_fork() -> None:
     while _paused:
-        _paused.pop()()
+        _paused.pop().resume()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_paused.clear)

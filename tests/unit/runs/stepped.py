@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 from sseflask.completions.outcome import CompletionOutcome
-from sseflask.loop.callbacks import Done, EventLoop
+from sseflask.loop.callbacks import EventLoop
 from sseflask.runs import runs
 from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Runs
@@ -56,10 +56,10 @@ class SteppedStore(SqliteRunStore):
         """What is done every second."""
         self._tick(self.database)
 
-    def wait(self, start: Callable[[Done], None], patience: float = 0.0) -> Any:  # noqa: ARG002  # nobody waits
+    def _wait_for(self, call: Any, patience: float = 0.0) -> Any:  # noqa: ARG002  # nobody waits
         """Something else may happen before the answer is there."""
         answers: list[tuple[Any, Exception | None]] = []
-        start(lambda result, error: answers.append((result, error)))
+        self.submit(call, lambda result, error: answers.append((result, error)))
         process = self.process_of_test
         interruption, process.interruption = process.interruption, None
         if interruption is not None:

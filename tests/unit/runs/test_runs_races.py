@@ -236,13 +236,13 @@ def test_a_viewer_that_leaves_while_it_comes_leaves_nothing_behind(
     if others:
         assert all_of(first) == []
 
-    def killed(begin: Callable[..., None], _patience: float = 0.0) -> Any:
-        begin(lambda *_: None)
+    def killed(call: Any, _patience: float = 0.0) -> Any:
+        other.store.submit(call, lambda *_: None)
         raise Killed
 
     viewer = other.runs.view(started.run, FORMATS["chunks"])
     with monkeypatch.context() as broken:
-        broken.setattr(other.store, "wait", killed)
+        broken.setattr(other.store, "_wait_for", killed)
         with pytest.raises(Killed):
             list(viewer.history())
     viewer.close()
@@ -376,16 +376,16 @@ def test_a_run_that_nobody_waited_for_is_ended(
 
     Its upstream was never called: who repeats the request, as told to by the error, begins it.
     """
-    waited = one.store.wait
+    waited = one.store._wait_for
 
-    def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
-        begin(lambda *_: None)
+    def impatient(call: Any, _patience: float = 0.0) -> Any:
+        one.store.submit(call, lambda *_: None)
         raise StoreBusy("the run log did not answer")
 
-    monkeypatch.setattr(one.store, "wait", impatient)
+    monkeypatch.setattr(one.store, "_wait_for", impatient)
     with pytest.raises(Failure, match="not available"):
         start(one, key="k")
-    monkeypatch.setattr(one.store, "wait", waited)
+    monkeypatch.setattr(one.store, "_wait_for", waited)
     go_on(one)
     assert not one.hub._runs
     assert not one.store._followed
@@ -410,13 +410,13 @@ def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
     one: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = start(one, key="k")
-    waited = one.store.wait
+    waited = one.store._wait_for
 
-    def impatient(begin: Callable[..., None], _patience: float = 0.0) -> Any:
-        waited(begin)
+    def impatient(call: Any, _patience: float = 0.0) -> Any:
+        waited(call)
         raise StoreBusy("the run log did not answer")
 
-    monkeypatch.setattr(one.store, "wait", impatient)
+    monkeypatch.setattr(one.store, "_wait_for", impatient)
     with pytest.raises(Failure, match="not available"):
         start(one, key="k")
     go_on(one)

@@ -407,6 +407,35 @@ def test_forgetting_is_done_by_the_thread(path: Path, monkeypatch: pytest.Monkey
         assert own.put("a", b"y") == Appended(2501, 2501)
 
 
+def test_it_is_paused_under_a_flood_and_loses_nothing(path: Path) -> None:
+    """As before a fork: the database is closed, whatever waits for it."""
+    stop = threading.Event()
+    with running(path) as own:
+
+        def flood() -> None:
+            while not stop.is_set():
+                own.put("a", b"x")
+
+        threads = [threading.Thread(target=flood) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(20):
+                before = len(own.entries)
+                assert own.store.pause(10)
+                closed = own.store._database
+                assert closed is not None
+                assert closed._file._database is None
+                own.store.resume()
+                until(partial(own.has, before + 5), "it goes on")
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(30)
+        assert numbers(own.entries) == list(range(1, len(own.entries) + 1))
+        assert [what for what, *_ in own.said] == ["started"]
+
+
 def test_closing_does_what_was_handed_over_and_refuses_what_comes_later(path: Path) -> None:
     results: list[tuple[Any, Exception | None]] = []
     with running(path) as own:
