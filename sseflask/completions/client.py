@@ -16,8 +16,8 @@ import openai
 from sseflask.completions import failures
 from sseflask.completions.content_coding import decode
 from sseflask.completions.read_deadline import ReadDeadline
-from sseflask.completions.transport import Transport
 from sseflask.completions.upstream_errors import LOCATION, refused
+from sseflask.completions.upstream_transport import UpstreamTransport
 from sseflask.config import Settings
 from sseflask.outbound import Outbound
 
@@ -110,7 +110,7 @@ def _client(settings: Settings, url: str, outbound: Outbound) -> openai.OpenAI:
             # ... and one user's cookies are not sent with another's request.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
-            transport=Transport(tls, proxy, _IDLE_SECONDS),
+            transport=UpstreamTransport(tls, proxy, _IDLE_SECONDS),
             event_hooks={"response": [decode, _prepare_refusal]},
         ),
     )

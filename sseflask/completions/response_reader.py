@@ -24,8 +24,8 @@ from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.read_deadline import ReadDeadline
 from sseflask.completions.response_stream import ResponseParser
 from sseflask.completions.stream_parser import End, StreamParser
-from sseflask.completions.transport import raw_body
 from sseflask.completions.upstream_errors import invalid, reported
+from sseflask.completions.upstream_transport import raw_body
 from sseflask.errors import Failure
 
 __all__ = ["ResponseReader"]

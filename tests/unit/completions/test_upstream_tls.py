@@ -17,9 +17,9 @@ from itertools import chain
 
 import pytest
 
-from sseflask.completions.connection import Connection
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
+from sseflask.completions.upstream_connection import UpstreamConnection
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.certificates import Certified, certified
@@ -97,7 +97,7 @@ def test_a_closed_connection_is_free_at_once(connect: Connect, certificate: Cert
     """Also what was TCP before hands were shaken: the garbage collector comes rarely."""
 
     def watched() -> int:
-        return sum(type(each) is Connection for each in gc.get_objects())
+        return sum(type(each) is UpstreamConnection for each in gc.get_objects())
 
     gc.collect()
     before = watched()

@@ -17,9 +17,9 @@ import httpcore2
 import httpx2
 
 from sseflask.completions.chunked import Dechunker
-from sseflask.completions.connection import Backend, Connection, give_way
+from sseflask.completions.upstream_connection import Backend, UpstreamConnection, give_way
 
-__all__ = ["Transport", "raw_body"]
+__all__ = ["UpstreamTransport", "raw_body"]
 
 #: Statuses of responses without a body, whatever their heads say (RFC 9112, section 6.3).
 _NO_BODY = (204, 304)
@@ -32,7 +32,7 @@ _ERRORS = (
 )
 
 
-class Transport(httpx2.BaseTransport):
+class UpstreamTransport(httpx2.BaseTransport):
     """HTTP/1.1, with a connection for each request that runs. Thread-safe; for one process.
 
     Args:
@@ -117,7 +117,7 @@ def _body(
     answer: httpcore2.Response, headers: httpx2.Headers, timeouts: dict[str, float | None]
 ) -> _Body:
     connection = answer.extensions.get("network_stream")
-    if answer.status in _NO_BODY or not isinstance(connection, Connection):
+    if answer.status in _NO_BODY or not isinstance(connection, UpstreamConnection):
         return _Body(answer)
     # h11 has seen to it that no other coding is named, and that all lengths are the same.
     if "Transfer-Encoding" in headers:

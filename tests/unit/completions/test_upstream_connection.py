@@ -7,7 +7,7 @@ import httpcore2
 import pytest
 
 from sseflask.completions.chunked import Dechunker
-from sseflask.completions.connection import Connection
+from sseflask.completions.upstream_connection import UpstreamConnection
 
 
 class Pieces(httpcore2.NetworkStream):
@@ -32,7 +32,7 @@ def test_a_read_goes_to_the_end_of_the_head(end: bytes, size: int) -> None:
     head = b"HTTP/1.1 200 OK" + end
     stream = head + b"5\r\n\n\r\n\n\n\r\n"
     pieces = Pieces(*(stream[at : at + size] for at in range(0, len(stream), size)))
-    connection = Connection(pieces)
+    connection = UpstreamConnection(pieces)
     read = b""
     while len(read) < len(head):
         read += connection.read(65_536)
@@ -48,9 +48,9 @@ def test_a_read_goes_to_the_end_of_the_head(end: bytes, size: int) -> None:
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
-def connected(*pieces: bytes) -> Connection:
+def connected(*pieces: bytes) -> UpstreamConnection:
     """A connection whose head has been read."""
-    connection = Connection(Pieces(HEAD + pieces[0], *pieces[1:]))
+    connection = UpstreamConnection(Pieces(HEAD + pieces[0], *pieces[1:]))
     assert connection.read(65_536) == HEAD
     return connection
 
@@ -81,7 +81,7 @@ def test_the_last_chunk_is_left_and_nothing_behind_it_is_read() -> None:
 
 
 def test_a_head_has_a_limit() -> None:
-    connection = Connection(Pieces(*[b"X: x\r\n" * 2_000] * 40))
+    connection = UpstreamConnection(Pieces(*[b"X: x\r\n" * 2_000] * 40))
     for _ in range(21):
         assert connection.read(65_536)
     with pytest.raises(httpcore2.ReadError, match="no end"):

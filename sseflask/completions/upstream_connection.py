@@ -22,7 +22,7 @@ from sseflask.loop.callbacks import cooperative
 from sseflask.loop.native import original
 from sseflask.loop.time_slice import yield_to_loop
 
-__all__ = ["Backend", "Connection", "give_way"]
+__all__ = ["Backend", "UpstreamConnection", "give_way"]
 
 _EV_READ = 1  # libev's
 
@@ -35,14 +35,14 @@ _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
 class Backend(httpcore2.SyncBackend):
-    """Opens each TCP connection as a `Connection`."""
+    """Opens each TCP connection as a `UpstreamConnection`."""
 
-    def connect_tcp(self, *args: Any, **kwargs: Any) -> Connection:
+    def connect_tcp(self, *args: Any, **kwargs: Any) -> UpstreamConnection:
         """See `httpcore2.NetworkBackend`."""
-        return Connection(super().connect_tcp(*args, **kwargs))
+        return UpstreamConnection(super().connect_tcp(*args, **kwargs))
 
 
-class Connection(httpcore2.NetworkStream):
+class UpstreamConnection(httpcore2.NetworkStream):
     """A connection whose `read` stops at the end of a head, and of a body with a length.
 
     Not thread-safe: httpcore's pool gives it to one request at a time.
@@ -112,7 +112,7 @@ class Connection(httpcore2.NetworkStream):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
-    ) -> Connection:
+    ) -> UpstreamConnection:
         """See `httpcore2.NetworkStream`."""
         nested = isinstance(self._socket, ssl.SSLSocket)
         try:
@@ -120,7 +120,7 @@ class Connection(httpcore2.NetworkStream):
         except BaseException:
             self.close()
             raise
-        return Connection(stream, nested_tls=nested)
+        return UpstreamConnection(stream, nested_tls=nested)
 
     def close(self) -> None:
         """See `httpcore2.NetworkStream`."""

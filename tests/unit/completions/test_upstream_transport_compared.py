@@ -14,7 +14,7 @@ import httpx2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.transport import Transport
+from sseflask.completions.upstream_transport import UpstreamTransport
 
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; making one takes a while
 SURPLUS = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
@@ -107,10 +107,12 @@ def connections(draw: st.DrawFn) -> list[list[bytes]]:
 
 @given(connections())
 def test_the_same_as_httpx_gives(those: list[list[bytes]]) -> None:
-    assert results_of(Transport(), those) == results_of(httpx2.HTTPTransport(verify=TLS), those)
+    assert results_of(UpstreamTransport(), those) == results_of(
+        httpx2.HTTPTransport(verify=TLS), those
+    )
 
 
 @given(st.tuples(responses(), responses()), st.booleans())
 def test_what_follows_a_response_answers_nothing(sent: tuple[bytes, bytes], cut: bool) -> None:
     those = [[each, SURPLUS] if cut else [each + SURPLUS] for each in sent]
-    assert (200, b"evil") not in results_of(Transport(), those)
+    assert (200, b"evil") not in results_of(UpstreamTransport(), those)

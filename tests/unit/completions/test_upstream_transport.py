@@ -18,11 +18,11 @@ import httpcore2
 import httpx2
 import pytest
 
-from sseflask.completions.transport import Transport, raw_body
+from sseflask.completions.upstream_transport import UpstreamTransport, raw_body
 from tests.processes import ROOT
 from tests.scripted_upstream import STREAM_HEAD, Exchange, Script, upstream
 
-_FILE = "tests/unit/completions/test_transport.py"
+_FILE = "tests/unit/completions/test_upstream_transport.py"
 _THIS = f"{_FILE}::test_the_same_under_gevent"
 
 HEAD = STREAM_HEAD
@@ -32,7 +32,7 @@ BODY = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in DATA) + b"0\r\n\
 
 @pytest.fixture
 def client() -> Iterator[httpx2.Client]:
-    with httpx2.Client(transport=Transport(), timeout=10) as client:
+    with httpx2.Client(transport=UpstreamTransport(), timeout=10) as client:
         yield client
 
 
@@ -283,7 +283,7 @@ def test_the_same_under_gevent() -> None:
 
 def test_a_closed_connection_is_free_at_once() -> None:
     with upstream(sent(HEAD + BODY)) as server:
-        client = httpx2.Client(transport=Transport())
+        client = httpx2.Client(transport=UpstreamTransport())
         with client.stream("GET", server.url) as response:
             list(raw_body(response))
         connection = weakref.ref(response.extensions["network_stream"])
