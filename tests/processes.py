@@ -1,7 +1,6 @@
 """Other processes that use what a test uses, and do one of the tests' functions.
 
-Each says on its standard output how far it is, a line at a time, and goes on or ends when it is
-told to on its standard input.
+Each prints how far it is, a line at a time; a line on its standard input lets it go on.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def line(child: subprocess.Popen[str]) -> str:
 
 
 def go_on(child: subprocess.Popen[str]) -> None:
-    """Tell a process to."""
+    """Let a process go on."""
     assert child.stdin is not None
     child.stdin.write("\n")
     child.stdin.flush()

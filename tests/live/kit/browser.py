@@ -1,4 +1,4 @@
-"""Headless Chromium, told nothing but an address: its pages report by themselves."""
+"""Headless Chromium: shown an address, or steered by Playwright."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLAGS = [
 
 
 def chromium_program() -> str:
-    """Chromium without the parts that nobody sees, which start slowly; else the whole one."""
+    """Chromium without its window, which starts sooner, if it is installed; else the whole one."""
     return shutil.which("chromium-headless-shell") or tool("chromium")
 
 
@@ -61,28 +61,28 @@ def chromium_page() -> Iterator[Page]:
         browser.close()
 
 
-#: Reads streams in a page by the project's own module, all at the same time. Gives what it tells of
-#: each, as tests/node/sse.mjs prints it, and tells `seen` of each event at once where the page has
-#: such a function. Without the random part of its delays.
+#: Reads streams in a page with the project's own module, all at the same time, without the random
+#: part of its delays. Returns what the module reports of each stream, as tests/node/sse.mjs prints
+#: it. If the page has a function `seen`, it is called at each event.
 READ = """
 (reads) => Promise.all(reads.map(async ({ module, url, options }) => {
   const { stream } = await import(module);
   Math.random = () => 0;
-  const told = [];
+  const reported = [];
   const ended = await stream(url, {
     retry: 10,
     ...options,
-    onOpen: (response) => told.push(["open", response.status]),
+    onOpen: (response) => reported.push(["open", response.status]),
     onEvent: ({ id, event, data }) => {
-      told.push(["event", id, event, data]);
+      reported.push(["event", id, event, data]);
       globalThis.seen?.(url);
     },
-    onGap: (gap) => told.push(["gap", gap]),
-    onDone: (data) => told.push(["done", data ?? null]),
-    onFailure: (error) => told.push(["failure", error.message, error.code ?? null]),
-    onRetry: ({ delay, lastEventId }) => told.push(["again", lastEventId, delay]),
+    onGap: (gap) => reported.push(["gap", gap]),
+    onDone: (data) => reported.push(["done", data ?? null]),
+    onFailure: (error) => reported.push(["failure", error.message, error.code ?? null]),
+    onRetry: ({ delay, lastEventId }) => reported.push(["again", lastEventId, delay]),
   });
-  told.push(["ended", ended]);
-  return told;
+  reported.push(["ended", ended]);
+  return reported;
 }))
 """

@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from tests.live.kit.connection import Connection, Head, fetch
 from tests.live.kit.events import EventParser, Sent
@@ -34,12 +33,7 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.connection.close()
 
     def __iter__(self) -> Iterator[Sent]:

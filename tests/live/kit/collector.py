@@ -1,4 +1,4 @@
-"""Where pages of the tests come from, and what they report to."""
+"""A server of pages for browsers, which post their results to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTTP/1.x connection on which every byte is accounted for."""
+"""An HTTP/1.x connection that checks every byte it receives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
 from tests.live.kit.servers import Server
 
@@ -51,12 +50,7 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.socket.close()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ class Sent:
 
 
 class EventParser:
-    """Of one response's body.
+    """Takes the body of one response apart, as it comes.
 
     Args:
         retries: where the values of `retry` lines are added as they pass.

@@ -1,4 +1,4 @@
-"""Proxies of others on this machine. Each keeps its connections, and ``/v1`` from everybody."""
+"""Proxies such as nginx in front of a server. Each reuses its connections, and forbids ``/v1``."""
 
 from __future__ import annotations
 

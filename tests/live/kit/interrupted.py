@@ -1,4 +1,4 @@
-"""What a server may do to a stream, and what a client that reopens it has to make of that."""
+"""What a server may do to a stream, and which events a client that reopens it has to report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ STREAM = "text/event-stream"
 
 @dataclass(frozen=True)
 class Story:
-    """The answers to one request after the other, and what a client tells of them.
+    """The answers to one request after the other, and what a client reports.
 
     Args:
-        answers: bytes of a body, which ends well; or what does the answering.
+        answers: bytes of a body, which ends well; or a function that answers.
         events: as ``[id, type, data]``, and then how it ended: ``done`` or ``failure``.
         cursors: the ``Last-Event-ID`` of each request.
     """

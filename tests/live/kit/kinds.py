@@ -12,7 +12,8 @@ import pytest
 from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
 
 PROBE = "tests.live.streams.probe.app:app"
-#: Both own the socket: leaving is noticed at once, bursts are coalesced, streams are drained.
+#: Both write to the socket themselves: they notice at once that a client has left, they coalesce
+#: bursts, and they drain.
 GEVENT = ["gunicorn-worker", "gunicorn-gevent"]
 #: Any WSGI server will do.
 PORTABLE = ["gunicorn-gthread", "flask", "waitress"]

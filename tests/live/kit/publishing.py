@@ -1,4 +1,4 @@
-"""An application with channels, and those who publish to them."""
+"""An application with channels, and clients that publish to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.live.kit.connection import Answer, fetch
@@ -98,14 +97,14 @@ def epoch(event_id: str) -> str:
 
 
 class Publisher:
-    """Publishes "<name>-0", "<name>-1", ... in a thread, each until it is taken, and no more.
+    """Publishes "<name>-0", "<name>-1", ... in a thread, each until it is stored.
 
     Every request has an Idempotency-Key of its own and is repeated with it until it is answered:
     whatever happens to the server, each event is published once.
 
     Args:
         port: where the server listens.
-        channel: where to.
+        channel: the channel.
         name: what the data begin with.
         per_second: how many requests at the most; 0 is as many as possible.
         batch: how many events a request; 1 is a JSON object, more are an array.
@@ -128,7 +127,7 @@ class Publisher:
         self.pause = 1 / per_second if per_second else 0.0
         self.batch = batch
         self.headers = headers or {}
-        #: (id, data) of what was taken, in order.
+        #: (id, data) of what was stored, in order.
         self.taken: list[tuple[str, str]] = []
         self.repeated = 0
         self.refused: list[int] = []
@@ -140,12 +139,7 @@ class Publisher:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.stop()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Whose socket a connection is, asked of the kernel.
+"""Which process has a connection's socket, according to the kernel.
 
 /proc/net/tcp, which is what psutil reads, takes the kernel ten milliseconds however few sockets
 there are, and tests ask hundreds of times. sock_diag(7) looks one connection up.

@@ -1,4 +1,4 @@
-"""Starts programs as often as it is told, without importing what they all need each time.
+"""Starts a program again and again, and imports what they all need only once.
 
 A program of the tests: it reads lines of JSON, `[module, arguments, environment, file]`, and runs
 `python -m module arguments` in a process forked from this one, whose output goes into the file. It

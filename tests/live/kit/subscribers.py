@@ -1,4 +1,4 @@
-"""A subscriber that accounts for every byte, and resumes by the id it has taken over last.
+"""A subscriber that checks every byte, and resumes with the last id that it has received.
 
 It does no waiting: its owner (`swarm.py`) feeds it what its socket has.
 """

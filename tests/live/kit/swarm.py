@@ -9,7 +9,6 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 import psutil
 
@@ -23,9 +22,9 @@ class Swarm:
 
     Args:
         port: where the server listens.
-        subscribers: who connects at once.
+        subscribers: those that connect at once.
         coming_back: whether a subscriber whose stream has ended resumes it; not after a 204, as
-            the standard wants it.
+            the standard demands.
         host: the server's address.
     """
 
@@ -53,12 +52,7 @@ class Swarm:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._going_on = False
         self._thread.join(30)
         for subscriber in self.subscribers:
