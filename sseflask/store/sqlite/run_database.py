@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Sequence
 
 from sseflask.store.api import Extent, KeyReused
 from sseflask.store.run_api import (
-    FRAME_BYTES,
     Append,
     Claim,
     Ending,
@@ -21,6 +20,7 @@ from sseflask.store.run_api import (
     RunLimits,
     StoreFull,
     TooMany,
+    size_of,
 )
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.leases import Leases
@@ -213,8 +213,7 @@ class RunDatabase:
                         ended.append(run)
                     elif append.ending or not self._is_stored(database, append):
                         refused.append(append)
-        self.space.stored += sum(len(frame) + len(notes) for *_, notes, frame in rows)
-        self.space.stored += FRAME_BYTES * len(rows)
+        self.space.stored += sum(size_of(append.frames) for append in appends)
         return refused, ended
 
     def _end(self, database: sqlite3.Connection, append: Append) -> Run | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from sseflask.store.run_api import FRAME_BYTES, Append, Ending, Run, size_of
+from sseflask.store.run_api import FRAME_BYTES, Append, Ending, Run
 from sseflask.store.sqlite.run_tables import COLUMNS, FRAMES, LAST_FRAME, NEWEST
 
 #: Frames that one statement stores.
@@ -25,14 +25,19 @@ def run_by_number(database: sqlite3.Connection, number: int) -> Run | None:
     return Run(*row) if row else None
 
 
-def rows_of(append: Append) -> Iterator[Row]:
+def rows_of(append: Append) -> list[Row]:
     """The rows of an append's frames."""
-    size = append.size - size_of(append.frames)
-    for number, (frame, notes) in enumerate(
-        zip(append.frames, append.notes, strict=True), append.first
-    ):
-        size += len(frame) + FRAME_BYTES
-        yield append.run, number, size, notes, frame
+    size = append.size
+    if len(append.frames) == 1:  # nearly all appends
+        return [(append.run, append.first, size, append.notes[0], append.frames[0])]
+    rows = []
+    number = append.last
+    for frame, notes in zip(reversed(append.frames), reversed(append.notes), strict=True):
+        rows.append((append.run, number, size, notes, frame))
+        size -= len(frame) + FRAME_BYTES
+        number -= 1
+    rows.reverse()
+    return rows
 
 
 def store_frames(database: sqlite3.Connection, rows: Sequence[Row], writer: str) -> bool:

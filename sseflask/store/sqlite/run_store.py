@@ -130,11 +130,11 @@ class SqliteRunStore(StoreThread[RunDatabase]):
     # -- in the event loop, called by the queue ----------------------------------------------------
 
     def _stored(self, appends: Sequence[Append], refused: Sequence[Append]) -> None:
-        refused_runs = {append.run for append in refused}
+        if refused:
+            refused_runs = {append.run for append in refused}
+            appends = [append for append in appends if append.run not in refused_runs]
         batch = [
-            Frames(append.run, append.first, append.frames)
-            for append in appends
-            if append.frames and append.run not in refused_runs
+            Frames(append.run, append.first, append.frames) for append in appends if append.frames
         ]
         if batch:
             self._listener.frames(batch)
