@@ -109,18 +109,14 @@ def encode_event(data: Any, event: str | None = None, retry: int | None = None) 
     return encode(Event(data, event=None if event == "" else event, retry=retry))
 
 
-def frame(epoch: str, entry: Entry) -> bytes:
-    """Encode a stored event as clients get it."""
-    return b"id: %b-%d\n%b" % (epoch.encode(), entry.number, entry.frame)
-
-
-def last_frame(epoch: str, entry: Entry) -> bytes:
-    """Encode the event that ends a stream: its id says that the client has got all."""
-    return b"id: %b-%d.end\n%b" % (epoch.encode(), entry.number, entry.frame)
+def frame(epoch: str, entry: Entry, is_last: bool = False) -> bytes:
+    """Encode a stored event as clients get it; if it ends their stream its id says so."""
+    template = b"id: %b-%d.end\n%b" if is_last else b"id: %b-%d\n%b"
+    return template % (epoch.encode(), entry.number, entry.frame)
 
 
 def is_last_frame(framed: bytes) -> bool:
-    """Whether `last_frame` has made these bytes."""
+    """Whether `frame` has made these bytes of an event that ends a stream."""
     return framed[: framed.index(b"\n")].endswith(b".end")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from sseflask.channels.event_frames import Cursor, Types, event_type, frame, last_frame
+from sseflask.channels.event_frames import Cursor, Types, event_type, frame
 from sseflask.loop import native
 from sseflask.store.api import Entry
 from sseflask.store.catch_up import Frame
@@ -171,7 +171,7 @@ class Hub(Feed[Selection]):
                     frames = found.setdefault(audience, [])
                     until = audience.key.until
                     if until and event_type(entry.frame) in until:
-                        frames.append((entry.number, last_frame(self.epoch, entry)))
+                        frames.append((entry.number, frame(self.epoch, entry, is_last=True)))
                         ending.setdefault(audience, len(frames))
                     else:
                         frames.append(framed)

@@ -13,7 +13,6 @@ from sseflask.channels.event_frames import (
     frame,
     gap_frames,
     is_last_frame,
-    last_frame,
 )
 from sseflask.channels.hub import Hub, Selection
 from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
@@ -178,25 +177,22 @@ class Subscription(CatchUp[Selection]):
     def _advance(self, history: History, base: int) -> bytes:
         """Give the events up to a base; those after it are in the queue."""
         entries, last = history.upto(base)
-        until = self.key.until
-        if until:
-            for count, entry in enumerate(entries, 1):
-                if event_type(entry.frame) in until:
-                    self._end()
-                    entries = entries[:count]
-                    break
+        epoch, until, given = self._epoch, self.key.until, self.events
         self._at = max(self._at, base if history.last >= history.newest else last)
         self._presented, self._tells_trimmed = None, True
-        self.events += len(entries)
-        self._count_replayed(len(entries))
-        if entries is history.entries and history.body is not None:
-            return history.body
-        frames = [frame(self._epoch, entry) for entry in entries]
-        if self._ended:
-            frames[-1] = last_frame(self._epoch, entries[-1])
-        body = b"".join(frames)
-        if entries is history.entries:
-            history.body = body  # made once for all subscriptions with this answer
+        if until or entries is not history.entries:
+            body = self._encode(
+                [
+                    (each.number, frame(epoch, each, event_type(each.frame) in until))
+                    for each in entries
+                ]
+            )
+        else:
+            if history.body is None:  # made once for all subscriptions with this answer
+                history.body = b"".join(frame(epoch, entry) for entry in entries)
+            body = history.body
+            self.events += len(entries)
+        self._count_replayed(self.events - given)
         return body
 
     def _encode(self, frames: Sequence[Frame]) -> bytes:
