@@ -40,7 +40,7 @@ def find(id: str, caller: Caller) -> Run | None:
 
 
 def not_found(param: str | None = None) -> Failure:
-    """The 404 for a run that does not exist, or is somebody else's: it does not say which."""
+    """The 404 for a run that does not exist, or is another caller's: it does not say which."""
     return Failure(
         "There is no such run: it was never yours, or it ended so long ago that it is forgotten.",
         status=404,

@@ -16,7 +16,7 @@ def interrupted() -> Failure:
 
 
 def stopped() -> Failure:
-    """The end of a run that somebody stopped, for clients that know only errors."""
+    """The end of a run that a client stopped, for clients that know only errors."""
     return Failure(
         "The run was stopped before it was complete.",
         status=409,
@@ -36,7 +36,7 @@ def cancelled() -> Failure:
 
 
 def internal() -> Failure:
-    """The failure of a run whose generator raised what is meant for nobody but the server's log."""
+    """The failure of a run whose generator raised an error, which only the server's log has."""
     return Failure("The run failed on the server.", code="internal_error")
 
 
@@ -76,7 +76,7 @@ def too_many(running: int) -> Failure:
     )
 
 
-def log_full() -> Failure:
+def store_full() -> Failure:
     """The failure of a run that can't begin, or had to end, as running ones fill the store."""
     return Failure(
         "This server keeps no more of what is running (SSEFLASK_RUN_LOG_BYTES): please try again "

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from flask import Flask, current_app
 
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.runs.failures import interrupted, log_full, too_many
+from sseflask.runs.failures import interrupted, store_full, too_many
 from sseflask.runs.formats import Format
 from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.process import RunProcess
@@ -132,7 +132,7 @@ class Runs:
                         COUNTS.runs_began += 1
                 return Started(run, viewer, repeated)
         except BaseException:
-            # The store may have begun the run, or may do so later, and nobody would write it.
+            # The store may have begun the run, or may do so later, and it would have no writer.
             process.store.withdraw(claim)
             raise
         raise key_reused("run") if isinstance(claimed, KeyReused) else too_many(claimed.running)
@@ -187,7 +187,7 @@ class Runs:
         self._process.close()
 
     def _start_process(self) -> RunProcess:
-        failures = (interrupted(), log_full(), store_unavailable("run log"))
+        failures = (interrupted(), store_full(), store_unavailable("run log"))
         store = open_run_store(
             self._path(),
             RunLimits(self._seconds, self._bounds.store_bytes),
@@ -202,7 +202,7 @@ def _store_failures() -> Iterator[None]:
     try:
         yield
     except StoreFull:
-        raise log_full() from None
+        raise store_full() from None
     except StoreError as error:
         raise store_unavailable("run log") from error
 

@@ -98,7 +98,7 @@ class Append:
         first: the number of the first frame.
         frames: consecutive ones; may be none at the end.
         notes: for each frame, what its writer knows of the run up to this frame. Opaque to the
-            store, which keeps those of the last frame for whoever ends the run.
+            store, which keeps those of the last frame when the run ends, see `Run`.
         size: `size_of` all frames of the run up to the last of these.
         ending: how the run ends, if this is the last append.
     """
@@ -216,12 +216,12 @@ class RunStore(Protocol):
     def withdraw(self, claim: Claim) -> None:
         """End the run of a claim as interrupted, and free its key. Never blocks.
 
-        For a claim whose result nobody has got. Harmless if there is no such run. What fails is
-        tried again.
+        For a claim whose result has not come in time. Harmless if there is no such run. What fails
+        is tried again.
         """
 
     def find(self, id: str, subject: str) -> Run | None:
-        """Give a subject's run; ``None`` if there is none, or it is somebody else's. Blocks."""
+        """Give a subject's run; ``None`` if there is none, or it is another subject's. Blocks."""
 
     def frames(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Give a run's first frames after one, with their numbers; fewer if they are large.

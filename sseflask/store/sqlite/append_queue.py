@@ -105,7 +105,7 @@ class AppendQueue:
             room.set()
 
     def _pause(self) -> bool:
-        """Wait for others to join the next transaction, if nobody has to block for it."""
+        """Wait for others to join the next transaction, if an event loop can do the waiting."""
         left = self._began + _PACE - time.monotonic()
         if self._urgent or left <= 0 or not cooperative():
             if self._pausing and self._cancel is not None:

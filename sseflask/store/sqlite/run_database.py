@@ -176,7 +176,7 @@ class RunDatabase:
         return Run(cursor.lastrowid, claim.id, claim.label, 0)
 
     def find(self, id: str, subject: str) -> Run | None:
-        """Give a subject's run; ``None`` if there is none, or it is somebody else's."""
+        """Give a subject's run; ``None`` if there is none, or it is another subject's."""
         with self._file.using() as database:
             row = database.execute(
                 f"SELECT {COLUMNS} FROM runs WHERE id = ? AND subject = ?"
@@ -189,8 +189,8 @@ class RunDatabase:
         """Store what this process writes, each append whole.
 
         Returns:
-            the appends that are refused, as this process may no longer write into their runs:
-            somebody has ended them; and the runs that have been ended by the others.
+            the appends that are refused, as this process may not or no longer write into their
+            runs; and the runs that the others have ended.
         """
         rows = [row for append in appends for row in rows_of(append)]
         ends = [append for append in appends if append.ending is not None]

@@ -19,7 +19,7 @@ RUN_BYTES = 512
 #: Of the file's bytes: when the oldest runs begin to be deleted.
 _NEARLY_FULL = 7 / 8
 
-#: Seconds for which a run is kept after its end, unless the file is overfull: somebody reads it.
+#: Seconds for which a run is kept after its end, unless the file is overfull, as clients read it.
 _READ_SECONDS = 10.0
 
 #: Bytes that a process stores between two looks at what is used, at most; of the file, the part.

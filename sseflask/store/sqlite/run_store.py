@@ -330,4 +330,4 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
 
 def _ignore(_result: object, _error: Exception | None) -> None:
-    """Nobody waits: what has to be done is tried again every second."""
+    """No caller waits: what has to be done is tried again every second."""
