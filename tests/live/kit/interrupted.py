@@ -10,8 +10,6 @@ from tests.scripted_upstream import Exchange, response
 
 __all__ = ["STORIES", "Story"]
 
-STREAM = "text/event-stream"
-
 
 @dataclass(frozen=True)
 class Story:
