@@ -420,6 +420,7 @@ def test_it_is_paused_under_a_flood_and_loses_nothing(path: Path) -> None:
         for thread in threads:
             thread.start()
         try:
+            until(partial(own.has, 1), "the database is open")
             for _ in range(20):
                 before = len(own.entries)
                 assert own.store.pause(10)
