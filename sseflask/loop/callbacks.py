@@ -39,10 +39,8 @@ def cooperative() -> bool:
 def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
     """Have a function that does not block called after some seconds, once.
 
-    Under gevent by the calling thread's event loop, elsewhere by a ``threading.Timer``.
-
-    Returns:
-        cancels it; harmless afterwards.
+    Under gevent by the calling thread's event loop, elsewhere by a ``threading.Timer``. Returns
+    what cancels it, which is harmless afterwards.
     """
     if not cooperative():
         thread = threading.Timer(seconds, function)
@@ -66,9 +64,6 @@ class EventLoop:
     """Calls functions in an event loop for other threads; calls that come together wake it once.
 
     Without gevent there is no event loop: functions are called at once, in the calling thread.
-
-    Args:
-        loop: gevent's, or ``None``.
     """
 
     def __init__(self, loop: Any = None) -> None:
@@ -93,8 +88,7 @@ class EventLoop:
     def main() -> EventLoop:
         """The event loop of the main thread.
 
-        Raises:
-            RuntimeError: that thread has never asked for its own, see `register_main_loop`.
+        Raises `RuntimeError` if that thread has never asked for its own, see `register_main_loop`.
         """
         for hub, event_loop in list(_event_loops.items()):
             if hub.main_hub:
@@ -153,11 +147,7 @@ def register_main_loop() -> None:
 def wait_for_event(changed: threading.Event, timeout: float | None) -> None:
     """Block the calling greenlet or thread until an event is set, which any thread may do.
 
-    May return early; the caller looks again.
-
-    Args:
-        changed: the event.
-        timeout: seconds; ``None`` for as long as it takes.
+    May return early; the caller looks again. Without ``timeout`` it takes as long as it takes.
     """
     if timeout is None and cooperative():
         import gevent
@@ -196,21 +186,11 @@ def _call_back(function: Callable[[], object], done: Done) -> None:
 
 
 def wait_for_callback(start: Callable[[Done], None], seconds: float) -> Any:
-    """Start something that calls back, and wait for its result.
+    """Start something that calls back, and return its result, or raise the error in its place.
 
-    Blocks the calling greenlet or thread only. Any thread.
-
-    Args:
-        start: starts it. Its argument is to be called once, by any thread, with the result or an
-            exception.
-        seconds: how long to wait.
-
-    Returns:
-        the result.
-
-    Raises:
-        Timeout: there was no result in time; what was started goes on.
-        Exception: the one that came in place of a result.
+    Blocks the calling greenlet or thread only. Any thread. ``start`` is given a function, which is
+    to be called once, by any thread. Raises `Timeout` if that was not done within the seconds; what
+    was started goes on.
     """
     event_loop = EventLoop.current()
     answered = threading.Event()  # gevent's, which only the event loop may set, if it has patched

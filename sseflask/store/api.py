@@ -37,7 +37,7 @@ class Position(NamedTuple):
 
     Args:
         epoch: tells a store's numbers from other numbers; lower-case letters and digits.
-        number: the number of the last event before the place; 0 is before the first.
+        number: that of the last event before the place; 0 is before the first.
     """
 
     epoch: str
@@ -50,7 +50,6 @@ class Entry:
 
     Args:
         number: its place in the one order of all channels, from 1.
-        channel: where it was published.
         frame: its bytes without the line of its id.
     """
 
@@ -64,14 +63,11 @@ class Append:
     """Events of one channel that are stored together or not at all.
 
     Args:
-        channel: the channel's name, checked by the caller.
-        frames: one for each event, without the line of its id; at least one.
+        channel: its name, checked by the caller.
+        frames: one for each event, without the line of its id; at least one, or `ValueError`.
         key: makes a repetition of this append a no-op; already scoped to those who may repeat it.
             Known for a day.
-        digest: stands for the content. A repetition has to have the same.
-
-    Raises:
-        ValueError: there are no frames.
+        digest: stands for the content, which a repetition must have as well.
     """
 
     channel: str
@@ -88,11 +84,7 @@ class Append:
 class Appended:
     """What became of an `Append`: the consecutive numbers of its events.
 
-    Args:
-        first: the number of the first event.
-        last: the number of the last event.
-        repeated: whether the events had been stored before, with the same key.
-        epoch: the epoch of the numbers.
+    ``repeated`` if they had been stored before, with the same key.
     """
 
     first: int
@@ -112,10 +104,7 @@ class KeyReused:
 class Missing:
     """A pattern of which an event after a number has been trimmed, or may have been.
 
-    Args:
-        pattern: as it was asked for.
-        oldest: the number of the first event that is there, ``None`` if there is none.
-        newest: the number of the last.
+    ``oldest`` and ``newest`` are the numbers of the first and last event that is there.
     """
 
     pattern: Pattern
@@ -128,7 +117,6 @@ class HistoryQuery:
     """What to read of some channels.
 
     Args:
-        patterns: names and patterns of the channels.
         after: read events with higher numbers; any integer from 0.
         limit: how many events at most.
         missing: of which patterns to say that events are missing: of those that lack an event
@@ -146,12 +134,11 @@ class History:
     """The answer to a `HistoryQuery`. Shared between callers: don't change it.
 
     Args:
-        epoch: the epoch of all the numbers in it.
-        entries: the first events that were asked for, in the order of their numbers; fewer than
-            the limit if they are large, or far apart.
+        entries: the first events that were asked for; fewer than the limit if they are large, or
+            far apart.
         last: the number up to which the entries are complete. There are more behind it if
             ``newest`` is higher; it is always higher than the number that was asked for then.
-        missing: see `HistoryQuery`. Whatever was trimmed before the entries were read is in it.
+        missing: whatever was trimmed before the entries were read is in it.
         newest: the highest number given out so far. Everything that was stored before the call,
             by any process, has a number up to here.
         body: room for the entries' encoded frames, for the callers that share them.
@@ -218,9 +205,7 @@ class EventListener(Protocol):
     def events(self, entries: Sequence[Entry], since: float) -> None:
         """Events have been stored, by this process or another. Ascending; each is given once.
 
-        Args:
-            entries: at least one.
-            since: the monotonic time at which this process came to know of them.
+        ``since`` is the monotonic time at which this process came to know of them.
         """
 
     def skipped(self, last: int) -> None:
@@ -232,9 +217,7 @@ class EventListener(Protocol):
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
         """A process has called `EventStore.count_subscriptions`.
 
-        Args:
-            pattern: which subscriptions to count.
-            answer: takes their number, now or later, from any thread.
+        ``answer`` takes the number, now or later, from any thread.
         """
 
 
@@ -256,8 +239,7 @@ class EventStore(Protocol):
     def append(self, append: Append) -> Appended | KeyReused:
         """Store events, all or none. This process's listener is called before this returns.
 
-        Raises:
-            StoreBusy: there was no answer in time; the events may be stored.
+        After a `StoreBusy` the events may be stored.
         """
 
     def history(self, query: HistoryQuery) -> History:
@@ -270,8 +252,7 @@ class EventStore(Protocol):
     def position(self, patience: float | None = None) -> Position:
         """The place behind everything that was stored before the call, by any process.
 
-        Args:
-            patience: seconds after which `StoreBusy` is raised; by default as for other calls.
+        ``patience``: seconds after which `StoreBusy` is raised; by default as for other calls.
         """
 
     def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:

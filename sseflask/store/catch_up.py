@@ -26,22 +26,17 @@ Frame = tuple[int, bytes]
 
 
 class CatchUp(Source, Generic[Key]):
-    """A reader of one feed.
+    """A reader of one feed; readers with equal keys get the same frames.
 
     First it enters the feed. The position of the feed at that moment is its base. It reads the
     frames up to the base from the store, page by page, and takes those after it from its queue. If
     the queue grows too long it is thrown away, and the position of the feed is the new base. When
     nothing is left in the store and the queue, the reader waits or joins a group.
 
-    One greenlet or thread advances it. Others call `put`, `wake` and `abandon`. The feed's lock
-    guards the queue and the base, see `Feed`.
-
-    Args:
-        lock: the feed's.
-        key: what it asks for; readers with equal keys get the same frames.
+    One greenlet or thread advances it. Others call `put`, `wake` and `abandon`. The feed's lock,
+    its argument, guards the queue and the base, see `Feed`.
 
     Attributes:
-        key: as above.
         store_name: the store's name in failures.
         view: goes on in a group that this reader joins, see `Audience`.
     """
@@ -64,7 +59,6 @@ class CatchUp(Source, Generic[Key]):
 
     @property
     def ended(self) -> bool:
-        """See `Source`."""
         return self._ended
 
     @property
@@ -73,7 +67,6 @@ class CatchUp(Source, Generic[Key]):
         return failure_frame
 
     def get(self, timeout: float | None) -> tuple[bytes, bool] | None:
-        """See `Source`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while (frames := self._next()) is None:
             if self._abandoned:
@@ -85,7 +78,6 @@ class CatchUp(Source, Generic[Key]):
         return frames, self.resumable
 
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
-        """See `Source`."""
         with self._lock:
             if self._abandoned or self._feed is None or self._next_step() is not None:
                 return None
@@ -93,7 +85,6 @@ class CatchUp(Source, Generic[Key]):
             return self._feed.join(self, chunked, heartbeat)
 
     def abandon(self) -> None:
-        """See `Source`."""
         with self._lock:
             if not self._abandoned:
                 self._abandoned = True
@@ -183,7 +174,6 @@ class CatchUp(Source, Generic[Key]):
         wait_for_event(changed, timeout)
 
     def _end(self) -> None:
-        """Nothing follows the frames that are given now."""
         self._ended = True
         self.abandon()
 

@@ -28,10 +28,9 @@ class Batch(list[tuple[Group, bytes]]):
 
 
 class Audience(Generic[Key]):
-    """The streams that get the same frames. Its feed's lock guards it.
+    """The streams that get the same frames: those of one key. Its feed's lock guards it.
 
     Attributes:
-        key: what these streams ask for.
         readers: the streams with a greenlet or thread of their own; ``None`` if there are none, as
             most streams are detached.
         groups: the detached streams.
@@ -53,14 +52,9 @@ class Feed(Generic[Key]):
     The lock guards the feed, its audiences, and the queues of its readers. Any thread may take it,
     also while it holds it. It is a native lock (see `sseflask.loop`), which the greenlets of a
     thread share. So code that holds it never blocks, never lets another greenlet run, and never
-    calls into the application.
-
-    Args:
-        lock: an ``RLock`` of the ``_thread`` module; several feeds may have the same one.
-        position: see below.
+    calls into the application. Several feeds may have the same one.
 
     Attributes:
-        lock: as above.
         position: the number of the last frame that has been delivered.
     """
 
@@ -88,10 +82,7 @@ class Feed(Generic[Key]):
     def join(self, reader: CatchUp[Key], chunked: bool, heartbeat: float) -> Group:
         """Let a reader go on as a stream of a group, which gets all frames after `position`.
 
-        Args:
-            reader: one that has given all frames up to `position`; it leaves.
-            chunked: whether the body is sent in chunks.
-            heartbeat: seconds of silence after which the group sends a heartbeat.
+        The reader, which has given all frames up to `position`, leaves.
         """
         with self.lock:
             audience = self._audience(reader.key)

@@ -19,11 +19,7 @@ _ALLOWED = "1 to 128 of the characters A-Z a-z 0-9 _ . : -"
 
 
 def check_name(text: str) -> str:
-    """Return the name of a channel, if it is one.
-
-    Raises:
-        ChannelError: it is not; says what is allowed.
-    """
+    """Return the name of a channel if it is one, or raise `ChannelError` with what is allowed."""
     if not isinstance(text, str) or not _NAME.fullmatch(text):
         raise ChannelError(f"{text!r:.200} is no channel name: a name is {_ALLOWED}")
     return text
@@ -41,20 +37,13 @@ class Pattern:
     ``*`` matches exactly one segment. ``**`` matches one or more, and can only be the last. Any
     other segment matches itself, so that a plain name is the pattern of just that channel.
     ``orders.*`` matches ``orders.eu`` but neither ``orders`` nor ``orders.eu.7``.
-
-    Args:
-        segments: what is between the dots; not checked here, see `parse`.
     """
 
     segments: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read a name or pattern.
-
-        Raises:
-            ChannelError: it is neither; says what is allowed.
-        """
+        """Read a name or pattern, or raise `ChannelError` with what is allowed."""
         if not isinstance(text, str) or not _NAME.fullmatch(text.replace("*", "_")):
             raise ChannelError(
                 f"{text!r:.200} is neither a channel name nor a pattern: a name is {_ALLOWED}; in "

@@ -13,37 +13,22 @@ from sseflask.store.sqlite.run_store import SqliteRunStore
 
 
 def open_event_store(address: str, limits: EventLimits) -> EventStore:
-    """Make the store of an address for this process. Nothing happens before it is followed.
-
-    Args:
-        address: the path of a file, or ``":memory:"``.
-        limits: how much it keeps.
-    """
+    """Make the store of a path or ``":memory:"``. Nothing happens before it is followed."""
     return SqliteEventStore(address, limits)
 
 
 def open_run_store(address: str, limits: RunLimits, endings: Endings) -> RunStore:
-    """The same for a store of runs.
-
-    Args:
-        address: as for events.
-        limits: how much it keeps.
-        endings: the ends of runs that the store itself ends.
-    """
+    """The same for a store of runs."""
     return SqliteRunStore(address, limits, endings)
 
 
 def event_store_problem(address: str) -> str:
-    """Why the store of events at an address can't be used, as far as a look at it tells.
-
-    Returns:
-        one line with what to do; empty if nothing is known to be in the way.
-    """
+    """Why the store can't be used, as far as a look at it tells, and what to do; or empty."""
     return _problem(address, event_tables.FORMAT)
 
 
 def run_store_problem(address: str) -> str:
-    """The same of the store of runs at an address."""
+    """The same of a store of runs."""
     return _problem(address, run_tables.FORMAT)
 
 

@@ -24,11 +24,8 @@ Value = TypeVar("Value", bound=Closable)
 class PerProcess(Generic[Value]):
     """Makes something at its first use, and again in each process that is forked off.
 
-    Thread-safe. Closed at the end of the process.
-
-    Args:
-        make: makes it. Under gevent it is called in the main thread's event loop, as subscribers
-            are served there.
+    Thread-safe. Closed at the end of the process. Under gevent ``make`` is called in the main
+    thread's event loop, as subscribers are served there.
     """
 
     def __init__(self, make: Callable[[], Value]) -> None:

@@ -25,13 +25,11 @@ class Run(NamedTuple):
     """A run as it is stored.
 
     Args:
-        key: its name within the store.
         id: what clients call it; unguessable.
-        label: see `Claim`.
         last: the number of its last frame, 0 if there is none.
         ended: the number of its terminal event, ``None`` while it goes on.
-        outcome: how it ended, see `Ending`; ``None`` while it goes on.
-        notes: the notes of its last frame, see `Append`; given only once it has ended.
+        outcome: see `Ending`; ``None`` while it goes on.
+        notes: those of its last frame, see `Append`; given only once it has ended.
     """
 
     key: RunKey
@@ -50,8 +48,7 @@ class Claim:
     Args:
         id: a fresh one.
         subject: the run's owner.
-        account: whose running runs are counted.
-        max_running: how many of them there may be.
+        account: whose running runs are counted; ``max_running`` of them are allowed.
         label: what kind of frames it has; the store does not look at it.
         key: makes a repetition come back to the same run; scoped to subject and route.
         digest: stands for the content, which a repetition must have as well.
@@ -94,7 +91,6 @@ class Append:
     """What a writer adds to its run.
 
     Args:
-        run: the run's key.
         first: the number of the first frame.
         frames: consecutive ones; may be none at the end.
         notes: for each frame, what its writer knows of the run up to this frame. Opaque to the
@@ -145,13 +141,7 @@ class Endings(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Consecutive frames of a run.
-
-    Args:
-        run: the run's key.
-        first: the number of the first frame.
-        frames: at least one.
-    """
+    """Consecutive frames of a run, at least one; ``first`` is the number of the first."""
 
     run: RunKey
     first: int
@@ -182,9 +172,7 @@ class RunListener(Protocol):
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         """Nothing more will come of a followed run.
 
-        Args:
-            run: the run's key.
-            error: its frames can't be stored; ``None`` if the store no longer has the run.
+        Its frames can't be stored; or, without an error, the store no longer has the run.
         """
 
     def beat(self) -> None:
@@ -206,11 +194,7 @@ class RunStore(Protocol):
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
         """Begin a run that this process writes, or find the one with the same key. Blocks.
 
-        Returns:
-            the run, and whether it was there before.
-
-        Raises:
-            StoreFull: running runs fill the store.
+        Gives the run, and whether it was there before. Raises `StoreFull`.
         """
 
     def withdraw(self, claim: Claim) -> None:
@@ -224,17 +208,12 @@ class RunStore(Protocol):
         """Give a subject's run; ``None`` if there is none, or it is another subject's. Blocks."""
 
     def frames(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Give a run's first frames after one, with their numbers; fewer if they are large.
-
-        Blocks.
-        """
+        """Give a run's first frames after one, with their numbers; fewer if large. Blocks."""
 
     def attach(self, run: RunKey) -> Run | None:
-        """Follow a run if it goes on, and give it as it is then. Blocks.
+        """Follow a run if it goes on, and give it; ``None`` if it is forgotten. Blocks.
 
-        Returns:
-            the run; if this process did not follow it before, the listener gets what comes after
-            `Run.last`. ``None`` if it is forgotten.
+        If this process did not follow it before, the listener gets what comes after `Run.last`.
         """
 
     def detach(self, run: RunKey) -> None:
@@ -261,17 +240,13 @@ class RunStore(Protocol):
     def end(self, run: RunKey, ending: Ending) -> Run | None:
         """End a run, whichever process writes it; one that has ended stays as it is. Blocks.
 
-        Returns:
-            the run as it is then, ``None`` if it is forgotten.
+        Gives the run as it is then, ``None`` if it is forgotten.
         """
 
     def end_soon(self, run: RunKey, ending: Ending, *, unless_attached: bool = False) -> None:
-        """`end` a run. Never blocks; what fails is not tried again.
+        """`end` a run; perhaps not if other processes are attached to it.
 
-        Args:
-            run: the run's key.
-            ending: how.
-            unless_attached: not if other processes are attached to it.
+        Never blocks; what fails is not tried again.
         """
 
     def leave(self) -> None:

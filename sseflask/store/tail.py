@@ -28,7 +28,6 @@ class Notice:
     Args:
         number: its place among all notices, from 1 and without a hole.
         after: the highest number that an event had when the notice was stored.
-        kind: what is to be done.
         body: the name or pattern that it is about.
     """
 
@@ -47,8 +46,7 @@ class Skipped(NamedTuple):
 class Page(list[Entry]):
     """Entries in the order of their numbers.
 
-    Attributes:
-        complete: these are all that were asked for; otherwise there may be more behind the last.
+    If it is not ``complete`` there may be more behind the last.
     """
 
     def __init__(self, entries: Iterable[Entry], complete: bool) -> None:
@@ -79,15 +77,9 @@ class Tail:
         return epoch == self.epoch and newest < self.position
 
     def open(self, epoch: str, newest: int, last_notice: int) -> bool:
-        """The store has been opened.
+        """The store has been opened: take the highest numbers of its events and notices.
 
-        Args:
-            epoch: its epoch.
-            newest: the highest number of its events.
-            last_notice: the highest number of its notices.
-
-        Returns:
-            whether it is another store than before. Only what follows is news then.
+        Returns whether it is another store than before. Only what follows is news then.
         """
         other = epoch != self.epoch
         if other:
@@ -98,10 +90,9 @@ class Tail:
         return other
 
     def take_own(self, entries: Sequence[Entry], last_notice: int) -> bool:
-        """Take events that this process has stored itself, without reading them.
+        """Take consecutive events that this process has stored itself, without reading them.
 
         Args:
-            entries: consecutive ones.
             last_notice: the highest number of a notice when they were stored.
 
         Returns:

@@ -6,11 +6,7 @@ from sseflask.errors import Failure
 
 
 def store_unavailable(name: str = "channel log") -> Failure:
-    """The 503 for a request that a store can't serve now. The server's log says why.
-
-    Args:
-        name: of the store, as the message has it.
-    """
+    """The 503 for a request that a store can't serve now. The server's log says why."""
     return Failure(
         f"The {name} is not available now: please try again.",
         status=503,
@@ -21,11 +17,7 @@ def store_unavailable(name: str = "channel log") -> Failure:
 
 
 def key_reused(what: str) -> Failure:
-    """The 409 for a key that was used for other content.
-
-    Args:
-        what: what needs a new key each time.
-    """
+    """The 409 for a key that was used for other content; each of ``what`` needs a new one."""
     header = "Idempotency-Key"
     return Failure(
         f"This {header} was used for other content: use a new key for every {what}, and the same "

@@ -39,8 +39,7 @@ class AppendQueue:
         store: stores a group of appends, and calls back in any thread, with those that are refused
             or with an error. Must not block.
         call_in_loop: see `EventLoop.call_soon_threadsafe`.
-        stored: called in the loop with the appends of a group, once they are stored, and with the
-            refused ones among them.
+        stored: called in the loop with the appends of a stored group, and the refused ones of it.
         given_up: called in the loop with appends that could not be stored, and with the error.
     """
 
@@ -67,7 +66,6 @@ class AppendQueue:
         self._cancel: Callable[[], None] | None = None
 
     def add(self, append: Append) -> None:
-        """See `RunStore.append`."""
         run = append.run
         with self._lock:
             if run in self._given_up:
@@ -91,7 +89,6 @@ class AppendQueue:
         self._begin()
 
     def wait_for_room(self, run: int) -> None:
-        """See `RunStore.wait_for_room`."""
         while self._unsaved.get(run, 0) > _AHEAD:
             with self._lock:
                 if self._unsaved.get(run, 0) <= _AHEAD:

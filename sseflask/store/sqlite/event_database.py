@@ -61,15 +61,9 @@ class EventDatabase:
     Age is counted by a clock of the database's own. It goes on with the clock on the wall but
     stands still while that is put back. So the oldest events are always the first ones.
 
-    Args:
-        path: the file, made if it is not there; ``":memory:"`` for events of this process alone.
-        limits: how much is kept.
-        clock: gives the time on the wall, in seconds.
-
     Attributes:
         epoch: the epoch of the file that is open, or was last.
         last_notice: the number of the newest notice when `newest` or `append` was last called.
-        notices: messages to all processes that use the file.
     """
 
     def __init__(
@@ -95,7 +89,6 @@ class EventDatabase:
         self.epoch = prepare(database, self._file.path, self._clock())
 
     def close(self) -> None:
-        """Close the file. Harmless when it is not open; never an error."""
         self._file.close()
 
     def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
@@ -178,7 +171,6 @@ class EventDatabase:
             return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._version)
 
     def replaced(self) -> bool:
-        """Whether there is another file, or none, at the path."""
         return self._file.replaced()
 
     def renew(self) -> None:
@@ -206,11 +198,7 @@ class EventDatabase:
         return history(self._file, self._meant, self.epoch, query)
 
     def trim(self) -> int:
-        """Delete a bounded number of events and keys that are too old, or take too much room.
-
-        Returns:
-            how many.
-        """
+        """Delete a bounded number of events and keys too old, or too many; return how many."""
         with self._file.reading() as database:
             if not self._trim_due(database):
                 return 0
@@ -238,7 +226,6 @@ class EventDatabase:
         )
 
     def extent(self) -> Extent:
-        """How much there is."""
         with self._file.reading() as database:
             event, _ = oldest(database)
             age, _ = self._age(database)

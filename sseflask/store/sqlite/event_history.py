@@ -31,7 +31,6 @@ _Place = tuple[int, int]
 def history(
     file: SqliteFile, channels: PatternChannels, epoch: str, query: HistoryQuery
 ) -> Steps[History]:
-    """Answer a query, see `EventDatabase.history`."""
     patterns, after, limit = query.patterns, query.after, query.limit
     wanted = PatternSet(patterns)
     entries, last, newest, complete = _first(file, wanted, after, limit)
@@ -49,11 +48,9 @@ def history(
 def _first(
     file: SqliteFile, wanted: PatternSet, after: int, limit: int
 ) -> tuple[list[Entry], int, int, bool]:
-    """A page from the next events of all channels.
+    """A page from the next events of all channels, and whether it will do.
 
-    Returns:
-        the entries, the number up to which they are complete, the newest number, and whether the
-        page will do.
+    That is: the entries, the number up to which they are complete, the newest number.
     """
     with file.reading() as database:
         newest = _newest(database)

@@ -33,11 +33,7 @@ class _Reading:
 
 
 class Readings:
-    """The queries that have no answer yet. Used by the store's thread alone.
-
-    Args:
-        clock: gives the time in seconds.
-    """
+    """The queries that have no answer yet. Used by the store's thread alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -23,13 +23,9 @@ EVENT_BYTES = 100
 
 
 def trim_channel(database: sqlite3.Connection, channel: int, excess: int, old: float) -> int:
-    """Delete the first events of a channel, as far as they are not young; return how many.
+    """Delete the first of the events that a channel has too many; return how many.
 
-    Args:
-        database: in a write transaction.
-        channel: its id; it has events.
-        excess: by how many it has too many.
-        old: events stored at a later age of the database are young.
+    Events stored later than the age ``old`` of the database are young, and stay.
     """
     (first,) = database.execute(
         "SELECT at FROM events WHERE channel = ? ORDER BY number LIMIT 1", (channel,)
@@ -91,9 +87,6 @@ class SizeLimit:
 
     What counts is what SQLite uses of its file, which all processes see alike. What is deleted
     leaves free pages, which are used before the file grows.
-
-    Args:
-        most: the bytes.
     """
 
     def __init__(self, most: float) -> None:

@@ -43,11 +43,6 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     """An `EventStore`, which says what the methods do. Those in the thread are of `StoreThread`.
 
     The thread writes in groups, gives the news to the listener, and answers queries in between.
-
-    Args:
-        path: the file, made if it is not there; ``":memory:"`` for a store of this process alone.
-        limits: how much is kept.
-        database: makes the database, in the thread.
     """
 
     def __init__(
@@ -111,7 +106,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     # -- in the thread: calls ----------------------------------------------------------------------
 
     def _serve(self, database: EventDatabase) -> int:
-        """See `StoreThread`: one call, or some appends that make a group."""
+        """One call, or some appends that make a group."""
         taken, group = 0, list[tuple[Append, Done]]()
         events = size = 0
         while self._calls:
@@ -186,7 +181,6 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         return self._readings.due
 
     def _step(self, database: EventDatabase) -> None:
-        """See `StoreThread`: a step of a reading."""
         if self._open:
             self._readings.step(database)
         else:
@@ -216,7 +210,6 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             self._give(tail.take_page(page, newest))
 
     def _give(self, news: Iterable[News]) -> None:
-        """Give news to the listener, which is called in the event loop."""
         for each in news:
             if isinstance(each, Notice):
                 self._guard(self._give_notice, each)

@@ -43,8 +43,7 @@ _SCHEMA = (
 def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     """Make the tables if there are none; return the epoch. In a write transaction.
 
-    Raises:
-        StoreError: it is another program's database, or another version's.
+    Raises `StoreError` if it is another program's database, or another version's.
     """
     boot = boot_id()
     if is_new(database, path, FORMAT):
@@ -94,8 +93,6 @@ def channel_row(database: sqlite3.Connection, name: str, floor: int, first: int)
     """A channel's id and how many events it holds; makes its row if it is not there.
 
     Args:
-        database: in a write transaction.
-        name: the channel's.
         floor: the highest number trimmed from a channel whose row was deleted.
         first: the number of the event to be stored. It is the id of a new channel, so that ids
             grow and none is given out again.
@@ -110,7 +107,6 @@ def channel_row(database: sqlite3.Connection, name: str, floor: int, first: int)
 
 
 def names_of(database: sqlite3.Connection, channels: Iterable[int]) -> dict[int, str]:
-    """The names of some channels by their ids."""
     rows = database.execute(
         f"SELECT id, name FROM channels WHERE id {IN_JSON}", (json.dumps([*channels]),)
     )

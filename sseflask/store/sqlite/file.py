@@ -55,9 +55,8 @@ _ADVICE = (
 class FileFormat(NamedTuple):
     """The marks of a kind of file.
 
-    Args:
-        application: tells it from other programs' databases.
-        version: tells it from the same kind of file of another version of sseflask.
+    ``application`` tells it from other programs' databases, ``version`` from the same kind of file
+    of another version of sseflask.
     """
 
     application: int
@@ -80,9 +79,7 @@ class FileFormat(NamedTuple):
 class SqliteFile:
     """One connection to a file, made and used by one thread. All methods may block.
 
-    Args:
-        path: the file; ``":memory:"`` for none.
-        name: what it is called in messages.
+    ``path`` may be ``":memory:"``; ``name`` is what the file is called in messages.
     """
 
     def __init__(self, path: str, name: str) -> None:
@@ -95,11 +92,8 @@ class SqliteFile:
     def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
         """Open the file, creating it and its directory if they are not there.
 
-        Args:
-            prepare: makes the tables, in a write transaction; may raise `StoreError`.
-
-        Raises:
-            StoreError: it can't be opened now; it is then closed.
+        ``prepare`` makes the tables, in a write transaction, and may raise `StoreError`. After an
+        error the file is closed.
         """
         self.close()
         with self._translating_errors("opened"):
@@ -252,13 +246,7 @@ def _lock(descriptor: int) -> None:
 def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
     """Whether a database has no tables yet; it then gets its marks. In a write transaction.
 
-    Args:
-        database: one that has just been opened.
-        path: its file, for messages.
-        format: the marks that it should have.
-
-    Raises:
-        StoreError: it is another program's, or another version's.
+    Raises `StoreError` if it is another program's, or another version's.
     """
     if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
         database.execute(f"PRAGMA application_id = {format.application}")
@@ -272,11 +260,9 @@ def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
 
 
 def other_format(path: str, format: FileFormat) -> str:
-    """Why a file can't be used by this version, as far as its first bytes say.
+    """Why a file can't be used by this version, as far as its first bytes say, and what to do.
 
-    Returns:
-        one line with what to do; empty if nothing is in the way, if the file is not there, or if
-        this process has it open.
+    Empty if nothing is in the way, if the file is not there, or if this process has it open.
     """
     try:
         head = first_bytes(path, _HEAD.size)

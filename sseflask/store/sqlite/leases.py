@@ -36,7 +36,6 @@ class Leases:
     As with `RunDatabase`, all calls come from one thread, may block, and raise `StoreError`.
 
     Args:
-        file: the runs'.
         interrupted: the end of runs whose process is dead or leaves.
         clock: gives the monotonic time in seconds.
 
@@ -68,8 +67,7 @@ class Leases:
     def tick(self, concerned: bool = True) -> list[Run]:
         """Say that this process is alive, and end some runs of dead ones; return those runs.
 
-        Args:
-            concerned: this process writes runs or has viewers; if not, it says nothing.
+        It says nothing if it is not ``concerned``: it writes no runs and has no viewers.
         """
         now = self._clock()
         away, self._last_tick = now - self._last_tick, now
@@ -119,7 +117,6 @@ class Leases:
         return ended
 
     def _interrupt(self, which: str, *values: str) -> list[Run]:
-        """End some runs that are chosen by a condition."""
         choice = f"SELECT {COLUMNS} FROM runs WHERE {which} LIMIT {_END_RUNS}"
         with self._file.writing() as database:
             runs = [Run(*row) for row in database.execute(choice, values)]

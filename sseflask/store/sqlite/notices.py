@@ -32,11 +32,7 @@ def prepare_notices(database: sqlite3.Connection) -> None:
 
 
 class Notices:
-    """Reads and writes them. Used by the store's thread alone; raises `StoreError`.
-
-    Args:
-        file: the database's.
-    """
+    """Reads and writes them. Used by the store's thread alone; raises `StoreError`."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
@@ -66,14 +62,12 @@ class Notices:
             return [Notice(*row) for row in rows]
 
     def answer(self, notice: int, process: str, number: int) -> None:
-        """Store the answer of a process."""
         with self._file.writing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (notice, process, number)
             )
 
     def answers(self, notice: int) -> dict[str, int]:
-        """The answers to a notice by processes."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT process, answer FROM answers WHERE notice = ?", (notice,)
@@ -81,6 +75,6 @@ class Notices:
             return dict(rows.fetchall())
 
     def forget_answers(self, notice: int) -> None:
-        """Delete the answers to a notice: they are not waited for any more."""
+        """Delete the answers that are not waited for any more."""
         with self._file.writing() as database:
             database.execute("DELETE FROM answers WHERE notice = ?", (notice,))

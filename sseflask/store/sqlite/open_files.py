@@ -20,14 +20,7 @@ _open: Counter[tuple[int, int]] = Counter()
 
 
 def note_opened(path: str | Path) -> tuple[int, int]:
-    """Note that this process is about to open a database.
-
-    Returns:
-        what `note_closed` takes.
-
-    Raises:
-        OSError: the file is not there.
-    """
+    """Note that this process is about to open a database; return what `note_closed` takes."""
     with _lock:
         found = Path(path).stat()
         key = found.st_dev, found.st_ino
@@ -36,7 +29,6 @@ def note_opened(path: str | Path) -> tuple[int, int]:
 
 
 def note_closed(key: tuple[int, int]) -> None:
-    """Note that it is closed again."""
     with _lock:
         _open[key] -= 1
         if not _open[key]:
@@ -44,11 +36,7 @@ def note_closed(key: tuple[int, int]) -> None:
 
 
 def first_bytes(path: str | Path, amount: int) -> bytes | None:
-    """Read the first bytes of a file; ``None`` while this process has it open as a database.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """Read the first bytes of a file; ``None`` while this process has it open as a database."""
     with _lock:
         found = Path(path).stat()
         if (found.st_dev, found.st_ino) in _open:

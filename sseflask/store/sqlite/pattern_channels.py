@@ -57,9 +57,6 @@ class PatternChannels:
 
     Channels that other processes make are found too. The id of a channel is the number of its
     first event, so a new channel has a higher id than all that have been looked at.
-
-    Args:
-        file: the database's.
     """
 
     def __init__(self, file: SqliteFile) -> None:
@@ -71,11 +68,10 @@ class PatternChannels:
         self._known.clear()
 
     def ids(self, pattern: Pattern) -> Steps[tuple[array[int] | None, int]]:
-        """Look up the ids of a pattern's channels.
+        """Look up the ids of a pattern's channels; ``None`` if there are more than `MANY`.
 
-        Returns:
-            the ids, or ``None`` if there are more than `MANY`; and the newest number at that
-            moment. Channels made later have events after it only.
+        With them comes the newest number at that moment: channels made later have events after it
+        only.
         """
         known = self._known.get(pattern)
         if known is None or 0 < known.many_until < time.monotonic():
@@ -136,12 +132,9 @@ def next_channels(
     """The channels of a pattern among the next ones of all, in the order of their ids.
 
     Args:
-        database: in a transaction.
-        pattern: the pattern.
         after: the channels have higher ids.
         amount: how many channels of all to look at.
-        condition: in SQL; the channels meet it.
-        values: the condition's.
+        condition: in SQL, with its values; the channels meet it.
 
     Returns:
         their ids, and the id after which to go on; ``None`` if these were the last.

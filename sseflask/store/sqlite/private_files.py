@@ -24,11 +24,7 @@ _MAGIC = b"SQLite format 3\0"
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and what is missing above it, for this user alone, whatever the umask.
-
-    Raises:
-        OSError: it can't be made, or is something else.
-    """
+    """Make a folder and what is missing above it, for this user alone, whatever the umask."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -48,8 +44,7 @@ def make_folder(folder: Path) -> None:
 def make_private(path: str) -> None:
     """Make an empty file for this user alone, whatever the umask.
 
-    Raises:
-        OSError: there is something of that name, even a link to nowhere.
+    Raises `OSError` if there is something of that name, even a link to nowhere.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE)
     try:
@@ -61,8 +56,7 @@ def make_private(path: str) -> None:
 def open_lock(path: str) -> int:
     """Open a file to lock, for this user alone, and make it if it is not there.
 
-    Raises:
-        OSError: it can't be opened, or it is a link, or no file.
+    Raises `OSError` if it is a link, or no file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     descriptor = os.open(path, flags, _FILE)
@@ -79,14 +73,10 @@ def open_lock(path: str) -> int:
 
 
 def check_ownership(path: str, suffixes: tuple[str, ...]) -> None:
-    """Check that a file and those beside it are not another user's traps.
+    """Check that a file, and those beside it with some suffixes, are not another user's traps.
 
-    Args:
-        path: a file, which need not be there.
-        suffixes: of the files beside it; the empty one is the file itself.
-
-    Raises:
-        OSError: one is a link; or the folder can be written to by all, and one is not this user's.
+    Raises `OSError` if one is a link; or if the folder can be written to by all, and one is not
+    this user's.
     """
     folder = Path(path).parent
     if folder.is_symlink() and (owner := folder.lstat().st_uid) not in (os.geteuid(), 0):
@@ -128,8 +118,7 @@ def folder_warning(path: str) -> str:
 def why_unusable(path: str) -> str:
     """Why a database can't be opened, as far as can be said without opening it.
 
-    Returns:
-        one line with the owner and what to do; empty if nothing is in the way.
+    One line with the owner and what to do; empty if nothing is in the way.
     """
     file = Path(path).absolute()
     try:

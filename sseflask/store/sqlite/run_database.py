@@ -52,16 +52,6 @@ class RunDatabase:
 
     All calls come from one thread. Each is a transaction, whatever other processes do. Times are of
     the machine's monotonic clock, which all its processes share.
-
-    Args:
-        path: the file, made if it is not there; ``":memory:"`` for runs of this process alone.
-        limits: how much is kept.
-        interrupted: the end of runs whose process is dead or leaves.
-        clock: gives the monotonic time in seconds.
-
-    Attributes:
-        leases: this process among those that use the file.
-        space: how much of the file is used.
     """
 
     def __init__(
@@ -88,7 +78,6 @@ class RunDatabase:
             self.leases.enter(database)
 
     def close(self) -> None:
-        """Close the file; never raises. This process is taken for dead after a while."""
         self._file.close()
 
     def changed(self) -> bool:
@@ -97,28 +86,18 @@ class RunDatabase:
             return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._version)
 
     def replaced(self) -> bool:
-        """Whether there is another file, or none, at the path."""
         return self._file.replaced()
 
     def trim(self) -> int:
-        """See `Space`."""
         return self.space.trim()
 
     def extent(self) -> Extent:
-        """See `Space`."""
         return self.space.extent()
 
     # -- runs --------------------------------------------------------------------------------------
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
-        """Begin a run that this process writes, or find the one with the same key.
-
-        Returns:
-            the run, and whether it was there before.
-
-        Raises:
-            StoreFull: running runs fill the file.
-        """
+        """See `RunStore.claim`."""
         full = self.space.full
         if full:
             self.space.make()
@@ -176,7 +155,6 @@ class RunDatabase:
         return Run(cursor.lastrowid, claim.id, claim.label, 0)
 
     def find(self, id: str, subject: str) -> Run | None:
-        """Give a subject's run; ``None`` if there is none, or it is another subject's."""
         with self._file.using() as database:
             row = database.execute(
                 f"SELECT {COLUMNS} FROM runs WHERE id = ? AND subject = ?"
@@ -188,9 +166,8 @@ class RunDatabase:
     def append(self, appends: Sequence[Append]) -> tuple[list[Append], list[Run]]:
         """Store what this process writes, each append whole.
 
-        Returns:
-            the appends that are refused, as this process may not or no longer write into their
-            runs; and the runs that the others have ended.
+        Returns the appends that are refused, as this process may not or no longer write into their
+        runs; and the runs that the others have ended.
         """
         rows = [row for append in appends for row in rows_of(append)]
         ends = [append for append in appends if append.ending is not None]
@@ -237,8 +214,6 @@ class RunDatabase:
         """End a run, whatever process writes it; one that has ended stays as it is.
 
         Args:
-            number: the run's.
-            ending: how.
             unless_watched: not if other processes have viewers of it.
 
         Returns:
@@ -255,17 +230,14 @@ class RunDatabase:
     # -- readers -----------------------------------------------------------------------------------
 
     def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Give a run's first frames after one, with their numbers; fewer if they are large."""
         with self._file.using() as database:
             return read_frames(database, number, after, limit)
 
     def follow(self, numbers: Collection[int], ends: Collection[int] = ()) -> list[Run]:
         """Give what has become of some runs by now; those that are forgotten are missing.
 
-        Args:
-            numbers: the runs'.
-            ends: those of further ones, of which only the end is wanted: ``last`` is 0 before it.
-                To look for the last frame of a run takes the longer the more have come since then.
+        Of ``ends`` only the end is wanted: ``last`` is 0 before it. To look for the last frame of a
+        run takes the longer the more have come since then.
         """
         with self._file.reading() as database:
             # Before the rest: what is written meanwhile is then a change again.

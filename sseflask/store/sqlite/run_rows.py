@@ -20,13 +20,11 @@ Row = tuple[int, int, int, bytes, bytes]
 
 
 def run_by_number(database: sqlite3.Connection, number: int) -> Run | None:
-    """Give a run, ``None`` if it is forgotten."""
     row = database.execute(f"SELECT {COLUMNS} FROM runs WHERE number = ?", (number,)).fetchone()
     return Run(*row) if row else None
 
 
 def rows_of(append: Append) -> list[Row]:
-    """The rows of an append's frames."""
     size = append.size
     if len(append.frames) == 1:  # nearly all appends
         return [(append.run, append.first, size, append.notes[0], append.frames[0])]
@@ -44,12 +42,7 @@ def store_frames(database: sqlite3.Connection, rows: Sequence[Row], writer: str)
     """Store frames of the runs that a process may write; say whether it may write all of them.
 
     One statement, which can be a transaction of its own: each further one would hand the
-    interpreter over to the other threads and back.
-
-    Args:
-        database: the runs'.
-        rows: at most `MAX_FRAMES`.
-        writer: the token of the process.
+    interpreter over to the other threads and back. So at most `MAX_FRAMES`.
     """
     if not rows:
         return True
@@ -86,18 +79,13 @@ def read_frames(
 
 
 def size_of_run(database: sqlite3.Connection, run: Run) -> int:
-    """Give the size of a run that goes on, up to its last frame as it was found."""
     return _last_frame(database, run)[0]
 
 
 def end_run(database: sqlite3.Connection, run: Run, ending: Ending, now: float) -> Run:
     """End a run that goes on, and give it as it is then. In a write transaction.
 
-    Args:
-        database: the runs'.
-        run: as it is in the transaction.
-        ending: how it ends.
-        now: the machine's monotonic time.
+    ``run`` is as it is in the transaction; ``now`` the machine's monotonic time.
     """
     _, notes = _last_frame(database, run)
     ended = run.last + 1
@@ -112,7 +100,6 @@ def end_run(database: sqlite3.Connection, run: Run, ending: Ending, now: float) 
 
 
 def _last_frame(database: sqlite3.Connection, run: Run) -> tuple[int, bytes]:
-    """The size and the notes that the last frame of a run has."""
     if not run.last:
         return 0, b""
     size, notes = database.execute(LAST_FRAME, {"run": run.key, "last": run.last}).fetchone()

@@ -46,11 +46,6 @@ class Space:
 
     As with `RunDatabase`, all calls come from one thread, may block, and raise `StoreError`.
 
-    Args:
-        file: the runs'.
-        limits: how much is kept.
-        clock: gives the monotonic time in seconds.
-
     Attributes:
         stored: the bytes that this process has stored so far, about.
         full: nearly full of running runs: nothing more is to be begun.
@@ -79,10 +74,7 @@ class Space:
         """Delete some of the runs that ended first if the file is nearly full.
 
         Those that have just ended only if it is overfull. Sees also to `full`, to `overfull`, and
-        to SQLite's write-ahead log.
-
-        Returns:
-            whether there may be more to delete.
+        to SQLite's write-ahead log. Returns whether there may be more to delete.
         """
         self._looked_at = self.stored
         max_bytes = self._limits.max_bytes
@@ -109,7 +101,6 @@ class Space:
         return max(sizes)[1] if sizes else None
 
     def extent(self) -> Extent:
-        """Give how much the file holds, and how long ago the run ended that ended first."""
         with self._file.reading() as database:
             used = _used_bytes(database)
             (first,) = database.execute(
@@ -118,7 +109,6 @@ class Space:
         return Extent(used, 0.0 if first is None else max(0.0, self._clock() - first))
 
     def _has_older(self, before: float) -> bool:
-        """Whether `_delete` would do anything."""
         with self._file.using() as database:
             (found,) = database.execute(
                 f"SELECT EXISTS (SELECT 1 FROM forgotten) OR EXISTS (SELECT 1 {_OLDEST})",
@@ -127,16 +117,10 @@ class Space:
         return bool(found)
 
     def _delete(self, before: float, enough: float = math.inf) -> int:
-        """Delete the oldest of the runs that ended before some time; a bounded number.
+        """Delete the oldest of the runs that ended before some time; a bounded number, or bytes.
 
-        A run is gone at once, its frames perhaps with the next calls.
-
-        Args:
-            before: the time.
-            enough: bytes that are enough.
-
-        Returns:
-            how many, or 1 if only frames were left of what was deleted before.
+        A run is gone at once, its frames perhaps with the next calls. Returns how many, or 1 if
+        only frames were left of what was deleted before.
         """
         if not self._has_older(before):
             return 0
@@ -215,7 +199,7 @@ class _Deletion:
 
 
 def _used_bytes(database: sqlite3.Connection) -> int:
-    """Give what is used of the file, in bytes; the rest is free, and used again."""
+    """What is used of the file; the rest is free, and used again."""
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     (free,) = database.execute("PRAGMA freelist_count").fetchone()
     (size,) = database.execute("PRAGMA page_size").fetchone()

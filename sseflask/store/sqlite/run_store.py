@@ -33,14 +33,7 @@ _PAGE = 500
 
 
 class SqliteRunStore(StoreThread[RunDatabase]):
-    """See `sseflask.store.run_api.RunStore`; the key of a run is its row's number.
-
-    Args:
-        path: the file, made if it is not there; ``":memory:"`` for runs of this process alone.
-        limits: how much is kept.
-        endings: the ends of runs that the store itself ends.
-        clock: gives the machine's monotonic time in seconds.
-    """
+    """A `RunStore`, which says what the methods do. The key of a run is its row's number."""
 
     def __init__(
         self,
@@ -74,57 +67,44 @@ class SqliteRunStore(StoreThread[RunDatabase]):
     # -- for any thread or greenlet, see `RunStore` ------------------------------------------------
 
     def follow(self, listener: RunListener) -> None:
-        """See `RunStore`."""
         self._listener = listener
         self.start()
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
-        """See `RunStore`."""
         return self.call(lambda database: self._claim(database, claim))
 
     def withdraw(self, claim: Claim) -> None:
-        """See `RunStore`."""
         self._withdrawn.append(claim)
         self.submit(self._withdraw, _ignore)
 
     def find(self, id: str, subject: str) -> Run | None:
-        """See `RunStore`."""
         return self.call(lambda database: database.find(id, subject))
 
     def frames(self, run: int, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """See `RunStore`."""
         return self.call(lambda database: database.frames(run, after, limit))
 
     def attach(self, run: int) -> Run | None:
-        """See `RunStore`."""
         return self.call(lambda database: self._attach(database, run))
 
     def detach(self, run: int) -> None:
-        """See `RunStore`."""
         self.submit(lambda database: self._detach(database, run), _ignore)
 
     def attached_elsewhere(self, runs: Collection[int], done: Callable[[set[int]], object]) -> None:
-        """See `RunStore`."""
         self.submit(lambda database: self._find_watched(database, runs, done), _ignore)
 
     def append(self, append: Append) -> None:
-        """See `RunStore`."""
         self._queue.add(append)
 
     def wait_for_room(self, run: int) -> None:
-        """See `RunStore`."""
         self._queue.wait_for_room(run)
 
     def end(self, run: int, ending: Ending) -> Run | None:
-        """See `RunStore`."""
         return self.call(lambda database: self._end(database, run, ending))
 
     def end_soon(self, run: int, ending: Ending, *, unless_attached: bool = False) -> None:
-        """See `RunStore`."""
         self.submit(lambda database: self._end(database, run, ending, unless_attached), _ignore)
 
     def leave(self) -> None:
-        """See `RunStore`."""
         self.submit(self._leave, _ignore)
 
     # -- in the event loop, called by the queue ----------------------------------------------------

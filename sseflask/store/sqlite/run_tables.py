@@ -80,13 +80,8 @@ _SCHEMA = (
 def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
     """Make the tables if there are none. In a write transaction.
 
-    Args:
-        database: the file that has just been opened.
-        path: its path, for messages.
-        now: the machine's monotonic time in seconds, which begins at 0 when the machine starts.
-
-    Raises:
-        StoreError: the database is not a run log, or not one of this version.
+    ``now`` is the machine's monotonic time in seconds, which begins at 0 when the machine starts.
+    Raises `StoreError` if the database is not a run log, or not one of this version.
     """
     boot = boot_id()
     if is_new(database, path, FORMAT):

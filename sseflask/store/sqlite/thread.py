@@ -70,14 +70,10 @@ Result = TypeVar("Result")
 
 @dataclass
 class PeriodicTask(Generic[DatabaseType]):
-    """Something that the thread does again and again.
+    """Something that the thread does every so many seconds, by the monotonic time.
 
-    Args:
-        doing: what it does, for the server's log.
-        seconds: from one time to the next. If the function returns something true, it is called
-            again as soon as waiting calls have been served.
-        function: called with the database.
-        due: the monotonic time of the next time.
+    If the function returns something true, it is called again as soon as waiting calls have been
+    served. ``doing`` says what it does, for the server's log.
     """
 
     doing: str
@@ -122,7 +118,6 @@ class StoreThread(Generic[DatabaseType]):
         self._running.acquire()
 
     def start(self) -> None:
-        """Start the thread; once."""
         _all.add(self)
         # Not threading.Thread: under gevent even the original one starts a greenlet.
         original("_thread", "start_new_thread")(self._run, ())
@@ -156,14 +151,12 @@ class StoreThread(Generic[DatabaseType]):
         return result
 
     def _wait_for(self, call: Any, patience: float = PATIENCE) -> Any:
-        """The result of what `submit` takes; blocks and raises as `call` does."""
         try:
             return wait_for_callback(partial(self.submit, call), patience)
         except Timeout:
             raise StoreBusy(f"the {self.name} did not answer within {patience} s") from None
 
     def health(self) -> Health:
-        """Whether the database is open or can be opened now. Blocks for half a second at most."""
         try:
             self.call(lambda _database: None, SHORT_PATIENCE)
         except StoreBusy:
@@ -173,24 +166,18 @@ class StoreThread(Generic[DatabaseType]):
         return "available"
 
     def durability(self) -> Durability:
-        """For how long what is stored is there."""
         return durability_of(self._path)
 
     def extent(self) -> Extent:
-        """How much there is. Blocks for half a second at most; raises as `call` does."""
         return self.call(lambda database: database.extent(), SHORT_PATIENCE)
 
     def pause(self, seconds: float) -> bool:
         """Close the database until `resume` is called, as while ``os.fork`` copies the process.
 
         A copy of an open SQLite database takes the locks of the first process for its own
-        (https://www.sqlite.org/howtocorrupt.html, section 2.6). Blocks the native thread.
-
-        Args:
-            seconds: how long to wait for what the thread does now.
-
-        Returns:
-            whether it is closed; if not, `resume` must not be called.
+        (https://www.sqlite.org/howtocorrupt.html, section 2.6). Blocks the native thread, for some
+        seconds at most, as long as it does something. If it is not closed then, returns false, and
+        `resume` must not be called.
         """
         paused: bool = self._turning.acquire(timeout=seconds)
         if paused:
@@ -201,7 +188,6 @@ class StoreThread(Generic[DatabaseType]):
         return paused
 
     def resume(self) -> None:
-        """Have the database opened again."""
         self._turning.release()
         self._wakeup.wake()
 

@@ -29,9 +29,7 @@ _LIST_SECONDS = 0.25
 class WakeupSocket:
     """The sockets of one process that uses a store. Made before the thread that waits with it.
 
-    Args:
-        path: the store's file; the sockets are beside it, in ``<path>.wake``. ``None`` if there
-            are no other processes.
+    They are beside the store's file, in ``<path>.wake``; ``None`` if there are no other processes.
 
     Attributes:
         name: tells this process from the others.
@@ -94,12 +92,9 @@ class WakeupSocket:
         self._others, self._listed = [], (0, 0.0)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a wake-up since the last call, for some seconds at most.
+        """Wait for a wake-up since the last call; say whether another process has sent one.
 
         The waiting thread only. What was handed over before a `wake` is there afterwards.
-
-        Returns:
-            whether another process has sent one.
         """
         readable = {descriptor for descriptor, _ in self._poll.poll(max(0, round(seconds * 1000)))}
         outside = self._inbox is not None and self._inbox.fileno() in readable
