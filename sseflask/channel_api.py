@@ -15,9 +15,8 @@ from sseflask.defaults import setting
 from sseflask.errors import ChannelError
 from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse
-from sseflask.store.api import StoreError
+from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.names import Pattern, check_name
-from sseflask.store.unavailable import store_unavailable
 from sseflask.web.cursor import last_event_id
 from sseflask.web.refusals import is_event_source
 

@@ -13,8 +13,7 @@ from sseflask.loop import native
 from sseflask.store.api import Entry
 from sseflask.store.catch_up import Frame
 from sseflask.store.feed import Audience, Batch, Feed
-from sseflask.store.names import Pattern
-from sseflask.store.pattern_index import PatternIndex
+from sseflask.store.names import Pattern, PatternIndex
 from sseflask.transport.detached.group import Group
 
 #: Closed patterns that are remembered for subscriptions made before the close that enter after it.

@@ -22,9 +22,8 @@ from sseflask.event import Event, MessageEvent
 from sseflask.extension import SSE, channels_of
 from sseflask.json_text import json_text
 from sseflask.logs.once import warn_once
-from sseflask.store.api import StoreError
+from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.names import Pattern, check_name
-from sseflask.store.unavailable import store_unavailable
 from sseflask.wire import Decoder, lines_of
 
 __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]

@@ -18,9 +18,8 @@ from typing import Any
 import httpcore2
 
 from sseflask.completions.chunked import Dechunker
-from sseflask.loop.callbacks import cooperative
+from sseflask.loop.callbacks import cooperative, yield_to_loop
 from sseflask.loop.native import original
-from sseflask.loop.time_slice import yield_to_loop
 
 __all__ = ["Backend", "UpstreamConnection", "give_way"]
 

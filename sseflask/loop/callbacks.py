@@ -1,10 +1,11 @@
-"""Callbacks from native threads into the event loop, and waiting for them; see `sseflask.loop`."""
+"""Callbacks into the event loop, waiting for them, and giving way to it; see `sseflask.loop`."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,6 +18,9 @@ _WAIT_SECONDS = 3600.0
 
 #: Seconds that another thread waits for the main thread's loop.
 _MAIN_SECONDS = 60.0
+
+#: Seconds after which other greenlets get a turn.
+_SLICE = 0.002
 
 Done = Callable[[Any, Exception | None], None]
 """Takes a result, or an exception in its place."""
@@ -207,3 +211,28 @@ def wait_for_callback(start: Callable[[Done], None], seconds: float) -> Any:
     if error is not None:
         raise error
     return result
+
+
+class TimeSlice:
+    """Called between two pieces of work: yields to the loop if the slice is over.
+
+    Does nothing without gevent. Not thread-safe: for one piece of work.
+    """
+
+    def __init__(self) -> None:
+        self._cooperative = cooperative()
+        self._until = time.monotonic() + _SLICE
+
+    def __call__(self) -> None:
+        if self._cooperative and time.monotonic() > self._until:
+            yield_to_loop()
+            self._until = time.monotonic() + _SLICE
+
+
+def yield_to_loop() -> None:
+    """Suspend the calling greenlet for a turn of the loop, so that all others get theirs."""
+    import gevent
+
+    hub = gevent.get_hub()
+    # A zero timer and not sleep(0): the latter can come back before the loop looked at I/O.
+    hub.wait(hub.loop.timer(0))

@@ -9,9 +9,8 @@ from sseflask.channels.event_frames import check_types
 from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.publication import read_publication
-from sseflask.store.api import KeyReused, StoreError
+from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavailable
 from sseflask.store.names import Pattern, check_name, is_own
-from sseflask.store.unavailable import key_reused, store_unavailable
 from sseflask.web.idempotency import REPLAYED, scoped_key
 from sseflask.web.parameters import invalid
 from sseflask.web.rate_limits import account_of, count_publication

@@ -14,7 +14,7 @@ from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.errors import Failure
-from sseflask.loop.time_slice import TimeSlice
+from sseflask.loop.callbacks import TimeSlice
 from sseflask.response import EventSourceResponse
 from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify, refuse_guess
 from sseflask.routes.body_limit import take_prompts

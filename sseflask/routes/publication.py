@@ -11,7 +11,7 @@ from flask import request
 from sseflask.channels.event_frames import encode_event
 from sseflask.errors import EventError, Failure
 from sseflask.json_text import COMPACT, json_text
-from sseflask.loop.time_slice import TimeSlice
+from sseflask.loop.callbacks import TimeSlice
 from sseflask.web.parameters import invalid, is_json, json_value, read_body
 
 #: The most events of one request: they are stored together, while others wait.

@@ -17,10 +17,9 @@ from sseflask.runs.hub import LiveRun, RunHub
 from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds, Writer
-from sseflask.store.api import StoreError
+from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.feed import Batch
 from sseflask.store.run_api import Frames, Run, RunKey, RunStore
-from sseflask.store.unavailable import store_unavailable
 
 log = logging.getLogger("sseflask")
 

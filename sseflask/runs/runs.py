@@ -16,11 +16,10 @@ from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.process import RunProcess
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds
-from sseflask.store.api import Extent, Health, KeyReused, StoreError
+from sseflask.store.api import Extent, Health, KeyReused, StoreError, key_reused, store_unavailable
 from sseflask.store.open import open_run_store
 from sseflask.store.process import PerProcess
 from sseflask.store.run_api import Claim, Endings, Run, RunLimits, StoreFull
-from sseflask.store.unavailable import key_reused, store_unavailable
 from sseflask.transport.gunicorn.worker_start import on_worker_start
 
 _EXTENSION = "sseflask.runs"

@@ -11,9 +11,8 @@ from typing import Any, Generic
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.loop.callbacks import wait_for_event
-from sseflask.store.api import StoreError
+from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.feed import Feed, Key
-from sseflask.store.unavailable import store_unavailable
 from sseflask.transport.detached.group import Group
 from sseflask.transport.failures import failure_frame
 from sseflask.transport.source import Source

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 from gevent.event import Event as Signal
 
-from sseflask.loop.time_slice import yield_to_loop
+from sseflask.loop.callbacks import yield_to_loop
 from sseflask.transport import event_loop
 
 #: Bytes that a stream may buffer before its generator waits for the client.

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from sseflask.errors import Failure
 from sseflask.flask_context import current_request
-from sseflask.loop.time_slice import TimeSlice
+from sseflask.loop.callbacks import TimeSlice
 from sseflask.web.bounded_json import bounded_json
 from sseflask.web.cursor import PARAMETER, is_cursor, latest
 from sseflask.web.forms import FORMS, form_fields

@@ -66,7 +66,6 @@ TESTED_AS_A_PART = {
     "unit/runs/test_runs.py": ["runs/failures.py", "runs/outcome.py"],
     "unit/runs/test_viewer_machine.py": ["runs/hub.py", "runs/process.py"],
     "unit/store/sqlite/test_event_database.py": [
-        "store/sqlite/event_gaps.py",
         "store/sqlite/event_tables.py",
         "store/sqlite/file.py",
         "store/sqlite/pattern_channels.py",
@@ -74,7 +73,7 @@ TESTED_AS_A_PART = {
     "unit/store/sqlite/test_event_store.py": ["store/sqlite/thread.py"],
     "unit/store/sqlite/test_run_database.py": [
         "store/sqlite/leases.py",
-        "store/sqlite/run_rows.py",
+        "store/sqlite/run_tables.py",
     ],
     "unit/test_config.py": ["setting_types.py"],
     "unit/transport/detached/test_registry.py": [

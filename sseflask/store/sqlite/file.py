@@ -19,12 +19,14 @@ from sseflask.defaults import MEMORY
 from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
 from sseflask.store.api import StoreError
-from sseflask.store.sqlite.open_files import first_bytes, note_closed, note_opened
 from sseflask.store.sqlite.private_files import (
     check_ownership,
+    first_bytes,
     folder_warning,
     make_folder,
     make_private,
+    note_closed,
+    note_opened,
     open_lock,
     why_unusable,
 )

@@ -15,8 +15,7 @@ from collections.abc import Callable, Collection
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Ending, Run
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.run_rows import end_run, run_by_number
-from sseflask.store.sqlite.run_tables import COLUMNS
+from sseflask.store.sqlite.run_tables import COLUMNS, end_run, run_by_number
 
 log = logging.getLogger("sseflask")
 

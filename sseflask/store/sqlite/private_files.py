@@ -10,9 +10,11 @@ import contextlib
 import os
 import pwd
 import stat
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from sseflask.store.sqlite.open_files import first_bytes
+from sseflask.loop import native
 
 _FOLDER, _FILE = 0o700, 0o600
 
@@ -21,6 +23,15 @@ _ROOM = 1 << 20
 
 #: What every SQLite database begins with (https://www.sqlite.org/fileformat.html).
 _MAGIC = b"SQLite format 3\0"
+
+#: Held while one file is looked at.
+_lock: Any = native.lock()
+
+#: How often this process has which files open as databases. When it closes any descriptor of a
+#: file, POSIX drops all its locks on the file, SQLite's too. Another process that closes the
+#: database then takes itself for the last one, and deletes the write-ahead log in use
+#: (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+_open: Counter[tuple[int, int]] = Counter()
 
 
 def make_folder(folder: Path) -> None:
@@ -176,3 +187,29 @@ def _name(user: int) -> str:
         return pwd.getpwuid(user).pw_name
     except KeyError:
         return f"user {user}"
+
+
+def note_opened(path: str | Path) -> tuple[int, int]:
+    """Note that this process is about to open a database; return what `note_closed` takes."""
+    with _lock:
+        found = Path(path).stat()
+        key = found.st_dev, found.st_ino
+        _open[key] += 1
+        return key
+
+
+def note_closed(key: tuple[int, int]) -> None:
+    with _lock:
+        _open[key] -= 1
+        if not _open[key]:
+            del _open[key]
+
+
+def first_bytes(path: str | Path, amount: int) -> bytes | None:
+    """Read the first bytes of a file; ``None`` while this process has it open as a database."""
+    with _lock:
+        found = Path(path).stat()
+        if (found.st_dev, found.st_ino) in _open:
+            return None
+        with Path(path).open("rb") as opened:
+            return opened.read(amount)

@@ -24,16 +24,18 @@ from sseflask.store.run_api import (
 )
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.leases import Leases
-from sseflask.store.sqlite.run_rows import (
+from sseflask.store.sqlite.run_space import RUN_BYTES, Space
+from sseflask.store.sqlite.run_tables import (
+    COLUMNS,
     MAX_FRAMES,
+    NEWEST,
     end_run,
+    prepare,
     read_frames,
     rows_of,
     run_by_number,
     store_frames,
 )
-from sseflask.store.sqlite.run_space import RUN_BYTES, Space
-from sseflask.store.sqlite.run_tables import COLUMNS, NEWEST, prepare
 
 #: Seconds for which a beat is new enough to begin a run without another one.
 _FRESH_SECONDS = 2.0

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from sseflask.store.api import Extent
 from sseflask.store.run_api import FRAME_BYTES, Run, RunLimits
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.run_rows import size_of_run
-from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST
+from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST, size_of_run
 
 #: What a run takes without frames, about.
 RUN_BYTES = 512

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from sseflask.counters.counts import Reason
-from sseflask.loop.time_slice import yield_to_loop
+from sseflask.loop.callbacks import yield_to_loop
 from sseflask.transport.detached.group import Backlog, DetachedStream, Group, Piece
 from sseflask.transport.detached.stream_table import StreamTable
 from sseflask.transport.sockets import send_last

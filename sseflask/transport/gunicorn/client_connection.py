@@ -20,7 +20,7 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.util import write_error
 
 from sseflask.logs import request_ids
-from sseflask.loop.time_slice import yield_to_loop
+from sseflask.loop.callbacks import yield_to_loop
 from sseflask.transport.flusher import SLICE
 from sseflask.transport.gunicorn.connection_limit import LAST_SECONDS, ConnectionLimit
 from sseflask.transport.gunicorn.error_page import ErrorPageSocket

@@ -3,8 +3,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from sseflask.store.names import Pattern
-from sseflask.store.pattern_index import PatternIndex
+from sseflask.store.names import Pattern, PatternIndex
 
 segments = st.sampled_from(["a", "b", "*"])
 patterns = st.builds(
