@@ -26,7 +26,6 @@ from sseflask.store.sqlite.event_retention import (
     oldest,
     trim_aged,
     trim_channel,
-    used_bytes,
 )
 from sseflask.store.sqlite.event_tables import (
     channel_row,
@@ -35,7 +34,7 @@ from sseflask.store.sqlite.event_tables import (
     renew,
     surplus_channels,
 )
-from sseflask.store.sqlite.file import SqliteFile
+from sseflask.store.sqlite.file import SqliteFile, used_bytes
 from sseflask.store.sqlite.notices import Notices
 from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps
 from sseflask.store.tail import Page
@@ -47,12 +46,10 @@ _KEY_SECONDS = 86_400.0
 _LARGEST = 2**63 - 1
 
 
-class EventDatabase:
+class EventDatabase(SqliteFile):
     """Numbers events, keeps some, gives them back.
 
-    Every method may block, and raises `StoreError` if the file can't be used; the database can be
-    used again as soon as the file can. All calls come from one thread. Other processes may use the
-    same file at the same time: each call is atomic, two are not.
+    Each call is atomic, two are not.
 
     What was appended outlives every process. When the machine itself goes down the last moments
     may be lost, as nothing waits for the disk. So after its next start the database has a new
@@ -69,32 +66,23 @@ class EventDatabase:
     def __init__(
         self, path: str, limits: EventLimits, clock: Callable[[], float] = time.time
     ) -> None:
+        super().__init__(path, "channel log")
         self.epoch = ""
         self.last_notice = 0
-        self._file = SqliteFile(path, "channel log")
-        self.notices = Notices(self._file)
-        self._meant = PatternChannels(self._file)
+        self.notices = Notices(self)
+        self._meant = PatternChannels(self)
         self._limits = limits
         self._clock = clock
         self._size = SizeLimit(limits.bytes)
-        self._version = -1
-
-    def open(self) -> None:
-        """Open the file, creating it if it is not there. Harmless when it is open."""
-        self._version = -1
-        self._meant.clear()
-        self._file.open(self._prepare)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
-        self.epoch = prepare(database, self._file.path, self._clock())
-
-    def close(self) -> None:
-        self._file.close()
+        self._meant.clear()
+        self.epoch = prepare(database, self.path, self._clock())
 
     def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
         """Store some appends in one transaction. If an error is raised none of them is stored."""
         size = sum(len(frame) + EVENT_BYTES for append in appends for frame in append.frames)
-        with self._file.writing() as database:
+        with self.writing() as database:
             self._size.make_room(database, size)
             newest, floor, age, wall, self.last_notice = database.execute(
                 "SELECT newest, floor, age, wall, notices FROM log"
@@ -131,13 +119,7 @@ class EventDatabase:
         return results
 
     def _count(
-        self,
-        database: sqlite3.Connection,
-        name: str,
-        id: int,
-        kept: int,
-        added: int,
-        age: float,
+        self, database: sqlite3.Connection, name: str, id: int, kept: int, added: int, age: float
     ) -> None:
         """Note how many events a channel holds; first trim it if that is too many."""
         keep = self._limits.events_of.get(name, self._limits.events)
@@ -156,31 +138,22 @@ class EventDatabase:
 
     def newest(self) -> int:
         """The highest number ever given out, 0 if there is none."""
-        with self._file.using() as database:
-            # Before the reading: what is written meanwhile is then a change again.
-            (self._version,) = database.execute("PRAGMA data_version").fetchone()
+        with self.using() as database:
+            self._note_version(database)
             newest: int
             newest, self.last_notice = database.execute(
                 "SELECT newest, notices FROM log"
             ).fetchone()
             return newest
 
-    def changed(self) -> bool:
-        """Whether other processes may have written since `newest` was called."""
-        with self._file.using() as database:
-            return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._version)
-
-    def replaced(self) -> bool:
-        return self._file.replaced()
-
     def renew(self) -> None:
         """Take another epoch, as numbers are given out again that clients have seen."""
-        with self._file.writing() as database:
+        with self.writing() as database:
             self.epoch = renew(database)
 
     def since(self, number: int, limit: int) -> Page:
         """The first events of all channels after a number; fewer if they are large."""
-        with self._file.using() as database:
+        with self.using() as database:
             # A cross join, so that SQLite keeps to this order of the tables.
             rows = database.execute(
                 "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
@@ -195,21 +168,20 @@ class EventDatabase:
         Whatever is asked, and however much there is. Everything else may be done between two steps.
         """
         query = replace(query, after=min(query.after, _LARGEST))
-        return history(self._file, self._meant, self.epoch, query)
+        return history(self, self._meant, self.epoch, query)
 
     def trim(self) -> int:
-        """Delete a bounded number of events and keys too old, or too many; return how many."""
-        with self._file.reading() as database:
+        with self.reading() as database:
             if not self._trim_due(database):
                 return 0
-        with self._file.writing() as database:
+        with self.writing() as database:
             age, now = self._age(database)
             database.execute("UPDATE log SET age = ?, wall = ?", (age, now))
             events = trim_aged(database, age - self._limits.seconds)
             keys = delete_old_keys(database, age - _KEY_SECONDS)
             more = self._size.trim(database)
             delete_empty_channels(database)
-        self._file.truncate_wal()
+        self.truncate_wal()
         return events + keys + more
 
     def _trim_due(self, database: sqlite3.Connection) -> bool:
@@ -226,7 +198,7 @@ class EventDatabase:
         )
 
     def extent(self) -> Extent:
-        with self._file.reading() as database:
+        with self.reading() as database:
             event, _ = oldest(database)
             age, _ = self._age(database)
             return Extent(used_bytes(database), 0.0 if event is None else age - event)

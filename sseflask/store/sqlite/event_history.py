@@ -18,12 +18,7 @@ from sseflask.store.api import Entry, History, HistoryQuery, Missing
 from sseflask.store.names import Pattern, PatternSet
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.pattern_channels import (
-    MANY,
-    PatternChannels,
-    Steps,
-    next_channels,
-)
+from sseflask.store.sqlite.pattern_channels import MANY, PatternChannels, Steps, next_channels
 
 #: Bytes after which a page ends.
 PAGE_BYTES = 256 * 1024
@@ -129,8 +124,7 @@ def _scan(
 ) -> tuple[list[_Place], int]:
     """The first wanted events among the next ones of all channels; and how far it has looked."""
     rows = database.execute(
-        "SELECT number, channel FROM events WHERE number > ? ORDER BY number LIMIT ?",
-        (after, most),
+        "SELECT number, channel FROM events WHERE number > ? ORDER BY number LIMIT ?", (after, most)
     ).fetchall()
     names = names_of(database, {channel for _, channel in rows})
     ids = {id for id, name in names.items() if name in wanted}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from sseflask.store.sqlite.event_tables import surplus_channels
+from sseflask.store.sqlite.file import used_bytes
 
 #: Events, and keys, that are deleted at once, so that other calls don't wait long.
 EVENTS, KEYS = 1000, 10_000
@@ -119,16 +120,6 @@ class SizeLimit:
     def trim(self, database: sqlite3.Connection) -> int:
         """Delete a bounded number of the oldest events and keys if the limit is `exceeded`."""
         return _trim_oldest(database, _TRIM_BYTES) if self.exceeded(database) else 0
-
-
-def used_bytes(database: sqlite3.Connection) -> int:
-    """How much of its file a database uses."""
-    pages, free, size = (
-        database.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    used: int = (pages - free) * size
-    return used
 
 
 def oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:

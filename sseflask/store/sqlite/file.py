@@ -11,14 +11,15 @@ import fcntl
 import sqlite3
 import struct
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from sseflask.defaults import MEMORY
 from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
-from sseflask.store.api import StoreError
+from sseflask.store.api import Extent, StoreError
 from sseflask.store.sqlite.private_files import (
     check_ownership,
     first_bytes,
@@ -78,8 +79,11 @@ class FileFormat(NamedTuple):
         )
 
 
-class SqliteFile:
+class SqliteFile(ABC):
     """One connection to a file, made and used by one thread. All methods may block.
+
+    They raise `StoreError` if the file can't be used; it can be used again as soon as that has
+    passed. Other processes may use the file at the same time.
 
     ``path`` may be ``":memory:"``; ``name`` is what the file is called in messages.
     """
@@ -90,17 +94,29 @@ class SqliteFile:
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, ...] | None = None
         self._noted: tuple[int, int] | None = None
+        self._version = -1
 
-    def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    @abstractmethod
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """The file is open: make what is missing in it. In a write transaction."""
+
+    @abstractmethod
+    def trim(self) -> int:
+        """Delete a bounded number of things that are too old, or too many; return how many."""
+
+    @abstractmethod
+    def extent(self) -> Extent:
+        """How much there is."""
+
+    def open(self) -> None:
         """Open the file, creating it and its directory if they are not there.
 
-        ``prepare`` makes the tables, in a write transaction, and may raise `StoreError`. After an
-        error the file is closed.
+        Harmless when it is open. After an error it is closed.
         """
         self.close()
         with self._translating_errors("opened"):
             if self.path == MEMORY:
-                self._connect(prepare)
+                self._connect()
                 return
             path = Path(self.path)
             make_folder(path.parent)
@@ -116,10 +132,10 @@ class SqliteFile:
                     for suffix in ("-wal", "-shm", "-journal"):
                         Path(self.path + suffix).unlink(missing_ok=True)
                     make_private(self.path)
-                self._connect(prepare)
+                self._connect()
                 self._identity = self._identify()
 
-    def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    def _connect(self) -> None:
         # Absolute, as SQLite takes a path that begins with "file:" for a URI
         # (https://www.sqlite.org/uri.html).
         path = self.path if self.path == MEMORY else str(Path(self.path).absolute())
@@ -134,7 +150,7 @@ class SqliteFile:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchone()
             with self.writing("opened") as database:
-                prepare(database)
+                self._prepare(database)
         except BaseException:
             self.close()
             raise
@@ -143,6 +159,7 @@ class SqliteFile:
         """Close the file; harmless when it is not open, and never an error."""
         database, self._database = self._database, None
         self._identity = None
+        self._version = -1
         if database is not None:
             # The last process to close copies the write-ahead log. If that fails, the next one to
             # open does.
@@ -184,6 +201,15 @@ class SqliteFile:
         # Immediate: a transaction that begins by reading can't wait for another writer later.
         with self._translating_errors(done), self._transaction("BEGIN IMMEDIATE") as database:
             yield database
+
+    def changed(self) -> bool:
+        """Whether other processes may have written since `_note_version` was called."""
+        with self.using() as database:
+            return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._version)
+
+    def _note_version(self, database: sqlite3.Connection) -> None:
+        """Called before the file is read: what is written meanwhile is then a change again."""
+        (self._version,) = database.execute("PRAGMA data_version").fetchone()
 
     def replaced(self) -> bool:
         """Whether there is another file, or none, where the open one or its own log was."""
@@ -283,3 +309,13 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+def used_bytes(database: sqlite3.Connection) -> int:
+    """What is used of the file; the rest is free, and used again."""
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    used: int = (pages - free) * size
+    return used

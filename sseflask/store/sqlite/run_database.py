@@ -49,11 +49,10 @@ _IN_JSON = "IN (SELECT value FROM json_each(?))"
 _END_COLUMNS = "number, id, label, coalesce(ended - 1, 0), ended, outcome, notes"
 
 
-class RunDatabase:
-    """Stores runs. Every method may block, and raises `StoreError` if the file can't do it.
+class RunDatabase(SqliteFile):
+    """Stores runs. Each call is a transaction, whatever other processes do.
 
-    All calls come from one thread. Each is a transaction, whatever other processes do. Times are of
-    the machine's monotonic clock, which all its processes share.
+    Times are of the machine's monotonic clock, which all its processes share.
     """
 
     def __init__(
@@ -63,32 +62,15 @@ class RunDatabase:
         interrupted: Ending,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._file = SqliteFile(path, "run log")
+        super().__init__(path, "run log")
         self._seconds = limits.seconds
         self._clock = clock
-        self._version = -1
-        self.leases = Leases(self._file, interrupted, clock)
-        self.space = Space(self._file, limits, clock)
+        self.leases = Leases(self, interrupted, clock)
+        self.space = Space(self, limits, clock)
 
-    # -- the file ----------------------------------------------------------------------------------
-
-    def open(self) -> None:
-        """Open the file and enter this process among those that may write."""
-        self._version = -1
-        self._file.open(lambda database: prepare(database, self._file.path, self._clock()))
-        with self._file.writing() as database:
-            self.leases.enter(database)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def changed(self) -> bool:
-        """Whether other processes have written since `follow` was called."""
-        with self._file.using() as database:
-            return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._version)
-
-    def replaced(self) -> bool:
-        return self._file.replaced()
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        prepare(database, self.path, self._clock())
+        self.leases.enter(database)
 
     def trim(self) -> int:
         return self.space.trim()
@@ -106,7 +88,7 @@ class RunDatabase:
             full = self.space.full
         if claim.key is None and not full:
             # The usual case in one statement, for the sake of the first token.
-            with self._file.using("written") as database:
+            with self.using("written") as database:
                 cursor = database.execute(
                     f"{_INSERTION} WHERE {_RUNNING} < ?"
                     " AND EXISTS (SELECT 1 FROM processes WHERE token = ? AND beat > ?)",
@@ -122,14 +104,14 @@ class RunDatabase:
                 )
                 if cursor.rowcount == 1:
                     return self._fresh(cursor, claim), False
-        with self._file.writing() as database:
+        with self.writing() as database:
             if claim.key is not None:
                 known = self._known(database, claim.key)
                 if known is not None:
                     digest, run = known
                     return (run, True) if digest == claim.digest else KeyReused(claim.key)
             if full:
-                raise StoreFull(f"the run log {self._file.path} is full of what is running")
+                raise StoreFull(f"the run log {self.path} is full of what is running")
             (running,) = database.execute(f"SELECT {_RUNNING}", (claim.account,)).fetchone()
             if running >= claim.max_running:
                 return TooMany(running)
@@ -157,7 +139,7 @@ class RunDatabase:
         return Run(cursor.lastrowid, claim.id, claim.label, 0)
 
     def find(self, id: str, subject: str) -> Run | None:
-        with self._file.using() as database:
+        with self.using() as database:
             row = database.execute(
                 f"SELECT {COLUMNS} FROM runs WHERE id = ? AND subject = ?"
                 " AND (ended_at IS NULL OR ended_at >= ?)",
@@ -176,14 +158,14 @@ class RunDatabase:
         refused: list[Append] = []
         ended: list[Run] = []
         if len(rows) <= MAX_FRAMES and not ends:
-            with self._file.using("written") as database:
+            with self.using("written") as database:
                 stored = store_frames(database, rows, self.leases.token)
             if not stored:
-                with self._file.reading() as database:
+                with self.reading() as database:
                     refused = [each for each in appends if not self._is_stored(database, each)]
         else:
             # All or nothing: a group that fails is tried again as a whole.
-            with self._file.writing() as database:
+            with self.writing() as database:
                 for start in range(0, len(rows), MAX_FRAMES):
                     store_frames(database, rows[start : start + MAX_FRAMES], self.leases.token)
                 for append in appends:
@@ -221,7 +203,7 @@ class RunDatabase:
         Returns:
             the run, ``None`` if it is forgotten; and whether it was ended by this call.
         """
-        with self._file.writing() as database:
+        with self.writing() as database:
             run = run_by_number(database, number)
             if run is None or run.ended is not None:
                 return run, False
@@ -232,7 +214,7 @@ class RunDatabase:
     # -- readers -----------------------------------------------------------------------------------
 
     def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
-        with self._file.using() as database:
+        with self.using() as database:
             return read_frames(database, number, after, limit)
 
     def follow(self, numbers: Collection[int], ends: Collection[int] = ()) -> list[Run]:
@@ -241,9 +223,8 @@ class RunDatabase:
         Of ``ends`` only the end is wanted: ``last`` is 0 before it. To look for the last frame of a
         run takes the longer the more have come since then.
         """
-        with self._file.reading() as database:
-            # Before the rest: what is written meanwhile is then a change again.
-            (self._version,) = database.execute("PRAGMA data_version").fetchone()
+        with self.reading() as database:
+            self._note_version(database)
             return [
                 Run(*row)
                 for columns, wanted in ((COLUMNS, numbers), (_END_COLUMNS, ends))

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from sseflask.store.api import Extent
 from sseflask.store.run_api import FRAME_BYTES, Run, RunLimits
-from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST, size_of_run
+from sseflask.store.sqlite.file import SqliteFile, used_bytes
+from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST, last_frame
 
 #: What a run takes without frames, about.
 RUN_BYTES = 512
@@ -80,7 +80,7 @@ class Space:
         if max_bytes == math.inf:
             return False
         with self._file.reading() as database:
-            used = _used_bytes(database)
+            used = used_bytes(database)
         # As much as may come before the next look has to fit as well.
         over, nearly = used - max_bytes + self._step, used - max_bytes * _NEARLY_FULL
         if over > 0:
@@ -96,12 +96,12 @@ class Space:
         """Give the number of the run that goes on and has the most bytes, of any process."""
         with self._file.reading() as database:
             running = database.execute(f"SELECT {COLUMNS} FROM runs WHERE ended IS NULL").fetchall()
-            sizes = [(size_of_run(database, Run(*row)), row[0]) for row in running]
+            sizes = [(last_frame(database, Run(*row))[0], row[0]) for row in running]
         return max(sizes)[1] if sizes else None
 
     def extent(self) -> Extent:
         with self._file.reading() as database:
-            used = _used_bytes(database)
+            used = used_bytes(database)
             (first,) = database.execute(
                 "SELECT min(ended_at) FROM runs WHERE ended IS NOT NULL"
             ).fetchone()
@@ -195,12 +195,3 @@ class _Deletion:
             )
             self._database.execute("UPDATE log SET remnant = ?", (self._newest,))
         return rest
-
-
-def _used_bytes(database: sqlite3.Connection) -> int:
-    """What is used of the file; the rest is free, and used again."""
-    (pages,) = database.execute("PRAGMA page_count").fetchone()
-    (free,) = database.execute("PRAGMA freelist_count").fetchone()
-    (size,) = database.execute("PRAGMA page_size").fetchone()
-    used: int = (pages - free) * size
-    return used

@@ -43,9 +43,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
-            "run log",
-            path,
-            lambda: RunDatabase(path, limits, endings.interrupted, clock),
+            "run log", path, lambda: RunDatabase(path, limits, endings.interrupted, clock)
         )
         self._endings = endings
         self._queue = AppendQueue(self._store_appends, self._notify, self._stored, self._given_up)

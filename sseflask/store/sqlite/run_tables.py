@@ -171,16 +171,12 @@ def read_frames(
     return found
 
 
-def size_of_run(database: sqlite3.Connection, run: Run) -> int:
-    return _last_frame(database, run)[0]
-
-
 def end_run(database: sqlite3.Connection, run: Run, ending: Ending, now: float) -> Run:
     """End a run that goes on, and give it as it is then. In a write transaction.
 
     ``run`` is as it is in the transaction; ``now`` the machine's monotonic time.
     """
-    _, notes = _last_frame(database, run)
+    _, notes = last_frame(database, run)
     ended = run.last + 1
     database.execute(
         f"UPDATE runs SET ended = ?, outcome = ?, notes = ?, ended_at = ?, upto = {NEWEST},"
@@ -192,7 +188,8 @@ def end_run(database: sqlite3.Connection, run: Run, ending: Ending, now: float) 
     return run._replace(ended=ended, outcome=ending.outcome, notes=notes)
 
 
-def _last_frame(database: sqlite3.Connection, run: Run) -> tuple[int, bytes]:
+def last_frame(database: sqlite3.Connection, run: Run) -> tuple[int, bytes]:
+    """The size and the notes of a run that goes on, up to its last frame as it was found."""
     if not run.last:
         return 0, b""
     size, notes = database.execute(LAST_FRAME, {"run": run.key, "last": run.last}).fetchone()

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from sseflask.defaults import MEMORY
@@ -21,6 +21,7 @@ from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
 from sseflask.loop.native import original
 from sseflask.store.api import Durability, Extent, Health, StoreBusy, StoreError
 from sseflask.store.sqlite.durability import durability_of
+from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.wakeup import WakeupSocket
 
 log = logging.getLogger("sseflask")
@@ -42,29 +43,7 @@ SHORT_PATIENCE = 0.5
 _FORK_SECONDS, _LAST_SECONDS = 10.0, 2.0
 
 
-class Database(Protocol):
-    """What the thread itself does with a database. All calls come from the thread."""
-
-    def open(self) -> None:
-        """Open it, creating it if it is not there. Raises `StoreError`."""
-
-    def close(self) -> None:
-        """Close it; harmless when it is not open."""
-
-    def changed(self) -> bool:
-        """Whether other processes may have written since it was last read."""
-
-    def replaced(self) -> bool:
-        """Whether the file that was opened is gone, so that it has to be opened again."""
-
-    def trim(self) -> int:
-        """Delete a bounded number of things that are too old; return how many."""
-
-    def extent(self) -> Extent:
-        """How much there is."""
-
-
-DatabaseType = TypeVar("DatabaseType", bound=Database)
+DatabaseType = TypeVar("DatabaseType", bound=SqliteFile)
 Result = TypeVar("Result")
 
 

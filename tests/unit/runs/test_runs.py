@@ -699,5 +699,5 @@ def _child_is_done(runs: Runs) -> bool:
     asked = "SELECT 1 FROM runs WHERE key = 'child' AND ended IS NOT NULL"
     store = runs._process.get().store
     assert isinstance(store, SqliteRunStore)
-    row = store.call(lambda database: database._file._opened().execute(asked).fetchone())
+    row = store.call(lambda database: database._opened().execute(asked).fetchone())
     return row is not None

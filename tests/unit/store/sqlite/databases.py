@@ -5,6 +5,7 @@ They are read as the store's thread does, but at once.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,18 +18,34 @@ from sseflask.store.api import (
     Appended,
     Entry,
     EventLimits,
+    Extent,
     History,
     HistoryQuery,
     Missing,
     MissingScope,
 )
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite import event_gaps, event_history, event_tables, pattern_channels
+from sseflask.store.sqlite import event_history, event_tables, pattern_channels
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_store import SqliteEventStore
+from sseflask.store.sqlite.file import SqliteFile
 from tests.clock import Clock
 
 HOUR, DAY = 3600.0, 86_400.0
+
+
+class OneTable(SqliteFile):
+    """A file with a table of texts, to which nothing else is done."""
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        database.execute("CREATE TABLE IF NOT EXISTS texts (text)")
+
+    def trim(self) -> int:
+        return 0
+
+    def extent(self) -> Extent:
+        return Extent(0, 0.0)
+
 
 #: Where a database is: a file, or in memory, for one connection alone.
 Place = Path | None
@@ -122,7 +139,7 @@ def small_steps(*, many: int = 2) -> Iterator[None]:
     with ExitStack() as stack:
         for module, bounds in (
             (event_history, {"_SCAN": 2, "_SCANS": 2, "MANY": many}),
-            (event_gaps, {"_FEW": 2, "_CHANNELS": 1, "_WITH_EVENTS": 1}),
+            (event_history, {"_FEW": 2, "_CHANNELS": 1, "_WITH_EVENTS": 1}),
             (pattern_channels, {"_NAMES": 1, "_PATTERNS": 3, "MANY": many}),
         ):
             for name, bound in bounds.items():

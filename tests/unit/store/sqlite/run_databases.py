@@ -14,8 +14,8 @@ from sseflask.completions.usage import UsageNotes
 from sseflask.runs.failures import interrupted
 from sseflask.runs.outcome import Outcome
 from sseflask.store.run_api import Append, Claim, Run, RunKey, RunLimits, size_of
+from sseflask.store.sqlite.file import used_bytes
 from sseflask.store.sqlite.run_database import RunDatabase
-from sseflask.store.sqlite.run_space import _used_bytes
 from tests.clock import Clock
 from tests.scripted_upstream import frame
 
@@ -68,8 +68,8 @@ def begun(database: RunDatabase, claim: Claim | None = None) -> Run:
 
 def used_by(database: RunDatabase) -> int:
     """The bytes that are used of a database's file."""
-    with database._file.reading() as connection:
-        return _used_bytes(connection)
+    with database.reading() as connection:
+        return used_bytes(connection)
 
 
 def told(first: int, amount: int) -> list[bytes]:

@@ -157,7 +157,7 @@ def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
 def test_a_database_that_may_not_grow_says_so(path: Path) -> None:
     with opened(path) as log:
         put(log, "a", b"1")
-        with log._file.using() as database:
+        with log.using() as database:
             database.execute("PRAGMA max_page_count = 1").fetchone()
         with pytest.raises(StoreError, match=r"full.*Make room"):
             put(log, "a", b"x" * 100_000)
@@ -184,13 +184,13 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
     # SQLite's own switch: root, which tests may run as, may write to any file.
     with opened(path) as log:
         put(log, "a", b"1")
-        with log._file.using() as database:
+        with log.using() as database:
             database.execute("PRAGMA query_only = on").fetchone()
         with pytest.raises(StoreError, match=r"readonly.*read-only"):
             put(log, "a", b"2")
         assert [entry.frame for entry in everything(log)] == [b"1"]
         assert missing(log, patterns("**"), 0) == []
-        with log._file.using() as database:
+        with log.using() as database:
             database.execute("PRAGMA query_only = off").fetchone()
         assert put(log, "a", b"2").first == 2
 

@@ -75,7 +75,7 @@ class Cost:
             count += 1
             return 0
 
-        database = self._log._file._database
+        database = self._log._database
         assert isinstance(database, sqlite3.Connection)
         database.set_progress_handler(tick, 100)
         try:
@@ -343,11 +343,11 @@ def test_a_file_of_the_first_release_gets_what_it_lacks(tmp_path: Path) -> None:
     with ExitStack() as stack:
         log = stack.enter_context(opened(tmp_path / "log"))
         put(log, "a.1", b"x")
-        with log._file.writing() as database:
+        with log.writing() as database:
             database.execute("DROP INDEX channels_by_trimmed")
         log.close()
         log.open()
-        with log._file.using() as database:
+        with log.using() as database:
             assert database.execute(
                 "SELECT count(*) FROM sqlite_master WHERE name = 'channels_by_trimmed'"
             ).fetchone() == (1,)

@@ -115,7 +115,7 @@ def test_channels_that_are_written_to_while_they_are_forgotten_are_counted_right
     own = log(tmp_path / "log.db", most=MIB)
     for number in range(3000):
         own.append([Append(f"c.{number % 3}", (b"x" * 900,)), Append(f"n.{number}", (b"x",))])
-    with own._file.reading() as database:
+    with own.reading() as database:
         rows = database.execute(
             "SELECT name, kept, (SELECT count(*) FROM events WHERE channel = id) FROM channels"
         ).fetchall()
@@ -131,14 +131,14 @@ def test_a_long_write_ahead_log_is_emptied(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     own, reader = log(path, most=1 << 40), log(path, most=1 << 40)
     own.append([Append("a", (b"x",))])
-    with reader._file.reading() as database:
+    with reader.reading() as database:
         # Somebody reads for long, so that what is written can't be copied into the file.
         database.execute("SELECT * FROM events").fetchone()
         for _ in range(20):
             own.append([Append("a", (b"x" * MIB,))])
         assert wal(path) > 16 * MIB
-        own._file.truncate_wal()  # harmless, and waits for nobody
-    own._file.truncate_wal()
+        own.truncate_wal()  # harmless, and waits for nobody
+    own.truncate_wal()
     assert wal(path) == 0
     own.close()
     reader.close()

@@ -426,7 +426,7 @@ def test_it_is_paused_under_a_flood_and_loses_nothing(path: Path) -> None:
                 assert own.store.pause(10)
                 closed = own.store._database
                 assert closed is not None
-                assert closed._file._database is None
+                assert closed._database is None
                 own.store.resume()
                 until(partial(own.has, before + 5), "it goes on")
         finally:

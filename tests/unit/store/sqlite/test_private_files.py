@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -19,16 +18,13 @@ from sseflask.store.sqlite import private_files
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.private_files import folder_warning, why_unusable
 from sseflask.store.sqlite.wakeup import WakeupSocket
-
-
-def _prepare(database: sqlite3.Connection) -> None:
-    database.execute("CREATE TABLE IF NOT EXISTS t (x)")
+from tests.unit.store.sqlite.databases import OneTable
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[SqliteFile]:
-    file = SqliteFile(str(path), "log")
-    file.open(_prepare)
+    file = OneTable(str(path), "log")
+    file.open()
     try:
         yield file
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,31 +12,28 @@ import pytest
 from sseflask.store.api import StoreError
 from sseflask.store.sqlite.file import FileFormat, SqliteFile, other_format
 from sseflask.store.sqlite.private_files import why_unusable
+from tests.unit.store.sqlite.databases import OneTable
 
 #: What another process does: it reads, and closes the file as the only one would.
 READ = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
-print([text for text, in connection.execute("SELECT text FROM said")])
+print([text for text, in connection.execute("SELECT text FROM texts")])
 connection.close()
 """
 
 
-def _prepare(database: sqlite3.Connection) -> None:
-    database.execute("CREATE TABLE IF NOT EXISTS said (text)")
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[SqliteFile]:
-    file = SqliteFile(str(tmp_path / "log.db"), "log")
-    file.open(_prepare)
+    file = OneTable(str(tmp_path / "log.db"), "log")
+    file.open()
     yield file
     file.close()
 
 
 def say(file: SqliteFile, text: str) -> None:
     with file.using("written") as database:
-        database.execute("INSERT INTO said VALUES (?)", (text,))
+        database.execute("INSERT INTO texts VALUES (?)", (text,))
 
 
 def read_elsewhere(file: SqliteFile) -> str:
@@ -78,5 +74,5 @@ def test_once_it_is_closed_it_is_looked_at_again(tmp_path: Path, file: SqliteFil
     for suffix in ("-wal", "-shm"):
         (tmp_path / f"log.db{suffix}").unlink(missing_ok=True)
     with pytest.raises(StoreError, match="not an SQLite database"):
-        file.open(_prepare)
+        file.open()
     assert "is not an SQLite database" in why_unusable(file.path), "what failed to open is not held"

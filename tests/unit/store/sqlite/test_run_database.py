@@ -383,7 +383,7 @@ def test_who_could_not_write_does_not_judge(
 
 
 def writable(log: RunDatabase, whether: bool) -> None:
-    with log._file.using() as database:
+    with log.using() as database:
         database.execute(f"PRAGMA query_only = {'off' if whether else 'on'}").fetchone()
 
 
@@ -567,7 +567,7 @@ def test_what_is_written_behind_a_forgotten_run_is_found(log: RunDatabase, clock
         assert numbers(everything(log, going_on)) == [1, 2, 3]
         assert now(log, going_on).last == 3
         end(log, going_on.key, FINISHED)
-    with log._file.using() as database:
+    with log.using() as database:
         (left,) = database.execute("SELECT count(*) FROM frames WHERE run = 0").fetchone()
     assert left <= 1, "what keeps the place is forgotten in turn"
 

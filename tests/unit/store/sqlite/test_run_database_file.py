@@ -111,7 +111,7 @@ def test_a_long_run_is_forgotten_at_once_and_its_frames_piece_by_piece(
             assert log.find(long.id, "alice") is None
             assert everything(log, long) == [], "no hole is ever read"
             assert numbers(everything(log, beside)) == list(range(1, 101))
-            with log._file.using() as database:
+            with log.using() as database:
                 left += database.execute(
                     "SELECT count(*) FROM frames WHERE run = ?", (long.key,)
                 ).fetchone()
@@ -191,7 +191,7 @@ def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
 def test_a_database_that_may_not_grow_says_so(path: Path) -> None:
     with opened(path) as log:
         run = begun(log)
-        with log._file.using() as database:
+        with log.using() as database:
             database.execute("PRAGMA max_page_count = 1").fetchone()
         with pytest.raises(StoreError, match=r"full.*Make room"):
             log.append([append_of(run.key, 1, [b"x" * 100_000])])
@@ -202,7 +202,7 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
     with opened(path) as log:
         run = begun(log)
         put(log, run, 1, 1)
-        with log._file.using() as database:
+        with log.using() as database:
             database.execute("PRAGMA query_only = on").fetchone()
         for write in (
             lambda: put(log, run, 2, 1),
@@ -221,7 +221,7 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
         found = log.find(run.id, "alice")
         assert found == now(log, run)
         assert found.ended is None
-        with log._file.using() as database:
+        with log.using() as database:
             database.execute("PRAGMA query_only = off").fetchone()
         assert put(log, run, 2, 1)
         assert outcome_of(finish(log, run)).kind == "finished"
@@ -256,14 +256,14 @@ def test_an_append_that_fails_half_way_leaves_nothing_behind(path: Path) -> None
     with opened(path) as log:
         run = begun(log)
         frames = [*told(1, 64), b"x" * 100_000]
-        with log._file.using() as database:
+        with log.using() as database:
             (pages,) = database.execute("PRAGMA page_count").fetchone()
             (most,) = database.execute("PRAGMA max_page_count").fetchone()
             database.execute(f"PRAGMA max_page_count = {pages + 20}").fetchone()
         with pytest.raises(StoreError, match="full"):
             log.append([append_of(run.key, 1, frames)])
         assert now(log, run).last == 0
-        with log._file.using() as database:
+        with log.using() as database:
             database.execute(f"PRAGMA max_page_count = {most}").fetchone()
         assert is_stored(log, append_of(run.key, 1, frames))
         assert everything(log, run) == list(enumerate(frames, 1))

@@ -155,7 +155,7 @@ def test_the_write_ahead_log_is_emptied_where_sqlite_never_came_to_it(
     monkeypatch.setattr(sqlite_file, "_WAL_BYTES", MOST // 2)
     wal = path.with_name(path.name + "-wal")
     run = large(log)
-    with other._file.reading() as database:
+    with other.reading() as database:
         database.execute("SELECT count(*) FROM runs").fetchall()
         large(log, run, frames=10)  # that reader sees what was before
     assert wal.stat().st_size > MOST // 2

@@ -115,7 +115,7 @@ def test_frames_that_can_not_be_stored_are_given_up_and_their_run_ends_later(
 
 
 def read_only(database: RunDatabase, whether: bool) -> None:
-    with database._file.using() as connection:
+    with database.using() as connection:
         connection.execute(f"PRAGMA query_only = {'on' if whether else 'off'}").fetchone()
 
 
