@@ -58,47 +58,31 @@ def key_reused(what: str) -> Failure:
 
 
 class Position(NamedTuple):
-    """A place in the one order of all events.
+    """A place in the one order of all events."""
 
-    Args:
-        epoch: tells a store's numbers from other numbers; lower-case letters and digits.
-        number: that of the last event before the place; 0 is before the first.
-    """
-
-    epoch: str
-    number: int
+    epoch: str  # tells a store's numbers from other numbers; lower-case letters and digits
+    number: int  # that of the last event before the place; 0 is before the first
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One stored event.
+    """One stored event."""
 
-    Args:
-        number: its place in the one order of all channels, from 1.
-        frame: its bytes without the line of its id.
-    """
-
-    number: int
+    number: int  # its place in the one order of all channels, from 1
     channel: str
-    frame: bytes
+    frame: bytes  # without the line of its id
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Events of one channel that are stored together or not at all.
+    """Events of one channel that are stored together or not at all."""
 
-    Args:
-        channel: its name, checked by the caller.
-        frames: one for each event, without the line of its id; at least one, or `ValueError`.
-        key: makes a repetition of this append a no-op; already scoped to those who may repeat it.
-            Known for a day.
-        digest: stands for the content, which a repetition must have as well.
-    """
-
-    channel: str
-    frames: tuple[bytes, ...]
+    channel: str  # checked by the caller
+    frames: tuple[bytes, ...]  # one for each event, without the line of its id; at least one
+    # Makes a repetition of this append a no-op; already scoped to those who may repeat it. Known
+    # for a day.
     key: str | None = None
-    digest: bytes = b""
+    digest: bytes = b""  # stands for the content, which a repetition must have as well
 
     def __post_init__(self) -> None:
         if not self.frames:
@@ -107,14 +91,11 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of an `Append`: the consecutive numbers of its events.
-
-    ``repeated`` if they had been stored before, with the same key.
-    """
+    """What became of an `Append`: the consecutive numbers of its events."""
 
     first: int
     last: int
-    repeated: bool = False
+    repeated: bool = False  # they had been stored before, with the same key
     epoch: str = field(default="", compare=False)
 
 
@@ -127,53 +108,39 @@ class KeyReused:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A pattern of which an event after a number has been trimmed, or may have been.
-
-    ``oldest`` and ``newest`` are the numbers of the first and last event that is there.
-    """
+    """A pattern of which an event after a number has been trimmed, or may have been."""
 
     pattern: Pattern
-    oldest: int | None
+    oldest: int | None  # the number of the first event that is there
     newest: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """What to read of some channels.
-
-    Args:
-        after: read events with higher numbers; any integer from 0.
-        limit: how many events at most.
-        missing: of which patterns to say that events are missing: of those that lack an event
-            after ``after`` (``trimmed``), of all, or of none, which is quicker.
-    """
+    """What to read of some channels."""
 
     patterns: tuple[Pattern, ...]
-    after: int
+    after: int  # any integer from 0
     limit: int
+    # Of which patterns to say that events are missing: of those that lack an event after ``after``
+    # (``trimmed``), of all, or of none, which is quicker.
     missing: MissingScope = "trimmed"
 
 
 @dataclass(slots=True)
 class History:
-    """The answer to a `HistoryQuery`. Shared between callers: don't change it.
-
-    Args:
-        entries: the first events that were asked for; fewer than the limit if they are large, or
-            far apart.
-        last: the number up to which the entries are complete. There are more behind it if
-            ``newest`` is higher; it is always higher than the number that was asked for then.
-        missing: whatever was trimmed before the entries were read is in it.
-        newest: the highest number given out so far. Everything that was stored before the call,
-            by any process, has a number up to here.
-        body: room for the entries' encoded frames, for the callers that share them.
-    """
+    """The answer to a `HistoryQuery`. Shared between callers: don't change it."""
 
     epoch: str
-    entries: list[Entry]
+    entries: list[Entry]  # fewer than the limit if they are large, or far apart
+    # The number up to which the entries are complete. There are more behind it if ``newest`` is
+    # higher; it is always higher than the number that was asked for then.
     last: int
-    missing: list[Missing]
+    missing: list[Missing]  # whatever was trimmed before the entries were read is in it
+    # The highest number given out so far. Everything that was stored before the call, by any
+    # process, has a number up to here.
     newest: int
+    #: Room for the entries' encoded frames, for the callers that share them.
     body: bytes | None = field(default=None, repr=False, compare=False)
 
     def upto(self, number: int) -> tuple[list[Entry], int]:
@@ -186,34 +153,22 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much a store holds.
+    """How much a store holds."""
 
-    Args:
-        bytes: what it uses; room that it could use again is not counted.
-        oldest: the age of the oldest thing in it, in seconds; 0 if there is nothing.
-    """
-
-    bytes: int
-    oldest: float
+    bytes: int  # in use; room that it could use again is not counted
+    oldest: float  # the age of the oldest thing in it, in seconds; 0 if there is nothing
 
 
 @dataclass(frozen=True, slots=True)
 class EventLimits:
-    """How much a store keeps.
+    """How much a store keeps."""
 
-    Args:
-        events: how many events of a channel are kept at least, unless another limit is reached.
-        seconds: the age at which events are trimmed.
-        bytes: what the store may use; the oldest events are trimmed before it uses more.
-        events_of: how many events of some channels are kept, in place of ``events``.
-        young_seconds: the age up to which an event is kept though its channel has too many: other
-            processes may not have been given it yet.
-    """
-
-    events: int
-    seconds: float
-    bytes: float = float("inf")
-    events_of: Mapping[str, int] = field(default_factory=dict)
+    events: int  # of a channel at least, unless another limit is reached
+    seconds: float  # the age at which events are trimmed
+    bytes: float = float("inf")  # the oldest events are trimmed before the store uses more
+    events_of: Mapping[str, int] = field(default_factory=dict)  # of some channels, not ``events``
+    # Up to this age an event is kept though its channel has too many: other processes may not have
+    # been given it yet.
     young_seconds: float = 0.0
 
 

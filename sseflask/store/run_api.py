@@ -22,45 +22,28 @@ def size_of(frames: Sequence[bytes]) -> int:
 
 
 class Run(NamedTuple):
-    """A run as it is stored.
-
-    Args:
-        id: what clients call it; unguessable.
-        last: the number of its last frame, 0 if there is none.
-        ended: the number of its terminal event, ``None`` while it goes on.
-        outcome: see `Ending`; ``None`` while it goes on.
-        notes: those of its last frame, see `Append`; given only once it has ended.
-    """
+    """A run as it is stored."""
 
     key: RunKey
-    id: str
+    id: str  # what clients call it; unguessable
     label: str
-    last: int
-    ended: int | None = None
-    outcome: bytes | None = None
-    notes: bytes = b""
+    last: int  # the number of its last frame, 0 if there is none
+    ended: int | None = None  # the number of its terminal event, None while it goes on
+    outcome: bytes | None = None  # see `Ending`; None while it goes on
+    notes: bytes = b""  # those of its last frame, see `Append`; given only once it has ended
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run to be begun, unless there is one with the same key.
+    """A run to be begun, unless there is one with the same key."""
 
-    Args:
-        id: a fresh one.
-        subject: the run's owner.
-        account: whose running runs are counted; ``max_running`` of them are allowed.
-        label: what kind of frames it has; the store does not look at it.
-        key: makes a repetition come back to the same run; scoped to subject and route.
-        digest: stands for the content, which a repetition must have as well.
-    """
-
-    id: str
-    subject: str
-    account: str
+    id: str  # a fresh one
+    subject: str  # the run's owner
+    account: str  # whose running runs are counted
     max_running: int
-    label: str
-    key: str | None = None
-    digest: bytes = b""
+    label: str  # what kind of frames it has; the store does not look at it
+    key: str | None = None  # makes a repetition find the same run; scoped to subject and route
+    digest: bytes = b""  # stands for the content, which a repetition must have as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,35 +58,23 @@ class StoreFull(StoreError):
 
 
 class Ending(NamedTuple):
-    """How a run ends.
+    """How a run ends."""
 
-    Args:
-        outcome: opaque to the store.
-        frees_key: if the run has no frame, a repetition of its request begins another run.
-    """
-
-    outcome: bytes
-    frees_key: bool = False
+    outcome: bytes  # opaque to the store
+    frees_key: bool = False  # if it has no frame, a repetition of its request begins another run
 
 
 @dataclass(slots=True)
 class Append:
-    """What a writer adds to its run.
-
-    Args:
-        first: the number of the first frame.
-        frames: consecutive ones; may be none at the end.
-        notes: for each frame, what its writer knows of the run up to this frame. Opaque to the
-            store, which keeps those of the last frame when the run ends, see `Run`.
-        size: `size_of` all frames of the run up to the last of these.
-        ending: how the run ends, if this is the last append.
-    """
+    """What a writer adds to its run."""
 
     run: RunKey
-    first: int
-    frames: list[bytes]
+    first: int  # the number of the first frame
+    frames: list[bytes]  # consecutive ones; may be none at the end
+    # For each frame, what its writer knows of the run up to this frame. Opaque to the store, which
+    # keeps those of the last frame when the run ends, see `Run`.
     notes: list[bytes]
-    size: int
+    size: int  # `size_of` all frames of the run up to the last of these
     ending: Ending | None = None
 
     @property
@@ -114,30 +85,19 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """How much a store of runs keeps.
+    """How much a store of runs keeps."""
 
-    Args:
-        seconds: how long a run is kept after its end, and its key with it.
-        max_bytes: how large the store may grow: the runs that ended first are forgotten before,
-            and if that is not enough, running ones have to end.
-    """
-
-    seconds: float
+    seconds: float  # for which a run is kept after its end, and its key with it
+    # The runs that ended first are forgotten before; if that is not enough, running ones must end.
     max_bytes: float = math.inf
 
 
 class Endings(NamedTuple):
-    """The ends of runs that the store itself ends.
+    """The ends of runs that the store itself ends."""
 
-    Args:
-        interrupted: its process is dead or leaves, or it was never begun.
-        full: it is the largest of those that fill the store.
-        unavailable: its frames could not be stored for a long time.
-    """
-
-    interrupted: Ending
-    full: Ending
-    unavailable: Ending
+    interrupted: Ending  # its process is dead or leaves, or it was never begun
+    full: Ending  # it is the largest of those that fill the store
+    unavailable: Ending  # its frames could not be stored for a long time
 
 
 class Frames(NamedTuple):

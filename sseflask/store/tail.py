@@ -23,18 +23,12 @@ NoticeKind = Literal["close", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message to all processes that share a store. It is no event: no client gets it.
+    """A message to all processes that share a store. It is no event: no client gets it."""
 
-    Args:
-        number: its place among all notices, from 1 and without a hole.
-        after: the highest number that an event had when the notice was stored.
-        body: the name or pattern that it is about.
-    """
-
-    number: int
-    after: int
+    number: int  # its place among all notices, from 1 and without a hole
+    after: int  # the highest number that an event had when the notice was stored
     kind: NoticeKind
-    body: str
+    body: str  # the name or pattern that it is about
 
 
 class Skipped(NamedTuple):
