@@ -88,7 +88,8 @@ class RunLimits:
     """How much a store of runs keeps."""
 
     seconds: float  # for which a run is kept after its end, and its key with it
-    # The runs that ended first are forgotten before; if that is not enough, running ones must end.
+    # Before the store is larger, the runs that ended first are forgotten; if that is not enough,
+    # running ones have to end.
     max_bytes: float = math.inf
 
 

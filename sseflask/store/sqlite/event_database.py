@@ -28,6 +28,7 @@ from sseflask.store.sqlite.event_retention import (
     trim_channel,
 )
 from sseflask.store.sqlite.event_tables import (
+    Notices,
     channel_row,
     known_append,
     prepare,
@@ -35,7 +36,6 @@ from sseflask.store.sqlite.event_tables import (
     surplus_channels,
 )
 from sseflask.store.sqlite.file import SqliteFile, used_bytes
-from sseflask.store.sqlite.notices import Notices
 from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps
 from sseflask.store.tail import Page
 

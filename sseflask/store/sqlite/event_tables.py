@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sseflask.store.api import Append, Appended, KeyReused
-from sseflask.store.sqlite.file import FileFormat, boot_id, is_new
-from sseflask.store.sqlite.notices import prepare_notices
+from sseflask.store.sqlite.file import FileFormat, SqliteFile, boot_id, is_new
+from sseflask.store.tail import Notice, NoticeKind
 
 #: A condition for a list of numbers of any length, given as JSON.
 IN_JSON = "IN (SELECT value FROM json_each(?))"
 
 #: Channels without events that keep their row, which has the highest number trimmed from them.
 _EMPTY_CHANNELS = 10_000
+
+#: Notices that are kept beside the newest ones. A process that has missed more knows that it has.
+_NOTICES = 500
 
 #: An epoch's length and characters; no two look alike.
 _EPOCH_LENGTH, _EPOCH_ALPHABET = 8, "abcdefghjkmnpqrstuvwxyz23456789"
@@ -39,6 +42,15 @@ _SCHEMA = (
     "CREATE INDEX publishes_by_age ON publishes (at)",
 )
 
+# Not in the first files of this version.
+_ADDED = (
+    "CREATE INDEX IF NOT EXISTS channels_by_trimmed ON channels (trimmed)",
+    "CREATE TABLE IF NOT EXISTS notices (number INTEGER PRIMARY KEY, after INTEGER NOT NULL,"
+    " kind TEXT NOT NULL, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS answers (notice INTEGER NOT NULL, process TEXT NOT NULL,"
+    " answer INTEGER NOT NULL, PRIMARY KEY (notice, process)) WITHOUT ROWID",
+)
+
 
 def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     """Make the tables if there are none; return the epoch. In a write transaction.
@@ -54,9 +66,10 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     # A crash of the machine may have lost the last events, whose numbers are given out again.
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
         database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
-    # Not in the first files of this version.
-    database.execute("CREATE INDEX IF NOT EXISTS channels_by_trimmed ON channels (trimmed)")
-    prepare_notices(database)
+    for statement in _ADDED:
+        database.execute(statement)
+    if "notices" not in [name for _, name, *_ in database.execute("PRAGMA table_info(log)")]:
+        database.execute("ALTER TABLE log ADD COLUMN notices INTEGER NOT NULL DEFAULT 0")
     epoch: str = database.execute("SELECT epoch FROM log").fetchone()[0]
     return epoch
 
@@ -120,3 +133,56 @@ def surplus_channels(database: sqlite3.Connection) -> tuple[int] | None:
         (_EMPTY_CHANNELS,),
     ).fetchone()
     return row
+
+
+class Notices:
+    """The notices of processes that share the database, and the answers to them.
+
+    They are no events: they have numbers of their own, and few are kept. Used by the store's thread
+    alone; each call is a transaction.
+    """
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    def send(self, kind: NoticeKind, bodies: Sequence[str]) -> int:
+        """Store some notices, at least one; return the number of the last."""
+        with self._file.writing() as database:
+            newest, number = database.execute("SELECT newest, notices FROM log").fetchone()
+            last: int = number + len(bodies)
+            database.executemany(
+                "INSERT INTO notices VALUES (?, ?, ?, ?)",
+                [(place, newest, kind, body) for place, body in enumerate(bodies, number + 1)],
+            )
+            database.execute("UPDATE log SET notices = ?", (last,))
+            # Of those before: what comes together may be more than is kept.
+            database.execute("DELETE FROM notices WHERE number <= ?", (number - _NOTICES,))
+            database.execute("DELETE FROM answers WHERE notice <= ?", (number - _NOTICES,))
+            return last
+
+    def after(self, number: int) -> list[Notice]:
+        """Those with higher numbers, as far as they are kept."""
+        with self._file.using() as database:
+            rows = database.execute(
+                "SELECT number, after, kind, body FROM notices WHERE number > ? ORDER BY number",
+                (number,),
+            )
+            return [Notice(*row) for row in rows]
+
+    def answer(self, notice: int, process: str, number: int) -> None:
+        with self._file.writing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (notice, process, number)
+            )
+
+    def answers(self, notice: int) -> dict[str, int]:
+        with self._file.using() as database:
+            rows = database.execute(
+                "SELECT process, answer FROM answers WHERE notice = ?", (notice,)
+            )
+            return dict(rows.fetchall())
+
+    def forget_answers(self, notice: int) -> None:
+        """Delete the answers that are not waited for any more."""
+        with self._file.writing() as database:
+            database.execute("DELETE FROM answers WHERE notice = ?", (notice,))

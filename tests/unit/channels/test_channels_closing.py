@@ -17,7 +17,7 @@ from sseflask.channels.subscription import Subscription
 from sseflask.store.api import EventLimits
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite import event_store
-from sseflask.store.sqlite import notices as sqlite_notices
+from sseflask.store.sqlite import event_tables
 from sseflask.wire import Decoder
 from tests.unit.store.sqlite.databases import store_of
 
@@ -210,7 +210,7 @@ def test_one_that_has_ended_is_not_waited_for(pair: list[Channels]) -> None:
 def test_one_that_has_missed_notices_sends_everybody_away(
     pair: list[Channels], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sqlite_notices, "_KEPT", 3)
+    monkeypatch.setattr(event_tables, "_NOTICES", 3)
     here, there = pair
     subscription = open_to(here, "a")
     assert store_of(here).pause(SECONDS)
@@ -238,7 +238,7 @@ def test_the_last_notices_are_kept_while_a_process_can_not_read(pair: list[Chann
 def test_more_names_at_once_than_notices_are_kept(
     pair: list[Channels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_notices, "_KEPT", 3)
+    monkeypatch.setattr(event_tables, "_NOTICES", 3)
     here, there = pair
     closed, stays = open_to(here, "b.0"), open_to(here, "a")
     close(there, *(f"b.{n}" for n in range(10)))
@@ -266,7 +266,7 @@ def test_notices_are_no_events(pair: list[Channels]) -> None:
 
 
 def test_little_is_kept_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_notices, "_KEPT", 5)
+    monkeypatch.setattr(event_tables, "_NOTICES", 5)
     channels = make(tmp_path / "log")
     for _ in range(20):
         close(channels, "a")
