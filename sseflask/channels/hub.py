@@ -11,8 +11,7 @@ from typing import NamedTuple
 from sseflask.channels.event_frames import Cursor, Types, event_type, frame
 from sseflask.loop import native
 from sseflask.store.api import Entry
-from sseflask.store.catch_up import Frame
-from sseflask.store.feed import Audience, Batch, Feed
+from sseflask.store.catch_up import Audience, Batch, Feed, Frame
 from sseflask.store.names import Pattern, PatternIndex
 from sseflask.transport.detached.group import Group
 

@@ -11,7 +11,7 @@ from sseflask.errors import Failure
 from sseflask.loop import native
 from sseflask.runs.formats import View
 from sseflask.runs.outcome import Outcome
-from sseflask.store.feed import Audience, Batch, Feed
+from sseflask.store.catch_up import Audience, Batch, Feed
 from sseflask.store.run_api import Run, RunKey
 from sseflask.transport.detached.group import Group
 

@@ -18,7 +18,7 @@ from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds, Writer
 from sseflask.store.api import StoreError, store_unavailable
-from sseflask.store.feed import Batch
+from sseflask.store.catch_up import Batch
 from sseflask.store.run_api import Frames, Run, RunKey, RunStore
 
 log = logging.getLogger("sseflask")

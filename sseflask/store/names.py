@@ -64,12 +64,10 @@ class Pattern:
 
     @property
     def is_name(self) -> bool:
-        """Whether this is just one channel."""
         return "*" not in self.segments and self.segments[-1] != "**"
 
     @property
     def is_everything(self) -> bool:
-        """Whether it matches every channel."""
         return self.segments == ("**",)
 
     @property
@@ -91,7 +89,6 @@ class Pattern:
         return re.compile(r"\.".join([*parts, end]))
 
     def matches(self, name: str) -> bool:
-        """Whether it matches a channel."""
         return self._covers(name.split("."))
 
     def covers(self, other: Pattern) -> bool:

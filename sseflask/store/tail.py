@@ -149,5 +149,4 @@ class Tail:
 
 
 def _upto(entries: Sequence[Entry], number: int) -> int:
-    """How many entries there are up to a number."""
     return bisect_right(entries, number, key=lambda entry: entry.number)

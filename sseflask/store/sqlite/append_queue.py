@@ -222,7 +222,6 @@ def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:
 
 
 def _split_off(append: Append, amount: int) -> Append:
-    """Take the first frames of an append out of it."""
     frames, append.frames = append.frames[:amount], append.frames[amount:]
     notes, append.notes = append.notes[:amount], append.notes[amount:]
     taken = Append(append.run, append.first, frames, notes, append.size - size_of(append.frames))

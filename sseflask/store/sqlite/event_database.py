@@ -131,7 +131,6 @@ class EventDatabase(SqliteFile):
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, id))
 
     def _age(self, database: sqlite3.Connection) -> tuple[float, float]:
-        """The age of the database, and the time on the wall."""
         age, wall = database.execute("SELECT age, wall FROM log").fetchone()
         now = self._clock()
         return age + max(0.0, now - wall), now
@@ -185,7 +184,6 @@ class EventDatabase(SqliteFile):
         return events + keys + more
 
     def _trim_due(self, database: sqlite3.Connection) -> bool:
-        """Whether there is anything for `trim` to write."""
         age, now = self._age(database)
         (wall,) = database.execute("SELECT wall FROM log").fetchone()
         event, key = oldest(database)
@@ -205,7 +203,6 @@ class EventDatabase(SqliteFile):
 
 
 def _page(rows: Iterable[tuple[int, str, bytes]], limit: int) -> Page:
-    """The first rows, as many as a page may hold."""
     entries, size = list[Entry](), 0
     for row in rows:
         entries.append(Entry(*row))

@@ -227,7 +227,6 @@ def _names(
 def _lacks(
     file: SqliteFile, channels: PatternChannels, pattern: Pattern, after: int
 ) -> Steps[bool]:
-    """Whether an event of a pattern after a number has been trimmed."""
     ids, _ = yield from channels.ids(pattern)
     if ids is not None:
         with file.reading() as database:
@@ -249,7 +248,6 @@ def _lacks(
 def _ends(
     file: SqliteFile, channels: PatternChannels, patterns: Sequence[Pattern]
 ) -> Steps[dict[Pattern, _Ends]]:
-    """The first and the last number that is there of each pattern."""
     with file.reading() as database:
         rows = database.execute(
             f"SELECT id, name FROM channels WHERE name {IN_JSON}",

@@ -64,7 +64,6 @@ class Readings:
             reading.steps = None
 
     def refuse(self, error: Exception) -> None:
-        """Answer all with an error."""
         self._not_begun.clear()
         while self._queue:
             _answer(self._queue.popleft(), None, error)

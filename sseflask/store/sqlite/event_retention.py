@@ -67,7 +67,6 @@ def delete_old_keys(database: sqlite3.Connection, before: float, most: int = KEY
 
 
 def delete_empty_channels(database: sqlite3.Connection) -> None:
-    """Delete the rows of channels without events that are too many."""
     last = surplus_channels(database)
     if last is not None:
         database.execute("DELETE FROM channels WHERE kept = 0 AND trimmed <= ?", last)
@@ -114,11 +113,9 @@ class SizeLimit:
             delete_empty_channels(database)
 
     def exceeded(self, database: sqlite3.Connection) -> bool:
-        """Whether something is to be deleted, though nothing is added."""
         return used_bytes(database) > self._enough and oldest(database) != (None, None)
 
     def trim(self, database: sqlite3.Connection) -> int:
-        """Delete a bounded number of the oldest events and keys if the limit is `exceeded`."""
         return _trim_oldest(database, _TRIM_BYTES) if self.exceeded(database) else 0
 
 

@@ -106,7 +106,6 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     # -- in the thread: calls ----------------------------------------------------------------------
 
     def _serve(self, database: EventDatabase) -> int:
-        """One call, or some appends that make a group."""
         taken, group = 0, list[tuple[Append, Done]]()
         events = size = 0
         while self._calls:

@@ -244,7 +244,6 @@ class SqliteFile(ABC):
 
     @contextlib.contextmanager
     def _translating_errors(self, done: str) -> Iterator[None]:
-        """Turn errors of SQLite and the file system into `StoreError`, with what to do."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -257,7 +256,6 @@ class SqliteFile(ABC):
 
 
 def _lock(descriptor: int) -> None:
-    """Wait for a lock on a file, for some seconds at most."""
     sleep = original("time", "sleep")  # gevent's would not do in a native thread
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:

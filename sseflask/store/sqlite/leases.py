@@ -139,14 +139,12 @@ class Leases:
             return run
 
     def unwatch(self, number: int) -> None:
-        """Take that back; harmless if it was not noted."""
         with self._file.writing() as database:
             database.execute(
                 "DELETE FROM watchers WHERE run = ? AND process = ?", (number, self.token)
             )
 
     def watched(self, numbers: Collection[int]) -> set[int]:
-        """Give those runs of which other processes have viewers."""
         with self._file.reading() as database:
             return {number for number in numbers if self.is_watched(database, number)}
 
@@ -160,7 +158,6 @@ class Leases:
         return row is not None
 
     def watched_by_others(self) -> bool:
-        """Whether other processes have viewers of anything."""
         with self._file.using() as database:
             row = database.execute(
                 "SELECT 1 FROM watchers WHERE process != ? LIMIT 1", (self.token,)

@@ -163,7 +163,6 @@ def _may(path: Path, mode: int) -> bool:
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether all users can put files into a folder."""
     try:
         return bool(folder.stat().st_mode & stat.S_IWOTH)
     except OSError:
@@ -171,7 +170,6 @@ def _is_shared(folder: Path) -> bool:
 
 
 def _not_writable(path: Path) -> str:
-    """Says that a file or folder can't be written to, and why."""
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return f"{path} is on a read-only disk: choose another path"
     found, me = path.stat(), _name(os.geteuid())

@@ -81,7 +81,6 @@ class RunDatabase(SqliteFile):
     # -- runs --------------------------------------------------------------------------------------
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
-        """See `RunStore.claim`."""
         full = self.space.full
         if full:
             self.space.make()
@@ -178,7 +177,6 @@ class RunDatabase(SqliteFile):
         return refused, ended
 
     def _end(self, database: sqlite3.Connection, append: Append) -> Run | None:
-        """End a run if an append does, and this process may still do so."""
         if append.ending is None:
             return None
         row = database.execute(

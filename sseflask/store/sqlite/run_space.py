@@ -136,7 +136,6 @@ class _Deletion:
         self._frames, self._bytes = _FRAMES, min(_BYTES, enough)
 
     def delete(self, before: float) -> int:
-        """See `Space._delete`."""
         database = self._database
         database.execute(
             "DELETE FROM frames WHERE place = (SELECT remnant FROM log) AND place < ?",

@@ -16,8 +16,7 @@ from sseflask.channels.event_frames import encode_event
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import EventLimits
 from sseflask.store.names import Pattern
-from sseflask.store.sqlite import event_store
-from sseflask.store.sqlite import event_tables
+from sseflask.store.sqlite import event_store, event_tables
 from sseflask.wire import Decoder
 from tests.unit.store.sqlite.databases import store_of
 

@@ -11,8 +11,7 @@ from sseflask.errors import Failure
 from sseflask.loop import native
 from sseflask.store import catch_up
 from sseflask.store.api import StoreError
-from sseflask.store.catch_up import CatchUp, Frame
-from sseflask.store.feed import Feed
+from sseflask.store.catch_up import CatchUp, Feed, Frame
 from sseflask.transport.detached.group import DetachedStream
 
 SECONDS = 10.0

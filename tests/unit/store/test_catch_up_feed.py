@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sseflask.errors import Failure
 from sseflask.loop import native
-from sseflask.store.catch_up import CatchUp, Frame
-from sseflask.store.feed import Audience, Feed
+from sseflask.store.catch_up import Audience, CatchUp, Feed, Frame
 from sseflask.transport.detached.group import DetachedStream, Group
 
 
