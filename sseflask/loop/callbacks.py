@@ -41,10 +41,9 @@ def cooperative() -> bool:
 
 
 def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
-    """Have a function that does not block called after some seconds, once.
+    """Have a function that does not block called after some seconds; returns what cancels it.
 
-    Under gevent by the calling thread's event loop, elsewhere by a ``threading.Timer``. Returns
-    what cancels it, which is harmless afterwards.
+    Under gevent by the calling thread's event loop, elsewhere by a ``threading.Timer``.
     """
     if not cooperative():
         thread = threading.Timer(seconds, function)
@@ -116,10 +115,7 @@ class EventLoop:
             self._loop.run_callback_threadsafe(self.run_pending)
 
     def run_pending(self) -> None:
-        """Call now what the loop would call next. In the loop's thread.
-
-        For the end of a process, when the loop does not run any more.
-        """
+        """Call now what the loop would call next: the process ends, and it does not run any more."""
         # First, so that a call that comes from here on wakes the loop again.
         self._signalled = False
         while self._calls:
@@ -214,10 +210,7 @@ def wait_for_callback(start: Callable[[Done], None], seconds: float) -> Any:
 
 
 class TimeSlice:
-    """Called between two pieces of work: yields to the loop if the slice is over.
-
-    Does nothing without gevent. Not thread-safe: for one piece of work.
-    """
+    """Called between pieces of one work: yields to gevent's loop if the slice is over."""
 
     def __init__(self) -> None:
         self._cooperative = cooperative()

@@ -38,16 +38,12 @@ class CatchUp(Source, Generic[Key]):
     the queue grows too long it is thrown away, and the position of the feed is the new base. When
     nothing is left in the store and the queue, the reader waits or joins a group.
 
-    One greenlet or thread advances it. Others call `put`, `wake` and `abandon`. The feed's lock,
-    its argument, guards the queue and the base, see `Feed`.
-
-    Attributes:
-        store_name: the store's name in failures.
-        view: goes on in a group that this reader joins, see `Audience`.
+    One greenlet or thread advances it. Others call `put`, `wake` and `abandon`. The feed's lock
+    guards the queue and the base, see `Feed`.
     """
 
-    store_name = "channel log"
-    view: Any = None
+    store_name = "channel log"  # as failures have it
+    view: Any = None  # goes on in a group that this reader joins, see `Audience`
 
     def __init__(self, lock: Any, key: Key) -> None:
         self.key = key
@@ -192,31 +188,23 @@ class CatchUp(Source, Generic[Key]):
 
 
 class Batch(list[tuple[Group, bytes]]):
-    """The bytes that groups are to be sent.
+    """The bytes that groups are to be sent."""
 
-    Attributes:
-        ended: the groups whose streams end after these bytes.
-    """
-
-    ended: tuple[Group, ...] = ()
+    ended: tuple[Group, ...] = ()  # their streams end after these bytes
 
 
 class Audience(Generic[Key]):
-    """The streams that get the same frames: those of one key. Its feed's lock guards it.
-
-    Attributes:
-        readers: the streams with a greenlet or thread of their own; ``None`` if there are none, as
-            most streams are detached.
-        groups: the detached streams.
-        view: turns frames into the bytes of the groups, if they don't get the frames as they are.
-    """
+    """The streams that get the same frames: those of one key. Its feed's lock guards it."""
 
     __slots__ = ("groups", "key", "readers", "view")
 
     def __init__(self, key: Key) -> None:
         self.key = key
+        # The streams with a greenlet or thread of their own. Most streams are detached, so that
+        # most audiences need no set.
         self.readers: set[CatchUp[Key]] | None = None
-        self.groups: tuple[Group, ...] = ()
+        self.groups: tuple[Group, ...] = ()  # the detached streams
+        # Makes the bytes of the groups, if they don't get the frames as they are.
         self.view: Any = None
 
 
@@ -227,14 +215,11 @@ class Feed(Generic[Key]):
     also while it holds it. It is a native lock (see `sseflask.loop`), which the greenlets of a
     thread share. So code that holds it never blocks, never lets another greenlet run, and never
     calls into the application. Several feeds may have the same one.
-
-    Attributes:
-        position: the number of the last frame that has been delivered.
     """
 
     def __init__(self, lock: Any, position: int = 0) -> None:
         self.lock = lock
-        self.position = position
+        self.position = position  # the number of the last frame that has been delivered
         self._audiences: dict[Key, Audience[Key]] = {}
 
     def enter(self, reader: CatchUp[Key]) -> None:
@@ -254,10 +239,7 @@ class Feed(Generic[Key]):
                 self._drop_if_empty(audience)
 
     def join(self, reader: CatchUp[Key], chunked: bool, heartbeat: float) -> Group:
-        """Let a reader go on as a stream of a group, which gets all frames after `position`.
-
-        The reader, which has given all frames up to `position`, leaves.
-        """
+        """Let a reader that has given all frames up to `position` go on as a stream of a group."""
         with self.lock:
             audience = self._audience(reader.key)
             if not audience.groups:

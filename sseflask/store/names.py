@@ -178,17 +178,11 @@ class PatternIndex(Generic[Item]):
 
 
 class PatternSet:
-    """Some names and patterns; a name is in it if one of them matches. Not thread-safe.
-
-    Attributes:
-        names: those that are names.
-        wild: the others.
-        everything: whether one of them matches every channel.
-    """
+    """Some names and patterns; a name is in it if one of them matches. Not thread-safe."""
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         self.names: set[str] = set()
-        self.wild: list[Pattern] = []
+        self.wild: list[Pattern] = []  # those that are no names
         self.everything = False
         self._index: PatternIndex[Pattern] = PatternIndex()
         for pattern in patterns:

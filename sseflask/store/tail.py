@@ -38,10 +38,7 @@ class Skipped(NamedTuple):
 
 
 class Page(list[Entry]):
-    """Entries in the order of their numbers.
-
-    If it is not ``complete`` there may be more behind the last.
-    """
+    """Entries in order; if it is not ``complete`` there may be more behind the last."""
 
     def __init__(self, entries: Iterable[Entry], complete: bool) -> None:
         super().__init__(entries)
@@ -52,18 +49,12 @@ News = Sequence[Entry] | Skipped | Notice
 
 
 class Tail:
-    """The place of one process. Not thread-safe.
-
-    Attributes:
-        epoch: the epoch of the numbers; empty until the store has been open.
-        position: the number up to which events were news.
-        noticed: the number up to which notices were news.
-    """
+    """The place of one process. Not thread-safe."""
 
     def __init__(self) -> None:
-        self.epoch = ""
-        self.position = 0
-        self.noticed = 0
+        self.epoch = ""  # empty until the store has been open
+        self.position = 0  # the number up to which events were news
+        self.noticed = 0  # the number up to which notices were news
         self._notices: deque[Notice] = deque()
 
     def has_gone_back(self, epoch: str, newest: int) -> bool:
@@ -86,11 +77,8 @@ class Tail:
     def take_own(self, entries: Sequence[Entry], last_notice: int) -> bool:
         """Take consecutive events that this process has stored itself, without reading them.
 
-        Args:
-            last_notice: the highest number of a notice when they were stored.
-
-        Returns:
-            whether the events are the next news; if not, read the store's end.
+        ``last_notice`` is the highest number of a notice when they were stored. Returns whether the
+        events are the next news; if not, read the store's end.
         """
         if entries[0].number != self.position + 1 or last_notice != self.noticed:
             return False
@@ -98,12 +86,7 @@ class Tail:
         return True
 
     def take_notices(self, notices: Sequence[Notice], last_notice: int) -> Sequence[News]:
-        """Take the notices after `noticed`, before the events after `position` are read.
-
-        Args:
-            notices: those that are there.
-            last_notice: the highest number that a notice has.
-        """
+        """Take those after `noticed`, before the events after `position` are read."""
         self._notices = deque(notices)
         first = notices[0].number if notices else last_notice + 1
         if first > self.noticed + 1:
@@ -113,12 +96,10 @@ class Tail:
         return self._due(self.position)
 
     def take_page(self, page: Page, newest: int) -> Sequence[News]:
-        """Take the first events after `position`.
+        """Take the first events after `position`; numbers that the page lacks were trimmed.
 
-        Args:
-            page: as they were read; numbers that it lacks were trimmed.
-            newest: the highest number that was known before `take_notices`. Events above it are
-                left for later, as there may be notices before them that have not been read yet.
+        ``newest`` is the highest number that was known before `take_notices`. Events above it are
+        left for later, as there may be notices before them that have not been read yet.
         """
         before, entries = self.position, page[: _upto(page, newest)]
         if page.complete or len(entries) < len(page):

@@ -17,10 +17,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def durability_of(path: str) -> Durability:
-    """How long a file, which need not be there, is kept.
-
-    Tells it by the platform and the file system of its folder.
-    """
+    """How long a file is kept, by the platform and the file system of its folder."""
     if path == MEMORY:
         return "memory"
     if loses_files(os.environ):

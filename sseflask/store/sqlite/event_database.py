@@ -47,9 +47,7 @@ _LARGEST = 2**63 - 1
 
 
 class EventDatabase(SqliteFile):
-    """Numbers events, keeps some, gives them back.
-
-    Each call is atomic, two are not.
+    """Numbers events, keeps some, gives them back. Each call is atomic, two are not.
 
     What was appended outlives every process. When the machine itself goes down the last moments
     may be lost, as nothing waits for the disk. So after its next start the database has a new
@@ -57,18 +55,14 @@ class EventDatabase(SqliteFile):
 
     Age is counted by a clock of the database's own. It goes on with the clock on the wall but
     stands still while that is put back. So the oldest events are always the first ones.
-
-    Attributes:
-        epoch: the epoch of the file that is open, or was last.
-        last_notice: the number of the newest notice when `newest` or `append` was last called.
     """
 
     def __init__(
         self, path: str, limits: EventLimits, clock: Callable[[], float] = time.time
     ) -> None:
         super().__init__(path, "channel log")
-        self.epoch = ""
-        self.last_notice = 0
+        self.epoch = ""  # of the file that is open, or was last
+        self.last_notice = 0  # the newest one's number when `newest` or `append` was last called
         self.notices = Notices(self)
         self._meant = PatternChannels(self)
         self._limits = limits
@@ -162,10 +156,7 @@ class EventDatabase(SqliteFile):
             return _page(rows, limit)
 
     def history(self, query: HistoryQuery) -> Steps[History]:
-        """Answer a query in steps, each of which takes about a millisecond.
-
-        Whatever is asked, and however much there is. Everything else may be done between two steps.
-        """
+        """Answer a query in steps of about a millisecond, whatever is asked of however much."""
         query = replace(query, after=min(query.after, _LARGEST))
         return history(self, self._meant, self.epoch, query)
 

@@ -83,10 +83,9 @@ def _trim_upto(database: sqlite3.Connection, last: int) -> None:
 
 
 class SizeLimit:
-    """Keeps a database within a number of bytes. Used by one thread.
+    """Keeps a database within a number of bytes of its file, which all processes see alike.
 
-    What counts is what SQLite uses of its file, which all processes see alike. What is deleted
-    leaves free pages, which are used before the file grows.
+    What is deleted leaves free pages, which are used before the file grows.
     """
 
     def __init__(self, most: float) -> None:

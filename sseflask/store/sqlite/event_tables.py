@@ -53,10 +53,7 @@ _ADDED = (
 
 
 def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
-    """Make the tables if there are none; return the epoch. In a write transaction.
-
-    Raises `StoreError` if it is another program's database, or another version's.
-    """
+    """Make the tables if there are none; return the epoch. In a write transaction."""
     boot = boot_id()
     if is_new(database, path, FORMAT):
         for statement in _SCHEMA:
@@ -136,10 +133,9 @@ def surplus_channels(database: sqlite3.Connection) -> tuple[int] | None:
 
 
 class Notices:
-    """The notices of processes that share the database, and the answers to them.
+    """Messages of processes to all that share the database, and the answers to them.
 
-    They are no events: they have numbers of their own, and few are kept. Used by the store's thread
-    alone; each call is a transaction.
+    They are no events: they have numbers of their own, and few are kept.
     """
 
     def __init__(self, file: SqliteFile) -> None:

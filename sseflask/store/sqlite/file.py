@@ -56,14 +56,10 @@ _ADVICE = (
 
 
 class FileFormat(NamedTuple):
-    """The marks of a kind of file.
+    """The marks of a kind of file."""
 
-    ``application`` tells it from other programs' databases, ``version`` from the same kind of file
-    of another version of sseflask.
-    """
-
-    application: int
-    version: int
+    application: int  # tells it from other programs' databases
+    version: int  # tells it from the same kind of file of another version of sseflask
 
     def why_not(self, path: str, application: int, version: int) -> str:
         """Why a file with other marks can't be used, in one line; empty if it can."""
@@ -109,10 +105,7 @@ class SqliteFile(ABC):
         """How much there is."""
 
     def open(self) -> None:
-        """Open the file, creating it and its directory if they are not there.
-
-        Harmless when it is open. After an error it is closed.
-        """
+        """Open the file, creating it and its folder if they are not there, or raise `StoreError`."""
         self.close()
         with self._translating_errors("opened"):
             if self.path == MEMORY:
@@ -172,7 +165,7 @@ class SqliteFile(ABC):
     def truncate_wal(self) -> None:
         """Empty the write-ahead log if it is long, unless a process reads or writes just now.
 
-        SQLite does so by itself, but only when no process reads or writes.
+        SQLite by itself waits for that.
         """
         with contextlib.suppress(FileNotFoundError):
             if Path(f"{self.path}-wal").stat().st_size > _WAL_BYTES:

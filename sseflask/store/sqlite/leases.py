@@ -30,17 +30,7 @@ _ORPHANED = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
 
 
 class Leases:
-    """This process among those that share a file of runs.
-
-    As with `RunDatabase`, all calls come from one thread, may block, and raise `StoreError`.
-
-    Args:
-        interrupted: the end of runs whose process is dead or leaves.
-        clock: gives the monotonic time in seconds.
-
-    Attributes:
-        token: what this process writes under; another one when it was taken for dead.
-    """
+    """This process among those that share a file of runs."""
 
     def __init__(self, file: SqliteFile, interrupted: Ending, clock: Callable[[], float]) -> None:
         self._file = file
@@ -48,7 +38,7 @@ class Leases:
         self._clock = clock
         self._last_tick = -DEAD_SECONDS
         self._judges_from = 0.0
-        self.token = ""
+        self.token = ""  # what this process writes under; another one when it was taken for dead
 
     # -- which are alive ---------------------------------------------------------------------------
 

@@ -68,10 +68,9 @@ class PatternChannels:
         self._known.clear()
 
     def ids(self, pattern: Pattern) -> Steps[tuple[array[int] | None, int]]:
-        """Look up the ids of a pattern's channels; ``None`` if there are more than `MANY`.
+        """The ids of a pattern's channels, or ``None`` if they are more than `MANY`; the newest number.
 
-        With them comes the newest number at that moment: channels made later have events after it
-        only.
+        Channels made later have events after that number only.
         """
         known = self._known.get(pattern)
         if known is None or 0 < known.many_until < time.monotonic():
@@ -129,15 +128,10 @@ def next_channels(
     condition: str = "TRUE",
     *values: int,
 ) -> tuple[array[int], int | None]:
-    """The channels of a pattern among the next ones of all, in the order of their ids.
+    """The channels of a pattern, and of a condition in SQL, among the next ones of all.
 
-    Args:
-        after: the channels have higher ids.
-        amount: how many channels of all to look at.
-        condition: in SQL, with its values; the channels meet it.
-
-    Returns:
-        their ids, and the id after which to go on; ``None`` if these were the last.
+    So many are looked at, in the order of their ids. Gives the ids of those that fit, and the id
+    after which to go on; ``None`` if these were the last.
     """
     row = database.execute(
         "SELECT id FROM channels WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", (after, amount - 1)

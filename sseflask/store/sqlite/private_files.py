@@ -53,10 +53,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_private(path: str) -> None:
-    """Make an empty file for this user alone, whatever the umask.
-
-    Raises `OSError` if there is something of that name, even a link to nowhere.
-    """
+    """Make an empty file for this user alone. `OSError` if there is even a link to nowhere."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE)
     try:
         os.fchmod(descriptor, _FILE)
@@ -65,10 +62,7 @@ def make_private(path: str) -> None:
 
 
 def open_lock(path: str) -> int:
-    """Open a file to lock, for this user alone, and make it if it is not there.
-
-    Raises `OSError` if it is a link, or no file.
-    """
+    """Open a file to lock, or make it for this user alone. `OSError` if it is a link, or no file."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     descriptor = os.open(path, flags, _FILE)
     try:
@@ -86,8 +80,7 @@ def open_lock(path: str) -> int:
 def check_ownership(path: str, suffixes: tuple[str, ...]) -> None:
     """Check that a file, and those beside it with some suffixes, are not another user's traps.
 
-    Raises `OSError` if one is a link; or if the folder can be written to by all, and one is not
-    this user's.
+    `OSError` if one is a link, or not this user's in a folder that can be written to by all.
     """
     folder = Path(path).parent
     if folder.is_symlink() and (owner := folder.lstat().st_uid) not in (os.geteuid(), 0):

@@ -195,11 +195,8 @@ class RunDatabase(SqliteFile):
     ) -> tuple[Run | None, bool]:
         """End a run, whatever process writes it; one that has ended stays as it is.
 
-        Args:
-            unless_watched: not if other processes have viewers of it.
-
-        Returns:
-            the run, ``None`` if it is forgotten; and whether it was ended by this call.
+        Not if other processes have viewers of it and it shall go on then. Returns the run, ``None`` if
+        it is forgotten; and whether it was ended by this call.
         """
         with self.writing() as database:
             run = run_by_number(database, number)

@@ -41,15 +41,7 @@ _PLACES = f"""WITH RECURSIVE blocks (block) AS (
 
 
 class Space:
-    """Bounds a file of runs. What it uses is asked of SQLite, for all processes alike.
-
-    As with `RunDatabase`, all calls come from one thread, may block, and raise `StoreError`.
-
-    Attributes:
-        stored: the bytes that this process has stored so far, about.
-        full: nearly full of running runs: nothing more is to be begun.
-        overfull: full of running runs: the largest of them has to end.
-    """
+    """Bounds a file of runs. What it uses is asked of SQLite, for all processes alike."""
 
     def __init__(self, file: SqliteFile, limits: RunLimits, clock: Callable[[], float]) -> None:
         self._file = file
@@ -57,8 +49,9 @@ class Space:
         self._clock = clock
         self._step = min(_STEP_BYTES, limits.max_bytes / _STEPS)
         self._looked_at = 0
-        self.stored = 0
-        self.full = self.overfull = False
+        self.stored = 0  # bytes, by this process so far, about
+        self.full = False  # of running runs, nearly: nothing more is to be begun
+        self.overfull = False  # so that the largest of them has to end
 
     def trim(self) -> int:
         """Delete some of the runs that ended long ago, with their keys; return how many."""

@@ -90,7 +90,6 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
     """Make the tables if there are none. In a write transaction.
 
     ``now`` is the machine's monotonic time in seconds, which begins at 0 when the machine starts.
-    Raises `StoreError` if the database is not a run log, or not one of this version.
     """
     boot = boot_id()
     if is_new(database, path, FORMAT):
@@ -172,10 +171,7 @@ def read_frames(
 
 
 def end_run(database: sqlite3.Connection, run: Run, ending: Ending, now: float) -> Run:
-    """End a run that goes on, and give it as it is then. In a write transaction.
-
-    ``run`` is as it is in the transaction; ``now`` the machine's monotonic time.
-    """
+    """End a run that goes on, and give it as it is then. In a write transaction."""
     _, notes = last_frame(database, run)
     ended = run.last + 1
     database.execute(

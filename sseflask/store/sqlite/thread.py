@@ -49,14 +49,11 @@ Result = TypeVar("Result")
 
 @dataclass
 class PeriodicTask(Generic[DatabaseType]):
-    """Something that the thread does every so many seconds, by the monotonic time.
+    """Something that the thread does again and again."""
 
-    If the function returns something true, it is called again as soon as waiting calls have been
-    served. ``doing`` says what it does, for the server's log.
-    """
-
-    doing: str
+    doing: str  # for the server's log
     seconds: float
+    # If it returns something true, it is called again as soon as waiting calls have been served.
     function: Callable[[DatabaseType], object]
     due: float = 0.0
 
@@ -65,12 +62,8 @@ class StoreThread(Generic[DatabaseType]):
     """Runs all calls to a database, in order, and looks for what other processes write.
 
     To be made after a fork, under gevent in the main thread's event loop. Started with `start`.
-    The methods above the line are for any thread or greenlet. The others run in the thread.
-
-    Args:
-        name: what the store is called in messages.
-        path: the database's file; ``":memory:"`` for a database of this process alone.
-        make: makes the database, not yet open; called once, in the thread.
+    The methods above the line are for any thread or greenlet. The others run in the thread, where
+    ``make`` is called once to make the database, not yet open.
     """
 
     def __init__(self, name: str, path: str, make: Callable[[], DatabaseType]) -> None:
@@ -104,10 +97,8 @@ class StoreThread(Generic[DatabaseType]):
     def submit(self, call: Any, done: Done) -> None:
         """Have a call done after those that were handed over before. Never blocks.
 
-        Args:
-            call: a function of the database, or what else `_serve` of a kind of store takes.
-            done: called in the thread with the result or what was raised, which is a `StoreError`
-                if the database is not open.
+        It is a function of the database, or what else `_serve` of a kind of store takes. ``done`` is
+        called in the thread; with a `StoreError` if the database is not open.
         """
         self._calls.append((call, done))
         if self._ended:
@@ -120,11 +111,8 @@ class StoreThread(Generic[DatabaseType]):
     ) -> Result:
         """Call a function with the database, in the thread, and return its result.
 
-        Blocks the calling greenlet or thread only, for ``patience`` seconds at most.
-
-        Raises:
-            StoreError: the database can't do it now.
-            StoreBusy: there was no answer in time; the call may still be done.
+        Blocks the calling greenlet or thread only, for ``patience`` seconds at most: `StoreBusy` is
+        raised then, though the call may still be done.
         """
         result: Result = self._wait_for(function, patience)
         return result

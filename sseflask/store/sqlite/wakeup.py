@@ -30,9 +30,6 @@ class WakeupSocket:
     """The sockets of one process that uses a store. Made before the thread that waits with it.
 
     They are beside the store's file, in ``<path>.wake``; ``None`` if there are no other processes.
-
-    Attributes:
-        name: tells this process from the others.
     """
 
     def __init__(self, path: str | None) -> None:
