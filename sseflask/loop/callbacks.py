@@ -115,7 +115,7 @@ class EventLoop:
             self._loop.run_callback_threadsafe(self.run_pending)
 
     def run_pending(self) -> None:
-        """Call now what the loop would call next: the process ends, and it does not run any more."""
+        """Call now what the loop would call next, as when the process ends and no loop runs."""
         # First, so that a call that comes from here on wakes the loop again.
         self._signalled = False
         while self._calls:

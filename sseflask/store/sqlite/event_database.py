@@ -17,24 +17,10 @@ from sseflask.store.api import (
     HistoryQuery,
     KeyReused,
 )
+from sseflask.store.sqlite import event_retention as retention
+from sseflask.store.sqlite import event_tables as tables
 from sseflask.store.sqlite.event_history import PAGE_BYTES, history
-from sseflask.store.sqlite.event_retention import (
-    EVENT_BYTES,
-    SizeLimit,
-    delete_empty_channels,
-    delete_old_keys,
-    oldest,
-    trim_aged,
-    trim_channel,
-)
-from sseflask.store.sqlite.event_tables import (
-    Notices,
-    channel_row,
-    known_append,
-    prepare,
-    renew,
-    surplus_channels,
-)
+from sseflask.store.sqlite.event_tables import Notices
 from sseflask.store.sqlite.file import SqliteFile, used_bytes
 from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps
 from sseflask.store.tail import Page
@@ -67,15 +53,16 @@ class EventDatabase(SqliteFile):
         self._meant = PatternChannels(self)
         self._limits = limits
         self._clock = clock
-        self._size = SizeLimit(limits.bytes)
+        self._size = retention.SizeLimit(limits.bytes)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         self._meant.clear()
-        self.epoch = prepare(database, self.path, self._clock())
+        self.epoch = tables.prepare(database, self.path, self._clock())
 
     def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
         """Store some appends in one transaction. If an error is raised none of them is stored."""
-        size = sum(len(frame) + EVENT_BYTES for append in appends for frame in append.frames)
+        frames = [frame for append in appends for frame in append.frames]
+        size = sum(map(len, frames)) + len(frames) * retention.EVENT_BYTES
         with self.writing() as database:
             self._size.make_room(database, size)
             newest, floor, age, wall, self.last_notice = database.execute(
@@ -87,11 +74,12 @@ class EventDatabase(SqliteFile):
             rows: list[tuple[int, int, float, bytes]] = []
             touched: dict[str, list[int]] = {}
             for append in appends:
-                known = known_append(database, append, self.epoch)
+                known = tables.known_append(database, append, self.epoch)
                 if known is None:
                     channel = touched.get(append.channel)
                     if channel is None:
-                        channel = [*channel_row(database, append.channel, floor, newest + 1), 0]
+                        row = tables.channel_row(database, append.channel, floor, newest + 1)
+                        channel = [*row, 0]
                         touched[append.channel] = channel
                     known = Appended(newest + 1, newest + len(append.frames), epoch=self.epoch)
                     for frame in append.frames:
@@ -121,7 +109,9 @@ class EventDatabase(SqliteFile):
         # at every append.
         tenth = max(1, keep // 10)
         if kept > keep + keep // 10 and kept // tenth > (kept - added) // tenth:
-            kept -= trim_channel(database, id, kept - keep, age - self._limits.young_seconds)
+            kept -= retention.trim_channel(
+                database, id, kept - keep, age - self._limits.young_seconds
+            )
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, id))
 
     def _age(self, database: sqlite3.Connection) -> tuple[float, float]:
@@ -142,7 +132,7 @@ class EventDatabase(SqliteFile):
     def renew(self) -> None:
         """Take another epoch, as numbers are given out again that clients have seen."""
         with self.writing() as database:
-            self.epoch = renew(database)
+            self.epoch = tables.renew(database)
 
     def since(self, number: int, limit: int) -> Page:
         """The first events of all channels after a number; fewer if they are large."""
@@ -167,28 +157,28 @@ class EventDatabase(SqliteFile):
         with self.writing() as database:
             age, now = self._age(database)
             database.execute("UPDATE log SET age = ?, wall = ?", (age, now))
-            events = trim_aged(database, age - self._limits.seconds)
-            keys = delete_old_keys(database, age - _KEY_SECONDS)
+            events = retention.trim_aged(database, age - self._limits.seconds)
+            keys = retention.delete_old_keys(database, age - _KEY_SECONDS)
             more = self._size.trim(database)
-            delete_empty_channels(database)
+            retention.delete_empty_channels(database)
         self.truncate_wal()
         return events + keys + more
 
     def _trim_due(self, database: sqlite3.Connection) -> bool:
         age, now = self._age(database)
         (wall,) = database.execute("SELECT wall FROM log").fetchone()
-        event, key = oldest(database)
+        event, key = retention.oldest(database)
         return (
             now < wall  # put back: the time from here on counts
             or (event is not None and event < age - self._limits.seconds)
             or (key is not None and key < age - _KEY_SECONDS)
-            or surplus_channels(database) is not None
+            or tables.surplus_channels(database) is not None
             or self._size.exceeded(database)
         )
 
     def extent(self) -> Extent:
         with self.reading() as database:
-            event, _ = oldest(database)
+            event, _ = retention.oldest(database)
             age, _ = self._age(database)
             return Extent(used_bytes(database), 0.0 if event is None else age - event)
 

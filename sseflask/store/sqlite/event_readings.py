@@ -48,7 +48,7 @@ class Readings:
         return self._due if self._queue else None
 
     def add(self, query: HistoryQuery, done: Done) -> None:
-        """Have something read, with an equal query that has not begun: it sees all stored so far."""
+        """Have something read, with an equal query: one that has begun may lack the newest."""
         reading = self._not_begun.get(query)
         if reading is None:
             reading = self._not_begun[query] = _Reading(query)

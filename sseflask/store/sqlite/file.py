@@ -20,17 +20,7 @@ from sseflask.defaults import MEMORY
 from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
 from sseflask.store.api import Extent, StoreError
-from sseflask.store.sqlite.private_files import (
-    check_ownership,
-    first_bytes,
-    folder_warning,
-    make_folder,
-    make_private,
-    note_closed,
-    note_opened,
-    open_lock,
-    why_unusable,
-)
+from sseflask.store.sqlite import private_files
 
 #: Seconds that a write waits for one of another process.
 _BUSY_SECONDS = 5.0
@@ -105,26 +95,28 @@ class SqliteFile(ABC):
         """How much there is."""
 
     def open(self) -> None:
-        """Open the file, creating it and its folder if they are not there, or raise `StoreError`."""
+        """Open the file, or raise `StoreError`; make it and its folder if they are not there."""
         self.close()
         with self._translating_errors("opened"):
             if self.path == MEMORY:
                 self._connect()
                 return
             path = Path(self.path)
-            make_folder(path.parent)
-            check_ownership(self.path, ("", "-wal", "-shm", "-journal", ".lock", ".wake"))
-            if warning := folder_warning(self.path):
+            private_files.make_folder(path.parent)
+            private_files.check_ownership(
+                self.path, ("", "-wal", "-shm", "-journal", ".lock", ".wake")
+            )
+            if warning := private_files.folder_warning(self.path):
                 warn_once(f"The folder of the {self._name} is open to others: {warning}.")
             # One process at a time: if several create a file, or switch it to write-ahead logging,
             # some get an error from SQLite instead of waiting.
-            with open(open_lock(f"{self.path}.lock"), "rb") as lock:  # noqa: PTH123  # a descriptor
+            with open(private_files.open_lock(f"{self.path}.lock"), "rb") as lock:  # noqa: PTH123  # a descriptor
                 _lock(lock.fileno())
                 if not path.exists():
                     # SQLite would take what a deleted file has left for parts of the new one.
                     for suffix in ("-wal", "-shm", "-journal"):
                         Path(self.path + suffix).unlink(missing_ok=True)
-                    make_private(self.path)
+                    private_files.make_private(self.path)
                 self._connect()
                 self._identity = self._identify()
 
@@ -132,7 +124,7 @@ class SqliteFile(ABC):
         # Absolute, as SQLite takes a path that begins with "file:" for a URI
         # (https://www.sqlite.org/uri.html).
         path = self.path if self.path == MEMORY else str(Path(self.path).absolute())
-        self._noted = None if path == MEMORY else note_opened(path)
+        self._noted = None if path == MEMORY else private_files.note_opened(path)
         try:
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -160,7 +152,7 @@ class SqliteFile(ABC):
                 database.close()
         held, self._noted = self._noted, None
         if held is not None:
-            note_closed(held)
+            private_files.note_closed(held)
 
     def truncate_wal(self) -> None:
         """Empty the write-ahead log if it is long, unless a process reads or writes just now.
@@ -240,7 +232,7 @@ class SqliteFile(ABC):
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            reason = "" if self.path == MEMORY else why_unusable(self.path)
+            reason = "" if self.path == MEMORY else private_files.why_unusable(self.path)
             advice = [advice for words, advice in _ADVICE if words in str(error) and not reason]
             message = f"the {self._name} {self.path} can't be {done}: {error}."
             if reason and reason != str(error):
@@ -284,7 +276,7 @@ def other_format(path: str, format: FileFormat) -> str:
     Empty if nothing is in the way, if the file is not there, or if this process has it open.
     """
     try:
-        head = first_bytes(path, _HEAD.size)
+        head = private_files.first_bytes(path, _HEAD.size)
     except OSError:
         return ""  # opening it will say why
     if head is None or len(head) < _HEAD.size:

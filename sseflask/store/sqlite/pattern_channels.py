@@ -68,7 +68,7 @@ class PatternChannels:
         self._known.clear()
 
     def ids(self, pattern: Pattern) -> Steps[tuple[array[int] | None, int]]:
-        """The ids of a pattern's channels, or ``None`` if they are more than `MANY`; the newest number.
+        """The ids of a pattern's channels, ``None`` if more than `MANY`; and the newest number.
 
         Channels made later have events after that number only.
         """

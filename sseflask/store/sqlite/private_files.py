@@ -62,7 +62,7 @@ def make_private(path: str) -> None:
 
 
 def open_lock(path: str) -> int:
-    """Open a file to lock, or make it for this user alone. `OSError` if it is a link, or no file."""
+    """Open a file to lock, or make it for this user alone. `OSError` if it is a link."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     descriptor = os.open(path, flags, _FILE)
     try:

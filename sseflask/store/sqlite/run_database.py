@@ -22,20 +22,11 @@ from sseflask.store.run_api import (
     TooMany,
     size_of,
 )
+from sseflask.store.sqlite import run_tables as tables
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.leases import Leases
 from sseflask.store.sqlite.run_space import RUN_BYTES, Space
-from sseflask.store.sqlite.run_tables import (
-    COLUMNS,
-    MAX_FRAMES,
-    NEWEST,
-    end_run,
-    prepare,
-    read_frames,
-    rows_of,
-    run_by_number,
-    store_frames,
-)
+from sseflask.store.sqlite.run_tables import COLUMNS, MAX_FRAMES, NEWEST
 
 #: Seconds for which a beat is new enough to begin a run without another one.
 _FRESH_SECONDS = 2.0
@@ -69,7 +60,7 @@ class RunDatabase(SqliteFile):
         self.space = Space(self, limits, clock)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
-        prepare(database, self.path, self._clock())
+        tables.prepare(database, self.path, self._clock())
         self.leases.enter(database)
 
     def trim(self) -> int:
@@ -92,12 +83,8 @@ class RunDatabase(SqliteFile):
                     f"{_INSERTION} WHERE {_RUNNING} < ?"
                     " AND EXISTS (SELECT 1 FROM processes WHERE token = ? AND beat > ?)",
                     (
-                        *(
-                            *self._values(claim),
-                            claim.account,
-                            claim.max_running,
-                            self.leases.token,
-                        ),
+                        *self._values(claim),
+                        *(claim.account, claim.max_running, self.leases.token),
                         self._clock() - _FRESH_SECONDS,
                     ),
                 )
@@ -152,13 +139,13 @@ class RunDatabase(SqliteFile):
         Returns the appends that are refused, as this process may not or no longer write into their
         runs; and the runs that the others have ended.
         """
-        rows = [row for append in appends for row in rows_of(append)]
+        rows = [row for append in appends for row in tables.rows_of(append)]
         ends = [append for append in appends if append.ending is not None]
         refused: list[Append] = []
         ended: list[Run] = []
         if len(rows) <= MAX_FRAMES and not ends:
             with self.using("written") as database:
-                stored = store_frames(database, rows, self.leases.token)
+                stored = tables.store_frames(database, rows, self.leases.token)
             if not stored:
                 with self.reading() as database:
                     refused = [each for each in appends if not self._is_stored(database, each)]
@@ -166,7 +153,9 @@ class RunDatabase(SqliteFile):
             # All or nothing: a group that fails is tried again as a whole.
             with self.writing() as database:
                 for start in range(0, len(rows), MAX_FRAMES):
-                    store_frames(database, rows[start : start + MAX_FRAMES], self.leases.token)
+                    tables.store_frames(
+                        database, rows[start : start + MAX_FRAMES], self.leases.token
+                    )
                 for append in appends:
                     run = self._end(database, append)
                     if run is not None:
@@ -183,11 +172,11 @@ class RunDatabase(SqliteFile):
             f"SELECT {COLUMNS} FROM runs WHERE number = ? AND ended IS NULL AND writer = ?",
             (append.run, self.leases.token),
         ).fetchone()
-        return end_run(database, Run(*row), append.ending, self._clock()) if row else None
+        return tables.end_run(database, Run(*row), append.ending, self._clock()) if row else None
 
     def _is_stored(self, database: sqlite3.Connection, append: Append) -> bool:
         """Whether the frames of an append are there, although its run may have been ended since."""
-        run = run_by_number(database, append.run)
+        run = tables.run_by_number(database, append.run)
         return run is not None and bool(append.frames) and run.last >= append.last
 
     def end(
@@ -195,22 +184,22 @@ class RunDatabase(SqliteFile):
     ) -> tuple[Run | None, bool]:
         """End a run, whatever process writes it; one that has ended stays as it is.
 
-        Not if other processes have viewers of it and it shall go on then. Returns the run, ``None`` if
+        ``unless_watched``: not if other processes have viewers of it. Returns the run, ``None`` if
         it is forgotten; and whether it was ended by this call.
         """
         with self.writing() as database:
-            run = run_by_number(database, number)
+            run = tables.run_by_number(database, number)
             if run is None or run.ended is not None:
                 return run, False
             if unless_watched and self.leases.is_watched(database, number):
                 return run, False
-            return end_run(database, run, ending, self._clock()), True
+            return tables.end_run(database, run, ending, self._clock()), True
 
     # -- readers -----------------------------------------------------------------------------------
 
     def frames(self, number: int, after: int, limit: int) -> list[tuple[int, bytes]]:
         with self.using() as database:
-            return read_frames(database, number, after, limit)
+            return tables.read_frames(database, number, after, limit)
 
     def follow(self, numbers: Collection[int], ends: Collection[int] = ()) -> list[Run]:
         """Give what has become of some runs by now; those that are forgotten are missing.

@@ -97,8 +97,8 @@ class StoreThread(Generic[DatabaseType]):
     def submit(self, call: Any, done: Done) -> None:
         """Have a call done after those that were handed over before. Never blocks.
 
-        It is a function of the database, or what else `_serve` of a kind of store takes. ``done`` is
-        called in the thread; with a `StoreError` if the database is not open.
+        It is a function of the database, or what else `_serve` of a kind of store takes. ``done``
+        is called in the thread; with a `StoreError` if the database is not open.
         """
         self._calls.append((call, done))
         if self._ended:
