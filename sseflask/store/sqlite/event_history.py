@@ -61,10 +61,7 @@ def history(
 def _first(
     file: SqliteFile, wanted: PatternSet, after: int, limit: int
 ) -> tuple[list[Entry], int, int, bool]:
-    """A page from the next events of all channels, and whether it will do.
-
-    That is: the entries, the number up to which they are complete, the newest number.
-    """
+    """As `_far`, from the next events of all channels; and whether the page will do."""
     with file.reading() as database:
         newest = _newest(database)
         found, last = _scan(database, wanted, after, limit, limit)
@@ -76,7 +73,7 @@ def _first(
 def _far(
     file: SqliteFile, channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> Steps[tuple[list[Entry], int, int]]:
-    """A page of events that are far apart; returns as `_first` does, but for the last."""
+    """A page of events that are far apart, up to which number, and the newest number."""
     ids, upto = yield from _ids(file, channels, wanted)
     if ids is not None:
         with file.reading() as database:

@@ -24,10 +24,7 @@ EVENT_BYTES = 100
 
 
 def trim_channel(database: sqlite3.Connection, channel: int, excess: int, old: float) -> int:
-    """Delete the first of the events that a channel has too many; return how many.
-
-    Events stored later than the age ``old`` of the database are young, and stay.
-    """
+    """Delete the first of some events too many, if they are ``old`` enough; return how many."""
     (first,) = database.execute(
         "SELECT at FROM events WHERE channel = ? ORDER BY number LIMIT 1", (channel,)
     ).fetchone()

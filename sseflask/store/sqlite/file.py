@@ -246,12 +246,11 @@ def _lock(descriptor: int) -> None:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise OSError("another process has locked it and does not go on") from None
             sleep(_LOCK_PAUSE)
-        else:
-            return
 
 
 def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:

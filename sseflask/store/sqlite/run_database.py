@@ -1,7 +1,6 @@
-"""Runs in an SQLite file, for all processes of one machine.
+"""Runs in an SQLite file. Each has one writer, a process.
 
-A run has one writer, which is a process. What a process may do is decided by its lease, in the same
-transaction as what it does.
+What a process may do is decided by its lease, in the same transaction as what it does.
 """
 
 from __future__ import annotations
@@ -152,10 +151,9 @@ class RunDatabase(SqliteFile):
         else:
             # All or nothing: a group that fails is tried again as a whole.
             with self.writing() as database:
-                for start in range(0, len(rows), MAX_FRAMES):
-                    tables.store_frames(
-                        database, rows[start : start + MAX_FRAMES], self.leases.token
-                    )
+                for at in range(0, len(rows), MAX_FRAMES):
+                    some = rows[at : at + MAX_FRAMES]
+                    tables.store_frames(database, some, self.leases.token)
                 for append in appends:
                     run = self._end(database, append)
                     if run is not None:

@@ -303,10 +303,7 @@ class StoreThread(Generic[DatabaseType]):
         return result
 
     def _report(self, doing: str, error: StoreError | None) -> None:
-        """Log that the database fails, or works again; once, as it is tried again and again.
-
-        Each operation is reported by itself: a full disk can still be read.
-        """
+        """Log once that an operation fails, or works again: a full disk can still be read."""
         message = "" if error is None else str(error)
         if message != self._reported.get(doing, ""):
             log.warning("%s", message or f"{doing} the {self.name} works again")

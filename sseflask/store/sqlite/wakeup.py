@@ -48,9 +48,9 @@ class WakeupSocket:
         self._poll.register(self._in.fileno(), select.POLLIN)
 
     def open(self) -> None:
-        """Let other processes wake this one; without effect if the directory can't be written to.
+        """Let other processes wake this one, if the folder can be written to. The waiting thread only.
 
-        Harmless to repeat: makes again what was deleted. The waiting thread only.
+        Harmless to repeat: makes again what was deleted.
         """
         if self._directory is None:
             return
@@ -117,10 +117,7 @@ class WakeupSocket:
         return self._handle >= 0 and bool(self._list())
 
     def wake_others(self) -> list[str]:
-        """Wake the other processes; return the names of those that are alive.
-
-        Removes the sockets of dead ones. Never blocks for long.
-        """
+        """Wake the other processes; return the names of those that are alive. Never blocks."""
         alive: list[str] = []
         for name in self._list() if self._handle >= 0 else ():
             try:
