@@ -156,7 +156,7 @@ class Extent:
     """How much a store holds."""
 
     bytes: int  # in use; room that it could use again is not counted
-    oldest: float  # the age of the oldest thing in it, in seconds; 0 if there is nothing
+    oldest: float  # the age of the oldest event in seconds, or since a run's end; 0 if none is
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,23 @@ class EventListener(Protocol):
         """
 
 
-class EventStore(Protocol):
+class Store(Protocol):
+    """What stores of events and stores of runs have in common."""
+
+    def health(self) -> Health:
+        """Whether the store can be used now. Blocks for half a second at most; never raises."""
+
+    def durability(self) -> Durability:
+        """For how long what is stored is there."""
+
+    def extent(self) -> Extent:
+        """How much there is. Blocks for half a second at most."""
+
+    def close(self) -> None:
+        """Leave the store, after what was begun before. Blocks for 2 seconds at most."""
+
+
+class EventStore(Store, Protocol):
     """Numbers events, keeps some of them, and gives them to all processes that use it.
 
     Events are numbered from 1 without a hole, in the order in which they become visible: no event
@@ -240,15 +256,3 @@ class EventStore(Protocol):
 
     def count_subscriptions(self, pattern: Pattern) -> int:
         """The sum of what the listeners of all processes answer within a second."""
-
-    def health(self) -> Health:
-        """Whether the store can be used now. Blocks for half a second at most; never raises."""
-
-    def durability(self) -> Durability:
-        """For how long what is stored is there."""
-
-    def extent(self) -> Extent:
-        """How much there is. Blocks for half a second at most."""
-
-    def close(self) -> None:
-        """Leave the store, after what was begun before. Blocks for 2 seconds at most."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from sseflask.store.api import Durability, Extent, Health, KeyReused, StoreError
+from sseflask.store.api import KeyReused, Store, StoreError
 
 RunKey: TypeAlias = Any
 """Names a run within its store; hashable. Only the store knows what it means."""
@@ -140,7 +140,7 @@ class RunListener(Protocol):
         """A second has passed; called earlier if `RunStore.attached_elsewhere` may have changed."""
 
 
-class RunStore(Protocol):
+class RunStore(Store, Protocol):
     """Keeps runs, for all processes that use the same store.
 
     Any thread or greenlet. What blocks, blocks only the calling one, and raises `StoreError` if the
@@ -212,18 +212,3 @@ class RunStore(Protocol):
 
     def leave(self) -> None:
         """End what this process writes as interrupted, since it goes. Never blocks."""
-
-    def health(self) -> Health:
-        """Whether the store can be used now. Blocks for half a second at most; never raises."""
-
-    def durability(self) -> Durability:
-        """For how long what is stored is there."""
-
-    def extent(self) -> Extent:
-        """How much is stored, and how long ago the run ended that ended first.
-
-        Blocks for half a second at most.
-        """
-
-    def close(self) -> None:
-        """Do what was handed over before, and let go of the store. Blocks shortly."""

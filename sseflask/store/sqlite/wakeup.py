@@ -48,9 +48,9 @@ class WakeupSocket:
         self._poll.register(self._in.fileno(), select.POLLIN)
 
     def open(self) -> None:
-        """Let other processes wake this one, if the folder can be written to. The waiting thread only.
+        """Let other processes wake this one, if the folder can be written to. Harmless to repeat.
 
-        Harmless to repeat: makes again what was deleted.
+        The waiting thread only. Makes again what was deleted.
         """
         if self._directory is None:
             return
