@@ -213,7 +213,7 @@ class Subscription(CatchUp[Selection]):
         frames = b""
         if self._feed and self._epoch == self._hub.epoch and self._at >= self._base:
             frames = self._from_queue()
-        if not self._ended:
+        if not self.ended:
             self._end()
             frames += reconnect_line(self._retry_jitter)
         return frames

@@ -156,7 +156,7 @@ class Extent:
     """How much a store holds."""
 
     bytes: int  # in use; room that it could use again is not counted
-    oldest: float  # the age of the oldest event in seconds, or since a run's end; 0 if none is
+    oldest: float  # seconds since the oldest event, or since the first end of a run; 0 if none
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class CatchUp(Source, Generic[Key]):
     """
 
     store_name = "channel log"  # as failures have it
+    ended = False
     view: Any = None  # goes on in a group that this reader joins, see `Audience`
 
     def __init__(self, lock: Any, key: Key) -> None:
@@ -53,14 +54,9 @@ class CatchUp(Source, Generic[Key]):
         self._base = 0
         self._queue: list[Frame] = []
         self._queued_bytes = 0
-        self._ended = False
         self._abandoned = False
         self._woken = False
         self._changed: threading.Event | None = None  # made when it waits for the first time
-
-    @property
-    def ended(self) -> bool:
-        return self._ended
 
     @property
     def failure_frame(self) -> Callable[[Failure], bytes]:
@@ -175,7 +171,7 @@ class CatchUp(Source, Generic[Key]):
         wait_for_event(changed, timeout)
 
     def _end(self) -> None:
-        self._ended = True
+        self.ended = True
         self.abandon()
 
     def _count_replayed(self, events: int) -> None:

@@ -20,7 +20,6 @@ from sseflask.store.api import (
 from sseflask.store.sqlite import event_retention as retention
 from sseflask.store.sqlite import event_tables as tables
 from sseflask.store.sqlite.event_history import PAGE_BYTES, history
-from sseflask.store.sqlite.event_tables import Notices
 from sseflask.store.sqlite.file import SqliteFile, used_bytes
 from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps
 from sseflask.store.tail import Page
@@ -49,7 +48,7 @@ class EventDatabase(SqliteFile):
         super().__init__(path, "channel log")
         self.epoch = ""  # of the file that is open, or was last
         self.last_notice = 0  # the newest one's number when `newest` or `append` was last called
-        self.notices = Notices(self)
+        self.notices = tables.Notices(self)
         self._meant = PatternChannels(self)
         self._limits = limits
         self._clock = clock

@@ -157,7 +157,7 @@ class SqliteFile(ABC):
     def truncate_wal(self) -> None:
         """Empty the write-ahead log if it is long, unless a process reads or writes just now.
 
-        SQLite by itself waits for that.
+        SQLite does so by itself, but only when no process reads or writes.
         """
         with contextlib.suppress(FileNotFoundError):
             if Path(f"{self.path}-wal").stat().st_size > _WAL_BYTES:

@@ -42,7 +42,6 @@ SHORT_PATIENCE = 0.5
 #: Seconds that a fork waits for what the thread does, and that the end of a process does.
 _FORK_SECONDS, _LAST_SECONDS = 10.0, 2.0
 
-
 DatabaseType = TypeVar("DatabaseType", bound=SqliteFile)
 Result = TypeVar("Result")
 
