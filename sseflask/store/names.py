@@ -148,8 +148,9 @@ class PatternIndex(Generic[Item]):
     def remove(self, pattern: Pattern, item: Item) -> None:
         """Undo `add`; harmless if there is nothing to undo."""
         *path, last = pattern.segments
+        segments = path if last == "**" else [*path, last]
         nodes = [self._root]
-        for segment in path if last == "**" else (*path, last):
+        for segment in segments:
             following = nodes[-1].after.get(segment)
             if following is None:
                 return
@@ -157,7 +158,6 @@ class PatternIndex(Generic[Item]):
         items = nodes[-1].rest if last == "**" else nodes[-1].here
         items.pop(item, None)
         # Nodes that lead nowhere any more.
-        segments = path if last == "**" else [*path, last]
         while len(nodes) > 1 and nodes[-1].empty:
             nodes.pop()
             del nodes[-1].after[segments[len(nodes) - 1]]

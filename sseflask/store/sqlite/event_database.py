@@ -108,9 +108,8 @@ class EventDatabase(SqliteFile):
         # at every append.
         tenth = max(1, keep // 10)
         if kept > keep + keep // 10 and kept // tenth > (kept - added) // tenth:
-            kept -= retention.trim_channel(
-                database, id, kept - keep, age - self._limits.young_seconds
-            )
+            old = age - self._limits.young_seconds
+            kept -= retention.trim_channel(database, id, kept - keep, old)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, id))
 
     def _age(self, database: sqlite3.Connection) -> tuple[float, float]:

@@ -56,11 +56,9 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self._beats_early = False
         self._token = ""
         self._look_at = 0.0
-        self._tasks.append(
-            PeriodicTask("ending the runs of dead workers", _BEAT_SECONDS, self._tick)
-        )
         self._space = PeriodicTask("making room in", _BEAT_SECONDS, self._make_room)
-        self._tasks.append(self._space)
+        beat = PeriodicTask("ending the runs of dead workers", _BEAT_SECONDS, self._tick)
+        self._tasks += [beat, self._space]
 
     # -- for any thread or greenlet, see `RunStore` ------------------------------------------------
 
