@@ -26,8 +26,7 @@ from sseflask.store.api import (
     StoreError,
 )
 from sseflask.store.names import FIGURES, Pattern, is_own
-from sseflask.store.open import open_event_store
-from sseflask.store.process import PerProcess
+from sseflask.store.open import PerProcess, open_event_store
 
 #: So many of the service's own figures are kept: a chart's first minute.
 _FIGURES_KEPT = 60

@@ -17,8 +17,7 @@ from sseflask.runs.process import RunProcess
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds
 from sseflask.store.api import Extent, Health, KeyReused, StoreError, key_reused, store_unavailable
-from sseflask.store.open import open_run_store
-from sseflask.store.process import PerProcess
+from sseflask.store.open import PerProcess, open_run_store
 from sseflask.store.run_api import Claim, Endings, Run, RunLimits, StoreFull
 from sseflask.transport.gunicorn.worker_start import on_worker_start
 
