@@ -117,7 +117,7 @@ class WakeupSocket:
         return self._handle >= 0 and bool(self._list())
 
     def wake_others(self) -> list[str]:
-        """Wake the other processes, in no long time; return the names of those that are alive."""
+        """Wake the others without blocking for long; return the names of those that are alive."""
         alive: list[str] = []
         for name in self._list() if self._handle >= 0 else ():
             try:
