@@ -12,7 +12,7 @@ import pytest
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Append, RunLimits
 from sseflask.store.sqlite import file as sqlite_file
-from sseflask.store.sqlite import run_database, run_space, run_tables
+from sseflask.store.sqlite import run_space, run_tables
 from sseflask.store.sqlite.run_database import RunDatabase
 from tests.clock import Clock
 from tests.processes import go_on, line, process
@@ -279,7 +279,7 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
         run = begun(log)
         append = append_of(run.key, 1, told(1, 2), FINISHED)
         with monkeypatch.context() as broken:
-            broken.setattr(run_database, "end_run", fail)
+            broken.setattr(run_tables, "end_run", fail)
             with pytest.raises(StoreError):
                 log.append([append])
         assert everything(log, run) == []
