@@ -10,7 +10,7 @@ from flask import Flask, request
 
 from sseflask.channels.channels import Channels
 from sseflask.channels.event_frames import EARLIEST, Cursor, check_types, encode_event, has_ended
-from sseflask.channels.history import ChannelHistory
+from sseflask.channels.history import ChannelHistory, read_history
 from sseflask.defaults import setting
 from sseflask.errors import ChannelError
 from sseflask.json_text import json_text
@@ -171,7 +171,7 @@ class ChannelMethods:
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
             raise ValueError(f"limit must be a whole number from 1, not {limit!r:.80}")
         with _unavailable_as_failure():
-            return self._channels().history(pattern, after, limit)
+            return read_history(self._channels().store, pattern, after, limit)
 
     def close(self, *channels: str) -> None:
         """End the streams of the subscribers of some channels, on all workers.
@@ -197,7 +197,7 @@ class ChannelMethods:
         """
         patterns = _patterns(channels, "close")
         with _unavailable_as_failure():
-            self._channels().close_subscriptions(patterns)
+            self._channels().store.close_subscriptions(patterns)
 
     def subscribers(self, pattern: str = "**") -> int:
         """Count the streams that `close` would end, on all workers.
@@ -215,7 +215,7 @@ class ChannelMethods:
         """
         parsed = Pattern.parse(pattern)
         with _unavailable_as_failure():
-            return self._channels().count(parsed)
+            return self._channels().store.count_subscriptions(parsed)
 
     def _app(self) -> Flask:
         """The application of this call."""

@@ -51,5 +51,6 @@ def is_draining() -> bool:
 
 def readiness_of(channels: Channels) -> Readiness:
     """The current state. Blocks for half a second at most."""
-    history = channels.durability()
-    return Readiness(not is_draining(), channels.health(), history, _MEANING[history])
+    store = channels.store
+    history = store.durability()
+    return Readiness(not is_draining(), store.health(), history, _MEANING[history])

@@ -9,22 +9,12 @@ from dataclasses import replace
 
 from sseflask.channels.delivery import Delivery
 from sseflask.channels.event_frames import Cursor, Types
-from sseflask.channels.history import ChannelHistory, read_history
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.counters.gauges import provide
 from sseflask.defaults import RETRY_JITTER
-from sseflask.store.api import (
-    Append,
-    Durability,
-    EventLimits,
-    EventStore,
-    Extent,
-    Health,
-    KeyReused,
-    StoreError,
-)
+from sseflask.store.api import Append, EventLimits, EventStore, KeyReused, StoreError
 from sseflask.store.names import FIGURES, Pattern, is_own
 from sseflask.store.open import PerProcess, open_event_store
 
@@ -82,12 +72,7 @@ class Ids(list[str]):
 
 
 class Channels:
-    """Publishes and subscribes. Any thread or greenlet; nothing runs before the first use.
-
-    Args:
-        address: gives the store's address at the first use, see `open_event_store`.
-        limits: how much the store keeps.
-    """
+    """Publishes and subscribes. Any thread or greenlet; nothing runs before the first use."""
 
     def __init__(self, address: Callable[[], str], limits: EventLimits) -> None:
         self._address = address
@@ -100,6 +85,11 @@ class Channels:
 
     def _open(self) -> _Process:
         return _Process(open_event_store(self._address(), self._limits))
+
+    @property
+    def store(self) -> EventStore:
+        """The store of this process. Blocks until it has been opened, the first time."""
+        return self._per_process.get().store
 
     def publish(
         self, channel: str, frames: Sequence[bytes], *, key: str | None = None, digest: bytes = b""
@@ -120,7 +110,7 @@ class Channels:
         Raises:
             StoreError: the store can't do it now; nothing is stored, unless it did not answer.
         """
-        store = self._per_process.get().store
+        store = self.store
         began = time.monotonic()
         appended = store.append(Append(channel, tuple(frames), key, digest))
         if isinstance(appended, KeyReused):
@@ -148,7 +138,6 @@ class Channels:
         Blocks until the store has been opened, the first time.
 
         Args:
-            patterns: names and patterns.
             last_event_id: where the client was, ``earliest``, or ``None`` if it does not say.
             since: where such a client begins, as above; ``None`` for here.
             until: see `Subscription`.
@@ -180,37 +169,7 @@ class Channels:
 
     def position(self) -> str:
         """The id of a place behind all that has been published. Blocks; may raise `StoreError`."""
-        return str(Cursor(*self._per_process.get().store.position()))
-
-    def history(self, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
-        """See `read_history`."""
-        return read_history(self._per_process.get().store, pattern, after, limit)
-
-    def close_subscriptions(self, patterns: Iterable[Pattern]) -> None:
-        """Have all processes end the subscriptions that have one of these, or only its channels.
-
-        Blocks until that is stored. May raise `StoreError`.
-        """
-        self._per_process.get().store.close_subscriptions(list(patterns))
-
-    def count(self, pattern: Pattern) -> int:
-        """How many subscriptions that would end, in all processes that answer within a second.
-
-        Blocks for their answers. May raise `StoreError`.
-        """
-        return self._per_process.get().store.count_subscriptions(pattern)
-
-    def health(self) -> Health:
-        """Whether the store can be used now. Blocks for half a second at most."""
-        return self._per_process.get().store.health()
-
-    def extent(self) -> Extent:
-        """How much the store holds. Blocks for half a second at most; may raise `StoreError`."""
-        return self._per_process.get().store.extent()
-
-    def durability(self) -> Durability:
-        """For how long history is there."""
-        return self._per_process.get().store.durability()
+        return str(Cursor(*self.store.position()))
 
     def close(self) -> None:
         """End what runs for it in this process; the next use starts it again. Blocks shortly."""

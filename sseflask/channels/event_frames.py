@@ -31,12 +31,7 @@ Types = frozenset[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in the order of all events; its text is the id of the event before it.
-
-    Args:
-        epoch: the epoch of the number.
-        number: the number of the event before the place, 0 before the first event.
-    """
+    """A place in the order of all events; its text is the id of the event before it."""
 
     epoch: str
     number: int
@@ -90,8 +85,7 @@ def encode_event(data: Any, event: str | None = None, retry: int | None = None) 
 
     Args:
         data: text as it is, or any other value as JSON.
-        event: its type.
-        retry: the reconnection time that it sets, in milliseconds.
+        retry: in milliseconds.
 
     Raises:
         EventError: the format can't represent the event, its type is one of the server's own, or
@@ -126,25 +120,26 @@ def gap_frames(
     """Encode the events that tell a client what it can't be given, one for each name or pattern.
 
     Args:
-        reason: events were trimmed (``trimmed``), the id is of another epoch (``epoch``), or it
-            can't be made out (``unknown``).
         last_event_id: the id that the client presented.
         missing: at least one.
         cursor: the place from which the stream goes on. Only the last event has it for its id, so
             that a client that breaks off between them gets all of them again.
     """
-    *others, last = (_gap_event(reason, last_event_id, each, cursor.epoch) for each in missing)
-    return b"".join(map(encode, [*others, replace(last, id=str(cursor))]))
 
+    def id_of(number: int | None) -> str | None:
+        return None if number is None else str(Cursor(cursor.epoch, number))
 
-def _gap_event(reason: GapReason, last_event_id: str, missing: Missing, epoch: str) -> Event:
-    oldest, newest = missing.oldest, missing.newest
-    data = {
-        "reason": reason,
-        "channel": str(missing.pattern),
-        "last_event_id": last_event_id,
-        "oldest": None if oldest is None else str(Cursor(epoch, oldest)),
-        "newest": None if newest is None else str(Cursor(epoch, newest)),
-    }
-    # Not by the application's JSON: the server's own events are the same everywhere.
-    return Event(json.dumps(data, ensure_ascii=False, separators=(",", ":")), event="gap")
+    events = []
+    for each in missing:
+        data = {
+            "reason": reason,
+            "channel": str(each.pattern),
+            "last_event_id": last_event_id,
+            "oldest": id_of(each.oldest),
+            "newest": id_of(each.newest),
+        }
+        # Not by the application's JSON: the server's own events are the same everywhere.
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        events.append(Event(text, event="gap"))
+    events[-1] = replace(events[-1], id=str(cursor))
+    return b"".join(map(encode, events))

@@ -58,16 +58,10 @@ class ChannelHistory:
 def read_history(store: EventStore, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
     """Read the events of some channels after a place, all that were published before the call.
 
-    Blocks.
+    Blocks. Raises `StoreError`.
 
     Args:
-        store: keeps the events.
-        pattern: a name or pattern.
         after: an id, or ``earliest``.
-        limit: how many events at most.
-
-    Raises:
-        StoreError: the store can't be read now.
     """
     cursor = Cursor.parse(after)
     for _ in range(_TRIES):

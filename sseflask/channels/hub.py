@@ -20,12 +20,7 @@ _CLOSES = 1000
 
 
 class Selection(NamedTuple):
-    """The events that a subscription asks for.
-
-    Args:
-        patterns: the names and patterns of their channels; sorted, each once.
-        until: the types of events after the first of which the subscription ends.
-    """
+    """What a subscription asks for: sorted patterns, each once; the types that end it."""
 
     patterns: tuple[Pattern, ...]
     until: Types
@@ -62,11 +57,7 @@ class Hub(Feed[Selection]):
             return Cursor(self.epoch, self.position)
 
     def wait_for(self, number: int, seconds: float) -> bool:
-        """Block until `position` has come to a number, for some seconds at most.
-
-        Returns:
-            whether it has.
-        """
+        """Block until `position` has come to a number, for some seconds at most; tell whether."""
         with self.lock:
             self._awaited += 1
             try:
@@ -119,10 +110,8 @@ class Hub(Feed[Selection]):
     def close(self, pattern: Pattern) -> list[Group]:
         """End the subscriptions with a name or pattern within this one.
 
-        They still get what is in their queues, and nothing that comes later.
-
-        Returns:
-            the groups whose streams are to be ended.
+        They still get what is in their queues, and nothing that comes later. The streams of the
+        groups that it returns are to be ended.
         """
         with self.lock:
             self.closes += 1
@@ -209,10 +198,8 @@ class Hub(Feed[Selection]):
     def skip(self, last: int) -> list[Group]:
         """Go on after an event, as some before it could not be delivered.
 
-        Readers look for them in the store, and so do clients that resume.
-
-        Returns:
-            the groups whose clients have to resume.
+        Readers look for them in the store. The clients of the groups that it returns have to
+        resume.
         """
         with self.lock:
             self.position = last

@@ -36,13 +36,9 @@ _BEYOND = 2**63 - 1
 
 
 class HistoryReader(Protocol):
-    """Reads what is stored."""
+    """The part of an `EventStore` that a subscription needs."""
 
-    def history(self, query: HistoryQuery) -> History:
-        """Read some events; all that was stored before the call is in the answer.
-
-        Blocks. Callers with equal queries may get the same answer. Raises `StoreError`.
-        """
+    def history(self, query: HistoryQuery) -> History: ...
 
 
 class Subscription(CatchUp[Selection]):
@@ -51,9 +47,7 @@ class Subscription(CatchUp[Selection]):
     It enters the hub when it is first advanced. One that never is leaves nothing behind.
 
     Args:
-        hub: the feed of all channels.
-        reader: reads the store.
-        patterns: the names and patterns; at least one.
+        patterns: at least one.
         start: where a client begins that presents no id; kept as an attribute.
         presented: the client's last event id, or `EARLIEST`.
         opening: the first bytes of the stream, unless there is a gap.
@@ -88,7 +82,6 @@ class Subscription(CatchUp[Selection]):
 
     @property
     def reason(self) -> Reason:
-        """See `Source`."""
         return "closed" if self._closed else "done"
 
     def close_after_queue(self) -> None:
@@ -181,12 +174,11 @@ class Subscription(CatchUp[Selection]):
         self._at = max(self._at, base if history.last >= history.newest else last)
         self._presented, self._tells_trimmed = None, True
         if until or entries is not history.entries:
-            body = self._encode(
-                [
-                    (each.number, frame(epoch, each, event_type(each.frame) in until))
-                    for each in entries
-                ]
-            )
+            framed = [
+                (each.number, frame(epoch, each, event_type(each.frame) in until))
+                for each in entries
+            ]
+            body = self._encode(framed)
         else:
             if history.body is None:  # made once for all subscriptions with this answer
                 history.body = b"".join(frame(epoch, entry) for entry in entries)

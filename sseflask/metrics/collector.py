@@ -14,13 +14,12 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from sseflask.channels.channels import Channels
 from sseflask.counters.counts import KINDS, Counts, Histogram
 from sseflask.counters.snapshot import Snapshot, Worker, snapshot
 from sseflask.extension import channels_of
 from sseflask.runs.runs import Runs
-from sseflask.store.api import Extent, StoreError
-
-__all__ = ["FiguresCollector"]
+from sseflask.store.api import StoreError
 
 #: Values with their labels.
 _Samples = Iterable[tuple[Sequence[str], float]]
@@ -53,16 +52,16 @@ class FiguresCollector(Collector):
         yield from self._stores()
 
     def _stores(self) -> Iterator[Metric]:
-        extents: dict[str, Callable[[], Extent]] = {"channels": channels_of(self._app).extent}
+        kept: dict[str, Channels | Runs] = {"channels": channels_of(self._app)}
         runs: Runs | None = self._app.extensions.get("sseflask.runs")
         if runs is not None:
-            extents["runs"] = runs.extent
+            kept["runs"] = runs
         available = _gauge("log_available", "Whether a store could be read (1) or not (0).", "log")
         size = _gauge("log_bytes", "The bytes in a store.", "log")
         oldest = _gauge("log_oldest_seconds", "The age of the oldest content of a store.", "log")
-        for name, extent in extents.items():
+        for name, each in kept.items():
             try:
-                found = extent()
+                found = each.store.extent()
             except StoreError:
                 available.add_metric([name], 0)
                 continue

@@ -39,5 +39,5 @@ def readyz() -> Response:
     return _status(
         "ready",
         channels={"log": found.log, "history": found.history, "meaning": found.meaning},
-        completions={"log": current_runs().health()},
+        completions={"log": current_runs().store.health()},
     )

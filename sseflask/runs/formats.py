@@ -12,12 +12,7 @@ from sseflask.transport.failures import failure_event
 
 
 def id_of(run: str, number: int) -> str:
-    """The id of an event.
-
-    Args:
-        run: the run's id.
-        number: the number of the frame that it is the last event of.
-    """
+    """The id of the last event of a frame."""
     return f"{run}.{number}"
 
 
@@ -28,20 +23,14 @@ class View(Protocol):
     """
 
     def take(self, number: int, frame: bytes, /) -> bytes:
-        """The events of one frame, perhaps none; the last of them has the id.
-
-        Args:
-            number: the frame's number within its run, from 1.
-            frame: the frame, as it is stored.
-        """
+        """The events of one frame, perhaps none; the last of them has the id."""
 
     def end(self, number: int, outcome: Any, /) -> bytes:
         """What is left, and the terminal event, which has the id.
 
         Args:
             number: the number after the last frame's.
-            outcome: how the run ended; a `sseflask.runs.outcome.Outcome` of the kind that the
-                view's runs have.
+            outcome: a `sseflask.runs.outcome.Outcome` of the kind that the view's runs have.
 
         Raises:
             Failure: the response is to be this error.

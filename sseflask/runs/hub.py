@@ -31,18 +31,13 @@ class LiveRun(Feed[MakeView]):
     The hub's lock guards all of it. Viewers with a greenlet or thread get the stored frames. For
     detached ones, a view turns the frames into bytes once for each format.
 
-    Args:
-        run: the run as it was found.
-        lock: the hub's.
-        on_left: see `RunHub`.
-
     Attributes:
-        run: as above.
+        run: the run as it was found.
         outcome: how the run ended, as soon as that is known.
         ended: the number of its terminal event then.
         failure: why nothing more is known of the run here; it may go on elsewhere.
         followed: the store gives what comes after the position.
-        writer: the run's writer, if this process writes the run.
+        writer: set if this process writes the run.
         expected_until: the monotonic time until which a client is expected back that has been told
             to reconnect; until then it has not left.
     """
@@ -59,17 +54,13 @@ class LiveRun(Feed[MakeView]):
         self._on_left = on_left
 
     def expect_return(self, since: float | None = None) -> None:
-        """Expect a client back, here or in another process.
-
-        Args:
-            since: the monotonic time at which it was told to reconnect; by default now.
-        """
+        """Expect a client back, here or elsewhere, that was told so at a monotonic time."""
         with self.lock:
             until = (time.monotonic() if since is None else since) + _RETURN_SECONDS
             self.expected_until = max(self.expected_until, until)
 
     def check_viewers(self) -> None:
-        """Call ``on_left`` if nobody views the run. The lock is held."""
+        """Call ``on_left`` (see `RunHub`) if nobody views the run. The lock is held."""
         if not self._audiences:
             self._on_left(self)
 
@@ -136,9 +127,6 @@ class RunHub:
 
     Args:
         on_left: called with a live run when its last viewer here has left. The lock is held.
-
-    Attributes:
-        lock: guards all live runs, see `Feed`.
     """
 
     def __init__(self, on_left: Callable[[LiveRun], None]) -> None:
@@ -148,7 +136,6 @@ class RunHub:
         self._runs: dict[RunKey, LiveRun] = {}
 
     def get(self, key: RunKey) -> LiveRun | None:
-        """Give a live run by its key."""
         with self.lock:
             return self._runs.get(key)
 
@@ -159,7 +146,6 @@ class RunHub:
             return live
 
     def drop(self, live: LiveRun) -> None:
-        """Forget a run."""
         with self.lock:
             if self._runs.get(live.run.key) is live:
                 self._remove(live.run.key)
@@ -169,11 +155,7 @@ class RunHub:
         return self._runs.pop(key, None)
 
     def wait_until_written(self, seconds: float) -> bool:
-        """Block until this process writes no run, for some seconds at most.
-
-        Returns:
-            whether it writes none.
-        """
+        """Block until this process writes no run, for some seconds at most; tell whether."""
         with self.lock:
             return self._fewer.wait_for(lambda: not self.written(), seconds)
 

@@ -1,4 +1,4 @@
-"""What a run's generator gives: frames, and how the run ended; and how that is stored. No I/O."""
+"""What a run's generator gives: frames, and how the run ended; why runs fail. No I/O."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from sseflask.errors import Failure
-from sseflask.runs import failures
+from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.store.run_api import Ending, Run
 
 Kind: TypeAlias = Literal["finished", "failed", "stopped", "cancelled"]
@@ -20,9 +19,7 @@ class ReportedFailure(Failure):
     """A failure that is reported with an error object of its own.
 
     Args:
-        status: the HTTP status, as long as no byte has been sent.
-        error: the error object, with ``message``, ``type``, ``param`` and ``code`` at least.
-        headers: further response headers.
+        error: has ``message``, ``type``, ``param`` and ``code`` at least.
     """
 
     def __init__(
@@ -33,7 +30,6 @@ class ReportedFailure(Failure):
         self.error = error
 
     def body(self) -> dict[str, dict[str, Any]]:
-        """The error object, with all its fields."""
         return {"error": self.error}
 
 
@@ -57,18 +53,17 @@ class Outcome:
 
     @classmethod
     def failed(cls: type[OutcomeType], failure: Failure) -> OutcomeType:
-        """The outcome of a run that failed."""
         return cls("failed", failure=failure)
 
     def as_failure(self) -> Failure | None:
         """What a client gets that knows only complete answers and errors; ``None`` if complete."""
         if self.kind == "finished":
             return None
-        if self.kind == "stopped":
-            return failures.stopped()
-        if self.kind == "cancelled":
-            return failures.cancelled()
-        return self.failure or failures.internal()
+        if self.kind == "failed":
+            return self.failure or internal()
+        message = f"The run was {self.kind} before it was complete"
+        message += "." if self.kind == "stopped" else ": nobody was there to read it."
+        return Failure(message, status=409, type=f"run_{self.kind}", code=self.kind)
 
     # -- for a store, and the server's log ---------------------------------------------------------
 
@@ -122,3 +117,66 @@ class NotedFrames(NamedTuple):
 Generated: TypeAlias = Generator[list[bytes] | NotedFrames | Outcome, None, None]
 """The generator of a run: yields frames as they come, and at last the outcome. Then it is advanced
 once more, so that it can tidy up, which may block. Closing it cancels its work."""
+
+
+def interrupted() -> Failure:
+    """The failure of a run whose worker died, or was shut down, before its end."""
+    return Failure(
+        "The server that ran this stopped before it was complete; please ask again.",
+        status=503,
+        code="interrupted",
+        headers={"Retry-After": "5"},
+    )
+
+
+def internal() -> Failure:
+    """The failure of a run whose generator raised an error, which only the server's log has."""
+    return Failure("The run failed on the server.", code="internal_error")
+
+
+def too_large(most: float) -> Failure:
+    """The failure of a run that brings more bytes than it may have."""
+    return Failure(
+        f"The run has more than the {most:.0f} bytes that this server keeps of one "
+        "(SSEFLASK_MAX_RUN_BYTES, and a quarter of SSEFLASK_RUN_LOG_BYTES): it was ended, and what "
+        "came before can be read.",
+        status=502,
+        code="run_too_large",
+        headers={SHOULD_RETRY: "false"},
+    )
+
+
+def too_long(most: float) -> Failure:
+    """The failure of a run that goes on for longer than it may."""
+    return Failure(
+        f"The run has gone on for the {most:g} s that this server lets one run "
+        "(SSEFLASK_MAX_RUN_SECONDS): it was ended, and what came before can be read.",
+        status=504,
+        code="run_too_long",
+        headers={SHOULD_RETRY: "false"},
+    )
+
+
+def too_many(running: int) -> Failure:
+    """The failure of a run that can't begin, as so many of its account are running."""
+    return Failure(
+        f"{running} runs of yours are going on, and this server lets no more go on at once "
+        "(SSEFLASK_MAX_RUNS): wait for one to end, or stop one with DELETE /runs/<id>.",
+        status=429,
+        type="rate_limit_error",
+        code="too_many_runs",
+        headers={"Retry-After": "5"},
+        transient=True,
+    )
+
+
+def store_full() -> Failure:
+    """The failure of a run that can't begin, or had to end, as running ones fill the store."""
+    return Failure(
+        "This server keeps no more of what is running (SSEFLASK_RUN_LOG_BYTES): please try again "
+        "when some of it has ended.",
+        status=503,
+        code="run_log_full",
+        headers={"Retry-After": "5"},
+        transient=True,
+    )

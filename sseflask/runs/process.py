@@ -12,9 +12,8 @@ from sseflask.counters.gauges import provide
 from sseflask.errors import Failure
 from sseflask.logs.printable import printable
 from sseflask.loop.callbacks import EventLoop, cooperative, run_in_main_loop
-from sseflask.runs.failures import interrupted, too_long
 from sseflask.runs.hub import LiveRun, RunHub
-from sseflask.runs.outcome import Generated, Outcome
+from sseflask.runs.outcome import Generated, Outcome, interrupted, too_long
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds, Writer
 from sseflask.store.api import StoreError, store_unavailable
@@ -30,13 +29,8 @@ class RunProcess:
     Under gevent it belongs to the main thread's loop.
 
     Args:
-        store: the runs' store, not followed yet.
+        store: not followed yet.
         outcomes: reads how runs ended.
-        bounds: what a run may take.
-
-    Attributes:
-        store: as above.
-        hub: the runs that are written or viewed here.
     """
 
     def __init__(self, store: RunStore, outcomes: type[Outcome], bounds: Bounds) -> None:
@@ -71,11 +65,9 @@ class RunProcess:
     # -- see `sseflask.transport.gunicorn.drain.BackgroundWork` ------------------------------------
 
     def interrupt(self) -> None:
-        """End what is written here. Never blocks."""
         self.store.leave()
 
     def wait_until_done(self, seconds: float) -> bool:
-        """Block until nothing is written here any more; return whether that is so."""
         return self.hub.wait_until_written(seconds)
 
     # -- writers and viewers -----------------------------------------------------------------------
@@ -93,7 +85,7 @@ class RunProcess:
         run_in_main_loop(writer.start)
 
     def attach(self, viewer: Viewer) -> None:
-        """See `sseflask.runs.viewer.RunReader`."""
+        """Find a viewer's run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
         key = viewer.run.key
         with self.hub.lock:
             self._arriving[key] = self._arriving.get(key, 0) + 1
@@ -128,7 +120,7 @@ class RunProcess:
                     self.store.detach(key)
 
     def read(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """See `sseflask.runs.viewer.RunReader`."""
+        """See `RunStore.frames`."""
         return self.store.frames(run, after, limit)
 
     def outcome_of(self, run: Run) -> Outcome:
@@ -152,9 +144,9 @@ class RunProcess:
     # -- runs without viewers, and runs that go on for too long ------------------------------------
 
     def beat(self) -> None:
-        """See `RunListener`. Ends runs that had no viewers, or went on, for too long.
+        """End runs that had no viewers, or went on, for too long.
 
-        Detaches from other processes' runs to which no client has come back.
+        Detach from other processes' runs to which no client has come back.
         """
         self.hub.check_viewers()
         seconds = self._bounds.run_seconds
@@ -187,18 +179,15 @@ class RunProcess:
     # -- what the store says, see `RunListener` ----------------------------------------------------
 
     def frames(self, batch: Sequence[Frames]) -> None:
-        """See `RunListener`."""
         self._submit(partial(self._deliver, batch))
 
     def ended(self, run: Run, here: bool) -> None:
-        """See `RunListener`."""
-        outcome = self._outcomes.of(run)
+        outcome = self.outcome_of(run)
         if here:
             _log_end(run, outcome)
         self._submit(partial(self._end, run, outcome))
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
-        """See `RunListener`."""
         failure = interrupted() if error is None else store_unavailable("run log")
         self._submit(partial(self._fail, run, failure))
 

@@ -10,28 +10,21 @@ from typing import NamedTuple
 from flask import Flask, current_app
 
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.runs.failures import interrupted, store_full, too_many
 from sseflask.runs.formats import Format
-from sseflask.runs.outcome import Generated, Outcome
+from sseflask.runs.outcome import Generated, Outcome, interrupted, store_full, too_many
 from sseflask.runs.process import RunProcess
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds
-from sseflask.store.api import Extent, Health, KeyReused, StoreError, key_reused, store_unavailable
+from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavailable
 from sseflask.store.open import PerProcess, open_run_store
-from sseflask.store.run_api import Claim, Endings, Run, RunLimits, StoreFull
+from sseflask.store.run_api import Claim, Endings, Run, RunLimits, RunStore, StoreFull
 from sseflask.transport.gunicorn.worker_start import on_worker_start
 
 _EXTENSION = "sseflask.runs"
 
 
 class Started(NamedTuple):
-    """A run that was begun, or found by its key.
-
-    Args:
-        run: the run.
-        viewer: the request's own, from the start.
-        repeated: there was a request with the same key before.
-    """
+    """A run that was begun, or found by its key (``repeated``), and the request's own viewer."""
 
     run: Run
     viewer: Viewer
@@ -48,7 +41,6 @@ class Runs:
         seconds: how long a run is kept after its end.
         max_running: how many runs of one account may be running.
         outcomes: reads how runs ended.
-        bounds: what a run may take, and all of them.
     """
 
     def __init__(
@@ -104,9 +96,8 @@ class Runs:
             grace: seconds that it goes on without viewers; infinite for ever.
             key: scoped to subject and route.
             digest: stands for the content.
-            announce: see `Viewer`.
-            early: see `Viewer`.
-            resumable: see `Viewer`.
+
+        The rest is the viewer's, see `Viewer`.
 
         Raises:
             Failure: 409, the key belongs to other content; 429, too many of the account's are
@@ -142,7 +133,7 @@ class Runs:
             Failure: 503, the store can't say now.
         """
         with _store_failures():
-            return self._process.get().store.find(id, subject)
+            return self.store.find(id, subject)
 
     def view(
         self,
@@ -159,10 +150,8 @@ class Runs:
     def stop(self, run: Run) -> Outcome | None:
         """Stop a run that was found; one that has ended stays as it is.
 
-        Blocks until that is stored.
-
-        Returns:
-            how the run has ended, ``None`` if it has been forgotten meanwhile.
+        Blocks until that is stored. Returns how the run has ended, ``None`` if it has been
+        forgotten meanwhile.
 
         Raises:
             Failure: 503, the store can't do it now.
@@ -172,13 +161,10 @@ class Runs:
             ended = process.store.end(run.key, Outcome("stopped").ending())
         return None if ended is None else process.outcome_of(ended)
 
-    def health(self) -> Health:
-        """See `RunStore.health`."""
-        return self._process.get().store.health()
-
-    def extent(self) -> Extent:
-        """See `RunStore.extent`."""
-        return self._process.get().store.extent()
+    @property
+    def store(self) -> RunStore:
+        """The store of this process. Blocks until it has been opened, the first time."""
+        return self._process.get().store
 
     def close(self) -> None:
         """End the runs of this process and close the store. Blocks shortly; can be used again."""

@@ -7,10 +7,9 @@ from functools import partial
 from typing import Protocol
 
 from sseflask.errors import SHOULD_RETRY, Failure
-from sseflask.runs.failures import interrupted
 from sseflask.runs.formats import Format, View, id_of
 from sseflask.runs.hub import LiveRun, MakeView, RunHub
-from sseflask.runs.outcome import Outcome
+from sseflask.runs.outcome import Outcome, interrupted
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run, RunKey
 from sseflask.wire import HEARTBEAT, encode, events_in
@@ -26,18 +25,15 @@ _LOOK_SECONDS = 0.5
 
 
 class RunReader(Protocol):
-    """What a viewer needs of the process that it is in."""
+    """What a viewer needs of its `RunProcess`."""
 
     hub: RunHub
 
-    def attach(self, viewer: Viewer) -> None:
-        """Find the run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
+    def attach(self, viewer: Viewer) -> None: ...
 
-    def read(self, run: RunKey, after: int, limit: int) -> list[Frame]:
-        """See `RunStore.frames`. Blocks; raises `StoreError`."""
+    def read(self, run: RunKey, after: int, limit: int) -> list[Frame]: ...
 
-    def outcome_of(self, run: Run) -> Outcome:
-        """How a run has ended."""
+    def outcome_of(self, run: Run) -> Outcome: ...
 
 
 class Viewer(CatchUp[MakeView]):
@@ -46,9 +42,7 @@ class Viewer(CatchUp[MakeView]):
     It costs nothing before it is first advanced, unless its maker has `attached` it.
 
     Args:
-        reader: the process's runs.
         run: the run as it was found.
-        format: the format.
         after: the number of the last frame that the client has.
         announce: tell a client that has nothing yet where it is, before the first frame.
         early: never let the response wait for the first frame.
@@ -56,7 +50,6 @@ class Viewer(CatchUp[MakeView]):
 
     Attributes:
         can_reconnect: whether the client may be told to reconnect, ever.
-        headers: the headers of an error response.
         complete_headers: adds to the headers of a response, or of a failure, what may be known
             only with the first frame.
         repeatable: whether the same request leads to the same run, and not to another one that is
@@ -104,17 +97,15 @@ class Viewer(CatchUp[MakeView]):
 
     @property
     def resumable(self) -> bool:
-        """See `Source`; not before the client has been sent an id."""
+        # Not before the client has been sent an id.
         return self.can_reconnect and self._has_id
 
     @property
     def failure_frame(self) -> Callable[[Failure], bytes]:
-        """See `CatchUp`; as the format has it."""
         event_of = self._format.failure_event(self.run.label)
         return lambda failure: encode(event_of(failure))
 
     def extra_headers(self) -> Iterable[tuple[str, str]]:
-        """See `Source`."""
         return self.complete_headers({}).items()
 
     def first(self, timeout: float) -> Iterator[bytes]:
@@ -145,17 +136,11 @@ class Viewer(CatchUp[MakeView]):
         return self._with_headers(failure)
 
     def will_reconnect(self) -> None:
-        """See `Source`."""
         if self._live is not None:
             self._live.expect_return()
 
     def attached(self, live: LiveRun | None, run: Run | None) -> None:
-        """Take what the process has found. The lock is held.
-
-        Args:
-            live: the run, if it goes on.
-            run: the run as it is stored, ``None`` if it is not there any more.
-        """
+        """Take the run if it goes on, or else as it is stored, if it is. The lock is held."""
         if live is None:
             self._found(run)
         elif not self._abandoned:

@@ -13,8 +13,7 @@ from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.logs import request_ids
 from sseflask.loop.callbacks import cooperative
-from sseflask.runs.failures import internal, too_large
-from sseflask.runs.outcome import Generated, NotedFrames, Outcome
+from sseflask.runs.outcome import Generated, NotedFrames, Outcome, internal, too_large
 from sseflask.store.run_api import Append, RunKey, RunStore, size_of
 
 log = logging.getLogger("sseflask")
@@ -22,13 +21,7 @@ log = logging.getLogger("sseflask")
 
 @dataclass(frozen=True)
 class Bounds:
-    """How large runs may become, and how long they may go on.
-
-    Args:
-        run_bytes: bytes of one run, see `size_of`.
-        run_seconds: seconds of one run, from its beginning to its end.
-        store_bytes: bytes of the whole store.
-    """
+    """How large runs (see `size_of`) and their store may become, and how long one may go on."""
 
     run_bytes: float = math.inf
     run_seconds: float = math.inf
@@ -44,9 +37,7 @@ class Writer:
     """The one writer of a run, in a greenlet or thread of its own.
 
     Args:
-        run: the run's key.
-        generated: the generator, not begun yet.
-        store: the run's store.
+        generated: not begun yet.
         grace: seconds that it goes on without viewers; infinite for ever.
         max_bytes: how large the run may become, see `size_of`; then it fails.
 

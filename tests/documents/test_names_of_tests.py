@@ -63,7 +63,7 @@ TESTED_AS_A_PART = {
     "unit/routes/test_completions.py": ["routes/begin_run.py"],
     "unit/routes/test_counter.py": ["web/forms.py", "web/parameters.py"],
     "unit/routes/test_runs.py": ["routes/run_responses.py"],
-    "unit/runs/test_runs.py": ["runs/failures.py", "runs/outcome.py"],
+    "unit/runs/test_runs.py": ["runs/outcome.py"],
     "unit/runs/test_viewer_machine.py": ["runs/hub.py", "runs/process.py"],
     "unit/store/sqlite/test_event_database.py": [
         "store/sqlite/event_tables.py",

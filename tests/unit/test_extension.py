@@ -124,7 +124,7 @@ def test_events_are_checked(app: Flask) -> None:
 
 
 def test_where_the_log_is(app: Flask, tmp_path: Path) -> None:
-    assert channels_of(app).durability() == "memory"
+    assert channels_of(app).store.durability() == "memory"
     sse_of(app).publish("a", "x")
     other = Flask(__name__, instance_path=str(tmp_path / "instance"))
     sse = SSE(other)

@@ -185,7 +185,7 @@ def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:
         published(channels, "a", "x")
     with pytest.raises(StoreError):
         subscribed(channels, "a")
-    assert channels.health() == "unavailable"
+    assert channels.store.health() == "unavailable"
     channels.close()
 
 
@@ -289,8 +289,8 @@ def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> N
 
 def test_a_busy_log_is_told_from_one_that_fails(channels: Channels) -> None:
     published(channels, "a", "x")
-    assert channels.health() == "available"
+    assert channels.store.health() == "available"
     go_on = threading.Event()
     store_of(channels).submit(lambda _log: go_on.wait(SECONDS), lambda *_: None)
-    assert channels.health() == "busy"
+    assert channels.store.health() == "busy"
     go_on.set()

@@ -55,11 +55,11 @@ def publish(channels: Channels, channel: str, *data: str) -> None:
 
 
 def close(channels: Channels, *names: str) -> None:
-    channels.close_subscriptions([Pattern.parse(name) for name in names])
+    channels.store.close_subscriptions([Pattern.parse(name) for name in names])
 
 
 def count(channels: Channels, name: str) -> int:
-    return channels.count(Pattern.parse(name))
+    return channels.store.count_subscriptions(Pattern.parse(name))
 
 
 def rest(subscription: Subscription) -> tuple[list[str], int | None]:

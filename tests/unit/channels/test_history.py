@@ -41,7 +41,7 @@ def publish(channels: Channels, channel: str, *data: str, event: str | None = No
 def read(
     channels: Channels, name: str, after: str = "earliest", limit: int = 100
 ) -> ChannelHistory:
-    return channels.history(Pattern.parse(name), after, limit)
+    return read_history(channels.store, Pattern.parse(name), after, limit)
 
 
 def ids_of(history: ChannelHistory) -> list[str]:

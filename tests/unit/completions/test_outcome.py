@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
-from sseflask.runs import failures
-from sseflask.runs.outcome import Kind, Outcome
+from sseflask.runs.outcome import Kind, Outcome, interrupted
 from sseflask.store.run_api import Run
 
 KINDS: list[Kind] = ["finished", "failed", "stopped", "cancelled"]
@@ -102,6 +101,6 @@ def test_how_it_is_told_where_there_are_only_answers_and_errors() -> None:
 
 
 def test_an_interruption() -> None:
-    failure = failures.interrupted()
+    failure = interrupted()
     assert (failure.status, failure.code, failure.type) == (503, "interrupted", "server_error")
     assert failure.message.startswith("The server that ran this stopped before it was complete")

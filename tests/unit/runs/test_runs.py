@@ -615,18 +615,18 @@ def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script
     assert refusal(runs, script) == "log_unavailable"
     with pytest.raises(Failure, match="not available"):
         runs.find("f" * 32, "alice")
-    assert runs.health() == "unavailable"
+    assert runs.store.health() == "unavailable"
     assert script.asked == 0
     runs.close()
 
 
 def test_a_busy_log_is_told_from_one_that_fails(runs: Runs) -> None:
-    assert runs.health() == "available"
+    assert runs.store.health() == "available"
     go_on = threading.Event()
     store = runs._process.get().store
     assert isinstance(store, SqliteRunStore)
     store.submit(lambda _database: go_on.wait(SECONDS), lambda *_: None)
-    assert runs.health() == "busy"
+    assert runs.store.health() == "busy"
     go_on.set()
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.usage import UsageNotes
-from sseflask.runs.failures import interrupted
-from sseflask.runs.outcome import Outcome
+from sseflask.runs.outcome import Outcome, interrupted
 from sseflask.store.run_api import Append, Claim, Run, RunKey, RunLimits, size_of
 from sseflask.store.sqlite.file import used_bytes
 from sseflask.store.sqlite.run_database import RunDatabase

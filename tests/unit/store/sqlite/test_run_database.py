@@ -10,7 +10,7 @@ import pytest
 
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
-from sseflask.runs.failures import interrupted
+from sseflask.runs.outcome import interrupted
 from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import Append, TooMany, size_of
 from sseflask.store.sqlite import leases
