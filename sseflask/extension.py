@@ -17,8 +17,7 @@ from flask import (
 
 from sseflask.channel_api import ChannelMethods
 from sseflask.channels.channels import Channels
-from sseflask.counters.snapshot import snapshot
-from sseflask.counters.stats import Stats, stats_of
+from sseflask.counters.stats import Stats, snapshot, stats_of
 from sseflask.defaults import MEMORY, setting
 from sseflask.errors import ChannelError, Failure
 from sseflask.flask_context import current_request

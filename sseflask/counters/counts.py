@@ -83,7 +83,6 @@ class Histogram:
         bounds: the upper bounds of the buckets, in seconds; one more bucket has no bound.
 
     Attributes:
-        counts: the number of durations in each bucket.
         total: the sum of all durations, in microseconds.
     """
 
@@ -109,14 +108,10 @@ class Counts:
     """All counters. None of them ever falls.
 
     Attributes:
-        streams: by kind.
-        gaps: gaps that clients were sent, by reason.
         published: events stored for channels, without the service's own.
         publish: how long a publish took until it was stored.
         delivery: how long an event took from the store's tail until it was written to the sockets
             of its detached subscribers; counted for each event that had any.
-        runs_began: runs that were begun.
-        runs_ended: those that have ended, by outcome.
         first_token: how long an upstream took to its first frame.
     """
 
@@ -165,10 +160,5 @@ def _set(numbers: dict[Name, int], rest: Iterator[int]) -> None:
 #: The counters of this process.
 COUNTS = Counts()
 
-
-def _reset() -> None:
-    """A child process begins at zero."""
-    COUNTS.set([0] * len(COUNTS.numbers()))
-
-
-os.register_at_fork(after_in_child=_reset)
+# A child process begins at zero.
+os.register_at_fork(after_in_child=lambda: COUNTS.set([0] * len(COUNTS.numbers())))

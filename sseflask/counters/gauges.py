@@ -13,10 +13,7 @@ class Gauges(NamedTuple):
 
     Args:
         open_streams: open streams of generators.
-        open_channels: open streams of channels.
-        open_runs: open streams of runs.
-        connections: the worker's connections.
-        most_connections: the most connections that it accepts; 0 if that is not known.
+        most_connections: the most that it accepts; 0 if that is not known.
         runs: runs that it writes.
         behind: events that have arrived from the store and are not delivered yet.
         loop_lag: how late its event loop was in the last second, in microseconds.
@@ -36,7 +33,6 @@ class Gauges(NamedTuple):
     leaving: int = 0
 
     def open(self, kind: Kind) -> int:
-        """Open streams of a kind."""
         return self[KINDS.index(kind)]
 
 
@@ -44,10 +40,9 @@ _providers: dict[str, list[Callable[[], int]]] = {}
 
 
 def provide(name: str, value: Callable[[], int]) -> Callable[[], None]:
-    """Register a function that gives a gauge and never blocks; several for one gauge are added up.
+    """Register a function that gives a gauge and never blocks; return one that removes it.
 
-    Returns:
-        a function that removes it.
+    Several for one gauge are added up.
     """
     functions = _providers.setdefault(name, [])
     functions.append(value)

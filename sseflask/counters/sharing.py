@@ -58,7 +58,6 @@ class Sharing:
             log.warning("the figures of another worker are not counted: there are too many workers")
 
     def release(self, worker: Any) -> None:
-        """Release the slot of a worker that has ended."""
         if self._table is not None:
             self._table.release(worker)
 

@@ -1,14 +1,100 @@
-"""The statistics that `sseflask.SSE.stats` returns."""
+"""The figures of a server at one moment, and the statistics that `sseflask.SSE.stats` returns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import resource
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from sseflask.counters.counts import KINDS, GapReason, Kind, Outcome, Reason
-from sseflask.counters.snapshot import Snapshot, Worker
+from sseflask.counters.counts import KINDS, Counts, GapReason, Kind, Outcome, Reason, StreamCounts
+from sseflask.counters.gauges import Gauges
+from sseflask.counters.sharing import sharing
+from sseflask.counters.table import Slot
 
-__all__ = ["Stats", "StreamStats", "WorkerStats", "stats_of"]
+_TICKS: int = os.sysconf("SC_CLK_TCK")
+_PAGE: int = os.sysconf("SC_PAGE_SIZE")
+
+#: Where the times are in /proc/<pid>/stat, counted behind the name (proc(5)).
+_USER, _SYSTEM = 11, 12
+
+
+class Usage(NamedTuple):
+    """The processor time of a process since it began, in seconds, and its resident bytes."""
+
+    cpu: float = 0.0
+    memory: int = 0
+
+
+def usage_of(pid: int) -> Usage:
+    """The usage of a process; nothing if it has gone. Never blocks.
+
+    Without ``/proc`` it is known of the calling process only, and its memory is the highest.
+    """
+    directory = Path("/proc", str(pid))
+    try:
+        fields = (directory / "stat").read_text().rpartition(")")[2].split()
+        pages = int((directory / "statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return _own() if pid == os.getpid() else Usage()
+    return Usage((int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS, pages * _PAGE)
+
+
+def _own() -> Usage:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+class Worker(NamedTuple):
+    """One living worker.
+
+    Args:
+        number: its slot; another worker gets it when this one is dead.
+        seen: the monotonic time of its last write.
+        counts: the counters of its slot, by it and the workers before.
+    """
+
+    number: int
+    pid: int
+    seen: float
+    gauges: Gauges
+    counts: Counts
+    usage: Usage
+
+
+class Snapshot(NamedTuple):
+    """All workers of a server.
+
+    Args:
+        counts: the sums of all, dead ones too.
+        workers: those that live.
+        shared: whether it has the numbers of all workers, and not only this process's.
+    """
+
+    counts: Counts
+    workers: Sequence[Worker]
+    shared: bool
+
+    def open(self, kind: Kind) -> int:
+        return sum(worker.gauges.open(kind) for worker in self.workers)
+
+
+def snapshot() -> Snapshot:
+    """The current figures. Blocks for a few reads of ``/proc``."""
+    slots = sharing.read()
+    sums = Counts()
+    sums.set(map(sum, zip(*(slot.counters for slot in slots), strict=True)))
+    workers = [_worker_of(slot) for slot in slots if slot.pid]
+    return Snapshot(sums, workers, sharing.slot is not None)
+
+
+def _worker_of(slot: Slot) -> Worker:
+    counts = Counts()
+    counts.set(slot.counters)
+    gauges = Gauges(*slot.gauges)
+    return Worker(slot.number, slot.pid, slot.seen, gauges, counts, usage_of(slot.pid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +172,22 @@ class Stats:
 def stats_of(snapshot: Snapshot) -> Stats:
     """The public statistics of a snapshot."""
     counts = snapshot.counts
+    streams = {}
+    for kind, each in counts.streams.items():
+        fields = {name: getattr(each, name) for name in StreamCounts.__slots__}
+        streams[kind] = StreamStats(open=snapshot.open(kind), **fields)
     return Stats(
-        streams={kind: _streams(snapshot, kind) for kind in KINDS},
+        streams=streams,
         published=counts.published,
         gaps=counts.gaps,
         runs_began=counts.runs_began,
         runs_ended=counts.runs_ended,
-        workers=tuple(map(_worker, snapshot.workers)),
+        workers=tuple(map(_stats_of, snapshot.workers)),
         shared=snapshot.shared,
     )
 
 
-def _streams(snapshot: Snapshot, kind: Kind) -> StreamStats:
-    counts = snapshot.counts.streams[kind]
-    return StreamStats(
-        open=snapshot.open(kind),
-        opened=counts.opened,
-        ended=counts.ended,
-        refused=counts.refused,
-        resumed=counts.resumed,
-        events=counts.events,
-        replayed=counts.replayed,
-        bytes=counts.bytes,
-    )
-
-
-def _worker(worker: Worker) -> WorkerStats:
+def _stats_of(worker: Worker) -> WorkerStats:
     gauges = worker.gauges
     return WorkerStats(
         pid=worker.pid,

@@ -38,7 +38,6 @@ class Slot(NamedTuple):
     """A slot at one moment.
 
     Args:
-        number: its number.
         pid: its owner's process id; 0 if the owner is dead, or has not begun.
         seen: the monotonic time of the owner's last write.
         gauges: numbers that hold as long as the owner lives.
@@ -59,8 +58,8 @@ class Table:
     its own and reads all, without a lock.
 
     Args:
-        gauges: the number of gauges in a slot.
-        counters: the number of counters.
+        gauges: how many of them are in a slot.
+        counters: the same.
         descriptor: an existing table's with the same shape; by default a new table is made.
     """
 
@@ -77,13 +76,10 @@ class Table:
     # -- the process that forks --------------------------------------------------------------------
 
     def take(self, owner: object) -> int | None:
-        """Reserve a slot for a worker that is to be forked.
+        """Reserve a slot for a worker that is to be forked; ``None`` if all are in use.
 
         Args:
             owner: the worker in this process, which lives as long as the worker's process.
-
-        Returns:
-            the slot's number, ``None`` if all are in use.
         """
         with self._locked():
             for number in range(SLOTS):
@@ -125,11 +121,7 @@ class Table:
     # -- the worker --------------------------------------------------------------------------------
 
     def own(self, number: int) -> list[int]:
-        """Make a reserved slot the calling process's own.
-
-        Returns:
-            the counters of its owners before, from which the caller has to count on.
-        """
+        """Make a reserved slot the calling process's own, which has to count on from the result."""
         place = self._place(number)
         if self._numbers[place + _VERSION] % 2:
             self._numbers[place + _VERSION] += 1  # its owner died during a write

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from sseflask.channels.channels import Channels
 from sseflask.counters.counts import KINDS, Counts, Histogram
-from sseflask.counters.snapshot import Snapshot, Worker, snapshot
+from sseflask.counters.stats import Snapshot, Worker, snapshot
 from sseflask.extension import channels_of
 from sseflask.runs.runs import Runs
 from sseflask.store.api import StoreError
@@ -27,12 +27,9 @@ _Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
 
 
 class FiguresCollector(Collector):
-    """Collects the current figures of all workers of the server at each call.
+    """Collects the current figures of all workers of the server, and of an application's stores.
 
     No label has a value that a client chooses. Counters go on when a worker dies.
-
-    Args:
-        app: an application with `sseflask.SSE`; the figures of its stores are collected too.
     """
 
     def __init__(self, app: Flask) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sseflask.channels.channels import Channels
@@ -13,7 +12,7 @@ from sseflask.channels.event_frames import encode_event
 from sseflask.counters.counts import KINDS
 from sseflask.counters.gauges import Gauges
 from sseflask.counters.sharing import sharing
-from sseflask.counters.snapshot import Snapshot, Worker, snapshot
+from sseflask.counters.stats import Snapshot, Worker, snapshot
 from sseflask.store.api import StoreError
 from sseflask.store.names import FIGURES
 
@@ -25,7 +24,7 @@ _SILENT = 3.0
 
 
 class Moment(NamedTuple):
-    """A snapshot, and its time by the monotonic clock and by the wall clock."""
+    """A snapshot, and its time by the monotonic clock (``at``) and by the wall clock."""
 
     at: float
     wall: float
@@ -71,12 +70,12 @@ class LiveFigures:
 
 def is_publisher(now: Moment, slot: int | None) -> bool:
     """Whether the worker of a slot publishes: it is the first of the healthy ones."""
-    healthy = [each.number for each in now.snapshot.workers if _is_healthy(each, now.at)]
+    healthy = [
+        each.number
+        for each in now.snapshot.workers
+        if not each.gauges.leaving and now.at - each.seen < _SILENT
+    ]
     return slot is None or (bool(healthy) and min(healthy) == slot)
-
-
-def _is_healthy(worker: Worker, now: float) -> bool:
-    return not worker.gauges.leaving and now - worker.seen < _SILENT
 
 
 def figures(last: Moment, now: Moment) -> dict[str, Any]:
@@ -110,5 +109,4 @@ def _figures(before: Worker | None, worker: Worker, seconds: float) -> dict[str,
 
 
 def _sum(worker: Worker, name: str) -> int:
-    counted: Sequence[int] = [getattr(each, name) for each in worker.counts.streams.values()]
-    return sum(counted)
+    return sum(getattr(each, name) for each in worker.counts.streams.values())

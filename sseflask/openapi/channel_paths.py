@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sseflask.channels.event_frames import RESERVED
-from sseflask.openapi.components import header
 from sseflask.openapi.fields import SAYS
 from sseflask.openapi.operation import (
     BODY,
@@ -13,83 +13,86 @@ from sseflask.openapi.operation import (
     MAYBE_TOKEN,
     TOKEN,
     answer,
-    json_answer,
+    json_of,
     last_event_id,
     operation,
 )
-from sseflask.openapi.streams import event_stream
+from sseflask.openapi.schemas import TEXT, event_stream, ref
 from sseflask.routes.channels import MAX_CHANNELS, MAX_TYPE, MAX_TYPES, MAX_WILDCARDS
 
 _SEGMENT = "[A-Za-z0-9_:-]*"
-_NAME = {"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,128}$", "examples": ["orders.eu"]}
+_NAME = {**TEXT, "pattern": r"^[A-Za-z0-9_.:-]{1,128}$", "examples": ["orders.eu"]}
 _PATTERN = {
-    "type": "string",
+    **TEXT,
     "minLength": 1,
     "maxLength": 128,
     "pattern": rf"^((\*|{_SEGMENT})\.)*(\*\*?|{_SEGMENT})$",
     "examples": ["orders.*"],
 }
-
-_ASKED = [
-    last_event_id({"type": "string"}),
+_TYPE = {
+    **TEXT,
+    "minLength": 1,
+    "maxLength": MAX_TYPE,
+    "pattern": r"^[^\r\n]*$",
+    "not": {"enum": list(RESERVED)},
+    "examples": ["done"],
+}
+_OF_SUBSCRIPTIONS = [
+    last_event_id(TEXT),
     {
         "name": "last_event_id",
         "in": "query",
         "description": SAYS["last_event_id"],
-        "schema": {"type": "string"},
+        "schema": TEXT,
     },
     {
         "name": "until",
         "in": "query",
         "description": "Types of events: the stream ends after the first event of one of them.",
-        "schema": {
-            "type": "array",
-            "maxItems": MAX_TYPES,
-            "items": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": MAX_TYPE,
-                "pattern": r"^[^\r\n]*$",
-                "not": {"enum": list(RESERVED)},
-                "examples": ["done"],
-            },
-        },
+        "schema": {"type": "array", "maxItems": MAX_TYPES, "items": _TYPE},
     },
 ]
-_OVER = answer("The client has received the event that `until` names; this stops an EventSource.")
-_STREAM = answer(
-    "The published events, without an end. First those after the cursor, if there is "
-    "one, then new ones as they come.",
-    event_stream("ChannelEvent"),
-    header("Last-Event-ID", "Cache-Control"),
+_subscription = partial(
+    operation,
+    "channels",
+    answers={
+        "200": answer(
+            "The published events, without an end. First those after the cursor, if there is "
+            "one, then new ones as they come.",
+            event_stream("ChannelEvent"),
+            "Last-Event-ID",
+            "Cache-Control",
+        ),
+        "204": answer(
+            "The client has received the event that `until` names; this stops an EventSource."
+        ),
+    },
+    refused=("400", "401", "403", "404", "503"),
+    security=MAYBE_TOKEN,
 )
-_SUBSCRIBE = ("400", "401", "403", "404", "503")
 
 PATHS: dict[str, Any] = {
     "/channels/{name}": {
-        "get": operation(
+        "get": _subscription(
             "subscribe",
-            "channels",
             "Subscribe to a channel, or to the channels of a pattern",
-            {"200": _STREAM, "204": _OVER},
-            _SUBSCRIBE,
             description="In a pattern `*` stands for one segment between dots, and `**`, at the "
             "end, for one or more. What `SSEFLASK_PUBLIC_CHANNELS` covers needs no token.",
             parameters=[
                 {"name": "name", "in": "path", "required": True, "schema": _PATTERN},
-                *_ASKED,
+                *_OF_SUBSCRIPTIONS,
             ],
-            security=MAYBE_TOKEN,
         ),
         "post": operation(
-            "publish",
             "channels",
+            "publish",
             "Publish one event, or several together",
             {
-                "201": json_answer(
+                "201": answer(
                     "Stored, and on its way.",
-                    {"$ref": "#/components/schemas/Published"},
-                    header("Location", "Idempotency-Replayed"),
+                    json_of(ref("Published")),
+                    "Location",
+                    "Idempotency-Replayed",
                 )
             },
             (*BODY, "401", "403", "404", "409", "429", "503"),
@@ -100,27 +103,17 @@ PATHS: dict[str, Any] = {
                 IDEMPOTENCY_KEY,
             ],
             body={
-                "application/json": {
-                    "schema": {
-                        "oneOf": [
-                            {"$ref": "#/components/schemas/Publication"},
-                            {"$ref": "#/components/schemas/Publications"},
-                        ]
-                    }
-                },
-                "text/plain": {"schema": {"type": "string", "minLength": 1}},
+                **json_of({"oneOf": [ref("Publication"), ref("Publications")]}),
+                "text/plain": {"schema": {**TEXT, "minLength": 1}},
             },
             body_required=True,
             security=TOKEN,
         ),
     },
     "/channels": {
-        "get": operation(
+        "get": _subscription(
             "subscribeToSeveral",
-            "channels",
             "Subscribe to several channels and patterns in one stream",
-            {"200": _STREAM, "204": _OVER},
-            _SUBSCRIBE,
             parameters=[
                 {
                     "name": "c",
@@ -132,14 +125,13 @@ PATHS: dict[str, Any] = {
                         "minItems": 1,
                         "maxItems": MAX_CHANNELS,
                         "items": _PATTERN,
-                        "contains": {"type": "string", "pattern": "[*]"},
+                        "contains": {**TEXT, "pattern": "[*]"},
                         "minContains": 0,
                         "maxContains": MAX_WILDCARDS,
                     },
                 },
-                *_ASKED,
+                *_OF_SUBSCRIPTIONS,
             ],
-            security=MAYBE_TOKEN,
         )
     },
 }

@@ -56,7 +56,8 @@ def document() -> dict[str, Any]:
     """
     # Imported at the first request: no worker starts later for them.
     from sseflask.openapi import channel_paths, run_paths, service_paths
-    from sseflask.openapi.components import HEADERS, RESPONSES, SCHEMAS, SECURITY
+    from sseflask.openapi.operation import HEADERS, RESPONSES, SECURITY
+    from sseflask.openapi.schemas import SCHEMAS
 
     return {
         "openapi": "3.1.0",

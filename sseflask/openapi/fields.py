@@ -5,13 +5,10 @@ What a model does not define, as a function checks it, is in `_MORE`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel
 
+from sseflask.openapi.schemas import JSON_TEXT, Schema, ref
 from sseflask.routes.begin_run import MAX_GRACE
-
-Schema = dict[str, Any]
 
 #: What each parameter means.
 SAYS = {
@@ -48,18 +45,12 @@ _MORE: dict[str, Schema] = {
     "CounterParameters.last_event_id": {"pattern": "^(earliest|[0-9]{1,16})?$"},
     "CompletionParameters.last_event_id": {"pattern": _RUN_CURSOR},
     "ViewParameters.last_event_id": {"pattern": _RUN_CURSOR},
-    "messages": {
-        "type": "array",
-        "minItems": 1,
-        "items": {"$ref": "#/components/schemas/Message"},
-    },
+    "messages": {"type": "array", "minItems": 1, "items": ref("Message")},
 }
 
 #: Bounds by their names in a field and in JSON Schema. Pydantic's own schema has none for a value
 #: that a function converts first, or names them as the field does, depending on its version.
 _BOUNDS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
-
-_JSON_TEXT: Schema = {"type": "string", "contentMediaType": "application/json"}
 
 
 def query(model: type[BaseModel]) -> list[Schema]:
@@ -83,7 +74,7 @@ def forms_of(model: type[BaseModel]) -> dict[str, Schema]:
     """The body that has the fields of a model: a JSON object, or a form in which JSON is text."""
     fields = _fields(model)
     form = _object(
-        {name: _JSON_TEXT if each.get("type") == "array" else each for name, each in fields.items()}
+        {name: JSON_TEXT if each.get("type") == "array" else each for name, each in fields.items()}
     )
     return {
         "application/json": _object({name: _or_null(model, name, fields[name]) for name in fields}),

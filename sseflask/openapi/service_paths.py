@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from sseflask.openapi.components import header
 from sseflask.openapi.fields import cursor, forms_of, query
 from sseflask.openapi.operation import (
     BODY,
     TOKEN,
     answer,
-    json_answer,
+    json_of,
     last_event_id,
     operation,
 )
-from sseflask.openapi.streams import event_stream
+from sseflask.openapi.schemas import TEXT, event_stream, record, ref
 from sseflask.routes.counter import CounterParameters
 from sseflask.routes.session import SessionParameters
+
+_service = partial(operation, "service")
 
 
 def _counter(method: str) -> dict[str, Any]:
     return operation(
-        f"{method}Counter",
         "counter",
+        f"{method}Counter",
         "Count, one event each",
         {
             "200": answer(
                 "Numbers from 0, or from the one after the cursor.",
                 event_stream("CounterEvent"),
-                header("Cache-Control"),
+                "Cache-Control",
             ),
             "204": answer("Nothing is left; to an EventSource the end."),
         },
@@ -40,45 +42,36 @@ def _counter(method: str) -> dict[str, Any]:
 
 
 def _hello(method: str) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "required": ["message"],
-        "properties": {"message": {"const": "Hello World"}},
-    }
+    greeting = record("message", {"message": {"const": "Hello World"}})
     return operation(
-        f"{method}Hello",
         "counter",
+        f"{method}Hello",
         "An ordinary response to compare a stream with",
-        {"200": json_answer("A greeting.", schema)},
+        {"200": answer("A greeting.", json_of(greeting))},
     )
 
 
-_STATUS = {
-    "type": "object",
-    "required": ["status"],
-    "properties": {"status": {"const": "ok"}},
-}
-_READY = {"$ref": "#/components/schemas/Ready"}
+_STATUS = json_of(record("status", {"status": {"const": "ok"}}))
+_READY = json_of(ref("Ready"))
+_UNCHANGED = answer("It has not changed.")
 
 PATHS: dict[str, Any] = {
     "/": {
-        "get": operation(
+        "get": _service(
             "page",
-            "service",
             "The page on which to try the service",
-            {"200": answer("The page.", {"text/html": {"schema": {"type": "string"}}})},
+            {"200": answer("The page.", {"text/html": {"schema": TEXT}})},
             ("404",),
             description="Not there (404) unless in development mode or with `SSEFLASK_PAGE=true`.",
         )
     },
     "/static/sse.js": {
-        "get": operation(
+        "get": _service(
             "clientModule",
-            "service",
             "The client module for browsers and Node",
             {
-                "200": answer("An ES module.", {"text/javascript": {"schema": {"type": "string"}}}),
-                "304": answer("It has not changed."),
+                "200": answer("An ES module.", {"text/javascript": {"schema": TEXT}}),
+                "304": _UNCHANGED,
             },
         )
     },
@@ -86,53 +79,45 @@ PATHS: dict[str, Any] = {
     "/sse/no_sse": {method: _hello(method) for method in ("get", "post")},
     "/session": {
         "post": operation(
-            "openSession",
             "session",
+            "openSession",
             "Trade a token for a cookie, for pages of this server",
-            {"204": answer("The cookie ends when the token does.", headers=header("Set-Cookie"))},
+            {"204": answer("The cookie ends when the token does.", None, "Set-Cookie")},
             (*BODY, "401", "403"),
             description="The token is in the header `Authorization`, or in the body; not in the "
             "address.",
             body=forms_of(SessionParameters),
         ),
         "delete": operation(
-            "closeSession",
             "session",
+            "closeSession",
             "Delete the cookie in the browser",
-            {"204": answer("Deleted.", headers=header("Set-Cookie"))},
+            {"204": answer("Deleted.", None, "Set-Cookie")},
             ("403",),
         ),
     },
     "/healthz": {
-        "get": operation(
-            "alive",
-            "service",
-            "Whether the process answers",
-            {"200": json_answer("It does.", _STATUS)},
+        "get": _service(
+            "alive", "Whether the process answers", {"200": answer("It does.", _STATUS)}
         )
     },
     "/readyz": {
-        "get": operation(
+        "get": _service(
             "ready",
-            "service",
             "Whether requests may be sent here, and the state of the stores",
-            {
-                "200": json_answer("They may.", _READY),
-                "503": json_answer("The worker shuts down.", _READY),
-            },
+            {"200": answer("They may.", _READY), "503": answer("The worker shuts down.", _READY)},
         )
     },
     "/metrics": {
-        "get": operation(
+        "get": _service(
             "figures",
-            "service",
             "The figures of all workers, for Prometheus",
             {
                 "200": answer(
                     "Prometheus' text format, or OpenMetrics if the client prefers it.",
                     {
-                        "text/plain": {"schema": {"type": "string"}},
-                        "application/openmetrics-text": {"schema": {"type": "string"}},
+                        "text/plain": {"schema": TEXT},
+                        "application/openmetrics-text": {"schema": TEXT},
                     },
                 )
             },
@@ -142,13 +127,12 @@ PATHS: dict[str, Any] = {
         )
     },
     "/openapi.json": {
-        "get": operation(
+        "get": _service(
             "contract",
-            "service",
             "This document",
             {
-                "200": json_answer("The document.", {"type": "object"}, header("Cache-Control")),
-                "304": answer("It has not changed."),
+                "200": answer("The document.", json_of({"type": "object"}), "Cache-Control"),
+                "304": _UNCHANGED,
             },
         )
     },

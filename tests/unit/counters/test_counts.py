@@ -10,7 +10,7 @@ import sys
 from sseflask.counters import gauges
 from sseflask.counters.counts import Counts, Histogram
 from sseflask.counters.sharing import Sharing
-from sseflask.counters.snapshot import usage_of
+from sseflask.counters.stats import usage_of
 from tests.unit.counters.test_table import Worker
 
 

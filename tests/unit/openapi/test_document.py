@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from sseflask import config
-from sseflask.openapi import streams
+from sseflask.openapi import schemas
 from sseflask.openapi.document import document
 from sseflask.openapi.fields import SAYS
 from sseflask.wire import Decoder
@@ -117,14 +117,14 @@ def test_no_prose_is_left_over_and_the_settings_that_it_names_exist() -> None:
     assert named <= {row.name for row in config.rows()}
 
 
-@pytest.mark.parametrize("name", list(streams.EVENTS))
+@pytest.mark.parametrize("name", list(schemas.EVENTS))
 def test_what_streams_look_like_fits_the_schema_of_their_events(name: str) -> None:
     from openapi_schema_validator import OAS31Validator
 
     def check(value: Any, schema: dict[str, Any]) -> None:
         OAS31Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
-    for example in streams.EXAMPLES[name].values():
+    for example in schemas.EXAMPLES[name].values():
         decoder = Decoder()
         events = list(decoder.feed(example.encode()))
         assert events or "retry:" in example
