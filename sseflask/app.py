@@ -23,15 +23,13 @@ from sseflask.routes import (
     channels,
     completions,
     counter,
-    health,
-    metrics,
     openai,
-    page,
     response_headers,
     runs,
+    service,
     session,
 )
-from sseflask.routes.body_limit import SizedRequest
+from sseflask.routes.begin_run import SizedRequest
 from sseflask.runs.runs import Runs
 from sseflask.runs.writer import Bounds
 from sseflask.store.names import FIGURES, Pattern
@@ -46,7 +44,7 @@ __all__ = ["create_app"]
 log = logging.getLogger(__name__)
 
 #: The modules with the routes of every deployment.
-_ROUTES = (counter, completions, runs, openai, channels, session, health, metrics, openapi_document)
+_ROUTES = (counter, completions, runs, openai, channels, session, service, openapi_document)
 
 
 def create_app(development: bool = False) -> Flask:
@@ -96,7 +94,7 @@ def create_app(development: bool = False) -> Flask:
     for module in _ROUTES:
         app.register_blueprint(module.blueprint)
     if development or settings.page:
-        app.register_blueprint(page.blueprint)
+        app.register_blueprint(service.page_blueprint)
         if not development and _are_public(settings.public_patterns):
             log.warning(
                 "The page shows no live data: SSEFLASK_PUBLIC_CHANNELS would let everybody read "

@@ -8,13 +8,11 @@ import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Literal
 
 from flask import Flask, Request, current_app
 
 from sseflask.auth.loopback import is_from_this_machine
 from sseflask.auth.presented import Presented, presented_token
-from sseflask.auth.refusals import other_site, right_missing, token_missing, token_refused
 from sseflask.auth.site import TO_ACT, TO_ACT_WITH_COOKIE, TO_READ, Site, site
 from sseflask.auth.tokens import Caller, TokenError, verify
 from sseflask.errors import Failure
@@ -27,6 +25,7 @@ log = logging.getLogger(__name__)
 _CACHED_TOKENS = 256
 
 _EXTENSION = "sseflask.access"
+_REALM = 'Bearer realm="sseflask"'
 _EVERYTHING = (Pattern.parse("**"),)
 _LOOPBACK = Caller("loopback", complete=True, publish=_EVERYTHING, subscribe=_EVERYTHING)
 
@@ -58,7 +57,7 @@ class Access:
         )
 
     def init_app(self, app: Flask) -> None:
-        """Make `require` and the other functions work in the app's views; log what is open."""
+        """Make the functions below work in the app's views; log what is open."""
         app.extensions[_EXTENSION] = self
         if self.development:
             log.warning(
@@ -72,11 +71,10 @@ class Access:
             )
 
 
-def require(right: Literal["complete"], *, to_read: bool = False) -> Caller:
-    """The caller of the current request, who must have a right.
+def require_complete(*, to_read: bool = False) -> Caller:
+    """The caller of the current request, who must have the right to run completions.
 
     Args:
-        right: the name of the right.
         to_read: the request changes nothing.
 
     Raises:
@@ -84,25 +82,19 @@ def require(right: Literal["complete"], *, to_read: bool = False) -> Caller:
             origin do not suffice.
     """
     caller = _reader() if to_read else _actor()
-    if not getattr(caller, right):
-        raise right_missing(right)
+    if not caller.complete:
+        raise _right_missing("complete")
     return caller
 
 
 def require_publish(channel: str) -> Caller:
     """The caller of the current request, who must have the right to publish to a channel.
 
-    Publishing is never public.
-
-    Args:
-        channel: a channel's name, checked before.
-
-    Raises:
-        Failure: as for `require`.
+    Publishing is never public. Raises as `require_complete` does.
     """
     caller = _actor()
     if not any(pattern.matches(channel) for pattern in caller.publish):
-        raise right_missing("publish", channel)
+        raise _right_missing("publish", channel)
     return caller
 
 
@@ -113,11 +105,8 @@ def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
     no token is needed, and the caller's ``expires`` is ``None``; a token that is presented must be
     valid all the same, and gives the subject.
 
-    Args:
-        patterns: names and patterns; at least one.
-
     Raises:
-        Failure: as for `require`.
+        Failure: as for `require_complete`.
         ValueError: there are no patterns: everybody might subscribe to nothing at all.
     """
     if not patterns:
@@ -132,7 +121,7 @@ def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
         return replace(caller, expires=None)
     for pattern in patterns:
         if not _cover((*always, *caller.subscribe), [pattern]):
-            raise right_missing("subscribe", str(pattern))
+            raise _right_missing("subscribe", str(pattern))
     return caller
 
 
@@ -141,24 +130,18 @@ def require_figures() -> None:
 
     That takes a token with the right to subscribe to the figures' channel. If this channel is
     public, that opens nothing here. In production no request of this machine is trusted: a proxy on
-    it may pass on anybody's without a sign of it.
-
-    Raises:
-        Failure: as for `require`.
+    it may pass on anybody's without a sign of it. Raises as `require_complete` does.
     """
     if not any(pattern.matches(FIGURES) for pattern in _reader().subscribe):
-        raise right_missing("subscribe", FIGURES)
+        raise _right_missing("subscribe", FIGURES)
 
 
 def check_token(token: str, *, by_cookie: bool = False) -> Caller:
     """The caller that a token names.
 
-    Args:
-        token: any text.
-        by_cookie: it came in the session cookie; changes the words of the refusal.
-
     Raises:
-        Failure: 401, it is not valid or has expired.
+        Failure: 401, it is not valid or has expired. The words are the same whichever check it
+            failed. A browser sends a token ``by_cookie`` again until the cookie is deleted.
     """
     try:
         caller = _access().verify(token)
@@ -166,12 +149,59 @@ def check_token(token: str, *, by_cookie: bool = False) -> Caller:
             raise TokenError(True)
         return caller
     except TokenError as error:
-        raise token_refused(expired=error.expired, by_cookie=by_cookie) from None
+        expired = error.expired
+    reason = "has expired" if expired else "is not valid"
+    advice = "ask the server's operator for a new one (sseflask token)."
+    if by_cookie:
+        message = (
+            f"The token in the session cookie {reason}: clear the cookie with DELETE /session, "
+            f"or {advice}"
+        )
+    else:
+        message = f"The token {reason}: {advice}"
+    raise _unauthorized(
+        message,
+        "token_expired" if expired else "token_invalid",
+        f'{_REALM}, error="invalid_token", error_description="The token {reason}"',
+    )
 
 
 def missing_token() -> Failure:
     """The 401 for a request that carries no token."""
-    return token_missing(checkable=_access().has_secret)
+    if _access().has_secret:
+        message = (
+            "This route needs a token: send the header Authorization: Bearer <token>, or "
+            "access_token in the query. The server's operator makes one with: sseflask token"
+        )
+    else:
+        message = (
+            "This route needs a token, and this server has no SSEFLASK_SECRET to check one "
+            "with: its operator must set it, then make a token with: sseflask token"
+        )
+    return _unauthorized(message, "token_missing", _REALM)
+
+
+def _unauthorized(message: str, code: str, challenge: str) -> Failure:
+    return Failure(
+        message,
+        status=401,
+        type="authentication_error",
+        code=code,
+        headers={"WWW-Authenticate": challenge},
+    )
+
+
+def _right_missing(right: str, what: str = "") -> Failure:
+    """A 403 for a valid token; the same whether or not the channel of the request exists."""
+    lacking = f"the right {right}" + (f" for {what}" if what else "")
+    option = f"--{right}" + (f" '{what}'" if what else "")
+    return Failure(
+        f"This token does not carry {lacking}: ask for one that does (sseflask token {option}).",
+        status=403,
+        type="permission_error",
+        code="right_missing",
+        headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope"'},
+    )
 
 
 def refuse_other_sites() -> None:
@@ -212,8 +242,19 @@ def _identify(
 
 def _check_site(allowed: AbstractSet[Site], request: Request) -> None:
     found = site(request)
-    if found not in allowed:
-        raise other_site(known=found is not Site.UNKNOWN)
+    if found in allowed:
+        return
+    if found is Site.UNKNOWN:
+        message = (
+            "The session cookie alone does not show that a page of this server sent this request: "
+            "send Origin or Sec-Fetch-Site as browsers do, or the token in an Authorization header."
+        )
+    else:
+        message = (
+            "The browser says that no page of this server sent this request: only those may do so "
+            "without a token of their own."
+        )
+    raise Failure(message, status=403, type="permission_error", code="cross_site")
 
 
 def _cover(rights: Sequence[Pattern], patterns: Sequence[Pattern]) -> bool:

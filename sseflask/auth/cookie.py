@@ -27,17 +27,14 @@ def set_cookie(response: Response, request: Request, token: str, expires: float 
     """Set a cookie that ends with its token.
 
     Args:
-        response: the response that carries the cookie.
-        request: the request that it answers.
         token: a valid one, at most `LONGEST_TOKEN` characters long.
         expires: when it ends, in seconds since 1970; ``None`` for when the browser is closed.
     """
-    if expires is None:
-        _put(response, request, token, None)
-        return
-    left = min(max(expires - time.time(), 0), LONGEST_SECONDS)
-    # Browsers prefer these seconds to the date that Werkzeug adds: their clocks may be wrong.
-    _put(response, request, token, math.ceil(left))
+    seconds = None
+    if expires is not None:
+        # Browsers prefer these to the date that Werkzeug adds: their clocks may be wrong.
+        seconds = math.ceil(min(max(expires - time.time(), 0), LONGEST_SECONDS))
+    _put(response, request, token, seconds)
 
 
 def clear_cookie(response: Response, request: Request) -> None:

@@ -16,9 +16,7 @@ _BEARER = re.compile(r"Bearer +([\w.~+/=-]+) *\Z", re.I | re.A)
 class Presented(NamedTuple):
     """A token that was not checked yet; empty if it was malformed.
 
-    Args:
-        token: its text.
-        by_cookie: the browser added it by itself, whichever page made it send the request.
+    A browser adds one ``by_cookie`` by itself, whichever page made it send the request.
     """
 
     token: str
@@ -59,7 +57,6 @@ def explicit_token(request: Request) -> str | None:
 
 
 def duplicate_token() -> Failure:
-    """A 400 for a request with more than one token."""
     return Failure(
         "The request carries more than one token: send one, in the Authorization header or "
         "as access_token in the query (RFC 6750, section 2).",

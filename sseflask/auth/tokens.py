@@ -40,8 +40,6 @@ class Caller:
         expires: when the rights end, in seconds since 1970; ``None`` for never. A stream must not
             outlive them.
         complete: whether it may run completions on a real upstream.
-        publish: the channels that it may publish to.
-        subscribe: the channels that it may subscribe to.
     """
 
     subject: str
@@ -56,8 +54,7 @@ def sign(secret: str, subject: str, expires: float, **rights: object) -> str:
 
     Args:
         secret: the newest of the server's secrets.
-        subject: the name of the token's user.
-        expires: when it ends, in seconds since 1970.
+        expires: in seconds since 1970.
         rights: claims, such as ``complete=True`` or ``publish=["orders.*"]``.
     """
     claims = {"sub": subject, "exp": math.floor(expires), **rights}
@@ -65,11 +62,7 @@ def sign(secret: str, subject: str, expires: float, **rights: object) -> str:
 
 
 def verify(token: str, secrets: Iterable[str]) -> Caller:
-    """Read a token.
-
-    Args:
-        token: any text.
-        secrets: the secrets that it may have been signed with.
+    """Read a token, which may be any text.
 
     Raises:
         TokenError: no secret has signed it, it has ended, or a claim makes no sense.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 from flask import Flask
 from prometheus_client.metrics_core import (
@@ -23,7 +22,6 @@ from sseflask.store.api import StoreError
 
 #: Values with their labels.
 _Samples = Iterable[tuple[Sequence[str], float]]
-_Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
 
 
 class FiguresCollector(Collector):
@@ -53,19 +51,19 @@ class FiguresCollector(Collector):
         runs: Runs | None = self._app.extensions.get("sseflask.runs")
         if runs is not None:
             kept["runs"] = runs
-        available = _gauge("log_available", "Whether a store could be read (1) or not (0).", "log")
-        size = _gauge("log_bytes", "The bytes in a store.", "log")
-        oldest = _gauge("log_oldest_seconds", "The age of the oldest content of a store.", "log")
+        available, found = [], []
         for name, each in kept.items():
             try:
-                found = each.store.extent()
+                found.append(([name], each.store.extent()))
+                available.append(([name], 1))
             except StoreError:
-                available.add_metric([name], 0)
-                continue
-            available.add_metric([name], 1)
-            size.add_metric([name], found.bytes)
-            oldest.add_metric([name], found.oldest)
-        yield from (available, size, oldest)
+                available.append(([name], 0))
+        sizes = [(labels, extent.bytes) for labels, extent in found]
+        ages = [(labels, extent.oldest) for labels, extent in found]
+        meaning = "Whether a store could be read (1) or not (0)."
+        yield _gauge("log_available", meaning, available, "log")
+        yield _gauge("log_bytes", "The bytes in a store.", sizes, "log")
+        yield _gauge("log_oldest_seconds", "The age of the oldest content of a store.", ages, "log")
 
 
 #: Counters of each kind of stream: name, meaning, attribute, kinds. Only channels and runs have a
@@ -83,20 +81,20 @@ _OF_STREAMS = (
 def _streams(now: Snapshot) -> Iterator[Metric]:
     counts = now.counts.streams
     open_now = [([kind], now.open(kind)) for kind in KINDS]
-    yield _with(_gauge("streams_open", "Streams that are open.", "kind"), open_now)
-    ended = _counter("streams_ended", "Streams that have ended.", "kind", "reason")
-    for kind in KINDS:
-        _with(ended, (([kind, reason], count) for reason, count in counts[kind].ended.items()))
-    yield ended
+    yield _gauge("streams_open", "Streams that are open.", open_now, "kind")
+    ended = [
+        ([kind, reason], count) for kind in KINDS for reason, count in counts[kind].ended.items()
+    ]
+    yield _counter("streams_ended", "Streams that have ended.", ended, "kind", "reason")
     for name, meaning, attribute, kinds in _OF_STREAMS:
         samples = [([kind], getattr(counts[kind], attribute)) for kind in KINDS if kind in kinds]
-        yield _with(_counter(name, meaning, "kind"), samples)
+        yield _counter(name, meaning, samples, "kind")
 
 
 def _channels(counts: Counts) -> Iterator[Metric]:
     gaps = [([reason], count) for reason, count in counts.gaps.items()]
-    yield _with(_counter("gaps", "Gaps that clients were sent.", "reason"), gaps)
-    yield _with(_counter("events_published", "Events stored."), [([], counts.published)])
+    yield _counter("gaps", "Gaps that clients were sent.", gaps, "reason")
+    yield _counter("events_published", "Events stored.", [([], counts.published)])
     yield _histogram("publish_seconds", "From a publish until it is stored.", counts.publish)
     yield _histogram(
         "delivery_seconds",
@@ -107,10 +105,10 @@ def _channels(counts: Counts) -> Iterator[Metric]:
 
 def _runs(now: Snapshot) -> Iterator[Metric]:
     counts, running = now.counts, sum(worker.gauges.runs for worker in now.workers)
-    yield _with(_gauge("runs_running", "Runs that go on."), [([], running)])
-    yield _with(_counter("runs_began", "Runs that were begun."), [([], counts.runs_began)])
+    yield _gauge("runs_running", "Runs that go on.", [([], running)])
+    yield _counter("runs_began", "Runs that were begun.", [([], counts.runs_began)])
     ended = [([outcome], count) for outcome, count in counts.runs_ended.items()]
-    yield _with(_counter("runs_ended", "Runs that have ended.", "outcome"), ended)
+    yield _counter("runs_ended", "Runs that have ended.", ended, "outcome")
     meaning = "From a run's begin to its first frame."
     yield _histogram("first_token_seconds", meaning, counts.first_token)
 
@@ -135,29 +133,29 @@ _OF_WORKERS: Mapping[str, tuple[str, Callable[[Worker], float]]] = {
 
 
 def _workers(workers: Sequence[Worker]) -> Iterator[Metric]:
-    yield _with(_gauge("workers", "Workers that live."), [([], len(workers))])
+    yield _gauge("workers", "Workers that live.", [([], len(workers))])
     pids = [([str(worker.number), str(worker.pid)], 1) for worker in workers]
     meaning = "The process id of each worker, always 1."
-    yield _with(_gauge("worker_info", meaning, "worker", "pid"), pids)
+    yield _gauge("worker_info", meaning, pids, "worker", "pid")
     cpu = [([str(worker.number)], worker.usage.cpu) for worker in workers]
-    yield _with(_counter("worker_cpu_seconds", "Processor time of a worker.", "worker"), cpu)
+    yield _counter("worker_cpu_seconds", "Processor time of a worker.", cpu, "worker")
     for name, (meaning, value) in _OF_WORKERS.items():
         values = [([str(worker.number)], value(worker)) for worker in workers]
-        yield _with(_gauge(name, meaning, "worker"), values)
+        yield _gauge(name, meaning, values, "worker")
 
 
-def _with(family: _Family, samples: _Samples) -> _Family:
-    for labels, value in samples:
-        family.add_metric(labels, value)
+def _gauge(name: str, meaning: str, samples: _Samples, *labels: str) -> Metric:
+    family = GaugeMetricFamily(f"sseflask_{name}", meaning, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
     return family
 
 
-def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"sseflask_{name}", meaning, labels=labels)
-
-
-def _counter(name: str, meaning: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"sseflask_{name}", meaning, labels=labels)
+def _counter(name: str, meaning: str, samples: _Samples, *labels: str) -> Metric:
+    family = CounterMetricFamily(f"sseflask_{name}", meaning, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
 
 
 def _histogram(name: str, meaning: str, counted: Histogram) -> HistogramMetricFamily:

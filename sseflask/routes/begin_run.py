@@ -6,10 +6,11 @@ import hashlib
 import math
 from typing import Annotated, Any, Literal
 
-from flask import Response, request
+from flask import Request, Response, request
 from pydantic import BaseModel, BeforeValidator
+from werkzeug.formparser import FormDataParser
 
-from sseflask.auth.access import require
+from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
 from sseflask.completions.not_streamed import NOT_STREAMED, stream_document
 from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream
@@ -23,7 +24,7 @@ from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import too_many
 from sseflask.web.idempotency import scoped_key
 from sseflask.web.parameters import Text
-from sseflask.web.rate_limits import account_of, count_request
+from sseflask.web.rate_limits import account_of, current_limits
 from sseflask.web.refusals import is_event_source
 
 #: Seconds that a run goes on without viewers by default, and at most if it does not go on for ever.
@@ -68,13 +69,48 @@ class RunParameters(BaseModel):
     idempotency_key: Text | None = None
 
 
+class SizedRequest(Request):
+    """A request whose view can set the limit of its body, which Flask 3.0 only reads.
+
+    A malformed form raises ValueError in its view, and is not read as an empty one.
+    """
+
+    _most: int | None = None
+
+    @property
+    def max_content_length(self) -> int | None:
+        """The most bytes of the body."""
+        return super().max_content_length if self._most is None else self._most
+
+    @max_content_length.setter
+    def max_content_length(self, most: int | None) -> None:
+        self._most = most
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """As Werkzeug's, which silently reads a truncated form as an empty one."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+
+def take_prompts() -> None:
+    """Raise the limit of the current request's body by the longest prompt.
+
+    To be called when the sender's right is checked: nothing of the body has been read before. The
+    demo model's senders have no right, so their limit stays.
+    """
+    limit, upstream = request.max_content_length, current_upstream()
+    if limit is not None and not upstream.demo:
+        request.max_content_length = request.max_form_memory_size = limit + upstream.max_prompt
+
+
 def identify(*, to_read: bool = False) -> Caller:
     """The caller: with the demo model anybody, else one with the right ``complete``.
 
     Raises:
         Failure: 400, 401 or 403.
     """
-    return _NOBODY if current_upstream().demo else require("complete", to_read=to_read)
+    return _NOBODY if current_upstream().demo else require_complete(to_read=to_read)
 
 
 def refuse_guess() -> Response | None:
@@ -89,16 +125,7 @@ def refuse_guess() -> Response | None:
 
 
 def check_prompt(content: bytes, max_bytes: int, param: str | None = None) -> None:
-    """Refuse a prompt that is too long.
-
-    Args:
-        content: the prompt as JSON.
-        max_bytes: bytes that it may have.
-        param: the parameter that it came in.
-
-    Raises:
-        Failure: 413.
-    """
+    """Refuse, with 413, a prompt that is too long as JSON; ``param`` is where it came in."""
     if len(content) > max_bytes:
         raise Failure(
             f"The prompt has {len(content)} bytes as JSON, and this server takes {max_bytes} "
@@ -124,9 +151,6 @@ def begin(
 
     Args:
         caller: the owner of the run.
-        completion: what the upstream is asked for.
-        parameters: the request's.
-        format: the format of its response.
         route: the scope of a key, beside the subject.
         streamed: the response is a stream; else it is one JSON document.
         resumable: whether the client reconnects if it is told to.
@@ -141,7 +165,10 @@ def begin(
     key = scoped_key(caller.subject, route, parameters.idempotency_key)
     account = account_of(caller.subject)
     upstream = current_upstream()
-    count_request(account, demo=upstream.demo)
+    limits = current_limits()
+    limits.count("completions", account)
+    if upstream.demo:
+        limits.count_demo()
     headers: dict[str, str] = {}
     generate = Upstream.stream if streamed else stream_document
     started = current_runs().start(

@@ -13,7 +13,7 @@ from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavaila
 from sseflask.store.names import Pattern, check_name, is_own
 from sseflask.web.idempotency import REPLAYED, scoped_key
 from sseflask.web.parameters import invalid
-from sseflask.web.rate_limits import account_of, count_publication
+from sseflask.web.rate_limits import account_of, current_limits
 
 blueprint = Blueprint("channels", __name__)
 
@@ -88,7 +88,7 @@ def publish(name: str) -> tuple[Response, int]:
             type="invalid_request_error",
             code="reserved_channel",
         )
-    count_publication(account_of(caller.subject))
+    current_limits().count("publications", account_of(caller.subject))
     publication = read_publication()
     key = scoped_key(caller.subject, name)
     try:

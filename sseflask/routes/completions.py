@@ -16,9 +16,16 @@ from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.errors import Failure
 from sseflask.loop.callbacks import TimeSlice
 from sseflask.response import EventSourceResponse
-from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify, refuse_guess
-from sseflask.routes.body_limit import take_prompts
-from sseflask.routes.run_responses import attach, find, not_found, read_cursor, stream
+from sseflask.routes.begin_run import (
+    RunParameters,
+    begin,
+    check_prompt,
+    identify,
+    refuse_guess,
+    take_prompts,
+)
+from sseflask.routes.run_responses import attach, not_found, read_cursor, stream
+from sseflask.runs.runs import current_runs
 from sseflask.web.cursor import last_event_id, requested_cursor
 from sseflask.web.parameters import Text, invalid, read_parameters
 
@@ -77,7 +84,7 @@ def completion() -> Response:
     early = parameters.heartbeat == "early"
     if cursor is not None and cursor[0] != EARLIEST:
         id, _ = read_cursor(cursor)
-        run = find(id, caller)
+        run = current_runs().find(id, caller.subject)
         if run is None:
             raise not_found(cursor[1])
         return attach(run, format, caller, cursor, early=early)

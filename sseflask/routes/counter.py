@@ -13,13 +13,7 @@ from pydantic import BaseModel, Field
 from sseflask.event import Event
 from sseflask.response import EventSourceResponse
 from sseflask.web.cursor import requested_cursor
-from sseflask.web.parameters import (
-    Seconds,
-    Text,
-    WholeNumber,
-    invalid,
-    read_parameters,
-)
+from sseflask.web.parameters import Seconds, Text, WholeNumber, invalid, read_parameters
 
 blueprint = Blueprint("counter", __name__)
 
@@ -47,18 +41,16 @@ class CounterParameters(BaseModel):
 class _Pace:
     """Limits the events of all counters, first come, first served. Any thread; never blocks."""
 
-    def __init__(self, per_second: float) -> None:
-        self._per_second = per_second
-        self._made_by = 0.0
+    _made_by = 0.0
 
     def wait_for(self, count: int) -> float:
         """Count more events, and return the seconds to wait before they are made."""
         now = time.monotonic()
-        self._made_by = max(now, self._made_by) + count / self._per_second
+        self._made_by = max(now, self._made_by) + count / EVENTS_PER_SECOND
         return max(0.0, self._made_by - now - _AHEAD)
 
 
-_pace = _Pace(EVENTS_PER_SECOND)
+_pace = _Pace()
 
 
 def _numbers(start: int, count: int, interval: float) -> Iterator[Event]:

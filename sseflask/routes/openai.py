@@ -10,11 +10,10 @@ from sseflask.completions.formats.formats import FORMATS
 from sseflask.completions.not_streamed import DOCUMENT
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.response import EventSourceResponse
-from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify
-from sseflask.routes.body_limit import take_prompts
+from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify, take_prompts
 from sseflask.routes.run_responses import DOCUMENT_SECONDS, document, stream
 from sseflask.web.parameters import invalid, json_value, read_body, read_query
-from sseflask.web.rate_limits import account_of, count_request
+from sseflask.web.rate_limits import account_of, current_limits
 
 blueprint = Blueprint("openai", __name__, url_prefix="/v1")
 
@@ -36,7 +35,8 @@ def responses() -> Response:
 @blueprint.get("/models")
 def models() -> Response:
     """The upstream's models."""
-    count_request(account_of(identify(to_read=True).subject))
+    caller = identify(to_read=True)
+    current_limits().count("completions", account_of(caller.subject))
     upstream = current_upstream()
 
     def answer() -> Iterator[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from flask import Response, request
 
@@ -30,15 +29,6 @@ DOCUMENT_SECONDS = 1e7
 _ID = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,29})\Z", re.ASCII)
 
 
-def find(id: str, caller: Caller) -> Run | None:
-    """The run with an id, if it is the caller's. Blocks shortly.
-
-    Raises:
-        Failure: 503, the store can't say now.
-    """
-    return current_runs().find(id, caller.subject)
-
-
 def not_found(param: str | None = None) -> Failure:
     """The 404 for a run that does not exist, or is another caller's: it does not say which."""
     return Failure(
@@ -57,8 +47,6 @@ def attach(
 
     Args:
         run: one of the caller's.
-        format: the format.
-        caller: the request's.
         cursor: the last event id and the name of what carried it, ``None`` for the start. If a
             client can't resume after any event it is ignored, unless the event is the last one.
         early: whether headers go at once.
@@ -82,11 +70,7 @@ def attach(
 
 
 def _number_in(run: Run, cursor: tuple[str, str]) -> int:
-    """The number of the last event that the client has.
-
-    Raises:
-        Failure: 400, it is none of this run's.
-    """
+    """The number of the last event that the client has; raises 400 for none of this run's."""
     id, after = read_cursor(cursor)
     if id != run.id:
         raise _bad_cursor(cursor[1])
@@ -101,11 +85,7 @@ def _number_in(run: Run, cursor: tuple[str, str]) -> int:
 
 
 def read_cursor(cursor: tuple[str, str]) -> tuple[str, int]:
-    """The run's id and the number in an event's id.
-
-    Raises:
-        Failure: 400, it is no such id.
-    """
+    """The run's id and the number in an event's id; raises 400 for what is no such id."""
     presented, param = cursor
     found = _ID.match(presented)
     if not found:
@@ -114,7 +94,6 @@ def read_cursor(cursor: tuple[str, str]) -> tuple[str, int]:
 
 
 def _bad_cursor(param: str) -> Failure:
-    """The 400 for what can't be an id of a run's event."""
     return invalid(
         f"The {param} must be the id of an event of a run, such as "
         "4f0c6d8e2b9a417c8d3e5f60718293a4.17, or earliest.",
@@ -134,7 +113,6 @@ def stream(
 
     Args:
         viewer: not advanced yet.
-        format: its format.
         caller: the stream ends when its token does.
         repeated: the run was begun before, with the same key.
         first_byte: seconds that the headers wait for the first bytes, and between heartbeats
@@ -169,18 +147,17 @@ def headers_with(upstream: Mapping[str, str]) -> Callable[[Mapping[str, str]], d
     Args:
         upstream: the headers of the upstream that are relayed; filled before they are needed.
     """
-    return partial(_complete_headers, upstream, is_given(request.environ))
+    keeps_own = is_given(request.environ)
 
+    def complete(headers: Mapping[str, str]) -> dict[str, str]:
+        completed = {**upstream, **headers}
+        if (id := completed.get(HEADER)) is not None:
+            completed[UPSTREAM_ID] = id
+            if keeps_own:
+                del completed[HEADER]
+        return completed
 
-def _complete_headers(
-    upstream: Mapping[str, str], keeps_own: bool, headers: Mapping[str, str]
-) -> dict[str, str]:
-    completed = {**upstream, **headers}
-    if (id := completed.get(HEADER)) is not None:
-        completed[UPSTREAM_ID] = id
-        if keeps_own:
-            del completed[HEADER]
-    return completed
+    return complete
 
 
 def nothing_left(run: str | None = None) -> Response:

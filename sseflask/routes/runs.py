@@ -11,7 +11,7 @@ from sseflask.channels.event_frames import EARLIEST
 from sseflask.completions.formats.formats import FORMATS
 from sseflask.response import EventSourceResponse
 from sseflask.routes.begin_run import identify
-from sseflask.routes.run_responses import attach, find, not_found, nothing_left
+from sseflask.routes.run_responses import attach, not_found, nothing_left
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID
 from sseflask.web.cursor import requested_cursor
@@ -35,7 +35,7 @@ def view(id: str) -> Response:
     parameters = read_query(ViewParameters)
     format = FORMATS[parameters.format]
     cursor = requested_cursor(parameters.last_event_id)
-    run = find(id, caller)
+    run = current_runs().find(id, caller.subject)
     if run is None:
         # The AI SDK asks whether there is anything to resume; this is its no.
         if parameters.format == "ui":
@@ -51,7 +51,7 @@ def view(id: str) -> Response:
 @blueprint.delete("/runs/<id>")
 def stop(id: str) -> Response:
     """Stop a run, whichever process writes it; harmless when it has ended."""
-    run = find(id, identify())
+    run = current_runs().find(id, identify().subject)
     if run is None:
         raise not_found()
     stopped = current_runs().stop(run)

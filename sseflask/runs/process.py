@@ -9,7 +9,6 @@ from functools import partial
 
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.counters.gauges import provide
-from sseflask.errors import Failure
 from sseflask.logs.printable import printable
 from sseflask.loop.callbacks import EventLoop, cooperative, run_in_main_loop
 from sseflask.runs.hub import LiveRun, RunHub
@@ -179,41 +178,37 @@ class RunProcess:
     # -- what the store says, see `RunListener` ----------------------------------------------------
 
     def frames(self, batch: Sequence[Frames]) -> None:
-        self._submit(partial(self._deliver, batch))
+        self._deliver(lambda: self._batch_of(batch))
 
     def ended(self, run: Run, here: bool) -> None:
         outcome = self.outcome_of(run)
         if here:
             _log_end(run, outcome)
-        self._submit(partial(self._end, run, outcome))
+        self._deliver(lambda: self.hub.end(run, outcome))
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         failure = interrupted() if error is None else store_unavailable("run log")
-        self._submit(partial(self._fail, run, failure))
+        self._deliver(lambda: self.hub.fail(run, failure))
 
-    def _submit(self, job: Callable[[], None]) -> None:
-        """Do something after what was submitted before; it may give way to the loop."""
-        if self._detached is None:
-            job()
-        else:
-            self._detached.jobs.submit(job)
-
-    def _deliver(self, batch: Sequence[Frames]) -> None:
+    def _batch_of(self, batch: Sequence[Frames]) -> Batch:
         bodies = Batch()
         for run, first, frames in batch:
             bodies += self.hub.deliver(run, first, frames)
-        self._send(bodies)
+        return bodies
 
-    def _end(self, run: Run, outcome: Outcome) -> None:
-        self._send(self.hub.end(run, outcome))
+    def _deliver(self, make: Callable[[], Batch]) -> None:
+        """Make a batch and send it, after what came before; that may give way to the loop."""
+        detached = self._detached
+        if detached is None:
+            make()  # for the queues of readers: nothing is detached
+            return
 
-    def _fail(self, run: RunKey, failure: Failure) -> None:
-        self._send(self.hub.fail(run, failure))
+        def send() -> None:
+            if bodies := make():
+                detached.send(bodies)
+                detached.finish(bodies.ended)
 
-    def _send(self, bodies: Batch) -> None:
-        if self._detached is not None and bodies:
-            self._detached.send(bodies)
-            self._detached.finish(bodies.ended)
+        detached.jobs.submit(send)
 
 
 def _log_end(run: Run, outcome: Outcome) -> None:

@@ -30,7 +30,6 @@ def bounded_json(
     """The value of an untrusted JSON text.
 
     Args:
-        content: the text.
         pause: called after each millisecond or so of work, to yield to other greenlets.
         pairs: `json.loads`'s ``object_pairs_hook``.
 

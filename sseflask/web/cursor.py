@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from flask import Request, request
 from werkzeug.datastructures import EnvironHeaders
-
-__all__ = [
-    "HEADER",
-    "PARAMETER",
-    "decode_header",
-    "is_cursor",
-    "last_event_id",
-    "latest",
-    "requested_cursor",
-]
 
 HEADER = "Last-Event-ID"
 #: Our spelling of the parameter. A polyfill of EventSource spells it lastEventId, Mercure
@@ -67,10 +57,6 @@ def _decode(raw: str) -> str:
         return raw
 
 
-def _header(environ: Mapping[str, Any]) -> str:
-    return _decode(environ.get(_KEY, ""))
-
-
 def decode_header(request: Request) -> None:
     """Let the view read the cursor's text, not its bytes, from ``request.headers``.
 
@@ -84,13 +70,10 @@ def decode_header(request: Request) -> None:
 def requested_cursor(query: str | None) -> tuple[str, str] | None:
     """The cursor of the current request, and the name of the header or parameter that has it.
 
-    The ``Last-Event-ID`` header wins over the query, as an EventSource that reconnects keeps
-    its URL and adds the header. An empty cursor counts as none.
-
-    Args:
-        query: the ``last_event_id`` parameter, if there is one.
+    The ``Last-Event-ID`` header wins over the parameter of the query, as an EventSource that
+    reconnects keeps its URL and adds the header. An empty cursor counts as none.
     """
-    header = _header(request.environ)
+    header = _decode(request.environ.get(_KEY, ""))
     if header:
         return header, HEADER
     return (query, PARAMETER) if query else None
@@ -118,7 +101,7 @@ def last_event_id(*, default: Any = None, type: Callable[[str], Any] | None = No
     Raises:
         RuntimeError: there is no current request.
     """
-    found = _header(request.environ) or latest(
+    found = _decode(request.environ.get(_KEY, "")) or latest(
         (name, value) for name, value in request.args.items(multi=True) if is_cursor(name)
     )
     if not found:

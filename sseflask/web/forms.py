@@ -28,8 +28,7 @@ def form_fields(body: bytes, pause: Callable[[], None]) -> list[tuple[str, Any]]
     """The names and values of the current request's form; a file is Werkzeug's object, closed.
 
     Args:
-        body: the request's.
-        pause: called after each millisecond or so of work, to yield to other greenlets.
+        pause: see `sseflask.web.bounded_json.bounded_json`.
 
     Raises:
         Failure: 400, it has too many fields, or the head of a part is too long; 413, it is longer
@@ -49,9 +48,10 @@ def form_fields(body: bytes, pause: Callable[[], None]) -> list[tuple[str, Any]]
     if request.mimetype == _URLENCODED:
         return list(_decoded(body, pause))
     _check_heads(body)
-    options = request.mimetype_params
     parser = request.make_form_data_parser()
-    _, form, files = parser.parse(_Paced(body, pause), request.mimetype, len(body), options)
+    _, form, files = parser.parse(
+        _Paced(body, pause), request.mimetype, len(body), request.mimetype_params
+    )
     fields: list[tuple[str, Any]] = [*form.items(multi=True), *files.items(multi=True)]
     for _, file in files.items(multi=True):
         file.close()

@@ -23,7 +23,6 @@ def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None
     """The request's key, scoped to its sender and route; ``None`` without one.
 
     Args:
-        subject: the sender.
         scope: the route or channel.
         query: the ``idempotency_key`` parameter, for clients that can't set headers; the header
             wins over it.

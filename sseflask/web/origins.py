@@ -14,9 +14,6 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def parse_origin(text: str) -> str:
     """An origin as browsers send it: lower case, without a default port.
 
-    Args:
-        text: ``scheme://host`` or ``scheme://host:port``.
-
     Raises:
         ValueError: it is not an origin.
     """

@@ -178,9 +178,9 @@ def _check_coding(request: Request, body: bytes) -> None:
     charset = request.mimetype_params.get("charset", "utf-8").strip().lower()
     if coding not in ("", "identity"):
         problem = (
-            f"The body has a coding ({coding[:40]}) that this server does not support: send it"
+            f"The body has a coding ({coding[:40]}) that this server does not support: send it "
+            "without Content-Encoding."
         )
-        problem += " without Content-Encoding."
     elif charset not in ("utf-8", "utf8") and not (
         body.isascii() and b"\0" not in body  # the same in all but UTF-16 and UTF-32
     ):
@@ -248,10 +248,7 @@ def json_value(
 ) -> Any:
     """The value of a JSON body.
 
-    Args:
-        body: the request's.
-        pause: see `bounded_json`; by default a new `TimeSlice`.
-        pairs: see `bounded_json`.
+    For the rest see `bounded_json`.
 
     Raises:
         Failure: 400, it is not JSON or has a number with too many digits; 413, too many values.

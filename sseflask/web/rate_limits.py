@@ -41,15 +41,11 @@ class Limits:
         self._demo = _Windows(_OF_DEMO) if completions != "off" else None
 
     def init_app(self, app: Flask) -> None:
-        """Make `count_request` and `count_publication` work in the app's views."""
+        """Make these the `current_limits` of the app's views."""
         app.extensions[_EXTENSION] = self
 
     def count(self, kind: _Kind, account: str) -> None:
-        """Count a request. Never blocks.
-
-        Args:
-            kind: what the request is for.
-            account: see `account_of`.
+        """Count a request of an account (see `account_of`). Never blocks.
 
         Raises:
             Failure: 429, there have been too many.
@@ -65,10 +61,10 @@ class Limits:
             )
 
     def count_demo(self) -> None:
-        """Count a completion of the demo model. Never blocks.
+        """Count a completion of the demo model for all clients together. Never blocks.
 
         Raises:
-            Failure: 503, all clients together have begun too many.
+            Failure: 503, they have begun too many.
         """
         windows = self._demo
         if windows is not None and (seconds := windows.count("")):
@@ -87,11 +83,7 @@ def _too_many(message: str, seconds: int, **fields: Any) -> Failure:
 
 
 class _Windows:
-    """Counts the requests of each account in a fixed window, which begins with its first request.
-
-    Args:
-        rate: how many a second, minute, hour or day, such as ``10/minute``.
-    """
+    """Counts the requests of each account in a fixed window that begins with its first one."""
 
     def __init__(self, rate: str) -> None:
         amount, _, self._unit = rate.partition("/")
@@ -120,36 +112,12 @@ class _Windows:
 
 
 def account_of(subject: str) -> str:
-    """The key under which requests and runs are counted: a subject, or else the client's address.
-
-    Args:
-        subject: the token's, or nothing.
-    """
+    """The key under which a subject's requests are counted, or else the client's address."""
     return f"subject {subject}" if subject else f"address {client_network(request.remote_addr)}"
 
 
-def count_request(account: str, *, demo: bool = False) -> None:
-    """Count a completion in the current app; one of the demo model for all clients together too.
-
-    Raises:
-        Failure: 429 or 503, see `Limits`.
-    """
-    limits = _limits()
-    limits.count("completions", account)
-    if demo:
-        limits.count_demo()
-
-
-def count_publication(account: str) -> None:
-    """Count a request to publish in the current app.
-
-    Raises:
-        Failure: 429.
-    """
-    _limits().count("publications", account)
-
-
-def _limits() -> Limits:
+def current_limits() -> Limits:
+    """The limits of the current app."""
     limits: Limits = current_app.extensions[_EXTENSION]
     return limits
 

@@ -10,7 +10,7 @@ import jwt
 from flask import Flask, request
 from werkzeug.test import TestResponse
 
-from sseflask.auth.access import Access, require, require_publish, require_subscribe
+from sseflask.auth.access import Access, require_complete, require_publish, require_subscribe
 from sseflask.auth.tokens import Caller
 from sseflask.extension import SSE
 from sseflask.store.names import Pattern
@@ -40,7 +40,7 @@ def make_app(*secrets: str, development: bool = False, public: tuple[str, ...] =
 
     @app.route("/", methods=["GET", "POST"])
     def protected() -> dict[str, Any]:
-        return told(require("complete"))
+        return told(require_complete())
 
     @app.post("/channels/<name>")
     def publish(name: str) -> dict[str, Any]:

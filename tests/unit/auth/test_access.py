@@ -11,7 +11,7 @@ from flask import Request
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
-from sseflask.auth.access import require
+from sseflask.auth.access import require_complete
 from sseflask.auth.loopback import is_from_this_machine
 from sseflask.auth.tokens import sign
 from sseflask.errors import Failure
@@ -279,7 +279,7 @@ def test_a_proxy_cannot_claim_loopback() -> None:
         app.test_request_context("/", environ_overrides=seen),
         pytest.raises(Failure) as caught,
     ):
-        require("complete")
+        require_complete()
     assert (caught.value.status, caught.value.code) == (401, "token_missing")
 
 

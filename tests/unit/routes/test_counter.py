@@ -304,7 +304,7 @@ def test_all_counters_together_have_a_pace(monkeypatch: pytest.MonkeyPatch) -> N
 
     clock = SimpleNamespace(monotonic=lambda: now, sleep=sleep)
     monkeypatch.setattr(counter, "time", clock)
-    monkeypatch.setattr(counter, "_pace", counter._Pace(counter.EVENTS_PER_SECOND))
+    monkeypatch.setattr(counter, "_pace", counter._Pace())
     counters = [counter._numbers(0, 10_000, 0.0) for _ in range(10)]
     for events in itertools.zip_longest(*counters):
         assert None not in events
