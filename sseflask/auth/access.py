@@ -36,8 +36,7 @@ class Access:
     It knows names and patterns only, not which channels exist: a refusal does not reveal that.
 
     Args:
-        secrets: the secrets that tokens may be signed with, newest first; without any, no token
-            is accepted.
+        secrets: any of them may have signed a token; without any, no token is accepted.
         development: trust requests that this machine makes to itself.
         public: the channels that everybody may subscribe to.
     """
@@ -74,12 +73,8 @@ class Access:
 def require_complete(*, to_read: bool = False) -> Caller:
     """The caller of the current request, who must have the right to run completions.
 
-    Args:
-        to_read: the request changes nothing.
-
-    Raises:
-        Failure: 400 for two tokens, 401 without a valid one, 403 if its rights or the request's
-            origin do not suffice.
+    A request ``to_read`` changes nothing. Raises 400 for two tokens, 401 without a valid one, 403
+    if its rights or the request's origin do not suffice.
     """
     caller = _reader() if to_read else _actor()
     if not caller.complete:
@@ -137,11 +132,10 @@ def require_figures() -> None:
 
 
 def check_token(token: str, *, by_cookie: bool = False) -> Caller:
-    """The caller that a token names.
+    """The caller that a token names; 401 if it is not valid or has expired.
 
-    Raises:
-        Failure: 401, it is not valid or has expired. The words are the same whichever check it
-            failed. A browser sends a token ``by_cookie`` again until the cookie is deleted.
+    The words are the same whichever check it failed. A browser sends a token ``by_cookie`` again
+    until the cookie is deleted.
     """
     try:
         caller = _access().verify(token)
@@ -205,11 +199,7 @@ def _right_missing(right: str, what: str = "") -> Failure:
 
 
 def refuse_other_sites() -> None:
-    """Refuse the current request if the browser says that a page of another site has sent it.
-
-    Raises:
-        Failure: 403.
-    """
+    """Refuse the current request, with 403, if a page of another site has sent it."""
     _check_site(TO_ACT, current_request())
 
 

@@ -24,11 +24,7 @@ class Presented(NamedTuple):
 
 
 def presented_token(request: Request) -> Presented | None:
-    """The header's or the query's token, else the session cookie's, else ``None``.
-
-    Raises:
-        Failure: 400, the request carries more than one in header and query.
-    """
+    """The header's or the query's token, else the session cookie's, else ``None``."""
     explicit = explicit_token(request)
     if explicit is not None:
         return Presented(explicit, by_cookie=False)
@@ -37,11 +33,7 @@ def presented_token(request: Request) -> Presented | None:
 
 
 def explicit_token(request: Request) -> str | None:
-    """The token that the client itself put into the header or the query (RFC 6750).
-
-    Raises:
-        Failure: 400, there is more than one.
-    """
+    """The token that the client itself put into the header or the query (RFC 6750); one at most."""
     scheme = request.headers.get("Authorization", "")
     in_header = scheme[:6].lower() == "bearer"
     in_query = request.args.getlist("access_token")

@@ -19,11 +19,7 @@ _CHARACTERS = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 class TokenError(ValueError):
-    """The token is not valid, or has expired.
-
-    Args:
-        expired: it was signed by this server, and has ended: its holder may know that.
-    """
+    """The token is not valid, or was signed by this server and has ``expired``."""
 
     def __init__(self, expired: bool) -> None:
         super().__init__("The token has expired" if expired else "The token is not valid")
@@ -50,23 +46,16 @@ class Caller:
 
 
 def sign(secret: str, subject: str, expires: float, **rights: object) -> str:
-    """Make a token.
+    """Make a token that ends at a time in seconds since 1970.
 
-    Args:
-        secret: the newest of the server's secrets.
-        expires: in seconds since 1970.
-        rights: claims, such as ``complete=True`` or ``publish=["orders.*"]``.
+    The rights are claims, such as ``complete=True`` or ``publish=["orders.*"]``.
     """
     claims = {"sub": subject, "exp": math.floor(expires), **rights}
     return jwt.encode(claims, secret, algorithm=ALGORITHM)
 
 
 def verify(token: str, secrets: Iterable[str]) -> Caller:
-    """Read a token, which may be any text.
-
-    Raises:
-        TokenError: no secret has signed it, it has ended, or a claim makes no sense.
-    """
+    """Read a token, which may be any text; raises `TokenError`."""
     expired = False
     for secret in secrets if _CHARACTERS.fullmatch(token) else ():
         try:

@@ -60,11 +60,7 @@ class _Process:
 
 
 class Ids(list[str]):
-    """The ids of published events.
-
-    Attributes:
-        repeated: they had been published before, with the same key.
-    """
+    """The ids of published events; ``repeated`` if they were published before with that key."""
 
     def __init__(self, ids: Iterable[str], repeated: bool) -> None:
         super().__init__(ids)
@@ -94,18 +90,9 @@ class Channels:
     def publish(
         self, channel: str, frames: Sequence[bytes], *, key: str | None = None, digest: bytes = b""
     ) -> Ids | KeyReused:
-        """Store events of one channel, all or none, and have them delivered.
+        """Store events of one channel, all or none, and have them delivered; see `Append`.
 
         Blocks until they are stored.
-
-        Args:
-            channel: a checked name.
-            frames: what `sseflask.channels.event_frames.encode_event` gave for each; at least one.
-            key: makes a repetition a no-op; scoped by the caller.
-            digest: stands for the content.
-
-        Returns:
-            their ids, or `KeyReused` if the key belongs to other content.
 
         Raises:
             StoreError: the store can't do it now; nothing is stored, unless it did not answer.
@@ -140,9 +127,7 @@ class Channels:
         Args:
             last_event_id: where the client was, ``earliest``, or ``None`` if it does not say.
             since: where such a client begins, as above; ``None`` for here.
-            until: see `Subscription`.
             announce: tell a client that presents no id where it begins.
-            retry_jitter: see `Subscription`.
 
         Raises:
             StoreError: the store has never been open, and can't be opened now.

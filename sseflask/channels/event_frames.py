@@ -53,11 +53,7 @@ def has_ended(id: str) -> bool:
 
 
 def check_types(types: str | Iterable[str]) -> Types:
-    """Read one type of events, or some.
-
-    Raises:
-        ValueError: no published event can have the type, or there is none.
-    """
+    """Read types of events; raises ValueError for one that no event can have, and for none."""
     several = [types] if isinstance(types, str) else list(types)
     for type in several:
         if not isinstance(type, str) or not type or "\n" in type or "\r" in type:
@@ -83,9 +79,7 @@ def event_type(stored: bytes) -> bytes:
 def encode_event(data: Any, event: str | None = None, retry: int | None = None) -> bytes:
     """Encode an event as it is stored: without the line of its id.
 
-    Args:
-        data: text as it is, or any other value as JSON.
-        retry: in milliseconds.
+    Data that is not text becomes JSON.
 
     Raises:
         EventError: the format can't represent the event, its type is one of the server's own, or

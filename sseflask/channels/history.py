@@ -56,12 +56,9 @@ class ChannelHistory:
 
 
 def read_history(store: EventStore, pattern: Pattern, after: str, limit: int) -> ChannelHistory:
-    """Read the events of some channels after a place, all that were published before the call.
+    """Read the events of some channels after an id or ``earliest``; see `sseflask.SSE.history`.
 
     Blocks. Raises `StoreError`.
-
-    Args:
-        after: an id, or ``earliest``.
     """
     cursor = Cursor.parse(after)
     for _ in range(_TRIES):

@@ -47,12 +47,10 @@ class Subscription(CatchUp[Selection]):
     It enters the hub when it is first advanced. One that never is leaves nothing behind.
 
     Args:
-        patterns: at least one.
         start: where a client begins that presents no id; kept as an attribute.
         presented: the client's last event id, or `EARLIEST`.
         opening: the first bytes of the stream, unless there is a gap.
         until: the types of events after the first of which it ends.
-        retry_jitter: see `sseflask.transport.stream.Stream`.
     """
 
     def __init__(

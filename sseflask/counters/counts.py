@@ -51,17 +51,7 @@ LOCK = native.lock()
 
 
 class StreamCounts:
-    """The streams of one kind, since the process began.
-
-    Attributes:
-        opened: streams whose response has begun.
-        ended: those that have ended, by reason.
-        refused: those for which there was no room.
-        resumed: those whose client presented the id of an event.
-        events: events handed to clients' sockets.
-        replayed: events among them that were stored before the client came.
-        bytes: bytes of bodies handed to them: events, heartbeats, comments.
-    """
+    """The streams of one kind, since the process began; see `sseflask.StreamStats`."""
 
     __slots__ = ("bytes", "ended", "events", "opened", "refused", "replayed", "resumed")
 

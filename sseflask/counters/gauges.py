@@ -40,10 +40,7 @@ _providers: dict[str, list[Callable[[], int]]] = {}
 
 
 def provide(name: str, value: Callable[[], int]) -> Callable[[], None]:
-    """Register a function that gives a gauge and never blocks; return one that removes it.
-
-    Several for one gauge are added up.
-    """
+    """Add a function that gives a part of a gauge and never blocks; return one that removes it."""
     functions = _providers.setdefault(name, [])
     functions.append(value)
 

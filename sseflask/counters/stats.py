@@ -53,7 +53,7 @@ class Worker(NamedTuple):
     Args:
         number: its slot; another worker gets it when this one is dead.
         seen: the monotonic time of its last write.
-        counts: the counters of its slot, by it and the workers before.
+        counts: of its slot: also those of the workers before.
     """
 
     number: int

@@ -58,8 +58,7 @@ class Table:
     its own and reads all, without a lock.
 
     Args:
-        gauges: how many of them are in a slot.
-        counters: the same.
+        gauges, counters: how many of them are in a slot.
         descriptor: an existing table's with the same shape; by default a new table is made.
     """
 

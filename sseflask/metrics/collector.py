@@ -18,7 +18,7 @@ from sseflask.counters.counts import KINDS, Counts, Histogram
 from sseflask.counters.stats import Snapshot, Worker, snapshot
 from sseflask.extension import channels_of
 from sseflask.runs.runs import Runs
-from sseflask.store.api import StoreError
+from sseflask.store.api import Extent, StoreError
 
 #: Values with their labels.
 _Samples = Iterable[tuple[Sequence[str], float]]
@@ -51,7 +51,8 @@ class FiguresCollector(Collector):
         runs: Runs | None = self._app.extensions.get("sseflask.runs")
         if runs is not None:
             kept["runs"] = runs
-        available, found = [], []
+        available: list[tuple[list[str], int]] = []
+        found: list[tuple[list[str], Extent]] = []
         for name, each in kept.items():
             try:
                 found.append(([name], each.store.extent()))

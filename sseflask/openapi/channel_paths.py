@@ -16,6 +16,7 @@ from sseflask.openapi.operation import (
     json_of,
     last_event_id,
     operation,
+    parameter,
 )
 from sseflask.openapi.schemas import TEXT, event_stream, ref
 from sseflask.routes.channels import MAX_CHANNELS, MAX_TYPE, MAX_TYPES, MAX_WILDCARDS
@@ -39,19 +40,29 @@ _TYPE = {
 }
 _OF_SUBSCRIPTIONS = [
     last_event_id(TEXT),
-    {
-        "name": "last_event_id",
-        "in": "query",
-        "description": SAYS["last_event_id"],
-        "schema": TEXT,
-    },
-    {
-        "name": "until",
-        "in": "query",
-        "description": "Types of events: the stream ends after the first event of one of them.",
-        "schema": {"type": "array", "maxItems": MAX_TYPES, "items": _TYPE},
-    },
+    parameter("query", "last_event_id", TEXT, SAYS["last_event_id"]),
+    parameter(
+        "query",
+        "until",
+        {"type": "array", "maxItems": MAX_TYPES, "items": _TYPE},
+        "Types of events: the stream ends after the first event of one of them.",
+    ),
 ]
+_SEVERAL = parameter(
+    "query",
+    "c",
+    {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_CHANNELS,
+        "items": _PATTERN,
+        "contains": {**TEXT, "pattern": "[*]"},
+        "minContains": 0,
+        "maxContains": MAX_WILDCARDS,
+    },
+    f"Names and patterns, {MAX_WILDCARDS} of them with wildcards.",
+    required=True,
+)
 _subscription = partial(
     operation,
     "channels",
@@ -78,10 +89,7 @@ PATHS: dict[str, Any] = {
             "Subscribe to a channel, or to the channels of a pattern",
             description="In a pattern `*` stands for one segment between dots, and `**`, at the "
             "end, for one or more. What `SSEFLASK_PUBLIC_CHANNELS` covers needs no token.",
-            parameters=[
-                {"name": "name", "in": "path", "required": True, "schema": _PATTERN},
-                *_OF_SUBSCRIPTIONS,
-            ],
+            parameters=[parameter("path", "name", _PATTERN), *_OF_SUBSCRIPTIONS],
         ),
         "post": operation(
             "channels",
@@ -98,10 +106,7 @@ PATHS: dict[str, Any] = {
             (*BODY, "401", "403", "404", "409", "429", "503"),
             description="A body that is not JSON, of any media type, is the data of one "
             "event, such as that of `curl -d hello`. `multipart/*` is refused.",
-            parameters=[
-                {"name": "name", "in": "path", "required": True, "schema": _NAME},
-                IDEMPOTENCY_KEY,
-            ],
+            parameters=[parameter("path", "name", _NAME), IDEMPOTENCY_KEY],
             body={
                 **json_of({"oneOf": [ref("Publication"), ref("Publications")]}),
                 "text/plain": {"schema": {**TEXT, "minLength": 1}},
@@ -114,24 +119,7 @@ PATHS: dict[str, Any] = {
         "get": _subscription(
             "subscribeToSeveral",
             "Subscribe to several channels and patterns in one stream",
-            parameters=[
-                {
-                    "name": "c",
-                    "in": "query",
-                    "required": True,
-                    "description": f"Names and patterns, {MAX_WILDCARDS} of them with wildcards.",
-                    "schema": {
-                        "type": "array",
-                        "minItems": 1,
-                        "maxItems": MAX_CHANNELS,
-                        "items": _PATTERN,
-                        "contains": {**TEXT, "pattern": "[*]"},
-                        "minContains": 0,
-                        "maxContains": MAX_WILDCARDS,
-                    },
-                },
-                *_OF_SUBSCRIPTIONS,
-            ],
+            parameters=[_SEVERAL, *_OF_SUBSCRIPTIONS],
         )
     },
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from sseflask.openapi.operation import json_of, last_event_id, parameter
 from sseflask.openapi.schemas import JSON_TEXT, Schema, ref
 from sseflask.routes.begin_run import MAX_GRACE
 
@@ -53,21 +54,18 @@ _MORE: dict[str, Schema] = {
 _BOUNDS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
 
 
-def query(model: type[BaseModel]) -> list[Schema]:
-    """The fields of a model as parameters of a query."""
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "description": SAYS[name],
-            **(
-                {"content": {"application/json": {"schema": schema}}}
-                if schema.get("type") == "array"
-                else {"schema": schema}
-            ),
-        }
-        for name, schema in _fields(model).items()
-    ]
+def parameters_of(model: type[BaseModel]) -> list[Schema]:
+    """The fields of a model as parameters of a query; a cursor also as a header."""
+    made = []
+    fields = _fields(model)
+    for name, schema in fields.items():
+        each = parameter("query", name, schema, SAYS[name])
+        if schema.get("type") == "array":
+            each["content"] = json_of(each.pop("schema"))
+        made.append(each)
+    if "last_event_id" in fields:
+        made.append(last_event_id(fields["last_event_id"]))
+    return made
 
 
 def forms_of(model: type[BaseModel]) -> dict[str, Schema]:
@@ -81,11 +79,6 @@ def forms_of(model: type[BaseModel]) -> dict[str, Schema]:
         "application/x-www-form-urlencoded": form,
         "multipart/form-data": form,
     }
-
-
-def cursor(model: type[BaseModel]) -> Schema:
-    """The value of the header ``Last-Event-ID`` of a route that has a model's parameters."""
-    return _fields(model)["last_event_id"]
 
 
 def _object(fields: dict[str, Schema]) -> Schema:

@@ -114,22 +114,28 @@ MAYBE_TOKEN: list[dict[str, list[str]]] = [{}, *TOKEN]
 #: The refusals of a route that reads a body.
 BODY = ("400", "408", "413", "415", "501")
 
-IDEMPOTENCY_KEY: Schema = {
-    "name": HEADER,
-    "in": "header",
-    "description": "The same key again is the same request: nothing is done twice.",
-    "schema": {**TEXT, "pattern": r"^[\x21-\x7e]{1,255}$"},
-}
+
+def parameter(where: str, name: str, schema: Schema, says: str = "", **more: bool) -> Schema:
+    """A parameter; one of the path is always required."""
+    made: Schema = {"in": where, "name": name, "schema": schema, **more}
+    if where == "path":
+        made["required"] = True
+    return {**made, "description": says} if says else made
+
+
+IDEMPOTENCY_KEY = parameter(
+    "header",
+    HEADER,
+    {**TEXT, "pattern": r"^[\x21-\x7e]{1,255}$"},
+    "The same key again is the same request: nothing is done twice.",
+)
 
 
 def last_event_id(schema: Schema) -> Schema:
     """The header of a client that resumes."""
-    return {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "description": f"The id of the last event that the client has got, or `{EARLIEST}`.",
-        "schema": {key: value for key, value in schema.items() if key != "default"},
-    }
+    says = f"The id of the last event that the client has got, or `{EARLIEST}`."
+    known = {key: value for key, value in schema.items() if key != "default"}
+    return parameter("header", "Last-Event-ID", known, says)
 
 
 def operation(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from sseflask.openapi.fields import cursor, forms_of, query
+from sseflask.openapi.fields import forms_of, parameters_of
 from sseflask.openapi.operation import (
     BODY,
     IDEMPOTENCY_KEY,
     MAYBE_TOKEN,
     answer,
     json_of,
-    last_event_id,
     operation,
+    parameter,
 )
 from sseflask.openapi.schemas import TEXT, event_stream, record, ref
 from sseflask.routes.begin_run import RunParameters
@@ -55,11 +55,7 @@ def _completion(method: str, name: str) -> dict[str, Any]:
         description="Begins a run and streams it. With a cursor the stream of that run goes on, "
         "without a request to the upstream. Each parameter may come in the query, in a form or in "
         "a JSON object, but once. Needs no token while the demo model answers.",
-        parameters=[
-            *query(CompletionParameters),
-            last_event_id(cursor(CompletionParameters)),
-            IDEMPOTENCY_KEY,
-        ],
+        parameters=[*parameters_of(CompletionParameters), IDEMPOTENCY_KEY],
         body=forms_of(CompletionParameters) if method == "post" else None,
     )
 
@@ -75,20 +71,19 @@ def _passed_on(id: str, summary: str, required: str) -> dict[str, Any]:
         (*BODY, *_UPSTREAM),
         description="The body goes to the upstream unchanged, with parameters that this server "
         "does not know too. In addition there are `X-Run-Id`, ids and `Idempotency-Key`.",
-        parameters=[*query(RunParameters), IDEMPOTENCY_KEY],
+        parameters=[*parameters_of(RunParameters), IDEMPOTENCY_KEY],
         body=json_of(record(required, fields)),
         body_required=True,
     )
 
 
-_RUN = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "description": "`X-Run-Id` of the response that began it.",
+_RUN = parameter(
+    "path",
+    "id",
     # Anything else is an id as well, of no run.
-    "schema": {**TEXT, "minLength": 1, "examples": ["5c85c0d9a5ba4161d74f7977e8ac36eb"]},
-}
+    {**TEXT, "minLength": 1, "examples": ["5c85c0d9a5ba4161d74f7977e8ac36eb"]},
+    "`X-Run-Id` of the response that began it.",
+)
 
 PATHS: dict[str, Any] = {
     **{
@@ -108,7 +103,7 @@ PATHS: dict[str, Any] = {
             "format, for any number of viewers. A run of `stream: false` is given as JSON. A run "
             "that failed before its first frame is given as that error. With `format=ui` a run "
             "that is not there is 204.",
-            parameters=[_RUN, *query(ViewParameters), last_event_id(cursor(ViewParameters))],
+            parameters=[_RUN, *parameters_of(ViewParameters)],
         ),
         "delete": _of_completions(
             "stopRun",

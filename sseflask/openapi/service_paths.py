@@ -5,15 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from sseflask.openapi.fields import cursor, forms_of, query
-from sseflask.openapi.operation import (
-    BODY,
-    TOKEN,
-    answer,
-    json_of,
-    last_event_id,
-    operation,
-)
+from sseflask.openapi.fields import forms_of, parameters_of
+from sseflask.openapi.operation import BODY, TOKEN, answer, json_of, operation
 from sseflask.openapi.schemas import TEXT, event_stream, record, ref
 from sseflask.routes.counter import CounterParameters
 from sseflask.routes.session import SessionParameters
@@ -36,7 +29,7 @@ def _counter(method: str) -> dict[str, Any]:
         },
         (*BODY, "503"),
         description="A parameter may come in the query, in a form or in a JSON object, but once.",
-        parameters=[*query(CounterParameters), last_event_id(cursor(CounterParameters))],
+        parameters=parameters_of(CounterParameters),
         body=forms_of(CounterParameters) if method == "post" else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from sseflask.runs.runs import Started, current_runs
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import too_many
 from sseflask.web.idempotency import scoped_key
-from sseflask.web.parameters import Text
+from sseflask.web.parameters import Text, check_seconds
 from sseflask.web.rate_limits import account_of, current_limits
 from sseflask.web.refusals import is_event_source
 
@@ -39,22 +40,14 @@ def _grace(value: Any) -> Any:
         return 0.0
     if value == "continue":
         return math.inf
-    try:
-        seconds = float(value) if isinstance(value, (str, int, float)) else math.nan
-    except (ValueError, OverflowError):
-        seconds = math.nan
-    text = str(value)
-    if (
-        isinstance(value, bool)
-        or "_" in text
-        or not text.isascii()
-        or not 0 <= seconds <= MAX_GRACE
-    ):
-        raise ValueError(
-            f"it must be cancel, continue, or seconds from 0 to {MAX_GRACE:.0f} that the "
-            "completion goes on without anybody to read it"
-        )
-    return seconds
+    with contextlib.suppress(ValueError):
+        seconds = check_seconds(value)
+        if 0 <= seconds <= MAX_GRACE:
+            return seconds
+    raise ValueError(
+        f"it must be cancel, continue, or seconds from 0 to {MAX_GRACE:.0f} that the "
+        "completion goes on without anybody to read it"
+    )
 
 
 #: Seconds that a run goes on when its last viewer has left: 0 to cancel it, or infinite.
@@ -79,7 +72,6 @@ class SizedRequest(Request):
 
     @property
     def max_content_length(self) -> int | None:
-        """The most bytes of the body."""
         return super().max_content_length if self._most is None else self._most
 
     @max_content_length.setter
@@ -105,11 +97,7 @@ def take_prompts() -> None:
 
 
 def identify(*, to_read: bool = False) -> Caller:
-    """The caller: with the demo model anybody, else one with the right ``complete``.
-
-    Raises:
-        Failure: 400, 401 or 403.
-    """
+    """The caller: with the demo model anybody, else one with the right ``complete``."""
     return _NOBODY if current_upstream().demo else require_complete(to_read=to_read)
 
 
@@ -150,13 +138,9 @@ def begin(
     """Begin a run, or come back to the one with the same key. Blocks until it is stored.
 
     Args:
-        caller: the owner of the run.
-        route: the scope of a key, beside the subject.
+        route: the scope of a key, beside the caller's subject.
         streamed: the response is a stream; else it is one JSON document.
         resumable: whether the client reconnects if it is told to.
-
-    Raises:
-        Failure: 400 or 409 for the key, 429, 503.
     """
     if not begin_long(request.environ):
         with LOCK:

@@ -23,12 +23,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Publication:
-    """The events of one request.
-
-    Args:
-        frames: their bytes, as they are stored.
-        several: whether they came as an array; the answer is then one too.
-    """
+    """The events of one request, as they are stored; ``several`` if they came as an array."""
 
     frames: tuple[bytes, ...]
     several: bool
@@ -43,10 +38,7 @@ class Publication:
 def read_publication() -> Publication:
     """Read the events to publish from the current request. Blocks until all of its body has come.
 
-    Raises:
-        Failure: 400 for a body that can't be read or an event that can't be sent, 415 for
-            another media type.
-        werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
+    Raises 400 for an event that can't be sent, 415 for another media type; see also `read_body`.
     """
     body, kind = read_body(), request.mimetype
     if is_json(kind):

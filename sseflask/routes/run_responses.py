@@ -50,9 +50,6 @@ def attach(
         cursor: the last event id and the name of what carried it, ``None`` for the start. If a
             client can't resume after any event it is ignored, unless the event is the last one.
         early: whether headers go at once.
-
-    Raises:
-        Failure: 400 for an id that the run has not come to.
     """
     if run.label == NOT_STREAMED:
         viewer = current_runs().view(run, DOCUMENT)
@@ -142,10 +139,7 @@ def headers_with(upstream: Mapping[str, str]) -> Callable[[Mapping[str, str]], d
     """Completes headers of the current request's response, see `Viewer`.
 
     The upstream's request id goes by a name that nobody else uses, and also by the usual one unless
-    the request came with an id of its own.
-
-    Args:
-        upstream: the headers of the upstream that are relayed; filled before they are needed.
+    the request came with an id of its own. The upstream's headers are there when they are needed.
     """
     keeps_own = is_given(request.environ)
 

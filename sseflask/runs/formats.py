@@ -26,14 +26,10 @@ class View(Protocol):
         """The events of one frame, perhaps none; the last of them has the id."""
 
     def end(self, number: int, outcome: Any, /) -> bytes:
-        """What is left, and the terminal event, which has the id.
+        """What is left, and the terminal event, which has the id; its number is the next one.
 
-        Args:
-            number: the number after the last frame's.
-            outcome: a `sseflask.runs.outcome.Outcome` of the kind that the view's runs have.
-
-        Raises:
-            Failure: the response is to be this error.
+        The outcome is of the kind that the view's runs have. If a `Failure` is raised, the response
+        is to be this error.
         """
 
 
@@ -46,7 +42,6 @@ class Format:
         stateless: a view may begin with the last frame whose event a client has; otherwise it has
             to be given all of them.
         resumable: a client can go on after any event; otherwise only from the start.
-        headers: the response's further headers.
         failure_events: by a run's label, or ``""`` for all others, the event of a failure that is
             the connection's and not the run's.
     """

@@ -16,11 +16,7 @@ OutcomeType = TypeVar("OutcomeType", bound="Outcome")
 
 
 class ReportedFailure(Failure):
-    """A failure that is reported with an error object of its own.
-
-    Args:
-        error: has ``message``, ``type``, ``param`` and ``code`` at least.
-    """
+    """A failure with an error object of its own, which has all fields of OpenAI's at least."""
 
     def __init__(
         self, status: int, error: dict[str, Any], headers: dict[str, str] | None = None
@@ -86,17 +82,12 @@ class Outcome:
 
     @classmethod
     def of(cls, run: Run) -> Outcome:
-        """The outcome of a run that has ended.
-
-        Raises:
-            ValueError, LookupError, TypeError: what is stored is no outcome.
-        """
+        """The outcome of a run that has ended, as `ending` has stored it."""
         stored = cls.stored(run)
         return cls(stored["kind"], stored["reason"], stored["failure"])
 
     @staticmethod
     def stored(run: Run) -> dict[str, Any]:
-        """What `ending` has stored; raises as `of` does."""
         stored: dict[str, Any] = json.loads(run.outcome or b"")
         failure = stored["failure"]
         stored["failure"] = failure and ReportedFailure(*failure)

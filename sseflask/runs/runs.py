@@ -34,7 +34,8 @@ class Started(NamedTuple):
 class Runs:
     """Begins, views and stops runs. Any thread or greenlet.
 
-    Our worker opens the store at its start; elsewhere it is opened at the first use.
+    Our worker opens the store at its start, as it may have to end the runs of a dead worker before
+    any request comes; elsewhere it is opened at the first use.
 
     Args:
         path: gives the store's file at the first use; ``":memory:"`` for runs of this process.
@@ -60,11 +61,7 @@ class Runs:
         self._process = PerProcess(self._start_process)
 
     def init_app(self, app: Flask) -> None:
-        """Make these the runs of the app's views.
-
-        Our worker opens the store at its start, as it may have to end the runs of a dead worker
-        before any request comes.
-        """
+        """Make these the `current_runs` of the app's views."""
         app.extensions[_EXTENSION] = self
         on_worker_start.append(self._process.get)
 
@@ -89,15 +86,9 @@ class Runs:
 
         Args:
             generate: gives the generator, not begun; called if there is no such run.
-            format: the format of the request's own viewer.
-            subject: the run's owner.
-            account: whose running runs are counted.
-            label: what kind of frames it has, for formats.
             grace: seconds that it goes on without viewers; infinite for ever.
-            key: scoped to subject and route.
-            digest: stands for the content.
 
-        The rest is the viewer's, see `Viewer`.
+        For the rest see `Claim` and `Viewer`.
 
         Raises:
             Failure: 409, the key belongs to other content; 429, too many of the account's are
@@ -127,11 +118,7 @@ class Runs:
         raise key_reused("run") if isinstance(claimed, KeyReused) else too_many(claimed.running)
 
     def find(self, id: str, subject: str) -> Run | None:
-        """Give a subject's run, ``None`` if there is none that is theirs. Blocks shortly.
-
-        Raises:
-            Failure: 503, the store can't say now.
-        """
+        """Give a subject's run, if there is one. Blocks shortly; may raise a 503 `Failure`."""
         with _store_failures():
             return self.store.find(id, subject)
 
@@ -150,11 +137,8 @@ class Runs:
     def stop(self, run: Run) -> Outcome | None:
         """Stop a run that was found; one that has ended stays as it is.
 
-        Blocks until that is stored. Returns how the run has ended, ``None`` if it has been
-        forgotten meanwhile.
-
-        Raises:
-            Failure: 503, the store can't do it now.
+        Blocks until that is stored; may raise a 503 `Failure`. Returns how the run has ended,
+        ``None`` if it has been forgotten meanwhile.
         """
         process = self._process.get()
         with _store_failures():

@@ -34,8 +34,7 @@ def bounded_json(
         pairs: `json.loads`'s ``object_pairs_hook``.
 
     Raises:
-        Failure: 413, there are more than `MOST_VALUES` values; 400, a whole number has more than
-            `MOST_DIGITS` digits.
+        Failure: 413 for too many values, 400 for a whole number of too many digits.
         ValueError: it is not JSON.
         RecursionError: it is nested too deeply.
     """

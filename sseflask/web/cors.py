@@ -26,10 +26,7 @@ def allow_origins(app: Flask, origins: Sequence[str]) -> None:
     """Answer preflights, and add CORS headers to responses, streams and errors too.
 
     Never with credentials: browsers then send no cookie, or give the page no response.
-
-    Args:
-        app: the application, before its first request.
-        origins: as browsers send them, or only ``*``; none at all changes nothing.
+    The origins are as browsers send them, or only ``*``; none at all changes nothing.
     """
     if not origins:
         return

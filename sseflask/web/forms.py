@@ -27,12 +27,10 @@ _LINE = re.compile(rb"\r\n?|\n|;")
 def form_fields(body: bytes, pause: Callable[[], None]) -> list[tuple[str, Any]]:
     """The names and values of the current request's form; a file is Werkzeug's object, closed.
 
-    Args:
-        pause: see `sseflask.web.bounded_json.bounded_json`.
+    For ``pause`` see `sseflask.web.bounded_json.bounded_json`.
 
     Raises:
-        Failure: 400, it has too many fields, or the head of a part is too long; 413, it is longer
-            than ``SSEFLASK_MAX_BODY``.
+        Failure: 400 or 413, it is too large.
         ValueError: it can't be read.
         werkzeug.exceptions.RequestEntityTooLarge: it has too many parts.
     """

@@ -16,10 +16,6 @@ class TrustedProxies:
 
     Each proxy adds an entry to ``X-Forwarded-For``. Most set ``X-Forwarded-Proto``, and few add to
     it: if it has fewer entries than there are proxies, the first entry is the client's scheme.
-
-    Args:
-        application: the WSGI application.
-        proxies: the number of proxies, 1 or more.
     """
 
     def __init__(self, application: WSGIApplication, proxies: int) -> None:

@@ -22,13 +22,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z", re.ASCII)
 def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None:
     """The request's key, scoped to its sender and route; ``None`` without one.
 
-    Args:
-        scope: the route or channel.
-        query: the ``idempotency_key`` parameter, for clients that can't set headers; the header
-            wins over it.
-
-    Raises:
-        Failure: 400, it is not a key.
+    The header wins over the ``idempotency_key`` of the query, for clients that can't set headers.
     """
     key, param = request.headers.get(HEADER), HEADER
     if key is None:

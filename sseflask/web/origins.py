@@ -12,11 +12,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def parse_origin(text: str) -> str:
-    """An origin as browsers send it: lower case, without a default port.
-
-    Raises:
-        ValueError: it is not an origin.
-    """
+    """An origin as browsers send it: lower case, without a default port; or a ValueError."""
     found = _ORIGIN.fullmatch(text)
     port = int(found["port"]) if found and found["port"] else None
     if found is None or (port is not None and not 1 <= port <= 65_535):

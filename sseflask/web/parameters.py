@@ -43,7 +43,8 @@ def _whole_number(value: Any) -> Any:
     raise ValueError("it must be a whole number in digits")
 
 
-def _seconds(value: Any) -> Any:
+def check_seconds(value: Any) -> float:
+    """A finite number of seconds, in JSON or as text; or a ValueError."""
     # float() accepts "1_0", "nan" and digits of other scripts too, and its error quotes the value.
     if isinstance(value, str) and value.isascii() and "_" not in value:
         with contextlib.suppress(ValueError):
@@ -64,7 +65,7 @@ def _text(value: Any) -> Any:
 #: A whole number, in JSON or in digits; neither true nor "1.0" nor 1_000.
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 #: A finite number of seconds, in JSON or as text.
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Seconds = Annotated[float, BeforeValidator(check_seconds)]
 #: Text that UTF-8 can carry.
 Text = Annotated[str, BeforeValidator(_text)]
 
@@ -76,15 +77,12 @@ def read_parameters(model: type[Model], as_json: Iterable[str] = ()) -> Model:
     A cursor may have any of its spellings, see `sseflask.web.cursor`.
 
     Args:
-        model: its fields are the parameters.
         as_json: the names of parameters that may be JSON as text; the model gets their values, and
             ``None`` for malformed JSON.
 
     Raises:
-        Failure: 400 with ``param`` set for a value that does not fit or a parameter given twice,
-            400 for a body that can't be read, 413 for JSON with too many values, 415 for
-            another media type.
-        werkzeug.exceptions.RequestEntityTooLarge: the body exceeds ``MAX_CONTENT_LENGTH``.
+        Failure: 400 with ``param`` set for a value that does not fit or a parameter given twice;
+            413 for JSON with too many values; 415 for another media type; see also `read_body`.
     """
     return _checked(model, [*request.args.items(multi=True), *_body()], as_json)
 
@@ -248,10 +246,7 @@ def json_value(
 ) -> Any:
     """The value of a JSON body.
 
-    For the rest see `bounded_json`.
-
-    Raises:
-        Failure: 400, it is not JSON or has a number with too many digits; 413, too many values.
+    For the rest see `bounded_json`. Raises 400 for what is not JSON.
     """
     try:
         return bounded_json(body, pause or TimeSlice(), pairs)

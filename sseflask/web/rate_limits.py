@@ -28,12 +28,7 @@ _PREFIX = 64
 
 
 class Limits:
-    """The limits of one app. Thread-safe.
-
-    Args:
-        completions: how many in a time, such as ``600/minute``; ``off`` for no limit.
-        publications: the same for requests that publish.
-    """
+    """The limits of one app, such as ``600/minute``, or ``off``. Thread-safe; never blocks."""
 
     def __init__(self, completions: str, publications: str) -> None:
         rates: dict[_Kind, str] = {"completions": completions, "publications": publications}
@@ -45,11 +40,7 @@ class Limits:
         app.extensions[_EXTENSION] = self
 
     def count(self, kind: _Kind, account: str) -> None:
-        """Count a request of an account (see `account_of`). Never blocks.
-
-        Raises:
-            Failure: 429, there have been too many.
-        """
+        """Count a request of an account (see `account_of`); 429 if there have been too many."""
         windows = self._windows.get(kind)
         if windows is not None and (seconds := windows.count(account)):
             raise _too_many(
@@ -61,11 +52,7 @@ class Limits:
             )
 
     def count_demo(self) -> None:
-        """Count a completion of the demo model for all clients together. Never blocks.
-
-        Raises:
-            Failure: 503, they have begun too many.
-        """
+        """Count a completion of the demo model; 503 if all clients together have begun too many."""
         windows = self._demo
         if windows is not None and (seconds := windows.count("")):
             raise _too_many(
