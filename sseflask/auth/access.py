@@ -11,9 +11,15 @@ from dataclasses import replace
 
 from flask import Flask, Request, current_app
 
-from sseflask.auth.loopback import is_from_this_machine
 from sseflask.auth.presented import Presented, presented_token
-from sseflask.auth.site import TO_ACT, TO_ACT_WITH_COOKIE, TO_READ, Site, site
+from sseflask.auth.sender import (
+    TO_ACT,
+    TO_ACT_WITH_COOKIE,
+    TO_READ,
+    Site,
+    is_from_this_machine,
+    site,
+)
 from sseflask.auth.tokens import Caller, TokenError, verify
 from sseflask.errors import Failure
 from sseflask.flask_context import current_request

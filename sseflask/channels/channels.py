@@ -11,8 +11,7 @@ from sseflask.channels.delivery import Delivery
 from sseflask.channels.event_frames import Cursor, Types
 from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
-from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.counters.gauges import provide
+from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.defaults import RETRY_JITTER
 from sseflask.store.api import Append, EventLimits, EventStore, KeyReused, StoreError
 from sseflask.store.names import FIGURES, Pattern, is_own

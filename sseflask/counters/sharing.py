@@ -13,9 +13,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from sseflask.counters import gauges
-from sseflask.counters.counts import COUNTS
-from sseflask.counters.gauges import Gauges
+from sseflask.counters.counts import COUNTS, Gauges, current_gauges
 from sseflask.counters.table import Slot, Table
 
 log = logging.getLogger("sseflask")
@@ -128,7 +126,7 @@ class Sharing:
         return self._table, self._slot
 
     def _gauges(self) -> Gauges:
-        return gauges.now()._replace(loop_lag=self._loop_lag)
+        return current_gauges()._replace(loop_lag=self._loop_lag)
 
     def _beat(self) -> None:
         while True:

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sseflask.counters.counts import KINDS, Counts, GapReason, Kind, Outcome, Reason, StreamCounts
-from sseflask.counters.gauges import Gauges
+from sseflask.counters.counts import (
+    KINDS,
+    Counts,
+    GapReason,
+    Gauges,
+    Kind,
+    Outcome,
+    Reason,
+    StreamCounts,
+)
 from sseflask.counters.sharing import sharing
 from sseflask.counters.table import Slot
 

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from sseflask.channels.channels import Channels
 from sseflask.channels.event_frames import encode_event
-from sseflask.counters.counts import KINDS
-from sseflask.counters.gauges import Gauges
+from sseflask.counters.counts import KINDS, Gauges
 from sseflask.counters.sharing import sharing
 from sseflask.counters.stats import Snapshot, Worker, snapshot
 from sseflask.store.api import StoreError

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.counters.gauges import provide
+from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.logs.printable import printable
 from sseflask.loop.callbacks import EventLoop, cooperative, run_in_main_loop
 from sseflask.runs.hub import LiveRun, RunHub

@@ -99,7 +99,13 @@ class Writer:
     def _write(self) -> None:
         request_ids.go_on(self._request_id)  # what is logged belongs to the request
         try:
-            outcome = self._relay()
+            try:
+                outcome = self._store_frames()
+            except Failure as failure:
+                outcome = Outcome.failed(failure)
+            except Exception:
+                log.exception("a run failed")
+                outcome = Outcome.failed(internal())
             self._done = True
             if outcome is not None and not self._cancelled:
                 ending = outcome.ending()
@@ -112,17 +118,8 @@ class Writer:
             self._greenlet = None
             self._generated.close()
 
-    def _relay(self) -> Outcome | None:
-        """Store what the generator gives, and return the end; ``None`` if it was cancelled."""
-        try:
-            return self._store_frames()
-        except Failure as failure:
-            return Outcome.failed(failure)
-        except Exception:
-            log.exception("a run failed")
-            return Outcome.failed(internal())
-
     def _store_frames(self) -> Outcome | None:
+        """Store what the generator gives, and return the end; ``None`` if it was cancelled."""
         generated, store, run = self._generated, self._store, self._run
         while not self._is_cancelled():
             came = next(generated)

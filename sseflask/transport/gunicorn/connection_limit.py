@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from sseflask.counters.gauges import provide
+from sseflask.counters.counts import provide
 from sseflask.transport.event_loop import start_timer
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ import gevent
 from gevent.event import Event as Signal
 from gunicorn.workers.ggevent import GeventWorker
 
-from sseflask.counters.gauges import provide
+from sseflask.counters.counts import provide
 from sseflask.counters.sharing import sharing
 from sseflask.logs import request_ids
 from sseflask.transport.gunicorn import startup_signals, worker_start

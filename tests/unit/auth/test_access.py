@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from sseflask.auth.access import require_complete
-from sseflask.auth.loopback import is_from_this_machine
+from sseflask.auth.sender import is_from_this_machine
 from sseflask.auth.tokens import sign
 from sseflask.errors import Failure
 from tests.service import LOCAL, OLD_SECRET, SECRET

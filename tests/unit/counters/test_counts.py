@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 
-from sseflask.counters import gauges
-from sseflask.counters.counts import Counts, Histogram
+from sseflask.counters.counts import Counts, Histogram, current_gauges, provide
 from sseflask.counters.sharing import Sharing
 from sseflask.counters.stats import usage_of
 from tests.unit.counters.test_table import Worker
@@ -56,14 +55,14 @@ def test_a_histogram_counts_by_upper_bounds() -> None:
 
 def test_gauges_are_asked_for_and_added_up() -> None:
     numbers = itertools.count(1)
-    withdraw = [gauges.provide("behind", lambda: next(numbers)) for _ in range(2)]
-    before = gauges.now().behind
+    withdraw = [provide("behind", lambda: next(numbers)) for _ in range(2)]
+    before = current_gauges().behind
     assert before == 1 + 2
     withdraw[0]()
     withdraw[0]()
-    assert gauges.now().behind == 3
+    assert current_gauges().behind == 3
     withdraw[1]()
-    assert gauges.now().behind == 0
+    assert current_gauges().behind == 0
 
 
 def test_what_this_process_takes() -> None:

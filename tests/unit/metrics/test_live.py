@@ -14,8 +14,7 @@ import pytest
 
 from sseflask.channels import channels as module
 from sseflask.channels.channels import Channels
-from sseflask.counters.counts import Counts
-from sseflask.counters.gauges import Gauges
+from sseflask.counters.counts import Counts, Gauges
 from sseflask.counters.stats import Snapshot, Usage, Worker
 from sseflask.metrics import live
 from sseflask.metrics.live import LiveFigures, Moment, figures, is_publisher
