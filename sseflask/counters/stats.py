@@ -73,12 +73,9 @@ class Worker(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """All workers of a server.
+    """The sums of all workers of a server, dead ones too, and those that live.
 
-    Args:
-        counts: the sums of all, dead ones too.
-        workers: those that live.
-        shared: whether it has the numbers of all workers, and not only this process's.
+    It is ``shared`` if it has the numbers of all workers, and not only this process's.
     """
 
     counts: Counts

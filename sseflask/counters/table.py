@@ -40,8 +40,7 @@ class Slot(NamedTuple):
     Args:
         pid: its owner's process id; 0 if the owner is dead, or has not begun.
         seen: the monotonic time of the owner's last write.
-        gauges: numbers that hold as long as the owner lives.
-        counters: numbers that all its owners have counted.
+        counters: what all its owners have counted.
     """
 
     number: int

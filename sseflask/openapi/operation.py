@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sseflask.auth.cookie import NAME
+from sseflask.auth.presented import NAME
 from sseflask.channels.event_frames import EARLIEST
 from sseflask.openapi.schemas import TEXT, Schema, ref
-from sseflask.web.idempotency import HEADER
+from sseflask.web.parameters import IDEMPOTENCY_HEADER
 
 
 def _header(says: str, **schema: Any) -> Schema:
@@ -125,7 +125,7 @@ def parameter(where: str, name: str, schema: Schema, says: str = "", **more: boo
 
 IDEMPOTENCY_KEY = parameter(
     "header",
-    HEADER,
+    IDEMPOTENCY_HEADER,
     {**TEXT, "pattern": r"^[\x21-\x7e]{1,255}$"},
     "The same key again is the same request: nothing is done twice.",
 )

@@ -23,8 +23,7 @@ from sseflask.runs.formats import Format
 from sseflask.runs.runs import Started, current_runs
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import too_many
-from sseflask.web.idempotency import scoped_key
-from sseflask.web.parameters import Text, check_seconds
+from sseflask.web.parameters import Text, check_seconds, scoped_key
 from sseflask.web.rate_limits import account_of, current_limits
 from sseflask.web.refusals import is_event_source
 

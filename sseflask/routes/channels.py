@@ -11,8 +11,7 @@ from sseflask.extension import SSE, channels_of
 from sseflask.routes.publication import read_publication
 from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavailable
 from sseflask.store.names import Pattern, check_name, is_own
-from sseflask.web.idempotency import REPLAYED, scoped_key
-from sseflask.web.parameters import invalid
+from sseflask.web.parameters import REPLAYED, invalid, scoped_key
 from sseflask.web.rate_limits import account_of, current_limits
 
 blueprint = Blueprint("channels", __name__)

@@ -17,7 +17,6 @@ from sseflask.web.parameters import invalid, is_json, json_value, read_body
 #: The most events of one request: they are stored together, while others wait.
 MAX_EVENTS = 1000
 
-_FIELDS = ("data", "event", "retry")
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -98,14 +97,14 @@ def _frame(event: Any, where: str = "") -> bytes:
         raise invalid(
             f'{which}must be an object such as {{"data": "hello"}}.', code="invalid_event"
         )
-    unknown = [name for name in event if name not in _FIELDS]
-    if unknown:
-        raise invalid(
-            f"{which}has the field {unknown[0][:80]!r}; it may have data, event and retry. Ids are "
-            "given by the server.",
-            param=unknown[0][:80],
-            code="invalid_event",
-        )
+    for name in event:
+        if name not in ("data", "event", "retry"):
+            raise invalid(
+                f"{which}has the field {name[:80]!r}; it may have data, event and retry. Ids are "
+                "given by the server.",
+                param=name[:80],
+                code="invalid_event",
+            )
     if "data" not in event:
         raise invalid(f"{which}has no data.", param="data", code="invalid_event")
     data, type_, retry = event["data"], event.get("event"), event.get("retry")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response
 from werkzeug.exceptions import NotFound
 
-from sseflask.auth.cookie import cookie_name
+from sseflask.auth.presented import cookie_name
 from sseflask.flask_context import current_request
 from sseflask.logs import request_ids
 from sseflask.transport.gunicorn.response import KEY

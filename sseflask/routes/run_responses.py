@@ -16,8 +16,7 @@ from sseflask.runs.formats import Format, id_of
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID, Viewer
 from sseflask.store.run_api import Run
-from sseflask.web.idempotency import REPLAYED
-from sseflask.web.parameters import invalid
+from sseflask.web.parameters import REPLAYED, invalid
 from sseflask.web.refusals import is_event_source
 
 #: The response header with the upstream's request id.

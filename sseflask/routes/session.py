@@ -6,8 +6,13 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
 from sseflask.auth.access import check_token, missing_token, refuse_other_sites
-from sseflask.auth.cookie import LONGEST_TOKEN, clear_cookie, set_cookie
-from sseflask.auth.presented import duplicate_token, explicit_token
+from sseflask.auth.presented import (
+    LONGEST_TOKEN,
+    clear_cookie,
+    duplicate_token,
+    explicit_token,
+    set_cookie,
+)
 from sseflask.web.parameters import Text, invalid, read_parameters
 
 blueprint = Blueprint("session", __name__)

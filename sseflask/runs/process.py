@@ -24,11 +24,7 @@ log = logging.getLogger("sseflask")
 class RunProcess:
     """Listens to a store for the writers and viewers of this process; see `RunListener`.
 
-    Under gevent it belongs to the main thread's loop.
-
-    Args:
-        store: not followed yet.
-        outcomes: reads how runs ended.
+    Under gevent it belongs to the main thread's loop. It makes the store call it.
     """
 
     def __init__(self, store: RunStore, outcomes: type[Outcome], bounds: Bounds) -> None:
