@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sseflask.auth.access import Access
 from sseflask.completions.outcome import CompletionOutcome
@@ -36,10 +38,10 @@ from sseflask.store.names import FIGURES, Pattern
 from sseflask.store.open import event_store_problem, run_store_problem
 from sseflask.web import refusals
 from sseflask.web.cors import allow_origins
-from sseflask.web.forwarded import TrustedProxies
 from sseflask.web.rate_limits import Limits
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ def create_app(development: bool = False) -> Flask:
             LiveFigures(channels_of(app)).begin()
     _check_files(app)
     if settings.trusted_proxies:
-        app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+        app.wsgi_app = _TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app
 
 
@@ -125,6 +127,25 @@ def _check_files(app: Flask) -> None:
     ):
         if problem:
             log.error("%s are answered with 503, as their file can't be used: %s.", stored, problem)
+
+
+class _TrustedProxies:
+    """Takes ``REMOTE_ADDR`` and the scheme from the headers of so many proxies.
+
+    Each proxy adds an entry to ``X-Forwarded-For``. Most set ``X-Forwarded-Proto``, and few add to
+    it: if it has fewer entries than there are proxies, the first entry is the client's scheme.
+    """
+
+    def __init__(self, application: WSGIApplication, proxies: int) -> None:
+        self._by_entries = [
+            ProxyFix(application, x_for=proxies, x_proto=entries, x_host=0)
+            for entries in range(1, proxies + 1)
+        ]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        schemes: str = environ.get("HTTP_X_FORWARDED_PROTO", "")
+        more = min(schemes.count(","), len(self._by_entries) - 1)
+        return self._by_entries[more](environ, start_response)
 
 
 class _Lines(logging.Formatter):

@@ -17,13 +17,12 @@ from sseflask.completions.not_streamed import NOT_STREAMED, stream_document
 from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream
 from sseflask.completions.usage import with_usage_notes
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.errors import Failure
 from sseflask.routes.run_responses import headers_with
 from sseflask.runs.formats import Format
 from sseflask.runs.runs import Started, current_runs
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import too_many
-from sseflask.web.parameters import Text, check_seconds, scoped_key
+from sseflask.web.parameters import Text, check_seconds, invalid, scoped_key
 from sseflask.web.rate_limits import account_of, current_limits
 from sseflask.web.refusals import is_event_source
 
@@ -114,11 +113,10 @@ def refuse_guess() -> Response | None:
 def check_prompt(content: bytes, max_bytes: int, param: str | None = None) -> None:
     """Refuse, with 413, a prompt that is too long as JSON; ``param`` is where it came in."""
     if len(content) > max_bytes:
-        raise Failure(
+        raise invalid(
             f"The prompt has {len(content)} bytes as JSON, and this server takes {max_bytes} "
             "(SSEFLASK_MAX_PROMPT).",
             status=413,
-            type="invalid_request_error",
             param=param,
             code="prompt_too_long",
         )

@@ -6,7 +6,6 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from sseflask.auth.access import require_publish, require_subscribe
 from sseflask.channels.event_frames import check_types
-from sseflask.errors import Failure
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.publication import read_publication
 from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavailable
@@ -80,11 +79,10 @@ def publish(name: str) -> tuple[Response, int]:
     """Store one event, or an array of them together, and answer with the id or ids."""
     caller = require_publish(check_name(name))
     if is_own(name):
-        raise Failure(
+        raise invalid(
             f"Only the service itself publishes to {name}: use a name that does not begin "
             "with sseflask.",
             status=403,
-            type="invalid_request_error",
             code="reserved_channel",
         )
     current_limits().count("publications", account_of(caller.subject))

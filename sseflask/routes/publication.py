@@ -9,7 +9,7 @@ from typing import Any
 from flask import request
 
 from sseflask.channels.event_frames import encode_event
-from sseflask.errors import EventError, Failure
+from sseflask.errors import EventError
 from sseflask.json_text import COMPACT, json_text
 from sseflask.loop.callbacks import TimeSlice
 from sseflask.web.parameters import invalid, is_json, json_value, read_body
@@ -43,11 +43,10 @@ def read_publication() -> Publication:
     if is_json(kind):
         return _from_json(body)
     if kind.startswith("multipart/"):
-        raise Failure(
+        raise invalid(
             "A multipart body can't be published: send JSON (application/json) or the text itself "
             "(text/plain).",
             status=415,
-            type="invalid_request_error",
             code="unsupported_media_type",
         )
     if kind == _FORM and body.lstrip()[:1] in (b"{", b"["):

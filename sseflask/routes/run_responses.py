@@ -30,10 +30,9 @@ _ID = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,29})\Z", re.ASCII)
 
 def not_found(param: str | None = None) -> Failure:
     """The 404 for a run that does not exist, or is another caller's: it does not say which."""
-    return Failure(
+    return invalid(
         "There is no such run: it was never yours, or it ended so long ago that it is forgotten.",
         status=404,
-        type="invalid_request_error",
         param=param,
         code="run_not_found",
     )

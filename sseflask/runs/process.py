@@ -22,10 +22,7 @@ log = logging.getLogger("sseflask")
 
 
 class RunProcess:
-    """Listens to a store for the writers and viewers of this process; see `RunListener`.
-
-    Under gevent it belongs to the main thread's loop. It makes the store call it.
-    """
+    """The `RunListener` of this process's writers and viewers; of the main loop, under gevent."""
 
     def __init__(self, store: RunStore, outcomes: type[Outcome], bounds: Bounds) -> None:
         self.store = store

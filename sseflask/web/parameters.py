@@ -36,9 +36,11 @@ _LARGE = 10**18
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def invalid(message: str, *, param: str | None = None, code: str = "invalid_value") -> Failure:
-    """A 400 for an invalid request; ``param`` names the parameter at fault."""
-    return Failure(message, status=400, type="invalid_request_error", param=param, code=code)
+def invalid(
+    message: str, *, param: str | None = None, code: str = "invalid_value", status: int = 400
+) -> Failure:
+    """The failure of a request that is at fault itself; ``param`` names the parameter."""
+    return Failure(message, status=status, type="invalid_request_error", param=param, code=code)
 
 
 def _whole_number(value: Any) -> Any:
@@ -174,11 +176,10 @@ def _check_coding(request: Request, body: bytes) -> None:
     """
     transfer = request.headers.get("Transfer-Encoding", "").replace(" ", "").lower()
     if transfer not in ("", "chunked"):
-        raise Failure(
+        raise invalid(
             f"The body has a transfer coding ({transfer[:40]}) that this server does not support: "
             "send it without Transfer-Encoding, or chunked only.",
             status=501,
-            type="invalid_request_error",
             code="unsupported_transfer_coding",
         )
     coding = request.headers.get("Content-Encoding", "").strip().lower()
@@ -217,11 +218,10 @@ def _body() -> Iterable[tuple[str, Any]]:
         return _form(body)
     if is_json(kind):
         return _json_object(body)
-    raise Failure(
+    raise invalid(
         "The body's media type is not supported: send parameters in the query, as a form "
         "(application/x-www-form-urlencoded) or as a JSON object (application/json).",
         status=415,
-        type="invalid_request_error",
         code="unsupported_media_type",
     )
 
@@ -253,10 +253,7 @@ def json_value(
     pause: Callable[[], None] | None = None,
     pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
-    """The value of a JSON body.
-
-    For the rest see `bounded_json`. Raises 400 for what is not JSON.
-    """
+    """The value of a JSON body, see `bounded_json`; 400 if it is not JSON."""
     try:
         return bounded_json(body, pause or TimeSlice(), pairs)
     except (ValueError, RecursionError):
@@ -282,7 +279,7 @@ def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
 def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None:
     """The request's key, scoped to its sender and route; ``None`` without one.
 
-    The header wins over the ``idempotency_key`` of the query, for clients that can't set headers.
+    The header wins over the ``idempotency_key`` of the query, for clients that can't set it.
     """
     key, param = request.headers.get(IDEMPOTENCY_HEADER), IDEMPOTENCY_HEADER
     if key is None:

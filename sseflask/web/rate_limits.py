@@ -112,14 +112,9 @@ def current_limits() -> Limits:
 def client_network(address: str | None) -> str:
     """The network that counts as one client.
 
-    Args:
-        address: a peer's, or an entry of ``X-Forwarded-For`` as proxies write it: also with a port,
-            in brackets, with a zone.
-
-    Returns:
-        an IPv4 address; of an IPv6 address the /64 network, as a client has all of it, unless an
-        IPv4 address is embedded in it; ``"unknown"`` for anything else, so that all malformed
-        addresses together are one client.
+    Proxies write an address with a port, in brackets, with a zone. Of an IPv6 address it is the /64
+    network, as a client has all of it, unless an IPv4 address is embedded in it. All malformed
+    addresses together are one client, ``"unknown"``.
     """
     found = _parsed((address or "").strip().strip('"'))
     if isinstance(found, IPv6Address):
