@@ -13,7 +13,7 @@ from werkzeug.formparser import FormDataParser
 
 from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
-from sseflask.completions.not_streamed import NOT_STREAMED, stream_document
+from sseflask.completions.not_streamed import DOCUMENT, NOT_STREAMED, stream_document
 from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream
 from sseflask.completions.usage import with_usage_notes
 from sseflask.counters.counts import COUNTS, LOCK
@@ -129,14 +129,12 @@ def begin(
     format: Format,
     *,
     route: str,
-    streamed: bool = True,
     resumable: bool = True,
 ) -> Started:
     """Begin a run, or come back to the one with the same key. Blocks until it is stored.
 
     Args:
         route: the scope of a key, beside the caller's subject.
-        streamed: the response is a stream; else it is one JSON document.
         resumable: whether the client reconnects if it is told to.
     """
     if not begin_long(request.environ):
@@ -151,6 +149,7 @@ def begin(
     if upstream.demo:
         limits.count_demo()
     headers: dict[str, str] = {}
+    streamed = format is not DOCUMENT
     generate = Upstream.stream if streamed else stream_document
     started = current_runs().start(
         lambda: with_usage_notes(generate(upstream, completion, headers)),

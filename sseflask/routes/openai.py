@@ -60,10 +60,8 @@ def _complete(path: str) -> Response:
     if not isinstance(body, dict):
         raise invalid("The body must be a JSON object in UTF-8.", code="invalid_json")
     request = CompletionRequest(path, content)
-    if body.get("stream") is True:
-        started = begin(caller, request, parameters, _CHUNKS, route=f"/v1{path}", resumable=False)
-        return stream(started.viewer, _CHUNKS, caller, repeated=started.repeated)
-    started = begin(
-        caller, request, parameters, DOCUMENT, route=f"/v1{path}", streamed=False, resumable=False
-    )
+    format = _CHUNKS if body.get("stream") is True else DOCUMENT
+    started = begin(caller, request, parameters, format, route=f"/v1{path}", resumable=False)
+    if format is _CHUNKS:
+        return stream(started.viewer, format, caller, repeated=started.repeated)
     return document(started.viewer, caller, repeated=started.repeated)
