@@ -13,6 +13,7 @@ import pytest
 
 from sseflask.channels.channels import Channels
 from sseflask.channels.event_frames import encode_event
+from sseflask.channels.history import read_history
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import EventLimits
 from sseflask.store.names import Pattern
@@ -292,6 +293,6 @@ def test_a_file_of_before(tmp_path: Path) -> None:
     subscription = open_to(channels, "a")
     close(channels, "a")
     assert rest(subscription)[0] == []
-    (event,) = channels.history(Pattern.parse("a"), "earliest", 10).events
+    (event,) = read_history(channels.store, Pattern.parse("a"), "earliest", 10).events
     assert event.data == "1"
     channels.close()

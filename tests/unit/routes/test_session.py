@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from sseflask.auth import cookie
+from sseflask.auth.presented import LONGEST_TOKEN
 from sseflask.auth.tokens import sign
 from tests.service import KEY, LOCAL, SECRET, service
 
@@ -194,14 +194,14 @@ def test_a_body_of_another_kind(client: FlaskClient) -> None:
 
 def test_a_token_that_no_browser_would_keep(client: FlaskClient) -> None:
     many = ["a" * 128] * 40
-    assert len(token(publish=many)) > cookie.LONGEST_TOKEN
+    assert len(token(publish=many)) > LONGEST_TOKEN
     refused(client.post(PATH, headers=bearer(token(publish=many))), 400, "token_too_long")
 
 
 def test_the_longest_cookie_is_one_that_browsers_keep(client: FlaskClient) -> None:
     texts = [token(1e12, padding="a" * size) for size in range(2600, 2900)]
-    longest = max((text for text in texts if len(text) <= cookie.LONGEST_TOKEN), key=len)
-    assert len(longest) > cookie.LONGEST_TOKEN - 4
+    longest = max((text for text in texts if len(text) <= LONGEST_TOKEN), key=len)
+    assert len(longest) > LONGEST_TOKEN - 4
     response = client.post(
         PATH, headers=bearer(longest), environ_overrides={"wsgi.url_scheme": "https"}
     )
