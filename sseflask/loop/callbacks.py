@@ -40,19 +40,27 @@ def cooperative() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def _hub() -> Any:
+    """gevent's hub of the calling thread, whose loop it runs in; ``None`` without gevent."""
+    if not cooperative():
+        return None
+    import gevent
+
+    return gevent.get_hub()
+
+
 def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
     """Have a function that does not block called after some seconds; returns what cancels it.
 
     Under gevent by the calling thread's event loop, elsewhere by a ``threading.Timer``.
     """
-    if not cooperative():
+    hub = _hub()
+    if hub is None:
         thread = threading.Timer(seconds, function)
         thread.daemon = True
         thread.start()
         return thread.cancel
-    import gevent
-
-    timer = gevent.get_hub().loop.timer(max(0.001, seconds), ref=False)
+    timer = hub.loop.timer(max(0.001, seconds), ref=False)
 
     def fire() -> None:
         timer.close()
@@ -77,11 +85,9 @@ class EventLoop:
     @classmethod
     def current(cls) -> EventLoop:
         """The event loop of the calling thread."""
-        if not cooperative():
+        hub = _hub()
+        if hub is None:
             return _NO_LOOP
-        import gevent
-
-        hub = gevent.get_hub()
         event_loop = _event_loops.get(hub)
         if event_loop is None:
             event_loop = _event_loops[hub] = cls(hub.loop)
@@ -137,11 +143,9 @@ def register_main_loop() -> None:
 
     Called in that thread by what needs the loop later. Without effect elsewhere and without gevent.
     """
-    if cooperative():
-        import gevent
-
-        if gevent.get_hub().main_hub:
-            EventLoop.current()
+    hub = _hub()
+    if hub is not None and hub.main_hub:
+        EventLoop.current()
 
 
 def wait_for_event(changed: threading.Event, timeout: float | None) -> None:
@@ -149,12 +153,9 @@ def wait_for_event(changed: threading.Event, timeout: float | None) -> None:
 
     May return early; the caller looks again. Without ``timeout`` it takes as long as it takes.
     """
-    if timeout is None and cooperative():
-        import gevent
-
-        # The loop of another thread knows of nothing that could set it, and would raise LoopExit.
-        if not gevent.get_hub().main_hub:
-            timeout = _WAIT_SECONDS
+    # The loop of another thread knows of nothing that could set it, and would raise LoopExit.
+    if timeout is None and (hub := _hub()) is not None and not hub.main_hub:
+        timeout = _WAIT_SECONDS
     changed.wait(timeout)
 
 
@@ -163,16 +164,14 @@ def run_in_main_loop(function: Callable[[], Value]) -> Value:
 
     Any thread; blocks until it is done. Without gevent it is called at once.
     """
-    if cooperative():
-        import gevent
-
-        if not gevent.get_hub().main_hub:
-            result: Value = wait_for_callback(
-                lambda done: EventLoop.main().call_soon_threadsafe(_call_back, function, done),
-                _MAIN_SECONDS,
-            )
-            return result
-        EventLoop.current()  # from here on known to the other threads
+    hub = _hub()
+    if hub is not None and not hub.main_hub:
+        result: Value = wait_for_callback(
+            lambda done: EventLoop.main().call_soon_threadsafe(_call_back, function, done),
+            _MAIN_SECONDS,
+        )
+        return result
+    EventLoop.current()  # from here on known to the other threads
     return function()
 
 
