@@ -123,11 +123,9 @@ class RunListener(Protocol):
         """
 
     def ended(self, run: Run, here: bool) -> None:
-        """A run has ended, and all its frames have been given.
+        """A run has ended that is followed, or was ended here; all its frames have been given.
 
-        Args:
-            run: a followed run, or one that this process has ended.
-            here: this process has ended it: that is said of a run once, in one process.
+        ``here``: by this process. That is said of a run once, in one process.
         """
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:

@@ -35,12 +35,9 @@ _AHEAD = 1 << 20
 class AppendQueue:
     """Collects appends while the transaction before is under way. Thread-safe.
 
-    Args:
-        store: stores a group of appends, and calls back in any thread, with those that are refused
-            or with an error. Must not block.
-        call_in_loop: see `EventLoop.call_soon_threadsafe`.
-        stored: called in the loop with the appends of a stored group, and the refused ones of it.
-        given_up: called in the loop with appends that could not be stored, and with the error.
+    ``store`` has a group stored without blocking, and calls back in any thread: with those that
+    are refused, or with an error. The others are called in the loop, by ``call_in_loop``:
+    ``stored`` with a group and its refused ones, ``given_up`` with what could not be stored.
     """
 
     def __init__(

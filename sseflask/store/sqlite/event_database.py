@@ -146,7 +146,7 @@ class EventDatabase(SqliteFile):
     def history(self, query: HistoryQuery) -> Steps[History]:
         """Answer a query in steps of about a millisecond, whatever is asked of however much."""
         query = replace(query, after=min(query.after, _LARGEST))
-        return history(self, self._meant, self.epoch, query)
+        return history(self._meant, self.epoch, query)
 
     def trim(self) -> int:
         with self.reading() as database:

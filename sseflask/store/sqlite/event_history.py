@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from sseflask.store.api import Entry, History, HistoryQuery, Missing
 from sseflask.store.names import Pattern, PatternSet
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
-from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.pattern_channels import MANY, PatternChannels, Steps, next_channels
 
 #: Bytes after which a page ends.
@@ -41,28 +40,26 @@ _Ends = tuple[int | None, int | None]
 """The numbers of the first and the last event that are there."""
 
 
-def history(
-    file: SqliteFile, channels: PatternChannels, epoch: str, query: HistoryQuery
-) -> Steps[History]:
+def history(channels: PatternChannels, epoch: str, query: HistoryQuery) -> Steps[History]:
     patterns, after, limit = query.patterns, query.after, query.limit
     wanted = PatternSet(patterns)
-    entries, last, newest, complete = _first(file, wanted, after, limit)
+    entries, last, newest, complete = _first(channels, wanted, after, limit)
     if not complete:
         yield
-        entries, last, newest = yield from _far(file, channels, wanted, after, limit)
+        entries, last, newest = yield from _far(channels, wanted, after, limit)
     if query.missing == "none":
         return History(epoch, entries, last, [], newest)
     yield
     # After the entries: so what was trimmed before they were read is in it.
-    found = yield from _missing(file, channels, patterns, -1 if query.missing == "all" else after)
+    found = yield from _missing(channels, patterns, -1 if query.missing == "all" else after)
     return History(epoch, entries, last, found, newest)
 
 
 def _first(
-    file: SqliteFile, wanted: PatternSet, after: int, limit: int
+    channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> tuple[list[Entry], int, int, bool]:
     """As `_far`, from the next events of all channels; and whether the page will do."""
-    with file.reading() as database:
+    with channels.file.reading() as database:
         newest = _newest(database)
         found, last = _scan(database, wanted, after, limit, limit)
         if len(found) < limit and last < newest:
@@ -71,16 +68,16 @@ def _first(
 
 
 def _far(
-    file: SqliteFile, channels: PatternChannels, wanted: PatternSet, after: int, limit: int
+    channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> Steps[tuple[list[Entry], int, int]]:
     """A page of events that are far apart, up to which number, and the newest number."""
-    ids, upto = yield from _ids(file, channels, wanted)
+    ids, upto = yield from _ids(channels, wanted)
     if ids is not None:
-        with file.reading() as database:
+        with channels.file.reading() as database:
             found, last = _merge(database, ids, after, upto, limit)
             return *_entries(database, found, last), _newest(database)
     for _ in range(_SCANS):
-        with file.reading() as database:
+        with channels.file.reading() as database:
             newest = _newest(database)
             found, last = _scan(database, wanted, after, limit, _SCAN)
             entries, after = _entries(database, found, last)
@@ -95,11 +92,9 @@ def _newest(database: sqlite3.Connection) -> int:
     return newest
 
 
-def _ids(
-    file: SqliteFile, channels: PatternChannels, wanted: PatternSet
-) -> Steps[tuple[list[int] | None, int]]:
+def _ids(channels: PatternChannels, wanted: PatternSet) -> Steps[tuple[list[int] | None, int]]:
     """The ids of all wanted channels, ``None`` if they are many; see `PatternChannels.ids`."""
-    with file.reading() as database:
+    with channels.file.reading() as database:
         upto = _newest(database)
         rows = database.execute(
             f"SELECT id FROM channels WHERE name {IN_JSON}", (json.dumps([*wanted.names]),)
@@ -172,11 +167,11 @@ def _entries(
 
 
 def _missing(
-    file: SqliteFile, channels: PatternChannels, patterns: Sequence[Pattern], after: int
+    channels: PatternChannels, patterns: Sequence[Pattern], after: int
 ) -> Steps[list[Missing]]:
     """The patterns of which an event after a number has been trimmed; if it is below 0 all."""
     wanted = PatternSet(patterns)
-    with file.reading() as database:
+    with channels.file.reading() as database:
         floor, trimmed = _marks(database)
         if after >= max(floor, trimmed):
             return []
@@ -192,13 +187,13 @@ def _missing(
         for pattern in wanted.wild:
             if pattern not in lacking:
                 yield
-                if (yield from _lacks(file, channels, pattern, after)):
+                if (yield from _lacks(channels, pattern, after)):
                     lacking.add(pattern)
     found = [pattern for pattern in patterns if pattern in lacking]
     if not found:
         return []
     yield
-    ends = yield from _ends(file, channels, found)
+    ends = yield from _ends(channels, found)
     return [Missing(pattern, *ends[pattern]) for pattern in found]
 
 
@@ -221,19 +216,17 @@ def _names(
     return {Pattern.parse(name) for name, trimmed in marks.items() if trimmed > after}
 
 
-def _lacks(
-    file: SqliteFile, channels: PatternChannels, pattern: Pattern, after: int
-) -> Steps[bool]:
+def _lacks(channels: PatternChannels, pattern: Pattern, after: int) -> Steps[bool]:
     ids, _ = yield from channels.ids(pattern)
     if ids is not None:
-        with file.reading() as database:
+        with channels.file.reading() as database:
             (trimmed,) = database.execute(
                 f"SELECT max(trimmed) FROM channels WHERE id {IN_JSON}", (json.dumps([*ids]),)
             ).fetchone()
             return after < max(trimmed or 0, _marks(database)[0])
     place: int | None = 0
     while place is not None:
-        with file.reading() as database:
+        with channels.file.reading() as database:
             ids, place = next_channels(database, pattern, place, _CHANNELS, "trimmed > ?", after)
             # What was trimmed from channels without a row is not above the floor.
             if ids or after < _marks(database)[0]:
@@ -242,10 +235,8 @@ def _lacks(
     return False
 
 
-def _ends(
-    file: SqliteFile, channels: PatternChannels, patterns: Sequence[Pattern]
-) -> Steps[dict[Pattern, _Ends]]:
-    with file.reading() as database:
+def _ends(channels: PatternChannels, patterns: Sequence[Pattern]) -> Steps[dict[Pattern, _Ends]]:
+    with channels.file.reading() as database:
         rows = database.execute(
             f"SELECT id, name FROM channels WHERE name {IN_JSON}",
             (json.dumps([pattern.prefix for pattern in patterns if pattern.is_name]),),
@@ -266,10 +257,10 @@ def _ends(
         yield
         ids, _ = yield from channels.ids(pattern)
         if ids is not None:
-            with file.reading() as database:
+            with channels.file.reading() as database:
                 found[pattern] = _ends_of(database, ids)
         else:
-            found[pattern] = yield from _ends_of_many(file, pattern)
+            found[pattern] = yield from _ends_of_many(channels, pattern)
     return found
 
 
@@ -300,11 +291,11 @@ def _ends_of(database: sqlite3.Connection, ids: Iterable[int]) -> _Ends:
     return first, last
 
 
-def _ends_of_many(file: SqliteFile, pattern: Pattern) -> Steps[_Ends]:
+def _ends_of_many(channels: PatternChannels, pattern: Pattern) -> Steps[_Ends]:
     numbers = list[int]()
     place: int | None = 0
     while place is not None:
-        with file.reading() as database:
+        with channels.file.reading() as database:
             ids, place = next_channels(database, pattern, place, _WITH_EVENTS, "kept > 0")
             numbers += (number for number in _ends_of(database, ids) if number is not None)
         yield

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import History, HistoryQuery
@@ -23,13 +24,11 @@ log = logging.getLogger("sseflask")
 _STRETCH, _PAUSE = 0.005, 0.5
 
 
+@dataclass(slots=True)
 class _Reading:
-    __slots__ = ("dones", "query", "steps")
-
-    def __init__(self, query: HistoryQuery) -> None:
-        self.query = query
-        self.dones: list[Done] = []
-        self.steps: Steps[History] | None = None
+    query: HistoryQuery
+    dones: list[Done] = field(default_factory=list)
+    steps: Steps[History] | None = None
 
 
 class Readings:

@@ -130,9 +130,8 @@ class Leases:
 
     def unwatch(self, number: int) -> None:
         with self._file.writing() as database:
-            database.execute(
-                "DELETE FROM watchers WHERE run = ? AND process = ?", (number, self.token)
-            )
+            values = (number, self.token)
+            database.execute("DELETE FROM watchers WHERE run = ? AND process = ?", values)
 
     def watched(self, numbers: Collection[int]) -> set[int]:
         with self._file.reading() as database:
@@ -140,16 +139,14 @@ class Leases:
 
     def is_watched(self, database: sqlite3.Connection, number: int) -> bool:
         """Whether living processes other than this one have viewers of a run. In a transaction."""
-        row = database.execute(
+        found = database.execute(
             "SELECT 1 FROM watchers JOIN processes ON process = token"
             " WHERE run = ? AND token != ? AND beat >= ? LIMIT 1",
             (number, self.token, self._clock() - DEAD_SECONDS),
-        ).fetchone()
-        return row is not None
+        )
+        return found.fetchone() is not None
 
     def watched_by_others(self) -> bool:
         with self._file.using() as database:
-            row = database.execute(
-                "SELECT 1 FROM watchers WHERE process != ? LIMIT 1", (self.token,)
-            ).fetchone()
-            return row is not None
+            asked = "SELECT 1 FROM watchers WHERE process != ? LIMIT 1"
+            return database.execute(asked, (self.token,)).fetchone() is not None

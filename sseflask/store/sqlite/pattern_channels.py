@@ -60,7 +60,7 @@ class PatternChannels:
     """
 
     def __init__(self, file: SqliteFile) -> None:
-        self._file = file
+        self.file = file
         self._known: OrderedDict[Pattern, _Known] = OrderedDict()
 
     def clear(self) -> None:
@@ -74,14 +74,14 @@ class PatternChannels:
         """
         known = self._known.get(pattern)
         if known is None or 0 < known.many_until < time.monotonic():
-            with self._file.reading() as database:
+            with self.file.reading() as database:
                 known = _Known(pattern, _highest(database))
             self._known[pattern] = known
         self._known.move_to_end(pattern)
         while len(self._known) > _PATTERNS:
             self._known.popitem(last=False)
         while True:
-            with self._file.reading() as database:
+            with self.file.reading() as database:
                 (newest,) = database.execute("SELECT newest FROM log").fetchone()
                 if known.many_until:
                     return None, newest
