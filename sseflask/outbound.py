@@ -14,8 +14,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from sseflask.errors import ConfigError
 
-__all__ = ["HEADERS", "Outbound", "check_headers", "secret_headers"]
-
 #: Variables that OpenAI's client sends as headers, beside OPENAI_CUSTOM_HEADERS.
 HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 
@@ -54,21 +52,15 @@ class Outbound:
         proxy = _proxy(address)
         if address.scheme != "https" and not (proxy or "").lower().startswith("https:"):
             return cls(proxy)
-        if file := os.environ.get("SSL_CERT_FILE"):
-            _check_certificates("SSL_CERT_FILE", file, file, None)
-            return cls(proxy, cafile=file)
-        if directory := os.environ.get("SSL_CERT_DIR"):
-            _check_certificates("SSL_CERT_DIR", directory, None, directory)
-            return cls(proxy, capath=directory)
+        for name, kind in (("SSL_CERT_FILE", "cafile"), ("SSL_CERT_DIR", "capath")):
+            if path := os.environ.get(name):
+                _check_certificates(name, path, kind)
+                return cls(proxy, **{kind: path})
         return cls(proxy)
 
 
 def check_headers() -> None:
-    """Check the variables that OpenAI's client sends as headers.
-
-    Raises:
-        ConfigError: one of them can't be sent.
-    """
+    """Raise `ConfigError` if a variable that OpenAI's client sends as a header can't be sent."""
     for name in HEADERS:
         if not _is_header_value(os.environ.get(name, "")):
             raise ConfigError(
@@ -140,25 +132,20 @@ def _bypassed(address: SplitResult) -> bool:
     host = (address.hostname or "").lower()
     for part in re.split(r"[,\s]+", found[1].lower()) if found else ():
         name = part.partition("://")[2] or part
-        if name == "*":
-            return True
-        if _in_network(host, name):
+        if name == "*" or _in_network(host, name):
             return True
         port = ""
         if name.startswith("["):
             name, _, port = name[1:].partition("]")
         elif name.count(":") == 1:
             name, _, port = name.partition(":")
-        if port.strip(":") not in ("", str(_port(address))):
+        default = 443 if address.scheme == "https" else 80
+        if port.strip(":") not in ("", str(address.port or default)):
             continue
         name = name.removeprefix("*").removeprefix(".")
         if name and (host == name or host.endswith(f".{name}")):
             return True
     return False
-
-
-def _port(address: SplitResult) -> int:
-    return address.port or (443 if address.scheme == "https" else 80)
 
 
 def _in_network(host: str, network: str) -> bool:
@@ -168,15 +155,15 @@ def _in_network(host: str, network: str) -> bool:
         return False
 
 
-def _check_certificates(name: str, value: str, file: str | None, directory: str | None) -> None:
+def _check_certificates(name: str, value: str, kind: str) -> None:
     import ssl
 
     problem = f"{name}={value!r} can't be used"
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file, directory)
-        hashed = directory is None or any(
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{kind: value})
+        hashed = kind == "cafile" or any(
             _HASHED.match(each.name)
-            for path in directory.split(os.pathsep)
+            for path in value.split(os.pathsep)
             if path
             for each in Path(path).iterdir()
         )

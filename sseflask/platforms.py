@@ -24,7 +24,6 @@ class Proxy:
     """The limits of a proxy, in seconds; ``None`` for no limit.
 
     Args:
-        title: its name.
         source: the documentation of its limits.
         first_byte: the time in which a response must begin.
         idle: it cuts a stream that is silent for so long.
@@ -47,7 +46,6 @@ class Platform:
     Args:
         name: the value of ``SSEFLASK_PLATFORM``.
         variable: a variable that the platform sets in the environment of each process.
-        proxy: the proxy in front.
         kill: seconds between SIGTERM and SIGKILL.
         proxies: the number of its entries in ``X-Forwarded-For``; ``None`` if not documented.
         volumes: whether a file can outlive a deploy.
@@ -61,7 +59,6 @@ class Platform:
     volumes: bool = True
 
     def is_of(self, environment: Mapping[str, str]) -> bool:
-        """Whether this environment names the platform, or has its variable."""
         named = environment.get(SETTING)
         return named == self.name if named else bool(environment.get(self.variable))
 
@@ -116,12 +113,7 @@ PLATFORMS = (
         proxies=1,
         volumes=False,
     ),
-    Platform(
-        "render",
-        "RENDER",
-        Proxy("Render", "https://render.com/docs/web-services"),
-        kill=30,
-    ),
+    Platform("render", "RENDER", Proxy("Render", "https://render.com/docs/web-services"), kill=30),
     Platform(
         "fly",
         "FLY_APP_NAME",

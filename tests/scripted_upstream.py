@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.frame_splitter import fields
+from sseflask.completions.outcome import CompletionOutcome, UsageNotes
 from sseflask.completions.upstream import CompletionRequest
 from sseflask.completions.upstream import Upstream as CompletionsUpstream
-from sseflask.completions.usage import UsageNotes
 from sseflask.runs.outcome import Generated
 
 STREAM_HEAD = (
@@ -83,8 +83,8 @@ def complete(
     headers: dict[str, str] | None = None,
 ) -> bytes:
     """The document of a completion that is not streamed."""
-    with upstream.document(request, headers) as document:
-        return document
+    ((frame,),), _ = read_all(upstream.document(request, headers))
+    return fields(frame)[1] or b""
 
 
 def notes_of(frames: Iterable[bytes]) -> bytes:

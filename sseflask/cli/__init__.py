@@ -24,23 +24,22 @@ _COMMANDS = {
 }
 
 
-class _Uninstalled(click.Command):
+def _uninstalled(name: str, missing: str) -> click.Command:
     """A command whose libraries are missing: it says which, with any arguments."""
 
-    def __init__(self, name: str, missing: str) -> None:
-        super().__init__(
-            name,
-            help=f"(not installed: {missing})",
-            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-            add_help_option=False,
-        )
-        self._missing = missing
-
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ARG002  # click's interface
+    def refuse() -> None:
         raise click.ClickException(
-            f"sseflask {self.name} needs libraries that are not installed: {self._missing}. "
+            f"sseflask {name} needs libraries that are not installed: {missing}. "
             "Install it with: pip install 'sseflask[service]'"
         )
+
+    return click.Command(
+        name,
+        callback=refuse,
+        help=f"(not installed: {missing})",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        add_help_option=False,
+    )
 
 
 class _Commands(click.Group):
@@ -58,7 +57,7 @@ class _Commands(click.Group):
             return None
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
-            return _Uninstalled(cmd_name, ", ".join(missing))
+            return _uninstalled(cmd_name, ", ".join(missing))
         command: click.Command = importlib.import_module(f"sseflask.cli.{cmd_name}").command
         return command
 

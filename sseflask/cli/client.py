@@ -1,19 +1,32 @@
-"""The HTTP client of the commands: its options, and its errors as one line."""
+"""The HTTP client of the commands: its options, errors as one line, and streams that reconnect."""
 
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import functools
 import json
-from collections.abc import Callable, Iterator
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 import httpx2
 
+from sseflask.event import MessageEvent
+from sseflask.wire import Decoder
+
 _CONNECT_SECONDS = 10.0
 #: Seconds of silence after which a connection counts as lost: six default heartbeats.
 _SILENCE = 90.0
+
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Errors that a new request would get again.
+_FINAL = frozenset({"insufficient_quota", "internal_error"})
+#: Seconds between two requests unless the server sends another time, and the most jitter.
+_RETRY, _MOST_JITTER = 1.0, 30.0
 
 
 def url_of(context: click.Context, option: click.Parameter, value: str) -> httpx2.URL:
@@ -71,11 +84,7 @@ def with_client(command: Callable[..., object]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def connected(token: str | None, headers: list[tuple[str, str]]) -> Iterator[httpx2.Client]:
-    """A client with these credentials; an error of the network ends the command with one line.
-
-    Raises:
-        click.ClickException: the server can't be reached, or the connection was lost.
-    """
+    """A client with these credentials; an error of the network ends the command with one line."""
     sent = [("User-Agent", "sseflask"), *headers]
     if token:
         sent.append(("Authorization", f"Bearer {token}"))
@@ -98,7 +107,6 @@ def describe(error: httpx2.HTTPError) -> str:
 
 
 def route(url: httpx2.URL, path: str) -> httpx2.URL:
-    """The address of a route of the service at ``url``."""
     return url.copy_with(path=url.path.rstrip("/") + path)
 
 
@@ -121,3 +129,133 @@ def error_of(response: httpx2.Response) -> str:
     line = f"{status}{f' ({code})' if code else ''}: {message}" if message else status
     id = response.headers.get("X-Request-Id", "")[:128]
     return f"{line} [request {id}]" if response.status_code >= 500 and id else line
+
+
+class Failed(click.ClickException):
+    """The stream is over, and opening it again would not help."""
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """The stream has ended early, and is opened again.
+
+    The cause is empty if it ended without an error, the cursor is its last id.
+    """
+
+    seconds: float
+    cause: str
+    cursor: str
+
+
+@dataclass
+class Stream:
+    """One stream of a server, opened again after its last event if an error is temporary.
+
+    Args:
+        method: a POST needs a body and an ``Idempotency-Key``.
+        body: sent with each request, as JSON.
+        until_done: the stream is over at the first ``done`` or ``[DONE]``. Otherwise it is over
+            with these only if it ends there: on a channel they are ordinary events.
+
+    Attributes:
+        cursor: the last id; sent as ``Last-Event-ID``.
+        response: the last one.
+    """
+
+    client: httpx2.Client
+    method: str
+    url: httpx2.URL
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    until_done: bool = True
+    cursor: str = ""
+    response: httpx2.Response | None = None
+
+    def __iter__(self) -> Iterator[MessageEvent | Reconnect]:
+        """Its events, ``done`` and ``[DONE]`` too, and its reconnects. Blocks.
+
+        Raises:
+            Failed: it is over; the message says why.
+            httpx2.TransportError: the server can't be reached the first time.
+        """
+        self._retry, tries = _RETRY, 0
+        while True:
+            wait, cause, continued, done = 0.0, "", False, False
+            headers = httpx2.Headers(
+                {"Accept": "text/event-stream", **self.headers}, encoding="utf-8"
+            )
+            if self.cursor:
+                headers["Last-Event-ID"] = self.cursor
+            try:
+                with self.client.stream(
+                    self.method, self.url, headers=headers, json=self.body
+                ) as response:
+                    self.response = response
+                    if response.status_code == 204:
+                        return
+                    kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+                    if response.status_code != 200 or kind.lower() != "text/event-stream":
+                        response.read()
+                        wait, cause = _refused(response)
+                    else:
+                        self.cursor = self.cursor or response.headers.get("Last-Event-ID", "")
+                        decoder = Decoder(self.cursor)
+                        for piece in response.iter_bytes():
+                            for event in decoder.feed(piece):
+                                tries = 0
+                                moved = event.last_event_id != self.cursor
+                                self.cursor = event.last_event_id
+                                yield event
+                                done = event.event == "done" or event.data == "[DONE]"
+                                if done and self.until_done:
+                                    return
+                                if event.event == "failure":
+                                    cause = _failure(event, final=moved or not self.cursor)
+                            self.cursor = decoder.last_event_id
+                            if decoder.retry is not None:
+                                # The server has the client come back, whatever the last event.
+                                self._retry, continued = decoder.retry / 1000, True
+                                decoder.retry, done = None, False
+                        if done or not (cause or self.cursor or continued):
+                            return  # no error, and nothing to resume: that was all
+            except httpx2.TransportError as error:
+                if self.response is None:
+                    raise  # no response so far: perhaps the address is wrong
+                cause = describe(error)
+            seconds = max(wait, self._retry) + random.uniform(
+                0, min(_MOST_JITTER, 2.0 ** min(tries, 10))
+            )
+            tries += 1
+            yield Reconnect(seconds, cause, self.cursor)
+            time.sleep(seconds)
+
+
+def _failure(event: MessageEvent, *, final: bool) -> str:
+    """The message of an error in band; without an id only the connection has failed."""
+    message, code = error_in(event.data)
+    if final or code in _FINAL:
+        raise Failed(message)
+    return message
+
+
+def _refused(response: httpx2.Response) -> tuple[float, str]:
+    """Seconds to wait and the reason, if another request may succeed."""
+    reason = error_of(response)
+    temporary = (
+        response.status_code in _TEMPORARY and response.headers.get("X-Should-Retry") != "false"
+    )
+    if response.status_code == 200:
+        reason = f"not an event stream, but {response.headers.get('Content-Type', 'no type')!r}"
+    if not temporary or any(f"({code})" in reason for code in _FINAL):
+        raise Failed(reason)
+    return _seconds(response.headers.get("Retry-After", "")), reason
+
+
+def _seconds(value: str) -> float:
+    """The seconds of a Retry-After: a number or a date (RFC 9110, section 10.2.3)."""
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0

@@ -52,16 +52,11 @@ def command(
     if event is not None:
         published["event"] = event
     target = route(url, f"/channels/{quote(channel, safe='')}")
-    response = _post(client, target, published)
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    try:
+        response = client.post(target, json=published, headers=key)
+    except httpx2.TransportError:
+        response = client.post(target, json=published, headers=key)
     if response.status_code != 201:
         raise click.ClickException(error_of(response))
     click.echo(response.json()["id"])
-
-
-def _post(client: httpx2.Client, url: httpx2.URL, published: object) -> httpx2.Response:
-    """Send it, and once more with the same key if the connection was lost."""
-    key = {"Idempotency-Key": uuid.uuid4().hex}
-    try:
-        return client.post(url, json=published, headers=key)
-    except httpx2.TransportError:
-        return client.post(url, json=published, headers=key)

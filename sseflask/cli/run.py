@@ -10,8 +10,7 @@ from typing import Any
 import click
 import httpx2
 
-from sseflask.cli.client import error_of, route, url_of, with_client
-from sseflask.cli.reconnecting import Reconnect, Stream
+from sseflask.cli.client import Reconnect, Stream, error_of, route, url_of, with_client
 
 
 @click.command("run")
@@ -21,11 +20,7 @@ from sseflask.cli.reconnecting import Reconnect, Stream
 @click.option("--model", metavar="NAME", help="The model; by default the server's.")
 @with_client
 def command(
-    url: httpx2.URL,
-    message: str,
-    system: str | None,
-    model: str | None,
-    client: httpx2.Client,
+    url: httpx2.URL, message: str, system: str | None, model: str | None, client: httpx2.Client
 ) -> None:
     """Send MESSAGE to the service at URL, and print the answer as it comes. Ctrl-C stops it.
 

@@ -31,7 +31,16 @@ def command(dev: bool) -> NoReturn:
     WEB_CONCURRENCY worker processes. Further gunicorn options go into GUNICORN_CMD_ARGS.
     Ctrl-C or SIGTERM ends it.
     """
-    settings = _settings()
+    try:
+        settings = config.load()
+    except ConfigError as error:
+        if os.environ.get("SSEFLASK_LOG_FORMAT") != "json":
+            raise
+        # What starts the service reads its log.
+        from sseflask.logs import json_log
+
+        json_log.log_start_failure(error)
+        raise SystemExit(2) from None
     command = [sys.executable, "-m", "gunicorn"]
     command += ["-c", str(Path(__file__).parents[1] / "gunicorn_conf.py")]
     if dev:
@@ -44,16 +53,3 @@ def command(dev: bool) -> NoReturn:
         own = environment.get("GUNICORN_CMD_ARGS", "")
         environment["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {_DEVELOPMENT_GRACE} {own}".strip()
     os.execve(command[0], command, environment)
-
-
-def _settings() -> config.Settings:
-    try:
-        return config.load()
-    except ConfigError as error:
-        if os.environ.get("SSEFLASK_LOG_FORMAT") != "json":
-            raise
-        # What starts the service reads its log.
-        from sseflask.logs import json_log
-
-        json_log.log_start_failure(error)
-        raise SystemExit(2) from None

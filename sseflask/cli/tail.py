@@ -9,8 +9,7 @@ from datetime import datetime
 import click
 import httpx2
 
-from sseflask.cli.client import url_of, with_client
-from sseflask.cli.reconnecting import Reconnect, Stream
+from sseflask.cli.client import Reconnect, Stream, url_of, with_client
 from sseflask.event import MessageEvent
 
 
@@ -25,12 +24,7 @@ from sseflask.event import MessageEvent
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
 @with_client
-def command(
-    url: httpx2.URL,
-    cursor: str,
-    as_json: bool,
-    client: httpx2.Client,
-) -> None:
+def command(url: httpx2.URL, cursor: str, as_json: bool, client: httpx2.Client) -> None:
     """Print the events of a stream, such as http://127.0.0.1:8000/channels/news.
 
     Each with its time, the seconds since the previous one, and its id. A stream whose connection is

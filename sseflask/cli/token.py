@@ -67,11 +67,7 @@ def _patterns(
     help="How long the token is valid: 90s, 15m, 12h, 30d. Streams end when their token does.",
 )
 def command(
-    subject: str | None,
-    publish: list[str],
-    subscribe: list[str],
-    complete: bool,
-    ttl: int,
+    subject: str | None, publish: list[str], subscribe: list[str], complete: bool, ttl: int
 ) -> None:
     """Print a token, signed with the newest secret of SSEFLASK_SECRET.
 

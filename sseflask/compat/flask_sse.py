@@ -31,14 +31,7 @@ __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]
 
 @dataclass(repr=False)
 class Message:
-    """A message to publish, as in Flask-SSE.
-
-    Args:
-        data: text, or any other value, which is sent as the application's JSON.
-        type: the event's type.
-        id: the event's id.
-        retry: the reconnection time, in milliseconds.
-    """
+    """A message to publish, as in Flask-SSE; data that is no text is sent as JSON."""
 
     data: Any
     type: str | None = None
@@ -92,7 +85,6 @@ class ServerSentEventsBlueprint(Blueprint):
     """
 
     def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]  # Flask's stubs name the base of Flask and Quart
-        """Called by Flask."""
         super().register(app, options)
         if "sseflask" not in app.extensions:
             SSE(app)
@@ -109,10 +101,8 @@ class ServerSentEventsBlueprint(Blueprint):
 
         Args:
             data: text, or any other value, which the application's JSON encoder writes.
-            type: the event's type.
             id: accepted and not sent.
             retry: the reconnection time, in milliseconds.
-            channel: the channel of the event.
         """
         if id is not None:
             warn_once(

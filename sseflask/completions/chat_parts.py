@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sseflask.completions.attachments import Attachments, is_picture
 from sseflask.completions.json_values import dict_or_empty, dicts
-from sseflask.completions.parts import Part, Reasoning, Text
+from sseflask.completions.parts import PICTURES, Attachments, Part, Reasoning, Text
 from sseflask.completions.tool_calls import ChatCalls
-
-__all__ = ["ChatParts"]
 
 # DeepSeek, llama.cpp and LiteLLM send reasoning_content, vLLM and Ollama reasoning, OpenRouter
 # reasoning_details beside it: the first of them that has text counts.
@@ -30,8 +27,8 @@ class ChatParts:
         self._attachments = Attachments()
         self._has_deltas = False
 
-    def feed(self, chunk: dict[str, Any]) -> Iterator[Part]:
-        """The parts of a chunk."""
+    def feed(self, _event: bytes, chunk: dict[str, Any]) -> Iterator[Part]:
+        # Under any event type, as OpenAI's clients and the AI SDK have it.
         if "citations" in chunk and isinstance(chunk.get("choices"), list):
             yield from self._attachments.sources(chunk["citations"])
         for choice in dicts(chunk.get("choices")):
@@ -46,7 +43,7 @@ class ChatParts:
                         continue
                 yield from self._of_choice(choice)
 
-    def finish(self) -> Iterator[Part]:
+    def finish(self, _last: dict[str, Any]) -> Iterator[Part]:
         """The parts that are held back until the completion's end."""
         return self._calls.finish()
 
@@ -91,7 +88,7 @@ class ChatParts:
         if isinstance(content, list):
             for part in content if depth else []:
                 yield from self._of_content(part, depth - 1)
-        elif isinstance(content, dict) and is_picture(content):
+        elif isinstance(content, dict) and content.get("type") in PICTURES:
             yield from self._attachments.pictures(content)
         elif text := _text(content, depth):
             kind = content.get("type") if isinstance(content, dict) else None

@@ -1,16 +1,10 @@
-"""The chunked coding of an HTTP/1.1 body (RFC 9112, section 7.1), decoded by a regular expression.
-
-No I/O. h11 makes an event of every chunk, in steps that cost more than everything else that is done
-with a token here.
-"""
+"""The chunked coding of an HTTP/1.1 body (RFC 9112, section 7.1), decoded by one expression."""
 
 from __future__ import annotations
 
 import re
 
 import httpx2
-
-__all__ = ["BrokenChunks", "Dechunker"]
 
 # The line end of a chunk is read together with the next chunk's head. Some servers write a bare LF.
 _LINE_END = b"\r\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+import zlib
+from collections.abc import Iterable, Iterator
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
@@ -13,15 +15,10 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from sseflask.completions import failures
-from sseflask.completions.content_coding import decode
-from sseflask.completions.read_deadline import ReadDeadline
-from sseflask.completions.upstream_errors import LOCATION, refused
-from sseflask.completions.upstream_transport import UpstreamTransport
+from sseflask.completions.upstream_errors import LOCATION, refused, timed_out, unreachable
+from sseflask.completions.upstream_transport import ReadDeadline, UpstreamTransport
 from sseflask.config import Settings
 from sseflask.outbound import Outbound
-
-__all__ = ["OfficialClient"]
 
 log = logging.getLogger(__name__)
 
@@ -32,33 +29,53 @@ _IDLE_SECONDS = 4.0
 #: What is read of the body of an error or a redirection, and the seconds for it.
 _REFUSAL_BYTES, _REFUSAL_SECONDS = 262_144, 10.0
 
+#: RFC 9110, section 8.4.1.3: x-gzip is gzip.
+_CODINGS = ("gzip", "x-gzip", "deflate")
+#: Bytes that are decompressed at once: a little may become a thousand times as much.
+_MAX_PIECE = 262_144
+_GZIP_MAGIC, _GZIP_OR_ZLIB = b"\x1f\x8b", zlib.MAX_WBITS | 32
+
 
 class OfficialClient:
     """The SDK's client of the upstream. Thread-safe; for one process, as it has connections.
 
     It follows no redirection, keeps no cookie, repeats no request.
-
-    Args:
-        settings: the key, the base URL, the timeout.
-        outbound: the proxy and the certificates.
     """
 
     def __init__(self, settings: Settings, outbound: Outbound) -> None:
         url = urlsplit(settings.upstream_url)
         self._query = f"?{url.query}" if url.query else ""
         self._secrets = settings.confidential
-        self._client = _client(settings, url._replace(query="").geturl(), outbound)
+        key = settings.openai_api_key
+        tls = _tls(settings, outbound)
+        proxy = None
+        if outbound.proxy:
+            over_tls = outbound.proxy.lower().startswith("https:")
+            proxy = httpx2.Proxy(outbound.proxy, ssl_context=tls if over_tls else None)
+        self._client = openai.OpenAI(
+            # Servers of one's own often want no key, the SDK always does.
+            api_key=key.get_secret_value() if key else "none",
+            base_url=url._replace(query="").geturl(),
+            # A retry would bill twice, and the client can repeat a request itself.
+            max_retries=0,
+            # Compressed streams arrive in lumps and cost time at both ends.
+            default_headers={"Accept-Encoding": "identity"},
+            http_client=httpx2.Client(
+                timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
+                # One user's prompt is not sent wherever an upstream points, ...
+                follow_redirects=False,
+                # ... and one user's cookies are not sent with another's request.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                trust_env=False,
+                transport=UpstreamTransport(tls, proxy, _IDLE_SECONDS),
+                event_hooks={"response": [_decode, _prepare_refusal]},
+            ),
+        )
 
     def send(self, path: str, body: bytes | None, seconds: float | None = None) -> httpx2.Response:
-        """Send a request. Blocks until the head of the response is there.
+        """Send a POST of JSON, or a GET, and block until the head of the response is there.
 
-        Args:
-            path: below the base URL.
-            body: the JSON body of a POST; ``None`` for a GET.
-            seconds: how long the head may take, by default the upstream's timeout.
-
-        Returns:
-            the response, which the caller closes.
+        This may take so many seconds, by default the upstream's timeout.
 
         Raises:
             Failure: the upstream refused the request, or can't be reached.
@@ -78,42 +95,13 @@ class OfficialClient:
         except openai.APIStatusError as error:
             raise refused(error.response, error.response.content, self._secrets) from error
         except openai.APITimeoutError as error:
-            raise failures.timeout() from error
+            raise timed_out() from error
         except openai.APIError as error:
-            raise failures.unreachable(error) from error
+            raise unreachable(error) from error
         return cast(httpx2.Response, response)
 
     def close(self) -> None:
-        """Close its connections."""
         self._client.close()
-
-
-def _client(settings: Settings, url: str, outbound: Outbound) -> openai.OpenAI:
-    key = settings.openai_api_key
-    tls = _tls(settings, outbound)
-    proxy = None
-    if outbound.proxy:
-        over_tls = outbound.proxy.lower().startswith("https:")
-        proxy = httpx2.Proxy(outbound.proxy, ssl_context=tls if over_tls else None)
-    return openai.OpenAI(
-        # Servers of one's own often want no key, the SDK always does.
-        api_key=key.get_secret_value() if key else "none",
-        base_url=url,
-        # A retry would bill twice, and the client can repeat a request itself.
-        max_retries=0,
-        # Compressed streams arrive in lumps and cost time at both ends.
-        default_headers={"Accept-Encoding": "identity"},
-        http_client=httpx2.Client(
-            timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
-            # One user's prompt is not sent wherever an upstream points, ...
-            follow_redirects=False,
-            # ... and one user's cookies are not sent with another's request.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            trust_env=False,
-            transport=UpstreamTransport(tls, proxy, _IDLE_SECONDS),
-            event_hooks={"response": [decode, _prepare_refusal]},
-        ),
-    )
 
 
 def _tls(settings: Settings, outbound: Outbound) -> ssl.SSLContext | None:
@@ -151,3 +139,65 @@ def _prepare_refusal(response: httpx2.Response) -> None:
         # The status of an error stays what it is without its message.
         log.warning("the upstream's error can't be read: %s", type(error).__name__)
     response.stream = httpx2.ByteStream(content)
+
+
+def _decode(response: httpx2.Response) -> None:
+    """Have a response's body decompressed if all its codings are gzip or deflate.
+
+    Some upstreams compress although they were asked not to. httpx knows these codings too, but ends
+    with the first of several members (RFC 1952, section 2.2), which are one body for `fetch` and
+    for curl. Other codings are left to it. Reading what can't be decompressed raises
+    `httpx2.DecodingError`.
+    """
+    given = response.headers.get("Content-Encoding", "").lower().split(",")
+    codings = [name for each in given if (name := each.strip()) not in ("", "identity")]
+    if isinstance(response.stream, httpx2.SyncByteStream) and set(codings) <= set(_CODINGS):
+        if codings:
+            response.stream = _Decoded(response.stream, codings[::-1])
+        response.headers.pop("Content-Encoding", None)
+
+
+class _Decoded(httpx2.SyncByteStream):
+    def __init__(self, stream: httpx2.SyncByteStream, codings: list[str]) -> None:
+        self._stream = stream
+        self._codings = codings
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces: Iterable[bytes] = self._stream
+        for coding in self._codings:
+            pieces = _inflate(pieces, coding)
+        yield from pieces
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _inflate(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
+    member: Any = None
+    first, more, pending = True, False, b""
+    for piece in pieces:
+        pending += piece
+        while more or len(pending) >= (2 if member is None else 1):
+            if member is None:
+                begins = pending.startswith(_GZIP_MAGIC) or _is_zlib(pending)
+                if not first and not begins:
+                    return  # filled up, with zeros for example, which all readers pass over
+                # Some servers mean the bare format by deflate (RFC 9110, section 8.4.1.2).
+                bare = coding == "deflate" and not begins
+                member = zlib.decompressobj(-zlib.MAX_WBITS if bare else _GZIP_OR_ZLIB)
+                first = False
+            try:
+                data = member.decompress(pending, _MAX_PIECE)
+            except zlib.error as error:
+                raise httpx2.DecodingError(str(error)) from error
+            pending = member.unused_data if member.eof else member.unconsumed_tail
+            more = len(data) == _MAX_PIECE and not member.eof  # perhaps, without a byte of input
+            if member.eof:
+                member = None
+            if data:
+                yield data
+
+
+def _is_zlib(data: bytes) -> bool:
+    """Whether it begins with the header of RFC 1950, section 2.2."""
+    return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0

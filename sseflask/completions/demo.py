@@ -14,8 +14,6 @@ import httpx2
 from sseflask.completions.json_values import dict_or_empty, dicts
 from sseflask.completions.upstream_errors import refused
 
-__all__ = ["MAX_PROMPT", "MODEL", "DemoClient", "DemoTransport"]
-
 MODEL = "sseflask-demo"
 #: Seconds between two pieces: the pace of a fast real model.
 PAUSE = 0.02
@@ -40,14 +38,10 @@ class DemoClient:
     """
 
     def send(self, path: str, body: bytes | None, seconds: float | None = None) -> httpx2.Response:  # noqa: ARG002  # the head is there at once
-        """Give the response to a request; without a body it is a GET.
-
-        Raises:
-            Failure: the demo model refused the request.
-        """
+        """See `OfficialClient.send`."""
         method = "GET" if body is None else "POST"
         request = httpx2.Request(method, f"http://demo.invalid/v1{path}", content=body)
-        response = DemoTransport().handle_request(request)
+        response = respond(request)
         response.request = request
         if response.is_error:
             raise refused(response, response.read(), ())
@@ -57,30 +51,27 @@ class DemoClient:
         """Nothing is open."""
 
 
-class DemoTransport(httpx2.BaseTransport):
+def respond(request: httpx2.Request) -> httpx2.Response:
     """Answers both APIs for completions, and lists one model, the way OpenAI does."""
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """See `httpx2.BaseTransport`."""
-        route = (request.method, request.url.path)
-        if route == ("GET", "/v1/models"):
-            model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "sseflask"}
-            return httpx2.Response(200, json={"object": "list", "data": [model]})
-        if route not in _COMPLETIONS:
-            return _refusal(404, "not_found", _ROUTES)
-        try:
-            parameters = json.loads(request.read())
-        except (ValueError, RecursionError):
-            parameters = None
-        if not isinstance(parameters, dict):
-            return _refusal(400, "invalid_json", "The body is not a JSON object.")
-        completion = _COMPLETIONS[route](parameters)
-        if parameters.get("stream"):
-            headers = {"Content-Type": "text/event-stream; charset=utf-8"}
-            return httpx2.Response(200, headers=headers, content=completion.frames())
-        # In ASCII, so that half a surrogate pair may be in what is repeated.
-        body = json.dumps(completion.document()).encode()
-        return httpx2.Response(200, headers={"Content-Type": "application/json"}, content=body)
+    route = (request.method, request.url.path)
+    if route == ("GET", "/v1/models"):
+        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "sseflask"}
+        return httpx2.Response(200, json={"object": "list", "data": [model]})
+    if route not in _COMPLETIONS:
+        return _refusal(404, "not_found", _ROUTES)
+    try:
+        parameters = json.loads(request.read())
+    except (ValueError, RecursionError):
+        parameters = None
+    if not isinstance(parameters, dict):
+        return _refusal(400, "invalid_json", "The body is not a JSON object.")
+    completion = _COMPLETIONS[route](parameters)
+    if parameters.get("stream"):
+        headers = {"Content-Type": "text/event-stream; charset=utf-8"}
+        return httpx2.Response(200, headers=headers, content=completion.frames())
+    # In ASCII, so that half a surrogate pair may be in what is repeated.
+    body = json.dumps(completion.document()).encode()
+    return httpx2.Response(200, headers={"Content-Type": "application/json"}, content=body)
 
 
 def _refusal(status: int, code: str, message: str) -> httpx2.Response:
@@ -101,63 +92,51 @@ class _Completion:
             time.sleep(PAUSE)
             yield word
 
-    def document(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def frames(self) -> Iterator[bytes]:
-        raise NotImplementedError
-
 
 class _Chat(_Completion):
-    """A completion of Chat Completions."""
-
     def __init__(self, parameters: dict[str, Any]) -> None:
         super().__init__(parameters.get("messages"))
-        options = dict_or_empty(parameters.get("stream_options"))
-        self._include_usage = bool(options.get("include_usage"))
-
-    def document(self) -> dict[str, Any]:
-        message = {"role": "assistant", "content": self._text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": self._usage()}
-
-    def frames(self) -> Iterator[bytes]:
-        head = self._head("chat.completion.chunk")
-        yield self._chunk(head, {"role": "assistant", "content": ""}, None)
-        for piece in self._pieces():
-            yield self._chunk(head, {"content": piece}, None)
-        yield self._chunk(head, {}, "stop")
-        if self._include_usage:
-            yield _frame({**head, "choices": [], "usage": self._usage()})
-        yield b"data: [DONE]\n\n"
-
-    def _chunk(
-        self, head: dict[str, Any], delta: dict[str, str], finish_reason: str | None
-    ) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        # As OpenAI does: once asked for, the usage is in every chunk, null but for the last.
-        usage = {"usage": None} if self._include_usage else {}
-        return _frame({**head, "choices": [choice], **usage})
-
-    def _usage(self) -> dict[str, int]:
-        return {
+        self._include_usage = bool(
+            dict_or_empty(parameters.get("stream_options")).get("include_usage")
+        )
+        self._head = {
+            "id": f"chatcmpl-demo-{uuid.uuid4().hex}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": MODEL,
+        }
+        self._usage = {
             "prompt_tokens": self._prompt_tokens,
             "completion_tokens": self._completion_tokens,
             "total_tokens": self._prompt_tokens + self._completion_tokens,
         }
 
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": f"chatcmpl-demo-{uuid.uuid4().hex}",
-            "object": kind,
-            "created": int(time.time()),
-            "model": MODEL,
-        }
+    def document(self) -> dict[str, Any]:
+        message = {"role": "assistant", "content": self._text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        head = {**self._head, "object": "chat.completion"}
+        return {**head, "choices": [choice], "usage": self._usage}
+
+    def frames(self) -> Iterator[bytes]:
+        yield self._chunk({"role": "assistant", "content": ""})
+        for piece in self._pieces():
+            yield self._chunk({"content": piece})
+        yield self._chunk({}, "stop")
+        if self._include_usage:
+            yield self._frame([], self._usage)
+        yield b"data: [DONE]\n\n"
+
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return self._frame([choice], None)
+
+    def _frame(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes:
+        chunk = {**self._head, "choices": choices}
+        # As OpenAI does: once asked for, the usage is in every chunk, null but for the last.
+        return _frame({**chunk, "usage": usage} if self._include_usage else chunk)
 
 
 class _Response(_Completion):
-    """A completion of the Responses API."""
-
     def __init__(self, parameters: dict[str, Any]) -> None:
         given = parameters.get("input")
         super().__init__([{"role": "user", "content": given}] if isinstance(given, str) else given)

@@ -11,11 +11,10 @@ from typing import Any
 
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_splitter import message, without_nan
-from sseflask.completions.json_values import dict_or_empty, dicts
+from sseflask.completions.json_values import dict_or_empty, dicts, list_or_empty
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.tool_calls import Call, ChatCalls
-
-__all__ = ["document_of", "is_completion", "stream_of"]
+from sseflask.completions.upstream_errors import masked
 
 #: Fields of a delta that some upstreams repeat in each chunk.
 _NOT_APPENDED = ("role", "id", "type", "name")
@@ -31,12 +30,7 @@ _PART_EVENTS = {
 
 
 def is_completion(dialect: str, value: Any) -> bool:
-    """Whether a value of JSON is a completion in one document.
-
-    Args:
-        dialect: the name of the API that was asked.
-        value: anything that JSON can spell.
-    """
+    """Whether a value of JSON is a completion of this API in one document."""
     if not isinstance(value, dict):
         return False
     if dialect == RESPONSES:
@@ -44,14 +38,35 @@ def is_completion(dialect: str, value: Any) -> bool:
     return isinstance(value.get("choices"), list) and not value.get("error")
 
 
-def document_of(dialect: str, frames: Iterable[bytes], outcome: CompletionOutcome) -> bytes:
-    """The document of a complete stream.
+def error_of_choices(value: Any) -> Any:
+    """The error of a document whose choices have nothing else; ``None`` for all others."""
+    choices = list_or_empty(dict_or_empty(value).get("choices"))
+    errors = [dict_or_empty(each).get("error") for each in choices]
+    if not errors or not all(errors) or any(map(has_content, choices)):
+        return None
+    return errors[0]
 
-    Args:
-        dialect: the name of the API that the frames are of.
-        frames: all of them but the one that is the end.
-        outcome: how it ended.
-    """
+
+def without_secrets(value: dict[str, Any], secrets: tuple[str, ...]) -> bytes | None:
+    """A document with secrets masked in its choices' errors; ``None`` if there were none."""
+    choices = list_or_empty(value.get("choices"))
+    safe = [
+        {**each, "error": masked(each["error"], secrets)}
+        if dict_or_empty(each).get("error")
+        else each
+        for each in choices
+    ]
+    return None if safe == choices else json.dumps({**value, "choices": safe}).encode()
+
+
+def has_content(choice: dict[str, Any]) -> bool:
+    """Whether a choice has something of an answer."""
+    delta = dict_or_empty(choice.get("delta") or choice.get("message"))
+    return bool(choice.get("text")) or any(delta[name] for name in delta if name != "role")
+
+
+def document_of(dialect: str, frames: Iterable[bytes], outcome: CompletionOutcome) -> bytes:
+    """The document of a complete stream: of all frames but the one that is the end."""
     if dialect == RESPONSES:
         _, value = message(outcome.frame or b"")
         return _as_json(dict_or_empty(dict_or_empty(value).get("response")))
@@ -78,15 +93,13 @@ class _Pieces(list[str]):
 
 
 class _Choice:
-    """One choice of a stream of Chat Completions."""
-
     def __init__(self, index: int) -> None:
         message = {"role": "assistant", "content": None}
         self._value: dict[str, Any] = {"index": index, "message": message, "finish_reason": None}
-        self._calls: _Calls | None = None
+        self._calls: ChatCalls | None = None
+        self._further: dict[Any, dict[str, Any]] = {}
 
     def add(self, choice: dict[str, Any]) -> None:
-        """Add a chunk's part of it."""
         for name, value in choice.items():
             if name in ("delta", "message"):
                 if isinstance(value, dict):
@@ -99,35 +112,21 @@ class _Choice:
                 self._value[name] = value
         delta = dict_or_empty(choice.get("delta") or choice.get("message"))
         for piece in dicts(delta.get("tool_calls")):
-            self._calls = self._calls or _Calls()
-            self._calls.add(piece)
+            self._calls = self._calls or ChatCalls()
+            for _ in self._calls.feed(piece):
+                pass  # it is read at the end
+            # Further fields of a call, such as its signature, belong to its id or index.
+            further = {name: piece[name] for name in piece if name not in _READ_BY_CHAT_CALLS}
+            for key in (piece.get("id"), piece.get("index")):
+                if further and isinstance(key, (str, int)):
+                    self._further.setdefault(key, {}).update(further)
 
     def to_json(self) -> dict[str, Any]:
         message = _joined(self._value["message"])
         if self._calls is not None:
-            message["tool_calls"] = self._calls.to_json()
+            calls = sorted(self._calls.calls, key=lambda call: call.index)
+            message["tool_calls"] = [self._call(call) for call in calls]
         return {**self._value, "message": message}
-
-
-class _Calls:
-    """The tool calls of one choice, in all spellings of their pieces."""
-
-    def __init__(self) -> None:
-        self._calls = ChatCalls()
-        self._further: dict[Any, dict[str, Any]] = {}
-
-    def add(self, piece: dict[str, Any]) -> None:
-        for _ in self._calls.feed(piece):
-            pass  # it is read at the end
-        # Further fields of a call, such as its signature, belong to its id or index.
-        further = {name: piece[name] for name in piece if name not in _READ_BY_CHAT_CALLS}
-        for key in (piece.get("id"), piece.get("index")):
-            if further and isinstance(key, (str, int)):
-                self._further.setdefault(key, {}).update(further)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        calls = sorted(self._calls.calls, key=lambda call: call.index)
-        return [self._call(call) for call in calls]
 
     def _call(self, call: Call) -> dict[str, Any]:
         further = self._further.get(call.id) or self._further.get(call.index) or {}
@@ -143,7 +142,7 @@ def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
         if new is None:
             into.setdefault(name, None)
         elif name == "tool_calls":
-            continue  # see _Calls
+            continue  # `ChatCalls` puts them together
         elif name in _NOT_APPENDED:
             into[name] = old or new
         elif isinstance(new, str):
@@ -176,12 +175,7 @@ def _joined(value: Any) -> Any:
 
 
 def stream_of(dialect: str, value: dict[str, Any]) -> list[bytes]:
-    """The frames of a document, the end included.
-
-    Args:
-        dialect: the name of the API that it is of.
-        value: a completion, see `is_completion`.
-    """
+    """The frames of a document that `is_completion`, the end included."""
     if dialect != RESPONSES:
         chunks = (b"data: %b\n\n" % _as_json(chunk) for chunk in _chunks(value))
         return [*chunks, b"data: [DONE]\n\n"]

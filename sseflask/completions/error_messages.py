@@ -12,14 +12,16 @@ from html.parser import HTMLParser
 from typing import Any
 
 from sseflask.completions.frame_splitter import fields, read_json
-
-__all__ = ["excerpt", "reason", "text_of", "value_of"]
+from sseflask.completions.json_values import dict_or_empty
 
 #: Characters of a reason; clients and the log get fewer.
 _MAX_REASON = 16_384
 #: Characters of an excerpt, and of a page that is searched for one: its title comes early.
 _EXCERPT, _PAGE = 300, 8_192
 _DEPTH, _ITEMS = 8, 5
+
+#: Fields of an error that has no ``error`` around it.
+_MESSAGES = ("detail", "errors", "message", "msg", "error_msg", "error_message", "fault")
 
 # Fields with a reason, in lower case, without dashes and underscores; the most telling ones first.
 _NAMES = (
@@ -29,6 +31,18 @@ _NAMES = (
 )  # fmt: skip
 _CHARSET = re.compile(rb"charset=[\"' ]?([A-Za-z0-9_.:-]{1,40})")
 _SPACES = re.compile(r"\s+")
+
+
+def is_error(value: Any) -> bool:
+    """Whether a value of JSON that is no completion is an error, in any of the known shapes."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return bool(value[0].get("error"))
+    value = dict_or_empty(value)
+    if value.get("error") or value.get("object") == "error" or value.get("type") == "error":
+        return True
+    if "usage" in value or "object" in value:
+        return False
+    return any(name in value for name in _MESSAGES) and bool(reason(value))
 
 
 def reason(value: Any) -> str:
@@ -46,7 +60,10 @@ def _reason(value: Any, depth: int) -> str:
         return "; ".join(text for text in reasons if text.strip())
     if not isinstance(value, dict):
         return ""
-    named = {_plain(name): inner for name, inner in list(value.items())[:100]}
+    named = {
+        name[:40].replace("_", "").replace("-", "").lower(): inner
+        for name, inner in list(value.items())[:100]
+    }
     found = next((text for name in _NAMES if (text := _reason(named.get(name), depth - 1))), "")
     place = named.get("loc")
     if found and isinstance(place, list) and place:
@@ -55,10 +72,6 @@ def _reason(value: Any, depth: int) -> str:
     if found and found == named.get("detail") and isinstance(title, str) and title:
         return f"{title[:_EXCERPT]}: {found}"
     return found
-
-
-def _plain(name: str) -> str:
-    return name[:40].replace("_", "").replace("-", "").lower()
 
 
 def text_of(content: bytes, content_type: str = "") -> str:

@@ -22,44 +22,25 @@ from sseflask.completions.parts import (
 )
 from sseflask.completions.response_parts import ResponseParts
 
-__all__ = ["PartReader"]
-
 
 class PartReader:
-    """Reads a completion, frame by frame: its first choice. Not thread-safe, never blocks.
-
-    Args:
-        dialect: the name of the API that the frames are of.
-    """
+    """Reads a completion, frame by frame: its first choice. Not thread-safe, never blocks."""
 
     def __init__(self, dialect: str) -> None:
-        self._chat = None if dialect == RESPONSES else ChatParts()
-        self._response = ResponseParts()
+        self._parts: ResponseParts | ChatParts = (
+            ResponseParts() if dialect == RESPONSES else ChatParts()
+        )
         self._text, self._reasoning = _TextPieces(), _TextPieces()
         self._arguments: dict[int, _TextPieces] = {}
 
     def feed(self, frame: bytes) -> list[Part]:
         """Give the parts of a frame, in order. What can't be read in it is left out."""
         event, value = message(frame)
-        if not isinstance(value, dict):
-            return []
-        if self._chat is None:
-            kind = value.get("type") or event.decode(errors="replace")
-            return self._well_formed(self._response.feed(kind, value))
-        # Under any event type, as OpenAI's clients and the AI SDK have it.
-        return self._well_formed(self._chat.feed(value))
+        return self._well_formed(self._parts.feed(event, value)) if isinstance(value, dict) else []
 
     def finish(self, last: bytes | None = None) -> list[Part]:
-        """Give what is left at the completion's end.
-
-        Args:
-            last: the upstream's own last frame, if its API has one.
-        """
-        if self._chat is not None:
-            parts = self._well_formed(self._chat.finish())
-        else:
-            value = dict_or_empty(message(last or b"")[1])
-            parts = self._well_formed(self._response.finish(value))
+        """Give what is left at the end, after the upstream's own last frame if its API has one."""
+        parts = self._well_formed(self._parts.finish(dict_or_empty(message(last or b"")[1])))
         if rest := self._reasoning.finish():
             parts.append(Reasoning(rest))
         if rest := self._text.finish():

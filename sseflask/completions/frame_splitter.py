@@ -8,21 +8,6 @@ from typing import Any
 
 from pydantic_core import from_json
 
-__all__ = [
-    "CR",
-    "FrameSplitter",
-    "FrameTooLong",
-    "data_frame",
-    "fields",
-    "is_json",
-    "is_plain",
-    "message",
-    "read_json",
-    "repaired",
-    "stripped",
-    "without_nan",
-]
-
 # A frame ends with a blank line: two line ends, each CR, LF or CRLF. A CR at the very end of what
 # has arrived may be the first half of a CRLF, so it only counts with a byte behind it, ...
 _END = re.compile(rb"\n\n|\n\r\n|\r\r\n|[\n\r]\r(?=[^\n])")
@@ -32,6 +17,10 @@ _END_OF_CR_STREAM = re.compile(rb"\r\r\Z")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 _NOT_RELAYED = re.compile(rb":|(?:id|retry)[:\r\n]")
 _BOM = b"\xef\xbb\xbf"
+
+#: Lines that a text keeps; with more its frame could take a hundred times its size.
+_MAX_LINES = 100_000
+_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 #: Carriage return as a number, which is found in a fifth of the time.
 CR = 13
@@ -107,7 +96,6 @@ class FrameSplitter:
 
     @property
     def rest(self) -> bytes:
-        """The bytes of the frame that is not complete."""
         return bytes(self._buffer)
 
 
@@ -189,6 +177,17 @@ def _refuse(constant: str) -> Any:
 def without_nan(value: Any) -> Any:
     """A value with null for each number that JSON can't spell."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def text_frame(text: bytes) -> bytes:
+    """A frame with a text of JSON, which can be read byte for byte if it has not too many lines."""
+    # In JSON a line end is nothing but space, so it does not matter which one it was.
+    if text.count(b"\n") + text.count(b"\r") > _MAX_LINES:
+        text = text.translate(_SPACES)
+    lines = text.splitlines()
+    if text.endswith((b"\n", b"\r")):
+        lines.append(b"")
+    return b"".join([*(b"data: %b\n" % line for line in lines), b"\n"])
 
 
 def data_frame(value: Any) -> bytes:

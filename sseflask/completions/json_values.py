@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["dict_or_empty", "dicts", "list_or_empty", "text_or_empty"]
-
 
 def text_or_empty(value: Any) -> str:
     """The value if it is a text; else an empty one."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import mimetypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
-__all__ = [
-    "Approval",
-    "File",
-    "HostedCall",
-    "Part",
-    "Reasoning",
-    "Source",
-    "Text",
-    "ToolCall",
-    "well_formed",
-]
+from sseflask.completions.json_values import dict_or_empty, list_or_empty, text_or_empty
+
+#: Types of a content's parts that are pictures.
+PICTURES = ("image_url", "image", "output_image", "input_image")
+#: Fields of a picture that have its address, or its bytes in base64.
+_URLS = ("image_url", "url", "image", "source")
+_BYTES = ("b64_json", "data", "base64", "image_base64")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ class HostedCall:
     The arguments and the output are values of JSON.
     """
 
-    index: int
     id: str
     name: str
     arguments: Any
@@ -102,3 +100,67 @@ def well_formed(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class Attachments:
+    """Gives each picture and each source once: some servers repeat them in every chunk."""
+
+    def __init__(self) -> None:
+        self._given: set[int] = set()
+
+    def pictures(self, given: Any) -> Iterator[File]:
+        """The pictures of a list (OpenRouter's ``images``), or one picture."""
+        for each in given if isinstance(given, list) else [given]:
+            url = _url(each)
+            if url and self._is_new(url):
+                yield File(url, _media_type(each, url))
+
+    def sources(self, given: Any) -> Iterator[Source]:
+        """The sources of a list of annotations, or of addresses (Perplexity's ``citations``)."""
+        for each in list_or_empty(given):
+            source = _source(each)
+            if source is not None and self._is_new(source.url or source.filename):
+                yield source
+
+    def _is_new(self, url: str) -> bool:
+        count = len(self._given)
+        self._given.add(hash(url))
+        return len(self._given) > count
+
+
+def _url(given: Any) -> str:
+    """The address of a picture, which may be a data URL; empty if it has none."""
+    if isinstance(given, dict):
+        for name in _URLS:
+            if isinstance(given.get(name), (str, dict)):
+                return _url(given[name])
+        for name in _BYTES:
+            if isinstance(given.get(name), str) and given[name]:
+                return f"data:{_declared_type(given) or 'image/png'};base64,{given[name]}"
+    scheme = given.partition(":")[0].lower() if isinstance(given, str) else ""
+    return str(given) if scheme in ("data", "http", "https") else ""
+
+
+def _declared_type(given: Any) -> str:
+    given = dict_or_empty(given)
+    kind = given.get("media_type") or given.get("mime_type") or given.get("mediaType")
+    return kind if isinstance(kind, str) and "/" in kind else ""
+
+
+def _media_type(given: Any, url: str) -> str:
+    if url[:5].lower() == "data:":
+        return url[5:].partition(",")[0].partition(";")[0].lower() or "text/plain"
+    try:
+        return _declared_type(given) or mimetypes.guess_type(urlsplit(url).path)[0] or "image/png"
+    except ValueError:
+        return "image/png"
+
+
+def _source(given: Any) -> Source | None:
+    given = {"url": given} if isinstance(given, str) else dict_or_empty(given)
+    given = dict_or_empty(given.get("url_citation")) or given
+    url, title, filename = (text_or_empty(given.get(name)) for name in ("url", "title", "filename"))
+    if url.partition(":")[0].lower() in ("http", "https"):
+        return Source(url, title, "")
+    name = filename or text_or_empty(given.get("file_id"))
+    return Source("", title or name, name) if name else None

@@ -10,12 +10,17 @@ import json
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from sseflask.completions.attachments import Attachments
 from sseflask.completions.json_values import dict_or_empty, list_or_empty, text_or_empty
-from sseflask.completions.parts import Approval, HostedCall, Part, Reasoning, Text, well_formed
+from sseflask.completions.parts import (
+    Approval,
+    Attachments,
+    HostedCall,
+    Part,
+    Reasoning,
+    Text,
+    well_formed,
+)
 from sseflask.completions.tool_calls import Call
-
-__all__ = ["ResponseParts", "is_call"]
 
 _TEXT = ("output_text", "refusal")
 _REASONING = ("reasoning_text", "reasoning_summary_text")
@@ -27,8 +32,8 @@ _ACTIONS = ("action", "actions", "operation")
 #: Fields of an item that are not a call's output.
 _NOT_OUTPUT = ("type", "id", "call_id", "status", "name", "arguments", "input")
 
+#: The place of a text: its item's, the kind of text, and its index in the item.
 _Slot: TypeAlias = tuple[Any, str, Any]
-"""The place of a text: its item's, the kind of text, and its index in the item."""
 
 
 def is_call(item: Any) -> bool:
@@ -46,8 +51,8 @@ class ResponseParts:
         self._places: dict[str, Any] = {}
         self._attachments = Attachments()
 
-    def feed(self, kind: Any, value: dict[str, Any]) -> Iterator[Part]:
-        """The parts of an event of this type with this data."""
+    def feed(self, event: bytes, value: dict[str, Any]) -> Iterator[Part]:
+        kind = value.get("type") or event.decode(errors="replace")
         if not isinstance(kind, str) or not kind.startswith("response."):
             return
         stem, _, what = kind[9:].rpartition(".")
@@ -61,11 +66,7 @@ class ResponseParts:
             yield from self._added(self._place(value), dict_or_empty(value.get("item")))
 
     def finish(self, last: dict[str, Any]) -> Iterator[Part]:
-        """What is missing at the response's end.
-
-        Args:
-            last: the data of the upstream's own last event; empty if there is none.
-        """
+        """What is missing after the upstream's own last event, of which this is the data."""
         response = dict_or_empty(last.get("response"))
         for number, given in enumerate(list_or_empty(response.get("output"))):
             item = dict_or_empty(given)
@@ -144,7 +145,7 @@ class ResponseParts:
             )
         elif isinstance(kind, str) and kind.endswith("_call") and place not in self._hosted:
             self._hosted.add(place)
-            yield _hosted(place, kind, item)
+            yield _hosted(kind, item)
 
     def _content(self, place: Any, part: dict[str, Any], value: dict[str, Any]) -> Iterator[Part]:
         kind = part.get("type")
@@ -205,14 +206,12 @@ def _arguments(value: dict[str, Any]) -> Any:
     return value.get("input") if given is None else given
 
 
-def _hosted(place: Any, kind: str, item: dict[str, Any]) -> HostedCall:
-    arguments = item.get("arguments") or item.get("action") or item.get("queries")
+def _hosted(kind: str, item: dict[str, Any]) -> HostedCall:
     name = text_or_empty(item.get("name"))
     return HostedCall(
-        place if isinstance(place, int) else 0,
         text_or_empty(item.get("call_id")) or text_or_empty(item.get("id")),
         f"{kind.removesuffix('_call')}.{name}" if name else kind.removesuffix("_call"),
-        _value(arguments),
+        _value(item.get("arguments") or item.get("action") or item.get("queries")),
         {field: inner for field, inner in item.items() if field not in _NOT_OUTPUT},
     )
 

@@ -13,22 +13,22 @@ from typing import Any
 
 import httpx2
 
-from sseflask.completions import failures
-from sseflask.completions.chat_stream import ChatParser
 from sseflask.completions.dialects import RESPONSES
-from sseflask.completions.documents import document_of, is_completion, stream_of
-from sseflask.completions.error_messages import text_of, value_of
-from sseflask.completions.frame_errors import error_of_choices, is_error, without_secrets
+from sseflask.completions.documents import (
+    document_of,
+    error_of_choices,
+    is_completion,
+    stream_of,
+    without_secrets,
+)
+from sseflask.completions.error_messages import is_error, text_of, value_of
 from sseflask.completions.frame_splitter import FrameSplitter, FrameTooLong, is_json, message
 from sseflask.completions.outcome import CompletionOutcome
-from sseflask.completions.read_deadline import ReadDeadline
-from sseflask.completions.response_stream import ResponseParser
-from sseflask.completions.stream_parser import End, StreamParser
-from sseflask.completions.upstream_errors import invalid, reported
-from sseflask.completions.upstream_transport import raw_body
+from sseflask.completions.stream_parser import ChatParser, End, ResponseParser, StreamParser
+from sseflask.completions.upstream_errors import invalid, reported, timed_out, while_reading
+from sseflask.completions.upstream_transport import ReadDeadline, raw_body
 from sseflask.errors import Failure
-
-__all__ = ["ResponseReader"]
+from sseflask.runs.outcome import ReportedFailure
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,9 @@ class ResponseReader:
     """Reads one response. Not thread-safe.
 
     Args:
-        secrets: values to mask in what the upstream says.
+        secrets: masked in what the upstream says.
         seconds: how long it may be silent, and a document may take once it has begun.
         dialect: the name of the API of the request; empty for a document of any kind.
-        choices: how many choices the request asks for.
-        max_document: bytes that a document may have.
-        max_event: bytes that an event of a stream may have.
 
     Attributes:
         started: something of the completion has been given.
@@ -106,14 +103,7 @@ class ResponseReader:
             _read_rest(response, pieces)
 
     def document(self, response: httpx2.Response) -> bytes:
-        """Read a document, also one that comes as a stream.
-
-        Returns:
-            the document, as it came if it was a JSON object in UTF-8.
-
-        Raises:
-            Failure: it is none, or it is an error.
-        """
+        """Read a document, or a stream as one. A JSON object in UTF-8 stays as it came."""
         with (
             contextlib.closing(raw_body(response)) as pieces,
             self._first_piece(response, pieces) as (first, deadline),
@@ -157,10 +147,10 @@ class ResponseReader:
                 yield first, deadline
         except (httpx2.HTTPError, Failure) as error:
             if deadline.passed:
-                raise failures.timeout() from error
+                raise timed_out() from error
             if isinstance(error, Failure):
                 raise
-            raise failures.while_reading(error) from error
+            raise while_reading(error) from error
 
     def _skip_blank(self, pieces: Iterable[bytes], deadline: ReadDeadline) -> bytes:
         size = 0
@@ -186,7 +176,7 @@ class ResponseReader:
         end: End | None
         try:
             for piece in chain((first,), pieces):
-                deadline.pause()
+                deadline.paused = True
                 relayed: list[bytes] = []
                 if frames := splitter.feed(piece):
                     relayed, end = parser.feed(frames)
@@ -204,7 +194,7 @@ class ResponseReader:
                     deadline.shorten(parser.idle_limit)
                     # Comments, and empty events that are sent in their place, extend nothing.
                     if not any(map(_HAS_CONTENT.search, relayed)):
-                        deadline.resume()
+                        deadline.paused = False
                         continue
                 deadline.extend()
         except FrameTooLong:
@@ -215,7 +205,7 @@ class ResponseReader:
             if deadline.passed or not splitter.rest:
                 if isinstance(end, CompletionOutcome):
                     return end
-                if isinstance(end, failures.UpstreamFailure):
+                if isinstance(end, ReportedFailure):
                     return CompletionOutcome.failed(end)
             raise
         if not self.started and first and not first.startswith(_BEGINS_STREAM):
@@ -263,11 +253,7 @@ class ResponseReader:
         return content if content[:1] in b"{[" and _is_utf_8(content) else text.encode()
 
     def _checked(self, text: str) -> Any:
-        """The JSON value of a document; ``None`` if it is none.
-
-        Raises:
-            UpstreamFailure: it is an error.
-        """
+        """The JSON value of a document; ``None`` if it is none. An error in it is raised."""
         value = value_of(text)
         if not is_completion(self._dialect, value) and is_error(value):
             raise reported(value, self._secrets)

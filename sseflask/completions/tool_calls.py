@@ -12,8 +12,6 @@ from typing import Any
 from sseflask.completions.json_values import text_or_empty
 from sseflask.completions.parts import ToolCall
 
-__all__ = ["Call", "ChatCalls"]
-
 
 class Call:
     """One call. It is given once its name is known and its arguments begin, or at the end.
@@ -23,8 +21,6 @@ class Call:
         plain: the arguments are plain text, which is given as a JSON string.
 
     Attributes:
-        id: the call's id.
-        name: the function's name.
         default_arguments: the arguments, unless others come.
     """
 
@@ -42,14 +38,12 @@ class Call:
 
     @property
     def arguments(self) -> str:
-        """All that has come of them, as text."""
         if self._value is None or self._pieces:
             return "".join(self._pieces)
         return json.dumps(self._value, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def has_arguments(self) -> bool:
-        """Whether any have come."""
         return bool(self._pieces) or self._value is not None
 
     @property
@@ -167,7 +161,6 @@ class ChatCalls:
         yield from call.feed(arguments)
 
     def finish(self) -> Iterator[ToolCall]:
-        """Give what is held back: the choice is at its end."""
         for call in self.calls:
             yield from call.finish()
 

@@ -14,16 +14,16 @@ from typing import Protocol
 import httpx2
 from flask import Flask, current_app
 
-from sseflask.completions import dialects, failures
 from sseflask.completions.demo import MAX_PROMPT, DemoClient
-from sseflask.completions.frame_splitter import read_json
+from sseflask.completions.dialects import DIALECTS
+from sseflask.completions.frame_splitter import read_json, text_frame
+from sseflask.completions.json_values import dict_or_empty
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.response_reader import ResponseReader
 from sseflask.completions.upstream_errors import relayed_headers
 from sseflask.config import Settings
 from sseflask.outbound import Outbound
-
-__all__ = ["CompletionRequest", "Upstream", "current_upstream"]
+from sseflask.runs.outcome import ReportedFailure
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class CompletionRequest:
 
     Args:
         path: below the base URL: ``/chat/completions`` or ``/responses``.
-        body: the JSON body, sent as it is.
+        body: JSON, sent as it is.
         fallback_body: the same without ``stream_options``, for an upstream that refuses them;
             ``None`` if the client itself has asked for them.
     """
@@ -51,19 +51,17 @@ class CompletionRequest:
 
     @property
     def dialect(self) -> str:
-        """The name of its API, see `sseflask.completions.dialects`."""
-        return dialects.dialect_of(self.path)
+        return DIALECTS[self.path]
 
     @property
     def choices(self) -> int:
-        """How many choices it asks for."""
         if b'"n"' not in self.body:
             return 1
         try:
             parameters = read_json(self.body)
         except ValueError:
             return 1
-        number = parameters.get("n") if isinstance(parameters, dict) else None
+        number = dict_or_empty(parameters).get("n")
         return number if isinstance(number, int) and number > 1 else 1
 
 
@@ -77,9 +75,6 @@ class _Client(Protocol):
 
 class Upstream:
     """An OpenAI-compatible server, or the demo model if none is configured. Thread-safe.
-
-    Args:
-        settings: the key, the base URL, the timeout.
 
     Attributes:
         demo: the demo model answers.
@@ -104,7 +99,6 @@ class Upstream:
             self.max_prompt = min(self.max_prompt, MAX_PROMPT)
 
     def init_app(self, app: Flask) -> None:
-        """Make this the upstream of the app's views."""
         app.extensions[_EXTENSION] = self
 
     def close(self) -> None:
@@ -124,7 +118,6 @@ class Upstream:
         that refuses ``stream_options`` is asked a second time, and from then on without them.
 
         Args:
-            request: a request for a stream.
             headers: gets the upstream's headers that clients get, before the first frame is given.
 
         Yields:
@@ -135,7 +128,7 @@ class Upstream:
 
         Raises:
             Failure: the upstream refused the request, failed, broke off, or sent no completion;
-                `UpstreamFailure` for an error that it reported itself.
+                `ReportedFailure` for an error that it reported itself.
         """
         fallback = request.fallback_body
         if self._use_fallback and fallback is not None:
@@ -144,38 +137,32 @@ class Upstream:
         try:
             with self._responding(request, headers) as response:
                 yield from reader.stream(response)
-        except failures.UpstreamFailure as failure:
-            if fallback in (None, request.body) or reader.started or not _about_added(failure):
+        except ReportedFailure as failure:
+            error = failure.json().lower().replace(" ", "_")
+            about_added = any(name in error for name in _ADDED)
+            if fallback in (None, request.body) or reader.started or not about_added:
                 raise
             assert fallback is not None
             log.warning("the upstream refuses stream_options, and is asked without from now on")
             self._use_fallback = True
-            request = CompletionRequest(request.path, fallback)
-            with self._responding(request, headers) as response:
-                yield from self._reader(request).stream(response)
+            yield from self.stream(CompletionRequest(request.path, fallback), headers)
 
-    @contextlib.contextmanager
     def document(
         self, request: CompletionRequest, headers: dict[str, str] | None = None
-    ) -> Iterator[bytes]:
-        """Run a completion that is not streamed. Blocks until it is there.
+    ) -> Generator[list[bytes] | CompletionOutcome, None, None]:
+        """Run a completion that is not streamed; otherwise as `stream`.
 
-        Only a few large documents are in memory at the same time. Others wait until the blocks of
-        these have ended.
-
-        Args:
-            request: a request for a document.
-            headers: gets the upstream's headers that clients get.
+        Only a few large documents are in memory at the same time. Others wait until the generators
+        of these have ended.
 
         Yields:
-            the upstream's document, as it came if it was a JSON object; made of its stream if it
-            streamed.
-
-        Raises:
-            Failure: the upstream refused the request or failed.
+            one frame with the upstream's document, as it came if it was a JSON object; made of its
+            stream if it streamed. Then the outcome.
         """
         with contextlib.closing(self._reader(request)) as reader:
-            yield self._document(reader, request, headers)  # no name here keeps it in memory
+            # No name here keeps it in memory.
+            yield [text_frame(self._document(reader, request, headers))]
+            yield CompletionOutcome("finished")
 
     def _document(
         self, reader: ResponseReader, request: CompletionRequest, headers: dict[str, str] | None
@@ -184,11 +171,7 @@ class Upstream:
             return reader.document(response)
 
     def models(self) -> bytes:
-        """The upstream's list of models, as JSON. Blocks until it is there.
-
-        Raises:
-            Failure: the upstream refused the request or failed.
-        """
+        """The upstream's list of models, as JSON. Blocks until it is there; raises as `stream`."""
         seconds = min(_MODELS_SECONDS, self._settings.upstream_timeout)
         reader = ResponseReader(self._secrets, seconds, max_document=_MAX_MODELS)
         with contextlib.closing(self._send("/models", None, seconds)) as response:
@@ -235,8 +218,3 @@ def _client_maker(settings: Settings) -> Callable[[], _Client]:
     from sseflask.completions.client import OfficialClient
 
     return partial(OfficialClient, settings, Outbound.from_environment(settings.upstream_url))
-
-
-def _about_added(failure: failures.UpstreamFailure) -> bool:
-    error = failure.json().lower().replace(" ", "_")
-    return any(name in error for name in _ADDED)

@@ -21,8 +21,6 @@ from sseflask.completions.chunked import Dechunker
 from sseflask.loop.callbacks import cooperative, yield_to_loop
 from sseflask.loop.native import original
 
-__all__ = ["Backend", "UpstreamConnection", "give_way"]
-
 _EV_READ = 1  # libev's
 
 #: Bytes of one read, as many as a TLS record has. Other streams wait while they are looked at.
@@ -34,10 +32,7 @@ _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
 class Backend(httpcore2.SyncBackend):
-    """Opens each TCP connection as a `UpstreamConnection`."""
-
     def connect_tcp(self, *args: Any, **kwargs: Any) -> UpstreamConnection:
-        """See `httpcore2.NetworkBackend`."""
         return UpstreamConnection(super().connect_tcp(*args, **kwargs))
 
 
@@ -47,8 +42,10 @@ class UpstreamConnection(httpcore2.NetworkStream):
     Not thread-safe: httpcore's pool gives it to one request at a time.
 
     Args:
-        stream: sends and receives.
         nested_tls: the stream is TLS inside of TLS.
+
+    Attributes:
+        body_left: bytes that follow the head that has been read; perhaps infinite.
     """
 
     def __init__(self, stream: httpcore2.NetworkStream, *, nested_tls: bool = False) -> None:
@@ -56,24 +53,20 @@ class UpstreamConnection(httpcore2.NetworkStream):
         self._socket: Any = stream.get_extra_info("socket")
         self._nested_tls = nested_tls
         self._unread = b""
-        self._body_left = 0.0
+        self.body_left = 0.0
         self._head_tail = b""
         self._head_bytes = 0
         self._head_deadline = 0.0
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """See `httpcore2.NetworkStream`. All heads of a response have to come within the timeout.
-
-        Raises:
-            httpcore2.ReadTimeout, httpcore2.ReadError: nothing has come.
-        """
-        in_body = self._body_left > 0
+        # All heads of a response have to come within the timeout.
+        in_body = self.body_left > 0
         data = self._unread or self._stream.read(
             min(max_bytes, _READ_SIZE), timeout if in_body else self._head_timeout(timeout)
         )
         if in_body:
-            end = int(min(len(data), self._body_left))
-            self._body_left -= end
+            end = int(min(len(data), self.body_left))
+            self.body_left -= end
         else:
             end = self._end_of_head(data)
         self._unread = data[end:]
@@ -102,31 +95,22 @@ class UpstreamConnection(httpcore2.NetworkStream):
         return end
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """See `httpcore2.NetworkStream`."""
         self._head_bytes, self._head_deadline = 0, 0.0  # of the response to this request
         self._stream.write(buffer, timeout)
 
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> UpstreamConnection:
-        """See `httpcore2.NetworkStream`."""
+    def start_tls(self, *args: Any, **kwargs: Any) -> UpstreamConnection:
         nested = isinstance(self._socket, ssl.SSLSocket)
         try:
-            stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
+            stream = self._stream.start_tls(*args, **kwargs)
         except BaseException:
             self.close()
             raise
         return UpstreamConnection(stream, nested_tls=nested)
 
     def close(self) -> None:
-        """See `httpcore2.NetworkStream`."""
         self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """See `httpcore2.NetworkStream`."""
         if info == "is_readable" and self._unread:
             return True
         if info != "is_readable" or self._socket is None or self._socket.fileno() < 0:
@@ -136,14 +120,6 @@ class UpstreamConnection(httpcore2.NetworkStream):
         poll = original("select", "poll")()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
-
-    def begin_body(self, length: float) -> None:
-        """Say that a head has been read, and that a body of this length follows.
-
-        Args:
-            length: in bytes; infinite if the body ends with the connection.
-        """
-        self._body_left = length
 
     def body(
         self, chunks: Dechunker | None, timeouts: Mapping[str, float | None]
@@ -158,10 +134,6 @@ class UpstreamConnection(httpcore2.NetworkStream):
             chunks: decodes its chunks; ``None`` if it ends with the connection.
             timeouts: the request's. A read blocks for ``read`` seconds at most, as that is when the
                 body is begun.
-
-        Raises:
-            httpcore2.ReadTimeout, httpcore2.ReadError: nothing has come.
-            BrokenChunks: a chunk is invalid.
         """
         with self._receiving(timeouts.get("read")) as receive:
             piece = self._unread or receive()

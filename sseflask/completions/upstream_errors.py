@@ -1,23 +1,25 @@
-"""An upstream's errors, and its headers, as clients get them: without secrets."""
+"""What a client gets when the upstream fails, in OpenAI's shape, and the upstream's headers.
+
+Without secrets.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import re
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
+from sseflask.completions.chunked import BrokenChunks
 from sseflask.completions.error_messages import excerpt, reason, text_of, value_of
-from sseflask.completions.failures import UpstreamFailure, masked
 from sseflask.completions.json_values import dict_or_empty
 from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.logs.masking import mask
-
-__all__ = ["LOCATION", "invalid", "refused", "relayed_headers", "reported"]
+from sseflask.runs.outcome import ReportedFailure
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +63,59 @@ _STATUSES = {
 }
 
 
-def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -> Failure:
-    """The failure of a request whose response has another status than 200.
+def unreachable(error: Exception) -> Failure:
+    """The failure of a request that got no response."""
+    cause = error.__cause__ or error
+    log.warning("the upstream can't be reached: %s: %r", type(cause).__name__, str(cause))
+    message = "The upstream can't be reached; please try again later."
+    return Failure(message, status=502, code="upstream_unreachable")
 
-    Args:
-        response: the response.
-        content: the beginning of its body.
-        secrets: values to mask.
-    """
-    secrets = tuple(secrets)
+
+def while_reading(error: httpx2.HTTPError) -> Failure:
+    """The failure of a stream whose connection failed."""
+    if isinstance(error, httpx2.TimeoutException):
+        return timed_out()
+    log.warning("the upstream's connection failed: %s: %r", type(error).__name__, str(error)[:200])
+    if isinstance(error, (httpx2.DecodingError, BrokenChunks)):
+        what = "decompressed" if isinstance(error, httpx2.DecodingError) else "read"
+        message = f"The upstream's answer can't be {what}: {str(error)[:200]}."
+        return Failure(message, status=502, code="upstream_invalid")
+    return broken_off()
+
+
+def broken_off() -> Failure:
+    """The failure of a stream that ended without saying that the answer is complete."""
+    message = "The upstream ended its stream before the answer was complete."
+    return Failure(message, status=502, code="upstream_truncated")
+
+
+def timed_out() -> Failure:
+    """The failure of an upstream that was silent beyond the limit."""
+    log.warning("the upstream was silent for too long")
+    message = "The upstream was silent for too long; please try again later."
+    return Failure(message, status=504, code="upstream_timeout")
+
+
+def masked(value: Any, secrets: tuple[str, ...], depth: int = 20) -> Any:
+    """A value of JSON without secrets, NaN and infinities; what is nested deeper is left out."""
+    if isinstance(value, str):
+        return mask(value, secrets)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if depth == 0:
+        return None if isinstance(value, (dict, list)) else value
+    if isinstance(value, dict):
+        return {
+            mask(str(name), secrets): masked(inner, secrets, depth - 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [masked(inner, secrets, depth - 1) for inner in value]
+    return value
+
+
+def refused(response: httpx2.Response, content: bytes, secrets: tuple[str, ...]) -> Failure:
+    """The failure of a request whose response has another status than 200; its body begins so."""
     status = response.status_code
     if LOCATION in response.extensions:
         return _redirected(response, secrets)
@@ -84,28 +130,19 @@ def refused(response: httpx2.Response, content: bytes, secrets: Iterable[str]) -
     return _failure(status, error, headers)
 
 
-def reported(value: Any, secrets: Iterable[str]) -> UpstreamFailure:
+def reported(value: Any, secrets: tuple[str, ...]) -> ReportedFailure:
     """The failure that an upstream reports inside a response with status 200.
 
-    Args:
-        value: a value of JSON: the error, or an object that has one.
-        secrets: values to mask.
+    The value is the error, or an object that has one.
     """
-    secrets = tuple(secrets)
     status = _status_of(value)
     error = _shaped(value, _as_text(value), status, "The upstream failed", secrets)
     log.warning("the upstream sent an error: %r", error["message"][:_MAX_LOGGED])
     return _failure(status, error, {})
 
 
-def invalid(what: str, text: str, secrets: Iterable[str]) -> Failure:
-    """The failure of a response that can't be relayed.
-
-    Args:
-        what: what is wrong with it, to follow "The upstream's answer can't be relayed: ".
-        text: the beginning of it, or of the part that is wrong.
-        secrets: values to mask.
-    """
+def invalid(what: str, text: str, secrets: tuple[str, ...]) -> Failure:
+    """The failure of a response that can't be relayed: what is wrong, and where that begins."""
     words = excerpt(mask(text[:_MAX_TEXT], secrets))
     message = f"The upstream's answer can't be relayed: {what}" + (f": {words}" if words else ".")
     log.warning("the upstream's answer can't be relayed: %s: %r", what, words)
@@ -113,17 +150,12 @@ def invalid(what: str, text: str, secrets: Iterable[str]) -> Failure:
 
 
 def relayed_headers(
-    headers: httpx2.Headers, secrets: Iterable[str], *, refusal: bool = False
+    headers: httpx2.Headers, secrets: tuple[str, ...], *, refusal: bool = False
 ) -> dict[str, str]:
     """The headers of an upstream that clients get as well, by their names in one spelling.
 
     Users of SDKs pace themselves by its rates, and quote its request ids. All others stay here:
-    cookies, its organisation, what is behind it, its connection.
-
-    Args:
-        headers: the response's.
-        secrets: a header with one of them in it stays here.
-        refusal: the status is another one than 200.
+    cookies, its organisation, what is behind it, its connection, and every header with a secret.
     """
     relayed: dict[str, str] = {}
     for name, value in headers.items():
@@ -159,21 +191,18 @@ def _redirected(response: httpx2.Response, secrets: tuple[str, ...]) -> Failure:
     )
 
 
-def _failure(status: int, error: dict[str, Any], headers: dict[str, str]) -> UpstreamFailure:
+def _failure(status: int, error: dict[str, Any], headers: dict[str, str]) -> ReportedFailure:
     if status in (401, 407):
         # It is about our key. Passed on, the client would take its own token for a bad one.
         whose = "key (OPENAI_API_KEY)" if status == 401 else "way through the proxy"
-        return UpstreamFailure(
-            502,
-            {
-                "message": f"The upstream refused this server's {whose}: {error['message']}",
-                "type": "server_error",
-                "param": None,
-                "code": "upstream_unauthorized",
-            },
-            {SHOULD_RETRY: "false"},
-        )
-    return UpstreamFailure(status if 400 <= status < 600 else 502, error, headers)
+        error = {
+            "message": f"The upstream refused this server's {whose}: {error['message']}",
+            "type": "server_error",
+            "param": None,
+            "code": "upstream_unauthorized",
+        }
+        return ReportedFailure(502, error, {SHOULD_RETRY: "false"})
+    return ReportedFailure(status if 400 <= status < 600 else 502, error, headers)
 
 
 def _status_of(value: Any) -> int:

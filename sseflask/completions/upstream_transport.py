@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import ssl
-from collections.abc import Generator, Iterable, Iterator
-from typing import cast
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, cast
 
 import httpcore2
 import httpx2
 
 from sseflask.completions.chunked import Dechunker
 from sseflask.completions.upstream_connection import Backend, UpstreamConnection, give_way
-
-__all__ = ["UpstreamTransport", "raw_body"]
+from sseflask.loop import native
+from sseflask.loop.callbacks import call_later
 
 #: Statuses of responses without a body, whatever their heads say (RFC 9112, section 6.3).
 _NO_BODY = (204, 304)
@@ -37,7 +39,6 @@ class UpstreamTransport(httpx2.BaseTransport):
 
     Args:
         tls: for the upstream, and for a proxy that is reached over TLS.
-        proxy: an HTTP proxy; ``None`` for none.
         keepalive_seconds: how long an idle connection may be used again.
     """
 
@@ -63,7 +64,6 @@ class UpstreamTransport(httpx2.BaseTransport):
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """See `httpx2.BaseTransport`."""
         with _errors_of_httpx2():
             answer = self._pool.handle_request(
                 httpcore2.Request(
@@ -83,17 +83,11 @@ class UpstreamTransport(httpx2.BaseTransport):
         )
 
     def close(self) -> None:
-        """Close all connections."""
         self._pool.close()
 
 
 class _Body(httpx2.SyncByteStream):
-    """The body of a response.
-
-    Args:
-        answer: the response.
-        past_httpcore: what is read of it before httpcore reads the rest.
-    """
+    """The body of a response, of which some may be read before httpcore reads the rest."""
 
     def __init__(self, answer: httpcore2.Response, past_httpcore: Iterable[bytes] = ()) -> None:
         self._answer = answer
@@ -123,7 +117,7 @@ def _body(
     if "Transfer-Encoding" in headers:
         return _Body(answer, connection.body(Dechunker(), timeouts))
     length = headers.get("Content-Length", "").partition(",")[0].strip()
-    connection.begin_body(int(length) if length else math.inf)
+    connection.body_left = int(length) if length else math.inf
     return _Body(answer, () if length else connection.body(None, timeouts))
 
 
@@ -139,11 +133,7 @@ def raw_body(response: httpx2.Response) -> Generator[bytes, None, None]:
     Past httpx's counting and buffering, unless the body is compressed although that was not asked
     for.
 
-    Args:
-        response: a response whose body has not been read. The caller closes it, and the generator.
-
-    Raises:
-        httpx2.HTTPError: the upstream fails to send the rest.
+    The caller closes the response, and the generator.
     """
     if response.headers.get("Content-Encoding", "identity") != "identity":
         return cast(Generator[bytes, None, None], response.iter_bytes())
@@ -159,3 +149,70 @@ def _errors_of_httpx2() -> Generator[None]:
         yield
     except _ERRORS as error:
         raise getattr(httpx2, type(error).__name__)(str(error)) from error
+
+
+class ReadDeadline:
+    """While entered, it cuts a response's connection if it is not extended in so many seconds.
+
+    The blocked read then ends as if the upstream had closed the connection. The client's own read
+    timeout would cost a timer for every read; this is one timer, which looks back when it fires.
+    Without a connection (the demo model's) nothing is cut.
+
+    Attributes:
+        paused: the clock stands still, as nobody reads.
+        passed: the connection was cut.
+    """
+
+    def __init__(self, response: httpx2.Response, seconds: float) -> None:
+        stream = response.extensions.get("network_stream")
+        self._socket: Any = stream.get_extra_info("socket") if stream is not None else None
+        self._seconds = seconds
+        self._since = 0.0
+        self._stop_timer: Callable[[], None] | None = None
+        # A native lock also under gevent: nothing waits while it is held.
+        self._lock: Any = native.lock()
+        self.paused = self.passed = False
+
+    def extend(self) -> None:
+        """Give the upstream all its time from now on."""
+        self._since = time.monotonic()
+        self.paused = False
+
+    def shorten(self, seconds: float) -> None:
+        """Give the upstream only so much time from now on, if it had more."""
+        with self._lock:
+            if seconds < self._seconds and self._stop_timer is not None:
+                self._stop_timer()
+                self._seconds = seconds
+                self._since = time.monotonic()
+                self._start_timer(seconds)
+
+    def __enter__(self) -> ReadDeadline:
+        self.extend()
+        if self._socket is not None:
+            self._start_timer(self._seconds)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:  # the connection's next request is not cut
+            stop, self._stop_timer = self._stop_timer, None
+        if stop is not None:
+            stop()
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer = call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        with self._lock:
+            if self._stop_timer is None:
+                return
+            if self.paused:
+                self._since = time.monotonic()
+            left = self._since + self._seconds - time.monotonic()
+            if left > 0:
+                self._start_timer(left)
+                return
+            self.passed = True
+            with contextlib.suppress(OSError):  # closed in the same moment
+                # An SSLSocket's own shutdown would drop the TLS layer, by which somebody reads.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

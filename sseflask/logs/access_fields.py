@@ -33,12 +33,7 @@ class AccessFields(logging.Filter):
 def fields_for(logger: logging.Logger, atoms: Mapping[str, Any]) -> dict[str, Any] | None:
     """The fields of a record that is logged later, without ``seconds`` and ``bytes``.
 
-    Args:
-        logger: the access log's.
-        atoms: gunicorn's, of the request and its response.
-
-    Returns:
-        ``None`` if the logger has no `AccessFields`.
+    ``None`` if the access log's logger has no `AccessFields`.
     """
     wanted = any(isinstance(each, AccessFields) for each in logger.filters)
     return _known_at_once(atoms) if wanted else None

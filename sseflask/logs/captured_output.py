@@ -16,7 +16,6 @@ class Printed(io.TextIOWrapper):
     """Replaces ``sys.stdout`` or ``sys.stderr``; programs can use it like the original.
 
     Args:
-        stream: where the lines are written.
         made: makes a line of the log from a printed one.
         longest: the most characters of a line; a longer one is shortened, or cut if it has no end.
     """
@@ -28,12 +27,10 @@ class Printed(io.TextIOWrapper):
 
     def reconfigure(self, **options: Any) -> None:
         """As the original's, but an encoding changes nothing: lines are ASCII."""
-        when = {name: options[name] for name in options if name not in _ENCODING}
-        if when and isinstance(self.stream, io.TextIOWrapper):
-            self.stream.reconfigure(**when)
-
-
-_ENCODING = ("encoding", "errors", "newline")
+        for name in ("encoding", "errors", "newline"):
+            options.pop(name, None)
+        if options and isinstance(self.stream, io.TextIOWrapper):
+            self.stream.reconfigure(**options)
 
 
 class _Lines(io.BufferedIOBase):

@@ -11,8 +11,6 @@ from sseflask.logs.access_fields import FORMAT, SHORT_FORMAT, AccessFields
 from sseflask.logs.json_log import install, take_over_prints, use_for
 from sseflask.logs.masking import secrets_of
 
-__all__ = ["JSONLogger"]
-
 
 class JSONLogger(Logger):
     """``--logger-class sseflask.logs.gunicorn_logger.JSONLogger``; with statsd if that is set.

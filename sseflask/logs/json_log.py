@@ -21,9 +21,8 @@ from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from sseflask.logs import request_ids
 from sseflask.logs.captured_output import Printed
-from sseflask.logs.masking import MASK, MaskingFilter, is_safe, is_secret_name, mask
+from sseflask.logs.masking import MASK, Floods, MaskingFilter, is_safe, is_secret_name, mask
 from sseflask.logs.printable import format_traceback, printable, shorten, shorten_lines
-from sseflask.logs.rate_limit import Floods
 
 #: The most bytes of a line: Docker splits lines of more than 16 KiB, and neither part is JSON.
 LONGEST_LINE = 16_000
@@ -52,9 +51,6 @@ class JsonLines(JsonFormatter):
     record has them ``request_id``, ``exception`` (the traceback) and ``stack``; and the record's
     ``extra`` fields, unless they have one of these names. A line has ASCII characters only, at
     most `LONGEST_LINE`, and masks the same as `MaskingFilter`.
-
-    Args:
-        secrets: see `MaskingFilter`.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -77,7 +73,6 @@ class JsonLines(JsonFormatter):
             return json.dumps({**fields, "logger": record.name, "message": message})
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """The fields of the line."""
         made = {"time": _rfc3339(log_data.pop("time"))}
         texts: dict[str, Any] = {
             name: log_data.pop(name) for name in ("exception", "stack") if name in log_data
@@ -91,7 +86,6 @@ class JsonLines(JsonFormatter):
         return made
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
-        """The line."""
         line: str = super().jsonify_log_record(log_data)
         for most in _SHORTER:
             if len(line) <= LONGEST_LINE:
@@ -118,7 +112,6 @@ class JsonLines(JsonFormatter):
         return record
 
     def _plain(self, value: Any, depth: int) -> Any:
-        """A value as JSON has it."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""Masks secrets in texts: in logs, and in an upstream's messages about our key.
+"""Masks secrets in texts: in logs, which it also keeps from floods, and in an upstream's messages.
 
 Strangers write such texts, so each pattern takes linear time: the part in front of a value can be
 matched in one way only, and does not contain the beginning of another match.
@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import threading
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from sseflask.logs.printable import (
@@ -19,19 +22,6 @@ from sseflask.logs.printable import (
     shorten,
     shorten_lines,
 )
-from sseflask.logs.rate_limit import Floods
-
-__all__ = [
-    "LONGEST",
-    "MASK",
-    "MaskingFilter",
-    "guard",
-    "is_safe",
-    "is_secret_name",
-    "mask",
-    "safe_for_log",
-    "secrets_of",
-]
 
 MASK = "***"
 #: Shorter keys are placeholders ("none", "ollama"): masking them would mask ordinary words.
@@ -55,7 +45,6 @@ _BEGIN = r"(?:\b|(?<=%[0-9A-Fa-f]{2}))"
 
 
 def _parameter(found: re.Match[str]) -> str:
-    """Mask a parameter if its name, decoded, is that of a secret."""
     name = unquote(found[2])
     return f"{found[1]}{found[2]}={MASK}" if _SECRET_NAME.match(name) else found[0]
 
@@ -66,53 +55,40 @@ def _token(found: re.Match[str]) -> str:
     return MASK if dot and len(head) >= 7 else found[0]
 
 
+#: The part in front of a value stays.
+_VALUE_MASKED = rf"\1{MASK}"
 #: Words in lower case, without one of which the pattern can't match; the pattern; the replacement.
-_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Replacement], ...] = (
+_TABLE: tuple[tuple[str, str, _Replacement], ...] = (
     # In a query, a form or a cookie; also inside a JSON text.
+    ("token key secret password", rf"(?i)({_NAME}(?:=|%3D)){_VALUE}", _VALUE_MASKED),
     (
-        ("token", "key", "secret", "password"),
-        re.compile(rf"(?i)({_NAME}(?:=|%3D)){_VALUE}"),
-        rf"\1{MASK}",
+        "token key secret password",
+        rf"(?i)({_NAME}\\?['\"]\s*[:,]\s*b?\\?['\"])[^\"'\\]+",
+        _VALUE_MASKED,
     ),
-    (
-        ("token", "key", "secret", "password"),
-        re.compile(rf"(?i)({_NAME}\\?['\"]\s*[:,]\s*b?\\?['\"])[^\"'\\]+"),
-        rf"\1{MASK}",
-    ),
-    (("%",), re.compile(r"([?&])([^=&?\s\"'<>#;]+)=" + _VALUE), _parameter),
-    (
-        ("sseflask_session",),
-        re.compile(r"(?i)(sseflask_session(?:=|%3D))[^&\s\"'<>#;,]+"),
-        rf"\1{MASK}",
-    ),
+    ("%", r"([?&])([^=&?\s\"'<>#;]+)=" + _VALUE, _parameter),
+    ("sseflask_session", r"(?i)(sseflask_session(?:=|%3D))[^&\s\"'<>#;,]+", _VALUE_MASKED),
     # Headers, plain and in the repr of a dictionary, of pairs or of the WSGI environment.
     (
-        ("cookie",),
-        re.compile(
-            r"(?i)((?<![a-z])cookie(?:['\"]\s*[:,]\s*b?['\"]|\s*:\s*)"
-            r"(?=[^\s=;,:\"'/?@()<>\[\]{}\\]+=))[^\"'\r\n]+"
-        ),
-        rf"\1{MASK}",
+        "cookie",
+        r"(?i)((?<![a-z])cookie(?:['\"]\s*[:,]\s*b?['\"]|\s*:\s*)"
+        r"(?=[^\s=;,:\"'/?@()<>\[\]{}\\]+=))[^\"'\r\n]+",
+        _VALUE_MASKED,
     ),
     (
-        ("authorization",),
-        re.compile(
-            r"(?i)((?<![a-z])authorization['\"]?\s*[:=,]\s*(?:b?['\"]\s*)?)(\w+\s+)?[^\s\"',;]+"
-        ),
+        "authorization",
+        r"(?i)((?<![a-z])authorization['\"]?\s*[:=,]\s*(?:b?['\"]\s*)?)(\w+\s+)?[^\s\"',;]+",
         lambda found: f"{found[1]}{found[2] or ''}{MASK}",
     ),
-    (
-        ("key",),
-        re.compile(r"(?i)((?<![a-z])api[_-]?key\s*:\s*)[^\s\"',;]+"),
-        rf"\1{MASK}",
-    ),
-    (("bearer",), re.compile(r"(?i)(\bbearer(?:\s+|%20|\+))[\w.~+/=*-]{8,}"), rf"\1{MASK}"),
+    ("key", r"(?i)((?<![a-z])api[_-]?key\s*:\s*)[^\s\"',;]+", _VALUE_MASKED),
+    ("bearer", r"(?i)(\bbearer(?:\s+|%20|\+))[\w.~+/=*-]{8,}", _VALUE_MASKED),
     # User names and passwords in addresses.
-    (("://",), re.compile(r"(://)[^\s/@\"'<>]+@"), rf"\1{MASK}@"),
+    ("://", r"(://)[^\s/@\"'<>]+@", rf"\1{MASK}@"),
     # JSON Web Tokens, and keys like OpenAI's, also as upstreams half-mask them.
-    (("eyj",), re.compile(_BEGIN + r"eyJ[\w-]+(?:\.[\w-]+)*"), _token),
-    (("sk-",), re.compile(_BEGIN + r"sk-[\w*.-]{6,}"), f"sk-{MASK}"),
+    ("eyj", _BEGIN + r"eyJ[\w-]+(?:\.[\w-]+)*", _token),
+    ("sk-", _BEGIN + r"sk-[\w*.-]{6,}", f"sk-{MASK}"),
 )
+_PATTERNS = [(words.split(), re.compile(pattern), new) for words, pattern, new in _TABLE]
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
@@ -151,6 +127,46 @@ def _quoted(secret: str) -> str:
     return quote(secret, safe="")
 
 
+#: The records of one kind that are written in so many seconds.
+_MOST, _SECONDS = 100, 60.0
+#: The number of kinds; beyond it the oldest is forgotten.
+_KINDS = 256
+#: gunicorn logs everything from the same few lines; its messages begin differently.
+_BEGINNING = 20
+
+
+@dataclass(slots=True)
+class _Kind:
+    began: float
+    seen: int = 0
+    left_out: int = 0
+
+
+class Floods:
+    """Counts the records of each kind: from one place in the code, beginning alike. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kinds: dict[tuple[str, int, str], _Kind] = {}
+
+    def count(self, record: logging.LogRecord) -> int | None:
+        """How many of a record's kind were left out before it; ``None`` if it is to be too."""
+        key = (record.pathname, record.lineno, str(record.msg)[:_BEGINNING])
+        now = time.monotonic()
+        with self._lock:
+            if key not in self._kinds and len(self._kinds) >= _KINDS:
+                del self._kinds[next(iter(self._kinds))]
+            kind = self._kinds.setdefault(key, _Kind(now))
+            if now >= kind.began + _SECONDS:
+                kind.began, kind.seen = now, 0
+            kind.seen += 1
+            if kind.seen > _MOST:
+                kind.left_out += 1
+                return None
+            left_out, kind.left_out = kind.left_out, 0
+            return left_out
+
+
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -161,9 +177,6 @@ class MaskingFilter(logging.Filter):
     `LONGEST_MESSAGE` of them at most; no line of a traceback looks like the beginning of a record.
     Of warnings and errors of one kind a hundred a minute are written (`Floods`), and the next
     one says how many were left out.
-
-    Args:
-        secrets: values to mask besides those that patterns recognise.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -179,12 +192,9 @@ class MaskingFilter(logging.Filter):
 
     def _prepare(self, record: logging.LogRecord) -> bool:
         """Make a record safe for the log; returns whether it is to be dropped."""
-        left_out = 0
-        if record.levelno >= logging.WARNING:
-            counted = self._floods.count(record)
-            if counted is None:
-                return True
-            left_out = counted
+        left_out = self._floods.count(record) if record.levelno >= logging.WARNING else 0
+        if left_out is None:
+            return True
         try:
             message = record.getMessage()
         except Exception:
@@ -219,7 +229,6 @@ def _unformatted(record: logging.LogRecord) -> str:
 
 
 def secrets_of(logger: logging.Logger) -> tuple[str, ...]:
-    """The secrets that a logger masks."""
     known = (each for each in logger.filters if isinstance(each, MaskingFilter))
     return tuple(dict.fromkeys(secret for each in known for secret in each.secrets))
 

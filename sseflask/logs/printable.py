@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Generator
-from types import TracebackType
 from typing import Any
 
 #: Characters of a traceback in a log.
@@ -52,14 +51,7 @@ def shorten_lines(text: str, most: int) -> str:
 
 
 def format_traceback(raised: Any) -> str:
-    """The traceback of an exception, in which each exception's text takes one line.
-
-    Args:
-        raised: ``sys.exc_info()``, as a log record has it.
-    """
-    kind: type[BaseException] | None
-    error: BaseException | None
-    where: TracebackType | None
+    """The traceback of a ``sys.exc_info()``, in which each exception's text takes one line."""
     kind, error, where = raised
     if kind is None or error is None:
         return "NoneType: None"  # logged outside of an except

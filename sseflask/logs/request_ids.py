@@ -37,11 +37,9 @@ def enter(environ: WSGIEnvironment) -> str:
 
     Greenlets and threads that the request starts do not inherit it.
 
-    Args:
-        environ: the request's WSGI environment, which stores the id.
-
     Returns:
-        the id: the request's ``X-Request-Id``, if it is 1 to 128 letters, digits and ``._~:/+=@-``.
+        the id, which the environment stores: the request's ``X-Request-Id``, if it is 1 to 128
+        letters, digits and ``._~:/+=@-``.
     """
     known: str | None = environ.get(KEY)
     if known is None:

@@ -13,9 +13,10 @@ from werkzeug.formparser import FormDataParser
 
 from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
-from sseflask.completions.not_streamed import DOCUMENT, NOT_STREAMED, stream_document
-from sseflask.completions.upstream import CompletionRequest, Upstream, current_upstream
-from sseflask.completions.usage import with_usage_notes
+from sseflask.completions.dialects import NOT_STREAMED
+from sseflask.completions.formats import DOCUMENT
+from sseflask.completions.outcome import with_usage_notes
+from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.routes.run_responses import headers_with
 from sseflask.runs.formats import Format
@@ -150,9 +151,9 @@ def begin(
         limits.count_demo()
     headers: dict[str, str] = {}
     streamed = format is not DOCUMENT
-    generate = Upstream.stream if streamed else stream_document
+    generate = upstream.stream if streamed else upstream.document
     started = current_runs().start(
-        lambda: with_usage_notes(generate(upstream, completion, headers)),
+        lambda: with_usage_notes(generate(completion, headers)),
         format,
         subject=caller.subject,
         account=account,

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from pydantic import BeforeValidator, Field
 
 from sseflask.channels.event_frames import EARLIEST
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.errors import Failure

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response
 
-from sseflask.completions.formats.formats import FORMATS
-from sseflask.completions.not_streamed import DOCUMENT
+from sseflask.completions.formats import DOCUMENT, FORMATS
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.response import EventSourceResponse
 from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify, take_prompts

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from flask import Response, request
 
 from sseflask.auth.tokens import Caller
-from sseflask.completions.not_streamed import DOCUMENT, NOT_STREAMED
+from sseflask.completions.dialects import NOT_STREAMED
+from sseflask.completions.formats import DOCUMENT
 from sseflask.errors import Failure
 from sseflask.logs.request_ids import HEADER, is_given
 from sseflask.response import EventSourceResponse

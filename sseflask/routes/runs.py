@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel
 
 from sseflask.channels.event_frames import EARLIEST
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.response import EventSourceResponse
 from sseflask.routes.begin_run import identify
 from sseflask.routes.run_responses import attach, not_found, nothing_left

@@ -17,7 +17,7 @@ LIMIT = 60
 TESTED_AS_A_PART = {
     "contract": ["store/api.py", "store/run_api.py"],
     "live/channels": ["channels/delivery.py"],
-    "live/service/test_commands.py": ["cli/checks.py", "cli/run.py"],
+    "live/service/test_commands.py": ["cli/doctor.py"],
     "live/service/test_held_connections.py": [
         "transport/gunicorn/connection_server.py",
     ],
@@ -30,23 +30,15 @@ TESTED_AS_A_PART = {
         "transport/threaded_items.py",
     ],
     "unit/completions/formats/test_formats.py": ["completions/formats/views.py"],
-    "unit/completions/formats/test_ui_messages.py": ["completions/formats/ui_files.py"],
-    "unit/completions/test_dialects.py": [
-        "completions/chat_stream.py",
-        "completions/response_stream.py",
-    ],
     "unit/completions/test_frame_reader.py": [
         "completions/chat_parts.py",
+        "completions/parts.py",
         "completions/response_parts.py",
         "completions/tool_calls.py",
     ],
-    "unit/completions/test_upstream.py": [
-        "completions/client.py",
-        "completions/failures.py",
-    ],
+    "unit/completions/test_upstream.py": ["completions/client.py"],
     "unit/completions/test_upstream_habits.py": [
         "completions/documents.py",
-        "completions/frame_errors.py",
         "completions/response_reader.py",
         "completions/upstream_errors.py",
     ],

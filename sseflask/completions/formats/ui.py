@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from sseflask.completions.formats.views import data_of
+from sseflask.completions.formats.views import data_of, encoded
 from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.parts import (
@@ -27,7 +27,6 @@ from sseflask.completions.parts import (
 from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.runs.formats import id_of
-from sseflask.wire import encode
 
 #: The header by which a client recognises the protocol.
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -56,38 +55,29 @@ class Messages:
         self._blocks = _Blocks(run)
 
     def take(self, number: int, frame: bytes) -> bytes:
-        """The chunks of a frame, after the message's start if this is the first one."""
-        chunks = [*self._start(), *self._chunks(self._reader.feed(frame))]
-        return b"".join(
-            encode(Event(data_of(chunk), id=id_of(self._run, number) if n == len(chunks) else None))
-            for n, chunk in enumerate(chunks, 1)
-        )
+        chunks = self._chunks(self._reader.feed(frame))
+        return encoded([(None, data_of(chunk)) for chunk in chunks], id_of(self._run, number))
 
     def end(self, number: int, outcome: CompletionOutcome) -> bytes:
         """The message's end: ``finish``, ``abort`` or ``error``, and then ``[DONE]``."""
         finished = outcome.kind == "finished"
-        chunks = [
-            *self._start(),
-            *self._chunks(self._reader.finish(outcome.frame)),
-            *self._blocks.end(complete=finished),
-        ]
+        chunks = self._chunks(self._reader.finish(outcome.frame))
+        chunks += self._blocks.end(complete=finished)
         if finished:
             chunks += [{"type": "finish-step"}, _finish(outcome)]
         elif outcome.kind == "failed" and (failure := outcome.as_failure()) is not None:
             chunks.append({"type": "error", "errorText": failure.message})
         else:
             chunks.append({"type": "abort", "reason": outcome.kind})
-        last = encode(Event("[DONE]", id=id_of(self._run, number)))
-        return b"".join([*(encode(Event(data_of(chunk))) for chunk in chunks), last])
-
-    def _start(self) -> list[dict[str, Any]]:
-        if self._started:
-            return []
-        self._started = True
-        return [{"type": "start", "messageId": f"msg-{self._run}"}, {"type": "start-step"}]
+        events = [*((None, data_of(chunk)) for chunk in chunks), (None, "[DONE]")]
+        return encoded(events, id_of(self._run, number))
 
     def _chunks(self, parts: list[Part]) -> list[dict[str, Any]]:
-        return [chunk for part in parts for chunk in self._blocks.take(part)]
+        chunks: list[dict[str, Any]] = []
+        if not self._started:
+            self._started = True
+            chunks = [{"type": "start", "messageId": f"msg-{self._run}"}, {"type": "start-step"}]
+        return [*chunks, *(chunk for part in parts for chunk in self._blocks.take(part))]
 
 
 def _finish(outcome: CompletionOutcome) -> dict[str, Any]:
@@ -99,8 +89,7 @@ def _finish(outcome: CompletionOutcome) -> dict[str, Any]:
 class _Blocks:
     """The open block of a message, and its tool calls.
 
-    Args:
-        run: the run's id; it is in the ids of calls without one, which must be unique in a chat.
+    The run's id is in the ids of calls without one, which must be unique in a chat.
     """
 
     def __init__(self, run: str) -> None:
@@ -111,36 +100,32 @@ class _Blocks:
         self._ids: set[str] = set()
 
     def take(self, part: Part) -> Iterator[dict[str, Any]]:
-        """The chunks of a part."""
         if isinstance(part, Text):
             yield from self._delta("text", part.text)
         elif isinstance(part, Reasoning):
             yield from self._delta("reasoning", part.text)
-        elif isinstance(part, HostedCall):
-            yield from self._close()
-            call = self._hosted(part.id)
-            made = {"toolName": part.name, "input": part.arguments}
-            yield {"type": "tool-input-available", **call, **made}
-            yield {"type": "tool-output-available", **call, "output": part.output}
-        elif isinstance(part, Approval):
-            yield from self._close()
-            call = self._hosted(part.id)
-            made = {"toolName": f"mcp.{part.name}", "input": part.arguments}
-            yield {"type": "tool-input-available", **call, **made}
-            approval = {"approvalId": part.id, "toolCallId": call["toolCallId"]}
-            yield {"type": "tool-approval-request", **approval}
-        elif isinstance(part, File):
-            yield from self._close()
-            yield {"type": "file", "url": part.url, "mediaType": part.media_type}
         elif isinstance(part, Source):
             yield self._source(part)  # within a text, which goes on
         else:
             yield from self._close()
-            yield from self._call(part)
+            if isinstance(part, ToolCall):
+                yield from self._call(part)
+            elif isinstance(part, File):
+                yield {"type": "file", "url": part.url, "mediaType": part.media_type}
+            else:
+                yield from self._hosted(part)
 
-    def _hosted(self, id: str) -> dict[str, Any]:
-        """The fields of a call that the upstream makes itself."""
-        return {"toolCallId": self._id(id), "providerExecuted": True, "dynamic": True}
+    def _hosted(self, part: HostedCall | Approval) -> Iterator[dict[str, Any]]:
+        """A call that the upstream makes itself."""
+        id = self._id(part.id)
+        call = {"toolCallId": id, "providerExecuted": True, "dynamic": True}
+        name = part.name if isinstance(part, HostedCall) else f"mcp.{part.name}"
+        made = {"toolName": name, "input": part.arguments}
+        yield {"type": "tool-input-available", **call, **made}
+        if isinstance(part, HostedCall):
+            yield {"type": "tool-output-available", **call, "output": part.output}
+        else:
+            yield {"type": "tool-approval-request", "approvalId": part.id, "toolCallId": id}
 
     def _source(self, part: Source) -> dict[str, Any]:
         self._sources += 1

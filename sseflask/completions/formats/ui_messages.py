@@ -7,16 +7,26 @@ provider for OpenAI-compatible servers; a call whose result never came is left o
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import mimetypes
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from sseflask.completions.formats.ui_files import UnusablePart, attachment, content_of_file
 from sseflask.web.bounded_json import bounded_json
 
 #: Parts for the user interface alone, or that a model does not accept.
 _IGNORED = ("reasoning", "reasoning-file", "source-url", "source-document", "custom", "source")
 _DENIED = "Tool call execution denied."
+_AUDIO = {
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+    "audio/mp3": "mp3",
+    "audio/mpeg": "mp3",
+}
 
 
 class UnusableMessage(ValueError):
@@ -44,7 +54,6 @@ def openai_messages(
     """The messages to send for one of the AI SDK's, in order; none for one without content.
 
     Args:
-        message: one with parts.
         path: its name in an error, such as ``messages[1]``.
         pause: called after each millisecond or so of work, to give way.
 
@@ -121,11 +130,11 @@ def _of_user(parts: _Parts) -> list[dict[str, Any]]:
 def _with_files(
     messages: list[dict[str, Any]], files: list[Any], path: str
 ) -> list[dict[str, Any]]:
-    content = [
-        _file(f"{path}[{number}]", attachment(each))
-        for number, each in enumerate(files)
-        if isinstance(each, dict)
-    ]
+    content = []
+    for number, each in enumerate(files):
+        if isinstance(each, dict):
+            file = {"url": each.get("url"), "mediaType": each.get("contentType")}
+            content.append(_file(f"{path}[{number}]", {**file, "filename": each.get("name")}))
     if not content:
         return messages
     before = messages[0]["content"] if messages else []
@@ -135,10 +144,71 @@ def _with_files(
 
 
 def _file(where: str, part: dict[str, Any]) -> dict[str, Any]:
+    """A file as a content part of a user: an image, audio, text, or any other file.
+
+    Its ``url`` is a data URL, or an address that the model's server can fetch.
+    """
+    uploaded = part.get("providerReference")
+    if isinstance(uploaded, dict) and uploaded:
+        id = uploaded.get("openai") or next(iter(uploaded.values()))
+        return {"type": "file", "file": {"file_id": str(id)}}
+    url = part.get("url")
+    scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
+    if not isinstance(url, str) or scheme not in ("data", "http", "https"):
+        raise UnusableMessage(
+            where, "its url must be a data URL, or begin with http:// or https://"
+        )
+    name = part.get("filename")
+    kind = _media_type(part, url, scheme)
+    if kind.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": url}}
+    if scheme != "data":
+        raise UnusableMessage(
+            where,
+            f"files of the type {kind[:64] or 'unknown'!r} must be in a data URL: only images "
+            "can be fetched by the model's server",
+        )
+    content = _decoded(where, url)
+    if kind.startswith("audio/"):
+        if kind not in _AUDIO:
+            raise UnusableMessage(
+                where, f"audio must be audio/wav or audio/mpeg, not {kind[:64]!r}"
+            )
+        audio = {"data": _base64(content), "format": _AUDIO[kind]}
+        return {"type": "input_audio", "input_audio": audio}
+    if kind.startswith("text/"):
+        return {"type": "text", "text": content.decode(errors="replace")}
+    if not isinstance(name, str) or not name:
+        name = f"document{mimetypes.guess_extension(kind) or ''}"
+    data = f"data:{kind};base64,{_base64(content)}"
+    return {"type": "file", "file": {"filename": name, "file_data": data}}
+
+
+def _media_type(part: dict[str, Any], url: str, scheme: str) -> str:
+    kind = part.get("mediaType") or part.get("mimeType")
+    if isinstance(kind, str) and kind:
+        return kind.partition(";")[0].strip().lower()
+    if scheme == "data":
+        return url[5:].partition(",")[0].partition(";")[0].lower() or "text/plain"
+    return mimetypes.guess_type(urlsplit(url).path)[0] or ""
+
+
+def _decoded(where: str, url: str) -> bytes:
+    """The content of a data URL (RFC 2397)."""
+    head, comma, data = url.partition(",")
+    if not comma:
+        raise UnusableMessage(where, "its url is not a data URL: it has no comma")
+    content = unquote_to_bytes(data)
+    if not head.lower().endswith(";base64"):
+        return content
     try:
-        return content_of_file(part)
-    except UnusablePart as error:
-        raise UnusableMessage(where, str(error)) from None
+        return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
+    except binascii.Error:
+        raise UnusableMessage(where, "the base64 in its url can't be decoded") from None
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _of_assistant(parts: _Parts, pause: Callable[[], None]) -> list[dict[str, Any]]:

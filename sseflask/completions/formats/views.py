@@ -6,12 +6,13 @@ The same frames always give the same bytes, so a new view can go on after anothe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_reader import PartReader
-from sseflask.completions.frame_splitter import message
+from sseflask.completions.frame_splitter import fields, message
+from sseflask.completions.json_values import dict_or_empty
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.parts import Approval, File, HostedCall, Part, Reasoning, Source, Text
 from sseflask.errors import Failure
@@ -29,13 +30,21 @@ def data_of(value: Mapping[str, Any]) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
+def encoded(events: Sequence[tuple[str | None, str]], id: str) -> bytes:
+    """Events, each with its type and data; the last of them has the id."""
+    return b"".join(
+        encode(Event(data, event, id if number == len(events) else None))
+        for number, (event, data) in enumerate(events, 1)
+    )
+
+
 class Chunks:
     """The upstream's frames with ids, and the end as its API has it."""
 
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run.encode()
         self._dialect = dialect
-        self._newest: bytes | None = None
+        self._newest = b""
 
     def take(self, number: int, frame: bytes) -> bytes:
         """The frame, with its id in front."""
@@ -57,8 +66,7 @@ class Chunks:
 
     def _next_in_sequence(self, number: int) -> int:
         """The number that the upstream's next event would have had: it counts from 0."""
-        value = None if self._newest is None else message(self._newest)[1]
-        newest = value.get("sequence_number") if isinstance(value, dict) else None
+        newest = dict_or_empty(message(self._newest)[1]).get("sequence_number")
         return newest + 1 if isinstance(newest, int) else number - 1
 
 
@@ -70,18 +78,17 @@ def chat_error(failure: Failure) -> Event:
 def response_error(failure: Failure, sequence: int = 0) -> Event:
     """The event of a failure in a stream of the Responses API.
 
-    Args:
-        failure: the failure.
-        sequence: the number of the event; 0 for a failure of the connection alone, which is not
-            part of the answer.
+    Its number is 0 for a failure of the connection alone, which is not part of the answer.
     """
     error = failure.body()["error"]
-    fields = {name: error[name] for name in ("code", "message", "param")}
-    return Event(data_of({"type": "error", **fields, "sequence_number": sequence}), event="error")
+    known = {name: error[name] for name in ("code", "message", "param")}
+    return Event(data_of({"type": "error", **known, "sequence_number": sequence}), event="error")
 
 
 class _PartsView:
     """A view that makes events from the parts of the answer."""
+
+    with_usage = False
 
     def __init__(self, run: str, dialect: str) -> None:
         self._run = run
@@ -89,29 +96,23 @@ class _PartsView:
 
     def take(self, number: int, frame: bytes) -> bytes:
         """The events of the frame's parts."""
-        events = self._events(self._reader.feed(frame))
-        return b"".join(
-            encode(Event(data, event, id_of(self._run, number) if n == len(events) else None))
-            for n, (event, data) in enumerate(events, 1)
-        )
+        return encoded(self._events(self._reader.feed(frame)), id_of(self._run, number))
 
     def end(self, number: int, outcome: CompletionOutcome) -> bytes:
         """``done`` with the reason, or ``failure`` with the error."""
         parts = self._reader.finish(outcome.frame)
-        rest = [*self._events(parts), *self._before_end(outcome)]
+        events = self._events(parts)
+        if self.with_usage and outcome.usage is not None:
+            events.append(("usage", data_of(outcome.usage)))
         if outcome.kind == "failed" and (failure := outcome.as_failure()) is not None:
-            event, data = "failure", failure.json()
+            events.append(("failure", failure.json()))
         else:
             reason = outcome.reason if outcome.kind == "finished" else outcome.kind
-            event, data = "done", data_of({"finish_reason": reason})
-        last = Event(data, event, id_of(self._run, number))
-        return b"".join([*(encode(Event(data, event)) for event, data in rest), encode(last)])
+            events.append(("done", data_of({"finish_reason": reason})))
+        return encoded(events, id_of(self._run, number))
 
     def _events(self, parts: list[Part]) -> list[tuple[str | None, str]]:
         raise NotImplementedError
-
-    def _before_end(self, outcome: CompletionOutcome) -> list[tuple[str | None, str]]:  # noqa: ARG002  # for Events
-        return []
 
 
 class Texts(_PartsView):
@@ -122,13 +123,12 @@ class Texts(_PartsView):
 
 
 class Events(_PartsView):
-    """All parts, each in an event of its own type."""
+    """All parts and the usage, each in an event of its own type."""
+
+    with_usage = True
 
     def _events(self, parts: list[Part]) -> list[tuple[str | None, str]]:
         return [_event_of(part) for part in parts]
-
-    def _before_end(self, outcome: CompletionOutcome) -> list[tuple[str | None, str]]:
-        return [] if outcome.usage is None else [("usage", data_of(outcome.usage))]
 
 
 def _event_of(part: Part) -> tuple[str, str]:
@@ -149,3 +149,20 @@ def _event_of(part: Part) -> tuple[str, str]:
         return "source", data_of({**place, "title": part.title})
     call = {"index": part.index, "id": part.id, "name": part.name}
     return "tool_call", data_of({**call, "arguments": part.arguments})
+
+
+class Document:
+    """The whole document at the end, or an error response."""
+
+    def __init__(self, _run: str, _dialect: str) -> None:
+        self._body = b""
+
+    def take(self, _number: int, frame: bytes) -> bytes:
+        self._body = fields(frame)[1] or b""
+        return b""
+
+    def end(self, _number: int, outcome: CompletionOutcome) -> bytes:
+        failure = outcome.as_failure()
+        if failure is not None:
+            raise failure
+        return self._body

@@ -14,9 +14,8 @@ import pytest
 
 from sseflask.completions import demo
 from sseflask.completions.demo import MODEL
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.outcome import CompletionOutcome, usage_of
 from sseflask.completions.upstream import CompletionRequest, Upstream
-from sseflask.completions.usage import usage_of
 from sseflask.config import load
 from sseflask.errors import Failure
 from tests.scripted_upstream import complete, notes_of, read_all
@@ -31,7 +30,7 @@ def quick() -> Iterator[None]:
 
 @pytest.fixture
 def client() -> Iterator[openai.OpenAI]:
-    transport = httpx2.Client(transport=demo.DemoTransport(), trust_env=False)
+    transport = httpx2.Client(transport=httpx2.MockTransport(demo.respond), trust_env=False)
     with openai.OpenAI(
         api_key="none", base_url="http://demo.invalid/v1", max_retries=0, http_client=transport
     ) as made:
@@ -202,8 +201,7 @@ import os, sys
 from sseflask.app import create_app
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 with create_app().app_context():
-    with current_upstream().document(CompletionRequest("/chat/completions", b"{}")):
-        pass
+    list(current_upstream().document(CompletionRequest("/chat/completions", b"{}")))
 print("openai" in sys.modules)
 os.environ["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
 create_app()

@@ -398,8 +398,8 @@ def test_calls_of_other_kinds() -> None:
     }
     server = {"type": "mcp_call", "id": "mc", "name": "f", "arguments": '{"a":1}', "output": "o"}
     assert respond(item_event("done", search), completed(search, server)) == [
-        HostedCall(0, "ws", "web_search", {"query": "q"}, {"action": {"query": "q"}}),
-        HostedCall(1, "mc", "mcp.f", {"a": 1}, {"output": "o"}),
+        HostedCall("ws", "web_search", {"query": "q"}, {"action": {"query": "q"}}),
+        HostedCall("mc", "mcp.f", {"a": 1}, {"output": "o"}),
     ]
 
 

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
-from sseflask.runs.outcome import Kind, Outcome, interrupted
+from sseflask.runs.outcome import Kind, Outcome, ReportedFailure, interrupted
 from sseflask.store.run_api import Run
 
 KINDS: list[Kind] = ["finished", "failed", "stopped", "cancelled"]
@@ -41,7 +40,7 @@ outcomes = st.builds(
     CompletionOutcome,
     kind=st.sampled_from(KINDS),
     reason=st.none() | texts,
-    failure=st.none() | own | st.builds(UpstreamFailure, st.integers(400, 599), errors, headers),
+    failure=st.none() | own | st.builds(ReportedFailure, st.integers(400, 599), errors, headers),
     frame=st.none() | st.binary(max_size=20) | st.text(max_size=8).map(str.encode),
 )
 

@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.chat_stream import ChatParser
 from sseflask.completions.dialects import CHAT, RESPONSES
-from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import FrameSplitter, fields, message
 from sseflask.completions.outcome import CompletionOutcome
-from sseflask.completions.response_stream import ResponseParser
-from sseflask.completions.stream_parser import End, StreamParser
+from sseflask.completions.stream_parser import ChatParser, End, ResponseParser, StreamParser
 from sseflask.errors import Failure
+from sseflask.runs.outcome import ReportedFailure
 from tests.scripted_upstream import DONE, event, frame
 
 ONE, LAST = frame("你 one"), frame(finish="stop")
@@ -137,7 +135,7 @@ def test_empty_events_are_dropped(dialect: str) -> None:
 def test_an_error_in_a_chat(sent: bytes, error: dict[str, Any]) -> None:
     frames, end = read(CHAT, ONE + sent + LAST)
     assert frames == [ONE]
-    assert isinstance(end, UpstreamFailure)
+    assert isinstance(end, ReportedFailure)
     assert {**end.error, **error} == end.error
     assert (end.status, end.type) == (502, "server_error")
 
@@ -185,7 +183,7 @@ def test_a_response_that_failed(last: bytes, error: dict[str, Any]) -> None:
     assert frames == [DELTA]
     assert isinstance(end, CompletionOutcome)
     assert (end.kind, end.frame, end.reason) == ("failed", last, None)
-    assert isinstance(end.failure, UpstreamFailure)
+    assert isinstance(end.failure, ReportedFailure)
     expected = {"type": "server_error", "param": None, **error}
     assert {**end.failure.error, **expected} == end.failure.error
     assert "sequence_number" not in end.failure.error
@@ -251,20 +249,20 @@ TOLD = {"message": "Provider returned error", "code": 429}
 def test_an_error_in_a_chunk(told: dict[str, Any]) -> None:
     frames, end = read(CHAT, ONE, chunk(**told), DONE)
     assert frames == [ONE]
-    assert isinstance(end, UpstreamFailure)
+    assert isinstance(end, ReportedFailure)
     assert (end.status, end.message, end.code) == (429, TOLD["message"], TOLD["code"])
 
 
 def test_what_a_chunk_says_beside_its_error_is_kept() -> None:
     said = {"index": 0, "delta": {"content": "so far"}, "finish_reason": "error"}
     frames, end = read(CHAT, chunk(choices=[{**said, "error": TOLD}], x_groq={"error": "x"}), DONE)
-    assert isinstance(end, UpstreamFailure)
+    assert isinstance(end, ReportedFailure)
     assert [message(each)[1] for each in frames] == [{"choices": [said]}]
 
 
 def test_the_reason_error_alone() -> None:
     _, end = read(CHAT, ONE, choices((0, "ERROR")), DONE)
-    assert isinstance(end, UpstreamFailure)
+    assert isinstance(end, ReportedFailure)
     assert (end.status, end.message) == (502, "The upstream ended its answer with an error.")
 
 
@@ -280,14 +278,14 @@ def test_the_error_of_one_choice_ends_no_other() -> None:
     assert parser.feed([broken, more]) == ([more], None)
     assert parser.idle_limit is not None
     for end in (parser.finish(b""), parser.feed([DONE])[1]):
-        assert isinstance(end, UpstreamFailure)
+        assert isinstance(end, ReportedFailure)
         assert end.status == 429
 
 
 def test_an_error_of_a_server_before_the_api() -> None:
     frames, end = read(RESPONSES, DELTA + chunk(error=INNER))
     assert frames == [DELTA]
-    assert isinstance(end, UpstreamFailure)
+    assert isinstance(end, ReportedFailure)
     assert end.code == INNER["code"]
 
 

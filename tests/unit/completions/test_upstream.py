@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from sseflask.completions.failures import UpstreamFailure
 from sseflask.completions.frame_splitter import fields
-from sseflask.completions.not_streamed import stream_document
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
+from sseflask.runs.outcome import ReportedFailure
 from tests.scripted_upstream import (
     DONE,
     Exchange,
@@ -204,7 +203,7 @@ def test_an_error_inside_the_stream(
     seen: list[list[bytes] | CompletionOutcome] = []
     with upstream(lambda x: x.stream(ONE, data, DONE)) as server:
         frames = connect(server.url).stream(CHAT)
-        with pytest.raises(UpstreamFailure) as caught:
+        with pytest.raises(ReportedFailure) as caught:
             seen.extend(frames)
     assert seen == [[ONE]]
     assert caught.value.message == error
@@ -216,7 +215,7 @@ def test_an_error_event(connect: Callable[..., Upstream]) -> None:
     failure = failure_of(
         connect, lambda x: x.stream(ONE, b'event: error\ndata: {"message": "no", "code": 5}\n\n')
     )
-    assert isinstance(failure, UpstreamFailure)
+    assert isinstance(failure, ReportedFailure)
     assert failure.body() == {
         "error": {"message": "no", "type": "server_error", "param": None, "code": 5}
     }
@@ -236,7 +235,7 @@ def test_a_refusal_keeps_its_status_and_body(connect: Callable[..., Upstream], s
     failure = failure_of(
         connect, lambda x: x.answer(status, body, "application/json", "Retry-After: 7")
     )
-    assert isinstance(failure, UpstreamFailure)
+    assert isinstance(failure, ReportedFailure)
     assert (failure.status, failure.body()) == (status, {"error": error})
     # OpenAI's clients ask again after a 409, unless a header says otherwise.
     again = {"X-Should-Retry": "true"} if status == 409 else {}
@@ -450,11 +449,11 @@ def test_the_key_is_never_told(
             there = Upstream(load())
         try:
             outcome = run(there, CompletionRequest(path, json.dumps({"say": say}).encode()))[1]
-        except UpstreamFailure as error:
+        except ReportedFailure as error:
             outcome = CompletionOutcome.failed(error)
         there.close()
     failure = outcome.failure
-    assert isinstance(failure, UpstreamFailure)
+    assert isinstance(failure, ReportedFailure)
     told = [str(failure), repr(failure), failure.json(), repr(there), caplog.text, repr(outcome)]
     assert not any(key in text for text in [*told, outcome.ending().outcome.decode()])
     assert "Incorrect API key provided: " in failure.message
@@ -485,7 +484,7 @@ def test_a_response_that_is_cut_off(connect: Callable[..., Upstream]) -> None:
 
 
 def test_another_path(connect: Callable[..., Upstream]) -> None:
-    with pytest.raises(ValueError, match="/embeddings"):
+    with pytest.raises(KeyError, match="/embeddings"):
         next(connect("http://127.0.0.1:9/v1").stream(CompletionRequest("/embeddings", b"{}")))
 
 
@@ -515,9 +514,7 @@ def test_a_document_of_lines(connect: Callable[..., Upstream], end: bytes) -> No
 
 
 def run_whole(there: Upstream, content: bytes) -> tuple[list[bytes], CompletionOutcome]:
-    (frames,), outcome = read_all(
-        stream_document(there, CompletionRequest("/chat/completions", content))
-    )
+    (frames,), outcome = read_all(there.document(CompletionRequest("/chat/completions", content)))
     return frames, outcome
 
 
@@ -531,7 +528,7 @@ def test_a_compressed_refusal_may_not_become_a_large_one(connect: Callable[..., 
 
     with upstream(script) as server:
         there = connect(server.url)
-        with pytest.raises(UpstreamFailure) as caught:
+        with pytest.raises(ReportedFailure) as caught:
             run(there, CompletionRequest("/chat/completions", b'{"small": true}'))
         assert (caught.value.status, caught.value.code) == (400, "x")
         tracemalloc.start()

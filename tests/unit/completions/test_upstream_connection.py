@@ -58,7 +58,7 @@ def connected(*pieces: bytes) -> UpstreamConnection:
 @pytest.mark.parametrize("pieces", [(b"\n\n45\n\n",), (b"", b"\n\n", b"45\n", b"\n")])
 def test_a_read_goes_to_the_end_of_a_body_with_a_length(pieces: tuple[bytes, ...]) -> None:
     connection = connected(*pieces)
-    connection.begin_body(4)
+    connection.body_left = 4
     body = b""
     while len(body) < 4:
         body += connection.read(65_536)
@@ -68,7 +68,7 @@ def test_a_read_goes_to_the_end_of_a_body_with_a_length(pieces: tuple[bytes, ...
 
 def test_a_body_until_the_connection_ends() -> None:
     connection = connected(b"one\n\n", b"two\n\n")
-    connection.begin_body(math.inf)
+    connection.body_left = math.inf
     assert list(connection.body(None, {})) == [b"one\n\n", b"two\n\n"]
     assert connection.read(65_536) == b""
 

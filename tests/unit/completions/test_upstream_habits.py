@@ -18,13 +18,12 @@ from typing import Any
 import openai
 import pytest
 
-from sseflask.completions.failures import UpstreamFailure
-from sseflask.completions.not_streamed import stream_document
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.response_reader import ResponseReader
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
+from sseflask.runs.outcome import ReportedFailure
 from tests.live.kit.waiting import until
 from tests.scripted_upstream import (
     DONE,
@@ -151,9 +150,9 @@ def test_few_large_answers_are_in_memory_at_once(
     bodies = iter([large, large, small])
     with upstream(lambda x: x.answer(200, next(bodies))) as server, ThreadPoolExecutor() as pool:
         there = connect(server.url)
-        with contextlib.closing(stream_document(there, CHAT)) as first:
+        with contextlib.closing(there.document(CHAT)) as first:
             assert next(first) == [b"data: %b\n\n" % large]
-            second = pool.submit(lambda: list(stream_document(there, CHAT)))
+            second = pool.submit(lambda: list(there.document(CHAT)))
             until(lambda: len(server.exchanges) == 2, "the second is asked for")
             assert complete(there, CHAT) == small
             assert next(first) == CompletionOutcome("finished")
@@ -291,7 +290,7 @@ def test_a_head_has_all_its_time_whatever_was_before_on_its_connection(
 
     with upstream(script) as server:
         there = connect(server.url)
-        with pytest.raises(UpstreamFailure):
+        with pytest.raises(ReportedFailure):
             there.models()
         assert run(there) == ([LAST], STOPPED)
     assert server.connections == 1
@@ -530,7 +529,7 @@ def _then(*sent: bytes, keepalive: bytes = b": keepalive\n\n") -> Script:
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_REST_SECONDS", "_LAST_SECONDS", "_CALLS_SECONDS"):
-        monkeypatch.setattr(f"sseflask.completions.chat_stream.{name}", 0.2)
+        monkeypatch.setattr(f"sseflask.completions.stream_parser.{name}", 0.2)
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -576,8 +575,8 @@ def test_silence_after_the_finish_reason(connect: Connect) -> None:
 
 def test_usage_that_comes_late(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each event of it gives the next one as long again."""
-    monkeypatch.setattr("sseflask.completions.chat_stream._REST_SECONDS", 1.0)
-    monkeypatch.setattr("sseflask.completions.chat_stream._LAST_SECONDS", 1.0)
+    monkeypatch.setattr("sseflask.completions.stream_parser._REST_SECONDS", 1.0)
+    monkeypatch.setattr("sseflask.completions.stream_parser._LAST_SECONDS", 1.0)
     soon = threading.Event()
 
     def script(exchange: Exchange) -> None:
@@ -598,8 +597,8 @@ def test_a_server_that_makes_its_calls_itself_goes_on_after_them(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     """It has more time than the end of an answer, also if it tells the usage of each step."""
-    monkeypatch.setattr("sseflask.completions.chat_stream._REST_SECONDS", 0.1)
-    monkeypatch.setattr("sseflask.completions.chat_stream._LAST_SECONDS", 0.1)
+    monkeypatch.setattr("sseflask.completions.stream_parser._REST_SECONDS", 0.1)
+    monkeypatch.setattr("sseflask.completions.stream_parser._LAST_SECONDS", 0.1)
     running = threading.Event()
     calling = frame("Looking it up.", finish=reason)
 
@@ -619,7 +618,7 @@ def test_a_server_that_makes_its_calls_itself_goes_on_after_them(
 def test_calls_that_are_the_clients_end_as_well(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sseflask.completions.chat_stream._CALLS_SECONDS", 0.2)
+    monkeypatch.setattr("sseflask.completions.stream_parser._CALLS_SECONDS", 0.2)
     with upstream(_then(frame(finish="tool_calls"))) as server:
         assert run(connect(server.url))[1] == CompletionOutcome("finished", "tool_calls")
 
@@ -692,7 +691,7 @@ def test_a_document_that_says_more_than_its_error(connect: Connect) -> None:
         (choice,) = json.loads(complete(there, CHAT))["choices"]
         answer = there.stream(CHAT)
         frames = next(answer)
-        with pytest.raises(UpstreamFailure, match=r"refused for \*\*\*") as caught:
+        with pytest.raises(ReportedFailure, match=r"refused for \*\*\*") as caught:
             next(answer)
     assert choice["message"]["content"] == "so far"
     assert choice["error"] == {"message": "refused for ***", "code": 429}
@@ -744,7 +743,7 @@ def test_an_upstream_that_refuses_what_is_added(connect: Connect, status: int, b
             asked.fallback_body,
             asked.fallback_body,
         ]
-        with pytest.raises(UpstreamFailure):  # what a client itself has asked for stays
+        with pytest.raises(ReportedFailure):  # what a client itself has asked for stays
             run(there, CompletionRequest(asked.path, asked.body))
     assert len(server.exchanges) == 4
 
@@ -753,7 +752,7 @@ def test_an_upstream_that_refuses_what_is_added(connect: Connect, status: int, b
 def test_other_refusals_are_final(connect: Connect, status: int) -> None:
     asked = CompletionRequest("/chat/completions", b'{"stream_options":{}}', fallback_body=b"{}")
     script: Script = lambda x: x.answer(status, b'{"detail": "no"}')  # noqa: E731
-    with upstream(script) as server, pytest.raises(UpstreamFailure):
+    with upstream(script) as server, pytest.raises(ReportedFailure):
         run(connect(server.url), asked)
     assert len(server.exchanges) == 1
 
@@ -792,7 +791,7 @@ def test_an_error_with_status_200(
             exchange.answer(200, body, kind)
 
     failure = failure_of(connect, script, CALLS["whole" if form == "no stream" else "stream"])
-    assert isinstance(failure, UpstreamFailure)
+    assert isinstance(failure, ReportedFailure)
     assert (failure.status, failure.code) == (status, code)
     assert failure.message.endswith("no")
 

@@ -12,7 +12,6 @@ from flask import Flask
 
 from sseflask import SSE, EventSourceResponse
 from sseflask.logs import masking
-from sseflask.logs import rate_limit as floods
 from sseflask.logs.masking import MaskingFilter, guard, mask
 from tests.service import KEY
 
@@ -217,7 +216,7 @@ def test_what_was_left_out_is_said(
     logger: logging.Logger, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(floods, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(masking, "time", SimpleNamespace(monotonic=lambda: now[0]))
     for n in range(150):
         now[0] += 61 * (n == 149)
         logger.warning("no %d", n)

@@ -20,7 +20,7 @@ from flask import Flask
 
 from sseflask import SSE
 from sseflask.completions.dialects import CHAT
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Runs, Started

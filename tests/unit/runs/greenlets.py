@@ -27,7 +27,7 @@ import gevent
 from gevent.event import Event as Signal
 
 from sseflask.completions.dialects import CHAT
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.runs.outcome import Generated
 from sseflask.runs.process import RunProcess

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from sseflask.completions.dialects import CHAT
-from sseflask.completions.formats.formats import FORMATS
-from sseflask.completions.outcome import CompletionOutcome
-from sseflask.completions.usage import with_usage_notes
+from sseflask.completions.formats import FORMATS
+from sseflask.completions.outcome import CompletionOutcome, with_usage_notes
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.runs.outcome import Generated, Outcome

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sseflask.completions.dialects import CHAT
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.runs.outcome import Generated

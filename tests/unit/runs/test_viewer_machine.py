@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from sseflask.completions.dialects import CHAT
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.runs import viewer as limits
 from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Started

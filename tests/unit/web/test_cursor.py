@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from flask.testing import FlaskClient
 
 from sseflask import SSE, last_event_id
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.extension import channels_of
 from sseflask.runs.runs import current_runs
 from sseflask.testing import open_stream

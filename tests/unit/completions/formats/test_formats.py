@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseflask.completions.dialects import CHAT, RESPONSES
-from sseflask.completions.failures import broken_off
-from sseflask.completions.formats.formats import FORMATS
+from sseflask.completions.formats import FORMATS
 from sseflask.completions.formats.views import response_error
 from sseflask.completions.outcome import CompletionOutcome
-from sseflask.completions.upstream_errors import reported
+from sseflask.completions.upstream_errors import broken_off, reported
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.store.run_api import Run

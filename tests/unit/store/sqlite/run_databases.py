@@ -9,8 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from sseflask.completions.dialects import CHAT
-from sseflask.completions.outcome import CompletionOutcome
-from sseflask.completions.usage import UsageNotes
+from sseflask.completions.outcome import CompletionOutcome, UsageNotes
 from sseflask.runs.outcome import Outcome, interrupted
 from sseflask.store.run_api import Append, Claim, Run, RunKey, RunLimits, size_of
 from sseflask.store.sqlite.file import used_bytes

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from sseflask.cli.reconnecting import Failed, Reconnect, Stream
+from sseflask.cli.client import Failed, Reconnect, Stream
 from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
 from tests.scripted_upstream import Exchange, Script, upstream
 
