@@ -167,7 +167,6 @@ def check_token(token: str, *, by_cookie: bool = False) -> Caller:
 
 
 def missing_token() -> Failure:
-    """The 401 for a request that carries no token."""
     if _access().has_secret:
         message = (
             "This route needs a token: send the header Authorization: Bearer <token>, or "

@@ -92,7 +92,6 @@ def set_cookie(response: Response, request: Request, token: str, expires: float 
 
 
 def clear_cookie(response: Response, request: Request) -> None:
-    """Delete the cookie in the browser."""
     _put(response, request, "", 0)
 
 

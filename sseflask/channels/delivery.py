@@ -32,7 +32,6 @@ class Delivery:
 
     @property
     def behind(self) -> int:
-        """How many events have come that are not delivered."""
         return max(0, self._newest - self._hub.position)
 
     def started(self, epoch: str, newest: int) -> None:

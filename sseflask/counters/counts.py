@@ -84,7 +84,6 @@ class Histogram:
         self.total = 0
 
     def add(self, seconds: float, times: int = 1) -> None:
-        """Count a duration, or several equal ones."""
         self.counts[bisect_left(self.bounds, seconds)] += times
         self.total += int(seconds * 1_000_000) * times
 
@@ -198,7 +197,6 @@ def provide(name: str, value: Callable[[], int]) -> Callable[[], None]:
 
 
 def current_gauges() -> Gauges:
-    """The gauges of this process."""
     found = {name: sum(value() for value in values) for name, values in _providers.items()}
     opened = (COUNTS.streams[kind].open for kind in KINDS)
     return Gauges(*opened)._replace(**found)

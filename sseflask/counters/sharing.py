@@ -116,7 +116,6 @@ class Sharing:
 
     @property
     def slot(self) -> int | None:
-        """The slot of this process."""
         table, slot = self._own_slot()
         return None if table is None else slot
 

@@ -175,7 +175,6 @@ class Stats:
 
 
 def stats_of(snapshot: Snapshot) -> Stats:
-    """The public statistics of a snapshot."""
     counts = snapshot.counts
     streams = {}
     for kind, each in counts.streams.items():

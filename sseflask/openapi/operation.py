@@ -48,7 +48,6 @@ def answer(says: str, content: Schema | None = None, *headers: str) -> Schema:
 
 
 def json_of(schema: Schema) -> Schema:
-    """The content that is one JSON document."""
     return {"application/json": {"schema": schema}}
 
 
@@ -132,7 +131,6 @@ IDEMPOTENCY_KEY = parameter(
 
 
 def last_event_id(schema: Schema) -> Schema:
-    """The header of a client that resumes."""
     says = f"The id of the last event that the client has got, or `{EARLIEST}`."
     known = {key: value for key, value in schema.items() if key != "default"}
     return parameter("header", "Last-Event-ID", known, says)

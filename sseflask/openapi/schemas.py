@@ -21,7 +21,6 @@ _TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
 
 
 def ref(name: str) -> Schema:
-    """One of `SCHEMAS`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 

@@ -57,7 +57,6 @@ class CompletionParameters(RunParameters):
     last_event_id: Text = ""
 
     def conversation(self) -> list[dict[str, Any]]:
-        """The two texts as messages."""
         user = {"role": "user", "content": self.user_message}
         if not self.system_prompt:
             return [user]

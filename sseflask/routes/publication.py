@@ -28,7 +28,6 @@ class Publication:
     several: bool
 
     def digest(self) -> bytes:
-        """A digest of the content, equal for equal publications."""
         shape = "several" if self.several else "one"
         sizes = ",".join([shape, *(str(len(frame)) for frame in self.frames)])
         return hashlib.sha256(b"\0".join([sizes.encode(), *self.frames])).digest()

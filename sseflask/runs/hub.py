@@ -160,7 +160,6 @@ class RunHub:
             return self._fewer.wait_for(lambda: not self.written(), seconds)
 
     def written(self) -> list[LiveRun]:
-        """Give the runs that this process writes."""
         with self.lock:
             return [live for live in self._runs.values() if live.writer is not None]
 

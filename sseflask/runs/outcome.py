@@ -126,7 +126,6 @@ def internal() -> Failure:
 
 
 def too_large(most: float) -> Failure:
-    """The failure of a run that brings more bytes than it may have."""
     return Failure(
         f"The run has more than the {most:.0f} bytes that this server keeps of one "
         "(SSEFLASK_MAX_RUN_BYTES, and a quarter of SSEFLASK_RUN_LOG_BYTES): it was ended, and what "
@@ -138,7 +137,6 @@ def too_large(most: float) -> Failure:
 
 
 def too_long(most: float) -> Failure:
-    """The failure of a run that goes on for longer than it may."""
     return Failure(
         f"The run has gone on for the {most:g} s that this server lets one run "
         "(SSEFLASK_MAX_RUN_SECONDS): it was ended, and what came before can be read.",

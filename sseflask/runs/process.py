@@ -98,7 +98,6 @@ class RunProcess:
         self._arrived(key, live)
 
     def _arrived(self, key: RunKey, live: LiveRun, detach: bool = False) -> None:
-        """A viewer has been attached, or could not be."""
         with self.hub.lock:
             self._arriving[key] -= 1
             if not self._arriving[key]:
@@ -115,7 +114,6 @@ class RunProcess:
         return self.store.frames(run, after, limit)
 
     def outcome_of(self, run: Run) -> Outcome:
-        """How a run has ended."""
         return self._outcomes.of(run)
 
     def _on_left(self, live: LiveRun) -> None:

@@ -166,7 +166,6 @@ class Runs:
 
 @contextlib.contextmanager
 def _store_failures() -> Iterator[None]:
-    """Turn what a store raises into what a client gets."""
     try:
         yield
     except StoreFull:
@@ -176,6 +175,5 @@ def _store_failures() -> Iterator[None]:
 
 
 def current_runs() -> Runs:
-    """The runs of the current app."""
     runs: Runs = current_app.extensions[_EXTENSION]
     return runs

@@ -148,7 +148,6 @@ class Viewer(CatchUp[MakeView]):
             self._enter_feed(live)
 
     def _found(self, run: Run | None) -> None:
-        """Take a run that does not go on."""
         outcome = Outcome.failed(interrupted())
         if run is not None and run.outcome is not None:
             outcome = self._reader.outcome_of(run)

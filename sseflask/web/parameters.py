@@ -205,7 +205,6 @@ def _check_coding(request: Request, body: bytes) -> None:
 
 
 def is_json(kind: str) -> bool:
-    """Whether a body of this media type is JSON."""
     return kind == "application/json" or kind.endswith("+json")
 
 

@@ -104,7 +104,6 @@ def account_of(subject: str) -> str:
 
 
 def current_limits() -> Limits:
-    """The limits of the current app."""
     limits: Limits = current_app.extensions[_EXTENSION]
     return limits
 
