@@ -22,15 +22,6 @@ from flask.ctx import AppContext
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-__all__ = [
-    "current_app",
-    "current_request",
-    "error_response",
-    "release_resources",
-    "report_to_teardown",
-    "view_context",
-]
-
 _ONE_CONTEXT = hasattr(AppContext, "from_environ")
 
 

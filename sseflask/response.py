@@ -25,17 +25,14 @@ from sseflask.errors import Failure
 from sseflask.event import MOST_JITTER, MOST_RETRY, Event
 from sseflask.items import check_iterable, encode_item, encode_piece
 from sseflask.logs.once import warn_once
-from sseflask.transport.body import Body, EarlyError
 from sseflask.transport.choose import transport
 from sseflask.transport.failures import failure_event, failure_frame
 from sseflask.transport.source import UNREADABLE, Source
-from sseflask.transport.stream import Stream
+from sseflask.transport.stream import Body, EarlyError, Stream
 from sseflask.wire import encode
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-__all__ = ["EventSourceResponse", "UpgradedResponse"]
 
 log = logging.getLogger("sseflask")
 

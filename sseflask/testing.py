@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from sseflask.event import MessageEvent
-from sseflask.transport.threaded_items import join_threads
+from sseflask.transport.portable import join_threads
 from sseflask.wire import Decoder
 
 __all__ = ["ClientStream", "open_stream"]

@@ -30,15 +30,7 @@ LogFields = dict[str, Any]
 
 
 def opened(kind: Kind, environ: WSGIEnvironment) -> LogFields | None:
-    """Count a stream whose response begins, and log it.
-
-    Args:
-        kind: where its events come from.
-        environ: the request's.
-
-    Returns:
-        what `ended` takes; ``None`` if nothing is logged.
-    """
+    """Count a stream whose response begins, and log it. `ended` takes what is returned."""
     with LOCK:
         COUNTS.streams[kind].opened += 1
     if not log.isEnabledFor(logging.INFO):
@@ -57,16 +49,7 @@ def opened(kind: Kind, environ: WSGIEnvironment) -> LogFields | None:
 def ended(
     kind: Kind, reason: Reason, fields: LogFields | None, seconds: float, events: int, sent: int
 ) -> None:
-    """Count the end of a stream, and log it.
-
-    Args:
-        kind: as when it was opened.
-        reason: why it ended.
-        fields: what `opened` gave.
-        seconds: how long the request took.
-        events: how many events were sent.
-        sent: bytes of the body that were sent.
-    """
+    """Count the end of a stream, and log it with the bytes of the body that were ``sent``."""
     with LOCK:
         COUNTS.streams[kind].ended[reason] += 1
     if fields is not None:

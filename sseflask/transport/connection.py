@@ -28,15 +28,13 @@ from sseflask.counters.counts import COUNTS
 from sseflask.errors import Failure
 from sseflask.logs.once import name_of, warn_once
 from sseflask.transport import accounting
-from sseflask.transport.body import Body, EarlyError
 from sseflask.transport.gunicorn.drain import worker_drain
 from sseflask.transport.item_sender import Diverted, ItemSender, Stop
 from sseflask.transport.portable import PortableBody
-from sseflask.transport.request_body import read_request_body
-from sseflask.transport.socket_reader import SocketReader
+from sseflask.transport.socket_reader import SocketReader, read_request_body
 from sseflask.transport.socket_writer import SocketWriter
 from sseflask.transport.sockets import LINGER_SECONDS, set_user_timeout
-from sseflask.transport.stream import as_exception
+from sseflask.transport.stream import Body, EarlyError, as_exception
 from sseflask.transport.stream_greenlet import Killed, StreamGreenlet
 from sseflask.transport.stream_timer import StreamTimer
 
@@ -54,9 +52,6 @@ class Connection(Body):
 
     Everything here runs in the worker's main thread: in the request's greenlet, in the hub
     (watchers and timers), or in a greenlet that calls `rotate` or `fail`.
-
-    Args:
-        server: gunicorn's response.
     """
 
     server: ServerResponse
@@ -108,7 +103,7 @@ class Connection(Body):
             if first:
                 self._open()
             whole = not first or self.stream.keeps_view
-            self._goes_on = self._serve(self._run_items if whole else self._begin_items)
+            self._goes_on = self._serve(self._sender.send if whole else self._begin_items)
             if self._goes_on or self._detached():
                 return
             if not self._sender.started:
@@ -149,7 +144,7 @@ class Connection(Body):
             sender.counted = False
             accounting.ended(
                 self.stream.kind,
-                sender.ending.reason,
+                sender.reason,
                 sender.log_fields,
                 time.monotonic() - sender.began,
                 writer.events_sent,
@@ -159,14 +154,14 @@ class Connection(Body):
             self.server.count_sent(writer.body_sent)
         if self._reader.data:
             self.server.append_to_next_request(self._reader.data)
-            self._reader.data.clear()
+            self._reader.data = b""
         self._reader.close()
         writer.close()
 
     def _serve(self, run: Callable[[], bool | None]) -> bool:
         """Advance the items; whether there are more, otherwise they are closed."""
         more: bool | None = False
-        sender, ending, greenlet = self._sender, self._sender.ending, self._sender.greenlet
+        sender, greenlet = self._sender, self._sender.greenlet
         try:
             try:
                 more = run()
@@ -179,9 +174,9 @@ class Connection(Body):
                 if not more:
                     self._close_items()
         except gevent.GreenletExit:  # the worker is killing this greenlet
-            ending.reason = "drain"
-            self._sender.writer.flush()
-            self._sender.writer.shut_down()
+            sender.reason = "drain"
+            sender.writer.flush()
+            sender.writer.shut_down()
             raise
         except Diverted:
             raise
@@ -189,21 +184,14 @@ class Connection(Body):
             error = as_exception(raised)
             if not sender.started and not greenlet.client_left:
                 raise EarlyError(error) from raised
-            ending.failure = self.stream.report(error)
-        if ending.failure is not None and not sender.started and not greenlet.client_left:
-            raise EarlyError(sender.start_error or ending.failure)
+            sender.failure = self.stream.report(error)
+        if sender.failure is not None and not sender.started and not greenlet.client_left:
+            raise EarlyError(sender.start_error or sender.failure)
         return bool(more)
 
     def _begin_items(self) -> bool:
-        """Send the first of them; whether there may be more."""
-        more = self._sender.send(first_only=True)
-        self._sender.ending.complete = not more
-        return more
-
-    def _run_items(self) -> bool:
-        self._sender.send()
-        self._sender.ending.complete = True
-        return False
+        """Send the first item; whether there may be more."""
+        return self._sender.send(first_only=True)
 
     def _close_items(self) -> None:
         if not self._closed:
@@ -231,12 +219,11 @@ class Connection(Body):
 
     def _finish(self) -> None:
         """Send the last bytes and the last chunk, then let the client close first."""
-        writer, ending = self._sender.writer, self._sender.ending
-        if ending.failure is not None:
+        sender, writer = self._sender, self._sender.writer
+        if sender.failure is not None:
             writer.flush()
         writer.wait_until_sent()
-        path = self.environ.get("PATH_INFO", "")
-        last = ending.last_bytes(self.stream, writer, self._sender.resumable, path)
+        last = sender.last_bytes()
         if last is None:
             return
         if writer.greenlet.client_left:
@@ -262,14 +249,10 @@ class Connection(Body):
 
     # -- ways to end it, from anywhere, never blocking -----------------------------------------
 
-    def rotate(self, *, with_others: bool = True) -> None:
-        """End the stream as soon as its client can resume where it is. Never blocks.
-
-        Args:
-            with_others: all others end too, so the client has to be told when to reconnect.
-        """
-        self._sender.rotate(with_others)
+    def rotate(self) -> None:
+        """End the stream, as all others, as soon as its client can resume where it is."""
+        self._sender.rotate(with_others=True)
 
     def fail(self, failure: Failure) -> None:
-        """End with an error: in band, or as the response while that is possible. Never blocks."""
+        """End with an error: in band, or as the response while that is possible."""
         self._sender.fail(failure)

@@ -85,15 +85,11 @@ def _warn_about_order() -> None:
 
 
 class WaitHook:
-    """Calls a function in each turn of the loop, after the greenlets that run in it.
+    """Calls a function, which must not block, in each turn of the loop, after the greenlets.
 
     Only libev calls a watcher of negative priority after gevent's own callbacks. A default one runs
     before them: an event from a greenlet that wakes there would wait for the next timer (measured:
     200 ms). So the first turns try it out.
-
-    Args:
-        callback: the function; it must not block.
-        priority: the watcher's.
 
     Attributes:
         available: whether the loop has such a hook: libuv has none.

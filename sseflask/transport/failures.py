@@ -18,7 +18,6 @@ def failure_frame(failure: Failure) -> bytes:
 
 
 def shutting_down() -> Failure:
-    """The server stops, and the stream can't be resumed."""
     return Failure(
         "The server is shutting down; please try again.",
         status=503,
@@ -29,7 +28,6 @@ def shutting_down() -> Failure:
 
 
 def too_many(what: str) -> Failure:
-    """This worker has no room for one more stream, or ``subscribers``."""
     return Failure(
         f"This server has as many {what} as it can take; please try again.",
         status=503,
@@ -40,7 +38,6 @@ def too_many(what: str) -> Failure:
 
 
 def body_too_slow() -> Failure:
-    """The request's body, which is chunked, does not arrive."""
     return Failure(
         "The request's body did not arrive in time; please send it again.",
         status=408,
@@ -61,7 +58,6 @@ def half_closed() -> Failure:
 
 
 def token_expired() -> Failure:
-    """The time of the client's token is over."""
     return Failure(
         "The token has expired; get a new one and reconnect.",
         status=401,

@@ -7,15 +7,64 @@ with nothing behind it is not delayed at all.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import gevent
 
-from sseflask.transport.event_loop import WaitHook, run_soon
-from sseflask.transport.long_computations import LongComputations
+from sseflask.transport.event_loop import WaitHook, run_soon, turn_began
 from sseflask.transport.socket_writer import SocketWriter
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+log = logging.getLogger("sseflask")
+
+#: A computation between two events that is longer than this is logged, in seconds.
+LONG_COMPUTATION = 0.005
+
+#: Such a line is logged once in so many seconds for a path, of so many paths.
+_LOG_INTERVAL, _LOG_PATHS = 60.0, 100
+
+
+class LongComputations:
+    """Measures how long greenlets run between the events of streams. The loop's thread only."""
+
+    def __init__(self) -> None:
+        self._checked = 0.0
+        self._logged: dict[str, float] = {}
+
+    def begin(self, now: float) -> None:
+        """A stream begins: before, requests held the loop, each for its own view."""
+        self._checked = now
+
+    def check(self, now: float, environ: WSGIEnvironment) -> None:
+        """A stream has yielded: log it if the loop was held for long, from the last call, the last
+        stream's begin, or the begin of this turn of the loop."""
+        held, self._checked = now - self._checked, now
+        if held > LONG_COMPUTATION:
+            self._check_turn(held, now, environ)
+
+    def _check_turn(self, held: float, now: float, environ: WSGIEnvironment) -> None:
+        held = min(held, time.time() - turn_began())
+        path = environ.get("PATH_INFO", "")
+        if held <= LONG_COMPUTATION or now < self._logged.get(path, 0.0) + _LOG_INTERVAL:
+            return
+        if len(self._logged) > _LOG_PATHS:
+            self._logged.clear()
+        self._logged[path] = now
+        log.warning(
+            "%.0f ms of computation before an event of %r, by its generator or by other code of "
+            "this worker; meanwhile no stream was served. Call gevent.sleep(0) in long "
+            "computations, or move them to another process.",
+            held * 1000,
+            path,
+        )
+
 
 #: How long the greenlets of one turn may run before what is buffered is sent anyway, in seconds.
 SLICE = 0.002
@@ -24,10 +73,9 @@ _flushers: WeakKeyDictionary[gevent.hub.Hub, Flusher] = WeakKeyDictionary()
 
 
 class Flusher:
-    """The streams of one hub that have something to send. Not thread-safe: the hub's thread only.
+    """The streams of one hub that have something to send. The hub's thread only.
 
     Attributes:
-        computations: logs what keeps streams from being flushed.
         deadline: the monotonic time at which buffered events have waited long enough, infinite
             while nothing is buffered.
     """
@@ -36,11 +84,10 @@ class Flusher:
         self.computations = LongComputations()
         self.deadline = math.inf
         self._buffered: list[SocketWriter] = []
-        self._hook = WaitHook(self._before_waiting)
+        self._hook = WaitHook(self.flush)
 
     @classmethod
     def current(cls) -> Flusher:
-        """The flusher of the calling thread's hub."""
         hub = gevent.get_hub()
         flusher = _flushers.get(hub)
         if flusher is None:
@@ -58,12 +105,10 @@ class Flusher:
 
     def flush(self) -> None:
         """Send all that is buffered, as far as the sockets take it. Never blocks."""
+        if not self._buffered:
+            return
         buffered, self._buffered = self._buffered, []
         self.deadline = math.inf
         now = time.monotonic()
         for writer in buffered:
             writer.flush(now)
-
-    def _before_waiting(self) -> None:
-        if self._buffered:
-            self.flush()

@@ -1,28 +1,40 @@
 """Advances a stream's iterable and buffers its frames: the hot path of a connection.
 
-The first frame begins the response.
+The first frame begins the response. It also knows how the stream ends: why, and with which bytes.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sseflask.counters.counts import Reason
 from sseflask.errors import Failure
 from sseflask.transport import accounting
-from sseflask.transport.ending import Ending
+from sseflask.transport.failures import half_closed, shutting_down, token_expired
 from sseflask.transport.flusher import SLICE, Flusher
 from sseflask.transport.socket_writer import SocketWriter
-from sseflask.transport.stream import Stream, can_resume_after
+from sseflask.transport.stream import Stream, can_resume_after, reconnect_line
 from sseflask.transport.stream_greenlet import BUFFER, StreamGreenlet
+from sseflask.wire import ends_event, tail_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from gevent.event import Event as Signal
 
     from sseflask.transport.gunicorn.response import ServerResponse
+
+
+log = logging.getLogger("sseflask")
+
+#: The failures of a stream that are not its own.
+_REASONS: dict[str | None, Reason] = {
+    token_expired().code: "expired",
+    shutting_down().code: "drain",
+}
 
 
 class Stop(Exception):
@@ -38,18 +50,18 @@ class ItemSender:
     """Sends the items of one stream. Belongs to the loop's thread.
 
     Attributes:
-        opening: what precedes the first event.
+        opening: what is still to precede the first event.
         reusable: whether the client may send its next request on the same connection.
         started: ``start_response`` has been called.
-        late_start: set when another greenlet has called it, as the first event was late; ``None``
-            if there is no such greenlet.
+        late_start: set when another greenlet has called it, as the first event was late.
         start_error: what that greenlet has raised.
         diverted: middleware holds the headers back, or changes them to describe another body.
         counted: the stream is counted as open, and its end has to be.
-        log_fields: what its end is logged with.
-        began: the monotonic time at which the stream began.
         items: what is left of the items, once they have been begun.
-        item: the last one.
+        reconnect_wanted: it is to end as soon as its client can resume.
+        reconnects: it ends here, as its client can resume.
+        with_others: other clients reconnect at the same moment.
+        complete: the items have come to their end.
     """
 
     stream: Stream
@@ -58,7 +70,6 @@ class ItemSender:
     server: ServerResponse
     writer: SocketWriter
     flusher: Flusher = field(default_factory=Flusher.current)
-    ending: Ending = field(default_factory=Ending)
     greenlet: StreamGreenlet = field(init=False)
     opening: bytes = field(init=False)
     reusable: bool = False
@@ -71,6 +82,13 @@ class ItemSender:
     began: float = 0.0
     items: Iterator[Any] | None = None
     item: Any = None
+    failure: Failure | None = None
+    reconnect_wanted: bool = False
+    reconnects: bool = False
+    with_others: bool = False
+    slow: bool = False
+    complete: bool = False
+    reason: Reason = "left"
 
     def __post_init__(self) -> None:
         self.greenlet = self.writer.greenlet
@@ -80,7 +98,7 @@ class ItemSender:
         """Advance the items and buffer their frames. Blocks as they do, and for a slow client.
 
         Returns:
-            whether it stopped after the first one.
+            whether it stopped after the first one; otherwise they are complete.
 
         Raises:
             Stop: the stream is to end.
@@ -117,6 +135,7 @@ class ItemSender:
                     idle_until = clock() + SLICE
         finally:
             greenlet.advancing = False
+        self.complete = True
         return False
 
     def send_opening(self) -> None:
@@ -178,11 +197,11 @@ class ItemSender:
 
     def _give_way(self) -> None:
         """The buffer is full, events have waited long enough, or the stream is asked to end."""
-        ending, greenlet = self.ending, self.greenlet
+        greenlet = self.greenlet
         self.flusher.computations.check(time.monotonic(), self.environ)
         self.flusher.flush()
-        if ending.reconnect_wanted and self.resumable:
-            ending.reconnects = greenlet.stopping = True
+        if self.reconnect_wanted and self.resumable:
+            self.reconnects = greenlet.stopping = True
         if greenlet.stopping:
             raise Stop
         if len(self.writer.buffer) >= BUFFER:
@@ -201,19 +220,66 @@ class ItemSender:
         return can_resume_after(self.item) if source is None else source.resumable
 
     def rotate(self, with_others: bool) -> None:
-        """See `Connection.rotate`."""
-        ending = self.ending
-        ending.with_others = ending.with_others or with_others
-        if ending.reconnect_wanted:
+        self.with_others = self.with_others or with_others
+        if self.reconnect_wanted:
             return
-        ending.reconnect_wanted = True
+        self.reconnect_wanted = True
         self.greenlet.limit = 0
         if self.resumable:
-            ending.reconnects = True
+            self.reconnects = True
             self.greenlet.stop()
 
     def fail(self, failure: Failure) -> None:
-        """See `Connection.fail`."""
         if not self.greenlet.stopping:
-            self.ending.failure = failure
+            self.failure = failure
             self.greenlet.stop()
+
+    # -- its end -------------------------------------------------------------------------------
+
+    def last_bytes(self) -> bytes | None:
+        """Give the last bytes of the body, and set the reason.
+
+        All that the client is to get before has been sent, or the client has left.
+
+        Returns:
+            ``None`` if the body must not be completed.
+        """
+        stream, writer = self.stream, self.writer
+        path = self.environ.get("PATH_INFO", "")
+        self.reason = self._reason()
+        if self.slow:
+            log.info("a client of %r took nothing for two heartbeats; its stream was cut", path)
+        if self.greenlet.client_left:
+            return self._last_of_half_closed()
+        if self.failure is not None:
+            if not ends_event(writer.tail):
+                # An event is half sent. Any more text would complete it with wrong data, so
+                # the only honest end is a body without its last chunk.
+                log.warning("the stream of %r failed inside an event; its body was cut there", path)
+                return None
+            writer.counter.events += 1
+            return stream.failure_frame(self.failure)
+        if self.reconnects and self.with_others:
+            return reconnect_line(stream.retry_jitter)
+        return b""
+
+    def _reason(self) -> Reason:
+        if self.slow or self.greenlet.timed_out:
+            return "slow"
+        if self.greenlet.client_left:
+            return "left"
+        if self.failure is not None:
+            return _REASONS.get(self.failure.code, "failed")
+        if self.reconnects:
+            return "drain" if self.with_others else "lifetime"
+        source = self.stream.source
+        return "done" if source is None else source.reason
+
+    def _last_of_half_closed(self) -> bytes | None:
+        """A client that has only closed its side gets a proper end of what it was sent."""
+        if not self.greenlet.half_closed:
+            return None
+        if self.complete or self.resumable:
+            return b""
+        whole = ends_event(tail_of(self.writer.tail, self.writer.buffer))
+        return self.stream.failure_frame(self.failure or half_closed()) if whole else None

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from typing import TYPE_CHECKING
 
 from sseflask.counters.counts import COUNTS, LOCK, Reason
 from sseflask.transport import accounting
-from sseflask.transport.body import Body, EarlyError
 from sseflask.transport.failures import token_expired
-from sseflask.transport.stream import Stream, as_exception, frame_bytes
-from sseflask.transport.threaded_items import ThreadedItems
+from sseflask.transport.source import Source
+from sseflask.transport.stream import (
+    Body,
+    EarlyError,
+    Stream,
+    as_exception,
+    can_resume_after,
+    frame_bytes,
+)
 from sseflask.transport.timing import Due, StreamClock, heartbeat_bytes
 from sseflask.wire import HEARTBEAT, ends_event, tail_of
 
@@ -20,11 +28,108 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
-class Frames(Protocol):
-    """Where the frames of a body come from: a `Source`, a thread, or the items themselves."""
+#: How many frames the thread is ahead of the client at most.
+_AHEAD = 8
 
-    def get(self, timeout: float) -> tuple[bytes, bool] | None: ...
-    def abandon(self) -> None: ...
+#: The threads of streams that were closed.
+_closed: set[threading.Thread] = set()
+
+
+def join_threads(timeout: float) -> list[str]:
+    """Wait until the threads of all closed streams have ended; the names of those that still run.
+
+    Blocks for ``timeout`` seconds in all.
+    """
+    deadline = time.monotonic() + timeout
+    for thread in list(_closed):
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if not thread.is_alive():
+            _closed.discard(thread)
+    return [thread.name for thread in list(_closed)]
+
+
+class ThreadedItems:
+    """A short queue from the thread that runs the items to the one that serves the response."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._frames: deque[tuple[bytes, bool]] = deque()
+        self._ended = False
+        self._error: Exception | None = None
+        self._abandoned = False
+        self._thread: threading.Thread | None = None
+
+    def get(self, timeout: float) -> tuple[bytes, bool] | None:
+        """Give the next frame and whether the client can resume after it; ``None`` if it is late.
+
+        Raises:
+            StopIteration: the items have ended.
+            Exception: what they raised.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=contextvars.copy_context().run,
+                args=(self._run,),
+                name="sseflask-stream",
+                daemon=True,
+            )
+            self._thread.start()
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._frames or self._ended, timeout):
+                return None
+            if self._frames:
+                frame = self._frames.popleft()
+                self._changed.notify_all()
+                return frame
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+    def abandon(self) -> None:
+        """Nobody wants more: the items are closed at their next yield. Never blocks."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+    def close(self) -> bool:
+        """Let the thread close the stream when it gets there; false if there is no thread."""
+        if self._thread is None:
+            return False
+        if self._thread.is_alive():
+            _closed.add(self._thread)
+        return True
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            with self._stream.context():
+                try:
+                    self._advance()
+                finally:
+                    self._stream.close()
+        except BaseException as raised:
+            error = as_exception(raised)
+        finally:
+            with self._changed:
+                self._ended, self._error = True, error
+                self._changed.notify_all()
+                abandoned = self._abandoned
+            if abandoned and error is not None:
+                self._stream.report(error)  # no `get` will raise it
+            _closed.discard(threading.current_thread())
+
+    def _advance(self) -> None:
+        for item in self._stream.items:
+            frame = frame_bytes(item, self._stream.encode)
+            if not frame:
+                continue
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._frames) < _AHEAD or self._abandoned)
+                if self._abandoned:
+                    break
+                self._frames.append((frame, can_resume_after(item)))
+                self._changed.notify_all()
 
 
 class InlineItems:
@@ -73,7 +178,7 @@ class PortableBody(Body):
         self, stream: Stream, environ: WSGIEnvironment, start_response: StartResponse
     ) -> None:
         super().__init__(stream, environ, start_response)
-        self._frames: Frames
+        self._frames: Source | ThreadedItems | InlineItems
         if stream.source is not None:
             self._frames = stream.source  # which can be waited for without a thread
         else:
@@ -117,12 +222,7 @@ class PortableBody(Body):
         self._log_fields, self._open = accounting.opened(self.stream.kind, self.environ), True
 
     def go_on(self, piece: bytes, log_fields: accounting.LogFields | None) -> None:
-        """Take over a stream that has been begun elsewhere.
-
-        Args:
-            piece: what is still to be sent.
-            log_fields: what `accounting.opened` gave.
-        """
+        """Take over a stream that has been begun elsewhere, with a piece still to be sent."""
         self._log_fields, self._open = log_fields, True
         self._opening = b""
         self._first_piece = self._take(piece, False) if piece else None

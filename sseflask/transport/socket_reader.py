@@ -1,13 +1,68 @@
-"""What a client sends while its stream runs: its next request, or nothing until it leaves."""
+"""What a client sends: the rest of its request before a stream, the next request during it."""
 
 from __future__ import annotations
 
+import io
 import os
+import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import gevent
+from werkzeug.exceptions import RequestTimeout
 
 from sseflask.transport import event_loop
 from sseflask.transport.event_loop import Watcher
+from sseflask.transport.failures import body_too_slow
+from sseflask.transport.stream import EarlyError
 from sseflask.transport.stream_greenlet import StreamGreenlet
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from sseflask.transport.gunicorn.response import ServerResponse
+
+
+#: At most this many bytes and seconds.
+_BYTES, _SECONDS, _PIECE = 1 << 20, 5.0, 65536
+
+
+class SlowBody(RequestTimeout):
+    """408, and the connection's end (RFC 9110, section 15.5.9). Flask's error handlers see it."""
+
+    description = "The request's body did not arrive in time; please send it again."
+
+
+def read_request_body(environ: WSGIEnvironment, server: ServerResponse) -> bool:
+    """Read what is left of the request, so that it is not mistaken for the client's leaving.
+
+    The generator may still want it, so it is put back for gunicorn to read. The rest of a long or a
+    slow body stays on the socket, for the generator. Blocks.
+
+    Returns:
+        whether all of it is here.
+
+    Raises:
+        EarlyError: a chunked body did not arrive in time; gunicorn can't go on reading it.
+    """
+    if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
+        return True  # RFC 9112, section 6.3: no body, as in most requests for a stream
+    source, read = server.request_body, io.BytesIO()
+    deadline = time.monotonic() + _SECONDS
+    complete = False
+    try:
+        while not complete and read.tell() < _BYTES:
+            with gevent.Timeout(max(0.001, deadline - time.monotonic())):
+                complete = not read.write(source.read(_PIECE))
+    except SlowBody as error:
+        raise EarlyError(error) from error
+    except gevent.Timeout:
+        if "CONTENT_LENGTH" not in environ:
+            raise EarlyError(body_too_slow()) from None
+    read.write(source.buf.getvalue())
+    server.set_unread_body(read)
+    return complete
+
 
 #: Bytes of the next request that are read while a stream runs, in order to see behind them that the
 #: client leaves; then its socket is left alone, and leaving is noticed by writing.
@@ -19,19 +74,11 @@ _MOST_DISCARDED = 1 << 20
 
 @dataclass(slots=True, eq=False)
 class SocketReader:
-    """Reads one stream's socket. Belongs to the loop's thread.
-
-    Args:
-        descriptor: the socket's.
-        greenlet: the stream's.
-
-    Attributes:
-        data: what was read of the next request.
-    """
+    """Reads one stream's socket. `data` is what was read of the next request."""
 
     descriptor: int
     greenlet: StreamGreenlet
-    data: bytearray = field(default_factory=bytearray)
+    data: bytes = b""
     _watcher: Watcher = field(init=False)
     _left: int = _MOST_INPUT
     _discards: bool = False
@@ -40,12 +87,10 @@ class SocketReader:
         self._watcher = event_loop.watch(self.descriptor, event_loop.READ)
 
     def start(self) -> None:
-        """Read what comes, and notice the client's leaving."""
         if not self._watcher.active:
             self._watcher.start(self._on_readable)
 
     def close(self) -> None:
-        """Read no more."""
         self._watcher.close()
 
     def wait_for_request(self, seconds: float) -> bool:

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import gevent.socket
 
@@ -21,18 +20,13 @@ from sseflask.transport.sockets import (
     set_user_timeout,
     unacknowledged,
 )
+from sseflask.transport.source import Source
 from sseflask.transport.stream_greenlet import StreamGreenlet
 from sseflask.transport.timing import heartbeat_bytes, slow_after
 from sseflask.wire import tail_of
 
 _LAST_CHUNK = b"0\r\n\r\n"
 _BLANK_LINE = b"\n\n"
-
-
-class Counter(Protocol):
-    """What knows how many events there are in the frames that were buffered."""
-
-    events: int
 
 
 def _send_anyway(descriptor: int, data: bytes | memoryview) -> int:
@@ -47,13 +41,11 @@ class SocketWriter:
     """Writes one stream's socket. Belongs to the loop's thread.
 
     Attributes:
-        buffer: body bytes that wait for `flush`; the stream appends to it.
-        unsent: what the socket did not take yet, or ``None``.
+        buffer: body bytes that wait for `flush`.
+        unsent: what the socket did not take yet.
         tail: the last bytes of the body that were sent or are on their way, heartbeats aside.
         last_progress: the monotonic time at which bytes last went out.
         chunked: whether the body is sent in chunks, ``None`` before the response has begun.
-        unsent_head: the response's head, until it is sent.
-        body_sent: bytes of the body that were sent.
         events: how many items were buffered; the stream counts them.
         counter: how many events these were; the writer itself, if each item is one.
         events_sent: how many of them were sent.
@@ -70,7 +62,7 @@ class SocketWriter:
     unsent_head: bytes = b""
     body_sent: int = 0
     events: int = 0
-    counter: Counter = field(init=False)
+    counter: SocketWriter | Source = field(init=False)
     events_sent: int = 0
     _descriptor: int = field(init=False)
     _reusable: bool = False
@@ -83,13 +75,7 @@ class SocketWriter:
         self._descriptor = self.socket.fileno()
 
     def begin(self, head: bytes, chunked: bool, reusable: bool) -> None:
-        """Begin the response: send its head with the first bytes.
-
-        Args:
-            head: its bytes.
-            chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
-            reusable: whether the connection goes on after the stream.
-        """
+        """Begin the response: send its head with the first bytes."""
         self.unsent_head = head
         self.chunked, self._reusable = chunked, reusable
 
@@ -111,11 +97,7 @@ class SocketWriter:
             self._watcher.close()
 
     def flush(self, now: float | None = None) -> None:
-        """Send the buffer as far as the socket takes it. Never blocks.
-
-        Args:
-            now: the monotonic time, if it is known.
-        """
+        """Send the buffer as far as the socket takes it. Never blocks."""
         buffer = self.buffer
         if self.unsent is not None or self.greenlet.client_left:
             return
@@ -184,7 +166,6 @@ class SocketWriter:
             greenlet.wait()
 
     def abort(self) -> None:
-        """Cut a client that takes nothing."""
         reset_when_closed(self.socket)
         self.greenlet.leave()
 

@@ -37,12 +37,6 @@ def send_last(descriptor: int, data: bytes | memoryview) -> int:
 
     A client that keeps connections for its next request must not take this one for open when it has
     read the end of the response. Never blocks.
-
-    Returns:
-        how many bytes the socket took.
-
-    Raises:
-        OSError: as of ``send``.
     """
     with borrowed(descriptor) as client:
         return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
@@ -55,23 +49,14 @@ def timed_out(descriptor: int) -> bool:
 
 
 def reset_when_closed(client: _socket.socket) -> None:
-    """Have the connection of a slow client reset: that frees what the kernel holds for it.
-
-    Raises:
-        OSError: as of ``setsockopt``.
-    """
+    """Have the connection of a slow client reset: that frees what the kernel holds for it."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def set_user_timeout(client: _socket.socket, seconds: float) -> None:
-    """Have the system end a connection whose peer acknowledges nothing (RFC 5482).
+    """Have the system end a TCP connection whose peer acknowledges nothing (RFC 5482).
 
-    Args:
-        client: the socket; of no effect if it is not TCP.
-        seconds: for how long; 0 for the system's own time.
-
-    Raises:
-        OSError: as of ``setsockopt``.
+    Seconds of 0 stand for the system's own time.
     """
     if client.family in (socket.AF_INET, socket.AF_INET6):
         milliseconds = min(math.ceil(seconds * 1000), _MOST_MILLISECONDS)

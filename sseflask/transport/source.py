@@ -72,24 +72,18 @@ class Source(ABC):
         """Give the next frames, and whether the stream can be resumed after them.
 
         Blocks for what is stored, and for what is still to come at most ``timeout`` seconds, or as
-        long as that takes if it is ``None``.
-
-        Returns:
-            the frames; ``None`` if there are none in time.
+        long as that takes if it is ``None``. Gives ``None`` if there are none in time.
 
         Raises:
             StopIteration: it has ended or is abandoned.
         """
 
-    def frames(self) -> Iterator[bytes]:
-        """Give frames until it has `ended`; blocks for what is not there yet."""
-        return self._frames(None)
-
     def history(self) -> Iterator[bytes]:
         """Give the frames that are there already; stops when only new ones are left to come."""
-        return self._frames(0.0)
+        return self.frames(0.0)
 
-    def _frames(self, timeout: float | None) -> Iterator[bytes]:
+    def frames(self, timeout: float | None = None) -> Iterator[bytes]:
+        """Give frames until it has `ended`; blocks for what is not there yet."""
         try:
             while (got := self.get(timeout)) is not None:
                 yield got[0]
@@ -100,12 +94,7 @@ class Source(ABC):
     def join(self, chunked: bool, heartbeat: float) -> Group | None:
         """Leave all that comes from here on to a group. Neither blocks nor switches.
 
-        Args:
-            chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
-            heartbeat: seconds of silence after which the group sends one.
-
-        Returns:
-            ``None`` if something has come in the meantime, such as the end: ask `history` again.
+        Gives ``None`` if something has come in the meantime, such as the end: ask `history` again.
         """
 
     def refusal(self) -> Failure:
@@ -120,5 +109,4 @@ class Source(ABC):
         """Nobody wants more: `get` and `frames` end. Any thread; harmless to repeat."""
 
     def close(self) -> None:
-        """Called with the response."""
         self.abandon()

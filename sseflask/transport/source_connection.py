@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from sseflask.transport.connection import Connection
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.item_sender import Stop
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-    from sseflask.transport.gunicorn.response import ServerResponse
-    from sseflask.transport.stream import Stream
-
 
 class SourceConnection(Connection):
-    """One subscriber, or viewer of a run, on a socket of gunicorn's gevent worker.
-
-    Under our own worker class it gives its greenlet back when nothing is left but to wait.
-    Elsewhere it keeps the greenlet.
-    """
+    """One subscriber, or viewer of a run. Under our own worker class it gives its greenlet back
+    when nothing is left but to wait."""
 
     __slots__ = ("_adopt", "_detached_stream", "_group", "_source")
 
-    def __init__(
-        self,
-        stream: Stream,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-        server: ServerResponse,
-    ) -> None:
-        super().__init__(stream, environ, start_response, server)
-        assert stream.source is not None
-        self._source = self._sender.writer.counter = stream.source
-        self._adopt = server.adopt if stream.detachable else None
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        assert self.stream.source is not None
+        self._source = self._sender.writer.counter = self.stream.source
+        self._adopt = self.server.adopt if self.stream.detachable else None
         self._group: Group | None = None
         self._detached_stream: DetachedStream | None = None
 
@@ -53,22 +39,26 @@ class SourceConnection(Connection):
         if sender.greenlet.stopping:
             raise Stop  # while it can still be another response
         left = self._timer.clock.first_byte_at - time.monotonic()
-        sender.items = self._source.first(max(0.0, left))
-        sender.send()
+        self._send(self._source.first(max(0.0, left)))
         sender.send_opening()
         if self._adopt is not None:
             self._group = self._catch_up()
-            sender.ending.complete = self._group is None
+            sender.complete = self._group is None
             return False
         sender.items = self._source.frames()
         return True
+
+    def _send(self, items: Iterator[bytes]) -> None:
+        """Send some of the items; they are not all."""
+        self._sender.items = items
+        self._sender.send()
+        self._sender.complete = False
 
     def _catch_up(self) -> Group | None:
         """Send what is there already, until a group can do the rest, or there is none."""
         source, sender, writer = self._source, self._sender, self._sender.writer
         while True:
-            sender.items = source.history()
-            sender.send()
+            self._send(source.history())
             writer.flush()
             writer.wait_until_sent(or_stopping=True)
             if sender.greenlet.stopping:
@@ -104,6 +94,6 @@ class SourceConnection(Connection):
         return True
 
     def _close_items(self) -> None:
-        if self._sender.ending.reconnects and not self._closed:
+        if self._sender.reconnects and not self._closed:
             self._source.will_reconnect()
         super()._close_items()

@@ -1,17 +1,21 @@
-"""What a response hands to a transport."""
+"""What a response hands to a transport, and what a transport gives the server."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sseflask.counters.counts import Kind
 from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.transport.source import Source
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 
 #: After how many milliseconds the first of these clients reconnects: a worker that starts takes
 #: about as long.
@@ -25,8 +29,6 @@ class Stream:
     Attributes:
         items: what the application yields; advanced and closed by one greenlet or thread only.
         encode: turns any item into bytes; ``bytes`` items don't pass through it.
-        status: the status line's code and phrase.
-        headers: the response headers.
         frames_only: the items are ready-made frames (an upgraded plain response).
         heartbeat: seconds of silence after which a heartbeat is sent.
         first_byte: seconds that the headers wait for the first event.
@@ -34,14 +36,12 @@ class Stream:
         expires_at: the Unix time at which the stream must end, or ``None``.
         detachable: a source may leave its stream to a group: nothing has to be called at the
             response's end.
-        retry: the reconnection time to begin with, in milliseconds; ``None`` leaves it to the
-            application and to the client.
+        retry: the reconnection time to begin with, in milliseconds, unless the client has its own.
         retry_jitter: over how many milliseconds clients of streams that end together reconnect.
         keeps_view: the items are advanced within the view's contexts (Flask's), which last as long
             as the application is being called.
         context: gives another thread these contexts, once, while it advances the items.
         report: logs an exception of the items and gives the failure that the client may see.
-        failure_frame: encodes a failure.
         close: closes the items and runs the response's own close callbacks.
     """
 
@@ -65,7 +65,6 @@ class Stream:
 
     @property
     def source(self) -> Source | None:
-        """The items, if they are a source."""
         return self.items if isinstance(self.items, Source) else None
 
     @property
@@ -101,7 +100,6 @@ def as_exception(error: BaseException) -> Exception:
 
 
 def frame_bytes(item: object, encode: Callable[[Any], bytes]) -> bytes:
-    """The bytes of one item."""
     return item if item.__class__ is bytes else encode(item)
 
 
@@ -111,9 +109,46 @@ def can_resume_after(item: object) -> bool:
 
 
 def reconnect_line(jitter: int) -> bytes:
-    """The last line of streams that end together: their clients reconnect at different moments.
-
-    Args:
-        jitter: `Stream.retry_jitter`.
-    """
+    """The last line of streams that end together: their clients reconnect at different moments."""
     return b"retry: %d\n" % (_FIRST_RECONNECT + random.randint(0, jitter))
+
+
+@dataclass(slots=True, eq=False)
+class Body:
+    """A WSGI body whose first piece is known before the server gets it.
+
+    `begin` is called while the application is being called: middleware that wraps
+    ``start_response``, and code at the end of Flask's context, see the status of what is sent.
+    """
+
+    stream: Stream
+    environ: WSGIEnvironment
+    start_response: StartResponse
+
+    def begin(self) -> None:
+        """Advance the items until the status is known, and call ``start_response``.
+
+        Blocks for the first piece, at most the stream's ``first_byte`` if the transport can.
+
+        Raises:
+            EarlyError: they failed before; an error can be answered in place of the stream.
+        """
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Called by the server in any case, when it is done with the response."""
+        raise NotImplementedError
+
+
+class EarlyError(Exception):
+    """The items failed before anything was sent."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,20 +17,15 @@ BUFFER = 65536
 
 
 class Killed(GeneratorExit):
-    """Raised in an iterable that blocks when its stream is to end, by this module only. A generator
-    sees the same as when it is closed at a yield."""
+    """Raised in an iterable that blocks, when its stream is to end: as if a generator is closed."""
 
 
 @dataclass(slots=True, eq=False)
 class StreamGreenlet:
     """The calling greenlet, which advances a stream's iterable or waits for its client.
 
-    Belongs to the loop's thread.
-
     Attributes:
-        advancing: whether it is inside the loop over the iterable.
         limit: bytes that may be buffered until it gives way; 0 once it may have to end the stream.
-        stopping: the stream is to end.
         client_left: nothing can be sent any more: the client has left, or the socket is given back.
         half_closed: the client has closed its side. It counts as leaving, but may still read.
         timed_out: the system has ended the connection, as the client acknowledged nothing.
@@ -46,11 +40,6 @@ class StreamGreenlet:
     greenlet: Any = field(default_factory=gevent.getcurrent)
     _signal: Signal | None = None
     _waiting: bool = False
-
-    @property
-    def context(self) -> Context:
-        """A copy of the context that it runs in, or an empty one."""
-        return (self.greenlet.gr_context or Context()).copy()
 
     # -- the greenlet itself -----------------------------------------------------------------------
 
@@ -68,7 +57,6 @@ class StreamGreenlet:
             self._waiting = False
 
     def yield_to_loop(self) -> None:
-        """Let all others run once."""
         self._waiting = True
         try:
             yield_to_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextvars import Context
 
 import gevent
 from gevent.event import Event as Signal
@@ -16,14 +17,7 @@ from sseflask.transport.timing import Due, StreamClock
 
 
 class StreamTimer:
-    """Looks after the times of a stream from now on. Belongs to the loop's thread.
-
-    Args:
-        sender: the stream's.
-
-    Attributes:
-        clock: its times.
-    """
+    """Looks after the times of a stream from now on."""
 
     __slots__ = ("_sender", "_timer", "clock")
 
@@ -39,7 +33,6 @@ class StreamTimer:
         self._timer = event_loop.start_timer(self._next(now)[0] - now, self._on_timer)
 
     def close(self) -> None:
-        """See to nothing more."""
         if self._timer is not None:
             self._timer.close()
 
@@ -93,14 +86,11 @@ class StreamTimer:
             finally:
                 over.set()
 
-        gevent.spawn(sender.greenlet.context.run, begin)
+        context = sender.greenlet.greenlet.gr_context or Context()
+        gevent.spawn(context.copy().run, begin)
 
     def _cut_if_slow(self) -> None:
-        """Cut a slow client: it has acknowledged nothing for two heartbeats.
-
-        A detached one is cut by `sseflask.transport.detached.slow_streams`.
-        """
         writer = self._sender.writer
         if not writer.has_progress():
-            self._sender.ending.slow = True
+            self._sender.slow = True
             writer.abort()

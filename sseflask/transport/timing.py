@@ -11,20 +11,19 @@ All times are the monotonic clock's, in seconds.
 | expiry | the client's token has expired | it ends with a failure |
 
 A `Connection` and a `PortableBody` have a `StreamClock` each. A stream that is detached gets its
-end from it, and shares heartbeats with its group: `sseflask.transport.detached.deadlines`.
+end from it, and shares heartbeats with its group: `Deadlines`.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import random
 import time
-from collections.abc import Callable
 from typing import Literal
 
-from sseflask.counters.counts import Reason
-from sseflask.errors import Failure
-from sseflask.transport.failures import token_expired
+from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.stream import Stream
 from sseflask.wire import HEARTBEAT, ends_line
 
@@ -34,9 +33,12 @@ Due = Literal["first_byte", "heartbeat", "slow", "lifetime", "expiry"]
 #: do not end together.
 _LIFETIME_SPREAD = (0.8, 1.0)
 
+#: Streams that end within the same part of a second are kept together: this many parts.
+_MOMENTS = 10
+
 
 def heartbeat_at(last_sent: float, heartbeat: float) -> float:
-    """When the next heartbeat is due of a stream, or of a group, that was sent something last.
+    """When the next heartbeat is due.
 
     The same arguments must give the same time: it is asked for again when that has come.
     """
@@ -59,13 +61,6 @@ def slow_at(last_progress: float, heartbeat: float) -> float:
     It is cut by `StreamTimer._cut_if_slow`, or if it is detached after `SlowStreams.stalled`.
     """
     return last_progress + slow_after(heartbeat)
-
-
-def last_frame(due: Due, failure_frame: Callable[[Failure], bytes]) -> tuple[bytes, Reason]:
-    """The last bytes of a stream's body at its lifetime or expiry, and why it ends."""
-    if due == "expiry":
-        return failure_frame(token_expired()), "expired"
-    return b"", "lifetime"
 
 
 class StreamClock:
@@ -91,12 +86,7 @@ class StreamClock:
     ) -> tuple[float, Due]:
         """What is due next, and when, which may be over.
 
-        Args:
-            now: the time.
-            last_sent: when the client took something last.
-            started: whether the headers have been sent.
-            behind: whether something waits to be taken by the client.
-            resumable: whether the stream may end at its lifetime now.
+        A client that is ``behind`` took something at ``last_sent``, and is to take more.
         """
         due: tuple[float, Due]
         if behind:
@@ -126,3 +116,75 @@ class StreamClock:
     def _expiry(self, now: float) -> float:
         # Of the wall clock, which may be set meanwhile.
         return math.inf if self._expires_at is None else now + self._expires_at - time.time()
+
+
+class Deadlines:
+    """What is due for detached streams, without a timer for each: heartbeats by group, ends by the
+    moment."""
+
+    def __init__(self) -> None:
+        self._heartbeats: list[tuple[float, int, Group]] = []
+        self._order = itertools.count()
+        self._ends: dict[int, set[DetachedStream]] = {}
+        self._moments: list[int] = []
+
+    def watch(self, group: Group, now: float) -> None:
+        """Have `silent` give a group; harmless to repeat."""
+        if not group.watched:
+            group.watched = True
+            group.last_sent = now
+            self._push(group)
+
+    def _push(self, group: Group) -> None:
+        due = heartbeat_at(group.last_sent, group.heartbeat)
+        heapq.heappush(self._heartbeats, (due, next(self._order), group))
+
+    def end_at(self, stream: DetachedStream, due: float) -> None:
+        """Have `over` give a stream when its time has come, or up to a tenth later."""
+        moment = stream.due = math.ceil(due * _MOMENTS)
+        streams = self._ends.get(moment)
+        if streams is None:
+            streams = self._ends[moment] = set()
+            heapq.heappush(self._moments, moment)
+        streams.add(stream)
+
+    def forget(self, stream: DetachedStream) -> None:
+        streams = self._ends.get(stream.due)
+        if streams is not None:
+            streams.discard(stream)
+            if not streams:
+                del self._ends[stream.due]
+        stream.due = 0
+
+    def silent(self, now: float) -> list[Group]:
+        """Give the groups whose heartbeat is due; the caller sends it."""
+        found = []
+        while self._heartbeats and self._heartbeats[0][0] <= now:
+            group = heapq.heappop(self._heartbeats)[2]
+            if not group.streams:
+                group.watched = False  # until a stream joins again
+                continue
+            # Looked at only now: an event costs nothing here.
+            if heartbeat_at(group.last_sent, group.heartbeat) <= now:
+                group.last_sent = now
+                found.append(group)
+            self._push(group)
+        return found
+
+    def over(self, now: float) -> list[DetachedStream]:
+        """Give the streams whose time is over, each once."""
+        found: list[DetachedStream] = []
+        while self._moments and self._moments[0] <= now * _MOMENTS:
+            for stream in self._ends.pop(heapq.heappop(self._moments), ()):
+                stream.due = 0
+                found.append(stream)
+        return found
+
+    def next(self) -> float:
+        """When to ask again; infinite if nothing is planned."""
+        while self._moments and self._moments[0] not in self._ends:
+            heapq.heappop(self._moments)
+        return min(
+            self._heartbeats[0][0] if self._heartbeats else math.inf,
+            self._moments[0] / _MOMENTS if self._moments else math.inf,
+        )

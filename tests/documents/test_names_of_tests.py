@@ -18,16 +18,11 @@ TESTED_AS_A_PART = {
     "contract": ["store/api.py", "store/run_api.py"],
     "live/channels": ["channels/delivery.py"],
     "live/service/test_commands.py": ["cli/doctor.py"],
-    "live/service/test_held_connections.py": [
-        "transport/gunicorn/connection_server.py",
-    ],
     "live/streams/test_promises.py": [
-        "transport/choose.py",
         "transport/connection.py",
         "transport/item_sender.py",
         "transport/socket_writer.py",
         "transport/stream_timer.py",
-        "transport/threaded_items.py",
     ],
     "unit/completions/formats/test_formats.py": ["completions/formats/views.py"],
     "unit/completions/test_frame_reader.py": [
@@ -71,7 +66,6 @@ TESTED_AS_A_PART = {
     "unit/transport/detached/test_registry.py": [
         "transport/detached/delivery.py",
         "transport/detached/group.py",
-        "transport/detached/slow_streams.py",
         "transport/detached/stream_table.py",
     ],
 }

@@ -14,8 +14,8 @@ from sseflask.counters.counts import Reason
 from sseflask.loop.callbacks import yield_to_loop
 from sseflask.transport.detached.group import Backlog, DetachedStream, Group, Piece
 from sseflask.transport.detached.stream_table import StreamTable
+from sseflask.transport.failures import token_expired
 from sseflask.transport.sockets import send_last
-from sseflask.transport.timing import last_frame
 from sseflask.wire import HEARTBEAT
 
 #: Sends, and bytes, between two turns of the loop: about 2 ms.
@@ -62,11 +62,9 @@ class Delivery:
                 self._write(group, piece, group.descriptors[:])
 
     def end(self, streams: Sequence[DetachedStream], reason: Reason | None = None) -> None:
-        """Send each its last bytes; the sockets are closed when the clients have closed theirs.
+        """Send each its last bytes, for a reason, or because its time is over.
 
-        Args:
-            streams: the streams.
-            reason: why they end; ``None`` if the time of each is over.
+        The sockets are closed when the clients have closed theirs.
         """
         with self._table.closing.postponed():
             for count, stream in enumerate(streams, 1):
@@ -155,10 +153,10 @@ class Delivery:
 def _last_bytes(stream: DetachedStream, reason: Reason | None) -> tuple[bytes, Reason]:
     if reason == "done":
         return b"", reason
+    if reason is None and stream.expires:
+        return stream.group.failure_frame(token_expired()), "expired"
+    line = stream.reconnect_line()
     if reason is not None:
-        return stream.reconnect_line(), reason
-    if stream.expires:
-        return last_frame("expiry", stream.group.failure_frame)
+        return line, reason
     # Its lifetime is over, at a moment of its own: nobody has to say when to reconnect.
-    stream.reconnect_line()
-    return last_frame("lifetime", stream.group.failure_frame)
+    return b"", "lifetime"

@@ -19,13 +19,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Piece(NamedTuple):
-    """A piece of the body, as it is sent.
-
-    Args:
-        data: its bytes, framed as a chunk if bodies are sent in chunks.
-        size: how many bytes of the body there are in it.
-        events: how many events.
-    """
+    """A piece of the body, of ``size`` bytes, and as it is sent: perhaps framed as a chunk."""
 
     data: bytes
     size: int
@@ -41,8 +35,7 @@ class Backlog:
         done: bytes of the first piece that were written already.
         progress: the monotonic time at which the client last took something.
         size: bytes that are to be written.
-        events: how many there were in all that was added.
-        bytes: bytes of the body that were added.
+        events, bytes: of the body, in all that was added.
         unacknowledged: bytes that the client had not acknowledged at the last look.
         last: why the stream ends when all of it is written, ``None`` if it goes on.
     """
@@ -60,7 +53,6 @@ class Backlog:
         self.size = -self.done
 
     def add(self, piece: Piece) -> None:
-        """Have more written after what is there."""
         self.pieces.append(piece.data)
         self.size += len(piece.data)
         self.events += piece.events
@@ -73,7 +65,6 @@ class Backlog:
 
     @property
     def events_left(self) -> int:
-        """How many events are still to be written."""
         if not self.pieces:
             return 0
         first, *others = self.pieces
@@ -85,22 +76,13 @@ class Backlog:
 class DetachedStream:
     """One detached stream. The fewer fields, the more of them a worker holds.
 
-    Args:
-        descriptor: the socket's.
-        group: what it gets.
-        began: the monotonic time at which the request began.
-        sent: bytes of the body that were sent before it was detached.
-        events: the same for events.
-
     Attributes:
-        sent: less those of the group by then; so `events`.
+        sent: bytes of the body that were sent before it was detached, less those of the group by
+            then; so `events`.
         index: its place in the group's lists, -1 while it is not in them.
-        backlog: what its socket has not taken, or ``None``.
-        due: when it ends, as `sseflask.transport.detached.deadlines` counts it, 0 for never.
+        due: when it ends, as `sseflask.transport.timing` counts it, 0 for never.
         expires: whether it ends then because its token does.
-        log_entry: what the access log gets at its end, if anything.
-        log_fields: what `sseflask.transport.accounting` logs at its end.
-        retry_jitter: see `sseflask.transport.stream.Stream`.
+        log_entry, log_fields: for `access_log` and `accounting` at its end.
         listener: what the connection came by, if it is kept after the stream's end.
         unread: what was read of its next request.
     """
@@ -134,24 +116,13 @@ class DetachedStream:
 class Group:
     """Detached streams that get the same bytes. Belongs to the loop's thread.
 
-    Args:
-        chunked: whether bodies are sent in chunks.
-        heartbeat: seconds of silence after which it sends a heartbeat.
-        on_empty: called when the last stream has gone.
-        resumable: whether the clients can resume.
-        failure_frame: encodes the failure of a stream.
-        kind: what its streams are counted as.
-
     Attributes:
         streams: those whose sockets take everything, in no order.
         descriptors: theirs, in the same order.
         slow: those with a backlog; made when needed, as most groups are small.
-        sent: bytes of the body that were sent to each stream.
-        events: how many events.
-        counts: where its streams are counted.
-        last_sent: the monotonic time at which something was.
+        sent: bytes of the body that were sent to each stream, at last at `last_sent`.
         last_reconnect: the monotonic time at which a stream last ended to be resumed; 0 for never.
-        watched: whether `sseflask.transport.detached.deadlines` has it.
+        watched: whether `sseflask.transport.timing` has it.
     """
 
     chunked: bool
@@ -175,12 +146,10 @@ class Group:
 
     @property
     def count(self) -> int:
-        """How many streams there are in it."""
         return len(self.streams) + len(self.slow or ())
 
     @property
     def all_streams(self) -> list[DetachedStream]:
-        """All of them, in no order."""
         return [*self.streams, *(self.slow or ())]
 
     def add(self, stream: DetachedStream) -> None:
@@ -199,7 +168,6 @@ class Group:
         self.slow.add(stream)
 
     def remove(self, stream: DetachedStream) -> None:
-        """Forget a stream."""
         self._take_out(stream)
         if self.slow is not None:
             self.slow.discard(stream)

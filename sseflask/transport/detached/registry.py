@@ -40,12 +40,7 @@ _of_hubs: WeakKeyDictionary[Any, DetachedStreams] = WeakKeyDictionary()
 
 
 class DetachedStreams:
-    """The detached streams of one event loop. Belongs to its thread.
-
-    Attributes:
-        jobs: the one greenlet that may write to streams.
-        table: the streams, and the connections whose stream has ended.
-    """
+    """The detached streams of one event loop; in its `jobs` alone streams are written to."""
 
     def __init__(self) -> None:
         self.jobs = SerialExecutor()
@@ -58,7 +53,6 @@ class DetachedStreams:
 
     @classmethod
     def current(cls) -> DetachedStreams:
-        """Those of the calling thread's event loop."""
         hub = gevent.get_hub()
         detached = _of_hubs.get(hub)
         if detached is None:
@@ -74,11 +68,9 @@ class DetachedStreams:
         return len(self.table) - len(self.table.idle)
 
     def adopt(self, stream: DetachedStream, ends_at: float) -> None:
-        """Take over an open stream to which nothing is left to send.
+        """Take over an open stream to which nothing is left to send, and its descriptor.
 
-        Args:
-            stream: its descriptor is closed here, in the end.
-            ends_at: the monotonic time at which it has to end; infinite for never.
+        It has to end at a monotonic time; infinite for never.
         """
         now = time.monotonic()
         try:
@@ -89,7 +81,7 @@ class DetachedStreams:
         self._plan(now)
 
     def wait_until_empty(self, seconds: float) -> bool:
-        """Block until no connection is left, and say whether that is so."""
+        """Block until no connection is left; whether that is so."""
         return bool(self.table.empty.wait(seconds))
 
     # -- only in a job -----------------------------------------------------------------------------
@@ -142,7 +134,6 @@ class DetachedStreams:
         self.jobs.submit(self._end_resumable)
 
     def abort(self) -> None:
-        """Cut those that are left. Never blocks."""
         for stream in list(self.table.streams.values()):
             self.table.cut(stream, "drain")
 
@@ -202,7 +193,6 @@ class DetachedStreams:
         self._plan(now)
 
     def _plan(self, now: float) -> None:
-        """See that the timer fires when the next thing is due."""
         table = self.table
         due = min(each.next() for each in (table.deadlines, table.closing, table.slow, table.idle))
         if due < self._timer_due:

@@ -1,9 +1,15 @@
-"""The detached streams of a worker by their sockets, and how each of them ends."""
+"""The detached streams of a worker by their sockets, the slow ones, and how each of them ends.
+
+A client that is too far behind, or takes nothing for two heartbeats, is cut; it can resume. One
+whose stream has a greenlet is cut by `sseflask.transport.stream_timer`.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
+import select
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +19,104 @@ from gevent.event import Event as Signal
 from sseflask.counters.counts import Reason
 from sseflask.loop.native import original
 from sseflask.transport import accounting
-from sseflask.transport.detached.closing import ClosingSockets
-from sseflask.transport.detached.deadlines import Deadlines
-from sseflask.transport.detached.group import DetachedStream
-from sseflask.transport.detached.idle import IdleConnections
-from sseflask.transport.detached.slow_streams import WATCH, SlowStreams
+from sseflask.transport.detached.ended import ClosingSockets, IdleConnections
+from sseflask.transport.detached.group import Backlog, DetachedStream, Piece
+from sseflask.transport.sockets import unacknowledged
+from sseflask.transport.timing import Deadlines, slow_at
 
 log = logging.getLogger("sseflask")
+
+#: Bytes, and pieces, that a client may be behind before it is cut; it can resume. Not counting the
+#: one piece that is being written: it may be a picture.
+BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
+
+#: What the socket of a stream without a backlog is watched for: its client's leaving.
+WATCH = select.EPOLLRDHUP | select.EPOLLET
+
+
+class SlowStreams:
+    """The streams with a backlog: what they did not take is kept, bounded in size and time.
+
+    The loop's thread only; never blocks.
+    """
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self._streams: set[DetachedStream] = set()
+        self._look_at = math.inf
+
+    def take_in(self, stream: DetachedStream, backlog: Backlog) -> None:
+        """Keep what a socket did not take, until it can be written.
+
+        Raises:
+            OSError: it is kept, but the socket is not watched.
+        """
+        stream.backlog = backlog
+        if not self._streams:
+            self._look_at = backlog.progress + stream.group.heartbeat
+        self._streams.add(stream)
+        # Arming it again reports at once if the socket has become writable meanwhile.
+        self._epoll.modify(stream.descriptor, WATCH | select.EPOLLOUT)
+
+    def add(self, stream: DetachedStream, piece: Piece) -> bool:
+        """Keep more for a slow stream; whether that is no more than it may be behind."""
+        backlog = stream.backlog
+        assert backlog is not None
+        backlog.add(piece)
+        return backlog.waiting <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
+
+    def write(self, stream: DetachedStream, backlog: Backlog) -> bool:
+        """Write what the socket takes; whether that is all of it, and the backlog gone.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        pieces = backlog.pieces
+        while pieces:
+            rest = memoryview(pieces[0])[backlog.done :]
+            try:
+                sent = os.write(stream.descriptor, rest)
+            except BlockingIOError:
+                return False
+            backlog.size -= sent
+            backlog.progress = time.monotonic()
+            if sent < len(rest):
+                backlog.done += sent
+            else:
+                backlog.done = 0
+                pieces.popleft()
+        self._streams.discard(stream)
+        stream.backlog = None
+        if backlog.last is None:
+            self._epoll.modify(stream.descriptor, WATCH)
+        return True
+
+    def forget(self, stream: DetachedStream) -> None:
+        self._streams.discard(stream)
+
+    def stalled(self, now: float) -> list[DetachedStream]:
+        """Give the streams whose clients have taken nothing for two heartbeats, if it is time."""
+        if now < self.next():
+            return []
+        found = []
+        self._look_at = math.inf
+        for stream in self._streams:
+            backlog, heartbeat = stream.backlog, stream.group.heartbeat
+            if backlog is None:
+                continue
+            # The kernel reports room only when there is a lot of it.
+            waiting = unacknowledged(stream.descriptor)
+            if waiting != backlog.unacknowledged:
+                backlog.unacknowledged, backlog.progress = waiting, now
+            if now >= slow_at(backlog.progress, heartbeat):
+                found.append(stream)
+            else:
+                self._look_at = min(self._look_at, now + heartbeat / 2)
+        return found
+
+    def next(self) -> float:
+        """The monotonic time at which to ask for `stalled`; infinite if no stream is slow."""
+        return self._look_at if self._streams else math.inf
 
 
 def _ignore(*_: object) -> None:
@@ -30,7 +127,6 @@ class StreamTable:
     """Has each stream from its adoption until it ends. The loop's thread only; never blocks.
 
     Attributes:
-        streams: by descriptor.
         on_end: called with each stream that has ended, and the bytes of its body.
         on_close: called for each socket that is closed.
         empty: set while no socket is left.
@@ -76,12 +172,10 @@ class StreamTable:
             self.idle.add(stream.descriptor, stream.listener, stream.unread)
 
     def cut(self, stream: DetachedStream, reason: Reason = "slow") -> None:
-        """Give up a slow client."""
         self._forget(stream, reason)
         self.closing.reset(stream.descriptor)
 
     def release(self, stream: DetachedStream, reason: Reason = "left") -> None:
-        """The client has gone."""
         self._forget(stream, reason)
         self.closing.close(stream.descriptor)
 
@@ -121,6 +215,5 @@ class StreamTable:
         self.note_empty()
 
     def note_empty(self) -> None:
-        """Set `empty` if that is so."""
         if not len(self):
             self.empty.set()

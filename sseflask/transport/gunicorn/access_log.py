@@ -21,7 +21,6 @@ from sseflask.logs.access_fields import fields_for
 if TYPE_CHECKING:
     from gunicorn.http.wsgi import Response
 
-__all__ = ["prepare", "write"]
 
 #: The atoms of the format that are not known before the end: time, duration, size.
 _LATE = ("t", "T", "D", "M", "L", "B", "b")
@@ -55,10 +54,7 @@ class _Copies(NamedTuple):
 def prepare(log: Logger, response: Response, environ: dict[str, Any]) -> object | None:
     """Give what `write` takes, or ``None`` if the logger needs nothing at the end.
 
-    Args:
-        log: gunicorn's logger.
-        response: gunicorn's response, after its head was sent.
-        environ: the request's.
+    The response's head has been sent.
     """
     if type(log).access is Logger.access:
         return _line(log, response, environ)
@@ -98,14 +94,7 @@ def _line(log: Logger, response: Response, environ: dict[str, Any]) -> str | _JS
 
 
 def write(log: Logger, prepared: object, seconds: float, sent: int) -> None:
-    """Write the line, count the request.
-
-    Args:
-        log: gunicorn's logger.
-        prepared: by `prepare`.
-        seconds: how long the request took.
-        sent: bytes of the response's body.
-    """
+    """Write the line of a response with so many bytes of a body, count the request."""
     if isinstance(prepared, _Copies):
         prepared.response.sent = prepared.response.response_length = sent
         log.access(

@@ -22,12 +22,10 @@ from gunicorn.util import write_error
 from sseflask.logs import request_ids
 from sseflask.loop.callbacks import yield_to_loop
 from sseflask.transport.flusher import SLICE
-from sseflask.transport.gunicorn.connection_limit import LAST_SECONDS, ConnectionLimit
-from sseflask.transport.gunicorn.error_page import ErrorPageSocket
-from sseflask.transport.request_body import SlowBody
+from sseflask.transport.gunicorn.connection_pool import LAST_SECONDS, ConnectionLimit
+from sseflask.transport.gunicorn.response import ErrorPageSocket
+from sseflask.transport.socket_reader import SlowBody
 from sseflask.transport.sockets import borrowed, reset_when_closed
-
-__all__ = ["BODY_SECONDS", "HEAD_SECONDS", "ClientConnection"]
 
 #: Seconds for a request's head from its first byte, or from the connection's beginning.
 HEAD_SECONDS = 10.0
@@ -43,14 +41,10 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class ClientConnection:
     """A client's connection, while it has a greenlet. The loop's thread only.
 
-    Args:
-        client: its socket.
-        limit: the worker's.
+    Attributes:
         keepalive: seconds for which it may be idle between two requests.
         unread: bytes that were read before: gunicorn's parser gets them first.
         listener: what gunicorn was given as the listener that accepted the connection.
-
-    Attributes:
         since: the monotonic time at which it began to wait for its client, for what it waits for.
         blocked: whether it waits for its client right now.
         evicted: whether it has been closed to make room.
@@ -98,11 +92,7 @@ class ClientConnection:
     # -- its requests ----------------------------------------------------------------------------
 
     def await_request(self, alive: bool) -> None:
-        """From here on the next request's head is read.
-
-        Args:
-            alive: whether the worker goes on; otherwise it does not wait long.
-        """
+        """From here on the next request's head is read, not for long unless the worker goes on."""
         if self._request is None:
             return  # the first: it has had its deadline from the start
         self._request = None

@@ -1,28 +1,170 @@
-"""The connections of a worker: a greenlet each, or none while a stream goes on without one."""
+"""The connections of a worker, how many there may be, and what happens when it has all of them.
+
+A connection has a greenlet, or none while a stream goes on without one. One that waits for its
+client can be closed to make room. Requests that take long leave some connections to those that do
+not. The log says once that there is no room, and again after it was better.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event as Signal
 
-from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
+from sseflask.counters.counts import provide
+from sseflask.transport.event_loop import start_timer
 
-__all__ = ["ConnectionPool"]
+if TYPE_CHECKING:
+    from sseflask.transport.detached.registry import DetachedStreams
+    from sseflask.transport.gunicorn.client_connection import ClientConnection
+
+
+log = logging.getLogger("sseflask")
+
+#: Of every twenty connections long requests leave one to others, up to this many.
+_MOST_RESERVED = 100
+
+#: Seconds that a client has at least, however full the worker is: what it sends may be on its way.
+_PATIENCE = 0.05
+
+#: Seconds for which a worker that is about to end still waits for another request.
+LAST_SECONDS = 1.0
+
+#: Seconds without a free connection after which the log says so.
+_STUCK = 0.5
+
+
+class ConnectionLimit:
+    """How many connections one worker has. Belongs to the loop's thread; never blocks.
+
+    Attributes:
+        waiting: the connections that wait for their client, those that began first in front.
+        detached: the streams that go on without a greenlet, if the worker has such.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._count = 0
+        self._long = 0
+        self.waiting: dict[ClientConnection, None] = {}
+        self.detached: DetachedStreams | None = None
+        self._timer: Any = None
+        self._stuck_since = 0.0
+        self._logged_full = False
+        self._logged_long = False
+
+    def provide_gauges(self) -> None:
+        provide("connections", lambda: self._count)
+        provide("most_connections", lambda: self._size)
+
+    def add(self) -> None:
+        self._count += 1
+
+    def remove(self) -> None:
+        self._count -= 1
+        self._stuck_since = 0.0
+        if self._logged_full and self._size - self._count >= max(1, self._size // 10):
+            self._logged_full = False
+
+    @property
+    def full(self) -> bool:
+        return self._count >= self._size
+
+    # -- long requests ---------------------------------------------------------------------------
+
+    def begin_long(self) -> bool:
+        """Whether one more long request may begin; it counts until `end_long`."""
+        reserved = min(_MOST_RESERVED, max(1, self._size // 20)) if self._size > 1 else 0
+        most = self._size - reserved
+        taken = self._long + (0 if self.detached is None else self.detached.count())
+        if taken >= most:
+            if not self._logged_long:
+                self._logged_long = True
+                log.warning(
+                    "this worker has %d streams and other long requests, and keeps %d of its %d "
+                    "connections for short ones: further streams get 503 until some end. Raise "
+                    "worker_connections, and the limit on open files that it is derived from, or "
+                    "start more workers.",
+                    taken,
+                    reserved,
+                    self._size,
+                )
+            return False
+        if taken < most * 0.9:
+            self._logged_long = False
+        self._long += 1
+        return True
+
+    def end_long(self) -> None:
+        """A long request has ended, or its stream goes on without a greenlet."""
+        self._long -= 1
+
+    # -- connections that wait -------------------------------------------------------------------
+
+    def wait(self, connection: ClientConnection) -> None:
+        """Note that a connection waits for its client."""
+        self.waiting.setdefault(connection)
+        if self.full:
+            self._look_soon()
+
+    def close_silent_soon(self) -> None:
+        """The worker is about to end: close what is silent, after a request had time to arrive."""
+        gevent.spawn_later(LAST_SECONDS, self._close_silent)
+
+    def _close_silent(self) -> None:
+        for connection in list(self.waiting):
+            if connection.silent and connection.evictable:
+                connection.evict()
+
+    def make_room(self) -> None:
+        """If there may be no more, close those that have waited longest for their client."""
+        if not self.full:
+            self._stuck_since = 0.0
+            return
+        leaving = sum(connection.evicted for connection in self.waiting)
+        most = max(1, self._size // 2) - leaving
+        begun_before = time.monotonic() - _PATIENCE
+        closed = 0
+        for connection in list(self.waiting):
+            if closed >= most or connection.since > begun_before:
+                break
+            if connection.evictable:
+                connection.evict()
+                closed += 1
+        if self.detached is not None:
+            closed += self.detached.table.idle.close_some(max(0, most - closed))
+        if closed or leaving or any(connection.blocked for connection in self.waiting):
+            self._stuck_since = 0.0
+        elif not self._stuck_since:
+            self._stuck_since = time.monotonic()
+        elif time.monotonic() > self._stuck_since + _STUCK and not self._logged_full:
+            self._logged_full = True
+            log.warning(
+                "this worker has all the %d connections that it may (worker_connections), and all "
+                "are busy: it accepts no more until one ends. Raise worker_connections, and the "
+                "limit on open files that it is derived from, or start more workers.",
+                self._size,
+            )
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._timer is None:
+            self._timer = start_timer(_PATIENCE, self._look, keeps_loop=False)
+
+    def _look(self) -> None:
+        self._timer.close()
+        self._timer = None
+        self.make_room()
 
 
 class ConnectionPool:
     """Counts connections, which may outlive their greenlet. The loop's thread only.
 
     gevent's own pool counts greenlets, so it can't be used.
-
-    Args:
-        size: how many connections there may be.
-
-    Attributes:
-        limit: what keeps the count, and makes room when all connections are taken.
     """
 
     def __init__(self, size: int) -> None:
@@ -40,8 +182,7 @@ class ConnectionPool:
     def is_full(self, on_room: Callable[[], object]) -> bool:
         """Whether no connection may be accepted, not even instead of another one.
 
-        Args:
-            on_room: called once when one may, if it is full.
+        If so, ``on_room`` is called once when one may.
         """
         if self.limit.full:
             self.limit.make_room()
@@ -74,7 +215,7 @@ class ConnectionPool:
             function()
 
     def join(self, seconds: float) -> bool:
-        """Block until no connection has a greenlet, so many seconds at most; whether that is so."""
+        """Block until no connection has a greenlet, some seconds at most; whether that is so."""
         return bool(self._idle.wait(seconds))
 
     def kill(self, seconds: float) -> None:

@@ -1,24 +1,26 @@
-"""Accepts a worker's connections and serves them, with a greenlet and without one."""
+"""Accepts a worker's connections and serves them, with a greenlet and without one.
+
+Their sockets are read and written as their `ClientConnection` says.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import gevent.socket
+import gevent.ssl
+from gevent.server import StreamServer
 from gunicorn.sock import ssl_context
 
 from sseflask.transport.detached.registry import DetachedStreams
 from sseflask.transport.gunicorn import access_log
-from sseflask.transport.gunicorn.client_connection import ClientConnection
-from sseflask.transport.gunicorn.client_socket import (
-    ClientSocket,
-    ClientTLSSocket,
-    Listener,
-    shake_hands,
-)
-from sseflask.transport.gunicorn.connection_pool import ConnectionPool
+from sseflask.transport.gunicorn.client_connection import HEAD_SECONDS, ClientConnection
+from sseflask.transport.gunicorn.connection_pool import ConnectionLimit, ConnectionPool
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,32 +28,124 @@ if TYPE_CHECKING:
     from sseflask.transport.detached.group import DetachedStream
     from sseflask.transport.gunicorn.response import ServerResponse
 
-__all__ = ["ConnectionServer"]
+
+log = logging.getLogger("sseflask")
 
 #: Connections accepted in one turn of the loop; gevent's own 100 would take it 60 ms and more.
 _ACCEPT = 4
+
+
+class ClientSocket(gevent.socket.socket):
+    """A client's socket, whose connection says how long it blocks; ``None`` for as long as any."""
+
+    __slots__ = ("connection",)
+
+    connection: ClientConnection | None
+
+    def recv(self, *args: Any) -> bytes:
+        if len(args) > 1 or self.connection is None:
+            return super().recv(*args)
+        return self.connection.receive(super().recv, *args)
+
+    def send(self, data: Any, flags: int = 0, timeout: Any = None) -> int:
+        send: Any = super().send
+        try:
+            sent: int = send(data, flags, 0.0)
+        except BlockingIOError:
+            if self.connection is None or 0.0 in (timeout, self.timeout):
+                raise
+            return self.connection.send_in_time(partial(send, flags=flags), data)
+        return sent
+
+
+class ClientTLSSocket(gevent.ssl.SSLSocket):
+    """The same for TLS."""
+
+    connection: ClientConnection | None = None
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        if flags or self.connection is None:
+            data: bytes = super().recv(buflen, flags)
+            return data
+        return self.connection.receive(super().recv, buflen)
+
+    def send(self, data: Any, flags: int = 0, timeout: Any = None) -> int:  # noqa: ARG002  # the base's signature
+        if self.connection is None:
+            sent: int = super().send(data, flags)
+            return sent
+        return self.connection.send_in_time(super().send, data)
+
+
+class Listener(StreamServer):
+    """Accepts connections as `ClientSocket`, as many as a pool may have.
+
+    Overrides `full` and `do_read` of gevent's server, which asks the first before each connection,
+    stops accepting if it is full, and has no choice of the second's class. If gevent called them no
+    more, it would accept without bound, or sockets without deadlines:
+    `tests/unit/transport/gunicorn/test_connection_server.py`.
+
+    ``handle`` is called with each client's socket and address, in a greenlet of the pool.
+    """
+
+    def __init__(self, listener: Any, handle: Callable[..., object], pool: ConnectionPool) -> None:
+        spawn: Any = pool.spawn
+        super().__init__(listener, handle=handle, spawn=spawn)
+        self._connections = pool
+
+    def full(self) -> bool:
+        """Whether to stop accepting, until the pool has room again."""
+        return self._connections.is_full(self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self.started:
+            self.start_accepting()
+
+    def do_read(self) -> Any:
+        """Accept one connection, if there is one."""
+        listener: Any = self.socket
+        try:
+            descriptor, address = listener._accept()  # accept() makes a socket of gevent's class
+        except BlockingIOError:
+            if not listener.timeout:
+                return None
+            raise
+        return (
+            ClientSocket(listener.family, listener.type, listener.proto, fileno=descriptor),
+            address,
+        )
+
+
+def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSSocket | None:
+    """Begin TLS on a connection; ``None`` if the client did not do its part: it is closed.
+
+    Blocks, as long as a request's head may take. The ``sslsocket_class`` of gunicorn's context is
+    `ClientTLSSocket`.
+    """
+    connection = ClientConnection(client, limit, 0)
+    connection.blocked = True
+    limit.wait(connection)
+    try:
+        with gevent.Timeout(HEAD_SECONDS):
+            secured: ClientTLSSocket = context.wrap_socket(client, server_side=True)
+            return secured
+    except (OSError, gevent.Timeout) as error:
+        log.debug("a client did not finish the TLS handshake: %s", error)
+        client.close()
+        return None
+    finally:
+        connection.close()
 
 
 class _ListenerName:
     """All that gunicorn asks of a listener to serve a connection; outlives the listener."""
 
     def __init__(self, listener: Any) -> None:
-        self._name = listener.getsockname()
-
-    def getsockname(self) -> Any:
-        return self._name
+        name = listener.getsockname()
+        self.getsockname = lambda: name
 
 
 class ConnectionServer:
-    """The connections of one worker. The loop's thread only.
-
-    Args:
-        worker: calls its `handle` for each connection, in a greenlet.
-
-    Attributes:
-        pool: the connections.
-        detached: the streams that go on without a greenlet.
-    """
+    """The connections of one worker, whose `handle` serves them. The loop's thread only."""
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
@@ -95,7 +189,7 @@ class ConnectionServer:
         server: ServerResponse,
         environ: WSGIEnvironment,
     ) -> None:
-        """Go on with a stream without the calling greenlet. See `response.Adopt`."""
+        """See `response.Adopt`."""
         self.pool.hand_over()
         self.detached.adopt(stream, ends_at)
         if not server.returned:  # otherwise gunicorn logs the request
@@ -107,7 +201,6 @@ class ConnectionServer:
             access_log.write(self._worker.log, stream.log_entry, seconds, sent)
 
     def _handle_tls(self, name: _ListenerName, context: Any, client: Any, address: Any) -> None:
-        """Shake hands, in the time that a request's head has as well, then serve the client."""
         secured = shake_hands(context, client, self.pool.limit)
         if secured is not None:
             self._handle(name, secured, address)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sseflask.transport.connection import Connection
     from sseflask.transport.detached.registry import DetachedStreams
 
-__all__ = ["BackgroundWork", "Drain", "worker_drain"]
 
 log = logging.getLogger("sseflask")
 
@@ -50,7 +49,7 @@ class BackgroundWork(Protocol):
         """End it. Never blocks."""
 
     def wait_until_done(self, seconds: float) -> bool:
-        """Block until nothing is left, and say whether that is so."""
+        """Block until nothing is left; whether that is so."""
 
 
 class Drain:
@@ -81,7 +80,6 @@ class Drain:
             connection.rotate()
 
     def unregister(self, connection: Connection) -> None:
-        """Forget a stream that has ended."""
         self._live.discard(connection)
         if not self._live:
             self._empty.set()
@@ -89,9 +87,7 @@ class Drain:
     def begin(self, graceful_timeout: float) -> None:
         """Ask every stream to end. Never blocks.
 
-        Args:
-            graceful_timeout: seconds until the worker is killed. Streams that can't be resumed go
-                on until shortly before.
+        Streams that can't be resumed go on until shortly before the worker is killed.
         """
         if not self.draining:
             self.draining = True
@@ -131,11 +127,7 @@ class Drain:
         self.wait_for_rest(deadline)
 
     def wait_for_rest(self, deadline: float) -> bool:
-        """Block until what has no greenlet is done, and say whether it is.
-
-        Args:
-            deadline: the monotonic time until which to wait at most.
-        """
+        """Block until what has no greenlet is done, or the monotonic deadline; whether it is."""
         waits = [work.wait_until_done for work in self.background]
         if self.detached is not None:
             waits.append(self.detached.wait_until_empty)

@@ -13,12 +13,10 @@ from gevent.event import Event as Signal
 from gunicorn.workers.ggevent import GeventWorker
 
 from sseflask.logs import request_ids
-from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
+from sseflask.transport.gunicorn.connection_pool import ConnectionLimit
 from sseflask.transport.gunicorn.drain import worker_drain
 from sseflask.transport.gunicorn.response import hand_over_responses
 from sseflask.transport.gunicorn.worker import StreamWorker
-
-__all__ = ["exit_once", "interrupt", "prepare"]
 
 #: How long Ctrl-C waits for streams, in seconds; gunicorn kills 2 s after a second signal.
 _INTERRUPT_SECONDS = 1.5

@@ -1,4 +1,4 @@
-"""gunicorn's response and request: the one module that reads and changes their attributes.
+"""gunicorn's response, request and error pages: the one module that changes their attributes.
 
 gunicorn has no public interface for a response that is written to the socket by the application.
 What is used here of `gunicorn.http.wsgi.Response` and `gunicorn.http.message.Request` is compared
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from sseflask.transport.detached.group import DetachedStream
 
-__all__ = ["KEY", "Adopt", "Head", "ServerResponse", "format_head", "hand_over_responses"]
 
 #: The key of the environment. A middleware that changes the body of event streams without any sign
 #: of it in the headers sets it to ``None``: then all pieces pass through the middleware.
@@ -41,13 +40,7 @@ it has to end, and the request that it answers."""
 
 
 class Head(NamedTuple):
-    """A response's beginning.
-
-    Args:
-        data: the status line and the headers, with the empty line after them.
-        chunked: whether the body is sent in chunks (RFC 9112, section 7.1).
-        reusable: whether the client may send its next request on the same connection.
-    """
+    """Status line and headers, and whether the client may send its next request afterwards."""
 
     data: bytes
     chunked: bool
@@ -58,11 +51,9 @@ class Head(NamedTuple):
 class ServerResponse:
     """gunicorn's response to one request. Used by the request's greenlet; never blocks.
 
-    Args:
+    Attributes:
         response: gunicorn's own, or what `start_response` belongs to instead.
         adopt: the worker's; ``None`` if it has no streams without a greenlet.
-
-    Attributes:
         adopted: the worker has taken the stream over, and its greenlet is no longer needed.
         returned: the application has returned. It calls the response only when its body is read,
             and gunicorn logs the request at its end.
@@ -113,7 +104,7 @@ class ServerResponse:
         head = Head(format_head(response, says_close=says_close), chunked, chunked and keeps)
         response.headers_sent = True
         response.write = _drop
-        response.close = _do_nothing
+        response.close = lambda: None
         response.force_close()
         return head
 
@@ -127,11 +118,9 @@ class ServerResponse:
     # -- the connection ----------------------------------------------------------------------------
 
     def close_afterwards(self) -> None:
-        """Have gunicorn close the connection after the response."""
         self.response.force_close()
 
     def keep_open(self) -> None:
-        """Have gunicorn go on with the connection's next request after the response."""
         self.response.must_close = False
 
     @property
@@ -147,7 +136,6 @@ class ServerResponse:
 
     @property
     def request_body(self) -> Any:
-        """What ``wsgi.input`` reads from."""
         return self.response.req.body
 
     def set_unread_body(self, body: BytesIO) -> None:
@@ -160,7 +148,7 @@ class ServerResponse:
         data: bytes = self.response.req.unreader.buf.getvalue()
         return data
 
-    def append_to_next_request(self, data: bytes | bytearray) -> None:
+    def append_to_next_request(self, data: bytes) -> None:
         """Have gunicorn's parser read this behind what it has."""
         buffer = self.response.req.unreader.buf
         buffer.seek(0, os.SEEK_END)
@@ -168,12 +156,7 @@ class ServerResponse:
 
 
 def format_head(response: Any, *, says_close: bool = True) -> bytes:
-    """Format a response's head, byte for byte as gunicorn does.
-
-    Args:
-        response: gunicorn's, after ``start_response``.
-        says_close: whether to say that the connection will be closed, if it will.
-    """
+    """Format a response's head, byte for byte as gunicorn does after ``start_response``."""
     request = response.req
     lines = [
         f"HTTP/{request.version[0]}.{request.version[1]} {response.status}",
@@ -201,18 +184,10 @@ def _drop(piece: bytes) -> None:
         )
 
 
-def _do_nothing() -> None:
-    pass
-
-
 def hand_over_responses(application: Any, adopt: Adopt | None = None) -> Any:
     """The WSGI application as a gunicorn worker is to call it: streams find gunicorn's response.
 
     It is put into the environment below all middleware, which may wrap ``start_response``.
-
-    Args:
-        application: with all its middleware.
-        adopt: see `ServerResponse`.
 
     Raises:
         StopIteration: by the wrapped application, after the worker has adopted a stream: gunicorn's
@@ -241,3 +216,25 @@ def hand_over_responses(application: Any, adopt: Adopt | None = None) -> Any:
         return body
 
     return wsgi
+
+
+class ErrorPageSocket:
+    """A client's socket for one of gunicorn's own error pages, to which it adds our headers.
+
+    gunicorn writes them to the socket past the application, in one `sendall`
+    (`gunicorn.util.write_error`, also called by its `Worker.handle_error`). If it wrote them
+    otherwise, the headers would be missing:
+    `tests/unit/transport/gunicorn/test_response_error_page.py`.
+    """
+
+    def __init__(self, client: Any, id: str) -> None:
+        self._client = client
+        self._id = id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def sendall(self, page: bytes) -> None:
+        line, end, rest = page.partition(b"\r\n")
+        added = f"{request_ids.HEADER}: {self._id}\r\nCache-Control: no-store\r\n"
+        self._client.sendall(line + end + added.encode() + rest)

@@ -25,14 +25,12 @@ from gunicorn.workers.ggevent import GeventWorker
 from sseflask.counters.counts import provide
 from sseflask.counters.sharing import sharing
 from sseflask.logs import request_ids
-from sseflask.transport.gunicorn import startup_signals, worker_start
-from sseflask.transport.gunicorn.error_page import ErrorPageSocket
-from sseflask.transport.gunicorn.response import hand_over_responses
+from sseflask.transport.gunicorn import worker_start
+from sseflask.transport.gunicorn.response import ErrorPageSocket, hand_over_responses
 
 if TYPE_CHECKING:
     from sseflask.transport.gunicorn.connection_server import ConnectionServer
 
-__all__ = ["StreamWorker"]
 
 #: How often a worker tells the arbiter that it lives, in seconds.
 _NOTIFY_SECONDS = 1.0
@@ -59,14 +57,14 @@ class StreamWorker(GeventWorker):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         sharing.take(self)  # in the arbiter, which is about to fork it
-        startup_signals.hold_from_fork()
+        worker_start.hold_signals_from_fork()
 
     # -- its process -----------------------------------------------------------------------------
 
     def init_signals(self) -> None:
         """Take the signals over from the arbiter, those included that came since the fork."""
         super().init_signals()
-        startup_signals.release()
+        worker_start.release_signals()
 
     def load_wsgi(self) -> None:
         """Load the application with the garbage collector held back."""

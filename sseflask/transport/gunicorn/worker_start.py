@@ -1,16 +1,23 @@
-"""What each of our workers does to its process, and for the application, when it starts."""
+"""What each of our workers does to its process, and for the application, when it starts.
+
+From its fork on a worker has the arbiter's signal handlers, which put a signal in a queue that only
+the arbiter's loop reads. So a SIGTERM of that time would be lost, and the arbiter would wait for
+the whole grace time. The signals are therefore blocked from before the fork until
+`release_signals`; the system keeps them for the process. If gunicorn did so itself, this would do
+no harm.
+"""
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from sseflask.logs.masking import guard
-
-__all__ = ["collect_less_often", "on_worker_start", "prepare_process"]
 
 #: Called in the worker's main greenlet once its application has been loaded; must not block.
 on_worker_start: list[Callable[[], object]] = []
@@ -23,6 +30,11 @@ _DEFAULT_THRESHOLDS, _THRESHOLD = ((700, 10, 10), (2000, 10, 10)), (10_000, 10, 
 #: own 5 ms an event that is to be stored waits so long on a busy worker, once more when it is.
 _SWITCH_SECONDS = 0.001
 
+#: What ends a worker.
+_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+
+_holds = False
+
 
 def collect_less_often() -> None:
     """Before the application is loaded: that goes faster, and what it sets itself stays."""
@@ -31,13 +43,9 @@ def collect_less_often() -> None:
 
 
 def prepare_process(cfg: Any, log: Any) -> None:
-    """After the application has been loaded, before the first connection.
-
-    Args:
-        cfg: gunicorn's configuration.
-        log: gunicorn's logger. Clients must not forge lines of it, also without our configuration.
-    """
+    """After the application has been loaded, before the first connection."""
     _distrust_path_headers(cfg)
+    # Clients must not forge lines of gunicorn's logs, also without our configuration.
     for logger in (logging.getLogger("sseflask"), log.error_log, log.access_log):
         guard(logger)
     # Every stream is some hundred objects that live as long as it does. By its own rules the
@@ -57,3 +65,29 @@ def _distrust_path_headers(cfg: Any) -> None:
     """
     if cfg.forwarder_headers == cfg.settings["forwarder_headers"].default.split(","):
         cfg.set("forwarder_headers", "")
+
+
+def hold_signals_from_fork() -> None:
+    """Have signals held back from the next fork of this process on, in the child."""
+    global _holds
+    _holds = True
+
+
+def release_signals() -> None:
+    """Let the signals through; those that were held back come at once."""
+    global _holds
+    _holds = False
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _before_fork() -> None:
+    if _holds:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _after_fork_in_parent() -> None:
+    if _holds:
+        release_signals()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)

@@ -123,10 +123,10 @@ def test_what_a_waiting_stream_keeps(
         with open_stream(server, f"/silent?tag={tag}-other") as other:
             assert other.next().data == "first"
             kept = json.loads(fetch(server, f"/waiting?tag={tag}").body)
-    ours = ["send", "_run_items", "_serve", "_run", "begin", "__call__"]
+    ours = ["send", "_serve", "_run", "begin", "__call__"]
     assert kept["calls"] == [*ours, *around]
     theirs = ["Event", "EventSourceResponse"]
-    parts = ["Ending", "ItemSender", "SocketReader", "SocketWriter"]
+    parts = ["ItemSender", "SocketReader", "SocketWriter"]
     times = ["StreamClock", "StreamGreenlet", "StreamTimer"]
     ours = ["Connection", "ServerResponse", "Stream", *parts, *times]
     assert kept["objects"] == sorted([*ours, *theirs, *objects])

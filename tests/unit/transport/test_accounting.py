@@ -16,7 +16,7 @@ from sseflask import SSE, EventSourceResponse
 from sseflask.counters.counts import COUNTS, REASONS, StreamCounts
 from sseflask.logs.masking import guard
 from sseflask.transport import accounting as account
-from sseflask.transport.detached import delivery, slow_streams
+from sseflask.transport.detached import delivery, stream_table
 from sseflask.transport.detached.group import Backlog, Piece
 from sseflask.transport.sockets import borrowed
 from tests.unit.transport.detached.test_registry import Crowd, at_end, received, until
@@ -98,7 +98,7 @@ def test_a_slow_one_counts_when_it_has_taken_it(crowd: Crowd, counts: StreamCoun
 def test_one_that_is_cut_has_what_its_socket_took(
     crowd: Crowd, counts: StreamCounts, ends: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slow_streams, "BACKLOG", 100_000)
+    monkeypatch.setattr(stream_table, "BACKLOG", 100_000)
     crowd.client(buffer=4096).log_fields = told(0)
     for _ in range(50):
         crowd.send(b"data: %b\n\n" % (b"x" * 9992))

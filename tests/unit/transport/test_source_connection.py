@@ -19,13 +19,12 @@ from gunicorn.http.wsgi import Response
 
 from sseflask.errors import Failure
 from sseflask.transport import connection
-from sseflask.transport.body import EarlyError
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.failures import failure_frame, shutting_down
 from sseflask.transport.gunicorn.response import ServerResponse
 from sseflask.transport.source import Source
 from sseflask.transport.source_connection import SourceConnection
-from sseflask.transport.stream import Stream
+from sseflask.transport.stream import EarlyError, Stream
 
 SECONDS = 10.0
 ONE, TWO, THREE = (b"id: %d\ndata: %d\n\n" % (number, number) for number in (1, 2, 3))

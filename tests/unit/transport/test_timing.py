@@ -11,7 +11,7 @@ import pytest
 
 from sseflask.transport.failures import failure_frame, token_expired
 from sseflask.transport.stream import Stream
-from sseflask.transport.timing import StreamClock, heartbeat_bytes, last_frame, slow_after
+from sseflask.transport.timing import StreamClock, heartbeat_bytes, slow_after
 
 
 def clock(**times: Any) -> StreamClock:
@@ -87,8 +87,3 @@ def test_a_detached_stream_ends_before_its_lifetime() -> None:
 def test_a_heartbeat_never_goes_into_a_line() -> None:
     assert heartbeat_bytes(b"\n\n") == heartbeat_bytes(b"") == b": ping\n"
     assert heartbeat_bytes(b"data") == b""
-
-
-def test_the_last_frame() -> None:
-    assert last_frame("lifetime", failure_frame) == (b"", "lifetime")
-    assert last_frame("expiry", failure_frame) == (failure_frame(token_expired()), "expired")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from sseflask.transport.detached import delivery, slow_streams
+from sseflask.transport.detached import delivery, stream_table
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.detached.registry import DetachedStreams
 
@@ -202,7 +202,7 @@ def received_all(client: socket.socket) -> int:
 def test_one_that_is_too_far_behind_is_cut_with_a_reset(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slow_streams, "BACKLOG", 100_000)
+    monkeypatch.setattr(stream_table, "BACKLOG", 100_000)
     crowd.client(buffer=4096)
     for _ in range(50):
         crowd.send(b"x" * 10_000)
@@ -411,7 +411,7 @@ def test_nobody_ends_twice() -> None:
 
 def test_small_pieces_are_limited_as_well(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes room whatever its size."""
-    monkeypatch.setattr(slow_streams, "BACKLOG_PIECES", 20)
+    monkeypatch.setattr(stream_table, "BACKLOG_PIECES", 20)
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
     for _ in range(25):

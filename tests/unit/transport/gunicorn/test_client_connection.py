@@ -14,8 +14,8 @@ import trustme
 from gunicorn.http.errors import NoMoreData
 
 from sseflask.transport.gunicorn.client_connection import ClientConnection
-from sseflask.transport.gunicorn.client_socket import ClientSocket, ClientTLSSocket, shake_hands
-from sseflask.transport.gunicorn.connection_limit import ConnectionLimit
+from sseflask.transport.gunicorn.connection_pool import ConnectionLimit
+from sseflask.transport.gunicorn.connection_server import ClientSocket, ClientTLSSocket, shake_hands
 
 
 def full_limit() -> ConnectionLimit:

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from sseflask import SSE, EventSourceResponse
 from sseflask.logs import once as notices
-from sseflask.transport.few_threads import warn_about_threads
+from sseflask.transport.choose import warn_about_threads
 
 
 @pytest.fixture(autouse=True)

@@ -1,19 +1,80 @@
-"""Connections whose stream has ended well and that have no greenlet: until their next request."""
+"""Sockets of streams that have ended: closed when it is safe, or kept for the next request."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from sseflask.transport.detached.closing import ClosingSockets
-from sseflask.transport.sockets import LINGER_SECONDS
+from sseflask.transport.sockets import LINGER_SECONDS, borrowed, reset_when_closed
 
-#: The next request, or the client's leaving.
+#: What an idle connection is watched for: its next request, or the client's leaving.
 _WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+
+class ClosingSockets:
+    """Closes descriptors. The loop's thread only; never blocks."""
+
+    def __init__(self, on_close: Callable[[], object]) -> None:
+        self.on_close = on_close
+        self._lingering: dict[int, float] = {}
+        self._postponed: list[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._lingering) + len(self._postponed or ())
+
+    @contextlib.contextmanager
+    def postponed(self) -> Iterator[None]:
+        """Close none meanwhile: its number could be another socket's while it is written to."""
+        self._postponed = []
+        try:
+            yield
+        finally:
+            descriptors, self._postponed = self._postponed, None
+            for descriptor in descriptors:
+                self.close(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        if self._postponed is not None:
+            self._postponed.append(descriptor)
+            return
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        self.on_close()
+
+    def reset(self, descriptor: int) -> None:
+        with contextlib.suppress(OSError), borrowed(descriptor) as client:
+            reset_when_closed(client)
+        self.close(descriptor)
+
+    def half_close(self, descriptor: int) -> None:
+        """All is sent: close our side, and give the client a little time to close its own."""
+        try:
+            with borrowed(descriptor) as client:
+                client.shutdown(socket.SHUT_WR)
+        except OSError:  # the client was faster
+            self.close(descriptor)
+        else:
+            self._lingering[descriptor] = time.monotonic() + LINGER_SECONDS
+
+    def client_closed(self, descriptor: int) -> None:
+        """The client has closed its side of a descriptor, which may be half closed here."""
+        if self._lingering.pop(descriptor, None) is not None:
+            self.close(descriptor)
+
+    def close_overdue(self, now: float) -> None:
+        """Close those whose clients have had their time."""
+        while self.next() <= now:
+            self.client_closed(next(iter(self._lingering)))
+
+    def next(self) -> float:
+        """The monotonic time at which `close_overdue` is to be called; infinite for never."""
+        return next(iter(self._lingering.values()), math.inf)  # in the order of their ends
 
 
 def _close(descriptor: int, listener: Any, unread: bytes) -> None:  # noqa: ARG001  # as `go_on`
@@ -21,11 +82,9 @@ def _close(descriptor: int, listener: Any, unread: bytes) -> None:  # noqa: ARG0
 
 
 class IdleConnections:
-    """Keeps connections open for their client's next request. The loop's thread only; never blocks.
+    """Keeps connections open, without a greenlet, for their client's next request.
 
-    Args:
-        epoll: has their sockets already.
-        closing: closes those without another request.
+    The loop's thread only; never blocks.
 
     Attributes:
         seconds: how long they are kept (gunicorn's ``keepalive``).
@@ -70,12 +129,10 @@ class IdleConnections:
         self.go_on(descriptor, listener, unread)
 
     def close_overdue(self, now: float) -> None:
-        """Close those whose clients have had their time."""
         while self.next() <= now:
             self._close(next(iter(self._connections)))
 
     def next(self) -> float:
-        """The monotonic time at which `close_overdue` is to be called; infinite for never."""
         times = (due for due, _, _ in self._connections.values())
         return next(times, math.inf)  # in the order of their ends
 

@@ -9,8 +9,8 @@ import gevent
 import gevent.socket
 from gevent.event import Event as Signal
 
-from sseflask.transport.gunicorn.client_socket import ClientSocket, Listener
 from sseflask.transport.gunicorn.connection_pool import ConnectionPool
+from sseflask.transport.gunicorn.connection_server import ClientSocket, Listener
 
 SECONDS = 10.0
 

@@ -9,10 +9,10 @@ import sys
 def test_a_signal_waits_for_the_workers_handlers() -> None:
     program = (
         "import os, signal\n"
-        "from sseflask.transport.gunicorn import startup_signals\n"
+        "from sseflask.transport.gunicorn import worker_start\n"
         "lost, got = [], []\n"
         "signal.signal(signal.SIGTERM, lambda *_: lost.append(1))\n"
-        "startup_signals.hold_from_fork()\n"
+        "worker_start.hold_signals_from_fork()\n"
         "child = os.fork()\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "if child:\n"
@@ -21,7 +21,7 @@ def test_a_signal_waits_for_the_workers_handlers() -> None:
         "else:\n"
         "    assert lost == []\n"
         "    signal.signal(signal.SIGTERM, lambda *_: got.append(1))\n"
-        "    startup_signals.release()\n"
+        "    worker_start.release_signals()\n"
         "    assert (lost, got) == ([], [1])\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

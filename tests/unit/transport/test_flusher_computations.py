@@ -8,7 +8,7 @@ from collections.abc import Callable
 import gevent
 import pytest
 
-from sseflask.transport.long_computations import LONG_COMPUTATION, LongComputations
+from sseflask.transport.flusher import LONG_COMPUTATION, LongComputations
 
 LONG = 10 * LONG_COMPUTATION
 

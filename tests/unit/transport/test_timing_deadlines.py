@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import math
 
-from sseflask.transport.detached.deadlines import Deadlines
 from sseflask.transport.detached.group import DetachedStream, Group
+from sseflask.transport.timing import Deadlines
 
 
 def group(heartbeat: float) -> Group:
