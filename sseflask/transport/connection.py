@@ -1,15 +1,8 @@
 """The transport that owns the socket: gunicorn's gevent workers, HTTP/1, no TLS.
 
-Head and body are written to the socket from the request's own greenlet. The path of an item::
-
-    ItemSender.send            advances the iterable, encodes, adds to the writer's buffer
-      ItemSender._flush_soon   if the buffer was empty; begins the response with the first item
-        Flusher.add            has the buffer flushed soon
-    Flusher.flush              when the loop is about to wait, or after 2 ms
-      SocketWriter.flush       frames the buffer as a chunk, writes it to the socket
-
-A `SocketReader` notices that the client leaves while the iterable blocks, and a `StreamTimer` looks
-at what is due.
+Head and body are written to the socket from the request's own greenlet; docs/architecture.md has
+the path of an item. A `SocketReader` notices that the client leaves while the iterable blocks, and
+a `StreamTimer` looks at what is due.
 """
 
 from __future__ import annotations

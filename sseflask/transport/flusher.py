@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseflask")
 
+#: How long the greenlets of one turn may run before what is buffered is sent anyway, in seconds.
+SLICE = 0.002
+
 #: A computation between two events that is longer than this is logged, in seconds.
 LONG_COMPUTATION = 0.005
 
@@ -46,10 +49,8 @@ class LongComputations:
         """A stream has yielded: log it if the loop was held for long, from the last call, the last
         stream's begin, or the begin of this turn of the loop."""
         held, self._checked = now - self._checked, now
-        if held > LONG_COMPUTATION:
-            self._check_turn(held, now, environ)
-
-    def _check_turn(self, held: float, now: float, environ: WSGIEnvironment) -> None:
+        if held <= LONG_COMPUTATION:
+            return
         held = min(held, time.time() - turn_began())
         path = environ.get("PATH_INFO", "")
         if held <= LONG_COMPUTATION or now < self._logged.get(path, 0.0) + _LOG_INTERVAL:
@@ -65,9 +66,6 @@ class LongComputations:
             path,
         )
 
-
-#: How long the greenlets of one turn may run before what is buffered is sent anyway, in seconds.
-SLICE = 0.002
 
 _flushers: WeakKeyDictionary[gevent.hub.Hub, Flusher] = WeakKeyDictionary()
 

@@ -78,11 +78,7 @@ class SourceConnection(Connection):
         writer.close()
         # Not a copy of the descriptor: libev would go on watching this one.
         stream = DetachedStream(
-            writer.socket.detach(),
-            self._group,
-            sender.began,
-            writer.body_sent,
-            writer.events_sent,
+            writer.socket.detach(), self._group, sender.began, writer.body_sent, writer.events_sent
         )
         stream.log_fields, sender.counted = sender.log_fields, False
         stream.retry_jitter = self.stream.retry_jitter

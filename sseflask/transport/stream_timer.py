@@ -48,18 +48,20 @@ class StreamTimer:
         now = time.monotonic()
         due_at, due = self._next(now)
         if now >= due_at:
+            self.clock.done(due)
             self._do(due)
         self.set()
 
     def _do(self, due: Due) -> None:
         sender = self._sender
-        self.clock.done(due)
         if due == "first_byte":
             self._begin_late()
         elif due == "heartbeat":
             sender.writer.heartbeat()
         elif due == "slow":
-            self._cut_if_slow()
+            if not sender.writer.has_progress():
+                sender.slow = True
+                sender.writer.abort()
         elif due == "lifetime":
             sender.rotate(with_others=False)
         else:
@@ -88,9 +90,3 @@ class StreamTimer:
 
         context = sender.greenlet.greenlet.gr_context or Context()
         gevent.spawn(context.copy().run, begin)
-
-    def _cut_if_slow(self) -> None:
-        writer = self._sender.writer
-        if not writer.has_progress():
-            self._sender.slow = True
-            writer.abort()

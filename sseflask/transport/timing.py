@@ -56,9 +56,9 @@ def slow_after(heartbeat: float) -> float:
 
 
 def slow_at(last_progress: float, heartbeat: float) -> float:
-    """When a client is too slow that took something last at ``last_progress``.
+    """When a client is cut that took something last at ``last_progress``.
 
-    It is cut by `StreamTimer._cut_if_slow`, or if it is detached after `SlowStreams.stalled`.
+    It is cut by `StreamTimer`, or if it is detached after `SlowStreams.stalled`.
     """
     return last_progress + slow_after(heartbeat)
 

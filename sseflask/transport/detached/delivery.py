@@ -1,8 +1,4 @@
-"""Writing to detached streams: a piece to all sockets of a group, or their last bytes.
-
-The path of a published event, once its bytes are made: `DetachedStreams.send`, `Delivery.send`,
-which frames it and keeps it for the slow streams, then `Delivery._write` to the other sockets.
-"""
+"""Writing to detached streams: a piece to all sockets of a group, or their last bytes."""
 
 from __future__ import annotations
 

@@ -16,10 +16,7 @@ from sseflask.logs import request_ids
 from sseflask.transport.gunicorn.connection_pool import ConnectionLimit
 from sseflask.transport.gunicorn.drain import worker_drain
 from sseflask.transport.gunicorn.response import hand_over_responses
-from sseflask.transport.gunicorn.worker import StreamWorker
-
-#: How long Ctrl-C waits for streams, in seconds; gunicorn kills 2 s after a second signal.
-_INTERRUPT_SECONDS = 1.5
+from sseflask.transport.gunicorn.worker import INTERRUPT_SECONDS, StreamWorker
 
 _POLL_SECONDS = 0.1
 
@@ -91,7 +88,7 @@ def interrupt(worker: Any) -> None:
     # gunicorn's reloader calls it too, in a thread: a SystemExit there ends the thread alone.
     if threading.current_thread() is not worker.reloader:
         _interrupter = gevent.getcurrent()
-    worker_drain.end_now(_INTERRUPT_SECONDS)
+    worker_drain.end_now(INTERRUPT_SECONDS)
 
 
 def exit_once(worker: Any) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _NOTIFY_SECONDS = 1.0
 
 #: How long Ctrl-C waits for streams, in seconds; gunicorn kills 2 s after a second signal.
-_INTERRUPT_SECONDS = 1.5
+INTERRUPT_SECONDS = 1.5
 
 #: What Ctrl-C leaves to ordinary requests once the streams have ended, in seconds; gunicorn's own.
 _QUIT_SECONDS = 0.1
@@ -167,7 +167,7 @@ class StreamWorker(GeventWorker):
         from sseflask.transport.gunicorn.drain import worker_drain
 
         self.alive = False
-        worker_drain.end_now(_INTERRUPT_SECONDS)
+        worker_drain.end_now(INTERRUPT_SECONDS)
         self.cfg.worker_int(self)
         gevent.sleep(_QUIT_SECONDS)
         self._deadline = 0.0
