@@ -57,10 +57,7 @@ def _server_response(
 
 
 def begin_long(environ: WSGIEnvironment) -> bool:
-    """Whether one more request that may take long can be answered. Never blocks.
-
-    Our worker keeps some of its connections for short requests; other servers have no limit.
-    """
+    """Whether a long request has room: our worker keeps some of its connections for others."""
     connection: Any = getattr(environ.get("gunicorn.socket"), "connection", None)
     return connection is None or bool(connection.begin_long())
 

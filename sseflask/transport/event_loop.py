@@ -26,10 +26,7 @@ _SHORTEST = 0.001
 
 
 class Watcher(Protocol):
-    """A watcher of gevent's loop, of which the loop calls a function that does not block.
-
-    It belongs to the loop's thread. `close` stops it for good and is harmless to repeat.
-    """
+    """Has the loop call a function that does not block. `close` is for good, harmless to repeat."""
 
     @property
     def active(self) -> bool: ...

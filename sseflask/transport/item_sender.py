@@ -95,10 +95,9 @@ class ItemSender:
         self.opening = self.stream.opening
 
     def send(self, first_only: bool = False) -> bool:
-        """Advance the items and buffer their frames. Blocks as they do, and for a slow client.
+        """Advance the items and buffer their frames; whether it stopped after the first one.
 
-        Returns:
-            whether it stopped after the first one; otherwise they are complete.
+        Blocks as they do, and for a slow client.
 
         Raises:
             Stop: the stream is to end.
@@ -237,12 +236,9 @@ class ItemSender:
     # -- its end -------------------------------------------------------------------------------
 
     def last_bytes(self) -> bytes | None:
-        """Give the last bytes of the body, and set the reason.
+        """Set the reason, and give the last bytes; ``None`` if the body must not be completed.
 
         All that the client is to get before has been sent, or the client has left.
-
-        Returns:
-            ``None`` if the body must not be completed.
         """
         stream, writer = self.stream, self.writer
         path = self.environ.get("PATH_INFO", "")

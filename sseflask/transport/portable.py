@@ -36,10 +36,7 @@ _closed: set[threading.Thread] = set()
 
 
 def join_threads(timeout: float) -> list[str]:
-    """Wait until the threads of all closed streams have ended; the names of those that still run.
-
-    Blocks for ``timeout`` seconds in all.
-    """
+    """Wait until the threads of all closed streams have ended; the names of those that have not."""
     deadline = time.monotonic() + timeout
     for thread in list(_closed):
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -54,10 +54,8 @@ def reset_when_closed(client: _socket.socket) -> None:
 
 
 def set_user_timeout(client: _socket.socket, seconds: float) -> None:
-    """Have the system end a TCP connection whose peer acknowledges nothing (RFC 5482).
-
-    Seconds of 0 stand for the system's own time.
-    """
+    """Have the system end a TCP connection whose peer acknowledges nothing (RFC 5482); 0 for its
+    own time."""
     if client.family in (socket.AF_INET, socket.AF_INET6):
         milliseconds = min(math.ceil(seconds * 1000), _MOST_MILLISECONDS)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

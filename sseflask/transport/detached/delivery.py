@@ -29,7 +29,7 @@ class Delivery:
         self._unbroken = 0.0
 
     def send(self, bodies: Sequence[tuple[Group, bytes]]) -> None:
-        """Send each group its piece of the body. The receivers are settled before it gives way."""
+        """Send, and let the loop run every few hundred sockets."""
         now = time.monotonic()
         with self._table.closing.postponed():
             announced = []
@@ -58,10 +58,7 @@ class Delivery:
                 self._write(group, piece, group.descriptors[:])
 
     def end(self, streams: Sequence[DetachedStream], reason: Reason | None = None) -> None:
-        """Send each its last bytes, for a reason, or because its time is over.
-
-        The sockets are closed when the clients have closed theirs.
-        """
+        """Send each its last bytes, for a reason, or because its time is over."""
         with self._table.closing.postponed():
             for count, stream in enumerate(streams, 1):
                 ends = stream.backlog is not None and stream.backlog.last is not None

@@ -84,8 +84,6 @@ def _close(descriptor: int, listener: Any, unread: bytes) -> None:  # noqa: ARG0
 class IdleConnections:
     """Keeps connections open, without a greenlet, for their client's next request.
 
-    The loop's thread only; never blocks.
-
     Attributes:
         seconds: how long they are kept (gunicorn's ``keepalive``).
         go_on: takes the descriptor of one that has another request, what it came in by, and what

@@ -68,10 +68,7 @@ class DetachedStreams:
         return len(self.table) - len(self.table.idle)
 
     def adopt(self, stream: DetachedStream, ends_at: float) -> None:
-        """Take over an open stream to which nothing is left to send, and its descriptor.
-
-        It has to end at a monotonic time; infinite for never.
-        """
+        """Take over an open stream, and its descriptor, until a monotonic time, or infinity."""
         now = time.monotonic()
         try:
             self.table.adopt(stream, ends_at, now)
@@ -87,10 +84,7 @@ class DetachedStreams:
     # -- only in a job -----------------------------------------------------------------------------
 
     def send(self, bodies: Sequence[tuple[Group, bytes]]) -> None:
-        """Send each group its piece of the body, and let the loop run every few hundred sockets.
-
-        The receivers are settled before this gives way for the first time.
-        """
+        """Send each group its piece of the body. The receivers are settled before it gives way."""
         try:
             self._delivery.send(bodies)
         except Exception:

@@ -46,11 +46,7 @@ class SlowStreams:
         self._look_at = math.inf
 
     def take_in(self, stream: DetachedStream, backlog: Backlog) -> None:
-        """Keep what a socket did not take, until it can be written.
-
-        Raises:
-            OSError: it is kept, but the socket is not watched.
-        """
+        """Keep what a socket did not take; OSError if it is kept, but the socket is not watched."""
         stream.backlog = backlog
         if not self._streams:
             self._look_at = backlog.progress + stream.group.heartbeat
@@ -66,11 +62,7 @@ class SlowStreams:
         return backlog.waiting <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
 
     def write(self, stream: DetachedStream, backlog: Backlog) -> bool:
-        """Write what the socket takes; whether that is all of it, and the backlog gone.
-
-        Raises:
-            OSError: the client is gone.
-        """
+        """Write what the socket takes; whether that is all. OSError if the client is gone."""
         pieces = backlog.pieces
         while pieces:
             rest = memoryview(pieces[0])[backlog.done :]
@@ -149,11 +141,7 @@ class StreamTable:
         return len(self.streams) + len(self.closing) + len(self.idle)
 
     def adopt(self, stream: DetachedStream, ends_at: float, now: float) -> None:
-        """Take in a stream.
-
-        Raises:
-            OSError: it is taken in, but can't be watched: the system's limit.
-        """
+        """Take in a stream; OSError if it is taken in, but can't be watched: the system's limit."""
         self.streams[stream.descriptor] = stream
         self.empty.clear()
         stream.group.add(stream)

@@ -52,10 +52,7 @@ class _Copies(NamedTuple):
 
 
 def prepare(log: Logger, response: Response, environ: dict[str, Any]) -> object | None:
-    """Give what `write` takes, or ``None`` if the logger needs nothing at the end.
-
-    The response's head has been sent.
-    """
+    """Give what `write` takes, or ``None`` if the logger needs nothing at the end."""
     if type(log).access is Logger.access:
         return _line(log, response, environ)
     statsd = sys.modules.get("gunicorn.instrument.statsd")

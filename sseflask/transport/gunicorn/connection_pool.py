@@ -162,10 +162,7 @@ class ConnectionLimit:
 
 
 class ConnectionPool:
-    """Counts connections, which may outlive their greenlet. The loop's thread only.
-
-    gevent's own pool counts greenlets, so it can't be used.
-    """
+    """Counts connections, which may outlive their greenlet: gevent's own pool counts greenlets."""
 
     def __init__(self, size: int) -> None:
         self.limit = ConnectionLimit(size)
@@ -180,10 +177,7 @@ class ConnectionPool:
         return len(self._greenlets)
 
     def is_full(self, on_room: Callable[[], object]) -> bool:
-        """Whether no connection may be accepted, not even instead of another one.
-
-        If so, ``on_room`` is called once when one may.
-        """
+        """Whether no connection may be accepted; ``on_room`` is then called once when one may."""
         if self.limit.full:
             self.limit.make_room()
         if self.limit.full:

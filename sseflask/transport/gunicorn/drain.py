@@ -85,10 +85,7 @@ class Drain:
             self._empty.set()
 
     def begin(self, graceful_timeout: float) -> None:
-        """Ask every stream to end. Never blocks.
-
-        Streams that can't be resumed go on until shortly before the worker is killed.
-        """
+        """Ask every stream to end: those that can't be resumed, shortly before the worker's end."""
         if not self.draining:
             self.draining = True
             count = len(self._live) + (len(self.detached) if self.detached else 0)

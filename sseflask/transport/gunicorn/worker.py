@@ -73,10 +73,7 @@ class StreamWorker(GeventWorker):
 
     @property
     def alive(self) -> bool:
-        """Cleared by everything that ends a worker: signals, ``max_requests``, a lost arbiter.
-
-        In gunicorn it is an attribute, which `run` looks at once a second.
-        """
+        """Cleared by everything that ends a worker; in gunicorn it is an attribute."""
         return self._alive
 
     @alive.setter
@@ -86,10 +83,7 @@ class StreamWorker(GeventWorker):
             self._ending.set()
 
     def notify(self) -> None:
-        """Tell the arbiter that this worker lives; without an arbiter it drains.
-
-        gunicorn's own would end the process at once.
-        """
+        """Tell the arbiter that this worker lives. Without one it drains; gunicorn's own exits."""
         super(GeventWorker, self).notify()
         if self.alive and self.ppid != os.getppid():
             self.log.info("Parent changed, shutting down: %s", self)
