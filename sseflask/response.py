@@ -75,16 +75,13 @@ class _StreamResponse(Response):
                 "text/event-stream from it (Flask-Compress: COMPRESS_MIMETYPES)."
             )
             return super().__call__(environ, start_response)
+        # No closures here: a stream keeps this frame as long as it runs.
         app = flask_context.current_app()
-
-        def refuse(error: Exception) -> Iterable[bytes]:
-            return flask_context.error_response(app, environ, error)(environ, start_response)
-
         try:
             stream = self._stream(app, environ)
         except ValueError as error:
             self.close()
-            return refuse(error)
+            return flask_context.error_response(app, environ, error)(environ, start_response)
         if stream.keeps_view:
             try:
                 flask_context.release_resources()
@@ -97,7 +94,7 @@ class _StreamResponse(Response):
             body.begin()
         except EarlyError as early:
             (body or self).close()
-            return refuse(early.error)
+            return flask_context.error_response(app, environ, early.error)(environ, start_response)
         except BaseException:
             (body or self).close()
             raise
@@ -142,7 +139,7 @@ class _StreamResponse(Response):
             retry_jitter=_milliseconds(config, "SSEFLASK_RETRY_JITTER") or 0,
             keeps_view=keeps_view,
             context=flask_context.view_context() if keeps_view else contextlib.nullcontext,
-            report=lambda error: _report(app, error, environ),
+            report=partial(_report, app, environ),
             failure_frame=self._failure_frame,
             close=self.close,
         )
@@ -305,7 +302,7 @@ def _milliseconds(config: Mapping[str, Any], key: str) -> int | None:
     return value
 
 
-def _report(app: Flask | None, error: Exception, environ: WSGIEnvironment) -> Failure:
+def _report(app: Flask | None, environ: WSGIEnvironment, error: Exception) -> Failure:
     flask_context.report_to_teardown(error)
     if isinstance(error, Failure):
         return error

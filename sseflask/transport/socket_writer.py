@@ -141,7 +141,7 @@ class SocketWriter:
         return True
 
     def end(self, last: bytes) -> None:
-        """Send all with the last chunk; blocks until the client has taken it, has left, or is cut."""
+        """Send all with the last chunk; block until the client has taken it, has left or is cut."""
         if not self.greenlet.client_left:
             if not self._reusable:
                 self._write = send_last
