@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sseflask.counters.counts import Kind
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FIRST_RECONNECT = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Stream:
     """One response's events, and how they are to be sent.
 
@@ -43,6 +43,7 @@ class Stream:
         context: gives another thread these contexts, once, while it advances the items.
         report: logs an exception of the items and gives the failure that the client may see.
         close: closes the items and runs the response's own close callbacks.
+        source: the items, if they are one.
     """
 
     items: Iterable[Any]
@@ -62,10 +63,10 @@ class Stream:
     report: Callable[[Exception], Failure]
     failure_frame: Callable[[Failure], bytes]
     close: Callable[[], None]
+    source: Source | None = field(init=False)
 
-    @property
-    def source(self) -> Source | None:
-        return self.items if isinstance(self.items, Source) else None
+    def __post_init__(self) -> None:
+        self.source = self.items if isinstance(self.items, Source) else None
 
     @property
     def kind(self) -> Kind:

@@ -22,6 +22,8 @@ TESTED_AS_A_PART = {
         "transport/connection.py",
         "transport/item_sender.py",
         "transport/socket_writer.py",
+        "transport/socket_reader.py",
+        "transport/stream.py",
         "transport/stream_timer.py",
     ],
     "unit/completions/formats/test_formats.py": ["completions/formats/views.py"],
@@ -65,6 +67,7 @@ TESTED_AS_A_PART = {
     "unit/test_config.py": ["setting_types.py"],
     "unit/transport/detached/test_registry.py": [
         "transport/detached/delivery.py",
+        "transport/detached/ended.py",
         "transport/detached/group.py",
         "transport/detached/stream_table.py",
     ],

@@ -161,6 +161,12 @@ class ConnectionLimit:
         self.make_room()
 
 
+class _ConnectionGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
+    """Serves a connection, and does not record where it was spawned: always here."""
+
+    spawning_stack_limit = 0
+
+
 class ConnectionPool:
     """Counts connections, which may outlive their greenlet: gevent's own pool counts greenlets."""
 
@@ -191,7 +197,7 @@ class ConnectionPool:
 
     def respawn(self, function: Callable[..., object], *arguments: Any) -> None:
         """Serve a connection in a greenlet that was counted before, and had none any more."""
-        greenlet = gevent.Greenlet(function, *arguments)
+        greenlet = _ConnectionGreenlet(function, *arguments)
         greenlet.rawlink(self._on_end)
         self._greenlets.add(greenlet)
         self._idle.clear()

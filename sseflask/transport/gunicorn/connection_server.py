@@ -79,18 +79,22 @@ class ClientTLSSocket(gevent.ssl.SSLSocket):
 class Listener(StreamServer):
     """Accepts connections as `ClientSocket`, as many as a pool may have.
 
-    Overrides `full` and `do_read` of gevent's server, which asks the first before each connection,
-    stops accepting if it is full, and has no choice of the second's class. If gevent called them no
+    Overrides `full`, `do_read` and `do_handle` of gevent's server: it asks the first before each
+    connection, and stops accepting if it is full; it has no choice of the second's class; and the
+    third would keep two calls more on the stack of each stream, a KiB. If gevent called them no
     more, it would accept without bound, or sockets without deadlines:
     `tests/unit/transport/gunicorn/test_connection_server.py`.
 
-    ``handle`` is called with each client's socket and address, in a greenlet of the pool.
+    ``handle`` is called with ``arguments``, each client's socket and address, in a greenlet of the
+    pool. It closes the socket.
     """
 
-    def __init__(self, listener: Any, handle: Callable[..., object], pool: ConnectionPool) -> None:
-        spawn: Any = pool.spawn
-        super().__init__(listener, handle=handle, spawn=spawn)
+    def __init__(
+        self, listener: Any, handle: Callable[..., object], pool: ConnectionPool, *arguments: Any
+    ) -> None:
+        super().__init__(listener, handle=handle)
         self._connections = pool
+        self._call = (handle, *arguments)
 
     def full(self) -> bool:
         """Whether to stop accepting, until the pool has room again."""
@@ -114,6 +118,10 @@ class Listener(StreamServer):
             address,
         )
 
+    def do_handle(self, *accepted: Any) -> None:
+        """Serve a connection."""
+        self._connections.spawn(*self._call, *accepted)
+
 
 def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSSocket | None:
     """Begin TLS on a connection; ``None`` if the client did not do its part: it is closed.
@@ -132,6 +140,9 @@ def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSS
         log.debug("a client did not finish the TLS handshake: %s", error)
         client.close()
         return None
+    except gevent.GreenletExit:
+        client.close()
+        raise
     finally:
         connection.close()
 
@@ -164,12 +175,12 @@ class ConnectionServer:
         for socket in self._worker.sockets:
             socket.setblocking(True)
             name = _ListenerName(socket)
-            handle = partial(self._handle, name)
             if cfg.is_ssl:
                 context = ssl_context(cfg)
                 context.sslsocket_class = ClientTLSSocket
-                handle = partial(self._handle_tls, name, context)
-            listener = Listener(socket, handle, self.pool)
+                listener = Listener(socket, self._handle_tls, self.pool, name, context)
+            else:
+                listener = Listener(socket, self._handle, self.pool, name)
             # One at a time, so that one worker does not take them all. And a few at a time if it is
             # alone: clients that are connected wait for the requests of all of one turn.
             listener.max_accept = 1 if cfg.workers > 1 else _ACCEPT

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sseflask.transport.gunicorn import connection_limit as module
+from sseflask.transport.gunicorn import connection_pool as module
 from sseflask.transport.gunicorn.connection_pool import ConnectionLimit
 
 

@@ -27,6 +27,7 @@ def test_no_more_connections_are_accepted_than_the_pool_may_have() -> None:
         number = len(accepted)
         accepted.append((client, address))
         assert ends[number].wait(SECONDS)
+        client.close()
 
     def wait_until_accepted(count: int) -> None:
         with gevent.Timeout(SECONDS):
