@@ -117,10 +117,7 @@ class RunListener(Protocol):
     """
 
     def frames(self, batch: Sequence[Frames]) -> None:
-        """The next frames of followed runs, those of this process included, once they are stored.
-
-        Without a hole, each once.
-        """
+        """The next frames of followed runs, once they are stored; without a hole, each once."""
 
     def ended(self, run: Run, here: bool) -> None:
         """A run has ended that is followed, or was ended here; all its frames have been given.
@@ -159,8 +156,7 @@ class RunStore(Store, Protocol):
     def withdraw(self, claim: Claim) -> None:
         """End the run of a claim as interrupted, and free its key. Never blocks.
 
-        For a claim whose result has not come in time. Harmless if there is no such run. What fails
-        is tried again.
+        For a claim whose result has not come in time; harmless without a run, and tried again.
         """
 
     def find(self, id: str, subject: str) -> Run | None:

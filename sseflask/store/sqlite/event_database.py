@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sseflask.store.api import (
@@ -134,14 +134,19 @@ class EventDatabase(SqliteFile):
 
     def since(self, number: int, limit: int) -> Page:
         """The first events of all channels after a number; fewer if they are large."""
+        entries, size = list[Entry](), 0
         with self.using() as database:
             # A cross join, so that SQLite keeps to this order of the tables.
-            rows = database.execute(
+            for row in database.execute(
                 "SELECT number, name, frame FROM events CROSS JOIN channels ON channel = id"
                 " WHERE number > ? ORDER BY number LIMIT ?",
                 (min(number, _LARGEST), limit),
-            )
-            return _page(rows, limit)
+            ):
+                entries.append(Entry(*row))
+                size += len(row[2])
+                if size >= PAGE_BYTES:
+                    return Page(entries, complete=False)
+        return Page(entries, complete=len(entries) < limit)
 
     def history(self, query: HistoryQuery) -> Steps[History]:
         """Answer a query in steps of about a millisecond, whatever is asked of however much."""
@@ -179,13 +184,3 @@ class EventDatabase(SqliteFile):
             event, _ = retention.oldest(database)
             age, _ = self._age(database)
             return Extent(used_bytes(database), 0.0 if event is None else age - event)
-
-
-def _page(rows: Iterable[tuple[int, str, bytes]], limit: int) -> Page:
-    entries, size = list[Entry](), 0
-    for row in rows:
-        entries.append(Entry(*row))
-        size += len(row[2])
-        if size >= PAGE_BYTES:
-            return Page(entries, complete=False)
-    return Page(entries, complete=len(entries) < limit)

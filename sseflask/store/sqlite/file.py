@@ -254,10 +254,7 @@ def _lock(descriptor: int) -> None:
 
 
 def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
-    """Whether a database has no tables yet; it then gets its marks. In a write transaction.
-
-    Raises `StoreError` if it is another program's, or another version's.
-    """
+    """Whether a database has no tables; it then gets its marks. `StoreError` if it has others."""
     if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
         database.execute(f"PRAGMA application_id = {format.application}")
         database.execute(f"PRAGMA user_version = {format.version}")
@@ -270,10 +267,7 @@ def is_new(database: sqlite3.Connection, path: str, format: FileFormat) -> bool:
 
 
 def other_format(path: str, format: FileFormat) -> str:
-    """Why a file can't be used by this version, as far as its first bytes say, and what to do.
-
-    Empty if nothing is in the way, if the file is not there, or if this process has it open.
-    """
+    """Why a file's first bytes rule it out, and what to do; empty if they don't, or it is open."""
     try:
         head = private_files.first_bytes(path, _HEAD.size)
     except OSError:

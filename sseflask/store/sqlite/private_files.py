@@ -120,10 +120,7 @@ def folder_warning(path: str) -> str:
 
 
 def why_unusable(path: str) -> str:
-    """Why a database can't be opened, as far as can be said without opening it.
-
-    One line with the owner and what to do; empty if nothing is in the way.
-    """
+    """Why a database can't be opened, as far as a look tells, and what to do; or empty."""
     file = Path(path).absolute()
     try:
         check_ownership(str(file), ("", "-wal", "-shm", ".lock"))

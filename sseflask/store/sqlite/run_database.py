@@ -71,10 +71,9 @@ class RunDatabase(SqliteFile):
     # -- runs --------------------------------------------------------------------------------------
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
-        full = self.space.full
-        if full:
+        if self.space.full:
             self.space.make()
-            full = self.space.full
+        full = self.space.full
         if claim.key is None and not full:
             # The usual case in one statement, for the sake of the first token.
             with self.using("written") as database:
@@ -202,8 +201,8 @@ class RunDatabase(SqliteFile):
     def follow(self, numbers: Collection[int], ends: Collection[int] = ()) -> list[Run]:
         """Give what has become of some runs by now; those that are forgotten are missing.
 
-        Of ``ends`` only the end is wanted: ``last`` is 0 before it. To look for the last frame of a
-        run takes the longer the more have come since then.
+        Of ``ends`` only the end is wanted, and ``last`` is 0 before it: to find the last frame
+        takes the longer the more have come since then.
         """
         with self.reading() as database:
             self._note_version(database)
