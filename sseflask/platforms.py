@@ -161,11 +161,7 @@ def detected_by(environment: Mapping[str, str]) -> str | None:
 
 
 def detect(environment: Mapping[str, str]) -> Platform | None:
-    """The platform of this environment, by its name or by the platform's variable.
-
-    Raises:
-        ConfigError: there is no platform of that name.
-    """
+    """The platform of this environment, by its variable or by a name, which has to exist."""
     found = next((each for each in PLATFORMS if each.is_of(environment)), None)
     named = environment.get(SETTING)
     if found is None and named and named != NONE:

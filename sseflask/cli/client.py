@@ -159,7 +159,6 @@ class Stream:
 
     Attributes:
         cursor: the last id; sent as ``Last-Event-ID``.
-        response: the last one.
     """
 
     client: httpx2.Client

@@ -53,11 +53,7 @@ class Dechunker:
         return found[0] if len(found) == 1 else b"".join(found)
 
     def rest(self) -> bytes:
-        """The last chunk with CRLF, as strict parsers want it, and what has come after it.
-
-        Raises:
-            BrokenChunks: the next chunk is invalid.
-        """
+        """The last chunk with CRLF, as strict parsers want it, and what has come after it."""
         if self._broken:
             raise BrokenChunks(f"no chunk begins with {self._rest.lstrip()[:20]!r}")
         return self._rest if self.stopped else b""

@@ -179,7 +179,9 @@ def _inflate(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
         pending += piece
         while more or len(pending) >= (2 if member is None else 1):
             if member is None:
-                begins = pending.startswith(_GZIP_MAGIC) or _is_zlib(pending)
+                # RFC 1950, section 2.2.
+                is_zlib = pending[0] & 0x0F == 8 and (pending[0] << 8 | pending[1]) % 31 == 0
+                begins = is_zlib or pending.startswith(_GZIP_MAGIC)
                 if not first and not begins:
                     return  # filled up, with zeros for example, which all readers pass over
                 # Some servers mean the bare format by deflate (RFC 9110, section 8.4.1.2).
@@ -196,8 +198,3 @@ def _inflate(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
                 member = None
             if data:
                 yield data
-
-
-def _is_zlib(data: bytes) -> bool:
-    """Whether it begins with the header of RFC 1950, section 2.2."""
-    return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0

@@ -34,10 +34,7 @@ class FrameSplitter:
     """Splits bytes, in whatever pieces they arrive, into the frames of one stream.
 
     Line ends after the WHATWG HTML standard, section 9.2.5. A byte order mark at the start and
-    blank lines between frames are dropped, all else is kept as it is.
-
-    Args:
-        limit: the longest frame in bytes.
+    blank lines between frames are dropped, all else is kept as it is. The limit is in bytes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -47,11 +44,7 @@ class FrameSplitter:
         self._at_start = True
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Give the frames that the next bytes complete, each with its blank line.
-
-        Raises:
-            FrameTooLong: a frame is longer than the limit, complete or not.
-        """
+        """Give the frames that the next bytes complete, each with its blank line."""
         if (
             not self._buffer
             and not self._at_start
@@ -146,10 +139,8 @@ def read_json(data: bytes) -> Any:
     """The value that a JSON text spells.
 
     A string in it may hold half a surrogate pair: JSON can spell an emoji as two escapes, and a
-    model's pieces may be cut between them.
-
-    Raises:
-        ValueError: the text is no JSON, or it is nested too deeply to be read.
+    model's pieces may be cut between them. A text that is no JSON, or is nested too deeply, raises
+    `ValueError`.
     """
     try:
         return from_json(data)

@@ -6,17 +6,14 @@ from typing import Any
 
 
 def text_or_empty(value: Any) -> str:
-    """The value if it is a text; else an empty one."""
     return value if isinstance(value, str) else ""
 
 
 def dict_or_empty(value: Any) -> dict[str, Any]:
-    """The value if it is an object; else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def list_or_empty(value: Any) -> list[Any]:
-    """The value if it is a list; else an empty one."""
     return value if isinstance(value, list) else []
 
 

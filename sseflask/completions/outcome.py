@@ -73,16 +73,11 @@ def with_usage_notes(frames: Generated) -> Generated:
 
 
 def usage_of(notes: bytes, outcome_frame: bytes | None = None) -> dict[str, Any] | None:
-    """The tokens that a completion took.
+    """The tokens that a completion took, by its last notes or the upstream's own last frame.
 
-    Args:
-        notes: those of its last frame, see `UsageNotes`; empty if it had no frame.
-        outcome_frame: the upstream's own last frame, if its API has one: the usage is in it.
-
-    Returns:
-        the last usage that the upstream sent, in its own words; else the number of frames that
-        had something of the answer as ``completion_tokens``, marked as ``partial``; ``None`` if
-        nothing came.
+    This is the last usage that the upstream sent, in its own words; else the number of frames that
+    had something of the answer as ``completion_tokens``, marked as ``partial``; ``None`` if nothing
+    came.
     """
     if not notes and outcome_frame is None:
         return None

@@ -33,11 +33,9 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A piece of a call that the client is to make. Only the first has the id and the name.
+    """A piece of a call that the client is to make, and of its arguments' JSON.
 
-    Args:
-        index: tells the calls of one completion apart.
-        arguments: a piece of the arguments' JSON.
+    Only the first has the id and the name; the index tells the calls of one completion apart.
     """
 
     index: int

@@ -53,11 +53,7 @@ class StreamParser:
         self._secrets = secrets
 
     def feed(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
-        """Parse the next frames.
-
-        Returns:
-            those of them to be relayed, up to the end if they bring it, and the end.
-        """
+        """Give those of the next frames to be relayed, up to the end if they bring it, and that."""
         raise NotImplementedError
 
     def finish(self, rest: bytes) -> End:

@@ -16,19 +16,14 @@ from sseflask.completions.parts import ToolCall
 class Call:
     """One call. It is given once its name is known and its arguments begin, or at the end.
 
-    Args:
-        index: tells the calls of one completion apart.
-        plain: the arguments are plain text, which is given as a JSON string.
-
-    Attributes:
-        default_arguments: the arguments, unless others come.
+    Arguments that are plain text are given as a JSON string.
     """
 
     def __init__(self, index: int, *, plain: bool = False) -> None:
         self.index = index
         self.id = ""
         self.name = ""
-        self.default_arguments: Any = None
+        self.default_arguments: Any = None  # unless others come
         self._plain = plain
         self._quoted = self._ended = False
         self._given = False
@@ -123,11 +118,7 @@ class Call:
 
 
 class ChatCalls:
-    """The calls of one choice of Chat Completions. Not thread-safe, never blocks.
-
-    Attributes:
-        calls: all of them, in the order in which they began.
-    """
+    """The calls of one choice of Chat Completions, in the order in which they began."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []

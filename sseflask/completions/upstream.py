@@ -27,6 +27,7 @@ from sseflask.runs.outcome import ReportedFailure
 
 log = logging.getLogger(__name__)
 
+
 _EXTENSION = "sseflask.upstream"
 #: Seconds that a list of models may take, and bytes that it may have.
 _MODELS_SECONDS, _MAX_MODELS = 30.0, 8 * 1024 * 1024
@@ -205,7 +206,6 @@ class Upstream:
 
 
 def current_upstream() -> Upstream:
-    """The upstream of the current app."""
     upstream: Upstream = current_app.extensions[_EXTENSION]
     return upstream
 

@@ -41,9 +41,6 @@ class UpstreamConnection(httpcore2.NetworkStream):
 
     Not thread-safe: httpcore's pool gives it to one request at a time.
 
-    Args:
-        nested_tls: the stream is TLS inside of TLS.
-
     Attributes:
         body_left: bytes that follow the head that has been read; perhaps infinite.
     """

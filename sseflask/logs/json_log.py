@@ -245,15 +245,13 @@ def _uncaught(kind: type[BaseException], error: BaseException, where: TracebackT
 def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
         name = args.thread.name if args.thread else "a thread"
-        found = (args.exc_type, args.exc_value, args.exc_traceback)
-        logging.getLogger().error("uncaught exception in %s", name, exc_info=found)
+        logging.getLogger().error("uncaught exception in %s", name, exc_info=args.exc_value)
 
 
 def _ignored(args: sys.UnraisableHookArgs) -> None:
     if args.exc_value is not None:
-        found = (args.exc_type, args.exc_value, args.exc_traceback)
         message = args.err_msg or "Exception ignored in"
-        logging.getLogger().error("%s: %r", message, args.object, exc_info=found)
+        logging.getLogger().error("%s: %r", message, args.object, exc_info=args.exc_value)
 
 
 def _uncaught_in_greenlet(context: object, kind: Any, error: Any, where: Any) -> None:

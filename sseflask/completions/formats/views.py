@@ -47,7 +47,6 @@ class Chunks:
         self._newest = b""
 
     def take(self, number: int, frame: bytes) -> bytes:
-        """The frame, with its id in front."""
         self._newest = frame
         return b"id: %b.%d\n%b" % (self._run, number, frame)
 
@@ -95,7 +94,6 @@ class _PartsView:
         self._reader = PartReader(dialect)
 
     def take(self, number: int, frame: bytes) -> bytes:
-        """The events of the frame's parts."""
         return encoded(self._events(self._reader.feed(frame)), id_of(self._run, number))
 
     def end(self, number: int, outcome: CompletionOutcome) -> bytes:
