@@ -37,9 +37,7 @@ _ERRORS = (
 class UpstreamTransport(httpx2.BaseTransport):
     """HTTP/1.1, with a connection for each request that runs. Thread-safe; for one process.
 
-    Args:
-        tls: for the upstream, and for a proxy that is reached over TLS.
-        keepalive_seconds: how long an idle connection may be used again.
+    An idle connection may be used again for so many seconds.
     """
 
     def __init__(

@@ -94,9 +94,8 @@ _PATTERNS = [(words.split(), re.compile(pattern), new) for words, pattern, new i
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace tokens, keys and the given secrets in a text with ``***``. Takes linear time.
 
-    Args:
-        text: any text; what is beyond `LONGEST` characters is left out.
-        secrets: more values to mask, percent-encoded too; those under 8 characters are not masked.
+    Secrets are also found percent-encoded; those under 8 characters are not masked. What is beyond
+    `LONGEST` characters is left out.
     """
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:
