@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sseflask.channels.hub import Hub
-from sseflask.counters.counts import COUNTS
+from sseflask.counters.counts import COUNTS, Reason
 from sseflask.loop.callbacks import cooperative
 from sseflask.store.api import Entry
 from sseflask.store.names import Pattern
@@ -39,13 +39,13 @@ class Delivery:
         if not self._hub.epoch:
             self._hub.restart(epoch, newest)  # at once: a subscriber may wait for it
         else:
-            self._do(lambda: self._reconnect(self._hub.restart(epoch, newest)))
+            self._do(lambda: self._end(self._hub.restart(epoch, newest), "resync"))
 
     def skipped(self, last: int) -> None:
-        self._do(lambda: self._reconnect(self._hub.skip(last)))
+        self._do(lambda: self._end(self._hub.skip(last), "resync"))
 
     def closed(self, pattern: Pattern) -> None:
-        self._do(lambda: self._close(self._hub.close(pattern)))
+        self._do(lambda: self._end(self._hub.close(pattern), "closed"))
 
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
         self._do(lambda: answer(self._hub.count(pattern)))
@@ -79,12 +79,8 @@ class Delivery:
             self._streams.send(batch)
             COUNTS.delivery.add(time.monotonic() - since, len(entries))
             if batch.ended:
-                self._streams.finish(batch.ended)
+                self._streams.end(batch.ended, "done")
 
-    def _reconnect(self, groups: Sequence[Group]) -> None:
+    def _end(self, groups: Sequence[Group], reason: Reason) -> None:
         if self._streams is not None:
-            self._streams.reconnect(groups)
-
-    def _close(self, groups: Sequence[Group]) -> None:
-        if self._streams is not None:
-            self._streams.close(groups)
+            self._streams.end(groups, reason)

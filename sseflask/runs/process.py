@@ -196,7 +196,7 @@ class RunProcess:
         def send() -> None:
             if bodies := make():
                 detached.send(bodies)
-                detached.finish(bodies.ended)
+                detached.end(bodies.ended, "done")
 
         detached.jobs.submit(send)
 

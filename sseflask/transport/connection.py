@@ -117,7 +117,7 @@ class Connection(Body):
 
     def _open(self) -> None:
         self._timer = StreamTimer(self._sender)
-        began = self._sender.began = self._timer.clock.began
+        began = self._sender.began = self._timer.began
         self._sender.flusher.computations.begin(began)
         self._body_complete = read_request_body(self.environ, self.server)
         self._sender.writer.open(self.stream.heartbeat)

@@ -29,7 +29,7 @@ class SourceConnection(Connection):
         super().begin()
         stream = self._detached_stream
         if self._adopt is not None and stream is not None:
-            ends_at, due = self._timer.clock.end(time.monotonic())
+            ends_at, due = self._timer.end(time.monotonic())
             stream.expires = due == "expiry"
             self.server.adopted = True
             self._adopt(stream, ends_at, self.server, self.environ)
@@ -38,7 +38,7 @@ class SourceConnection(Connection):
         sender = self._sender
         if sender.greenlet.stopping:
             raise Stop  # while it can still be another response
-        left = self._timer.clock.first_byte_at - time.monotonic()
+        left = self._timer.first_byte_at - time.monotonic()
         self._send(self._source.first(max(0.0, left)))
         sender.send_opening()
         if self._adopt is not None:

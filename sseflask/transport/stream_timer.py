@@ -16,13 +16,13 @@ from sseflask.transport.item_sender import ItemSender
 from sseflask.transport.timing import Due, StreamClock
 
 
-class StreamTimer:
+class StreamTimer(StreamClock):
     """Looks after the times of a stream from now on."""
 
-    __slots__ = ("_sender", "_timer", "clock")
+    __slots__ = ("_sender", "_timer")
 
     def __init__(self, sender: ItemSender) -> None:
-        self.clock = StreamClock(sender.stream)
+        super().__init__(sender.stream)
         self._sender = sender
         self._timer: Watcher | None = None
 
@@ -30,25 +30,25 @@ class StreamTimer:
         """Have the loop see to what is due next."""
         now = time.monotonic()
         self.close()
-        self._timer = event_loop.start_timer(self._next(now)[0] - now, self._on_timer)
+        self._timer = event_loop.start_timer(self._due(now)[0] - now, self._on_timer)
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.close()
 
-    def _next(self, now: float) -> tuple[float, Due]:
+    def _due(self, now: float) -> tuple[float, Due]:
         sender, writer = self._sender, self._sender.writer
         started = sender.started or sender.late_start is not None
         behind = writer.unsent is not None
-        return self.clock.next(now, writer.last_progress, started=started, behind=behind)
+        return self.next(now, writer.last_progress, started=started, behind=behind)
 
     def _on_timer(self) -> None:
         if self._sender.greenlet.client_left or self._sender.diverted:
             return
         now = time.monotonic()
-        due_at, due = self._next(now)
+        due_at, due = self._due(now)
         if now >= due_at:
-            self.clock.done(due)
+            self.done(due)
             self._do(due)
         self.set()
 

@@ -10,7 +10,7 @@ All times are the monotonic clock's, in seconds.
 | lifetime | the stream has run for `lifetime` seconds | it ends, to be resumed |
 | expiry | the client's token has expired | it ends with a failure |
 
-A `Connection` and a `PortableBody` have a `StreamClock` each. A stream that is detached gets its
+A `StreamTimer` is a `StreamClock`, and a `PortableBody` has one. A stream that is detached gets its
 end from it, and shares heartbeats with its group: `Deadlines`.
 """
 

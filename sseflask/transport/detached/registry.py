@@ -90,23 +90,12 @@ class DetachedStreams:
         except Exception:
             # Some have it and some have not: all of them find out what they lack.
             log.exception("delivering to subscribers failed; they are sent away to resume")
-            self.reconnect([group for group, _ in bodies])
+            self.end([group for group, _ in bodies], "resync")
         if self.table.slow.next() < self._timer_due:
             self._plan(time.monotonic())
 
-    def reconnect(self, groups: Sequence[Group]) -> None:
-        """End the streams of some groups; their clients reconnect and resume."""
-        self._end_groups(groups, "resync")
-
-    def close(self, groups: Sequence[Group]) -> None:
-        """The same for what the application has closed."""
-        self._end_groups(groups, "closed")
-
-    def finish(self, groups: Sequence[Group]) -> None:
-        """End the streams of some groups: they have got the last bytes."""
-        self._end_groups(groups, "done")
-
-    def _end_groups(self, groups: Sequence[Group], reason: Reason) -> None:
+    def end(self, groups: Sequence[Group], reason: Reason) -> None:
+        """End the streams of some groups. Unless they are done their clients reconnect."""
         self._end([stream for group in groups for stream in group.all_streams], reason)
 
     def _end(self, streams: Sequence[DetachedStream], reason: Reason | None = None) -> None:

@@ -128,7 +128,7 @@ def test_what_a_waiting_stream_keeps(
     assert kept["calls"] == [*ours, *around]
     theirs = ["Event", "EventSourceResponse"]
     parts = ["ItemSender", "SocketReader", "SocketWriter"]
-    times = ["StreamClock", "StreamGreenlet", "StreamTimer"]
+    times = ["StreamGreenlet", "StreamTimer"]
     ours = ["Connection", "ServerResponse", "Stream", *parts, *times]
     assert kept["objects"] == sorted([*ours, *theirs, *objects])
     assert set(kept["dictionaries"]) == {*theirs, *objects} - {"ClientConnection", "ClientSocket"}

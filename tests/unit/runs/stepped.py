@@ -108,7 +108,7 @@ class Stepped(RunProcess):
         super().__init__(store, CompletionOutcome, Bounds())
         self._send_to, self._finish_one = send, finish
         detached: Any = SimpleNamespace(
-            jobs=SimpleNamespace(submit=self.loop.append), send=self.send, finish=self.finish
+            jobs=SimpleNamespace(submit=self.loop.append), send=self.send, end=self.end
         )
         self._detached = detached
         self.runs = Runs(lambda: str(path), seconds=1e9, max_running=1000)
@@ -121,7 +121,8 @@ class Stepped(RunProcess):
         for group, body in batch:
             self._send_to(group, body)
 
-    def finish(self, groups: Sequence[Group]) -> None:
+    def end(self, groups: Sequence[Group], reason: str) -> None:
+        assert reason == "done"
         for group in groups:
             self._finish_one(group)
 

@@ -139,13 +139,13 @@ def test_reasons(ends: dict[str, Any]) -> None:
 def test_a_finished_group_and_one_that_has_to_resume(ends: dict[str, Any]) -> None:
     crowd = Crowd()
     crowd.client().log_fields = told(0)
-    crowd.job(lambda: crowd.detached.finish([crowd.group]))
+    crowd.job(lambda: crowd.detached.end([crowd.group], "done"))
     at_end(crowd.clients[0])
     crowd.client().log_fields = told(1)
-    crowd.job(lambda: crowd.detached.reconnect([crowd.group]))
+    crowd.job(lambda: crowd.detached.end([crowd.group], "resync"))
     at_end(crowd.clients[1])
     crowd.client().log_fields = told(2)
-    crowd.job(lambda: crowd.detached.close([crowd.group]))
+    crowd.job(lambda: crowd.detached.end([crowd.group], "closed"))
     at_end(crowd.clients[2])
     crowd.close()
     reasons = [ends[f"request-{number}"][0] for number in range(3)]

@@ -399,7 +399,7 @@ def test_nobody_ends_twice() -> None:
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
     assert crowd.group.slow
-    crowd.job(lambda: crowd.detached.reconnect([crowd.group]))
+    crowd.job(lambda: crowd.detached.end([crowd.group], "resync"))
     crowd.detached.drain()
     crowd.job(lambda: None)
     data = at_end(crowd.clients[0])

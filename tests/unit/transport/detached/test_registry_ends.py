@@ -43,7 +43,7 @@ def test_finished_streams_end_behind_their_last_bytes(crowd: Crowd) -> None:
 
     def end() -> None:
         crowd.detached.send([(crowd.group, b"data: [DONE]\n\n")])
-        crowd.detached.finish([crowd.group])
+        crowd.detached.end([crowd.group], "done")
 
     crowd.job(end)
     for client in crowd.clients:
@@ -58,7 +58,7 @@ def test_a_slow_one_gets_all_of_it_before_it_ends(crowd: Crowd) -> None:
     crowd.client(buffer=4096)
     crowd.send(b"x" * 300_000)
     assert crowd.group.slow
-    crowd.job(lambda: crowd.detached.finish([crowd.group]))
+    crowd.job(lambda: crowd.detached.end([crowd.group], "done"))
     assert body_of(crowd, at_end(crowd.clients[0])) == b"x" * 300_000
     crowd.clients[0].close()
     assert crowd.detached.wait_until_empty(SECONDS)
@@ -70,7 +70,7 @@ def test_the_end_of_the_connection_comes_with_the_last_chunk(crowd: Crowd) -> No
     crowd.client()
     (client,) = crowd.clients
     before = without_data(client)
-    crowd.job(lambda: crowd.detached.finish([crowd.group]))
+    crowd.job(lambda: crowd.detached.end([crowd.group], "done"))
     assert at_end(client) == b"0\r\n\r\n"
     assert without_data(client) == before, "the FIN came by itself"
 
@@ -79,8 +79,8 @@ def test_finishing_twice_or_nobody_is_harmless(crowd: Crowd) -> None:
     crowd.client()
     nobodys = Group(True, 1.0, crowd.dissolved.append)
     for _ in range(2):
-        crowd.job(lambda: crowd.detached.finish([crowd.group, nobodys]))
-    crowd.job(lambda: crowd.detached.finish([]))
+        crowd.job(lambda: crowd.detached.end([crowd.group, nobodys], "done"))
+    crowd.job(lambda: crowd.detached.end([], "done"))
     assert body_of(crowd, at_end(crowd.clients[0])) == b""
 
 
@@ -96,7 +96,7 @@ def test_the_drain_sends_away_only_who_can_resume(crowd: Crowd) -> None:
     assert body_of(crowd, at_end(crowd.clients[1])).startswith(b"retry: ")
     assert received(crowd.clients[0]) == b""
     crowd.job(lambda: crowd.detached.send([(staying, b"the rest")]))
-    crowd.job(lambda: crowd.detached.finish([staying]))
+    crowd.job(lambda: crowd.detached.end([staying], "done"))
     assert body_of(crowd, at_end(crowd.clients[0])) == b"the rest"
 
 
