@@ -58,11 +58,7 @@ def prepare(log: Logger, response: Response, environ: dict[str, Any]) -> object 
     statsd = sys.modules.get("gunicorn.instrument.statsd")
     if statsd is not None and type(log).access is statsd.Statsd.access:
         return _Counted(_line(log, response, environ), int(str(response.status).split()[0]))
-    return _copies(response, environ)
-
-
-def _copies(response: Response, environ: dict[str, Any]) -> _Copies:
-    """Without what would keep the connection: sockets, bodies, contexts."""
+    # Without what would keep the connection: sockets, bodies, contexts.
     request = response.req
     names = ("method", "uri", "path", "query", "version", "headers", "scheme", "peer_addr")
     return _Copies(
