@@ -73,6 +73,11 @@ class Entry:
     frame: bytes  # without the line of its id
 
 
+def count_upto(entries: Sequence[Entry], number: int) -> int:
+    """How many of some entries in order have a number up to this one."""
+    return bisect_right(entries, number, key=lambda entry: entry.number)
+
+
 @dataclass(frozen=True, slots=True)
 class Append:
     """Events of one channel that are stored together or not at all."""
@@ -147,8 +152,7 @@ class History:
         """The entries up to a number, and the number up to which they are complete."""
         if self.last <= number:
             return self.entries, self.last
-        there = bisect_right(self.entries, number, key=lambda entry: entry.number)
-        return self.entries[:there], number
+        return self.entries[: count_upto(self.entries, number)], number
 
 
 @dataclass(frozen=True, slots=True)

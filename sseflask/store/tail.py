@@ -7,13 +7,12 @@ news. So every process gets the same notices between the same two events, whatev
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sseflask.store.api import Entry
+from sseflask.store.api import Entry, count_upto
 
 log = logging.getLogger("sseflask")
 
@@ -101,7 +100,7 @@ class Tail:
         ``newest`` is the highest number that was known before `take_notices`. Events above it are
         left for later, as there may be notices before them that have not been read yet.
         """
-        before, entries = self.position, page[: _upto(page, newest)]
+        before, entries = self.position, page[: count_upto(page, newest)]
         if page.complete or len(entries) < len(page):
             self.position = newest
         else:
@@ -110,7 +109,7 @@ class Tail:
         if self.position - before > len(entries):
             news.append(Skipped(self.position))
         for notice in self._due(self.position):
-            there = _upto(entries, notice.after)
+            there = count_upto(entries, notice.after)
             if there:
                 news.append(entries[:there])
                 entries = entries[there:]
@@ -127,7 +126,3 @@ class Tail:
             self.noticed = notice.number
             due.append(notice)
         return due
-
-
-def _upto(entries: Sequence[Entry], number: int) -> int:
-    return bisect_right(entries, number, key=lambda entry: entry.number)

@@ -102,9 +102,8 @@ def known_append(
 def channel_row(database: sqlite3.Connection, name: str, floor: int, first: int) -> list[int]:
     """A channel's id and how many events it holds; makes its row if it is not there.
 
-    ``floor`` is the highest number trimmed from a channel whose row was deleted. ``first``, the
-    number of the event to be stored, is the id of a new channel, so that ids grow and none is given
-    out again.
+    ``floor`` is the highest number trimmed from channels whose row was deleted. A new channel's id
+    is the number of its ``first`` event, so that ids grow and none is given out again.
     """
     row = database.execute("SELECT id, kept FROM channels WHERE name = ?", (name,)).fetchone()
     if row is None:

@@ -66,12 +66,10 @@ class FileFormat(NamedTuple):
 
 
 class SqliteFile(ABC):
-    """One connection to a file, made and used by one thread. All methods may block.
+    """One connection to a file or ``":memory:"``, made and used by one thread.
 
-    They raise `StoreError` if the file can't be used; it can be used again as soon as that has
-    passed. Other processes may use the file at the same time.
-
-    ``path`` may be ``":memory:"``; ``name`` is what the file is called in messages.
+    All methods may block, and raise `StoreError` if the file can't be used; it can be used again as
+    soon as that has passed. Other processes may use the file at the same time.
     """
 
     def __init__(self, path: str, name: str) -> None:

@@ -63,10 +63,10 @@ class Space:
         return self.stored - self._looked_at >= self._step
 
     def make(self) -> bool:
-        """Delete some of the runs that ended first if the file is nearly full.
+        """Delete some of the runs that ended first if the file is nearly full; return if to go on.
 
         Those that have just ended only if it is overfull. Sees also to `full`, to `overfull`, and
-        to SQLite's write-ahead log. Returns whether there may be more to delete.
+        to SQLite's write-ahead log.
         """
         self._looked_at = self.stored
         max_bytes = self._limits.max_bytes

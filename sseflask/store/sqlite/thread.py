@@ -141,9 +141,8 @@ class StoreThread(Generic[DatabaseType]):
         """Close the database until `resume` is called, as while ``os.fork`` copies the process.
 
         A copy of an open SQLite database takes the locks of the first process for its own
-        (https://www.sqlite.org/howtocorrupt.html, section 2.6). Blocks the native thread, for some
-        seconds at most, as long as it does something. If it is not closed then, returns false, and
-        `resume` must not be called.
+        (https://www.sqlite.org/howtocorrupt.html, section 2.6). Blocks the native thread for some
+        seconds at most. Returns whether it is closed; if not, `resume` must not be called.
         """
         paused: bool = self._turning.acquire(timeout=seconds)
         if paused:
