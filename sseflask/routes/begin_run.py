@@ -18,7 +18,7 @@ from sseflask.completions.formats import DOCUMENT
 from sseflask.completions.outcome import with_usage_notes
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.routes.run_responses import headers_with
+from sseflask.routes.run_responses import headers_with, nothing_left
 from sseflask.runs.formats import Format
 from sseflask.runs.runs import Started, current_runs
 from sseflask.transport.choose import begin_long
@@ -105,10 +105,8 @@ def refuse_guess() -> Response | None:
     purposes = (request.headers.get("Sec-Purpose", ""), request.headers.get("Purpose", ""))
     if not any("prefetch" in purpose.lower() for purpose in purposes):
         return None
-    response = Response(status=204)
-    # Or the browser could use the empty response when the page is really needed.
-    response.cache_control.no_store = True
-    return response
+    # Not to be stored: the browser could use it when the page is really needed.
+    return nothing_left()
 
 
 def check_prompt(content: bytes, max_bytes: int, param: str | None = None) -> None:

@@ -154,7 +154,7 @@ def headers_with(upstream: Mapping[str, str]) -> Callable[[Mapping[str, str]], d
 
 
 def nothing_left(run: str | None = None) -> Response:
-    """The 204 that an EventSource takes for the end."""
+    """The 204 that an EventSource takes for the end; not to be stored."""
     response = Response(status=204, headers={RUN_ID: run} if run else {})
     response.cache_control.no_store = True
     return response
