@@ -31,8 +31,14 @@ ONE_EVENT = Kind("open", 1)
 SUBSCRIPTION = Kind("subscribe", 0, "silence")
 
 
-def open_all(load: Load, make: Callable[[], Stream], streams: int, patience: float) -> bool:
-    """Open so many streams, no more than 64 waiting at a time; give whether all have begun.
+def open_all(
+    load: Load,
+    make: Callable[[], Stream],
+    streams: int,
+    patience: float,
+    waiting_at_most: int = _WAITING_AT_MOST,
+) -> bool:
+    """Open so many streams, only some of them waiting at a time; give whether all have begun.
 
     A stream has begun with its response's headers and the events that are expected of it. Gives up
     when none of those that wait has begun for `patience` seconds.
@@ -43,7 +49,7 @@ def open_all(load: Load, make: Callable[[], Stream], streams: int, patience: flo
     def came() -> bool:
         nonlocal left
         waiting[:] = [stream for stream in waiting if not _has_begun(stream)]
-        added = [make() for _ in range(min(_WAITING_AT_MOST - len(waiting), left))]
+        added = [make() for _ in range(min(waiting_at_most - len(waiting), left))]
         load.add(added, math.inf)
         waiting.extend(added)
         left -= len(added)

@@ -19,6 +19,7 @@ ROUTES: Mapping[str, str] = {
 
 CHANNEL_ROUTES: Mapping[str, str] = {
     "subscribe": "/subscribe/{channel}",
+    "resume": "/subscribe/{channel}",
     "publish": "/publish/{channel}",
     "publish_across": "/publish/{channel}",
     "publish_array": "/publish_array/{channel}",
@@ -27,7 +28,8 @@ CHANNEL_ROUTES: Mapping[str, str] = {
 }
 """Publish and subscribe. What is posted to `publish` is the data of an event, to `publish_array` a
 JSON array of objects with `data`; `publish_loop` has the server itself publish `count` events;
-`publish_across` is the `publish` of a server with two workers."""
+`publish_across` is the `publish` of a server with two workers, `resume` the `subscribe` of one that
+gives events ids and a client with a Last-Event-ID what it has missed."""
 
 RUN_ROUTES: Mapping[str, str] = {"run": "/runs/{run}"}
 """The viewers of a relayed stream that the server has stored. Where there is this route, each event

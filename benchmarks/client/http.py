@@ -11,10 +11,11 @@ class BadResponse(Exception):
     """The server sent what is no HTTP/1.1 response, or one that this client can't read."""
 
 
-def get(path: str, port: int) -> bytes:
-    """Give the bytes of a GET request for an event stream."""
+def get(path: str, port: int, last_id: str = "") -> bytes:
+    """Give the bytes of a GET request for an event stream, which may go on after an event."""
+    again = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
     return (
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n{again}\r\n"
     ).encode()
 
 

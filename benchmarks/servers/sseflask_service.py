@@ -35,6 +35,7 @@ STACK = Stack(
         "run": f"/runs/{{run}}?access_token={_TOKEN}",
         "counter": "/sse/v1?count={count}&interval={interval}",
         "subscribe": "/channels/{channel}",
+        "resume": "/channels/{channel}",
         "publish": _PUBLISH,
         "publish_array": _PUBLISH,
         "health": "/healthz",

@@ -30,7 +30,7 @@ STACK = Stack(
         **ROUTES,
         **{
             name: CHANNEL_ROUTES[name]
-            for name in ("subscribe", "publish", "publish_loop", "health")
+            for name in ("subscribe", "resume", "publish", "publish_loop", "health")
         },
     },
 )

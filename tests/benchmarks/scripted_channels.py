@@ -42,6 +42,7 @@ class Channel:
         self._asked = 0
         self._published = 0
         self._spoiled = False
+        self._returned = 0
         self._kept: list[bytes] = []
         """The frames that have ids."""
 
@@ -54,6 +55,11 @@ class Channel:
     def add(self, subscriber: Handler, last_id: str) -> None:
         """Begin a response with what came after an id; the rest follows as it is published."""
         with self._lock:
+            self._returned += bool(last_id)
+            if self._fault == "turned away" and self._returned == 1:
+                subscriber.answer(503)
+                subscriber.ended.set()
+                return
             subscriber.wfile.write(_HEAD)
             if last_id:
                 missed = self._kept[int(last_id) + 1 :]
@@ -69,7 +75,7 @@ class Channel:
             frames = [f"data: {data}\n\n".encode() for data in events]
             faulty = self._published == FAULTY
             if self._fault == "lost by the returned":
-                faulty = not self._spoiled and len(self._subscribers) > 1
+                faulty = not self._spoiled and self._returned > 0
             self._spoiled = self._spoiled or faulty
             self._published += 1
             if faulty and self._fault in ("refused", "hung up"):
@@ -108,6 +114,7 @@ class Handler(BaseHTTPRequestHandler):
     """A connection: a subscriber for ever, or a publisher of one event after the other."""
 
     protocol_version = "HTTP/1.1"
+    server: Server
     fault = ""
     channels: dict[str, Channel]
     lock = threading.Lock()
@@ -135,7 +142,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(503)
             return
         query = parse_qs(urlsplit(self.path).query)
-        self.channel().add(self, query.get("last_event_id", [""])[0])
+        last_id = self.headers.get("Last-Event-ID") or query.get("last_event_id", [""])[0]
+        self.channel().add(self, last_id)
         self.ended.wait()
         self.close_connection = True
 
@@ -157,6 +165,8 @@ class Handler(BaseHTTPRequestHandler):
         if not worked and self.fault == "hung up":
             self.close_connection = True
             return
+        if self.fault == "closed" and body.startswith("1 "):
+            self.server.socket.shutdown(socket.SHUT_RDWR)
         self.answer(201 if worked else 503)
 
     def answer(self, status: int) -> None:

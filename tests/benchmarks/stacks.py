@@ -13,6 +13,7 @@ SUBSCRIBED = (
 )
 HAVING = {
     "subscribe": SUBSCRIBED,
+    "resume": ("sseflask_gevent", "sseflask_service", "sseflask_worker"),
     "publish": SUBSCRIBED,
     "publish_across": ("nchan_workers", "sseflask_workers"),
     "publish_array": ("sseflask_service",),

@@ -42,6 +42,18 @@ COMEBACK_FAULTS = {
     "replay cut": "cut short",
     "lost by the returned": "events missing",
 }
+STORM_FAULTS = {
+    "no ids": "an event without an id",
+    "full": "status 503",
+    "mute": "no response",
+    # Of those that return.
+    "closed": "on connecting: ECONNREFUSED",
+    "turned away": "status 503",
+    "forgotten": "not every event came in time",
+    "replayed twice": "events repeated or out of order",
+    "replay cut": "cut short",
+    "lost by the returned": "not every event came in time",
+}
 STREAMS = {"scale": 20, "publish_arrays": 1, "publish": 1}
 SCENARIOS = ("fanout", "slow_reader", "scale", "responsive", "publish_arrays", "publish")
 PATIENCE = 10.0
@@ -99,12 +111,19 @@ def test_a_fault_is_in_the_sample_of_those_that_return(fault: str) -> None:
     assert any(COMEBACK_FAULTS[fault] in found for found in sample.faults), sample
 
 
+@pytest.mark.parametrize("fault", STORM_FAULTS)
+def test_a_fault_is_in_the_sample_of_a_storm(fault: str) -> None:
+    sample = measure("storm", fault)
+
+    assert any(STORM_FAULTS[fault] in found for found in sample.faults), sample
+
+
 def test_the_last_event_that_is_lost_is_missed() -> None:
     assert "not every event came in time: 1 of 1 streams" in measure("publish", "lost last").faults
 
 
 @pytest.mark.parametrize("fault", ["none", "comments"])
-@pytest.mark.parametrize("scenario", [*SCENARIOS, "comeback"])
+@pytest.mark.parametrize("scenario", [*SCENARIOS, "comeback", "storm"])
 def test_an_honest_server_has_figures_and_no_faults(scenario: str, fault: str) -> None:
     sample = measure(scenario, fault)
 

@@ -14,7 +14,7 @@ from benchmarks.client.requester import Asker
 from benchmarks.open_streams import open_all
 from benchmarks.published_events import event
 from benchmarks.scenario import Options
-from benchmarks.scenarios import comeback, crossworker
+from benchmarks.scenarios import comeback, crossworker, storm
 from benchmarks.server_process import Running
 from benchmarks.stack import CHANNEL_ROUTES, RUN_ROUTES
 from benchmarks.subscribers import Subscribers
@@ -115,6 +115,16 @@ def test_clients_that_return_get_what_they_missed_and_what_follows(server: Runni
     assert sample.faults == []
     assert {metric.key for metric in comeback.SCENARIO.metrics} == set(sample.values)
     assert sample.values["publish_p99_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    "server", sorted({*HAVING["resume"], *storm.SCENARIO.servers}), indirect=True
+)
+def test_all_of_a_storm_are_served(server: Running) -> None:
+    sample = storm.measure(server, Options(streams=20, seconds=0, patience=PATIENCE))
+    assert sample.faults == []
+    assert {metric.key for metric in storm.SCENARIO.metrics} == set(sample.values)
+    assert sample.values["served_seconds"] > 0
 
 
 @pytest.mark.parametrize("server", ["sseflask_service", "sseflask_workers"], indirect=True)
