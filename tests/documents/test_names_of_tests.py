@@ -16,7 +16,6 @@ LIMIT = 60
 #: or is a part of something that is tested as a whole: by these files or folders of tests/.
 TESTED_AS_A_PART = {
     "contract": ["store/api.py", "store/run_api.py"],
-    "live/channels": ["channels/delivery.py"],
     "live/service/test_commands.py": ["cli/doctor.py"],
     "live/streams/test_promises.py": [
         "transport/connection.py",
