@@ -15,7 +15,7 @@ from benchmarks.client.order import OrderCheck
 from benchmarks.client.requester import Asker, NoAnswer
 from benchmarks.open_streams import ONE_EVENT, faults, open_all
 from benchmarks.published_events import Deliveries, event
-from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario, client_limit
+from benchmarks.scenario import Metric, Options, Sample, Scenario, client_limit
 from benchmarks.server_process import Running
 from benchmarks.subscribers import with_log
 
@@ -154,15 +154,5 @@ SCENARIO = Scenario(
     options=Options(streams=10_000, seconds=0, patience=20),
     measure=measure,
     rounds=3,
-    figures=(
-        Figure(
-            text="storm: 10,000 subscribers that return at once all have what they missed, once,"
-            " within 1.2 x the time in which Starlette has begun as many fresh streams",
-            metric="served_seconds",
-            server="sseflask_service",
-            reference="starlette_uvicorn",
-            at_most=1.2,
-        ),
-    ),
     prepare=with_log,
 )
