@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sseflask.channels.delivery import Delivery
 from sseflask.channels.event_frames import Cursor, Types
 from sseflask.channels.hub import Hub
+from sseflask.channels.hub_feeder import HubFeeder
 from sseflask.channels.subscription import Subscription
 from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.defaults import RETRY_JITTER
@@ -35,12 +35,12 @@ class _Process:
     def __init__(self, store: EventStore) -> None:
         self.store = store
         self.hub = Hub()
-        delivery = Delivery(self.hub)
+        feeder = HubFeeder(self.hub)
         self._withdraw = [
-            provide("behind", lambda: delivery.behind),
+            provide("behind", lambda: feeder.behind),
             provide("watchers", lambda: self.hub.count(_FIGURES)),
         ]
-        store.follow(delivery)
+        store.follow(feeder)
 
     def close(self) -> None:
         for withdraw in self._withdraw:

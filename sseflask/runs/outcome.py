@@ -99,7 +99,7 @@ class Outcome:
 
 
 class NotedFrames(NamedTuple):
-    """Frames of a run, and notes for each of them, see `Append`."""
+    """Frames of a run, and notes for each of them, see `RunAppend`."""
 
     frames: list[bytes]
     notes: list[bytes]

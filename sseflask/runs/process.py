@@ -16,7 +16,7 @@ from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds, Writer
 from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.catch_up import Batch
-from sseflask.store.run_api import Frames, Run, RunKey, RunStore
+from sseflask.store.run_api import Run, RunFrames, RunKey, RunStore
 
 log = logging.getLogger("sseflask")
 
@@ -167,7 +167,7 @@ class RunProcess:
 
     # -- what the store says, see `RunListener` ----------------------------------------------------
 
-    def frames(self, batch: Sequence[Frames]) -> None:
+    def frames(self, batch: Sequence[RunFrames]) -> None:
         self._deliver(lambda: self._batch_of(batch))
 
     def ended(self, run: Run, here: bool) -> None:
@@ -180,7 +180,7 @@ class RunProcess:
         failure = interrupted() if error is None else store_unavailable("run log")
         self._deliver(lambda: self.hub.fail(run, failure))
 
-    def _batch_of(self, batch: Sequence[Frames]) -> Batch:
+    def _batch_of(self, batch: Sequence[RunFrames]) -> Batch:
         bodies = Batch()
         for run, first, frames in batch:
             bodies += self.hub.deliver(run, first, frames)

@@ -14,7 +14,7 @@ from sseflask.errors import Failure
 from sseflask.logs import request_ids
 from sseflask.loop.callbacks import cooperative
 from sseflask.runs.outcome import Generated, NotedFrames, Outcome, internal, too_large
-from sseflask.store.run_api import Append, RunKey, RunStore, size_of
+from sseflask.store.run_api import RunAppend, RunKey, RunStore, size_of
 
 log = logging.getLogger("sseflask")
 
@@ -109,7 +109,7 @@ class Writer:
             self._done = True
             if outcome is not None and not self._cancelled:
                 ending = outcome.ending()
-                self._store.append(Append(self._run, self._next, [], [], self._size, ending))
+                self._store.append(RunAppend(self._run, self._next, [], [], self._size, ending))
                 next(self._generated, None)
         finally:
             self._done = True
@@ -122,13 +122,13 @@ class Writer:
         """Store what the generator gives, and return the end; ``None`` if it was cancelled."""
         generated, store, run = self._generated, self._store, self._run
         while not self._is_cancelled():
-            came = next(generated)
-            if isinstance(came, Outcome):
-                self._check_size(self._size + came.size)
-                return came
+            item = next(generated)
+            if isinstance(item, Outcome):
+                self._check_size(self._size + item.size)
+                return item
             if self._is_cancelled():  # in the meantime
                 return None
-            frames, notes = came if isinstance(came, NotedFrames) else (came, [b""] * len(came))
+            frames, notes = item if isinstance(item, NotedFrames) else (item, [b""] * len(item))
             self._size += size_of(frames)
             self._check_size(self._size)
             if self._next == 1:
@@ -137,7 +137,7 @@ class Writer:
             first = self._next
             self._next += len(frames)
             store.wait_for_room(run)
-            store.append(Append(run, first, frames, notes, self._size))
+            store.append(RunAppend(run, first, frames, notes, self._size))
         return None
 
     def _check_size(self, size: int) -> None:

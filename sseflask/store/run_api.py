@@ -30,7 +30,7 @@ class Run(NamedTuple):
     last: int  # the number of its last frame, 0 if there is none
     ended: int | None = None  # the number of its terminal event, None while it goes on
     outcome: bytes | None = None  # see `Ending`; None while it goes on
-    notes: bytes = b""  # those of its last frame, see `Append`; given only once it has ended
+    notes: bytes = b""  # those of its last frame, see `RunAppend`; given only once it has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Ending(NamedTuple):
 
 
 @dataclass(slots=True)
-class Append:
+class RunAppend:
     """What a writer adds to its run."""
 
     run: RunKey
@@ -101,7 +101,7 @@ class Endings(NamedTuple):
     unavailable: Ending  # its frames could not be stored for a long time
 
 
-class Frames(NamedTuple):
+class RunFrames(NamedTuple):
     """Consecutive frames of a run, at least one; ``first`` is the number of the first."""
 
     run: RunKey
@@ -116,7 +116,7 @@ class RunListener(Protocol):
     Followed are the runs that were claimed or attached to in this process, until they end.
     """
 
-    def frames(self, batch: Sequence[Frames]) -> None:
+    def frames(self, batch: Sequence[RunFrames]) -> None:
         """The next frames of followed runs, once they are stored; without a hole, each once."""
 
     def ended(self, run: Run, here: bool) -> None:
@@ -182,7 +182,7 @@ class RunStore(Store, Protocol):
         ``done`` is called as a listener is; not at all if the store can't say now.
         """
 
-    def append(self, append: Append) -> None:
+    def append(self, append: RunAppend) -> None:
         """Store what a run's writer adds to it, in order, each append whole. Never blocks.
 
         What fails is tried again for some time. What follows something that could not be stored is

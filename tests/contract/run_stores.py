@@ -17,12 +17,12 @@ from unittest import mock
 from sseflask.store.api import StoreError
 from sseflask.store.open import open_run_store
 from sseflask.store.run_api import (
-    Append,
     Claim,
     Ending,
     Endings,
-    Frames,
     Run,
+    RunAppend,
+    RunFrames,
     RunKey,
     RunLimits,
     RunStore,
@@ -101,7 +101,7 @@ class Listener:
         self.beats = 0
         self.changed = threading.Condition()
 
-    def frames(self, batch: Sequence[Frames]) -> None:
+    def frames(self, batch: Sequence[RunFrames]) -> None:
         with self.changed:
             for run, first, frames in batch:
                 assert frames
@@ -180,7 +180,7 @@ def put(store: RunStore, run: Run, first: int, amount: int, ending: Ending | Non
     frames = frames_of(first, amount)
     notes = [b"notes %d" % number for number in range(first, first + amount)]
     size = size_of(frames_of(1, first + amount - 1))
-    store.append(Append(run.key, first, frames, notes, size, ending))
+    store.append(RunAppend(run.key, first, frames, notes, size, ending))
 
 
 def everything(store: RunStore, run: Run) -> list[tuple[int, bytes]]:

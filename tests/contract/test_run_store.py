@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sseflask.store.api import KeyReused
-from sseflask.store.run_api import Append, Ending, Run, RunStore, StoreFull, TooMany, size_of
+from sseflask.store.run_api import Ending, Run, RunAppend, RunStore, StoreFull, TooMany, size_of
 from tests.contract.run_stores import (
     BACKENDS,
     FINISHED,
@@ -154,7 +154,7 @@ def test_what_is_written_is_stored_before_the_listener_has_it(
 def test_frames_of_any_content_and_size(store: RunStore, listener: Listener) -> None:
     run = begun(store)
     frames = [b"", b"\x00", bytes(range(256)), b"x" * 1_000_000]
-    store.append(Append(run.key, 1, frames, [b"", b"\xff", b"", b""], size_of(frames)))
+    store.append(RunAppend(run.key, 1, frames, [b"", b"\xff", b"", b""], size_of(frames)))
     listener.wait_for_frame(run, 4)
     assert everything(store, run) == list(enumerate(frames, 1))
 
@@ -165,7 +165,7 @@ def test_writers_wait_for_room(store: RunStore, listener: Listener) -> None:
         store.wait_for_room(run.key)
         frames = [b"x" * 100_000]
         size += size_of(frames)
-        store.append(Append(run.key, number, frames, [b""], size))
+        store.append(RunAppend(run.key, number, frames, [b""], size))
     listener.wait_for_frame(run, 40)
     store.wait_for_room(run.key)
 
@@ -225,11 +225,11 @@ def test_a_store_full_of_running_runs_begins_no_more_and_then_ends_the_largest(
         with pytest.raises(StoreFull):  # noqa: PT012  # as soon as it is full
             for _ in range(20):
                 runs.append(begun(store))
-                store.append(Append(runs[-1].key, 1, [*large], [b""], size_of(large)))
+                store.append(RunAppend(runs[-1].key, 1, [*large], [b""], size_of(large)))
                 listener.wait_for_frame(runs[-1], 1)
         assert listener.ends == [], "they may end well"
         largest, frames = runs[0], [b"y" * 200_000]
-        store.append(Append(largest.key, 2, frames, [b""], size_of(large) + size_of(frames)))
+        store.append(RunAppend(largest.key, 2, frames, [b""], size_of(large) + size_of(frames)))
         assert listener.wait_for_end(largest).outcome == b"full"
         assert store.extent().bytes > 0
 

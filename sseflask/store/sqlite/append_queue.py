@@ -11,7 +11,7 @@ from functools import partial
 from sseflask.loop import native
 from sseflask.loop.callbacks import Done, call_later, cooperative
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import FRAME_BYTES, Append, size_of
+from sseflask.store.run_api import FRAME_BYTES, RunAppend, size_of
 
 log = logging.getLogger("sseflask")
 
@@ -42,10 +42,10 @@ class AppendQueue:
 
     def __init__(
         self,
-        store: Callable[[Sequence[Append], Done], None],
+        store: Callable[[Sequence[RunAppend], Done], None],
         call_in_loop: Callable[..., None],
-        stored: Callable[[Sequence[Append], Sequence[Append]], None],
-        given_up: Callable[[Sequence[Append], Exception], None],
+        stored: Callable[[Sequence[RunAppend], Sequence[RunAppend]], None],
+        given_up: Callable[[Sequence[RunAppend], Exception], None],
     ) -> None:
         self._store = store
         self._call_in_loop = call_in_loop
@@ -53,7 +53,7 @@ class AppendQueue:
         self._report_given_up = given_up
         self._lock = native.lock()
         self._room: dict[int, threading.Event] = {}
-        self._waiting: dict[int, Append] = {}
+        self._waiting: dict[int, RunAppend] = {}
         self._waiting_bytes = 0
         self._unsaved: dict[int, int] = {}
         self._given_up: set[int] = set()
@@ -62,7 +62,7 @@ class AppendQueue:
         self._failing_since: float | None = None
         self._cancel: Callable[[], None] | None = None
 
-    def add(self, append: Append) -> None:
+    def add(self, append: RunAppend) -> None:
         run = append.run
         with self._lock:
             if run in self._given_up:
@@ -120,14 +120,14 @@ class AppendQueue:
             self._began = time.monotonic()
         self._store(appends, partial(self._call_in_loop, self._over, appends))
 
-    def _take(self) -> list[Append]:
+    def _take(self) -> list[RunAppend]:
         """Take the appends of the next transaction, urgent ones first."""
         waiting, self._waiting = self._waiting, {}
         if self._waiting_bytes <= _GROUP_BYTES:
             self._waiting_bytes = 0
             self._urgent = False
             return list(waiting.values())
-        taken: list[Append] = []
+        taken: list[RunAppend] = []
         left = _GROUP_BYTES
         for append in sorted(waiting.values(), key=_can_wait):
             if left <= 0:
@@ -145,7 +145,7 @@ class AppendQueue:
         return taken
 
     def _over(
-        self, appends: list[Append], refused: Sequence[Append] | None, error: Exception | None
+        self, appends: list[RunAppend], refused: Sequence[RunAppend] | None, error: Exception | None
     ) -> None:
         now = time.monotonic()
         if error is not None:
@@ -186,24 +186,24 @@ class AppendQueue:
                 self._unsaved.pop(run, None)
                 self._make_room(run)
 
-    def _put_back(self, appends: list[Append]) -> None:
+    def _put_back(self, appends: list[RunAppend]) -> None:
         with self._lock:
-            came, self._waiting = self._waiting, {append.run: append for append in appends}
+            newer, self._waiting = self._waiting, {append.run: append for append in appends}
             self._waiting_bytes += sum(size_of(append.frames) for append in appends)
-            for run, append in came.items():
+            for run, append in newer.items():
                 before = self._waiting.setdefault(run, append)
                 if before is not append:
                     _extend(before, append)
 
 
-def _extend(append: Append, by: Append) -> None:
+def _extend(append: RunAppend, by: RunAppend) -> None:
     append.frames += by.frames
     append.notes += by.notes
     append.size = by.size
     append.ending = by.ending
 
 
-def _can_wait(append: Append) -> bool:
+def _can_wait(append: RunAppend) -> bool:
     return append.first > _URGENT
 
 
@@ -218,9 +218,9 @@ def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:
     return amount, size
 
 
-def _split_off(append: Append, amount: int) -> Append:
+def _split_off(append: RunAppend, amount: int) -> RunAppend:
     frames, append.frames = append.frames[:amount], append.frames[amount:]
     notes, append.notes = append.notes[:amount], append.notes[amount:]
-    taken = Append(append.run, append.first, frames, notes, append.size - size_of(append.frames))
+    taken = RunAppend(append.run, append.first, frames, notes, append.size - size_of(append.frames))
     append.first += amount
     return taken

@@ -49,13 +49,13 @@ class EventDatabase(SqliteFile):
         self.epoch = ""  # of the file that is open, or was last
         self.last_notice = 0  # the newest one's number when `newest` or `append` was last called
         self.notices = tables.Notices(self)
-        self._meant = PatternChannels(self)
+        self._pattern_channels = PatternChannels(self)
         self._limits = limits
         self._clock = clock
         self._size = retention.SizeLimit(limits.bytes)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
-        self._meant.clear()
+        self._pattern_channels.clear()
         self.epoch = tables.prepare(database, self.path, self._clock())
 
     def append(self, appends: Sequence[Append]) -> list[Appended | KeyReused]:
@@ -151,7 +151,7 @@ class EventDatabase(SqliteFile):
     def history(self, query: HistoryQuery) -> Steps[History]:
         """Answer a query in steps of about a millisecond, whatever is asked of however much."""
         query = replace(query, after=min(query.after, _LARGEST))
-        return history(self._meant, self.epoch, query)
+        return history(self._pattern_channels, self.epoch, query)
 
     def trim(self) -> int:
         with self.reading() as database:

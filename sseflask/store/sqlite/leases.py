@@ -20,7 +20,7 @@ from sseflask.store.sqlite.run_tables import COLUMNS, end_run, run_by_number
 log = logging.getLogger("sseflask")
 
 #: Seconds without a sign of life after which a process is taken for dead. A process that itself
-#: stood still for most of that time does not judge: perhaps all processes did.
+#: stood still for most of that time ends none: perhaps all processes did.
 DEAD_SECONDS, _AWAY_SECONDS = 5.0, 3.0
 
 #: Runs that one transaction ends at most: others wait for the file meanwhile.
@@ -37,7 +37,7 @@ class Leases:
         self._interrupted = interrupted
         self._clock = clock
         self._last_tick = -DEAD_SECONDS
-        self._judges_from = 0.0
+        self._may_end_others_from = 0.0
         self.token = ""  # what this process writes under; another one when it was taken for dead
 
     # -- which are alive ---------------------------------------------------------------------------
@@ -53,36 +53,38 @@ class Leases:
             self.token = secrets.token_hex(8)
             database.execute("INSERT INTO processes VALUES (?, ?)", (self.token, now))
 
-    def tick(self, concerned: bool = True) -> list[Run]:
+    def tick(self, in_use: bool = True) -> list[Run]:
         """Say that this process is alive, and end some runs of dead ones; return those runs.
 
-        It says nothing if it is not ``concerned``: it writes no runs and has no viewers.
+        ``in_use``: it writes runs or has viewers. Otherwise it does not say that it is alive.
         """
         now = self._clock()
         away, self._last_tick = now - self._last_tick, now
         try:
-            return self._tick(concerned, away <= _AWAY_SECONDS)
+            return self._tick(in_use, away <= _AWAY_SECONDS)
         except StoreError:
             # The others can't say that they are alive either, and get time for it afterwards.
-            self._judges_from = math.inf
+            self._may_end_others_from = math.inf
             raise
 
-    def _tick(self, concerned: bool, judges: bool) -> list[Run]:
-        if concerned or self._judges_from == math.inf:
+    def _tick(self, in_use: bool, may_end_others: bool) -> list[Run]:
+        if in_use or self._may_end_others_from == math.inf:
             with self._file.writing() as database:
                 self.enter(database)
         now = self._clock()
-        if self._judges_from == math.inf:
-            self._judges_from = now + _AWAY_SECONDS
+        if self._may_end_others_from == math.inf:
+            self._may_end_others_from = now + _AWAY_SECONDS
         with self._file.using() as database:
             (gone,) = database.execute(
                 "SELECT EXISTS (SELECT 1 FROM processes WHERE beat < ?) OR EXISTS"
                 f" (SELECT 1 FROM runs WHERE {_ORPHANED})",
                 (now - DEAD_SECONDS,),
             ).fetchone()
-        return self._bury() if gone and judges and now >= self._judges_from else []
+        if gone and may_end_others and now >= self._may_end_others_from:
+            return self._end_dead_processes()
+        return []
 
-    def _bury(self) -> list[Run]:
+    def _end_dead_processes(self) -> list[Run]:
         with self._file.writing() as database:
             dead = database.execute(
                 "SELECT token FROM processes WHERE beat < ?", (self._clock() - DEAD_SECONDS,)
@@ -113,8 +115,8 @@ class Leases:
 
     # -- which have viewers ------------------------------------------------------------------------
 
-    def watch(self, number: int) -> Run | None:
-        """Note that this process has viewers of a run, and give it; ``None`` if it is gone."""
+    def attach(self, number: int) -> Run | None:
+        """Note that this process has viewers of a run, and return it; ``None`` if it is gone."""
         with self._file.writing() as database:
             run = run_by_number(database, number)
             if run is None:
@@ -128,16 +130,16 @@ class Leases:
                 )
             return run
 
-    def unwatch(self, number: int) -> None:
+    def detach(self, number: int) -> None:
         with self._file.writing() as database:
             values = (number, self.token)
             database.execute("DELETE FROM watchers WHERE run = ? AND process = ?", values)
 
-    def watched(self, numbers: Collection[int]) -> set[int]:
+    def attached_elsewhere(self, numbers: Collection[int]) -> set[int]:
         with self._file.reading() as database:
-            return {number for number in numbers if self.is_watched(database, number)}
+            return {number for number in numbers if self.is_attached_elsewhere(database, number)}
 
-    def is_watched(self, database: sqlite3.Connection, number: int) -> bool:
+    def is_attached_elsewhere(self, database: sqlite3.Connection, number: int) -> bool:
         """Whether living processes other than this one have viewers of a run. In a transaction."""
         found = database.execute(
             "SELECT 1 FROM watchers JOIN processes ON process = token"
@@ -146,7 +148,7 @@ class Leases:
         )
         return found.fetchone() is not None
 
-    def watched_by_others(self) -> bool:
+    def others_are_attached(self) -> bool:
         with self._file.using() as database:
             asked = "SELECT 1 FROM watchers WHERE process != ? LIMIT 1"
             return database.execute(asked, (self.token,)).fetchone() is not None

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 
 from sseflask.store.api import Extent, KeyReused
 from sseflask.store.run_api import (
-    Append,
     Claim,
     Ending,
     Run,
+    RunAppend,
     RunLimits,
     StoreFull,
     TooMany,
@@ -131,7 +131,7 @@ class RunDatabase(SqliteFile):
             ).fetchone()
             return Run(*row) if row else None
 
-    def append(self, appends: Sequence[Append]) -> tuple[list[Append], list[Run]]:
+    def append(self, appends: Sequence[RunAppend]) -> tuple[list[RunAppend], list[Run]]:
         """Store what this process writes, each append whole.
 
         Returns the appends that are refused, as this process may not or no longer write into their
@@ -139,7 +139,7 @@ class RunDatabase(SqliteFile):
         """
         rows = [row for append in appends for row in tables.rows_of(append)]
         ends = [append for append in appends if append.ending is not None]
-        refused: list[Append] = []
+        refused: list[RunAppend] = []
         ended: list[Run] = []
         if len(rows) <= MAX_FRAMES and not ends:
             with self.using("written") as database:
@@ -162,7 +162,7 @@ class RunDatabase(SqliteFile):
         self.space.stored += sum(size_of(append.frames) for append in appends)
         return refused, ended
 
-    def _end(self, database: sqlite3.Connection, append: Append) -> Run | None:
+    def _end(self, database: sqlite3.Connection, append: RunAppend) -> Run | None:
         if append.ending is None:
             return None
         row = database.execute(
@@ -171,24 +171,24 @@ class RunDatabase(SqliteFile):
         ).fetchone()
         return tables.end_run(database, Run(*row), append.ending, self._clock()) if row else None
 
-    def _is_stored(self, database: sqlite3.Connection, append: Append) -> bool:
+    def _is_stored(self, database: sqlite3.Connection, append: RunAppend) -> bool:
         """Whether the frames of an append are there, although its run may have been ended since."""
         run = tables.run_by_number(database, append.run)
         return run is not None and bool(append.frames) and run.last >= append.last
 
     def end(
-        self, number: int, ending: Ending, *, unless_watched: bool = False
+        self, number: int, ending: Ending, *, unless_attached: bool = False
     ) -> tuple[Run | None, bool]:
         """End a run, whatever process writes it; one that has ended stays as it is.
 
-        ``unless_watched``: not if other processes have viewers of it. Returns the run, ``None`` if
+        ``unless_attached``: not if other processes have viewers of it. Returns the run, ``None`` if
         it is forgotten; and whether it was ended by this call.
         """
         with self.writing() as database:
             run = tables.run_by_number(database, number)
             if run is None or run.ended is not None:
                 return run, False
-            if unless_watched and self.leases.is_watched(database, number):
+            if unless_attached and self.leases.is_attached_elsewhere(database, number):
                 return run, False
             return tables.end_run(database, run, ending, self._clock()), True
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Sequence
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import KeyReused, StoreError
 from sseflask.store.run_api import (
-    Append,
     Claim,
     Ending,
     Endings,
-    Frames,
     Run,
+    RunAppend,
+    RunFrames,
     RunLimits,
     RunListener,
     TooMany,
@@ -52,7 +52,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self._detached: set[int] = set()
         self._withdrawn: list[Claim] = []
         self._to_end: dict[int, Ending] = {}
-        self._watched = False
+        self._others_attached = False
         self._beats_early = False
         self._token = ""
         self._look_at = 0.0
@@ -86,9 +86,9 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self.submit(lambda database: self._detach(database, run), _ignore)
 
     def attached_elsewhere(self, runs: Collection[int], done: Callable[[set[int]], object]) -> None:
-        self.submit(lambda database: self._find_watched(database, runs, done), _ignore)
+        self.submit(lambda database: self._find_attached(database, runs, done), _ignore)
 
-    def append(self, append: Append) -> None:
+    def append(self, append: RunAppend) -> None:
         self._queue.add(append)
 
     def wait_for_room(self, run: int) -> None:
@@ -105,17 +105,19 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     # -- in the event loop, called by the queue ----------------------------------------------------
 
-    def _stored(self, appends: Sequence[Append], refused: Sequence[Append]) -> None:
+    def _stored(self, appends: Sequence[RunAppend], refused: Sequence[RunAppend]) -> None:
         if refused:
             refused_runs = {append.run for append in refused}
             appends = [append for append in appends if append.run not in refused_runs]
         batch = [
-            Frames(append.run, append.first, append.frames) for append in appends if append.frames
+            RunFrames(append.run, append.first, append.frames)
+            for append in appends
+            if append.frames
         ]
         if batch:
             self._listener.frames(batch)
 
-    def _given_up(self, appends: Sequence[Append], error: Exception) -> None:
+    def _given_up(self, appends: Sequence[RunAppend], error: Exception) -> None:
         for append in appends:
             self._to_end[append.run] = self._endings.unavailable
             self._listener.lost(append.run, StoreError(str(error)))
@@ -138,7 +140,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             self._withdrawn.pop(0)
 
     def _attach(self, database: RunDatabase, number: int) -> Run | None:
-        run = database.leases.watch(number)
+        run = database.leases.attach(number)
         self._detached.discard(number)
         if run is not None and run.ended is None:
             if number not in self._followed:
@@ -152,28 +154,30 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         if self._followed.get(number) is not None:
             del self._followed[number]
         self._detached.add(number)
-        self._unwatch(database)
+        self._detach_pending(database)
 
-    def _unwatch(self, database: RunDatabase) -> None:
+    def _detach_pending(self, database: RunDatabase) -> None:
         while self._detached:
             number = self._detached.pop()
             try:
-                database.leases.unwatch(number)
+                database.leases.detach(number)
             except StoreError:
                 self._detached.add(number)
                 raise
             self._wakeup.wake_others()
 
-    def _find_watched(
+    def _find_attached(
         self, database: RunDatabase, numbers: Collection[int], done: Callable[[set[int]], object]
     ) -> None:
-        self._notify(done, database.leases.watched(numbers))
+        self._notify(done, database.leases.attached_elsewhere(numbers))
         self._beats_early = True
 
-    def _store_appends(self, appends: Sequence[Append], done: Done) -> None:
+    def _store_appends(self, appends: Sequence[RunAppend], done: Done) -> None:
         """Hand a group of appends over to the thread; any thread."""
 
-        def stored(result: tuple[list[Append], list[Run]] | None, error: Exception | None) -> None:
+        def stored(
+            result: tuple[list[RunAppend], list[Run]] | None, error: Exception | None
+        ) -> None:
             refused, ended = result or ([], [])
             done(refused, error)
             for run in ended:
@@ -182,11 +186,11 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self.submit(lambda database: self._append(database, appends), stored)
 
     def _append(
-        self, database: RunDatabase, appends: Sequence[Append]
-    ) -> tuple[list[Append], list[Run]]:
+        self, database: RunDatabase, appends: Sequence[RunAppend]
+    ) -> tuple[list[RunAppend], list[Run]]:
         refused, ended = database.append(appends)
         self._make_room_if_due(database)
-        if self._watched:
+        if self._others_attached:
             self._wakeup.wake_others()
         if refused:
             # These runs have been ended. If this process does not know that yet, it does now.
@@ -205,9 +209,9 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             del self._to_end[number]
 
     def _end(
-        self, database: RunDatabase, number: int, ending: Ending, unless_watched: bool = False
+        self, database: RunDatabase, number: int, ending: Ending, unless_attached: bool = False
     ) -> Run | None:
-        run, here = database.end(number, ending, unless_watched=unless_watched)
+        run, here = database.end(number, ending, unless_attached=unless_attached)
         if run is not None and run.ended is not None:
             self._wakeup.wake_others()
             self._read_frames(database, run)
@@ -236,10 +240,10 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         return True
 
     def _read(self, database: RunDatabase) -> None:
-        # Not asked for each append: a process that begins to watch wakes this one, which wakes it
+        # Not asked for each append: a process that attaches to a run wakes this one, which wakes it
         # for what was stored in between.
-        watched, self._watched = self._watched, database.leases.watched_by_others()
-        if self._watched and not watched:
+        before, self._others_attached = self._others_attached, database.leases.others_are_attached()
+        if self._others_attached and not before:
             self._wakeup.wake_others()
         numbers: list[int] = []
         own: list[int] = []
@@ -264,7 +268,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             frames = database.frames(run.key, given, min(_PAGE, run.last - given))
             if not frames:
                 return  # deleted in between, which the next look finds out
-            batch = [Frames(run.key, given + 1, [frame for _, frame in frames])]
+            batch = [RunFrames(run.key, given + 1, [frame for _, frame in frames])]
             self._notify(self._listener.frames, batch)
             given = self._followed[run.key] = frames[-1][0]
 
@@ -281,12 +285,12 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             self._report_end(run, here=True)
         self._beat()
         if database.leases.token != self._token:
-            # A process that was taken for dead has lost its watches, but its viewers are there.
+            # A process that was taken for dead is attached to no run, but its viewers are there.
             for number, given in list(self._followed.items()):
                 if given is not None:
-                    database.leases.watch(number)
+                    database.leases.attach(number)
             self._token = database.leases.token
-        self._unwatch(database)
+        self._detach_pending(database)
         self._withdraw(database)
         self._end_pending(database)
         return bool(ended)

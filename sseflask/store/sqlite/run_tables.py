@@ -7,7 +7,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 
-from sseflask.store.run_api import FRAME_BYTES, Append, Ending, Run
+from sseflask.store.run_api import FRAME_BYTES, Ending, Run, RunAppend
 from sseflask.store.sqlite.file import FileFormat, boot_id, is_new
 
 #: Tells the file from other programs' databases ("sse\x02"), and from other versions of itself.
@@ -116,7 +116,7 @@ def run_by_number(database: sqlite3.Connection, number: int) -> Run | None:
     return Run(*row) if row else None
 
 
-def rows_of(append: Append) -> list[Row]:
+def rows_of(append: RunAppend) -> list[Row]:
     size = append.size
     if len(append.frames) == 1:  # nearly all appends
         return [(append.run, append.first, size, append.notes[0], append.frames[0])]

@@ -34,7 +34,7 @@ from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import Append, Run
+from sseflask.store.run_api import Run, RunAppend
 from sseflask.store.sqlite import run_store as module
 from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.store.sqlite.run_store import SqliteRunStore
@@ -51,7 +51,7 @@ class Failing(RunDatabase):
     sizes: ClassVar[list[int]] = []
     chance = random.Random(1)
 
-    def append(self, appends: Sequence[Append]) -> tuple[list[Append], list[Run]]:
+    def append(self, appends: Sequence[RunAppend]) -> tuple[list[RunAppend], list[Run]]:
         if self.chance.random() < 0.1:
             raise StoreError("the disk is busy")
         self.sizes.append(sum(len(append.frames) for append in appends))

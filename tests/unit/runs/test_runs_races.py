@@ -190,9 +190,9 @@ def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
     for _ in range(7):  # the other one stands still
         clock.now += 1
         one.store.tick()
-    assert not one.store.database.leases.watched_by_others()
+    assert not one.store.database.leases.others_are_attached()
     other.store.tick()
-    assert one.store.database.leases.watched_by_others()
+    assert one.store.database.leases.others_are_attached()
     started.viewer.close()
     go_on(one, other)
     assert now(log, started.run).ended is None, "somebody is there"
@@ -212,14 +212,14 @@ def test_a_viewer_that_could_not_come_leaves_nothing_behind(
     other.interruption = first.close
 
     with monkeypatch.context() as broken:
-        broken.setattr(Leases, "watch", fail)
+        broken.setattr(Leases, "attach", fail)
         with pytest.raises(Exception, match="not available"):
             list(second.history())
     second.close()
     go_on(other)
     assert not other.hub._runs
     assert not other.store._followed
-    assert not one.store.database.leases.watched_by_others()
+    assert not one.store.database.leases.others_are_attached()
 
 
 class Killed(BaseException):
@@ -249,7 +249,7 @@ def test_a_viewer_that_leaves_while_it_comes_leaves_nothing_behind(
     go_on(other)
     assert not other._arriving
     assert bool(other.hub._runs) == bool(other.store._followed) == others
-    assert one.store.database.leases.watched_by_others() == others
+    assert one.store.database.leases.others_are_attached() == others
     write(one, started, 1, 1, end=True)
     go_on(one, other)
     assert len(all_of(first)) == 2
@@ -263,14 +263,14 @@ def test_who_could_not_say_that_its_viewers_have_left_says_it_later(
     assert all_of(viewer) == []
 
     with monkeypatch.context() as broken:
-        broken.setattr(Leases, "unwatch", fail)
+        broken.setattr(Leases, "detach", fail)
         viewer.close()
         go_on(other)
         other.store._guard(other.store.tick)
-    assert one.store.database.leases.watched_by_others()
+    assert one.store.database.leases.others_are_attached()
     clock.now += 1
     other.store.tick()
-    assert not one.store.database.leases.watched_by_others()
+    assert not one.store.database.leases.others_are_attached()
 
 
 def test_who_comes_back_after_that_is_not_taken_for_gone(
@@ -281,12 +281,12 @@ def test_who_comes_back_after_that_is_not_taken_for_gone(
     assert all_of(viewer) == []
 
     with monkeypatch.context() as broken:
-        broken.setattr(Leases, "unwatch", fail)
+        broken.setattr(Leases, "detach", fail)
         viewer.close()
         go_on(other)
     assert all_of(other.runs.view(started.run, FORMATS["chunks"])) == []
     other.store.tick()
-    assert one.store.database.leases.watched_by_others()
+    assert one.store.database.leases.others_are_attached()
 
 
 def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunDatabase) -> None:

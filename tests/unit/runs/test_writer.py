@@ -12,7 +12,7 @@ from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.runs.outcome import Generated, NotedFrames, Outcome
 from sseflask.runs.writer import Writer
-from sseflask.store.run_api import FRAME_BYTES, Append, Run, size_of
+from sseflask.store.run_api import FRAME_BYTES, Run, RunAppend, size_of
 from tests.unit.store.sqlite.run_databases import FINISHED
 
 SECONDS = 10.0
@@ -22,7 +22,7 @@ class Written:
     """What a writer has stored, and whether its generator was closed."""
 
     def __init__(self, generated: Generated, max_bytes: float = math.inf) -> None:
-        self.appends: list[Append] = []
+        self.appends: list[RunAppend] = []
         self.closed = threading.Event()
         self.changed = threading.Condition()
         store: Any = self
@@ -37,7 +37,7 @@ class Written:
     def wait_for_room(self, run: int) -> None:
         assert run == 7
 
-    def append(self, append: Append) -> None:
+    def append(self, append: RunAppend) -> None:
         with self.changed:
             self.appends.append(append)
             self.changed.notify_all()
@@ -46,31 +46,31 @@ class Written:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.appends) >= amount, SECONDS)
 
-    def run(self) -> list[Append]:
+    def run(self) -> list[RunAppend]:
         """All of it."""
         self.writer._write()
         return self.appends
 
 
-def appends_of(*pieces: list[bytes] | NotedFrames, end: Outcome | None = None) -> list[Append]:
+def appends_of(*pieces: list[bytes] | NotedFrames, end: Outcome | None = None) -> list[RunAppend]:
     """What is stored of some pieces."""
     appends, first, size = [], 1, 0
     for piece in pieces:
         frames, notes = piece if isinstance(piece, NotedFrames) else (piece, [b""] * len(piece))
         size += size_of(frames)
-        appends.append(Append(7, first, frames, notes, size))
+        appends.append(RunAppend(7, first, frames, notes, size))
         first += len(frames)
     if end is not None:
-        appends.append(Append(7, first, [], [], size, end.ending()))
+        appends.append(RunAppend(7, first, [], [], size, end.ending()))
     return appends
 
 
-def outcome_of(append: Append) -> Outcome:
+def outcome_of(append: RunAppend) -> Outcome:
     assert append.ending is not None
     return Outcome.of(Run(7, "", "", 0, 1, append.ending.outcome))
 
 
-def code_of(append: Append) -> str | None:
+def code_of(append: RunAppend) -> str | None:
     failure = outcome_of(append).failure
     assert failure is not None
     return failure.code
@@ -98,7 +98,7 @@ def test_notes_are_stored_with_their_frames() -> None:
 
 
 def test_its_end_is_stored_before_its_response_is_dealt_with() -> None:
-    stored: list[Append] = []
+    stored: list[RunAppend] = []
 
     def answer() -> Generated:
         yield FINISHED

@@ -11,7 +11,7 @@ from pathlib import Path
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.outcome import CompletionOutcome, UsageNotes
 from sseflask.runs.outcome import Outcome, interrupted
-from sseflask.store.run_api import Append, Claim, Run, RunKey, RunLimits, size_of
+from sseflask.store.run_api import Claim, Run, RunAppend, RunKey, RunLimits, size_of
 from sseflask.store.sqlite.file import used_bytes
 from sseflask.store.sqlite.run_database import RunDatabase
 from tests.clock import Clock
@@ -81,7 +81,7 @@ def append_of(
     frames: list[bytes],
     outcome: Outcome | None = None,
     before: int | None = None,
-) -> Append:
+) -> RunAppend:
     """What a writer appends that has stored `told` frames before, or so many bytes."""
     usage = UsageNotes()
     earlier = told(1, first - 1)
@@ -89,7 +89,7 @@ def append_of(
         usage.after(each)
     notes = [usage.after(each) for each in frames]
     size = size_of(frames) + (size_of(earlier) if before is None else before)
-    return Append(key, first, frames, notes, size, outcome.ending() if outcome else None)
+    return RunAppend(key, first, frames, notes, size, outcome.ending() if outcome else None)
 
 
 def put(database: RunDatabase, run: Run, first: int, amount: int) -> bool:
@@ -97,7 +97,7 @@ def put(database: RunDatabase, run: Run, first: int, amount: int) -> bool:
     return is_stored(database, append_of(run.key, first, told(first, amount)))
 
 
-def is_stored(database: RunDatabase, append: Append) -> bool:
+def is_stored(database: RunDatabase, append: RunAppend) -> bool:
     """Store an append, and say whether it was not refused."""
     refused, _ = database.append([append])
     assert refused in ([], [append])
@@ -112,10 +112,10 @@ def finish(database: RunDatabase, run: Run, outcome: Outcome = FINISHED) -> Run 
 
 
 def end(
-    database: RunDatabase, key: RunKey, outcome: Outcome, *, unless_watched: bool = False
+    database: RunDatabase, key: RunKey, outcome: Outcome, *, unless_attached: bool = False
 ) -> Run | None:
     """End a run as anybody can."""
-    return database.end(key, outcome.ending(), unless_watched=unless_watched)[0]
+    return database.end(key, outcome.ending(), unless_attached=unless_attached)[0]
 
 
 def now(database: RunDatabase, run: Run) -> Run:

@@ -12,7 +12,7 @@ import pytest
 
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import FRAME_BYTES, Append, Ending, size_of
+from sseflask.store.run_api import FRAME_BYTES, Ending, RunAppend, size_of
 from sseflask.store.sqlite import append_queue as module
 from sseflask.store.sqlite.append_queue import AppendQueue
 from tests.live.kit.waiting import until
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     ending: Ending | None = None
 
 
-def piece_of(append: Append) -> Piece:
+def piece_of(append: RunAppend) -> Piece:
     assert append.notes == [b"%d" % n for n in range(append.first, append.last + 1)]
     return Piece(append.run, append.first, [*append.frames], append.ending)
 
@@ -43,28 +43,28 @@ class Stored:
     """A store that answers when a test says so, and what the queue has said of it."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[list[Piece], Sequence[Append], Done]] = []
+        self.asked: list[tuple[list[Piece], Sequence[RunAppend], Done]] = []
         self.passed_on: list[Piece] = []
         self.refused: list[Piece] = []
         self.failed: list[Piece] = []
         self.sizes: dict[int, int] = {}
         self.queue = AppendQueue(self.store, at_once, self.stored, self.give_up)
 
-    def store(self, appends: Sequence[Append], done: Done) -> None:
+    def store(self, appends: Sequence[RunAppend], done: Done) -> None:
         self.asked.append(([piece_of(each) for each in appends], appends, done))
 
-    def stored(self, appends: Sequence[Append], refused: Sequence[Append]) -> None:
+    def stored(self, appends: Sequence[RunAppend], refused: Sequence[RunAppend]) -> None:
         self.passed_on += map(piece_of, appends)
         self.refused += map(piece_of, refused)
 
-    def give_up(self, appends: Sequence[Append], _: Exception) -> None:
+    def give_up(self, appends: Sequence[RunAppend], _: Exception) -> None:
         self.failed += map(piece_of, appends)
 
     def add(self, run: int, first: int, *frames: bytes, ending: Ending | None = None) -> None:
         notes = [b"%d" % (first + place) for place in range(len(frames))]
         self.sizes[run] = size = self.sizes.get(run, 0) + size_of(frames)
         self.queue.wait_for_room(run)
-        self.queue.add(Append(run, first, [*frames], notes, size, ending))
+        self.queue.add(RunAppend(run, first, [*frames], notes, size, ending))
 
     @property
     def last(self) -> list[Piece]:
@@ -302,17 +302,17 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
     monkeypatch.setattr(module, "_GROUP_BYTES", 100 + 40 * FRAME_BYTES)
     monkeypatch.setattr(module, "_PATIENCE", 1000.0)
     chance, there = random.Random(1), threading.Condition()
-    calls: list[tuple[Sequence[Append], Done]] = []
+    calls: list[tuple[Sequence[RunAppend], Done]] = []
     found: dict[int, list[bytes]] = {}
     passed_on: dict[int, list[bytes]] = {}
     ended: set[int] = set()
 
-    def store(appends: Sequence[Append], done: Done) -> None:
+    def store(appends: Sequence[RunAppend], done: Done) -> None:
         with there:
             calls.append((appends, done))
             there.notify_all()
 
-    def stored(appends: Sequence[Append], _: Sequence[Append]) -> None:
+    def stored(appends: Sequence[RunAppend], _: Sequence[RunAppend]) -> None:
         for append in appends:
             passed_on.setdefault(append.run, []).extend(append.frames)
 
@@ -346,8 +346,8 @@ def test_writers_at_full_speed_and_a_log_that_often_fails(
             frames = [b"%d" % number]
             size += size_of(frames)
             queue.wait_for_room(run)
-            queue.add(Append(run, number, frames, [b"%d" % number], size))
-        queue.add(Append(run, 301, [], [], size, FINISHED))
+            queue.add(RunAppend(run, number, frames, [b"%d" % number], size))
+        queue.add(RunAppend(run, 301, [], [], size, FINISHED))
 
     threads = [threading.Thread(target=write, args=(run,)) for run in range(8)]
     threads.append(threading.Thread(target=serve))

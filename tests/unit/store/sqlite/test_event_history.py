@@ -184,7 +184,7 @@ def test_what_is_known_of_patterns_is_bounded() -> None:
         assert numbers(log, "u.*", limit=2000) == list(range(1, 1501))
         for number in range(sqlite_patterns._PATTERNS + 50):
             history(log, HistoryQuery(tuple(patterns(f"*.{number}", "none")), 0, 1, "none"))
-        known = log._meant._known
+        known = log._pattern_channels._known
         assert len(known) == sqlite_patterns._PATTERNS
         assert all(len(each.ids) <= sqlite_patterns.MANY for each in known.values())
 
@@ -250,7 +250,7 @@ def test_a_channel_that_appears_between_two_steps_is_not_passed_over(tmp_path: P
         fill(log, 10, "noise.{}")
         put(log, "a.1", b"x")
         for pause in range(0, 60, 2):
-            log._meant.clear()
+            log._pattern_channels.clear()
             steps = log.history(HistoryQuery(tuple(patterns("a.*", "*.9.9")), 0, 9))
             found = finish(steps, pause, lambda: put(other, f"a.1{log.newest()}", b"x"))
             there = {entry.number for entry in found.entries}

@@ -12,7 +12,7 @@ from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.runs.outcome import interrupted
 from sseflask.store.api import KeyReused, StoreError
-from sseflask.store.run_api import Append, TooMany, size_of
+from sseflask.store.run_api import RunAppend, TooMany, size_of
 from sseflask.store.sqlite import leases
 from sseflask.store.sqlite.run_database import RunDatabase
 from tests.clock import Clock
@@ -290,14 +290,14 @@ def test_who_has_sent_its_viewers_away_keeps_them_in_mind(
     log: RunDatabase, other: RunDatabase, clock: Clock
 ) -> None:
     run = begun(log)
-    other.leases.watch(run.key)
+    other.leases.attach(run.key)
     other.leases.leave()
     clock.now += 4  # on their way to this process
-    spared = end(log, run.key, STOPPED, unless_watched=True)
+    spared = end(log, run.key, STOPPED, unless_attached=True)
     assert spared is not None
     assert spared.ended is None
     clock.now += 2
-    assert outcome_of(end(log, run.key, STOPPED, unless_watched=True)) == STOPPED
+    assert outcome_of(end(log, run.key, STOPPED, unless_attached=True)) == STOPPED
 
 
 # -- who is alive ----------------------------------------------------------------------------------
@@ -353,32 +353,32 @@ def test_who_was_away_does_not_judge(log: RunDatabase, other: RunDatabase, clock
     assert put(log, own, 1, 1)
 
 
-@pytest.mark.parametrize("concerned", [True, False])
+@pytest.mark.parametrize("in_use", [True, False])
 def test_who_could_not_write_does_not_judge(
-    log: RunDatabase, other: RunDatabase, clock: Clock, concerned: bool
+    log: RunDatabase, other: RunDatabase, clock: Clock, in_use: bool
 ) -> None:
     """Nobody could, and who gets to it first would find all the others dead."""
     run = begun(other)
-    assert log.leases.tick(concerned) == other.leases.tick() == []
+    assert log.leases.tick(in_use) == other.leases.tick() == []
     for connection in (log, other):
         writable(connection, False)
     for _ in range(8):
         clock.now += 1
         with contextlib.suppress(StoreError):
-            assert log.leases.tick(concerned) == []
+            assert log.leases.tick(in_use) == []
         with pytest.raises(StoreError):
             other.leases.tick()
     for connection in (log, other):
         writable(connection, True)
     for _ in range(2):
         clock.now += 1
-        assert log.leases.tick(concerned) == []
+        assert log.leases.tick(in_use) == []
     assert other.leases.tick() == []
     assert put(other, run, 1, 1)
     ended = []
     for _ in range(7):
         clock.now += 1
-        ended += log.leases.tick(concerned)
+        ended += log.leases.tick(in_use)
     assert [each.key for each in ended] == [run.key], "later it does"
 
 
@@ -438,57 +438,57 @@ def test_who_was_taken_for_dead_may_begin_runs_before_it_ticks(
 
 def test_who_watches_keeps_a_run_from_being_ended(log: RunDatabase, other: RunDatabase) -> None:
     run = begun(log)
-    assert not log.leases.watched_by_others()
-    assert other.leases.watch(run.key) == run
-    assert other.leases.watch(run.key) == run
-    assert log.leases.watched_by_others()
-    assert not other.leases.watched_by_others()
-    spared = end(log, run.key, STOPPED, unless_watched=True)
+    assert not log.leases.others_are_attached()
+    assert other.leases.attach(run.key) == run
+    assert other.leases.attach(run.key) == run
+    assert log.leases.others_are_attached()
+    assert not other.leases.others_are_attached()
+    spared = end(log, run.key, STOPPED, unless_attached=True)
     assert spared is not None
     assert spared.ended is None
-    other.leases.unwatch(run.key)
-    other.leases.unwatch(run.key)
-    assert not log.leases.watched_by_others()
-    ended = end(log, run.key, STOPPED, unless_watched=True)
+    other.leases.detach(run.key)
+    other.leases.detach(run.key)
+    assert not log.leases.others_are_attached()
+    ended = end(log, run.key, STOPPED, unless_attached=True)
     assert ended is not None
     assert ended.ended == 1
 
 
 def test_a_writer_that_watches_its_own_run_is_nobody_else(log: RunDatabase) -> None:
     run = begun(log)
-    assert log.leases.watch(run.key) == run
-    assert outcome_of(end(log, run.key, STOPPED, unless_watched=True)) == STOPPED
+    assert log.leases.attach(run.key) == run
+    assert outcome_of(end(log, run.key, STOPPED, unless_attached=True)) == STOPPED
 
 
 def test_a_watcher_that_is_dead_watches_no_more(
     log: RunDatabase, other: RunDatabase, clock: Clock
 ) -> None:
     run = begun(log)
-    other.leases.watch(run.key)
+    other.leases.attach(run.key)
     clock.now += 6
-    assert outcome_of(end(log, run.key, STOPPED, unless_watched=True)) == STOPPED
+    assert outcome_of(end(log, run.key, STOPPED, unless_attached=True)) == STOPPED
 
 
 def test_nobody_watches_what_has_ended(log: RunDatabase, other: RunDatabase) -> None:
     """Or each append of all other runs would ring for them, until that run is forgotten."""
     run = begun(log)
-    other.leases.watch(run.key)
+    other.leases.attach(run.key)
     finish(log, run)
-    assert not log.leases.watched_by_others()
+    assert not log.leases.others_are_attached()
 
 
 def test_a_watched_run_can_be_stopped(log: RunDatabase, other: RunDatabase) -> None:
     run = begun(log)
-    other.leases.watch(run.key)
+    other.leases.attach(run.key)
     assert outcome_of(end(log, run.key, STOPPED)) == STOPPED
 
 
 def test_what_has_ended_or_is_gone_is_not_watched(log: RunDatabase, other: RunDatabase) -> None:
     run = begun(log)
     ended = finish(log, run)
-    assert other.leases.watch(run.key) == ended
-    assert other.leases.watch(10**6) is None
-    assert not log.leases.watched_by_others()
+    assert other.leases.attach(run.key) == ended
+    assert other.leases.attach(10**6) is None
+    assert not log.leases.others_are_attached()
 
 
 def test_following(log: RunDatabase, other: RunDatabase) -> None:
@@ -517,7 +517,7 @@ def test_whoever_ends_a_run_leaves_the_notes_of_its_last_frame(
     run = begun(log)
     put(log, run, 1, 100)
     notes = [b"note %d" % number for number in range(1, 4)]
-    last = Append(run.key, 101, told(101, 3), notes, size_of(told(1, 103)))
+    last = RunAppend(run.key, 101, told(101, 3), notes, size_of(told(1, 103)))
     if by == "with frames":
         last.ending = FINISHED.ending()
     assert is_stored(log, last)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import Append, RunLimits
+from sseflask.store.run_api import RunAppend, RunLimits
 from sseflask.store.sqlite import file as sqlite_file
 from sseflask.store.sqlite import run_space, run_tables
 from sseflask.store.sqlite.run_database import RunDatabase
@@ -60,7 +60,7 @@ def test_a_run_is_kept_for_its_time_after_its_end(path: Path, clock: Clock) -> N
         assert log.follow([ended.key, running.key]) == [now(log, running)]
         assert log.find(running.id, "alice") == now(log, running)
         assert end(log, ended.key, STOPPED) is None
-        assert log.leases.watch(ended.key) is None
+        assert log.leases.attach(ended.key) is None
         assert not is_stored(log, append_of(ended.key, 3, told(3, 1)))
 
 
@@ -128,11 +128,11 @@ def test_what_watched_a_forgotten_run_watches_nothing(path: Path, clock: Clock) 
         opened(path, seconds=1, clock=clock) as other,
     ):
         run = begun(log)
-        other.leases.watch(run.key)
+        other.leases.attach(run.key)
         finish(log, run)
         clock.now += 2
         assert log.trim() == 1
-        assert not log.leases.watched_by_others()
+        assert not log.leases.others_are_attached()
 
 
 def test_after_a_start_of_the_machine_nobody_is_alive_and_runs_are_kept_on(
@@ -210,7 +210,7 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
             lambda: log.claim(fresh()),
             lambda: log.claim(fresh("k")),
             lambda: end(log, run.key, STOPPED),
-            lambda: log.leases.watch(run.key),
+            lambda: log.leases.attach(run.key),
             log.leases.tick,
             log.leases.leave,
         ):
@@ -227,7 +227,7 @@ def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
         assert outcome_of(finish(log, run)).kind == "finished"
 
 
-def locked(path: Path, log: RunDatabase, *appends: Append) -> None:
+def locked(path: Path, log: RunDatabase, *appends: RunAppend) -> None:
     """Have an append fail as another process writes for too long, and let that go on."""
     with process(hold, path) as child:
         assert line(child) == "locked"

@@ -255,17 +255,17 @@ class Logs(RuleBasedStateMachine):
             if kind:
                 self.end_in_model(run, kind)
 
-    @rule(which=which, at=place, kind=st.sampled_from(KINDS), unless_watched=st.booleans())
-    def end(self, which: int, at: int, kind: Kind, unless_watched: bool) -> None:
+    @rule(which=which, at=place, kind=st.sampled_from(KINDS), unless_attached=st.booleans())
+    def end(self, which: int, at: int, kind: Kind, unless_attached: bool) -> None:
         process, run = self.one(which), self.run(at)
         if run is None:
             return
         outcome = CompletionOutcome(kind)
-        result = end(process.log, run.number, outcome, unless_watched=unless_watched)
+        result = end(process.log, run.number, outcome, unless_attached=unless_attached)
         watched = any(
             other is not process and other.beat >= self.clock.now - DEAD for other in run.watchers
         )
-        if run.kind is None and not (unless_watched and watched):
+        if run.kind is None and not (unless_attached and watched):
             self.end_in_model(run, kind)
         assert result is not None
         assert (result.ended is None) == (run.kind is None)
@@ -284,7 +284,7 @@ class Logs(RuleBasedStateMachine):
         process, run = self.one(which), self.run(at)
         if run is None:
             return
-        result = process.log.leases.watch(run.number)
+        result = process.log.leases.attach(run.number)
         assert result is not None
         assert result.last == run.last
         if run.kind is None:
@@ -296,7 +296,7 @@ class Logs(RuleBasedStateMachine):
     def unwatch(self, which: int, at: int) -> None:
         process, run = self.one(which), self.run(at)
         if run is not None:
-            process.log.leases.unwatch(run.number)
+            process.log.leases.detach(run.number)
             run.watchers.discard(process)
 
     @rule(which=which, at=place, amount=st.integers(1, 5))
@@ -382,7 +382,7 @@ class Logs(RuleBasedStateMachine):
                 assert (listed is None) == self.expired(run)
                 assert numbers(everything(process.log, there)) == list(range(1, run.last + 1))
             others = any(run.watchers - {process} for run in self.runs)
-            assert process.log.leases.watched_by_others() == others
+            assert process.log.leases.others_are_attached() == others
 
 
 TestLogs = Logs.TestCase

@@ -13,7 +13,7 @@ from sseflask.store.names import Pattern
 from sseflask.transport.detached.group import Group
 
 
-class Delivery:
+class HubFeeder:
     """An `EventListener`, which says when the methods are called. It feeds a hub.
 
     Under gevent it is made and called in the main thread's event loop, and delivers in the greenlet
