@@ -71,6 +71,7 @@ def create_app(development: bool = False) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
+        # Not a setting of the library, which has no runs: for `store_path`.
         SSEFLASK_RUN_LOG=settings.run_log,
         **settings.of_library(),
     )
@@ -130,7 +131,7 @@ def _check_files(app: Flask) -> None:
 
 
 class _TrustedProxies:
-    """Takes ``REMOTE_ADDR`` and the scheme from the headers of so many proxies.
+    """Takes ``REMOTE_ADDR`` and the scheme from the headers of this many proxies.
 
     Each proxy adds an entry to ``X-Forwarded-For``. Most set ``X-Forwarded-Proto``, and few add to
     it: if it has fewer entries than there are proxies, the first entry is the client's scheme.

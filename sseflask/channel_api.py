@@ -185,8 +185,8 @@ class ChannelMethods:
         EventSource reconnects: the view has to refuse it, with 204 or any other status but 200,
         which stops an EventSource. At a logout end the session first, and close then.
 
-        Returns when it is stored; other workers follow within milliseconds, one that is stopped
-        when it goes on.
+        Returns when it is stored. Other workers follow within milliseconds; a worker that is
+        suspended follows when it runs again.
 
         Args:
             channels: names and patterns; at least one.

@@ -62,7 +62,12 @@ def _number(
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Made by `load`; frozen; its repr shows no secret."""
+    """Everything an operator can set. Made by `load`; frozen; its repr shows no secret.
+
+    The fields are the table in the documentation, in this order. The description of each that can
+    have a wrong value, but for secrets, ends with what is allowed, in parentheses: an error quotes
+    it.
+    """
 
     model_config = SettingsConfigDict(
         # The names in the environment; fields that platforms set have their own.
@@ -406,7 +411,6 @@ def _one_line(error: ValidationError) -> str:
     reason = reason[:1].lower() + reason[1:]
     if field.annotation is not None and "SecretStr" in str(field.annotation):
         return f"{name} is not allowed: {reason}"
-    # Each description ends with what is allowed, in parentheses.
     allowed = (field.description or "").rpartition("(")[2].partition(")")[0]
     value = os.environ.get(name, "")
     if "@" in value:

@@ -54,7 +54,7 @@ def _raise_descriptor_limit() -> int:
 
 
 def _connections(descriptors: int) -> int:
-    """How many connections a worker may have, with so many descriptors."""
+    """How many connections a worker with this many descriptors may have."""
     fitting = (descriptors - RESERVED_DESCRIPTORS) * 3 // DESCRIPTORS_PER_THREE
     return max(16, min(MOST_CONNECTIONS, fitting))
 

@@ -24,7 +24,7 @@ _MARKS: dict[Grade, tuple[str, str]] = {
     "bad": ("BAD ", "red"),
 }
 
-#: Seconds between two events of the counter, and by which one may be late.
+#: Seconds between two events of the counter, and seconds by which one may be late.
 _INTERVAL, _LATE = 0.4, 1.0
 #: Seconds by which clocks may differ before tokens are refused, or live longer than they should.
 _SKEW = 5.0
@@ -222,7 +222,7 @@ def _openness(name: str, response: httpx2.Response) -> Result:
     return Result("doubtful", f"{name}: open ({response.status_code})", advice)
 
 
-#: Each with its name, and whether it takes longer than seconds.
+#: The checks, each with its name, and whether it takes more than a few seconds.
 CHECKS: list[tuple[str, bool, Callable[[httpx2.Client, httpx2.URL], Iterator[Result]]]] = [
     ("alive", False, alive),
     ("clock", False, clock),

@@ -104,7 +104,7 @@ def _index(choice: dict[str, Any]) -> int:
 
 
 def _text(value: Any, depth: int = _DEPTH) -> str:
-    """The text of a text, a number, a part, or a list of such."""
+    """The text in a value: a text, a number, a part, or a list of these."""
     if isinstance(value, str):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -62,9 +62,9 @@ class OfficialClient:
             default_headers={"Accept-Encoding": "identity"},
             http_client=httpx2.Client(
                 timeout=httpx2.Timeout(settings.upstream_timeout, connect=_CONNECT_SECONDS),
-                # One user's prompt is not sent wherever an upstream points, ...
+                # One user's prompt is not sent wherever an upstream points.
                 follow_redirects=False,
-                # ... and one user's cookies are not sent with another's request.
+                # One user's cookies are not sent with another's request.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 trust_env=False,
                 transport=UpstreamTransport(tls, proxy, _IDLE_SECONDS),
@@ -75,7 +75,8 @@ class OfficialClient:
     def send(self, path: str, body: bytes | None, seconds: float | None = None) -> httpx2.Response:
         """Send a POST of JSON, or a GET, and block until the head of the response is there.
 
-        This may take so many seconds, by default the upstream's timeout.
+        Args:
+            seconds: how long this may take, by default the upstream's timeout.
 
         Raises:
             Failure: the upstream refused the request, or can't be reached.

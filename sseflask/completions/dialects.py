@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-#: The names of Chat Completions and of the Responses API, as they are stored.
+#: The names of Chat Completions and of the Responses API: the labels of runs that are streamed.
 CHAT, RESPONSES = "chat", "responses"
-#: Is stored in the place of these names if a completion is one document.
-NOT_STREAMED = "whole"
+#: The label of runs that are one document, of either API.
+DOCUMENT_LABEL = "whole"
 
 DIALECTS = {"/chat/completions": CHAT, "/responses": RESPONSES}

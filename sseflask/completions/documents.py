@@ -39,7 +39,7 @@ def is_completion(dialect: str, value: Any) -> bool:
 
 
 def error_of_choices(value: Any) -> Any:
-    """The error of a document whose choices have nothing else; ``None`` for all others."""
+    """The error of a document whose choices have errors alone; ``None`` for any other document."""
     choices = list_or_empty(dict_or_empty(value).get("choices"))
     errors = [dict_or_empty(each).get("error") for each in choices]
     if not errors or not all(errors) or any(map(has_content, choices)):

@@ -11,11 +11,11 @@ from sseflask.completions.frame_splitter import message
 from sseflask.completions.json_values import dict_or_empty
 from sseflask.completions.parts import (
     Approval,
+    Citation,
     File,
     HostedCall,
     Part,
     Reasoning,
-    Source,
     Text,
     ToolCall,
     well_formed,
@@ -61,7 +61,7 @@ class PartReader:
             return part if id or name or arguments else None
         if isinstance(part, (HostedCall, Approval)):
             return replace(part, id=well_formed(part.id), name=well_formed(part.name))
-        if isinstance(part, (File, Source)):
+        if isinstance(part, (File, Citation)):
             return part
         text = (self._text if isinstance(part, Text) else self._reasoning).feed(part.text)
         return type(part)(text) if text else None

@@ -79,7 +79,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Source:
+class Citation:
     """What the text refers to: an address, or a file, which has a name or an id and no URL."""
 
     url: str
@@ -87,7 +87,7 @@ class Source:
     filename: str
 
 
-Part: TypeAlias = Text | Reasoning | ToolCall | HostedCall | Approval | File | Source
+Part: TypeAlias = Text | Reasoning | ToolCall | HostedCall | Approval | File | Citation
 
 
 def well_formed(text: str) -> str:
@@ -113,7 +113,7 @@ class Attachments:
             if url and self._is_new(url):
                 yield File(url, _media_type(each, url))
 
-    def sources(self, given: Any) -> Iterator[Source]:
+    def sources(self, given: Any) -> Iterator[Citation]:
         """The sources of a list of annotations, or of addresses (Perplexity's ``citations``)."""
         for each in list_or_empty(given):
             source = _source(each)
@@ -154,11 +154,11 @@ def _media_type(given: Any, url: str) -> str:
         return "image/png"
 
 
-def _source(given: Any) -> Source | None:
+def _source(given: Any) -> Citation | None:
     given = {"url": given} if isinstance(given, str) else dict_or_empty(given)
     given = dict_or_empty(given.get("url_citation")) or given
     url, title, filename = (text_or_empty(given.get(name)) for name in ("url", "title", "filename"))
     if url.partition(":")[0].lower() in ("http", "https"):
-        return Source(url, title, "")
+        return Citation(url, title, "")
     name = filename or text_or_empty(given.get("file_id"))
-    return Source("", title or name, name) if name else None
+    return Citation("", title or name, name) if name else None

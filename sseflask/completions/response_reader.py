@@ -46,7 +46,7 @@ _PAGE = 8_192
 #: Seconds and bytes for the rest of a response behind the completion's end. It is read so that the
 #: connection can be used again.
 _REST_SECONDS, _REST_BYTES = 0.05, 65_536
-#: In a chunk that is more than a sign of life.
+#: What a chunk has in it that is more than a sign of life.
 _HAS_CONTENT = re.compile(rb'"(?:choices|usage)"\s*:\s*[\[{]\s*[{"]')
 #: What may stand before the first byte that counts: spaces, and a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"

@@ -21,11 +21,11 @@ End = CompletionOutcome | Failure
 #: The data of the last frame of Chat Completions; some servers write it as JSON.
 _DONE = (b"[DONE]", b'"[DONE]"')
 
-#: Seconds of silence after the finish reason: for the usage, ...
+#: Seconds of silence to wait for the usage, after the finish reason.
 _REST_SECONDS = 10.0
-#: ... for the end, once the usage has come in a chunk of its own, which is the last one, ...
+#: Seconds of silence to wait for the end, after the usage in a chunk of its own, the last one.
 _LAST_SECONDS = 3.0
-#: ... and after tool calls: the server may make them itself, and go on.
+#: Seconds of silence after tool calls: the server may make them itself, and go on.
 _CALLS_SECONDS = 30.0
 _CALLING = ("tool_calls", "function_call")
 #: What some servers write in place of ``null``.
@@ -258,7 +258,7 @@ def _reason(details: Any) -> str | None:
 
 
 def _content_beside_error(value: dict[str, Any]) -> list[bytes]:
-    """The frame of what a chunk has beside its error, if that is anything.
+    """A frame of a chunk's content and usage, if it has any beside its error.
 
     Without the error, in which there may be a key.
     """

@@ -85,7 +85,7 @@ class Call:
         yield from self.feed(arguments)
 
     def finish(self) -> Iterator[ToolCall]:
-        """Give what is held back: the call is at its end. Nothing more at a second time."""
+        """Give what is held back, as the call is at its end; called again, give nothing."""
         if self._ended:
             return
         self._ended = True

@@ -121,7 +121,7 @@ class UpstreamConnection(httpcore2.NetworkStream):
     def body(
         self, chunks: Dechunker | None, timeouts: Mapping[str, float | None]
     ) -> Iterator[bytes]:
-        """Read a body past httpcore, for which only the last chunk is left.
+        """Read a body without httpcore, which is left the last chunk only.
 
         Under gevent each read waits for the socket first. A token comes long after the one before
         it, so the read that gevent's socket tries at once would nearly always fail. Waiting also

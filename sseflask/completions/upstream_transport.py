@@ -1,8 +1,8 @@
-"""The transport of the official client: httpcore's pool, with the bodies of streams read past it.
+"""The transport of the official client: httpcore's pool, but bodies of streams are read without it.
 
 httpcore and h11 make an event of every chunk, in steps that cost nearly half of a worker's time
-when sixty streams are relayed. Here they do all but that: connections and their reuse, proxies,
-TLS, requests, heads, the end of a response, and bodies with a length.
+when sixty streams are relayed. Here httpcore and h11 do everything else: connections and their
+reuse, proxies, TLS, requests, heads, the end of a response, and bodies with a length.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _ERRORS = (
 class UpstreamTransport(httpx2.BaseTransport):
     """HTTP/1.1, with a connection for each request that runs. Thread-safe; for one process.
 
-    An idle connection may be used again for so many seconds.
+    Args:
+        keepalive_seconds: for how long an idle connection may be used again.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ def _errors_of_httpx2() -> Generator[None]:
 
 
 class ReadDeadline:
-    """While entered, it cuts a response's connection if it is not extended in so many seconds.
+    """While entered, it cuts a response's connection unless it is extended in time.
 
     The blocked read then ends as if the upstream had closed the connection. The client's own read
     timeout would cost a timer for every read; this is one timer, which looks back when it fires.
@@ -177,7 +178,7 @@ class ReadDeadline:
         self.paused = False
 
     def shorten(self, seconds: float) -> None:
-        """Give the upstream only so much time from now on, if it had more."""
+        """Give the upstream no more than ``seconds`` from now on."""
         with self._lock:
             if seconds < self._seconds and self._stop_timer is not None:
                 self._stop_timer()
@@ -212,5 +213,5 @@ class ReadDeadline:
                 return
             self.passed = True
             with contextlib.suppress(OSError):  # closed in the same moment
-                # An SSLSocket's own shutdown would drop the TLS layer, by which somebody reads.
+                # SSLSocket.shutdown() drops the TLS object while a read may be using it.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

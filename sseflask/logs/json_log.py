@@ -188,7 +188,7 @@ def _unwritten(handler: logging.Handler, record: logging.LogRecord) -> None:
 
 
 def take_over_prints(secrets: Iterable[str] = ()) -> None:
-    """Have printed text written as JSON too, line by line; existing handlers stay. Idempotent."""
+    """Write printed text as JSON too, line by line; existing handlers stay. Idempotent."""
     for name, level in (("stdout", logging.INFO), ("stderr", logging.WARNING)):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Printed):

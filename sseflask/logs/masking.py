@@ -126,7 +126,7 @@ def _quoted(secret: str) -> str:
     return quote(secret, safe="")
 
 
-#: The records of one kind that are written in so many seconds.
+#: The most records of one kind that are written, and the seconds for them.
 _MOST, _SECONDS = 100, 60.0
 #: The number of kinds; beyond it the oldest is forgotten.
 _KINDS = 256

@@ -13,7 +13,7 @@ from werkzeug.formparser import FormDataParser
 
 from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
-from sseflask.completions.dialects import NOT_STREAMED
+from sseflask.completions.dialects import DOCUMENT_LABEL
 from sseflask.completions.formats import DOCUMENT
 from sseflask.completions.outcome import with_usage_notes
 from sseflask.completions.upstream import CompletionRequest, current_upstream
@@ -45,7 +45,7 @@ def _grace(value: Any) -> Any:
             return seconds
     raise ValueError(
         f"it must be cancel, continue, or seconds from 0 to {MAX_GRACE:.0f} that the "
-        "completion goes on without anybody to read it"
+        "completion goes on without viewers"
     )
 
 
@@ -101,7 +101,7 @@ def identify(*, to_read: bool = False) -> Caller:
 
 
 def refuse_guess() -> Response | None:
-    """The response to a browser's prefetch, for which nothing is begun; ``None`` for all others."""
+    """The response to a browser's prefetch, which begins nothing; ``None`` for other requests."""
     purposes = (request.headers.get("Sec-Purpose", ""), request.headers.get("Purpose", ""))
     if not any("prefetch" in purpose.lower() for purpose in purposes):
         return None
@@ -155,7 +155,7 @@ def begin(
         format,
         subject=caller.subject,
         account=account,
-        label=completion.dialect if streamed else NOT_STREAMED,
+        label=completion.dialect if streamed else DOCUMENT_LABEL,
         grace=parameters.on_disconnect,
         key=key,
         digest=hashlib.sha256(completion.body).digest() if key else b"",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from flask import Blueprint, Response, request
 from pydantic import BeforeValidator, Field
 
 from sseflask.channels.event_frames import EARLIEST
-from sseflask.completions.formats import FORMATS
+from sseflask.completions.formats import FORMATS, FormatName
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.errors import Failure
@@ -53,7 +53,7 @@ class CompletionParameters(RunParameters):
     system_prompt: Text = "You are a helpful assistant."
     model: Annotated[Text, Field(max_length=256)] = ""
     messages: Annotated[list[dict[str, Any]] | None, BeforeValidator(_messages)] = None
-    format: Literal["chunks", "text", "events", "ui"] = "chunks"
+    format: FormatName = "chunks"
     last_event_id: Text = ""
 
     def conversation(self) -> list[dict[str, Any]]:

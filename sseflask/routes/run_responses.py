@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from flask import Response, request
 
 from sseflask.auth.tokens import Caller
-from sseflask.completions.dialects import NOT_STREAMED
+from sseflask.completions.dialects import DOCUMENT_LABEL
 from sseflask.completions.formats import DOCUMENT
 from sseflask.errors import Failure
 from sseflask.logs.request_ids import HEADER, is_given
@@ -50,7 +50,7 @@ def attach(
             client can't resume after any event it is ignored, unless the event is the last one.
         early: whether headers go at once.
     """
-    if run.label == NOT_STREAMED:
+    if run.label == DOCUMENT_LABEL:
         viewer = current_runs().view(run, DOCUMENT)
         viewer.complete_headers = headers_with({})
         return document(viewer, caller)

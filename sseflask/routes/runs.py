@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel
 
 from sseflask.channels.event_frames import EARLIEST
-from sseflask.completions.formats import FORMATS
+from sseflask.completions.formats import FORMATS, FormatName
 from sseflask.response import EventSourceResponse
 from sseflask.routes.begin_run import identify
 from sseflask.routes.run_responses import attach, not_found, nothing_left
@@ -23,7 +23,7 @@ blueprint = Blueprint("runs", __name__)
 class ViewParameters(BaseModel):
     """The parameters of a response that shows a run."""
 
-    format: Literal["chunks", "text", "events", "ui"] = "chunks"
+    format: FormatName = "chunks"
     heartbeat: Literal["early"] | None = None
     last_event_id: str = ""
 
@@ -37,8 +37,7 @@ def view(id: str) -> Response:
     cursor = requested_cursor(parameters.last_event_id)
     run = current_runs().find(id, caller.subject)
     if run is None:
-        # The AI SDK asks whether there is anything to resume; this is its no.
-        if parameters.format == "ui":
+        if format.asks_first:
             return nothing_left()
         raise not_found()
     if request.method == "HEAD":

@@ -42,6 +42,7 @@ class Format:
         stateless: a view may begin with the last frame whose event a client has; otherwise it has
             to be given all of them.
         resumable: a client can go on after any event; otherwise only from the start.
+        asks_first: its clients ask for a run to learn whether there is one; no is 204, not 404.
         failure_events: by a run's label, or ``""`` for all others, the event of a failure that is
             the connection's and not the run's.
     """
@@ -49,6 +50,7 @@ class Format:
     view: Callable[[str, str], View]
     stateless: bool = False
     resumable: bool = True
+    asks_first: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     failure_events: Mapping[str, Callable[[Failure], Event]] = field(default_factory=dict)
 

@@ -61,7 +61,7 @@ def check_seconds(value: Any) -> float:
         with contextlib.suppress(ValueError):
             value = float(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return max(-_LARGE, min(value, _LARGE))  # beyond any limit, but a float
+        return max(-_LARGE, min(value, _LARGE))  # a float, and still beyond any limit
     if isinstance(value, float) and math.isfinite(value):
         return value
     raise ValueError("it must be a number of seconds")

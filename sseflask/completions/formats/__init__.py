@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.formats.ui import HEADERS, Messages, ui_failure
 from sseflask.completions.formats.views import (
@@ -14,13 +16,22 @@ from sseflask.completions.formats.views import (
 )
 from sseflask.runs.formats import Format
 
+#: The names in `FORMATS`, for parameters.
+FormatName: TypeAlias = Literal["chunks", "text", "events", "ui"]
+
 FORMATS: dict[str, Format] = {
     "chunks": Format(
         Chunks, stateless=True, failure_events={"": chat_error, RESPONSES: response_error}
     ),
     "text": Format(Texts),
     "events": Format(Events),
-    "ui": Format(Messages, resumable=False, headers=HEADERS, failure_events={"": ui_failure}),
+    "ui": Format(
+        Messages,
+        resumable=False,
+        asks_first=True,
+        headers=HEADERS,
+        failure_events={"": ui_failure},
+    ),
 }
 #: Not streamed: for a client that waits for the whole document.
 DOCUMENT = Format(Document, resumable=False)

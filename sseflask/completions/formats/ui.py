@@ -16,11 +16,11 @@ from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.parts import (
     Approval,
+    Citation,
     File,
     HostedCall,
     Part,
     Reasoning,
-    Source,
     Text,
     ToolCall,
 )
@@ -104,7 +104,7 @@ class _Blocks:
             yield from self._delta("text", part.text)
         elif isinstance(part, Reasoning):
             yield from self._delta("reasoning", part.text)
-        elif isinstance(part, Source):
+        elif isinstance(part, Citation):
             yield self._source(part)  # within a text, which goes on
         else:
             yield from self._close()
@@ -127,7 +127,7 @@ class _Blocks:
         else:
             yield {"type": "tool-approval-request", "approvalId": part.id, "toolCallId": id}
 
-    def _source(self, part: Source) -> dict[str, Any]:
+    def _source(self, part: Citation) -> dict[str, Any]:
         self._sources += 1
         source = {"sourceId": f"source-{self._sources}", "title": part.title or part.url}
         if part.url:

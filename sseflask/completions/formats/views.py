@@ -1,6 +1,7 @@
 """The views that make a completion's events from its frames one by one. No I/O.
 
-The same frames always give the same bytes, so a new view can go on after another one.
+The same frames always give the same bytes, so a new view can go on after another one. A run's label
+is the dialect of its frames, except that all runs of a `Document` have one label.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.frame_splitter import fields, message
 from sseflask.completions.json_values import dict_or_empty
 from sseflask.completions.outcome import CompletionOutcome
-from sseflask.completions.parts import Approval, File, HostedCall, Part, Reasoning, Source, Text
+from sseflask.completions.parts import Approval, Citation, File, HostedCall, Part, Reasoning, Text
 from sseflask.errors import Failure
 from sseflask.event import Event
 from sseflask.runs.formats import id_of
@@ -142,7 +143,7 @@ def _event_of(part: Part) -> tuple[str, str]:
         return "approval_request", data_of({**call, "server": part.server})
     if isinstance(part, File):
         return "file", data_of({"url": part.url, "media_type": part.media_type})
-    if isinstance(part, Source):
+    if isinstance(part, Citation):
         place = {"url": part.url} if part.url else {"filename": part.filename}
         return "source", data_of({**place, "title": part.title})
     call = {"index": part.index, "id": part.id, "name": part.name}

@@ -12,11 +12,11 @@ from sseflask.completions.dialects import CHAT, RESPONSES
 from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.parts import (
     Approval,
+    Citation,
     File,
     HostedCall,
     Part,
     Reasoning,
-    Source,
     Text,
     ToolCall,
 )
@@ -35,7 +35,7 @@ def delta_event(kind: str, delta: Any, output_index: Any = 0) -> bytes:
 def said_of(part: Part) -> str:
     if isinstance(part, (HostedCall, Approval)):
         return part.name
-    if isinstance(part, (File, Source)):
+    if isinstance(part, (File, Citation)):
         return part.url
     return part.arguments if isinstance(part, ToolCall) else part.text
 
@@ -457,7 +457,7 @@ def test_sources() -> None:
         chunk(content="a", annotations=[inner]),
         chunk(annotations=[inner, {"url": "javascript:x"}, None]),
         f"data: {json.dumps(listed)}\n\n".encode(),
-    ) == [Text("a"), Source("https://h/1", "One", ""), Source("https://h/2", "", "")]
+    ) == [Text("a"), Citation("https://h/1", "One", ""), Citation("https://h/2", "", "")]
     part = {"type": "output_text", "text": "hi", "annotations": [CITED, CITED_FILE]}
     added = "response.output_text.annotation.added"
     assert respond(
@@ -466,8 +466,8 @@ def test_sources() -> None:
         completed({"type": "message", "content": [part]}),
     ) == [
         Text("hi"),
-        Source("https://h/1", "One", ""),
-        Source("", "a.pdf", "a.pdf"),
+        Citation("https://h/1", "One", ""),
+        Citation("", "a.pdf", "a.pdf"),
     ]
 
 

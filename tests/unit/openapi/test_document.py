@@ -14,6 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from sseflask import config
+from sseflask.completions.formats import FORMATS
 from sseflask.openapi import schemas
 from sseflask.openapi.document import document
 from sseflask.openapi.fields import SAYS
@@ -81,7 +82,9 @@ def test_bounds_defaults_and_choices_are_those_of_the_routes() -> None:
         "default": "你好",
     }
     formats = parameter("/runs/{id}", "get", "format")["enum"]
-    assert formats == ["chunks", "text", "events", "ui"]
+    assert formats == list(FORMATS)
+    shown = DOCUMENT["paths"]["/runs/{id}"]["get"]["responses"]["200"]["description"]
+    assert [name for name in formats if f"`{name}`: " not in shown] == []
     leaving = parameter("/v1/responses", "post", "on_disconnect")
     assert leaving["default"] == 30
     assert leaving["anyOf"][1]["maximum"] == 86_400

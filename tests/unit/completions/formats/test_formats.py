@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sseflask.completions.dialects import CHAT, RESPONSES
-from sseflask.completions.formats import FORMATS
+from sseflask.completions.formats import FORMATS, FormatName
 from sseflask.completions.formats.views import response_error
 from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream_errors import broken_off, reported
@@ -106,7 +106,7 @@ def test_a_run_that_ends_before_its_first_frame(form: str, outcome: CompletionOu
 
 
 def test_what_the_formats_are() -> None:
-    assert list(FORMATS) == ["chunks", "text", "events", "ui"]
+    assert list(FORMATS) == ["chunks", "text", "events", "ui"] == list(get_args(FormatName))
     assert [form.stateless for form in FORMATS.values()] == [True, False, False, False]
     assert [form.resumable for form in FORMATS.values()] == [True, True, True, False]
     assert FORMATS["ui"].headers == {"x-vercel-ai-ui-message-stream": "v1"}
