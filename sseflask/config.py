@@ -64,9 +64,8 @@ def _number(
 class Settings(BaseSettings):
     """Everything an operator can set. Made by `load`; frozen; its repr shows no secret.
 
-    The fields are the table in the documentation, in this order. The description of each that can
-    have a wrong value, but for secrets, ends with what is allowed, in parentheses: an error quotes
-    it.
+    The fields are the table in the documentation, in this order. Each description but those of
+    secrets ends with what is allowed, in parentheses: an error quotes it.
     """
 
     model_config = SettingsConfigDict(
