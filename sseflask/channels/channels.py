@@ -17,7 +17,7 @@ from sseflask.store.api import Append, EventLimits, EventStore, KeyReused, Store
 from sseflask.store.names import FIGURES, Pattern, is_own
 from sseflask.store.open import PerProcess, open_event_store
 
-#: So many of the service's own figures are kept: a chart's first minute.
+#: Number of the service's own figures that are kept: a chart's first minute.
 _FIGURES_KEPT = 60
 _FIGURES = Pattern.parse(FIGURES)
 
@@ -89,7 +89,7 @@ class Channels:
     def publish(
         self, channel: str, frames: Sequence[bytes], *, key: str | None = None, digest: bytes = b""
     ) -> Ids | KeyReused:
-        """Store events of one channel, all or none, and have them delivered; see `Append`.
+        """Store events of one channel, all or none, for all subscribers; see `Append`.
 
         Blocks until they are stored.
 

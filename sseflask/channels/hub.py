@@ -15,7 +15,8 @@ from sseflask.store.catch_up import Audience, Batch, Feed, Frame
 from sseflask.store.names import Pattern, PatternIndex
 from sseflask.transport.detached.group import Group
 
-#: Closed patterns that are remembered for subscriptions made before the close that enter after it.
+#: Number of closed patterns that are remembered: a subscription may be made before a close and
+#: enter after it.
 _CLOSES = 1000
 
 
@@ -57,7 +58,7 @@ class Hub(Feed[Selection]):
             return Cursor(self.epoch, self.position)
 
     def wait_for(self, number: int, seconds: float) -> bool:
-        """Block until `position` has come to a number, for some seconds at most; tell whether."""
+        """Block at most ``seconds`` until `position` is at ``number``. Returns whether it is."""
         with self.lock:
             self._awaited += 1
             try:

@@ -14,7 +14,7 @@ from sseflask.transport.detached.group import Group
 
 
 class HubFeeder:
-    """An `EventListener`, which says when the methods are called. It feeds a hub.
+    """Feeds a hub with a store's news. An `EventListener`: the protocol describes its methods.
 
     Under gevent it is made and called in the main thread's event loop, and delivers in the greenlet
     that writes to detached streams. Without gevent nothing is detached, and it delivers at once.

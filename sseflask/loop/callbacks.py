@@ -50,7 +50,7 @@ def _hub() -> Any:
 
 
 def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
-    """Have a function that does not block called after some seconds; returns what cancels it.
+    """Call a function that does not block after some seconds. Returns what cancels the call.
 
     Under gevent by the calling thread's event loop, elsewhere by a ``threading.Timer``.
     """
@@ -108,7 +108,7 @@ class EventLoop:
         )
 
     def call_soon_threadsafe(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call a function that does not block. Any thread; never blocks.
+        """Call a function that does not block, in the loop. Any thread; never blocks.
 
         Functions are called in the order of these calls. What they raise is logged.
         """

@@ -21,7 +21,7 @@ class SerialExecutor:
         self._greenlet = gevent.spawn(self._work)
 
     def submit(self, job: Callable[[], object]) -> None:
-        """Have a job done after those that wait; it may give way. Never blocks."""
+        """Add a job, which is done after those that wait; it may give way. Never blocks."""
         self._waiting.append(job)
         self._wake.set()
 

@@ -18,7 +18,7 @@ from sseflask.transport.detached.group import Group
 if TYPE_CHECKING:
     from sseflask.runs.writer import Writer
 
-#: Seconds in which a client reconnects that was told to: more than it is told to wait.
+#: Seconds within which a client that was sent a ``retry`` line is back: longer than it says.
 _RETURN_SECONDS = 10.0
 
 MakeView: TypeAlias = Callable[[str, str], View]
@@ -38,8 +38,8 @@ class LiveRun(Feed[MakeView]):
         failure: why nothing more is known of the run here; it may go on elsewhere.
         followed: the store gives what comes after the position.
         writer: set if this process writes the run.
-        expected_until: the monotonic time until which a client is expected back that has been told
-            to reconnect; until then it has not left.
+        expected_until: until this monotonic time a client that was told to reconnect still counts
+            as a viewer.
     """
 
     def __init__(self, run: Run, lock: Any, on_left: Callable[[LiveRun], None]) -> None:
@@ -54,17 +54,17 @@ class LiveRun(Feed[MakeView]):
         self._on_left = on_left
 
     def expect_return(self, since: float | None = None) -> None:
-        """Expect a client back, here or elsewhere, that was told so at a monotonic time."""
+        """Expect back, here or elsewhere, a client that was told to reconnect at ``since``."""
         with self.lock:
             until = (time.monotonic() if since is None else since) + _RETURN_SECONDS
             self.expected_until = max(self.expected_until, until)
 
     def check_viewers(self) -> None:
-        """Call ``on_left`` (see `RunHub`) if nobody views the run. The lock is held."""
+        """Call ``on_left`` (see `RunHub`) if the run has no viewers here. The lock is held."""
         if not self._audiences:
             self._on_left(self)
 
-    def _removed(self, audience: Audience[MakeView]) -> None:  # noqa: ARG002  # none may be left
+    def _removed(self, audience: Audience[MakeView]) -> None:  # noqa: ARG002  # others may be left
         self.check_viewers()
 
     def _on_empty_group(self, audience: Audience[MakeView], empty: Group) -> None:
@@ -76,7 +76,7 @@ class LiveRun(Feed[MakeView]):
 
     def deliver(self, first: int, frames: Sequence[bytes]) -> Batch:
         """Put the next frames into queues, and give the bytes for groups."""
-        if first <= self.position:  # the run was followed before, up to a later frame
+        if first <= self.position:  # some were delivered when it was followed earlier
             frames = frames[self.position + 1 - first :]
             first = self.position + 1
             if not frames:
@@ -121,7 +121,7 @@ class LiveRun(Feed[MakeView]):
 
 
 class RunHub:
-    """The live runs of one process. Any thread may call any method, also while it holds the lock.
+    """The live runs of one process. Any thread may call any method; its lock is reentrant.
 
     Only `wait_until_written` blocks.
 
@@ -155,7 +155,7 @@ class RunHub:
         return self._runs.pop(key, None)
 
     def wait_until_written(self, seconds: float) -> bool:
-        """Block until this process writes no run, for some seconds at most; tell whether."""
+        """Block at most ``seconds`` until no run is written here. Returns whether none is."""
         with self.lock:
             return self._fewer.wait_for(lambda: not self.written(), seconds)
 

@@ -58,7 +58,7 @@ class Outcome:
         if self.kind == "failed":
             return self.failure or internal()
         message = f"The run was {self.kind} before it was complete"
-        message += "." if self.kind == "stopped" else ": nobody was there to read it."
+        message += "." if self.kind == "stopped" else ": it had no viewers."
         return Failure(message, status=409, type=f"run_{self.kind}", code=self.kind)
 
     # -- for a store, and the server's log ---------------------------------------------------------

@@ -64,7 +64,7 @@ class RunProcess:
     # -- writers and viewers -----------------------------------------------------------------------
 
     def write(self, run: Run, generated: Generated, grace: float, viewer: Viewer) -> None:
-        """Have a run that was claimed here written, seen by its first viewer."""
+        """Start the writer of a run that this process has claimed, and attach its first viewer."""
         writer = Writer(run.key, generated, self.store, grace, self._bounds.max_run_bytes)
         with self.hub.lock:
             # A repetition may have come already.

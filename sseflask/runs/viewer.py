@@ -39,7 +39,7 @@ class RunReader(Protocol):
 class Viewer(CatchUp[MakeView]):
     """The events of a run after some number.
 
-    It costs nothing before it is first advanced, unless its maker has `attached` it.
+    It costs nothing before it is first advanced, unless `attached` was called.
 
     Args:
         run: the run as it was found.
@@ -52,8 +52,8 @@ class Viewer(CatchUp[MakeView]):
         can_reconnect: whether the client may be told to reconnect, ever.
         complete_headers: adds to the headers of a response, or of a failure, what may be known
             only with the first frame.
-        repeatable: whether the same request leads to the same run, and not to another one that is
-            paid for as well.
+        repeatable: whether the same request, sent again, leads to this run; otherwise it begins
+            another run, which costs as much.
     """
 
     kind = "run"
@@ -188,7 +188,7 @@ class Viewer(CatchUp[MakeView]):
         limit = min(PAGE, self._base - self._at)
         frames = self._reader.read(self.run.key, self._at, limit)
         if not frames:
-            raise interrupted()  # somebody has taken the store away
+            raise interrupted()  # the run's frames are gone: the store was replaced
         self._at = frames[-1][0]
         events = self.events
         body = self._encode(frames)

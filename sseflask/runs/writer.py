@@ -1,4 +1,4 @@
-"""Advances the generator of a run, and has stored what it yields, whether or not anybody reads."""
+"""Advances a run's generator and stores what it yields, with or without viewers."""
 
 from __future__ import annotations
 

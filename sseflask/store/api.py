@@ -256,7 +256,10 @@ class EventStore(Store, Protocol):
         """
 
     def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
-        """Have the listeners of all processes end some subscriptions. Returns once it is stored."""
+        """Tell the listeners of all processes to end some subscriptions.
+
+        Returns once that is stored.
+        """
 
     def count_subscriptions(self, pattern: Pattern) -> int:
         """The sum of what the listeners of all processes answer within a second."""

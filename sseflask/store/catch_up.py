@@ -33,9 +33,9 @@ Frame = tuple[int, bytes]
 class CatchUp(Source, Generic[Key]):
     """A reader of one feed; readers with equal keys get the same frames.
 
-    First it enters the feed. The position of the feed at that moment is its base. It reads the
-    frames up to the base from the store, page by page, and takes those after it from its queue. If
-    the queue grows too long it is thrown away, and the position of the feed is the new base. When
+    First it enters the feed. The feed's position at that moment is the reader's base: frames up to
+    it are read from the store, page by page, and later ones are taken from the reader's queue. If
+    the queue grows too long it is thrown away, and the feed's position then is the new base. When
     nothing is left in the store and the queue, the reader waits or joins a group.
 
     One greenlet or thread advances it. Others call `put`, `wake` and `abandon`. The feed's lock
@@ -100,13 +100,13 @@ class CatchUp(Source, Generic[Key]):
         self.wake()
 
     def read_up_to(self, base: int) -> None:
-        """Throw the queue away, and read the frames up to a number from the store."""
+        """Throw the queue away: frames up to ``base`` are read from the store instead."""
         self._empty_queue()
         self._base = base
         self.wake()
 
     def wake(self) -> None:
-        """Have the reader look again whether there is something for it."""
+        """Let the reader look again whether there is something for it."""
         self._woken = True
         if self._changed is not None:
             self._changed.set()
@@ -155,12 +155,12 @@ class CatchUp(Source, Generic[Key]):
             queue = self._queue
             self._empty_queue()
         if not queue:
-            return b""  # it grew too long in between
+            return b""  # the queue was thrown away since `_next_step` saw it
         at, self._at = self._at, max(self._at, queue[-1][0])
         return self._encode([frame for frame in queue if frame[0] > at])
 
     def _wait(self, timeout: float | None) -> None:
-        """Block until it is woken, for some seconds at most; not if it was woken meanwhile."""
+        """Block until it is woken, at most ``timeout`` seconds; not if it was woken meanwhile."""
         with self._lock:
             if self._woken or self._abandoned:
                 return
@@ -207,10 +207,10 @@ class Audience(Generic[Key]):
 class Feed(Generic[Key]):
     """The audiences of one sequence of numbered frames.
 
-    The lock guards the feed, its audiences, and the queues of its readers. Any thread may take it,
-    also while it holds it. It is a native lock (see `sseflask.loop`), which the greenlets of a
-    thread share. So code that holds it never blocks, never lets another greenlet run, and never
-    calls into the application. Several feeds may have the same one.
+    The lock guards the feed, its audiences, and the queues of its readers. It is reentrant, for any
+    thread. It is a native lock (see `sseflask.loop`), which the greenlets of a thread share. So
+    code that holds it never blocks, never lets another greenlet run, and never calls into the
+    application. Several feeds may have the same one.
     """
 
     def __init__(self, lock: Any, position: int = 0) -> None:

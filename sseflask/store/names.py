@@ -135,7 +135,7 @@ class PatternIndex(Generic[Item]):
         return not self._root.empty
 
     def add(self, pattern: Pattern, item: Item) -> None:
-        """Have an item found by the names that a pattern matches."""
+        """Add an item: `find` gives it for the names that a pattern matches."""
         *path, last = pattern.segments
         node = self._root
         for segment in path:

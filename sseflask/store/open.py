@@ -1,4 +1,8 @@
-"""Chooses the backend of a store by its address, and opens one for each process."""
+"""Opens stores, one for each process.
+
+There is one backend, SQLite: an address is a path or ``":memory:"``. Another backend would be
+chosen here, by how an address begins.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from sseflask.store.api import KeyReused, Store, StoreError
 RunKey: TypeAlias = Any
 """Names a run within its store; hashable. Only the store knows what it means."""
 
-#: What a store takes for a frame beside its bytes, about.
+#: Bytes that a store takes for a frame beside the frame's own, about.
 FRAME_BYTES = 48
 
 
@@ -88,7 +88,7 @@ class RunLimits:
     """How much a store of runs keeps."""
 
     seconds: float  # for which a run is kept after its end, and its key with it
-    # Before the store is larger, the runs that ended first are forgotten; if that is not enough,
+    # To stay below this, the store forgets the runs with the earliest ends; if that is not enough,
     # running ones have to end.
     max_bytes: float = math.inf
 
@@ -113,16 +113,16 @@ class RunListener(Protocol):
     """Gets what becomes of runs in one process.
 
     Called in the event loop of that process, or without gevent in any thread. Must not block.
-    Followed are the runs that were claimed or attached to in this process, until they end.
+    A process follows the runs that it has claimed or attached to, until they end.
     """
 
     def frames(self, batch: Sequence[RunFrames]) -> None:
         """The next frames of followed runs, once they are stored; without a hole, each once."""
 
     def ended(self, run: Run, here: bool) -> None:
-        """A run has ended that is followed, or was ended here; all its frames have been given.
+        """A run that is followed, or that this process ended, has ended, after its last frames.
 
-        ``here``: by this process. That is said of a run once, in one process.
+        ``here``: whether this process has ended it; true in exactly one process.
         """
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
@@ -145,7 +145,7 @@ class RunStore(Store, Protocol):
     """
 
     def follow(self, listener: RunListener) -> None:
-        """Begin, and have a listener get what becomes of runs. Once, before all else."""
+        """Begin, and tell a listener what becomes of runs. Once, before all else."""
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
         """Begin a run that this process writes, or find the one with the same key. Blocks.

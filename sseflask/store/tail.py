@@ -1,7 +1,7 @@
 """Where a process is in the one order of events and notices, and what is new to it. No I/O.
 
-A backend reads the store's end, and gives what it has read to a `Tail`. The tail says what of it is
-news. So every process gets the same notices between the same two events, whatever it reads when.
+A backend reads the store's end, and gives what it has read to a `Tail`. The tail gives what is new,
+in the store's order: all processes see each notice between the same two events.
 """
 
 from __future__ import annotations

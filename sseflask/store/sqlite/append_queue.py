@@ -18,11 +18,11 @@ log = logging.getLogger("sseflask")
 #: Seconds between the beginnings of two transactions. Appends that come meanwhile share the next.
 _PACE = 0.002
 
-#: The first frames of a run, which are stored without waiting for other runs': a client waits for
-#: the first that it can show, and one or two may come before.
+#: Number of first frames of a run that are stored at once, without waiting for other runs' frames:
+#: a client waits for the first frame that it can show, and one or two others may come before it.
 _URGENT = 4
 
-#: Seconds between two attempts, and after which there is no other one.
+#: Seconds between two attempts to store, and seconds after which there is no other attempt.
 _RETRY_SECONDS, _PATIENCE = 0.25, 20.0
 
 #: Bytes of one transaction, about: other processes wait for it.
@@ -35,9 +35,18 @@ _AHEAD = 1 << 20
 class AppendQueue:
     """Collects appends while the transaction before is under way. Thread-safe.
 
-    ``store`` has a group stored without blocking, and calls back in any thread: with those that
-    are refused, or with an error. The others are called in the loop, by ``call_in_loop``:
-    ``stored`` with a group and its refused ones, ``given_up`` with what could not be stored.
+    The queue is busy from the first append until nothing waits any more. A busy queue pauses until
+    the next transaction may begin, or a transaction is under way or will be tried again. An urgent
+    append (the first frames of a run) ends a pause. An append waits until a transaction takes it,
+    and its bytes are unsaved until that transaction is over. A run with too many unsaved bytes has
+    no room: its writer blocks in `wait_for_room`.
+
+    Args:
+        store: stores a group without blocking, and calls back in any thread: with the appends that
+            are refused, or with an error.
+        call_in_loop: calls the other two in the event loop.
+        stored: called with a stored group, and those of it that were refused.
+        given_up: called with what could not be stored.
     """
 
     def __init__(

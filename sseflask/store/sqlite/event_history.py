@@ -58,7 +58,7 @@ def history(channels: PatternChannels, epoch: str, query: HistoryQuery) -> Steps
 def _first(
     channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> tuple[list[Entry], int, int, bool]:
-    """As `_far`, from the next events of all channels; and whether the page will do."""
+    """Returns what `_far` does, from the next events of all channels; and whether that will do."""
     with channels.file.reading() as database:
         newest = _newest(database)
         found, last = _scan(database, wanted, after, limit, limit)
@@ -169,7 +169,7 @@ def _entries(
 def _missing(
     channels: PatternChannels, patterns: Sequence[Pattern], after: int
 ) -> Steps[list[Missing]]:
-    """The patterns of which an event after a number has been trimmed; if it is below 0 all."""
+    """The patterns that lack a trimmed event after ``after``; all patterns if it is negative."""
     wanted = PatternSet(patterns)
     with channels.file.reading() as database:
         floor, trimmed = _marks(database)
@@ -274,10 +274,10 @@ def _nearest(
     ).fetchall()
     names = names_of(database, {channel for _, channel in rows})
     wanted = PatternSet(patterns)
-    meaning = {channel: list(wanted.patterns(name)) for channel, name in names.items()}
+    patterns_of = {channel: list(wanted.patterns(name)) for channel, name in names.items()}
     found: dict[Pattern, int] = {}
     for number, channel in rows:
-        for pattern in meaning[channel]:
+        for pattern in patterns_of[channel]:
             found.setdefault(pattern, number)
     return found, len(rows) < _FEW
 

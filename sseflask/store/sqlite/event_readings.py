@@ -19,8 +19,8 @@ from sseflask.store.sqlite.pattern_channels import Steps
 
 log = logging.getLogger("sseflask")
 
-#: Seconds of reading after which there is a pause, and how long it is in proportion: the queries of
-#: many clients must not take all of a core.
+#: Seconds of reading before a pause, and the pause as a part of them: the queries of many clients
+#: must not take all of a core.
 _STRETCH, _PAUSE = 0.005, 0.5
 
 
@@ -47,7 +47,10 @@ class Readings:
         return self._due if self._queue else None
 
     def add(self, query: HistoryQuery, done: Done) -> None:
-        """Have something read, with an equal query: one that has begun may lack the newest."""
+        """Read for a query, together with an equal one that has not begun.
+
+        One that has begun may lack the newest events.
+        """
         reading = self._not_begun.get(query)
         if reading is None:
             reading = self._not_begun[query] = _Reading(query)

@@ -24,7 +24,7 @@ EVENT_BYTES = 100
 
 
 def trim_channel(database: sqlite3.Connection, channel: int, excess: int, old: float) -> int:
-    """Delete the first of some events too many, if they are ``old`` enough; return how many."""
+    """Delete the first of some events too many, if they are ``old`` enough. Returns how many."""
     (first,) = database.execute(
         "SELECT at FROM events WHERE channel = ? ORDER BY number LIMIT 1", (channel,)
     ).fetchone()
@@ -44,7 +44,7 @@ def trim_channel(database: sqlite3.Connection, channel: int, excess: int, old: f
 
 
 def trim_aged(database: sqlite3.Connection, before: float) -> int:
-    """Delete the first events, as far as they are older than an age; return how many."""
+    """Delete the first events, as far as they are older than an age. Returns how many."""
     rows = database.execute(
         "SELECT number, at FROM events ORDER BY number LIMIT ?", (EVENTS,)
     ).fetchall()
@@ -55,7 +55,7 @@ def trim_aged(database: sqlite3.Connection, before: float) -> int:
 
 
 def delete_old_keys(database: sqlite3.Connection, before: float, most: int = KEYS) -> int:
-    """Delete the oldest keys, as far as they are older than an age; return how many."""
+    """Delete the oldest keys, as far as they are older than an age. Returns how many."""
     return database.execute(
         "DELETE FROM publishes WHERE key IN"
         " (SELECT key FROM publishes WHERE at < ? ORDER BY at LIMIT ?)",
@@ -93,7 +93,7 @@ class SizeLimit:
         self._added = self._look
 
     def make_room(self, database: sqlite3.Connection, size: int) -> None:
-        """Delete the oldest events and keys before so many bytes are added."""
+        """Delete the oldest events and keys before ``size`` bytes are added."""
         self._added += size
         if self._added < self._look:
             return
@@ -125,7 +125,7 @@ def oldest(database: sqlite3.Connection) -> tuple[float | None, float | None]:
 
 
 def _trim_oldest(database: sqlite3.Connection, size: float) -> int:
-    """Delete events of about so many bytes, or first keys that are older; return how many."""
+    """Delete events of about ``size`` bytes, or first keys that are older. Returns how many."""
     event, key = oldest(database)
     if key is not None and (event is None or key < event):
         return delete_old_keys(database, float("inf") if event is None else event, _BATCH)

@@ -28,7 +28,7 @@ from sseflask.store.tail import News, Notice, NoticeKind, Skipped, Tail
 
 log = logging.getLogger("sseflask")
 
-#: Events written in one transaction at most, and read from the store's end at once.
+#: Number of events that one transaction writes at most, and that are read from the end at once.
 _GROUP, _PAGE = 500, 1000
 
 #: Bytes written in one transaction at most, unless one append alone has more.
@@ -40,7 +40,9 @@ _ANSWER_SECONDS, _PAUSE = 1.0, 0.05
 
 
 class SqliteEventStore(StoreThread[EventDatabase]):
-    """An `EventStore`, which says what the methods do. Those in the thread are of `StoreThread`.
+    """An `EventStore`; the protocol describes its methods. `StoreThread` describes its thread.
+
+    Methods that begin with ``_`` and get a database run in the thread.
 
     The thread writes in groups, gives the news to the listener, and answers queries in between.
     """
@@ -170,7 +172,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     def _send_notices(
         self, database: EventDatabase, kind: NoticeKind, patterns: Iterable[Pattern]
     ) -> tuple[int, set[str]]:
-        """Store notices; return the last one's number, and the names of the processes there."""
+        """Store notices. Returns the last one's number, and the names of the processes there."""
         number = database.notices.send(kind, [str(pattern) for pattern in patterns])
         there = {self._wakeup.name, *self._wakeup.wake_others()}
         self._try("reading", self._read, database)

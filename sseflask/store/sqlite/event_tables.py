@@ -14,10 +14,11 @@ from sseflask.store.tail import Notice, NoticeKind
 #: A condition for a list of numbers of any length, given as JSON.
 IN_JSON = "IN (SELECT value FROM json_each(?))"
 
-#: Channels without events that keep their row, which has the highest number trimmed from them.
+#: Number of rows of empty channels that are kept; a row has the highest number trimmed from its
+#: channel.
 _EMPTY_CHANNELS = 10_000
 
-#: Notices that are kept beside the newest ones. A process that has missed more knows that it has.
+#: Number of notices that are kept beside the newest ones. A process that has missed more knows it.
 _NOTICES = 500
 
 #: An epoch's length and characters; no two look alike.
@@ -53,7 +54,7 @@ _ADDED = (
 
 
 def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
-    """Make the tables if there are none; return the epoch. In a write transaction."""
+    """Make the tables if there are none. Returns the epoch. In a write transaction."""
     boot = boot_id()
     if is_new(database, path, FORMAT):
         for statement in _SCHEMA:
@@ -140,7 +141,7 @@ class Notices:
         self._file = file
 
     def send(self, kind: NoticeKind, bodies: Sequence[str]) -> int:
-        """Store some notices, at least one; return the number of the last."""
+        """Store some notices, at least one. Returns the number of the last."""
         with self._file.writing() as database:
             newest, number = database.execute("SELECT newest, notices FROM log").fetchone()
             last: int = number + len(bodies)

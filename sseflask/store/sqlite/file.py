@@ -86,7 +86,7 @@ class SqliteFile(ABC):
 
     @abstractmethod
     def trim(self) -> int:
-        """Delete a bounded number of things that are too old, or too many; return how many."""
+        """Delete a bounded number of things that are too old, or too many. Returns how many."""
 
     @abstractmethod
     def extent(self) -> Extent:

@@ -23,7 +23,7 @@ log = logging.getLogger("sseflask")
 #: stood still for most of that time ends none: perhaps all processes did.
 DEAD_SECONDS, _AWAY_SECONDS = 5.0, 3.0
 
-#: Runs that one transaction ends at most: others wait for the file meanwhile.
+#: Number of runs that one transaction ends at most: others wait for the file meanwhile.
 _END_RUNS = 50
 
 _ORPHANED = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
@@ -54,7 +54,7 @@ class Leases:
             database.execute("INSERT INTO processes VALUES (?, ?)", (self.token, now))
 
     def tick(self, in_use: bool = True) -> list[Run]:
-        """Say that this process is alive, and end some runs of dead ones; return those runs.
+        """Say that this process is alive, and end some runs of dead ones. Returns those runs.
 
         ``in_use``: it writes runs or has viewers. Otherwise it does not say that it is alive.
         """
@@ -98,7 +98,7 @@ class Leases:
         return ended
 
     def leave(self) -> list[Run]:
-        """End what this process writes, since it goes; return those runs. It may begin anew.
+        """End what this process writes, since it goes. Returns those runs. It may begin anew.
 
         It counts as alive for some seconds more, in which its viewers reconnect elsewhere.
         """

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 Steps = Generator[None, None, Result]
 """Work in short steps, between which other calls are served; its result comes at the end."""
 
-#: The channels of a pattern are not listed if they are more.
+#: Number of channels up to which a pattern's channels are listed.
 MANY = 1000
 
 #: Patterns that are known at a time: at most 8 MB of ids.
@@ -97,7 +97,7 @@ class PatternChannels:
 
 
 def _step(database: sqlite3.Connection, pattern: Pattern, known: _Known) -> bool:
-    """Look at some more channels; return whether all have been looked at."""
+    """Look at some more channels. Returns whether all have been looked at."""
     where, values = _like(pattern)
     if known.rest is not None:
         # By name: if the pattern begins with a name, its channels are beside one another.

@@ -27,9 +27,9 @@ _MAGIC = b"SQLite format 3\0"
 #: Held while one file is looked at.
 _lock: Any = native.lock()
 
-#: How often this process has which files open as databases. When it closes any descriptor of a
-#: file, POSIX drops all its locks on the file, SQLite's too. Another process that closes the
-#: database then takes itself for the last one, and deletes the write-ahead log in use
+#: The number of times that this process has each file open as a database. When it closes any
+#: descriptor of a file, POSIX drops all its locks on the file, SQLite's too. Another process that
+#: closes the database then takes itself for the last one, and deletes the write-ahead log in use
 #: (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 _open: Counter[tuple[int, int]] = Counter()
 
@@ -178,7 +178,7 @@ def _name(user: int) -> str:
 
 
 def note_opened(path: str | Path) -> tuple[int, int]:
-    """Note that this process is about to open a database; return what `note_closed` takes."""
+    """Note that this process is about to open a database. Returns what `note_closed` takes."""
     with _lock:
         found = Path(path).stat()
         key = found.st_dev, found.st_ino

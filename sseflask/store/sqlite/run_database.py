@@ -134,8 +134,8 @@ class RunDatabase(SqliteFile):
     def append(self, appends: Sequence[RunAppend]) -> tuple[list[RunAppend], list[Run]]:
         """Store what this process writes, each append whole.
 
-        Returns the appends that are refused, as this process may not or no longer write into their
-        runs; and the runs that the others have ended.
+        Returns the appends that are refused because the run has another writer, or has ended; and
+        the runs that the other appends have ended.
         """
         rows = [row for append in appends for row in tables.rows_of(append)]
         ends = [append for append in appends if append.ending is not None]
@@ -201,8 +201,8 @@ class RunDatabase(SqliteFile):
     def follow(self, numbers: Collection[int], ends: Collection[int] = ()) -> list[Run]:
         """Give what has become of some runs by now; those that are forgotten are missing.
 
-        Of ``ends`` only the end is wanted, and ``last`` is 0 before it: to find the last frame
-        takes the longer the more have come since then.
+        Of ``ends`` only the end is wanted, and ``last`` is 0 before it: finding a run's last frame
+        takes longer, the more frames other runs have stored since.
         """
         with self.reading() as database:
             self._note_version(database)

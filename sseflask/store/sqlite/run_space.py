@@ -12,20 +12,21 @@ from sseflask.store.run_api import FRAME_BYTES, Run, RunLimits
 from sseflask.store.sqlite.file import SqliteFile, used_bytes
 from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST, last_frame
 
-#: What a run takes without frames, about.
+#: Bytes that a run takes without its frames, about.
 RUN_BYTES = 512
 
-#: Of the file's bytes: when the oldest runs begin to be deleted.
+#: The part of the limit at which the oldest runs begin to be deleted.
 _NEARLY_FULL = 7 / 8
 
 #: Seconds for which a run is kept after its end, unless the file is overfull, as clients read it.
 _READ_SECONDS = 10.0
 
-#: Bytes that a process stores between two looks at what is used, at most; of the file, the part.
+#: How often a process looks how full the file is: after it has stored this many bytes, or the limit
+#: divided by this number, whichever is less.
 _STEP_BYTES, _STEPS = 1 << 20, 64
 
-#: Runs, frames, and bytes of frames, that one transaction deletes, about. Others wait for the file
-#: meanwhile.
+#: Numbers of runs, frames, and bytes of frames that one transaction deletes, about: others wait for
+#: the file meanwhile.
 _RUNS, _FRAMES, _BYTES = 50, 2000, 4 << 20
 
 _OLDEST = (
@@ -54,19 +55,19 @@ class Space:
         self.overfull = False  # so that the largest of them has to end
 
     def trim(self) -> int:
-        """Delete some of the runs that ended long ago, with their keys; return how many."""
+        """Delete some of the runs that ended long ago, with their keys. Returns how many."""
         return self._delete(self._clock() - self._limits.seconds)
 
     @property
     def is_due(self) -> bool:
-        """Whether this process has stored so much since it last looked that room is to be made."""
+        """Whether this process has stored enough since it last looked to call `make` again."""
         return self.stored - self._looked_at >= self._step
 
     def make(self) -> bool:
-        """Delete some of the runs that ended first if the file is nearly full; return if to go on.
+        """Delete some of the runs with the earliest ends if the file is nearly full.
 
-        Those that have just ended only if it is overfull. Sees also to `full`, to `overfull`, and
-        to SQLite's write-ahead log.
+        Runs that have just ended are deleted only if it is overfull. Sets `full` and `overfull`,
+        and shortens SQLite's write-ahead log. Returns whether to call it again.
         """
         self._looked_at = self.stored
         max_bytes = self._limits.max_bytes

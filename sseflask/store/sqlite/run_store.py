@@ -28,7 +28,7 @@ log = logging.getLogger("sseflask")
 #: Seconds between two signs of life.
 _BEAT_SECONDS = 1.0
 
-#: Frames read at once.
+#: Number of frames that are read at once.
 _PAGE = 500
 
 
@@ -173,7 +173,10 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self._beats_early = True
 
     def _store_appends(self, appends: Sequence[RunAppend], done: Done) -> None:
-        """Hand a group of appends over to the thread; any thread."""
+        """Hand a group of appends over to the thread, for the queue. Any thread.
+
+        The thread calls `_append`, then ``done``; the queue then calls `_stored` in the loop.
+        """
 
         def stored(
             result: tuple[list[RunAppend], list[Run]] | None, error: Exception | None
@@ -296,7 +299,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         return bool(ended)
 
     def _make_room_if_due(self, database: RunDatabase) -> None:
-        """See to room as soon as waiting calls have been served, not in a second."""
+        """Make room as soon as waiting calls have been served, not in a second."""
         if database.space.is_due:
             self._space.due = 0.0
 

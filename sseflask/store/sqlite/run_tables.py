@@ -16,7 +16,7 @@ FORMAT = FileFormat(0x73736502, 3)
 #: The first number of a file is a random one below this: six bytes.
 _NUMBERS = 1 << 46
 
-#: Frames that one statement stores.
+#: Number of frames that one statement stores.
 MAX_FRAMES = 64
 
 #: Bytes after which a page ends.
@@ -29,8 +29,8 @@ BLOCK = "place >> 10"
 #: The place of the newest frame.
 NEWEST = "coalesce((SELECT max(place) FROM frames), 0)"
 
-#: Of a run: the number of its last frame. Its frames are behind ``place`` and, once it ended, up to
-#: ``upto``. Looked for from the end, where those of a running one are.
+#: The number of a run's last frame. Its frames are behind ``place`` and, once it has ended, up to
+#: ``upto``. The search begins at the end of the file, where the frames of running runs are.
 LAST = f"""coalesce(ended - 1, (
     WITH RECURSIVE blocks (block) AS (
         SELECT {NEWEST} >> 10 UNION ALL
@@ -96,7 +96,8 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
         for statement in _SCHEMA:
             database.execute(statement)
         database.execute("INSERT INTO log VALUES (?, 0)", (boot,))
-        # Nor in a file that takes the place of this one, which some process may not have noticed.
+        # Numbers are not given twice in a file that replaces this one either: a process may still
+        # have the old file open.
         start = secrets.randbelow(_NUMBERS)
         database.execute("INSERT INTO sqlite_sequence VALUES ('runs', ?)", (start,))
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
@@ -131,7 +132,7 @@ def rows_of(append: RunAppend) -> list[Row]:
 
 
 def store_frames(database: sqlite3.Connection, rows: Sequence[Row], writer: str) -> bool:
-    """Store frames of the runs that a process may write; say whether it may write all of them.
+    """Store frames of the runs that a process may write. Returns whether it may write all of them.
 
     One statement, which can be a transaction of its own: each further one would hand the
     interpreter over to the other threads and back. So at most `MAX_FRAMES`.

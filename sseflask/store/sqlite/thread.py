@@ -39,7 +39,7 @@ PATIENCE = 20.0
 #: Seconds to wait for an answer that the caller can do without.
 SHORT_PATIENCE = 0.5
 
-#: Seconds that a fork waits for what the thread does, and that the end of a process does.
+#: Seconds for which a fork, and the end of a process, wait for what the thread does.
 _FORK_SECONDS, _LAST_SECONDS = 10.0, 2.0
 
 DatabaseType = TypeVar("DatabaseType", bound=SqliteFile)
@@ -61,8 +61,8 @@ class StoreThread(Generic[DatabaseType]):
     """Runs all calls to a database, in order, and looks for what other processes write.
 
     To be made after a fork, under gevent in the main thread's event loop. Started with `start`.
-    The methods above the line are for any thread or greenlet. The others run in the thread, where
-    ``make`` is called once to make the database, not yet open.
+    Methods up to `_refuse` are for any thread or greenlet. The others run in the thread,
+    where ``make`` is called once to make the database, not yet open.
     """
 
     def __init__(self, name: str, path: str, make: Callable[[], DatabaseType]) -> None:
@@ -94,7 +94,7 @@ class StoreThread(Generic[DatabaseType]):
         original("_thread", "start_new_thread")(self._run, ())
 
     def submit(self, call: Any, done: Done) -> None:
-        """Have a call done after those that were handed over before. Never blocks.
+        """Hand over a call; it is done after those that were handed over before. Never blocks.
 
         It is a function of the database, or what else `_serve` of a kind of store takes. ``done``
         is called in the thread; with a `StoreError` if the database is not open.
@@ -167,7 +167,10 @@ class StoreThread(Generic[DatabaseType]):
         self.join(_LAST_SECONDS)
 
     def join(self, seconds: float) -> bool:
-        """Wait until the thread has ended; return whether it has. Blocks the native thread."""
+        """Wait for at most ``seconds`` until the thread has ended. Returns whether it has.
+
+        Blocks the native thread.
+        """
         ended: bool = self._running.acquire(timeout=seconds)
         if ended:
             self._running.release()
@@ -195,7 +198,7 @@ class StoreThread(Generic[DatabaseType]):
         return True
 
     def _serve(self, database: DatabaseType) -> int:
-        """Take the next calls, at least one; return how many."""
+        """Take the next calls, at least one. Returns how many."""
         function, done = self._calls.popleft()
         if not self._open:
             self._guard(done, None, self._error)
@@ -276,7 +279,11 @@ class StoreThread(Generic[DatabaseType]):
             self._try("opening", self._open_database, database)
             self._try_at = time.monotonic() + LOOK_SECONDS
         elif self._open:
-            self._try("reading", lambda: self._read(database) if database.changed() else None)
+            self._try("reading", self._read_if_changed, database)
+
+    def _read_if_changed(self, database: DatabaseType) -> None:
+        if database.changed():
+            self._read(database)
 
     def _open_database(self, database: DatabaseType) -> None:
         database.open()

@@ -21,8 +21,8 @@ from sseflask.store.sqlite.private_files import make_folder
 #: The longest address of a socket, in bytes (Linux has 108 with the zero at the end).
 _ADDRESS_BYTES = 103
 
-#: Seconds after which the directory is listed again though it has the same time of change, which is
-#: too coarse to tell of two processes that come at once.
+#: Seconds after which the directory is listed again even if its mtime is unchanged: two processes
+#: may come within one tick of it.
 _LIST_SECONDS = 0.25
 
 
@@ -89,7 +89,7 @@ class WakeupSocket:
         self._others, self._listed = [], (0, 0.0)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a wake-up since the last call; say whether another process has sent one.
+        """Wait for a wake-up since the last call. Returns whether another process has sent one.
 
         The waiting thread only. What was handed over before a `wake` is there afterwards.
         """
@@ -117,7 +117,7 @@ class WakeupSocket:
         return self._handle >= 0 and bool(self._list())
 
     def wake_others(self) -> list[str]:
-        """Wake the others without blocking for long; return the names of those that are alive."""
+        """Wake the others without blocking for long. Returns the names of those that are alive."""
         alive: list[str] = []
         for name in self._list() if self._handle >= 0 else ():
             try:
