@@ -22,7 +22,7 @@ from sseflask.routes.run_responses import headers_with, nothing_left
 from sseflask.runs.formats import Format
 from sseflask.runs.runs import Started, current_runs
 from sseflask.transport.choose import begin_long
-from sseflask.transport.failures import too_many
+from sseflask.transport.failures import worker_full
 from sseflask.web.parameters import Text, check_seconds, invalid, scoped_key
 from sseflask.web.rate_limits import account_of, current_limits
 from sseflask.web.refusals import is_event_source
@@ -139,7 +139,7 @@ def begin(
     if not begin_long(request.environ):
         with LOCK:
             COUNTS.streams["run"].refused += 1
-        raise too_many("streams")  # before the upstream is asked, which would cost money
+        raise worker_full("streams")  # before the upstream is asked, which would cost money
     key = scoped_key(caller.subject, route, parameters.idempotency_key)
     account = account_of(caller.subject)
     upstream = current_upstream()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.logs.once import name_of, warn_once
-from sseflask.transport.failures import too_many
+from sseflask.transport.failures import worker_full
 from sseflask.transport.gunicorn.response import KEY, ServerResponse
 from sseflask.transport.portable import PortableBody
 from sseflask.transport.stream import Body, EarlyError, Stream
@@ -31,7 +31,7 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
         _warn_about_gunicorn(environ, server, start_response)
         if not begin_long(environ):
             source = stream.source
-            failure = too_many("streams") if source is None else source.refusal()
+            failure = worker_full("streams") if source is None else source.refusal()
             with LOCK:
                 COUNTS.streams[stream.kind].refused += 1
             raise EarlyError(failure)

@@ -27,7 +27,7 @@ def shutting_down() -> Failure:
     )
 
 
-def too_many(what: str) -> Failure:
+def worker_full(what: str) -> Failure:
     return Failure(
         f"This server has as many {what} as it can take; please try again.",
         status=503,

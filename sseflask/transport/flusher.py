@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseflask")
 
-#: How long the greenlets of one turn may run before what is buffered is sent anyway, in seconds.
-SLICE = 0.002
+#: Seconds that the greenlets of one turn may run before what is buffered is sent anyway.
+SLICE_SECONDS = 0.002
 
-#: A computation between two events that is longer than this is logged, in seconds.
+#: Seconds of a computation between two events above which it is logged.
 LONG_COMPUTATION = 0.005
 
-#: Such a line is logged once in so many seconds for a path, of so many paths.
+#: Seconds between two such lines for one path, and how many paths are remembered.
 _LOG_INTERVAL, _LOG_PATHS = 60.0, 100
 
 
@@ -93,10 +93,10 @@ class Flusher:
         return flusher
 
     def add(self, writer: SocketWriter, now: float) -> None:
-        """Have a writer's buffer sent before the loop waits, or by `deadline`."""
+        """Send a writer's buffer before the loop waits, or by `deadline`."""
         if not self._buffered:
             hook = self._hook
-            self.deadline = now + SLICE if hook.reliable else now
+            self.deadline = now + SLICE_SECONDS if hook.reliable else now
             if not hook.available:
                 run_soon(self.flush)
         self._buffered.append(writer)

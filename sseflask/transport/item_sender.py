@@ -15,7 +15,7 @@ from sseflask.counters.counts import Reason
 from sseflask.errors import Failure
 from sseflask.transport import accounting
 from sseflask.transport.failures import half_closed, shutting_down, token_expired
-from sseflask.transport.flusher import SLICE, Flusher
+from sseflask.transport.flusher import SLICE_SECONDS, Flusher
 from sseflask.transport.socket_writer import SocketWriter
 from sseflask.transport.stream import Stream, can_resume_after, reconnect_line
 from sseflask.transport.stream_greenlet import BUFFER, StreamGreenlet
@@ -131,7 +131,7 @@ class ItemSender:
                 elif clock() >= idle_until or not greenlet.limit:
                     # Empty pieces are nothing to send, but must not keep the loop to themselves.
                     self._give_way()
-                    idle_until = clock() + SLICE
+                    idle_until = clock() + SLICE_SECONDS
         finally:
             greenlet.advancing = False
         self.complete = True
@@ -188,7 +188,7 @@ class ItemSender:
         if len(self.writer.buffer) >= self.greenlet.limit:
             self._give_way()
         elif now >= flusher.deadline:
-            if fresh and now < self.began + SLICE:
+            if fresh and now < self.began + SLICE_SECONDS:
                 # Others have held the loop, in a storm of requests; this generator has not.
                 flusher.flush()
             else:

@@ -90,7 +90,7 @@ class SocketWriter:
 
     def close(self) -> None:
         """Let go of the socket and of what was to be sent."""
-        self.greenlet.client_left = True  # the descriptor's number will soon be somebody else's
+        self.greenlet.client_left = True  # the descriptor will be reused
         self.unsent = None
         self.buffer.clear()
         if self._watcher is not None:

@@ -33,13 +33,13 @@ def unacknowledged(descriptor: int) -> int:
 
 
 def send_last(descriptor: int, data: bytes | memoryview) -> int:
-    """Send what a half-close follows at once, so that the two leave together (send(2), MSG_MORE).
+    """Send the last bytes before a half-close, so that they leave in one packet with the FIN.
 
     A client that keeps connections for its next request must not take this one for open when it has
     read the end of the response. Never blocks.
     """
     with borrowed(descriptor) as client:
-        return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)
+        return client.send(data, socket.MSG_MORE | socket.MSG_DONTWAIT)  # send(2)
 
 
 def timed_out(descriptor: int) -> bool:
@@ -49,13 +49,13 @@ def timed_out(descriptor: int) -> bool:
 
 
 def reset_when_closed(client: _socket.socket) -> None:
-    """Have the connection of a slow client reset: that frees what the kernel holds for it."""
+    """Reset a slow client's connection at its close: that frees what the kernel holds for it."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def set_user_timeout(client: _socket.socket, seconds: float) -> None:
-    """Have the system end a TCP connection whose peer acknowledges nothing (RFC 5482); 0 for its
-    own time."""
+    """Let the system end a TCP connection whose peer acknowledges nothing for some seconds (RFC
+    5482); 0 for the system's own time."""
     if client.family in (socket.AF_INET, socket.AF_INET6):
         milliseconds = min(math.ceil(seconds * 1000), _MOST_MILLISECONDS)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

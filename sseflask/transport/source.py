@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sseflask.counters.counts import Kind, Reason
 from sseflask.errors import Failure
-from sseflask.transport.failures import too_many
+from sseflask.transport.failures import worker_full
 
 if TYPE_CHECKING:
     from sseflask.transport.detached.group import Group
@@ -99,7 +99,7 @@ class Source(ABC):
 
     def refusal(self) -> Failure:
         """The error response if there is no room for the client."""
-        return too_many("subscribers")
+        return worker_full("subscribers")
 
     def will_reconnect(self) -> None:  # noqa: B027  # for sources that count their viewers
         """The stream ends now and its client will reconnect; `abandon` follows. Never blocks."""

@@ -132,7 +132,7 @@ class Body:
         Blocks for the first piece, at most the stream's ``first_byte`` if the transport can.
 
         Raises:
-            EarlyError: they failed before; an error can be answered in place of the stream.
+            EarlyError: the items failed before that: the caller can still answer with an error.
         """
         raise NotImplementedError
 

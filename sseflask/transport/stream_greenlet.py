@@ -76,7 +76,7 @@ class StreamGreenlet:
         self.limit = 0
         self.wake()
         if self.advancing:
-            # In the loop, and not before what is already due has run: it may advance meanwhile.
+            # As a loop callback, after those that are due: the iterable may yield before it.
             event_loop.run_soon(self._kill)
 
     def leave(self, error: OSError | None = None) -> None:

@@ -27,7 +27,7 @@ class StreamTimer(StreamClock):
         self._timer: Watcher | None = None
 
     def set(self) -> None:
-        """Have the loop see to what is due next."""
+        """Set the timer for what is due next."""
         now = time.monotonic()
         self.close()
         self._timer = event_loop.start_timer(self._due(now)[0] - now, self._on_timer)

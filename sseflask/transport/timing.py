@@ -1,4 +1,4 @@
-"""When something is due for a stream, and what is sent then: one place for all transports.
+"""When something is due for a stream, and what happens then: one place for all transports.
 
 All times are the monotonic clock's, in seconds.
 
@@ -12,6 +12,9 @@ All times are the monotonic clock's, in seconds.
 
 A `StreamTimer` is a `StreamClock`, and a `PortableBody` has one. A stream that is detached gets its
 end from it, and shares heartbeats with its group: `Deadlines`.
+
+Not here: how far behind a client may be in bytes (`stream_table`), TCP_USER_TIMEOUT
+(`SocketWriter`), and slow clients of portable bodies: the server or `ClientConnection` cuts them.
 """
 
 from __future__ import annotations
@@ -38,9 +41,10 @@ _MOMENTS = 10
 
 
 def heartbeat_at(last_sent: float, heartbeat: float) -> float:
-    """When the next heartbeat is due.
+    """When the next heartbeat of a stream or group is due.
 
-    The same arguments must give the same time: it is asked for again when that has come.
+    The same arguments must give the same time: it is asked for again when that has come. Streams
+    of one `Stream.heartbeat` share a group, and what is due for it; so a jitter belongs here.
     """
     return last_sent + heartbeat
 
@@ -56,9 +60,9 @@ def slow_after(heartbeat: float) -> float:
 
 
 def slow_at(last_progress: float, heartbeat: float) -> float:
-    """When a client is cut that took something last at ``last_progress``.
+    """When a client that last took something at ``last_progress`` is too slow.
 
-    It is cut by `StreamTimer`, or if it is detached after `SlowStreams.stalled`.
+    `StreamTimer` cuts it then, or if it is detached the caller of `SlowStreams.stalled`.
     """
     return last_progress + slow_after(heartbeat)
 
@@ -78,21 +82,23 @@ class StreamClock:
     def next(
         self,
         now: float,
-        last_sent: float,
+        last_progress: float,
         *,
         started: bool = True,
         behind: bool = False,
         resumable: bool = True,
     ) -> tuple[float, Due]:
-        """What is due next, and when, which may be over.
+        """What is due next, and when, which may be in the past.
 
-        A client that is ``behind`` took something at ``last_sent``, and is to take more.
+        Args:
+            last_progress: when bytes last went out, or a heartbeat was due.
+            behind: whether bytes wait for the client, so that no heartbeat is sent.
         """
         due: tuple[float, Due]
         if behind:
-            due = slow_at(last_sent, self._heartbeat), "slow"
+            due = slow_at(last_progress, self._heartbeat), "slow"
         else:
-            due = heartbeat_at(last_sent, self._heartbeat), "heartbeat"
+            due = heartbeat_at(last_progress, self._heartbeat), "heartbeat"
         if not started:
             # A heartbeat too: the headers may be sent any time, and it is due after them.
             due = min(due, (self.first_byte_at, "first_byte"))
@@ -107,7 +113,7 @@ class StreamClock:
         return min(due, (self._expiry(now), "expiry"))
 
     def done(self, due: Due) -> None:
-        """The lifetime or the expiry has been seen to: `next` gives it no more."""
+        """The lifetime or the expiry has been handled: `next` does not return it again."""
         if due == "lifetime":
             self._lifetime = math.inf
         elif due == "expiry":
@@ -129,7 +135,7 @@ class Deadlines:
         self._moments: list[int] = []
 
     def watch(self, group: Group, now: float) -> None:
-        """Have `silent` give a group; harmless to repeat."""
+        """Let `silent` give a group from now on; harmless to repeat."""
         if not group.watched:
             group.watched = True
             group.last_sent = now
@@ -140,7 +146,7 @@ class Deadlines:
         heapq.heappush(self._heartbeats, (due, next(self._order), group))
 
     def end_at(self, stream: DetachedStream, due: float) -> None:
-        """Have `over` give a stream when its time has come, or up to a tenth later."""
+        """Let `over` give a stream at this time, or up to a tenth of a second later."""
         moment = stream.due = math.ceil(due * _MOMENTS)
         streams = self._ends.get(moment)
         if streams is None:

@@ -14,10 +14,10 @@ from sseflask.transport.failures import token_expired
 from sseflask.transport.sockets import send_last
 from sseflask.wire import HEARTBEAT
 
-#: Sends, and bytes, between two turns of the loop: about 2 ms.
-SLICE, SLICE_BYTES = 256, 4 << 20
+#: Sockets that are written to, and bytes, between two turns of the loop: about 2 ms.
+SOCKETS_AT_ONCE, BYTES_AT_ONCE = 256, 4 << 20
 
-#: In place of how much was sent: the socket can't be written to any more.
+#: Returned instead of a number of bytes if the socket is dead.
 _GONE = -1
 
 
@@ -64,7 +64,7 @@ class Delivery:
                 ends = stream.backlog is not None and stream.backlog.last is not None
                 if self._table.streams.get(stream.descriptor) is stream and not ends:
                     self._end(stream, *_last_bytes(stream, reason))
-                if not count % SLICE:
+                if not count % SOCKETS_AT_ONCE:
                     yield_to_loop()
 
     def _write(self, group: Group, piece: Piece, descriptors: Sequence[int]) -> None:
@@ -85,7 +85,7 @@ class Delivery:
     def _write_each(self, data: bytes, descriptors: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Give each descriptor that did not take all, and how much it took, or `_GONE`."""
         size, write = len(data), os.write
-        at_once = min(SLICE, SLICE_BYTES // size) or 1
+        at_once = min(SOCKETS_AT_ONCE, BYTES_AT_ONCE // size) or 1
         for start in range(0, len(descriptors), at_once):
             part = descriptors[start : start + at_once]
             share = len(part) / at_once
@@ -126,7 +126,7 @@ class Delivery:
             backlog.add(piece)
             backlog.last = reason
             return
-        # A FIN that follows is to come with it.
+        # If the socket is closed afterwards, the FIN goes into the same packet.
         write = send_last if stream.listener is None else os.write
         try:
             sent = write(stream.descriptor, piece.data)
@@ -151,5 +151,5 @@ def _last_bytes(stream: DetachedStream, reason: Reason | None) -> tuple[bytes, R
     line = stream.reconnect_line()
     if reason is not None:
         return line, reason
-    # Its lifetime is over, at a moment of its own: nobody has to say when to reconnect.
+    # Its lifetime is over, at a moment of its own: it need not be told when to reconnect.
     return b"", "lifetime"

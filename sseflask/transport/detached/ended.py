@@ -135,14 +135,14 @@ class IdleConnections:
         return next(times, math.inf)  # in the order of their ends
 
     def close_some(self, most: int) -> int:
-        """Close up to so many, those that have been kept longest; how many there were."""
+        """Close those that have been kept longest, at most ``most``. Returns how many."""
         chosen = list(self._connections)[:most]
         for descriptor in chosen:
             self._close(descriptor)
         return len(chosen)
 
     def leave(self) -> None:
-        """The worker is going: those that are idle now are closed, others are kept but shortly."""
+        """The worker is going: close those that are idle now, keep later ones for a short time."""
         self._leaving = True
         self.close_some(len(self._connections))
 

@@ -77,8 +77,8 @@ class DetachedStream:
     """One detached stream. The fewer fields, the more of them a worker holds.
 
     Attributes:
-        sent: bytes of the body that were sent before it was detached, less those of the group by
-            then; so `events`.
+        sent: bytes of the body that were sent before it was detached, minus the group's `sent` at
+            that moment: add the group's to get the total. `events` likewise.
         index: its place in the group's lists, -1 while it is not in them.
         due: when it ends, as `sseflask.transport.timing` counts it, 0 for never.
         expires: whether it ends then because its token does.

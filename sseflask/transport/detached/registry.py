@@ -78,7 +78,7 @@ class DetachedStreams:
         self._plan(now)
 
     def wait_until_empty(self, seconds: float) -> bool:
-        """Block until no connection is left; whether that is so."""
+        """Block until no connection is left, or the time is over. Returns whether none is left."""
         return bool(self.table.empty.wait(seconds))
 
     # -- only in a job -----------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class SlowStreams:
         self._epoll.modify(stream.descriptor, WATCH | select.EPOLLOUT)
 
     def add(self, stream: DetachedStream, piece: Piece) -> bool:
-        """Keep more for a slow stream; whether that is no more than it may be behind."""
+        """Add a piece to a slow stream's backlog. Returns whether that is within its limits."""
         backlog = stream.backlog
         assert backlog is not None
         backlog.add(piece)

@@ -87,7 +87,7 @@ def _line(log: Logger, response: Response, environ: dict[str, Any]) -> str | _JS
 
 
 def write(log: Logger, prepared: object, seconds: float, sent: int) -> None:
-    """Write the line of a response with so many bytes of a body, count the request."""
+    """Write the line of a response that sent ``sent`` bytes of a body, count the request."""
     if isinstance(prepared, _Copies):
         prepared.response.sent = prepared.response.response_length = sent
         log.access(

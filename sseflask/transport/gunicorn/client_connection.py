@@ -1,7 +1,8 @@
-"""One client's connection and its deadlines: here a slow client is cut.
+"""One client's connection, with deadlines for requests and for ordinary responses.
 
 A request's head and body have to come, and a response has to be read, at a minimum rate. While a
-connection waits for its client, it may be closed to make room for others.
+connection waits for its client, it may be closed to make room for others. Streams have deadlines of
+their own, see `timing`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gunicorn.util import write_error
 
 from sseflask.logs import request_ids
 from sseflask.loop.callbacks import yield_to_loop
-from sseflask.transport.flusher import SLICE
+from sseflask.transport.flusher import SLICE_SECONDS
 from sseflask.transport.gunicorn.connection_pool import LAST_SECONDS, ConnectionLimit
 from sseflask.transport.gunicorn.response import ErrorPageSocket
 from sseflask.transport.socket_reader import SlowBody
@@ -45,7 +46,7 @@ class ClientConnection:
         keepalive: seconds for which it may be idle between two requests.
         unread: bytes that were read before: gunicorn's parser gets them first.
         listener: what gunicorn was given as the listener that accepted the connection.
-        since: the monotonic time at which it began to wait for its client, for what it waits for.
+        since: the monotonic time at which its present wait for the client began.
         blocked: whether it waits for its client right now.
         evicted: whether it has been closed to make room.
     """
@@ -72,7 +73,7 @@ class ClientConnection:
     def __post_init__(self) -> None:
         self._descriptor = self.client.fileno()  # TLS takes it from one object to another
         self._deadline = self.since + HEAD_SECONDS
-        self._turn = self.since + SLICE
+        self._turn = self.since + SLICE_SECONDS
 
     @property
     def silent(self) -> bool:
@@ -136,7 +137,7 @@ class ClientConnection:
         return self._is_long
 
     def evict(self) -> None:
-        """Have the connection closed to make room; it is waiting. Never blocks."""
+        """Close the connection, which is waiting, to make room. Never blocks."""
         self.evicted = True
         # If nothing is left to be said, TLS must not say that it was cut off: clients take its
         # alert for a failure, and an end for an end.
@@ -212,7 +213,7 @@ class ClientConnection:
             self.blocked = False
             now = time.monotonic()
             self._seconds_left -= now - began
-            self._turn = now + SLICE
+            self._turn = now + SLICE_SECONDS
         return None if self.evicted else result
 
     def _give_back(self, count: int, most: float) -> None:
@@ -236,7 +237,7 @@ class ClientConnection:
 
     def _give_way(self) -> None:
         yield_to_loop()
-        self._turn = time.monotonic() + SLICE
+        self._turn = time.monotonic() + SLICE_SECONDS
 
     # -- writing --------------------------------------------------------------------------------
 

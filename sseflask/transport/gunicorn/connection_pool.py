@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseflask")
 
-#: Of every twenty connections long requests leave one to others, up to this many.
+#: Connections that are reserved for short requests: one in twenty, and at most this many.
 _MOST_RESERVED = 100
 
 #: Seconds that a client has at least, however full the worker is: what it sends may be on its way.
@@ -43,7 +43,7 @@ class ConnectionLimit:
 
     Attributes:
         waiting: the connections that wait for their client, those that began first in front.
-        detached: the streams that go on without a greenlet, if the worker has such.
+        detached: the streams that go on without a greenlet; ``None`` on a worker that has none.
     """
 
     def __init__(self, size: int) -> None:
@@ -215,11 +215,11 @@ class ConnectionPool:
             function()
 
     def join(self, seconds: float) -> bool:
-        """Block until no connection has a greenlet, some seconds at most; whether that is so."""
+        """Block for at most ``seconds``. Returns whether no connection has a greenlet."""
         return bool(self._idle.wait(seconds))
 
     def kill(self, seconds: float) -> None:
-        """Kill the greenlets, and block until they have ended, so many seconds at most."""
+        """Kill the greenlets, and block until they have ended, for at most ``seconds``."""
         with gevent.Timeout(seconds, False):  # type: ignore[arg-type]  # documented: end the block
             while self._greenlets:
                 gevent.killall(list(self._greenlets))

@@ -36,7 +36,7 @@ _ACCEPT = 4
 
 
 class ClientSocket(gevent.socket.socket):
-    """A client's socket, whose connection says how long it blocks; ``None`` for as long as any."""
+    """A client's socket. Its ``connection`` sets its timeouts; ``None`` for none."""
 
     __slots__ = ("connection",)
 

@@ -5,12 +5,16 @@
 2. `ConnectionServer.stop_accepting` closes the sockets that listen, and a second later the
    connections that have sent no request (`ConnectionLimit.close_silent_soon`).
 3. `Drain.begin` ends each stream that its client can resume, with a ``retry`` line
-   (`Connection.rotate`, `DetachedStreams.drain`). All others run on. ``/readyz`` says 503.
+   (`Connection.rotate`, `DetachedStreams.drain`); one whose last event had no id runs on until an
+   event has. All others run on. ``/readyz`` says 503.
 4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`, for
    gunicorn's ``graceful_timeout`` at most. If nothing is left, the worker ends here.
 5. Shortly before that time is over, `Drain._end_the_rest` has background work interrupted and
    streams end with an error in band (`Connection.fail`), and cuts those whose clients take nothing.
 6. When it is over, `StreamWorker._wait_until_drained` kills what is left.
+
+The stores are closed at the exit of the process. A SIGTERM that comes before the worker has started
+waits for that (`worker_start`).
 
 Ctrl-C and SIGQUIT (`StreamWorker.handle_quit`) do the same without the grace time: `Drain.end_now`.
 Under gunicorn's own gevent worker hooks call the same functions, see `plain_gevent`.
@@ -34,8 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseflask")
 
-#: What is left of the grace time for telling clients and running their `finally`: so many seconds,
-#: and at least this part of it.
+#: Seconds at the end of the grace time, and the least part of it, that are kept for failure events
+#: and the generators' `finally`.
 _MARGIN_SECONDS, _MARGIN_PART = 2.0, 0.2
 
 #: Seconds for the last events of interrupted work to come to its clients.
@@ -49,7 +53,7 @@ class BackgroundWork(Protocol):
         """End it. Never blocks."""
 
     def wait_until_done(self, seconds: float) -> bool:
-        """Block until nothing is left; whether that is so."""
+        """Block until nothing is left, or the time is over. Returns whether nothing is left."""
 
 
 class Drain:
@@ -57,7 +61,7 @@ class Drain:
 
     Attributes:
         draining: whether the worker has been asked to stop.
-        detached: the streams that have no greenlet, on a worker that has such.
+        detached: the streams that have no greenlet; ``None`` on a worker that has none.
         background: what a worker waits for beside its connections.
     """
 
@@ -117,14 +121,14 @@ class Drain:
             connection.fail(shutting_down())
 
     def end_now(self, seconds: float) -> None:
-        """End every stream now, and block until none is left, at most so many seconds."""
+        """End every stream now, and block until none is left, for at most ``seconds``."""
         self.begin(0)
         deadline = time.monotonic() + seconds
         self._empty.wait(seconds)
         self.wait_for_rest(deadline)
 
     def wait_for_rest(self, deadline: float) -> bool:
-        """Block until what has no greenlet is done, or the monotonic deadline; whether it is."""
+        """Block, at most until the deadline. Returns whether nothing without a greenlet is left."""
         waits = [work.wait_until_done for work in self.background]
         if self.detached is not None:
             waits.append(self.detached.wait_until_empty)

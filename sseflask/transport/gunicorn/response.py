@@ -129,7 +129,7 @@ class ServerResponse:
         return self.response.cfg.proxy_protocol not in (False, "off")
 
     def count_sent(self, size: int) -> None:
-        """Have gunicorn's access log say how many bytes of the body were sent."""
+        """Tell gunicorn's access log how many bytes of the body were sent."""
         self.response.sent = size
 
     # -- the request -------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class ServerResponse:
         return self.response.req.body
 
     def set_unread_body(self, body: BytesIO) -> None:
-        """Replace what has been read of the request's body and not yet been given to anybody."""
+        """Replace what has been read of the request's body, but not by the application."""
         self.response.req.body.buf = body
 
     @property
@@ -149,7 +149,7 @@ class ServerResponse:
         return data
 
     def append_to_next_request(self, data: bytes) -> None:
-        """Have gunicorn's parser read this behind what it has."""
+        """Let gunicorn's parser read this after what it has."""
         buffer = self.response.req.unreader.buf
         buffer.seek(0, os.SEEK_END)
         buffer.write(data)

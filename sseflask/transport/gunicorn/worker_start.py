@@ -22,12 +22,13 @@ from sseflask.logs.masking import guard
 #: Called in the worker's main greenlet once its application has been loaded; must not block.
 on_worker_start: list[Callable[[], object]] = []
 
-#: Python's (before 3.13, since), and ours: objects made until the youngest generation is looked at,
-#: and how often that happens before the next older one is; the oldest some millions of them apart.
+#: Arguments of `gc.set_threshold`: Python's defaults (before 3.13; from 3.13 on), and ours. Ours
+#: collects the oldest generation once in some millions of objects.
 _DEFAULT_THRESHOLDS, _THRESHOLD = ((700, 10, 10), (2000, 10, 10)), (10_000, 10, 100)
 
 #: Seconds for which the loop may go on when a native thread wants the interpreter. With Python's
-#: own 5 ms an event that is to be stored waits so long on a busy worker, once more when it is.
+#: default, 5 ms, a busy loop delays each published event by 5 ms before it is stored, and by 5 ms
+#: after.
 _SWITCH_SECONDS = 0.001
 
 #: What ends a worker.
@@ -57,7 +58,7 @@ def prepare_process(cfg: Any, log: Any) -> None:
 
 
 def _distrust_path_headers(cfg: Any) -> None:
-    """Have gunicorn take the path of a request from its first line alone.
+    """Let gunicorn take the path of a request from its first line alone.
 
     By default it also believes SCRIPT_NAME and PATH_INFO headers that come from 127.0.0.1, and
     proxies there pass those of their clients on: such a request gets past what the proxy forbids.
@@ -68,7 +69,7 @@ def _distrust_path_headers(cfg: Any) -> None:
 
 
 def hold_signals_from_fork() -> None:
-    """Have signals held back from the next fork of this process on, in the child."""
+    """Hold signals back in the child from the next fork of this process on."""
     global _holds
     _holds = True
 

@@ -60,12 +60,12 @@ def ends(caplog: pytest.LogCaptureFixture) -> Iterator[dict[str, tuple[str, int,
 
 
 def test_each_delivery_is_counted(crowd: Crowd, counts: StreamCounts) -> None:
-    for _ in range(delivery.SLICE + 3):
+    for _ in range(delivery.SOCKETS_AT_ONCE + 3):
         crowd.client()
     crowd.send(EVENT)
     crowd.send(EVENT + EVENT)
-    assert counts.events == 3 * (delivery.SLICE + 3)
-    assert counts.bytes == 27 * (delivery.SLICE + 3)
+    assert counts.events == 3 * (delivery.SOCKETS_AT_ONCE + 3)
+    assert counts.bytes == 27 * (delivery.SOCKETS_AT_ONCE + 3)
 
 
 def test_who_comes_later_has_what_came_later(crowd: Crowd, ends: dict[str, Any]) -> None:

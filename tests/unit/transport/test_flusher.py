@@ -10,7 +10,7 @@ import pytest
 
 from sseflask.transport import flusher as flushers
 from sseflask.transport.event_loop import WaitHook
-from sseflask.transport.flusher import SLICE, Flusher
+from sseflask.transport.flusher import SLICE_SECONDS, Flusher
 from tests.unit.transport.test_event_loop import turns, without_hooks
 
 
@@ -34,7 +34,7 @@ def added(flusher: Flusher, writer: Any) -> float:
 def test_it_is_sent_when_the_loop_is_about_to_wait() -> None:
     flusher, writer = Flusher(), Writer()
     turns(5)
-    assert added(flusher, writer) == pytest.approx(SLICE)
+    assert added(flusher, writer) == pytest.approx(SLICE_SECONDS)
     turns(1)
     assert writer.flushes == 1
     assert flusher.deadline == math.inf

@@ -131,7 +131,7 @@ def at_end(client: socket.socket) -> bytes:
 
 
 def test_everybody_gets_the_same(crowd: Crowd) -> None:
-    for _ in range(2 * delivery.SLICE + 3):
+    for _ in range(2 * delivery.SOCKETS_AT_ONCE + 3):
         crowd.client()
     crowd.send(b"one ")
     crowd.send(b"two")
@@ -280,7 +280,7 @@ def test_each_ends_when_its_time_is_over(expires: bool) -> None:
 
 def test_drain_sends_everybody_away_properly() -> None:
     crowd = Crowd(chunked=True)
-    for _ in range(delivery.SLICE + 10):
+    for _ in range(delivery.SOCKETS_AT_ONCE + 10):
         crowd.client()
     crowd.detached.drain()
     for client in crowd.clients:
@@ -289,7 +289,7 @@ def test_drain_sends_everybody_away_properly() -> None:
         assert last.endswith(b"\r\n0\r\n\r\n")
         client.close()
     assert crowd.detached.wait_until_empty(SECONDS)
-    assert len(crowd.ends.ended) == delivery.SLICE + 10
+    assert len(crowd.ends.ended) == delivery.SOCKETS_AT_ONCE + 10
     assert crowd.dissolved == [crowd.group]
 
 
@@ -317,7 +317,7 @@ def test_a_number_used_again_never_gets_what_was_meant_for_another(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One leaves while others are written to, and somebody else's socket may have its number."""
-    monkeypatch.setattr(delivery, "SLICE", 1)
+    monkeypatch.setattr(delivery, "SOCKETS_AT_ONCE", 1)
     members = [crowd.client() for _ in range(3)]
     number = members[2].descriptor
     spy, other = socket.socketpair()

@@ -38,7 +38,7 @@ def body_of(crowd: Crowd, data: bytes) -> bytes:
 
 
 def test_finished_streams_end_behind_their_last_bytes(crowd: Crowd) -> None:
-    for _ in range(delivery.SLICE + 3):
+    for _ in range(delivery.SOCKETS_AT_ONCE + 3):
         crowd.client()
 
     def end() -> None:
