@@ -76,7 +76,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     def position(self, patience: float | None = None) -> Position:
         def look(database: EventDatabase) -> Position:
             newest = database.newest()
-            if newest != self._tail.position:
+            if newest != self._tail.position or database.last_notice != self._tail.noticed:
                 # What is read here is no change any more, see `EventDatabase.changed`.
                 self._try("reading", self._read, database)
             return Position(self._tail.epoch, newest)

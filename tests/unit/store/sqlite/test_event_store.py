@@ -269,6 +269,29 @@ def test_notices_come_between_the_events_where_they_were_given(
     assert own.order == [f"close {each}" if isinstance(each, str) else each for each in expected]
 
 
+class ClosedBeforePosition(EventDatabase):
+    """A database in which another process closes a channel just before the position is read."""
+
+    other: EventDatabase | None = None
+
+    def newest(self) -> int:
+        other, self.other = self.other, None
+        if other is not None:
+            other.notices.send("close", ["a"])
+        return super().newest()
+
+
+def test_a_close_of_another_process_is_heard_after_a_position(path: Path) -> None:
+    other = EventDatabase(str(path), EventLimits(10, DAY))
+    with running(path, database=ClosedBeforePosition) as own:
+        own.store.position()
+        other.open()
+        own.ask(lambda database: setattr(database, "other", other))
+        own.store.position()
+        until(lambda: own.order == ["close a"], "the close is heard")
+    other.close()
+
+
 def test_a_notice_that_nobody_can_read_holds_nothing_up(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
