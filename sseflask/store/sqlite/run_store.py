@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import KeyReused, StoreError
+from sseflask.store.append_queue import AppendQueue
 from sseflask.store.run_api import (
     Claim,
     Ending,
@@ -19,7 +20,6 @@ from sseflask.store.run_api import (
     RunListener,
     TooMany,
 )
-from sseflask.store.sqlite.append_queue import AppendQueue
 from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.store.sqlite.thread import LOOK_SECONDS, PeriodicTask, StoreThread
 

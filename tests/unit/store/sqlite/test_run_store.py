@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sseflask.store import append_queue
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run, RunLimits, RunStore
-from sseflask.store.sqlite import append_queue
 from sseflask.store.sqlite import thread as module
 from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.store.sqlite.run_store import SqliteRunStore

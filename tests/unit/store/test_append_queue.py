@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pytest
 
 from sseflask.loop.callbacks import Done
+from sseflask.store import append_queue as module
 from sseflask.store.api import StoreError
+from sseflask.store.append_queue import AppendQueue
 from sseflask.store.run_api import FRAME_BYTES, Ending, RunAppend, size_of
-from sseflask.store.sqlite import append_queue as module
-from sseflask.store.sqlite.append_queue import AppendQueue
 from tests.live.kit.waiting import until
 
 SECONDS = 10.0

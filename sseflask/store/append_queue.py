@@ -11,7 +11,7 @@ from functools import partial
 from sseflask.loop import native
 from sseflask.loop.callbacks import Done, call_later, cooperative
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import FRAME_BYTES, RunAppend, size_of
+from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunKey, size_of
 
 log = logging.getLogger("sseflask")
 
@@ -61,11 +61,11 @@ class AppendQueue:
         self._stored = stored
         self._report_given_up = given_up
         self._lock = native.lock()
-        self._room: dict[int, threading.Event] = {}
-        self._waiting: dict[int, RunAppend] = {}
+        self._room: dict[RunKey, threading.Event] = {}
+        self._waiting: dict[RunKey, RunAppend] = {}
         self._waiting_bytes = 0
-        self._unsaved: dict[int, int] = {}
-        self._given_up: set[int] = set()
+        self._unsaved: dict[RunKey, int] = {}
+        self._given_up: set[RunKey] = set()
         self._busy = self._urgent = self._pausing = False
         self._began = 0.0
         self._failing_since: float | None = None
@@ -94,7 +94,7 @@ class AppendQueue:
                 return
         self._begin()
 
-    def wait_for_room(self, run: int) -> None:
+    def wait_for_room(self, run: RunKey) -> None:
         while self._unsaved.get(run, 0) > _AHEAD:
             with self._lock:
                 if self._unsaved.get(run, 0) <= _AHEAD:
@@ -102,7 +102,7 @@ class AppendQueue:
                 room = self._room.setdefault(run, threading.Event())
             room.wait()
 
-    def _make_room(self, run: int) -> None:
+    def _make_room(self, run: RunKey) -> None:
         room = self._room.pop(run, None)
         if room is not None:
             room.set()
@@ -186,7 +186,7 @@ class AppendQueue:
                 return
         self._begin()
 
-    def _give_up(self, runs: Sequence[int]) -> None:
+    def _give_up(self, runs: Sequence[RunKey]) -> None:
         with self._lock:
             self._given_up.update(runs)
             for run in runs:
