@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sseflask.channels.hub import Hub
 from sseflask.counters.counts import COUNTS, Reason
@@ -39,16 +40,16 @@ class HubFeeder:
         if not self._hub.epoch:
             self._hub.restart(epoch, newest)  # at once: a subscriber may wait for it
         else:
-            self._do(lambda: self._end(self._hub.restart(epoch, newest), "resync"))
+            self._do(self._end, "resync", self._hub.restart, epoch, newest)
 
     def skipped(self, last: int) -> None:
-        self._do(lambda: self._end(self._hub.skip(last), "resync"))
+        self._do(self._end, "resync", self._hub.skip, last)
 
     def closed(self, pattern: Pattern) -> None:
-        self._do(lambda: self._end(self._hub.close(pattern), "closed"))
+        self._do(self._end, "closed", self._hub.close, pattern)
 
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
-        self._do(lambda: answer(self._hub.count(pattern)))
+        self._do(self._answer, pattern, answer)
 
     def events(self, entries: Sequence[Entry], since: float) -> None:
         """What comes before the job has begun is delivered with it."""
@@ -59,15 +60,15 @@ class HubFeeder:
             self._waiting += entries
         else:
             self._waiting = waiting = list(entries)
-            self._streams.jobs.submit(lambda: self._deliver(waiting, since))
+            self._streams.jobs.submit(self._deliver, waiting, since)
 
-    def _do(self, job: Callable[[], None]) -> None:
-        """Do something after what has come so far, and before what comes later."""
+    def _do(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function after what has come so far, and before what comes later."""
         if self._streams is None:
-            job()
+            function(*arguments)
         else:
             self._waiting = None
-            self._streams.jobs.submit(job)
+            self._streams.jobs.submit(function, *arguments)
 
     # -- the greenlet that writes ------------------------------------------------------------------
 
@@ -81,6 +82,11 @@ class HubFeeder:
             if batch.ended:
                 self._streams.end(batch.ended, "done")
 
-    def _end(self, groups: Sequence[Group], reason: Reason) -> None:
+    def _end(self, reason: Reason, change: Callable[..., Sequence[Group]], *arguments: Any) -> None:
+        """Change the hub, and end the streams that can't go on after that."""
+        groups = change(*arguments)
         if self._streams is not None:
             self._streams.end(groups, reason)
+
+    def _answer(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
+        answer(self._hub.count(pattern))

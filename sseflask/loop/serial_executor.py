@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 from gevent.event import Event as Signal
@@ -16,13 +17,13 @@ class SerialExecutor:
     """Runs jobs one after another, each to its end before the next. The loop's thread only."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], object]] = deque()
+        self._waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._wake = Signal()
         self._greenlet = gevent.spawn(self._work)
 
-    def submit(self, job: Callable[[], object]) -> None:
+    def submit(self, function: Callable[..., object], *arguments: Any) -> None:
         """Add a job, which is done after those that wait; it may give way. Never blocks."""
-        self._waiting.append(job)
+        self._waiting.append((function, arguments))
         self._wake.set()
 
     def _work(self) -> None:
@@ -30,8 +31,8 @@ class SerialExecutor:
             self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                job = self._waiting.popleft()
+                function, arguments = self._waiting.popleft()
                 try:
-                    job()
+                    function(*arguments)
                 except Exception:
                     log.exception("delivering to subscribers failed")

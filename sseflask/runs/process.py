@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import Any
 
 from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.logs.printable import printable
@@ -168,17 +169,17 @@ class RunProcess:
     # -- what the store says, see `RunListener` ----------------------------------------------------
 
     def frames(self, batch: Sequence[RunFrames]) -> None:
-        self._deliver(lambda: self._batch_of(batch))
+        self._deliver(self._batch_of, batch)
 
     def ended(self, run: Run, here: bool) -> None:
         outcome = self.outcome_of(run)
         if here:
             _log_end(run, outcome)
-        self._deliver(lambda: self.hub.end(run, outcome))
+        self._deliver(self.hub.end, run, outcome)
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         failure = interrupted() if error is None else store_unavailable("run log")
-        self._deliver(lambda: self.hub.fail(run, failure))
+        self._deliver(self.hub.fail, run, failure)
 
     def _batch_of(self, batch: Sequence[RunFrames]) -> Batch:
         bodies = Batch()
@@ -186,19 +187,18 @@ class RunProcess:
             bodies += self.hub.deliver(run, first, frames)
         return bodies
 
-    def _deliver(self, make: Callable[[], Batch]) -> None:
-        """Make a batch and send it, after what came before; that may give way to the loop."""
-        detached = self._detached
-        if detached is None:
-            make()  # for the queues of readers: nothing is detached
-            return
+    def _deliver(self, change: Callable[..., Batch], *arguments: Any) -> None:
+        """Change the hub and send what comes of it, after what came before."""
+        if self._detached is None:
+            self._send(change, *arguments)
+        else:
+            self._detached.jobs.submit(self._send, change, *arguments)
 
-        def send() -> None:
-            if bodies := make():
-                detached.send(bodies)
-                detached.end(bodies.ended, "done")
-
-        detached.jobs.submit(send)
+    def _send(self, change: Callable[..., Batch], *arguments: Any) -> None:
+        batch = change(*arguments)  # for the queues of readers; and for what is detached
+        if self._detached is not None and batch:
+            self._detached.send(batch)
+            self._detached.end(batch.ended, "done")
 
 
 def _log_end(run: Run, outcome: Outcome) -> None:

@@ -53,7 +53,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         limits: EventLimits,
         database: Callable[[str, EventLimits], EventDatabase] = EventDatabase,
     ) -> None:
-        super().__init__("channel log", path, lambda: database(path, limits))
+        super().__init__("channel log", path, partial(database, path, limits))
         self._tail = Tail()
         self._readings = Readings()
 
@@ -74,35 +74,21 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         return self._wakeup.has_others
 
     def position(self, patience: float | None = None) -> Position:
-        def look(database: EventDatabase) -> Position:
-            newest = database.newest()
-            if newest != self._tail.position or database.last_notice != self._tail.noticed:
-                # What is read here is no change any more, see `EventDatabase.changed`.
-                self._try("reading", self._read, database)
-            return Position(self._tail.epoch, newest)
-
-        return self.call(look, PATIENCE if patience is None else patience)
+        return self.call_within(PATIENCE if patience is None else patience, self._position)
 
     def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
-        self.call(lambda database: self._send_notices(database, "close", patterns))
+        self.call(self._send_notices, "close", patterns)
 
     def count_subscriptions(self, pattern: Pattern) -> int:
-        notice, asked = self.call(lambda database: self._send_notices(database, "count", [pattern]))
+        notice, asked = self.call(self._send_notices, "count", [pattern])
         until, pause = time.monotonic() + _ANSWER_SECONDS, 0.001
-
-        def look(database: EventDatabase) -> tuple[dict[str, int], set[str]]:
-            answers = database.notices.answers(notice)
-            if answers.keys() >= asked:
-                return answers, set()
-            return answers, {self._wakeup.name, *self._wakeup.wake_others()}
-
         while True:
-            answers, alive = self.call(look)
+            answers, alive = self.call(self._answers, notice, asked)
             if not (asked & alive) - answers.keys() or time.monotonic() >= until:
                 break
             time.sleep(pause)  # gevent's, if it has replaced it
             pause = min(2 * pause, _PAUSE)
-        self.submit(lambda database: database.notices.forget_answers(notice), _log_lost_answers)
+        self.call_soon(_log_lost_answers, self._forget_answers, notice)
         return sum(answers.values())
 
     # -- in the thread: calls ----------------------------------------------------------------------
@@ -169,6 +155,13 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         else:
             self._try("reading", self._read, database)
 
+    def _position(self, database: EventDatabase) -> Position:
+        newest = database.newest()
+        if newest != self._tail.position or database.last_notice != self._tail.noticed:
+            # What is read here is no change any more, see `EventDatabase.changed`.
+            self._try("reading", self._read, database)
+        return Position(self._tail.epoch, newest)
+
     def _send_notices(
         self, database: EventDatabase, kind: NoticeKind, patterns: Iterable[Pattern]
     ) -> tuple[int, set[str]]:
@@ -177,6 +170,21 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         there = {self._wakeup.name, *self._wakeup.wake_others()}
         self._try("reading", self._read, database)
         return number, there
+
+    def _answers(
+        self, database: EventDatabase, notice: int, asked: set[str]
+    ) -> tuple[dict[str, int], set[str]]:
+        """The answers to a count; if some lack, also the names of the processes there."""
+        answers = database.notices.answers(notice)
+        if answers.keys() >= asked:
+            return answers, set()
+        return answers, {self._wakeup.name, *self._wakeup.wake_others()}
+
+    def _forget_answers(self, database: EventDatabase, notice: int) -> None:
+        database.notices.forget_answers(notice)
+
+    def _store_answer(self, database: EventDatabase, notice: int, number: int) -> None:
+        database.notices.answer(notice, self._wakeup.name, number)
 
     def _step_due(self) -> float | None:
         return self._readings.due
@@ -228,10 +236,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
 
     def _answer(self, notice: int, number: int) -> None:
         """Store how many subscriptions this process has. Any thread; never blocks."""
-        name = self._wakeup.name
-        self.submit(
-            lambda database: database.notices.answer(notice, name, number), _log_lost_answers
-        )
+        self.call_soon(_log_lost_answers, self._store_answer, notice, number)
 
 
 def _log_lost_answers(_result: object, error: Exception | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import KeyReused, StoreError
@@ -43,7 +44,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
-            "run log", path, lambda: RunDatabase(path, limits, endings.interrupted, clock)
+            "run log", path, partial(RunDatabase, path, limits, endings.interrupted, clock)
         )
         self._endings = endings
         self._queue = AppendQueue(self._store_appends, self._notify, self._stored, self._given_up)
@@ -67,26 +68,26 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self.start()
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
-        return self.call(lambda database: self._claim(database, claim))
+        return self.call(self._claim, claim)
 
     def withdraw(self, claim: Claim) -> None:
         self._withdrawn.append(claim)
-        self.submit(self._withdraw, _ignore)
+        self.call_soon(_ignore, self._withdraw)
 
     def find(self, id: str, subject: str) -> Run | None:
-        return self.call(lambda database: database.find(id, subject))
+        return self.call(RunDatabase.find, id, subject)
 
     def frames(self, run: int, after: int, limit: int) -> list[tuple[int, bytes]]:
-        return self.call(lambda database: database.frames(run, after, limit))
+        return self.call(RunDatabase.frames, run, after, limit)
 
     def attach(self, run: int) -> Run | None:
-        return self.call(lambda database: self._attach(database, run))
+        return self.call(self._attach, run)
 
     def detach(self, run: int) -> None:
-        self.submit(lambda database: self._detach(database, run), _ignore)
+        self.call_soon(_ignore, self._detach, run)
 
     def attached_elsewhere(self, runs: Collection[int], done: Callable[[set[int]], object]) -> None:
-        self.submit(lambda database: self._find_attached(database, runs, done), _ignore)
+        self.call_soon(_ignore, self._find_attached, runs, done)
 
     def append(self, append: RunAppend) -> None:
         self._queue.add(append)
@@ -95,13 +96,13 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self._queue.wait_for_room(run)
 
     def end(self, run: int, ending: Ending) -> Run | None:
-        return self.call(lambda database: self._end(database, run, ending))
+        return self.call(self._end, run, ending)
 
     def end_soon(self, run: int, ending: Ending, *, unless_attached: bool = False) -> None:
-        self.submit(lambda database: self._end(database, run, ending, unless_attached), _ignore)
+        self.call_soon(_ignore, self._end, run, ending, unless_attached)
 
     def leave(self) -> None:
-        self.submit(self._leave, _ignore)
+        self.call_soon(_ignore, self._leave)
 
     # -- in the event loop, called by the queue ----------------------------------------------------
 
@@ -186,7 +187,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             for run in ended:
                 self._report_end(run, here=True)
 
-        self.submit(lambda database: self._append(database, appends), stored)
+        self.call_soon(stored, self._append, appends)
 
     def _append(
         self, database: RunDatabase, appends: Sequence[RunAppend]

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from sseflask.defaults import MEMORY
@@ -43,6 +43,7 @@ SHORT_PATIENCE = 0.5
 _FORK_SECONDS, _LAST_SECONDS = 10.0, 2.0
 
 DatabaseType = TypeVar("DatabaseType", bound=SqliteFile)
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -55,6 +56,18 @@ class PeriodicTask(Generic[DatabaseType]):
     # If it returns something true, it is called again as soon as waiting calls have been served.
     function: Callable[[DatabaseType], object]
     due: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCall:
+    """A function that the thread calls with the database, and with arguments after it."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+    def __call__(self, database: SqliteFile) -> Any:
+        return self.function(database, *self.arguments, **self.named)
 
 
 class StoreThread(Generic[DatabaseType]):
@@ -78,7 +91,7 @@ class StoreThread(Generic[DatabaseType]):
         self._try_at = self._check_at = 0.0
         self._woken = False
         self._tasks: list[PeriodicTask[DatabaseType]] = [
-            PeriodicTask("trimming", TRIM_SECONDS, lambda database: database.trim())
+            PeriodicTask("trimming", TRIM_SECONDS, _trim)
         ]
         self._error: Exception = StoreError(f"the {name} is not open yet")
         self._reported: dict[str, str] = {}
@@ -106,15 +119,38 @@ class StoreThread(Generic[DatabaseType]):
             self._wakeup.wake()
 
     def call(
-        self, function: Callable[[DatabaseType], Result], patience: float = PATIENCE
+        self,
+        function: Callable[Concatenate[DatabaseType, Arguments], Result],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
     ) -> Result:
         """Call a function with the database, in the thread, and return its result.
 
-        Blocks the calling greenlet or thread only, for ``patience`` seconds at most: `StoreBusy` is
+        Blocks the calling greenlet or thread only, for `PATIENCE` seconds at most: `StoreBusy` is
         raised then, though the call may still be done.
         """
-        result: Result = self._wait_for(function, patience)
+        return self.call_within(PATIENCE, function, *arguments, **named)
+
+    def call_within(
+        self,
+        seconds: float,
+        function: Callable[Concatenate[DatabaseType, Arguments], Result],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Result:
+        """`call`, with other seconds."""
+        result: Result = self._wait_for(DatabaseCall(function, arguments, named), seconds)
         return result
+
+    def call_soon(
+        self,
+        done: Done,
+        function: Callable[Concatenate[DatabaseType, Arguments], object],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> None:
+        """Have a function called with the database, in the thread. Never blocks; see `submit`."""
+        self.submit(DatabaseCall(function, arguments, named), done)
 
     def _wait_for(self, call: Any, patience: float = PATIENCE) -> Any:
         try:
@@ -124,7 +160,7 @@ class StoreThread(Generic[DatabaseType]):
 
     def health(self) -> Health:
         try:
-            self.call(lambda _database: None, SHORT_PATIENCE)
+            self.call_within(SHORT_PATIENCE, _do_nothing)
         except StoreBusy:
             return "busy"
         except StoreError:
@@ -135,7 +171,7 @@ class StoreThread(Generic[DatabaseType]):
         return durability_of(self._path)
 
     def extent(self) -> Extent:
-        return self.call(lambda database: database.extent(), SHORT_PATIENCE)
+        return self.call_within(SHORT_PATIENCE, _extent)
 
     def pause(self, seconds: float) -> bool:
         """Close the database until `resume` is called, as while ``os.fork`` copies the process.
@@ -320,6 +356,18 @@ class StoreThread(Generic[DatabaseType]):
             function(*arguments)
         except Exception:
             log.exception("a callback of the thread of the %s failed", self.name)
+
+
+def _trim(database: SqliteFile) -> int:
+    return database.trim()
+
+
+def _extent(database: SqliteFile) -> Extent:
+    return database.extent()
+
+
+def _do_nothing(_database: SqliteFile) -> None:
+    """The answer shows that the thread answers."""
 
 
 _all: WeakSet[StoreThread[Any]] = WeakSet()

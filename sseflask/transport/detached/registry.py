@@ -15,7 +15,6 @@ import os
 import select
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -74,7 +73,7 @@ class DetachedStreams:
             self.table.adopt(stream, ends_at, now)
         except OSError as error:
             log.warning("a subscriber can't be watched and is sent away: %s", error)
-            self.jobs.submit(partial(self._end, [stream], "resync"))
+            self.jobs.submit(self._end, [stream], "resync")
         self._plan(now)
 
     def wait_until_empty(self, seconds: float) -> bool:
@@ -166,9 +165,9 @@ class DetachedStreams:
         now = time.monotonic()
         silent, over = self.table.deadlines.silent(now), self.table.deadlines.over(now)
         if silent:
-            self.jobs.submit(partial(self._send_heartbeats, silent))
+            self.jobs.submit(self._send_heartbeats, silent)
         if over:
-            self.jobs.submit(partial(self._end, over))
+            self.jobs.submit(self._end, over)
         for stream in self.table.slow.stalled(now):
             self.table.cut(stream)
         self.table.closing.close_overdue(now)

@@ -108,7 +108,7 @@ class Stepped(RunProcess):
         super().__init__(store, CompletionOutcome, Bounds())
         self._send_to, self._finish_one = send, finish
         detached: Any = SimpleNamespace(
-            jobs=SimpleNamespace(submit=self.loop.append), send=self.send, end=self.end
+            jobs=SimpleNamespace(submit=self.call_soon), send=self.send, end=self.end
         )
         self._detached = detached
         self.runs = Runs(lambda: str(path), seconds=1e9, max_running=1000)
