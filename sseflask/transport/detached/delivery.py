@@ -10,7 +10,7 @@ from sseflask.counters.counts import Reason
 from sseflask.loop.callbacks import yield_to_loop
 from sseflask.transport.detached.group import Backlog, DetachedStream, Group, Piece
 from sseflask.transport.detached.stream_table import StreamTable
-from sseflask.transport.failures import token_expired
+from sseflask.transport.failures import shutting_down, token_expired
 from sseflask.transport.sockets import send_last
 from sseflask.wire import HEARTBEAT
 
@@ -148,6 +148,8 @@ def _last_bytes(stream: DetachedStream, reason: Reason | None) -> tuple[bytes, R
         return b"", reason
     if reason is None and stream.expires:
         return stream.group.failure_frame(token_expired()), "expired"
+    if reason == "drain" and not stream.group.resumable:
+        return stream.group.failure_frame(shutting_down()), reason
     line = stream.reconnect_line()
     if reason is not None:
         return line, reason

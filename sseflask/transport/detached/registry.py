@@ -104,6 +104,9 @@ class DetachedStreams:
     def _end_resumable(self) -> None:
         self._end([each for each in self.table.streams.values() if each.group.resumable], "drain")
 
+    def _end_all(self) -> None:
+        self._end(list(self.table.streams.values()), "drain")
+
     def _send_heartbeats(self, groups: Sequence[Group]) -> None:
         self._delivery.send_heartbeats(groups)
         self._plan(time.monotonic())
@@ -115,7 +118,15 @@ class DetachedStreams:
         self.table.idle.leave()
         self.jobs.submit(self._end_resumable)
 
+    def fail_rest(self) -> None:
+        """End all other streams with a failure. Never blocks."""
+        self.jobs.submit(self._end_all)
+
     def abort(self) -> None:
+        """Reset those that are still open, once jobs are done. Never blocks."""
+        self.jobs.submit(self._cut_all)
+
+    def _cut_all(self) -> None:
         for stream in list(self.table.streams.values()):
             self.table.cut(stream, "drain")
 

@@ -7,11 +7,17 @@
 3. `Drain.begin` ends each stream that its client can resume, with a ``retry`` line
    (`Connection.rotate`, `DetachedStreams.drain`); one whose last event had no id runs on until an
    event has. All others run on. ``/readyz`` says 503.
-4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`, for
-   gunicorn's ``graceful_timeout`` at most. If nothing is left, the worker ends here.
-5. Shortly before that time is over, `Drain._end_the_rest` has background work interrupted and
-   streams end with an error in band (`Connection.fail`), and cuts those whose clients take nothing.
-6. When it is over, `StreamWorker._wait_until_drained` kills what is left.
+4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`. If nothing
+   is left, the worker ends here.
+5. A fifth of gunicorn's ``graceful_timeout`` before its end, and at least 2 s,
+   `Drain._end_the_rest` has background work interrupted, and streams end with an error in band
+   (`Connection.fail`). Streams without a greenlet get the last events of what was interrupted.
+   Those that are still open after that end with an error too (`DetachedStreams.fail_rest`), and
+   are reset if their clients take nothing (`DetachedStreams.abort`). If the grace time is not more
+   than 2 s, and with gunicorn's ``--reload``, all this begins at once.
+6. 0.8 s before the end `StreamWorker._wait_until_drained` kills what is left, for instance streams
+   over TLS or through middleware that keeps the response, and the worker ends. gunicorn's master
+   began to count before the worker did, and sends SIGKILL when its time is over (`Arbiter.stop`).
 
 The stores are closed at the exit of the process. A SIGTERM that comes before the worker has started
 waits for that (`worker_start`).
@@ -38,12 +44,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseflask")
 
-#: Seconds at the end of the grace time, and the least part of it, that are kept for failure events
-#: and the generators' `finally`.
-_MARGIN_SECONDS, _MARGIN_PART = 2.0, 0.2
+#: A fifth of the grace time, and at least 2 s, is kept for failure events and the generators'
+#: `finally`.
+_MARGIN_PART, _MARGIN_SECONDS = 0.2, 2.0
 
-#: Seconds for the last events of interrupted work to come to its clients.
-_LAST_EVENTS_SECONDS = 1.0
+#: Seconds for the last events of interrupted work to come to its clients, and for a failure.
+_LAST_EVENTS_SECONDS, _FAILURE_SECONDS = 0.8, 0.3
 
 
 class BackgroundWork(Protocol):
@@ -92,7 +98,7 @@ class Drain:
         """Ask every stream to end: those that can't be resumed, shortly before the worker's end."""
         if not self.draining:
             self.draining = True
-            count = len(self._live) + (len(self.detached) if self.detached else 0)
+            count = len(self._live) + (self.detached.count() if self.detached else 0)
             if count:
                 log.info("draining %d streams", count)
             for connection in list(self._live):
@@ -104,14 +110,22 @@ class Drain:
             gevent.spawn_later(graceful_timeout - margin, self._end_the_rest)
         else:
             self._fail_all()
+            gevent.spawn(self._end_detached)
 
     def _end_the_rest(self) -> None:
         self._fail_all()
-        if self.detached is not None and self.background:
-            # The streams of what has just been interrupted end by themselves.
+        self._end_detached()
+
+    def _end_detached(self) -> None:
+        if self.detached is None:
+            return
+        if self.background:
+            # The streams of what has just been interrupted end by themselves. What other processes
+            # write goes on, and its streams do not.
             self.detached.wait_until_empty(_LAST_EVENTS_SECONDS)
-        if self.detached is not None:
-            self.detached.abort()  # those whose clients take nothing
+        self.detached.fail_rest()
+        self.detached.wait_until_empty(_FAILURE_SECONDS)
+        self.detached.abort()
 
     def _fail_all(self) -> None:
         self._failing = True

@@ -41,6 +41,10 @@ INTERRUPT_SECONDS = 1.5
 #: What Ctrl-C leaves to ordinary requests once the streams have ended, in seconds; gunicorn's own.
 _QUIT_SECONDS = 0.1
 
+#: What is kept of the grace time to kill what is left, and for the process to exit, in seconds: at
+#: its end gunicorn's master kills the worker.
+_EXIT_SECONDS, _KILL_SECONDS = 0.8, 0.4
+
 #: What an end in development leaves to generators that do not stop, in seconds.
 _RELOAD_SECONDS = 2.0
 
@@ -115,7 +119,8 @@ class StreamWorker(GeventWorker):
         # In development a file has just been saved, and its author waits for the next worker.
         grace = 0 if self.cfg.reload else self.cfg.graceful_timeout
         worker_drain.begin(grace)
-        self._wait_until_drained(connections, time.monotonic() + (grace or _RELOAD_SECONDS))
+        seconds = grace - min(_EXIT_SECONDS, grace / 2) if grace else _RELOAD_SECONDS
+        self._wait_until_drained(connections, time.monotonic() + seconds)
         if self._quitter is not None:
             self._quitter.join()
         sharing.write()
@@ -126,9 +131,11 @@ class StreamWorker(GeventWorker):
 
         pool = connections.pool
         while True:
+            now = time.monotonic()
+            pause = min(self._patience, max(0.0, deadline - now))
             if (
-                pool.join(self._patience)
-                and worker_drain.wait_for_rest(time.monotonic() + self._patience)
+                pool.join(pause)
+                and worker_drain.wait_for_rest(now + pause)
                 and not len(pool)  # a connection may have gone on in the meantime
             ):
                 return
@@ -137,7 +144,7 @@ class StreamWorker(GeventWorker):
                 if self._deadline == math.inf:
                     self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
                 self._killing = True
-                pool.kill(1)
+                pool.kill(_KILL_SECONDS)
                 return
 
     @property

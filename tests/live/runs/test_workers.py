@@ -16,14 +16,20 @@ import psutil
 import pytest
 
 from tests.live.kit.aimock import Aimock
-from tests.live.kit.clients import Stream
+from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import fetch
 from tests.live.kit.events import Sent
 from tests.live.kit.run_events import FORMATS, Decoded, last_id
 from tests.live.kit.runs import attach, read, read_run, run_of, run_service, start, start_path, take
 from tests.live.kit.servers import Server
 from tests.live.kit.waiting import settled, until
-from tests.live.kit.workers import connect_to, listening, other_worker, worker_of
+from tests.live.kit.workers import (
+    connect_to,
+    listening,
+    other_worker,
+    wait_for_workers,
+    worker_of,
+)
 
 #: Within this time a run whose worker has died is ended by another one: the issue says so.
 LIMIT = 10.0
@@ -365,6 +371,53 @@ def test_one_worker_of_two_is_told_to_end(
         answer = read(back, "text", seen)
     assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
     assert upstream.asked_for(message) == 1
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+def test_a_worker_ends_whose_viewers_read_a_run_of_another(
+    upstream: Aimock, tmp_path: Path, tag: str, how: str
+) -> None:
+    """One that can't resume is told so in band, and its response ends properly."""
+    message = f"slow story #{tag}"
+    body = json.dumps(
+        {"model": "m", "stream": True, "messages": [{"role": "user", "content": message}]}
+    ).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f"key-{tag}"}
+    path = "/v1/chat/completions"
+    with (
+        run_service(tmp_path, upstream, "--graceful-timeout", "5") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        wait_for_workers(server, 2)
+        starter = stack.enter_context(
+            open_stream(server, path, method="POST", headers=headers, body=body)
+        )
+        run = run_of(starter)
+        take(starter, 3, "chunks")
+        writing = worker_of(server, starter.connection)
+        reading = other_worker(server, writing)
+        ui = stack.enter_context(attach(connect_to(server, reading), run, "ui"))
+        replayed = stack.enter_context(
+            open_stream(
+                connect_to(server, reading), path, method="POST", headers=headers, body=body
+            )
+        )
+        assert run_of(replayed) == run
+        viewers = {"ui": Viewer(ui, "ui"), "chunks": Viewer(replayed, "chunks")}
+        until(lambda: all(len(each.events) > 10 for each in viewers.values()), "they read")
+        told_at = time.monotonic()
+        reading.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGQUIT)
+        for format, viewer in viewers.items():
+            answer = viewer.answer()
+            assert answer.outcome == "failed"
+            assert answer.pieces > 5
+            if format == "chunks":
+                assert answer.error["code"] == "shutting_down"
+            if how == "SIGTERM":
+                assert viewer.ended_at - told_at > 2, "it went on for a while"
+        take(starter, 3, "chunks")
+        until(lambda: not reading.is_running(), "the worker has ended", seconds=20)
+        assert stop_at(server, writing, run)["status"] == "stopped"
 
 
 def test_the_grace_time_is_over(upstream: Aimock, tmp_path: Path, tag: str) -> None:

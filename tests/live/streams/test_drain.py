@@ -245,6 +245,10 @@ def test_what_does_not_want_to_end_holds_nothing_up(kind: str, tmp_path: Path) -
             streams[0].assert_told_in_band()
             server.wait_until_ended(15)
         assert "cleaning" in server.marks("cleaning")
+        if kind == "gunicorn-worker":
+            assert "Worker exiting" in server.log(), (
+                "it has ended before gunicorn's master kills it"
+            )
         for stream in streams:
             assert server.marks(stream.tag)[-1] == "finally"
 

@@ -11,7 +11,7 @@ from sseflask.completions.formats.ui import ui_failure
 from sseflask.errors import Failure
 from sseflask.transport.detached import delivery
 from sseflask.transport.detached.group import Group
-from sseflask.transport.failures import token_expired
+from sseflask.transport.failures import failure_frame, shutting_down, token_expired
 from sseflask.wire import encode
 from tests.segments import without_data
 from tests.unit.transport.detached.test_registry import SECONDS, Crowd, at_end, received, until
@@ -98,6 +98,18 @@ def test_the_drain_sends_away_only_who_can_resume(crowd: Crowd) -> None:
     crowd.job(lambda: crowd.detached.send([(staying, b"the rest")]))
     crowd.job(lambda: crowd.detached.end([staying], "done"))
     assert body_of(crowd, at_end(crowd.clients[0])) == b"the rest"
+
+
+def test_those_that_can_not_resume_are_told_before_the_worker_goes(crowd: Crowd) -> None:
+    crowd.group.resumable = False
+    crowd.client()
+    crowd.client(buffer=4096)
+    crowd.send(b"x" * 300_000)
+    crowd.detached.drain()
+    crowd.detached.fail_rest()
+    told = failure_frame(shutting_down())
+    assert body_of(crowd, at_end(crowd.clients[0])) == b"x" * 300_000 + told
+    assert body_of(crowd, at_end(crowd.clients[1])) == b"x" * 300_000 + told, "as soon as it can"
 
 
 def test_whose_token_expires_is_told_in_the_words_of_its_group(crowd: Crowd) -> None:

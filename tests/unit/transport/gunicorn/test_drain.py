@@ -41,7 +41,7 @@ class Streams:
         self.work = work
         self.empty = Signal()
 
-    def __len__(self) -> int:
+    def count(self) -> int:
         return 1
 
     def drain(self) -> None:
@@ -50,6 +50,9 @@ class Streams:
     def wait_until_empty(self, seconds: float) -> bool:
         self.asked.append(f"wait, interrupted {self.work.interrupted} times")
         return bool(self.empty.wait(seconds))
+
+    def fail_rest(self) -> None:
+        self.asked.append("fail")
 
     def abort(self) -> None:
         self.asked.append("abort")
@@ -83,23 +86,45 @@ def test_shortly_before_its_end_work_is_interrupted_and_its_streams_get_their_la
     drain = drain_of(work, detached=streams)
     drain.begin(0.01)
     gevent.spawn_later(0.05, streams.empty.set)
+    until_cut(streams)
+    assert streams.asked == [
+        "drain",
+        "wait, interrupted 1 times",
+        "fail",
+        "wait, interrupted 1 times",
+        "abort",
+    ]
+
+
+def until_cut(streams: Streams) -> None:
     with gevent.Timeout(SECONDS):
         while "abort" not in streams.asked:
             gevent.sleep(0.005)
-    assert streams.asked == ["drain", "wait, interrupted 1 times", "abort"]
+
+
+def test_without_a_grace_time_that_begins_at_once() -> None:
+    streams = Streams(Work(done=True))
+    streams.empty.set()
+    drain = drain_of(streams.work, detached=streams)
+    drain.begin(0)
+    assert streams.work.interrupted == 1
+    until_cut(streams)
+    assert [each for each in streams.asked if "wait" not in each] == ["drain", "fail", "abort"]
 
 
 def test_streams_that_take_nothing_are_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LAST_EVENTS_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_FAILURE_SECONDS", 0.01)
     streams = Streams(Work())
     drain_of(streams.work, detached=streams)._end_the_rest()
-    assert streams.asked[-1] == "abort"
+    assert streams.asked[-2:] == ["wait, interrupted 1 times", "abort"]
 
 
 def test_without_work_nobody_waits_for_last_events() -> None:
     streams = Streams(Work())
+    streams.empty.set()
     drain_of(detached=streams)._end_the_rest()
-    assert streams.asked == ["abort"]
+    assert streams.asked == ["fail", "wait, interrupted 0 times", "abort"]
 
 
 def test_at_once_work_is_interrupted_at_once_and_waited_for() -> None:
