@@ -26,7 +26,7 @@ ENVIRON = {
     "PATH_INFO": "/channels/a%s",
     "QUERY_STRING": "x=1",
     "SERVER_PROTOCOL": "HTTP/1.1",
-    "HTTP_USER_AGENT": 'a "browser" 100% \0b\0',
+    "HTTP_USER_AGENT": 'a "browser" 100% \0b\0\xe9',
 }
 
 
@@ -61,7 +61,7 @@ def test_the_line_is_what_gunicorn_would_have_written(monkeypatch: pytest.Monkey
     (record,) = buffered.buffer
     found = re.fullmatch(
         r'192\.0\.2\.7 \[.+\] "GET /channels/a%s x=1 HTTP/1\.1" 200 1234 1234 '
-        r'"a \\"browser\\" 100% \0b\0" (\d+) (\d+) (\d+) (\S+) 17 e',
+        r'"a \\"browser\\" 100% \0b\0\xe9" (\d+) (\d+) (\d+) (\S+) 17 e',
         record.getMessage(),
     )
     assert found, record.getMessage()
