@@ -202,7 +202,7 @@ class ConnectionServer:
     ) -> None:
         """See `response.Adopt`."""
         self.pool.hand_over()
-        self.detached.adopt(stream, ends_at)
+        self.detached.adopt(stream, ends_at, server.next_request)
         if not server.returned:  # otherwise gunicorn logs the request
             stream.log_entry = access_log.prepare(self._worker.log, server.response, environ)
 
@@ -225,6 +225,8 @@ class ConnectionServer:
             self._worker.handle(name, client, address)
         finally:
             connection.close()
+            # Each has the other: the request would otherwise wait for the garbage collector.
+            client.connection = None
 
     def _go_on(self, descriptor: int, name: _ListenerName, unread: bytes) -> None:
         """Serve the next request of a connection that has had no greenlet."""
