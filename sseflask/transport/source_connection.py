@@ -68,6 +68,7 @@ class SourceConnection(Connection):
             if writer.unsent is None:
                 group = source.join(bool(writer.chunked), self.stream.heartbeat)
                 if group is not None:
+                    group.retry_jitter = self.stream.retry_jitter
                     return group
 
     def _detached(self) -> bool:
@@ -81,11 +82,9 @@ class SourceConnection(Connection):
             writer.socket.detach(), self._group, sender.began, writer.body_sent, writer.events_sent
         )
         stream.log_fields, sender.counted = sender.log_fields, False
-        stream.retry_jitter = self.stream.retry_jitter
         if sender.reusable and not self.server.has_proxy_line:
             connection: Any = getattr(self.environ["gunicorn.socket"], "connection", None)
             stream.listener = connection and connection.listener
-            stream.unread = self.server.next_request + self._reader.data
         self._detached_stream = stream
         return True
 

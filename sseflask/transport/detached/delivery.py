@@ -45,7 +45,7 @@ class Delivery:
                 for stream in list(group.slow or ()):
                     if not self._table.slow.add(stream, piece):
                         self._table.cut(stream)
-                announced.append((group, piece, group.descriptors[:]))
+                announced.append((group, piece, list(group.streams)))
             for each in announced:
                 self._write(*each)
 
@@ -55,13 +55,14 @@ class Delivery:
             for group in groups:
                 piece = group.piece(HEARTBEAT, events=0)
                 group.sent += piece.size
-                self._write(group, piece, group.descriptors[:])
+                self._write(group, piece, list(group.streams))
 
     def end(self, streams: Sequence[DetachedStream], reason: Reason | None = None) -> None:
         """Send each its last bytes, for a reason, or because its time is over."""
         with self._table.closing.postponed():
             for count, stream in enumerate(streams, 1):
-                ends = stream.backlog is not None and stream.backlog.last is not None
+                backlog = self._table.slow.backlogs.get(stream)
+                ends = backlog is not None and backlog.last is not None
                 if self._table.streams.get(stream.descriptor) is stream and not ends:
                     self._end(stream, *_last_bytes(stream, reason))
                 if not count % SOCKETS_AT_ONCE:
@@ -75,7 +76,7 @@ class Delivery:
             stream = self._table.streams.get(descriptor)
             if sent == _GONE:
                 self._table.client_gone(descriptor)
-            elif stream is not None and stream.index >= 0:  # it has not left since
+            elif stream is not None and descriptor in group.streams:  # it has not left since
                 group.mark_slow(stream)
                 self._keep(stream, piece, sent)
         taken = len(descriptors) - missed
@@ -116,7 +117,7 @@ class Delivery:
             self._table.cut(stream)
 
     def _end(self, stream: DetachedStream, last: bytes, reason: Reason) -> None:
-        group, backlog = stream.group, stream.backlog
+        group, backlog = stream.group, self._table.slow.backlogs.get(stream)
         piece = group.last_piece(last)
         stream.sent += group.sent + piece.size
         stream.events += group.events + piece.events
@@ -150,7 +151,7 @@ def _last_bytes(stream: DetachedStream, reason: Reason | None) -> tuple[bytes, R
         return stream.group.failure_frame(token_expired()), "expired"
     if reason == "drain" and not stream.group.resumable:
         return stream.group.failure_frame(shutting_down()), reason
-    line = stream.reconnect_line()
+    line = stream.group.reconnect_line()
     if reason is not None:
         return line, reason
     # Its lifetime is over, at a moment of its own: it need not be told when to reconnect.

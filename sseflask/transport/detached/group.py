@@ -79,12 +79,10 @@ class DetachedStream:
     Attributes:
         sent: bytes of the body that were sent before it was detached, minus the group's `sent` at
             that moment: add the group's to get the total. `events` likewise.
-        index: its place in the group's lists, -1 while it is not in them.
         due: when it ends, as `sseflask.transport.timing` counts it, 0 for never.
         expires: whether it ends then because its token does.
         log_entry, log_fields: for `access_log` and `accounting` at its end.
         listener: what the connection came by, if it is kept after the stream's end.
-        unread: what was read of its next request.
     """
 
     descriptor: int
@@ -92,24 +90,15 @@ class DetachedStream:
     began: float
     sent: int
     events: int = 0
-    index: int = -1
-    backlog: Backlog | None = None
     due: int = 0
     expires: bool = False
     log_entry: object | None = None
     log_fields: LogFields | None = None
-    retry_jitter: int = 0
     listener: object = None
-    unread: bytes = b""
 
     def __post_init__(self) -> None:
         self.sent -= self.group.sent
         self.events -= self.group.events
-
-    def reconnect_line(self) -> bytes:
-        """The last bytes if the stream ends together with others, to be resumed."""
-        self.group.last_reconnect = time.monotonic()
-        return reconnect_line(self.retry_jitter)
 
 
 @dataclass(slots=True, eq=False)
@@ -117,10 +106,10 @@ class Group:
     """Detached streams that get the same bytes. Belongs to the loop's thread.
 
     Attributes:
-        streams: those whose sockets take everything, in no order.
-        descriptors: theirs, in the same order.
+        streams: those whose sockets take everything, by their descriptors.
         slow: those with a backlog; made when needed, as most groups are small.
         sent: bytes of the body that were sent to each stream, at last at `last_sent`.
+        retry_jitter: over how many milliseconds clients of streams that end together reconnect.
         last_reconnect: the monotonic time at which a stream last ended to be resumed; 0 for never.
         watched: whether `sseflask.transport.timing` has it.
     """
@@ -132,12 +121,12 @@ class Group:
     failure_frame: Callable[[Failure], bytes] = failure_frame
     kind: Kind = "channel"
     counts: StreamCounts = field(init=False)
-    streams: list[DetachedStream] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
+    streams: dict[int, DetachedStream] = field(default_factory=dict)
     slow: set[DetachedStream] | None = None
     sent: int = 0
     events: int = 0
     last_sent: float = 0.0
+    retry_jitter: int = 0
     last_reconnect: float = 0.0
     watched: bool = False
 
@@ -150,40 +139,35 @@ class Group:
 
     @property
     def all_streams(self) -> list[DetachedStream]:
-        return [*self.streams, *(self.slow or ())]
+        return [*self.streams.values(), *(self.slow or ())]
+
+    def __contains__(self, stream: DetachedStream) -> bool:
+        return self.streams.get(stream.descriptor) is stream or stream in (self.slow or ())
 
     def add(self, stream: DetachedStream) -> None:
         """Take in a stream whose socket takes everything."""
         if self.slow is not None:
             self.slow.discard(stream)
-        stream.index = len(self.streams)
-        self.streams.append(stream)
-        self.descriptors.append(stream.descriptor)
+        self.streams[stream.descriptor] = stream
 
     def mark_slow(self, stream: DetachedStream) -> None:
         """The stream has a backlog from here on."""
-        self._take_out(stream)
+        self.streams.pop(stream.descriptor, None)
         if self.slow is None:
             self.slow = set()
         self.slow.add(stream)
 
     def remove(self, stream: DetachedStream) -> None:
-        self._take_out(stream)
+        self.streams.pop(stream.descriptor, None)
         if self.slow is not None:
             self.slow.discard(stream)
         if not self.count:
             self.on_empty(self)
 
-    def _take_out(self, stream: DetachedStream) -> None:
-        index = stream.index
-        if index < 0:
-            return
-        # The last one takes the place, so that no other has to move up.
-        last, descriptor = self.streams.pop(), self.descriptors.pop()
-        if last is not stream:
-            self.streams[index], self.descriptors[index] = last, descriptor
-            last.index = index
-        stream.index = -1
+    def reconnect_line(self) -> bytes:
+        """The last bytes of a stream that ends together with others, to be resumed."""
+        self.last_reconnect = time.monotonic()
+        return reconnect_line(self.retry_jitter)
 
     def piece(self, body: bytes, events: int | None = None) -> Piece:
         """Frame a piece of the body, which is not empty."""

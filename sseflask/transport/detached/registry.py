@@ -66,11 +66,14 @@ class DetachedStreams:
         """How many streams there are, with those that wait for their client's close."""
         return len(self.table) - len(self.table.idle)
 
-    def adopt(self, stream: DetachedStream, ends_at: float) -> None:
-        """Take over an open stream, and its descriptor, until a monotonic time, or infinity."""
+    def adopt(self, stream: DetachedStream, ends_at: float, unread: bytes = b"") -> None:
+        """Take over an open stream, and its descriptor, until a monotonic time, or infinity.
+
+        ``unread`` is what was read of its connection's next request.
+        """
         now = time.monotonic()
         try:
-            self.table.adopt(stream, ends_at, now)
+            self.table.adopt(stream, ends_at, now, unread)
         except OSError as error:
             log.warning("a subscriber can't be watched and is sent away: %s", error)
             self.jobs.submit(self._end, [stream], "resync")
@@ -144,8 +147,8 @@ class DetachedStreams:
                     self._answer_half_closed(stream)
                 stalled = events & select.EPOLLERR and timed_out(descriptor)
                 table.client_gone(descriptor, "slow" if stalled else "left")
-            elif stream is not None and stream.backlog is not None:
-                self._write_backlog(stream, stream.backlog)
+            elif stream is not None and (backlog := table.slow.backlogs.get(stream)) is not None:
+                self._write_backlog(stream, backlog)
         self._plan(time.monotonic())
 
     def _write_backlog(self, stream: DetachedStream, backlog: Backlog) -> None:
@@ -166,7 +169,7 @@ class DetachedStreams:
     def _answer_half_closed(self, stream: DetachedStream) -> None:
         """A client that may have closed its own side only gets a proper end of what it reads."""
         group = stream.group
-        if stream.backlog is None:
+        if stream not in self.table.slow.backlogs:
             last = b"" if group.resumable else group.failure_frame(half_closed())
             with contextlib.suppress(OSError):
                 os.write(stream.descriptor, group.last_piece(last).data)

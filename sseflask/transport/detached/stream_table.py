@@ -38,26 +38,27 @@ class SlowStreams:
     """The streams with a backlog: what they did not take is kept, bounded in size and time.
 
     The loop's thread only; never blocks.
+
+    Attributes:
+        backlogs: what is kept for each.
     """
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
-        self._streams: set[DetachedStream] = set()
+        self.backlogs: dict[DetachedStream, Backlog] = {}
         self._look_at = math.inf
 
     def take_in(self, stream: DetachedStream, backlog: Backlog) -> None:
         """Keep what a socket did not take; OSError if it is kept, but the socket is not watched."""
-        stream.backlog = backlog
-        if not self._streams:
+        if not self.backlogs:
             self._look_at = backlog.progress + stream.group.heartbeat
-        self._streams.add(stream)
+        self.backlogs[stream] = backlog
         # Arming it again reports at once if the socket has become writable meanwhile.
         self._epoll.modify(stream.descriptor, WATCH | select.EPOLLOUT)
 
     def add(self, stream: DetachedStream, piece: Piece) -> bool:
         """Add a piece to a slow stream's backlog. Returns whether that is within its limits."""
-        backlog = stream.backlog
-        assert backlog is not None
+        backlog = self.backlogs[stream]
         backlog.add(piece)
         return backlog.waiting <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
 
@@ -77,14 +78,14 @@ class SlowStreams:
             else:
                 backlog.done = 0
                 pieces.popleft()
-        self._streams.discard(stream)
-        stream.backlog = None
+        del self.backlogs[stream]
         if backlog.last is None:
             self._epoll.modify(stream.descriptor, WATCH)
         return True
 
-    def forget(self, stream: DetachedStream) -> None:
-        self._streams.discard(stream)
+    def forget(self, stream: DetachedStream) -> Backlog | None:
+        """Keep nothing for a stream any more; give what was left, if it was slow."""
+        return self.backlogs.pop(stream, None)
 
     def stalled(self, now: float) -> list[DetachedStream]:
         """Give the streams whose clients have taken nothing for two heartbeats, if it is time."""
@@ -92,10 +93,8 @@ class SlowStreams:
             return []
         found = []
         self._look_at = math.inf
-        for stream in self._streams:
-            backlog, heartbeat = stream.backlog, stream.group.heartbeat
-            if backlog is None:
-                continue
+        for stream, backlog in self.backlogs.items():
+            heartbeat = stream.group.heartbeat
             # The kernel reports room only when there is a lot of it.
             waiting = unacknowledged(stream.descriptor)
             if waiting != backlog.unacknowledged:
@@ -108,7 +107,7 @@ class SlowStreams:
 
     def next(self) -> float:
         """The monotonic time at which to ask for `stalled`; infinite if no stream is slow."""
-        return self._look_at if self._streams else math.inf
+        return self._look_at if self.backlogs else math.inf
 
 
 def _ignore(*_: object) -> None:
@@ -128,6 +127,7 @@ class StreamTable:
         # gevent hides it, as it blocks; it is never waited for here.
         self.epoll: Any = original("select", "epoll")()
         self.streams: dict[int, DetachedStream] = {}
+        self._unread: dict[int, bytes] = {}  # of the few clients that have sent more
         self.closing = ClosingSockets(self._on_close)
         self.idle = IdleConnections(self.epoll, self.closing)
         self.slow = SlowStreams(self.epoll)
@@ -140,9 +140,13 @@ class StreamTable:
     def __len__(self) -> int:
         return len(self.streams) + len(self.closing) + len(self.idle)
 
-    def adopt(self, stream: DetachedStream, ends_at: float, now: float) -> None:
+    def adopt(
+        self, stream: DetachedStream, ends_at: float, now: float, unread: bytes = b""
+    ) -> None:
         """Take in a stream; OSError if it is taken in, but can't be watched: the system's limit."""
         self.streams[stream.descriptor] = stream
+        if unread:
+            self._unread[stream.descriptor] = unread
         self.empty.clear()
         stream.group.add(stream)
         self.deadlines.watch(stream.group, now)
@@ -153,11 +157,13 @@ class StreamTable:
 
     def finish(self, stream: DetachedStream, reason: Reason) -> None:
         """Its client has got the last bytes: wait for its next request, or for its close."""
+        unread = self._unread.get(stream.descriptor, b"")
         self._forget(stream, reason)
         if stream.listener is None:
             self.closing.half_close(stream.descriptor)
         else:
-            self.idle.add(stream.descriptor, stream.listener, stream.unread)
+            self.idle.add(stream.descriptor, stream.listener, unread)
+            self.note_empty()  # its next request may be there already
 
     def cut(self, stream: DetachedStream, reason: Reason = "slow") -> None:
         self._forget(stream, reason)
@@ -177,11 +183,12 @@ class StreamTable:
 
     def _forget(self, stream: DetachedStream, reason: Reason) -> None:
         self.streams.pop(stream.descriptor, None)
-        self.slow.forget(stream)
+        self._unread.pop(stream.descriptor, None)
+        backlog = self.slow.forget(stream)
         self.deadlines.forget(stream)
-        group, backlog = stream.group, stream.backlog
+        group = stream.group
         sent, events = stream.sent, stream.events
-        if stream.index >= 0 or (group.slow and stream in group.slow):
+        if stream in group:
             group.remove(stream)
             sent += group.sent
             events += group.events

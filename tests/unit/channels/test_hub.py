@@ -78,7 +78,7 @@ def test_nothing_is_left_of_those_that_have_gone() -> None:
     hub = opened()
     for names in (("a",), ("a", "b.*"), ("**",)):
         group = joined(hub, *names)
-        group.remove(group.streams[0])
+        group.remove(group.all_streams[0])
         waiting = subscription(hub, *names)
         assert list(waiting.history()) == []
         waiting.close()
@@ -94,7 +94,7 @@ def test_wildcards_that_come_and_go_are_noticed() -> None:
     assert [group for group, _ in hub.deliver([entry(1, "a.1")])] == [first]
     second = joined(hub, "**")
     assert {group for group, _ in hub.deliver([entry(2, "a.1")])} == {first, second}
-    first.remove(first.streams[0])
+    first.remove(first.all_streams[0])
     assert [group for group, _ in hub.deliver([entry(3, "a.1")])] == [second]
 
 
@@ -154,5 +154,5 @@ def test_who_is_slow_is_counted_too() -> None:
     assert hub.close(Pattern.parse("user.*")) == [group]
     assert hub.close(Pattern.parse("**")) == [group, other]
     group.remove(second)
-    other.remove(other.streams[0])
+    other.remove(other.all_streams[0])
     assert hub.count(Pattern.parse("**")) == 1

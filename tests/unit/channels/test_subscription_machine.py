@@ -8,6 +8,7 @@ are closed.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -84,6 +85,7 @@ class Resuming(RuleBasedStateMachine):
         self.small.enter_context(small_steps())
         self.published: list[Published] = []
         self.everyone: list[Client] = []
+        self.descriptors = itertools.count(3)
         self.hub = Hub()
         self.log = self.open_log()
         self.fed = 0
@@ -324,7 +326,7 @@ class Resuming(RuleBasedStateMachine):
         assert group is not None
         client.subscription.close()
         client.subscription, client.group = None, group
-        client.member = DetachedStream(-1, group, 0.0, 0)
+        client.member = DetachedStream(next(self.descriptors), group, 0.0, 0)
         group.add(client.member)
 
     def bring_the_tail_to(self, client: Client) -> None:

@@ -157,7 +157,7 @@ def test_who_comes_while_a_group_is_ending_is_not_of_it() -> None:
     late = detached(hub, DONE)
     assert late is not ends
     assert list(hub.deliver([entry(2)])) == [(late, b"id: e-2\ndata: 2\n\n")]
-    ends.remove(ends.streams[0])
+    ends.remove(ends.all_streams[0])
     assert hub.count(Pattern.parse("a")) == 1
 
 

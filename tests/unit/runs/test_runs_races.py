@@ -339,7 +339,7 @@ def test_who_is_sent_away_has_not_left(
     else:
         started.viewer.close()
         group.add(member := DetachedStream(0, group, 0.0, 0))
-        member.reconnect_line()
+        group.reconnect_line()
         group.remove(member)
     one.store.tick()
     go_on(one)

@@ -34,7 +34,7 @@ def test_an_event_puts_it_off() -> None:
 def test_an_empty_group_is_forgotten_until_somebody_joins() -> None:
     deadlines, one = Deadlines(), group(10)
     deadlines.watch(one, 100)
-    one.remove(one.streams[0])
+    one.remove(one.all_streams[0])
     assert deadlines.silent(110) == []
     assert deadlines.next() == math.inf
     one.add(DetachedStream(2, one, 0.0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -52,6 +53,21 @@ def test_finished_streams_end_behind_their_last_bytes(crowd: Crowd) -> None:
     assert crowd.detached.wait_until_empty(SECONDS)
     assert [sent for _, sent in crowd.ends.ended] == [14] * len(crowd.clients)
     assert crowd.dissolved == [crowd.group]
+
+
+def test_what_a_client_has_sent_ahead_is_its_next_request(crowd: Crowd) -> None:
+    next_requests: list[tuple[int, object, bytes]] = []
+    idle = crowd.detached.table.idle
+    idle.go_on = lambda *request: next_requests.append(request)
+    ahead = crowd.client(came_by="one", unread=b"GET /")
+    left = crowd.client(came_by="one", unread=b"GET /more")
+    crowd.clients[1].close()
+    until(lambda: crowd.ends.closed == 1, "it has left")
+    assert [member for member, _ in crowd.ends.ended] == [left]
+    assert len(crowd.detached.table._unread) == 1, "its descriptor may soon be another client's"
+    crowd.job(lambda: crowd.detached.end([crowd.group], "done"))
+    assert next_requests == [(ahead.descriptor, "one", b"GET /")]
+    os.close(ahead.descriptor)
 
 
 def test_a_slow_one_gets_all_of_it_before_it_ends(crowd: Crowd) -> None:
