@@ -13,7 +13,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sseflask.auth.access import Access
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_ineffective, warn_about_unknown
 from sseflask.extension import SSE, channels_of, store_path
@@ -149,7 +149,7 @@ class _TrustedProxies:
         return self._by_entries[more](environ, start_response)
 
 
-class _Lines(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     """The log as text: time, process, level, message, and the id of the request."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ def _log_to_stderr(secrets: Sequence[str], layout: str) -> None:
             existing.addFilter(MaskingFilter(secrets))
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(_TextFormatter())
     handler.addFilter(MaskingFilter(secrets))
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)

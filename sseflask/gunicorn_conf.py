@@ -167,7 +167,7 @@ def post_worker_init(worker: Worker) -> None:
     if _log_format == "json":
         from sseflask.logs import json_log
 
-        json_log.watch_hub()
+        json_log.log_greenlet_errors()
     from sseflask.transport.gunicorn import plain_gevent
 
     plain_gevent.prepare(worker)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from sseflask.completions.completion_outcome import CompletionOutcome, UsageNotes
 from sseflask.completions.frame_splitter import fields
-from sseflask.completions.outcome import CompletionOutcome, UsageNotes
 from sseflask.completions.upstream import CompletionRequest
 from sseflask.completions.upstream import Upstream as CompletionsUpstream
 from sseflask.runs.outcome import Generated

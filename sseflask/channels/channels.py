@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from sseflask.channels.channel_feed import ChannelFeed
 from sseflask.channels.event_frames import Cursor, Types
-from sseflask.channels.hub import Hub
-from sseflask.channels.hub_feeder import HubFeeder
+from sseflask.channels.store_listener import StoreListener
 from sseflask.channels.subscription import Subscription
 from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.defaults import RETRY_JITTER
@@ -25,22 +25,22 @@ _FIGURES = Pattern.parse(FIGURES)
 #: it within milliseconds, unless something holds them up.
 _YOUNG_SECONDS = 5.0
 
-#: Seconds to wait for the store's position if the hub's will do.
+#: Seconds to wait for the store's position if the feed's own is good enough.
 _SHORT_PATIENCE = 0.5
 
 
 class _Process:
-    """The store's connection and the hub of one process."""
+    """The store's connection and the feed of one process."""
 
     def __init__(self, store: EventStore) -> None:
         self.store = store
-        self.hub = Hub()
-        feeder = HubFeeder(self.hub)
+        self.feed = ChannelFeed()
+        listener = StoreListener(self.feed)
         self._withdraw = [
-            provide("behind", lambda: feeder.behind),
-            provide("watchers", lambda: self.hub.count(_FIGURES)),
+            provide("behind", lambda: listener.behind),
+            provide("figure_readers", lambda: self.feed.count(_FIGURES)),
         ]
-        store.follow(feeder)
+        store.follow(listener)
 
     def close(self) -> None:
         for withdraw in self._withdraw:
@@ -48,18 +48,18 @@ class _Process:
         self.store.close()
 
     def here(self) -> Cursor:
-        """The place behind all events published so far; as far as the store says shortly."""
-        here = self.hub.cursor
+        """The place behind all events so far; only those delivered here if the store is busy."""
+        here = self.feed.cursor
         if self.store.shared:
             with contextlib.suppress(StoreError):
-                # What others have stored may not have come to the hub yet.
+                # What others have stored may not have come to the feed yet.
                 newest = self.store.position(_SHORT_PATIENCE).number
                 return Cursor(here.epoch, max(here.number, newest))
         return here
 
 
 class Ids(list[str]):
-    """The ids of published events; ``repeated`` if they were published before with that key."""
+    """The ids of published events; ``repeated`` if they had been published before, by their key."""
 
     def __init__(self, ids: Iterable[str], repeated: bool) -> None:
         super().__init__(ids)
@@ -125,14 +125,14 @@ class Channels:
 
         Args:
             last_event_id: where the client was, ``earliest``, or ``None`` if it does not say.
-            since: where such a client begins, as above; ``None`` for here.
+            since: where a client begins that does not say, as above; ``None`` for new events only.
             announce: tell a client that presents no id where it begins.
 
         Raises:
             StoreError: the store has never been open, and can't be opened now.
         """
         process = self._per_process.get()
-        if not process.hub.epoch:
+        if not process.feed.epoch:
             process.store.position()
         presented = since if last_event_id is None else last_event_id
         begins = None
@@ -141,10 +141,10 @@ class Channels:
         elif last_event_id is None:
             begins = Cursor.parse(presented)
         return Subscription(
-            process.hub,
+            process.feed,
             process.store,
             patterns,
-            begins or process.hub.cursor,
+            begins or process.feed.cursor,
             presented,
             f"id: {begins}\n\n".encode() if announce and begins else b"",
             until,
@@ -156,5 +156,5 @@ class Channels:
         return str(Cursor(*self.store.position()))
 
     def close(self) -> None:
-        """End what runs for it in this process; the next use starts it again. Blocks shortly."""
+        """Close the store in this process; the next use opens it again. Blocks for a short time."""
         self._per_process.close()

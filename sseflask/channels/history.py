@@ -1,4 +1,4 @@
-"""The events that are stored of some channels, as a finite list for code."""
+"""The stored events of some channels, as a finite list for code."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read_history(store: EventStore, pattern: Pattern, after: str, limit: int) ->
         here = Cursor(*store.position())
         events: list[ChannelEvent] = []
         gap: GapReason | None = None
-        missing: MissingScope = "none"  # of what was trimmed before `earliest` nothing was asked
+        missing: MissingScope = "none"  # the client did not ask for what was trimmed before
         number = 0
         if after != EARLIEST:
             if cursor is None or (cursor.epoch == here.epoch and cursor.number > here.number):
@@ -86,7 +86,7 @@ def read_history(store: EventStore, pattern: Pattern, after: str, limit: int) ->
             if len(events) >= limit or number >= page.newest:
                 end = str(Cursor(here.epoch, number))
                 return ChannelHistory(events, end, gap, more=number < page.newest)
-    raise StoreError("the channel log was replaced again and again while it was read")
+    raise StoreError("the event store was replaced again and again while it was read")
 
 
 def _event(epoch: str, entry: Entry) -> ChannelEvent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sseflask.channels.channel_feed import ChannelFeed, Selection
 from sseflask.channels.event_frames import (
     EARLIEST,
     Cursor,
@@ -14,7 +15,6 @@ from sseflask.channels.event_frames import (
     gap_frames,
     is_last_frame,
 )
-from sseflask.channels.hub import Hub, Selection
 from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
 from sseflask.defaults import RETRY_JITTER
 from sseflask.store.api import History, HistoryQuery, MissingScope, StoreError
@@ -44,7 +44,7 @@ class HistoryReader(Protocol):
 class Subscription(CatchUp[Selection]):
     """The events of some channels from a place in the store on.
 
-    It enters the hub when it is first advanced. One that never is leaves nothing behind.
+    It enters the feed when it is first advanced. One that never is leaves nothing behind.
 
     Args:
         start: where a client begins that presents no id; kept as an attribute.
@@ -55,7 +55,7 @@ class Subscription(CatchUp[Selection]):
 
     def __init__(
         self,
-        hub: Hub,
+        feed: ChannelFeed,
         reader: HistoryReader,
         patterns: Sequence[Pattern],
         start: Cursor,
@@ -64,15 +64,15 @@ class Subscription(CatchUp[Selection]):
         until: Types = frozenset(),
         retry_jitter: int = RETRY_JITTER,
     ) -> None:
-        super().__init__(hub.lock, Selection(tuple(sorted(set(patterns), key=str)), until))
+        super().__init__(feed.lock, Selection(tuple(sorted(set(patterns), key=str)), until))
         self.start = start
         self._epoch, self._at = start.epoch, start.number
-        self._hub = hub
+        self._channel_feed = feed
         self._reader = reader
         self._presented = presented
         self._opening = opening
         self._retry_jitter = retry_jitter
-        self._closes = hub.closes
+        self._closes = feed.closes
         self._closed = False
         self._unknown = False  # whether the place of the client can't be made out
         # Whether events that have been trimmed are a gap: not before the first one of `EARLIEST`.
@@ -83,7 +83,7 @@ class Subscription(CatchUp[Selection]):
         return "closed" if self._closed else "done"
 
     def close_after_queue(self) -> None:
-        """End the stream after what is in the queue. Called by the hub, which has left it."""
+        """End the stream after what is in the queue. Called by the feed, which has left it."""
         self._closed = True
         self.wake()
 
@@ -94,21 +94,21 @@ class Subscription(CatchUp[Selection]):
             return self._last_words
         if self._feed is None:
             return self._enter
-        if self._unknown or self._epoch != self._hub.epoch or self._at < self._base:
+        if self._unknown or self._epoch != self._channel_feed.epoch or self._at < self._base:
             return self._read_page
-        if self._at > self._hub.position:
+        if self._at > self._channel_feed.position:
             return self._wait_for_tail
         self._tells_trimmed = True
         return self._from_queue if self._queue else None
 
     def _enter(self) -> bytes:
-        """Enter the hub, and find the place that the client has presented."""
+        """Enter the feed, and find the place that the client has presented."""
         with self._lock:
-            if self._hub.closed_since(self._closes, self.key.patterns):
+            if self._channel_feed.closed_since(self._closes, self.key.patterns):
                 self._closed = True
                 return b""
-            self._enter_feed(self._hub)
-            base, epoch = self._base, self._hub.epoch
+            self._enter_feed(self._channel_feed)
+            base, epoch = self._base, self._channel_feed.epoch
         if self._presented is None:
             return self._opening
         if self._presented == EARLIEST:
@@ -129,7 +129,7 @@ class Subscription(CatchUp[Selection]):
 
     def _wait_for_tail(self) -> bytes:
         """Wait for the delivery of an event that the client has from another process."""
-        if not self._hub.wait_for(self._at, _TAIL_SECONDS):
+        if not self._channel_feed.wait_for(self._at, _TAIL_SECONDS):
             raise StoreError("an event has not been delivered in time")
         return b""
 
@@ -140,7 +140,7 @@ class Subscription(CatchUp[Selection]):
         those that come from here.
         """
         with self._lock:
-            base, epoch = self._base, self._hub.epoch
+            base, epoch = self._base, self._channel_feed.epoch
         reason: GapReason = "trimmed"
         if self._unknown:
             reason, history = "unknown", self._history(_BEYOND, "all")
@@ -149,7 +149,7 @@ class Subscription(CatchUp[Selection]):
         else:
             history = self._history(self._at, "trimmed" if self._tells_trimmed else "none")
         with self._lock:
-            if not epoch == history.epoch == self._hub.epoch:
+            if not epoch == history.epoch == self._channel_feed.epoch:
                 return b""  # the store has been replaced meanwhile
             presented = self._presented or str(Cursor(self._epoch, self._at))
             if reason != "trimmed":
@@ -201,7 +201,7 @@ class Subscription(CatchUp[Selection]):
         If it is behind it gets no events: its client may come back for them, if it is let in.
         """
         frames = b""
-        if self._feed and self._epoch == self._hub.epoch and self._at >= self._base:
+        if self._feed and self._epoch == self._channel_feed.epoch and self._at >= self._base:
             frames = self._from_queue()
         if not self.ended:
             self._end()

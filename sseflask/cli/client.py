@@ -148,7 +148,7 @@ class Reconnect:
 
 
 @dataclass
-class Stream:
+class ReconnectingStream:
     """One stream of a server, opened again after its last event if an error is temporary.
 
     Args:

@@ -40,7 +40,7 @@ class Result:
 
 
 @dataclass
-class _Stream:
+class _Received:
     """A stream as it arrived: times are in seconds from the request."""
 
     response: httpx2.Response
@@ -49,18 +49,18 @@ class _Stream:
     pings: list[float]
 
 
-def _watch(
+def _receive(
     client: httpx2.Client,
     url: httpx2.URL,
     *,
     headers: Mapping[str, str] | None = None,
-    enough: Callable[[_Stream], bool] | None = None,
-) -> _Stream:
+    enough: Callable[[_Received], bool] | None = None,
+) -> _Received:
     """Read a stream until its end, or until ``enough`` of it has come."""
     began = time.monotonic()
     decoder = Decoder()
     with client.stream("GET", url, headers=headers) as response:
-        seen = _Stream(response, time.monotonic() - began, [], [])
+        seen = _Received(response, time.monotonic() - began, [], [])
         response.raise_for_status()
         for piece in response.iter_bytes():
             at = time.monotonic() - began
@@ -115,7 +115,7 @@ def clock(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
 
 def buffering(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
     """Do events arrive when they are sent, or does something buffer them?"""
-    seen = _watch(client, _counter(url, 6, _INTERVAL))
+    seen = _receive(client, _counter(url, 6, _INTERVAL))
     times = [at for at, _ in seen.events]
     if len(times) < 6:
         yield Result("bad", f"{len(times)} of 6 events arrived", "something cuts streams short")
@@ -143,7 +143,7 @@ def buffering(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
 def compression(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
     """Does something compress streams for a client that accepts it?"""
     target = _counter(url, 3, _INTERVAL)
-    seen = _watch(client, target, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
+    seen = _receive(client, target, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
     coding = seen.response.headers.get("Content-Encoding", "identity")
     spread = seen.events[-1][0] - seen.events[0][0] if seen.events else 0.0
     if coding == "identity":
@@ -157,7 +157,7 @@ def compression(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
 
 def first_byte(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
     """Do headers arrive before a router gives up?"""
-    seen = _watch(client, _counter(url, 1, 0))
+    seen = _receive(client, _counter(url, 1, 0))
     grade: Grade = (
         "good" if seen.head < 2 else "doubtful" if seen.head < SHORTEST_FIRST_BYTE else "bad"
     )
@@ -168,9 +168,9 @@ def first_byte(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
 def resume(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
     """Does a stream that was cut go on after its last event?"""
     target = _counter(url, 8, 0.1)
-    cut = _watch(client, target, enough=lambda seen: len(seen.events) >= 3)
+    cut = _receive(client, target, enough=lambda seen: len(seen.events) >= 3)
     last = cut.events[-1][1].last_event_id
-    rest = _watch(client, target, headers={"Last-Event-ID": last})
+    rest = _receive(client, target, headers={"Last-Event-ID": last})
     numbers = [int(event.data) for _, event in rest.events]
     if numbers == list(range(int(last) + 1, 8)):
         yield Result("good", f"cut after {last}, went on with {numbers[0]}")
@@ -184,7 +184,9 @@ def heartbeat(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
     limit, longest = SHORTEST_IDLE + 5, SHORTEST_IDLE / HEARTBEATS
     target = _counter(url, 2, limit)
     try:
-        seen = _watch(client, target, enough=lambda seen: bool(seen.pings) or len(seen.events) > 1)
+        seen = _receive(
+            client, target, enough=lambda seen: bool(seen.pings) or len(seen.events) > 1
+        )
     except httpx2.TransportError as error:
         advice = "set SSEFLASK_HEARTBEAT below the proxy's limit on silence"
         yield Result("bad", f"a silent stream was cut ({type(error).__name__})", advice)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import httpx2
 
-from sseflask.cli.client import Reconnect, Stream, error_of, route, url_of, with_client
+from sseflask.cli.client import Reconnect, ReconnectingStream, error_of, route, url_of, with_client
 
 
 @click.command("run")
@@ -36,7 +36,7 @@ def command(
         body["model"] = model
     key = {"Idempotency-Key": uuid.uuid4().hex}
     target = route(url, "/sse/openai_out")
-    stream = Stream(client, "POST", target, headers=key, body=body)
+    stream = ReconnectingStream(client, "POST", target, headers=key, body=body)
     try:
         _show(stream)
     except KeyboardInterrupt:
@@ -48,7 +48,7 @@ def command(
         raise
 
 
-def _show(stream: Stream) -> None:
+def _show(stream: ReconnectingStream) -> None:
     thinking = False
     for item in stream:
         if isinstance(item, Reconnect):

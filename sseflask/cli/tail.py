@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 import httpx2
 
-from sseflask.cli.client import Reconnect, Stream, url_of, with_client
+from sseflask.cli.client import Reconnect, ReconnectingStream, url_of, with_client
 from sseflask.event import MessageEvent
 
 
@@ -31,7 +31,7 @@ def command(url: httpx2.URL, cursor: str, as_json: bool, client: httpx2.Client) 
     lost is opened again after its last id. Ends with the stream, or with Ctrl-C.
     """
     before = time.monotonic()
-    for item in Stream(client, "GET", url, cursor=cursor, until_done=False):
+    for item in ReconnectingStream(client, "GET", url, cursor=cursor, until_done=False):
         if isinstance(item, Reconnect):
             click.secho(_about(item), err=True, dim=True)
             continue

@@ -38,7 +38,7 @@ class DemoClient:
     """
 
     def send(self, path: str, body: bytes | None, seconds: float | None = None) -> httpx2.Response:  # noqa: ARG002  # the head is there at once
-        """See `OfficialClient.send`."""
+        """See `OpenAIClient.send`."""
         method = "GET" if body is None else "POST"
         request = httpx2.Request(method, f"http://demo.invalid/v1{path}", content=body)
         response = respond(request)

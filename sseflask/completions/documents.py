@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_splitter import message, without_nan
 from sseflask.completions.json_values import dict_or_empty, dicts, list_or_empty
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.tool_calls import Call, ChatCalls
 from sseflask.completions.upstream_errors import masked
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.documents import (
     document_of,
@@ -23,7 +24,6 @@ from sseflask.completions.documents import (
 )
 from sseflask.completions.error_messages import is_error, text_of, value_of
 from sseflask.completions.frame_splitter import FrameSplitter, FrameTooLong, is_json, message
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.stream_parser import ChatParser, End, ResponseParser, StreamParser
 from sseflask.completions.upstream_errors import invalid, reported, timed_out, while_reading
 from sseflask.completions.upstream_transport import ReadDeadline, raw_body

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.documents import has_content
 from sseflask.completions.error_messages import is_error, value_of
 from sseflask.completions.frame_splitter import CR, data_frame, fields, repaired, stripped
 from sseflask.completions.json_values import dict_or_empty, dicts, list_or_empty, text_or_empty
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.response_parts import is_call
 from sseflask.completions.upstream_errors import broken_off, invalid, masked, reported
 from sseflask.errors import Failure

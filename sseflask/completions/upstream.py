@@ -14,11 +14,11 @@ from typing import Protocol
 import httpx2
 from flask import Flask, current_app
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.demo import MAX_PROMPT, DemoClient
 from sseflask.completions.dialects import DIALECTS
 from sseflask.completions.frame_splitter import read_json, text_frame
 from sseflask.completions.json_values import dict_or_empty
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.response_reader import ResponseReader
 from sseflask.completions.upstream_errors import relayed_headers
 from sseflask.config import Settings
@@ -215,6 +215,6 @@ def _client_maker(settings: Settings) -> Callable[[], _Client]:
         return DemoClient
     # At the start, or the first request would stop all streams meanwhile; and only here, as it is
     # half of a worker's start.
-    from sseflask.completions.client import OfficialClient
+    from sseflask.completions.openai_client import OpenAIClient
 
-    return partial(OfficialClient, settings, Outbound.from_environment(settings.upstream_url))
+    return partial(OpenAIClient, settings, Outbound.from_environment(settings.upstream_url))

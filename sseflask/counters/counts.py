@@ -162,7 +162,7 @@ class Gauges(NamedTuple):
         runs: runs that it writes.
         behind: events that have arrived from the store and are not delivered yet.
         loop_lag: how late its event loop was in the last second, in microseconds.
-        watchers: subscribers of the figures' channel.
+        figure_readers: subscribers of the figures' channel.
         leaving: 1 if it is shutting down.
     """
 
@@ -174,7 +174,7 @@ class Gauges(NamedTuple):
     runs: int = 0
     behind: int = 0
     loop_lag: int = 0
-    watchers: int = 0
+    figure_readers: int = 0
     leaving: int = 0
 
     def open(self, kind: Kind) -> int:

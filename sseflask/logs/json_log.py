@@ -227,8 +227,8 @@ def log_start_failure(reason: object) -> None:
     logging.getLogger("sseflask").critical("%s", reason)
 
 
-def watch_hub() -> None:
-    """Have exceptions that end greenlets logged, for this thread's hub."""
+def log_greenlet_errors() -> None:
+    """Log exceptions that end greenlets of this thread."""
     import gevent
 
     hub: Any = gevent.get_hub()

@@ -44,7 +44,7 @@ class LiveFigures:
 
     def look(self) -> None:
         """Publish the figures in another thread, if somebody reads them. Never blocks."""
-        if not any(slot.pid and Gauges(*slot.gauges).watchers for slot in sharing.read()):
+        if not any(slot.pid and Gauges(*slot.gauges).figure_readers for slot in sharing.read()):
             self._last = None
         elif not self._publishing:
             self._publishing = True

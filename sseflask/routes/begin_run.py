@@ -13,13 +13,13 @@ from werkzeug.formparser import FormDataParser
 
 from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
+from sseflask.completions.completion_outcome import with_usage_notes
 from sseflask.completions.dialects import DOCUMENT_LABEL
 from sseflask.completions.formats import DOCUMENT
-from sseflask.completions.outcome import with_usage_notes
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.routes.run_responses import headers_with, nothing_left
-from sseflask.runs.formats import Format
+from sseflask.runs.format_api import Format
 from sseflask.runs.runs import Started, current_runs
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import worker_full

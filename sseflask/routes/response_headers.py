@@ -8,7 +8,7 @@ from werkzeug.exceptions import NotFound
 from sseflask.auth.presented import cookie_name
 from sseflask.flask_context import current_request
 from sseflask.logs import request_ids
-from sseflask.transport.gunicorn.response import KEY
+from sseflask.transport.gunicorn.server_response import KEY
 
 #: The answer to "OPTIONS *" (RFC 9110, section 9.3.7): the methods of all routes.
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")

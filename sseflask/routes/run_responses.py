@@ -13,7 +13,7 @@ from sseflask.completions.formats import DOCUMENT
 from sseflask.errors import Failure
 from sseflask.logs.request_ids import HEADER, is_given
 from sseflask.response import EventSourceResponse
-from sseflask.runs.formats import Format, id_of
+from sseflask.runs.format_api import Format, id_of
 from sseflask.runs.runs import current_runs
 from sseflask.runs.viewer import RUN_ID, Viewer
 from sseflask.store.run_api import Run

@@ -11,7 +11,7 @@ from typing import Any
 from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.logs.printable import printable
 from sseflask.loop.callbacks import EventLoop, cooperative, run_in_main_loop
-from sseflask.runs.hub import LiveRun, RunHub
+from sseflask.runs.live_runs import LiveRun, LiveRuns
 from sseflask.runs.outcome import Generated, Outcome, interrupted, too_long
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Bounds, Writer
@@ -30,7 +30,7 @@ class RunProcess:
         self._outcomes = outcomes
         self._bounds = bounds
         self._arriving: dict[RunKey, int] = {}
-        self.hub = RunHub(self._on_left)
+        self.live_runs = LiveRuns(self._on_left)
         if cooperative():
             from sseflask.transport.detached.registry import DetachedStreams
             from sseflask.transport.gunicorn.drain import worker_drain
@@ -39,7 +39,7 @@ class RunProcess:
             worker_drain.background.append(self)
         else:
             self._detached = None
-        self._withdraw_gauge = provide("runs", lambda: len(self.hub.written()))
+        self._withdraw_gauge = provide("runs", lambda: len(self.live_runs.written()))
         store.follow(self)
 
     def close(self) -> None:
@@ -60,16 +60,16 @@ class RunProcess:
         self.store.leave()
 
     def wait_until_done(self, seconds: float) -> bool:
-        return self.hub.wait_until_written(seconds)
+        return self.live_runs.wait_until_written(seconds)
 
     # -- writers and viewers -----------------------------------------------------------------------
 
     def write(self, run: Run, generated: Generated, grace: float, viewer: Viewer) -> None:
         """Start the writer of a run that this process has claimed, and attach its first viewer."""
         writer = Writer(run.key, generated, self.store, grace, self._bounds.max_run_bytes)
-        with self.hub.lock:
+        with self.live_runs.lock:
             # A repetition may have come already.
-            live = self.hub.get(run.key) or self.hub.add(run)
+            live = self.live_runs.get(run.key) or self.live_runs.add(run)
             live.writer = writer
             live.followed = True
             viewer.attached(live, run)
@@ -79,17 +79,17 @@ class RunProcess:
     def attach(self, viewer: Viewer) -> None:
         """Find a viewer's run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
         key = viewer.run.key
-        with self.hub.lock:
+        with self.live_runs.lock:
             self._arriving[key] = self._arriving.get(key, 0) + 1
             # Before the store follows the run: what comes from then on is not to be missed.
-            live = self.hub.get(key) or self.hub.add(viewer.run)
+            live = self.live_runs.get(key) or self.live_runs.add(viewer.run)
         try:
             run = self.store.attach(key)
         except BaseException:
             # If the client has left, or the store is slow, the store still follows the run.
             self._arrived(key, live, detach=True)
             raise
-        with self.hub.lock:
+        with self.live_runs.lock:
             if not live.followed and run is not None and run.ended is None:
                 live.followed = True
                 live.position = max(live.position, run.last)
@@ -99,14 +99,14 @@ class RunProcess:
         self._arrived(key, live)
 
     def _arrived(self, key: RunKey, live: LiveRun, detach: bool = False) -> None:
-        with self.hub.lock:
+        with self.live_runs.lock:
             self._arriving[key] -= 1
             if not self._arriving[key]:
                 del self._arriving[key]
             if live.followed:
                 live.check_viewers()  # the other viewers may have left meanwhile
             elif key not in self._arriving:
-                self.hub.drop(live)
+                self.live_runs.drop(live)
                 if detach:
                     self.store.detach(key)
 
@@ -128,7 +128,7 @@ class RunProcess:
             if not live.writer.grace:
                 self._find_alone()
         elif key not in self._arriving and now >= live.expected_until:
-            self.hub.drop(live)
+            self.live_runs.drop(live)
             self.store.detach(key)
 
     # -- runs without viewers, and runs that go on for too long ------------------------------------
@@ -138,10 +138,10 @@ class RunProcess:
 
         Detach from other processes' runs to which no client has come back.
         """
-        self.hub.check_viewers()
+        self.live_runs.check_viewers()
         seconds = self._bounds.run_seconds
         began_before = time.monotonic() - seconds
-        for live in self.hub.written():
+        for live in self.live_runs.written():
             if live.writer is not None and live.writer.began < began_before:
                 self.store.end_soon(live.run.key, Outcome.failed(too_long(seconds)).ending())
         self._find_alone()
@@ -149,7 +149,7 @@ class RunProcess:
     def _find_alone(self) -> None:
         alone = [
             live.run.key
-            for live in self.hub.written()
+            for live in self.live_runs.written()
             if live.writer is not None and live.writer.alone_since is not None
         ]
         if alone:
@@ -157,7 +157,7 @@ class RunProcess:
 
     def _cancel_overdue(self, alone: Collection[RunKey], attached: Collection[RunKey]) -> None:
         for key in alone:
-            live = self.hub.get(key)
+            live = self.live_runs.get(key)
             writer = None if live is None else live.writer
             if writer is None or writer.alone_since is None or key in self._arriving:
                 continue  # it has ended, or has a viewer, or one is being attached
@@ -175,20 +175,20 @@ class RunProcess:
         outcome = self.outcome_of(run)
         if here:
             _log_end(run, outcome)
-        self._deliver(self.hub.end, run, outcome)
+        self._deliver(self.live_runs.end, run, outcome)
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
-        failure = interrupted() if error is None else store_unavailable("run log")
-        self._deliver(self.hub.fail, run, failure)
+        failure = interrupted() if error is None else store_unavailable("run store")
+        self._deliver(self.live_runs.fail, run, failure)
 
     def _batch_of(self, batch: Sequence[RunFrames]) -> Batch:
         bodies = Batch()
         for run, first, frames in batch:
-            bodies += self.hub.deliver(run, first, frames)
+            bodies += self.live_runs.deliver(run, first, frames)
         return bodies
 
     def _deliver(self, change: Callable[..., Batch], *arguments: Any) -> None:
-        """Change the hub and send what comes of it, after what came before."""
+        """Change the live runs and send what comes of it, after what came before."""
         if self._detached is None:
             self._send(change, *arguments)
         else:

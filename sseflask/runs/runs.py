@@ -10,7 +10,7 @@ from typing import NamedTuple
 from flask import Flask, current_app
 
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.runs.formats import Format
+from sseflask.runs.format_api import Format
 from sseflask.runs.outcome import Generated, Outcome, interrupted, store_full, too_many
 from sseflask.runs.process import RunProcess
 from sseflask.runs.viewer import Viewer
@@ -155,7 +155,7 @@ class Runs:
         self._process.close()
 
     def _start_process(self) -> RunProcess:
-        failures = (interrupted(), store_full(), store_unavailable("run log"))
+        failures = (interrupted(), store_full(), store_unavailable("run store"))
         store = open_run_store(
             self._path(),
             RunLimits(self._seconds, self._bounds.store_bytes),
@@ -171,7 +171,7 @@ def _store_failures() -> Iterator[None]:
     except StoreFull:
         raise store_full() from None
     except StoreError as error:
-        raise store_unavailable("run log") from error
+        raise store_unavailable("run store") from error
 
 
 def current_runs() -> Runs:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Protocol
 
 from sseflask.errors import SHOULD_RETRY, Failure
-from sseflask.runs.formats import Format, View, id_of
-from sseflask.runs.hub import LiveRun, MakeView, RunHub
+from sseflask.runs.format_api import Format, View, id_of
+from sseflask.runs.live_runs import LiveRun, LiveRuns, MakeView
 from sseflask.runs.outcome import Outcome, interrupted
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run, RunKey
@@ -27,7 +27,7 @@ _LOOK_SECONDS = 0.5
 class RunReader(Protocol):
     """What a viewer needs of its `RunProcess`."""
 
-    hub: RunHub
+    live_runs: LiveRuns
 
     def attach(self, viewer: Viewer) -> None: ...
 
@@ -57,7 +57,7 @@ class Viewer(CatchUp[MakeView]):
     """
 
     kind = "run"
-    store_name = "run log"
+    store_name = "run store"
     view: View
 
     def __init__(
@@ -71,7 +71,7 @@ class Viewer(CatchUp[MakeView]):
         early: bool = False,
         resumable: bool = True,
     ) -> None:
-        super().__init__(reader.hub.lock, format.view)
+        super().__init__(reader.live_runs.lock, format.view)
         self.run = run
         self.view = format.view(run.id, run.label)
         self.headers = {RUN_ID: run.id}

@@ -33,7 +33,7 @@ class StoreBusy(StoreError):
     """The store has not answered in time; what was asked of it may still be done."""
 
 
-def store_unavailable(name: str = "channel log") -> Failure:
+def store_unavailable(name: str = "event store") -> Failure:
     """The 503 for a request that a store can't serve now. The server's log says why."""
     return Failure(
         f"The {name} is not available now: please try again.",

@@ -42,7 +42,7 @@ class CatchUp(Source, Generic[Key]):
     guards the queue and the base, see `Feed`.
     """
 
-    store_name = "channel log"  # as failures have it
+    store_name = "event store"  # as failures have it
     ended = False
     view: Any = None  # goes on in a group that this reader joins, see `Audience`
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.logs.once import name_of, warn_once
 from sseflask.transport.failures import worker_full
-from sseflask.transport.gunicorn.response import KEY, ServerResponse
+from sseflask.transport.gunicorn.server_response import KEY, ServerResponse
 from sseflask.transport.portable import PortableBody
 from sseflask.transport.stream import Body, EarlyError, Stream
 

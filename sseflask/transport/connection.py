@@ -32,7 +32,7 @@ from sseflask.transport.stream_greenlet import Killed, StreamGreenlet
 from sseflask.transport.stream_timer import StreamTimer
 
 if TYPE_CHECKING:
-    from sseflask.transport.gunicorn.response import ServerResponse
+    from sseflask.transport.gunicorn.server_response import ServerResponse
 
 
 # An instance with a dictionary would take a kilobyte more.
@@ -43,7 +43,7 @@ class Connection(Body):
     A stream whose items are advanced in the view's contexts runs to its end in `begin`, any other
     goes on when the server asks for the next piece. There are never any pieces for the server.
 
-    Everything here runs in the worker's main thread: in the request's greenlet, in the hub
+    Everything here runs in the worker's main thread: in the request's greenlet, in the event loop
     (watchers and timers), or in a greenlet that calls `rotate` or `fail`.
     """
 

@@ -1,8 +1,7 @@
 """Sends what streams have buffered just before the event loop would wait, and not much later.
 
-One `Flusher` serves all streams of a gevent hub: a burst, and events of many streams that fall
-into the same turn of the loop, are each sent with as few calls as possible, while an event
-with nothing behind it is not delayed at all.
+One `Flusher` serves all streams of an event loop. A burst is sent with as few calls as possible,
+and so are events of many streams in one turn of the loop. A single event is not delayed.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ _flushers: WeakKeyDictionary[gevent.hub.Hub, Flusher] = WeakKeyDictionary()
 
 
 class Flusher:
-    """The streams of one hub that have something to send. The hub's thread only.
+    """The streams of one event loop that have something to send. The loop's thread only.
 
     Attributes:
         deadline: the monotonic time at which buffered events have waited long enough, infinite

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from gevent.event import Event as Signal
 
-    from sseflask.transport.gunicorn.response import ServerResponse
+    from sseflask.transport.gunicorn.server_response import ServerResponse
 
 
 log = logging.getLogger("sseflask")

@@ -20,7 +20,7 @@ from sseflask.transport.stream_greenlet import StreamGreenlet
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from sseflask.transport.gunicorn.response import ServerResponse
+    from sseflask.transport.gunicorn.server_response import ServerResponse
 
 
 #: At most this many bytes and seconds.

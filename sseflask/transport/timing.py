@@ -32,8 +32,8 @@ from sseflask.wire import HEARTBEAT, ends_line
 
 Due = Literal["first_byte", "heartbeat", "slow", "lifetime", "expiry"]
 
-#: What part of its lifetime a detached stream gets. Streams that begin together, as after a deploy,
-#: do not end together.
+#: The least and the largest part of its lifetime that a detached stream gets, at random: streams
+#: that begin together, as after a deploy, must not end together.
 _LIFETIME_SPREAD = (0.8, 1.0)
 
 #: Streams that end within the same part of a second are kept together: this many parts.
@@ -43,8 +43,8 @@ _MOMENTS = 10
 def heartbeat_at(last_sent: float, heartbeat: float) -> float:
     """When the next heartbeat of a stream or group is due.
 
-    The same arguments must give the same time: it is asked for again when that has come. Streams
-    of one `Stream.heartbeat` share a group, and what is due for it; so a jitter belongs here.
+    The same arguments must give the same time: it is computed again when that time has come. A
+    jitter belongs here, not in `Stream.heartbeat`: streams with equal values share a group.
     """
     return last_sent + heartbeat
 
@@ -55,14 +55,14 @@ def heartbeat_bytes(tail: bytes) -> bytes:
 
 
 def slow_after(heartbeat: float) -> float:
-    """For how many seconds a client may take nothing of what waits for it."""
+    """How many seconds a client may take nothing although bytes wait for it."""
     return 2 * heartbeat
 
 
 def slow_at(last_progress: float, heartbeat: float) -> float:
     """When a client that last took something at ``last_progress`` is too slow.
 
-    `StreamTimer` cuts it then, or if it is detached the caller of `SlowStreams.stalled`.
+    It is then cut by `StreamTimer`; a detached one by the caller of `SlowStreams.stalled`.
     """
     return last_progress + slow_after(heartbeat)
 
@@ -100,14 +100,14 @@ class StreamClock:
         else:
             due = heartbeat_at(last_progress, self._heartbeat), "heartbeat"
         if not started:
-            # A heartbeat too: the headers may be sent any time, and it is due after them.
+            # The heartbeat stays: the headers may be sent at any moment, and then it counts.
             due = min(due, (self.first_byte_at, "first_byte"))
         if resumable:
             due = min(due, (self.began + self._lifetime, "lifetime"))
         return min(due, (self._expiry(now), "expiry"))
 
     def end(self, now: float) -> tuple[float, Due]:
-        """When a stream that is detached now ends, and for what; infinite for never."""
+        """When a stream that is detached now ends, and why; infinite for never."""
         lifetime = self._lifetime * random.uniform(*_LIFETIME_SPREAD)
         due: tuple[float, Due] = self.began + lifetime, "lifetime"
         return min(due, (self._expiry(now), "expiry"))
@@ -120,13 +120,15 @@ class StreamClock:
             self._expires_at = None
 
     def _expiry(self, now: float) -> float:
-        # Of the wall clock, which may be set meanwhile.
+        # A time of the wall clock, which may be set meanwhile.
         return math.inf if self._expires_at is None else now + self._expires_at - time.time()
 
 
 class Deadlines:
-    """What is due for detached streams, without a timer for each: heartbeats by group, ends by the
-    moment."""
+    """What is due for detached streams, without a timer for each.
+
+    Heartbeats are due for a group. Ends are due for all streams of one moment.
+    """
 
     def __init__(self) -> None:
         self._heartbeats: list[tuple[float, int, Group]] = []
@@ -134,10 +136,10 @@ class Deadlines:
         self._ends: dict[int, set[DetachedStream]] = {}
         self._moments: list[int] = []
 
-    def watch(self, group: Group, now: float) -> None:
-        """Let `silent` give a group from now on; harmless to repeat."""
-        if not group.watched:
-            group.watched = True
+    def add(self, group: Group, now: float) -> None:
+        """Schedule the heartbeats of a group: `silent` gives it from now on. Harmless to repeat."""
+        if not group.scheduled:
+            group.scheduled = True
             group.last_sent = now
             self._push(group)
 
@@ -168,7 +170,7 @@ class Deadlines:
         while self._heartbeats and self._heartbeats[0][0] <= now:
             group = heapq.heappop(self._heartbeats)[2]
             if not group.streams:
-                group.watched = False  # until a stream joins again
+                group.scheduled = False  # until a stream joins again
                 continue
             # Looked at only now: an event costs nothing here.
             if heartbeat_at(group.last_sent, group.heartbeat) <= now:
@@ -178,7 +180,7 @@ class Deadlines:
         return found
 
     def over(self, now: float) -> list[DetachedStream]:
-        """Give the streams whose time is over, each once."""
+        """Give the streams whose end is due, each once."""
         found: list[DetachedStream] = []
         while self._moments and self._moments[0] <= now * _MOMENTS:
             for stream in self._ends.pop(heapq.heappop(self._moments), ()):

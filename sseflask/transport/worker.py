@@ -1,5 +1,5 @@
 """The worker class by the name that deployments have in their configuration."""
 
-from sseflask.transport.gunicorn.worker import StreamWorker
+from sseflask.transport.gunicorn.stream_worker import StreamWorker
 
 __all__ = ["StreamWorker"]

@@ -32,7 +32,7 @@ TESTED_AS_A_PART = {
         "completions/response_parts.py",
         "completions/tool_calls.py",
     ],
-    "unit/completions/test_upstream.py": ["completions/client.py"],
+    "unit/completions/test_upstream.py": ["completions/openai_client.py"],
     "unit/completions/test_upstream_habits.py": [
         "completions/documents.py",
         "completions/response_reader.py",
@@ -52,7 +52,7 @@ TESTED_AS_A_PART = {
     "unit/routes/test_counter.py": ["web/forms.py", "web/parameters.py"],
     "unit/routes/test_runs.py": ["routes/run_responses.py"],
     "unit/runs/test_runs.py": ["runs/outcome.py"],
-    "unit/runs/test_viewer_machine.py": ["runs/hub.py", "runs/process.py"],
+    "unit/runs/test_viewer_machine.py": ["runs/live_runs.py", "runs/process.py"],
     "unit/store/sqlite/test_event_database.py": [
         "store/sqlite/event_tables.py",
         "store/sqlite/file.py",

@@ -14,7 +14,7 @@ from sseflask.completions.formats.views import (
     chat_error,
     response_error,
 )
-from sseflask.runs.formats import Format
+from sseflask.runs.format_api import Format
 
 #: The names in `FORMATS`, for parameters.
 FormatName: TypeAlias = Literal["chunks", "text", "events", "ui"]

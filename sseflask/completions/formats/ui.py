@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.formats.views import data_of, encoded
 from sseflask.completions.frame_reader import PartReader
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.parts import (
     Approval,
     Citation,
@@ -26,7 +26,7 @@ from sseflask.completions.parts import (
 )
 from sseflask.errors import Failure
 from sseflask.event import Event
-from sseflask.runs.formats import id_of
+from sseflask.runs.format_api import id_of
 
 #: The header by which a client recognises the protocol.
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}

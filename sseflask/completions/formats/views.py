@@ -10,15 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import RESPONSES
 from sseflask.completions.frame_reader import PartReader
 from sseflask.completions.frame_splitter import fields, message
 from sseflask.completions.json_values import dict_or_empty
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.parts import Approval, Citation, File, HostedCall, Part, Reasoning, Text
 from sseflask.errors import Failure
 from sseflask.event import Event
-from sseflask.runs.formats import id_of
+from sseflask.runs.format_api import id_of
 from sseflask.wire import encode
 
 # Made once: json.dumps makes a new encoder at each call with options.

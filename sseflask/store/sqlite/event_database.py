@@ -45,7 +45,7 @@ class EventDatabase(SqliteFile):
     def __init__(
         self, path: str, limits: EventLimits, clock: Callable[[], float] = time.time
     ) -> None:
-        super().__init__(path, "channel log")
+        super().__init__(path, "event store")
         self.epoch = ""  # of the file that is open, or was last
         self.last_notice = 0  # the newest one's number when `newest` or `append` was last called
         self.notices = tables.Notices(self)

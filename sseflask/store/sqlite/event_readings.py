@@ -97,4 +97,4 @@ def _answer(reading: _Reading, history: History | None, error: Exception | None)
         try:
             done(history, error)
         except Exception:
-            log.exception("what waited for a reading of the channel log failed")
+            log.exception("what waited for a reading of the event store failed")

@@ -53,7 +53,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         limits: EventLimits,
         database: Callable[[str, EventLimits], EventDatabase] = EventDatabase,
     ) -> None:
-        super().__init__("channel log", path, partial(database, path, limits))
+        super().__init__("event store", path, partial(database, path, limits))
         self._tail = Tail()
         self._readings = Readings()
 
@@ -204,7 +204,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         self._readings.restart()
         newest = database.newest()
         if self._tail.has_gone_back(database.epoch, newest):
-            log.warning("the channel log has gone back; it gets a new epoch")
+            log.warning("the event store has gone back; it gets a new epoch")
             database.renew()
         if self._tail.open(database.epoch, newest, database.last_notice):
             self._notify(self._listener.started, database.epoch, newest)

@@ -52,7 +52,7 @@ class RunDatabase(SqliteFile):
         interrupted: Ending,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(path, "run log")
+        super().__init__(path, "run store")
         self._seconds = limits.seconds
         self._clock = clock
         self.leases = Leases(self, interrupted, clock)
@@ -95,7 +95,7 @@ class RunDatabase(SqliteFile):
                     digest, run = known
                     return (run, True) if digest == claim.digest else KeyReused(claim.key)
             if full:
-                raise StoreFull(f"the run log {self.path} is full of what is running")
+                raise StoreFull(f"the run store {self.path} is full of what is running")
             (running,) = database.execute(f"SELECT {_RUNNING}", (claim.account,)).fetchone()
             if running >= claim.max_running:
                 return TooMany(running)

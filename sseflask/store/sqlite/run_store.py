@@ -44,7 +44,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
-            "run log", path, partial(RunDatabase, path, limits, endings.interrupted, clock)
+            "run store", path, partial(RunDatabase, path, limits, endings.interrupted, clock)
         )
         self._endings = endings
         self._queue = AppendQueue(self._store_appends, self._notify, self._stored, self._given_up)
@@ -307,7 +307,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
     def _make_room(self, database: RunDatabase) -> bool:
         again = database.space.make()
         if database.space.overfull and (number := database.space.largest()) is not None:
-            log.warning("the run log is full of what is running: the largest run has to end")
+            log.warning("the run store is full of what is running: the largest run has to end")
             self._end(database, number, self._endings.full)
             again = True
         return again

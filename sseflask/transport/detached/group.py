@@ -111,7 +111,7 @@ class Group:
         sent: bytes of the body that were sent to each stream, at last at `last_sent`.
         retry_jitter: over how many milliseconds clients of streams that end together reconnect.
         last_reconnect: the monotonic time at which a stream last ended to be resumed; 0 for never.
-        watched: whether `sseflask.transport.timing` has it.
+        scheduled: whether `Deadlines` has its heartbeats.
     """
 
     chunked: bool
@@ -128,7 +128,7 @@ class Group:
     last_sent: float = 0.0
     retry_jitter: int = 0
     last_reconnect: float = 0.0
-    watched: bool = False
+    scheduled: bool = False
 
     def __post_init__(self) -> None:
         self.counts = COUNTS.streams[self.kind]

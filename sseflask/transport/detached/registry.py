@@ -164,7 +164,7 @@ class DetachedStreams:
             self.table.finish(stream, backlog.last)
         else:
             stream.group.add(stream)
-            self.table.deadlines.watch(stream.group, backlog.progress)
+            self.table.deadlines.add(stream.group, backlog.progress)
 
     def _answer_half_closed(self, stream: DetachedStream) -> None:
         """A client that may have closed its own side only gets a proper end of what it reads."""

@@ -149,7 +149,7 @@ class StreamTable:
             self._unread[stream.descriptor] = unread
         self.empty.clear()
         stream.group.add(stream)
-        self.deadlines.watch(stream.group, now)
+        self.deadlines.add(stream.group, now)
         if ends_at != math.inf:
             self.deadlines.end_at(stream, ends_at)
         # Reports at once what has happened before.

@@ -24,7 +24,7 @@ from sseflask.logs import request_ids
 from sseflask.loop.callbacks import yield_to_loop
 from sseflask.transport.flusher import SLICE_SECONDS
 from sseflask.transport.gunicorn.connection_pool import LAST_SECONDS, ConnectionLimit
-from sseflask.transport.gunicorn.response import ErrorPageSocket
+from sseflask.transport.gunicorn.server_response import ErrorPageSocket
 from sseflask.transport.socket_reader import SlowBody
 from sseflask.transport.sockets import borrowed, reset_when_closed
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from sseflask.transport.detached.group import DetachedStream
-    from sseflask.transport.gunicorn.response import ServerResponse
+    from sseflask.transport.gunicorn.server_response import ServerResponse
 
 
 log = logging.getLogger("sseflask")

@@ -53,7 +53,7 @@ _LAST_EVENTS_SECONDS, _FAILURE_SECONDS = 0.8, 0.3
 
 
 class BackgroundWork(Protocol):
-    """Work of a process that belongs to no connection. The hub's thread only."""
+    """Work of a process that belongs to no connection. The loop's thread only."""
 
     def interrupt(self) -> None:
         """End it. Never blocks."""
@@ -63,7 +63,7 @@ class BackgroundWork(Protocol):
 
 
 class Drain:
-    """The live streams of this process, and whether it is on its way out. The hub's thread only.
+    """The live streams of this process, and whether it is ending. The loop's thread only.
 
     Attributes:
         draining: whether the worker has been asked to stop.
@@ -149,5 +149,5 @@ class Drain:
         return all(wait(max(0.0, deadline - time.monotonic())) for wait in waits)
 
 
-#: One per process: a gunicorn gevent worker runs one hub.
+#: One for each process: a gunicorn gevent worker runs one event loop.
 worker_drain = Drain()

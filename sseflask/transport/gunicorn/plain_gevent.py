@@ -15,8 +15,8 @@ from gunicorn.workers.ggevent import GeventWorker
 from sseflask.logs import request_ids
 from sseflask.transport.gunicorn.connection_pool import ConnectionLimit
 from sseflask.transport.gunicorn.drain import worker_drain
-from sseflask.transport.gunicorn.response import hand_over_responses
-from sseflask.transport.gunicorn.worker import INTERRUPT_SECONDS, StreamWorker
+from sseflask.transport.gunicorn.server_response import hand_over_responses
+from sseflask.transport.gunicorn.stream_worker import INTERRUPT_SECONDS, StreamWorker
 
 _POLL_SECONDS = 0.1
 

@@ -192,7 +192,7 @@ def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:
 def test_one_that_is_never_read_leaves_nothing(channels: Channels) -> None:
     subscribed(channels, "a").close()
     subscribed(channels, "a")
-    assert not channels._per_process.get().hub._audiences
+    assert not channels._per_process.get().feed._audiences
 
 
 def test_what_others_publish_while_a_log_is_closed_comes_when_it_is_opened(tmp_path: Path) -> None:
@@ -278,8 +278,8 @@ def test_an_id_is_told_back_shortened(channels: Channels) -> None:
 def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> None:
     subscription = subscribed(channels, "a")
     assert subscription.get(0.0) is None
-    hub = channels._per_process.get().hub
-    waker = threading.Timer(0.05, lambda: hub.skip(1))
+    feed = channels._per_process.get().feed
+    waker = threading.Timer(0.05, lambda: feed.skip(1))
     waker.start()
     began = time.monotonic()
     assert subscription.get(0.3) is None

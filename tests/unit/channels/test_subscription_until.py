@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from sseflask.channels.channel_feed import ChannelFeed
 from sseflask.channels.channels import Channels, Ids
 from sseflask.channels.event_frames import Types, check_types, encode_event, event_type, has_ended
-from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import Entry, EventLimits
 from sseflask.store.names import Pattern
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.wire import Decoder
-from tests.unit.channels.test_hub import NoLog, joined, opened
+from tests.unit.channels.test_channel_feed import NoLog, joined, opened
 
 SECONDS = 10.0
 DONE = check_types("done")
@@ -69,7 +69,7 @@ def test_it_ends_with_that_event_as_it_comes(channels: Channels) -> None:
     ids = published(channels, "a", "1", "done", "2")
     assert rest(subscription) == [("1", ids[0]), ("done", f"{ids[1]}.end")]
     assert list(subscription.frames()) == []
-    assert not channels._per_process.get().hub._audiences
+    assert not channels._per_process.get().feed._audiences
 
 
 def test_who_waits_in_a_thread_ends(channels: Channels) -> None:
@@ -128,8 +128,8 @@ def entry(number: int, type: str | None = None) -> Entry:
     return Entry(number, "a", encode_event(f"{number}", type))
 
 
-def detached(hub: Hub, until: Types) -> Group:
-    one = Subscription(hub, NoLog(), [Pattern.parse("a")], hub.cursor, until=until)
+def detached(feed: ChannelFeed, until: Types) -> Group:
+    one = Subscription(feed, NoLog(), [Pattern.parse("a")], feed.cursor, until=until)
     assert list(one.history()) == []
     group = one.join(True, 15.0)
     assert group is not None
@@ -138,10 +138,10 @@ def detached(hub: Hub, until: Types) -> Group:
 
 
 def test_a_group_is_sent_all_up_to_the_end_and_ends() -> None:
-    hub = opened()
-    ends, goes_on = detached(hub, DONE), joined(hub, "a")
+    feed = opened()
+    ends, goes_on = detached(feed, DONE), joined(feed, "a")
     assert ends is not goes_on
-    batch = hub.deliver([entry(1), entry(2, "done"), entry(3), entry(4, "done")])
+    batch = feed.deliver([entry(1), entry(2, "done"), entry(3), entry(4, "done")])
     bodies = dict(batch)
     assert bodies[ends].endswith(b"id: e-2.end\nevent: done\ndata: 2\n\n")
     assert bodies[ends].count(b"data:") == 2
@@ -151,24 +151,24 @@ def test_a_group_is_sent_all_up_to_the_end_and_ends() -> None:
 
 
 def test_who_comes_while_a_group_is_ending_is_not_of_it() -> None:
-    hub = opened()
-    ends = detached(hub, DONE)
-    assert hub.deliver([entry(1, "done")]).ended == (ends,)
-    late = detached(hub, DONE)
+    feed = opened()
+    ends = detached(feed, DONE)
+    assert feed.deliver([entry(1, "done")]).ended == (ends,)
+    late = detached(feed, DONE)
     assert late is not ends
-    assert list(hub.deliver([entry(2)])) == [(late, b"id: e-2\ndata: 2\n\n")]
+    assert list(feed.deliver([entry(2)])) == [(late, b"id: e-2\ndata: 2\n\n")]
     ends.remove(ends.all_streams[0])
-    assert hub.count(Pattern.parse("a")) == 1
+    assert feed.count(Pattern.parse("a")) == 1
 
 
 def test_an_end_before_a_clients_place_does_not_end_it() -> None:
-    """The tail of its worker is behind: what it has seen elsewhere comes once more to the hub."""
-    hub = opened()
-    start = hub.cursor
-    one = Subscription(hub, NoLog(), [Pattern.parse("a")], type(start)(start.epoch, 2), until=DONE)
+    """The tail of its worker is behind: what it has seen elsewhere comes once more to the feed."""
+    feed = opened()
+    start = feed.cursor
+    one = Subscription(feed, NoLog(), [Pattern.parse("a")], type(start)(start.epoch, 2), until=DONE)
     assert one._enter() == b""
-    hub.deliver([entry(1), entry(2, "done"), entry(3)])
-    hub.deliver([entry(4, "done"), entry(5)])
+    feed.deliver([entry(1), entry(2, "done"), entry(3)])
+    feed.deliver([entry(4, "done"), entry(5)])
     assert b"".join(one.history()) == b"id: e-3\ndata: 3\n\nid: e-4.end\nevent: done\ndata: 4\n\n"
     assert one.ended
 

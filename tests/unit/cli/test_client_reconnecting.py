@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from sseflask.cli.client import Failed, Reconnect, Stream
+from sseflask.cli.client import Failed, Reconnect, ReconnectingStream
 from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
 from tests.scripted_upstream import Exchange, Script, upstream
 
@@ -27,7 +27,7 @@ def read(
     again: list[Reconnect] = []
     ended = "done"
     with upstream(script) as server, httpx2.Client() as client:
-        stream = Stream(
+        stream = ReconnectingStream(
             client,
             method,
             httpx2.URL(server.url),
@@ -72,7 +72,7 @@ def test_a_first_connection_that_fails_is_no_interruption() -> None:
     with upstream(Exchange.end) as server:
         url = httpx2.URL(server.url)
     with httpx2.Client() as client, pytest.raises(httpx2.ConnectError):
-        next(iter(Stream(client, "GET", url)))
+        next(iter(ReconnectingStream(client, "GET", url)))
 
 
 def test_a_request_that_begins_something_is_the_same_each_time() -> None:

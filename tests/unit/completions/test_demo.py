@@ -13,8 +13,8 @@ import openai
 import pytest
 
 from sseflask.completions import demo
+from sseflask.completions.completion_outcome import CompletionOutcome, usage_of
 from sseflask.completions.demo import MODEL
-from sseflask.completions.outcome import CompletionOutcome, usage_of
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure

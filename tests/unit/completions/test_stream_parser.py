@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import CHAT, RESPONSES
 from sseflask.completions.frame_splitter import FrameSplitter, fields, message
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.stream_parser import ChatParser, End, ResponseParser, StreamParser
 from sseflask.errors import Failure
 from sseflask.runs.outcome import ReportedFailure

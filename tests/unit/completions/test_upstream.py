@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.frame_splitter import fields
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
@@ -359,7 +359,7 @@ def test_the_end_does_not_wait_for_the_responses_after_which_its_connection_is_u
 def test_a_connection_that_has_been_idle_for_long_is_not_used_again(
     connect: Callable[..., Upstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sseflask.completions.client._IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("sseflask.completions.openai_client._IDLE_SECONDS", 0.0)
     with upstream(lambda x: x.stream(LAST, DONE)) as server:
         there = connect(server.url)
         for _ in range(2):

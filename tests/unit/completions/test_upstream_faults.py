@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load
 from sseflask.errors import Failure
@@ -155,7 +155,7 @@ def test_an_error_that_has_no_end_keeps_its_status(
     path: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sseflask.completions.client._REFUSAL_SECONDS", 2 * TIMEOUT)
+    monkeypatch.setattr("sseflask.completions.openai_client._REFUSAL_SECONDS", 2 * TIMEOUT)
     with upstream(script) as server, pytest.raises(Failure) as caught:
         _ask(connect(server.url), path)
     assert caught.value.status == 503

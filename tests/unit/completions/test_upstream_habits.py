@@ -18,7 +18,7 @@ from typing import Any
 import openai
 import pytest
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.response_reader import ResponseReader
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.config import load

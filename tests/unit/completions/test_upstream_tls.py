@@ -17,7 +17,7 @@ from itertools import chain
 
 import pytest
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.upstream import CompletionRequest, Upstream
 from sseflask.completions.upstream_connection import UpstreamConnection
 from sseflask.config import load
@@ -286,7 +286,7 @@ def test_silence_that_ends_in_the_moment_in_which_it_has_lasted_too_long(
 def test_an_upstream_that_shakes_no_hands(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sseflask.completions.client._CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("sseflask.completions.openai_client._CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(Failure) as caught:
         run(connect(f"https://127.0.0.1:{listener.getsockname()[1]}/v1"))
     assert (caught.value.status, caught.value.code) == (504, "upstream_timeout")

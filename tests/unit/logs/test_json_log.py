@@ -232,7 +232,7 @@ class Last:
         raise ValueError("too late")
 Last()
 import gevent
-json_log.watch_hub()
+json_log.log_greenlet_errors()
 gevent.spawn(lambda: [].pop()).join()
 raise KeyError("the end")
 """

@@ -19,9 +19,9 @@ import gevent
 from flask import Flask
 
 from sseflask import SSE
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Runs, Started
 from sseflask.runs.viewer import Viewer

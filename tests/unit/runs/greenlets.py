@@ -26,9 +26,9 @@ from unittest import mock
 import gevent
 from gevent.event import Event as Signal
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.runs.outcome import Generated
 from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Runs, Started
@@ -117,7 +117,7 @@ def cleans_up(runs: Runs) -> bool:
 
     started = begin(runs, slow())
     waiting.wait(10)
-    live = runs._process.get().hub.get(started.run.key)
+    live = runs._process.get().live_runs.get(started.run.key)
     assert live is not None
     assert live.writer is not None
     live.writer.cancel()
@@ -130,7 +130,7 @@ def remaining(process: RunProcess) -> int:
     """Runs, and appends to them, that the process still knows."""
     assert isinstance(process.store, SqliteRunStore)
     queue = process.store._queue
-    return len(process.hub._runs) + len(queue._waiting) + len(queue._unsaved)
+    return len(process.live_runs._runs) + len(queue._waiting) + len(queue._unsaved)
 
 
 def reads_the_rest(runs: Runs) -> bool:

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.loop.callbacks import EventLoop
 from sseflask.runs import runs
 from sseflask.runs.process import RunProcess

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sseflask.completions.completion_outcome import CompletionOutcome, with_usage_notes
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
-from sseflask.completions.outcome import CompletionOutcome, with_usage_notes
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.runs.outcome import Generated, Outcome
@@ -463,7 +463,7 @@ def test_after_a_while_alone_it_is_cancelled_unless_somebody_comes_back(
     viewer.close()
     back = runs.view(run, FORMATS["chunks"])
     assert back.get(0.0) is None
-    live = runs._process.get().hub.get(run.key)
+    live = runs._process.get().live_runs.get(run.key)
     assert live is not None
     assert live.writer is not None
     assert live.writer.alone_since is None

@@ -141,7 +141,7 @@ def test_a_repetition_that_comes_before_the_first_has_begun_to_write(one: Steppe
     for viewer in (started.viewer, *repeated):
         assert [event.data[-6:] for event in all_of(viewer)][-1] == "[DONE]"
         assert viewer.ended
-    assert one.hub._runs == {}
+    assert one.live_runs._runs == {}
 
 
 def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepped) -> None:
@@ -153,7 +153,7 @@ def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepp
         return nothing()
 
     started = start(one, answer)
-    live = one.hub.get(started.run.key)
+    live = one.live_runs.get(started.run.key)
     assert live is not None
     assert live.writer is not None
     write(one, started, 1, 2)
@@ -162,7 +162,7 @@ def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepp
     (event,) = all_of(started.viewer)
     assert '"run_stopped"' in event.data
     assert event.last_event_id == f"{started.run.id}.1"
-    assert one.hub._runs == {}
+    assert one.live_runs._runs == {}
 
 
 def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(
@@ -217,7 +217,7 @@ def test_a_viewer_that_could_not_come_leaves_nothing_behind(
             list(second.history())
     second.close()
     go_on(other)
-    assert not other.hub._runs
+    assert not other.live_runs._runs
     assert not other.store._followed
     assert not one.store.database.leases.others_are_attached()
 
@@ -248,7 +248,7 @@ def test_a_viewer_that_leaves_while_it_comes_leaves_nothing_behind(
     viewer.close()
     go_on(other)
     assert not other._arriving
-    assert bool(other.hub._runs) == bool(other.store._followed) == others
+    assert bool(other.live_runs._runs) == bool(other.store._followed) == others
     assert one.store.database.leases.others_are_attached() == others
     write(one, started, 1, 1, end=True)
     go_on(one, other)
@@ -296,7 +296,7 @@ def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunDa
     started.viewer.close()
     back = one.runs.view(started.run, FORMATS["chunks"])
 
-    live = one.hub.get(started.run.key)
+    live = one.live_runs.get(started.run.key)
     assert live is not None
     writer = live.writer
     assert writer is not None
@@ -364,7 +364,7 @@ def test_who_is_sent_away_by_another_process_has_not_left(
         go_on(process)
     assert now(log, started.run).ended is None
     come_back_later(other, monkeypatch)
-    assert not other.hub._runs
+    assert not other.live_runs._runs
     come_back_later(one, monkeypatch)
     assert outcome_of(now(log, started.run)).kind == "cancelled"
 
@@ -380,14 +380,14 @@ def test_a_run_that_nobody_waited_for_is_ended(
 
     def impatient(call: Any, _patience: float = 0.0) -> Any:
         one.store.submit(call, lambda *_: None)
-        raise StoreBusy("the run log did not answer")
+        raise StoreBusy("the run store did not answer")
 
     monkeypatch.setattr(one.store, "_wait_for", impatient)
     with pytest.raises(Failure, match="not available"):
         start(one, key="k")
     monkeypatch.setattr(one.store, "_wait_for", waited)
     go_on(one)
-    assert not one.hub._runs
+    assert not one.live_runs._runs
     assert not one.store._followed
     again = start(one, key="k")
     assert not again.repeated
@@ -414,7 +414,7 @@ def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
 
     def impatient(call: Any, _patience: float = 0.0) -> Any:
         waited(call)
-        raise StoreBusy("the run log did not answer")
+        raise StoreBusy("the run store did not answer")
 
     monkeypatch.setattr(one.store, "_wait_for", impatient)
     with pytest.raises(Failure, match="not available"):

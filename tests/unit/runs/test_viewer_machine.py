@@ -167,7 +167,7 @@ class Viewing(RuleBasedStateMachine):
 
     def written_by(self, written: Written) -> bool:
         """Whether its writer has not heard of an end."""
-        live = written.process.hub.get(written.run.key)
+        live = written.process.live_runs.get(written.run.key)
         return live is not None and live.writer is not None and not live.writer._cancelled
 
     @rule(at=some_run, amount=st.integers(1, 6), delivered=st.booleans())
@@ -408,7 +408,7 @@ class Viewing(RuleBasedStateMachine):
                 assert client.ended, "it waits for ever"
             self.nothing_twice_and_nothing_left_out()
             for process in self.processes:
-                assert process.hub._runs == {}
+                assert process.live_runs._runs == {}
                 assert process.store._followed == {}
                 assert not process._arriving
         finally:

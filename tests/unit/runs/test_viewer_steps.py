@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from sseflask.errors import Failure
-from sseflask.runs.formats import Format
-from sseflask.runs.hub import LiveRun, RunHub
+from sseflask.runs.format_api import Format
+from sseflask.runs.live_runs import LiveRun, LiveRuns
 from sseflask.runs.outcome import Outcome
 from sseflask.runs.viewer import Viewer
 from sseflask.store.catch_up import Frame
@@ -41,15 +41,15 @@ class Process:
 
     def __init__(self, stored: int, position: int | None = None) -> None:
         self.left: list[LiveRun] = []
-        self.hub = RunHub(self.left.append)
+        self.live_runs = LiveRuns(self.left.append)
         self.run = Run("key", "id", "", stored if position is None else position)
         self.stored = stored
         self.reads: list[tuple[int, int]] = []
-        self.hub.add(self.run)
+        self.live_runs.add(self.run)
 
     def attach(self, viewer: Viewer) -> None:
-        with self.hub.lock:
-            viewer.attached(self.hub.get("key"), self.run)
+        with self.live_runs.lock:
+            viewer.attached(self.live_runs.get("key"), self.run)
 
     def read(self, run: RunKey, after: int, limit: int) -> list[Frame]:
         assert run == "key"
@@ -62,7 +62,7 @@ class Process:
 
     def deliver(self, first: int, last: int) -> bytes:
         """Deliver some frames; give what groups are sent."""
-        batch = self.hub.deliver("key", first, [b""] * (last + 1 - first))
+        batch = self.live_runs.deliver("key", first, [b""] * (last + 1 - first))
         return b"|".join(body for _, body in batch)
 
 
@@ -141,7 +141,7 @@ def test_what_is_given_with_the_headers_needs_no_opening() -> None:
 
 
 def failed(process: Process) -> None:
-    process.hub.end(process.run, Outcome.failed(Failure("broken", status=502)))
+    process.live_runs.end(process.run, Outcome.failed(Failure("broken", status=502)))
 
 
 def test_a_failure_is_an_error_response_only_before_the_first_frame() -> None:
@@ -167,7 +167,7 @@ def test_the_end_comes_after_what_is_in_the_queue() -> None:
     viewer = viewed(process)
     assert list(viewer.history()) == [b"1."]
     process.deliver(2, 3)
-    process.hub.end(process.run, FINISHED)
+    process.live_runs.end(process.run, FINISHED)
     assert list(viewer.history()) == [b"2.3.", b"4 finished"]
     assert viewer.ended
 
@@ -177,9 +177,9 @@ def test_a_run_that_has_ended_is_read_from_the_store() -> None:
     process.run = process.run._replace(ended=3, outcome=b"finished")
     assert b"".join(viewed(process).frames()) == b"1.2.3 finished"
     # It was running when it was found.
-    live = process.hub.get("key")
+    live = process.live_runs.get("key")
     assert live is not None
-    process.hub.drop(live)
+    process.live_runs.drop(live)
     process.run = Run("key", "id", "", 2)
     viewer = viewed(process)
     process.run = process.run._replace(ended=3, outcome=b"finished")
@@ -207,7 +207,7 @@ def test_a_group_goes_on_where_its_first_viewer_was() -> None:
     assert process.deliver(3, 5) == b"3.4."
     assert process.deliver(5, 5) == b""
     assert (seen(first), seen(second)) == ([1, 2, 3, 4, 5], [1, 2])
-    batch = process.hub.end(process.run, FINISHED)
+    batch = process.live_runs.end(process.run, FINISHED)
     assert (list(batch), batch.ended) == ([(groups[0], b"6 finished")], (groups[0],))
 
 
@@ -229,7 +229,7 @@ def test_the_last_viewer_that_leaves_is_noticed_and_one_that_will_reconnect_expe
 
 def test_what_fails_here_may_go_on_elsewhere() -> None:
     process = Process(stored=1)
-    viewer = viewed(process, ALL, 0, lambda: process.hub.fail("key", Failure("gone")))
+    viewer = viewed(process, ALL, 0, lambda: process.live_runs.fail("key", Failure("gone")))
     assert viewer.get(60.0) == (b"1.", True)
     with pytest.raises(Failure, match="gone"):
         viewer.get(60.0)
@@ -242,7 +242,7 @@ def test_an_end_wakes_a_viewer_that_waits(ended: bool) -> None:
     viewer = Viewer(process, process.run, ALL)
     assert viewer.get(0.0) is None
     if ended:
-        process.hub.end(process.run, FINISHED)
+        process.live_runs.end(process.run, FINISHED)
     else:
-        process.hub.fail("key", Failure("gone"))
+        process.live_runs.fail("key", Failure("gone"))
     viewer._wait(None)  # for ever, if nothing has woken it

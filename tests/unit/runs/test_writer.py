@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.runs.outcome import Generated, NotedFrames, Outcome
 from sseflask.runs.writer import Writer

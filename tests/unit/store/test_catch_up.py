@@ -253,7 +253,7 @@ def test_a_store_that_can_not_be_read_is_a_failure_that_passes() -> None:
 
     story.meanwhile = fail
     reader = Reader(story)
-    with pytest.raises(Failure, match="channel log is not available") as caught:
+    with pytest.raises(Failure, match="event store is not available") as caught:
         reader.get(SECONDS)
     assert caught.value.status == 503
     assert caught.value.transient

@@ -21,7 +21,7 @@ from sseflask.errors import Failure
 from sseflask.transport import connection
 from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.failures import failure_frame, shutting_down
-from sseflask.transport.gunicorn.response import ServerResponse
+from sseflask.transport.gunicorn.server_response import ServerResponse
 from sseflask.transport.source import Source
 from sseflask.transport.source_connection import SourceConnection
 from sseflask.transport.stream import EarlyError, Stream

@@ -14,7 +14,7 @@ def group(heartbeat: float) -> Group:
 
 def test_a_group_is_silent_after_its_heartbeat_and_then_again() -> None:
     deadlines, one = Deadlines(), group(10)
-    deadlines.watch(one, 100)
+    deadlines.add(one, 100)
     assert deadlines.next() == 110
     assert deadlines.silent(109.9) == []
     assert deadlines.silent(110) == [one]
@@ -24,7 +24,7 @@ def test_a_group_is_silent_after_its_heartbeat_and_then_again() -> None:
 
 def test_an_event_puts_it_off() -> None:
     deadlines, one = Deadlines(), group(10)
-    deadlines.watch(one, 100)
+    deadlines.add(one, 100)
     one.last_sent = 105
     assert deadlines.silent(110) == []
     assert deadlines.next() == 115
@@ -33,13 +33,13 @@ def test_an_event_puts_it_off() -> None:
 
 def test_an_empty_group_is_forgotten_until_somebody_joins() -> None:
     deadlines, one = Deadlines(), group(10)
-    deadlines.watch(one, 100)
+    deadlines.add(one, 100)
     one.remove(one.all_streams[0])
     assert deadlines.silent(110) == []
     assert deadlines.next() == math.inf
     one.add(DetachedStream(2, one, 0.0, 0))
-    deadlines.watch(one, 120)
-    deadlines.watch(one, 125)
+    deadlines.add(one, 120)
+    deadlines.add(one, 125)
     assert deadlines.next() == 130
     assert deadlines.silent(130) == [one]
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import CHAT, RESPONSES
 from sseflask.completions.formats import FORMATS, FormatName
 from sseflask.completions.formats.views import response_error
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.completions.upstream_errors import broken_off, reported
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import CHAT, RESPONSES
 from sseflask.completions.formats.ui import Messages
-from sseflask.completions.outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.wire import Decoder
 from tests.scripted_upstream import event

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from sseflask.completions.completion_outcome import CompletionOutcome, UsageNotes
 from sseflask.completions.dialects import CHAT
-from sseflask.completions.outcome import CompletionOutcome, UsageNotes
 from sseflask.runs.outcome import Outcome, interrupted
 from sseflask.store.run_api import Claim, Run, RunAppend, RunKey, RunLimits, size_of
 from sseflask.store.sqlite.file import used_bytes

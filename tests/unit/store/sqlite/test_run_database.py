@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.runs.outcome import interrupted
 from sseflask.store.api import KeyReused, StoreError

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.runs.outcome import Kind
 from sseflask.store.api import KeyReused
 from sseflask.store.run_api import Claim, StoreFull, TooMany

@@ -122,7 +122,7 @@ def read_only(database: RunDatabase, whether: bool) -> None:
 def test_a_store_that_can_not_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for store, _ in running(tmp_path / "file" / "runs.db"):
-        with pytest.raises(StoreError, match="run log"):
+        with pytest.raises(StoreError, match="run store"):
             begun(store)
         store.leave()
         assert store.health() == "unavailable"

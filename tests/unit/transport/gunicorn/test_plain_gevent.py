@@ -18,8 +18,8 @@ from gunicorn.workers.ggevent import GeventWorker
 from sseflask.logs import request_ids
 from sseflask.transport.gunicorn import plain_gevent
 from sseflask.transport.gunicorn.drain import Drain
-from sseflask.transport.gunicorn.response import KEY
-from sseflask.transport.gunicorn.worker import StreamWorker
+from sseflask.transport.gunicorn.server_response import KEY
+from sseflask.transport.gunicorn.stream_worker import StreamWorker
 
 SECONDS = 10.0
 

@@ -57,7 +57,7 @@ def test_the_application_is_loaded_with_the_collector_held_back() -> None:
     program = (
         "import gc\n"
         "from gunicorn.workers.ggevent import GeventWorker\n"
-        "from sseflask.transport.gunicorn.worker import StreamWorker\n"
+        "from sseflask.transport.gunicorn.stream_worker import StreamWorker\n"
         "GeventWorker.load_wsgi = lambda self: print(gc.get_threshold())\n"
         "worker = StreamWorker.__new__(StreamWorker)\n"
         "worker.wsgi = None\n"

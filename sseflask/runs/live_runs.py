@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sseflask.errors import Failure
 from sseflask.loop import native
-from sseflask.runs.formats import View
+from sseflask.runs.format_api import View
 from sseflask.runs.outcome import Outcome
 from sseflask.store.catch_up import Audience, Batch, Feed
 from sseflask.store.run_api import Run, RunKey
@@ -28,8 +28,8 @@ MakeView: TypeAlias = Callable[[str, str], View]
 class LiveRun(Feed[MakeView]):
     """The feed of a run that has not ended as far as this process knows.
 
-    The hub's lock guards all of it. Viewers with a greenlet or thread get the stored frames. For
-    detached ones, a view turns the frames into bytes once for each format.
+    The lock of the `LiveRuns` guards all of it. Viewers with a greenlet or thread get the stored
+    frames. For detached ones, a view turns the frames into bytes once for each format.
 
     Attributes:
         run: the run as it was found.
@@ -54,13 +54,13 @@ class LiveRun(Feed[MakeView]):
         self._on_left = on_left
 
     def expect_return(self, since: float | None = None) -> None:
-        """Expect back, here or elsewhere, a client that was told to reconnect at ``since``."""
+        """Expect a client back, here or elsewhere, that was told at ``since`` to reconnect."""
         with self.lock:
             until = (time.monotonic() if since is None else since) + _RETURN_SECONDS
             self.expected_until = max(self.expected_until, until)
 
     def check_viewers(self) -> None:
-        """Call ``on_left`` (see `RunHub`) if the run has no viewers here. The lock is held."""
+        """Call ``on_left`` (see `LiveRuns`) if the run has no viewers here. Hold the lock."""
         if not self._audiences:
             self._on_left(self)
 
@@ -120,7 +120,7 @@ class LiveRun(Feed[MakeView]):
         return batch
 
 
-class RunHub:
+class LiveRuns:
     """The live runs of one process. Any thread may call any method; its lock is reentrant.
 
     Only `wait_until_written` blocks.

@@ -36,7 +36,7 @@ _MAX_PIECE = 262_144
 _GZIP_MAGIC, _GZIP_OR_ZLIB = b"\x1f\x8b", zlib.MAX_WBITS | 32
 
 
-class OfficialClient:
+class OpenAIClient:
     """The SDK's client of the upstream. Thread-safe; for one process, as it has connections.
 
     It follows no redirection, keeps no cookie, repeats no request.

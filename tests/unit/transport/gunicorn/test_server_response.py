@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseflask.logs import once, request_ids
-from sseflask.transport.gunicorn import response as module
-from sseflask.transport.gunicorn.response import KEY, ServerResponse, format_head
+from sseflask.transport.gunicorn import server_response as module
+from sseflask.transport.gunicorn.server_response import KEY, ServerResponse, format_head
 
 DATE = "Sat, 28 Nov 2026 19:00:00 GMT"
 STATUSES = (

@@ -12,7 +12,7 @@ from gunicorn.http.errors import InvalidRequestLine
 from gunicorn.util import write_error
 from gunicorn.workers.ggevent import GeventWorker
 
-from sseflask.transport.gunicorn.response import ErrorPageSocket
+from sseflask.transport.gunicorn.server_response import ErrorPageSocket
 
 
 class Client:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from sseflask.channels.channel_feed import ChannelFeed
 from sseflask.channels.event_frames import encode_event
-from sseflask.channels.hub import Hub
 from sseflask.channels.subscription import Subscription
 from sseflask.store.api import Entry, History, HistoryQuery
 from sseflask.store.catch_up import QUEUE
@@ -14,23 +14,23 @@ class NoLog:
         raise AssertionError(f"there was nothing to read from the log: {query}")
 
 
-def subscription(hub: Hub, *names: str) -> Subscription:
-    return Subscription(hub, NoLog(), [Pattern.parse(name) for name in names], hub.cursor)
+def subscription(feed: ChannelFeed, *names: str) -> Subscription:
+    return Subscription(feed, NoLog(), [Pattern.parse(name) for name in names], feed.cursor)
 
 
-def opened() -> Hub:
-    hub = Hub()
-    hub.restart("e", 0)
-    return hub
+def opened() -> ChannelFeed:
+    feed = ChannelFeed()
+    feed.restart("e", 0)
+    return feed
 
 
 def entry(number: int, channel: str = "a") -> Entry:
     return Entry(number, channel, encode_event(f"{number}"))
 
 
-def joined(hub: Hub, *names: str) -> Group:
+def joined(feed: ChannelFeed, *names: str) -> Group:
     """A group with a member, as if a stream had been detached."""
-    one = subscription(hub, *names)
+    one = subscription(feed, *names)
     assert list(one.history()) == []
     group = one.join(True, 15.0)
     assert group is not None
@@ -39,86 +39,86 @@ def joined(hub: Hub, *names: str) -> Group:
 
 
 def test_who_wants_the_same_is_in_one_group_whatever_the_order_of_the_names() -> None:
-    hub = opened()
-    assert joined(hub, "a", "b.*") is joined(hub, "b.*", "a", "a")
-    assert joined(hub, "a") is not joined(hub, "b")
+    feed = opened()
+    assert joined(feed, "a", "b.*") is joined(feed, "b.*", "a", "a")
+    assert joined(feed, "a") is not joined(feed, "b")
 
 
 def test_other_heartbeats_and_other_framing_are_other_groups() -> None:
-    hub = opened()
+    feed = opened()
     groups = set()
     for chunked in (True, False):
         for heartbeat in (1.0, 2.0):
-            one = subscription(hub, "a")
+            one = subscription(feed, "a")
             assert list(one.history()) == []
             groups.add(one.join(chunked, heartbeat))
     assert len(groups) == 4
-    assert {group for group, _ in hub.deliver([entry(1)])} == groups
+    assert {group for group, _ in feed.deliver([entry(1)])} == groups
 
 
 def test_an_event_is_sent_once_to_who_asks_for_it_in_two_ways() -> None:
-    hub = opened()
-    group = joined(hub, "a", "*", "**")
-    ((to, body),) = hub.deliver([entry(1), entry(2, "b"), entry(3, "a.b")])
+    feed = opened()
+    group = joined(feed, "a", "*", "**")
+    ((to, body),) = feed.deliver([entry(1), entry(2, "b"), entry(3, "a.b")])
     assert to is group
     assert body.count(b"id: e-") == 3
 
 
 def test_each_gets_its_own_and_nobody_is_asked_for_what_nobody_wants() -> None:
-    hub = opened()
-    one, other = joined(hub, "a"), joined(hub, "b.*")
-    batch = dict(hub.deliver([entry(1, "a"), entry(2, "b.1"), entry(3, "c"), entry(4, "a")]))
+    feed = opened()
+    one, other = joined(feed, "a"), joined(feed, "b.*")
+    batch = dict(feed.deliver([entry(1, "a"), entry(2, "b.1"), entry(3, "c"), entry(4, "a")]))
     assert batch[one] == b"id: e-1\ndata: 1\n\nid: e-4\ndata: 4\n\n"
     assert batch[other] == b"id: e-2\ndata: 2\n\n"
-    assert hub.position == 4
-    assert hub.deliver([entry(5, "c")]) == []
+    assert feed.position == 4
+    assert feed.deliver([entry(5, "c")]) == []
 
 
 def test_nothing_is_left_of_those_that_have_gone() -> None:
-    hub = opened()
+    feed = opened()
     for names in (("a",), ("a", "b.*"), ("**",)):
-        group = joined(hub, *names)
+        group = joined(feed, *names)
         group.remove(group.all_streams[0])
-        waiting = subscription(hub, *names)
+        waiting = subscription(feed, *names)
         assert list(waiting.history()) == []
         waiting.close()
-    assert hub.deliver([entry(1)]) == []
-    assert not hub._audiences
-    assert not hub._named
-    assert not hub._wild
+    assert feed.deliver([entry(1)]) == []
+    assert not feed._audiences
+    assert not feed._named
+    assert not feed._wild
 
 
 def test_wildcards_that_come_and_go_are_noticed() -> None:
-    hub = opened()
-    first = joined(hub, "a.*")
-    assert [group for group, _ in hub.deliver([entry(1, "a.1")])] == [first]
-    second = joined(hub, "**")
-    assert {group for group, _ in hub.deliver([entry(2, "a.1")])} == {first, second}
+    feed = opened()
+    first = joined(feed, "a.*")
+    assert [group for group, _ in feed.deliver([entry(1, "a.1")])] == [first]
+    second = joined(feed, "**")
+    assert {group for group, _ in feed.deliver([entry(2, "a.1")])} == {first, second}
     first.remove(first.all_streams[0])
-    assert [group for group, _ in hub.deliver([entry(3, "a.1")])] == [second]
+    assert [group for group, _ in feed.deliver([entry(3, "a.1")])] == [second]
 
 
 def test_what_many_groups_get_is_there_once() -> None:
     """Of those that have a channel each beside a common one there are as many as people."""
-    hub = opened()
+    feed = opened()
     for number in range(3):
-        joined(hub, "news", f"user.{number}")
+        joined(feed, "news", f"user.{number}")
     for entries in ([entry(1, "news")], [entry(2, "news"), entry(3, "news")]):
-        bodies = [body for _, body in hub.deliver(entries)]
+        bodies = [body for _, body in feed.deliver(entries)]
         assert len(bodies) == 3
         assert len({id(body) for body in bodies}) == 1
 
 
 def test_entries_behind_what_was_skipped_are_not_sent() -> None:
-    hub = opened()
-    group = joined(hub, "a")
-    assert hub.skip(5) == [group]
-    assert hub.deliver([entry(3), entry(4)]) == []
-    assert hub.position == 5
+    feed = opened()
+    group = joined(feed, "a")
+    assert feed.skip(5) == [group]
+    assert feed.deliver([entry(3), entry(4)]) == []
+    assert feed.position == 5
 
 
 def test_who_falls_far_behind_goes_back_to_the_log() -> None:
-    hub = opened()
+    feed = opened()
     read: list[int] = []
 
     class Fake(NoLog):
@@ -128,31 +128,31 @@ def test_who_falls_far_behind_goes_back_to_the_log() -> None:
             read.append(query.after)
             return History("e", [], QUEUE + 1, [], QUEUE + 2)
 
-    one = Subscription(hub, Fake(), [Pattern.parse("a")], hub.cursor)
+    one = Subscription(feed, Fake(), [Pattern.parse("a")], feed.cursor)
     assert list(one.history()) == []
-    hub.deliver([entry(number) for number in range(1, QUEUE + 2)])
-    hub.deliver([entry(QUEUE + 2)])
+    feed.deliver([entry(number) for number in range(1, QUEUE + 2)])
+    feed.deliver([entry(QUEUE + 2)])
     assert list(one.history()) == [b"id: e-%d\ndata: %d\n\n" % (QUEUE + 2, QUEUE + 2)]
     assert read == [0]
 
 
 def test_waiting_for_a_number() -> None:
-    hub = opened()
-    assert not hub.wait_for(1, 0.0)
-    hub.deliver([entry(1)])
-    assert hub.wait_for(1, 0.0)
+    feed = opened()
+    assert not feed.wait_for(1, 0.0)
+    feed.deliver([entry(1)])
+    assert feed.wait_for(1, 0.0)
 
 
 def test_who_is_slow_is_counted_too() -> None:
-    hub = opened()
-    group, other = joined(hub, "user.7", "news"), joined(hub, "user.**")
+    feed = opened()
+    group, other = joined(feed, "user.7", "news"), joined(feed, "user.**")
     second = DetachedStream(-2, group, 0.0, 0)
     group.add(second)
     group.mark_slow(second)
     counts = {"user.7": 2, "user.*": 2, "user.**": 3, "**": 3, "news": 2, "new.*": 0, "u": 0}
-    assert {name: hub.count(Pattern.parse(name)) for name in counts} == counts
-    assert hub.close(Pattern.parse("user.*")) == [group]
-    assert hub.close(Pattern.parse("**")) == [group, other]
+    assert {name: feed.count(Pattern.parse(name)) for name in counts} == counts
+    assert feed.close(Pattern.parse("user.*")) == [group]
+    assert feed.close(Pattern.parse("**")) == [group, other]
     group.remove(second)
     other.remove(other.all_streams[0])
-    assert hub.count(Pattern.parse("**")) == 1
+    assert feed.count(Pattern.parse("**")) == 1

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sseflask.completions import outcome as module
+from sseflask.completions import completion_outcome as module
+from sseflask.completions.completion_outcome import CompletionOutcome, usage_of, with_usage_notes
 from sseflask.completions.frame_splitter import message
-from sseflask.completions.outcome import CompletionOutcome, usage_of, with_usage_notes
 from sseflask.runs.outcome import Generated, NotedFrames
 from tests.scripted_upstream import event, frame, notes_of
 

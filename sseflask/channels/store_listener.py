@@ -1,4 +1,4 @@
-"""How the news of a store comes to the hub of this process, and on to detached streams."""
+"""Passes a store's events on to the subscribers of this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sseflask.channels.hub import Hub
+from sseflask.channels.channel_feed import ChannelFeed
 from sseflask.counters.counts import COUNTS, Reason
 from sseflask.loop.callbacks import cooperative
 from sseflask.store.api import Entry
@@ -14,15 +14,15 @@ from sseflask.store.names import Pattern
 from sseflask.transport.detached.group import Group
 
 
-class HubFeeder:
-    """Feeds a hub with a store's news. An `EventListener`: the protocol describes its methods.
+class StoreListener:
+    """Updates the feed with what the store says. An `EventListener`, which describes the methods.
 
     Under gevent it is made and called in the main thread's event loop, and delivers in the greenlet
     that writes to detached streams. Without gevent nothing is detached, and it delivers at once.
     """
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, feed: ChannelFeed) -> None:
+        self._feed = feed
         self._newest = 0
         self._waiting: list[Entry] | None = None  # a job will deliver what is in it by then
         self._streams = None
@@ -33,20 +33,20 @@ class HubFeeder:
 
     @property
     def behind(self) -> int:
-        return max(0, self._newest - self._hub.position)
+        return max(0, self._newest - self._feed.position)
 
     def started(self, epoch: str, newest: int) -> None:
         self._newest = newest
-        if not self._hub.epoch:
-            self._hub.restart(epoch, newest)  # at once: a subscriber may wait for it
+        if not self._feed.epoch:
+            self._feed.restart(epoch, newest)  # at once: a subscriber may wait for it
         else:
-            self._do(self._end, "resync", self._hub.restart, epoch, newest)
+            self._do(self._end, "resync", self._feed.restart, epoch, newest)
 
     def skipped(self, last: int) -> None:
-        self._do(self._end, "resync", self._hub.skip, last)
+        self._do(self._end, "resync", self._feed.skip, last)
 
     def closed(self, pattern: Pattern) -> None:
-        self._do(self._end, "closed", self._hub.close, pattern)
+        self._do(self._end, "closed", self._feed.close, pattern)
 
     def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
         self._do(self._answer, pattern, answer)
@@ -55,7 +55,7 @@ class HubFeeder:
         """What comes before the job has begun is delivered with it."""
         self._newest = entries[-1].number
         if self._streams is None:
-            self._hub.deliver(entries)
+            self._feed.deliver(entries)
         elif self._waiting is not None:
             self._waiting += entries
         else:
@@ -75,7 +75,7 @@ class HubFeeder:
     def _deliver(self, entries: list[Entry], since: float) -> None:
         if entries is self._waiting:
             self._waiting = None
-        batch = self._hub.deliver(entries)
+        batch = self._feed.deliver(entries)
         if self._streams is not None and batch:
             self._streams.send(batch)
             COUNTS.delivery.add(time.monotonic() - since, len(entries))
@@ -83,10 +83,10 @@ class HubFeeder:
                 self._streams.end(batch.ended, "done")
 
     def _end(self, reason: Reason, change: Callable[..., Sequence[Group]], *arguments: Any) -> None:
-        """Change the hub, and end the streams that can't go on after that."""
+        """Change the feed, and end the streams that can't go on after that."""
         groups = change(*arguments)
         if self._streams is not None:
             self._streams.end(groups, reason)
 
     def _answer(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
-        answer(self._hub.count(pattern))
+        answer(self._feed.count(pattern))

@@ -1,13 +1,13 @@
-"""gunicorn's response, request and error pages: the one module that changes their attributes.
+"""gunicorn's response, request and error pages. No other module changes their attributes.
 
 gunicorn has no public interface for a response that is written to the socket by the application.
-What is used here of `gunicorn.http.wsgi.Response` and `gunicorn.http.message.Request` is compared
-with what gunicorn does by `tests/unit/transport/gunicorn/test_response.py`, on the lowest and the
-newest version. A response of any other class is left alone: the stream then passes through the
-server piece by piece.
+`tests/unit/transport/gunicorn/test_server_response.py` compares what is used here of
+`gunicorn.http.wsgi.Response` and `gunicorn.http.message.Request` with gunicorn's own code, on the
+lowest and the newest version. A response of any other class is left alone: the stream then passes
+through the server piece by piece.
 
-Imported by gunicorn's arbiter: nothing but the standard library, and what needs no more, may be
-imported here.
+Imported by gunicorn's arbiter: only the standard library may be imported here, and modules that
+import nothing else.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sseflask.transport.detached.group import DetachedStream
 
 
-#: The key of the environment. A middleware that changes the body of event streams without any sign
-#: of it in the headers sets it to ``None``: then all pieces pass through the middleware.
+#: The key of the environment. A middleware may change the body of event streams without a sign of
+#: it in the headers. It must set the key to ``None``: then all pieces pass through it.
 KEY = "sseflask.server_response"
 
 Adopt = Callable[["DetachedStream", float, "ServerResponse", "WSGIEnvironment"], None]
@@ -224,7 +224,7 @@ class ErrorPageSocket:
     gunicorn writes them to the socket past the application, in one `sendall`
     (`gunicorn.util.write_error`, also called by its `Worker.handle_error`). If it wrote them
     otherwise, the headers would be missing:
-    `tests/unit/transport/gunicorn/test_response_error_page.py`.
+    `tests/unit/transport/gunicorn/test_server_response_error_page.py`.
     """
 
     def __init__(self, client: Any, id: str) -> None:

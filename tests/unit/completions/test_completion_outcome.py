@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseflask.completions.outcome import CompletionOutcome
+from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.runs.outcome import Kind, Outcome, ReportedFailure, interrupted
 from sseflask.store.run_api import Run

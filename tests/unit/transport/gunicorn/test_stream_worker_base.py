@@ -1,6 +1,6 @@
 """What gunicorn's own methods do that our worker class replaces or relies on, on any version.
 
-A failure here says what to look at in `sseflask.transport.gunicorn.worker`.
+A failure here says what to look at in `sseflask.transport.gunicorn.stream_worker`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The gunicorn worker class: gevent's, with streams that end properly when the worker does.
 
-gunicorn lets workers be derived from its own. Each method here that replaces one of them says what
-gunicorn's does instead. `tests/unit/transport/gunicorn/test_worker.py` observes what gunicorn's own
-do, on the lowest and on the newest version, and fails if they begin to do something else.
+gunicorn lets workers be derived from its own. Each method here that replaces one of gunicorn's says
+what that does instead. `tests/unit/transport/gunicorn/test_stream_worker.py` observes gunicorn's
+methods, on the lowest and on the newest version, and fails if they do something else.
 
 gunicorn imports this module in the arbiter, before monkey-patching: it must import nothing
 that touches ssl or threading beyond what gunicorn and gevent do themselves.
@@ -26,7 +26,7 @@ from sseflask.counters.counts import provide
 from sseflask.counters.sharing import sharing
 from sseflask.logs import request_ids
 from sseflask.transport.gunicorn import worker_start
-from sseflask.transport.gunicorn.response import ErrorPageSocket, hand_over_responses
+from sseflask.transport.gunicorn.server_response import ErrorPageSocket, hand_over_responses
 
 if TYPE_CHECKING:
     from sseflask.transport.gunicorn.connection_server import ConnectionServer
@@ -156,7 +156,7 @@ class StreamWorker(GeventWorker):
         """Ctrl-C, SIGQUIT: drain without grace. gunicorn's own cuts every stream 0.1 s from now."""
         # On a terminal SIGINT comes from there, and SIGQUIT from the arbiter right behind it.
         if self._quitter is None:
-            # Not in the signal handler: it may run in any greenlet, the hub's included.
+            # Not in the signal handler: it may run in any greenlet, the event loop's included.
             self._quitter = gevent.spawn(self._drain_and_quit)
 
     def _drain_and_quit(self) -> None:

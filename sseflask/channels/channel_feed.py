@@ -1,4 +1,4 @@
-"""Delivers events to the subscribers of this process. No I/O."""
+"""Delivers the events of channels to the subscribers of this process. No I/O."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sseflask.store.catch_up import Audience, Batch, Feed, Frame
 from sseflask.store.names import Pattern, PatternIndex
 from sseflask.transport.detached.group import Group
 
-#: Number of closed patterns that are remembered: a subscription may be made before a close and
-#: enter after it.
+#: Number of closed patterns that are remembered: a subscription may be made before a close, and
+#: enter the feed after it.
 _CLOSES = 1000
 
 
@@ -28,11 +28,11 @@ class Selection(NamedTuple):
 
 
 def _within(patterns: Iterable[Pattern], outer: Pattern) -> bool:
-    """Whether all channels of one of some patterns are channels of another pattern too."""
+    """Whether at least one of the patterns is covered by ``outer``."""
     return any(outer.covers(pattern) for pattern in patterns)
 
 
-class Hub(Feed[Selection]):
+class ChannelFeed(Feed[Selection]):
     """The feed of all channels. Any thread may call any method; only `wait_for` blocks.
 
     Attributes:
@@ -95,7 +95,7 @@ class Hub(Feed[Selection]):
         return dict.fromkeys((*named, *self._wild.find(channel)))
 
     def _audiences_within(self, pattern: Pattern) -> Iterable[Audience[Selection]]:
-        """The audiences with a name or pattern within another pattern; each once."""
+        """The audiences with a name or pattern that another pattern covers; each once."""
         if pattern.is_everything:
             return list(self._audiences.values())
         if pattern.is_name:
@@ -109,7 +109,7 @@ class Hub(Feed[Selection]):
     # -- closing subscriptions ---------------------------------------------------------------------
 
     def close(self, pattern: Pattern) -> list[Group]:
-        """End the subscriptions with a name or pattern within this one.
+        """End the subscriptions with a name or pattern that this one covers.
 
         They still get what is in their queues, and nothing that comes later. The streams of the
         groups that it returns are to be ended.
@@ -120,7 +120,7 @@ class Hub(Feed[Selection]):
             groups: list[Group] = []
             for audience in self._audiences_within(pattern):
                 for subscription in audience.readers or ():
-                    subscription.close_after_queue()  # type: ignore[attr-defined]  # a hub has no others
+                    subscription.close_after_queue()  # type: ignore[attr-defined]  # all its readers are subscriptions
                 audience.readers = None
                 groups += audience.groups
                 self._drop_if_empty(audience)
@@ -135,7 +135,7 @@ class Hub(Feed[Selection]):
             )
 
     def closed_since(self, closes: int, patterns: Iterable[Pattern]) -> bool:
-        """Whether one of some patterns was closed since `closes` had a value. Hold the lock."""
+        """Whether one of the patterns was closed since `closes` had this value. Hold the lock."""
         new = self.closes - closes
         if new > len(self._closed):
             return True  # more than are remembered
@@ -197,10 +197,9 @@ class Hub(Feed[Selection]):
             return self.skip(position)
 
     def skip(self, last: int) -> list[Group]:
-        """Go on after an event, as some before it could not be delivered.
+        """Go on after an event, because some before it could not be delivered.
 
-        Readers look for them in the store. The clients of the groups that it returns have to
-        resume.
+        Readers find those in the store. The clients of the groups that it returns have to resume.
         """
         with self.lock:
             self.position = last
