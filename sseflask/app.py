@@ -71,7 +71,7 @@ def create_app(development: bool = False) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        # Not a setting of the library, which has no runs: for `store_path`.
+        # For `store_path`. Not a setting of the library, which has no runs.
         SSEFLASK_RUN_LOG=settings.run_log,
         **settings.of_library(),
     )

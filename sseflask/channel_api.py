@@ -182,8 +182,8 @@ class ChannelMethods:
 
         Subscribers get the events that were published before, unless they are behind, and none that
         are published later. Their streams end as at a shutdown, with a jittered ``retry:``, so an
-        EventSource reconnects: the view has to refuse it, with 204 or any other status but 200,
-        which stops an EventSource. At a logout end the session first, and close then.
+        EventSource reconnects. The view has to refuse it, with 204 or any other status but 200:
+        that stops an EventSource. At a logout end the session first, and close then.
 
         Returns when it is stored. Other workers follow within milliseconds; a worker that is
         suspended follows when it runs again.

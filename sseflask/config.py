@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     cors_origins: Origins = Field(
         default=(),
         description="Origins whose pages may use the event routes from a browser, with a token of "
-        "their own or where none is needed, never with the cookie (comma-separated origins, as in "
+        "their own or if none is needed, never with the cookie (comma-separated origins, as in "
         "https://example.org,http://127.0.0.1:3000, or * for all).",
     )
     page: bool = Field(
@@ -185,8 +185,8 @@ class Settings(BaseSettings):
     channel_log_bytes: int = _number(
         LIBRARY["SSEFLASK_CHANNEL_LOG_BYTES"],
         (MEBIBYTE, 1 << 50),
-        "The largest size of the channels' file, for all workers: the oldest events are deleted "
-        "before, whatever SSEFLASK_HISTORY_EVENTS and SSEFLASK_HISTORY_SECONDS say",
+        "The largest size of the channels' file, for all workers: to stay below it the oldest "
+        "events are deleted, whatever SSEFLASK_HISTORY_EVENTS and SSEFLASK_HISTORY_SECONDS say",
     )
     run_log: str | None = Field(
         default=None,
@@ -203,9 +203,9 @@ class Settings(BaseSettings):
     run_log_bytes: int = _number(
         1 << 30,
         (MEBIBYTE, 1 << 50),
-        "The largest size of the completions' file, for all workers: those that ended first are "
-        "deleted before, whatever SSEFLASK_RUN_SECONDS says, and then the largest running one "
-        "fails",
+        "The largest size of the completions' file, for all workers: to stay below it those that "
+        "ended first are deleted, whatever SSEFLASK_RUN_SECONDS says; if that is not enough, the "
+        "largest running one fails",
     )
     max_runs: int = _number(
         200,
@@ -289,8 +289,8 @@ class Settings(BaseSettings):
     openai_base_url: WebAddress | None = Field(
         default=None,
         validation_alias="OPENAI_BASE_URL",
-        description="The URL of any OpenAI-compatible server, up to and with its version path "
-        "(http://127.0.0.1:8080/v1), and with a query if each request needs one "
+        description="The URL of any OpenAI-compatible server, including its version path "
+        "(http://127.0.0.1:8080/v1), and a query if each request needs one "
         "(?api-version=...); unset is OpenAI's own, if a key is set "
         "(http:// or https://, without a user name or password).",
     )

@@ -17,8 +17,8 @@ __all__ = [
 #: The header that OpenAI's clients obey before they look at the status.
 SHOULD_RETRY = "X-Should-Retry"
 
-#: Statuses below 500 after which OpenAI's clients repeat a request. So does 409 for them: here that
-#: is final.
+#: Statuses below 500 after which OpenAI's clients repeat a request. They do so after 409 too, which
+#: is final here.
 TEMPORARY = (408, 425, 429)
 
 
@@ -47,11 +47,11 @@ class Failure(Exception):
         param: the request parameter at fault.
         code: a short name for programs.
         headers: further response headers (``Retry-After``), as long as no byte has been sent.
-        transient: the same request may succeed after ``Retry-After``. An EventSource, which any
-            status but 200 closes for good, then gets a stream that has it reconnect.
+        transient: the same request may succeed after ``Retry-After``. Any status but 200 would
+            close an EventSource for good: it gets a stream that makes it reconnect.
 
     Attributes:
-        cursor: the id that such an EventSource presents when it reconnects, or an empty text.
+        cursor: the id that this EventSource presents when it reconnects, or an empty text.
     """
 
     def __init__(

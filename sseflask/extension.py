@@ -36,7 +36,7 @@ _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
 
 class SSE(ChannelMethods):
-    """Makes an application's event streams robust without changes of its views; has its channels.
+    """Makes an application's event streams robust without changes to its views. Has its channels.
 
     Every streamed response of the type ``text/event-stream`` without a Content-Length is sent
     by the best transport that the server allows, its bytes unchanged. A `Failure` or a

@@ -1,9 +1,9 @@
 """The only module that touches Flask's contexts and its dispatch: in Flask 3.0, 3.1 and 3.2.
 
-Flask 3.2 has one context in place of two (an application's and a request's), and
-hands it to the methods that take part in dispatch. All of these are in Flask's documentation, but
-for one: `report_to_teardown` replaces a context's ``pop``, as Flask has no way to tell it of an
-error that it did not see. If Flask called it no more, teardown functions would get ``None``.
+Flask 3.2 has one context in place of two (an application's and a request's), and hands it to the
+methods that take part in dispatch. Flask documents all that is used here but one thing:
+`report_to_teardown` replaces a context's ``pop``, because Flask can't be told of an error that it
+did not see. If Flask no longer called it, teardown functions would get ``None``.
 `tests/unit/test_flask_context.py` goes through all of it, on Flask 3.0 and on the newest.
 """
 
@@ -51,11 +51,11 @@ def _call(method: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def view_context() -> Callable[[], AbstractContextManager[object]]:
-    """What gives another thread the contexts of the current request.
+    """Return a function by which another thread enters the contexts of the current request.
 
-    They are copies: the request and its session are shared. ``g`` has what it has at the call of
-    this function; what it gets later is the thread's own, because teardown functions close what is
-    in the view's. Teardown functions run in the thread, too, at the end.
+    They are copies: the request and its session are shared. ``g`` begins with what it has now. What
+    it gets later belongs to the thread alone: the view's teardown functions close what is in the
+    view's ``g``. Teardown functions run in the thread too, at the end.
     """
     if not has_request_context():
         return contextlib.nullcontext
@@ -82,7 +82,7 @@ def release_resources() -> None:
 
 
 def report_to_teardown(error: Exception) -> None:
-    """Have the current request's teardown functions get an error that Flask did not see."""
+    """Pass an error that Flask did not see to the current request's teardown functions."""
     if not has_request_context():
         return
     context = _request_context()

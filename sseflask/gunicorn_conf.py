@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 #: Descriptors for everything but streams: listeners, logs, gunicorn's pipes, modules, spare.
 RESERVED_DESCRIPTORS = 256
-#: A connection has its client's socket, and a completion its upstream's as well: one in three is
-#: assumed to be one.
+#: A connection has its client's socket, and that of a completion its upstream's too: one connection
+#: in three is assumed to be a completion's.
 DESCRIPTORS_PER_THREE = 4
-#: What one worker should hold at most, however many descriptors it may: about 400 MiB if all of
+#: The most connections of one worker, however many descriptors it may have: about 400 MiB if all of
 #: them are streams with a generator, 20 MiB if they are subscribers.
 MOST_CONNECTIONS = 20_000
-#: A soft limit that every system grants where the hard one is "unlimited" and may not be set.
+#: A soft limit that every system grants, if the hard one is "unlimited" and may not be set.
 FALLBACK_DESCRIPTORS = 10_240
 
 
@@ -60,7 +60,7 @@ def _connections(descriptors: int) -> int:
 
 
 def _guard_logs(secrets: tuple[str, ...]) -> None:
-    """Mask tokens in both logs, and escape what is not printable, as gunicorn does neither."""
+    """Mask tokens and escape unprintable characters in both logs: gunicorn does neither."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Clients send letters that the locale may lack: no reason for a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -94,7 +94,7 @@ secure_scheme_headers: dict[str, str] = {}
 # EventSource can send questions, cursors and tokens in the query only.
 limit_request_line = 8190
 accesslog = "-"
-# The path without the query. Of a stream the time is its whole length.
+# The path is without the query. The time of a stream is its whole length.
 access_log_format = access_fields.FORMAT
 # Its default place, in the home directory, is the same for every gunicorn of one user.
 control_socket_disable = True

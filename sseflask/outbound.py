@@ -31,7 +31,7 @@ class Outbound:
 
     Args:
         proxy: the URL of an HTTP proxy, which may hold a password; ``None`` for none.
-        cafile: a file of the authorities' certificates, in the place of the system's.
+        cafile: a file of the authorities' certificates, instead of the system's.
         capath: a directory of them.
     """
 
@@ -41,7 +41,7 @@ class Outbound:
 
     @classmethod
     def from_environment(cls, url: str) -> Outbound:
-        """How ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and their like have a URL reached.
+        """How a URL is reached, by ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and similar variables.
 
         Reads the files that they name. Variables that do not concern this URL are ignored.
 

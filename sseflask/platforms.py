@@ -26,9 +26,9 @@ class Proxy:
     Args:
         source: the documentation of its limits.
         first_byte: the time in which a response must begin.
-        idle: it cuts a stream that is silent for so long.
-        total: it cuts a stream that is so old.
-        reuse: it may send a request on a connection that was idle for so long.
+        idle: the silence after which it cuts a stream.
+        total: the age at which it cuts a stream.
+        reuse: how long a connection may be idle and still be used for the next request.
     """
 
     title: str
@@ -161,7 +161,7 @@ def detected_by(environment: Mapping[str, str]) -> str | None:
 
 
 def detect(environment: Mapping[str, str]) -> Platform | None:
-    """The platform of this environment, by its variable or by a name, which has to exist."""
+    """The platform that the operator names, or that a variable shows; may raise `ConfigError`."""
     found = next((each for each in PLATFORMS if each.is_of(environment)), None)
     named = environment.get(SETTING)
     if found is None and named and named != NONE:

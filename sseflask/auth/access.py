@@ -77,7 +77,7 @@ class Access:
 
 
 def require_complete(*, to_read: bool = False) -> Caller:
-    """The caller of the current request, who must have the right to run completions.
+    """The caller of the current request. It must have the right to run completions.
 
     A request ``to_read`` changes nothing. Raises 400 for two tokens, 401 without a valid one, 403
     if its rights or the request's origin do not suffice.
@@ -89,7 +89,7 @@ def require_complete(*, to_read: bool = False) -> Caller:
 
 
 def require_publish(channel: str) -> Caller:
-    """The caller of the current request, who must have the right to publish to a channel.
+    """The caller of the current request. It must have the right to publish to a channel.
 
     Publishing is never public. Raises as `require_complete` does.
     """
@@ -100,7 +100,7 @@ def require_publish(channel: str) -> Caller:
 
 
 def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
-    """The caller of the current request, who must have the right to subscribe to all of these.
+    """The caller of the current request. It must have the right to subscribe to all of these.
 
     Each must be covered by a pattern of the token or by a public one. If the public ones suffice,
     no token is needed, and the caller's ``expires`` is ``None``; a token that is presented must be
@@ -129,9 +129,9 @@ def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
 def require_figures() -> None:
     """Check that the caller of the current request may read the service's figures.
 
-    That takes a token with the right to subscribe to the figures' channel. If this channel is
-    public, that opens nothing here. In production no request of this machine is trusted: a proxy on
-    it may pass on anybody's without a sign of it. Raises as `require_complete` does.
+    It takes a token with the right to subscribe to the figures' channel, even if this channel is
+    public. In production no request of this machine is trusted: a proxy on it may pass on requests
+    of anybody without a header. Raises as `require_complete` does.
     """
     if not any(pattern.matches(FIGURES) for pattern in _reader().subscribe):
         raise _right_missing("subscribe", FIGURES)

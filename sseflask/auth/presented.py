@@ -26,7 +26,7 @@ _BEARER = re.compile(r"Bearer +([\w.~+/=-]+) *\Z", re.I | re.A)
 class Presented(NamedTuple):
     """A token that was not checked yet; empty if it was malformed.
 
-    A browser adds one ``by_cookie`` by itself, whichever page made it send the request.
+    A browser adds a token ``by_cookie`` by itself, whichever page made it send the request.
     """
 
     token: str

@@ -1,4 +1,4 @@
-"""The events of channels as bytes: as they are stored, with their ids as clients get them, gaps.
+"""The events of channels as bytes: as they are stored, as clients get them, and gaps.
 
 No I/O.
 """
@@ -20,7 +20,7 @@ from sseflask.wire import encode
 #: Types of events that only the server sends.
 RESERVED = ("gap", "failure")
 
-#: Stands in place of an id for the place before the first event that is stored.
+#: A cursor that is no id: the place before the first stored event.
 EARLIEST = "earliest"
 
 _ID = re.compile(r"([a-z0-9]{1,32})-(0|[1-9][0-9]{0,17})(\.end)?\Z", re.ASCII)

@@ -28,7 +28,7 @@ PAGE = 100
 #: Characters of a client's last event id that a gap repeats, once for each name or pattern.
 _PRESENTED = 100
 
-#: Seconds after which an event that is in the store has been delivered in this process.
+#: The most seconds from the storing of an event until it is delivered in this process.
 _TAIL_SECONDS = 10.0
 
 #: A number that no event has.
@@ -47,10 +47,10 @@ class Subscription(CatchUp[Selection]):
     It enters the feed when it is first advanced. One that never is leaves nothing behind.
 
     Args:
-        start: where a client begins that presents no id; kept as an attribute.
+        start: where a client without an id begins; kept as an attribute.
         presented: the client's last event id, or `EARLIEST`.
         opening: the first bytes of the stream, unless there is a gap.
-        until: the types of events after the first of which it ends.
+        until: types of events; it ends after the first event of one of them.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Subscription(CatchUp[Selection]):
         self._closes = feed.closes
         self._closed = False
         self._unknown = False  # whether the place of the client can't be made out
-        # Whether events that have been trimmed are a gap: not before the first one of `EARLIEST`.
+        # Whether trimmed events are a gap: not those before the first event that `EARLIEST` gets.
         self._tells_trimmed = presented != EARLIEST
 
     @property
@@ -137,7 +137,7 @@ class Subscription(CatchUp[Selection]):
         """Read the next events from the store, with a gap before them if some are missing.
 
         All events of another epoch are new to the client. If its place is unknown it gets only
-        those that come from here.
+        those that come from now on.
         """
         with self._lock:
             base, epoch = self._base, self._channel_feed.epoch
@@ -196,9 +196,9 @@ class Subscription(CatchUp[Selection]):
         return b"".join(framed for _, framed in frames)
 
     def _last_words(self) -> bytes:
-        """What a closed subscription still gets, and when its client is to come back.
+        """Give the last bytes of a closed subscription: its queue, and when to reconnect.
 
-        If it is behind it gets no events: its client may come back for them, if it is let in.
+        One that is behind gets no events. Its client may come back for them, if it is let in.
         """
         frames = b""
         if self._feed and self._epoch == self._channel_feed.epoch and self._at >= self._base:

@@ -28,7 +28,7 @@ class ChatParts:
         self._has_deltas = False
 
     def feed(self, _event: bytes, chunk: dict[str, Any]) -> Iterator[Part]:
-        # Under any event type, as OpenAI's clients and the AI SDK have it.
+        # Whatever the event's type, which OpenAI's clients and the AI SDK ignore too.
         if "citations" in chunk and isinstance(chunk.get("choices"), list):
             yield from self._attachments.sources(chunk["citations"])
         for choice in dicts(chunk.get("choices")):

@@ -17,7 +17,7 @@ _MAX_HEAD = 16_384
 
 
 class BrokenChunks(httpx2.RemoteProtocolError):
-    """There is something else where a chunk's head has to be."""
+    """The bytes at the place of a chunk's head are no such head."""
 
 
 class Dechunker:

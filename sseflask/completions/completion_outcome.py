@@ -75,9 +75,9 @@ def with_usage_notes(frames: Generated) -> Generated:
 def usage_of(notes: bytes, outcome_frame: bytes | None = None) -> dict[str, Any] | None:
     """The tokens that a completion took, by its last notes or the upstream's own last frame.
 
-    This is the last usage that the upstream sent, in its own words; else the number of frames that
-    had something of the answer as ``completion_tokens``, marked as ``partial``; ``None`` if nothing
-    came.
+    This is the last usage that the upstream sent, unchanged. If it sent none, it is the number of
+    frames with a part of the answer as ``completion_tokens``, marked as ``partial``. ``None`` if
+    nothing came.
     """
     if not notes and outcome_frame is None:
         return None

@@ -20,7 +20,7 @@ from sseflask.completions.upstream_errors import masked
 _NOT_APPENDED = ("role", "id", "type", "name")
 #: Fields of a tool call that `ChatCalls` reads.
 _READ_BY_CHAT_CALLS = ("index", "id", "function", "custom", "name", "arguments", "input")
-#: By the type of a part: the field with its text, and the events of that.
+#: By the type of a part: the field with its text, and the events of this text.
 _PART_EVENTS = {
     "output_text": ("text", "response.output_text"),
     "refusal": ("refusal", "response.refusal"),
@@ -60,13 +60,13 @@ def without_secrets(value: dict[str, Any], secrets: tuple[str, ...]) -> bytes | 
 
 
 def has_content(choice: dict[str, Any]) -> bool:
-    """Whether a choice has something of an answer."""
+    """Whether a choice has a part of the answer."""
     delta = dict_or_empty(choice.get("delta") or choice.get("message"))
     return bool(choice.get("text")) or any(delta[name] for name in delta if name != "role")
 
 
 def document_of(dialect: str, frames: Iterable[bytes], outcome: CompletionOutcome) -> bytes:
-    """The document of a complete stream: of all frames but the one that is the end."""
+    """The document of a complete stream, from all its frames except the last, which ends it."""
     if dialect == RESPONSES:
         _, value = message(outcome.frame or b"")
         return _as_json(dict_or_empty(dict_or_empty(value).get("response")))

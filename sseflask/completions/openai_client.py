@@ -1,4 +1,4 @@
-"""OpenAI's official client, without redirections, cookies, retries and refusals without end."""
+"""OpenAI's official client, without redirections, cookies, retries and endless refusals."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from sseflask.outbound import Outbound
 log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
-#: Seconds that an idle connection may be used again. Servers keep them for 5 s and more. One that
-#: is closed while a request is on its way may have begun to work on it.
+#: Seconds for which an idle connection may be used again. Servers keep them for 5 s and more. If a
+#: server closes one while a request is on its way, it may have begun to work on the request.
 _IDLE_SECONDS = 4.0
-#: What is read of the body of an error or a redirection, and the seconds for it.
+#: Bytes that are read of the body of an error or a redirection, and seconds for it.
 _REFUSAL_BYTES, _REFUSAL_SECONDS = 262_144, 10.0
 
 #: RFC 9110, section 8.4.1.3: x-gzip is gzip.
@@ -119,7 +119,7 @@ def _tls(settings: Settings, outbound: Outbound) -> ssl.SSLContext | None:
 def _prepare_refusal(response: httpx2.Response) -> None:
     """Read the beginning of a refusal, in place of the SDK, which would read it to its end."""
     if response.has_redirect_location:
-        # The client reads it although it is not to follow it, and fails if it is no address.
+        # The client reads it although it must not follow it, and fails if it is no address.
         response.extensions[LOCATION] = response.headers.pop("Location")
     if response.is_success:
         return
@@ -137,13 +137,13 @@ def _prepare_refusal(response: httpx2.Response) -> None:
                 if len(content) == _REFUSAL_BYTES:
                     break
     except httpx2.HTTPError as error:
-        # The status of an error stays what it is without its message.
+        # An error keeps its status, though its message is lost.
         log.warning("the upstream's error can't be read: %s", type(error).__name__)
     response.stream = httpx2.ByteStream(content)
 
 
 def _decode(response: httpx2.Response) -> None:
-    """Have a response's body decompressed if all its codings are gzip or deflate.
+    """Decompress a response's body as it is read, if all its codings are gzip or deflate.
 
     Some upstreams compress although they were asked not to. httpx knows these codings too, but ends
     with the first of several members (RFC 1952, section 2.2), which are one body for `fetch` and
@@ -185,7 +185,7 @@ def _inflate(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
                 begins = is_zlib or pending.startswith(_GZIP_MAGIC)
                 if not first and not begins:
                     return  # filled up, with zeros for example, which all readers pass over
-                # Some servers mean the bare format by deflate (RFC 9110, section 8.4.1.2).
+                # Some servers send the bare format as deflate (RFC 9110, section 8.4.1.2).
                 bare = coding == "deflate" and not begins
                 member = zlib.decompressobj(-zlib.MAX_WBITS if bare else _GZIP_OR_ZLIB)
                 first = False

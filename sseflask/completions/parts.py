@@ -91,7 +91,7 @@ Part: TypeAlias = Text | Reasoning | ToolCall | HostedCall | Approval | File | C
 
 
 def well_formed(text: str) -> str:
-    """A text with halves of surrogate pairs joined, and U+FFFD in place of those without another.
+    """A text whose halves of surrogate pairs are joined; a single half becomes U+FFFD.
 
     As JavaScript's ``toWellFormed``; UTF-8 can carry it.
     """

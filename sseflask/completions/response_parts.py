@@ -66,7 +66,7 @@ class ResponseParts:
             yield from self._added(self._place(value), dict_or_empty(value.get("item")))
 
     def finish(self, last: dict[str, Any]) -> Iterator[Part]:
-        """What is missing after the upstream's own last event, of which this is the data."""
+        """The parts that only the upstream's last event has, of which ``last`` is the data."""
         response = dict_or_empty(last.get("response"))
         for number, given in enumerate(list_or_empty(response.get("output"))):
             item = dict_or_empty(given)
@@ -82,7 +82,7 @@ class ResponseParts:
             return index if isinstance(index, int) else ""
         if not isinstance(index, int):
             return self._places.setdefault(id, id)
-        # The index counts, for ids can change from event to event; unless it comes late.
+        # The index counts, unless it comes late: ids can change from event to event.
         known = self._places.setdefault(id, index)
         return known if isinstance(known, str) else index
 

@@ -46,7 +46,7 @@ _PAGE = 8_192
 #: Seconds and bytes for the rest of a response behind the completion's end. It is read so that the
 #: connection can be used again.
 _REST_SECONDS, _REST_BYTES = 0.05, 65_536
-#: What a chunk has in it that is more than a sign of life.
+#: Found in a chunk with content or a usage, which is more than a sign of life.
 _HAS_CONTENT = re.compile(rb'"(?:choices|usage)"\s*:\s*[\[{]\s*[{"]')
 #: What may stand before the first byte that counts: spaces, and a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"
@@ -86,7 +86,7 @@ class ResponseReader:
         self._memory = contextlib.ExitStack()
 
     def close(self) -> None:
-        """The document is no longer in memory. Needed after `document` only."""
+        """Note that the document is no longer in memory. Needed after `document` only."""
         self._memory.close()
 
     def stream(
@@ -103,7 +103,7 @@ class ResponseReader:
             _read_rest(response, pieces)
 
     def document(self, response: httpx2.Response) -> bytes:
-        """Read a document, or a stream as one. A JSON object in UTF-8 stays as it came."""
+        """Read a document, or a stream as a document. A JSON object in UTF-8 stays as it came."""
         with (
             contextlib.closing(raw_body(response)) as pieces,
             self._first_piece(response, pieces) as (first, deadline),
@@ -192,7 +192,7 @@ class ResponseReader:
                         raise invalid("nothing comes but comments", "", self._secrets)
                 if parser.idle_limit is not None:
                     deadline.shorten(parser.idle_limit)
-                    # Comments, and empty events that are sent in their place, extend nothing.
+                    # Comments do not extend the deadline, nor do empty events in their place.
                     if not any(map(_HAS_CONTENT.search, relayed)):
                         deadline.paused = False
                         continue

@@ -44,8 +44,8 @@ class StreamParser:
     """Follows the frames of one completion to its end. Not thread-safe, never blocks.
 
     Attributes:
-        idle_limit: seconds of silence after which the completion is complete, as nothing of it is
-            missing but perhaps its usage; ``None`` before that.
+        idle_limit: seconds of silence after which the completion counts as complete: only its usage
+            may be missing. ``None`` while more is missing.
     """
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
@@ -53,11 +53,11 @@ class StreamParser:
         self._secrets = secrets
 
     def feed(self, frames: list[bytes]) -> tuple[list[bytes], End | None]:
-        """Give those of the next frames to be relayed, up to the end if they bring it, and that."""
+        """Read the next frames. Give those to relay, and the end if it is among them."""
         raise NotImplementedError
 
     def finish(self, rest: bytes) -> End:
-        """The end of a stream that ended without saying so, with a part of a frame as its rest."""
+        """The end of a stream that stopped without one; ``rest`` is an incomplete frame."""
         return _bare_error(rest, self._secrets) or broken_off()
 
 
@@ -245,7 +245,7 @@ class ResponseParser(StreamParser):
 
 
 def _state(value: dict[str, Any]) -> str | None:
-    """The state of an event's response that is over; also under an unknown name of the event."""
+    """The final state of an event's response, whatever the event's name; else ``None``."""
     state = dict_or_empty(value["response"]).get("status")
     if state is None and value.get("type") == "response.done":
         return "completed"

@@ -161,7 +161,7 @@ class Upstream:
             stream if it streamed. Then the outcome.
         """
         with contextlib.closing(self._reader(request)) as reader:
-            # No name here keeps it in memory.
+            # Not bound to a name, which would keep it in memory.
             yield [text_frame(self._document(reader, request, headers))]
             yield CompletionOutcome("finished")
 
@@ -213,8 +213,8 @@ def current_upstream() -> Upstream:
 def _client_maker(settings: Settings) -> Callable[[], _Client]:
     if settings.demo:
         return DemoClient
-    # At the start, or the first request would stop all streams meanwhile; and only here, as it is
-    # half of a worker's start.
+    # Imported at the start: at the first request it would hold up all streams. But not for the demo
+    # model: it takes half of a worker's start.
     from sseflask.completions.openai_client import OpenAIClient
 
     return partial(OpenAIClient, settings, Outbound.from_environment(settings.upstream_url))

@@ -121,7 +121,7 @@ class UpstreamConnection(httpcore2.NetworkStream):
     def body(
         self, chunks: Dechunker | None, timeouts: Mapping[str, float | None]
     ) -> Iterator[bytes]:
-        """Read a body without httpcore, which is left the last chunk only.
+        """Read a body without httpcore; only the last chunk is left to it.
 
         Under gevent each read waits for the socket first. A token comes long after the one before
         it, so the read that gevent's socket tries at once would nearly always fail. Waiting also
@@ -129,8 +129,8 @@ class UpstreamConnection(httpcore2.NetworkStream):
 
         Args:
             chunks: decodes its chunks; ``None`` if it ends with the connection.
-            timeouts: the request's. A read blocks for ``read`` seconds at most, as that is when the
-                body is begun.
+            timeouts: the request's. ``read`` is looked at once, when the body is begun: no read
+                blocks for longer.
         """
         with self._receiving(timeouts.get("read")) as receive:
             piece = self._unread or receive()

@@ -115,7 +115,7 @@ def masked(value: Any, secrets: tuple[str, ...], depth: int = 20) -> Any:
 
 
 def refused(response: httpx2.Response, content: bytes, secrets: tuple[str, ...]) -> Failure:
-    """The failure of a request whose response has another status than 200; its body begins so."""
+    """The failure of a request with another status than 200; ``content`` begins its body."""
     status = response.status_code
     if LOCATION in response.extensions:
         return _redirected(response, secrets)
@@ -142,7 +142,7 @@ def reported(value: Any, secrets: tuple[str, ...]) -> ReportedFailure:
 
 
 def invalid(what: str, text: str, secrets: tuple[str, ...]) -> Failure:
-    """The failure of a response that can't be relayed: what is wrong, and where that begins."""
+    """The failure of a response that can't be relayed: what is wrong, and the text at fault."""
     words = excerpt(mask(text[:_MAX_TEXT], secrets))
     message = f"The upstream's answer can't be relayed: {what}" + (f": {words}" if words else ".")
     log.warning("the upstream's answer can't be relayed: %s: %r", what, words)

@@ -112,7 +112,7 @@ def _body(
     connection = answer.extensions.get("network_stream")
     if answer.status in _NO_BODY or not isinstance(connection, UpstreamConnection):
         return _Body(answer)
-    # h11 has seen to it that no other coding is named, and that all lengths are the same.
+    # h11 has checked that no other coding is named, and that all lengths are the same.
     if "Transfer-Encoding" in headers:
         return _Body(answer, connection.body(Dechunker(), timeouts))
     length = headers.get("Content-Length", "").partition(",")[0].strip()
@@ -129,10 +129,8 @@ def _url(url: httpx2.URL) -> httpcore2.URL:
 def raw_body(response: httpx2.Response) -> Generator[bytes, None, None]:
     """The body as it arrives, by reads that may block for ever; each lets other greenlets run.
 
-    Past httpx's counting and buffering, unless the body is compressed although that was not asked
-    for.
-
-    The caller closes the response, and the generator.
+    httpx neither counts nor buffers it, unless it is compressed although that was not asked for.
+    The caller closes the response and the generator.
     """
     if response.headers.get("Content-Encoding", "identity") != "identity":
         return cast(Generator[bytes, None, None], response.iter_bytes())
@@ -143,7 +141,7 @@ def raw_body(response: httpx2.Response) -> Generator[bytes, None, None]:
 
 @contextlib.contextmanager
 def _errors_of_httpx2() -> Generator[None]:
-    """Raise httpcore's errors as those of the same names that httpx has."""
+    """Raise httpcore's errors as httpx's errors of the same names."""
     try:
         yield
     except _ERRORS as error:
@@ -158,7 +156,7 @@ class ReadDeadline:
     Without a connection (the demo model's) nothing is cut.
 
     Attributes:
-        paused: the clock stands still, as nobody reads.
+        paused: the clock stands still, because nothing reads.
         passed: the connection was cut.
     """
 

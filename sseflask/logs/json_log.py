@@ -164,7 +164,7 @@ def _rfc3339(moment: datetime) -> str:
 
 
 def use_for(handler: logging.Handler, secrets: Iterable[str] = ()) -> None:
-    """Have a handler of a stream or a file write JSON, also about its own errors."""
+    """Make a handler of a stream or a file write JSON, also about its own errors."""
     stream = getattr(handler, "stream", None)
     if isinstance(stream, Printed) and isinstance(handler, logging.StreamHandler):
         handler.setStream(stream.stream)

@@ -149,7 +149,7 @@ class Floods:
         self._kinds: dict[tuple[str, int, str], _Kind] = {}
 
     def count(self, record: logging.LogRecord) -> int | None:
-        """How many of a record's kind were left out before it; ``None`` if it is to be too."""
+        """How many of a record's kind were left out before it; ``None`` to leave it out too."""
         key = (record.pathname, record.lineno, str(record.msg)[:_BEGINNING])
         now = time.monotonic()
         with self._lock:

@@ -65,5 +65,5 @@ def go_on(id: str) -> None:
 
 
 def leave() -> None:
-    """Have no current request."""
+    """Leave the current request: from here on there is none."""
     _current.set("")

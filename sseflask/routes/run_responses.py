@@ -66,7 +66,7 @@ def attach(
 
 
 def _number_in(run: Run, cursor: tuple[str, str]) -> int:
-    """The number of the last event that the client has; raises 400 for none of this run's."""
+    """The number of the last event that the client has; raises 400 if the run has no such event."""
     id, after = read_cursor(cursor)
     if id != run.id:
         raise _bad_cursor(cursor[1])
@@ -135,10 +135,10 @@ def document(viewer: Viewer, caller: Caller, *, repeated: bool = False) -> Respo
 
 
 def headers_with(upstream: Mapping[str, str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
-    """Completes headers of the current request's response, see `Viewer`.
+    """Return what completes the headers of the current request's response, see `Viewer`.
 
-    The upstream's request id goes by a name that nobody else uses, and also by the usual one unless
-    the request came with an id of its own. The upstream's headers are there when they are needed.
+    The upstream's request id gets a name that nobody else uses; it gets the usual name too unless
+    the request brought an id of its own. ``upstream`` is filled before they are needed.
     """
     keeps_own = is_given(request.environ)
 

@@ -42,9 +42,10 @@ class Format:
         stateless: a view may begin with the last frame whose event a client has; otherwise it has
             to be given all of them.
         resumable: a client can go on after any event; otherwise only from the start.
-        asks_first: its clients ask for a run to learn whether there is one; no is 204, not 404.
-        failure_events: by a run's label, or ``""`` for all others, the event of a failure that is
-            the connection's and not the run's.
+        asks_first: its clients request a run to learn whether there is one; if not they get 204,
+            not 404.
+        failure_events: by a run's label, or ``""`` for all others: makes the event of a failure of
+            the connection alone, not of the run.
     """
 
     view: Callable[[str, str], View]

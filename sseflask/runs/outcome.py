@@ -52,7 +52,7 @@ class Outcome:
         return cls("failed", failure=failure)
 
     def as_failure(self) -> Failure | None:
-        """What a client gets that knows only complete answers and errors; ``None`` if complete."""
+        """The error for a client that waits for a complete answer; ``None`` if it is complete."""
         if self.kind == "finished":
             return None
         if self.kind == "failed":
@@ -127,7 +127,7 @@ def internal() -> Failure:
 
 def too_large(most: float) -> Failure:
     return Failure(
-        f"The run has more than the {most:.0f} bytes that this server keeps of one "
+        f"The run has more than the {most:.0f} bytes that this server stores of one run "
         "(SSEFLASK_MAX_RUN_BYTES, and a quarter of SSEFLASK_RUN_LOG_BYTES): it was ended, and what "
         "came before can be read.",
         status=502,
@@ -138,7 +138,7 @@ def too_large(most: float) -> Failure:
 
 def too_long(most: float) -> Failure:
     return Failure(
-        f"The run has gone on for the {most:g} s that this server lets one run "
+        f"The run took the {most:g} s that this server allows for one run "
         "(SSEFLASK_MAX_RUN_SECONDS): it was ended, and what came before can be read.",
         status=504,
         code="run_too_long",
@@ -147,9 +147,9 @@ def too_long(most: float) -> Failure:
 
 
 def too_many(running: int) -> Failure:
-    """The failure of a run that can't begin, as so many of its account are running."""
+    """The failure of a run that can't begin because too many of its account are running."""
     return Failure(
-        f"{running} runs of yours are going on, and this server lets no more go on at once "
+        f"{running} runs of yours are running, the most that this server allows at once "
         "(SSEFLASK_MAX_RUNS): wait for one to end, or stop one with DELETE /runs/<id>.",
         status=429,
         type="rate_limit_error",
@@ -160,10 +160,10 @@ def too_many(running: int) -> Failure:
 
 
 def store_full() -> Failure:
-    """The failure of a run that can't begin, or had to end, as running ones fill the store."""
+    """The failure of a run that can't begin, or had to end, because running ones fill the store."""
     return Failure(
-        "This server keeps no more of what is running (SSEFLASK_RUN_LOG_BYTES): please try again "
-        "when some of it has ended.",
+        "Running runs fill the server's store (SSEFLASK_RUN_LOG_BYTES): please try again when some "
+        "of them have ended.",
         status=503,
         code="run_log_full",
         headers={"Retry-After": "5"},

@@ -43,7 +43,7 @@ class RunProcess:
         store.follow(self)
 
     def close(self) -> None:
-        """End what is written here, and let go of the store. Blocks shortly."""
+        """End what is written here, and leave the store. Blocks for a short time."""
         if cooperative():
             from sseflask.transport.gunicorn.drain import worker_drain
 

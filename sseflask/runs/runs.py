@@ -118,7 +118,7 @@ class Runs:
         raise key_reused("run") if isinstance(claimed, KeyReused) else too_many(claimed.running)
 
     def find(self, id: str, subject: str) -> Run | None:
-        """Give a subject's run, if there is one. Blocks shortly; may raise a 503 `Failure`."""
+        """Give a subject's run, if there is one. Blocks; may raise a 503 `Failure`."""
         with _store_failures():
             return self.store.find(id, subject)
 
@@ -151,7 +151,7 @@ class Runs:
         return self._process.get().store
 
     def close(self) -> None:
-        """End the runs of this process and close the store. Blocks shortly; can be used again."""
+        """End the runs of this process and close the store, which can be used again. Blocks."""
         self._process.close()
 
     def _start_process(self) -> RunProcess:

@@ -113,8 +113,8 @@ class Writer:
                 next(self._generated, None)
         finally:
             self._done = True
-            # A killed greenlet keeps its frames, and they keep this: garbage only a rare collection
-            # would find, with a connection in it that was about to be made.
+            # A killed greenlet keeps its stack, and that keeps this writer. Only a rare garbage
+            # collection would find them, and perhaps a connection that was about to be made.
             self._greenlet = None
             self._generated.close()
 

@@ -34,7 +34,7 @@ def open_run_store(address: str, limits: RunLimits, endings: Endings) -> RunStor
 
 
 def event_store_problem(address: str) -> str:
-    """Why the store can't be used, as far as a look at it tells, and what to do; or empty."""
+    """Why the store can't be used, as far as a look at it tells, and what to do; else empty."""
     return _problem(address, event_tables.FORMAT)
 
 
@@ -51,7 +51,7 @@ class Closable(Protocol):
     """Something that is closed before its process ends."""
 
     def close(self) -> None:
-        """End it. Blocks shortly."""
+        """End it. Blocks for a short time."""
 
 
 Value = TypeVar("Value", bound=Closable)
@@ -72,7 +72,7 @@ class PerProcess(Generic[Value]):
         register_main_loop()
 
     def get(self) -> Value:
-        """The one of this process. Blocks shortly if it is to be made."""
+        """The one of this process. Blocks for a short time if it has to be made."""
         value = self._value
         # What a parent process has made does not work in its children.
         if value is None or self._process != os.getpid():
@@ -80,7 +80,7 @@ class PerProcess(Generic[Value]):
         return value
 
     def close(self) -> None:
-        """Close it in this process; the next use makes it again. Blocks shortly."""
+        """Close it in this process; the next use makes it again. Blocks for a short time."""
         with self._lock:
             value, self._value = self._value, None
         atexit.unregister(self.close)

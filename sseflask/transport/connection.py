@@ -65,8 +65,8 @@ class Connection(Body):
 
     # -- the request's greenlet ---------------------------------------------------------------
 
-    # No more calls than these, and no generator: what a stream that waits has on its stack is
-    # kept for it, and copied whenever it goes on.
+    # No more calls than these, and no generator: the stack of a stream that waits is kept, and
+    # copied whenever the stream goes on.
 
     def begin(self) -> None:
         self._run(first=True)
@@ -152,7 +152,7 @@ class Connection(Body):
         writer.close()
 
     def _serve(self, run: Callable[[], bool | None]) -> bool:
-        """Advance the items; whether there are more, otherwise they are closed."""
+        """Advance the items. Returns whether there are more; if not they are closed."""
         more: bool | None = False
         sender, greenlet = self._sender, self._sender.greenlet
         try:
@@ -183,7 +183,7 @@ class Connection(Body):
         return bool(more)
 
     def _begin_items(self) -> bool:
-        """Send the first item; whether there may be more."""
+        """Send the first item. Returns whether there may be more."""
         return self._sender.send(first_only=True)
 
     def _close_items(self) -> None:
@@ -196,8 +196,7 @@ class Connection(Body):
         return False
 
     def _divert(self) -> None:
-        """Go on as on any other server: middleware holds ``start_response`` back, or changes what
-        is sent."""
+        """Go on as on any other server, because middleware changes what is sent."""
         warn_once(
             f"{name_of(self.start_response)} holds back or changes the headers of event streams, "
             "which therefore pass through it piece by piece: clients that leave are noticed late, "

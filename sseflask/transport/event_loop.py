@@ -26,7 +26,7 @@ _SHORTEST = 0.001
 
 
 class Watcher(Protocol):
-    """Has the loop call a function that does not block. `close` is for good, harmless to repeat."""
+    """Lets the loop call a function that does not block. `close` is final, harmless to repeat."""
 
     @property
     def active(self) -> bool: ...
@@ -45,7 +45,7 @@ def watch(descriptor: int, events: int) -> Watcher:
 def start_timer(
     seconds: float, callback: Callable[[], object], *, keeps_loop: bool = True
 ) -> Watcher:
-    """Have the loop call a function that does not block, once, after some seconds.
+    """Let the loop call a function that does not block, once, after some seconds.
 
     Unless the timer ``keeps_loop``, the loop may end before.
     """
@@ -56,7 +56,7 @@ def start_timer(
 
 
 def run_soon(callback: Callable[[], object]) -> None:
-    """Have the loop call a function that does not block, after what is due already."""
+    """Let the loop call a function that does not block, after what is due already."""
     gevent.get_hub().loop.run_callback(callback)
 
 

@@ -95,7 +95,7 @@ class ItemSender:
         self.opening = self.stream.opening
 
     def send(self, first_only: bool = False) -> bool:
-        """Advance the items and buffer their frames; whether it stopped after the first one.
+        """Advance the items and buffer their frames. Returns whether it stopped after the first.
 
         Blocks as they do, and for a slow client.
 
@@ -174,7 +174,7 @@ class ItemSender:
         self.counted = True
 
     def _flush_soon(self) -> None:
-        """The buffer was empty: have it flushed before the loop waits."""
+        """Flush the buffer, which was empty, before the loop waits."""
         flusher = self.flusher
         fresh = not self.started
         if fresh or self.diverted:

@@ -94,7 +94,7 @@ class SocketReader:
         self._watcher.close()
 
     def wait_for_request(self, seconds: float) -> bool:
-        """Block until the client has sent something or has left; whether it has sent something."""
+        """Block until the client has sent something or has left. Returns whether it has sent."""
         if not self.data and not self.greenlet.client_left:
             self.start()
             self.greenlet.wait(seconds)

@@ -80,7 +80,7 @@ class SocketWriter:
         self.chunked, self._reusable = chunked, reusable
 
     def open(self, heartbeat: float) -> None:
-        """Have the system end the connection if the client acknowledges nothing for two heartbeats.
+        """Let the system end the connection if the client acknowledges nothing for two heartbeats.
 
         A heartbeat to a peer that vanished without a FIN fails then (RFC 5482), and not after a
         quarter of an hour of retransmissions.
@@ -89,7 +89,7 @@ class SocketWriter:
         set_user_timeout(self.socket, slow_after(heartbeat))
 
     def close(self) -> None:
-        """Let go of the socket and of what was to be sent."""
+        """Give up the socket and what was to be sent on it."""
         self.greenlet.client_left = True  # the descriptor will be reused
         self.unsent = None
         self.buffer.clear()

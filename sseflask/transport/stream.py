@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
-#: After how many milliseconds the first of these clients reconnects: a worker that starts takes
-#: about as long.
+#: Milliseconds after which the first of these clients reconnects: a worker takes about as long to
+#: start.
 _FIRST_RECONNECT = 500
 
 
@@ -91,7 +91,7 @@ class Stream:
 def as_exception(error: BaseException) -> Exception:
     """What the items raised, as something that error handlers take.
 
-    A KeyboardInterrupt or SystemExit (as of ``argparse``) of their own is an error like others.
+    A KeyboardInterrupt or SystemExit of their own (as ``argparse`` raises) is an error like others.
     """
     if isinstance(error, Exception):
         return error

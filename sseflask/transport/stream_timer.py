@@ -17,7 +17,7 @@ from sseflask.transport.timing import Due, StreamClock
 
 
 class StreamTimer(StreamClock):
-    """Looks after the times of a stream from now on."""
+    """Does what is due for a stream, from now on."""
 
     __slots__ = ("_sender", "_timer")
 

@@ -17,8 +17,8 @@ SHOWN = (
     "X-RateLimit-Reset-Requests, X-RateLimit-Reset-Tokens, X-Request-Id, X-Run-Id, X-Should-Retry, "
     "X-Upstream-Request-Id, X-Vercel-AI-UI-Message-Stream"
 )
-#: Seconds for which a browser stores a preflight; an origin that is removed from the list may go on
-#: for so long.
+#: Seconds for which a browser stores a preflight. An origin that is removed from the list keeps its
+#: access for this time.
 MAX_AGE = 600
 
 

@@ -58,7 +58,7 @@ def history(channels: PatternChannels, epoch: str, query: HistoryQuery) -> Steps
 def _first(
     channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> tuple[list[Entry], int, int, bool]:
-    """Returns what `_far` does, from the next events of all channels; and whether that will do."""
+    """A page as `_far` gives it, from the next events of all channels; and whether it is complete."""
     with channels.file.reading() as database:
         newest = _newest(database)
         found, last = _scan(database, wanted, after, limit, limit)
@@ -70,7 +70,7 @@ def _first(
 def _far(
     channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> Steps[tuple[list[Entry], int, int]]:
-    """A page of events that are far apart, up to which number, and the newest number."""
+    """A page of events that are far apart; up to which number it is complete; the newest number."""
     ids, upto = yield from _ids(channels, wanted)
     if ids is not None:
         with channels.file.reading() as database:

@@ -24,7 +24,7 @@ EVENT_BYTES = 100
 
 
 def trim_channel(database: sqlite3.Connection, channel: int, excess: int, old: float) -> int:
-    """Delete the first of some events too many, if they are ``old`` enough. Returns how many."""
+    """Delete the first ``excess`` events of a channel that are ``old`` enough. Returns how many."""
     (first,) = database.execute(
         "SELECT at FROM events WHERE channel = ? ORDER BY number LIMIT 1", (channel,)
     ).fetchone()

@@ -18,7 +18,7 @@ IN_JSON = "IN (SELECT value FROM json_each(?))"
 #: channel.
 _EMPTY_CHANNELS = 10_000
 
-#: Number of notices that are kept beside the newest ones. A process that has missed more knows it.
+#: Number of notices that are kept beside the newest ones. A process that misses more notices it.
 _NOTICES = 500
 
 #: An epoch's length and characters; no two look alike.

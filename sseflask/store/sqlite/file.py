@@ -195,7 +195,7 @@ class SqliteFile(ABC):
         (self._version,) = database.execute("PRAGMA data_version").fetchone()
 
     def replaced(self) -> bool:
-        """Whether there is another file, or none, where the open one or its own log was."""
+        """Whether the open file, or its write-ahead log, has been replaced or deleted."""
         return self._identity is not None and self._identify() != self._identity
 
     def _identify(self) -> tuple[int, ...]:

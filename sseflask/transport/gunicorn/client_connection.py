@@ -31,8 +31,8 @@ from sseflask.transport.sockets import borrowed, reset_when_closed
 #: Seconds for a request's head from its first byte, or from the connection's beginning.
 HEAD_SECONDS = 10.0
 
-#: Seconds that a client may be waited for in all: for a request's body, and for it to read a
-#: response. So many bytes of either give a second back (as in Apache's mod_reqtimeout).
+#: Seconds in which a client must send a request's body, and read a response; and how many bytes of
+#: either give it one second more (as in Apache's mod_reqtimeout).
 BODY_SECONDS, READ_SECONDS, BYTES_PER_SECOND = 10.0, 30.0, 500
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -93,7 +93,7 @@ class ClientConnection:
     # -- its requests ----------------------------------------------------------------------------
 
     def await_request(self, alive: bool) -> None:
-        """From here on the next request's head is read, not for long unless the worker goes on."""
+        """From here on the next request's head is read, not for long if the worker is ending."""
         if self._request is None:
             return  # the first: it has had its deadline from the start
         self._request = None

@@ -2,7 +2,7 @@
 
 A connection has a greenlet, or none while a stream goes on without one. One that waits for its
 client can be closed to make room. Requests that take long leave some connections to those that do
-not. The log says once that there is no room, and again after it was better.
+not. The log says once that there is no room, and says it again only after there was some.
 """
 
 from __future__ import annotations

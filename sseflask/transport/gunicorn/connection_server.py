@@ -79,10 +79,10 @@ class ClientTLSSocket(gevent.ssl.SSLSocket):
 class Listener(StreamServer):
     """Accepts connections as `ClientSocket`, as many as a pool may have.
 
-    Overrides `full`, `do_read` and `do_handle` of gevent's server: it asks the first before each
-    connection, and stops accepting if it is full; it has no choice of the second's class; and the
-    third would keep two calls more on the stack of each stream, a KiB. If gevent called them no
-    more, it would accept without bound, or sockets without deadlines:
+    Overrides `full`, `do_read` and `do_handle` of gevent's server. gevent asks `full` before each
+    connection, and stops accepting if it is. Its own `do_read` makes sockets of gevent's class, and
+    its `do_handle` keeps two calls more on the stack of each stream, a KiB. If gevent no longer
+    called ours, it would accept without bound, or sockets without deadlines:
     `tests/unit/transport/gunicorn/test_connection_server.py`.
 
     ``handle`` is called with ``arguments``, each client's socket and address, in a greenlet of the

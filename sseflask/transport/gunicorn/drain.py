@@ -10,7 +10,7 @@
 4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`. If nothing
    is left, the worker ends here.
 5. A fifth of gunicorn's ``graceful_timeout`` before its end, and at least 2 s,
-   `Drain._end_the_rest` has background work interrupted, and streams end with an error in band
+   `Drain._end_the_rest` interrupts background work, and ends streams with an error in band
    (`Connection.fail`). Streams without a greenlet get the last events of what was interrupted.
    Those that are still open after that end with an error too (`DetachedStreams.fail_rest`), and
    are reset if their clients take nothing (`DetachedStreams.abort`). If the grace time is not more

@@ -62,7 +62,7 @@ def _count_connections(worker: Any) -> None:
 
 
 def _leave_between_requests(worker: Any) -> None:
-    """What gunicorn logs while it waits is of no request."""
+    """Leave the request before gunicorn waits for the next: what it logs then belongs to none."""
     timeout_ctx = worker.timeout_ctx
 
     def wait_for_request() -> object:

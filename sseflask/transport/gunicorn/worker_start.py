@@ -60,9 +60,9 @@ def prepare_process(cfg: Any, log: Any) -> None:
 def _distrust_path_headers(cfg: Any) -> None:
     """Let gunicorn take the path of a request from its first line alone.
 
-    By default it also believes SCRIPT_NAME and PATH_INFO headers that come from 127.0.0.1, and
-    proxies there pass those of their clients on: such a request gets past what the proxy forbids.
-    What the operator has set stays.
+    By default it also believes SCRIPT_NAME and PATH_INFO headers from 127.0.0.1. Proxies there pass
+    on their clients' headers, and a request with these gets past what the proxy forbids. What the
+    operator has set stays.
     """
     if cfg.forwarder_headers == cfg.settings["forwarder_headers"].default.split(","):
         cfg.set("forwarder_headers", "")
