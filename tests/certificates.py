@@ -1,4 +1,4 @@
-"""A certificate for this machine, of an authority that nobody knows who is not told."""
+"""A certificate for this machine, of an authority that only the tests know."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Certified", "certified"]
 
 @dataclass(frozen=True)
 class Certified:
-    """What a server over TLS has, and what its clients have to know.
+    """What a server over TLS needs, and what its clients have to know.
 
     Args:
         server: the server's context.

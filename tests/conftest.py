@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keeps the garbage collector from the modules and the tests, of which none is garbage.
+    """Keeps the garbage collector away from modules and tests: none of them is garbage.
 
     It would go through all of them again and again, which takes as long as to import them.
     """

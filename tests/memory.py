@@ -1,4 +1,4 @@
-"""A directory in memory: for tests that make hundreds of files, and are about none's disk."""
+"""A directory in memory, for tests that make hundreds of files and are not about the disk."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Channel:
             self._subscribers.append(subscriber)
 
     def publish(self, events: Sequence[str]) -> bool:
-        """Send events to everybody; give whether the publisher is to be told that it worked."""
+        """Send events to all subscribers. Returns whether to tell the publisher that it worked."""
         with self._lock:
             frames = [f"data: {data}\n\n".encode() for data in events]
             faulty = self._published == FAULTY
@@ -96,7 +96,7 @@ class Channel:
             return True
 
     def _spoil(self, subscriber: Handler, frames: list[bytes]) -> bool:
-        """Do it wrong for one subscriber; give whether that was instead of doing it right."""
+        """Commit the fault for one subscriber. Returns whether that replaces the right thing."""
         if self._fault == "late":
             threading.Timer(LATE, subscriber.send, [frames]).start()
         elif self._fault == "doubled":

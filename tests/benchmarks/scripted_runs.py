@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 
 
 class Run:
-    """What the upstream has sent for one request, kept for whoever comes."""
+    """What the upstream has sent for one request, kept for all viewers."""
 
     def __init__(self, fault: str) -> None:
         number = 1 if fault == "shared" else next(_numbers)
@@ -53,7 +53,7 @@ class Run:
             self._changed.notify_all()
 
     def _frame(self, number: int) -> bytes | None:
-        """Wait for a frame; None where the run ends before it."""
+        """Wait for a frame; None if the run ends before it."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._frames) >= number or self._ended)
             return self._frames[number - 1] if number <= len(self._frames) else None

@@ -42,7 +42,7 @@ Places = Callable[[], AbstractContextManager[Place]]
 @contextmanager
 def _file() -> Iterator[Place]:
     with memory.directory() as directory:
-        yield Place(str(Path(directory, "new", "log.db")), shared=True)
+        yield Place(str(Path(directory, "new", "store.db")), shared=True)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ class Listener:
         answer(self.subscriptions)
 
     def wait_for(self, last: int | str) -> None:
-        """Wait until it has been given something, or was told that it can't be."""
+        """Wait until it has been given something, or has been told that this is not possible."""
         with self._changed:
             assert self._changed.wait_for(
                 lambda: last in self.order or ("skipped", last) in self.order, _SECONDS

@@ -49,7 +49,7 @@ class Place:
     Args:
         address: what `open_run_store` takes.
         shared: whether several stores use it at the same time, and one after the other.
-        stand_still: has the process of a store do nothing, for so long that others take it for
+        stand_still: stops the process of a store for so long that others take it for
             dead; until what it returns is called.
     """
 
@@ -91,7 +91,7 @@ class Listener:
         seen: the frames of each run, numbered.
         ends: the ended runs, and whether this process has ended them.
         gone: the runs that were lost, and why.
-        beats: how often it was told that time passes.
+        beats: how often `beat` was called.
     """
 
     def __init__(self) -> None:

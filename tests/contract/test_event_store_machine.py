@@ -1,4 +1,4 @@
-"""An event store against a list: whatever is done to it, nothing is lost unsaid, nothing twice."""
+"""An event store against a list: nothing is lost without a gap, and nothing comes twice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
             self.start()
 
     def start(self, place: int | None = None) -> None:
-        """Open a store, in the place of another or beside the others."""
+        """Open a store, instead of another one or beside the others."""
         end = self.stack.enter_context(ExitStack())
         own = end.enter_context(opened(self.place, keep=self.keep))
         at = own[0].position()
@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
         self.start(which)
 
     def check(self, store: EventStore, listener: Listener) -> None:
-        """That a listener was given all since it began, or was told what it was not given."""
+        """A listener got everything since it began, or was told what it did not get."""
         ((_, start),) = listener.started_at
         at = store.position().number  # and so all has come
         assert at == len(self.everything)

@@ -1,4 +1,4 @@
-"""What is said of the blocks of the documents, and of their links, is so."""
+"""The blocks of the documents, and their links, are as the lists say."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def development(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with two workers and a log of channels, for this machine's clients.
+    """The service with two workers and a store of channels, for this machine's clients.
 
     Each test uses channels of its own.
     """
@@ -135,7 +135,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream) -
 def guarded_runs(
     tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
 ) -> Iterator[Server]:
-    """The same as a platform starts it: nobody is trusted without a token; with both logs."""
+    """The same as a platform starts it: every request needs a token; with both stores."""
     directory = tmp_path_factory.mktemp("guarded-runs")
     settings = {
         "SSEFLASK_SECRET": SECRET,

@@ -382,7 +382,7 @@ def test_an_address_with_slashes_too_many_is_none(path: str) -> None:
         assert app.test_client().get(f"{path}?access_token=secret").status_code == 404
 
 
-def test_the_start_says_that_a_log_cannot_be_used(
+def test_the_start_says_that_a_store_cannot_be_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "channels.db"
@@ -395,7 +395,7 @@ def test_the_start_says_that_a_log_cannot_be_used(
         )
 
 
-def test_the_start_says_that_a_log_is_of_another_version(
+def test_the_start_says_that_a_store_is_of_another_version(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "runs.db"

@@ -175,7 +175,7 @@ def test_a_page_that_is_rendered_first(app: Flask, sse: SSE) -> None:
         assert [event.last_event_id for event in stream.read(2)] == [meanwhile, later]
 
 
-def test_the_position_of_an_empty_log(sse: SSE) -> None:
+def test_the_position_of_an_empty_store(sse: SSE) -> None:
     start = sse.position()
     first = sse.publish("a", "1")
     assert sse.position() == first
@@ -254,7 +254,7 @@ def test_which_application_is_meant() -> None:
         sse.position()
 
 
-def test_a_log_that_fails_is_a_failure(tmp_path: Path) -> None:
+def test_a_store_that_fails_is_a_failure(tmp_path: Path) -> None:
     app = Flask(__name__)
     (tmp_path / "file").write_text("in the way")
     app.config["SSEFLASK_CHANNEL_LOG"] = str(tmp_path / "file" / "log")

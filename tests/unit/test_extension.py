@@ -1,4 +1,4 @@
-"""`SSE` in an application of one's own: publish and subscribe, through Flask's test client."""
+"""`SSE` in a user's application: publish and subscribe, through Flask's test client."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_events_are_checked(app: Flask) -> None:
         sse.publish("a", "x", retry=-1)
 
 
-def test_where_the_log_is(app: Flask, tmp_path: Path) -> None:
+def test_where_the_store_is(app: Flask, tmp_path: Path) -> None:
     assert channels_of(app).store.durability() == "memory"
     sse_of(app).publish("a", "x")
     other = Flask(__name__, instance_path=str(tmp_path / "instance"))
@@ -158,7 +158,7 @@ def test_which_application_is_published_in(tmp_path: Path) -> None:
         channels_of(app).close()
 
 
-def test_a_log_that_fails_is_a_503(tmp_path: Path) -> None:
+def test_a_store_that_fails_is_a_503(tmp_path: Path) -> None:
     app = Flask(__name__)
     (tmp_path / "file").write_text("in the way")
     app.config["SSEFLASK_CHANNEL_LOG"] = str(tmp_path / "file" / "log")
@@ -211,7 +211,7 @@ def test_a_stream_is_rotated_after_its_lifetime(app: Flask) -> None:
 def test_only_an_event_source_is_told_to_come_back(
     app: Flask, transient: bool, method: str, accept: str
 ) -> None:
-    """Any other status than 200 closes it for good; whoever can read a status gets it."""
+    """Any other status than 200 closes it for good; other clients get the status."""
 
     @app.route("/refused", methods=["GET", "POST"])
     def refused() -> str:
@@ -233,7 +233,7 @@ def test_only_an_event_source_is_told_to_come_back(
 
 
 def test_an_event_source_comes_back_to_what_was_begun_for_it(app: Flask) -> None:
-    """Without an id it would have another completion begun."""
+    """Without an id it would begin another completion."""
 
     @app.get("/refused")
     def refused() -> str:

@@ -120,7 +120,7 @@ def test_an_error_is_raised_where_the_application_propagates_them(plain: bool) -
 
 
 def test_an_error_later_is_signalled_before_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever reports both takes the log's for the repetition that it is."""
+    """An error reporter that gets both takes the log record for a repetition."""
     noted = Noted()
     logged_before: list[int] = []
 

@@ -145,7 +145,7 @@ def test_logs_are_masked_once() -> None:
     assert made["filters"] == [1, 1]
 
 
-def test_logs_in_the_memory_of_several_workers_are_warned_of() -> None:
+def test_stores_in_the_memory_of_several_workers_are_warned_of() -> None:
     (told,) = conf(SSEFLASK_CHANNEL_LOG=":memory:")["written"]
     assert told.startswith("SSEFLASK_CHANNEL_LOG is :memory:, which each of the 3 workers has for")
     # Then the application says it.

@@ -1,4 +1,4 @@
-"""What may be yielded, and what somebody reads who yields something else."""
+"""What may be yielded, and the error for anything else."""
 
 from __future__ import annotations
 

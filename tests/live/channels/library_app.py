@@ -42,7 +42,7 @@ def publish(channel: str) -> ResponseReturnValue:
 
 @app.get("/subscribe")
 def subscribe() -> ResponseReturnValue:
-    """To each `c`; what the client resumes from is noted under the tag."""
+    """Subscribe to each `c`; the client's cursor is noted under the tag."""
     mark(tag(), request.headers.get("Last-Event-ID", "none"))
     return sse.subscribe(
         *request.args.getlist("c"),
@@ -71,7 +71,7 @@ def history(channel: str) -> ResponseReturnValue:
 
 @app.get("/switches")
 def switched() -> ResponseReturnValue:
-    """Where the loop's thread has switched while it held a native lock."""
+    """The places at which the loop's thread switched while it held a native lock."""
     return {"switches": switches}
 
 

@@ -20,7 +20,7 @@ from tests.live.streams.test_nginx import nginx
 
 
 def test_behind_nginx(tmp_path: Path) -> None:
-    """One by one, at once, and those who leave the proxy leave the worker."""
+    """Events come one by one, at once. A client that leaves the proxy leaves the worker."""
     with (
         channel_library(tmp_path / "behind", settings={"PROBE_HEARTBEAT": "2"}) as server,
         nginx(server, tmp_path) as proxy,
@@ -111,7 +111,7 @@ def migrated() -> Flask:
 
 
 def next_of(app: Flask, path: str, publish: str) -> Any:
-    """The event that a page which publishes makes a stream get."""
+    """The next event of a stream, caused by a page that publishes."""
     client = app.test_client()
     with open_test_stream(client, path) as stream:
         assert client.get(publish).data == b"Message sent!"

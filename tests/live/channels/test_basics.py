@@ -34,7 +34,7 @@ def test_what_is_published_is_received(channels: Server, channel: str) -> None:
 
 
 def test_subscribers_on_every_worker_get_every_event(channels: Server, channel: str) -> None:
-    """Published over connections of their own, so by any worker."""
+    """Each is published over its own connection, so by any worker."""
     streams: list[Stream] = []
     workers = channels.workers()
     assert len(workers) == 2

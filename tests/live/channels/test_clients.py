@@ -127,7 +127,7 @@ def test_npm_eventsource_resumes_on_the_next_workers(reloaded: Server) -> None:
 
 
 def say(server: Server, *numbers: int) -> list[str]:
-    """Publish, although a worker may have been killed and there is none for a moment."""
+    """Publish, even if a worker was just killed and there is none for a moment."""
     ids = []
     for n in numbers:
 
@@ -155,7 +155,7 @@ def kill(server: Server) -> None:
 
 
 def wait_for_a_subscriber(server: Server) -> None:
-    """Until somebody else than this process has a connection to the worker."""
+    """Wait until another process than this one has a connection to the worker."""
     ours = {each.laddr.port for each in psutil.Process().net_connections() if each.laddr}
 
     def others() -> bool:

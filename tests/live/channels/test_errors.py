@@ -1,4 +1,4 @@
-"""What channels refuse, how they say so, and that nothing makes them stumble."""
+"""What channels refuse, how they say so, and that nothing makes them fail."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ BODIES = st.binary() | (EVENTS | st.lists(EVENTS) | ANYTHING).map(
 
 
 def status_of(server: Server, path: str, method: str, headers: dict[str, str], body: bytes) -> int:
-    """The answer's status; an error's shape is looked at, a stream is left."""
+    """The answer's status; an error's shape is checked, a stream is left."""
     with Connection(server) as connection:
         sent = {name: value.encode("utf-8", "replace").decode() for name, value in headers.items()}
         connection.request(path, method=method, headers=sent, body=body or None)

@@ -83,7 +83,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(server: Server) -> None:
 
 
 def test_a_new_subscriber_gets_nothing_old(server: Server) -> None:
-    """Nothing whose publishing had been answered before the subscription was asked for, on
+    """It gets no event whose publisher had its answer before the subscription began, on
     whichever worker either is and however busy they are."""
     with (
         Publisher(server.port, "noise.1", "noise"),
@@ -102,7 +102,7 @@ def test_a_new_subscriber_gets_nothing_old(server: Server) -> None:
 
 
 def test_a_worker_that_stands_still(server: Server) -> None:
-    """It holds nobody up, and when it goes on its subscribers get everything."""
+    """It delays no other worker, and its subscribers get everything when it goes on."""
     with Swarm(server.port) as swarm:
         standing, going = server.workers()
         while min(len(swarm.served_by(each)) for each in (standing, going)) < 9:

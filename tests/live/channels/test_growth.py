@@ -35,7 +35,7 @@ def wait_for_all(
 
 
 def test_heartbeats_and_churn_leave_nothing_behind(tmp_path: Path) -> None:
-    """Those who stay hear nothing but heartbeats; others come and go, some with events."""
+    """Clients that stay get heartbeats only; others come and go, some with events."""
     settings = {"PROBE_HEARTBEAT": str(HEARTBEAT)}
     with (
         channel_library(tmp_path, settings=settings) as server,
@@ -48,7 +48,7 @@ def test_heartbeats_and_churn_leave_nothing_behind(tmp_path: Path) -> None:
         passing = 0
 
         def churn(cycles: int) -> None:
-            """Come and go until those who stay have had so many heartbeats in all."""
+            """Come and go until the clients that stay have had this many heartbeats in all."""
             nonlocal passing
             for turn in itertools.count():
                 if min(each.comments for each in staying) >= cycles:
@@ -73,7 +73,7 @@ def test_heartbeats_and_churn_leave_nothing_behind(tmp_path: Path) -> None:
         assert passing > 20, "there was some coming and going"
         assert after["threads"] <= before["threads"]
         assert after["greenlets"] <= before["greenlets"] + 4
-        # The log itself keeps nothing in memory; SQLite's cache and Python's arenas may settle.
+        # The store itself keeps nothing in memory; SQLite's cache and Python's arenas may settle.
         assert after["memory"] <= before["memory"] + 2 * KIB, (before, after)
         for subscriber in staying:
             assert (subscriber.connected, subscriber.truncated) == (1, 0), subscriber.summary()

@@ -1,4 +1,4 @@
-"""Channels in an application of one's own: in its tests, in threads, in scripts, preloaded."""
+"""Channels in a user's application: in its tests, in threads, in scripts, preloaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.live.kit.swarm import Swarm
 
 @pytest.fixture
 def app() -> Flask:
-    """As a user of the library writes it; in a test the log is in memory."""
+    """As a user of the library writes it; in a test the store is in memory."""
     app = Flask(__name__)
     app.testing = True
     sse = SSE(app)
@@ -114,7 +114,7 @@ def test_a_bad_subscription_is_an_error_response(app: Flask) -> None:
 
 
 def test_preloaded(tmp_path: Path) -> None:
-    """The application is made before the workers are forked: each opens the log by itself."""
+    """The application is made before the workers are forked: each opens the store by itself."""
     with (
         channel_library(tmp_path, "--preload", "-w", "2", settings={"PROBE_HEARTBEAT": "1"}) as it,
         Swarm(it.port, [Subscriber("/subscribe?c=a") for _ in range(40)]) as swarm,

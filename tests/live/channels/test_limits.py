@@ -1,4 +1,4 @@
-"""Subscribers under our worker are connections like any: counted, logged, rotated, let go."""
+"""Subscribers under our worker are ordinary connections: counted, logged, rotated, closed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_access_log_when_the_server_ends_them(tmp_path: Path) -> None:
 
 
 def test_subscribers_count_as_connections(tmp_path: Path) -> None:
-    """A worker that has as many as it may have takes no more until somebody leaves; there is
+    """A worker with as many as it may have takes no more until one leaves; there is
     room for others: of twenty connections subscribers leave one."""
     with (
         service(tmp_path, "--worker-connections", "40") as server,
@@ -200,7 +200,7 @@ def test_a_half_close_counts_as_leaving(tmp_path: Path) -> None:
 
 
 def test_what_a_subscriber_sends_does_no_harm(tmp_path: Path) -> None:
-    """It is neither answered, nor spun upon, nor taken for its leaving."""
+    """It is neither answered, nor read in a busy loop, nor taken for leaving."""
     with channel_library(tmp_path, settings=QUICK) as server:
         process = server.serving()
         with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Peers that are there no longer and never said so; needs root, for a network of its own."""
+"""Peers that vanished without a packet; needs root, for a network of its own."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def network() -> Iterator[Network]:
 
 @contextlib.contextmanager
 def peer(network: Network, port: int, count: int) -> Iterator[None]:
-    """Somebody over there, with so many subscriptions."""
+    """A client in the other network, with this many subscriptions."""
     command = ["ip", "netns", "exec", network.name, sys.executable, "-c", CLIENT]
     with subprocess.Popen(
         [*command, network.here, str(port), str(count)],

@@ -111,7 +111,7 @@ def test_large_numbers(channels: Server, channel: str, digits: int) -> None:
 
 
 def test_old_events_are_forgotten(tmp_path: Path) -> None:
-    """By age, although there are fewer than are kept; who had not had them is told."""
+    """By age, although there are few of them; a client that lacks them gets a gap."""
     settings = {"SSEFLASK_HISTORY_SECONDS": "1", "SSEFLASK_HISTORY_EVENTS": "1000"}
     with service(tmp_path, settings=settings) as server:
         first = publish(server, "a", "first")
@@ -147,7 +147,7 @@ def test_in_memory(tmp_path: Path) -> None:
         known = publish(server, "a", "new")
         with open_stream(server, f"/channels/a?last_event_id={ids[3]}") as stream:
             assert json.loads(stream.next().data or "")["reason"] == "epoch"
-            assert stream.next().id == known, "all that this log has"
+            assert stream.next().id == known, "all that this store has"
 
 
 def test_short_requests_leave_nothing_behind(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_what_was_published_to_others_leaves_no_gap(channels: Server, channel: s
 def test_ids_that_nobody_gave_out(
     channels: Server, channel: str, last: str, in_query: bool
 ) -> None:
-    """Said before anything else; the stream then goes on, and is resumed without another gap."""
+    """The gap comes first; the stream then goes on, and is resumed without another gap."""
     known = publish(channels, channel, "known")
     wrong = last.replace("%s", epoch(known))
     quoted = wrong.replace("+", "%2B").replace(" ", "%20") if in_query else wrong
@@ -101,7 +101,7 @@ def test_ids_that_nobody_gave_out(
         # What is long is told back as far as it helps to recognise it.
         assert (said["channel"], said["last_event_id"]) == (channel, wrong[:100])
         if said["reason"] == "epoch":
-            assert stream.next().id == known, "all that this log has"
+            assert stream.next().id == known, "all that this store has"
         sent = publish(channels, channel, "next")
         while (event := stream.next()).id != sent:
             assert event.id == known
@@ -111,7 +111,7 @@ def test_ids_that_nobody_gave_out(
 
 
 def test_a_number_too_high(channels: Server, channel: str) -> None:
-    """As after a crash that cost the log its end, or from another log's client."""
+    """As after a crash that lost the end of the store, or from a client of another store."""
     known = publish(channels, channel, "known")
     wrong = f"{epoch(known)}-{number(known) + 10**6}"
     with resume(channels, channel, wrong) as stream:
@@ -131,7 +131,7 @@ def test_a_gap_for_each_that_is_concerned(channels: Server, channel: str) -> Non
 
 
 def test_trimmed(tmp_path: Path) -> None:
-    """Only for the channel that lost some, and only for who had not had them."""
+    """Only for the channel that lost some, and only for clients that lack them."""
     with service(tmp_path, settings={"SSEFLASK_HISTORY_EVENTS": "10"}) as server:
         quiet = [publish(server, "quiet", str(n)) for n in range(3)]
         busy = publish_all(server, "busy", [str(n) for n in range(10)])
@@ -166,7 +166,7 @@ def test_trimmed(tmp_path: Path) -> None:
         assert [event.id for event in everything[:3]] == quiet
 
 
-def test_a_log_that_may_not_grow(tmp_path: Path) -> None:
+def test_a_store_that_may_not_grow(tmp_path: Path) -> None:
     """More is published than its file may have, by way of two workers: it goes on, and is told."""
     most, body = 1 << 20, "x" * 10_000
     settings = {"SSEFLASK_CHANNEL_LOG_BYTES": str(most), "SSEFLASK_PUBLISH_RATE_LIMIT": "off"}
@@ -192,7 +192,7 @@ def test_a_log_that_may_not_grow(tmp_path: Path) -> None:
 
 
 def test_trimmed_while_it_is_replayed(tmp_path: Path) -> None:
-    """A reader that is slower than the log forgets is told where the hole is."""
+    """A reader that is slower than the trimming gets a gap at the right place."""
     settings = {"SSEFLASK_HISTORY_EVENTS": "1000", "SSEFLASK_HEARTBEAT": "600"}
     with service(tmp_path, settings=settings) as server:
         ids: list[str] = []

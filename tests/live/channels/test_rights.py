@@ -42,7 +42,7 @@ def header(*options: str) -> dict[str, str]:
 
 
 def subscribe(server: Server, target: str, headers: dict[str, str]) -> Answer:
-    """Ask for a stream; it is left as soon as its status is known."""
+    """Request a stream, and leave it as soon as its status is known."""
     path = f"/channels{target}" if target.startswith("?") else f"/channels/{target}"
     with Connection(server) as connection:
         connection.request(path, headers=headers)
@@ -142,7 +142,7 @@ def test_publishing(guarded: Server, rights: tuple[str, ...], channel: str, stat
 
 
 def test_no_hint_of_what_exists(guarded: Server) -> None:
-    """A channel that has events and one that never was are refused in the same words."""
+    """A channel with events and one that never existed are refused in the same words."""
     assert say(guarded, "secret.known", header(*ALL)).status == 201
     for headers in ({}, header(*READER)):
         for ask in (subscribe, say):

@@ -190,7 +190,7 @@ def test_curl(served: Server, channel: str) -> None:
 
 
 def test_a_thread_or_a_cron_job_publishes(served: Server, channel: str) -> None:
-    """Whoever has the file has the channels: another process on this machine, say."""
+    """A process that has the file has the channels, for example a cron job."""
     with (
         library_beside(served) as other,
         open_stream(served, f"/subscribe?c={channel}") as here,
@@ -231,7 +231,7 @@ def test_sigterm(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["flask", "waitress", "gunicorn-gthread"])
 def test_sigterm_on_other_servers(kind: str, tmp_path: Path) -> None:
-    """They promise no clean end, but they do end, and the log is whole afterwards."""
+    """They promise no clean end, but they do end, and the store is intact afterwards."""
     with (
         library(kind, tmp_path, *(["--graceful-timeout", "2"] if "gunicorn" in kind else [])) as it,
         open_stream(it, "/subscribe?c=a") as stream,

@@ -1,4 +1,4 @@
-"""A page's session: a token traded for a cookie, what it may do from where, other origins."""
+"""A page's session: a token is traded for a cookie; which pages may use it; other origins."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_stream_ends_with_the_session(guarded: Server) -> None:
 
 
 def test_other_origins(guarded: Server, request: pytest.FixtureRequest) -> None:
-    """Off by default; where it is on, for the origins that are named, and for no others."""
+    """Off by default; if it is on, for the named origins and for no others."""
     on = "[CORS]" in request.node.name
     for origin, allowed in ((ORIGIN, on), ("https://evil.example", False), ("null", False)):
         with open_stream(guarded, "/channels/lobby", headers={"Origin": origin}) as stream:

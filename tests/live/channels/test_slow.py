@@ -1,4 +1,4 @@
-"""A client that never reads is cut; the others notice nothing of it."""
+"""A client that never reads is cut; the others do not notice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log's file is locked, full, or can't be written: publishers are told, subscribers stay."""
+"""The store's file is locked, full or read-only: publishers get 503, subscribers stay."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_lock(file: Path) -> Iterator[None]:
 def stored(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A service whose log is in its directory: whatever a test does to it, it undoes."""
+    """A service with its store in its directory; each test undoes what it does to the file."""
     directory = tmp_path_factory.mktemp("stored")
     with service(directory, workers=request.param, settings=QUICK) as server:
         yield server
@@ -124,7 +124,7 @@ def assert_trouble_and_recovery(
             assert (subscriber.connected, subscriber.truncated, subscriber.gaps) == (1, 0, [])
     path = f"/channels/{channel}?last_event_id=earliest"
     with Swarm(server.port, [Subscriber(path)]) as later:
-        later.wait_for(lambda each: each.data() == taken, "the log has what was taken")
+        later.wait_for(lambda each: each.data() == taken, "the store has what was taken")
 
 
 def survived(
@@ -226,11 +226,11 @@ def test_a_disk_that_is_read_only_when_the_service_starts(tmp_path: Path, disk: 
             pause=0.1,
         )
         with Swarm(server.port, [Subscriber("/channels/a?last_event_id=earliest")]) as swarm:
-            swarm.wait_for(lambda each: each.data() == ["before", "after"], "the log is whole")
+            swarm.wait_for(lambda each: each.data() == ["before", "after"], "the store is intact")
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    """Whatever it is, it is not written over; publishers are told, or the start is refused."""
+    """It is never overwritten; publishers get an error, or the service does not start."""
     file = tmp_path / "channels.sqlite"
     file.write_bytes(b"somebody's letters" * 1000)
     with contextlib.suppress(AssertionError), service(tmp_path) as server:

@@ -1,4 +1,4 @@
-"""Tokens that somebody with the secret, or without, might make: judged, and never stumbled over."""
+"""Tokens that anybody might make, with the secret or without: accepted or refused, never a 500."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def signed(**claims: Any) -> dict[str, str]:
-    """A header with a token that has these claims, whatever they are, and a good signature."""
+    """A header with a well-signed token that has these claims, whatever they are."""
     known = {"sub": "tester", "exp": int(time.time()) + 600, "publish": ["a"], "subscribe": ["a"]}
     token = jwt.PyJWS().encode(json.dumps({**known, **claims}).encode(), SECRET, "HS256")
     return authorization(token)

@@ -57,7 +57,7 @@ def assert_everything_once(swarm: Swarm, publisher: Publisher) -> list[Received]
 
 
 def noticed(swarm: Swarm, cut: int) -> bool:
-    """Whether so many streams have been truncated in all."""
+    """Whether this many streams have been truncated in all."""
     return sum(each.truncated for each in swarm.subscribers) >= cut
 
 
@@ -66,12 +66,12 @@ def ended(workers: list[psutil.Process]) -> bool:
 
 
 def moved(times: int, subscriber: Subscriber) -> bool:
-    """Whether it was sent away so often, and is on again."""
+    """Whether it was told to reconnect this often, and is connected again."""
     return times <= subscriber.proper_ends < subscriber.connected
 
 
 def kill(server: Server, worker: psutil.Process) -> None:
-    """SIGKILL, and wait until another has come in its place."""
+    """Send SIGKILL, and wait until another worker has replaced it."""
     others = len(server.workers()) - 1
     worker.kill()
     until(
@@ -116,7 +116,7 @@ def test_workers_are_killed_while_they_write(pair: Server) -> None:
 
 
 def script(server: Server, code: str) -> str:
-    """What a program of its own prints that knows nothing but the log: a cron job, or a task."""
+    """What a separate program prints that knows only the store: a cron job, or a task."""
     program = f"""
 import sys
 from flask import Flask
@@ -203,7 +203,7 @@ def curls(server: Server, count: int) -> Iterator[list[subprocess.Popen[bytes]]]
 
 
 def test_sigterm_and_another_release(tmp_path: Path) -> None:
-    """All are sent away properly; what is published before they are back, they get then."""
+    """All streams end properly; clients get what was published before they were back."""
     port = free_port()
     with (
         Swarm(port, crowd(100)) as swarm,
@@ -247,7 +247,7 @@ def next_settings(directory: Path) -> dict[str, str]:
 
 
 def assert_beginning(text: str, expected: list[Received]) -> None:
-    """What curl has got: the first events, whole, then the line that sends it away."""
+    """What curl has got: the first events, complete, then the `retry` line."""
     *blocks, last = text.split("\n\n")
     events = []
     for block in blocks:
@@ -277,7 +277,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
 
 
 def test_a_killed_master(tmp_path: Path) -> None:
-    """Nobody is left to stop the worker: it notices, and goes as it would have."""
+    """No process is left to stop the worker: it notices, and drains by itself."""
     with (
         service(tmp_path, settings=SETTINGS) as server,
         Swarm(server.port, crowd(20), coming_back=False) as swarm,
@@ -290,7 +290,7 @@ def test_a_killed_master(tmp_path: Path) -> None:
 
 
 def test_max_requests(tmp_path: Path) -> None:
-    """A worker that has had enough sends its subscribers away as well."""
+    """A worker that reaches `max_requests` ends its subscribers' streams properly as well."""
     options = ("--graceful-timeout", "10", "--max-requests", "40")
     with (
         service(tmp_path, *options, settings=SETTINGS) as server,

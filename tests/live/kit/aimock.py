@@ -85,7 +85,7 @@ class Aimock:
 
 @contextlib.contextmanager
 def running_aimock(directory: Path) -> Iterator[Aimock]:
-    """aimock with the answers of tests/node/upstream.mjs; skipped where node is missing."""
+    """aimock with the answers of tests/node/upstream.mjs; skipped if node is missing."""
     log = directory / "upstream.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(

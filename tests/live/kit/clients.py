@@ -83,7 +83,7 @@ def open_stream(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
 ) -> Stream:
-    """Ask for a stream, on this connection or a new one, and read the response's head.
+    """Request a stream, on this connection or a new one, and read the response's head.
 
     Leaving the block closes.
     """

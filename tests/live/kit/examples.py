@@ -45,7 +45,7 @@ def documented(name: str, program: str, *options: str) -> tuple[dict[str, str], 
 
 
 def unpack(directory: Path) -> Path:
-    """A copy of examples/, so that what they store is nobody else's; returns where to run them."""
+    """A copy of examples/, with stores of its own. Returns where to run them."""
     ignore = shutil.ignore_patterns("instance")
     shutil.copytree(EXAMPLES, directory / "examples", ignore=ignore, dirs_exist_ok=True)
     return directory

@@ -96,7 +96,7 @@ def wait_for_wake(name: str, seen: int) -> int:
 
 
 def open_gate(name: str) -> int:
-    """Let everybody who waits for the tag go on."""
+    """Let all that wait for the tag go on."""
     with gate(name):
         _woken[name] = _woken.get(name, 0) + 1
         gate(name).notify_all()

@@ -17,7 +17,7 @@ from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
 from tests.live.kit.waiting import until
 
 JSON = "application/json"
-#: The same application as on every kind of server, with a log that the test chooses.
+#: The same application as on every kind of server, with a store that the test chooses.
 LIBRARY = "tests.live.channels.library_app:app"
 
 

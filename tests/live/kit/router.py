@@ -68,7 +68,7 @@ class _Routing:
         self._asking: set[_Answer] = set()
 
     async def choose(self, port: int) -> None:
-        """From here on requests go there; those under way have got at least a head."""
+        """From here on requests go there; those under way have at least their head."""
         self._dyno = port
         (self._chosen.set if port else self._chosen.clear)()
         asking = list(self._asking)

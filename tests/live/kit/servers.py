@@ -207,7 +207,7 @@ def running(
     ready: str = "/hello",
     cwd: Path = ROOT,
 ) -> Iterator[Server]:
-    """A server that is ready, and that is gone afterwards; its log is printed for a failure."""
+    """A server that is ready, and stopped afterwards; its log is printed for a failure."""
     server = Server(kind, command, port, directory, changes, cwd)
     try:
         try:

@@ -71,7 +71,7 @@ def test_ten_leave_ten_runs(relay: Server, upstream: Aimock, tag: str) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_stop_in_mid_answer(relay: Server, upstream: Aimock, tag: str, format: str) -> None:
-    """Everybody who reads is told, and what came before stays; however often it is stopped."""
+    """All viewers get the end, and what came before stays, however often it is stopped."""
     destroyed = upstream.destroyed()
     with start(relay, f"slow story #{tag}", format=format) as stream:
         run = run_of(stream)
@@ -112,7 +112,7 @@ def test_stop_before_the_first_token(relay: Server, upstream: Aimock, tag: str, 
 
 
 def test_coming_back_within_the_grace_time(relay: Server, upstream: Aimock, tag: str) -> None:
-    """The clock stops while somebody is there: more than the grace time is read after it."""
+    """The clock stops while there is a viewer: it reads on beyond the grace time."""
     upstream, destroyed = upstream, upstream.destroyed()
     with start(relay, f"slow story #{tag}", on_disconnect="2") as stream:
         run = run_of(stream)
@@ -143,7 +143,7 @@ def test_nobody_comes_back_within_the_grace_time(relay: Server, upstream: Aimock
 
 
 def test_going_on_without_anybody(relay: Server, upstream: Aimock, tag: str) -> None:
-    """With `continue`: nobody is there at its end, and it has all been kept."""
+    """With `continue`: it has no viewer at its end, and all of it is stored."""
     upstream, destroyed, message = upstream, upstream.destroyed(), f"paced story #{tag}"
     with start(relay, message, on_disconnect="continue") as stream:
         run = run_of(stream)
@@ -192,7 +192,7 @@ def test_tokens_are_counted_however_it_ends(relay: Server, upstream: Aimock, tag
 
 
 def test_the_log_tells_each_end(relay: Server, tag: str) -> None:
-    """Also what it cost: one line for a run."""
+    """Each run has one line, with its tokens."""
     with start(relay, f"counted #{tag}", format="text") as stream:
         run = run_of(stream)
         read(stream, "text")

@@ -98,7 +98,7 @@ def test_cut_in_mid_answer(paged: Server, upstream: Aimock, tmp_path: Path, tag:
 
 
 def test_its_worker_is_killed(paged: Server, upstream: Aimock, tmp_path: Path, tag: str) -> None:
-    """It keeps the text that there was, is told of the end once, and is then left in peace."""
+    """It keeps the text so far, gets the end once, and does not reconnect again."""
     message = f"slow story #{tag}"
     with chromium(tmp_path, address(paged.port, tag, message)):
         run = run_in(paged, tag)

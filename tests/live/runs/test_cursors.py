@@ -1,4 +1,4 @@
-"""Cursors that belong to no run, or to no place in it: never a new run in their place."""
+"""Cursors that belong to no run, or to no place in it: they never begin a new run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("value", MALFORMED, ids=lambda value: value[-20:])
 def test_what_is_no_id(runs: Server, script: ScriptedAnswer, value: str) -> None:
-    """Nothing is started in its place: the client would get another answer than it began with."""
+    """No run is begun instead: the client would get another answer than it began with."""
     for way, param in ((by_header, "Last-Event-ID"), (by_query, "last_event_id")):
         for format in ("chunks", "ui"):
             path, headers = way(format, script.message, value)

@@ -1,4 +1,4 @@
-"""With the demo model all is open: whoever has a run's id may view and stop it."""
+"""With the demo model all is open: a client with a run's id may view and stop it."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ ENDS: dict[str, tuple[Callable[[ScriptedAnswer], None], str]] = {
 def assert_one_end(
     server: Server, run: str, seen: dict[str, list[Sent]], said: str, text: str = "one two"
 ) -> None:
-    """What the viewers have seen is what each worker gives to those who come later."""
+    """The viewers have seen what each worker gives to later viewers."""
     for format in FORMATS:
         assert end_of(format, seen[format]) == expected_end(format, said)
         assert text_of(format, seen[format]) == text
@@ -128,7 +128,7 @@ def test_ends(runs: Server, script: ScriptedAnswer, what: str) -> None:
 
 
 def test_json_that_is_no_chunk(runs: Server, script: ScriptedAnswer) -> None:
-    """It is passed over or the run fails, but it is the same run for everybody."""
+    """It is skipped or the run fails, but all viewers see the same run."""
     script.say("one")
     send(b'data: {"hello": 1}\n\n', frame(finish="stop"), DONE)(script)
     stream = start(runs, script)
@@ -170,7 +170,7 @@ def test_a_silent_upstream(impatient: Server, script: ScriptedAnswer) -> None:
 def test_an_upstream_that_never_begins(
     impatient: Server, script: ScriptedAnswer, format: str
 ) -> None:
-    """The headers have gone out by then, without a word of the answer."""
+    """The headers have been sent by then, without any text of the answer."""
     with start(impatient, script, format=format) as stream:
         run = run_of(stream)
         events = rest(stream)
@@ -291,7 +291,7 @@ def test_ending_in_two_ways_at_once(
 def test_the_same_end_for_a_viewer_who_came_before_it_was_known(
     runs: Server, script: ScriptedAnswer
 ) -> None:
-    """A start whose upstream refuses late: in band, as the headers are out."""
+    """A start whose upstream refuses late: in band, as the headers have been sent."""
     with contextlib.ExitStack() as stack:
         original = stack.enter_context(start(runs, script, heartbeat="early", format="text"))
         run = run_of(original)

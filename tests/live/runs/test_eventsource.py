@@ -116,8 +116,8 @@ def test_npm_eventsource_is_cut_before_its_first_event(
 def test_npm_eventsource_gets_failures(
     relay: Server, upstream: Aimock, tag: str, message: str
 ) -> None:
-    """Once; then 204. A failure before the first byte closes it at once: so it is in band for
-    those who ask for early headers."""
+    """They come once; then 204. A failure before the first byte would close it: it is in band for
+    clients that ask for early headers."""
     url = relay.url + start_path(f"{message} #{tag}", format="events", heartbeat="early")
     with node("eventsource.mjs", url, TYPES) as client:
         lines = lines_of(client)

@@ -1,4 +1,4 @@
-"""An upstream that never pauses, which no third party's server can be had to be: a script."""
+"""An upstream that never pauses: a script, as no third party's server does that."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def flooded(
 @pytest.mark.parametrize("what", ["comments", "chunks"])
 @pytest.mark.parametrize("how", ["chunked", "until the end"])
 def test_a_flood_stops_nobody(flooded: Flooded, what: str, how: str, tag: str) -> None:
-    """Others are served meanwhile, and the leaving of the one client ends it."""
+    """Other clients are served meanwhile, and it ends when its one client leaves."""
     message = f"{what}, {how} {tag}"
     (worker,) = flooded.server.workers()
     with start(flooded.server, message, format="text", on_disconnect="cancel"):
@@ -106,8 +106,8 @@ def test_models_end_with_their_client(tmp_path: Path) -> None:
         until(left.is_set, "the upstream's connection closed")
 
 
-def test_a_run_is_bounded_in_bytes_and_seconds_and_the_log_in_bytes(tmp_path: Path) -> None:
-    """Nobody is there to read them, and their upstreams never end."""
+def test_a_run_is_bounded_in_bytes_and_seconds_and_the_store_in_bytes(tmp_path: Path) -> None:
+    """They have no viewers, and their upstreams never end."""
     left: list[str] = []
 
     def script(exchange: Exchange) -> None:

@@ -175,7 +175,7 @@ def test_leaving_before_the_first_token(
 
 
 def test_a_viewer_does_not_wait(waiting: Server, script: ScriptedAnswer) -> None:
-    """The run is there, whatever becomes of it: nothing is to be gained by holding headers back."""
+    """The run exists, so there is no reason to hold the headers back."""
     with start(waiting, script, heartbeat="early") as stream:
         run = run_of(stream)
         with attach(waiting, run) as viewer:

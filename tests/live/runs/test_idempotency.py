@@ -61,7 +61,7 @@ def test_after_the_end(runs: Server, script: ScriptedAnswer, format: str) -> Non
 
 
 def test_of_a_run_that_was_refused_for_good(runs: Server, script: ScriptedAnswer) -> None:
-    """The same request is refused again, so nobody is asked; another try takes another key."""
+    """The same request gets the same refusal without the upstream; a new try needs a new key."""
     script.answer(400, b'{"error": {"message": "Broken.", "type": "invalid_request_error"}}')
     first = ask_start(runs, script, key_of(script))
     assert (first.status, first.headers["x-should-retry"]) == (400, "false")

@@ -114,7 +114,7 @@ def test_another_viewer_keeps_it_alive(runs: Server, script: ScriptedAnswer) -> 
 
 
 def test_viewers_of_a_viewer_do_not_decide(runs: Server, script: ScriptedAnswer) -> None:
-    """Who comes later and leaves does not end what the first one still reads."""
+    """A viewer that comes later and leaves does not end what the first one still reads."""
     script.say("one ")
     with start(runs, script, format="text", on_disconnect="cancel") as stream:
         run = run_of(stream)

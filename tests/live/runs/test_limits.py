@@ -191,7 +191,7 @@ def room(
 def test_a_run_that_nobody_watches_counts(
     limited: Server, script: ScriptedAnswer, somebody: dict[str, str]
 ) -> None:
-    """Leaving does not make room for as long as the upstream is kept busy."""
+    """Leaving makes no room while the upstream still works on the run."""
     script.say("one")
     for _ in range(RUNS):
         with start(limited, script, somebody, on_disconnect="continue") as stream:

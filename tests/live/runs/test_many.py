@@ -15,7 +15,7 @@ COUNT = 100
 
 
 class Reader(Subscriber):
-    """One who breaks off at any byte and comes back; a run's terminal event is not a failure of
+    """A client that breaks off at any byte and comes back. A run's terminal event is no failure of
     the channel to it, but the end."""
 
     def __init__(self, tag: str, format: str, path: str, breaking: float = 0.1) -> None:

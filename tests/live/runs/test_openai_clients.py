@@ -62,7 +62,7 @@ def test_openai_python_streams_chat(
 def test_nothing_is_added_to_what_is_asked(
     relay: Server, upstream: Aimock, access_token: str, tag: str
 ) -> None:
-    """Who did not ask for usage gets none; the upstream sees the body as it was."""
+    """A client that did not ask for usage gets none; the upstream sees the body unchanged."""
     with client_of(relay, access_token) as client:
         chunks = list(
             client.chat.completions.create(

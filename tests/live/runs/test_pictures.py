@@ -128,7 +128,7 @@ def test_the_ai_sdk_asks_for_an_approval(
 
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/sse/openai_out"])
 def test_a_stranger_sends_none(guarded_runs: Server, route: str) -> None:
-    """Who may not ask is refused before the body is there."""
+    """A client without the right is refused before its body is read."""
     with Connection(guarded_runs) as connection:
         connection.socket.sendall(
             f"POST {route} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"

@@ -85,7 +85,7 @@ def test_racing_requests_of_a_run_that_fails(runs: Server, scripted: ScriptedUps
 
 
 def test_racing_requests_with_other_content(runs: Server, scripted: ScriptedUpstream) -> None:
-    """One of the contents wins; those who asked for the other are told."""
+    """One of the contents wins; requests with the other get 409."""
     for _ in range(4):
         script = scripted.script()
         script.say("x")

@@ -1,4 +1,4 @@
-"""Runs when their workers are told to go: they go on for a while, and are resumed elsewhere."""
+"""Runs whose workers are asked to stop: they go on for a while, and are resumed elsewhere."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def assert_sent_away(stream: Stream) -> None:
 
 @pytest.mark.waits_long
 def test_sigterm(tmp_path: Path, scripted: ScriptedUpstream) -> None:
-    """Who can resume does so at the next release, which reads what the old one still writes."""
+    """Clients that can, resume at the next release, which reads what the old one still writes."""
     log = {"SSEFLASK_RUN_LOG": str(tmp_path / "runs.sqlite")}
     script, short = scripted.script(), scripted.script()
     script.say("one ")

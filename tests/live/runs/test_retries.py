@@ -111,7 +111,7 @@ def test_rates_and_request_ids_are_told(
 
 
 def newest_run(server: Server) -> str:
-    """A client that waits for a document has not been told its run."""
+    """A client that waits for a document does not know its run yet."""
     path = server.directory / "runs.sqlite"
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         (id,) = database.execute("SELECT id FROM runs ORDER BY number DESC LIMIT 1").fetchone()

@@ -200,7 +200,7 @@ def test_no_channel_reaches_a_run(guarded_runs: Server, script: ScriptedAnswer) 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_token_that_ends(guarded_runs: Server, script: ScriptedAnswer, format: str) -> None:
-    """It ends the viewer, and is told so; the run goes on for who has a fresh one."""
+    """It ends the viewer with a failure; the run goes on for a viewer with a fresh token."""
     script.say("one ")
     short = bearer("alice", 3)
     with start(guarded_runs, script, short, format=format) as stream:

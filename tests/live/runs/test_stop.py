@@ -49,7 +49,7 @@ def viewers_on_all_workers(
 
 
 def assert_stopped(server: Server, run: str, got: list[tuple[str, Stream]], text: str) -> None:
-    """All of these viewers have seen the same, and so does who comes later."""
+    """All of these viewers have seen the same, and so do later ones."""
     read = [(format, rest(stream)) for format, stream in got]
     later = {format: replay(server, run, format) for format in FORMATS}
     for format, events in read:

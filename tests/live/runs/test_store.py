@@ -1,4 +1,4 @@
-"""The runs' log is full, read-only or gone: whoever asks is told, and the server lives on."""
+"""The run store is full, read-only or deleted: clients get an error, and the server goes on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILLING = "x" * 100_000
 def stored(
     tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
 ) -> Iterator[Server]:
-    """Two workers whose log is in their directory: whatever a test does to it, it undoes."""
+    """Two workers with their store in a directory; each test undoes what it does to the file."""
     directory = tmp_path_factory.mktemp("stored")
     with run_service(directory, scripted, settings={"SSEFLASK_HEARTBEAT": "0.1"}) as server:
         yield server
@@ -50,7 +50,7 @@ def started(server: Server, script: ScriptedAnswer) -> list[Sent] | Answer:
 
 
 def in_trouble(found: list[Sent] | Answer) -> bool:
-    """Whether it was told that the log can't be written: before the first byte or in band."""
+    """Whether the error says that the store can't be written, before the first byte or in band."""
     if isinstance(found, Answer):
         error_of(found, 503)
         assert int(found.headers["retry-after"]) >= 0
@@ -113,7 +113,7 @@ def test_a_full_disk(tmp_path: Path, disk: Path, scripted: ScriptedUpstream) -> 
 
 
 def test_a_disk_that_is_full_in_mid_answer(stored: Server, script: ScriptedAnswer) -> None:
-    """Nobody is left waiting: the stream ends with a failure and the upstream is left."""
+    """No client waits: the stream ends with a failure, and the upstream's request is closed."""
     script.say("one")
     with start(stored, script, format="text") as stream:
         run = run_of(stream)
@@ -202,7 +202,7 @@ def test_another_process_holds_the_write_lock(stored: Server, script: ScriptedAn
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, scripted: ScriptedUpstream) -> None:
-    """Runs are refused, or the start is; it is not written over, and nothing else is hurt."""
+    """Runs are refused, or the service does not start; the file is not overwritten."""
     script = scripted.script()
     script.say("one")
     script.finish()

@@ -252,7 +252,7 @@ def behind_a_proxy(
 def test_through_a_tunnel(
     tmp_path: Path, secure: ScriptedUpstream, certificate: Certified, over_tls: bool
 ) -> None:
-    """One tunnel does for all runs; who leaves is noticed behind it; so is silence."""
+    """One tunnel serves all runs; leaving and silence are noticed through it."""
     with (
         gateway(certificate.server if over_tls else None) as proxy,
         behind_a_proxy(tmp_path, secure, proxy.url, certificate) as server,

@@ -265,7 +265,7 @@ def test_tool_calls(relay: Server, tag: str) -> None:
 
 
 def test_viewers_join_at_any_time(relay: Server, upstream: Aimock, tag: str) -> None:
-    """Whoever comes in mid-answer gets it from the start; the rest only to those who ask for it."""
+    """A viewer that joins later gets it from the start, or the rest if it asks for that."""
     with start(relay, f"paced story #{tag}", format="text") as stream:
         run = run_of(stream)
         before = take(stream, 20)

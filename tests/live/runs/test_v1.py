@@ -218,7 +218,7 @@ def test_leaving_cancels_it(runs: Server, script: ScriptedAnswer, stream: bool) 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_leaving_does_not_cancel_it(runs: Server, script: ScriptedAnswer, stream: bool) -> None:
-    """Asked to go on, it does; the answer is there for who repeats the request."""
+    """With `continue` it goes on; a repetition of the request gets its answer."""
     query = f"?on_disconnect=continue&idempotency_key=key-{script.message}"
     with Connection(runs) as connection:
         body = body_of(script, stream=stream)

@@ -158,7 +158,7 @@ def test_the_writer_is_killed_before_the_first_token(
 
 
 def test_nobody_reads_while_the_writer_is_killed(relay: Server, upstream: Aimock, tag: str) -> None:
-    """Runs of a killed worker are ended, although nobody asks: the next one does not wait."""
+    """Runs of a killed worker are ended without a request: a later one does not wait."""
     with start(relay, f"slow story #{tag}", on_disconnect="continue") as stream:
         run = run_of(stream)
         take(stream, 3)
@@ -310,9 +310,9 @@ def test_resuming_at_another_worker(relay: Server, upstream: Aimock, tag: str) -
 def told_to_end(
     relay: Server, upstream: Aimock, message: str, number: int
 ) -> Iterator[tuple[str, list[Sent]]]:
-    """A run whose workers get this signal: its id, and what one has who was sent away.
+    """A run whose workers get this signal: its id, and what a client has that must reconnect.
 
-    When the block is left, one who can't resume has read the run to its end.
+    When the block is left, a client that can't resume has read the run to its end.
     """
     complete = upstream.story * 8
     with (
@@ -334,7 +334,7 @@ def told_to_end(
 
 
 def test_sighup(relay: Server, upstream: Aimock, tag: str) -> None:
-    """The run goes on; who can't resume stays to its end, who can is sent away at once."""
+    """The run goes on. Clients that can't resume stay to its end; the others reconnect."""
     old = relay.workers()
     with told_to_end(relay, upstream, f"steady story #{tag}", signal.SIGHUP) as (run, seen):
         # The old ones may not have been told yet; they would send it away once more.
@@ -357,7 +357,7 @@ def test_sigterm(upstream: Aimock, tmp_path: Path, tag: str) -> None:
 def test_one_worker_of_two_is_told_to_end(
     relay: Server, upstream: Aimock, tag: str, on_disconnect: str
 ) -> None:
-    """Who is sent away has not left: it comes back to the other one, and finds all of the rest."""
+    """A client that is told to reconnect has not left: the other worker gives it the rest."""
     message = f"steady story #{tag}"
     with start(relay, message, format="text", on_disconnect=on_disconnect) as stream:
         run, seen = run_of(stream), take(stream, 3)

@@ -1,4 +1,4 @@
-"""An application of somebody's own that says a lot, and fails in every way."""
+"""A user's application that prints and logs a lot, and fails in every way."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Who may run a completion on a real upstream, tried from outside.
+"""Which clients may run a completion on a real upstream, tried from outside.
 
-Behind the service is an upstream that can't be reached: whoever is let through gets 502 or 503,
+Behind the service is an upstream that can't be reached: a client with the right gets 502 or 503,
 whoever is not gets 401 or 403.
 """
 

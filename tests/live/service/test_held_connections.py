@@ -1,4 +1,4 @@
-"""Strangers who hold connections: whatever they do, short requests are answered at once."""
+"""Strangers that hold connections: whatever they do, short requests are answered at once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def seconds_of_healthz(server: Server) -> float:
 
 
 def received(connection: Connection) -> bool:
-    """Take what has come, without waiting; whether the server has closed."""
+    """Take what has come, without waiting. Returns whether the server has closed."""
     while select.select([connection.socket], [], [], 0)[0]:
         with contextlib.suppress(ConnectionResetError):
             if connection._receive():
@@ -148,7 +148,7 @@ def open_again(server: Server) -> bool:
 
 
 def test_a_body_in_chunks_of_one_byte_lets_others_run(crowded: Server) -> None:
-    """About two seconds of work, which nobody else has to wait for."""
+    """About two seconds of work, for which no other request waits."""
     body = b"1\r\nx\r\n" * 400_000 + b"0\r\n\r\n"
     with Connection(crowded) as connection:
         form = "application/x-www-form-urlencoded"

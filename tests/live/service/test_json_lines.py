@@ -176,7 +176,7 @@ def test_a_head_that_is_slow_is_refused_with_an_id(service: Server) -> None:
 def noisy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """An application of somebody's own, under our configuration."""
+    """A user's application, under our configuration."""
     port = free_port()
     command = [*GUNICORN, *CONF, "-k", request.param, "-b", f"127.0.0.1:{port}", NOISY]
     with running("gunicorn-noisy", command, port, tmp_path_factory.mktemp("noisy"), JSON) as server:

@@ -92,7 +92,7 @@ def test_nothing_of_a_request_steers_the_log(
 
 
 def test_nothing_of_a_subscribers_request_steers_the_log(guarded: Server) -> None:
-    """Its line is written when the stream has ended, long after the request."""
+    """The line is written when the stream has ended, long after the request."""
     before = len(guarded.raw_log())
     user = _basic(unquote(FORGED))["Authorization"]
     with Connection(guarded) as connection:

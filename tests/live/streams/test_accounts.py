@@ -1,4 +1,4 @@
-"""The account of a stream: what the log is told of it when it opens and when it ends."""
+"""The account of a stream: what is logged when it opens and when it ends."""
 
 from __future__ import annotations
 

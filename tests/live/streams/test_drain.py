@@ -1,7 +1,7 @@
 """How streams end when their server does: nothing is cut, and `finally` always runs.
 
-Resumable streams are sent away at once; all others run on until shortly before the grace time
-ends (at Ctrl-C: end at once) and are then told in band.
+Resumable streams end at once; all others run on until seconds before the grace time
+ends (at Ctrl-C they end at once) and then get a failure in band.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def test_many_streams_end_properly(kind: str, tmp_path: Path) -> None:
 
 @on_draining_servers
 def test_what_does_not_want_to_end_holds_nothing_up(kind: str, tmp_path: Path) -> None:
-    """Neither a generator that swallows its end, nor a `finally` that blocks, nor a client that
+    """Neither a generator that ignores its end, nor a `finally` that blocks, nor a client that
     reads nothing keeps the server from ending, or a well-behaved stream from ending well."""
     with probe_server(kind, tmp_path, "--graceful-timeout", "3") as server:
         with (

@@ -121,7 +121,7 @@ def test_bursts_are_sent_at_once_and_slow_clients_are_bounded(mounted: Mounted, 
 @everywhere
 @pytest.mark.parametrize("plain", ["", "&plain"], ids=["response", "upgraded"])
 def test_errors(mounted: Mounted, tag: str, plain: str) -> None:
-    """In band after the first event, the right status before it; told once, to whoever asks."""
+    """In band after the first event, the right status before it; each tool gets it once."""
     server, mount = mounted
     with open_stream(server, f"{mount}/error?tag={tag}&after=2{plain}") as stream:
         *events, failure = stream.rest()
@@ -283,7 +283,7 @@ def test_what_changes_the_body_changes_that_of_subscriptions(start: Start, mount
 
 
 def test_a_wrapped_start_response_that_hides_the_connection_is_told_once(tmp_path: Path) -> None:
-    """gunicorn's own worker without our configuration: nobody hands the connection over."""
+    """gunicorn's own worker without our configuration does not hand the connection over."""
     port = free_port()
     plain = ["-k", "gevent"]
     changes = environment_of("others")

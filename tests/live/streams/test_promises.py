@@ -1,4 +1,4 @@
-"""What every stream is promised, on each kind of server: the table in the design, cell by cell."""
+"""What every stream is promised, on each kind of server: README's table, cell by cell."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.live.kit.servers import Server
 
 @on_every_server
 def test_killed_streams_leave_other_requests_alone(server: Server, tag: str) -> None:
-    """A kill must not land in whatever the same worker serves next or meanwhile."""
+    """A kill must not hit what the same worker serves next or meanwhile."""
     done = threading.Event()
     answers: list[tuple[int, str]] = []
 
@@ -72,7 +72,7 @@ def test_a_request_behind_a_killed_stream_is_not_answered(server: Server, tag: s
 
 @on_every_server
 def test_pipelined_bytes_do_no_harm(server: Server, tag: str) -> None:
-    """They are neither taken for the client's leaving, nor spun upon, nor do they cut the end."""
+    """They are neither taken for leaving, nor read in a busy loop, nor do they cut the end."""
     with Connection(server) as connection:
         connection.request(f"/silent?tag={tag}&heartbeat=0.2&wakes=1")
         connection.request("/hello?q=pipelined")
@@ -123,7 +123,7 @@ def test_a_body_that_the_generator_reads_late(server: Server, size: int) -> None
 
 @on_gevent
 def test_unread_input_does_not_cut_the_end(server: Server, tag: str) -> None:
-    """The server is done and closes while input that nobody will read lies in its buffers, and
+    """The server is done and closes while unread input lies in its buffers, and
     most of the stream in the client's: a reset would throw that away."""
     with Connection(server) as connection:
         connection.request(f"/burst?tag={tag}&count=800&size=1000")

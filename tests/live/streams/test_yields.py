@@ -131,7 +131,7 @@ def test_a_lifetime_does_not_cut_a_stream_that_cannot_resume(server: Server, tag
 
 @on_gevent
 def test_a_generator_that_swallows_its_end_is_left_behind(server: Server, tag: str) -> None:
-    """It may misbehave as it likes: nobody else is harmed, and it is never thrown at twice."""
+    """It may misbehave as it likes: nothing else is harmed, and it is interrupted once only."""
     with open_stream(server, f"/stubborn?tag={tag}&times=3&heartbeat=9999") as stream:
         assert stream.next().data == "first"
     until(lambda: server.marks(tag), "its end thrown into it")

@@ -54,7 +54,7 @@ def make_app(*secrets: str, development: bool = False, public: tuple[str, ...] =
 
 
 def token(secret: str = SECRET, **claims: object) -> str:
-    """A valid token with the right ``complete``, but for what is asked."""
+    """A valid token with the right ``complete``, with these changes."""
     known = {"sub": "alice", "exp": int(time.time()) + 3600, "complete": True}
     return jwt.encode({**known, **claims}, secret, algorithm="HS256")
 

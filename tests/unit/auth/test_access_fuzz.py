@@ -1,4 +1,4 @@
-"""Whatever comes in: never a 500, and never let in without the right."""
+"""Whatever comes in: never a 500, and no access without the right."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from sseflask.transport.detached.group import DetachedStream, Group
 
 class NoLog:
     def history(self, query: HistoryQuery) -> History:
-        raise AssertionError(f"there was nothing to read from the log: {query}")
+        raise AssertionError(f"there was nothing to read from the store: {query}")
 
 
 def subscription(feed: ChannelFeed, *names: str) -> Subscription:
@@ -99,7 +99,7 @@ def test_wildcards_that_come_and_go_are_noticed() -> None:
 
 
 def test_what_many_groups_get_is_there_once() -> None:
-    """Of those that have a channel each beside a common one there are as many as people."""
+    """If each person has a channel beside a common one, there are as many groups as people."""
     feed = opened()
     for number in range(3):
         joined(feed, "news", f"user.{number}")
@@ -117,12 +117,12 @@ def test_entries_behind_what_was_skipped_are_not_sent() -> None:
     assert feed.position == 5
 
 
-def test_who_falls_far_behind_goes_back_to_the_log() -> None:
+def test_who_falls_far_behind_goes_back_to_the_store() -> None:
     feed = opened()
     read: list[int] = []
 
     class Fake(NoLog):
-        """Just enough of a log, to see what is asked of it."""
+        """Just enough of a store to see what is read from it."""
 
         def history(self, query: HistoryQuery) -> History:
             read.append(query.after)

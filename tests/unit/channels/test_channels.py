@@ -133,7 +133,7 @@ def test_a_forgotten_event_is_told_of_before_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_YOUNG_SECONDS", 0.0)
-    channels = make(tmp_path / "log", keep=3)
+    channels = make(tmp_path / "store", keep=3)
     ids = published(channels, "a", *"123456789")
     first, *rest = read(subscribed(channels, "a", "b", last_event_id=ids[1]), 4)
     told = json.loads(first.data)
@@ -143,11 +143,11 @@ def test_a_forgotten_event_is_told_of_before_what_is_left(
     channels.close()
 
 
-def test_another_log_in_its_place_is_another_epoch(tmp_path: Path) -> None:
-    channels = make(tmp_path / "log")
+def test_another_store_in_its_place_is_another_epoch(tmp_path: Path) -> None:
+    channels = make(tmp_path / "store")
     (old,) = published(channels, "a", "1")
     channels.close()
-    for left in tmp_path.glob("log*"):
+    for left in tmp_path.glob("store*"):
         if left.is_file():
             left.unlink()
     (new,) = published(channels, "a", "2")
@@ -158,7 +158,7 @@ def test_another_log_in_its_place_is_another_epoch(tmp_path: Path) -> None:
 
 
 def test_two_processes_worth_of_channels_on_one_file(tmp_path: Path) -> None:
-    one, other = make(tmp_path / "log"), make(tmp_path / "log")
+    one, other = make(tmp_path / "store"), make(tmp_path / "store")
     subscription = subscribed(one, "a")
     ids = [*published(other, "a", "1"), *published(one, "a", "2"), *published(other, "a", "3")]
     assert [event.last_event_id for event in read(subscription, 3)] == ids
@@ -178,9 +178,9 @@ def test_keys(channels: Channels) -> None:
     assert isinstance(channels.publish("a", [encode_event("y")], key="k", digest=b"e"), KeyReused)
 
 
-def test_a_log_that_can_not_be_opened(tmp_path: Path) -> None:
+def test_a_store_that_can_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    channels = make(tmp_path / "file" / "log")
+    channels = make(tmp_path / "file" / "store")
     with pytest.raises(StoreError):
         published(channels, "a", "x")
     with pytest.raises(StoreError):
@@ -195,8 +195,10 @@ def test_one_that_is_never_read_leaves_nothing(channels: Channels) -> None:
     assert not channels._per_process.get().feed._audiences
 
 
-def test_what_others_publish_while_a_log_is_closed_comes_when_it_is_opened(tmp_path: Path) -> None:
-    one, other = make(tmp_path / "log"), make(tmp_path / "log")
+def test_what_others_publish_while_a_store_is_closed_comes_when_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    one, other = make(tmp_path / "store"), make(tmp_path / "store")
     published(one, "a", "1")
     subscription = subscribed(one, "a")
     assert store_of(one).pause(SECONDS)
@@ -207,9 +209,9 @@ def test_what_others_publish_while_a_log_is_closed_comes_when_it_is_opened(tmp_p
     other.close()
 
 
-def test_a_child_process_has_a_log_of_its_own(tmp_path: Path) -> None:
+def test_a_child_process_has_a_store_of_its_own(tmp_path: Path) -> None:
     """SQLite must not be open in a process that is copied: what the child stores would be lost."""
-    channels = make(tmp_path / "log")
+    channels = make(tmp_path / "store")
     published(channels, "a", "parent")
     go_on, tell = os.pipe()
     child = os.fork()
@@ -233,14 +235,14 @@ def test_a_child_process_has_a_log_of_its_own(tmp_path: Path) -> None:
     assert os.waitpid(child, 0)[1] == 0
     os.close(go_on)
     os.close(tell)
-    third = make(tmp_path / "log")
+    third = make(tmp_path / "store")
     events = read(subscribed(third, "a", last_event_id="earliest"), 4)
     assert [event.data for event in events] == ["parent", "child", "parent again", "orphan"]
     third.close()
 
 
 def test_a_copy_that_was_put_back_has_another_epoch(tmp_path: Path) -> None:
-    path, copy = tmp_path / "log", tmp_path / "copy"
+    path, copy = tmp_path / "store", tmp_path / "copy"
     channels = make(path)
     published(channels, "a", "1")
     channels.close()
@@ -248,7 +250,7 @@ def test_a_copy_that_was_put_back_has_another_epoch(tmp_path: Path) -> None:
     subscription = subscribed(channels, "a")
     seen = published(channels, "a", "2", "3")
     assert len(read(subscription, 2)) == 2
-    for left in tmp_path.glob("log-*"):
+    for left in tmp_path.glob("store-*"):
         left.unlink()
     copy.rename(path)
     until_it_notices = time.monotonic() + SECONDS
@@ -261,7 +263,7 @@ def test_a_copy_that_was_put_back_has_another_epoch(tmp_path: Path) -> None:
 
 
 def test_large_events_come_in_small_pages(tmp_path: Path) -> None:
-    channels = make(tmp_path / "log")
+    channels = make(tmp_path / "store")
     published(channels, "a", *["x" * 200_000] * 10)
     subscription = subscribed(channels, "**", last_event_id="earliest")
     sizes = [len(frames) for frames in subscription.history()]
@@ -287,7 +289,7 @@ def test_waking_without_news_is_not_the_end_of_the_wait(channels: Channels) -> N
     waker.join()
 
 
-def test_a_busy_log_is_told_from_one_that_fails(channels: Channels) -> None:
+def test_a_busy_store_is_told_from_one_that_fails(channels: Channels) -> None:
     published(channels, "a", "x")
     assert channels.store.health() == "available"
     go_on = threading.Event()

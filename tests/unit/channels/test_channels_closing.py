@@ -1,4 +1,4 @@
-"""Closing and counting the subscribers of all processes, through the log that they share."""
+"""Closing and counting the subscribers of all processes, through the store that they share."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[list[Channels]]:
-    """Two processes' worth of channels, as far as the log can tell."""
+    """Two processes' worth of channels, as far as the store can tell."""
     with ExitStack() as stack:
-        made = [make(tmp_path / "log") for _ in range(2)]
+        made = [make(tmp_path / "store") for _ in range(2)]
         for each in made:
             stack.callback(each.close)
         yield made
@@ -267,12 +267,12 @@ def test_notices_are_no_events(pair: list[Channels]) -> None:
 
 def test_little_is_kept_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_tables, "_NOTICES", 5)
-    channels = make(tmp_path / "log")
+    channels = make(tmp_path / "store")
     for _ in range(20):
         close(channels, "a")
         count(channels, "a")
     channels.close()
-    with sqlite3.connect(tmp_path / "log") as database:
+    with sqlite3.connect(tmp_path / "store") as database:
         (notices,) = database.execute("SELECT count(*) FROM notices").fetchone()
         (answers,) = database.execute("SELECT count(*) FROM answers").fetchone()
     database.close()
@@ -281,7 +281,7 @@ def test_little_is_kept_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_file_of_before(tmp_path: Path) -> None:
     """Made by a version that had no notices: its events stay."""
-    path = tmp_path / "log"
+    path = tmp_path / "store"
     channels = make(path)
     publish(channels, "a", "1")
     channels.close()

@@ -111,7 +111,7 @@ def test_what_is_forgotten_is_told_to_who_was_there_before(channels: Channels) -
     assert read(channels, "b", first).gap is None, "nothing of it is missing"
 
 
-def test_the_id_of_another_log(channels: Channels) -> None:
+def test_the_id_of_another_store(channels: Channels) -> None:
     ids = publish(channels, "a", "1", "2")
     history = read(channels, "a", "zzzz-1")
     assert (ids_of(history), history.gap) == (ids, "epoch")
@@ -125,7 +125,7 @@ def test_an_id_that_can_not_be_made_out(channels: Channels, unknown: str) -> Non
 
 
 def test_what_another_process_has_published_before_is_in_it(tmp_path: Path) -> None:
-    here, there = make(tmp_path / "log"), make(tmp_path / "log")
+    here, there = make(tmp_path / "store"), make(tmp_path / "store")
     for n in range(20):
         ids = publish(there, "a", f"{n}")
         assert ids_of(read(here, "a"))[-1:] == ids
@@ -140,9 +140,9 @@ def test_what_another_process_has_published_before_is_in_it(tmp_path: Path) -> N
     there.close()
 
 
-def test_asking_how_far_the_log_is_hides_no_event(tmp_path: Path) -> None:
-    """What one looks up for a newcomer is news to those who wait."""
-    here, there = make(tmp_path / "log"), make(tmp_path / "log")
+def test_asking_how_far_the_store_is_hides_no_event(tmp_path: Path) -> None:
+    """What is read for a new subscriber is also delivered to waiting ones."""
+    here, there = make(tmp_path / "store"), make(tmp_path / "store")
     subscription = here.subscribe([Pattern.parse("a")], None)
     assert subscription.get(0.0) is None
     store, gate = store_of(here), threading.Event()

@@ -75,7 +75,7 @@ def test_a_page_of_a_store_that_was_replaced_meanwhile_is_not_given() -> None:
     assert rest == ["f-1", "f-2"]
 
 
-def test_nor_is_one_of_a_store_of_which_the_hub_does_not_know_yet() -> None:
+def test_nor_is_one_of_a_store_of_which_the_feed_does_not_know_yet() -> None:
     feed, store = opened(3)
     store.epoch, store.newest = "f", 2
     store.meanwhile = lambda: setattr(store, "meanwhile", lambda: feed.restart("f", 2))

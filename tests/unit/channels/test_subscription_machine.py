@@ -1,8 +1,8 @@
 """Resuming, by any number of clients at any moment, against a list as the oracle.
 
 One thread plays all parts, so that what happens between any two steps of a subscription is for
-Hypothesis to choose: the log grows, forgets and is replaced, the tail comes late, clients leave and
-come back, read from the log or from their queue, are detached, end at an event of some type, and
+Hypothesis to choose: the store grows, trims and is replaced, the tail comes late, clients leave and
+come back, read from the store or from their queue, are detached, end at an event of some type, and
 are closed.
 """
 
@@ -87,21 +87,21 @@ class Resuming(RuleBasedStateMachine):
         self.everyone: list[Client] = []
         self.descriptors = itertools.count(3)
         self.feed = ChannelFeed()
-        self.log = self.open_log()
+        self.store = self.open_store()
         self.fed = 0
-        self.feed.restart(self.log.epoch, 0)
+        self.feed.restart(self.store.epoch, 0)
         self.interruption: Callable[[], None] | None = None
 
-    def open_log(self) -> EventDatabase:
-        log = EventDatabase(":memory:", EventLimits(KEEP, 10**6))
-        log.open()
-        return log
+    def open_store(self) -> EventDatabase:
+        store = EventDatabase(":memory:", EventLimits(KEEP, 10**6))
+        store.open()
+        return store
 
-    # What the log's thread does; something else may happen before its answer is seen.
+    # What the store's thread does; something else may happen before its answer is seen.
 
     def history(self, query: HistoryQuery) -> History:
         """In steps, between which something else may happen."""
-        steps = self.log.history(query)
+        steps = self.store.history(query)
         while True:
             try:
                 next(steps)
@@ -118,8 +118,8 @@ class Resuming(RuleBasedStateMachine):
             interruption()
 
     def kept(self, pattern: Pattern) -> set[str]:
-        entries = read(self.log, [pattern], 0, 2**62, ALL)
-        return {str(Cursor(self.log.epoch, entry.number)) for entry in entries}
+        entries = read(self.store, [pattern], 0, 2**62, ALL)
+        return {str(Cursor(self.store.epoch, entry.number)) for entry in entries}
 
     # -- what is published, and when the tail comes ------------------------------------------------
 
@@ -129,10 +129,10 @@ class Resuming(RuleBasedStateMachine):
         frames = tuple(
             encode_event(f"{channel} {n}", "done" if n == done else None) for n in range(amount)
         )
-        (appended,) = self.log.append([Append(channel, frames)])
+        (appended,) = self.store.append([Append(channel, frames)])
         assert isinstance(appended, Appended)
         for place, number in enumerate(range(appended.first, appended.last + 1)):
-            event = Published(Cursor(self.log.epoch, number), channel, place == done)
+            event = Published(Cursor(self.store.epoch, number), channel, place == done)
             self.published.append(event)
             for client in self.everyone:
                 if client.wants(channel) and not client.over:
@@ -140,11 +140,11 @@ class Resuming(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 6))
     def feed(self, most: int) -> None:
-        """The tail, as the log's thread reads it."""
-        newest = self.log.newest()
+        """The tail, as the store's thread reads it."""
+        newest = self.store.newest()
         if self.fed >= newest:
             return
-        before, entries = self.fed, self.log.since(self.fed, most)
+        before, entries = self.fed, self.store.since(self.fed, most)
         last = entries[-1].number if entries else newest
         if len(entries) < most:
             last = max(last, newest)
@@ -163,11 +163,11 @@ class Resuming(RuleBasedStateMachine):
                     self.break_off(client)
 
     @rule()
-    def replace_the_log(self) -> None:
-        self.log.close()
-        self.log = self.open_log()
+    def replace_the_store(self) -> None:
+        self.store.close()
+        self.store = self.open_store()
         self.fed = 0
-        self.send_away(self.feed.restart(self.log.epoch, 0))
+        self.send_away(self.feed.restart(self.store.epoch, 0))
         assert all(client.group is None for client in self.everyone)
 
     # -- clients -----------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ class Resuming(RuleBasedStateMachine):
         done: int = 8,
         closed: str | None = None,
     ) -> None:
-        """Advance a subscription; while it waits for the log more may be published and come."""
+        """Advance a subscription; while it waits for the store more may be published and come."""
         if client.subscription is None:
             return
 
@@ -369,11 +369,11 @@ class Resuming(RuleBasedStateMachine):
             if pattern.matches(event.channel) and event.id not in kept
         }
         if told["reason"] == "trimmed":
-            assert presented.epoch == self.log.epoch
+            assert presented.epoch == self.store.epoch
             assert any(int(id.partition("-")[2]) > presented.number for id in lost), "no gap here"
         else:
             assert told["reason"] == "epoch"
-            assert presented.epoch != self.log.epoch
+            assert presented.epoch != self.store.epoch
         client.owed -= lost
 
     # -- what must hold ----------------------------------------------------------------------------
@@ -410,7 +410,7 @@ class Resuming(RuleBasedStateMachine):
             for client in self.everyone:
                 self.come_back(client)
             self.interruption = None
-            while self.fed < self.log.newest():
+            while self.fed < self.store.newest():
                 self.feed(100)
             for client in self.everyone:
                 self.come_back(client)  # those that were sent away
@@ -421,7 +421,7 @@ class Resuming(RuleBasedStateMachine):
                     self.detach(client)
                 assert client.owed <= set(client.received), "lost, and not a word"
         finally:
-            self.log.close()
+            self.store.close()
             self.small.close()
 
 

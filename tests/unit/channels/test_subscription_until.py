@@ -53,7 +53,7 @@ def rest(subscription: Subscription) -> list[tuple[str, str]]:
         return events
 
 
-def test_it_ends_with_that_event_from_the_log(channels: Channels) -> None:
+def test_it_ends_with_that_event_from_the_store(channels: Channels) -> None:
     ids = published(channels, "a", "1", "2", "done", "3", "done")
     for place, after in enumerate(["earliest", *ids[:2]]):
         events = rest(subscribed(channels, "a", after=after, until=DONE))

@@ -37,7 +37,7 @@ sse = SSE(app)
 
 
 def spawn(function: Callable[..., Any], *arguments: object) -> Any:
-    """Have a function called in the pool; gives what its result comes by."""
+    """Call a function in the pool. Returns gevent's result."""
     return gevent.get_hub().threadpool.spawn(function, *arguments)
 
 

@@ -39,7 +39,7 @@ def test_ready_and_what_becomes_of_history_in_memory() -> None:
     ("setting", "what"),
     [("SSEFLASK_CHANNEL_LOG", "channels"), ("SSEFLASK_RUN_LOG", "completions")],
 )
-def test_ready_though_a_log_is_not_available(tmp_path: Path, setting: str, what: str) -> None:
+def test_ready_though_a_store_is_not_available(tmp_path: Path, setting: str, what: str) -> None:
     in_the_way = tmp_path / "a-file"
     in_the_way.write_text("not a directory")
     settings: Any = {setting: str(in_the_way / "log.sqlite3")}

@@ -1,6 +1,6 @@
 """``python -m tests.unit.runs.greenlets <path>``: runs under gevent; prints a report.
 
-Writers in greenlets store through a log that now and then fails, seen by viewers of their process
+Writers in greenlets store through a store that now and then fails, seen by viewers of their process
 and of another's; a first frame comes while others are paced.
 """
 
@@ -102,7 +102,7 @@ def cancelled_at_once(runs: Runs) -> bool:
 
 
 def cleans_up(runs: Runs) -> bool:
-    """Whether an upstream that takes its time to be left is left in peace, however often."""
+    """Whether an upstream that closes slowly is closed once only, however often it is asked."""
     waiting, left = Signal(), Signal()
 
     def slow() -> Generated:
@@ -150,7 +150,7 @@ def reads_the_rest(runs: Runs) -> bool:
 
 
 def logged_at_close(runs: Runs) -> bool:
-    """Whether the log has the ends of runs that are written when the process ends."""
+    """Whether the store has the ends of runs that are written when the process ends."""
     lines: list[str] = []
     handler = logging.Handler(logging.INFO)
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]  # for a test
@@ -189,7 +189,7 @@ def main(path: str) -> dict[str, Any]:
     interrupted = text_of(silent.viewer)[-1]
     done = runs._process.get().wait_until_done(10)
     own = runs._process.get()
-    # The last of it happens in the loop, soon after the log has it.
+    # The last of it happens in the loop, soon after the store has it.
     until = time.monotonic() + 10
     while (left := remaining(own)) and time.monotonic() < until:
         gevent.sleep(0.01)

@@ -42,7 +42,7 @@ class SteppedStore(SqliteRunStore):
         assert self._open
 
     def step(self) -> bool:
-        """Do the next thing that was handed over; whether there was one."""
+        """Do the next thing that was handed over. Returns whether there was one."""
         if not self._calls:
             return False
         self._serve(self.database)
@@ -73,7 +73,7 @@ class SteppedStore(SqliteRunStore):
 
 
 class SteppedViewer(Viewer):
-    """One that lets the others go on where it would block."""
+    """A viewer that lets the others go on instead of blocking."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -127,7 +127,7 @@ class Stepped(RunProcess):
             self._finish_one(group)
 
     def turn(self) -> bool:
-        """Have the loop do the next thing; whether there was one."""
+        """Let the loop do the next thing. Returns whether there was one."""
         if not self.loop:
             return False
         self.loop.popleft()()
@@ -146,7 +146,7 @@ class Stepped(RunProcess):
 
 @contextmanager
 def stepped() -> Iterator[None]:
-    """Have processes made of steps, whose writers do nothing by themselves."""
+    """Make processes that run step by step; their writers do nothing by themselves."""
     with (
         mock.patch.object(runs, "Viewer", SteppedViewer),
         mock.patch.object(Writer, "start", return_value=None),

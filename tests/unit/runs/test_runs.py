@@ -326,7 +326,7 @@ def test_a_run_that_failed_after_a_frame_tells_it_in_band(runs: Runs, script: Sc
     assert code_of(found(runs, run)) == "broken"
 
 
-def test_who_falls_behind_reads_from_the_log(runs: Runs, script: Script) -> None:
+def test_who_falls_behind_reads_from_the_store(runs: Runs, script: Script) -> None:
     run, viewer, _ = begin(runs, script)
     assert viewer.get(0.0) is None
     large = frame("x" * 10_000)
@@ -510,8 +510,8 @@ def test_a_writer_whose_run_has_been_ended_is_cancelled(
     run, viewer, _ = begin(runs, script)
     script.say(1, 1)
     assert len(read(viewer, 1)) == 1
-    with opened(path, clock=time.monotonic) as log:
-        log.end(run.key, STOPPED.ending())
+    with opened(path, clock=time.monotonic) as store:
+        store.end(run.key, STOPPED.ending())
     script.say(2, 1)
     (event,) = to_the_end(viewer)
     script.say(3, 1)
@@ -551,7 +551,7 @@ def test_a_run_that_goes_on_for_too_long_fails_and_can_be_read(make: Make, scrip
     assert len(to_the_end(runs.view(run, FORMATS["text"]))) == 3
 
 
-def test_the_largest_of_a_full_log_fails_in_band_and_the_others_go_on(make: Make) -> None:
+def test_the_largest_of_a_full_store_fails_in_band_and_the_others_go_on(make: Make) -> None:
     runs = make(Bounds(store_bytes=1_000_000), max_running=100)
     scripts = [Script() for _ in range(6)]
     viewers = [begin(runs, script, form="events").viewer for script in scripts]
@@ -608,7 +608,7 @@ def test_an_upstream_writes_no_lines_into_our_log(
     assert message.isprintable()
 
 
-def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script) -> None:
+def test_a_store_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script) -> None:
     (tmp_path / "file").write_text("in the way")
     runs = Runs(lambda: str(tmp_path / "file" / "runs.db"), seconds=1, max_running=1)
     assert refusal(runs, script) == "log_unavailable"
@@ -619,7 +619,7 @@ def test_a_log_that_can_not_be_opened_asks_nobody(tmp_path: Path, script: Script
     runs.close()
 
 
-def test_a_busy_log_is_told_from_one_that_fails(runs: Runs) -> None:
+def test_a_busy_store_is_told_from_one_that_fails(runs: Runs) -> None:
     assert runs.store.health() == "available"
     go_on = threading.Event()
     store = runs._process.get().store
@@ -642,7 +642,7 @@ def test_a_file_that_is_deleted_ends_its_runs(runs: Runs, script: Script, path: 
     assert runs.find(run.id, "alice") is None
 
 
-def test_a_child_process_has_a_log_of_its_own(runs: Runs, script: Script) -> None:
+def test_a_child_process_has_a_store_of_its_own(runs: Runs, script: Script) -> None:
     """SQLite must not be open in a process that is copied: what the child stores would be lost."""
     run, viewer, _ = begin(runs, script)
     script.say(1, 1)

@@ -1,4 +1,4 @@
-"""What can happen in between: each moment is made by hand, a step at a time."""
+"""What can happen between two steps: each moment is made by hand, a step at a time."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def log(tmp_path: Path, clock: Clock) -> Iterator[RunDatabase]:
+def store(tmp_path: Path, clock: Clock) -> Iterator[RunDatabase]:
     """What a test itself sees of the log."""
-    with opened(tmp_path / "runs.db", clock=clock) as log:
-        yield log
+    with opened(tmp_path / "runs.db", clock=clock) as store:
+        yield store
 
 
 @pytest.fixture
@@ -166,12 +166,12 @@ def test_a_run_that_another_ends_before_it_is_written(one: Stepped, other: Stepp
 
 
 def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(
-    one: Stepped, log: RunDatabase
+    one: Stepped, store: RunDatabase
 ) -> None:
     started = start(one)
     write(one, started, 1, 2)
     go_on(one)
-    log.end(started.run.key, STOPPED.ending())
+    store.end(started.run.key, STOPPED.ending())
     write(one, started, 3, 2)
     one.settle()
     events = all_of(started.viewer)
@@ -180,7 +180,7 @@ def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(
 
 
 def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
-    one: Stepped, other: Stepped, clock: Clock, log: RunDatabase
+    one: Stepped, other: Stepped, clock: Clock, store: RunDatabase
 ) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
@@ -195,7 +195,7 @@ def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
     assert one.store.database.leases.others_are_attached()
     started.viewer.close()
     go_on(one, other)
-    assert now(log, started.run).ended is None, "somebody is there"
+    assert now(store, started.run).ended is None, "somebody is there"
     write(one, started, 3, 1, end=True)
     go_on(one, other)
     assert [event.data for event in all_of(viewer)][-1] == "[DONE]"
@@ -289,7 +289,7 @@ def test_who_comes_back_after_that_is_not_taken_for_gone(
     assert one.store.database.leases.others_are_attached()
 
 
-def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunDatabase) -> None:
+def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, store: RunDatabase) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
     go_on(one)
@@ -303,20 +303,22 @@ def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, log: RunDa
     one.interruption = lambda: one._cancel_overdue([started.run.key], set())
     assert len(all_of(back)) == 2
     go_on(one)
-    assert now(log, started.run).ended is None
+    assert now(store, started.run).ended is None
     back.close()
     go_on(one)
-    assert outcome_of(now(log, started.run)).kind == "cancelled"
+    assert outcome_of(now(store, started.run)).kind == "cancelled"
 
 
-def codes_of_others(log: RunDatabase, started: Started) -> list[str | None]:
+def codes_of_others(store: RunDatabase, started: Started) -> list[str | None]:
     """How all other runs failed."""
     number = started.run.key
-    return [code_of(run) for run in log.follow(range(number - 9, number + 9)) if run.key != number]
+    return [
+        code_of(run) for run in store.follow(range(number - 9, number + 9)) if run.key != number
+    ]
 
 
 def come_back_later(process: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the time be over in which somebody is expected back."""
+    """Let the time pass in which a client is expected back."""
     after = time.monotonic() + 60
     with monkeypatch.context() as later:
         later.setattr(time, "monotonic", lambda: after)
@@ -326,7 +328,7 @@ def come_back_later(process: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_who_is_sent_away_has_not_left(
-    one: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch, joined: bool
+    one: Stepped, store: RunDatabase, monkeypatch: pytest.MonkeyPatch, joined: bool
 ) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
@@ -343,13 +345,13 @@ def test_who_is_sent_away_has_not_left(
         group.remove(member)
     one.store.tick()
     go_on(one)
-    assert now(log, started.run).ended is None
+    assert now(store, started.run).ended is None
     come_back_later(one, monkeypatch)
-    assert outcome_of(now(log, started.run)).kind == "cancelled"
+    assert outcome_of(now(store, started.run)).kind == "cancelled"
 
 
 def test_who_is_sent_away_by_another_process_has_not_left(
-    one: Stepped, other: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch
+    one: Stepped, other: Stepped, store: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = start(one, grace=0.0)
     write(one, started, 1, 2)
@@ -362,19 +364,19 @@ def test_who_is_sent_away_by_another_process_has_not_left(
     for process in (other, one):
         process.store.tick()
         go_on(process)
-    assert now(log, started.run).ended is None
+    assert now(store, started.run).ended is None
     come_back_later(other, monkeypatch)
     assert not other.live_runs._runs
     come_back_later(one, monkeypatch)
-    assert outcome_of(now(log, started.run)).kind == "cancelled"
+    assert outcome_of(now(store, started.run)).kind == "cancelled"
 
 
 def test_a_run_that_nobody_waited_for_is_ended(
-    one: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch
+    one: Stepped, store: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would be running for ever, with its key, and nobody would write it.
+    """Otherwise it would run for ever, with its key and without a writer.
 
-    Its upstream was never called: who repeats the request, as told to by the error, begins it.
+    Its upstream was never called: a repetition of the request, as the error advises, begins it.
     """
     waited = one.store._wait_for
 
@@ -391,10 +393,10 @@ def test_a_run_that_nobody_waited_for_is_ended(
     assert not one.store._followed
     again = start(one, key="k")
     assert not again.repeated
-    assert codes_of_others(log, again) == ["interrupted"]
+    assert codes_of_others(store, again) == ["interrupted"]
 
 
-def test_a_run_whose_answer_can_not_be_asked_for_is_ended(one: Stepped, log: RunDatabase) -> None:
+def test_a_run_whose_answer_can_not_be_asked_for_is_ended(one: Stepped, store: RunDatabase) -> None:
     def fail() -> Generated:
         raise ZeroDivisionError
 
@@ -403,11 +405,11 @@ def test_a_run_whose_answer_can_not_be_asked_for_is_ended(one: Stepped, log: Run
     go_on(one)
     again = start(one, key="k")
     assert not again.repeated
-    assert codes_of_others(log, again) == ["interrupted"]
+    assert codes_of_others(store, again) == ["interrupted"]
 
 
 def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
-    one: Stepped, log: RunDatabase, monkeypatch: pytest.MonkeyPatch
+    one: Stepped, store: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = start(one, key="k")
     waited = one.store._wait_for
@@ -420,7 +422,7 @@ def test_others_find_a_repetition_that_nobody_waited_for_as_it_was(
     with pytest.raises(Failure, match="not available"):
         start(one, key="k")
     go_on(one)
-    assert now(log, started.run).ended is None
+    assert now(store, started.run).ended is None
 
 
 def test_who_falls_behind_and_is_sent_more_misses_nothing(

@@ -1,4 +1,4 @@
-"""Viewing runs, by any number of clients at any moment and any worker, against the log as oracle.
+"""Viewing runs, by any number of clients at any moment and any worker, against the store as oracle.
 
 One thread plays all parts, so that what happens between any two steps of a viewer is for Hypothesis
 to choose: frames come from its own process or another's, late or at once; runs end in any way;
@@ -109,7 +109,7 @@ class Viewing(RuleBasedStateMachine):
         self.stack.enter_context(stepped())
         self.clock = Clock()
         path = Path(self.stack.enter_context(memory.directory()), "runs.db")
-        self.log = self.stack.enter_context(opened(path, clock=self.clock))
+        self.store = self.stack.enter_context(opened(path, clock=self.clock))
         self.everyone: list[Client] = []
         self.all: list[Written] = []
         self.processes = [
@@ -298,7 +298,7 @@ class Viewing(RuleBasedStateMachine):
         meanwhile: tuple[str, int] | None,
         then: list[int],
     ) -> None:
-        """Advance a viewer; while it waits for the log more may come, and then."""
+        """Advance a viewer; while it waits for the store more may come, and then."""
         if client.viewer is None:
             return
         running = client.viewer._reader
@@ -368,10 +368,10 @@ class Viewing(RuleBasedStateMachine):
     # -- what must hold ------------------------------------------------------------------------
 
     def expected(self, client: Client) -> bytes:
-        """All that a client is to get, as far as the log knows."""
-        run = now(self.log, client.written.run)
+        """All that a client is to get, as far as the store knows."""
+        run = now(self.store, client.written.run)
         view = FORMATS[client.form].view(run.id, run.label)
-        bodies = [(number, view.take(number, each)) for number, each in everything(self.log, run)]
+        bodies = [(number, view.take(number, each)) for number, each in everything(self.store, run)]
         if run.ended is not None:
             assert run.outcome is not None
             bodies.append((run.ended, view.end(run.ended, outcome_of(run))))

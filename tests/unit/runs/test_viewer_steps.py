@@ -67,7 +67,7 @@ class Process:
 
 
 class Waiting(Viewer):
-    """One that has something happen in place of each wait."""
+    """A viewer for which something happens instead of each wait."""
 
     meanwhile: list[Callable[[], object]]
 

@@ -1,4 +1,4 @@
-"""Groups of what writers store: order, one at a time, what fails, and who has to wait."""
+"""Groups of what writers store: order, one at a time, what fails, which writers wait."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def at_once(function: Callable[..., None], *arguments: object) -> None:
 
 
 class Stored:
-    """A store that answers when a test says so, and what the queue has said of it."""
+    """A store that answers when a test says so, and what the queue reported."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[Piece], Sequence[RunAppend], Done]] = []
@@ -80,7 +80,7 @@ class Stored:
 
 
 @pytest.fixture
-def log() -> Stored:
+def store() -> Stored:
     return Stored()
 
 
@@ -90,141 +90,141 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
 
 
-def asked_again(log: Stored, times: int) -> None:
-    until(lambda: len(log.asked) == times, f"asked {times} times", pause=0.001)
+def asked_again(store: Stored, times: int) -> None:
+    until(lambda: len(store.asked) == times, f"asked {times} times", pause=0.001)
 
 
-def test_what_comes_meanwhile_shares_the_next_one(log: Stored) -> None:
-    log.add(1, 1, b"a")
-    assert log.last == [Piece(1, 1, [b"a"])]
-    log.add(2, 1, b"x")
-    log.add(1, 2, b"b", b"c")
-    log.add(1, 4, b"d")
-    log.add(2, 2, ending=FINISHED)
-    assert len(log.asked) == 1, "one at a time"
-    log.succeed()
-    assert log.last == [
+def test_what_comes_meanwhile_shares_the_next_one(store: Stored) -> None:
+    store.add(1, 1, b"a")
+    assert store.last == [Piece(1, 1, [b"a"])]
+    store.add(2, 1, b"x")
+    store.add(1, 2, b"b", b"c")
+    store.add(1, 4, b"d")
+    store.add(2, 2, ending=FINISHED)
+    assert len(store.asked) == 1, "one at a time"
+    store.succeed()
+    assert store.last == [
         Piece(2, 1, [b"x"], FINISHED),
         Piece(1, 2, [b"b", b"c", b"d"]),
     ]
-    log.succeed()
-    assert len(log.asked) == 2
-    assert [append.first for append in log.passed_on] == [1, 1, 2]
-    log.add(1, 5, b"e")
-    assert log.last == [Piece(1, 5, [b"e"])]
+    store.succeed()
+    assert len(store.asked) == 2
+    assert [append.first for append in store.passed_on] == [1, 1, 2]
+    store.add(1, 5, b"e")
+    assert store.last == [Piece(1, 5, [b"e"])]
 
 
 def test_a_transaction_is_bounded_whatever_waits(
-    log: Stored, monkeypatch: pytest.MonkeyPatch
+    store: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_GROUP_BYTES", 10 * (1 + FRAME_BYTES))
-    log.add(1, 1, b"a")
-    log.add(1, 10, *[b"b"] * 25, ending=FINISHED)
-    log.add(2, 10, *[b"c"] * 5)
-    log.add(3, 1, b"d")
-    log.add(4, 10, ending=FINISHED)
-    log.succeed()
-    assert log.last == [Piece(3, 1, [b"d"]), Piece(1, 10, [b"b"] * 9)]
-    log.succeed()
-    assert log.last == [Piece(1, 19, [b"b"] * 10)]
-    log.fail(StoreError("locked"))
-    asked_again(log, 4)
-    assert log.last == [Piece(1, 19, [b"b"] * 10)]
-    log.succeed()
-    assert log.last == [
+    store.add(1, 1, b"a")
+    store.add(1, 10, *[b"b"] * 25, ending=FINISHED)
+    store.add(2, 10, *[b"c"] * 5)
+    store.add(3, 1, b"d")
+    store.add(4, 10, ending=FINISHED)
+    store.succeed()
+    assert store.last == [Piece(3, 1, [b"d"]), Piece(1, 10, [b"b"] * 9)]
+    store.succeed()
+    assert store.last == [Piece(1, 19, [b"b"] * 10)]
+    store.fail(StoreError("locked"))
+    asked_again(store, 4)
+    assert store.last == [Piece(1, 19, [b"b"] * 10)]
+    store.succeed()
+    assert store.last == [
         Piece(1, 29, [b"b"] * 6, FINISHED),
         Piece(2, 10, [b"c"] * 4),
     ]
-    log.succeed()
-    assert log.last == [Piece(2, 14, [b"c"]), Piece(4, 10, [], FINISHED)]
-    log.succeed()
-    assert not log.queue._waiting_bytes
+    store.succeed()
+    assert store.last == [Piece(2, 14, [b"c"]), Piece(4, 10, [], FINISHED)]
+    store.succeed()
+    assert not store.queue._waiting_bytes
 
 
 @pytest.mark.parametrize("frame", [b"x" * 1000, b""])
 def test_a_frame_of_any_size_is_stored(
-    log: Stored, monkeypatch: pytest.MonkeyPatch, frame: bytes
+    store: Stored, monkeypatch: pytest.MonkeyPatch, frame: bytes
 ) -> None:
     monkeypatch.setattr(module, "_GROUP_BYTES", 5)
-    log.add(1, 1, b"a")
-    log.add(1, 2, frame, frame)
-    log.succeed()
-    assert log.last == [Piece(1, 2, [frame])]
-    log.succeed()
-    assert log.last == [Piece(1, 3, [frame])]
+    store.add(1, 1, b"a")
+    store.add(1, 2, frame, frame)
+    store.succeed()
+    assert store.last == [Piece(1, 2, [frame])]
+    store.succeed()
+    assert store.last == [Piece(1, 3, [frame])]
 
 
-def test_what_is_refused_is_passed_on_as_such(log: Stored) -> None:
-    log.add(1, 1, b"a")
-    log.succeed(refused=1)
-    assert log.passed_on == log.refused == [Piece(1, 1, [b"a"])]
-    assert log.failed == []
+def test_what_is_refused_is_passed_on_as_such(store: Stored) -> None:
+    store.add(1, 1, b"a")
+    store.succeed(refused=1)
+    assert store.passed_on == store.refused == [Piece(1, 1, [b"a"])]
+    assert store.failed == []
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_fails_is_tried_again_with_what_has_come(log: Stored) -> None:
-    log.add(1, 1, b"a")
-    log.add(2, 1, b"x")
-    log.fail(StoreError("locked"))
-    log.add(1, 2, b"b")
-    asked_again(log, 2)
-    log.add(1, 3, b"c", ending=FINISHED)
-    log.add(3, 1, b"y")
-    log.fail(StoreError("locked"))
-    asked_again(log, 3)
-    assert log.last == [
+def test_what_fails_is_tried_again_with_what_has_come(store: Stored) -> None:
+    store.add(1, 1, b"a")
+    store.add(2, 1, b"x")
+    store.fail(StoreError("locked"))
+    store.add(1, 2, b"b")
+    asked_again(store, 2)
+    store.add(1, 3, b"c", ending=FINISHED)
+    store.add(3, 1, b"y")
+    store.fail(StoreError("locked"))
+    asked_again(store, 3)
+    assert store.last == [
         Piece(1, 1, [b"a", b"b", b"c"], FINISHED),
         Piece(2, 1, [b"x"]),
         Piece(3, 1, [b"y"]),
     ]
-    log.succeed()
-    assert [append.run for append in log.passed_on] == [1, 2, 3]
-    assert log.failed == []
+    store.succeed()
+    assert [append.run for append in store.passed_on] == [1, 2, 3]
+    assert store.failed == []
 
 
 def test_after_some_time_it_is_given_up(
-    log: Stored, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Stored, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.0)
-    log.add(1, 1, b"a")
-    log.fail(StoreError("the disk is full"))
-    assert log.failed == [Piece(1, 1, [b"a"])]
-    assert log.passed_on == []
+    store.add(1, 1, b"a")
+    store.fail(StoreError("the disk is full"))
+    assert store.failed == [Piece(1, 1, [b"a"])]
+    assert store.passed_on == []
     assert "the disk is full" in caplog.text
-    log.add(2, 1, b"x")
-    assert log.last == [Piece(2, 1, [b"x"])]
-    log.succeed()
-    assert [append.run for append in log.passed_on] == [2]
+    store.add(2, 1, b"x")
+    assert store.last == [Piece(2, 1, [b"x"])]
+    store.succeed()
+    assert [append.run for append in store.passed_on] == [2]
 
 
 def test_patience_is_measured_from_the_first_of_a_row_of_failures(
-    log: Stored, monkeypatch: pytest.MonkeyPatch
+    store: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    log.add(1, 1, b"a")
+    store.add(1, 1, b"a")
     for attempt in (2, 3, 4):
-        log.fail(StoreError("locked"))
-        _wait_for(log, attempt)
-        assert log.failed == []
+        store.fail(StoreError("locked"))
+        _wait_for(store, attempt)
+        assert store.failed == []
         now[0] += module._PATIENCE / 3 + 0.1
-    log.fail(StoreError("locked"))
-    assert [append.run for append in log.failed] == [1]
+    store.fail(StoreError("locked"))
+    assert [append.run for append in store.failed] == [1]
     # A success in between begins the count anew.
-    log.add(2, 1, b"b")
-    log.succeed()
-    log.add(2, 2, b"c")
+    store.add(2, 1, b"b")
+    store.succeed()
+    store.add(2, 2, b"c")
     now[0] += 2 * module._PATIENCE
-    log.fail(StoreError("locked"))
-    assert [append.run for append in log.failed] == [1]
+    store.fail(StoreError("locked"))
+    assert [append.run for append in store.failed] == [1]
 
 
-def _wait_for(log: Stored, times: int) -> None:
-    """As `asked_again`, where the clock stands still."""
+def _wait_for(store: Stored, times: int) -> None:
+    """As `asked_again`, while the clock stands still."""
     there = threading.Event()
     for _ in range(5000):
-        if len(log.asked) == times:
+        if len(store.asked) == times:
             return
         there.wait(0.001)
     raise AssertionError("not asked again")
@@ -232,39 +232,39 @@ def _wait_for(log: Stored, times: int) -> None:
 
 @pytest.mark.parametrize("patience", [0.0, 20.0])
 def test_nothing_is_stored_behind_what_was_given_up(
-    log: Stored, monkeypatch: pytest.MonkeyPatch, patience: float
+    store: Stored, monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> None:
-    """Else there would be a hole in the run."""
+    """Otherwise the run would have a hole."""
     monkeypatch.setattr(module, "_PATIENCE", patience)
-    log.add(1, 1, b"a")
-    log.add(1, 2, b"b")
-    log.add(2, 1, b"x")
-    log.fail(StoreError("full") if not patience else TypeError("what is this?"))
-    assert log.last == [Piece(2, 1, [b"x"])]
-    log.add(1, 3, b"c", ending=FINISHED)
-    log.succeed()
-    assert [(append.run, append.first) for append in log.passed_on] == [(2, 1)]
-    assert [append.run for append in log.failed] == [1]
-    assert len(log.asked) == 2
+    store.add(1, 1, b"a")
+    store.add(1, 2, b"b")
+    store.add(2, 1, b"x")
+    store.fail(StoreError("full") if not patience else TypeError("what is this?"))
+    assert store.last == [Piece(2, 1, [b"x"])]
+    store.add(1, 3, b"c", ending=FINISHED)
+    store.succeed()
+    assert [(append.run, append.first) for append in store.passed_on] == [(2, 1)]
+    assert [append.run for append in store.failed] == [1]
+    assert len(store.asked) == 2
 
 
-def test_an_error_that_does_not_pass_is_not_tried_again(log: Stored) -> None:
-    log.add(1, 1, b"a")
-    log.fail(TypeError("what is this?"))
-    assert [append.run for append in log.failed] == [1]
-    assert len(log.asked) == 1
+def test_an_error_that_does_not_pass_is_not_tried_again(store: Stored) -> None:
+    store.add(1, 1, b"a")
+    store.fail(TypeError("what is this?"))
+    assert [append.run for append in store.failed] == [1]
+    assert len(store.asked) == 1
 
 
 @pytest.fixture
-def ahead(log: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+def ahead(store: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A writer that is too far ahead of the store, and what is set when it goes on."""
     monkeypatch.setattr(module, "_AHEAD", 10 + FRAME_BYTES)
-    log.add(1, 1, b"x" * 6)
-    log.add(1, 2, b"x" * 5)  # still
+    store.add(1, 1, b"x" * 6)
+    store.add(1, 2, b"x" * 5)  # still
     went_on = threading.Event()
 
     def write() -> None:
-        log.add(1, 3, b"late")
+        store.add(1, 3, b"late")
         went_on.set()
 
     writer = threading.Thread(target=write)
@@ -274,28 +274,28 @@ def ahead(log: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Ev
     assert not writer.is_alive()
 
 
-def test_a_writer_waits_when_it_is_too_far_ahead(log: Stored, ahead: threading.Event) -> None:
-    log.add(2, 1, b"y" * 100)  # nobody else does
+def test_a_writer_waits_when_it_is_too_far_ahead(store: Stored, ahead: threading.Event) -> None:
+    store.add(2, 1, b"y" * 100)  # nobody else does
     assert not ahead.wait(0.05)
-    log.succeed()
+    store.succeed()
     assert ahead.wait(SECONDS)
-    asked = [frame for append in log.last if append.run == 1 for frame in append.frames]
+    asked = [frame for append in store.last if append.run == 1 for frame in append.frames]
     assert asked == [b"x" * 5]
-    log.succeed()
-    assert log.last == [Piece(1, 3, [b"late"])]
+    store.succeed()
+    assert store.last == [Piece(1, 3, [b"late"])]
 
 
 def test_a_writer_whose_frames_are_given_up_waits_no_longer(
-    log: Stored, ahead: threading.Event
+    store: Stored, ahead: threading.Event
 ) -> None:
     assert not ahead.wait(0.05)
-    log.fail(TypeError("never"))
+    store.fail(TypeError("never"))
     assert ahead.wait(SECONDS)
-    assert len(log.asked) == 1
+    assert len(store.asked) == 1
 
 
 @pytest.mark.usefixtures("quick")
-def test_writers_at_full_speed_and_a_log_that_often_fails(
+def test_writers_at_full_speed_and_a_store_that_often_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_AHEAD", 200 + 80 * FRAME_BYTES)
@@ -381,25 +381,25 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, Callable[[], o
 def test_in_a_loop_others_are_waited_for_but_not_with_a_first_frame(
     planned: list[tuple[float, Callable[[], object]]],
 ) -> None:
-    log = Stored()
-    log.add(1, 1, b"a")
-    assert len(log.asked) == 1, "the first frame of a run"
-    log.succeed()
+    store = Stored()
+    store.add(1, 1, b"a")
+    assert len(store.asked) == 1, "the first frame of a run"
+    store.succeed()
     second = module._URGENT + 1
-    log.add(1, second, b"b")
-    log.add(1, second + 1, b"c")
-    assert len(log.asked) == 1
+    store.add(1, second, b"b")
+    store.add(1, second + 1, b"c")
+    assert len(store.asked) == 1
     assert [seconds for seconds, _ in planned] == [pytest.approx(module._PACE)]
-    log.add(2, 1, b"x")
-    assert log.last == [Piece(1, second, [b"b", b"c"]), Piece(2, 1, [b"x"])]
+    store.add(2, 1, b"x")
+    assert store.last == [Piece(1, second, [b"b", b"c"]), Piece(2, 1, [b"x"])]
     # While one is under way even that has to wait, and then goes at once.
-    log.add(3, 1, b"y")
-    log.add(1, second + 2, b"d")
-    assert len(log.asked) == 2
-    log.succeed()
-    assert log.last == [Piece(3, 1, [b"y"]), Piece(1, second + 2, [b"d"])]
-    log.succeed()
-    log.add(1, 5, b"e")
-    assert (len(log.asked), len(planned)) == (3, 2)
+    store.add(3, 1, b"y")
+    store.add(1, second + 2, b"d")
+    assert len(store.asked) == 2
+    store.succeed()
+    assert store.last == [Piece(3, 1, [b"y"]), Piece(1, second + 2, [b"d"])]
+    store.succeed()
+    store.add(1, 5, b"e")
+    assert (len(store.asked), len(planned)) == (3, 2)
     planned[-1][1]()
-    assert log.last == [Piece(1, 5, [b"e"])]
+    assert store.last == [Piece(1, 5, [b"e"])]

@@ -131,7 +131,7 @@ def handed_on() -> ResponseReturnValue:
 
 @blueprint.get("/flood")
 def flood() -> ResponseReturnValue:
-    """Makes events of 64 KiB for as long as anybody takes them."""
+    """Makes events of 64 KiB for as long as they are taken."""
     name = tag()
 
     def events() -> Iterator[bytes]:

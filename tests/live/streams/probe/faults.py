@@ -78,7 +78,7 @@ def header() -> ResponseReturnValue:
 
 @blueprint.post("/nudge")
 def nudge() -> ResponseReturnValue:
-    """Tells the tag's idle generator that another request got through."""
+    """Tells the tag's idle generator that another request was served."""
     counts[tag()] = 1
     return "", 204
 

@@ -131,7 +131,7 @@ def missing(database: EventDatabase, asked: Sequence[Pattern], after: int) -> li
 
 @contextmanager
 def small_steps(*, many: int = 2) -> Iterator[None]:
-    """Have databases read in steps of one or two, so that a handful of events goes every way.
+    """Let databases read in steps of one or two, so that few events take every path.
 
     Args:
         many: the channels of a pattern that means more are not listed.
@@ -148,7 +148,7 @@ def small_steps(*, many: int = 2) -> Iterator[None]:
 
 
 def remember_empty_channels(amount: int) -> mock._patch[int]:
-    """Have databases remember so many empty channels."""
+    """Let databases remember this many empty channels."""
     return mock.patch.object(event_tables, "_EMPTY_CHANNELS", amount)
 
 

@@ -13,28 +13,28 @@ from tests.processes import say
 
 
 def opened(path: str) -> EventDatabase:
-    log = EventDatabase(path, EventLimits(1_000_000, 86_400))
-    log.open()
-    return log
+    store = EventDatabase(path, EventLimits(1_000_000, 86_400))
+    store.open()
+    return store
 
 
 def append(path: str, groups: str, tag: str) -> None:
     """Append groups of 1 to 5 events; say the last number of each that was stored."""
     say("ready")
     sys.stdin.readline()
-    log = opened(path)
-    say(log.epoch)
+    store = opened(path)
+    say(store.epoch)
     for index in range(int(groups)):
         amount = index % 5 + 1
         frames = tuple(b"%s %d %d/%d" % (tag.encode(), index, n, amount) for n in range(amount))
-        (result,) = log.append([Append(tag, frames)])
+        (result,) = store.append([Append(tag, frames)])
         assert isinstance(result, Appended)
         say(result.last)
-    log.close()
+    store.close()
 
 
 def hold(path: str) -> None:
-    """Hold the write lock until told to let go."""
+    """Hold the write lock until a line comes."""
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("BEGIN IMMEDIATE")
     say("locked")
@@ -45,23 +45,23 @@ def hold(path: str) -> None:
 
 def fill(path: str) -> None:
     """Meet a limit to the size of files, as if the disk were full, and get over it."""
-    log = opened(path)
+    store = opened(path)
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, most))
     stored = 0
     try:
         while stored < 10_000:
-            log.append([Append("a", (b"x" * 4000,) * 3), Append("b", (b"y" * 4000,))])
+            store.append([Append("a", (b"x" * 4000,) * 3), Append("b", (b"y" * 4000,))])
             stored += 4
     except StoreError as error:
         say(error)
     say(stored)
     for _ in range(3):
         with contextlib.suppress(StoreError):
-            log.append([Append("c", (b"z" * 100_000,))])
+            store.append([Append("c", (b"z" * 100_000,))])
             say("that should not have been possible")
-    say([entry.number for entry in log.since(0, 10_000)] == list(range(1, stored + 1)))
+    say([entry.number for entry in store.since(0, 10_000)] == list(range(1, stored + 1)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    log.append([Append("c", (b"z",) * 2)])
-    say([entry.number for entry in log.since(0, 10_000)] == list(range(1, stored + 3)))
-    log.close()
+    store.append([Append("c", (b"z",) * 2)])
+    say([entry.number for entry in store.since(0, 10_000)] == list(range(1, stored + 3)))
+    store.close()

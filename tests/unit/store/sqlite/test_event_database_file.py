@@ -34,14 +34,14 @@ def test_processes_that_append_at_full_speed_share_one_order(path: Path) -> None
     expected = sum(index % 5 + 1 for index in range(groups)) * len(tags)
     seen: list[Entry] = []
     with ExitStack() as stack:
-        log = stack.enter_context(opened(path))
+        store = stack.enter_context(opened(path))
         children = [stack.enter_context(process(append, path, groups, tag)) for tag in tags]
         assert [line(child) for child in children] == ["ready", "ready"]
         for child in children:
             go_on(child)
         deadline = time.monotonic() + 60
         while len(seen) < expected and time.monotonic() < deadline:
-            page = log.since(len(seen), 100)
+            page = store.since(len(seen), 100)
             # Gapless at every moment: what has been seen once never gets a new number below it.
             assert [entry.number for entry in page] == list(
                 range(len(seen) + 1, len(seen) + 1 + len(page))
@@ -49,7 +49,7 @@ def test_processes_that_append_at_full_speed_share_one_order(path: Path) -> None
             seen += page
         assert len(seen) == expected
         for tag, child in zip(tags, children, strict=True):
-            assert line(child) == log.epoch
+            assert line(child) == store.epoch
             acknowledged = [int(line(child)) for _ in range(groups)]
             assert acknowledged == [
                 entry.number
@@ -79,8 +79,8 @@ def test_processes_that_create_the_file_at_the_same_time_agree(path: Path) -> No
             go_on(child)
         assert len({line(child) for child in children}) == 1
         assert [child.wait(30) for child in children] == [0] * 6
-    with opened(path) as log:
-        assert [entry.number for entry in everything(log)] == list(range(1, 6 * 15 + 1))
+    with opened(path) as store:
+        assert [entry.number for entry in everything(store)] == list(range(1, 6 * 15 + 1))
 
 
 def test_nothing_acknowledged_is_lost_when_a_process_is_killed(path: Path) -> None:
@@ -94,33 +94,33 @@ def test_nothing_acknowledged_is_lost_when_a_process_is_killed(path: Path) -> No
                 acknowledged = int(line(child))
             child.kill()
             child.wait(30)
-        with opened(path, keep=1_000_000) as log:
-            assert log.epoch == epoch
-            there = everything(log)
-            assert [entry.number for entry in there] == list(range(1, log.newest() + 1))
-            assert log.newest() >= acknowledged > before
+        with opened(path, keep=1_000_000) as store:
+            assert store.epoch == epoch
+            there = everything(store)
+            assert [entry.number for entry in there] == list(range(1, store.newest() + 1))
+            assert store.newest() >= acknowledged > before
             # The last group is there as a whole.
             number, amount = there[-1].frame.split()[2].split(b"/")
             assert int(number) + 1 == int(amount)
-            assert put(log, "t", b"t 0 0/1").first == len(there) + 1
-            before = log.newest()
+            assert put(store, "t", b"t 0 0/1").first == len(there) + 1
+            before = store.newest()
 
 
 def test_a_lock_of_another_process_delays_writing_and_not_reading(path: Path) -> None:
-    with opened(path) as log:
-        put(log, "a", b"1")
+    with opened(path) as store:
+        put(store, "a", b"1")
         with process(hold, path) as child:
             assert line(child) == "locked"
             begun = time.monotonic()
-            assert len(everything(log)) == 1
-            assert len(read(log, patterns("a"), 0, 10, 10)) == 1
-            assert missing(log, patterns("a"), 0) == []
-            assert log.trim() == 0
+            assert len(everything(store)) == 1
+            assert len(read(store, patterns("a"), 0, 10, 10)) == 1
+            assert missing(store, patterns("a"), 0) == []
+            assert store.trim() == 0
             assert time.monotonic() < begun + 0.8
             # How long it is held is what this is about.
             timer = threading.Timer(1.0, go_on, [child])
             timer.start()
-            assert put(log, "a", b"2").first == 2
+            assert put(store, "a", b"2").first == 2
             assert time.monotonic() >= begun + 0.9
             timer.join()
 
@@ -129,17 +129,17 @@ def test_a_lock_held_for_too_long_is_an_error_that_passes(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
-    with opened(path) as log:
-        put(log, "a", b"1")
+    with opened(path) as store:
+        put(store, "a", b"1")
         with process(hold, path) as child:
             assert line(child) == "locked"
             with pytest.raises(StoreError, match=r"locked.*Another process"):
-                put(log, "a", b"2", key="k")
-            assert len(everything(log)) == 1
+                put(store, "a", b"2", key="k")
+            assert len(everything(store)) == 1
             go_on(child)
             assert child.wait(30) == 0
-        assert put(log, "a", b"2", key="k").repeated is False
-        assert [entry.number for entry in everything(log)] == [1, 2]
+        assert put(store, "a", b"2", key="k").repeated is False
+        assert [entry.number for entry in everything(store)] == [1, 2]
 
 
 def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
@@ -155,105 +155,105 @@ def test_a_full_disk_is_an_error_that_passes(path: Path) -> None:
 
 
 def test_a_database_that_may_not_grow_says_so(path: Path) -> None:
-    with opened(path) as log:
-        put(log, "a", b"1")
-        with log.using() as database:
+    with opened(path) as store:
+        put(store, "a", b"1")
+        with store.using() as database:
             database.execute("PRAGMA max_page_count = 1").fetchone()
         with pytest.raises(StoreError, match=r"full.*Make room"):
-            put(log, "a", b"x" * 100_000)
-        assert [entry.frame for entry in everything(log)] == [b"1"]
+            put(store, "a", b"x" * 100_000)
+        assert [entry.frame for entry in everything(store)] == [b"1"]
 
 
 @pytest.mark.parametrize("place", ["file/log.db", "directory", "/proc/nowhere/log.db"])
 def test_a_place_where_nothing_can_be_written(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "directory").mkdir()
-    log = database_at(tmp_path / place)
+    store = database_at(tmp_path / place)
     for _ in range(2):
         with pytest.raises(StoreError, match="can't be opened"):
-            log.open()
+            store.open()
         with pytest.raises(StoreError, match="not open"):
-            log.newest()
+            store.newest()
         with pytest.raises(StoreError, match="not open"):
-            log.append([Append("a", (b"1",))])
-        assert not log.replaced()
-    log.close()
+            store.append([Append("a", (b"1",))])
+        assert not store.replaced()
+    store.close()
 
 
-def test_a_log_that_turns_read_only_can_be_read(path: Path) -> None:
+def test_a_store_that_turns_read_only_can_be_read(path: Path) -> None:
     # SQLite's own switch: root, which tests may run as, may write to any file.
-    with opened(path) as log:
-        put(log, "a", b"1")
-        with log.using() as database:
+    with opened(path) as store:
+        put(store, "a", b"1")
+        with store.using() as database:
             database.execute("PRAGMA query_only = on").fetchone()
         with pytest.raises(StoreError, match=r"readonly.*read-only"):
-            put(log, "a", b"2")
-        assert [entry.frame for entry in everything(log)] == [b"1"]
-        assert missing(log, patterns("**"), 0) == []
-        with log.using() as database:
+            put(store, "a", b"2")
+        assert [entry.frame for entry in everything(store)] == [b"1"]
+        assert missing(store, patterns("**"), 0) == []
+        with store.using() as database:
             database.execute("PRAGMA query_only = off").fetchone()
-        assert put(log, "a", b"2").first == 2
+        assert put(store, "a", b"2").first == 2
 
 
 def test_the_file_is_for_its_owner_alone(path: Path) -> None:
-    with opened(path) as log:
-        put(log, "a", b"1")
+    with opened(path) as store:
+        put(store, "a", b"1")
         modes = [path.with_name(path.name + end).stat().st_mode & 0o777 for end in ("", "-wal")]
         assert modes == [0o600, 0o600]
 
 
 def test_a_deleted_file_is_noticed_and_made_again(path: Path) -> None:
-    with opened(path) as log, opened(path) as other:
-        put(log, "a", b"1")
-        assert not log.replaced()
+    with opened(path) as store, opened(path) as other:
+        put(store, "a", b"1")
+        assert not store.replaced()
         path.unlink()
-        assert log.replaced()
-        old = log.epoch
-        log.close()
-        log.open()
-        assert not log.replaced()
-        assert log.epoch != old
-        assert everything(log) == []
-        put(log, "a", b"new")
+        assert store.replaced()
+        old = store.epoch
+        store.close()
+        store.open()
+        assert not store.replaced()
+        assert store.epoch != old
+        assert everything(store) == []
+        put(store, "a", b"new")
         # The other has not noticed yet; it neither sees the new file nor harms it.
         assert other.replaced()
         assert other.epoch == old
         put(other, "a", b"2")
         other.close()
         other.open()
-        assert other.epoch == log.epoch
-        assert everything(other) == everything(log) == [Entry(1, "a", b"new")]
+        assert other.epoch == store.epoch
+        assert everything(other) == everything(store) == [Entry(1, "a", b"new")]
 
 
-def test_a_file_replaced_by_another_log_is_noticed(path: Path, tmp_path: Path) -> None:
+def test_a_file_replaced_by_another_store_is_noticed(path: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "other.db"
-    with opened(elsewhere) as log:
-        put(log, "b", b"2")
-        epoch = log.epoch
-    with opened(path) as log:
-        put(log, "a", b"1")
-        log.close()
-        assert not log.replaced()
-        log.open()
+    with opened(elsewhere) as store:
+        put(store, "b", b"2")
+        epoch = store.epoch
+    with opened(path) as store:
+        put(store, "a", b"1")
+        store.close()
+        assert not store.replaced()
+        store.open()
         elsewhere.replace(path)
-        assert log.replaced()
-        log.close()
-        log.open()
-        assert log.epoch == epoch
-        assert [entry.channel for entry in everything(log)] == ["b"]
+        assert store.replaced()
+        store.close()
+        store.open()
+        assert store.epoch == epoch
+        assert [entry.channel for entry in everything(store)] == ["b"]
 
 
 def test_a_deleted_directory_is_made_again(tmp_path: Path) -> None:
-    path = tmp_path / "sub" / "log.db"
-    with opened(path) as log:
-        put(log, "a", b"1")
+    path = tmp_path / "sub" / "store.db"
+    with opened(path) as store:
+        put(store, "a", b"1")
         for file in path.parent.iterdir():
             file.unlink()
         path.parent.rmdir()
-        assert log.replaced()
-        log.close()
-        log.open()
-        assert put(log, "a", b"1").first == 1
+        assert store.replaced()
+        store.close()
+        store.open()
+        assert put(store, "a", b"1").first == 1
 
 
 @pytest.mark.parametrize(
@@ -267,15 +267,15 @@ def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) ->
 
 
 def test_a_damaged_file_is_an_error_with_what_to_do(path: Path) -> None:
-    with opened(path) as log:
-        log.append([Append(f"c.{number}", (b"x" * 500,) * 5) for number in range(50)])
+    with opened(path) as store:
+        store.append([Append(f"c.{number}", (b"x" * 500,) * 5) for number in range(50)])
     content = path.read_bytes()
     path.write_bytes(content[:8192] + b"\xa5" * (len(content) - 8192))
-    log = database_at(path)
-    log.open()
+    store = database_at(path)
+    store.open()
     with pytest.raises(StoreError, match=r"malformed.*damaged"):
-        everything(log)
-    log.close()
+        everything(store)
+    store.close()
 
 
 def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_new_file_whose_marks_are_in_its_write_ahead_log_can_be_used(path: Pat
 
 
 @pytest.mark.parametrize(("which", "version"), [("a newer", 99), ("an older", 0)])
-def test_a_log_of_another_version_is_left_alone(path: Path, which: str, version: int) -> None:
+def test_a_store_of_another_version_is_left_alone(path: Path, which: str, version: int) -> None:
     with opened(path):
         pass
     database = sqlite3.connect(path)
@@ -318,34 +318,34 @@ def test_after_a_start_of_the_machine_the_epoch_is_new(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the machine lost when it went down can't be seen, so a start is made up.
-    with opened(path) as log:
-        put(log, "a", b"1")
-        before = log.epoch
-    with opened(path) as log:
-        assert log.epoch == before
+    with opened(path) as store:
+        put(store, "a", b"1")
+        before = store.epoch
+    with opened(path) as store:
+        assert store.epoch == before
     monkeypatch.setattr(sqlite_tables, "boot_id", lambda: "another")
-    with opened(path) as log:
-        after = log.epoch
+    with opened(path) as store:
+        after = store.epoch
         assert after != before
-        assert everything(log) == [Entry(1, "a", b"1")]
-        assert put(log, "a", b"2").first == 2
-    with opened(path) as log:
-        assert log.epoch == after
+        assert everything(store) == [Entry(1, "a", b"1")]
+        assert put(store, "a", b"2").first == 2
+    with opened(path) as store:
+        assert store.epoch == after
 
 
 def test_young_events_are_spared_though_there_are_too_many(tmp_path: Path) -> None:
     clock = Clock()
-    log = EventDatabase(str(tmp_path / "log"), EventLimits(10, HOUR, young_seconds=5.0), clock)
-    log.open()
+    store = EventDatabase(str(tmp_path / "store"), EventLimits(10, HOUR, young_seconds=5.0), clock)
+    store.open()
     for _ in range(30):
-        put(log, "a", b"x")
-    assert len(everything(log)) == 30
+        put(store, "a", b"x")
+    assert len(everything(store)) == 30
     clock.now += 4
-    put(log, "a", b"x")
-    assert len(everything(log)) == 31
+    put(store, "a", b"x")
+    assert len(everything(store)) == 31
     clock.now += 2
-    put(log, "a", b"x")
+    put(store, "a", b"x")
     # The first thirty are old enough; ten are to be kept, young or not.
-    assert [entry.number for entry in everything(log)] == list(range(23, 33))
-    assert [told.oldest for told in missing(log, patterns("a"), 0)] == [23]
-    log.close()
+    assert [entry.number for entry in everything(store)] == list(range(23, 33))
+    assert [told.oldest for told in missing(store, patterns("a"), 0)] == [23]
+    store.close()

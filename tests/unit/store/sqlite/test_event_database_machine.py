@@ -1,4 +1,4 @@
-"""A log against a list: whatever is done to it, nothing is lost unsaid and nothing comes twice."""
+"""A store against a list: nothing is lost without a gap, and nothing comes twice."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ class Machine(RuleBasedStateMachine):
         self.reading: tuple[int, list[Pattern], int, int, int, Steps[History]] | None = None
 
     def open(self) -> EventDatabase:
-        log = database_at(self.place, keep=self.keep, seconds=SECONDS, clock=lambda: self.now)
-        self.stack.callback(log.close)
-        log.open()
-        return log
+        store = database_at(self.place, keep=self.keep, seconds=SECONDS, clock=lambda: self.now)
+        self.stack.callback(store.close)
+        store.open()
+        return store
 
     def teardown(self) -> None:
         if hasattr(self, "stack"):
@@ -113,11 +113,11 @@ class Machine(RuleBasedStateMachine):
         limit=st.integers(1, 9),
     )
     def read(self, which: int, asked: list[Pattern], share: float, end: float, limit: int) -> None:
-        log = self.logs[which % len(self.logs)]
+        store = self.logs[which % len(self.logs)]
         after, upto = (round(part * len(self.everything)) for part in (share, end))
         meant = [entry for entry in self.meant(asked, after) if entry.number <= upto]
-        assert read(log, asked, after, upto, limit) == meant[:limit]
-        self.check_missing(asked, after, missing(log, asked, after), self.lacking(asked, after))
+        assert read(store, asked, after, upto, limit) == meant[:limit]
+        self.check_missing(asked, after, missing(store, asked, after), self.lacking(asked, after))
 
     def meant(self, asked: list[Pattern], after: int) -> list[Entry]:
         return [
@@ -188,12 +188,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), share=shares, limit=st.integers(1, 9))
     def since(self, which: int, share: float, limit: int) -> None:
-        log = self.logs[which % len(self.logs)]
+        store = self.logs[which % len(self.logs)]
         after = round(share * len(self.everything))
-        there = log.since(0, 1_000_000)
-        assert log.since(after, limit) == [entry for entry in there if entry.number > after][:limit]
-        log.newest()
-        assert not log.changed()
+        there = store.since(0, 1_000_000)
+        assert (
+            store.since(after, limit) == [entry for entry in there if entry.number > after][:limit]
+        )
+        store.newest()
+        assert not store.changed()
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 99.0, 101.0, 1e8, -1.0, -50.0, -1e8]))
     def pass_time(self, seconds: float) -> None:
@@ -202,7 +204,7 @@ class Machine(RuleBasedStateMachine):
         self.forward += max(0.0, seconds)
         if seconds > 86_400:
             self.keys.clear()
-            while any(log.trim() for log in self.logs):
+            while any(store.trim() for store in self.logs):
                 pass
             self.delete_old_keys()
 
@@ -211,15 +213,15 @@ class Machine(RuleBasedStateMachine):
         for _ in range(2):
             self.now += 86_401
             self.forward += 86_401
-            while any(log.trim() for log in self.logs):
+            while any(store.trim() for store in self.logs):
                 pass
 
     @rule(which=st.integers(0, 1))
     def trim(self, which: int) -> None:
-        log = self.logs[which % len(self.logs)]
-        before = len(log.since(0, 1_000_000))
-        removed = log.trim()
-        assert len(log.since(0, 1_000_000)) == before - removed
+        store = self.logs[which % len(self.logs)]
+        before = len(store.since(0, 1_000_000))
+        removed = store.trim()
+        assert len(store.since(0, 1_000_000)) == before - removed
 
     @rule(which=st.integers(0, 1), rounds=st.integers(1, 3))
     def forget_everything(self, which: int, rounds: int) -> None:
@@ -242,9 +244,9 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "logs"):
             return
         there = self.logs[0].since(0, 1_000_000)
-        assert all(log.since(0, 1_000_000) == there for log in self.logs)
-        assert all(log.newest() == len(self.everything) for log in self.logs)
-        assert all(log.epoch == self.epoch and not log.replaced() for log in self.logs)
+        assert all(store.since(0, 1_000_000) == there for store in self.logs)
+        assert all(store.newest() == len(self.everything) for store in self.logs)
+        assert all(store.epoch == self.epoch and not store.replaced() for store in self.logs)
         # Nothing that was not appended, nothing twice, in order.
         assert there == [self.everything[entry.number - 1] for entry in there]
         assert all(one.number < two.number for one, two in pairwise(there))

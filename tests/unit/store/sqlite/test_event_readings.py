@@ -1,4 +1,4 @@
-"""Readings share the log's thread: equal ones are done once, appends come first, all are served."""
+"""Readings share the store's thread: equal ones are done once, appends come first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.store.sqlite.test_event_store import DAY, running
 
 
 class Slow(EventDatabase):
-    """A log that takes many steps; notes what is done in which order."""
+    """A store that takes many steps; notes what is done in which order."""
 
     def __init__(self, steps: int, done: list[str]) -> None:
         super().__init__(":memory:", EventLimits(100, DAY))
@@ -101,14 +101,14 @@ def test_one_that_has_begun_is_not_shared_as_it_may_lack_what_came_since() -> No
     with running(None, database=lambda *_: Slow(1, [])) as own:
         own.put("a", b"1")
 
-        def read_twice(log: EventDatabase) -> None:
+        def read_twice(database: EventDatabase) -> None:
             """In the store's thread, so that nothing comes in between."""
             readings = Readings()
             readings.add(asked(0), done)
-            readings.step(log)
+            readings.step(database)
             readings.add(asked(0), done)
             for _ in range(10):
-                readings.step(log)
+                readings.step(database)
 
         own.ask(read_twice)
     first, second = answers
@@ -138,7 +138,7 @@ def test_what_many_read_takes_a_part_of_the_time() -> None:
     assert paused == pytest.approx(1000 * 0.002 / 2, rel=0.1)
 
 
-def test_a_log_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path: Path) -> None:
+def test_a_store_that_is_replaced_while_it_is_read_is_read_from_the_beginning(path: Path) -> None:
     steps: list[int] = []
 
     class Counted(EventDatabase):
@@ -186,7 +186,7 @@ def test_what_is_being_read_at_the_end_is_refused() -> None:
     assert len(answers) == 2
 
 
-def test_a_log_that_is_not_open_refuses(tmp_path: Path) -> None:
+def test_a_store_that_is_not_open_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with running(tmp_path / "file" / "log.db") as own, pytest.raises(StoreError, match="opened"):
+    with running(tmp_path / "file" / "store.db") as own, pytest.raises(StoreError, match="opened"):
         own.read(0)

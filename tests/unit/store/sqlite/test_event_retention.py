@@ -1,4 +1,4 @@
-"""How large the log's file gets: it is bounded in bytes, whatever is published and by how many."""
+"""How large the store's file gets: it is bounded in bytes, whatever is published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 MOST = 2 * MIB
 
 
-def log(path: Path, most: float = MOST) -> EventDatabase:
+def opened(path: Path, most: float = MOST) -> EventDatabase:
     made = EventDatabase(str(path), EventLimits(10**6, 86_400, most, young_seconds=3600.0))
     made.open()
     return made
@@ -57,9 +57,9 @@ def shapes(kind: str) -> Iterator[Append]:
 def test_two_processes_that_write_more_than_it_may_have_keep_it_within_its_bound(
     tmp_path: Path, kind: str
 ) -> None:
-    path = tmp_path / "log.db"
+    path = tmp_path / "store.db"
     with ExitStack() as stack:
-        logs = [log(path), log(path)]
+        logs = [opened(path), opened(path)]
         for each in logs:
             stack.callback(each.close)
         written, newest, largest, longest = 0, 0, 0, 0
@@ -87,12 +87,12 @@ def test_two_processes_that_write_more_than_it_may_have_keep_it_within_its_bound
 
 
 def test_what_is_too_much_at_the_start_is_forgotten_bit_by_bit(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
-    before = log(path, most=float("inf"))
+    path = tmp_path / "store.db"
+    before = opened(path, most=float("inf"))
     for _ in range(60):
         before.append([Append("a", (b"x" * 1000,) * 100)])
     before.close()
-    after = log(path)
+    after = opened(path)
     assert len(numbers(after)) == 6000
     forgotten = []
     while amount := after.trim():
@@ -112,7 +112,7 @@ def test_what_is_too_much_at_the_start_is_forgotten_bit_by_bit(tmp_path: Path) -
 def test_channels_that_are_written_to_while_they_are_forgotten_are_counted_right(
     tmp_path: Path,
 ) -> None:
-    own = log(tmp_path / "log.db", most=MIB)
+    own = opened(tmp_path / "store.db", most=MIB)
     for number in range(3000):
         own.append([Append(f"c.{number % 3}", (b"x" * 900,)), Append(f"n.{number}", (b"x",))])
     with own.reading() as database:
@@ -128,8 +128,8 @@ def test_channels_that_are_written_to_while_they_are_forgotten_are_counted_right
 
 
 def test_a_long_write_ahead_log_is_emptied(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
-    own, reader = log(path, most=1 << 40), log(path, most=1 << 40)
+    path = tmp_path / "store.db"
+    own, reader = opened(path, most=1 << 40), opened(path, most=1 << 40)
     own.append([Append("a", (b"x",))])
     with reader.reading() as database:
         # Somebody reads for long, so that what is written can't be copied into the file.

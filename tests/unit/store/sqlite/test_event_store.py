@@ -1,4 +1,4 @@
-"""The thread that owns the log: order, groups, what fails, and what it does to an event loop."""
+"""The store's thread: order, groups, what fails, and what it does to an event loop."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_is_appended_is_delivered_before_it_is_done(place: Path | None) -> 
         assert own.put("b", b"4", key="k") == KeyReused("k")
         assert numbers(own.entries) == [1, 2, 3]
         assert own.read(0).entries == own.entries
-        epoch = own.ask(lambda log: log.epoch)
+        epoch = own.ask(lambda database: database.epoch)
         assert own.store.position() == (epoch, 3)
         assert own.said == [("started", epoch, 0)]
 
@@ -119,7 +119,7 @@ def test_what_is_appended_is_delivered_before_it_is_done(place: Path | None) -> 
 def test_what_was_there_before_is_not_delivered(path: Path) -> None:
     with running(path) as first:
         first.put("a", b"1", b"2")
-        epoch = first.ask(lambda log: log.epoch)
+        epoch = first.ask(lambda database: database.epoch)
     with running(path) as own:
         assert own.put("a", b"3") == Appended(3, 3)
         assert numbers(own.entries) == [3]
@@ -147,7 +147,7 @@ def test_what_waits_is_written_in_groups(place: Path | None) -> None:
             own.store.submit(Append("a", frames), done)
         own.store.submit(Append("a", (b"big",) * 700), lambda *_: None)
         gate.set()
-        own.ask(lambda log: log.newest())
+        own.ask(lambda database: database.newest())
         assert sizes == [500, 500, 500, 500, 400, 700]
         assert results == [(i, Appended(2 * i + 1, 2 * i + 2)) for i in range(1200)]
         assert numbers(own.entries) == list(range(1, 3101))
@@ -171,15 +171,15 @@ def test_many_threads_append_at_once(place: Path | None) -> None:
             assert frames == [b"%d" % index for index in range(100)]
 
 
-def test_an_event_of_another_process_is_delivered_by_the_bell(
+def test_an_event_of_another_process_is_delivered_at_its_wakeup(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With the look every quarter of a second put off, only the wakeup is left.
     monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
     monkeypatch.setattr(module, "TRIM_SECONDS", 60.0)
     with running(path) as own, running(path) as other:
-        own.ask(lambda log: log.newest())
-        other.ask(lambda log: log.newest())
+        own.ask(lambda database: database.newest())
+        other.ask(lambda database: database.newest())
         for index in range(1, 201):
             sender, receiver = (own, other) if index % 3 else (other, own)
             assert sender.put("a", b"%d" % index) == Appended(index, index)
@@ -187,9 +187,9 @@ def test_an_event_of_another_process_is_delivered_by_the_bell(
         assert numbers(own.entries) == numbers(other.entries) == list(range(1, 201))
 
 
-def test_processes_without_a_bell_are_heard_by_looking(path: Path) -> None:
+def test_processes_without_a_socket_are_heard_by_looking(path: Path) -> None:
     with running(path) as own, process(processes.append, path, 300, "t") as child:
-        own.ask(lambda log: log.newest())
+        own.ask(lambda database: database.newest())
         assert line(child) == "ready"
         go_on(child)
         for _ in range(100):
@@ -298,7 +298,7 @@ def test_a_notice_that_nobody_can_read_holds_nothing_up(
     other = EventDatabase(str(path), EventLimits(100, DAY))
     other.open()
     with running(path) as own:
-        own.ask(lambda log: log.newest())
+        own.ask(lambda database: database.newest())
         other.notices.send("close", ["no pattern"])
         other.notices.send("close", ["a"])
         other.append([Append("a", (b"x",))])
@@ -319,11 +319,11 @@ def test_a_notice_that_comes_while_the_tail_is_read(path: Path) -> None:
             if number == 0:
                 other.notices.send("close", ["a"])
                 other.append([Append("a", (b"after",))])
-            # As a log may that gives more than it must.
+            # As a store may that gives more than it must.
             return super().since(number, 100 if limit else 0)
 
     with running(path, keep=100, database=Overtaken) as own:
-        own.ask(lambda log: log.newest())
+        own.ask(lambda database: database.newest())
         other.append([Append("a", (b"before",))])
         until(partial(own.has, 2), "both events")
     other.close()
@@ -344,7 +344,7 @@ def test_one_append_that_can_not_be_stored_does_not_take_others_along(place: Pat
         for key in ["fine", "\ud800", "fine too"]:
             own.store.submit(Append("a", (b"1",), key), lambda *what: results.append(what))
         gate.set()
-        own.ask(lambda log: log.newest())
+        own.ask(lambda database: database.newest())
         (first, _), (_, error), (last, _) = results
         assert (first, last) == (Appended(1, 1), Appended(2, 2))
         assert isinstance(error, UnicodeEncodeError)
@@ -364,7 +364,7 @@ def test_callbacks_that_fail_are_logged_and_nothing_ends(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_log_that_fails_says_so_to_those_who_ask_and_goes_on(
+def test_a_store_that_fails_says_so_to_those_who_ask_and_goes_on(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     full = threading.Event()
@@ -381,7 +381,7 @@ def test_a_log_that_fails_says_so_to_those_who_ask_and_goes_on(
         for _ in range(3):
             with pytest.raises(StoreError, match="the disk is full"):
                 own.put("a", b"2", b"3")
-        assert own.ask(lambda log: log.newest()) == 1
+        assert own.ask(lambda database: database.newest()) == 1
         full.clear()
         assert own.put("a", b"4") == Appended(2, 2)
         assert [entry.frame for entry in own.entries] == [b"1", b"4"]
@@ -389,23 +389,23 @@ def test_a_log_that_fails_says_so_to_those_who_ask_and_goes_on(
     assert "works again" in caplog.text
 
 
-def test_a_log_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+def test_a_store_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.write_text("a file where the directory is to be")
-    with running(place / "log.db") as own:
+    with running(place / "store.db") as own:
         with pytest.raises(StoreError, match="can't be opened"):
             own.put("a", b"1")
         with pytest.raises(StoreError, match="can't be opened"):
-            own.ask(lambda log: log.newest())
+            own.ask(lambda database: database.newest())
         assert own.said == []
         place.unlink()
-        until(lambda: own.said, "the log is open")
+        until(lambda: own.said, "the store is open")
         assert own.put("a", b"1") == Appended(1, 1)
 
 
 def test_a_deleted_file_is_made_again_and_told(path: Path) -> None:
     with running(path) as own, running(path) as other:
-        assert other.ask(lambda log: log.newest()) == 0
+        assert other.ask(lambda database: database.newest()) == 0
         own.put("a", b"1")
         until(lambda: other.entries, "the other has it")
         path.unlink()
@@ -426,12 +426,12 @@ def test_forgetting_is_done_by_the_thread(path: Path, monkeypatch: pytest.Monkey
     with running(path, keep=10_000, database=database) as own:
         own.put("a", *[b"x"] * 2500)
         now[0] = 11.0
-        until(lambda: not own.ask(lambda log: log.since(0, 10)), "all is forgotten")
+        until(lambda: not own.ask(lambda database: database.since(0, 10)), "all is forgotten")
         assert own.put("a", b"y") == Appended(2501, 2501)
 
 
 def test_it_is_paused_under_a_flood_and_loses_nothing(path: Path) -> None:
-    """As before a fork: the database is closed, whatever waits for it."""
+    """As before a fork: the database is closed, even if calls wait for it."""
     stop = threading.Event()
     with running(path) as own:
 
@@ -471,20 +471,20 @@ def test_closing_does_what_was_handed_over_and_refuses_what_comes_later(path: Pa
         with pytest.raises(StoreError, match="closed"):
             own.put("a", b"late")
         with pytest.raises(StoreError, match="closed"):
-            own.ask(lambda log: log.newest())
+            own.ask(lambda database: database.newest())
         assert list(Path(f"{path}.wake").iterdir()) == []
     with running(path) as own:
-        assert own.ask(lambda log: log.newest()) == 100
+        assert own.ask(lambda database: database.newest()) == 100
 
 
-def test_closing_a_log_that_never_opened(tmp_path: Path) -> None:
+def test_closing_a_store_that_never_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with running(tmp_path / "file" / "log.db") as own:
+    with running(tmp_path / "file" / "store.db") as own:
         own.store.close()
         assert own.store.join(30)
 
 
-def test_a_log_that_can_not_be_made_refuses_everything(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_can_not_be_made_refuses_everything(caplog: pytest.LogCaptureFixture) -> None:
     def database(path: str, limits: EventLimits) -> EventDatabase:
         raise RuntimeError(f"nothing to open at {path} with {limits}")
 

@@ -1,4 +1,4 @@
-"""Who else can read, replace or hold what a log is kept in."""
+"""Which other users can read, replace or lock a store's file."""
 
 from __future__ import annotations
 

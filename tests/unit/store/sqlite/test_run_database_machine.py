@@ -42,7 +42,7 @@ from tests.unit.store.sqlite.run_databases import (
 SECONDS = 20.0
 DEAD, AWAY, FRESH, READ = 5.0, 3.0, 2.0, 10.0
 MOST = 4
-#: Bytes of the log: some large appends more than its tables take.
+#: Bytes of the store: some large appends more than its tables take.
 LOG_BYTES = 250_000
 LARGE = 60_000
 
@@ -55,7 +55,7 @@ place = st.integers(0, 11)
 class Process:
     """A process: when it was last heard of, and what for."""
 
-    log: RunDatabase
+    store: RunDatabase
     life: int
     """Grows each time that it has to begin anew."""
     known: bool = True
@@ -90,11 +90,11 @@ class Logs(RuleBasedStateMachine):
         self.processes = [self.process() for _ in range(amount)]
 
     def process(self) -> Process:
-        log = self.stack.enter_context(
+        store = self.stack.enter_context(
             opened(self.path, clock=self.clock, seconds=SECONDS, most_bytes=LOG_BYTES)
         )
         self.lives += 1
-        return Process(log, self.lives, beat=self.clock.now)
+        return Process(store, self.lives, beat=self.clock.now)
 
     def teardown(self) -> None:
         if hasattr(self, "stack"):
@@ -157,7 +157,7 @@ class Logs(RuleBasedStateMachine):
                     self.forget(other)
             alive = {(other, other.life) for other in self.processes if other.known}
             expected = [run for run in self.runs if run.kind is None and run.writer not in alive]
-        ended = process.log.leases.tick()
+        ended = process.store.leases.tick()
         assert {run.key for run in ended} == {run.number for run in expected}
         for run in expected:
             self.end_in_model(run, "failed")
@@ -174,12 +174,12 @@ class Logs(RuleBasedStateMachine):
 
     def begin_run(self, which: int, claim: Claim) -> None:
         process, key, digest, account = self.one(which), claim.key, claim.digest, claim.account
-        while process.log.space.full and self.make_room(which):
+        while process.store.space.full and self.make_room(which):
             pass
         try:
-            claimed = process.log.claim(claim)
+            claimed = process.store.claim(claim)
         except StoreFull:
-            assert process.log.space.full
+            assert process.store.space.full
             assert all(run.key != key or key is None or self.expired(run) for run in self.runs)
             for old in self.runs:
                 if key is not None and old.key == key:
@@ -242,7 +242,7 @@ class Logs(RuleBasedStateMachine):
             )
             for run, amount, kind in asked.values()
         ]
-        refused, ended = process.log.append(appends)
+        refused, ended = process.store.append(appends)
         ends = {run.key: outcome_of(run).kind for run in ended}
         for append, (run, amount, kind) in zip(appends, asked.values(), strict=True):
             if not self.may_write(process, run):
@@ -261,7 +261,7 @@ class Logs(RuleBasedStateMachine):
         if run is None:
             return
         outcome = CompletionOutcome(kind)
-        result = end(process.log, run.number, outcome, unless_attached=unless_attached)
+        result = end(process.store, run.number, outcome, unless_attached=unless_attached)
         watched = any(
             other is not process and other.beat >= self.clock.now - DEAD for other in run.watchers
         )
@@ -273,7 +273,7 @@ class Logs(RuleBasedStateMachine):
     @rule(which=which)
     def leave(self, which: int) -> None:
         process = self.one(which)
-        left = process.log.leases.leave()
+        left = process.store.leases.leave()
         expected = [run for run in self.runs if self.may_write(process, run)]
         assert {run.key for run in left} == {run.number for run in expected}
         for run in expected:
@@ -284,7 +284,7 @@ class Logs(RuleBasedStateMachine):
         process, run = self.one(which), self.run(at)
         if run is None:
             return
-        result = process.log.leases.attach(run.number)
+        result = process.store.leases.attach(run.number)
         assert result is not None
         assert result.last == run.last
         if run.kind is None:
@@ -296,7 +296,7 @@ class Logs(RuleBasedStateMachine):
     def unwatch(self, which: int, at: int) -> None:
         process, run = self.one(which), self.run(at)
         if run is not None:
-            process.log.leases.detach(run.number)
+            process.store.leases.detach(run.number)
             run.watchers.discard(process)
 
     @rule(which=which, at=place, amount=st.integers(1, 5))
@@ -307,7 +307,7 @@ class Logs(RuleBasedStateMachine):
         if own:
             run = own[at % len(own)]
             append = append_of(run.number, run.last + 1, [b"x" * LARGE] * amount, before=0)
-            assert is_stored(process.log, append)
+            assert is_stored(process.store, append)
             run.last += amount
 
     @rule(which=which)
@@ -315,12 +315,12 @@ class Logs(RuleBasedStateMachine):
         self.make_room(which)
 
     def make_room(self, which: int) -> bool:
-        """As the log's thread does; whether a run had to end."""
-        log = self.one(which).log
+        """As the store's thread does; whether a run had to end."""
+        store = self.one(which).store
         while True:
-            nearly_full = used_by(log) > LOG_BYTES * 7 / 8
-            again = log.space.make()
-            left = {run.key for run in log.follow([run.number for run in self.runs])}
+            nearly_full = used_by(store) > LOG_BYTES * 7 / 8
+            again = store.space.make()
+            left = {run.key for run in store.follow([run.number for run in self.runs])}
             ended = sorted(
                 (run for run in self.runs if run.kind is not None),
                 key=lambda run: (run.ended_at, run.number),
@@ -333,17 +333,17 @@ class Logs(RuleBasedStateMachine):
             if not again:
                 break
             assert nearly_full
-        still, overfull = used_by(log) > LOG_BYTES * 7 / 8, used_by(log) > LOG_BYTES * 63 / 64
+        still, overfull = used_by(store) > LOG_BYTES * 7 / 8, used_by(store) > LOG_BYTES * 63 / 64
         if still:
             kept = self.clock.now if overfull else self.clock.now - READ
             assert all(run.kind is None or run.ended_at >= kept for run in self.runs)
-        assert log.space.full == (still and all(run.kind is None for run in self.runs))
-        assert log.space.overfull == overfull
+        assert store.space.full == (still and all(run.kind is None for run in self.runs))
+        assert store.space.overfull == overfull
         if overfull:
-            largest = log.space.largest()
+            largest = store.space.largest()
             assert largest in {run.number for run in self.runs}
             assert largest is not None
-            end(log, largest, CompletionOutcome("failed"))
+            end(store, largest, CompletionOutcome("failed"))
             self.end_in_model(next(run for run in self.runs if run.number == largest), "failed")
             return True
         return False
@@ -352,15 +352,15 @@ class Logs(RuleBasedStateMachine):
     def trim(self, which: int) -> None:
         expired = [run for run in self.runs if self.expired(run)]
         # Frames may be left of what was forgotten to make room.
-        assert self.one(which).log.trim() == len(expired) or not expired
+        assert self.one(which).store.trim() == len(expired) or not expired
         for run in expired:
             self.runs.remove(run)
 
     @rule(which=which)
     def open_again(self, which: int) -> None:
         process = self.one(which)
-        process.log.close()
-        process.log.open()
+        process.store.close()
+        process.store.open()
         self.enter(process)
 
     # -- what must hold ------------------------------------------------------------------------
@@ -370,7 +370,7 @@ class Logs(RuleBasedStateMachine):
         if not hasattr(self, "processes"):
             return
         for process in self.processes:
-            found = {run.key: run for run in process.log.follow([r.number for r in self.runs])}
+            found = {run.key: run for run in process.store.follow([r.number for r in self.runs])}
             for run in self.runs:
                 there = found[run.number]
                 assert there.last == run.last
@@ -378,11 +378,11 @@ class Logs(RuleBasedStateMachine):
                 if run.kind is not None:
                     assert there.ended == run.last + 1
                     assert outcome_of(there).kind == run.kind
-                listed = process.log.find(run.id, run.subject)
+                listed = process.store.find(run.id, run.subject)
                 assert (listed is None) == self.expired(run)
-                assert numbers(everything(process.log, there)) == list(range(1, run.last + 1))
+                assert numbers(everything(process.store, there)) == list(range(1, run.last + 1))
             others = any(run.watchers - {process} for run in self.runs)
-            assert process.log.leases.others_are_attached() == others
+            assert process.store.leases.others_are_attached() == others
 
 
 TestLogs = Logs.TestCase

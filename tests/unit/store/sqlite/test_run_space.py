@@ -1,4 +1,4 @@
-"""A log of runs that is bounded in bytes: what is forgotten, who is refused, what has to end."""
+"""A store of runs is bounded in bytes: what is deleted, what is refused, what has to end."""
 
 from __future__ import annotations
 
@@ -30,136 +30,136 @@ LARGE = 60_000
 
 
 @pytest.fixture
-def log(path: Path, clock: Clock) -> Iterator[RunDatabase]:
-    with opened(path, clock=clock, most_bytes=MOST) as log:
-        yield log
+def store(path: Path, clock: Clock) -> Iterator[RunDatabase]:
+    with opened(path, clock=clock, most_bytes=MOST) as store:
+        yield store
 
 
 @pytest.fixture
-def other(log: RunDatabase, path: Path, clock: Clock) -> Iterator[RunDatabase]:
-    assert log.leases.token
+def other(store: RunDatabase, path: Path, clock: Clock) -> Iterator[RunDatabase]:
+    assert store.leases.token
     with opened(path, clock=clock, most_bytes=MOST) as other:
         yield other
 
 
-def large(log: RunDatabase, run: Run | None = None, *, frames: int = 1) -> Run:
-    run = run or begun(log)
-    last = now(log, run).last
-    log.append([append_of(run.key, last + 1, [b"x" * LARGE] * frames, before=last * LARGE)])
+def large(store: RunDatabase, run: Run | None = None, *, frames: int = 1) -> Run:
+    run = run or begun(store)
+    last = now(store, run).last
+    store.append([append_of(run.key, last + 1, [b"x" * LARGE] * frames, before=last * LARGE)])
     return run
 
 
-def make_room(log: RunDatabase) -> None:
-    while log.space.make():
+def make_room(store: RunDatabase) -> None:
+    while store.space.make():
         pass
 
 
-def has_to_end_some(log: RunDatabase) -> bool:
-    return log.space.overfull
+def has_to_end_some(store: RunDatabase) -> bool:
+    return store.space.overfull
 
 
-def there(log: RunDatabase, runs: list[Run]) -> list[int]:
-    return [place for place, run in enumerate(runs) if log.find(run.id, "alice") is not None]
+def there(store: RunDatabase, runs: list[Run]) -> list[int]:
+    return [place for place, run in enumerate(runs) if store.find(run.id, "alice") is not None]
 
 
 def test_those_that_ended_first_are_forgotten_first(
-    log: RunDatabase, other: RunDatabase, path: Path, clock: Clock
+    store: RunDatabase, other: RunDatabase, path: Path, clock: Clock
 ) -> None:
-    """Whoever stores and whoever looks; and what is free is used again."""
-    running = large(log)
+    """Whichever process stores and whichever looks; free room is used again."""
+    running = large(store)
     runs: list[Run] = []
     for _ in range(100):
         clock.now += 1
-        runs.append(large(log))
-        finish(log, runs[-1])
-        if other.space.is_due or log.space.is_due:
+        runs.append(large(store))
+        finish(store, runs[-1])
+        if other.space.is_due or store.space.is_due:
             make_room(other)
-            log.space.make()
-        assert used_by(log) <= MOST
-    kept = there(log, runs)
+            store.space.make()
+        assert used_by(store) <= MOST
+    kept = there(store, runs)
     assert kept == list(range(100 - len(kept), 100))
     assert len(kept) * LARGE > MOST / 2, "no more than is needed"
     assert all(len(everything(other, runs[place])) == 1 for place in kept)
     assert len(everything(other, running)) == 1
-    log.close()
+    store.close()
     other.close()
     assert path.stat().st_size <= MOST
 
 
-def test_a_log_full_of_running_ones_begins_no_more_until_some_have_ended(
-    log: RunDatabase, other: RunDatabase
+def test_a_store_full_of_running_ones_begins_no_more_until_some_have_ended(
+    store: RunDatabase, other: RunDatabase
 ) -> None:
     known = fresh("known")
-    runs = [large(log, begun(log, known)), *(large(log) for _ in range(14))]
-    make_room(log)
-    assert not has_to_end_some(log), "they may end well"
+    runs = [large(store, begun(store, known)), *(large(store) for _ in range(14))]
+    make_room(store)
+    assert not has_to_end_some(store), "they may end well"
     for claim in (fresh(), fresh("new")):
         with pytest.raises(StoreFull):
-            log.claim(claim)
-    assert log.claim(known) == (now(log, runs[0]), True), "nothing is begun for it"
+            store.claim(claim)
+    assert store.claim(known) == (now(store, runs[0]), True), "nothing is begun for it"
     make_room(other)
     with pytest.raises(StoreFull):
         other.claim(fresh())
     for run in runs[:5]:
-        finish(log, run)
-    for each in (log, other):
+        finish(store, run)
+    for each in (store, other):
         assert begun(each)
 
 
-def test_what_is_over_the_bound_names_the_largest(log: RunDatabase, other: RunDatabase) -> None:
-    small = [large(log) for _ in range(10)]
+def test_what_is_over_the_bound_names_the_largest(store: RunDatabase, other: RunDatabase) -> None:
+    small = [large(store) for _ in range(10)]
     largest = large(other, frames=8)
     small += [large(other) for _ in range(3)]
-    make_room(log)
-    assert has_to_end_some(log)
-    assert log.space.largest() == largest.key
-    end(log, largest.key, STOPPED)
-    make_room(log)
-    assert not has_to_end_some(log)
-    assert log.find(largest.id, "alice") is None
-    assert there(log, small) == list(range(13))
-    assert begun(log)
+    make_room(store)
+    assert has_to_end_some(store)
+    assert store.space.largest() == largest.key
+    end(store, largest.key, STOPPED)
+    make_room(store)
+    assert not has_to_end_some(store)
+    assert store.find(largest.id, "alice") is None
+    assert there(store, small) == list(range(13))
+    assert begun(store)
 
 
-def test_nothing_running_is_not_the_largest(log: RunDatabase) -> None:
-    finish(log, begun(log))
-    assert log.space.largest() is None
+def test_nothing_running_is_not_the_largest(store: RunDatabase) -> None:
+    finish(store, begun(store))
+    assert store.space.largest() is None
 
 
-def test_many_small_runs_count(log: RunDatabase, clock: Clock) -> None:
+def test_many_small_runs_count(store: RunDatabase, clock: Clock) -> None:
     """Those without a frame, and frames of a byte."""
     for number in range(3000):
         clock.now += 0.001
-        run = begun(log, fresh(str(number)))
+        run = begun(store, fresh(str(number)))
         if not number % 100:
-            log.append([append_of(run.key, 1, [b"x"] * 100)])
-        finish(log, run)
-        if log.space.is_due:
-            make_room(log)
-    assert used_by(log) <= MOST
+            store.append([append_of(run.key, 1, [b"x"] * 100)])
+        finish(store, run)
+        if store.space.is_due:
+            make_room(store)
+    assert used_by(store) <= MOST
 
 
 def test_without_a_bound_nothing_is_forgotten(path: Path) -> None:
-    with opened(path) as log:
-        runs = [large(log) for _ in range(30)]
+    with opened(path) as store:
+        runs = [large(store) for _ in range(30)]
         for run in runs:
-            finish(log, run)
-        make_room(log)
-        assert not log.space.is_due
-        assert len(there(log, runs)) == 30
+            finish(store, run)
+        make_room(store)
+        assert not store.space.is_due
+        assert len(there(store, runs)) == 30
 
 
 def test_the_write_ahead_log_is_emptied_where_sqlite_never_came_to_it(
-    log: RunDatabase, other: RunDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RunDatabase, other: RunDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "_WAL_BYTES", MOST // 2)
     wal = path.with_name(path.name + "-wal")
-    run = large(log)
+    run = large(store)
     with other.reading() as database:
         database.execute("SELECT count(*) FROM runs").fetchall()
-        large(log, run, frames=10)  # that reader sees what was before
+        large(store, run, frames=10)  # that reader sees what was before
     assert wal.stat().st_size > MOST // 2
-    log.space.make()
+    store.space.make()
     assert wal.stat().st_size == 0
-    put(log, run, 12, 1)
+    put(store, run, 12, 1)
     assert len(everything(other, run)) == 12

@@ -1,4 +1,4 @@
-"""The wakeup: rings are not lost, others are reached, and the dead are forgotten."""
+"""Wakeups are not lost, other processes are reached, and dead ones are forgotten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from sseflask.store.sqlite.wakeup import WakeupSocket
 from tests.processes import ROOT
 
-#: Far more than a ring takes; a wait that lasts so long was not rung.
+#: Seconds, far more than a wakeup takes; a wait of this length was not woken.
 LONG = 20.0
 
 
@@ -29,78 +29,78 @@ def wakeup(path: Path | None) -> Iterator[WakeupSocket]:
         made.close()
 
 
-def rung(waiting: WakeupSocket) -> bool:
-    """Wait for a ring, and whether one came."""
+def woken(waiting: WakeupSocket) -> bool:
+    """Wait for a wakeup. Returns whether one came."""
     begun = time.monotonic()
     waiting.wait(LONG)
     return time.monotonic() < begun + LONG / 2
 
 
 def silent(waiting: WakeupSocket) -> bool:
-    """Whether nobody has rung."""
+    """Whether no wakeup has come."""
     begun = time.monotonic()
     waiting.wait(0.05)
     return time.monotonic() >= begun + 0.04
 
 
-def test_a_ring_before_the_wait_counts_once() -> None:
+def test_wakeups_before_the_wait_count_once() -> None:
     with wakeup(None) as own:
         for _ in range(10_000):
             own.wake()
-        assert rung(own)
+        assert woken(own)
         assert silent(own)
         own.wake()
-        assert rung(own)
+        assert woken(own)
 
 
-def test_no_ring_is_lost_between_threads() -> None:
+def test_no_wakeup_is_lost_between_threads() -> None:
     amount, handed, taken = 20_000, list[int](), 0
     with wakeup(None) as own:
 
-        def ring() -> None:
+        def wake() -> None:
             for number in range(amount):
                 handed.append(number)
                 own.wake()
 
-        threads = [threading.Thread(target=ring) for _ in range(3)]
+        threads = [threading.Thread(target=wake) for _ in range(3)]
         for thread in threads:
             thread.start()
         while taken < 3 * amount:
-            assert rung(own)
+            assert woken(own)
             taken = len(handed)
         for thread in threads:
             thread.join()
 
 
-def test_others_are_rung_and_not_the_own(tmp_path: Path) -> None:
+def test_others_are_woken_and_not_the_own(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        bells = [stack.enter_context(wakeup(tmp_path / "log.db")) for _ in range(4)]
-        bells[0].wake_others()
-        assert all(rung(other) for other in bells[1:])
-        assert all(silent(each) for each in bells)
-        late = stack.enter_context(wakeup(tmp_path / "log.db"))
+        sockets = [stack.enter_context(wakeup(tmp_path / "store.db")) for _ in range(4)]
+        sockets[0].wake_others()
+        assert all(woken(other) for other in sockets[1:])
+        assert all(silent(each) for each in sockets)
+        late = stack.enter_context(wakeup(tmp_path / "store.db"))
         time_limit = time.monotonic() + LONG
         while silent(late):
-            bells[0].wake_others()
+            sockets[0].wake_others()
             assert time.monotonic() < time_limit
-        # More rings than anybody has taken are no error, and do not block.
+        # More wakeups than are read are no error, and do not block.
         for _ in range(5_000):
-            bells[0].wake_others()
-        assert rung(late)
-    assert list((tmp_path / "log.db.wake").iterdir()) == []
+            sockets[0].wake_others()
+        assert woken(late)
+    assert list((tmp_path / "store.db.wake").iterdir()) == []
 
 
 def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 120) / "log.db"
+    path = tmp_path / ("x" * 120) / "store.db"
     with wakeup(path) as one, wakeup(path) as two:
         one.wake_others()
-        assert rung(two)
+        assert woken(two)
         two.wake_others()
-        assert rung(one)
+        assert woken(one)
 
 
-def test_the_bell_of_a_killed_process_is_removed(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
+def test_the_socket_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
     code = (
         "import sys; from sseflask.store.sqlite.wakeup import WakeupSocket; "
         "wakeup = WakeupSocket(sys.argv[1]); wakeup.open(); "
@@ -117,7 +117,7 @@ def test_the_bell_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     ):
         assert child.stdout is not None
         assert child.stdout.readline() == b"open\n"
-        directory = tmp_path / "log.db.wake"
+        directory = tmp_path / "store.db.wake"
         assert len(list(directory.iterdir())) == 2
         child.kill()
         child.wait(LONG)
@@ -127,9 +127,9 @@ def test_the_bell_of_a_killed_process_is_removed(tmp_path: Path) -> None:
         own.wake_others()
 
 
-def test_a_deleted_bell_is_made_again(tmp_path: Path) -> None:
-    path = tmp_path / "log.db"
-    directory = tmp_path / "log.db.wake"
+def test_a_deleted_socket_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    directory = tmp_path / "store.db.wake"
     with wakeup(path) as one, wakeup(path) as two:
         for file in directory.iterdir():
             file.unlink()
@@ -139,33 +139,33 @@ def test_a_deleted_bell_is_made_again(tmp_path: Path) -> None:
         one.open()
         two.open()
         one.wake_others()
-        assert rung(two)
+        assert woken(two)
 
 
 def test_a_file_that_is_no_socket_harms_nobody(tmp_path: Path) -> None:
-    with wakeup(tmp_path / "log.db") as one, wakeup(tmp_path / "log.db") as two:
-        (tmp_path / "log.db.wake" / "file").write_text("")
-        (tmp_path / "log.db.wake" / "directory").mkdir()
+    with wakeup(tmp_path / "store.db") as one, wakeup(tmp_path / "store.db") as two:
+        (tmp_path / "store.db.wake" / "file").write_text("")
+        (tmp_path / "store.db.wake" / "directory").mkdir()
         one.wake_others()
-        assert rung(two)
+        assert woken(two)
 
 
-def test_where_no_bell_can_be_hung_there_is_the_own(tmp_path: Path) -> None:
-    (tmp_path / "log.db.wake").write_text("a file")
-    with wakeup(tmp_path / "log.db") as own:
+def test_where_no_socket_can_be_made_the_own_process_is_still_woken(tmp_path: Path) -> None:
+    (tmp_path / "store.db.wake").write_text("a file")
+    with wakeup(tmp_path / "store.db") as own:
         own.wake_others()
         own.wake()
-        assert rung(own)
+        assert woken(own)
 
 
-def test_ringing_a_closed_bell_is_harmless(tmp_path: Path) -> None:
-    with wakeup(tmp_path / "log.db") as own:
+def test_a_wakeup_of_a_closed_socket_is_harmless(tmp_path: Path) -> None:
+    with wakeup(tmp_path / "store.db") as own:
         pass
     own.wake()
     own.wake_others()
 
 
-@pytest.mark.parametrize("path", [None, "log.db"])
+@pytest.mark.parametrize("path", [None, "store.db"])
 def test_no_descriptor_is_left_behind(tmp_path: Path, path: str | None) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):

@@ -77,7 +77,7 @@ class Crowd:
         self.job(lambda: self.detached.send([(self.group, body)]))
 
     def job(self, what: Callable[[], object]) -> None:
-        """Have a job done, to its end."""
+        """Do a job to its end."""
         done = gevent.event.Event()
         self.detached.jobs.submit(what)
         self.detached.jobs.submit(done.set)

@@ -73,7 +73,7 @@ def test_without_an_access_log_there_is_no_line() -> None:
 
 
 class OwnLogger(Logger):
-    """Somebody's own, which asks for what gunicorn's own asks for, and more."""
+    """A user's logger, which reads what gunicorn's reads, and more."""
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         atoms = self.atoms(resp, req, environ, request_time)
