@@ -86,10 +86,10 @@ class Resuming(RuleBasedStateMachine):
         self.published: list[Published] = []
         self.everyone: list[Client] = []
         self.descriptors = itertools.count(3)
-        self.feed = ChannelFeed()
+        self.channel_feed = ChannelFeed()
         self.store = self.open_store()
         self.fed = 0
-        self.feed.restart(self.store.epoch, 0)
+        self.channel_feed.restart(self.store.epoch, 0)
         self.interruption: Callable[[], None] | None = None
 
     def open_store(self) -> EventDatabase:
@@ -150,9 +150,9 @@ class Resuming(RuleBasedStateMachine):
             last = max(last, newest)
         self.fed = last
         if last - before > len(entries):
-            self.send_away(self.feed.skip(last))
+            self.send_away(self.channel_feed.skip(last))
         if entries:
-            batch = self.feed.deliver(entries)
+            batch = self.channel_feed.deliver(entries)
             for group, body in batch:
                 for client in self.everyone:
                     if client.group is group:
@@ -167,7 +167,7 @@ class Resuming(RuleBasedStateMachine):
         self.store.close()
         self.store = self.open_store()
         self.fed = 0
-        self.send_away(self.feed.restart(self.store.epoch, 0))
+        self.send_away(self.channel_feed.restart(self.store.epoch, 0))
         assert all(client.group is None for client in self.everyone)
 
     # -- clients -----------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Resuming(RuleBasedStateMachine):
     )
     def arrive(self, names: set[str], until_done: bool) -> Client:
         """A client that wants nothing but what comes from here."""
-        start = self.feed.cursor
+        start = self.channel_feed.cursor
         client = Client(tuple(Pattern.parse(name) for name in names), set(), until_done)
         client.owed = {
             event.id
@@ -204,12 +204,12 @@ class Resuming(RuleBasedStateMachine):
         return client
 
     def connect(self, client: Client, presented: str | None) -> None:
-        start = self.feed.cursor
+        start = self.channel_feed.cursor
         client.decoder, client.upto, client.entered = Decoder(), None, False
         opening = b"" if presented else f"id: {start}\n\n".encode()
         until = DONE if client.until_done else frozenset[bytes]()
         client.subscription = Subscription(
-            self.feed, self, client.patterns, start, presented, opening, until
+            self.channel_feed, self, client.patterns, start, presented, opening, until
         )
         if presented is None:
             client.last_event_id = str(start)
@@ -248,11 +248,11 @@ class Resuming(RuleBasedStateMachine):
         """Those who have asked for this, or for nothing that it has not, get what was passed on."""
         closed = Pattern.parse(pattern)
         ended = [client for client in self.everyone if self.is_in(client, closed)]
-        groups = self.feed.close(closed)
+        groups = self.channel_feed.close(closed)
         for client in ended:
             assert client.group is None or client.group in groups
             if client.upto is None:
-                client.upto = self.feed.position
+                client.upto = self.channel_feed.position
         self.send_away(groups)
         assert not any(client.group for client in ended)
 
@@ -332,8 +332,8 @@ class Resuming(RuleBasedStateMachine):
     def bring_the_tail_to(self, client: Client) -> None:
         """Or a subscription would wait: its client may have seen more on another worker."""
         cursor = Cursor.parse(client.last_event_id)
-        if cursor is not None and cursor.epoch == self.feed.epoch:
-            while self.feed.position < cursor.number:
+        if cursor is not None and cursor.epoch == self.channel_feed.epoch:
+            while self.channel_feed.position < cursor.number:
                 self.feed(100)
 
     def receive(self, client: Client, frames: bytes) -> None:
@@ -403,7 +403,7 @@ class Resuming(RuleBasedStateMachine):
                 and (client.entered or client.group is not None)
                 for client in self.everyone
             )
-            assert self.feed.count(pattern) == there
+            assert self.channel_feed.count(pattern) == there
 
     def teardown(self) -> None:
         try:
