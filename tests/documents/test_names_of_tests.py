@@ -25,6 +25,7 @@ TESTED_AS_A_PART = {
         "transport/stream.py",
         "transport/stream_timer.py",
     ],
+    "unit/channels/test_channels.py": ["channels/store_listener.py"],
     "unit/completions/formats/test_formats.py": ["completions/formats/views.py"],
     "unit/completions/test_frame_reader.py": [
         "completions/chat_parts.py",
