@@ -26,7 +26,7 @@ Reason = Literal[
 - ``left``: the client went away;
 - ``drain``: the server shuts down;
 - ``lifetime``: its lifetime was over: the client resumes on a new connection;
-- ``slow``: it was cut: the client read nothing for two heartbeats or fell too far behind;
+- ``slow``: it was cut: the client took nothing for two heartbeats or fell too far behind;
 - ``expired``: the token's time was over;
 - ``failed``: its generator or another source raised an error;
 - ``resync``: the store was replaced, or deleted events too early: the client has to resume.

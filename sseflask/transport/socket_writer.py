@@ -68,7 +68,7 @@ class SocketWriter:
     _reusable: bool = False
     _write: Callable[[int, bytes | memoryview], int] = os.write
     _watcher: Watcher | None = None
-    _unacknowledged: int = -1
+    _unacknowledged: int | None = None
 
     def __post_init__(self) -> None:
         self.counter = self
@@ -79,8 +79,9 @@ class SocketWriter:
         self.unsent_head = head
         self.chunked, self._reusable = chunked, reusable
 
-    def open(self, heartbeat: float) -> None:
-        """Let the system end the connection if the client acknowledges nothing for two heartbeats.
+    def start_timeout(self, heartbeat: float) -> None:
+        """Have the system end the connection if the client acknowledges nothing for two heartbeats:
+        TCP_USER_TIMEOUT.
 
         A heartbeat to a peer that vanished without a FIN fails then (RFC 5482), and not after a
         quarter of an hour of retransmissions.
@@ -130,15 +131,12 @@ class SocketWriter:
         if not waits and not self.greenlet.client_left and (beat := heartbeat_bytes(self.tail)):
             self._send_body(beat)
 
-    def has_progress(self) -> bool:
-        """Whether the client has acknowledged something since this was last asked: the kernel
-        reports room only when there is a lot of it."""
-        waiting, before = unacknowledged(self._descriptor), self._unacknowledged
-        self._unacknowledged = waiting
-        if waiting == before:
-            return False
-        self.last_progress = time.monotonic()
-        return True
+    def note_progress(self) -> None:
+        """Note whether the client has acknowledged something since this was last called, or since
+        it last took something."""
+        waiting = unacknowledged(self._descriptor)
+        if waiting != self._unacknowledged:
+            self._unacknowledged, self.last_progress = waiting, time.monotonic()
 
     def end(self, last: bytes) -> None:
         """Send all with the last chunk; block until the client has taken it, has left or is cut."""
@@ -206,6 +204,7 @@ class SocketWriter:
             return
         if sent:
             self.last_progress = time.monotonic()
+            self._unacknowledged = None
         if sent == len(data):
             self.unsent = None
             return

@@ -45,6 +45,8 @@ class StreamTimer(StreamClock):
     def _on_timer(self) -> None:
         if self._sender.greenlet.client_left or self._sender.diverted:
             return
+        if self._sender.writer.unsent is not None:
+            self._sender.writer.note_progress()
         now = time.monotonic()
         due_at, due = self._due(now)
         if now >= due_at:
@@ -59,9 +61,8 @@ class StreamTimer(StreamClock):
         elif due == "heartbeat":
             sender.writer.heartbeat()
         elif due == "slow":
-            if not sender.writer.has_progress():
-                sender.slow = True
-                sender.writer.abort()
+            sender.slow = True
+            sender.writer.abort()
         elif due == "lifetime":
             sender.rotate(with_others=False)
         else:

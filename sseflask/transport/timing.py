@@ -6,15 +6,17 @@ All times are the monotonic clock's, in seconds.
 |---|---|---|
 | first_byte | the first event is late | the headers are sent without it |
 | heartbeat | nothing was sent for `heartbeat` seconds | a heartbeat is sent |
-| slow | the client took nothing for two heartbeats | it is cut |
+| look | every half heartbeat, if bytes wait | what the client has taken is looked at |
+| slow | the client took nothing for two heartbeats (`slow_after`) | it is cut |
 | lifetime | the stream has run for `lifetime` seconds | it ends, to be resumed |
 | expiry | the client's token has expired | it ends with a failure |
 
-A `StreamTimer` is a `StreamClock`, and a `PortableBody` has one. A stream that is detached gets its
-end from it, and shares heartbeats with its group: `Deadlines`.
+`StreamTimer` is a `StreamClock` with a timer, and `PortableBody` has a `StreamClock`. A stream that
+is detached gets its end from its clock, and shares heartbeats with its group: `Deadlines`.
 
 Not here: how far behind a client may be in bytes (`stream_table`), TCP_USER_TIMEOUT
-(`SocketWriter`), and slow clients of portable bodies: the server or `ClientConnection` cuts them.
+(`SocketWriter.start_timeout`), and slow clients of portable bodies: the server or
+`ClientConnection` cuts them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from sseflask.transport.detached.group import DetachedStream, Group
 from sseflask.transport.stream import Stream
 from sseflask.wire import HEARTBEAT, ends_line
 
-Due = Literal["first_byte", "heartbeat", "slow", "lifetime", "expiry"]
+Due = Literal["first_byte", "heartbeat", "look", "slow", "lifetime", "expiry"]
 
 #: The least and the largest part of its lifetime that a detached stream gets, at random: streams
 #: that begin together, as after a deploy, must not end together.
@@ -44,7 +46,9 @@ def heartbeat_at(last_sent: float, heartbeat: float) -> float:
     """When the next heartbeat of a stream or group is due.
 
     The same arguments must give the same time: it is computed again when that time has come. A
-    jitter belongs here, not in `Stream.heartbeat`: streams with equal values share a group.
+    jitter belongs here, not in `Stream.heartbeat`: streams with equal values share a group. It
+    needs a seed of the stream or group as one more argument: many have the same ``last_sent``.
+    Callers are `StreamClock.next`, `Deadlines._push` and `Deadlines.silent`.
     """
     return last_sent + heartbeat
 
@@ -55,16 +59,28 @@ def heartbeat_bytes(tail: bytes) -> bytes:
 
 
 def slow_after(heartbeat: float) -> float:
-    """How many seconds a client may take nothing although bytes wait for it."""
+    """For how many seconds a client may take nothing of what waits for it.
+
+    What it takes is looked at twice a heartbeat (`look_after`), first within one. So it is cut
+    after three heartbeats at the latest.
+    """
     return 2 * heartbeat
 
 
 def slow_at(last_progress: float, heartbeat: float) -> float:
     """When a client that last took something at ``last_progress`` is too slow.
 
-    It is then cut by `StreamTimer`; a detached one by the caller of `SlowStreams.stalled`.
+    `StreamTimer` cuts it then, or if it is detached `DetachedStreams._on_timer`.
     """
     return last_progress + slow_after(heartbeat)
+
+
+def look_after(heartbeat: float) -> float:
+    """Seconds from one look at what a slow client has taken to the next.
+
+    The kernel reports room for more only when there is a lot of it.
+    """
+    return heartbeat / 2
 
 
 class StreamClock:
@@ -96,7 +112,8 @@ class StreamClock:
         """
         due: tuple[float, Due]
         if behind:
-            due = slow_at(last_progress, self._heartbeat), "slow"
+            look: tuple[float, Due] = now + look_after(self._heartbeat), "look"
+            due = min(look, (slow_at(last_progress, self._heartbeat), "slow"))
         else:
             due = heartbeat_at(last_progress, self._heartbeat), "heartbeat"
         if not started:

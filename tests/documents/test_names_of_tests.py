@@ -23,7 +23,6 @@ TESTED_AS_A_PART = {
         "transport/socket_writer.py",
         "transport/socket_reader.py",
         "transport/stream.py",
-        "transport/stream_timer.py",
     ],
     "unit/channels/test_channels.py": ["channels/store_listener.py"],
     "unit/completions/formats/test_formats.py": ["completions/formats/views.py"],
@@ -69,7 +68,6 @@ TESTED_AS_A_PART = {
         "transport/detached/delivery.py",
         "transport/detached/ended.py",
         "transport/detached/group.py",
-        "transport/detached/stream_table.py",
     ],
 }
 

@@ -36,7 +36,8 @@ class Backlog:
         progress: the monotonic time at which the client last took something.
         size: bytes that are to be written.
         events, bytes: of the body, in all that was added.
-        unacknowledged: bytes that the client had not acknowledged at the last look.
+        unacknowledged: bytes that the client had not acknowledged at the last look; ``None`` if it
+            was not looked at since the client last took something.
         last: why the stream ends when all of it is written, ``None`` if it goes on.
     """
 
@@ -46,7 +47,7 @@ class Backlog:
     size: int = field(init=False)
     events: int = 0
     bytes: int = 0
-    unacknowledged: int = -1
+    unacknowledged: int | None = None
     last: Reason | None = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """The detached streams of a worker by their sockets, the slow ones, and how each of them ends.
 
-A client that is too far behind, or takes nothing for two heartbeats, is cut; it can resume. One
-whose stream has a greenlet is cut by `sseflask.transport.stream_timer`.
+A client that is too far behind, or takes nothing for two heartbeats, is cut. It can resume, except
+with the completions' format `ui` and on `/v1`. A client whose stream has a greenlet is cut by
+`sseflask.transport.stream_timer`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from sseflask.transport import accounting
 from sseflask.transport.detached.ended import ClosingSockets, IdleConnections
 from sseflask.transport.detached.group import Backlog, DetachedStream, Piece
 from sseflask.transport.sockets import unacknowledged
-from sseflask.transport.timing import Deadlines, slow_at
+from sseflask.transport.timing import Deadlines, look_after, slow_at
 
 log = logging.getLogger("sseflask")
 
-#: Bytes, and pieces, that a client may be behind before it is cut; it can resume. Not counting the
+#: Bytes, and pieces, that a client may be behind before it is cut. Not counting the
 #: one piece that is being written: it may be a picture.
 BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
 
@@ -51,7 +52,7 @@ class SlowStreams:
     def take_in(self, stream: DetachedStream, backlog: Backlog) -> None:
         """Keep what a socket did not take; OSError if it is kept, but the socket is not watched."""
         if not self.backlogs:
-            self._look_at = backlog.progress + stream.group.heartbeat
+            self._look_at = backlog.progress + look_after(stream.group.heartbeat)
         self.backlogs[stream] = backlog
         # Arming it again reports at once if the socket has become writable meanwhile.
         self._epoll.modify(stream.descriptor, WATCH | select.EPOLLOUT)
@@ -72,7 +73,7 @@ class SlowStreams:
             except BlockingIOError:
                 return False
             backlog.size -= sent
-            backlog.progress = time.monotonic()
+            backlog.progress, backlog.unacknowledged = time.monotonic(), None
             if sent < len(rest):
                 backlog.done += sent
             else:
@@ -95,14 +96,13 @@ class SlowStreams:
         self._look_at = math.inf
         for stream, backlog in self.backlogs.items():
             heartbeat = stream.group.heartbeat
-            # The kernel reports room only when there is a lot of it.
             waiting = unacknowledged(stream.descriptor)
             if waiting != backlog.unacknowledged:
                 backlog.unacknowledged, backlog.progress = waiting, now
             if now >= slow_at(backlog.progress, heartbeat):
                 found.append(stream)
             else:
-                self._look_at = min(self._look_at, now + heartbeat / 2)
+                self._look_at = min(self._look_at, now + look_after(heartbeat))
         return found
 
     def next(self) -> float:

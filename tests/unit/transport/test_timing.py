@@ -40,7 +40,8 @@ def clock(**times: Any) -> StreamClock:
 def test_a_heartbeat_is_due_after_silence_and_a_slow_client_is_cut_after_two() -> None:
     times = clock(heartbeat=10.0)
     assert times.next(100.0, 95.0) == (105.0, "heartbeat")
-    assert times.next(100.0, 95.0, behind=True) == (115.0, "slow")
+    assert times.next(100.0, 95.0, behind=True) == (105.0, "look")
+    assert times.next(112.0, 95.0, behind=True) == (115.0, "slow")
     assert slow_after(10.0) == 20.0
 
 
