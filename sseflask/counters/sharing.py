@@ -14,7 +14,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from sseflask.counters.counts import COUNTS, Gauges, current_gauges
-from sseflask.counters.table import Slot, Table
+from sseflask.counters.table import LAYOUT, Slot, Table
 
 log = logging.getLogger("sseflask")
 
@@ -63,7 +63,7 @@ class Sharing:
         """Pass the table to the master that replaces this one (SIGUSR2)."""
         if self._table is not None and self._table.descriptor >= 0:
             os.set_inheritable(self._table.descriptor, True)
-            inherited = (self._table.descriptor, *_shape())
+            inherited = (self._table.descriptor, *_shape(), LAYOUT)
             environment[_INHERITED] = ",".join(map(str, inherited))
 
     # -- a worker ----------------------------------------------------------------------------------
@@ -146,8 +146,8 @@ def _inherited(environment: MutableMapping[str, str]) -> Table | None:
     if not inherited:
         return None
     descriptor, *shape = map(int, inherited.split(","))
-    if tuple(shape) != _shape():
-        os.close(descriptor)  # of a version with other counters
+    if tuple(shape) != (*_shape(), LAYOUT):
+        os.close(descriptor)  # of a version with other counters, or another table
         return None
     os.set_inheritable(descriptor, False)
     return Table(*_shape(), descriptor=descriptor)

@@ -19,12 +19,13 @@ from typing import NamedTuple
 #: The most workers; memory is used only for those that exist.
 SLOTS = 4096
 
-#: The words of a slot: the number of writes (odd during a write), the owner's process id (negative:
-#: the master's, which has reserved it for a child that has not begun), the time of the last write.
-_VERSION, _PID, _SEEN, _FIRST = 0, 1, 2, 3
+#: What the words mean; another number when they mean something else.
+LAYOUT = 2
 
-#: How often a read is repeated because the slot is being written.
-_TRIES = 100
+#: The words of a slot: the number of writes, the owner's process id (negative: the master's, which
+#: has reserved it for a child that has not begun), the time of the last write. Two copies of the
+#: numbers follow.
+_WRITES, _PID, _SEEN, _FIRST = 0, 1, 2, 3
 
 _WORD = 8
 _HEADER = 4096 // _WORD
@@ -54,7 +55,8 @@ class Table:
     """Slots of 64-bit integers.
 
     Made by the process that forks the workers, which reserves and releases slots. A worker writes
-    its own and reads all, without a lock.
+    its own and reads all, without a lock. A write goes to the copy of the numbers that is not read,
+    which is read from then on. So a reader waits for no writer, wherever it stands still or dies.
 
     Args:
         gauges, counters: how many of them are in a slot.
@@ -63,7 +65,8 @@ class Table:
 
     def __init__(self, gauges: int, counters: int, descriptor: int | None = None) -> None:
         self._gauges = gauges
-        self._words = _FIRST + gauges + counters
+        self._copy = gauges + counters
+        self._words = _FIRST + 2 * self._copy
         size = (_HEADER + SLOTS * self._words) * _WORD
         self.descriptor = _shared(size) if descriptor is None else descriptor
         self._map = mmap.mmap(self.descriptor, size)
@@ -120,12 +123,9 @@ class Table:
 
     def own(self, number: int) -> list[int]:
         """Make a reserved slot the calling process's own, which has to count on from the result."""
-        place = self._place(number)
-        if self._numbers[place + _VERSION] % 2:
-            self._numbers[place + _VERSION] += 1  # its owner died during a write
         counters = self._read(number).counters
         self.write(number, 0.0, [0] * self._gauges, counters)
-        self._numbers[place + _PID] = os.getpid()
+        self._numbers[self._place(number) + _PID] = os.getpid()
         return counters
 
     def write(
@@ -133,10 +133,11 @@ class Table:
     ) -> None:
         """Write a slot, at a monotonic time. Only its owner may call this; never blocks."""
         place, numbers = self._place(number), self._numbers
-        numbers[place + _VERSION] += 1  # odd: a reader has to try again
-        numbers[place + _FIRST : place + self._words] = memoryview(array("q", [*gauges, *counters]))
+        writes = numbers[place + _WRITES] + 1
+        first = place + _FIRST + writes % 2 * self._copy
+        numbers[first : first + self._copy] = memoryview(array("q", [*gauges, *counters]))
         numbers[place + _SEEN] = int(now * 1000)
-        numbers[place + _VERSION] += 1
+        numbers[place + _WRITES] = writes
 
     def see(self, number: int, now: float) -> None:
         """Note that the owner lives, without other changes. Never blocks."""
@@ -157,21 +158,25 @@ class Table:
             return False
 
     def read(self) -> list[Slot]:
-        """Read all slots that were ever used, each as it was at one moment. Never blocks."""
+        """Read all slots that were ever used, each as it was at one moment.
+
+        Never blocks: a slot is read again only if its owner has finished a write meanwhile.
+        """
         return [self._read(number) for number in range(self._numbers[_USED])]
 
     def _read(self, number: int) -> Slot:
         place, numbers = self._place(number), self._numbers
-        for _ in range(_TRIES):
-            version = numbers[place + _VERSION]
+        while True:
+            writes = numbers[place + _WRITES]
             values = array("q", bytes(numbers[place : place + self._words]))
-            if not version % 2 and version == numbers[place + _VERSION]:
+            # The next write goes to the other copy; only the one after it comes to this one.
+            if writes == numbers[place + _WRITES]:
                 break
-        # Otherwise its writer died during a write: each number is an old or a new one.
         pid = values[_PID] if values[_PID] > 0 and _lives(values[_PID]) else 0
-        first = values[_FIRST : _FIRST + self._gauges].tolist()
-        rest = values[_FIRST + self._gauges :].tolist()
-        return Slot(number, pid, values[_SEEN] / 1000, first, rest)
+        first = _FIRST + writes % 2 * self._copy
+        copy = values[first : first + self._copy].tolist()
+        seen = values[_SEEN] / 1000
+        return Slot(number, pid, seen, copy[: self._gauges], copy[self._gauges :])
 
     def _place(self, number: int) -> int:
         return _HEADER + number * self._words

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -118,17 +122,108 @@ def test_there_may_be_no_room(table: Table, monkeypatch: pytest.MonkeyPatch) -> 
     assert table.take(Worker()) is None
 
 
-def test_a_worker_that_was_killed_while_it_wrote(table: Table) -> None:
+class Interrupted(Exception):
+    """Something happens in the middle of a write or a read."""
+
+
+class Words:
+    """The words of a table, which are read and written one at a time.
+
+    Args:
+        words: the table's own.
+        steps: words until ``then``, which is called once.
+    """
+
+    def __init__(self, words: Any, steps: int, then: Callable[[], object]) -> None:
+        self._words = words
+        self._steps = steps
+        self._then = then
+
+    def _step(self) -> None:
+        self._steps -= 1
+        if self._steps == -1:
+            self._then()
+
+    def __getitem__(self, place: Any) -> Any:
+        if not isinstance(place, slice):
+            self._step()
+            return self._words[place]
+        read = array("q")
+        for each in range(place.start, place.stop):
+            self._step()
+            read.append(self._words[each])
+        return read
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        if not isinstance(place, slice):
+            self._step()
+            self._words[place] = value
+            return
+        for each, number in zip(range(place.start, place.stop), value, strict=True):
+            self._step()
+            self._words[each] = number
+
+    @property
+    def over(self) -> bool:
+        """Whether there were fewer steps."""
+        return self._steps >= 0
+
+
+def interrupt() -> None:
+    raise Interrupted
+
+
+def test_a_writer_that_stands_still_anywhere_is_read_as_before_or_after(table: Table) -> None:
+    """Whether it has died or has lost the processor: no reader waits, none reads a half."""
+    other = Table(2, 50, table.descriptor)
+    owner = Worker()
+    number = taken(table, owner)
+    before = table.own(number)
+    seen: list[int] = []
+    for steps in itertools.count():
+        table.write(number, 1.0, [1, 1], [7] * 50)
+        own = table._numbers
+        table._numbers = words = Words(own, steps, interrupt)  # type: ignore[assignment]
+        with contextlib.suppress(Interrupted):
+            table.write(number, 2.0, [2, 2], [8] * 50)
+        table._numbers = own
+        slot = only(other)
+        assert (slot.gauges, slot.counters) in (([1, 1], [7] * 50), ([2, 2], [8] * 50))
+        seen.append(slot.counters[0])
+        assert other.own(number) == slot.counters, "its next owner counts on"
+        assert only(table).gauges == [0, 0]
+        if words.over:
+            break
+    assert before == [0] * 50
+    assert seen == [7] * (len(seen) - 1) + [8]
+    assert len(seen) > 52, "it was interrupted at each word"
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_what_is_written_during_a_read_is_read_whole(table: Table, writes: int) -> None:
     owner = Worker()
     number = taken(table, owner)
     table.own(number)
-    table.write(number, 1.0, [1, 1], [7] * 50)
-    place = table._place(number)
-    table._numbers[place] += 1  # as in the middle of a write
-    assert only(table).counters == [7] * 50, "it is read, in a bounded time"
-    assert table.own(number) == [7] * 50
-    assert only(table).gauges == [0, 0]
-    assert table._numbers[place] % 2 == 0, "nobody has to look again"
+    other = Table(2, 50, table.descriptor)
+    own = other._numbers
+    count = 0
+
+    def write() -> None:
+        nonlocal count
+        for _ in range(writes):
+            count += 1
+            table.write(number, 1.0, [count] * 2, [count] * 50)
+
+    for steps in itertools.count():
+        write()
+        before = count
+        other._numbers = words = Words(own, steps, write)  # type: ignore[assignment]
+        slot = only(other)
+        if words.over:
+            break
+        (value,) = {*slot.gauges, *slot.counters}
+        assert value in (before, count)
+    assert steps > 52, "it was interrupted at each word"
 
 
 def test_what_is_read_is_of_one_moment(table: Table) -> None:
@@ -136,7 +231,7 @@ def test_what_is_read_is_of_one_moment(table: Table) -> None:
     number = taken(table, owner)
     with running(table, number, "writes"):
         found: set[int] = set()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len(found) < 200:
             slot = only(table)
             (value,) = {*slot.gauges, *slot.counters}
