@@ -5,6 +5,7 @@ Their sockets are read and written as their `ClientConnection` says.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -122,6 +123,16 @@ class Listener(StreamServer):
         """Serve a connection."""
         self._connections.spawn(*self._call, *accepted)
 
+    def accept_queued(self) -> None:
+        """Accept the connections that the kernel has accepted already, if there is room.
+
+        When a listener is closed, the kernel resets those that are left in its queue, although
+        their clients may have sent a request.
+        """
+        with contextlib.suppress(OSError):
+            while not self.full() and (accepted := self.do_read()):
+                self.do_handle(*accepted)
+
 
 def shake_hands(context: Any, client: Any, limit: ConnectionLimit) -> ClientTLSSocket | None:
     """Begin TLS on a connection; ``None`` if the client did not do its part: it is closed.
@@ -188,8 +199,13 @@ class ConnectionServer:
             self._listeners.append(listener)
 
     def stop_accepting(self) -> None:
-        """Close the sockets that listen, and soon the connections without a request."""
+        """Close the sockets that listen, and soon the connections without a request.
+
+        What has connected before is served. Between the last look and the close there is no other
+        code of this process; a connection that comes in these microseconds is reset.
+        """
         for listener in self._listeners:
+            listener.accept_queued()
             listener.close()
         self.pool.limit.close_silent_soon()
 

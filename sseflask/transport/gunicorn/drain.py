@@ -2,8 +2,9 @@
 
 1. gunicorn clears `StreamWorker.alive`, which wakes `StreamWorker.run`. It does so at SIGHUP for
    the old workers, after ``max_requests``, and if the arbiter has gone, as well.
-2. `ConnectionServer.stop_accepting` closes the sockets that listen, and a second later the
-   connections that have sent no request (`ConnectionLimit.close_silent_soon`).
+2. `ConnectionServer.stop_accepting` accepts what the kernel has queued, closes the sockets that
+   listen, and a second later the connections that have sent no request
+   (`ConnectionLimit.close_silent_soon`).
 3. `Drain.begin` ends each stream that its client can resume, with a ``retry`` line
    (`Connection.rotate`, `DetachedStreams.drain`); one whose last event had no id runs on until an
    event has. All others run on. ``/readyz`` says 503.

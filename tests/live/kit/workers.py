@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import psutil
 
@@ -79,3 +80,14 @@ def wait_for_workers(server: Server, count: int) -> None:
 
     if count > 1:
         until(all_answer, f"{count} workers answer", seconds=60, pause=0.05)
+
+
+@contextlib.contextmanager
+def suspended(worker: psutil.Process) -> Iterator[None]:
+    """A worker that stands still: it accepts nothing from the beginning of the block to its end."""
+    worker.suspend()
+    try:
+        until(lambda: worker.status() == psutil.STATUS_STOPPED, f"worker {worker.pid} has stopped")
+        yield
+    finally:
+        worker.resume()
