@@ -6,6 +6,7 @@ import logging
 import threading
 import urllib.request
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import waitress.server  # type: ignore[import-untyped]  # it has no types
@@ -36,20 +37,30 @@ def ask(port: int, times: int = 2) -> None:
             assert answer.read() == b"data: a\n\ndata: b\n\n"
 
 
+def serve(server: Any, sockets: dict[int, Any], ended: threading.Event) -> None:
+    """Serve as waitress does, until the end.
+
+    A task answers first and wakes the loop then. So its threads end before what they wake it by.
+    """
+    while not ended.is_set():
+        server.asyncore.loop(timeout=0.01, map=sockets, count=1)
+    server.task_dispatcher.shutdown(timeout=20)
+    server.asyncore.close_all(sockets)
+
+
 @pytest.mark.parametrize(("threads", "said"), [(4, ["This server has 4 threads"]), (100, [])])
 def test_waitress(threads: int, said: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    sockets, ended = dict[int, Any](), threading.Event()
     server = waitress.server.create_server(
-        application(), host="127.0.0.1", port=0, threads=threads, _start=True, map={}
+        application(), host="127.0.0.1", port=0, threads=threads, map=sockets
     )
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=serve, args=(server, sockets, ended))
     thread.start()
     try:
         ask(server.effective_port)
     finally:
-        # In its own thread, which waits for what is closed here.
-        server.trigger.pull_trigger(server.close)
-        thread.join(20)
-        server.task_dispatcher.shutdown()
+        ended.set()
+        thread.join(30)
     assert not thread.is_alive()
     told = [record.getMessage() for record in caplog.records if record.name == "sseflask"]
     assert [each[: len("This server has 4 threads")] for each in told] == said

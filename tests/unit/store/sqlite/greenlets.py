@@ -1,7 +1,7 @@
 """``python -m tests.unit.store.sqlite.greenlets <path>``: reports on a store under gevent.
 
-Thousands of greenlets append; then another process holds the file's write lock for a second while
-a timer of the loop goes on.
+Thousands of greenlets append; then another process holds the file's write lock for a second, and
+until a timer of the loop has gone on.
 """
 
 # ruff: noqa: E402
@@ -14,6 +14,7 @@ from tests.switches import watch_switches
 switches = watch_switches()  # before other modules make their locks
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,9 @@ from tests.processes import go_on, line, process
 from tests.unit.store.sqlite.event_processes import hold
 
 GREENLETS = 5000
+#: How often the timer fires while the file is locked. If the loop waited for the lock, it would
+#: never: the lock is held until then.
+TICKS = 30
 
 native_ident = monkey.get_original("_thread", "get_ident")
 
@@ -92,17 +96,20 @@ def main(path: str) -> dict[str, Any]:
 
     moments: list[float] = []
 
-    def tick() -> None:
+    def tick(holder: subprocess.Popen[str], least: float) -> None:
+        locked = True
         while True:
             moments.append(time.monotonic())
+            if locked and len(moments) > TICKS and moments[-1] >= least:
+                go_on(holder)
+                locked = False
             gevent.sleep(0.01)
 
     with process(hold, path) as holder:
         locked = line(holder) == "locked"
-        ticking = gevent.spawn(tick)
         begun = time.monotonic()
         # How long it is held is what this is about.
-        gevent.spawn_later(1.0, go_on, holder)
+        ticking = gevent.spawn(tick, holder, begun + 1.0)
         put(GREENLETS)
         waited = time.monotonic() - begun
         ticking.kill()

@@ -502,8 +502,8 @@ def test_under_gevent_the_loop_never_waits(path: Path) -> None:
     assert report["appended"] == 5000
     assert report["transactions"] <= 5000 / 10
     assert report["locked seconds"] >= 0.9
-    # Another thread's share of the interpreter may delay a tick; a wait for the lock would be 1 s.
+    # A busy machine may delay a tick; a wait for the lock would take as long as that is held.
     assert report["ticks while locked"] >= 30
-    assert report["longest pause"] < 0.5
+    assert report["longest pause"] < report["locked seconds"] / 2
     assert report["native"]
     assert report["in the loop"]
