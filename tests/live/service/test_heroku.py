@@ -123,22 +123,38 @@ def stop(running: Server) -> int:
         pytest.fail("Error R12 (Exit timeout)")
 
 
-def follow(port: int, path: str) -> list[str | None]:
-    """What a client reads that comes back with its last id, until the last event or a 204."""
-    seen: list[str | None] = []
-    headers: dict[str, str] = {}
-    while True:
-        with open_stream(port, path, headers=headers) as stream:
-            if stream.head.status == 204:
-                return seen
-            assert stream.head.status == 200, stream.head
-            for event in stream:
-                assert event.event is None, event
-                if event.data == "last":
+class Follower:
+    """A client that reads a stream in a thread, and comes back with its last id.
+
+    Its first stream has begun when it is made: it gets what is published from then on.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, port: int, path: str) -> None:
+        self._port, self._path = port, path
+        self._begun = threading.Event()
+        self._read = pool.submit(self._follow)
+        until(lambda: self._begun.is_set() or self._read.done(), f"{path} begins", seconds=30)
+
+    def result(self, seconds: float) -> list[str | None]:
+        """The data until the last event or a 204."""
+        return self._read.result(seconds)
+
+    def _follow(self) -> list[str | None]:
+        seen: list[str | None] = []
+        headers: dict[str, str] = {}
+        while True:
+            with open_stream(self._port, self._path, headers=headers) as stream:
+                if stream.head.status == 204:
                     return seen
-                seen.append(event.data)
-                headers = {"Last-Event-ID": event.id or ""}
-            assert stream.ended, "the stream was cut"
+                assert stream.head.status == 200, stream.head
+                self._begun.set()
+                for event in stream:
+                    assert event.event is None, event
+                    if event.data == "last":
+                        return seen
+                    seen.append(event.data)
+                    headers = {"Last-Event-ID": event.id or ""}
+                assert stream.ended, "the stream was cut"
 
 
 @pytest.mark.waits_long
@@ -155,8 +171,8 @@ def test_a_deploy(scripted: ScriptedUpstream, script: ScriptedAnswer, tmp_path: 
         dyno("web.1", tmp_path, scripted) as old,
     ):
         front.choose(old.port)
-        numbers = pool.submit(follow, front.port, "/channels/numbers")
-        counter = pool.submit(follow, front.port, "/sse/v1?count=100&interval=0.05")
+        numbers = Follower(pool, front.port, "/channels/numbers")
+        counter = Follower(pool, front.port, "/sse/v1?count=100&interval=0.05")
         with (
             Publisher(
                 front.port, "numbers", "number", per_second=20, headers=may_publish
