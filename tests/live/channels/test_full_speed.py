@@ -15,6 +15,7 @@ from tests.live.kit.services import service
 from tests.live.kit.subscribers import Received, Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import suspended
 
 HISTORY = {"SSEFLASK_HISTORY_EVENTS": "100000", "SSEFLASK_HEARTBEAT": "1"}
 #: What is subscribed to, and which channels that is.
@@ -109,16 +110,13 @@ def test_a_worker_that_stands_still(server: Server) -> None:
             assert len(swarm.subscribers) < 1000, "all subscribers are on one worker"
             swarm.add(*(Subscriber("/channels/still") for _ in range(30)))
             swarm.wait_until_connected()
-        standing.suspend()
-        try:
+        with suspended(standing):
             with Publisher(server.port, "still", "event", batch=5) as publisher:
                 publisher.wait_for(5000)
                 served = swarm.served_by(going)
             last = publisher.taken[-1][0]
             assert 5 < len(served) < len(swarm.subscribers) - 5
             until(lambda: all(each.last_id == last for each in served), "the others have it all")
-        finally:
-            standing.resume()
         swarm.wait_for(lambda each: each.last_id == last, "has the last event")
         for subscriber in swarm.subscribers:
             assert subscriber.data() == publisher.data(), subscriber.summary()

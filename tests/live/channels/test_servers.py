@@ -181,12 +181,14 @@ def test_head_and_http_1_0(served: Server, channel: str) -> None:
 def test_curl(served: Server, channel: str) -> None:
     """Cut off by curl's own --max-time: what was there has come."""
     ids = [say(served, channel, str(n)) for n in range(3)]
-    done = curl(served, f"/subscribe?c={channel}&last_event_id=earliest", seconds=1)
-    assert done.returncode == 28, done.stderr
-    lines = [line for line in done.stdout.splitlines() if not line.startswith((":", "retry:"))]
-    assert lines == [
-        line for n, sent in enumerate(ids) for line in (f"id: {sent}", f"data: {n}", "")
-    ]
+    expected = [line for n, sent in enumerate(ids) for line in (f"id: {sent}", f"data: {n}", "")]
+    for seconds in (1, 20):
+        done = curl(served, f"/subscribe?c={channel}&last_event_id=earliest", seconds=seconds)
+        assert done.returncode == 28, done.stderr
+        lines = [line for line in done.stdout.splitlines() if not line.startswith((":", "retry:"))]
+        if lines:  # on a busy machine a second may be too short for the first of them
+            break
+    assert lines == expected
 
 
 def test_a_thread_or_a_cron_job_publishes(served: Server, channel: str) -> None:

@@ -20,6 +20,7 @@ from tests.live.kit.services import service
 from tests.live.kit.subscribers import Received, Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import suspended
 
 SETTINGS = {"SSEFLASK_HISTORY_EVENTS": "100000", "SSEFLASK_HEARTBEAT": "1"}
 
@@ -139,12 +140,9 @@ def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
     with Swarm(pair.port, coming_back=False) as swarm:
         victim, other = pair.workers()
         for idle, part in ((other, crowd[:30]), (victim, crowd[30:])):
-            idle.suspend()  # the other one accepts them
-            try:
+            with suspended(idle):  # the other one accepts them
                 swarm.add(*part)
                 wait_until_begun(swarm)
-            finally:
-                idle.resume()
         counts = "print(sse.subscribers('user.*'), sse.subscribers('user.1'))"
         # A worker without an answer within a second, as on a busy machine, is left out.
         until(lambda: script(pair, counts) == "60 30\n", "all are counted")

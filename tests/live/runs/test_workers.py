@@ -27,6 +27,7 @@ from tests.live.kit.workers import (
     connect_to,
     listening,
     other_worker,
+    suspended,
     wait_for_workers,
     worker_of,
 )
@@ -47,7 +48,7 @@ def shared(upstream: Aimock, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def relay(shared: Server, upstream: Aimock) -> Server:
     """A service with two workers, whatever an earlier test has done to others."""
     until(lambda: len(listening(shared)) == len(shared.workers()) == 2, "two workers")
-    settled(upstream.destroyed, "the upstream has noticed what was killed", pause=0.1)
+    settled(upstream.destroyed, "the upstream has noticed what was killed", pause=0.3)
     return shared
 
 
@@ -192,16 +193,13 @@ def test_the_writer_is_paused(relay: Server, upstream: Aimock, tag: str) -> None
         )
         until(lambda: len(viewer.events) > 10, "the viewer reads")
         paused_at = time.monotonic()
-        writing.suspend()
-        try:
+        with suspended(writing):
             answer = viewer.answer()
             assert viewer.ended_at - paused_at < LIMIT
             assert_interrupted(answer, upstream)
             with attach(connect_to(relay, reading), run, "text") as stream:
                 assert read(stream, "text").events == answer.events
             assert upstream.destroyed() == destroyed, "its connection is still open"
-        finally:
-            writing.resume()
         # Its upstream has said much meanwhile: all that waits in its socket.
         upstream.wait_for_destroyed(destroyed + 1)
         first = read(starter, "text", before)
@@ -224,9 +222,8 @@ def test_the_writer_is_paused_for_a_moment(relay: Server, upstream: Aimock, tag:
     with start(relay, message, format="text") as stream:
         before = take(stream, 3)
         writing = worker_of(relay, stream.connection)
-        writing.suspend()
-        time.sleep(2)  # what is waited for is that nothing happens
-        writing.resume()
+        with suspended(writing):
+            time.sleep(2)  # what is waited for is that nothing happens
         answer = read(stream, "text", before)
     assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
     assert upstream.asked_for(message) == 1

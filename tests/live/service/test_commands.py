@@ -170,7 +170,7 @@ def test_ctrl_c_stops_a_run(development: Server) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdin.write("tell me")
+        process.stdin.write("a " * 100)  # an answer that takes some seconds
         process.stdin.close()
         assert process.stdout.read(1)
         process.send_signal(signal.SIGINT)

@@ -148,7 +148,7 @@ def test_production_honours_web_concurrency(two_workers: Server) -> None:
 
 
 def test_production_honours_the_heartbeat(two_workers: Server) -> None:
-    with open_stream(two_workers, "/sse/v1?count=2&interval=1") as stream:
+    with open_stream(two_workers, "/sse/v1?count=2&interval=3") as stream:
         assert stream.next().data == "0"
         assert stream.next_comments(3) == ["ping"] * 3
         assert stream.next().data == "1"
