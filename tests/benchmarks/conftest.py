@@ -1,4 +1,4 @@
-"""The load client as it is when nobody looks at the figures, and each stack started once."""
+"""The load client as it runs for tests of behaviour, and each stack started once."""
 
 from __future__ import annotations
 

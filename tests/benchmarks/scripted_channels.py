@@ -1,4 +1,4 @@
-"""A server of channels that commits the fault it is told to.
+"""A server of channels that commits the given fault.
 
 python -m tests.benchmarks.scripted_channels <port> <fault>
 """
@@ -148,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def do_POST(self) -> None:
-        """Publish what was sent: an event, an array of them, or so many as are asked for."""
+        """Publish what was sent: an event, an array of them, or the requested number."""
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         events = [body]
         if self.path.startswith("/publish_array"):

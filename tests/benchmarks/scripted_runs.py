@@ -1,4 +1,4 @@
-"""A server of runs that commits the fault it is told to, and of honest channels.
+"""A server of runs that commits the given fault, and of channels without one.
 
 python -m tests.benchmarks.scripted_runs <port> <fault>
 """

@@ -1,4 +1,4 @@
-"""A server that streams numbered events and commits the fault it is told to.
+"""A server that streams numbered events and commits the given fault.
 
 python -m tests.benchmarks.scripted_server <port> <fault>
 """

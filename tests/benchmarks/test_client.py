@@ -28,7 +28,7 @@ def chunked(*pieces: bytes) -> bytes:
 
 
 def cuts(data: bytes) -> list[list[bytes]]:
-    """The data whole, byte by byte, and in two at every place."""
+    """The data in one piece, byte by byte, and in two at every place."""
     single = [data[index : index + 1] for index in range(len(data))]
     return [[data], single, *([data[:at], data[at:]] for at in range(1, len(data)))]
 

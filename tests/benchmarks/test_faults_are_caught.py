@@ -132,26 +132,26 @@ def test_rounds_are_interleaved_and_a_scenario_may_have_fewer() -> None:
 
 def test_what_would_end_after_the_time_is_left_out_and_said() -> None:
     measured: list[str] = []
-    told: list[str] = []
+    messages: list[str] = []
     plan = plan_of("a", measured, 2)
 
-    assert not run([plan], 9, Budget(9), cores(), told.append)
+    assert not run([plan], 9, Budget(9), cores(), messages.append)
 
     assert 2 <= len(measured) < 5
-    assert f"{18 - len(measured)} of 18 steps left out" in told[-1]
+    assert f"{18 - len(measured)} of 18 steps left out" in messages[-1]
 
 
 def test_what_a_measurement_raises_is_a_fault_and_the_run_goes_on() -> None:
     def fail(_server: Running, _options: Options) -> Sample:
         raise RuntimeError("no figures today")
 
-    told: list[str] = []
+    messages: list[str] = []
     plan = plan_of("a", [], 0)
     plan.scenario = replace(plan.scenario, measure=fail)
 
-    assert run([plan], 1, Budget(60), cores(), told.append)
+    assert run([plan], 1, Budget(60), cores(), messages.append)
 
     assert [own[0].faults for own in plan.samples.values()] == [
         ["not measured: RuntimeError('no figures today')"]
     ] * 2
-    assert any("Traceback" in text for text in told)
+    assert any("Traceback" in text for text in messages)

@@ -96,7 +96,7 @@ class Listener:
         answer(self.subscriptions)
 
     def wait_for(self, last: int | str) -> None:
-        """Wait until it has been given something, or has been told that this is not possible."""
+        """Wait until it has been given something, or `lost` was called."""
         with self._changed:
             assert self._changed.wait_for(
                 lambda: last in self.order or ("skipped", last) in self.order, _SECONDS

@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
         self.start(which)
 
     def check(self, store: EventStore, listener: Listener) -> None:
-        """A listener got everything since it began, or was told what it did not get."""
+        """A listener got everything since it began, or a notice of what it did not get."""
         ((_, start),) = listener.started_at
         at = store.position().number  # and so all has come
         assert at == len(self.everything)

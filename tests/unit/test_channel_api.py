@@ -45,7 +45,7 @@ def sse(app: Flask) -> SSE:
 
 
 def body_of(app: Flask, path: str, **headers: str) -> bytes:
-    """The whole of a stream that ends."""
+    """All of a stream that ends."""
     with open_stream(
         app.test_client(), path, headers={k.replace("_", "-"): v for k, v in headers.items()}
     ) as stream:

@@ -146,8 +146,8 @@ def test_logs_are_masked_once() -> None:
 
 
 def test_stores_in_the_memory_of_several_workers_are_warned_of() -> None:
-    (told,) = conf(SSEFLASK_CHANNEL_LOG=":memory:")["written"]
-    assert told.startswith("SSEFLASK_CHANNEL_LOG is :memory:, which each of the 3 workers has for")
+    (line,) = conf(SSEFLASK_CHANNEL_LOG=":memory:")["written"]
+    assert line.startswith("SSEFLASK_CHANNEL_LOG is :memory:, which each of the 3 workers has for")
     # Then the application says it.
     assert conf(SSEFLASK_CHANNEL_LOG=":memory:", WEB_CONCURRENCY="3")["written"] == []
 

@@ -99,21 +99,21 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "told"), [*MISTAKES, (lambda: "text", "not a single str")])
-def test_what_is_no_stream(make: Callable[[], Any], told: str) -> None:
-    with pytest.raises(TypeError, match=told):
+@pytest.mark.parametrize(("make", "expected"), [*MISTAKES, (lambda: "text", "not a single str")])
+def test_what_is_no_stream(make: Callable[[], Any], expected: str) -> None:
+    with pytest.raises(TypeError, match=expected):
         EventSourceResponse(make())
 
 
-@pytest.mark.parametrize(("make", "told"), MISTAKES[:5])
-def test_a_plain_response_of_no_stream(make: Callable[[], Any], told: str) -> None:
+@pytest.mark.parametrize(("make", "expected"), MISTAKES[:5])
+def test_a_plain_response_of_no_stream(make: Callable[[], Any], expected: str) -> None:
     app = make_app(lambda: Response(make(), mimetype=EVENT_STREAM))
-    with pytest.raises(TypeError, match=told):
+    with pytest.raises(TypeError, match=expected):
         app.test_client().get("/")
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("data: x\n\n", True),
         ("id: 1\ndata: x\n\n", True),
@@ -123,14 +123,14 @@ def test_a_plain_response_of_no_stream(make: Callable[[], Any], told: str) -> No
     ],
 )
 def test_a_ready_made_frame_as_text_is_warned_of(
-    text: str, told: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    text: str, expected: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notices, "_warned", set())
     with caplog.at_level(logging.WARNING, "sseflask"):
         sent = body(lambda: EventSourceResponse([text, text]))
     assert sent.startswith(b"data: " + text.encode().partition(b"\n")[0]), "it is data all the same"
-    assert len(caplog.records) == told, "once"
-    assert ("or bytes, which are sent as they are" in caplog.text) == told
+    assert len(caplog.records) == expected, "once"
+    assert ("or bytes, which are sent as they are" in caplog.text) == expected
 
 
 # -- registered or not ---------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def send(app: Flask, way: str, value: Any) -> str:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         ({"at": datetime.datetime(2026, 1, 2)}, {"at": "Fri, 02 Jan 2026 00:00:00 GMT"}),
         (
@@ -109,12 +109,12 @@ def send(app: Flask, way: str, value: Any) -> str:
         ({"line": "\u2028\u2029"}, {"line": "\u2028\u2029"}),
     ],
 )
-def test_what_flask_can_write(app: Flask, way: str, value: Any, told: Any) -> None:
+def test_what_flask_can_write(app: Flask, way: str, value: Any, expected: Any) -> None:
     data = send(app, way, value)
     if isinstance(value, str):
         assert data == value, "a text is sent as it is"
         return
-    assert json.loads(data) == told
+    assert json.loads(data) == expected
     assert data == app.json.dumps(value, separators=(",", ":"))
     assert "\u2028" not in data
 

@@ -52,7 +52,7 @@ def _messages(entries: list[dict[str, Any]]) -> tuple[MessageEvent, ...]:
 
 
 def frames() -> list[Vector]:
-    """Every vector for whoever reads streams."""
+    """Every vector for readers of streams."""
     entries = json.loads((_HERE / "frames.json").read_text(encoding="ascii"))
     return [
         Vector(

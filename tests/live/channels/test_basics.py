@@ -170,7 +170,7 @@ def test_a_hundred_names_in_one_stream(channels: Server, channel: str) -> None:
 
 
 def test_where_a_fresh_stream_begins(channels: Server, channel: str) -> None:
-    """A program is told in the header, an EventSource in band too; both can then resume."""
+    """A program gets the cursor in the header, an EventSource in band too; both can then resume."""
     for headers in ({}, EVENT_SOURCE):
         with open_stream(channels, f"/channels/{channel}", headers=headers) as stream:
             begins = stream.head.headers["last-event-id"]

@@ -194,7 +194,7 @@ def test_fuzzed_subscribing(channels: Server, name: bytes, query: bool, last: st
 @settings(max_examples=200)
 @given(last=st.binary(max_size=100) | st.from_regex(r"[0-9a-zA-Z_-]*-?[0-9]{0,40}").map(str.encode))
 def test_fuzzed_ids(channels: Server, last: bytes) -> None:
-    """Whatever id a client has, it is served, or told what is wrong with the request."""
+    """Whatever id a client has, it is served, or gets an error that says what is wrong."""
     path = f"/channels/fuzzed.ids?last_event_id={quote_from_bytes(last)}"
     status = status_of(channels, path, "GET", {}, b"")
     assert status in (200, 400), (status, path)

@@ -133,7 +133,7 @@ def test_subscribers_count_as_connections(tmp_path: Path) -> None:
 
 
 def test_subscribers_that_still_catch_up_count_too(tmp_path: Path) -> None:
-    """As after a deploy: all come back at once, and nobody is detached yet."""
+    """As after a deploy: all come back at once, and none is detached yet."""
     with (
         service(tmp_path, "--worker-connections", "40") as server,
         contextlib.ExitStack() as stack,

@@ -100,7 +100,7 @@ def test_numbers_that_are_none(channels: Server, channel: str, number: str) -> N
 
 @pytest.mark.parametrize("digits", [12, 18, 19, 30, 5000])
 def test_large_numbers(channels: Server, channel: str, digits: int) -> None:
-    """A client may be told to wait for ever, or the request is refused; it is no 500."""
+    """A client may get a very long `retry`, or the request is refused; it is no 500."""
     retry = "9" * digits
     answer = post(channels, channel, b'{"data": 1, "retry": %s}' % retry.encode())
     if answer.status == 201:

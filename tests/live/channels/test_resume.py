@@ -1,4 +1,4 @@
-"""Resuming a subscription: from exactly where it was, or told that this is not possible."""
+"""Resuming a subscription: from exactly where it was, or with a gap."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_trimmed(tmp_path: Path) -> None:
 
 
 def test_a_store_that_may_not_grow(tmp_path: Path) -> None:
-    """More is published than its file may have, by way of two workers: it goes on, and is told."""
+    """More is published than its file may have, through two workers: it goes on, with a gap."""
     most, body = 1 << 20, "x" * 10_000
     settings = {"SSEFLASK_CHANNEL_LOG_BYTES": str(most), "SSEFLASK_PUBLISH_RATE_LIMIT": "off"}
     with service(tmp_path, workers=2, settings=settings) as server:

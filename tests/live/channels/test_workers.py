@@ -105,7 +105,7 @@ def test_workers_are_killed(pair: Server) -> None:
 
 
 def test_workers_are_killed_while_they_write(pair: Server) -> None:
-    """Arrays as fast as they can be: each is there as a whole and once, for everybody."""
+    """Arrays as fast as possible: each arrives completely and once, at all subscribers."""
     with Swarm(pair.port, crowd(30)) as swarm:
         wait_until_begun(swarm)
         with Publisher(pair.port, "live.a", "array", batch=100) as publisher:

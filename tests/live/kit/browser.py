@@ -28,7 +28,7 @@ FLAGS = [
 
 
 def chromium_program() -> str:
-    """Chromium without its window, which starts sooner, if it is installed; else the whole one."""
+    """Chromium without its window, which starts sooner, if it is installed; else the full one."""
     return shutil.which("chromium-headless-shell") or tool("chromium")
 
 

@@ -21,7 +21,7 @@ DIGEST = "727844adfc825ee651fb93c544a2a739986f9a21820a94524b35f0cac470cf91"
 
 
 def bundle() -> Path:
-    """Where it is; the test is skipped where it has not been fetched."""
+    """Its path; the test is skipped if it has not been fetched."""
     if not BUNDLE.exists():
         pytest.skip("Datastar is not there: run python -m tests.live.kit.datastar")
     return BUNDLE

@@ -41,7 +41,7 @@ class Download:
         assert self.retry is not None
         assert 500 <= self.retry <= 3000, "jittered"
 
-    def assert_told_in_band(self) -> None:
+    def assert_failed_in_band(self) -> None:
         self.finish()
         assert self.retry is None
         assert self.failure is not None

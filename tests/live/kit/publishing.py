@@ -153,7 +153,7 @@ class Publisher:
         return [data for _, data in self.taken]
 
     def wait_for(self, more: int) -> None:
-        """Until so many more events are taken."""
+        """Wait until this many more events are stored."""
         enough = len(self.taken) + more
 
         def taken() -> bool:

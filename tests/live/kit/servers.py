@@ -40,7 +40,7 @@ TRACEBACK = re.compile(
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
+    """A port on which no process listens right now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -92,7 +92,7 @@ class Swarm:
         return [each for each, port in ports if port and inode(self.address[1], port) in theirs]
 
     def wait_until_connected(self, times: int = 1) -> None:
-        """Until each has got a response's head, so often."""
+        """Wait until each has got this many responses' heads."""
         self.wait_for(lambda each: each.connected >= times, f"connected {times} times")
 
     def wait_for(

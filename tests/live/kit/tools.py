@@ -12,7 +12,7 @@ from tests.live.kit.servers import ROOT, environment
 
 
 def tool(name: str) -> str:
-    """The path of a program; the test is skipped where the machine lacks it."""
+    """The path of a program; the test is skipped if the machine lacks it."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is not installed")
@@ -20,7 +20,7 @@ def tool(name: str) -> str:
 
 
 def node_packages() -> Path:
-    """The directory of the node clients; skipped where node or its packages are missing."""
+    """The directory of the node clients; skipped if node or its packages are missing."""
     tool("node")
     directory = ROOT / "tests" / "node"
     if not (directory / "node_modules").is_dir():

@@ -68,7 +68,7 @@ def listening(server: Server) -> list[psutil.Process]:
 
 
 def wait_for_workers(server: Server, count: int) -> None:
-    """Until so many workers answer: the first may do so long before the last is ready."""
+    """Wait until this many workers answer: the first may be ready long before the last."""
     answering: set[int] = set()
 
     def all_answer() -> bool:

@@ -46,7 +46,7 @@ def clients(server: Server, begin: float, seconds: float, count: int, path: str)
 
 @contextmanager
 def traffic(server: Server) -> Iterator[None]:
-    """Clients that come and go, a publisher and somebody who asks, until the end of the block."""
+    """Clients that come and go, a publisher, and completions, until the end of the block."""
     over = threading.Event()
 
     def publish() -> None:

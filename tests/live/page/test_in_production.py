@@ -15,7 +15,7 @@ from tests.live.kit.services import SECRET, production
 from tests.live.kit.tools import tool
 from tests.live.kit.waiting import until
 from tests.live.page.conftest import ELSEWHERE, Complaints
-from tests.live.page.test_panels import ask, begin_counter, publish, whole
+from tests.live.page.test_panels import answer_to, ask, begin_counter, publish
 
 RIGHTS = {"publish": "page.*", "subscribe": ["page.*", "sseflask.live"]}
 CONFIGURATION = (
@@ -96,7 +96,7 @@ def test_below_a_path(context: BrowserContext, front: Server, complaints: Compla
     second = complaints.watch(opening.value)
     assert second.url.startswith(f"{root}?run=")
     for each in (page, second):
-        expect(each.locator("#chat .answer")).to_have_text(whole("below"))
+        expect(each.locator("#chat .answer")).to_have_text(answer_to("below"))
     second.close()
     page.get_by_text("Sign in").first.click()
     sign_in(page, token("alice"))
@@ -240,7 +240,7 @@ def test_without_a_network(context: BrowserContext, front: Server) -> None:
     ask(page, "anybody there?")
     expect(page.locator("#state")).to_contain_text("reconnecting in")
     context.set_offline(False)
-    expect(page.locator("#chat .answer")).to_have_text(whole(r"anybody there\?"))
+    expect(page.locator("#chat .answer")).to_have_text(answer_to(r"anybody there\?"))
     page.get_by_role("tab", name="Notifications").click()
     expect(page.locator("#state")).to_have_text("open")
     # What was not published is there to be sent once more.

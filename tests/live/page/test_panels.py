@@ -126,7 +126,7 @@ def answer(page: Page) -> str:
     return page.locator("#chat .answer").last.inner_text()
 
 
-def whole(said: str) -> re.Pattern[str]:
+def answer_to(said: str) -> re.Pattern[str]:
     """The demo model's answer, which has come once."""
     return re.compile(rf"^(?!.*I am.*I am)I am the demo model .*You said: {said}\s*$", re.DOTALL)
 
@@ -164,7 +164,7 @@ def test_an_answer_goes_on(page: Page, what: str) -> None:
         page.go_back(wait_until="commit")
     else:
         button(page, "chat", "Drop my connection").click()
-    expect(page.locator("#chat .answer")).to_have_text(whole(what))
+    expect(page.locator("#chat .answer")).to_have_text(answer_to(what))
     expect(page.locator("#chat .user")).to_have_count(1)
 
 
@@ -182,7 +182,7 @@ def test_a_second_window_watches(page: Page, complaints: Complaints) -> None:
         page.get_by_role("link", name="Watch in a second window").click()
     second = complaints.watch(opening.value)
     for each in (page, second):
-        expect(each.locator("#chat .answer")).to_have_text(whole("watch"))
+        expect(each.locator("#chat .answer")).to_have_text(answer_to("watch"))
 
 
 @pytest.fixture

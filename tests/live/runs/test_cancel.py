@@ -1,4 +1,4 @@
-"""Leaving and stopping, counted by the upstream itself: npm's aimock tells who closed early."""
+"""Leaving and stopping, counted by the upstream itself: npm's aimock reports early closes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PER_SECOND = 20
 
 
 def test_the_last_one_to_leave_cancels_at_once(relay: Server, upstream: Aimock, tag: str) -> None:
-    """With `cancel`: not the first of two, although it is the one who started the run."""
+    """With `cancel`: not when the first of two leaves, although it started the run."""
     upstream = upstream
     destroyed = upstream.destroyed()
     with start(relay, f"slow story #{tag}", on_disconnect="cancel") as starter:
@@ -171,7 +171,7 @@ def test_stopping_what_has_ended(relay: Server, upstream: Aimock, tag: str) -> N
 
 
 def test_tokens_are_counted_however_it_ends(relay: Server, upstream: Aimock, tag: str) -> None:
-    """The upstream's own figures; where it never said, what has been streamed."""
+    """The upstream's own figures; if it gave none, what has been streamed."""
     with start(relay, f"counted #{tag}", format="events") as stream:
         decoded = read(stream, "events")
     (usage,) = decoded.usage

@@ -16,15 +16,15 @@ from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to, other_worker
 
 
-def watch_for(stream: Stream, seconds: float) -> None:
-    """Read heartbeats for so long; fails when there is an event or an end."""
+def read_heartbeats(stream: Stream, seconds: float) -> None:
+    """Read heartbeats for some seconds; fails if there is an event or an end."""
     until_then = time.monotonic() + seconds
     while time.monotonic() < until_then:
         assert stream.next_comments(1) == ["ping"]
 
 
 def silent_for(script: ScriptedAnswer, seconds: float) -> None:
-    """The time itself is what is tested: for so long the upstream must not be left."""
+    """The time itself is tested: during it the upstream's request must not be closed."""
     until_then = time.monotonic() + seconds
     until(
         lambda: script.left() or time.monotonic() > until_then,
@@ -104,7 +104,7 @@ def test_another_viewer_keeps_it_alive(runs: Server, script: ScriptedAnswer) -> 
         viewer = attach(other, run, "text")
         assert viewer.next().data == "one "
     with viewer:
-        watch_for(viewer, 1.5)
+        read_heartbeats(viewer, 1.5)
         assert not script.left()
         script.say("two")
         assert viewer.next().data == "two"
@@ -122,7 +122,7 @@ def test_viewers_of_a_viewer_do_not_decide(runs: Server, script: ScriptedAnswer)
         for worker in runs.workers():
             with attach(connect_to(runs, worker), run, "text") as viewer:
                 assert viewer.next().data == "one "
-        watch_for(stream, 1.5)
+        read_heartbeats(stream, 1.5)
         script.say("two")
         script.finish()
         assert text_of("text", rest(stream)) == "two"
@@ -173,7 +173,7 @@ def test_whoever_comes_back_in_time_keeps_it_alive(runs: Server, script: Scripte
     headers = {"Last-Event-ID": f"{run}.1"}
     path = path_of(START, user_message=script.message, format="text")
     with open_stream(connect_to(runs, other), path, headers=headers) as stream:
-        watch_for(stream, 2.5)
+        read_heartbeats(stream, 2.5)
         assert not script.left()
         script.say("two ")
         assert stream.next().data == "two "

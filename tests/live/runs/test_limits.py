@@ -52,7 +52,7 @@ def limited(
 
 
 @pytest.fixture
-def somebody(tag: str) -> dict[str, str]:
+def subject(tag: str) -> dict[str, str]:
     return bearer(tag)
 
 
@@ -71,44 +71,44 @@ TOO_LONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("what", TOO_LONG)
 def test_too_long_a_prompt(
-    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], what: str
+    limited: Server, script: ScriptedAnswer, subject: dict[str, str], what: str
 ) -> None:
-    answer = ask_start(limited, script, somebody, **TOO_LONG[what])
+    answer = ask_start(limited, script, subject, **TOO_LONG[what])
     assert error_of(answer, 413)["code"] == "prompt_too_long"
     assert script.count == 0
 
 
 @pytest.mark.parametrize("how", ["query", "form"])
 def test_too_long_a_prompt_elsewhere(
-    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], how: str
+    limited: Server, script: ScriptedAnswer, subject: dict[str, str], how: str
 ) -> None:
     path = path_of(START, user_message=script.message + "x" * PROMPT)
     if how == "query":
-        answer = ask(limited, path, headers=somebody)
+        answer = ask(limited, path, headers=subject)
     else:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        answer = ask(limited, START, "POST", {**somebody, **kind}, path.partition("?")[2].encode())
+        answer = ask(limited, START, "POST", {**subject, **kind}, path.partition("?")[2].encode())
     assert error_of(answer, 413)["code"] == "prompt_too_long"
     assert script.count == 0
 
 
 @pytest.mark.parametrize("route", [CHAT, "/v1/responses"])
 def test_too_long_a_prompt_for_openais_endpoints(
-    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], route: str
+    limited: Server, script: ScriptedAnswer, subject: dict[str, str], route: str
 ) -> None:
     body = chat_body(script, "x" * PROMPT, input="x" * PROMPT)
-    answer = ask(limited, route, "POST", {**JSON, **somebody}, body)
+    answer = ask(limited, route, "POST", {**JSON, **subject}, body)
     assert error_of(answer, 413)["code"] == "prompt_too_long"
     assert script.count == 0
 
 
 def test_a_prompt_that_just_fits(
-    limited: Server, script: ScriptedAnswer, somebody: dict[str, str]
+    limited: Server, script: ScriptedAnswer, subject: dict[str, str]
 ) -> None:
     script.say("x")
     script.finish()
     message = script.message + "x" * (PROMPT - 300)
-    stream = start(limited, script, somebody, messages=[{"role": "user", "content": message}])
+    stream = start(limited, script, subject, messages=[{"role": "user", "content": message}])
     assert stream.head.status == 200
     rest(stream)
     assert script.count == 1
@@ -130,7 +130,7 @@ def test_running_at_once(
     limited: Server,
     scripted: ScriptedUpstream,
     script: ScriptedAnswer,
-    somebody: dict[str, str],
+    subject: dict[str, str],
     tag: str,
 ) -> None:
     """Counted over both workers; attaching and repeating are no runs; the end of one is room."""
@@ -139,35 +139,35 @@ def test_running_at_once(
     key = {"Idempotency-Key": "k"}
     with contextlib.ExitStack() as stack:
         streams = [
-            stack.enter_context(start(connect_to(limited, worker), script, {**somebody, **more}))
+            stack.enter_context(start(connect_to(limited, worker), script, {**subject, **more}))
             for worker, more in ((workers[0], {}), (workers[1], {}), (workers[0], key))
         ]
         one, two, three = map(run_of, streams)
         for worker in workers:
-            refused = start(connect_to(limited, worker), script, somebody)
+            refused = start(connect_to(limited, worker), script, subject)
             assert refusal(refused)["code"] == "too_many_runs"
-        headers = {**JSON, **somebody}
+        headers = {**JSON, **subject}
         refused = open_stream(
             limited, CHAT, method="POST", headers=headers, body=chat_body(script, stream=True)
         )
         assert refusal(refused)["code"] == "too_many_runs"
         assert script.count == 3
 
-        with start(limited, script, {**somebody, **key}) as repeated:
+        with start(limited, script, {**subject, **key}) as repeated:
             assert run_of(repeated) == three
-        with attach(limited, one, headers=somebody) as viewer:
+        with attach(limited, one, headers=subject) as viewer:
             assert viewer.head.status == 200
         stack.enter_context(start(limited, script, bearer(f"{tag}-other")))
         assert script.count == 4, "another subject has its own"
 
-        assert stop(limited, two, somebody) == "stopped"
+        assert stop(limited, two, subject) == "stopped"
         other = scripted.script()
         other.say("x")
-        stack.enter_context(room(limited, other, somebody))
+        stack.enter_context(room(limited, other, subject))
         other.finish()
         until(lambda: other.requests[-1].ended, "another has ended")
         stack.enter_context(
-            room(limited, scripted.script(), somebody, heartbeat="early", on_disconnect="cancel")
+            room(limited, scripted.script(), subject, heartbeat="early", on_disconnect="cancel")
         )
 
 
@@ -189,27 +189,27 @@ def room(
 
 
 def test_a_run_that_nobody_watches_counts(
-    limited: Server, script: ScriptedAnswer, somebody: dict[str, str]
+    limited: Server, script: ScriptedAnswer, subject: dict[str, str]
 ) -> None:
     """Leaving makes no room while the upstream still works on the run."""
     script.say("one")
     for _ in range(RUNS):
-        with start(limited, script, somebody, on_disconnect="continue") as stream:
+        with start(limited, script, subject, on_disconnect="continue") as stream:
             stream.next()
-    assert refusal(start(limited, script, somebody))["code"] == "too_many_runs"
+    assert refusal(start(limited, script, subject))["code"] == "too_many_runs"
     script.finish()
-    with room(limited, script, somebody) as stream:
+    with room(limited, script, subject) as stream:
         assert stream.head.status == 200
 
 
 def test_too_many_requests(
-    limited: Server, script: ScriptedAnswer, somebody: dict[str, str], tag: str
+    limited: Server, script: ScriptedAnswer, subject: dict[str, str], tag: str
 ) -> None:
     """At the latest when each worker has had its share; only this subject's."""
     script.say("one")
     script.finish()
     served = 0
-    while (stream := start(limited, script, somebody)).head.status == 200:
+    while (stream := start(limited, script, subject)).head.status == 200:
         run = run_of(stream)
         events = rest(stream)
         assert end_of("chunks", events) == "[DONE]"
@@ -222,7 +222,7 @@ def test_too_many_requests(
     assert error["type"]
 
     def refused_in_openais_shape() -> bool:
-        answer = ask(limited, CHAT, "POST", {**JSON, **somebody}, chat_body(script, stream=True))
+        answer = ask(limited, CHAT, "POST", {**JSON, **subject}, chat_body(script, stream=True))
         if answer.status != 429:
             return False
         assert int(answer.headers["retry-after"]) >= 1
@@ -233,7 +233,7 @@ def test_too_many_requests(
     assert other.head.status == 200
     rest(other)
     # Who has begun a run can go on reading it and stop it.
-    stream = attach(limited, run, headers={**somebody, "Last-Event-ID": f"{run}.1"})
+    stream = attach(limited, run, headers={**subject, "Last-Event-ID": f"{run}.1"})
     assert stream.head.status == 200
     assert rest(stream) == events[1:]
-    assert stop(limited, run, somebody) == "finished"
+    assert stop(limited, run, subject) == "finished"

@@ -1,4 +1,4 @@
-"""Pictures: in what is asked, and in an answer, where one event has all of it."""
+"""Pictures: in a prompt, and in an answer, where one event has all of it."""
 
 from __future__ import annotations
 

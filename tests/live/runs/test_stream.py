@@ -167,7 +167,7 @@ def test_ui(runs: Server, script: ScriptedAnswer) -> None:
 def test_usage_of_a_finished_answer(
     runs: Server, script: ScriptedAnswer, usage: dict[str, Any] | None
 ) -> None:
-    """The upstream's own figures; where it gives none, what was streamed, marked as partial."""
+    """The upstream's own figures; if it gives none, what was streamed, marked as partial."""
     script.send(frame("a"), frame("b"))
     script.send(frame(choices=[{"index": 0, "delta": {"reasoning": "c"}, "finish_reason": None}]))
     script.finish(usage=usage)

@@ -105,7 +105,7 @@ def test_frames_cut_anywhere(server: Server, script: ScriptedAnswer, size: int) 
 def test_records_cut_anywhere(
     tmp_path: Path, secure: ScriptedUpstream, certificate: Certified, script: ScriptedAnswer
 ) -> None:
-    """Most reads of the socket then have no whole record."""
+    """Most reads of the socket then have no complete record."""
     sent = [frame(f"{number} 你") for number in range(20)]
     with Proxy(secure.port, pieces=3) as proxy:
         url = f"https://127.0.0.1:{proxy.port}/v1"

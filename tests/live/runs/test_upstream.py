@@ -154,7 +154,7 @@ def test_silent_beyond_the_limit(altered: Server, upstream: Aimock, tag: str, fo
 
 
 def test_silent_from_the_beginning(altered: Server, tag: str) -> None:
-    """The headers have gone out long before the limit: so it is told in the stream."""
+    """The headers have been sent long before the limit: so the failure is in band."""
     with start(altered, f"late #{tag}") as stream:
         decoded = read(stream, "chunks")
     assert (decoded.text, decoded.outcome) == ("", "failed")
@@ -192,7 +192,7 @@ def test_errors_instead_of_an_answer(
     code: str | None,
     after: str | None,
 ) -> None:
-    """With the upstream's status; in band where the headers went out early; asked once."""
+    """With the upstream's status; in band if the headers were sent early; requested once."""
     answer = fetch(relay, start_path(f"{message} #{tag}"))
     assert answer.status == status
     assert answer.headers.get("retry-after") == after

@@ -53,7 +53,7 @@ def ask_chat(server: Server, script: ScriptedAnswer, query: str = "", **fields: 
 def test_the_body_is_passed_on_untouched(
     runs: Server, script: ScriptedAnswer, route: str, stream: bool
 ) -> None:
-    """Byte for byte: spaces, order, escapes, numbers, names that nobody knows, even twice."""
+    """Byte for byte: spaces, order, escapes, numbers, unknown names, even twice."""
     if stream:
         script.say("x")
         script.finish()

@@ -43,7 +43,7 @@ def respond(
 
 
 def assert_error(event: Sent, code: str) -> None:
-    """How a failure of ours is told in such a stream."""
+    """How a failure of ours is reported in such a stream."""
     assert event.event == "error"
     assert code in (event.data or "")
     assert parsed(event).get("type", "error") == "error"

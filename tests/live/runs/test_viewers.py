@@ -31,7 +31,7 @@ from tests.scripted_upstream import frame
 
 
 def test_all_formats_at_once_while_it_runs(runs: Server, script: ScriptedAnswer) -> None:
-    """Those from before the first token, those who come later and those after the end."""
+    """Viewers from before the first token, later ones, and ones after the end."""
     script.begin()
     with contextlib.ExitStack() as stack:
         original = stack.enter_context(start(runs, script, heartbeat="early"))
@@ -151,7 +151,7 @@ def test_other_methods(runs: Server, script: ScriptedAnswer) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_upstream_that_refuses(runs: Server, script: ScriptedAnswer, format: str) -> None:
-    """Before the first byte: its status, and the same to everybody who asks for the run later."""
+    """Before the first byte: its status, and the same for all that request the run later."""
     error = {"message": "Slow down.", "type": "rate_limit_error", "param": None, "code": "slow"}
     script.answer(429, json.dumps({"error": error}).encode(), "Retry-After: 7")
     answer = ask_start(runs, script, format=format)

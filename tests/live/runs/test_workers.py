@@ -53,7 +53,7 @@ def relay(shared: Server, upstream: Aimock) -> Server:
 
 
 class Viewer:
-    """Reads a run to its end in a thread, and notes when it was told of the end."""
+    """Reads a run to its end in a thread, and notes when it got the end."""
 
     def __init__(self, stream: Stream, format: str) -> None:
         self.format = format
@@ -304,7 +304,7 @@ def test_resuming_at_another_worker(relay: Server, upstream: Aimock, tag: str) -
 
 
 @contextlib.contextmanager
-def told_to_end(
+def asked_to_end(
     relay: Server, upstream: Aimock, message: str, number: int
 ) -> Iterator[tuple[str, list[Sent]]]:
     """A run whose workers get this signal: its id, and what a client has that must reconnect.
@@ -333,7 +333,7 @@ def told_to_end(
 def test_sighup(relay: Server, upstream: Aimock, tag: str) -> None:
     """The run goes on. Clients that can't resume stay to its end; the others reconnect."""
     old = relay.workers()
-    with told_to_end(relay, upstream, f"steady story #{tag}", signal.SIGHUP) as (run, seen):
+    with asked_to_end(relay, upstream, f"steady story #{tag}", signal.SIGHUP) as (run, seen):
         # The old ones may not have been told yet; they would send it away once more.
         new = until(lambda: set(relay.workers()) - set(old), "there are others").pop()
         last = last_id(seen)
@@ -345,7 +345,7 @@ def test_sighup(relay: Server, upstream: Aimock, tag: str) -> None:
 def test_sigterm(upstream: Aimock, tmp_path: Path, tag: str) -> None:
     """The same, and then the service has ended."""
     with run_service(tmp_path, upstream, *GRACE, workers=1) as server:
-        with told_to_end(server, upstream, f"steady story #{tag}", signal.SIGTERM):
+        with asked_to_end(server, upstream, f"steady story #{tag}", signal.SIGTERM):
             pass
         assert server.wait_until_ended() == 0
 

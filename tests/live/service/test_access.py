@@ -1,7 +1,7 @@
 """Which clients may run a completion on a real upstream, tried from outside.
 
 Behind the service is an upstream that can't be reached: a client with the right gets 502 or 503,
-whoever is not gets 401 or 403.
+one without it gets 401 or 403.
 """
 
 from __future__ import annotations

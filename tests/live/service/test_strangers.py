@@ -1,4 +1,4 @@
-"""The service as a platform starts it, and clients that nobody knows."""
+"""The service as a platform starts it, and unknown clients."""
 
 from __future__ import annotations
 

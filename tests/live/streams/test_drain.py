@@ -65,9 +65,9 @@ def test_sigterm(kind: str, tmp_path: Path) -> None:
             assert endless.going_on()
             assert silent.going_on()
             finite.assert_undisturbed()
-            endless.assert_told_in_band()
-            silent.assert_told_in_band()
-            busy.assert_told_in_band()
+            endless.assert_failed_in_band()
+            silent.assert_failed_in_band()
+            busy.assert_failed_in_band()
         assert server.wait_until_ended() == 0
     assert in_order(counter.data)
     assert resumable.data == ["first"]
@@ -149,7 +149,7 @@ def test_ctrl_c(kind: str, tmp_path: Path) -> None:
             for stream in streams[:2]:
                 stream.assert_sent_away()
             for stream in streams[2:]:
-                stream.assert_told_in_band()
+                stream.assert_failed_in_band()
         server.wait_until_ended(20)
     assert in_order(streams[0].data)
     assert in_order(streams[3].data)
@@ -251,7 +251,7 @@ def test_what_does_not_want_to_end_holds_nothing_up(kind: str, tmp_path: Path) -
             assert cleaning.next().data == "first"
             server.send_signal(signal.SIGTERM)
             streams[1].assert_sent_away()
-            streams[0].assert_told_in_band()
+            streams[0].assert_failed_in_band()
             server.wait_until_ended(15)
         assert "cleaning" in server.marks("cleaning")
         if kind == "gunicorn-worker":

@@ -60,7 +60,7 @@ def test_the_clock_resumes_and_ends(tmp_path: Path) -> None:
 
 
 def sign_in(server: Server, name: str) -> dict[str, str]:
-    """The headers of somebody who has signed in."""
+    """The headers of a signed-in user."""
     answer = post(server, "/login", {"name": name, "password": f"{name}-1"})
     assert answer.status == 302
     return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}

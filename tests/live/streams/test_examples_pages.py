@@ -49,7 +49,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page that asks nobody but the example, and has nothing to complain of."""
+    """A page that sends requests to the example alone, without errors."""
     complaints: list[str] = []
     context = browser.new_context()
     context.route(

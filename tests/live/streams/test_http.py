@@ -52,7 +52,7 @@ def test_streams_and_other_requests_take_turns_on_one_connection(server: Server,
 def test_what_was_sent_early_is_answered_after_the_stream(
     server: Server, ends: str, tag: str
 ) -> None:
-    """In its order, whole: what came with the stream's request, and what came while it ran."""
+    """In order and complete: what came with the stream's request, and what came while it ran."""
     path = {"by itself": f"/silent?tag={tag}&wakes=1", "by an error": f"/late?tag={tag}&error=x"}
     with Connection(server) as connection:
         hello = [f"GET /hello?q={n} HTTP/1.1\r\nHost: x\r\n\r\n" for n in range(4)]

@@ -237,7 +237,7 @@ def test_sigterm(tmp_path: Path, name: str) -> None:
             server.send_signal(signal.SIGTERM)
             for resumable, silent in zip(streams[::2], streams[1::2], strict=True):
                 resumable.assert_sent_away()
-                silent.assert_told_in_band()
+                silent.assert_failed_in_band()
             for subscriber in subscribers:
                 assert subscriber.rest() == []
                 assert len(subscriber.retries) == 1

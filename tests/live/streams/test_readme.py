@@ -60,7 +60,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_browser_gets_each_event_once_and_the_end(example: Server, tmp_path: Path) -> None:
-    """And asks no more: it was told 0 1 2 0 1 2 for ever."""
+    """And it does not reconnect: it once got 0 1 2 0 1 2 for ever."""
     with chromium(tmp_path, f"{example.url}/shown"):
         lines = until(lambda: example.marks("readme"), "the report", seconds=60)
     assert [line.split(" ")[0] for line in lines] == ["0", "1", "2", "the"]

@@ -22,7 +22,7 @@ MODULE = ROOT / "sseflask" / "static" / "sse.js"
 
 
 class Seen:
-    """How many events a page has told of, by the address of their stream. Thread-safe."""
+    """How many events a page has reported, by the address of their stream. Thread-safe."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -34,7 +34,7 @@ class Seen:
             self._changed.notify_all()
 
     def wait(self, name: str, count: int) -> None:
-        """Until there have been so many."""
+        """Wait until there have been this many."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._counts[name] >= count, SECONDS)
 
@@ -55,7 +55,7 @@ def page(seen: Seen) -> Iterator[Page]:
 
 
 def read(script: Script, **options: Any) -> tuple[list[list[Any]], list[Exchange]]:
-    """What the module tells of a server, and the requests that it made."""
+    """What the module reports of a server, and the requests that it made."""
     with upstream(script) as server:
         lines = node("sse.mjs", server.url, json.dumps(options)).stdout.splitlines()
         return [json.loads(line) for line in lines], server.exchanges
@@ -150,9 +150,9 @@ class Browsed:
         elif name == "favicon.ico":
             exchange.answer(404, b"", "text/plain")
         else:
-            self._tell(name, exchange)
+            self._report(name, exchange)
 
-    def _tell(self, name: str, exchange: Exchange) -> None:
+    def _report(self, name: str, exchange: Exchange) -> None:
         asked = self.asked[name]
         asked.append(exchange)
         observed = Observed(exchange.connection, exchange.line, exchange.headers, exchange.content)
@@ -165,7 +165,7 @@ class Browsed:
         self.stories[name].answer(len(asked) - 1, observed)
 
     def read_in(self, page: Page, **options: Any) -> dict[str, list[list[Any]]]:
-        """What the module tells of each, all of them read at the same time."""
+        """What the module reports of each, all of them read at the same time."""
         with upstream(self) as server:
             page.goto(f"{server.url}/page.html")
             given = {"module": f"{server.url}/sse.js", "options": options}

@@ -140,7 +140,7 @@ Read = Callable[..., list[list[Any]]]
 
 @pytest.fixture(params=["node", "chromium"])
 def read(request: pytest.FixtureRequest, nginx: tuple[str, str]) -> Read:
-    """Reads one stream behind nginx, and gives what the module tells."""
+    """Reads one stream behind nginx. Returns what the module reports."""
     if request.param == "node":
 
         def in_node(path: str, **options: Any) -> list[list[Any]]:

@@ -150,7 +150,7 @@ def test_a_body_that_comes_late_is_read_before_the_stream_begins(server: Server)
 
 @on_every_server
 def test_a_client_that_sends_for_ever(server: Server, tag: str) -> None:
-    """It is not read for ever, and still gets its stream, whole and in order."""
+    """It is not read for ever, and still gets its stream, complete and in order."""
     stopped = threading.Event()
     with Connection(server) as connection:
         connection.request(f"/numbers?tag={tag}&count=40&interval=0.02")
@@ -190,7 +190,7 @@ def test_a_client_that_sends_for_ever_is_not_read_for_ever(server: Server, tag: 
 @on_gevent
 @pytest.mark.parametrize("how", ["ids", "without-ids"])
 def test_a_half_close_counts_as_leaving(server: Server, tag: str, how: str) -> None:
-    """And the half that the client still reads ends properly: it can resume, or is told."""
+    """And the half that the client still reads ends properly: resumable, or with a failure."""
     with open_stream(server, f"/silent?tag={tag}&heartbeat=9999&{how}") as stream:
         assert stream.next().data == "first"
         stream.connection.socket.shutdown(socket.SHUT_WR)

@@ -35,20 +35,20 @@ def make_app(*secrets: str, development: bool = False, public: tuple[str, ...] =
     access = Access(secrets, development=development, public=patterns(*public))
     access.init_app(app)
 
-    def told(caller: Caller) -> dict[str, Any]:
+    def shown(caller: Caller) -> dict[str, Any]:
         return {"subject": caller.subject, "expires": caller.expires}
 
     @app.route("/", methods=["GET", "POST"])
     def protected() -> dict[str, Any]:
-        return told(require_complete())
+        return shown(require_complete())
 
     @app.post("/channels/<name>")
     def publish(name: str) -> dict[str, Any]:
-        return told(require_publish(name))
+        return shown(require_publish(name))
 
     @app.get("/channels")
     def subscribe() -> dict[str, Any]:
-        return told(require_subscribe(patterns(*request.args.getlist("c"))))
+        return shown(require_subscribe(patterns(*request.args.getlist("c"))))
 
     return app
 

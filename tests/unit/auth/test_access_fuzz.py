@@ -111,7 +111,7 @@ CLAIMS = st.fixed_dictionaries(
 
 
 def readable(claim: Any) -> list[Pattern] | None:
-    """An oracle: the patterns of a claim, ``None`` where it makes no sense."""
+    """An oracle: the patterns of a claim, ``None`` if it makes no sense."""
     texts = [claim] if isinstance(claim, str) else claim
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return None

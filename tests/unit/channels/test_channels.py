@@ -122,9 +122,9 @@ def test_an_id_that_can_not_be_made_out(channels: Channels, unknown: str) -> Non
     unknown = unknown.replace("EPOCH", id.partition("-")[0])
     subscription = subscribed(channels, "a", last_event_id=unknown)
     (gap,) = read(subscription, 1)
-    told = json.loads(gap.data)
-    assert (gap.event, told["reason"], told["channel"]) == ("gap", "unknown", "a")
-    assert (told["last_event_id"], told["oldest"], told["newest"]) == (unknown, id, id)
+    fields = json.loads(gap.data)
+    assert (gap.event, fields["reason"], fields["channel"]) == ("gap", "unknown", "a")
+    assert (fields["last_event_id"], fields["oldest"], fields["newest"]) == (unknown, id, id)
     published(channels, "a", "next")
     assert [event.data for event in read(subscription, 1)] == ["next"]
 
@@ -136,9 +136,9 @@ def test_a_forgotten_event_is_told_of_before_what_is_left(
     channels = make(tmp_path / "store", keep=3)
     ids = published(channels, "a", *"123456789")
     first, *rest = read(subscribed(channels, "a", "b", last_event_id=ids[1]), 4)
-    told = json.loads(first.data)
-    assert (first.event, told["reason"], told["channel"]) == ("gap", "trimmed", "a")
-    assert (told["oldest"], told["newest"]) == (ids[6], ids[8])
+    fields = json.loads(first.data)
+    assert (first.event, fields["reason"], fields["channel"]) == ("gap", "trimmed", "a")
+    assert (fields["oldest"], fields["newest"]) == (ids[6], ids[8])
     assert [event.last_event_id for event in rest] == ids[6:]
     channels.close()
 

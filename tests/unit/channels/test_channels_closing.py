@@ -94,7 +94,7 @@ def test_a_close_ends_those_of_all_processes(pair: list[Channels]) -> None:
 
 
 def test_what_was_published_before_comes_first_and_nothing_after(pair: list[Channels]) -> None:
-    """Whichever process publishes and closes, also where the own one has not heard of the close."""
+    """Whichever process publishes and closes, even if this one does not know of the close yet."""
     here, there = pair
     for round in range(20):
         ended = [open_to(channels, "a") for channels in pair]

@@ -245,7 +245,7 @@ class Resuming(RuleBasedStateMachine):
 
     @rule(pattern=st.sampled_from(PATTERNS))
     def close(self, pattern: str) -> None:
-        """Those who have asked for this, or for nothing that it has not, get what was passed on."""
+        """Subscribers that are covered by this get what was passed on before."""
         closed = Pattern.parse(pattern)
         ended = [client for client in self.everyone if self.is_in(client, closed)]
         groups = self.channel_feed.close(closed)
@@ -357,10 +357,10 @@ class Resuming(RuleBasedStateMachine):
             client.owed.difference_update(ids[ids.index(id) + 1 :])
 
     def forgive(self, client: Client, event: MessageEvent) -> None:
-        told = json.loads(event.data)
-        pattern = Pattern.parse(told["channel"])
+        fields = json.loads(event.data)
+        pattern = Pattern.parse(fields["channel"])
         assert pattern in client.patterns
-        presented = Cursor.parse(told["last_event_id"])
+        presented = Cursor.parse(fields["last_event_id"])
         assert presented is not None
         kept = self.kept(pattern)
         lost = {
@@ -368,11 +368,11 @@ class Resuming(RuleBasedStateMachine):
             for event in self.published
             if pattern.matches(event.channel) and event.id not in kept
         }
-        if told["reason"] == "trimmed":
+        if fields["reason"] == "trimmed":
             assert presented.epoch == self.store.epoch
             assert any(int(id.partition("-")[2]) > presented.number for id in lost), "no gap here"
         else:
-            assert told["reason"] == "epoch"
+            assert fields["reason"] == "epoch"
             assert presented.epoch != self.store.epoch
         client.owed -= lost
 

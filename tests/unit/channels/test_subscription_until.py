@@ -99,7 +99,7 @@ def test_an_event_without_a_type_is_a_message(channels: Channels) -> None:
 
 
 def test_others_get_all_of_it(channels: Channels) -> None:
-    """Nor does its id differ for who does not end with it."""
+    """Its id is the same for a subscriber that does not end with it."""
     subscription = subscribed(channels, "a", after=None, until=frozenset())
     ids = published(channels, "a", "done", "1", "stop")
     last = rest(subscribed(channels, "a", after=f"{ids[0]}.end", until=check_types("stop")))

@@ -8,16 +8,16 @@ from tests.unit.cli.commands import run
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "expected"),
     [
         (500, "500 Internal Server Error (x): It failed. [request abc]"),
         (404, "404 Not Found (x): It failed."),
     ],
 )
-def test_an_error_names_the_request_that_the_servers_log_names(status: int, told: str) -> None:
+def test_an_error_names_the_request_that_the_servers_log_names(status: int, expected: str) -> None:
     body = {"error": {"message": "It failed.", "code": "x"}}
     response = httpx2.Response(status, json=body, headers={"X-Request-Id": "abc"})
-    assert error_of(response) == told
+    assert error_of(response) == expected
 
 
 def test_headers_are_sent_in_utf_8() -> None:

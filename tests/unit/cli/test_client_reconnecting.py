@@ -55,8 +55,8 @@ def test_streams_that_are_interrupted(name: str) -> None:
     story = STORIES[name]
     events, ended, _, asked = read(numbered(story))
     ends = (["done", "failure"], ["[DONE]"])
-    told = [event for event in events if event[1] not in ends[0] and event[2] not in ends[1]]
-    assert told == story.events
+    reported = [event for event in events if event[1] not in ends[0] and event[2] not in ends[1]]
+    assert reported == story.events
     assert ended == story.ended
     assert tuple(each.headers.get("last-event-id") for each in asked) == story.cursors
 

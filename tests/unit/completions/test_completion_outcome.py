@@ -47,10 +47,10 @@ outcomes = st.builds(
 
 def all_of(outcome: CompletionOutcome) -> tuple[Any, ...]:
     failure = outcome.failure
-    told = None
+    failures = None
     if failure is not None:
-        told = (str(failure), failure.status, failure.headers, failure.body(), failure.code)
-    return outcome.kind, outcome.reason, told, outcome.frame
+        failures = (str(failure), failure.status, failure.headers, failure.body(), failure.code)
+    return outcome.kind, outcome.reason, failures, outcome.frame
 
 
 def ended(outcome: bytes, notes: bytes = b"") -> Run:
@@ -91,8 +91,8 @@ def test_how_it_is_told_where_there_are_only_answers_and_errors() -> None:
     failure = Failure("no")
     assert CompletionOutcome("finished", "stop").as_failure() is None
     assert CompletionOutcome.failed(failure).as_failure() is failure
-    told = [CompletionOutcome(kind).as_failure() for kind in KINDS[1:]]
-    assert [(each.type, each.code) for each in told if each] == [
+    failures = [CompletionOutcome(kind).as_failure() for kind in KINDS[1:]]
+    assert [(each.type, each.code) for each in failures if each] == [
         ("server_error", "internal_error"),
         ("run_stopped", "stopped"),
         ("run_cancelled", "cancelled"),

@@ -230,7 +230,7 @@ def test_an_end_under_an_unknown_name(state: str | None, kind: str, reason: str 
 
 
 BEGINNINGS = ("created", "queued", "in_progress")
-TOLD = {"message": "Provider returned error", "code": 429}
+ERROR = {"message": "Provider returned error", "code": 429}
 
 
 @pytest.mark.parametrize(
@@ -238,24 +238,24 @@ TOLD = {"message": "Provider returned error", "code": 429}
     [
         {
             "choices": [
-                {"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": TOLD}
+                {"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": ERROR}
             ]
         },
-        {"choices": [{"index": 0, "delta": {"role": "assistant"}, "error": TOLD}]},
-        {"choices": [{"index": 0, "delta": {}}], "x_groq": {"id": "req_1", "error": TOLD}},
-        {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}], "error": TOLD},
+        {"choices": [{"index": 0, "delta": {"role": "assistant"}, "error": ERROR}]},
+        {"choices": [{"index": 0, "delta": {}}], "x_groq": {"id": "req_1", "error": ERROR}},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}], "error": ERROR},
     ],
 )
 def test_an_error_in_a_chunk(told: dict[str, Any]) -> None:
     frames, end = read(CHAT, ONE, chunk(**told), DONE)
     assert frames == [ONE]
     assert isinstance(end, ReportedFailure)
-    assert (end.status, end.message, end.code) == (429, TOLD["message"], TOLD["code"])
+    assert (end.status, end.message, end.code) == (429, ERROR["message"], ERROR["code"])
 
 
 def test_what_a_chunk_says_beside_its_error_is_kept() -> None:
     said = {"index": 0, "delta": {"content": "so far"}, "finish_reason": "error"}
-    frames, end = read(CHAT, chunk(choices=[{**said, "error": TOLD}], x_groq={"error": "x"}), DONE)
+    frames, end = read(CHAT, chunk(choices=[{**said, "error": ERROR}], x_groq={"error": "x"}), DONE)
     assert isinstance(end, ReportedFailure)
     assert [message(each)[1] for each in frames] == [{"choices": [said]}]
 
@@ -272,7 +272,7 @@ def test_groq_without_an_error() -> None:
 
 
 def test_the_error_of_one_choice_ends_no_other() -> None:
-    broken = chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "error", "error": TOLD}])
+    broken = chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "error", "error": ERROR}])
     more = chunk(choices=[{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}])
     parser = ChatParser((), 2)
     assert parser.feed([broken, more]) == ([more], None)

@@ -500,7 +500,7 @@ def test_an_answer_in_one_piece(connect: Callable[..., Upstream], path: str) -> 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
 def test_a_document_of_lines(connect: Callable[..., Upstream], end: bytes) -> None:
-    """As it came where somebody may have laid it out; else as good, in a frame of its size."""
+    """It stays as it came if a person may have laid it out, or else is a frame of its size."""
     few, many = b"{" + end * 10 + b"}", b"{" + end * 1_000_000 + b"}"
     with upstream(lambda x: x.answer(200, few if x.body["few"] else many)) as server:
         there = connect(server.url)

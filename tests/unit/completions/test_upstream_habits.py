@@ -366,7 +366,7 @@ def test_chunks_under_any_event_type(connect: Connect, event: str) -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_a_last_event_without_its_blank_line(connect: Connect, end: bytes) -> None:
-    """It counts if it is whole; one that is cut is no JSON, and nothing is taken for complete."""
+    """It counts if it is complete; a cut one is no JSON, and ends nothing."""
     said = LAST.rstrip()
     with upstream(lambda x: x.stream(ONE, said + end)) as server:
         assert run(connect(server.url)) == ([ONE, LAST], STOPPED)

@@ -1,4 +1,4 @@
-"""Upstreams over TLS: what is sent arrives as it was, and every end is told as over plain TCP."""
+"""Upstreams over TLS: what is sent arrives as it was, and each end is noticed as over TCP alone."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_closed_connection_is_free_at_once(connect: Connect, certificate: Cert
 
 @pytest.mark.parametrize("size", [1, 7, 16_384, 100_000])
 def test_frames_cut_anywhere(connect: Connect, certificate: Certified, size: int) -> None:
-    """Each piece in a chunk and a record of its own; the chunks' heads in others where it is 1."""
+    """Each piece in a chunk and a record of its own; for 1 the heads are in other records."""
     sent = [ONE, TWO, HUGE, LAST] if size > 7 else [ONE, TWO, LAST]
     stream = b"".join(sent) + DONE
 
@@ -134,7 +134,7 @@ def test_frames_cut_anywhere(connect: Connect, certificate: Certified, size: int
 
 
 def test_records_cut_anywhere(connect: Connect, certificate: Certified) -> None:
-    """Between the two is one who passes on 1 to 3 bytes at a time: nearly no read has a record."""
+    """Between them a relay passes on 1 to 3 bytes at a time: hardly any read has a full record."""
     sent = [ONE, TWO, ONE, LAST]
     with (
         upstream(lambda x: x.stream(*sent, DONE), certificate.server) as server,
@@ -396,8 +396,8 @@ def test_a_certificate_that_is_none(
     assert (caught.value.status, caught.value.code) == (502, "upstream_unreachable")
     assert not server.exchanges
     assert "certificate verify failed" in caplog.text.lower()
-    told = [str(caught.value), caught.value.json(), caplog.text]
-    assert not any(KEY in text for text in told)
+    texts = [str(caught.value), caught.value.json(), caplog.text]
+    assert not any(KEY in text for text in texts)
 
 
 def test_a_server_without_tls(connect: Connect) -> None:

@@ -1,4 +1,4 @@
-"""What an application is told of its own streams."""
+"""What an application gets to know of its own streams."""
 
 from __future__ import annotations
 

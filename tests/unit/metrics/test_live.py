@@ -1,4 +1,4 @@
-"""The figures of a second: who publishes them, and what they say."""
+"""The figures of a second: which worker publishes them, and what they say."""
 
 from __future__ import annotations
 
@@ -113,24 +113,24 @@ def subscribed(channels: Channels, name: str) -> Any:
     return subscription
 
 
-def look(told: LiveFigures) -> None:
-    told.look()
-    until(lambda: not told._publishing, "it is told")
+def look(live_figures: LiveFigures) -> None:
+    live_figures.look()
+    until(lambda: not live_figures._publishing, "it is told")
 
 
 def test_figures_are_published_while_somebody_reads_them(channels: Channels) -> None:
-    told = LiveFigures(channels)
+    live_figures = LiveFigures(channels)
     reader = subscribed(channels, "sseflask.live")
-    look(told)
-    look(told)
+    look(live_figures)
+    look(live_figures)
     (event,) = read(reader, 1)
     assert event.event == "figures"
     said = json.loads(event.data)
     assert [each["pid"] for each in said["workers"]] == [os.getpid()]
-    look(told)
+    look(live_figures)
     assert json.loads(read(reader, 1)[0].data)["published"] == 0, "its own events are not counted"
     reader.abandon()
-    look(told)
+    look(live_figures)
     last = channels.subscribe([Pattern.parse("sseflask.live")], "earliest")
     assert [each.event for each in read(last, 2)] == ["figures"] * 2
     assert last.get(0.0) is None, "nothing has been published since"
@@ -138,9 +138,9 @@ def test_figures_are_published_while_somebody_reads_them(channels: Channels) -> 
 
 def test_those_who_read_everything_do_not_have_them_published(channels: Channels) -> None:
     everything = subscribed(channels, "**")
-    told = LiveFigures(channels)
+    live_figures = LiveFigures(channels)
     for _ in range(3):
-        look(told)
+        look(live_figures)
     assert everything.get(0.0) is None
 
 

@@ -177,8 +177,8 @@ def test_a_message_that_can_not_be_sent(
     shared: tuple[FlaskClient, Upstream], messages: list[Any], named: str
 ) -> None:
     client, server = shared
-    told = failed(client.post(PATH, json={"messages": messages}), 400, "invalid_value", named)
-    assert named in told
+    error_text = failed(client.post(PATH, json={"messages": messages}), 400, "invalid_value", named)
+    assert named in error_text
     assert not server.exchanges
 
 
@@ -258,8 +258,8 @@ def test_a_truncated_upstream_is_told_in_band() -> None:
         data = without_ids(response.data)
         assert data.startswith(ONE + b'data: {"error"')
         assert data.count(b"\n\n") == 2
-        told = data.removeprefix(ONE).removeprefix(b"data: ")
-        assert json.loads(told) == {"error": TRUNCATED}
+        error_text = data.removeprefix(ONE).removeprefix(b"data: ")
+        assert json.loads(error_text) == {"error": TRUNCATED}
         with open_stream(client, PATH, query_string={"format": "text"}) as stream:
             text, failure = stream.events()
     assert (text.event, text.data) == ("message", "one\ntwo")
@@ -271,8 +271,8 @@ def test_an_error_inside_the_stream_is_passed_on() -> None:
     error = b'data: {"error": {"message": "overloaded",  "x": 1}}\n\n'
     with relay(lambda x: x.stream(ONE, error, DONE)) as (client, _):
         response = client.get(PATH)
-        told = without_ids(response.data).removeprefix(ONE).removeprefix(b"data: ")
-        assert json.loads(told)["error"] == {
+        error_text = without_ids(response.data).removeprefix(ONE).removeprefix(b"data: ")
+        assert json.loads(error_text)["error"] == {
             "message": "overloaded",
             "type": "server_error",
             "param": None,

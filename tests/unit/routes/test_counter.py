@@ -293,7 +293,7 @@ def test_streams_do_not_share_state(client: FlaskClient) -> None:
 
 
 def test_all_counters_together_have_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What many ask for takes as long as what one asks for: so many events a second in all."""
+    """Many clients together get no more events a second than one."""
     slept: list[float] = []
     now = 1000.0
 

@@ -32,9 +32,9 @@ from tests.unit.store.sqlite.run_databases import (
     FINISHED,
     STOPPED,
     code_of,
+    frames_of,
     opened,
     outcome_of,
-    told,
 )
 
 SECONDS = 10.0
@@ -45,7 +45,7 @@ class Script:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.told: queue.Queue[list[bytes] | Outcome | Failure] = queue.Queue()
+        self.items: queue.Queue[list[bytes] | Outcome | Failure] = queue.Queue()
         self.closed = threading.Event()
 
     def __call__(self) -> Generated:
@@ -55,7 +55,7 @@ class Script:
     def _answer(self) -> Generated:
         try:
             while True:
-                what = self.told.get(timeout=SECONDS)
+                what = self.items.get(timeout=SECONDS)
                 if isinstance(what, Failure):
                     raise what
                 yield what
@@ -65,10 +65,10 @@ class Script:
             self.closed.set()
 
     def say(self, first: int, amount: int) -> None:
-        self.told.put(told(first, amount))
+        self.items.put(frames_of(first, amount))
 
     def finish(self) -> None:
-        self.told.put(FINISHED)
+        self.items.put(FINISHED)
 
 
 Make = Callable[..., Runs]
@@ -217,7 +217,7 @@ def test_from_any_number_at_any_worker_it_is_the_rest(
     everything = b"".join(viewer.frames())
     assert b"".join(while_it_runs.frames()) == everything
     expected = FORMATS[form].view(run.id, run.label)
-    whole = [expected.take(number, each) for number, each in enumerate(told(1, 5), 1)]
+    whole = [expected.take(number, each) for number, each in enumerate(frames_of(1, 5), 1)]
     stored = ended(runs, run)
     whole.append(expected.end(6, outcome_of(stored)))
     assert everything == b"".join(whole)
@@ -294,7 +294,7 @@ def test_the_first_frame_is_waited_for_unless_that_is_not_wanted(
     other = runs.view(viewer.run, FORMATS["chunks"])
     threading.Timer(0.05, script.say, [1, 1]).start()
     assert len(list(other.first(SECONDS))) == 1
-    script.told.put(Failure("broken"))
+    script.items.put(Failure("broken"))
     assert len(to_the_end(viewer)) == 2
 
 
@@ -302,7 +302,7 @@ def test_a_run_that_failed_without_a_frame_is_an_error_response(
     make: Make, runs: Runs, script: Script
 ) -> None:
     run, viewer, _ = begin(runs, script)
-    script.told.put(Failure("no such model", status=404, code="model_not_found"))
+    script.items.put(Failure("no such model", status=404, code="model_not_found"))
     for each in (viewer, make().view(ended(runs, run), FORMATS["text"])):
         with pytest.raises(Failure, match="no such model") as raised:
             list(each.first(SECONDS))
@@ -318,7 +318,7 @@ def test_a_run_that_failed_after_a_frame_tells_it_in_band(runs: Runs, script: Sc
     run, viewer, _ = begin(runs, script, form="text")
     script.say(1, 1)
     (first,) = viewer.first(SECONDS)
-    script.told.put(Failure("broken", code="broken"))
+    script.items.put(Failure("broken", code="broken"))
     events = Decoder().feed(first) + to_the_end(viewer)
     assert [event.event for event in events] == ["message", "failure"]
     again = runs.view(ended(runs, run), FORMATS["text"])
@@ -331,7 +331,7 @@ def test_who_falls_behind_reads_from_the_store(runs: Runs, script: Script) -> No
     assert viewer.get(0.0) is None
     large = frame("x" * 10_000)
     for _ in range(10):
-        script.told.put([large] * 20)
+        script.items.put([large] * 20)
     script.finish()
     ended(runs, run)
     assert viewer._base > 0, "its queue was never too long"
@@ -558,7 +558,7 @@ def test_the_largest_of_a_full_store_fails_in_band_and_the_others_go_on(make: Ma
     for script, size in zip(
         scripts, [100_000, 150_000, 150_000, 240_000, 150_000, 150_000], strict=True
     ):
-        script.told.put([frame("x" * size)])
+        script.items.put([frame("x" * size)])
     assert '"run_log_full"' in to_the_end(viewers[3])[-1].data
     scripts[3].say(2, 1)  # without gevent a writer is woken by its next frame
     assert scripts[3].closed.wait(SECONDS)
@@ -587,7 +587,7 @@ def test_each_end_is_told_in_the_servers_log_once(
         (FINISHED, "finished (stop) after 0 frames, usage null"),
     ):
         own = Script()
-        own.told.put(what)
+        own.items.put(what)
         run, viewer, _ = begin(runs, own, early=True)
         to_the_end(viewer)
         lines.append(f"run {run.id}: {line}")
@@ -599,7 +599,7 @@ def test_an_upstream_writes_no_lines_into_our_log(
     runs: Runs, script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "sseflask")
-    script.told.put(CompletionOutcome("finished", "stop\nrun 1: stopped" + "!" * 1000))
+    script.items.put(CompletionOutcome("finished", "stop\nrun 1: stopped" + "!" * 1000))
     to_the_end(begin(runs, script).viewer)
     until(lambda: caplog.records, "it is logged")
     (message,) = [record.getMessage() for record in caplog.records]

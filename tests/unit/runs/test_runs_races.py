@@ -30,10 +30,10 @@ from tests.unit.store.sqlite.run_databases import (
     STOPPED,
     append_of,
     code_of,
+    frames_of,
     now,
     opened,
     outcome_of,
-    told,
 )
 
 
@@ -114,7 +114,7 @@ def all_of(viewer: Viewer) -> list[MessageEvent]:
 
 def write(process: Stepped, started: Started, first: int, amount: int, end: bool = False) -> None:
     outcome = FINISHED if end else None
-    process.store.append(append_of(started.run.key, first, told(first, amount), outcome))
+    process.store.append(append_of(started.run.key, first, frames_of(first, amount), outcome))
 
 
 def go_on(*processes: Stepped) -> None:

@@ -365,7 +365,7 @@ def test_writers_at_full_speed_and_a_store_that_often_fails(
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, Callable[[], object]]]:
-    """What an event loop would call later, which a test does in its place."""
+    """What an event loop would call later; a test calls it instead."""
     found: list[tuple[float, Callable[[], object]]] = []
 
     def later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:

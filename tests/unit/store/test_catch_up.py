@@ -86,21 +86,21 @@ def frame(number: int) -> Frame:
     return number, b"%d." % number
 
 
-def told(first: int, last: int) -> bytes:
+def stored_bytes(first: int, last: int) -> bytes:
     return b"".join(b"%d." % number for number in range(first, last + 1))
 
 
 def test_what_is_stored_is_read_in_pages_up_to_the_feeds_position() -> None:
     story = Story(stored=9, position=8)
     reader = Reader(story, after=1)
-    assert list(reader.history()) == [told(2, 4), told(5, 7), told(8, 8)]
+    assert list(reader.history()) == [stored_bytes(2, 4), stored_bytes(5, 7), stored_bytes(8, 8)]
     assert story.pages == [(1, 3), (4, 3), (7, 1)]
 
 
 def test_what_comes_while_it_reads_follows_from_the_queue() -> None:
     story = Story(stored=2)
     story.meanwhile = lambda: story.grow(2)
-    assert list(Reader(story).history()) == [told(1, 2), told(3, 4)]
+    assert list(Reader(story).history()) == [stored_bytes(1, 2), stored_bytes(3, 4)]
     assert len(story.pages) == 1
 
 
@@ -131,7 +131,7 @@ def test_a_queue_that_is_too_long_is_read_from_the_store(
     story.grow(1)
     assert not reader._queue
     story.grow(1)
-    assert list(reader.history()) == [told(1, 3), told(4, 4), told(5, 5)]
+    assert list(reader.history()) == [stored_bytes(1, 3), stored_bytes(4, 4), stored_bytes(5, 5)]
     assert story.pages == [(0, 3), (3, 1)]
 
 
@@ -147,7 +147,7 @@ def test_a_queue_that_gets_too_long_while_it_is_taken_is_no_loss(
     story.grow(2)
     assert step is not None
     assert step() == b""
-    assert list(reader.history()) == [told(1, 3)]
+    assert list(reader.history()) == [stored_bytes(1, 3)]
 
 
 def test_reading_again_forgets_the_queue() -> None:
@@ -156,7 +156,7 @@ def test_reading_again_forgets_the_queue() -> None:
     assert list(reader.history()) == []
     story.grow(2)
     reader.read_up_to(2)
-    assert list(reader.history()) == [told(1, 2)]
+    assert list(reader.history()) == [stored_bytes(1, 2)]
     assert story.pages == [(0, 2)]
 
 
@@ -179,7 +179,7 @@ def test_a_reader_that_waits_is_woken_by_what_comes() -> None:
         story.grow(1)
     thread.join(SECONDS)
     assert not thread.is_alive()
-    assert b"".join(given) == told(1, 3)
+    assert b"".join(given) == stored_bytes(1, 3)
     assert reader.ended
 
 
@@ -196,7 +196,7 @@ def test_a_reader_that_is_abandoned_ends_wherever_it_is() -> None:
     story = Story(stored=3)
     reader = Reader(story)
     story.meanwhile = reader.abandon
-    assert list(reader.history()) == [told(1, 3)]
+    assert list(reader.history()) == [stored_bytes(1, 3)]
     with pytest.raises(StopIteration):
         reader.get(SECONDS)
     assert list(reader.frames()) == []
@@ -217,7 +217,7 @@ def test_one_that_is_abandoned_before_it_begins_never_enters() -> None:
 def test_after_its_end_nothing_follows() -> None:
     story = Story(stored=2)
     reader = Reader(story, last=2)
-    assert reader.get(SECONDS) == (told(1, 2), True)
+    assert reader.get(SECONDS) == (stored_bytes(1, 2), True)
     assert reader.ended
     story.grow(1)
     with pytest.raises(StopIteration):

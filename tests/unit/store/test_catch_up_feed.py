@@ -1,4 +1,4 @@
-"""Audiences that come and go, and who shares a group with whom."""
+"""Audiences that come and go, and which streams share a group."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def crowd(counts: StreamCounts) -> Iterator[Crowd]:
     made.close()
 
 
-def told(number: int) -> dict[str, Any]:
+def log_fields_of(number: int) -> dict[str, Any]:
     return {"request_id": f"request-{number}"}
 
 
@@ -69,9 +69,9 @@ def test_each_delivery_is_counted(crowd: Crowd, counts: StreamCounts) -> None:
 
 
 def test_who_comes_later_has_what_came_later(crowd: Crowd, ends: dict[str, Any]) -> None:
-    crowd.client().log_fields = told(0)
+    crowd.client().log_fields = log_fields_of(0)
     crowd.send(EVENT)
-    crowd.client().log_fields = told(1)
+    crowd.client().log_fields = log_fields_of(1)
     crowd.send(EVENT + EVENT)
     for client in crowd.clients:
         client.close()
@@ -99,7 +99,7 @@ def test_one_that_is_cut_has_what_its_socket_took(
     crowd: Crowd, counts: StreamCounts, ends: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_table, "BACKLOG", 100_000)
-    crowd.client(buffer=4096).log_fields = told(0)
+    crowd.client(buffer=4096).log_fields = log_fields_of(0)
     for _ in range(50):
         crowd.send(b"data: %b\n\n" % (b"x" * 9992))
     until(lambda: crowd.ends.closed == 1, "cut")
@@ -111,7 +111,7 @@ def test_one_that_is_cut_has_what_its_socket_took(
 
 def test_one_whose_connection_the_system_ends(crowd: Crowd, ends: dict[str, Any]) -> None:
     member = crowd.client(buffer=4096)
-    member.log_fields = told(0)
+    member.log_fields = log_fields_of(0)
     with borrowed(member.descriptor) as server:
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
     crowd.send(b"x" * 300_000)
@@ -123,7 +123,7 @@ def test_reasons(ends: dict[str, Any]) -> None:
     crowd = Crowd(chunked=True)
     now = time.monotonic()
     for number, ends_at in enumerate((now + 0.1, now + 0.1, now + 1000, now + 1000)):
-        crowd.client(ends_at=ends_at, expires=number == 1).log_fields = told(number)
+        crowd.client(ends_at=ends_at, expires=number == 1).log_fields = log_fields_of(number)
     assert b"token_expired" in at_end(crowd.clients[1])
     at_end(crowd.clients[0])
     crowd.clients[2].close()
@@ -138,13 +138,13 @@ def test_reasons(ends: dict[str, Any]) -> None:
 
 def test_a_finished_group_and_one_that_has_to_resume(ends: dict[str, Any]) -> None:
     crowd = Crowd()
-    crowd.client().log_fields = told(0)
+    crowd.client().log_fields = log_fields_of(0)
     crowd.job(lambda: crowd.detached.end([crowd.group], "done"))
     at_end(crowd.clients[0])
-    crowd.client().log_fields = told(1)
+    crowd.client().log_fields = log_fields_of(1)
     crowd.job(lambda: crowd.detached.end([crowd.group], "resync"))
     at_end(crowd.clients[1])
-    crowd.client().log_fields = told(2)
+    crowd.client().log_fields = log_fields_of(2)
     crowd.job(lambda: crowd.detached.end([crowd.group], "closed"))
     at_end(crowd.clients[2])
     crowd.close()

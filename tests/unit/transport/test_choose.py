@@ -62,8 +62,8 @@ def test_waitress(threads: int, said: list[str], caplog: pytest.LogCaptureFixtur
         ended.set()
         thread.join(30)
     assert not thread.is_alive()
-    told = [record.getMessage() for record in caplog.records if record.name == "sseflask"]
-    assert [each[: len("This server has 4 threads")] for each in told] == said
+    messages = [record.getMessage() for record in caplog.records if record.name == "sseflask"]
+    assert [each[: len("This server has 4 threads")] for each in messages] == said
 
 
 @pytest.mark.parametrize(("threaded", "said"), [(False, 1), (True, 0)])
@@ -79,9 +79,9 @@ def test_a_server_without_threads(
         server.shutdown()
         thread.join(20)
         server.server_close()
-    told = [record.getMessage() for record in caplog.records if record.name == "sseflask"]
-    assert len(told) == said
-    assert all(each.startswith("This server has one thread") for each in told)
+    messages = [record.getMessage() for record in caplog.records if record.name == "sseflask"]
+    assert len(messages) == said
+    assert all(each.startswith("This server has one thread") for each in messages)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def compute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("between", "told"),
+    ("between", "logged"),
     [
         ([lambda: gevent.sleep(LONG)], False),
         ([compute], True),
@@ -30,7 +30,7 @@ def compute() -> None:
 )
 def test_only_what_held_the_loop_is_said(
     between: list[Callable[[], None]],
-    told: bool,
+    logged: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def stream() -> None:
@@ -44,8 +44,8 @@ def test_only_what_held_the_loop_is_said(
 
     gevent.spawn(stream).get()
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == told
-    if told:
+    assert len(lines) == logged
+    if logged:
         milliseconds = float(lines[0].partition(" ")[0])
         # The loop's clock is off by as long as this process stood still when it was last set.
         assert LONG_COMPUTATION * 1000 <= milliseconds < LONG * 1000 + 1000

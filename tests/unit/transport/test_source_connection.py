@@ -244,7 +244,7 @@ def test_the_headers_do_not_wait_when_nothing_is_there(served: Any) -> None:
 
 
 def in_a_greenlet(served: Any, source: Source) -> tuple[Served, Any]:
-    """Serve a response where it may be interrupted, until it waits for the source."""
+    """Serve a response in a greenlet that may be interrupted, until it waits for the source."""
     made: list[Served] = []
 
     def serve() -> None:

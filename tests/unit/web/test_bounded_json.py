@@ -1,4 +1,4 @@
-"""What JSON may cost, whoever wrote it, and that others get turns meanwhile."""
+"""What any JSON may cost, and that others get turns meanwhile."""
 
 from __future__ import annotations
 

@@ -236,9 +236,9 @@ def sentry() -> WSGI:
             for item in envelope.items:
                 event = item.get_event() or item.get_transaction_event()
                 if event is not None:
-                    mark("sentry", json.dumps(_told(event)))
+                    mark("sentry", json.dumps(_reported(event)))
 
-    def _told(event: Any) -> dict[str, Any]:
+    def _reported(event: Any) -> dict[str, Any]:
         raised = [each["value"] for each in event.get("exception", {}).get("values", ())]
         trace = event.get("contexts", {}).get("trace", {})
         return {

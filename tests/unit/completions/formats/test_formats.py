@@ -136,8 +136,8 @@ def test_the_end_of_chunks() -> None:
     ]
     assert last("chunks", FAILED) == ("message", {"error": ERROR})
     assert last("chunks", CompletionOutcome("stopped")) == ("message", {"error": STOPPED})
-    kind, told = last("chunks", CompletionOutcome("cancelled"))
-    assert (kind, told["error"]["type"], told["error"]["code"]) == (
+    kind, data = last("chunks", CompletionOutcome("cancelled"))
+    assert (kind, data["error"]["type"], data["error"]["code"]) == (
         "message",
         "run_cancelled",
         "cancelled",
@@ -154,8 +154,12 @@ def test_the_end_of_a_responses_chunks() -> None:
         "error",
         {"type": "error", "code": "x", "message": "broken", "param": None, "sequence_number": 1},
     )
-    kind, told = last("chunks", CompletionOutcome("stopped"), RESPONSES)
-    assert (kind, told["code"], told["message"]) == ("error", "stopped", STOPPED["message"])
+    kind, data = last("chunks", CompletionOutcome("stopped"), RESPONSES)
+    assert (kind, data["code"], data["message"]) == (
+        "error",
+        "stopped",
+        STOPPED["message"],
+    )
     (sent,) = read(encode(response_error(Failure("\ud83c", code="y"))))
     assert json.loads(sent.data)["code"] == "y"
 
@@ -173,8 +177,8 @@ def test_an_error_of_ours_goes_on_with_the_upstreams_numbers(
     frames: list[bytes], number: int
 ) -> None:
     for outcome in (FAILED, CompletionOutcome("stopped"), CompletionOutcome("cancelled")):
-        (told,) = read(shown("chunks", outcome, *frames, dialect=RESPONSES)[-1])
-        assert json.loads(told.data)["sequence_number"] == number
+        (data,) = read(shown("chunks", outcome, *frames, dialect=RESPONSES)[-1])
+        assert json.loads(data.data)["sequence_number"] == number
 
 
 @pytest.mark.parametrize(
@@ -201,9 +205,9 @@ def test_an_error_of_ours_goes_on_with_the_upstreams_numbers(
 def test_a_failure_of_the_connection(
     name: str, dialect: str, event: str | None, expected: dict[str, Any]
 ) -> None:
-    told = FORMATS[name].failure_event(dialect)(Failure("broken", code="x"))
-    assert (told.event, told.id) == (event, None)
-    assert json.loads(told.data or "") == expected
+    data = FORMATS[name].failure_event(dialect)(Failure("broken", code="x"))
+    assert (data.event, data.id) == (event, None)
+    assert json.loads(data.data or "") == expected
 
 
 # text and events
@@ -303,8 +307,8 @@ def test_what_is_said_arrives(texts: list[list[str]], form: str) -> None:
     elif form == "events":
         said = [json.loads(each.data)["text"] for each in events if each.event == "text"]
     else:
-        told = [json.loads(each.data) for each in events[:-1]]
-        said = [each["delta"] for each in told if each["type"] == "text-delta"]
+        data = [json.loads(each.data) for each in events[:-1]]
+        said = [each["delta"] for each in data if each["type"] == "text-delta"]
     expected = "".join("".join(those) for those in texts)
     if form == "text":
         # An event stream has one line end only.

@@ -209,13 +209,13 @@ anything = st.recursive(
 
 @given(st.sampled_from(["system", "user", "assistant"]), st.lists(anything, max_size=3))
 def test_any_parts_are_sent_or_refused(role: str, parts: list[Any]) -> None:
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     refused = None
     try:
-        told = sent(role, *parts)
+        messages = sent(role, *parts)
     except UnusableMessage as error:
         refused = error
     assert refused is None or refused.path.startswith("messages[1].parts[")
-    json.dumps(told)
+    json.dumps(messages)
     assert all(message["content"] or message.get("tool_calls") or message["role"] == "tool"
-                   for message in told)  # fmt: skip
+                   for message in messages)  # fmt: skip

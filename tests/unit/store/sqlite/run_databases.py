@@ -70,7 +70,7 @@ def used_by(database: RunDatabase) -> int:
         return used_bytes(connection)
 
 
-def told(first: int, amount: int) -> list[bytes]:
+def frames_of(first: int, amount: int) -> list[bytes]:
     """Frames that say which they are."""
     return [frame(f"{number} ") for number in range(first, first + amount)]
 
@@ -82,9 +82,9 @@ def append_of(
     outcome: Outcome | None = None,
     before: int | None = None,
 ) -> RunAppend:
-    """What a writer appends that has stored `told` frames before, or so many bytes."""
+    """The append of a writer that has stored these frames before, or this many bytes."""
     usage = UsageNotes()
-    earlier = told(1, first - 1)
+    earlier = frames_of(1, first - 1)
     for each in earlier:
         usage.after(each)
     notes = [usage.after(each) for each in frames]
@@ -94,7 +94,7 @@ def append_of(
 
 def put(database: RunDatabase, run: Run, first: int, amount: int) -> bool:
     """Append frames, and say whether they were stored."""
-    return is_stored(database, append_of(run.key, first, told(first, amount)))
+    return is_stored(database, append_of(run.key, first, frames_of(first, amount)))
 
 
 def is_stored(database: RunDatabase, append: RunAppend) -> bool:

@@ -188,13 +188,13 @@ def test_a_channel_keeps_what_it_is_to_keep_and_tells_what_is_missing(place: Pla
         assert len(held_numbers) >= 10
         oldest = held_numbers[0]
         assert held_numbers == list(range(oldest, 52))
-        (told,) = missing(store, patterns("a"), oldest - 2)
-        assert told == Missing(Pattern.parse("a"), oldest, 51)
+        (gap,) = missing(store, patterns("a"), oldest - 2)
+        assert gap == Missing(Pattern.parse("a"), oldest, 51)
         assert missing(store, patterns("a", "**"), oldest - 1) == []
         assert missing(store, patterns("other", "b", "b.*"), 0) == []
         assert missing(store, patterns("**"), 0) == [Missing(Pattern.parse("**"), 1, 51)]
         asked = patterns("other", "a", "*")
-        assert [told.pattern for told in missing(store, asked, 0)] == asked[1:]
+        assert [gap.pattern for gap in missing(store, asked, 0)] == asked[1:]
 
 
 def test_one_append_of_more_than_is_kept(place: Place) -> None:

@@ -347,5 +347,5 @@ def test_young_events_are_spared_though_there_are_too_many(tmp_path: Path) -> No
     put(store, "a", b"x")
     # The first thirty are old enough; ten are to be kept, young or not.
     assert [entry.number for entry in everything(store)] == list(range(23, 33))
-    assert [told.oldest for told in missing(store, patterns("a"), 0)] == [23]
+    assert [gap.oldest for gap in missing(store, patterns("a"), 0)] == [23]
     store.close()

@@ -138,17 +138,17 @@ class Machine(RuleBasedStateMachine):
         return found
 
     def check_missing(
-        self, asked: list[Pattern], after: int, told: list[Missing], expected: list[Missing]
+        self, asked: list[Pattern], after: int, gap: list[Missing], expected: list[Missing]
     ) -> None:
         if not self.forgetful:
-            assert told == expected
+            assert gap == expected
             return
         # Of channels that it does not remember it tells too much, but never too little.
-        assert [missing for missing in told if missing in expected] == expected
-        assert [missing.pattern for missing in told] == [
-            pattern for pattern in asked if any(pattern == each.pattern for each in told)
+        assert [missing for missing in gap if missing in expected] == expected
+        assert [missing.pattern for missing in gap] == [
+            pattern for pattern in asked if any(pattern == each.pattern for each in gap)
         ]
-        if len(told) > len(expected):
+        if len(gap) > len(expected):
             numbers = {entry.number for entry in self.logs[0].since(0, 1_000_000)}
             assert any(n not in numbers for n in range(after + 1, len(self.everything) + 1))
 

@@ -170,8 +170,8 @@ def test_what_is_missing_is_found_where_events_were_forgotten() -> None:
             pass
         put(store, "u.1", b"y")
         cost = Cost(store)
-        (told,) = cost.of("u.*", after=0).missing
-        assert (told.oldest, told.newest) == (10_001, 10_001)
+        (gap,) = cost.of("u.*", after=0).missing
+        assert (gap.oldest, gap.newest) == (10_001, 10_001)
         assert max(cost.steps) < 3000
         # Whoever has seen the last of them lacks nothing, and nobody has to look for it.
         assert cost.of("u.*", "v.*.x", "none.**", after=10_000).missing == []
@@ -285,7 +285,7 @@ def test_what_is_missing_of_channels_that_are_not_remembered(tmp_path: Path) -> 
         clock.now += DAY + 1
         while other.trim():
             pass
-        assert [told.pattern for told in missing(store, patterns("a.*"), 0)] == patterns("a.*")
+        assert [gap.pattern for gap in missing(store, patterns("a.*"), 0)] == patterns("a.*")
         assert missing(store, patterns("a.*"), 11) == []
 
 
@@ -308,7 +308,7 @@ def test_what_is_missing_of_a_channel_that_is_no_longer_remembered_between_two_s
             found = finish(
                 store.history(HistoryQuery(tuple(patterns("a.*")), 0, 10)), pause, forget
             )
-            assert [told.pattern for told in found.missing] == patterns("a.*")
+            assert [gap.pattern for gap in found.missing] == patterns("a.*")
 
 
 @pytest.mark.usefixtures("small")
@@ -319,9 +319,9 @@ def test_what_is_missing_of_one_pattern_while_others_lose_more(tmp_path: Path) -
         for name in ("b.1", "b.2", "b.3", "b.4", "b.5"):
             put(other, name, *[b"x"] * 9)
         a, b = patterns("a.*", "b.*")
-        assert [told.pattern for told in missing(store, [a, b, *patterns("c.*")], 9)] == [a, b]
+        assert [gap.pattern for gap in missing(store, [a, b, *patterns("c.*")], 9)] == [a, b]
         assert missing(store, [a], 10) == []
-        ends = [(told.oldest, told.newest) for told in missing(store, [a, b], 0)]
+        ends = [(gap.oldest, gap.newest) for gap in missing(store, [a, b], 0)]
         assert ends == [(3, 12), (20, 57)]
 
 

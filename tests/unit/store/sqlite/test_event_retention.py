@@ -39,7 +39,7 @@ def wal(path: Path) -> int:
 
 
 def shapes(kind: str) -> Iterator[Append]:
-    """What somebody may publish, without an end."""
+    """What a client may publish, without an end."""
     for number in itertools.count():
         if kind == "small":
             yield Append("a", (b"x",) * 100)

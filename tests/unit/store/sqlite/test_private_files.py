@@ -141,7 +141,7 @@ def test_a_folder_that_is_open_to_all_is_warned_of_once(
 
 @contextlib.contextmanager
 def nobody() -> Iterator[str]:
-    """A user who is not root, whoever runs the tests; the name."""
+    """The name of a user that is not root."""
     if os.geteuid():
         yield private_files._name(os.geteuid())
         return

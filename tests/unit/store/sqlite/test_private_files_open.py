@@ -1,4 +1,4 @@
-"""To look at a database file must not cost the locks of those who have it open."""
+"""Looking at a database file must not drop the locks of the processes that have it open."""
 
 from __future__ import annotations
 

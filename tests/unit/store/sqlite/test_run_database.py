@@ -1,4 +1,4 @@
-"""A database of runs: who may write what, and that every run ends once."""
+"""A database of runs: which process may write what, and that every run ends once."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.unit.store.sqlite.run_databases import (
     end,
     everything,
     finish,
+    frames_of,
     fresh,
     is_stored,
     now,
@@ -33,7 +34,6 @@ from tests.unit.store.sqlite.run_databases import (
     opened,
     outcome_of,
     put,
-    told,
 )
 
 FAILED = CompletionOutcome.failed(Failure("broken", code="broken"))
@@ -185,7 +185,7 @@ def test_pages_are_bounded_in_number_and_size(store: RunDatabase) -> None:
 @pytest.mark.parametrize("amount", [1, 63, 64, 65, 128, 200])
 def test_any_number_of_frames_in_one_append(store: RunDatabase, amount: int) -> None:
     run, beside = begun(store), begun(store)
-    frames = told(1, amount)
+    frames = frames_of(1, amount)
     refused, (ended,) = store.append(
         [append_of(run.key, 1, frames), append_of(beside.key, 1, [b"beside"], FINISHED)]
     )
@@ -204,10 +204,10 @@ def test_nobody_writes_into_a_run_of_another_process(
     assert finish(other, run) is None
     # What may be written in the same batch is.
     appends = [
-        append_of(own.key, 1, told(1, 2)),
-        append_of(run.key, 3, told(3, 90)),
-        append_of(10**6, 1, told(1, 1)),
-        append_of(own.key, 3, told(3, 1), FINISHED),
+        append_of(own.key, 1, frames_of(1, 2)),
+        append_of(run.key, 3, frames_of(3, 90)),
+        append_of(10**6, 1, frames_of(1, 1)),
+        append_of(own.key, 3, frames_of(3, 1), FINISHED),
     ]
     assert other.append(appends) == (appends[1:3], [now(other, own)])
     assert numbers(everything(store, run)) == [1, 2]
@@ -224,9 +224,12 @@ def test_what_was_ended_by_another_in_between_takes_no_more(
     stopped = end(other, run.key, STOPPED)
     assert stopped is not None
     assert stopped.ended == 4
-    appends = [append_of(run.key, 4, told(4, 2)), append_of(beside.key, 1, told(1, 1))]
+    appends = [
+        append_of(run.key, 4, frames_of(4, 2)),
+        append_of(beside.key, 1, frames_of(1, 1)),
+    ]
     assert store.append(appends) == (appends[:1], [])
-    assert not is_stored(store, append_of(run.key, 4, told(4, 2), FINISHED))
+    assert not is_stored(store, append_of(run.key, 4, frames_of(4, 2), FINISHED))
     assert finish(store, run) is None
     assert now(other, run) == stopped
     assert numbers(everything(other, run)) == [1, 2, 3]
@@ -252,7 +255,7 @@ def test_an_append_of_nothing_at_all_is_harmless(store: RunDatabase) -> None:
 def test_frames_and_the_end_in_one(store: RunDatabase) -> None:
     run = begun(store)
     put(store, run, 1, 1)
-    refused, (ended,) = store.append([append_of(run.key, 2, told(2, 2), FINISHED)])
+    refused, (ended,) = store.append([append_of(run.key, 2, frames_of(2, 2), FINISHED)])
     assert (refused, ended.last, ended.ended) == ([], 3, 4)
 
 
@@ -521,7 +524,7 @@ def test_whoever_ends_a_run_leaves_the_notes_of_its_last_frame(
     run = begun(store)
     put(store, run, 1, 100)
     notes = [b"note %d" % number for number in range(1, 4)]
-    last = RunAppend(run.key, 101, told(101, 3), notes, size_of(told(1, 103)))
+    last = RunAppend(run.key, 101, frames_of(101, 3), notes, size_of(frames_of(1, 103)))
     if by == "with frames":
         last.ending = FINISHED.ending()
     assert is_stored(store, last)

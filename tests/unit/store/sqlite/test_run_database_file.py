@@ -27,6 +27,7 @@ from tests.unit.store.sqlite.run_databases import (
     end,
     everything,
     finish,
+    frames_of,
     fresh,
     is_stored,
     now,
@@ -34,7 +35,6 @@ from tests.unit.store.sqlite.run_databases import (
     opened,
     outcome_of,
     put,
-    told,
 )
 from tests.unit.store.sqlite.run_processes import claim, fill, write
 
@@ -61,7 +61,7 @@ def test_a_run_is_kept_for_its_time_after_its_end(path: Path, clock: Clock) -> N
         assert store.find(running.id, "alice") == now(store, running)
         assert end(store, ended.key, STOPPED) is None
         assert store.leases.attach(ended.key) is None
-        assert not is_stored(store, append_of(ended.key, 3, told(3, 1)))
+        assert not is_stored(store, append_of(ended.key, 3, frames_of(3, 1)))
 
 
 def test_no_number_is_given_twice(path: Path, clock: Clock) -> None:
@@ -96,7 +96,9 @@ def test_forgetting_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.Mon
 def test_a_long_run_is_forgotten_at_once_and_its_frames_piece_by_piece(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(run_space, limit, 30 if limit == "_FRAMES" else 30 * len(told(1, 1)[0]))
+    monkeypatch.setattr(
+        run_space, limit, 30 if limit == "_FRAMES" else 30 * len(frames_of(1, 1)[0])
+    )
     with opened(path, seconds=1, clock=clock) as store:
         long, beside = begun(store), begun(store)
         for first in range(1, 101, 5):
@@ -243,7 +245,7 @@ def test_a_lock_held_for_too_long_is_an_error_that_passes(
     monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.1)
     with opened(path) as store:
         run = begun(store)
-        append = append_of(run.key, 1, told(1, 2), FINISHED)
+        append = append_of(run.key, 1, frames_of(1, 2), FINISHED)
         locked(path, store, append)
         assert now(store, run) == run
         _, (ended,) = store.append([append])
@@ -252,10 +254,10 @@ def test_a_lock_held_for_too_long_is_an_error_that_passes(
 
 
 def test_an_append_that_fails_half_way_leaves_nothing_behind(path: Path) -> None:
-    """It is tried again as a whole, and what was stored already would be there twice."""
+    """It is tried again completely: what had been stored already would be there twice."""
     with opened(path) as store:
         run = begun(store)
-        frames = [*told(1, 64), b"x" * 100_000]
+        frames = [*frames_of(1, 64), b"x" * 100_000]
         with store.using() as database:
             (pages,) = database.execute("PRAGMA page_count").fetchone()
             (most,) = database.execute("PRAGMA max_page_count").fetchone()
@@ -277,7 +279,7 @@ def test_an_end_that_fails_leaves_the_frames_that_came_with_it_to_the_next_attem
 
     with opened(path) as store:
         run = begun(store)
-        append = append_of(run.key, 1, told(1, 2), FINISHED)
+        append = append_of(run.key, 1, frames_of(1, 2), FINISHED)
         with monkeypatch.context() as broken:
             broken.setattr(run_tables, "end_run", fail)
             with pytest.raises(StoreError):
@@ -347,7 +349,7 @@ def test_a_deleted_file_is_noticed_and_made_again(path: Path, clock: Clock) -> N
         store.close()
         store.open()
         assert store.find(run.id, "alice") is None
-        assert not is_stored(store, append_of(run.key, 1, told(1, 1)))
+        assert not is_stored(store, append_of(run.key, 1, frames_of(1, 1)))
         assert put(store, begun(store), 1, 1)
 
 

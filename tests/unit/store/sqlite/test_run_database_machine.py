@@ -30,12 +30,12 @@ from tests.unit.store.sqlite.run_databases import (
     append_of,
     end,
     everything,
+    frames_of,
     fresh,
     is_stored,
     numbers,
     opened,
     outcome_of,
-    told,
     used_by,
 )
 
@@ -236,7 +236,7 @@ class Logs(RuleBasedStateMachine):
             append_of(
                 run.number,
                 run.last + 1,
-                told(run.last + 1, amount),
+                frames_of(run.last + 1, amount),
                 CompletionOutcome(kind) if kind else None,
                 before=0,
             )
@@ -315,7 +315,7 @@ class Logs(RuleBasedStateMachine):
         self.make_room(which)
 
     def make_room(self, which: int) -> bool:
-        """As the store's thread does; whether a run had to end."""
+        """Make room as the store's thread does. Returns whether a run had to end."""
         store = self.one(which).store
         while True:
             nearly_full = used_by(store) > LOG_BYTES * 7 / 8

@@ -20,7 +20,7 @@ SECONDS = 10.0
 
 
 class Ends:
-    """What the worker is told."""
+    """What the worker is called with."""
 
     def __init__(self) -> None:
         self.ended: list[tuple[DetachedStream, int]] = []

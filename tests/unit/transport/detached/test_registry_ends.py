@@ -123,9 +123,9 @@ def test_those_that_can_not_resume_are_told_before_the_worker_goes(crowd: Crowd)
     crowd.send(b"x" * 300_000)
     crowd.detached.drain()
     crowd.detached.fail_rest()
-    told = failure_frame(shutting_down())
-    assert body_of(crowd, at_end(crowd.clients[0])) == b"x" * 300_000 + told
-    assert body_of(crowd, at_end(crowd.clients[1])) == b"x" * 300_000 + told, "as soon as it can"
+    failed = failure_frame(shutting_down())
+    assert body_of(crowd, at_end(crowd.clients[0])) == b"x" * 300_000 + failed
+    assert body_of(crowd, at_end(crowd.clients[1])) == b"x" * 300_000 + failed, "as soon as it can"
 
 
 def test_whose_token_expires_is_told_in_the_words_of_its_group(crowd: Crowd) -> None:
