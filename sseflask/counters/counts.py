@@ -35,7 +35,7 @@ Reason = Literal[
 GapReason = Literal["trimmed", "epoch", "unknown"]
 """Why a client could not get the events that it missed; see the protocol."""
 
-Outcome = Literal["finished", "failed", "stopped", "cancelled", "interrupted"]
+RunEnd = Literal["finished", "failed", "stopped", "cancelled", "interrupted"]
 """How a run ended; ``interrupted`` if its worker died before the end."""
 
 Name = TypeVar("Name")
@@ -43,7 +43,7 @@ Name = TypeVar("Name")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 REASONS: tuple[Reason, ...] = get_args(Reason)
 GAPS: tuple[GapReason, ...] = get_args(GapReason)
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+RUN_ENDS: tuple[RunEnd, ...] = get_args(RunEnd)
 
 
 #: Held while a counter of several threads is changed.
@@ -111,7 +111,7 @@ class Counts:
         self.publish = Histogram(_SHORT)
         self.delivery = Histogram(_SHORT)
         self.runs_began = 0
-        self.runs_ended: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+        self.runs_ended: dict[RunEnd, int] = dict.fromkeys(RUN_ENDS, 0)
         self.first_token = Histogram(_LONG)
 
     def numbers(self) -> list[int]:

@@ -15,8 +15,8 @@ from sseflask.counters.counts import (
     GapReason,
     Gauges,
     Kind,
-    Outcome,
     Reason,
+    RunEnd,
     StreamCounts,
 )
 from sseflask.counters.sharing import sharing
@@ -169,7 +169,7 @@ class Stats:
     published: int
     gaps: Mapping[GapReason, int]
     runs_began: int
-    runs_ended: Mapping[Outcome, int]
+    runs_ended: Mapping[RunEnd, int]
     workers: tuple[WorkerStats, ...]
     shared: bool
 

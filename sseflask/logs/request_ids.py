@@ -64,6 +64,6 @@ def go_on(id: str) -> None:
     _current.set(id)
 
 
-def leave() -> None:
-    """Leave the current request: from here on there is none."""
+def forget() -> None:
+    """Forget the current request: from here on there is none."""
     _current.set("")

@@ -156,7 +156,7 @@ def begin(
         subject=caller.subject,
         account=account,
         label=completion.dialect if streamed else DOCUMENT_LABEL,
-        grace=parameters.on_disconnect,
+        alone_seconds=parameters.on_disconnect,
         key=key,
         digest=hashlib.sha256(completion.body).digest() if key else b"",
         # Neither would be JSON.

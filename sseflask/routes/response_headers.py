@@ -67,4 +67,4 @@ def _complete(response: Response) -> Response:
 def _end(error: BaseException | None) -> None:  # noqa: ARG001  # Flask's
     # Our worker does so itself, after the response has been sent.
     if KEY not in current_request().environ:
-        request_ids.leave()
+        request_ids.forget()

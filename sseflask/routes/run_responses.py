@@ -104,6 +104,7 @@ def stream(
     *,
     repeated: bool = False,
     first_byte: float | None = None,
+    heartbeat: float | None = None,
 ) -> EventSourceResponse:
     """Stream what a viewer gives.
 
@@ -111,8 +112,8 @@ def stream(
         viewer: not advanced yet.
         caller: the stream ends when its token does.
         repeated: the run was begun before, with the same key.
-        first_byte: seconds that the headers wait for the first bytes, and between heartbeats
-            unless it is 0; by default the service's.
+        first_byte: seconds that the headers wait for the first bytes; by default the service's.
+        heartbeat: seconds of silence before a heartbeat; by default the service's.
     """
     if repeated:
         viewer.headers[REPLAYED] = "true"
@@ -120,7 +121,7 @@ def stream(
         viewer,
         headers={**format.headers, **viewer.headers},
         first_byte=first_byte,
-        heartbeat=first_byte or None,
+        heartbeat=heartbeat,
         lifetime=None if viewer.can_reconnect else 0,
         expires_at=caller.expires,
         failure_event=format.failure_event(viewer.run.label),
@@ -129,7 +130,10 @@ def stream(
 
 def document(viewer: Viewer, caller: Caller, *, repeated: bool = False) -> Response:
     """Give one JSON document, once it is complete; a client that leaves before is noticed."""
-    response = stream(viewer, DOCUMENT, caller, repeated=repeated, first_byte=DOCUMENT_SECONDS)
+    seconds = DOCUMENT_SECONDS
+    response = stream(
+        viewer, DOCUMENT, caller, repeated=repeated, first_byte=seconds, heartbeat=seconds
+    )
     response.mimetype = "application/json"
     return response
 

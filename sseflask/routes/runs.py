@@ -37,7 +37,7 @@ def view(id: str) -> Response:
     cursor = requested_cursor(parameters.last_event_id)
     run = current_runs().find(id, caller.subject)
     if run is None:
-        if format.asks_first:
+        if format.absent_is_204:
             return nothing_left()
         raise not_found()
     if request.method == "HEAD":

@@ -42,8 +42,7 @@ class Format:
         stateless: a view may begin with the last frame whose event a client has; otherwise it has
             to be given all of them.
         resumable: a client can go on after any event; otherwise only from the start.
-        asks_first: its clients request a run to learn whether there is one; if not they get 204,
-            not 404.
+        absent_is_204: a run that does not exist is 204, not 404, as clients ask whether it does.
         failure_events: by a run's label, or ``""`` for all others: makes the event of a failure of
             the connection alone, not of the run.
     """
@@ -51,7 +50,7 @@ class Format:
     view: Callable[[str, str], View]
     stateless: bool = False
     resumable: bool = True
-    asks_first: bool = False
+    absent_is_204: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     failure_events: Mapping[str, Callable[[Failure], Event]] = field(default_factory=dict)
 

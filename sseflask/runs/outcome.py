@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.store.run_api import Ending, Run
 
-Kind: TypeAlias = Literal["finished", "failed", "stopped", "cancelled"]
+OutcomeKind: TypeAlias = Literal["finished", "failed", "stopped", "cancelled"]
 
 OutcomeType = TypeVar("OutcomeType", bound="Outcome")
 
@@ -43,7 +43,7 @@ class Outcome:
         failure: why a failed run failed.
     """
 
-    kind: Kind
+    kind: OutcomeKind
     reason: str | None = None
     failure: Failure | None = None
 

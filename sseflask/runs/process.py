@@ -64,9 +64,9 @@ class RunProcess:
 
     # -- writers and viewers -----------------------------------------------------------------------
 
-    def write(self, run: Run, generated: Generated, grace: float, viewer: Viewer) -> None:
+    def write(self, run: Run, generated: Generated, alone_seconds: float, viewer: Viewer) -> None:
         """Start the writer of a run that this process has claimed, and attach its first viewer."""
-        writer = Writer(run.key, generated, self.store, grace, self._bounds.max_run_bytes)
+        writer = Writer(run.key, generated, self.store, alone_seconds, self._bounds.max_run_bytes)
         with self.live_runs.lock:
             # A repetition may have come already.
             live = self.live_runs.get(run.key) or self.live_runs.add(run)
@@ -125,7 +125,7 @@ class RunProcess:
         now = time.monotonic()
         if live.writer is not None:
             live.writer.alone_since = max(now, live.expected_until)
-            if not live.writer.grace:
+            if not live.writer.alone_seconds:
                 self._find_alone()
         elif key not in self._arriving and now >= live.expected_until:
             self.live_runs.drop(live)
@@ -162,7 +162,7 @@ class RunProcess:
             if writer is None or writer.alone_since is None or key in self._arriving:
                 continue  # it has ended, or has a viewer, or one is being attached
             if key in attached:
-                writer.alone_since = time.monotonic()  # the grace time begins anew
+                writer.alone_since = time.monotonic()  # its seconds begin anew
             elif writer.overdue:
                 self.store.end_soon(key, Outcome("cancelled").ending(), unless_attached=True)
 

@@ -73,7 +73,7 @@ class Runs:
         subject: str,
         account: str,
         label: str,
-        grace: float,
+        alone_seconds: float,
         key: str | None = None,
         digest: bytes = b"",
         announce: bool = False,
@@ -86,7 +86,7 @@ class Runs:
 
         Args:
             generate: gives the generator, not begun; called if there is no such run.
-            grace: seconds that it goes on without viewers; infinite for ever.
+            alone_seconds: seconds that it goes on without viewers; infinite for ever.
 
         For the rest see `Claim` and `Viewer`.
 
@@ -107,7 +107,7 @@ class Runs:
                     process, run, format, announce=announce, early=early, resumable=resumable
                 )
                 if not repeated:
-                    process.write(run, generate(), grace, viewer)
+                    process.write(run, generate(), alone_seconds, viewer)
                     with LOCK:
                         COUNTS.runs_began += 1
                 return Started(run, viewer, repeated)

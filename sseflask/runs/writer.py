@@ -38,7 +38,7 @@ class Writer:
 
     Args:
         generated: not begun yet.
-        grace: seconds that it goes on without viewers; infinite for ever.
+        alone_seconds: seconds that it goes on without viewers; infinite for ever.
         max_bytes: how large the run may become, see `size_of`; then it fails.
 
     Attributes:
@@ -52,10 +52,10 @@ class Writer:
         run: RunKey,
         generated: Generated,
         store: RunStore,
-        grace: float,
+        alone_seconds: float,
         max_bytes: float = math.inf,
     ) -> None:
-        self.grace = grace
+        self.alone_seconds = alone_seconds
         self.began = time.monotonic()
         self.alone_since: float | None = None
         self._run = run
@@ -94,7 +94,7 @@ class Writer:
     def overdue(self) -> bool:
         """Whether it has been without viewers for longer than it may."""
         since = self.alone_since
-        return since is not None and time.monotonic() >= since + self.grace
+        return since is not None and time.monotonic() >= since + self.alone_seconds
 
     def _write(self) -> None:
         request_ids.go_on(self._request_id)  # what is logged belongs to the request

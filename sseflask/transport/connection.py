@@ -120,7 +120,7 @@ class Connection(Body):
         began = self._sender.began = self._timer.began
         self._sender.flusher.computations.begin(began)
         self._body_complete = read_request_body(self.environ, self.server)
-        self._sender.writer.start_timeout(self.stream.heartbeat)
+        self._sender.writer.start_user_timeout(self.stream.heartbeat)
         if self._body_complete:  # what comes in from here on is the next request
             self._reader.start()
         self._timer.set()

@@ -120,7 +120,7 @@ class ItemSender:
                 if buffer:
                     buffer += frame
                     writer.events += 1
-                    if len(buffer) >= greenlet.limit or clock() >= flusher.deadline:
+                    if greenlet.may_end or len(buffer) >= BUFFER or clock() >= flusher.deadline:
                         self._give_way()
                 elif frame:
                     buffer += frame
@@ -128,7 +128,7 @@ class ItemSender:
                     self._flush_soon()
                     if first_only:
                         return True
-                elif clock() >= idle_until or not greenlet.limit:
+                elif greenlet.may_end or clock() >= idle_until:
                     # Empty pieces are nothing to send, but must not keep the loop to themselves.
                     self._give_way()
                     idle_until = clock() + SLICE_SECONDS
@@ -185,7 +185,7 @@ class ItemSender:
         now = time.monotonic()
         flusher.computations.check(now, self.environ)
         flusher.add(self.writer, now)
-        if len(self.writer.buffer) >= self.greenlet.limit:
+        if self.greenlet.may_end or len(self.writer.buffer) >= BUFFER:
             self._give_way()
         elif now >= flusher.deadline:
             if fresh and now < self.began + SLICE_SECONDS:
@@ -223,7 +223,7 @@ class ItemSender:
         if self.reconnect_wanted:
             return
         self.reconnect_wanted = True
-        self.greenlet.limit = 0
+        self.greenlet.may_end = True
         if self.resumable:
             self.reconnects = True
             self.greenlet.stop()

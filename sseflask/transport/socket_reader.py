@@ -123,7 +123,7 @@ class SocketReader:
             self._watcher.stop()
         if not data:
             self.greenlet.half_closed = True
-            self.greenlet.leave(error)
+            self.greenlet.client_gone(error)
         elif not self._discards:
             self.data += data
             self.greenlet.wake()

@@ -79,7 +79,7 @@ class SocketWriter:
         self.unsent_head = head
         self.chunked, self._reusable = chunked, reusable
 
-    def start_timeout(self, heartbeat: float) -> None:
+    def start_user_timeout(self, heartbeat: float) -> None:
         """Have the system end the connection if the client acknowledges nothing for two heartbeats:
         TCP_USER_TIMEOUT.
 
@@ -162,7 +162,7 @@ class SocketWriter:
 
     def abort(self) -> None:
         reset_when_closed(self.socket)
-        self.greenlet.leave()
+        self.greenlet.client_gone()
 
     def shut_down(self) -> None:
         """End the connection, whatever its client still expects. Never blocks."""
@@ -200,7 +200,7 @@ class SocketWriter:
             sent = 0
         except OSError as error:
             self.unsent = None
-            self.greenlet.leave(error)
+            self.greenlet.client_gone(error)
             return
         if sent:
             self.last_progress = time.monotonic()

@@ -25,14 +25,14 @@ class StreamGreenlet:
     """The calling greenlet, which advances a stream's iterable or waits for its client.
 
     Attributes:
-        limit: bytes that may be buffered until it gives way; 0 once it may have to end the stream.
+        may_end: the stream may have to end, so it gives way at its next item.
         client_left: nothing can be sent any more: the client has left, or the socket is given back.
         half_closed: the client has closed its side. It counts as leaving, but may still read.
         timed_out: the system has ended the connection, as the client acknowledged nothing.
     """
 
     advancing: bool = False
-    limit: int = BUFFER
+    may_end: bool = False
     stopping: bool = False
     client_left: bool = False
     half_closed: bool = False
@@ -73,13 +73,13 @@ class StreamGreenlet:
     def stop(self) -> None:
         """End the stream: at its next item, or in the iterable if that blocks."""
         self.stopping = True
-        self.limit = 0
+        self.may_end = True
         self.wake()
         if self.advancing:
             # As a loop callback, after those that are due: the iterable may yield before it.
             event_loop.run_soon(self._kill)
 
-    def leave(self, error: OSError | None = None) -> None:
+    def client_gone(self, error: OSError | None = None) -> None:
         """The client has left, as reading or writing has shown."""
         if error is not None:
             self.note_error(error)

@@ -15,7 +15,7 @@ All times are the monotonic clock's, in seconds.
 is detached gets its end from its clock, and shares heartbeats with its group: `Deadlines`.
 
 Not here: how far behind a client may be in bytes (`stream_table`), TCP_USER_TIMEOUT
-(`SocketWriter.start_timeout`), and slow clients of portable bodies: the server or
+(`SocketWriter.start_user_timeout`), and slow clients of portable bodies: the server or
 `ClientConnection` cuts them.
 """
 

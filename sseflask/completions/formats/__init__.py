@@ -16,7 +16,8 @@ from sseflask.completions.formats.views import (
 )
 from sseflask.runs.format_api import Format
 
-#: The names in `FORMATS`, for parameters.
+#: The names in `FORMATS`, for parameters. Written twice, as a type can't be computed; a test
+#: compares them.
 FormatName: TypeAlias = Literal["chunks", "text", "events", "ui"]
 
 FORMATS: dict[str, Format] = {
@@ -28,7 +29,7 @@ FORMATS: dict[str, Format] = {
     "ui": Format(
         Messages,
         resumable=False,
-        asks_first=True,
+        absent_is_204=True,
         headers=HEADERS,
         failure_events={"": ui_failure},
     ),

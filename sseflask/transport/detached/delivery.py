@@ -119,8 +119,8 @@ class Delivery:
     def _end(self, stream: DetachedStream, last: bytes, reason: Reason) -> None:
         group, backlog = stream.group, self._table.slow.backlogs.get(stream)
         piece = group.last_piece(last)
-        stream.sent += group.sent + piece.size
-        stream.events += group.events + piece.events
+        stream.sent_offset += group.sent + piece.size
+        stream.events_offset += group.events + piece.events
         group.remove(stream)
         self._table.deadlines.forget(stream)
         if backlog is not None:

@@ -86,8 +86,8 @@ class IdleConnections:
 
     Attributes:
         seconds: how long they are kept (gunicorn's ``keepalive``).
-        go_on: takes the descriptor of one that has another request, what it came in by, and what
-            was read of it before.
+        go_on: takes the descriptor of one that has another request, the listening socket's name,
+            and what was read of the request before.
     """
 
     def __init__(self, epoll: select.epoll, closing: ClosingSockets) -> None:
@@ -141,7 +141,7 @@ class IdleConnections:
             self._close(descriptor)
         return len(chosen)
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """The worker is going: close those that are idle now, keep later ones for a short time."""
         self._leaving = True
         self.close_some(len(self._connections))

@@ -78,19 +78,19 @@ class DetachedStream:
     """One detached stream. The fewer fields, the more of them a worker holds.
 
     Attributes:
-        sent: bytes of the body that were sent before it was detached, minus the group's `sent` at
-            that moment: add the group's to get the total. `events` likewise.
+        sent_offset: bytes of the body that were sent before it was detached, minus the group's
+            `sent` at that moment: add the group's to get the total. `events_offset` likewise.
         due: when it ends, as `sseflask.transport.timing` counts it, 0 for never.
         expires: whether it ends then because its token does.
         log_entry, log_fields: for `access_log` and `accounting` at its end.
-        listener: what the connection came by, if it is kept after the stream's end.
+        listener: the name of the listening socket, if the connection is kept after the end.
     """
 
     descriptor: int
     group: Group
     began: float
-    sent: int
-    events: int = 0
+    sent_offset: int
+    events_offset: int = 0
     due: int = 0
     expires: bool = False
     log_entry: object | None = None
@@ -98,8 +98,8 @@ class DetachedStream:
     listener: object = None
 
     def __post_init__(self) -> None:
-        self.sent -= self.group.sent
-        self.events -= self.group.events
+        self.sent_offset -= self.group.sent
+        self.events_offset -= self.group.events
 
 
 @dataclass(slots=True, eq=False)

@@ -58,11 +58,13 @@ class DetachedStreams:
             detached = _of_hubs[hub] = cls()
         return detached
 
-    def __len__(self) -> int:
+    @property
+    def connections(self) -> int:
         """How many connections there are, with those that have no stream any more."""
         return len(self.table)
 
-    def count(self) -> int:
+    @property
+    def streams(self) -> int:
         """How many streams there are, with those that wait for their client's close."""
         return len(self.table) - len(self.table.idle)
 
@@ -118,7 +120,7 @@ class DetachedStreams:
 
     def drain(self) -> None:
         """End the streams that can be resumed elsewhere. Never blocks."""
-        self.table.idle.leave()
+        self.table.idle.drain()
         self.jobs.submit(self._end_resumable)
 
     def fail_rest(self) -> None:

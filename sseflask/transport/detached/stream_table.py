@@ -187,7 +187,7 @@ class StreamTable:
         backlog = self.slow.forget(stream)
         self.deadlines.forget(stream)
         group = stream.group
-        sent, events = stream.sent, stream.events
+        sent, events = stream.sent_offset, stream.events_offset
         if stream in group:
             group.remove(stream)
             sent += group.sent

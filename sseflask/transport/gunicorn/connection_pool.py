@@ -80,7 +80,7 @@ class ConnectionLimit:
         """Whether one more long request may begin; it counts until `end_long`."""
         reserved = min(_MOST_RESERVED, max(1, self._size // 20)) if self._size > 1 else 0
         most = self._size - reserved
-        taken = self._long + (0 if self.detached is None else self.detached.count())
+        taken = self._long + (0 if self.detached is None else self.detached.streams)
         if taken >= most:
             if not self._logged_long:
                 self._logged_long = True

@@ -99,7 +99,7 @@ class Drain:
         """Ask every stream to end: those that can't be resumed, shortly before the worker's end."""
         if not self.draining:
             self.draining = True
-            count = len(self._live) + (self.detached.count() if self.detached else 0)
+            count = len(self._live) + (self.detached.streams if self.detached is not None else 0)
             if count:
                 log.info("draining %d streams", count)
             for connection in list(self._live):

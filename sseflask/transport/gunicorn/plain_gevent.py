@@ -66,7 +66,7 @@ def _leave_between_requests(worker: Any) -> None:
     timeout_ctx = worker.timeout_ctx
 
     def wait_for_request() -> object:
-        request_ids.leave()
+        request_ids.forget()
         return timeout_ctx()
 
     worker.timeout_ctx = wait_for_request

@@ -177,7 +177,7 @@ class StreamWorker(GeventWorker):
 
     def timeout_ctx(self) -> Any:
         """What gunicorn has around the wait for a request; a connection has its own deadlines."""
-        request_ids.leave()
+        request_ids.forget()
         greenlet: Any = gevent.getcurrent()
         greenlet.connection.await_request(self.alive)
         return contextlib.nullcontext()

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sseflask.completions.formats import FORMATS as _FORMATS
 from tests.live.kit.events import Sent
 
-FORMATS = ["chunks", "text", "events", "ui"]
+FORMATS = list(_FORMATS)
 #: All but `ui`, which can only be read from its start.
-RESUMABLE = ["chunks", "text", "events"]
+RESUMABLE = [name for name, format in _FORMATS.items() if format.resumable]
 #: How `chunks` names a run that was ended before its upstream had: by the error's type.
 _GIVEN_UP = {"run_stopped": "stopped", "run_cancelled": "cancelled"}
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.errors import Failure
-from sseflask.runs.outcome import Kind, Outcome, ReportedFailure, interrupted
+from sseflask.runs.outcome import Outcome, OutcomeKind, ReportedFailure, interrupted
 from sseflask.store.run_api import Run
 
-KINDS: list[Kind] = ["finished", "failed", "stopped", "cancelled"]
+KINDS: list[OutcomeKind] = ["finished", "failed", "stopped", "cancelled"]
 
 # JSON spells halves of surrogate pairs, and so may an upstream; two that meet become a letter.
 texts = st.one_of(st.text(max_size=8), st.sampled_from(["\ud83c", "a\udf0a", "\udc80x"]))

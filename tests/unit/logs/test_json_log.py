@@ -39,7 +39,7 @@ def make_logger(written: io.StringIO) -> logging.Logger:
 @pytest.fixture
 def logger(written: io.StringIO) -> Iterator[logging.Logger]:
     yield make_logger(written)
-    request_ids.leave()
+    request_ids.forget()
 
 
 def only_line(written: io.StringIO) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_the_request_that_is_being_served(logger: logging.Logger, written: io.St
     request_ids.enter({"HTTP_X_REQUEST_ID": "abc"})
     logger.info("one")
     logger.info("two", extra={"request_id": "def"})
-    request_ids.leave()
+    request_ids.forget()
     logger.info("three")
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [line.get("request_id") for line in lines] == ["abc", "def", None]

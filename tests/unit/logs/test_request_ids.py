@@ -15,7 +15,7 @@ from tests.service import service
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    request_ids.leave()
+    request_ids.forget()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_id_is_made_once_for_each_request() -> None:
     assert request_ids.enter(first) == request_ids.enter(first)
     assert request_ids.enter(second) != first["sseflask.request_id"]
     assert request_ids.current() == second["sseflask.request_id"]
-    request_ids.leave()
+    request_ids.forget()
     assert request_ids.current() == ""
 
 

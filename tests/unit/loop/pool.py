@@ -74,7 +74,7 @@ def begin(runs: Runs, answer: Callable[[], Generated] = words) -> Started:
         subject="alice",
         account="alice",
         label=CHAT,
-        grace=math.inf,
+        alone_seconds=math.inf,
     )
     assert isinstance(started, Started)
     return started

@@ -65,14 +65,14 @@ def answer() -> Generated:
     yield FINISHED
 
 
-def begin(runs: Runs, what: Generated, grace: float = math.inf) -> Started:
+def begin(runs: Runs, what: Generated, alone_seconds: float = math.inf) -> Started:
     started = runs.start(
         lambda: what,
         FORMATS["text"],
         subject="alice",
         account="alice",
         label=CHAT,
-        grace=grace,
+        alone_seconds=alone_seconds,
     )
     assert isinstance(started, Started)
     return started
@@ -95,7 +95,7 @@ def cancelled_at_once(runs: Runs) -> bool:
             left.set()
         yield FINISHED
 
-    started = begin(runs, silent(), grace=0.0)
+    started = begin(runs, silent(), alone_seconds=0.0)
     waiting.wait(10)
     started.viewer.close()
     return bool(left.wait(10))

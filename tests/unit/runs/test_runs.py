@@ -118,7 +118,7 @@ def begin(
     script: Callable[[], Generated],
     *,
     form: str = "chunks",
-    grace: float = math.inf,
+    alone_seconds: float = math.inf,
     key: str | None = None,
     digest: bytes = b"",
     announce: bool = False,
@@ -130,7 +130,7 @@ def begin(
         subject="alice",
         account="alice",
         label=CHAT,
-        grace=grace,
+        alone_seconds=alone_seconds,
         key=key,
         digest=digest,
         announce=announce,
@@ -428,7 +428,7 @@ def test_one_that_has_ended_stays_as_it_is(runs: Runs, script: Script) -> None:
 
 
 def test_when_the_last_has_left_it_is_cancelled_at_once(runs: Runs, script: Script) -> None:
-    run, viewer, _ = begin(runs, script, grace=0.0)
+    run, viewer, _ = begin(runs, script, alone_seconds=0.0)
     second = runs.view(run, FORMATS["text"])
     assert second.get(0.0) is None
     script.say(1, 1)
@@ -445,7 +445,7 @@ def test_when_the_last_has_left_it_is_cancelled_at_once(runs: Runs, script: Scri
 def test_it_is_not_cancelled_while_somebody_is_at_another_worker(
     make: Make, runs: Runs, script: Script
 ) -> None:
-    run, viewer, _ = begin(runs, script, grace=0.0)
+    run, viewer, _ = begin(runs, script, alone_seconds=0.0)
     there = make().view(run, FORMATS["chunks"])
     assert there.get(0.0) is None
     viewer.close()
@@ -459,7 +459,7 @@ def test_it_is_not_cancelled_while_somebody_is_at_another_worker(
 def test_after_a_while_alone_it_is_cancelled_unless_somebody_comes_back(
     runs: Runs, script: Script
 ) -> None:
-    run, viewer, _ = begin(runs, script, grace=1.0)
+    run, viewer, _ = begin(runs, script, alone_seconds=1.0)
     viewer.close()
     back = runs.view(run, FORMATS["chunks"])
     assert back.get(0.0) is None

@@ -89,7 +89,7 @@ def start(
     answer: Callable[[], Generated] = nothing,
     *,
     key: str | None = None,
-    grace: float = math.inf,
+    alone_seconds: float = math.inf,
 ) -> Started:
     started = process.runs.start(
         answer,
@@ -97,7 +97,7 @@ def start(
         subject="alice",
         account="alice",
         label=CHAT,
-        grace=grace,
+        alone_seconds=alone_seconds,
         key=key,
     )
     assert isinstance(started, Started)
@@ -182,7 +182,7 @@ def test_an_end_that_was_not_heard_of_is_heard_of_by_a_refusal(
 def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
     one: Stepped, other: Stepped, clock: Clock, store: RunDatabase
 ) -> None:
-    started = start(one, grace=0.0)
+    started = start(one, alone_seconds=0.0)
     write(one, started, 1, 2)
     viewer = other.runs.view(started.run, FORMATS["chunks"])
     go_on(one)
@@ -290,7 +290,7 @@ def test_who_comes_back_after_that_is_not_taken_for_gone(
 
 
 def test_who_is_just_coming_back_finds_the_run_going_on(one: Stepped, store: RunDatabase) -> None:
-    started = start(one, grace=0.0)
+    started = start(one, alone_seconds=0.0)
     write(one, started, 1, 2)
     go_on(one)
     started.viewer.close()
@@ -330,7 +330,7 @@ def come_back_later(process: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_is_sent_away_has_not_left(
     one: Stepped, store: RunDatabase, monkeypatch: pytest.MonkeyPatch, joined: bool
 ) -> None:
-    started = start(one, grace=0.0)
+    started = start(one, alone_seconds=0.0)
     write(one, started, 1, 2)
     go_on(one)
     assert len(all_of(started.viewer)) == 2
@@ -353,7 +353,7 @@ def test_who_is_sent_away_has_not_left(
 def test_who_is_sent_away_by_another_process_has_not_left(
     one: Stepped, other: Stepped, store: RunDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = start(one, grace=0.0)
+    started = start(one, alone_seconds=0.0)
     write(one, started, 1, 2)
     viewer = other.runs.view(started.run, FORMATS["chunks"])
     go_on(one, other)

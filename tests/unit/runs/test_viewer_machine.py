@@ -141,14 +141,17 @@ class Viewing(RuleBasedStateMachine):
         return self.started(place, form, math.inf)
 
     @rule(
-        target=clients, place=places, form=forms, grace=st.sampled_from([0.0, math.inf, math.inf])
+        target=clients,
+        place=places,
+        form=forms,
+        alone_seconds=st.sampled_from([0.0, math.inf, math.inf]),
     )
-    def start(self, place: int, form: str, grace: float) -> Client:
+    def start(self, place: int, form: str, alone_seconds: float) -> Client:
         if sum(map(self.written_by, self.all)) >= 2:
             return self.everyone[-1]
-        return self.started(place, form, grace)
+        return self.started(place, form, alone_seconds)
 
-    def started(self, place: int, form: str, grace: float) -> Client:
+    def started(self, place: int, form: str, alone_seconds: float) -> Client:
         process = self.processes[place]
         started = process.runs.start(
             nothing,
@@ -156,7 +159,7 @@ class Viewing(RuleBasedStateMachine):
             subject="alice",
             account="alice",
             label=CHAT,
-            grace=grace,
+            alone_seconds=alone_seconds,
         )
         assert isinstance(started, Started)
         written = Written(started.run, process)

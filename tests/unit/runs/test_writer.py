@@ -226,11 +226,11 @@ def test_one_that_is_cancelled_while_its_answer_fails_has_no_end() -> None:
 
 def test_how_long_it_may_be_alone() -> None:
     writer = Written(nothing()).writer
-    writer.grace = 0.0
+    writer.alone_seconds = 0.0
     overdue = [writer.overdue]  # somebody is there
     writer.alone_since = 0.0
     overdue.append(writer.overdue)
-    writer.grace = math.inf
+    writer.alone_seconds = math.inf
     assert [*overdue, writer.overdue] == [False, True, False]
 
 

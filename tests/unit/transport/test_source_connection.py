@@ -229,7 +229,7 @@ def test_the_rest_is_left_to_a_group(served: Any) -> None:
     assert isinstance(member, DetachedStream)
     assert (member.group, ends_at) == (source.group, math.inf)
     assert response.received()[1] == ONE + TWO + THREE, "with what came at the last moment"
-    assert member.sent == len(ONE + TWO + THREE)
+    assert member.sent_offset == len(ONE + TWO + THREE)
     assert source.closed
     socket.socket(fileno=member.descriptor).close()
 

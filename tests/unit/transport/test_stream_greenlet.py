@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
-from sseflask.transport.stream_greenlet import BUFFER, Killed, StreamGreenlet
+from sseflask.transport.stream_greenlet import Killed, StreamGreenlet
 
 SECONDS = 10.0
 
@@ -59,7 +59,7 @@ def test_an_iterable_that_blocks_is_interrupted_once() -> None:
     stream = Stream(block)
     assert stream.greenlet is not None
     stream.greenlet.stop()
-    assert stream.end("leave") == ["kill", "end"]
+    assert stream.end("client_gone") == ["kill", "end"]
     assert stream.greenlet.stopping
     assert stream.greenlet.client_left
 
@@ -75,16 +75,16 @@ def test_what_does_not_advance_is_not_interrupted() -> None:
 
 def test_a_stream_that_is_to_end_buffers_nothing_more() -> None:
     greenlet = StreamGreenlet()
-    assert (greenlet.limit, greenlet.stopping) == (BUFFER, False)
+    assert (greenlet.may_end, greenlet.stopping) == (False, False)
     greenlet.stop()
-    assert (greenlet.limit, greenlet.stopping) == (0, True)
+    assert (greenlet.may_end, greenlet.stopping) == (True, True)
     assert not greenlet.client_left
 
 
 @pytest.mark.parametrize(("number", "slow"), [(errno.ETIMEDOUT, True), (errno.ECONNRESET, False)])
 def test_a_connection_that_the_system_has_ended_is_remembered(number: int, slow: bool) -> None:
     greenlet = StreamGreenlet()
-    greenlet.leave(OSError(number, "as of read"))
-    greenlet.leave(OSError(errno.EPIPE, "as of a later write"))
+    greenlet.client_gone(OSError(number, "as of read"))
+    greenlet.client_gone(OSError(errno.EPIPE, "as of a later write"))
     assert greenlet.client_left
     assert greenlet.timed_out == slow

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from sseflask.completions.completion_outcome import CompletionOutcome
-from sseflask.runs.outcome import Kind
+from sseflask.runs.outcome import OutcomeKind
 from sseflask.store.api import KeyReused
 from sseflask.store.run_api import Claim, StoreFull, TooMany
 from sseflask.store.sqlite.run_database import RunDatabase
@@ -46,7 +46,7 @@ MOST = 4
 LOG_BYTES = 250_000
 LARGE = 60_000
 
-KINDS: tuple[Kind, ...] = ("finished", "stopped", "cancelled")
+KINDS: tuple[OutcomeKind, ...] = ("finished", "stopped", "cancelled")
 which = st.integers(0, 2)
 place = st.integers(0, 11)
 
@@ -225,9 +225,9 @@ class Logs(RuleBasedStateMachine):
             unique_by=lambda each: each[0],
         ),
     )
-    def append(self, which: int, what: list[tuple[int, int, Kind | None]]) -> None:
+    def append(self, which: int, what: list[tuple[int, int, OutcomeKind | None]]) -> None:
         process = self.one(which)
-        asked: dict[int, tuple[Expected, int, Kind | None]] = {}
+        asked: dict[int, tuple[Expected, int, OutcomeKind | None]] = {}
         for at, amount, kind in what:
             run = self.run(at)
             if run is not None:
@@ -256,7 +256,7 @@ class Logs(RuleBasedStateMachine):
                 self.end_in_model(run, kind)
 
     @rule(which=which, at=place, kind=st.sampled_from(KINDS), unless_attached=st.booleans())
-    def end(self, which: int, at: int, kind: Kind, unless_attached: bool) -> None:
+    def end(self, which: int, at: int, kind: OutcomeKind, unless_attached: bool) -> None:
         process, run = self.one(which), self.run(at)
         if run is None:
             return

@@ -160,7 +160,7 @@ def test_who_leaves_is_noticed_at_once_and_its_descriptor_closed(crowd: Crowd) -
     assert received(crowd.clients[0]) == received(crowd.clients[2]) == b"123456"
     for place in (0, 2):
         crowd.clients[place].close()
-    until(lambda: len(crowd.detached) == 0, "all gone")
+    until(lambda: crowd.detached.connections == 0, "all gone")
     assert crowd.dissolved == [crowd.group]
 
 
@@ -281,7 +281,7 @@ def test_each_ends_when_its_time_is_over(expires: bool) -> None:
     assert b"retry: " not in last, "nobody else comes back at this moment"
     crowd.clients[0].close()
     until(lambda: crowd.ends.closed == 1, "closed")
-    assert len(crowd.detached) == 1
+    assert crowd.detached.connections == 1
     crowd.close()
 
 

@@ -222,7 +222,7 @@ def test_a_response_of_another_class_is_no_concern_of_ours() -> None:
 def no_request() -> Iterator[None]:
     """The worker leaves the request when it waits for the next one."""
     yield
-    request_ids.leave()
+    request_ids.forget()
 
 
 @pytest.mark.usefixtures("no_request")
