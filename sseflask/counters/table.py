@@ -19,7 +19,7 @@ from typing import NamedTuple
 #: The most workers; memory is used only for those that exist.
 SLOTS = 4096
 
-#: What the words mean; another number when they mean something else.
+#: The version of the layout: another number if words get another meaning.
 LAYOUT = 2
 
 #: The words of a slot: the number of writes, the owner's process id (negative: the master's, which
@@ -55,8 +55,8 @@ class Table:
     """Slots of 64-bit integers.
 
     Made by the process that forks the workers, which reserves and releases slots. A worker writes
-    its own and reads all, without a lock. A write goes to the copy of the numbers that is not read,
-    which is read from then on. So a reader waits for no writer, wherever it stands still or dies.
+    its own and reads all, without a lock. A write goes to the copy of the numbers that is not read;
+    from then on readers take that copy. So no reader waits for a writer that stands still or dies.
 
     Args:
         gauges, counters: how many of them are in a slot.

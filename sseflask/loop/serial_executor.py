@@ -35,4 +35,4 @@ class SerialExecutor:
                 try:
                     function(*arguments)
                 except Exception:
-                    log.exception("delivering to subscribers failed")
+                    log.exception("a job of the writing greenlet failed")

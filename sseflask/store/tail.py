@@ -90,7 +90,7 @@ class Tail:
         first = notices[0].number if notices else last_notice + 1
         if first > self.noticed + 1:
             # This process stood still meanwhile. A subscriber that is closed without need returns.
-            log.warning("notices in the event store were missed; all subscribers are sent away")
+            log.warning("notices in the event store were missed; all subscriptions are closed")
             self._notices.appendleft(Notice(first - 1, self.position, "close", "**"))
         return self._due(self.position)
 

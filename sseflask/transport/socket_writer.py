@@ -80,11 +80,10 @@ class SocketWriter:
         self.chunked, self._reusable = chunked, reusable
 
     def start_user_timeout(self, heartbeat: float) -> None:
-        """Have the system end the connection if the client acknowledges nothing for two heartbeats:
-        TCP_USER_TIMEOUT.
+        """Let the system end the connection if the client acknowledges nothing for two heartbeats.
 
-        A heartbeat to a peer that vanished without a FIN fails then (RFC 5482), and not after a
-        quarter of an hour of retransmissions.
+        By TCP_USER_TIMEOUT (RFC 5482): a heartbeat to a peer that vanished without a FIN fails
+        then, and not after a quarter of an hour of retransmissions.
         """
         self.last_progress = time.monotonic()
         set_user_timeout(self.socket, slow_after(heartbeat))
@@ -132,8 +131,7 @@ class SocketWriter:
             self._send_body(beat)
 
     def note_progress(self) -> None:
-        """Note whether the client has acknowledged something since this was last called, or since
-        it last took something."""
+        """Note progress if the client has acknowledged something since the last call or flush."""
         waiting = unacknowledged(self._descriptor)
         if waiting != self._unacknowledged:
             self._unacknowledged, self.last_progress = waiting, time.monotonic()

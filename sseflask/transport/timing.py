@@ -59,10 +59,10 @@ def heartbeat_bytes(tail: bytes) -> bytes:
 
 
 def slow_after(heartbeat: float) -> float:
-    """For how many seconds a client may take nothing of what waits for it.
+    """How many seconds a client may take nothing although bytes wait for it.
 
-    What it takes is looked at twice a heartbeat (`look_after`), first within one. So it is cut
-    after three heartbeats at the latest.
+    What it has taken is checked twice a heartbeat (`check_interval`), the first time within one. So
+    it is cut after three heartbeats at the latest.
     """
     return 2 * heartbeat
 
@@ -70,15 +70,15 @@ def slow_after(heartbeat: float) -> float:
 def slow_at(last_progress: float, heartbeat: float) -> float:
     """When a client that last took something at ``last_progress`` is too slow.
 
-    `StreamTimer` cuts it then, or if it is detached `DetachedStreams._on_timer`.
+    `StreamTimer` cuts it then; `DetachedStreams._on_timer` does so if it is detached.
     """
     return last_progress + slow_after(heartbeat)
 
 
-def look_after(heartbeat: float) -> float:
-    """Seconds from one look at what a slow client has taken to the next.
+def check_interval(heartbeat: float) -> float:
+    """Seconds between two checks of what a slow client has taken.
 
-    The kernel reports room for more only when there is a lot of it.
+    They are needed because the kernel reports room only when there is a lot of it.
     """
     return heartbeat / 2
 
@@ -112,7 +112,7 @@ class StreamClock:
         """
         due: tuple[float, Due]
         if behind:
-            look: tuple[float, Due] = now + look_after(self._heartbeat), "look"
+            look: tuple[float, Due] = now + check_interval(self._heartbeat), "look"
             due = min(look, (slow_at(last_progress, self._heartbeat), "slow"))
         else:
             due = heartbeat_at(last_progress, self._heartbeat), "heartbeat"

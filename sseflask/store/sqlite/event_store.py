@@ -146,7 +146,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             self._guard(done, result, failed)
 
     def _give_own(self, database: EventDatabase, entries: Sequence[Entry]) -> None:
-        """Give the listener what was stored here, and have the other processes read it."""
+        """Give the listener what was stored here, and wake the other processes to read it."""
         if not entries:
             return
         self._guard(self._wakeup.wake_others)

@@ -34,7 +34,7 @@ _PAGE = 500
 
 
 class SqliteRunStore(StoreThread[RunDatabase]):
-    """A `RunStore`, which says what the methods do. The key of a run is its row's number."""
+    """A `RunStore`; the protocol describes its methods. The key of a run is its row's number."""
 
     def __init__(
         self,

@@ -109,8 +109,8 @@ class StoreThread(Generic[DatabaseType]):
     def submit(self, call: Any, done: Done) -> None:
         """Hand over a call; it is done after those that were handed over before. Never blocks.
 
-        It is a function of the database, or what else `_serve` of a kind of store takes. ``done``
-        is called in the thread; with a `StoreError` if the database is not open.
+        ``call`` is a function of the database, or anything else that the store's `_serve` takes.
+        ``done`` is called in the thread; with a `StoreError` if the database is not open.
         """
         self._calls.append((call, done))
         if self._ended:
@@ -149,7 +149,7 @@ class StoreThread(Generic[DatabaseType]):
         *arguments: Arguments.args,
         **named: Arguments.kwargs,
     ) -> None:
-        """Have a function called with the database, in the thread. Never blocks; see `submit`."""
+        """Hand over a call of a function with the database. Never blocks; see `submit`."""
         self.submit(DatabaseCall(function, arguments, named), done)
 
     def _wait_for(self, call: Any, patience: float = PATIENCE) -> Any:

@@ -77,7 +77,9 @@ class DetachedStreams:
         try:
             self.table.adopt(stream, ends_at, now, unread)
         except OSError as error:
-            log.warning("a subscriber can't be watched and is sent away: %s", error)
+            log.warning(
+                "a subscriber's socket can't be watched; its client has to resume: %s", error
+            )
             self.jobs.submit(self._end, [stream], "resync")
         self._plan(now)
 
@@ -92,8 +94,8 @@ class DetachedStreams:
         try:
             self._delivery.send(bodies)
         except Exception:
-            # Some have it and some have not: all of them find out what they lack.
-            log.exception("delivering to subscribers failed; they are sent away to resume")
+            # Some have it and some have not. All of them resume, and get what they lack.
+            log.exception("delivering to subscribers failed; their clients have to resume")
             self.end([group for group, _ in bodies], "resync")
         if self.table.slow.next() < self._timer_due:
             self._plan(time.monotonic())

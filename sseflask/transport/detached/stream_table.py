@@ -23,12 +23,12 @@ from sseflask.transport import accounting
 from sseflask.transport.detached.ended import ClosingSockets, IdleConnections
 from sseflask.transport.detached.group import Backlog, DetachedStream, Piece
 from sseflask.transport.sockets import unacknowledged
-from sseflask.transport.timing import Deadlines, look_after, slow_at
+from sseflask.transport.timing import Deadlines, check_interval, slow_at
 
 log = logging.getLogger("sseflask")
 
-#: Bytes, and pieces, that a client may be behind before it is cut. Not counting the
-#: one piece that is being written: it may be a picture.
+#: Bytes, and pieces, that a client may be behind before it is cut, without the piece that is being
+#: written: that may be a picture.
 BACKLOG, BACKLOG_PIECES = 4 << 20, 10_000
 
 #: What the socket of a stream without a backlog is watched for: its client's leaving.
@@ -52,7 +52,7 @@ class SlowStreams:
     def take_in(self, stream: DetachedStream, backlog: Backlog) -> None:
         """Keep what a socket did not take; OSError if it is kept, but the socket is not watched."""
         if not self.backlogs:
-            self._look_at = backlog.progress + look_after(stream.group.heartbeat)
+            self._look_at = backlog.progress + check_interval(stream.group.heartbeat)
         self.backlogs[stream] = backlog
         # Arming it again reports at once if the socket has become writable meanwhile.
         self._epoll.modify(stream.descriptor, WATCH | select.EPOLLOUT)
@@ -102,7 +102,7 @@ class SlowStreams:
             if now >= slow_at(backlog.progress, heartbeat):
                 found.append(stream)
             else:
-                self._look_at = min(self._look_at, now + look_after(heartbeat))
+                self._look_at = min(self._look_at, now + check_interval(heartbeat))
         return found
 
     def next(self) -> float:

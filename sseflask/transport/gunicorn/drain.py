@@ -96,7 +96,7 @@ class Drain:
             self._empty.set()
 
     def begin(self, graceful_timeout: float) -> None:
-        """Ask every stream to end: those that can't be resumed, shortly before the worker's end."""
+        """Ask every stream to end; those that can't be resumed, only before the worker's end."""
         if not self.draining:
             self.draining = True
             count = len(self._live) + (self.detached.streams if self.detached is not None else 0)

@@ -109,7 +109,7 @@ def test_npm_eventsource_resumes_on_the_next_workers(reloaded: Server) -> None:
             lines = [client.stdout.readline()]
             old = reloaded.workers()
             reloaded.send_signal(signal.SIGHUP)
-            assert "error" in json.loads(client.stdout.readline()), "it is sent away"
+            assert "error" in json.loads(client.stdout.readline()), "it is told to reconnect"
             ids += [publish(reloaded, "news", f"news {n}") for n in range(10)]
             ids += [publish(reloaded, f"more.{n}", f"more {n}", event="note") for n in range(10)]
             until(lambda: not any(each.is_running() for each in old), "the old workers have ended")
@@ -173,8 +173,8 @@ def wait_for_a_subscriber(server: Server) -> None:
 def test_chromium_reconnects_and_resumes(tmp_path: Path, begin: str) -> None:
     """The worker is replaced under it, then killed: its page sees each event once.
 
-    Where it begins now, it is sent away before it has had an event: its first id came in band.
-    Where its address says where to begin, it keeps that address when it comes back with an id
+    If it begins now, its stream ends before it has had an event: its first id came in band.
+    If its address says where to begin, it keeps that address when it comes back with an id
     of its own: the header is what counts.
     """
     with channel_library(tmp_path, "--graceful-timeout", "10") as server:

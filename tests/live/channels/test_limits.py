@@ -76,7 +76,7 @@ def test_the_access_log_has_a_subscriptions_real_duration(
 
 
 def test_the_access_log_when_the_server_ends_them(tmp_path: Path) -> None:
-    """30 subscriptions: 10 leave, 10 are reset, 10 are sent away; 30 lines, each with 200."""
+    """30 subscriptions: 10 leave, 10 are reset, 10 are ended; 30 lines, each with 200."""
     with channel_library(tmp_path, *ACCESS, settings=QUICK) as server:
         with contextlib.ExitStack() as stack:
             streams = [

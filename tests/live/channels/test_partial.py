@@ -72,5 +72,5 @@ def test_sigterm_while_events_are_under_way(tmp_path: Path, when: str) -> None:
                 events = stream.rest()
                 assert [event.id for event in events] == ids[: len(events)]
                 assert [event.data for event in events] == sent[: len(events)]
-                assert stream.retries, "it is sent away"
+                assert stream.retries, "it is told to reconnect"
         server.wait_until_ended(30)

@@ -178,7 +178,7 @@ def test_rolling_reload(pair: Server) -> None:
                 old = pair.workers()
                 pair.send_signal(signal.SIGHUP)
                 until(partial(ended, old), "the old workers have ended", seconds=40)
-                swarm.wait_for(partial(moved, reload), "sent away and back")
+                swarm.wait_for(partial(moved, reload), "ended and resumed")
             publisher.wait_for(50)
         assert_everything_once(swarm, publisher)
         assert sum(each.truncated for each in swarm.subscribers) == 0
@@ -222,7 +222,7 @@ def test_sigterm_and_another_release(tmp_path: Path) -> None:
                 assert process.returncode == 0, f"curl: {complaint.decode()}"
                 texts.append((b"".join(lines) + rest).decode())
             assert server.wait_until_ended() == 0
-            swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
+            swarm.wait_for(lambda each: each.proper_ends >= 1, "ended properly")
             following = next_settings(tmp_path)
             with service(tmp_path / "next", port=port, settings=following):
                 publisher.wait_for(100)
@@ -269,7 +269,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
         sent = publish(server, "live.a", "last")
         swarm.wait_for(lambda each: each.last_id == sent, "has the event")
         server.interrupt()
-        swarm.wait_for(lambda each: each.proper_ends == 1, "sent away")
+        swarm.wait_for(lambda each: each.proper_ends == 1, "ended properly")
         server.wait_until_ended(20)
         assert all(len(each.retries) >= 1 for each in swarm.subscribers)
 
@@ -283,7 +283,7 @@ def test_a_killed_master(tmp_path: Path) -> None:
         wait_until_begun(swarm)
         server.send_signal(signal.SIGKILL)
         server.wait_until_ended(20)
-        swarm.wait_for(lambda each: each.proper_ends == 1, "sent away")
+        swarm.wait_for(lambda each: each.proper_ends == 1, "ended properly")
         until(lambda: not server.members(), "the worker has ended")
 
 
@@ -296,7 +296,7 @@ def test_max_requests(tmp_path: Path) -> None:
     ):
         wait_until_begun(swarm)
         with Publisher(server.port, "live.a", "event", per_second=20) as publisher:
-            swarm.wait_for(lambda each: each.proper_ends >= 1, "sent away")
+            swarm.wait_for(lambda each: each.proper_ends >= 1, "ended properly")
             publisher.wait_for(20)
         assert_everything_once(swarm, publisher)
         assert sum(each.truncated for each in swarm.subscribers) == 0

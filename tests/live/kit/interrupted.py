@@ -115,7 +115,7 @@ STORIES = {
     "refused as a stream": Story(
         (b": too_many_subscribers\nretry: 5\n\n", ONE + FINISHED), [EVENT_ONE], cursors=(None, None)
     ),
-    "sent away": Story(
+    "told to reconnect": Story(
         (ONE + b"retry: 5\n\n", TWO + FINISHED), [EVENT_ONE, EVENT_TWO], cursors=(None, "1")
     ),
     "an id alone": Story((b"id: 1\n\n", TWO + FINISHED), [EVENT_TWO], cursors=(None, "1")),

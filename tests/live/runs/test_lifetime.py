@@ -39,7 +39,7 @@ CHAT = "/v1/chat/completions"
 def rotating(
     tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
 ) -> Iterator[Server]:
-    """A service that sends its streams away after a second."""
+    """A service that ends its streams after a second, to be resumed."""
     settings = {"SSEFLASK_LIFETIME": "1"}
     with run_service(tmp_path_factory.mktemp("rotating"), scripted, settings=settings) as server:
         yield server
@@ -56,7 +56,7 @@ def forgetful(
 
 
 class Reader(threading.Thread):
-    """Reads one stream to its end, coming back with its last id when it is sent away.
+    """Reads one stream to its end, coming back with its last id when the stream ends.
 
     Args:
         server: where.
@@ -126,7 +126,7 @@ def test_no_event_is_lost_or_doubled(rotating: Server, script: ScriptedAnswer) -
         assert events == replay(rotating, run, format)
         assert text_of(format, events) == text
         assert end_of(format, events) == ("[DONE]" if format == "chunks" else "stop")
-        assert reader.connections >= 3, "it was sent away"
+        assert reader.connections >= 3, "its stream was ended"
     assert script.count == 1
 
 
@@ -137,7 +137,7 @@ def test_an_event_source_is_sent_away_before_the_first_token(
     script.begin()
     reader = Reader(rotating, path_of(START, user_message=script.message), EVENT_SOURCE)
     reader.start()
-    until(lambda: reader.connections >= 3, "it has been sent away twice")
+    until(lambda: reader.connections >= 3, "its stream has been ended twice")
     script.say("one")
     script.finish()
     events = reader.wait()

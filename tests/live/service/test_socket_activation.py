@@ -104,7 +104,7 @@ class Visitors(threading.Thread):
                 with open_stream(self._port, "/sse/v1?count=2&interval=0") as stream:
                     assert stream.head.status == 200
                     seen = [event.data for event in stream.rest()]
-                # At the restart one may be sent away to come back.
+                # At the restart a stream may end, to be resumed.
                 assert seen == ["0", "1"][: 2 if not stream.retries else len(seen)]
             except (OSError, AssertionError) as error:
                 self.refused.append(repr(error))

@@ -207,7 +207,7 @@ def test_one_that_has_ended_is_not_waited_for(pair: list[Channels]) -> None:
     assert len(subscriptions) == 2
 
 
-def test_one_that_has_missed_notices_sends_everybody_away(
+def test_one_that_has_missed_notices_closes_all_subscriptions(
     pair: list[Channels], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(event_tables, "_NOTICES", 3)

@@ -150,7 +150,7 @@ class Resuming(RuleBasedStateMachine):
             last = max(last, newest)
         self.fed = last
         if last - before > len(entries):
-            self.send_away(self.channel_feed.skip(last))
+            self.end_groups(self.channel_feed.skip(last))
         if entries:
             batch = self.channel_feed.deliver(entries)
             for group, body in batch:
@@ -167,7 +167,7 @@ class Resuming(RuleBasedStateMachine):
         self.store.close()
         self.store = self.open_store()
         self.fed = 0
-        self.send_away(self.channel_feed.restart(self.store.epoch, 0))
+        self.end_groups(self.channel_feed.restart(self.store.epoch, 0))
         assert all(client.group is None for client in self.everyone)
 
     # -- clients -----------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Resuming(RuleBasedStateMachine):
         self.break_off(client)
         self.everyone.remove(client)
 
-    def send_away(self, groups: list[Group]) -> None:
+    def end_groups(self, groups: list[Group]) -> None:
         for client in self.everyone:
             if client.group in groups:
                 self.break_off(client)
@@ -253,7 +253,7 @@ class Resuming(RuleBasedStateMachine):
             assert client.group is None or client.group in groups
             if client.upto is None:
                 client.upto = self.channel_feed.position
-        self.send_away(groups)
+        self.end_groups(groups)
         assert not any(client.group for client in ended)
 
     @staticmethod
@@ -413,7 +413,7 @@ class Resuming(RuleBasedStateMachine):
             while self.fed < self.store.newest():
                 self.feed(100)
             for client in self.everyone:
-                self.come_back(client)  # those that were sent away
+                self.come_back(client)  # those whose streams were ended
                 if client.subscription is not None:
                     self.detach(client)
                 if client.upto is not None and not client.over:  # those that had been closed

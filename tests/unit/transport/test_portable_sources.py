@@ -1,4 +1,4 @@
-"""Sources on any WSGI server: their first frames, their end, and whether they are sent away."""
+"""Sources on any WSGI server: their first frames, their end, and when clients reconnect."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ def test_each_ends_when_its_time_is_over(expires: bool) -> None:
     crowd.close()
 
 
-def test_drain_sends_everybody_away_properly() -> None:
+def test_drain_ends_all_streams_properly() -> None:
     crowd = Crowd(chunked=True)
     for _ in range(delivery.SOCKETS_AT_ONCE + 10):
         crowd.client()
@@ -380,7 +380,7 @@ def test_one_whose_end_can_not_be_logged_harms_nobody(
     assert "KeyError" in caplog.text
 
 
-def test_a_delivery_that_fails_sends_its_clients_away(
+def test_a_delivery_that_fails_ends_its_streams(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     crowd = Crowd(chunked=True)

@@ -100,7 +100,7 @@ def test_finishing_twice_or_nobody_is_harmless(crowd: Crowd) -> None:
     assert body_of(crowd, at_end(crowd.clients[0])) == b""
 
 
-def test_the_drain_sends_away_only_who_can_resume(crowd: Crowd) -> None:
+def test_the_drain_ends_only_streams_that_can_be_resumed(crowd: Crowd) -> None:
     crowd.client()
     staying, crowd.group = (
         crowd.group,
