@@ -19,6 +19,9 @@ def id_of(run: str, number: int) -> str:
 class View(Protocol):
     """Turns the frames of one run into events. Not thread-safe, never blocks.
 
+    The bytes are whole events of an event stream: heartbeats and ``retry:`` lines are put between
+    them, and they are counted by their blank lines.
+
     The same frames always give the same bytes: a new view goes on where another one ended.
     """
 

@@ -1,0 +1,122 @@
+"""What CONTRIBUTING lists for those who add something: it exists, and nobody can forget it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sseflask.completions.formats import FORMATS
+from tests.live.kit.run_events import Decoded
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "sseflask"
+TREES = {
+    path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+#: What the documents and docstrings name of other packages.
+OTHERS = {
+    ("Arbiter", "stop"),
+    ("JSON", "parse"),
+    ("Logger", "atoms"),
+    ("Worker", "handle_error"),
+}
+
+
+def _members(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
+    """The classes of a module: the names of each one's bases and attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            names = {ast.unparse(base).partition("[")[0] for base in node.bases}
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef):
+                    names.add(inner.name)
+                elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                    names.add(inner.id)
+                elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                    names.add(inner.attr)
+            yield node.name, names
+
+
+CLASSES: dict[str, set[str]] = {}
+for _tree in TREES.values():
+    for _name, _names in _members(_tree):
+        CLASSES.setdefault(_name, set()).update(_names)
+
+
+def _has(name: str, attribute: str) -> bool:
+    names = CLASSES.get(name, set())
+    return attribute in names or any(_has(base, attribute) for base in names & CLASSES.keys())
+
+
+def _docstrings() -> Iterator[str]:
+    for tree in TREES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                yield ast.get_docstring(node) or ""
+
+
+def _named(text: str) -> set[tuple[str, str]]:
+    """The classes, with an attribute, that a text names."""
+    return set(re.findall(r"`([A-Z]\w+)\.(\w+)`", text)) - OTHERS
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_functions_that_a_document_names_exist(document: str) -> None:
+    named = _named((ROOT / document).read_text(encoding="utf-8"))
+    assert named
+    assert [each for each in sorted(named) if not _has(*each)] == []
+
+
+def test_the_functions_that_docstrings_name_exist() -> None:
+    named = {each for text in _docstrings() for each in _named(text)}
+    assert len(named) > 20
+    assert [each for each in sorted(named) if not _has(*each)] == []
+
+
+def _backends() -> list[Path]:
+    return [
+        each
+        for each in sorted((PACKAGE / "store").iterdir())
+        if (each / "event_store.py").exists() or (each / "run_store.py").exists()
+    ]
+
+
+@pytest.mark.parametrize("backend", _backends(), ids=lambda path: path.name)
+def test_a_store_is_in_all_lists(backend: Path) -> None:
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / "setup.cfg", encoding="utf-8")
+    for contract, option in (("stores", "source_modules"), ("backends", "forbidden_modules")):
+        modules = contracts[f"importlinter:contract:{contract}"][option].split()
+        assert f"sseflask.store.{backend.name}" in modules, contract
+    for kind in ("event_store", "run_store"):
+        if (backend / f"{kind}.py").exists():
+            tree = ast.parse((ROOT / "tests" / "contract" / f"{kind}s.py").read_text("utf-8"))
+            (found,) = (
+                ast.unparse(node.value)
+                for node in tree.body
+                if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "BACKENDS"
+                if node.value is not None
+            )
+            assert backend.name in found, f"BACKENDS of {kind}s.py"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_in_all_lists(name: str) -> None:
+    protocol = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    section = protocol.partition("### Formats and ends\n")[2].partition("\n### ")[0]
+    assert f"| `{name}` | " in section, "the table of docs/protocol.md"
+    (parameter,) = re.findall(r"^\| `format` \|.*$", protocol, re.MULTILINE)
+    assert f"`{name}`" in parameter
+    (line,) = re.findall(
+        r"^- `format` is .*?^- ",
+        (ROOT / "docs" / "quick-start.md").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert f"`{name}`" in line, "docs/quick-start.md"
+    assert hasattr(Decoded, f"_{name}"), "tests/live/kit/run_events.py"
