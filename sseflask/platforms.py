@@ -128,7 +128,7 @@ PLATFORMS = (
         Proxy("Cloud Run", "https://cloud.google.com/run/docs/container-contract", total=300),
         kill=10,
         proxies=1,
-        # Only network file systems can be mounted, on which SQLite's log does not work.
+        # Only network file systems can be mounted, on which SQLite's write-ahead log does not work.
         volumes=False,
     ),
     Platform(

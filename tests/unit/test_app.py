@@ -119,7 +119,7 @@ def test_a_redirect_stays_one(app: Flask) -> None:
     assert response.headers["Location"].endswith("/branch/")
 
 
-def test_an_unexpected_exception_is_logged_and_not_told(
+def test_an_unexpected_exception_is_logged_and_not_shown(
     app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     @app.get("/broken")
@@ -248,7 +248,7 @@ def test_logging_that_others_have_set_up_is_left_alone() -> None:
         ("GET", "/boom", {}, "no-store"),
     ],
 )
-def test_what_caches_and_browsers_are_told(
+def test_what_caches_and_browsers_get(
     app: Flask, method: str, path: str, headers: dict[str, str], kept: str | None
 ) -> None:
     app.add_url_rule("/boom", view_func=lambda: f"{1 // 0}")

@@ -80,7 +80,7 @@ def test_a_clients_own_cursor_wins(app: Flask, sse: SSE) -> None:
         assert [event.last_event_id for event in stream.read(1)] == ids[3:]
 
 
-def test_a_client_that_begins_somewhere_is_told_where(app: Flask, sse: SSE) -> None:
+def test_a_client_that_begins_somewhere_learns_where(app: Flask, sse: SSE) -> None:
     """It may break off before its first event, and come back to a view that knows of no cursor."""
     (before, _) = sse.publish("a", "1"), sse.publish("a", "2")
     with open_stream(app.test_client(), f"/events?c=b&since={before}") as stream:

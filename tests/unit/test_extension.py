@@ -71,7 +71,7 @@ def test_the_header_wins_over_the_query(app: Flask) -> None:
         assert [event.last_event_id for event in stream.read(1)] == ids[2:]
 
 
-def test_a_new_client_is_told_where_it_begins(app: Flask) -> None:
+def test_a_new_client_learns_where_it_begins(app: Flask) -> None:
     newest = sse_of(app).publish("other", "x")
     with open_stream(app.test_client(), "/events?c=a") as stream:
         assert stream.response.headers["Last-Event-ID"] == newest
@@ -80,7 +80,7 @@ def test_a_new_client_is_told_where_it_begins(app: Flask) -> None:
         assert event.data == "first"
 
 
-def test_an_event_source_is_told_in_band(app: Flask) -> None:
+def test_an_event_source_gets_it_in_band(app: Flask) -> None:
     newest = sse_of(app).publish("other", "x")
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
     with open_stream(app.test_client(), "/events?c=a", headers=headers) as stream:
@@ -208,7 +208,7 @@ def test_a_stream_is_rotated_after_its_lifetime(app: Flask) -> None:
 @pytest.mark.parametrize("transient", [True, False])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-def test_only_an_event_source_is_told_to_come_back(
+def test_only_an_event_source_is_asked_to_come_back(
     app: Flask, transient: bool, method: str, accept: str
 ) -> None:
     """Any other status than 200 closes it for good; other clients get the status."""

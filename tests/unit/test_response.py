@@ -141,7 +141,7 @@ def test_a_reconnection_time_that_is_none(name: str, value: Any) -> None:
         app.test_client().get("/")
 
 
-def test_a_plain_response_is_not_told_when_to_come_back() -> None:
+def test_a_plain_response_gets_no_retry_line() -> None:
     """Its bytes are the application's."""
     app = make_app()
     app.config["SSEFLASK_RETRY"] = 200
@@ -307,7 +307,7 @@ def test_expiry_inside_an_event(rest: str) -> None:
 @pytest.mark.parametrize(
     ("status", "type_"), [(451, "invalid_request_error"), (503, "server_error")]
 )
-def test_an_answer_that_comes_too_late_is_told_by_its_status(status: int, type_: str) -> None:
+def test_an_answer_that_comes_too_late_is_reported_by_its_status(status: int, type_: str) -> None:
     app = make_app()
 
     @app.get("/")

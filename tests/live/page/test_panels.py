@@ -223,7 +223,7 @@ def test_a_reload_before_the_first_word(real: Page, script: ScriptedAnswer) -> N
     assert script.count == 1
 
 
-def test_a_failure_is_told(real: Page, script: ScriptedAnswer, complaints: Complaints) -> None:
+def test_a_failure_is_reported(real: Page, script: ScriptedAnswer, complaints: Complaints) -> None:
     real.goto("/#chat")
     ask(real, script.message)
     script.answer(400, b'{"error": {"message": "There is no such model."}}')

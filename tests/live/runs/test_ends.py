@@ -140,7 +140,9 @@ def test_json_that_is_no_chunk(runs: Server, script: ScriptedAnswer) -> None:
     assert ends == {format: expected_end(format, said) for format in FORMATS}
 
 
-def test_an_upstreams_error_is_told_in_its_own_words(runs: Server, script: ScriptedAnswer) -> None:
+def test_an_upstreams_error_is_reported_in_its_own_words(
+    runs: Server, script: ScriptedAnswer
+) -> None:
     script.say("one")
     send(ERROR_FRAME)(script)
     stream = start(runs, script)

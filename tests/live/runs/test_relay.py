@@ -240,7 +240,7 @@ def fetch_without_body(server: Server, target: str, headers: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("format", ["chunks", "text"])
-def test_the_key_is_never_told(relay: Server, format: str) -> None:
+def test_the_key_is_never_shown(relay: Server, format: str) -> None:
     """Not even if the upstream repeats it."""
     answer = fetch(relay, path("key refused", format=format))
     assert answer.status >= 400

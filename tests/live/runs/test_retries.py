@@ -74,7 +74,7 @@ def test_a_passing_refusal_is_met_with_another_attempt(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_rates_and_request_ids_are_told(
+def test_rates_and_request_ids_are_passed_on(
     runs: Server, script: ScriptedAnswer, access_token: str, stream: bool
 ) -> None:
     sent = ("x-ratelimit-remaining-tokens: 59", "x-request-id: req_1", "set-cookie: a=b")

@@ -351,7 +351,7 @@ def test_sigterm(upstream: Aimock, tmp_path: Path, tag: str) -> None:
 
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "30"])
-def test_one_worker_of_two_is_told_to_end(
+def test_one_worker_of_two_is_asked_to_end(
     relay: Server, upstream: Aimock, tag: str, on_disconnect: str
 ) -> None:
     """A client that is told to reconnect has not left: the other worker gives it the rest."""

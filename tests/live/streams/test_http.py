@@ -139,7 +139,7 @@ def test_a_stream_on_a_connection_that_was_used_before(server: Server) -> None:
 
 
 @on_every_server
-def test_a_new_client_is_not_told_when_to_reconnect(server: Server) -> None:
+def test_a_new_client_gets_no_retry_line(server: Server) -> None:
     with open_stream(server, "/numbers?ids") as stream:
         events = stream.rest()
         assert stream.retries == []

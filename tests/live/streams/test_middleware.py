@@ -282,7 +282,7 @@ def test_what_changes_the_body_changes_that_of_subscriptions(start: Start, mount
     assert got.lower().count(b"data: ") == 2
 
 
-def test_a_wrapped_start_response_that_hides_the_connection_is_told_once(tmp_path: Path) -> None:
+def test_a_wrapped_start_response_that_hides_the_connection_is_logged_once(tmp_path: Path) -> None:
     """gunicorn's own worker without our configuration does not hand the connection over."""
     port = free_port()
     plain = ["-k", "gevent"]

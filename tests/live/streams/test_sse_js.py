@@ -84,7 +84,7 @@ def test_events_that_arrive_in_pieces(size: int) -> None:
     assert [line[1:] for line in reported if line[0] == "event"] == story.events
 
 
-def test_a_gap_is_told() -> None:
+def test_a_gap_is_reported() -> None:
     gap = b'event: gap\ndata: {"reason": "trimmed"}\n\n'
     reported, _ = read(numbered(Story((gap + ONE + FINISHED,), [])))
     assert reported[1:4] == [

@@ -162,7 +162,7 @@ def test_subscribing_to_nothing_is_a_mistake_of_the_route() -> None:
         require_subscribe([])
 
 
-def test_what_a_caller_is_told_about_itself() -> None:
+def test_what_a_caller_learns_about_itself() -> None:
     caller = verify(ORDERS, ["another secret of at least 32 bytes", SECRET])
     assert caller.publish == patterns("orders.*")
     assert caller.subscribe == patterns("orders.**", "news")

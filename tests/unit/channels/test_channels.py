@@ -129,7 +129,7 @@ def test_an_id_that_can_not_be_made_out(channels: Channels, unknown: str) -> Non
     assert [event.data for event in read(subscription, 1)] == ["next"]
 
 
-def test_a_forgotten_event_is_told_of_before_what_is_left(
+def test_a_forgotten_event_is_reported_before_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_YOUNG_SECONDS", 0.0)
@@ -272,7 +272,7 @@ def test_large_events_come_in_small_pages(tmp_path: Path) -> None:
     channels.close()
 
 
-def test_an_id_is_told_back_shortened(channels: Channels) -> None:
+def test_an_id_is_repeated_shortened(channels: Channels) -> None:
     (gap,) = read(subscribed(channels, "a", last_event_id="x" * 5000), 1)
     assert json.loads(gap.data)["last_event_id"] == "x" * 100
 

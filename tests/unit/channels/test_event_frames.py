@@ -79,7 +79,7 @@ def test_only_the_last_of_several_gaps_moves_the_client_on() -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-def test_whatever_a_client_presented_can_be_told_back(presented: str) -> None:
+def test_whatever_a_client_presented_can_be_repeated(presented: str) -> None:
     missing = [Missing(Pattern.parse("a"), None, None)]
     (event,) = Decoder().feed(gap_frames("unknown", presented, missing, Cursor("e", 0)))
     assert json.loads(event.data)["last_event_id"] == presented

@@ -96,7 +96,7 @@ def test_from_an_id_on(channels: Channels) -> None:
         assert ids_of(read(channels, "a", f"{id}.end")) == ids[place + 1 :]
 
 
-def test_what_is_forgotten_is_told_to_who_was_there_before(channels: Channels) -> None:
+def test_what_is_forgotten_is_reported_to_clients_from_before(channels: Channels) -> None:
     (first,) = publish(channels, "a", "first")
     before = f"{first.rpartition('-')[0]}-0"
     for n in range(60):

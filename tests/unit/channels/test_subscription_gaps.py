@@ -86,7 +86,7 @@ def test_nor_is_one_of_a_store_of_which_the_feed_does_not_know_yet() -> None:
     assert [query.missing for query in store.queries] == ["trimmed", "trimmed", "all"]
 
 
-def test_a_gap_of_an_epoch_that_is_over_meanwhile_is_told_of_the_next() -> None:
+def test_a_gap_of_an_epoch_that_is_over_meanwhile_is_reported_of_the_next() -> None:
     feed, store = opened(3)
     store.meanwhile = lambda: store.replace("f", 1)
     gap, id, rest = gap_and_rest(list(subscribed(feed, store, "x-7").history()))

@@ -112,7 +112,7 @@ def test_others_get_all_of_it(channels: Channels) -> None:
     assert seen == ids
 
 
-def test_a_forgotten_event_is_told_of_before_the_end(channels: Channels) -> None:
+def test_a_forgotten_event_is_reported_before_the_end(channels: Channels) -> None:
     (old,) = published(channels, "a", "1")
     foreign = f"zzzz-{old.rpartition('-')[2]}"
     (done,) = published(channels, "a", "done")

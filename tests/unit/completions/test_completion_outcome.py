@@ -87,7 +87,7 @@ def test_what_is_no_outcome(text: str) -> None:
         CompletionOutcome.of(ended(text.encode()))
 
 
-def test_how_it_is_told_where_there_are_only_answers_and_errors() -> None:
+def test_how_it_is_reported_where_there_are_only_answers_and_errors() -> None:
     failure = Failure("no")
     assert CompletionOutcome("finished", "stop").as_failure() is None
     assert CompletionOutcome.failed(failure).as_failure() is failure

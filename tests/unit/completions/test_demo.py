@@ -75,7 +75,7 @@ def test_content_in_parts(client: openai.OpenAI) -> None:
     assert (answer.choices[0].message.content or "").endswith("You said: two parts")
 
 
-def test_usage_is_told_when_it_is_asked_for(client: openai.OpenAI) -> None:
+def test_usage_is_given_when_it_is_asked_for(client: openai.OpenAI) -> None:
     *others, last = client.chat.completions.create(
         messages=HELLO, model="any", stream=True, stream_options={"include_usage": True}
     )

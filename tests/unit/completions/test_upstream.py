@@ -440,7 +440,7 @@ def echo(exchange: Exchange) -> None:
     ],
 )
 @pytest.mark.parametrize("key", [KEY, "a-key-of-another-form-0123"])
-def test_the_key_is_never_told(
+def test_the_key_is_never_shown(
     path: str, say: str, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -917,7 +917,7 @@ def _begin(there: Upstream, asked: CompletionRequest, told: dict[str, str]) -> o
     return None
 
 
-def test_which_headers_a_client_is_told(connect: Connect) -> None:
+def test_which_headers_a_client_gets(connect: Connect) -> None:
     sent = _lines({**KEPT, **RATES, "Retry-After": "7"})
     for call in (_begin, complete):
         told: dict[str, str] = {}
@@ -928,7 +928,7 @@ def test_which_headers_a_client_is_told(connect: Connect) -> None:
     assert refusal.headers == {**RATES, "Retry-After": "7"}
 
 
-def test_headers_without_end_are_not_told(connect: Connect) -> None:
+def test_headers_without_end_are_not_passed_on(connect: Connect) -> None:
     sent = _lines({f"X-RateLimit-{number}": "1" for number in range(90)})
     failure = failure_of(connect, lambda x: x.answer(429, b"{}", "application/json", *sent))
     assert len(failure.headers) == 40

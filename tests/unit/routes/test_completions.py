@@ -251,7 +251,7 @@ TRUNCATED = {
 }
 
 
-def test_a_truncated_upstream_is_told_in_band() -> None:
+def test_a_truncated_upstream_is_reported_in_band() -> None:
     with relay(broken) as (client, _):
         response = client.get(PATH)
         assert response.status_code == 200

@@ -230,7 +230,7 @@ def test_from_any_number_at_any_worker_it_is_the_rest(
     assert script.asked == 1
 
 
-def test_viewers_at_another_worker_are_told_at_once(make: Make, runs: Runs, script: Script) -> None:
+def test_viewers_at_another_worker_learn_at_once(make: Make, runs: Runs, script: Script) -> None:
     run, viewer, _ = begin(runs, script)
     other = make()
     there = other.view(found(other, run), FORMATS["chunks"])
@@ -261,7 +261,7 @@ def test_one_that_has_more_than_its_worker_waits_for_the_rest(
     assert [event.data for event in read(there, 1)] == ["7 "]
 
 
-def test_a_client_that_has_nothing_is_told_where_it_is(runs: Runs, script: Script) -> None:
+def test_a_client_that_has_nothing_learns_where_it_is(runs: Runs, script: Script) -> None:
     run, viewer, _ = begin(runs, script, announce=True)
     assert list(viewer.first(0.0)) == []
     got = viewer.get(0.0)
@@ -568,7 +568,7 @@ def test_the_largest_of_a_full_store_fails_in_band_and_the_others_go_on(make: Ma
     assert {end.event for end in ends} == {"done"}
 
 
-def test_each_end_is_told_in_the_servers_log_once(
+def test_each_end_is_in_the_servers_log_once(
     make: Make, runs: Runs, script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "sseflask")

@@ -168,7 +168,7 @@ def test_a_failure_is_its_end() -> None:
     assert Written(answer()).run() == appends_of([b"a"], end=Outcome.failed(failure))
 
 
-def test_an_error_of_ours_is_told_to_nobody_but_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_ours_is_in_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
     def answer() -> Generated:
         yield [b"a"]
         raise KeyError("secret")

@@ -124,7 +124,7 @@ def test_what_fails_before_the_first_frame_is_an_error_response(status: int) -> 
     assert source.abandoned.is_set()
 
 
-def test_what_fails_later_is_told_in_band() -> None:
+def test_what_fails_later_is_reported_in_band() -> None:
     source = Scripted(Failure("no", code="no"), TWO, first=[ONE])
     one, failure = pieces(answered(source))
     assert one == ONE

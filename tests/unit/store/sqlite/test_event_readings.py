@@ -158,7 +158,7 @@ def test_a_store_that_is_replaced_while_it_is_read_is_read_from_the_beginning(pa
         assert own.put("a", b"new") == Appended(1, 1)
 
 
-def test_a_reading_that_fails_is_told_and_others_go_on() -> None:
+def test_a_reading_that_fails_is_reported_and_others_go_on() -> None:
     class Failing(EventDatabase):
         def history(self, query: HistoryQuery) -> Steps[History]:
             yield

@@ -200,7 +200,7 @@ def test_processes_without_a_socket_are_heard_by_looking(path: Path) -> None:
         assert [what for what, *_ in own.said] == ["started"]
 
 
-def test_what_was_forgotten_before_it_was_read_is_told(
+def test_what_was_forgotten_before_it_was_read_is_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
@@ -403,7 +403,7 @@ def test_a_store_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
         assert own.put("a", b"1") == Appended(1, 1)
 
 
-def test_a_deleted_file_is_made_again_and_told(path: Path) -> None:
+def test_a_deleted_file_is_made_again_and_logged(path: Path) -> None:
     with running(path) as own, running(path) as other:
         assert other.ask(lambda database: database.newest()) == 0
         own.put("a", b"1")

@@ -73,7 +73,7 @@ def test_runs_without_a_key_are_never_the_same(store: RunDatabase) -> None:
     assert begun(store).key != begun(store).key
 
 
-def test_a_repeated_key_finds_the_run_and_another_content_is_told(
+def test_a_repeated_key_finds_the_run_and_another_content_is_refused(
     store: RunDatabase, other: RunDatabase
 ) -> None:
     run = begun(store, fresh("k", b"content"))
@@ -549,7 +549,7 @@ def test_a_run_without_a_frame_has_no_notes(store: RunDatabase) -> None:
     assert ended.notes == b""
 
 
-def test_of_some_runs_only_the_end_is_told(store: RunDatabase) -> None:
+def test_of_some_runs_only_the_end_is_given(store: RunDatabase) -> None:
     run, quiet, ended = begun(store), begun(store), begun(store)
     for each in (run, quiet, ended):
         put(store, each, 1, 3)

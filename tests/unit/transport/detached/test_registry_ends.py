@@ -128,7 +128,7 @@ def test_those_that_can_not_resume_are_told_before_the_worker_goes(crowd: Crowd)
     assert body_of(crowd, at_end(crowd.clients[1])) == b"x" * 300_000 + failed, "as soon as it can"
 
 
-def test_whose_token_expires_is_told_in_the_words_of_its_group(crowd: Crowd) -> None:
+def test_an_expired_token_is_reported_in_the_words_of_its_group(crowd: Crowd) -> None:
     def tell(failure: Failure) -> bytes:
         return encode(ui_failure(failure))
 
