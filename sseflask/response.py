@@ -1,8 +1,8 @@
 """Flask responses that stream events, and choose the transport that sends them.
 
-If a stream fails before its first event, ``after_request`` functions run twice: for the stream,
-whose headers may have to be sent before that event, and for the error response, which needs what
-they add (CORS, security headers). Flask does the same if one of these functions fails.
+If a stream fails before its first event, ``after_request`` functions run twice. They run for the
+stream, as its headers may have to be sent before that event. They run for the error response, which
+needs what they add (CORS, security headers). Flask does the same if one of these functions fails.
 """
 
 from __future__ import annotations

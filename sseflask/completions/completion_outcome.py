@@ -33,8 +33,8 @@ _HAS_TEXT = re.compile(
 class UsageNotes:
     """What is known of the usage of one completion.
 
-    The notes are the number of frames that had a piece of text, of reasoning, or of arguments, and
-    after a space the last usage that the upstream sent, as JSON.
+    The notes begin with the number of frames that had a piece of text, reasoning or arguments. The
+    last usage that the upstream sent follows after a space, as JSON.
     """
 
     def __init__(self) -> None:

@@ -11,8 +11,8 @@ from pydantic_core import from_json
 # A frame ends with a blank line: two line ends, each CR, LF or CRLF. A CR at the very end of what
 # has arrived may be the first half of a CRLF, so it only counts with a byte behind it.
 _END = re.compile(rb"\n\n|\n\r\n|\r\r\n|[\n\r]\r(?=[^\n])")
-# A CR at the very end counts if the line before ended with a bare CR too: the stream uses CR, and
-# to wait for a byte behind it would hold every frame back until the next one comes.
+# A CR at the very end counts if the line before ended with a bare CR too: the stream uses CR. To
+# wait for a byte behind it would hold every frame back until the next one comes.
 _END_OF_CR_STREAM = re.compile(rb"\r\r\Z")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 _NOT_RELAYED = re.compile(rb":|(?:id|retry)[:\r\n]")

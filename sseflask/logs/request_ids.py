@@ -1,8 +1,8 @@
 """The id of a request: from its client or a proxy, or a new one.
 
-It is in a context variable: our worker sets it below all middleware and clears it before it waits
-for the next request, so that errors after a response still have it. gevent copies no context
-variables to new greenlets; a run's writer takes the id along.
+It is in a context variable. Our worker sets it below all middleware, and clears it before it waits
+for the next request: errors after a response still have it. gevent copies no context variables to
+new greenlets, so a run's writer takes the id along.
 
 Imported by gunicorn's arbiter: the standard library alone.
 """

@@ -20,8 +20,8 @@ blueprint = Blueprint("counter", __name__)
 MAX_COUNT = 1_000_000
 MAX_INTERVAL = 3600
 
-#: The counter is open to all, so a process' counters together get a part of a core: the events in a
-#: second, and the events that one with a sleep counts as.
+#: Events a second of all counters of a process, which are open to all: a part of a core. And the
+#: number of events as which one with a pause after it counts.
 EVENTS_PER_SECOND, EVENTS_PER_SLEEP = 50_000, 5
 
 #: Events that one counter makes between two waits, and seconds that all may be ahead.

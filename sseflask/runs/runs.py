@@ -34,8 +34,8 @@ class Started(NamedTuple):
 class Runs:
     """Begins, views and stops runs. Any thread or greenlet.
 
-    Our worker opens the store at its start, as it may have to end the runs of a dead worker before
-    any request comes; elsewhere it is opened at the first use.
+    Our worker opens the store at its start: it may have to end the runs of a dead worker before any
+    request comes. Elsewhere the store is opened at the first use.
 
     Args:
         path: gives the store's file at the first use; ``":memory:"`` for runs of this process.

@@ -21,8 +21,8 @@ Health = Literal["available", "unavailable", "busy"]
 """Whether a store can be used now; ``busy`` if it does not answer at once."""
 
 Durability = Literal["memory", "ephemeral", "disk"]
-"""How long events are kept: as long as the process; until the container is replaced, or the machine
-is started again; as long as the disk, which some platforms replace at every deploy as well."""
+"""How long events are kept: as long as the process; until the container is replaced or the machine
+restarts; as long as the disk, which some platforms replace at every deploy."""
 
 
 class StoreError(Exception):

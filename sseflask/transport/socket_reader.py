@@ -64,8 +64,8 @@ def read_request_body(environ: WSGIEnvironment, server: ServerResponse) -> bool:
     return complete
 
 
-#: Bytes of the next request that are read while a stream runs, in order to see behind them that the
-#: client leaves; then its socket is left alone, and leaving is noticed by writing.
+#: Bytes of the next request that are read while a stream runs: behind them it is seen that the
+#: client leaves. Beyond this the socket is not read, and leaving is noticed by writing.
 _MOST_INPUT = 65536
 
 #: Bytes that are still thrown away after the end, while the client is to close its own side.

@@ -1,7 +1,7 @@
 """The AI SDK's UI messages as messages of OpenAI's Chat Completions. No I/O.
 
 The conversion of the parts follows the AI SDK's ``convertToModelMessages`` (version 7) and its
-provider for OpenAI-compatible servers; a call whose result never came is left out, as with its
+provider for OpenAI-compatible servers. A call whose result never came is left out, as with its
 ``ignoreIncompleteToolCalls``: servers refuse a call without a result, in every later turn too.
 """
 

@@ -58,7 +58,7 @@ def history(channels: PatternChannels, epoch: str, query: HistoryQuery) -> Steps
 def _first(
     channels: PatternChannels, wanted: PatternSet, after: int, limit: int
 ) -> tuple[list[Entry], int, int, bool]:
-    """A page as `_far` gives it, among the next events of all channels; whether it is complete."""
+    """A page as `_far` gives it, among the next events of all channels; and if it is complete."""
     with channels.file.reading() as database:
         newest = _newest(database)
         found, last = _scan(database, wanted, after, limit, limit)

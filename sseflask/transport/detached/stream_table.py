@@ -64,7 +64,7 @@ class SlowStreams:
         return backlog.waiting <= BACKLOG and len(backlog.pieces) <= BACKLOG_PIECES
 
     def write(self, stream: DetachedStream, backlog: Backlog) -> bool:
-        """Write what the socket takes; whether that is all. OSError if the client is gone."""
+        """Write what the socket takes. Returns if that is all; OSError if the client is gone."""
         pieces = backlog.pieces
         while pieces:
             rest = memoryview(pieces[0])[backlog.done :]

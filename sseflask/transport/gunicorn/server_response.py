@@ -97,9 +97,9 @@ class ServerResponse:
             response.must_close = False  # gunicorn sets it when the worker is about to end
         chunked: bool = response.chunked
         # With "Connection: close" Node's fetch takes every end for a proper one, even in the middle
-        # of a chunk (undici, client-h1.js: "treat all incomplete requests as complete"), and so a
-        # client would miss that a server died. The last chunk marks the end; a server may close the
-        # connection after it (RFC 9112, section 9.5).
+        # of a chunk (undici, client-h1.js: "treat all incomplete requests as complete"). A client
+        # would miss that a server died. The last chunk marks the end, and a server may close the
+        # connection after it without that header (RFC 9112, section 9.5).
         says_close = keeps or client_closes or not chunked
         head = Head(format_head(response, says_close=says_close), chunked, chunked and keeps)
         response.headers_sent = True
