@@ -333,7 +333,7 @@ def test_who_asks_learns_of_a_change_at_once(one: Process, other: Process) -> No
         beats = one[1].beats
         other[0].attach(begun(other[0]).key)
         other[0].attach(run.key)
-        one[1].wait(lambda beats=beats: one[1].beats > beats, "it is told")  # type: ignore[misc]  # mypy knows no default of a lambda
+        one[1].wait(lambda beats=beats: one[1].beats > beats, "it has a beat")  # type: ignore[misc]  # mypy knows no default of a lambda
         other[0].detach(run.key)
 
 

@@ -44,7 +44,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(server: Server) -> None:
         ]
         swarm = stack.enter_context(Swarm(server.port, subscribers))
         swarm.wait_until_connected()
-        swarm.wait_for(lambda each: bool(each.last_id), "told where they begin")
+        swarm.wait_for(lambda each: bool(each.last_id), "they know where they begin")
         publishers = [
             stack.enter_context(Publisher(server.port, channel, channel, batch=batch))
             for channel, batch in (("all.a.1", 1), ("all.a.2", 20), ("all.b.1", 1), ("all.b.2", 3))

@@ -126,7 +126,7 @@ def test_subscribers_count_as_connections(tmp_path: Path) -> None:
         sent = publish(server, "a", "to all of them")
         for connection in open_now[:5]:
             connection.close()
-        until(lambda: subscribe() is None, "somebody else is served")
+        until(lambda: subscribe() is None, "another client is served")
         with open_stream(server, f"/channels/a?last_event_id={sent}") as stream:
             sent = publish(server, "a", "also to those who came later")
             assert stream.next().id == sent
@@ -163,7 +163,7 @@ def test_streams_are_rotated(tmp_path: Path) -> None:
             [Subscriber("/channels/a", event_source=bool(n % 2)) for n in range(40)],
         ) as swarm,
     ):
-        swarm.wait_for(lambda each: each.last_id is not None, "told where it begins")
+        swarm.wait_for(lambda each: each.last_id is not None, "it knows where it begins")
         with Publisher(server.port, "a", "event", per_second=100) as publisher:
             swarm.wait_for(lambda each: each.proper_ends >= 3, "rotated")
         expected = [Received(event_id, "message", data) for event_id, data in publisher.taken]

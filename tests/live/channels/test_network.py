@@ -20,7 +20,7 @@ from tests.live.kit.swarm import Swarm
 from tests.live.kit.tools import tool
 from tests.live.kit.waiting import until
 
-#: Opens so many subscriptions, says so, and holds them until its input ends.
+#: Opens this many subscriptions, prints a line, and holds them until its input ends.
 CLIENT = """
 import socket, sys
 address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -98,7 +98,7 @@ def test_ids_that_nobody_gave_out(
     with resume(channels, channel, quoted, in_query=in_query) as stream:
         said = gap(stream)
         assert said["reason"] in ("unknown", "epoch")
-        # What is long is told back as far as it helps to recognise it.
+        # A long id is repeated only as far as it helps to recognise it.
         assert (said["channel"], said["last_event_id"]) == (channel, wrong[:100])
         if said["reason"] == "epoch":
             assert stream.next().id == known, "all that this store has"
@@ -142,7 +142,7 @@ def test_trimmed(tmp_path: Path) -> None:
                 return stream.next().event == "gap"
 
         until(trimmed, "the oldest are removed", pause=0.2, seconds=40)
-        # The last append: each may remove more, while somebody reads.
+        # The last append: each may trim more while a client reads.
         last = publish(server, "busy", "last")
         with resume(server, "?c=busy&c=quiet", quiet[0]) as stream:
             said = gap(stream)

@@ -88,7 +88,7 @@ def test_another_process_holds_the_write_lock(stored: Server, channel: str) -> N
                 asked += 1
             # 10 heartbeats a second are due; they were not all kept for the lock's end.
             swarm.wait_for(lambda each: each.comments >= beats[id(each)] + 5, "heartbeats go on")
-            assert not answers, "nobody can have written"
+            assert not answers, "no process can have written"
         for thread in publishing:
             thread.join(30)
         assert [answer.status for answer in answers] == [201] * 3

@@ -42,7 +42,7 @@ def crowd(count: int) -> list[Subscriber]:
 def wait_until_begun(swarm: Swarm) -> None:
     """From here on each can resume, whatever becomes of its connection."""
     swarm.wait_until_connected()
-    swarm.wait_for(lambda each: each.last_id is not None, "told where it begins")
+    swarm.wait_for(lambda each: each.last_id is not None, "it knows where it begins")
 
 
 def assert_everything_once(swarm: Swarm, publisher: Publisher) -> list[Received]:

@@ -67,7 +67,7 @@ class Decoded:
         assert self.outcome, f"no terminal event: {self.events[-3:]}"
         if self.format == "ui":
             assert self.events[-1].data == "[DONE]"
-        assert self.events[-1].id is not None, "the end can be told from what follows"
+        assert self.events[-1].id is not None, "the end is distinguishable from what follows"
         if self.error is not None:
             return "error:" if self.format == "ui" else f"error:{self.error['code']}"
         if self.format == "chunks":

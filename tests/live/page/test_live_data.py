@@ -45,7 +45,7 @@ def test_the_figures_of_the_service(page: Page, development: Server) -> None:
         expect(delivered).to_have_text(re.compile(r"delivered\s*[\d.]+ k?B/s, [1-9]\d"))
     assert list(legend(page, "CPU")) == [f"Worker {worker.pid}"]
     assert re.fullmatch(r"\d+ MiB", legend(page, "Memory")[f"Worker {worker.pid}"])
-    # The same for whoever does not see the charts.
+    # The same for readers that do not see the charts.
     page.get_by_text("As a table").click()
     cells = page.locator("#live tbody tr").locator("th, td")
     expect(cells.first).to_have_text(str(worker.pid))
@@ -61,7 +61,7 @@ def points(page: Page) -> int:
 
 def test_they_are_there_again_after_a_reload(page: Page) -> None:
     open_live(page)
-    until(lambda: page.locator("#frames .frame").count() >= 3, "three seconds have been told")
+    until(lambda: page.locator("#frames .frame").count() >= 3, "three seconds have come")
     before = points(page)
     page.reload()
     expect(page.locator("#live figure li").first).to_be_visible()

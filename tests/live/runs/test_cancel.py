@@ -30,7 +30,7 @@ def test_the_last_one_to_leave_cancels_at_once(relay: Server, upstream: Aimock, 
         viewer = attach(relay, run, "text")
     with viewer:
         take(viewer, PER_SECOND)
-        assert upstream.destroyed() == destroyed, "somebody still reads"
+        assert upstream.destroyed() == destroyed, "it still has a viewer"
     upstream.wait_for_destroyed(destroyed + 1)
     decoded = read_run(relay, run)
     assert decoded.outcome == "cancelled"
@@ -138,7 +138,7 @@ def test_nobody_comes_back_within_the_grace_time(relay: Server, upstream: Aimock
     upstream.wait_for_destroyed(destroyed + 1)
     decoded = read_run(relay, run)
     assert decoded.outcome == "cancelled"
-    assert decoded.pieces > seen.pieces + PER_SECOND // 2, "what came while nobody was there"
+    assert decoded.pieces > seen.pieces + PER_SECOND // 2, "what came without viewers"
     assert upstream.asked_for(f"slow story #{tag}") == 1
 
 

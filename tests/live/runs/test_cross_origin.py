@@ -16,7 +16,7 @@ from tests.live.kit.browser import chromium
 from tests.live.kit.services import service
 from tests.live.kit.tools import node_packages
 
-#: Every header that the client can be told to send makes the browser ask first.
+#: Every header that the client can send makes the browser ask first.
 PAGE = """<!doctype html><script type="module">
 const tell = (told) => fetch("/told", { method: "POST", body: JSON.stringify(told) });
 try {

@@ -174,7 +174,7 @@ def test_other_content(
         run = run_of(original)
         refused = ask_start(runs, script, key_of(script), **change)
         assert error_of(refused, 409)["code"] == "idempotency_key_reused"
-        assert refused.headers.get("x-run-id") != run, "it is told nothing of it"
+        assert refused.headers.get("x-run-id") != run, "it gets nothing of it"
         if running:
             script.finish()
         assert end_of("chunks", rest(original)) == "[DONE]"

@@ -236,7 +236,7 @@ def test_the_log_has_a_line_for_each_end(runs: Server, script: ScriptedAnswer, h
     figure = "8765309" if how == "finished" else "partial"
 
     def lines() -> list[str]:
-        # An id is a secret where the demo model answers everybody: the log may shorten it.
+        # An id is a secret if the demo model answers everybody: the log may shorten it.
         parts = (run[:8], how, figure)
         return [line for line in runs.log().splitlines() if all(part in line for part in parts)]
 

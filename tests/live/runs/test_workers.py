@@ -171,7 +171,7 @@ def test_nobody_reads_while_the_writer_is_killed(relay: Server, upstream: Aimock
         lines = relay.log().splitlines()
         return [line for line in lines if run in line and re.search("interrupted|failed", line)]
 
-    until(logged, "the end of the run in the log, as nobody asks", seconds=LIMIT)
+    until(logged, "the end of the run in the log, without a request", seconds=LIMIT)
     assert time.monotonic() - killed_at < LIMIT
     asked_at = time.monotonic()
     assert_interrupted(read_run(relay, run), upstream)
@@ -320,7 +320,7 @@ def asked_to_end(
         seen = take(leaves, 3)
         relay.send_signal(number)
         seen += leaves.rest()
-        assert leaves.retries, "it is told when to come back"
+        assert leaves.retries, "it has a retry line"
         partial = Decoded("text", seen)
         assert not partial.outcome
         assert partial.text != complete
@@ -334,7 +334,7 @@ def test_sighup(relay: Server, upstream: Aimock, tag: str) -> None:
     """The run goes on. Clients that can't resume stay to its end; the others reconnect."""
     old = relay.workers()
     with asked_to_end(relay, upstream, f"steady story #{tag}", signal.SIGHUP) as (run, seen):
-        # The old ones may not have been told yet; they would send it away once more.
+        # The old ones may not have the signal yet; they would end its stream once more.
         new = until(lambda: set(relay.workers()) - set(old), "there are others").pop()
         last = last_id(seen)
         with attach(connect_to(relay, new), run, "text", last) as back:
@@ -362,7 +362,7 @@ def test_one_worker_of_two_is_asked_to_end(
         staying = other_worker(relay, writing)
         writing.send_signal(signal.SIGTERM)
         seen += stream.rest()
-        assert stream.retries, "it is told when to come back"
+        assert stream.retries, "it has a retry line"
     last = last_id(seen)
     with attach(connect_to(relay, staying), run, "text", last) as back:
         answer = read(back, "text", seen)

@@ -47,7 +47,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service with few places, and an anonymous client's rights, but as often as it likes."""
     directory = tmp_path_factory.mktemp("crowded")
     options = ["--worker-connections", str(PLACES), "--keep-alive", "2"]
-    # The demo model begins only so many completions a second, and would refuse them by itself.
+    # The demo model limits completions a second, and would refuse them by itself.
     with service(directory, *options, settings={"SSEFLASK_RATE_LIMIT": "off"}) as started:
         yield started
 

@@ -12,7 +12,7 @@ from tests.live.kit.servers import Server, free_port
 from tests.live.kit.services import KEY, SECRET, authorization, make_token, production
 
 ORIGIN = "https://app.example.org"
-#: Behind the service is an upstream that can't be reached: so whoever is let through fails.
+#: Behind the service is an upstream that can't be reached: each request with the right fails.
 LET_THROUGH = (502, 503)
 
 

@@ -286,7 +286,7 @@ def test_connections_that_came_before_the_end_are_served(tmp_path: Path) -> None
                 for n, connection in enumerate(connections):
                     connection.request(f"/hello?q={n}")
                 server.send_signal(signal.SIGTERM)
-                until(lambda: awaits_sigterm(worker), "the worker has been told")
+                until(lambda: awaits_sigterm(worker), "the worker has the signal")
             for n, connection in enumerate(connections):
                 answer = json.loads(connection.body(connection.head()))
                 assert answer["query"] == str(n)

@@ -118,7 +118,7 @@ def test_a_stream_leaves_the_pool_to_others(tmp_path: Path) -> None:
     naive = NAIVE.search((ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
     assert naive
     (tmp_path / "both.py").write_text(BOTH.format(naive=naive[1]))
-    # Shorter than headers wait for a first event: whoever waits in vain gets a status.
+    # Shorter than headers wait for a first event: a request that waits in vain gets a status.
     pool = {"pool_size": 2, "max_overflow": 0, "pool_timeout": 0.8}
     server_of = example(
         "database",

@@ -106,7 +106,7 @@ INVALID = invalid_tokens()
 @pytest.mark.parametrize("bad", list(INVALID.values()), ids=list(INVALID))
 def test_an_invalid_token(client: FlaskClient, bad: str) -> None:
     error = refused(ask(client, bad), 401, "token_invalid")
-    # The same words for each, so that nobody learns which check it failed.
+    # The same words for each: the client does not learn which check failed.
     assert error["message"] == (
         "The token is not valid: ask the server's operator for a new one (sseflask token)."
     )

@@ -406,7 +406,7 @@ def test_any_cut_of_mixed_line_ends_says_the_same(
 ) -> None:
     frames, end = read(dialect, stream)
     cut_frames, cut_end = read(dialect, *cut(stream, data))
-    # Of a CR at a cut nobody knows if an LF follows: it may be left out at the frame's end.
+    # After a CR at a cut an LF may follow: the CR may be left out at the frame's end.
     assert [fields(each) for each in cut_frames] == [fields(each) for each in frames]
     assert isinstance(cut_end, type(end))
     for each in [*frames, *cut_frames]:

@@ -19,7 +19,7 @@ from sseflask.counters import table as module
 from sseflask.counters.table import Slot, Table
 from tests.processes import ROOT
 
-#: A worker that owns the slot it is told of, says so, and writes the same number everywhere.
+#: A worker that owns the given slot, prints a line, and writes the same number everywhere.
 WORKER = """
 import sys
 from sseflask.counters.table import Table

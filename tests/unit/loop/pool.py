@@ -104,7 +104,7 @@ def waits_for_what_comes() -> list[str]:
 
 def main(path: str) -> dict[str, Any]:
     runs = Runs(lambda: path, seconds=100, max_running=1000, outcomes=CompletionOutcome)
-    read = [in_pool(lambda: text_of(begin(runs).viewer))]  # nobody has used them before
+    read = [in_pool(lambda: text_of(begin(runs).viewer))]  # their first use
     read.append(text_of(in_pool(lambda: begin(runs)).viewer))
     at_once = [spawn(lambda: text_of(begin(runs).viewer)) for _ in range(8)]
     read += [each.get(timeout=30) for each in at_once]

@@ -115,7 +115,7 @@ def subscribed(channels: Channels, name: str) -> Any:
 
 def look(live_figures: LiveFigures) -> None:
     live_figures.look()
-    until(lambda: not live_figures._publishing, "it is told")
+    until(lambda: not live_figures._publishing, "it has published")
 
 
 def test_figures_are_published_while_somebody_reads_them(channels: Channels) -> None:

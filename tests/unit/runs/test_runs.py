@@ -501,7 +501,7 @@ def test_who_waits_is_woken_when_it_is_abandoned(runs: Runs, script: Script) -> 
         viewer.get(0.0)
 
 
-# -- ends that nobody asked for --------------------------------------------------------------------
+# -- ends without a request ------------------------------------------------------------------------
 
 
 def test_a_writer_whose_run_has_been_ended_is_cancelled(

@@ -55,7 +55,7 @@ def make(tmp_path: Path, clock: Clock) -> Iterator[Callable[[], Stepped]]:
 
     def make() -> Stepped:
         def nobody(*_: object) -> None:
-            raise AssertionError("nobody is detached here")
+            raise AssertionError("no stream is detached here")
 
         made.append(Stepped(tmp_path / "runs.db", clock, nobody, nobody))
         return made[-1]
@@ -195,7 +195,7 @@ def test_who_was_taken_for_dead_and_has_viewers_still_has_them(
     assert one.store.database.leases.others_are_attached()
     started.viewer.close()
     go_on(one, other)
-    assert now(store, started.run).ended is None, "somebody is there"
+    assert now(store, started.run).ended is None, "it has a viewer"
     write(one, started, 3, 1, end=True)
     go_on(one, other)
     assert [event.data for event in all_of(viewer)][-1] == "[DONE]"

@@ -209,7 +209,7 @@ class Viewing(RuleBasedStateMachine):
         elif how == "stopped":
             self.stop_run(written, place)
         elif how == "standing still":
-            # For so long that the other takes the process for dead.
+            # Long enough for the other to take the process for dead.
             for _ in range(7):
                 self.clock.now += 1
                 self.processes[1 - place].store.tick()
@@ -357,7 +357,7 @@ class Viewing(RuleBasedStateMachine):
             self.take(client, viewer, body)
 
     def take(self, client: Client, viewer: Viewer, body: bytes) -> None:
-        if client.viewer is viewer:  # else it has left meanwhile, and nobody gets it
+        if client.viewer is viewer:  # else it has left meanwhile, and gets nothing
             self.receive(client, body)
             if viewer.ended:
                 client.ended, client.viewer = True, None

@@ -227,7 +227,7 @@ def test_one_that_is_cancelled_while_its_answer_fails_has_no_end() -> None:
 def test_how_long_it_may_be_alone() -> None:
     writer = Written(nothing()).writer
     writer.alone_seconds = 0.0
-    overdue = [writer.overdue]  # somebody is there
+    overdue = [writer.overdue]  # it has a viewer
     writer.alone_since = 0.0
     overdue.append(writer.overdue)
     writer.alone_seconds = math.inf

@@ -275,7 +275,7 @@ def ahead(store: Stored, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.
 
 
 def test_a_writer_waits_when_it_is_too_far_ahead(store: Stored, ahead: threading.Event) -> None:
-    store.add(2, 1, b"y" * 100)  # nobody else does
+    store.add(2, 1, b"y" * 100)  # no other thread does
     assert not ahead.wait(0.05)
     store.succeed()
     assert ahead.wait(SECONDS)

@@ -78,7 +78,7 @@ def reachable(stream: object) -> dict[int, object]:
 def waiting() -> ResponseReturnValue:
     """Of the stream of a tag: our calls on its stack, and the kinds of our objects that it alone
     holds, the last of them those with a dictionary."""
-    # No public name: what a stream costs is nobody's business but the tests'.
+    # No public name: what a stream costs is for the tests alone.
     (stream,) = (
         each for each in worker_drain._live if each.environ["QUERY_STRING"] == f"tag={tag()}"
     )

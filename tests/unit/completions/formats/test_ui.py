@@ -170,7 +170,7 @@ ENDS = [
 def test_an_answer_that_is_not_complete(outcome: CompletionOutcome, last: dict[str, str]) -> None:
     assert ui(outcome) == [last]
     assert ui(outcome, chunk(content="a"))[2:] == [{"type": "text-end", "id": "text-1"}, last]
-    # Complete JSON or not: nobody must make this call, nor wait for it.
+    # Complete JSON or not: no client may make this call, or wait for it.
     assert ui(outcome, chunk(tool_calls=[call("c", "f", "{}")]))[2:] == [
         {
             "type": "tool-input-error",

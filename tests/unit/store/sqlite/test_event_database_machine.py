@@ -183,7 +183,7 @@ class Machine(RuleBasedStateMachine):
             if entry.number in found:
                 continue
             for pattern in asked:
-                # Forgotten before it was read, and told; or else it is not what was asked.
+                # Trimmed before it was read, and reported; or else it is not what was asked.
                 assert not pattern.matches(entry.channel) or pattern in lost
 
     @rule(which=st.integers(0, 1), share=shares, limit=st.integers(1, 9))

@@ -173,7 +173,7 @@ def test_what_is_missing_is_found_where_events_were_forgotten() -> None:
         (gap,) = cost.of("u.*", after=0).missing
         assert (gap.oldest, gap.newest) == (10_001, 10_001)
         assert max(cost.steps) < 3000
-        # Whoever has seen the last of them lacks nothing, and nobody has to look for it.
+        # A client that has seen the last of them lacks nothing, and nothing is searched for it.
         assert cost.of("u.*", "v.*.x", "none.**", after=10_000).missing == []
         assert sum(cost.steps) < 20
 

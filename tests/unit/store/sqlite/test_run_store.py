@@ -69,7 +69,7 @@ def test_others_are_woken_as_long_as_they_watch(
 def test_a_run_whose_file_is_gone_is_lost(own: Process, path: Path) -> None:
     run = begun(own[0])
     path.unlink()
-    own[1].wait(lambda: own[1].gone, "it is told")
+    own[1].wait(lambda: own[1].gone, "it was lost")
     assert own[1].gone == [(run.key, None)]
     assert own[0].attach(run.key) is None
 
@@ -87,7 +87,7 @@ def test_a_run_that_is_forgotten_while_it_is_followed_is_lost(own: Process, path
         end(database, run.key, CLEAN_END)
         until(database.trim, "it is forgotten")
         gate.set()
-        listener.wait(lambda: listener.gone, "it is told")
+        listener.wait(lambda: listener.gone, "it was lost")
         assert listener.gone == [(run.key, None)]
 
 
@@ -100,7 +100,7 @@ def test_frames_that_can_not_be_stored_are_given_up_and_their_run_ends_later(
     run = begun(store)
     store.call(lambda database: read_only(database, True))
     put(store, run, 1, 2)
-    listener.wait(lambda: listener.gone, "it is told")
+    listener.wait(lambda: listener.gone, "it was lost")
     ((key, error),) = listener.gone
     assert key == run.key
     assert isinstance(error, StoreError)

@@ -278,7 +278,7 @@ def test_each_ends_when_its_time_is_over(expires: bool) -> None:
     last = at_end(crowd.clients[0])
     assert last.endswith(b"0\r\n\r\n")
     assert (b"token_expired" in last) == expires
-    assert b"retry: " not in last, "nobody else comes back at this moment"
+    assert b"retry: " not in last, "no other client comes back at this moment"
     crowd.clients[0].close()
     until(lambda: crowd.ends.closed == 1, "closed")
     assert crowd.detached.connections == 1
