@@ -162,8 +162,14 @@ class ConnectionLimit:
 
 
 class _ConnectionGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
-    """Serves a connection, and does not record where it was spawned: always here."""
+    """Serves a connection, and does not record where it was spawned: always here.
 
+    Attributes:
+        connection: the `ClientConnection`.
+    """
+
+    # With these it needs no dictionary: gevent sets `_run`.
+    __slots__ = ("_run", "connection")
     spawning_stack_limit = 0
 
 

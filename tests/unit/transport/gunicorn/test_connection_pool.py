@@ -28,6 +28,14 @@ def test_a_connection_counts_until_its_greenlet_ends() -> None:
     assert not pool.is_full(lambda: room.append("late"))
 
 
+def test_a_greenlet_has_no_dictionary() -> None:
+    """Which would be 200 bytes of what a stream costs."""
+    pool, here = ConnectionPool(10), []
+    pool.spawn(lambda: here.append(vars(gevent.getcurrent()).copy()))
+    assert pool.join(SECONDS)
+    assert here == [{}]
+
+
 def test_a_connection_that_outlives_its_greenlet_counts_until_it_is_released() -> None:
     pool = ConnectionPool(1)
     pool.spawn(pool.hand_over)
