@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
@@ -119,7 +119,7 @@ class _StreamResponse(Response):
             if value is None:
                 value = setting(config, key)
                 _check_seconds(f"app.config[{key!r}]", value, positive=key == "SSEFLASK_HEARTBEAT")
-            return float(value)
+            return value
 
         # A source runs no code of the application, which could need the view's contexts.
         keeps_view = not self._frames_only and not isinstance(self.response, Source)
@@ -263,7 +263,13 @@ class EventSourceResponse(_StreamResponse):
             raise RuntimeError(UNREADABLE)
 
     def _encoder(self, app: Flask | None) -> Callable[[Any], bytes]:
-        return partial(encode_item, app)
+        return _encoder_of(app)
+
+
+@lru_cache(maxsize=4)
+def _encoder_of(app: Flask | None) -> Callable[[Any], bytes]:
+    """One for all streams of an application: each would take memory."""
+    return partial(encode_item, app)
 
 
 def _without_transform(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

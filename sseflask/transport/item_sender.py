@@ -165,9 +165,10 @@ class ItemSender:
         self.start_response(self.stream.status, self.stream.all_headers)
         self.started = True
         if self.server.describes_stream(self.stream.status):
-            head = self.server.take_over()
+            head = self.server.take_over(self.environ)
             self.reusable = head.reusable
             self.writer.begin(*head)
+            self.stream.forget_beginning()
         else:
             self.diverted = True
         self.log_fields = accounting.opened(self.stream.kind, self.environ)

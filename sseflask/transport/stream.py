@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -81,6 +82,11 @@ class Stream:
             return self.headers
         names = {name.lower() for name, _ in late}
         return [*(each for each in self.headers if each[0].lower() not in names), *late]
+
+    def forget_beginning(self) -> None:
+        """The response has begun, in the view's greenlet: let go of what is not needed any more."""
+        self.headers = []
+        self.context = contextlib.nullcontext
 
     @property
     def opening(self) -> bytes:

@@ -200,6 +200,13 @@ def test_an_ended_source_is_an_ended_response(served: Any) -> None:
     assert source.closed
 
 
+def test_a_stream_that_has_begun_does_not_keep_what_it_began_with(served: Any) -> None:
+    response = served(Scripted(TWO, first=[ONE]))
+    assert response.body.stream.headers
+    response.run()
+    assert response.body.stream.headers == []
+
+
 @pytest.mark.parametrize("detached", [False, True])
 def test_a_failure_before_the_first_frame_is_another_response(served: Any, detached: bool) -> None:
     failure = Failure("no", status=404, code="no")

@@ -117,7 +117,8 @@ def test_a_response_that_is_taken_over(
     server = ServerResponse(response)
     assert server.is_http1
     assert server.describes_stream("200 OK")
-    head = server.take_over()
+    environ: dict[str, Any] = {"wsgi.early_hints": sock.sendall}
+    head = server.take_over(environ)
     assert head.chunked == chunked
     assert head.reusable == bool(chunked and keepalive and not client_closes)
     # What is chunked has an end of its own; without chunks the connection's end is the body's.
@@ -128,6 +129,7 @@ def test_a_response_that_is_taken_over(
         assert said == ([b"Connection: close"] if client_closes or not chunked else [])
 
     # What gunicorn does with it from here on.
+    environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload")])
     response.write(b"a middleware's")
     response.close()
     assert sock.data == b""
@@ -144,7 +146,7 @@ def test_what_middleware_adds_to_a_stream_is_said_once(
     monkeypatch.setattr(once, "_warned", set())
     response = gunicorn_response(b"GET / HTTP/1.1\r\n\r\n", Recorded())
     response.start_response("200 OK", [])
-    ServerResponse(response).take_over()
+    ServerResponse(response).take_over({})
     for piece in (b"", b"more", b"more"):
         response.write(piece)
     (message,) = caplog.messages
