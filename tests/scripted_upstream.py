@@ -235,7 +235,7 @@ def server_side(connection: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket
 
 
 def shutdown(connection: socket.socket, how: int) -> None:
-    """Also of TLS, where another thread may be reading: its own would drop the layer beneath it."""
+    """For TLS too, while another thread may be reading: SSLSocket's own drops the TLS layer."""
     socket.socket.shutdown(connection, how)
 
 

@@ -53,7 +53,7 @@ def body_of(app: Flask, path: str, **headers: str) -> bytes:
 
 
 def wait_until_begun(stream: ClientStream) -> None:
-    """Until it has subscribed: a test client's stream goes on only while it is read."""
+    """Wait until it has subscribed: a test client's stream goes on only while it is read."""
     pieces = stream.response.iter_encoded()
     assert [next(pieces), next(pieces)] == [HEARTBEAT, HEARTBEAT]
 

@@ -139,7 +139,7 @@ def test_an_error_later_is_signalled_before_it_is_logged(caplog: pytest.LogCaptu
 
 
 def test_what_the_view_has_used_is_released_before_the_stream_begins() -> None:
-    """And what the generator opens stays open, although the view's context has ended."""
+    """What the generator opens stays open, although the view's context has ended."""
     noted = Noted()
     with open_stream(noted.app.test_client(), "/finite") as stream:
         begins = noted.seen.index("begins")

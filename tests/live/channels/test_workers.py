@@ -135,7 +135,7 @@ sse = SSE(app)
 
 
 def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
-    """Also when a worker has just been killed: what is dead has no subscribers."""
+    """The same after a worker has just been killed: a dead worker has no subscribers."""
     crowd = [Subscriber(f"/channels/user.{n % 2}", event_source=True) for n in range(60)]
     with Swarm(pair.port, coming_back=False) as swarm:
         victim, other = pair.workers()

@@ -122,7 +122,7 @@ class Server:
         )
 
     def wait_until_ready(self, path: str, seconds: float = 30.0) -> None:
-        """Until it answers; fails with the log if the process ends first."""
+        """Wait until it answers; fails with the log if the process ends first."""
 
         def answers() -> bool:
             if self.process.poll() is not None:

@@ -98,7 +98,7 @@ class Swarm:
     def wait_for(
         self, condition: Callable[[Subscriber], bool], what: str, seconds: float = 40.0
     ) -> None:
-        """Until the condition holds for every subscriber."""
+        """Wait until the condition holds for every subscriber."""
 
         def missing() -> bool:
             assert self._error is None, f"the swarm failed: {self._error!r}"

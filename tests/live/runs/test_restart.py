@@ -152,7 +152,7 @@ def test_sighup(tmp_path: Path, scripted: ScriptedUpstream) -> None:
 def test_what_had_ended_is_there_after_a_restart(
     tmp_path: Path, scripted: ScriptedUpstream
 ) -> None:
-    """Also its key, and what the run is called to DELETE."""
+    """Its key is there too, and its status for DELETE."""
     port = free_port()
     script, refused = scripted.script(), scripted.script()
     script.say("one ", "two")

@@ -234,7 +234,7 @@ def test_the_writer_is_paused_for_a_moment(relay: Server, upstream: Aimock, tag:
 def test_stop_is_served_by_any_worker(
     relay: Server, upstream: Aimock, tag: str, message: str, by: str
 ) -> None:
-    """Also before the first token; again by the other one, which answers the same."""
+    """Even before the first token. The other worker answers the same again."""
     destroyed = upstream.destroyed()
     with start(relay, f"{message} #{tag}", format="text") as stream:
         run = run_of(stream)

@@ -98,7 +98,7 @@ def test_compose_is_what_its_specification_allows() -> None:
 
 
 def test_compose_has_no_findings() -> None:
-    """But for a few that are meant: what the rules are about, and why."""
+    """It has none but a few on purpose: the rules, and why."""
     meant = {
         "CL-0005": "the front is for everybody",
         "CL-0007": "Caddy keeps its certificates",

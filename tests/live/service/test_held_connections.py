@@ -94,7 +94,7 @@ def test_short_requests_find_a_place(crowded: Server, how: str) -> None:
 
 
 def test_held_connections_are_gone_after_the_deadline(crowded: Server) -> None:
-    """Also of clients that send a byte now and then; there is room for all of them."""
+    """Even if clients send a byte now and then; there is room for all of them."""
     with contextlib.ExitStack() as stack:
         held = {how: hold(crowded, sent, 4, stack) for how, (sent, _) in HELD.items()}
         dripping = [*held["half a head"], *held["no body"], *held["half a chunk"]]

@@ -225,7 +225,7 @@ def test_a_deploy(scripted: ScriptedUpstream, script: ScriptedAnswer, tmp_path: 
 
 
 def test_the_router_cuts() -> None:
-    """Or the test above would show nothing."""
+    """Otherwise the test above would show nothing."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     answers = {
         "/slow": None,

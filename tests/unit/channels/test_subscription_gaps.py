@@ -167,7 +167,7 @@ def test_what_is_trimmed_is_a_gap_once_all_was_given_that_there_was() -> None:
 
 
 def test_one_that_is_closed_while_it_is_behind_gets_nothing_from_its_queue() -> None:
-    """Or its client would come back with that event's id, and without those before it."""
+    """Otherwise its client would come back with that event's id, and without those before it."""
     feed, store = opened(3)
     subscription = subscribed(feed, store, "e-3")
     assert list(subscription.history()) == []

@@ -330,7 +330,7 @@ class Resuming(RuleBasedStateMachine):
         group.add(client.member)
 
     def bring_the_tail_to(self, client: Client) -> None:
-        """Or a subscription would wait: its client may have seen more on another worker."""
+        """Otherwise a subscription would wait: its client may have seen more on another worker."""
         cursor = Cursor.parse(client.last_event_id)
         if cursor is not None and cursor.epoch == self.channel_feed.epoch:
             while self.channel_feed.position < cursor.number:

@@ -94,7 +94,7 @@ def test_each_frame_byte_for_byte(connect: Connect, certificate: Certified) -> N
 
 
 def test_a_closed_connection_is_free_at_once(connect: Connect, certificate: Certified) -> None:
-    """Also what was TCP before hands were shaken: the garbage collector comes rarely."""
+    """So is its TCP socket from before the handshake: the garbage collector comes rarely."""
 
     def watched() -> int:
         return sum(type(each) is UpstreamConnection for each in gc.get_objects())

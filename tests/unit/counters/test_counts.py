@@ -37,7 +37,7 @@ print(os.waitstatus_to_exitcode(status), COUNTS.published)
 
 
 def test_a_child_counts_for_itself() -> None:
-    """Or what a master has counted would be added up once for each worker."""
+    """Otherwise what a master has counted would be added up once for each worker."""
     done = subprocess.run(
         [sys.executable, "-c", FORKING], capture_output=True, text=True, check=True, timeout=60
     )

@@ -233,7 +233,7 @@ def test_what_was_forgotten_before_it_was_read_is_reported(
 def test_notices_come_between_the_events_where_they_were_given(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also to a process that has stood still, or publishes before it has read them."""
+    """A process that stood still gets them so too, or one that publishes before it reads them."""
     monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
     monkeypatch.setattr(store_module, "_PAGE", 4)
     gate, reached = threading.Event(), threading.Event()
