@@ -6,9 +6,13 @@ from pathlib import Path
 
 from benchmarks.server_process import Running
 
+#: The parts of the proportional set size (PSS) that a server takes for itself. Pages of files are
+#: left out: their share changes with other processes that use the same libraries.
+_COUNTED = ("Pss_Anon", "Pss_Shmem")
+
 
 def memory(server: Running) -> int:
-    """Give the proportional set size (PSS) of all the server's processes, in KiB.
+    """Give what all the server's processes take beside the pages of files, in KiB.
 
     One that ends meanwhile takes none.
     """
@@ -20,8 +24,5 @@ def _proportional(process: int) -> int:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    for line in lines:
-        name, _, rest = line.partition(":")
-        if name == "Pss":
-            return int(rest.split()[0])
-    raise LookupError(f"no Pss of process {process}")
+    sizes = dict(line.split(":", 1) for line in lines if ":" in line)
+    return sum(int(sizes[name].split()[0]) for name in _COUNTED)
