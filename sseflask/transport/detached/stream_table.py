@@ -51,8 +51,8 @@ class SlowStreams:
 
     def take_in(self, stream: DetachedStream, backlog: Backlog) -> None:
         """Keep what a socket did not take; OSError if it is kept, but the socket is not watched."""
-        if not self.backlogs:
-            self._look_at = backlog.progress + check_interval(stream.group.heartbeat)
+        look_at = backlog.progress + check_interval(stream.group.heartbeat)
+        self._look_at = min(self.next(), look_at)
         self.backlogs[stream] = backlog
         # Arming it again reports at once if the socket has become writable meanwhile.
         self._epoll.modify(stream.descriptor, WATCH | select.EPOLLOUT)

@@ -25,17 +25,23 @@ class Slow:
         self.now = 100.0
         patch.setattr(stream_table, "unacknowledged", lambda _: self.unacknowledged)
         patch.setattr(stream_table, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.server, self.client = socket.socketpair()
-        self.server.setblocking(False)
-        epoll = select.epoll()
-        epoll.register(self.server, 0)
-        self.streams = SlowStreams(epoll)
-        group = Group(False, HEARTBEAT, lambda _: None)
-        self.stream = DetachedStream(self.server.fileno(), group, 0.0, 0)
-        self.backlog = Backlog(0, self.now)
-        self.backlog.add(Piece(BODY, len(BODY), 1))
-        self.streams.take_in(self.stream, self.backlog)
+        self.sockets: list[socket.socket] = []
+        self._epoll = select.epoll()
+        self.streams = SlowStreams(self._epoll)
+        self.stream, self.backlog = self.take_in(HEARTBEAT)
         self.cut = False
+
+    def take_in(self, heartbeat: float) -> tuple[DetachedStream, Backlog]:
+        """A stream becomes slow now."""
+        server, client = socket.socketpair()
+        self.sockets += [server, client]
+        server.setblocking(False)
+        self._epoll.register(server, 0)
+        group = Group(False, heartbeat, lambda _: None)
+        stream, backlog = DetachedStream(server.fileno(), group, 0.0, 0), Backlog(0, self.now)
+        backlog.add(Piece(BODY, len(BODY), 1))
+        self.streams.take_in(stream, backlog)
+        return stream, backlog
 
     def pass_until(self, end: float) -> None:
         """Let time pass, and ask when it is due, as `DetachedStreams` does."""
@@ -49,8 +55,8 @@ class Slow:
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     made = Slow(monkeypatch)
     yield made
-    made.server.close()
-    made.client.close()
+    for each in made.sockets:
+        each.close()
 
 
 def test_a_client_that_takes_nothing_is_cut_after_two_heartbeats_and_three_at_most(
@@ -77,4 +83,17 @@ def test_what_was_looked_at_before_the_client_took_something_does_not_count(slow
     slow.pass_until(100.0 + 3 * HEARTBEAT)
     assert not slow.cut, "as much waits as before, but it has taken something since"
     slow.pass_until(100.0 + 4 * HEARTBEAT)
+    assert slow.cut
+
+
+def test_another_slow_client_with_long_heartbeats_postpones_nothing(
+    slow: Slow,
+) -> None:
+    slow.streams.forget(slow.stream)
+    slow.pass_until(101.0)
+    slow.take_in(100 * HEARTBEAT)
+    slow.stream, _ = slow.take_in(HEARTBEAT)
+    slow.pass_until(101.0 + 2 * HEARTBEAT)
+    assert not slow.cut
+    slow.pass_until(101.0 + 3 * HEARTBEAT)
     assert slow.cut
