@@ -1,4 +1,4 @@
-"""The decisions: whose request it is, and whether it has the right that its route needs."""
+"""Decides whose request this is, and whether its caller has the right that the route needs."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _SLOT = "sseflask_slot"
 
 
 class Sharing:
-    """The table of one server, and the slot of one process of it.
+    """This process's slot in the table of counters that all workers share.
 
     Attributes:
         every_second: functions that are called once a second after `begin`, in a thread (under

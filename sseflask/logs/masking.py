@@ -1,7 +1,7 @@
-"""Masks secrets in texts: in logs, which it also keeps from floods, and in an upstream's messages.
+"""Masks secrets in logs and in an upstream's messages, and limits how much the log repeats.
 
-Strangers write such texts, so each pattern takes linear time: the part in front of a value can be
-matched in one way only, and does not contain the beginning of another match.
+Strangers can write these texts, so each pattern takes linear time. What precedes a value can be
+matched in one way only, and no other match can begin inside it.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class EventLoop:
             self._loop.run_callback_threadsafe(self.run_pending)
 
     def run_pending(self) -> None:
-        """Call now what the loop would call next, as when the process ends and no loop runs."""
+        """Run what is waiting for the loop, at the end of a process: the loop no longer runs."""
         # First, so that a call that comes from here on wakes the loop again.
         self._signalled = False
         while self._calls:

@@ -75,7 +75,10 @@ class LiveRun(Feed[MakeView]):
     # -- what comes, with the lock held ------------------------------------------------------------
 
     def deliver(self, first: int, frames: Sequence[bytes]) -> Batch:
-        """Put the next frames into queues, and give the bytes for groups."""
+        """Queue the next frames for viewers with a greenlet or thread.
+
+        Returns the bytes for the groups of detached ones.
+        """
         if first <= self.position:  # some were delivered when it was followed earlier
             frames = frames[self.position + 1 - first :]
             first = self.position + 1

@@ -47,7 +47,7 @@ def body_too_slow() -> Failure:
 
 
 def half_closed() -> Failure:
-    """The client has closed its side of the connection before the stream's end."""
+    """The failure of a stream whose client closed its side too early."""
     return Failure(
         "The client closed its side of the connection, which counts as leaving; keep it open "
         "while the stream is read.",

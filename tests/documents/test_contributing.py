@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import configparser
+import pkgutil
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,58 @@ def test_the_functions_that_docstrings_name_exist() -> None:
     assert [each for each in sorted(named) if not _has(*each)] == []
 
 
+def _defined(tree: ast.Module) -> set[str]:
+    """What a module defines."""
+    names = {getattr(node, "name", "") for node in tree.body}
+    return names | {
+        each.id for node in tree.body for each in ast.walk(node) if isinstance(each, ast.Name)
+    }
+
+
+def test_the_classes_that_docstrings_name_by_their_module_exist() -> None:
+    defined: dict[str, set[str]] = {}
+    for path, tree in TREES.items():
+        defined.setdefault(path.stem, set()).update(_defined(tree))
+    named = {
+        each for text in _docstrings() for each in re.findall(r"`([a-z_]\w*)\.([A-Z]\w+)`", text)
+    }
+    ours = {each for each in named if each[0] in defined}
+    assert ours
+    assert [each for each in sorted(ours) if each[1] not in defined[each[0]]] == []
+    others = sorted({module for module, _ in named - ours})
+    assert [each for each in others if find_spec(each) is None] == [], "there is no such module"
+
+
+def test_what_docstrings_name_by_its_full_path_exists() -> None:
+    named = {
+        each
+        for text in _docstrings()
+        for each in re.findall(r"(?<!`)`(sseflask\.[\w.]+\w)`(?!`)", text)
+    }
+    assert len(named) > 10
+    for each in sorted(named):
+        pkgutil.resolve_name(each)
+
+
+def _keys(table: ast.expr) -> set[str]:
+    """The first word of each key of a dictionary, and the words of what more keys come from."""
+    assert isinstance(table, ast.Dict)
+    found = set()
+    for key, value in zip(table.keys, table.values, strict=True):
+        if isinstance(key, ast.Constant):
+            found.add(str(key.value).split()[0])
+        elif isinstance(value, ast.DictComp):
+            for node in ast.walk(value.generators[0].iter):
+                if isinstance(node, ast.Name):
+                    found.update(node.id.split("_"))
+    return found
+
+
+def test_the_keys_of_a_table_are_found() -> None:
+    table = '{"a": _file, "b in memory": _b, **{k: f(k) for k in some_server.programs()}}'
+    assert _keys(ast.parse(table, mode="eval").body) == {"a", "b", "some", "server"}
+
+
 def _backends() -> list[Path]:
     return [
         each
@@ -98,7 +152,7 @@ def test_a_store_is_in_all_lists(backend: Path) -> None:
         if (backend / f"{kind}.py").exists():
             tree = ast.parse((ROOT / "tests" / "contract" / f"{kind}s.py").read_text("utf-8"))
             (found,) = (
-                ast.unparse(node.value)
+                _keys(node.value)
                 for node in tree.body
                 if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "BACKENDS"
                 if node.value is not None

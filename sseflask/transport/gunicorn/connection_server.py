@@ -216,7 +216,7 @@ class ConnectionServer:
         server: ServerResponse,
         environ: WSGIEnvironment,
     ) -> None:
-        """See `response.Adopt`."""
+        """See `server_response.Adopt`."""
         self.pool.hand_over()
         self.detached.adopt(stream, ends_at, server.next_request)
         if not server.returned:  # otherwise gunicorn logs the request
