@@ -1,0 +1,214 @@
+"""A connection to a Redis server, made again when it is lost, and the meaning of Redis' errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.connection import Connection
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import TimeoutError as NoAnswer
+
+from sseflask.store.api import StoreBusy, StoreError
+from sseflask.store.redis.script import Script
+from sseflask.store.run_api import StoreFull
+
+if TYPE_CHECKING:
+    from sseflask.store.redis.server import RedisServer
+
+Argument = bytes | str | int
+"""What a command is made of; text is sent as UTF-8."""
+
+#: Beginnings of errors that say: not this server, or not now.
+_AWAY = re.compile(r"-?(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|NOAUTH|WRONGPASS)\b")
+
+#: The word in capitals that tells what kind of error it is. In scripts Redis 6 puts text before it.
+_KIND = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|NOPERM|BUSY|READONLY|TRYAGAIN|UNKILLABLE)\b")
+
+
+class ServerInfo(NamedTuple):
+    """What a server says of itself."""
+
+    identity: str  # changes if it is another server, or the same one with other data; or empty
+    durable: bool  # it writes to a disk whatever changes
+
+
+class Link:
+    """A connection of one greenlet or thread at a time. In the main thread's event loop only.
+
+    It is made at the first call, and again after it was lost. Before anything else happens on it
+    the server is checked, see `RedisServer.add_check`.
+    """
+
+    def __init__(self, server: RedisServer, *, probes: bool = False) -> None:
+        self._server = server
+        self._probes = probes  # tries also while the server is known to be away
+        self._connection: Connection | None = None
+        self._checked = 0
+        self._checking = False
+
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[Argument],
+        arguments: Sequence[Argument] = (),
+        *,
+        repeat: bool = True,
+    ) -> Any:
+        """Run a script and return its reply: bytes, numbers, ``None``, and lists of these. Blocks.
+
+        Args:
+            repeat: if the connection is lost, run it once more on a new one. The script may have
+                run already.
+
+        Raises:
+            StoreBusy: there was no answer in time; it may have run.
+            StoreFull: the server's memory is full.
+            StoreError: the server is not there, or refuses.
+        """
+        return self._call(("EVALSHA", script.sha, len(keys), *keys, *arguments), script, repeat)
+
+    def command(self, *command: Argument, repeat: bool = True) -> Any:
+        """The same with a command."""
+        return self._call(command, None, repeat)
+
+    def connect(self) -> None:
+        """Connect and check the server, if that has not been done. Blocks, raises as `run` does."""
+        try:
+            self._ready()
+        except (RedisError, OSError) as error:
+            self.close()
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Disconnect; the next call connects again. A call in another greenlet or thread ends."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def _call(self, command: Sequence[Argument], script: Script | None, repeat: bool) -> Any:
+        while True:
+            fresh = self._connection is None
+            try:
+                connection = self._ready()
+                connection.send_command(*command)
+                return connection.read_response()
+            except NoScriptError:
+                assert script is not None
+                command = ("EVAL", script.text, *command[2:])
+                script = None
+            except (AskError, ConnectionLost, OSError) as error:
+                # A cluster has moved our keys, or the connection is gone. Another attempt tells
+                # whether the server is gone too.
+                self.close()
+                if fresh or not repeat or isinstance(error, BusyLoadingError | AuthenticationError):
+                    raise self._failed(error) from error
+            except RedisError as error:
+                if not isinstance(error, ResponseError):
+                    self.close()
+                raise self._failed(error) from error
+            except BaseException:
+                self.close()  # the reply may still be on its way
+                raise
+
+    def _ready(self) -> Connection:
+        connection = self._connection
+        server = self._server
+        if connection is not None and (self._checking or self._checked == server.checks):
+            return connection
+        if connection is None:
+            if not self._probes:
+                server.raise_if_away()
+            connection = self._connection = server.address.connect()
+            self._checked = 0
+        self._checking = True
+        try:
+            self._checked = server.check(self, read_info(connection))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._checking = False
+        return connection
+
+    def _failed(self, error: Exception) -> StoreError:
+        """What to raise; the server is told if it means that it is away."""
+        if isinstance(error, StoreError):
+            return error
+        found = store_error(error, self._server.name)
+        if is_away(error):
+            self._server.set_away(found)
+            self.close()
+        return found
+
+
+def read_info(connection: Connection) -> ServerInfo:
+    """What a server says of itself. Raises `ReadOnlyError` if it is no master."""
+    connection.send_command("INFO")
+    try:
+        text: bytes = connection.read_response()
+    except ResponseError as error:
+        if not str(error).startswith(("NOPERM", "ERR", "no permissions")) and (
+            "permission" not in str(error)
+        ):
+            raise
+        return ServerInfo("", False)  # this user may not ask
+    fields = dict(
+        line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line
+    )
+    if fields.get("role", "master") != "master":
+        raise ReadOnlyError("it is a replica")
+    identity = f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
+    return ServerInfo("" if identity == ":" else identity, fields.get("aof_enabled") == "1")
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error means that the server can't be used at all now."""
+    if isinstance(error, ResponseError):
+        return isinstance(
+            error, ReadOnlyError | ClusterDownError | AskError | BusyLoadingError
+        ) or bool(_AWAY.search(str(error)))
+    return isinstance(error, ConnectionLost | NoAnswer | OSError)
+
+
+def store_error(error: Exception, name: str) -> StoreError:
+    """Redis' errors in words for people."""
+    text = str(error)
+    found = _KIND.search(text)
+    code = getattr(error, "status_code", None) or (found[1] if found else type(error).__name__)
+    if isinstance(error, NoAnswer) or code in ("BUSY", "UNKILLABLE"):
+        return StoreBusy(f"the Redis server at {name} did not answer in time")
+    if code in ("OOM", "OutOfMemoryError"):
+        return StoreFull(
+            f"the memory of the Redis server at {name} is full: give it more (maxmemory)"
+        )
+    if code in ("READONLY", "ReadOnlyError"):
+        return StoreError(
+            f"the Redis server at {name} is a replica, which can't be written to: name the master"
+        )
+    if isinstance(error, AuthenticationError):
+        return StoreError(f"the Redis server at {name} refuses the user or the password: {text}")
+    if code in ("NOPERM", "NoPermissionError"):
+        return StoreError(f"the user of the Redis server at {name} lacks a permission: {text}")
+    if isinstance(error, BusyLoadingError):
+        return StoreError(f"the Redis server at {name} still loads its data")
+    if code == "MISCONF":
+        return StoreError(f"the Redis server at {name} can't save to its disk, so it refuses")
+    if code == "NOREPLICAS":
+        return StoreError(f"the Redis server at {name} lacks replicas, so it refuses")
+    if code in ("CLUSTERDOWN", "ClusterDownError", "TRYAGAIN", "TryAgainError"):
+        return StoreError(f"the Redis cluster at {name} is not complete now: {text}")
+    if isinstance(error, ConnectionLost | OSError):
+        return StoreError(f"the Redis server at {name} can't be reached: {text}")
+    return StoreError(f"the Redis server at {name} refuses: {text}")

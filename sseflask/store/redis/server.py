@@ -1,0 +1,321 @@
+"""The Redis server of a process: whether it is there, what is checked, and who may call it."""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import queue
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from sseflask.loop import native
+from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
+from sseflask.store.api import Durability, Health, StoreBusy, StoreError
+from sseflask.store.redis.address import RedisAddress
+from sseflask.store.redis.link import Link, ServerInfo
+
+log = logging.getLogger("sseflask")
+
+#: Seconds to wait for a call, and for one that the caller can do without.
+PATIENCE, SHORT_PATIENCE = 20.0, 0.5
+
+#: Connections at most for calls, beside those that stores have for themselves.
+_WORKERS = 4
+
+#: Seconds between two attempts to reach a server that is away: the first and the longest pause.
+_SHORTEST, _LONGEST = 0.1, 1.0
+
+Result = TypeVar("Result")
+
+Check = Callable[[Link, ServerInfo], object]
+"""Looks at a server before anything else happens there; may use the link, and raise."""
+
+
+class RedisServer:
+    """One server, for all stores of this process that have the same address.
+
+    Any thread or greenlet may use what is public, but links belong to the main thread's event loop,
+    or without gevent to any one thread. There are no native threads: under gevent the greenlets of
+    the main thread's loop do the I/O.
+
+    While the server is away every call fails at once, and one greenlet or thread tries to reach it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address = RedisAddress(url)
+        self.name = self.address.name
+        #: Names this process among those that use the server.
+        self.process = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.info: ServerInfo | None = None  # of the last connection that was made
+        self._loop = EventLoop.current()
+        self._base = f"{{{self.address.prefix}}}:".encode()
+        self._checks: list[Check] = []
+        self._checked: list[str | None] = []  # the identity that each check has seen last
+        self._check_lock = threading.Lock()
+        self._links: WeakSet[Link] = WeakSet()
+        self._calls: queue.SimpleQueue[tuple[Callable[[Link], Any], Done] | None]
+        self._calls = queue.SimpleQueue()
+        self._state = native.lock()  # of what follows
+        self._workers = self._busy = 0
+        self._away: StoreError | None = None
+        self._there = threading.Event()
+        self._there.set()
+        self._ended = threading.Event()
+        self._users = 0
+
+    @staticmethod
+    def open(url: str) -> RedisServer:
+        """The server of a URL in this process; each user calls `close` once. Never blocks.
+
+        Under gevent to be called in the main thread's event loop. Raises `ValueError`, see
+        `RedisAddress`.
+        """
+        place = os.getpid(), url
+        with _lock:
+            server = _servers.get(place)
+            if server is None:
+                server = _servers[place] = RedisServer(url)
+            server._users += 1
+        return server
+
+    def close(self) -> None:
+        """Leave; with the last user all links are closed. Never blocks."""
+        with _lock:
+            self._users -= 1
+            if self._users:
+                return
+            for place, server in list(_servers.items()):
+                if server is self:
+                    del _servers[place]
+        with self._state:
+            self._away = StoreError(f"the connection to the Redis server at {self.name} is closed")
+        self._in_loop(self._end)
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._there.set()
+        for link in list(self._links):
+            link.close()
+        for _ in range(self._workers):
+            self._calls.put(None)
+
+    def key(self, *parts: str) -> bytes:
+        """A key with the server's prefix. Its hash tag puts all keys into one slot of a cluster."""
+        return self._base + ":".join(parts).encode()
+
+    def link(self) -> Link:
+        """Make a connection of one's own, for one greenlet or thread of `start`."""
+        link = Link(self)
+        self._links.add(link)
+        return link
+
+    def start(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run a function in a greenlet of the main thread's loop, or a thread. Never blocks.
+
+        What it raises is logged.
+        """
+        self._in_loop(self._start, function, *arguments)
+
+    def _start(self, function: Callable[..., object], *arguments: object) -> None:
+        # Not threading.Thread, which waits for what it has started: not possible in the loop.
+        _thread.start_new_thread(_guarded, (function, *arguments))
+
+    def _in_loop(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call what does not block, now if this is the main thread's loop."""
+        if EventLoop.current() is self._loop:
+            function(*arguments)
+        else:
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[[Link], Result], patience: float = PATIENCE) -> Result:
+        """Call a function with a link, in a greenlet or thread that may block; return its result.
+
+        Blocks the calling greenlet or thread only. Raises what the function raises; `StoreError` at
+        once if the server is away; `StoreBusy` after ``patience`` seconds, though the function may
+        go on.
+        """
+        try:
+            result: Result = wait_for_callback(partial(self.submit, function), patience)
+        except Timeout:
+            raise StoreBusy(
+                f"the Redis server at {self.name} did not answer within {patience:g} s"
+            ) from None
+        return result
+
+    def submit(self, function: Callable[[Link], object], done: Done) -> None:
+        """The same without waiting: ``done`` is called in any greenlet or thread. Never blocks."""
+        away = self._away
+        if away is not None:
+            done(None, away)
+        else:
+            self._in_loop(self._put, function, done)
+
+    def _put(self, function: Callable[[Link], object], done: Done) -> None:
+        with self._state:
+            self._busy += 1
+            more = self._workers < min(self._busy, _WORKERS)
+            self._workers += more
+        self._calls.put((function, done))
+        if more:
+            self._start(self._work)
+
+    def _work(self) -> None:
+        link = self.link()
+        while (call := self._calls.get()) is not None:
+            function, done = call
+            try:
+                result = function(link)
+            except Exception as error:
+                _guarded(done, None, error)
+            else:
+                _guarded(done, result, None)
+            with self._state:
+                self._busy -= 1
+        link.close()
+
+    # -- whether it is there -----------------------------------------------------------------------
+
+    @property
+    def available(self) -> bool:
+        """Whether it is not known to be away."""
+        return self._away is None
+
+    def raise_if_away(self) -> None:
+        """Raise the `StoreError` that says why, if the server is known to be away."""
+        if self._away is not None:
+            # A new one: an error that is raised again and again grows.
+            raise type(self._away)(*self._away.args)
+
+    def wait_until_available(self, seconds: float) -> bool:
+        """Block while it is away, for some seconds at most; whether it is available then."""
+        self._there.wait(seconds)
+        return self.available
+
+    @property
+    def closed(self) -> bool:
+        return self._ended.is_set()
+
+    def set_away(self, error: StoreError) -> None:
+        """All calls fail with this error until the server can be reached. In the event loop."""
+        with self._state:
+            if self._away is not None:
+                return
+            self._away = error
+            self._there.clear()
+        log.warning("%s", error)
+        self._start(self._probe, time.monotonic())
+
+    def _probe(self, since: float) -> None:
+        """Try to reach the server until it is there."""
+        link, pause = Link(self, probes=True), _SHORTEST
+        self._links.add(link)
+        while not self._ended.wait(pause * random.uniform(0.5, 1.0)):
+            pause = min(2 * pause, _LONGEST)
+            try:
+                link.connect()
+                link.command("PING", repeat=False)
+            except StoreError:
+                continue
+            with self._state:
+                if self.closed:
+                    break
+                self._away = None
+                self._there.set()
+            log.warning(
+                "the Redis server at %s is there again, after %.1f s",
+                self.name,
+                time.monotonic() - since,
+            )
+            break
+        link.close()
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def add_check(self, check: Check) -> None:
+        """Have a function look at the server before anything else happens on a link.
+
+        It is called for the first link, and whenever a link finds a server with another identity,
+        or with none; one call at a time. If it raises, the link fails.
+        """
+        with self._state:
+            self._checks.append(check)
+            self._checked.append(None)
+
+    def remove_check(self, check: Check) -> None:
+        """Undo `add_check`."""
+        with self._state:
+            place = self._checks.index(check)
+            self._checks[place] = _nothing
+
+    @property
+    def checks(self) -> int:
+        """How many have been added so far."""
+        return len(self._checks)
+
+    def check(self, link: Link, info: ServerInfo) -> int:
+        """Do the checks for a link that has just been made. Returns how many there are."""
+        self.info = info
+        with self._check_lock:
+            for place, check in enumerate(list(self._checks)):
+                if not info.identity or self._checked[place] != info.identity:
+                    check(link, info)
+                    self._checked[place] = info.identity
+                done = place + 1
+            return done if self._checks else 0
+
+    # -- for all stores ----------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """See `Store.health`."""
+        try:
+            self.call(_ping, SHORT_PATIENCE)
+        except StoreBusy:
+            return "busy" if self.available else "unavailable"
+        except StoreError:
+            return "unavailable"
+        return "available"
+
+    def durability(self) -> Durability:
+        """See `Store.durability`: on a disk if the server writes every change to its own."""
+        return "disk" if self.info is not None and self.info.durable else "ephemeral"
+
+    def used_bytes(self) -> int:
+        """The memory that the server uses in all. Blocks for half a second at most."""
+        text: bytes = self.call(_memory, SHORT_PATIENCE)
+        for line in text.splitlines():
+            if line.startswith(b"used_memory:"):
+                return int(line.split(b":")[1])
+        return 0
+
+
+def _ping(link: Link) -> object:
+    return link.command("PING")
+
+
+def _memory(link: Link) -> bytes:
+    text: bytes = link.command("INFO", "memory")
+    return text
+
+
+def _nothing(_link: Link, _info: ServerInfo) -> None:
+    pass
+
+
+def _guarded(function: Callable[..., object], *arguments: object) -> None:
+    try:
+        function(*arguments)
+    except Exception:
+        log.exception("a greenlet or thread of a Redis store failed")
+
+
+_lock = native.lock()
+_servers: dict[tuple[int, str], RedisServer] = {}
