@@ -1,7 +1,7 @@
 """Opens stores, one for each process.
 
-There is one backend, SQLite: an address is a path or ``":memory:"``. Another backend would be
-chosen here, by how an address begins.
+An address chooses the backend: the URL of a Redis or Valkey server, see
+`sseflask.store.redis.address`; or for SQLite a path, or ``":memory:"``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from sseflask.defaults import MEMORY
 from sseflask.loop.callbacks import register_main_loop, run_in_main_loop
 from sseflask.store.api import EventLimits, EventStore
+from sseflask.store.redis import is_redis
 from sseflask.store.run_api import Endings, RunLimits, RunStore
 from sseflask.store.sqlite import event_tables, run_tables
 from sseflask.store.sqlite.event_store import SqliteEventStore
@@ -24,7 +25,12 @@ from sseflask.store.sqlite.run_store import SqliteRunStore
 
 
 def open_event_store(address: str, limits: EventLimits) -> EventStore:
-    """Make the store of a path or ``":memory:"``. Nothing happens before it is followed."""
+    """Make the store of an address. Nothing happens before it is followed."""
+    if is_redis(address):
+        # Not before it is needed: without it the package redis need not be installed.
+        from sseflask.store.redis.event_store import RedisEventStore
+
+        return RedisEventStore(address, limits)
     return SqliteEventStore(address, limits)
 
 
@@ -44,7 +50,21 @@ def run_store_problem(address: str) -> str:
 
 
 def _problem(path: str, format: FileFormat) -> str:
+    if is_redis(path):
+        return _redis_problem(path)
     return "" if path == MEMORY else why_unusable(path) or other_format(path, format)
+
+
+def _redis_problem(url: str) -> str:
+    try:
+        from sseflask.store.redis.address import RedisAddress
+
+        RedisAddress(url)
+    except ImportError:
+        return 'a store on Redis needs the package redis: pip install "sseflask[redis]"'
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class Closable(Protocol):

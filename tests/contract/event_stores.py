@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sseflask.store.api import Append, Appended, Entry, EventLimits, EventStore, HistoryQuery
 from sseflask.store.names import Pattern
 from sseflask.store.open import open_event_store
-from tests import memory
+from tests import memory, redis_server
 
 DAY = 86_400.0
 
@@ -50,7 +51,16 @@ def _memory() -> Iterator[Place]:
     yield Place(":memory:", shared=False)
 
 
-BACKENDS: Mapping[str, Places] = {"sqlite": _file, "sqlite in memory": _memory}
+@contextmanager
+def _server(kind: str) -> Iterator[Place]:
+    yield Place(redis_server.shared(kind).place(), shared=True)
+
+
+BACKENDS: Mapping[str, Places] = {
+    "sqlite": _file,
+    "sqlite in memory": _memory,
+    **{kind: partial(_server, kind) for kind in redis_server.programs()},
+}
 
 
 class Listener:

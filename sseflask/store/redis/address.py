@@ -23,13 +23,6 @@ CONNECT_SECONDS, COMMAND_SECONDS = 2.0, 5.0
 
 _KINDS = ("redis", "rediss", "unix")
 
-_SCHEME = re.compile(r"(?:redis|rediss|valkey|valkeys|unix)(?:\+(?:sentinel|cluster))?://")
-
-
-def is_redis(address: str) -> bool:
-    """Whether an address of a store means a Redis or Valkey server."""
-    return _SCHEME.match(address) is not None
-
 
 class RedisAddress:
     """Where a server is.

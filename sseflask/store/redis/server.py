@@ -310,7 +310,7 @@ def _nothing(_link: Link, _info: ServerInfo) -> None:
     pass
 
 
-def _guarded(function: Callable[..., object], *arguments: object) -> None:
+def _guarded(function: Any, *arguments: Any) -> None:
     try:
         function(*arguments)
     except Exception:

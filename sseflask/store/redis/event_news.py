@@ -1,0 +1,102 @@
+"""Gives the news of the tail to the listener of this process, in order and each once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sseflask.loop.callbacks import Done
+from sseflask.store.api import Entry, EventListener
+from sseflask.store.names import Pattern
+from sseflask.store.redis.event_tail import EventTail, Place, Renewed
+from sseflask.store.tail import News, Notice, Skipped
+
+log = logging.getLogger("sseflask")
+
+Answer = Callable[[int, int], None]
+"""Takes the number of a notice, and how many subscriptions this process has."""
+
+
+class EventNews:
+    """The listener and the tail of one process.
+
+    Called by the greenlets or threads of a store; what is called here does no I/O.
+    """
+
+    def __init__(self, listener: EventListener, tail: EventTail, answer: Answer) -> None:
+        self._listener = listener
+        self._tail = tail
+        self._answer = answer
+        self._lock = threading.RLock()  # of the tail; held while the listener is called
+        self._waiting: list[tuple[Place, Done]] = []
+
+    def open(self, place: Place) -> None:
+        """The server has been looked at: begin there, if it has another store than before."""
+        with self._lock:
+            if self._tail.open(place):
+                self._call(self._listener.started, place.epoch, place.newest)
+                self._go_on()
+
+    def take(self, rows: Sequence[Any]) -> None:
+        """Give what is new in entries of the tail."""
+        with self._lock:
+            self._give(self._tail.take(rows))
+
+    def take_own(self, before: Place, last: int, nonce: str, entries: Sequence[Entry]) -> None:
+        """Give events that this process has stored, if they are the next; see `EventTail`."""
+        with self._lock:
+            if entries and self._tail.take_own(before, last, nonce.encode()):
+                self._call(self._listener.events, entries, time.monotonic())
+                self._go_on()
+
+    def skip(self, place: Place) -> None:
+        """The tail has lost what was before a place."""
+        with self._lock:
+            self._give(self._tail.skip(place))
+
+    def when_at(self, place: Place, done: Done) -> None:
+        """Call something once everything up to a place has been given, or never will be."""
+        with self._lock:
+            if not self._tail.has(place):
+                self._waiting.append((place, done))
+                return
+        done(None, None)
+
+    def _give(self, news: Iterable[News | Renewed]) -> None:
+        for each in news:
+            if isinstance(each, Notice):
+                self._give_notice(each)
+            elif isinstance(each, Skipped):
+                self._call(self._listener.skipped, each.last)
+            elif isinstance(each, Renewed):
+                self._call(self._listener.started, each.epoch, each.newest)
+            else:
+                self._call(self._listener.events, each, time.monotonic())
+        self._go_on()
+
+    def _give_notice(self, notice: Notice) -> None:
+        pattern = Pattern.parse(notice.body)
+        if notice.kind == "close":
+            self._call(self._listener.closed, pattern)
+        else:
+            number = notice.number
+            self._call(self._listener.count, pattern, lambda answer: self._answer(number, answer))
+
+    def _go_on(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        for place, done in waiting:
+            if self._tail.has(place):
+                done(None, None)
+            else:
+                self._waiting.append((place, done))
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            log.exception("what listens to the channel log failed")

@@ -1,0 +1,267 @@
+"""The events of channels on a Redis server, for the processes of any number of machines."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from sseflask.loop import native
+from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
+from sseflask.store.api import (
+    Append,
+    Appended,
+    Durability,
+    EventLimits,
+    EventListener,
+    Extent,
+    Health,
+    History,
+    HistoryQuery,
+    KeyReused,
+    Position,
+    StoreBusy,
+    StoreError,
+)
+from sseflask.store.names import Pattern
+from sseflask.store.redis.event_news import EventNews
+from sseflask.store.redis.event_reading import read
+from sseflask.store.redis.event_scripts import EventScripts, Unknown
+from sseflask.store.redis.event_tail import EventTail, Place
+from sseflask.store.redis.event_writer import EventWriter
+from sseflask.store.redis.link import Link, ServerInfo
+from sseflask.store.redis.server import PATIENCE, SHORT_PATIENCE, RedisServer
+from sseflask.store.tail import NoticeKind
+
+log = logging.getLogger("sseflask")
+
+#: Entries of the tail that are read at once, and milliseconds to wait for the next one.
+_PAGE, _BLOCK = 200, 1000
+
+#: Seconds that other processes have for their answer, and the longest pause between two looks at
+#: what they have answered.
+_ANSWER_SECONDS, _PAUSE = 1.0, 0.05
+
+#: Seconds to wait for news up to a place whose number is known, and for the end of what was begun.
+_NEWS_SECONDS, _LAST_SECONDS = 1.0, 2.0
+
+#: Seconds after which following is tried again if the server refuses, though it is there.
+_REFUSED_SECONDS = 0.5
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Reading:
+    query: HistoryQuery
+    dones: list[Done] = field(default_factory=list)
+
+
+class RedisEventStore:
+    """An `EventStore`; the protocol describes its methods.
+
+    One greenlet or thread writes in groups, see `EventWriter`. Another one follows the tail, and
+    gives the news to the listener; what this process has stored itself is given at once if it is
+    next. Queries are answered by the server's own, see `RedisServer.submit`; equal ones once.
+    """
+
+    def __init__(self, url: str, limits: EventLimits) -> None:
+        self._url = url
+        self._limits = limits
+        self._tail = EventTail()
+        self._closed = False
+        self._not_begun: dict[HistoryQuery, _Reading] = {}
+        self._lock = native.lock()  # of `_not_begun`
+
+    def follow(self, listener: EventListener) -> None:
+        self._loop = EventLoop.current()
+        self._server = server = RedisServer.open(self._url)
+        self._scripts = EventScripts(server, self._limits, self._tail)
+        self._news = EventNews(listener, self._tail, self._answer)
+        self._writer = EventWriter(self._scripts, self._news, self._open)
+        server.add_check(self._check)
+        server.start(self._writer.run, server.link())
+        server.start(self._follow_tail, server.link())
+
+    def append(self, append: Append) -> Appended | KeyReused:
+        result: Appended | KeyReused = self._wait(partial(self._submit, append), PATIENCE)
+        return result
+
+    def history(self, query: HistoryQuery) -> History:
+        history: History = self._wait(partial(self._read, query), PATIENCE)
+        return history
+
+    @property
+    def shared(self) -> bool:
+        return True
+
+    def position(self, patience: float | None = None) -> Position:
+        place = self._call(self._look, PATIENCE if patience is None else patience)
+        self._wait_for_news(place)
+        return Position(place.epoch, place.newest)
+
+    def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
+        self._send("close", patterns)
+
+    def count_subscriptions(self, pattern: Pattern) -> int:
+        notice, there = self._send("count", [pattern])
+        until, pause = time.monotonic() + _ANSWER_SECONDS, 0.001
+        while True:
+            answers = self._call(partial(self._answers, notice))
+            if not there - answers.keys() or time.monotonic() >= until:
+                return sum(answers.values())
+            time.sleep(pause)  # gevent's, if it has replaced it
+            pause = min(2 * pause, _PAUSE)
+
+    def health(self) -> Health:
+        return "unavailable" if self._closed else self._server.health()
+
+    def durability(self) -> Durability:
+        return self._server.durability()
+
+    def extent(self) -> Extent:
+        oldest = self._call(self._scripts.oldest, SHORT_PATIENCE)
+        return Extent(self._server.used_bytes(), oldest)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(Timeout):
+            wait_for_callback(partial(self._in_loop, self._writer.close), _LAST_SECONDS)
+        self._server.remove_check(self._check)
+        self._server.close()
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def _wait(self, start: Callable[[Done], None], patience: float) -> Any:
+        if self._closed:
+            raise StoreError("the channel log is closed")
+        try:
+            return wait_for_callback(start, patience)
+        except Timeout:
+            raise StoreBusy(f"the channel log did not answer within {patience:g} s") from None
+
+    def _call(self, function: Callable[[Link], Result], patience: float = PATIENCE) -> Result:
+        if self._closed:
+            raise StoreError("the channel log is closed")
+        return self._server.call(function, patience)
+
+    def _in_loop(self, function: Callable[..., object], *arguments: object) -> None:
+        if EventLoop.current() is self._loop:
+            function(*arguments)
+        else:
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _submit(self, append: Append, done: Done) -> None:
+        self._server.raise_if_away()
+        self._in_loop(self._writer.add, append, done)
+
+    def _read(self, query: HistoryQuery, done: Done) -> None:
+        """Read for a query, together with an equal one that has not begun.
+
+        One that has begun may lack the newest events.
+        """
+        with self._lock:
+            reading = self._not_begun.get(query)
+            if reading is not None:
+                reading.dones.append(done)
+                return
+            reading = self._not_begun[query] = _Reading(query, [done])
+        self._server.submit(partial(self._history, reading), partial(self._answered, reading))
+
+    def _begin(self, reading: _Reading) -> None:
+        with self._lock:
+            if self._not_begun.get(reading.query) is reading:
+                del self._not_begun[reading.query]
+
+    def _history(self, reading: _Reading, link: Link) -> History:
+        self._begin(reading)
+        return self._opened(link, lambda: read(link, self._scripts.meta, reading.query))
+
+    def _answered(self, reading: _Reading, history: object, error: Exception | None) -> None:
+        self._begin(reading)
+        for done in reading.dones:
+            done(history, error)
+
+    def _look(self, link: Link) -> Place:
+        return self._opened(link, lambda: self._scripts.look(link))
+
+    def _send(self, kind: NoticeKind, patterns: Sequence[Pattern]) -> tuple[int, set[bytes]]:
+        bodies = [str(pattern) for pattern in patterns]
+        place, there = self._call(
+            lambda link: self._opened(link, lambda: self._scripts.send(link, kind, bodies))
+        )
+        self._wait_for_news(place)
+        return place.notices, there
+
+    def _wait_for_news(self, place: Place) -> None:
+        """Wait until the listener has been given what was stored up to a place."""
+        with suppress(Timeout):
+            wait_for_callback(partial(self._news.when_at, place), _NEWS_SECONDS)
+
+    def _answer(self, notice: int, number: int) -> None:
+        """Store how many subscriptions this process has. Any thread; never blocks."""
+        self._server.submit(
+            lambda link: self._scripts.answer(link, notice, number), _log_lost_answers
+        )
+
+    def _answers(self, notice: int, link: Link) -> dict[bytes, int]:
+        return self._scripts.answers(link, notice)
+
+    # -- following ---------------------------------------------------------------------------------
+
+    def _check(self, link: Link, _info: ServerInfo) -> None:
+        self._open(link)
+
+    def _open(self, link: Link) -> None:
+        """See what the server has, before anything else is done there."""
+        self._news.open(self._scripts.open(link))
+
+    def _opened(self, link: Link, function: Callable[[], Result]) -> Result:
+        """Call what asks the server; once more if that has been flushed meanwhile."""
+        try:
+            return function()
+        except Unknown:
+            self._open(link)
+        try:
+            return function()
+        except Unknown:
+            raise StoreError("the Redis server forgets what was stored just before") from None
+
+    def _follow_tail(self, link: Link) -> None:
+        tail = self._tail
+        empty: str | None = None  # where nothing was found, though there should have been something
+        while not self._closed:
+            try:
+                link.connect()
+                rows = link.command(
+                    "XREAD", "COUNT", _PAGE, "BLOCK", 1 if empty else _BLOCK,
+                    "STREAMS", self._scripts.key("tail"), tail.cursor,
+                )  # fmt: skip
+                if rows:
+                    empty = None
+                    self._news.take(rows[0][1])
+                    continue
+                place = self._look(link)
+                if tail.has(place):
+                    empty = None
+                elif empty == tail.cursor:
+                    # Redis has thrown the tail away, or it was trimmed.
+                    self._news.skip(place)
+                    empty = None
+                else:
+                    empty = tail.cursor
+            except StoreError:
+                if self._server.wait_until_available(_REFUSED_SECONDS) and not self._closed:
+                    time.sleep(_REFUSED_SECONDS / 10)
+        link.close()
+
+
+def _log_lost_answers(_result: object, error: Exception | None) -> None:
+    if error is not None:
+        log.warning("a count of subscribers was not answered: %s", error)

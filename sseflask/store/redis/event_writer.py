@@ -1,0 +1,113 @@
+"""Groups the appends of a process: those that wait are stored by one script."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from sseflask.loop.callbacks import Done
+from sseflask.store.api import Append, Appended, Entry, StoreError
+from sseflask.store.redis.event_news import EventNews
+from sseflask.store.redis.event_scripts import EventScripts, Unknown
+from sseflask.store.redis.link import Link
+
+log = logging.getLogger("sseflask")
+
+#: Number of events that one script stores at most, and bytes, unless one append alone has more.
+_GROUP, _GROUP_BYTES = 500, 1 << 20
+
+#: Attempts to store something on a server that has forgotten what it was told just before.
+_ATTEMPTS = 3
+
+
+class EventWriter:
+    """One greenlet or thread that stores appends. `add` and `close` are for the main loop."""
+
+    def __init__(
+        self, scripts: EventScripts, news: EventNews, open: Callable[[Link], None]
+    ) -> None:
+        self._scripts = scripts
+        self._news = news
+        self._open = open
+        self._waiting: deque[tuple[Append, Done]] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._left: Done | None = None
+
+    def add(self, append: Append, done: Done) -> None:
+        """Store an append; ``done`` is called with what becomes of it. Never blocks."""
+        self._waiting.append((append, done))
+        self._wake.set()
+
+    def close(self, left: Done) -> None:
+        """End, after what was added before; ``left`` is called then. Never blocks."""
+        self._closing, self._left = True, left
+        self._wake.set()
+
+    def run(self, link: Link) -> None:
+        """Store appends until it is closed."""
+        while not self._closing or self._waiting:
+            self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                self._store(link, self._take())
+        with suppress(StoreError):  # others find out
+            self._scripts.leave(link)
+        link.close()
+        if self._left is not None:
+            self._left(None, None)
+
+    def _take(self) -> list[tuple[Append, Done]]:
+        group: list[tuple[Append, Done]] = []
+        events = size = 0
+        while self._waiting:
+            append = self._waiting[0][0]
+            events += len(append.frames)
+            size += sum(map(len, append.frames))
+            if group and (events > _GROUP or size > _GROUP_BYTES):
+                break
+            group.append(self._waiting.popleft())
+        return group
+
+    def _store(self, link: Link, group: Sequence[tuple[Append, Done]]) -> None:
+        nonce = secrets.token_hex(4)
+        appends = [append for append, _ in group]
+        try:
+            for _ in range(_ATTEMPTS):
+                try:
+                    stored = self._scripts.append(link, appends, nonce)
+                    break
+                except Unknown:
+                    self._open(link)
+            else:
+                raise StoreError("the Redis server forgets what was stored just before")
+        except Exception as error:
+            if not isinstance(error, StoreError):
+                log.exception("storing events failed")
+            for _, done in group:
+                done(None, error)
+            return
+        entries = [
+            Entry(number, append.channel, frame)
+            for result, append in zip(stored.results, appends, strict=True)
+            if isinstance(result, Appended) and not result.repeated
+            for number, frame in enumerate(append.frames, result.first)
+        ]
+        self._news.take_own(stored.before, stored.last, nonce, entries)
+        # If others have stored something just before, the tail brings both.
+        self._news.when_at(stored.behind, partial(_answer, group, stored.results))
+
+
+def _answer(
+    group: Sequence[tuple[Append, Done]],
+    results: Sequence[object],
+    _result: object,
+    _error: Exception | None,
+) -> None:
+    for (_, done), result in zip(group, results, strict=True):
+        done(result, None)

@@ -1,0 +1,185 @@
+-- Stores some appends of a process, all of them.
+-- ARGV: the generation that the process knows, its name, a nonce; seconds for which events stay
+-- though a channel has too many, and for which they are kept; then for each append: the channel, the
+-- key or nothing, the digest, how many events the channel keeps, how many follow, these.
+-- Replies: 1, the epoch, the newest number and the count of notices before; then for each append:
+-- first and last number, and 0 if stored now, 1 if stored before, 2 if the key had another digest.
+-- Or 0: the process does not know the generation.
+local KEY_SECONDS, BATCH_SECONDS = 86400, 120
+-- An entry of the tail has this many frames, or bytes, at most; unless one frame alone is larger.
+local FRAMES, BYTES = 200, 65536
+-- The tail keeps this many entries, and what is younger than this.
+local TAIL, TAIL_SECONDS = 4000, 10
+-- Events that an append trims at most, and channels that are forgotten at once.
+local TRIM, FORGET = 500, 200
+
+local own_generation, process, nonce = ARGV[1], ARGV[2], ARGV[3]
+local young, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 'f', 'c', 'a', 't')
+local epoch, generation, newest, noticed = known[1], known[2], tonumber(known[3] or 0), known[4]
+if not epoch or generation ~= own_generation then
+  return {0}
+end
+local batch = key(generation, 'batch:' .. process)
+local before = redis.call('GET', batch)
+if before and string.sub(before, 1, #nonce) == nonce then
+  return cmsgpack.unpack(string.sub(before, #nonce + 1))
+end
+local floor, count, aged, noted = tonumber(known[5]), tonumber(known[6]), tonumber(known[7]), tonumber(known[8])
+local tail, times = key(generation, 'tail'), key(generation, 'times')
+local last_of, first_of = key(generation, 'last'), key(generation, 'first')
+local time = now()
+local changed = {}
+local function change(field, value)
+  changed[#changed + 1] = field
+  changed[#changed + 1] = value
+end
+
+local card = redis.call('ZCARD', last_of)
+if card ~= count then
+  floor, count = newest, card
+  change('f', text(floor))
+end
+if time >= noted + 1 and newest > 0 then
+  -- Once a second, what need not be done more often.
+  redis.call('ZADD', times, 'NX', time, text(newest))
+  change('t', string.format('%.3f', time))
+end
+
+local reply = {1, epoch, newest, tonumber(noticed)}
+local touched = {}
+local function channel_of(name)
+  local channel = touched[name]
+  if not channel then
+    local stream = key(generation, 'channel:' .. name)
+    local score = redis.call('ZSCORE', last_of, name)
+    channel = {stream = stream, before = score or text(floor), held = redis.call('XLEN', stream), added = 0}
+    if not score then
+      count = count + 1
+    end
+    if channel.held == 0 then
+      redis.call('ZADD', first_of, text(newest + 1), name)
+    end
+    touched[name] = channel
+  end
+  return channel
+end
+
+local place = 6
+while ARGV[place] do
+  local name, idempotency, digest = ARGV[place], ARGV[place + 1], ARGV[place + 2]
+  local keep, amount = tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4])
+  place = place + 5
+  local first, last, state = newest + 1, newest + amount, 0
+  local stored = false
+  if idempotency ~= '' then
+    idempotency = key(generation, 'key:' .. idempotency)
+    stored = redis.call('GET', idempotency)
+  end
+  if stored then
+    local its_first, its_last, its_digest = string.match(stored, '^(%d+) (%d+) (.*)$')
+    first, last, state = tonumber(its_first), tonumber(its_last), 1
+    if its_digest ~= digest then
+      state = 2
+    end
+  else
+    if idempotency ~= '' then
+      redis.call('SET', idempotency, text(first) .. ' ' .. text(last) .. ' ' .. digest, 'EX', KEY_SECONDS)
+    end
+    local channel = channel_of(name)
+    channel.keep, channel.added = keep, channel.added + amount
+    local entry, frames, size = {'p', text(newest) .. ' ' .. noticed .. ' ' .. nonce, 'c', name}, 0, 0
+    for index = place, place + amount - 1 do
+      local frame = ARGV[index]
+      newest = newest + 1
+      local number = text(newest)
+      redis.call('XADD', channel.stream, number .. '-0', 'p', channel.before, 'f', frame)
+      channel.before = number
+      entry[#entry + 1] = 'f'
+      entry[#entry + 1] = frame
+      frames, size = frames + 1, size + #frame
+      if index == place + amount - 1 or frames == FRAMES or size >= BYTES then
+        redis.call('XADD', tail, number .. '-0', unpack(entry))
+        entry, frames, size = {'p', number .. ' ' .. noticed .. ' ' .. nonce, 'c', name}, 0, 0
+      end
+    end
+  end
+  place = place + amount
+  reply[#reply + 1] = first
+  reply[#reply + 1] = last
+  reply[#reply + 1] = state
+end
+
+for name, channel in pairs(touched) do
+  local held, keep, stream = channel.held + channel.added, channel.keep, channel.stream
+  redis.call('ZADD', last_of, channel.before, name)
+  redis.call('EXPIRE', stream, math.ceil(seconds))
+  local trimmed = 0
+  if aged > 0 and channel.held > 0 then
+    trimmed = redis.call('XTRIM', stream, 'MINID', '~', text(aged + 1))
+    held = held - trimmed
+  end
+  local tenth = math.max(1, math.floor(keep / 10))
+  if held > keep + math.floor(keep / 10)
+    and math.floor(held / tenth) > math.floor((held - channel.added) / tenth)
+  then
+    if young <= 0 then
+      trimmed = trimmed + redis.call('XTRIM', stream, 'MAXLEN', '=', keep)
+    else
+      local old = number_at(times, time - young) or 0
+      local rows = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.min(held - keep, TRIM))
+      local upto
+      for index = #rows, 1, -1 do
+        upto = id_number(rows[index][1])
+        if upto <= old then
+          trimmed = trimmed + redis.call('XTRIM', stream, 'MINID', '=', text(upto + 1))
+          break
+        end
+      end
+    end
+  end
+  if trimmed > 0 then
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    if oldest then
+      redis.call('ZADD', first_of, text(id_number(oldest[1])), name)
+    end
+  end
+end
+
+if time >= noted + 1 then
+  local young_number = number_at(times, time - math.max(TAIL_SECONDS, 2 * young))
+  if young_number and redis.call('XLEN', tail) > TAIL then
+    redis.call('XTRIM', tail, 'MINID', '~', text(young_number + 1), 'LIMIT', 10000)
+  end
+  aged = math.max(aged, number_at(times, time - seconds) or 0)
+  change('a', text(aged))
+  -- Channels of which all events are too old, so that Redis has deleted their streams.
+  local idle = redis.call('ZRANGEBYSCORE', last_of, '-inf', text(aged), 'LIMIT', 0, FORGET)
+  if #idle > 0 then
+    local upto = aged
+    if #idle == FORGET then
+      upto = tonumber(redis.call('ZSCORE', last_of, idle[FORGET]))
+    end
+    redis.call('ZREM', last_of, unpack(idle))
+    redis.call('ZREM', first_of, unpack(idle))
+    floor, count = math.max(floor, upto), count - #idle
+    change('f', text(floor))
+  end
+  -- A mark for each second is not needed of what is long ago.
+  redis.call('ZREMRANGEBYSCORE', times, '-inf', time - 2 * seconds - 120)
+  local spare = redis.call('ZRANGEBYSCORE', times, time - 120 - seconds / 64, time - 120)
+  if #spare > 1 then
+    table.remove(spare)
+    redis.call('ZREM', times, unpack(spare))
+  end
+  for _, name in ipairs({tail, times, last_of, first_of}) do
+    redis.call('EXPIRE', name, math.ceil(2 * seconds) + 86400)
+  end
+end
+change('n', text(newest))
+change('s', 0)
+change('c', count)
+redis.call('HSET', meta, unpack(changed))
+redis.call('SET', batch, nonce .. cmsgpack.pack(reply), 'EX', BATCH_SECONDS)
+return reply

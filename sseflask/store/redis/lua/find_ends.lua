@@ -1,0 +1,40 @@
+-- Finds the first and the last event of each of some names and patterns.
+-- ARGV: pairs of n and a name, or p and a pattern of Lua.
+-- Replies: for each, the numbers, 0 for none. Or nothing if nothing is known.
+local CHANNELS = 5000
+local generation = redis.call('HGET', meta, 'g')
+if not generation then
+  return {}
+end
+
+-- The number of a channel's first or last event, or nil if its stream is gone.
+local function ends(command, from, to, name)
+  local rows = redis.call(command, key(generation, 'channel:' .. name), from, to, 'COUNT', 1)
+  return rows[1] and id_number(rows[1][1])
+end
+
+local function nearest(index, direction, command, from, to, pattern)
+  local names = redis.call(direction, key(generation, index), 0, CHANNELS - 1)
+  for _, name in ipairs(names) do
+    if string.find(name, pattern) then
+      local number = ends(command, from, to, name)
+      if number then
+        return number
+      end
+    end
+  end
+  return 0
+end
+
+local reply = {}
+for index = 1, #ARGV, 2 do
+  local name = ARGV[index + 1]
+  if ARGV[index] == 'n' then
+    reply[#reply + 1] = ends('XRANGE', '-', '+', name) or 0
+    reply[#reply + 1] = ends('XREVRANGE', '+', '-', name) or 0
+  else
+    reply[#reply + 1] = nearest('first', 'ZRANGE', 'XRANGE', '-', '+', name)
+    reply[#reply + 1] = nearest('last', 'ZREVRANGE', 'XREVRANGE', '+', '-', name)
+  end
+end
+return reply

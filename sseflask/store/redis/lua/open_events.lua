@@ -1,0 +1,47 @@
+-- A process looks at the server before it does anything else there.
+-- ARGV: the server's identity, a new epoch, a new generation, a random number, and what the process
+-- knows: generation, epoch, the highest number, the nonce of its entry.
+-- Replies: epoch, generation, newest number, count of notices, how many since the newest event.
+local identity, new_epoch, new_generation, random = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local own_generation, own_epoch, own, own_nonce = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
+
+local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 's', 'i', 'h')
+local epoch, generation, newest = known[1], known[2], tonumber(known[3] or nil)
+local noticed, place = tonumber(known[4] or 0), tonumber(known[5] or 0)
+local seen, holes = known[6], known[7] or ''
+if not epoch or not generation or not newest then
+  redis.call('DEL', meta)
+  redis.call('HSET', meta, 'e', new_epoch, 'g', new_generation, 'n', 0, 'm', 0, 's', 0, 'f', 0,
+    'c', 0, 'i', identity, 'h', '', 'a', 0, 't', 0)
+  return {new_epoch, new_generation, 0, 0, 0}
+end
+
+if identity ~= '' and seen ~= identity then
+  -- Another server, or the same one with what it read from its disk: events with higher numbers may
+  -- have been lost that clients have seen. Their numbers are never given to others.
+  local jump = newest + 1000000000 + random
+  redis.call('HSET', meta, 'i', identity)
+  if newest > 0 then
+    holes = string.sub(holes .. text(newest) .. ':' .. text(jump) .. ' ', -1000)
+    add_notice(generation, newest, noticed, text(jump) .. '-1', 'jump', '')
+    newest, noticed, place = jump, noticed + 1, 1
+    redis.call('HSET', meta, 'n', text(newest), 'm', noticed, 's', place, 'h', holes)
+  end
+end
+
+if own_generation == generation and own_epoch == epoch and own > 0 then
+  local lost = own > newest
+  for before, behind in string.gmatch(holes, '(%d+):(%d+)') do
+    lost = lost or (own > tonumber(before) and own < tonumber(behind))
+  end
+  if identity == '' and own_nonce ~= '' and not lost then
+    local entry = redis.call('XRANGE', key(generation, 'tail'), text(own) .. '-0', text(own) .. '-0')
+    lost = #entry > 0 and string.match(entry[1][2][2], '%S+$') ~= own_nonce
+  end
+  if lost then
+    epoch, noticed, place = new_epoch, noticed + 1, place + 1
+    add_notice(generation, newest, noticed - 1, text(newest) .. '-' .. place, 'epoch', epoch)
+    redis.call('HSET', meta, 'e', epoch, 'm', noticed, 's', place)
+  end
+end
+return {epoch, generation, newest, noticed, place}
