@@ -73,8 +73,13 @@ class RedisServerProcess:
             else:
                 return
 
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
+    def freeze(self) -> None:
+        """Let it answer nothing, as a server behind a broken network."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """End it, by default without a chance to save anything."""

@@ -60,15 +60,21 @@ class RedisAddress:
         if self._hosts:
             login, at, _ = netloc.rpartition("@")
             netloc = f"{login}{at}localhost"
-        plain = SplitResult(scheme, netloc, path, urlencode(query), "")
+        plain = f"{scheme}://{netloc}{path}" + (f"?{urlencode(query)}" if query else "")
         self._options: dict[str, Any] = {
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_timeout": COMMAND_SECONDS,
-            "socket_keepalive": True,
+            **({} if scheme == "unix" else {"socket_keepalive": True}),
             "protocol": 2,
-            **parse_url(plain.geturl()),
+            **parse_url(plain),
         }
         self._class: type[Connection] = self._options.pop("connection_class", Connection)
+        try:
+            self._class(**self._options)  # it connects later
+        except TypeError as error:
+            raise ValueError(
+                f"the URL of the Redis server has an unknown argument: {error}"
+            ) from None
         #: For people; without the password.
         self.name = self._shown()
 

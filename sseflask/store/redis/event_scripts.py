@@ -55,6 +55,8 @@ class EventScripts:
     def __init__(self, server: RedisServer, limits: EventLimits, tail: EventTail) -> None:
         self.meta = server.key("e", "meta")
         self._server = server
+        #: Names this store of this process among all that use the server.
+        self._name = f"{server.process}-{secrets.token_hex(3)}"
         self._limits = limits
         self._tail = tail
         self._known = 0  # the highest number that the server has confirmed to this process
@@ -95,7 +97,7 @@ class EventScripts:
         seconds = min(limits.seconds, _LONGEST)
         arguments: list[Argument] = [
             generation,
-            self._server.process,
+            self._name,
             nonce,
             str(limits.young_seconds),
             str(seconds),
@@ -130,7 +132,7 @@ class EventScripts:
     def look(self, link: Link) -> Place:
         """Where the events are; also says that this process is there. Raises `Unknown`."""
         generation = self._tail.generation
-        reply = link.run(_LOOK, [self.meta], [generation, self._server.process])
+        reply = link.run(_LOOK, [self.meta], [generation, self._name])
         if not reply[0]:
             raise Unknown
         _, epoch, *rest = reply
@@ -151,7 +153,7 @@ class EventScripts:
     def answer(self, link: Link, notice: int, number: int) -> None:
         """Store how many subscriptions this process has."""
         key = self.key("answers", str(notice))
-        link.command("HSET", key, self._server.process, number)
+        link.command("HSET", key, self._name, number)
         link.command("EXPIRE", key, _ANSWER_SECONDS)
 
     def answers(self, link: Link, notice: int) -> dict[bytes, int]:
@@ -163,7 +165,7 @@ class EventScripts:
 
     def leave(self, link: Link) -> None:
         """Say that this process is no longer there."""
-        link.command("ZREM", self.key("here"), self._server.process)
+        link.command("ZREM", self.key("here"), self._name)
 
     def oldest(self, link: Link) -> float:
         """Seconds since the oldest event, about; 0 if there is none."""

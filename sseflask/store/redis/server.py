@@ -125,7 +125,7 @@ class RedisServer:
 
     def _start(self, function: Callable[..., object], *arguments: object) -> None:
         # Not threading.Thread, which waits for what it has started: not possible in the loop.
-        _thread.start_new_thread(_guarded, (function, *arguments))
+        _thread.start_new_thread(partial(_guarded, function, *arguments), ())
 
     def _in_loop(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call what does not block, now if this is the main thread's loop."""
@@ -310,7 +310,7 @@ def _nothing(_link: Link, _info: ServerInfo) -> None:
     pass
 
 
-def _guarded(function: Any, *arguments: Any) -> None:
+def _guarded(function: Callable[..., object], *arguments: object) -> None:
     try:
         function(*arguments)
     except Exception:
