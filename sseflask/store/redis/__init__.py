@@ -2,7 +2,7 @@
 
 import re
 
-_URL = re.compile(r"(?:redis|rediss|valkey|valkeys|unix)(?:\+(?:sentinel|cluster))?://")
+_URL = re.compile(r"(?:redis|rediss|valkey|valkeys|unix)(?:\+(?:sentinel|cluster|unix))?://")
 
 
 def is_redis(address: str) -> bool:

@@ -28,11 +28,11 @@ class RedisAddress:
     """Where a server is.
 
     - ``redis://[user:password@]host:port/database``, ``rediss://`` with TLS, ``unix://path``;
-      ``valkey://`` and ``valkeys://`` mean the same.
+      ``valkey://``, ``valkeys://`` and ``redis+unix://`` mean the same.
     - ``redis+sentinel://[user:password@]host:port,host:port/name/database``: the master of that
       name, as one of these Sentinels says.
     - ``redis+cluster://[user:password@]host:port,host:port``: the node of a cluster that has our
-      keys. All keys are in one slot.
+      keys. All keys are in one slot. With ``rediss+`` both use TLS.
 
     In the query ``prefix`` says how keys begin, so that several applications can share a server.
     redis-py describes other arguments.
@@ -43,7 +43,7 @@ class RedisAddress:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        scheme, _, self._discovery = parts.scheme.partition("+")
+        scheme, _, self._discovery = parts.scheme.replace("redis+unix", "unix").partition("+")
         scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
         query = dict(parse_qsl(parts.query))
         self.prefix = query.pop("prefix", _PREFIX)

@@ -81,6 +81,7 @@ class EventScripts:
                 tail.epoch,
                 own,
                 tail.nonce if own == tail.position else b"",
+                self._name,
             ],
         )
         place = Place(found_generation.decode(), found_epoch.decode(), *rest)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sseflask.loop import native
-from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
+from sseflask.loop.callbacks import Done, Timeout, wait_for_callback
 from sseflask.store.api import (
     Append,
     Appended,
@@ -78,7 +78,6 @@ class RedisEventStore:
         self._lock = native.lock()  # of `_not_begun`
 
     def follow(self, listener: EventListener) -> None:
-        self._loop = EventLoop.current()
         self._server = server = RedisServer.open(self._url)
         self._scripts = EventScripts(server, self._limits, self._tail)
         self._news = EventNews(listener, self._tail, self._answer)
@@ -132,7 +131,7 @@ class RedisEventStore:
             return
         self._closed = True
         with suppress(Timeout):
-            wait_for_callback(partial(self._in_loop, self._writer.close), _LAST_SECONDS)
+            wait_for_callback(partial(self._server.in_loop, self._writer.close), _LAST_SECONDS)
         self._server.remove_check(self._check)
         self._server.close()
 
@@ -151,15 +150,9 @@ class RedisEventStore:
             raise StoreError("the channel log is closed")
         return self._server.call(function, patience)
 
-    def _in_loop(self, function: Callable[..., object], *arguments: object) -> None:
-        if EventLoop.current() is self._loop:
-            function(*arguments)
-        else:
-            self._loop.call_soon_threadsafe(function, *arguments)
-
     def _submit(self, append: Append, done: Done) -> None:
         self._server.raise_if_away()
-        self._in_loop(self._writer.add, append, done)
+        self._server.in_loop(self._writer.add, append, done)
 
     def _read(self, query: HistoryQuery, done: Done) -> None:
         """Read for a query, together with an equal one that has not begun.

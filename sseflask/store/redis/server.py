@@ -96,7 +96,7 @@ class RedisServer:
                     del _servers[place]
         with self._state:
             self._away = StoreError(f"the connection to the Redis server at {self.name} is closed")
-        self._in_loop(self._end)
+        self.in_loop(self._end)
 
     def _end(self) -> None:
         self._ended.set()
@@ -121,14 +121,14 @@ class RedisServer:
 
         What it raises is logged.
         """
-        self._in_loop(self._start, function, *arguments)
+        self.in_loop(self._start, function, *arguments)
 
     def _start(self, function: Callable[..., object], *arguments: object) -> None:
         # Not threading.Thread, which waits for what it has started: not possible in the loop.
         _thread.start_new_thread(partial(_guarded, function, *arguments), ())
 
-    def _in_loop(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call what does not block, now if this is the main thread's loop."""
+    def in_loop(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call what does not block in the main thread's loop; now, if this is it. Never blocks."""
         if EventLoop.current() is self._loop:
             function(*arguments)
         else:
@@ -157,7 +157,7 @@ class RedisServer:
         if away is not None:
             done(None, away)
         else:
-            self._in_loop(self._put, function, done)
+            self.in_loop(self._put, function, done)
 
     def _put(self, function: Callable[[Link], object], done: Done) -> None:
         with self._state:

@@ -177,8 +177,10 @@ if time >= noted + 1 then
     redis.call('EXPIRE', name, math.ceil(2 * seconds) + 86400)
   end
 end
-change('n', text(newest))
-change('s', 0)
+if newest > reply[3] then
+  change('n', text(newest))
+  change('s', 0)
+end
 change('c', count)
 redis.call('HSET', meta, unpack(changed))
 redis.call('SET', batch, nonce .. cmsgpack.pack(reply), 'EX', BATCH_SECONDS)

@@ -44,6 +44,14 @@ local function true_floor(last, floor, count, newest)
   return floor
 end
 
+-- A process says that it is there.
+local function say_here(generation, process)
+  -- Not `call`: it is no reason to fail that the memory is full.
+  local here, time = key(generation, 'here'), now()
+  redis.pcall('ZADD', here, time, process)
+  redis.pcall('ZREMRANGEBYSCORE', here, '-inf', time - 60)
+end
+
 local function add_notice(generation, before, noticed, id, kind, body)
   redis.call('XADD', key(generation, 'tail'), id,
     'p', text(before) .. ' ' .. text(noticed) .. ' -', 'k', kind, 'b', body)

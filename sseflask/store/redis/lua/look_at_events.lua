@@ -6,8 +6,5 @@ local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 's')
 if not known[1] or known[2] ~= ARGV[1] then
   return {0}
 end
--- Not `call`: it is no reason to fail that the memory is full.
-local here, time = key(known[2], 'here'), now()
-redis.pcall('ZADD', here, time, ARGV[2])
-redis.pcall('ZREMRANGEBYSCORE', here, '-inf', time - 60)
+say_here(known[2], ARGV[2])
 return {1, known[1], tonumber(known[3]), tonumber(known[4]), tonumber(known[5])}

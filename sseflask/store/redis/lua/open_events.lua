@@ -1,6 +1,6 @@
 -- A process looks at the server before it does anything else there.
 -- ARGV: the server's identity, a new epoch, a new generation, a random number, and what the process
--- knows: generation, epoch, the highest number, the nonce of its entry.
+-- knows: generation, epoch, the highest number, the nonce of its entry; its name.
 -- Replies: epoch, generation, newest number, count of notices, how many since the newest event.
 local identity, new_epoch, new_generation, random = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local own_generation, own_epoch, own, own_nonce = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
@@ -13,6 +13,7 @@ if not epoch or not generation or not newest then
   redis.call('DEL', meta)
   redis.call('HSET', meta, 'e', new_epoch, 'g', new_generation, 'n', 0, 'm', 0, 's', 0, 'f', 0,
     'c', 0, 'i', identity, 'h', '', 'a', 0, 't', 0)
+  say_here(new_generation, ARGV[9])
   return {new_epoch, new_generation, 0, 0, 0}
 end
 
@@ -44,4 +45,5 @@ if own_generation == generation and own_epoch == epoch and own > 0 then
     redis.call('HSET', meta, 'e', epoch, 'm', noticed, 's', place)
   end
 end
+say_here(generation, ARGV[9])
 return {epoch, generation, newest, noticed, place}
