@@ -38,8 +38,8 @@ class _Found:
     wild_forgotten: bool = False  # any channel of a pattern with wildcards may have
 
 
-#: What a reply says of a channel: there may be more events, these are all, nothing is known of it.
-_MORE, _ALL, _UNKNOWN = 0, 1, 2
+#: What a reply says of a channel, added: these are all events; nothing is known of it.
+_ALL, _UNKNOWN = 1, 2
 
 
 class _Channel(NamedTuple):
@@ -106,7 +106,7 @@ def _find(link: Link, meta: bytes, wanted: PatternSet, after: int, limit: int) -
 
 def _note(found: _Found, channel: _Channel, after: int, floor: int) -> None:
     """Note whether a channel has lost an event, and up to where its entries are complete."""
-    if channel.state == _UNKNOWN:
+    if channel.state & _UNKNOWN:
         lacks = floor > after
     elif not channel.rows:
         lacks = True  # Redis has thrown its stream away, or deleted it since its events are too old
@@ -114,7 +114,7 @@ def _note(found: _Found, channel: _Channel, after: int, floor: int) -> None:
         lacks = int(channel.rows[0][1][1]) > after
     if lacks:
         found.lacking.add(channel.name)
-    if channel.state == _MORE:
+    if not channel.state & _ALL:
         found.last = min(found.last, _number(channel.rows[-1][0]))
 
 

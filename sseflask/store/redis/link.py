@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +38,10 @@ _AWAY = re.compile(r"-?(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|NOAUTH|WRONGPA
 _KIND = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|NOPERM|BUSY|READONLY|TRYAGAIN|UNKILLABLE)\b")
 
 
+#: Seconds before each attempt, if connections are lost, or can't be made.
+_PAUSES = (0.0, 0.0, 0.01, 0.03, 0.1, 0.2, 0.3)
+
+
 class ServerInfo(NamedTuple):
     """What a server says of itself."""
 
@@ -69,8 +74,8 @@ class Link:
         """Run a script and return its reply: bytes, numbers, ``None``, and lists of these. Blocks.
 
         Args:
-            repeat: if the connection is lost, run it once more on a new one. The script may have
-                run already.
+            repeat: if the connection is lost, run it again on a new one. The script may have run
+                already.
 
         Raises:
             StoreBusy: there was no answer in time; it may have run.
@@ -98,8 +103,8 @@ class Link:
             connection.disconnect()
 
     def _call(self, command: Sequence[Argument], script: Script | None, repeat: bool) -> Any:
+        lost = 0
         while True:
-            fresh = self._connection is None
             try:
                 connection = self._ready()
                 connection.send_command(*command)
@@ -109,11 +114,13 @@ class Link:
                 command = ("EVAL", script.text, *command[2:])
                 script = None
             except (AskError, ConnectionLost, OSError) as error:
-                # A cluster has moved our keys, or the connection is gone. Another attempt tells
-                # whether the server is gone too.
+                # A cluster has moved our keys, or the connection is gone. Other attempts tell whether
+                # the server is gone too.
                 self.close()
-                if fresh or not repeat or isinstance(error, BusyLoadingError | AuthenticationError):
+                lost += 1
+                if is_refused(error) or not repeat or lost == len(_PAUSES):
                     raise self._failed(error) from error
+                time.sleep(_PAUSES[lost])  # gevent's, if it has replaced it
             except RedisError as error:
                 if not isinstance(error, ResponseError):
                     self.close()
@@ -180,6 +187,13 @@ def is_away(error: Exception) -> bool:
             error, ReadOnlyError | ClusterDownError | AskError | BusyLoadingError
         ) or bool(_AWAY.search(str(error)))
     return isinstance(error, ConnectionLost | NoAnswer | OSError)
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether no server is there, or it is there and does not let anybody in now."""
+    return isinstance(error, BusyLoadingError | AuthenticationError) or isinstance(
+        error.__context__, ConnectionRefusedError | FileNotFoundError
+    )
 
 
 def store_error(error: Exception, name: str) -> StoreError:

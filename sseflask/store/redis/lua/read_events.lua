@@ -2,8 +2,9 @@
 -- ARGV: the number, how many events of each channel at most, and bytes of each; how many names follow,
 -- the names; where to go on among the channels of patterns, or nothing; the patterns.
 -- Replies: the epoch, the newest number, the floor, the holes; where to go on, or nothing; then for
--- each channel with events after the number: its name, 1 if these are all or else 0, and its entries;
--- and for each of the names that is not known: its name, 2, and nothing. Or 0: nothing is known.
+-- each channel with events after the number: its name, 1 if these are all or else 0, and its entries.
+-- Also for each of the names that is not known: 2 more, and what is there nevertheless. Or 0: nothing
+-- is known.
 local CHANNELS, MATCHES = 2000, 200
 local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'f', 'c', 'h')
 local epoch, generation, newest = known[1], known[2], tonumber(known[3] or 0)
@@ -22,7 +23,7 @@ local function add(name, entries, state)
   reply[#reply + 1] = entries
 end
 
-local function read(name)
+local function read(name, unknown)
   local stream = key(generation, 'channel:' .. name)
   local entries, size, from = {}, 0, start
   while true do
@@ -33,10 +34,10 @@ local function read(name)
       size = size + #row[2][4]
     end
     if #rows < wanted then
-      return add(name, entries, 1)
+      return add(name, entries, 1 + unknown)
     end
     if #entries == each or size >= most then
-      return add(name, entries, 0)
+      return add(name, entries, unknown)
     end
     from = text(id_number(rows[#rows][1]) + 1)
   end
@@ -46,9 +47,9 @@ for index = 5, 4 + names do
   local name = ARGV[index]
   local last = redis.call('ZSCORE', last_of, name)
   if not last then
-    add(name, {}, 2)
+    read(name, 2)
   elseif tonumber(last) > after then
-    read(name)
+    read(name, 0)
   end
 end
 
@@ -64,7 +65,7 @@ if ARGV[patterns] then
     for pattern = patterns, #ARGV do
       if string.find(rows[index], ARGV[pattern]) then
         matches = matches + 1
-        read(rows[index])
+        read(rows[index], 0)
         break
       end
     end

@@ -1,0 +1,22 @@
+"""A server of one test, which may do to it what it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import redis_server
+from tests.redis_server import RedisServerProcess
+
+
+@pytest.fixture(params=redis_server.programs())
+def program(request: pytest.FixtureRequest) -> str:
+    return redis_server.programs()[request.param]
+
+
+@pytest.fixture
+def server(program: str) -> Iterator[RedisServerProcess]:
+    """It keeps nothing when it ends."""
+    with redis_server.running(program) as server:
+        yield server
