@@ -53,6 +53,12 @@ TESTED_AS_A_PART = {
     "unit/routes/test_runs.py": ["routes/run_responses.py"],
     "unit/runs/test_runs.py": ["runs/outcome.py"],
     "unit/runs/test_viewer_machine.py": ["runs/live_runs.py", "runs/process.py"],
+    "unit/store/redis/test_event_store.py": [
+        "store/redis/event_reading.py",
+        "store/redis/event_scripts.py",
+        "store/redis/event_news.py",
+        "store/redis/event_writer.py",
+    ],
     "unit/store/sqlite/test_event_database.py": [
         "store/sqlite/event_tables.py",
         "store/sqlite/file.py",

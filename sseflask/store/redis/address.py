@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, parse_url
 from redis.crc import key_slot
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from sseflask.store.api import StoreError
@@ -45,10 +47,10 @@ class RedisAddress:
         parts = urlsplit(url)
         scheme, _, self._discovery = parts.scheme.replace("redis+unix", "unix").partition("+")
         scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
-        query = dict(parse_qsl(parts.query))
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
         self.prefix = query.pop("prefix", _PREFIX)
         if scheme not in _KINDS or not re.fullmatch(r"[A-Za-z0-9_.:-]{1,100}", self.prefix):
-            raise ValueError("this is no URL of a Redis server, or its prefix has odd characters")
+            raise ValueError("this is no URL of a Redis server, or its prefix is none")
         self._name = ""
         self._hosts: list[tuple[str, int]] = []
         path = parts.path
@@ -56,6 +58,10 @@ class RedisAddress:
             self._hosts = _hosts(parts, 26379 if self._discovery == "sentinel" else 6379)
             if self._discovery == "sentinel":
                 self._name, _, path = path.strip("/").partition("/")
+            if not all(host for host, _ in self._hosts) or not (
+                self._name or self._discovery == "cluster"
+            ):
+                raise ValueError("the URL of the Redis server lacks a host, or a master's name")
         netloc = parts.netloc
         if self._hosts:
             login, at, _ = netloc.rpartition("@")
@@ -108,7 +114,9 @@ class RedisAddress:
             tls = {key: value for key, value in self._options.items() if key.startswith("ssl_")}
             if issubclass(self._class, SSLConnection):
                 tls["ssl"] = True
-            sentinel = Sentinel(self._hosts, sentinel_kwargs={**timeouts, **tls})
+            sentinel = Sentinel(
+                self._hosts, sentinel_kwargs={**timeouts, **tls, "retry": Retry(NoBackoff(), 0)}
+            )
             host, port = sentinel.discover_master(self._name)
             yield {"host": host, "port": port}
         elif self._discovery == "cluster":

@@ -114,8 +114,8 @@ class Link:
                 command = ("EVAL", script.text, *command[2:])
                 script = None
             except (AskError, ConnectionLost, OSError) as error:
-                # A cluster has moved our keys, or the connection is gone. Other attempts tell whether
-                # the server is gone too.
+                # A cluster has moved our keys, or the connection is gone. Other attempts show
+                # whether the server is gone too.
                 self.close()
                 lost += 1
                 if is_refused(error) or not repeat or lost == len(_PAUSES):

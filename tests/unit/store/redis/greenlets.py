@@ -1,0 +1,163 @@
+"""``python -m tests.unit.store.redis.greenlets <program>``: reports on a store under gevent.
+
+Thousands of greenlets append, and threads of gevent's pool; then the server answers nothing.
+"""
+
+# ruff: noqa: E402
+from gevent import monkey
+
+monkey.patch_all()
+
+from tests.switches import watch_switches
+
+switches = watch_switches()  # before other modules make their locks
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import gevent
+
+from sseflask.loop.callbacks import EventLoop
+from sseflask.store.api import Append, Appended, Entry, EventLimits, EventStore, StoreError
+from sseflask.store.names import Pattern
+from sseflask.store.open import open_event_store
+from sseflask.store.redis import address
+from tests import redis_server
+from tests.contract.event_stores import query
+
+GREENLETS, THREADS = 3000, 8
+
+native_ident = monkey.get_original("_thread", "get_ident")
+
+
+class Listener:
+    """Collects the events that it is given, in the event loop."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.threads: set[int] = set()
+        self.closes: list[Pattern] = []
+
+    def events(self, entries: Sequence[Entry], since: float) -> None:
+        assert since <= time.monotonic()
+        self.entries.extend(entries)
+        self.threads.add(native_ident())
+
+    def started(self, epoch: str, newest: int) -> None:
+        assert epoch
+        assert newest == 0
+        self.threads.add(native_ident())
+
+    def skipped(self, last: int) -> None:
+        raise AssertionError(f"nothing was trimmed before {last}")
+
+    def closed(self, pattern: Pattern) -> None:
+        self.closes.append(pattern)
+        self.threads.add(native_ident())
+
+    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
+        answer(len(str(pattern)))
+
+
+def main(program: str) -> dict[str, Any]:
+    EventLoop.current()
+    address.COMMAND_SECONDS = 2.0  # an answer is given up earlier than in service
+    listener = Listener()
+    with redis_server.running(program) as server:
+        store = open_event_store(server.place(), EventLimits(10**6, 86_400))
+        store.follow(listener)
+        scripts_before = evaluated(server)
+
+        def put(index: int) -> Appended:
+            result = store.append(Append("a", (b"%d" % index,)))
+            assert isinstance(result, Appended)
+            # In the loop, and before the greenlet goes on.
+            assert len(listener.entries) >= result.last
+            return result
+
+        greenlets = [gevent.spawn(put, index) for index in range(GREENLETS)]
+        gevent.joinall(greenlets, raise_error=True)
+        scripts = evaluated(server) - scripts_before
+        results = [greenlet.value for greenlet in greenlets]
+        in_order = results == [Appended(n, n) for n in range(1, GREENLETS + 1)]
+        in_order = in_order and [entry.frame for entry in listener.entries] == [
+            b"%d" % index for index in range(GREENLETS)
+        ]
+        pool = gevent.get_hub().threadpool
+        threads = [pool.spawn(use, store, index) for index in range(THREADS)]
+        counts = [thread.get(timeout=30) for thread in threads]
+        report = frozen(store, server)
+    return {
+        "switches": switches,
+        "in order": in_order,
+        "scripts": scripts,
+        "counted by threads": counts,
+        "given": len(listener.entries),
+        "closes": len(listener.closes),
+        "in the loop": listener.threads == {native_ident()},
+        **report,
+    }
+
+
+def use(store: EventStore, index: int) -> int:
+    """What another native thread may do."""
+    result = store.append(Append(f"t.{index}", (b"t",)))
+    assert isinstance(result, Appended)
+    (entry,) = store.history(query(f"t.{index}")).entries
+    assert entry.number == result.first <= store.position().number
+    store.close_subscriptions([Pattern.parse(f"t.{index}")])
+    return store.count_subscriptions(Pattern.parse("t.*"))
+
+
+def evaluated(server: redis_server.RedisServerProcess) -> int:
+    with server.client() as client:
+        stats = client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def frozen(store: EventStore, server: redis_server.RedisServerProcess) -> dict[str, Any]:
+    """The server answers nothing until the store says so, then it does."""
+    moments: list[float] = []
+
+    def tick() -> None:
+        while True:
+            moments.append(time.monotonic())
+            gevent.sleep(0.01)
+
+    ticking = gevent.spawn(tick)
+    server.freeze()
+    begun = time.monotonic()
+    refused = 0
+    for _ in range(3):
+        try:
+            store.append(Append("f", (b"f",), "key"))
+        except StoreError:
+            refused += 1
+    unavailable, given_up = store.health(), time.monotonic() - begun
+    server.thaw()
+    begun = time.monotonic()
+    while True:
+        try:
+            store.append(Append("f", (b"f",), "key"))
+        except StoreError:
+            gevent.sleep(0.01)
+        else:
+            break
+    back = time.monotonic() - begun
+    ticking.kill()
+    store.close()
+    return {
+        "refused": refused,
+        "health": unavailable,
+        "given up after": given_up,
+        "back after": back,
+        "longest pause": max(after - before for before, after in pairwise(moments)),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1])))

@@ -1,0 +1,215 @@
+"""What URLs of Redis servers mean, and that they lead to the server that can be written to."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+import trustme
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from sseflask.store.api import StoreError
+from sseflask.store.redis import is_redis
+from sseflask.store.redis.address import RedisAddress
+from tests import redis_server
+from tests.live.kit.servers import free_port
+from tests.live.kit.waiting import until
+from tests.redis_server import RedisServerProcess
+
+
+def ping(url: str) -> None:
+    connection = RedisAddress(url).connect()
+    try:
+        connection.send_command("PING")
+        assert connection.read_response() == b"PONG"
+    finally:
+        connection.disconnect()
+
+
+def port_of(url: str) -> int:
+    """Of the server that one gets to."""
+    connection = RedisAddress(url).connect()
+    try:
+        connection.send_command("INFO", "server")
+        lines = connection.read_response().decode().splitlines()
+    finally:
+        connection.disconnect()
+    return next(int(line[9:]) for line in lines if line.startswith("tcp_port:"))
+
+
+def answers(client: Redis) -> bool:
+    try:
+        return client.ping()
+    except RedisError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "prefix"),
+    [
+        ("redis://", "localhost:6379", "sseflask"),
+        ("redis://example.org", "example.org:6379", "sseflask"),
+        ("redis://user:secret@example.org:7000/3", "example.org:7000", "sseflask"),
+        ("rediss://:secret@[::1]:7000?prefix=shop", "::1:7000", "shop"),
+        ("valkey://h:1", "h:1", "sseflask"),
+        ("valkeys://h:1?db=2&prefix=a.b:c", "h:1", "a.b:c"),
+        ("unix:///run/redis.sock", "/run/redis.sock", "sseflask"),
+        ("redis+unix:///run/redis.sock?prefix=x", "/run/redis.sock", "x"),
+        ("redis+sentinel://a,b:7/main/2", "a:26379,b:7", "sseflask"),
+        ("rediss+sentinel://:secret@[::1]:5,b/main", "[::1]:5,b:26379", "sseflask"),
+        ("redis+cluster://a:1,b?prefix=x", "a:1,b:6379", "x"),
+    ],
+)
+def test_what_urls_mean(url: str, name: str, prefix: str) -> None:
+    assert is_redis(url)
+    address = RedisAddress(url)
+    assert (address.name, address.prefix) == (name, prefix)
+    assert "secret" not in address.name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:port",
+        "redis://h?prefix=",
+        "redis://h?prefix={a}",
+        "redis://h?no_such_argument=1",
+        "redis+cluster://h:port",
+        "redis+cluster://",
+        "redis+sentinel://h",
+        "http://h",
+    ],
+)
+def test_urls_that_mean_nothing(url: str) -> None:
+    with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
+        RedisAddress(url)
+
+
+@pytest.mark.parametrize("path", ["", "events.db", "/var/lib/redis/events.db", ":memory:", "redis"])
+def test_paths_are_no_urls(path: str) -> None:
+    assert not is_redis(path)
+
+
+@pytest.fixture
+def on_port(program: str) -> Iterator[RedisServerProcess]:
+    with redis_server.running(program, port=free_port()) as server:
+        yield server
+
+
+def test_a_user_and_a_database(on_port: RedisServerProcess) -> None:
+    with closing(on_port.client()) as client:
+        client.execute_command("ACL", "SETUSER", "me", "on", ">it's %me", "+@all", "~*")
+        client.config_set("requirepass", "other")
+    where = f"127.0.0.1:{on_port.port}"
+    connection = RedisAddress(f"redis://me:it's%20%25me@{where}/3").connect()
+    connection.send_command("CLIENT", "INFO")
+    text = connection.read_response()
+    assert b"user=me" in text
+    assert b"db=3" in text
+    connection.disconnect()
+    with pytest.raises(AuthenticationError):
+        ping(f"redis://me:wrong@{where}")
+
+
+def test_nobody_is_there() -> None:
+    with pytest.raises(RedisError):
+        ping(f"redis://127.0.0.1:{free_port()}")
+    for kind in ("sentinel", "cluster"):
+        with pytest.raises((RedisError, StoreError)):
+            ping(f"redis+{kind}://127.0.0.1:{free_port()}/main")
+
+
+def test_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca"))
+    port = free_port()
+    options = [
+        "--tls-port", port, "--tls-cert-file", tmp_path / "cert",
+        "--tls-key-file", tmp_path / "key", "--tls-auth-clients", "no", "--save", "",
+    ]  # fmt: skip
+    with redis_server.running(redis_server.redis(), *map(str, options)):
+        ping(f"rediss://localhost:{port}?ssl_ca_certs={tmp_path / 'ca'}")
+        with pytest.raises(RedisError, match="CERTIFICATE_VERIFY_FAILED"):
+            ping(f"rediss://localhost:{port}")
+        ping(f"rediss://localhost:{port}?ssl_cert_reqs=none")
+
+
+def test_the_node_of_a_cluster_that_has_the_keys(program: str) -> None:
+    with ExitStack() as stack:
+        ports = [free_port() for _ in range(2)]
+        nodes = []
+        for port in ports:
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+            nodes.append(
+                stack.enter_context(
+                    redis_server.running(program, *options, "--save", "", port=port)
+                )
+            )
+        for node, slots in zip(nodes, ["0 8191", "8192 16383"], strict=True):
+            with closing(node.client()) as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots.split())
+        with closing(nodes[0].client()) as client:
+            bus = nodes[1]
+            with closing(bus.client()) as other:
+                cluster_port = other.config_get("cluster-port")["cluster-port"]
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[1], cluster_port)
+
+        def complete() -> bool:
+            found = []
+            for node in nodes:
+                with closing(node.client()) as client:
+                    found.append(b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
+            return all(found)
+
+        until(complete, "the cluster to be complete")
+        url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{ports[0]}?prefix="
+        # "a" is in slot 15495, "sseflask" in another one of the first half.
+        assert port_of(url + "a") == ports[1]
+        assert {port_of(url + prefix) for prefix in ("a", "b", "c", "d", "e")} == {*ports}
+
+
+def test_the_master_as_sentinels_say(tmp_path: Path) -> None:
+    program = redis_server.redis()
+    with ExitStack() as stack:
+        one, two = (
+            stack.enter_context(redis_server.running(program, "--save", "", port=free_port()))
+            for _ in range(2)
+        )
+        with closing(two.client()) as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", one.port)
+            until(lambda: client.info("replication")["master_link_status"] == "up", "the replica")
+        port = free_port()
+        settings = tmp_path / "sentinel.conf"
+        settings.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+            f"sentinel monitor main 127.0.0.1 {one.port} 1\n"
+            "sentinel down-after-milliseconds main 60000\n"
+        )
+        process = subprocess.Popen(
+            [program, str(settings), "--sentinel"], stdout=subprocess.DEVNULL
+        )
+        stack.callback(process.wait, 20)
+        stack.callback(process.kill)
+        client = stack.enter_context(closing(Redis(port=port)))
+
+        def fails_over() -> bool:
+            try:
+                client.execute_command("SENTINEL", "FAILOVER", "main")
+            except RedisError:  # it knows of no replica yet
+                return False
+            return True
+
+        until(lambda: answers(client), "the sentinel")
+        url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/main/0"
+        assert port_of(url) == one.port
+        until(fails_over, "the sentinel to know the replica")
+        until(lambda: port_of(url) == two.port, "the replica to be the master")
+        with pytest.raises(RedisError):
+            ping(f"redis+sentinel://127.0.0.1:{port}/other")

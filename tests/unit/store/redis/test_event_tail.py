@@ -1,0 +1,122 @@
+"""The place of a process in the tail: what is news, what is missed, by values alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from sseflask.store.api import Entry
+from sseflask.store.redis.event_tail import EventTail, Place, Renewed
+from sseflask.store.tail import Notice, Skipped
+
+Row = tuple[bytes, list[bytes]]
+
+
+def events(last: int, before: int, notices: int, channel: str, *frames: bytes) -> Row:
+    fields = [b"p", b"%d %d nonce" % (before, notices), b"c", channel.encode()]
+    for frame in frames:
+        fields += [b"f", frame]
+    return b"%d-0" % last, fields
+
+
+def notice(newest: int, place: int, before: int, notices: int, kind: str, body: str) -> Row:
+    p = b"%d %d -" % (before, notices)
+    return b"%d-%d" % (newest, place), [b"p", p, b"k", kind.encode(), b"b", body.encode()]
+
+
+@pytest.fixture
+def tail() -> EventTail:
+    tail = EventTail()
+    assert tail.open(Place("g", "e", 10, 3, 1))
+    return tail
+
+
+def test_it_begins_where_the_server_is(tail: EventTail) -> None:
+    assert tail.cursor == "10-1"
+    assert tail.has(Place("g", "e", 10, 3, 1))
+    assert not tail.has(Place("g", "e", 11, 3, 0))
+    assert not tail.has(Place("g", "e", 10, 4, 2))
+
+
+def test_news_come_in_order_and_once(tail: EventTail) -> None:
+    rows = [
+        events(11, 10, 3, "a", b"x"),
+        events(13, 11, 3, "b", b"y", b"z"),
+        notice(13, 1, 13, 3, "close", "a.*"),
+        events(14, 13, 4, "a", b"w"),
+    ]
+    expected = [
+        [Entry(11, "a", b"x"), Entry(12, "b", b"y"), Entry(13, "b", b"z")],
+        Notice(4, 13, "close", "a.*"),
+        [Entry(14, "a", b"w")],
+    ]
+    assert tail.take(rows) == expected
+    assert tail.cursor == "14-0"
+    assert tail.nonce == b"nonce"
+    assert tail.take(rows) == []
+    assert tail.has(Place("g", "e", 14, 4, 0))
+
+
+def test_own_events_are_taken_if_they_are_next(tail: EventTail) -> None:
+    before = Place("g", "e", 10, 3, 0)
+    assert not tail.take_own(before._replace(newest=11), 12, b"n")
+    assert not tail.take_own(before._replace(notices=4), 12, b"n")
+    assert not tail.take_own(before._replace(generation="other"), 12, b"n")
+    assert tail.take_own(before, 12, b"n")
+    assert (tail.cursor, tail.nonce) == ("12-0", b"n")
+    # They come with the tail as well.
+    assert tail.take([events(12, 10, 3, "a", b"x", b"y"), events(13, 12, 3, "a", b"z")]) == [
+        [Entry(13, "a", b"z")]
+    ]
+
+
+def test_what_was_missed_is_said_before_what_comes_after_it(
+    tail: EventTail, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert tail.take([events(11, 10, 3, "a", b"x"), events(20, 19, 3, "a", b"y")]) == [
+        [Entry(11, "a", b"x")],
+        Skipped(19),
+        [Entry(20, "a", b"y")],
+    ]
+    assert not caplog.records
+    assert tail.take([events(21, 20, 5, "a", b"z")]) == [
+        Notice(5, 20, "close", "**"),
+        [Entry(21, "a", b"z")],
+    ]
+    assert "notices in the channel log were missed" in caplog.text
+
+
+def test_numbers_that_were_left_out_are_nothing_missed(tail: EventTail) -> None:
+    rows = [notice(1000, 1, 10, 3, "jump", ""), events(1001, 1000, 4, "a", b"x")]
+    assert tail.take(rows) == [[Entry(1001, "a", b"x")]]
+
+
+def test_another_epoch(tail: EventTail) -> None:
+    rows = [notice(10, 2, 10, 3, "epoch", "new"), events(11, 10, 4, "a", b"x")]
+    assert tail.take(rows) == [Renewed("new", 10), [Entry(11, "a", b"x")]]
+    assert tail.epoch == "new"
+    assert not tail.open(Place("g", "new", 11, 4, 0))
+
+
+def test_what_a_later_version_adds_is_passed_over(tail: EventTail) -> None:
+    rows = [notice(10, 2, 10, 3, "new kind", "b"), notice(10, 3, 10, 4, "count", "c")]
+    assert tail.take(rows) == [Notice(5, 10, "count", "c")]
+
+
+def test_another_store(tail: EventTail) -> None:
+    assert not tail.open(Place("g", "e", 50, 9, 0))  # the tail will bring what is between
+    assert tail.cursor == "10-1"
+    assert tail.open(Place("other", "e2", 2, 1, 0))
+    assert (tail.epoch, tail.cursor) == ("e2", "2-0")
+    # Nothing is to be waited for in a store that is gone.
+    assert tail.has(Place("g", "e", 60, 9, 0))
+
+
+def test_a_tail_that_is_gone(tail: EventTail, caplog: pytest.LogCaptureFixture) -> None:
+    assert tail.skip(Place("g", "e", 15, 3, 0)) == [Skipped(15)]
+    assert tail.cursor == "15-0"
+    assert tail.skip(Place("g", "e2", 15, 5, 2)) == [
+        Notice(5, 15, "close", "**"),
+        Renewed("e2", 15),
+    ]
+    assert tail.cursor == "15-2"
+    assert "were missed" in caplog.text

@@ -1,0 +1,131 @@
+"""A link repeats what was lost, and says in words for people what Redis says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as NoAnswer
+
+from sseflask.store.api import StoreBusy, StoreError
+from sseflask.store.redis.link import Link, is_away, store_error
+from sseflask.store.redis.server import RedisServer
+from sseflask.store.run_api import StoreFull
+from tests.redis_server import RedisServerProcess
+
+
+@pytest.fixture
+def own(server: RedisServerProcess) -> Iterator[RedisServer]:
+    own = RedisServer.open(server.place())
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def link(own: RedisServer) -> Link:
+    return own.link()
+
+
+def kill(server: RedisServerProcess) -> None:
+    with closing(server.client()) as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
+
+def test_what_was_lost_is_repeated_unless_it_must_not(
+    server: RedisServerProcess, own: RedisServer, link: Link
+) -> None:
+    assert link.command("INCR", own.key("a")) == 1
+    kill(server)
+    assert link.command("INCR", own.key("a")) == 2
+    kill(server)
+    with pytest.raises(StoreError, match="can't be reached"):
+        link.command("INCR", own.key("a"), repeat=False)
+
+
+def test_replies_are_bytes_numbers_and_lists(own: RedisServer, link: Link) -> None:
+    key = own.key("h")
+    assert link.command("HSET", key, "a", b"\x00", "b", 2) == 2
+    assert link.command("HGETALL", key) == [b"a", b"\x00", b"b", b"2"]
+    assert link.command("GET", own.key("none")) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ([("CONFIG", "SET", "maxmemory", "1")], "memory of the Redis server"),
+        ([("REPLICAOF", "127.0.0.1", "1")], "is a replica"),
+        ([("CONFIG", "SET", "min-replicas-to-write", "1")], "lacks replicas"),
+        ([("ACL", "SETUSER", "default", "-set")], "lacks a permission"),
+        ([("ACL", "SETUSER", "default", "resetkeys")], "lacks a permission"),
+    ],
+)
+def test_refusals(
+    server: RedisServerProcess, own: RedisServer, settings: list[tuple[str, ...]], says: str
+) -> None:
+    with closing(server.client()) as client:
+        for command in settings:
+            client.execute_command(*command)
+    with pytest.raises(StoreError, match=says):
+        own.link().command("SET", own.key("a"), "b")
+
+
+def test_a_password_that_is_wanted(server: RedisServerProcess, own: RedisServer) -> None:
+    with closing(server.client()) as client:
+        client.config_set("requirepass", "secret")
+        with pytest.raises(StoreError, match="refuses the user or the password"):
+            own.link().command("PING")
+        assert own.health() == "unavailable"
+        client.config_set("requirepass", "")
+    assert own.wait_until_available(10)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says", "away"),
+    [
+        (NoAnswer(""), StoreBusy, r"in time", True),
+        (ConnectionResetError(104, "reset"), StoreError, r"reached: .*reset", True),
+        (ResponseError("BUSY Redis is busy running a script."), StoreBusy, r"in time", False),
+        # As Redis 6 has it.
+        (
+            ResponseError(
+                "Error running script (call to f_1): @user_script:3: @user_script: 3: "
+                "-OOM command not allowed when used memory > 'maxmemory'."
+            ),
+            StoreFull,
+            "memory",
+            False,
+        ),
+        (
+            ResponseError(
+                "Error running script (call to f_1): @user_script:3: @user_script: 3: "
+                "-READONLY You can't write against a read only replica."
+            ),
+            StoreError,
+            "replica",
+            True,
+        ),
+        (ResponseError("MISCONF Redis is configured"), StoreError, "save to its disk", False),
+        (ResponseError("LOADING Redis is loading"), StoreError, "refuses", True),
+        (ResponseError("UNBLOCKED force unblock"), StoreError, "refuses: UNBLOCKED", False),
+    ],
+)
+def test_errors_that_are_hard_to_provoke(
+    error: Exception, kind: type[StoreError], says: str, away: bool
+) -> None:
+    found = store_error(error, "h:1")
+    assert type(found) is kind
+    with pytest.raises(kind, match=says):
+        raise found
+    assert "h:1" in str(found)
+    assert is_away(error) is away
+
+
+def test_a_link_gives_up_soon_if_nobody_listens(server: RedisServerProcess, link: Link) -> None:
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(StoreError):
+        link.command("PING")
+    assert time.monotonic() - began < 1
