@@ -114,12 +114,14 @@ class Listener:
 
 
 @contextmanager
-def opened(place: Place, *, keep: int = 1000) -> Iterator[tuple[EventStore, Listener]]:
+def opened(
+    place: Place, *, keep: int = 1000, listener: Callable[[], Listener] = Listener
+) -> Iterator[tuple[EventStore, Listener]]:
     """A store as a process has it."""
-    store, listener = open_event_store(place.address, EventLimits(keep, DAY)), Listener()
-    store.follow(listener)
+    store, own = open_event_store(place.address, EventLimits(keep, DAY)), listener()
+    store.follow(own)
     try:
-        yield store, listener
+        yield store, own
     finally:
         store.close()
 

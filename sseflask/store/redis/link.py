@@ -90,11 +90,7 @@ class Link:
 
     def connect(self) -> None:
         """Connect and check the server, if that has not been done. Blocks, raises as `run` does."""
-        try:
-            self._ready()
-        except (RedisError, OSError) as error:
-            self.close()
-            raise self._failed(error) from error
+        self._call((), None, repeat=True)
 
     def close(self) -> None:
         """Disconnect; the next call connects again. A call in another greenlet or thread ends."""
@@ -107,13 +103,24 @@ class Link:
         while True:
             try:
                 connection = self._ready()
+                if not command:
+                    return None
                 connection.send_command(*command)
                 return connection.read_response()
             except NoScriptError:
                 assert script is not None
                 command = ("EVAL", script.text, *command[2:])
                 script = None
-            except (AskError, ConnectionLost, OSError) as error:
+            except (RedisError, OSError) as error:
+                if self._checking:  # the call that made the connection looks after it
+                    self.close()
+                    raise
+                if isinstance(error, RedisError) and not isinstance(
+                    error, AskError | ConnectionLost
+                ):
+                    if not isinstance(error, ResponseError):
+                        self.close()
+                    raise self._failed(error) from error
                 # A cluster has moved our keys, or the connection is gone. Other attempts show
                 # whether the server is gone too.
                 self.close()
@@ -121,10 +128,6 @@ class Link:
                 if is_refused(error) or not repeat or lost == len(_PAUSES):
                     raise self._failed(error) from error
                 time.sleep(_PAUSES[lost])  # gevent's, if it has replaced it
-            except RedisError as error:
-                if not isinstance(error, ResponseError):
-                    self.close()
-                raise self._failed(error) from error
             except BaseException:
                 self.close()  # the reply may still be on its way
                 raise
@@ -135,6 +138,8 @@ class Link:
         if connection is not None and (self._checking or self._checked == server.checks):
             return connection
         if connection is None:
+            if self._checking:
+                raise ConnectionLost("the connection was closed while the server was looked at")
             if not self._probes:
                 server.raise_if_away()
             connection = self._connection = server.address.connect()

@@ -11,7 +11,6 @@ import pytest
 from sseflask.store.api import EventLimits
 from sseflask.store.open import event_store_problem, open_event_store, run_store_problem
 from sseflask.store.redis.event_store import RedisEventStore
-from sseflask.store.sqlite.event_store import SqliteEventStore
 
 LIMITS = EventLimits(10, 60.0)
 
@@ -20,11 +19,6 @@ LIMITS = EventLimits(10, 60.0)
 def test_urls_mean_redis(address: str) -> None:
     assert isinstance(open_event_store(address, LIMITS), RedisEventStore)
     assert event_store_problem(address) == run_store_problem(address) == ""
-
-
-@pytest.mark.parametrize("address", [":memory:", "redis.db", "/tmp/redis"])
-def test_other_addresses_mean_sqlite(address: str) -> None:
-    assert isinstance(open_event_store(address, LIMITS), SqliteEventStore)
 
 
 def test_what_is_wrong_with_a_url() -> None:
