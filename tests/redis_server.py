@@ -44,7 +44,7 @@ class RedisServerProcess:
             "--dir", self._directory.name, "--daemonize", "no", "--loglevel", "warning",
             *(options or ("--save", "", "--appendonly", "no")),
         ]  # fmt: skip
-        self.start()
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -60,14 +60,14 @@ class RedisServerProcess:
 
     def start(self) -> None:
         """Start it, also after `stop`, with what it has saved; blocks until it answers."""
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self.process = process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         until = time.monotonic() + _SECONDS
         while True:
             try:
                 with contextlib.closing(self.client()) as client:
                     client.ping()
             except RedisError:
-                assert self.process.poll() is None, "the server has ended"
+                assert process.poll() is None, "the server has ended"
                 assert time.monotonic() < until, "the server does not answer"
                 time.sleep(0.01)
             else:
@@ -75,18 +75,22 @@ class RedisServerProcess:
 
     def freeze(self) -> None:
         """Let it answer nothing, as a server behind a broken network."""
-        self.process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Undo `freeze`."""
-        self.process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """End it, by default without a chance to save anything."""
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(number)
-        self.process.wait(_SECONDS)
+            self.process.wait(_SECONDS)
 
     def close(self) -> None:
         self.stop()
@@ -98,6 +102,7 @@ def running(program: str, *options: str, port: int = 0) -> Iterator[RedisServerP
     """A server for one test that does to it what others would not like."""
     server = RedisServerProcess(program, *options, port=port)
     try:
+        server.start()
         yield server
     finally:
         server.close()
@@ -131,4 +136,5 @@ def shared(kind: str) -> RedisServerProcess:
     """The server of this test process: each test uses a `RedisServerProcess.place` of its own."""
     server = RedisServerProcess(programs()[kind])
     atexit.register(server.close)
+    server.start()
     return server

@@ -205,7 +205,8 @@ def store_error(error: Exception, name: str) -> StoreError:
     """Redis' errors in words for people."""
     text = str(error)
     found = _KIND.search(text)
-    code = getattr(error, "status_code", None) or (found[1] if found else type(error).__name__)
+    # Older versions of redis-py have no code, and its class says the same.
+    code = found[1] if found else getattr(error, "status_code", None) or type(error).__name__
     if isinstance(error, NoAnswer) or code in ("BUSY", "UNKILLABLE"):
         return StoreBusy(f"the Redis server at {name} did not answer in time")
     if code in ("OOM", "OutOfMemoryError"):
