@@ -75,13 +75,12 @@ def read(link: Link, meta: bytes, query: HistoryQuery) -> History:
 
 def _find(link: Link, meta: bytes, wanted: PatternSet, after: int, limit: int) -> _Found:
     names = sorted(wanted.names)
-    each = limit if len(names) == 1 and not wanted.wild else 2 + 2 * limit // (len(names) or 20)
     patterns = [_lua(pattern) for pattern in wanted.wild]
     found: _Found | None = None
     channels: dict[str, _Channel] = {}
     begin = ""
     while True:
-        arguments: list[Argument] = [after, min(each, limit), PAGE_BYTES, len(names), *names]
+        arguments: list[Argument] = [after, limit, PAGE_BYTES, len(names), *names]
         if patterns:
             arguments += [begin, *patterns]
         reply = link.run(_READ, [meta], arguments)

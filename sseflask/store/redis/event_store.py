@@ -49,8 +49,8 @@ _ANSWER_SECONDS, _PAUSE = 1.0, 0.05
 #: Seconds to wait for news up to a place whose number is known, and for the end of what was begun.
 _NEWS_SECONDS, _LAST_SECONDS = 1.0, 2.0
 
-#: Seconds after which following is tried again if the server refuses, though it is there.
-_REFUSED_SECONDS = 0.5
+#: Seconds after which following is tried again.
+_AGAIN_SECONDS = 0.05
 
 Result = TypeVar("Result")
 
@@ -250,8 +250,12 @@ class RedisEventStore:
                 else:
                     empty = tail.cursor
             except StoreError:
-                if self._server.wait_until_available(_REFUSED_SECONDS) and not self._closed:
-                    time.sleep(_REFUSED_SECONDS / 10)
+                if self._server.wait_until_available(_AGAIN_SECONDS) and not self._closed:
+                    time.sleep(_AGAIN_SECONDS)  # it is there, but refuses
+            except Exception:
+                log.exception("following the channel log failed")
+                link.close()
+                time.sleep(_AGAIN_SECONDS)
         link.close()
 
 

@@ -8,8 +8,8 @@
 local KEY_SECONDS, BATCH_SECONDS = 86400, 120
 -- An entry of the tail has this many frames, or bytes, at most; unless one frame alone is larger.
 local FRAMES, BYTES = 200, 65536
--- The tail keeps this many entries, and what is younger than this.
-local TAIL, TAIL_SECONDS = 4000, 10
+-- The tail has this many entries, and bytes, before what is older than this is trimmed.
+local TAIL, TAIL_BYTES, TAIL_SECONDS = 4000, 33554432, 10
 -- Events that an append trims at most, and channels that are forgotten at once.
 local TRIM, FORGET = 500, 200
 
@@ -149,7 +149,9 @@ end
 
 if time >= noted + 1 then
   local young_number = number_at(times, time - math.max(TAIL_SECONDS, 2 * young))
-  if young_number and redis.call('XLEN', tail) > TAIL then
+  if young_number and (redis.call('XLEN', tail) > TAIL
+    or (redis.call('MEMORY', 'USAGE', tail, 'SAMPLES', 3) or 0) > TAIL_BYTES)
+  then
     redis.call('XTRIM', tail, 'MINID', '~', text(young_number + 1), 'LIMIT', 10000)
   end
   aged = math.max(aged, number_at(times, time - seconds) or 0)

@@ -96,6 +96,29 @@ def test_the_young_are_kept_for_others_to_come_back(server: RedisServerProcess) 
     store.close()
 
 
+def test_the_tail_is_trimmed_by_bytes_and_age(server: RedisServerProcess) -> None:
+    store = open_event_store(server.place(), EventLimits(10, DAY))
+    store.follow(Listener())
+    with closing(server.client()) as client:
+        for number in range(100):
+            put(store, "a", b"x" * 500_000)
+            if number == 50:
+                # As if it were long ago: the marks of time are the server's.
+                (times,) = client.scan_iter("*:times")
+                client.delete(times)
+                client.zadd(times, {"50": client.time()[0] - 100})
+        (tail,) = client.scan_iter("*:tail")
+
+        def shorter() -> bool:
+            put(store, "a", b"x")
+            entries: int = client.xlen(tail)
+            return entries < 100
+
+        until(shorter, "the tail to be trimmed", pause=0.1)
+        assert client.xlen(tail) >= 50
+    store.close()
+
+
 def test_old_events_are_trimmed(server: RedisServerProcess) -> None:
     place = server.place()
     store = open_event_store(place, EventLimits(1000, 1.0))
@@ -163,6 +186,32 @@ def test_the_last_events_are_stored_before_the_end(place: Place) -> None:
         assert len(listener.order) >= stored
     with opened(place) as (other, _):
         assert other.position().number == len(listener.order)
+
+
+def test_the_rights_that_suffice(server: RedisServerProcess) -> None:
+    rights = (
+        "on >secret resetkeys ~{shop}:* -@all +@read +@write +@connection +@scripting"
+        " -@dangerous +info +time"
+    )
+    with closing(server.client()) as client:
+        client.execute_command("ACL", "SETUSER", "shop", *rights.split())
+        client.execute_command("ACL", "SETUSER", "default", "off")
+    place = Place(f"unix://shop:secret@{server.socket}?prefix=shop", shared=True)
+    with opened(place, keep=3) as (one, _), opened(place) as (other, others):
+        for _ in range(10):
+            put(one, "a", b"x", key="k")
+            put(one, "a", b"y")
+        one.close_subscriptions([Pattern.parse("a")])
+        others.wait_for("a")
+        assert one.count_subscriptions(Pattern.parse("a")) == 0
+        assert [each.pattern for each in one.history(query("a", "*", after=0)).missing] == [
+            Pattern.parse("a"),
+            Pattern.parse("*"),
+        ]
+        assert one.extent().bytes > 0
+        assert other.health() == "available"
+        with pytest.raises(StoreError, match="lacks a permission"):
+            one._server.call(lambda link: link.command("GET", "elsewhere"))  # type: ignore[attr-defined]
 
 
 def test_a_store_is_opened_by_its_url(server: RedisServerProcess) -> None:
