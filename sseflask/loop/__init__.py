@@ -3,7 +3,9 @@
 1. Under gevent the main thread runs the event loop (gevent's hub) and the greenlets of requests.
    Subscribers are served there. Elsewhere each request has a thread, and there is no event loop.
 2. What could hold the event loop up (SQLite, files) runs in a native thread: one for each store.
-   Such a thread may block. It calls nothing of gevent, and no code of others but by rule 3.
+   Such a thread may block. It calls nothing of gevent, and no code of others but by rule 3. What
+   waits for a network only, such as a store on Redis, has no native thread: greenlets of the main
+   thread do it. Their sockets belong to its loop.
 3. A native thread hands results and news over by `EventLoop.call_soon_threadsafe`. A function that
    is called in the event loop neither blocks nor switches. Without gevent it is called at once.
 4. A greenlet may switch wherever it blocks or gives way (`TimeSlice`, `yield_to_loop`). It waits

@@ -13,6 +13,7 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
+    NoPermissionError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -112,18 +113,14 @@ class Link:
                 command = ("EVAL", script.text, *command[2:])
                 script = None
             except (RedisError, OSError) as error:
-                if self._checking:  # the call that made the connection looks after it
+                moved = isinstance(error, AskError)  # within a cluster
+                if moved or not isinstance(error, ResponseError):
                     self.close()
-                    raise
-                if isinstance(error, RedisError) and not isinstance(
-                    error, AskError | ConnectionLost
-                ):
-                    if not isinstance(error, ResponseError):
-                        self.close()
+                if self._checking:
+                    raise  # to the call that has made the connection
+                if not (moved or isinstance(error, ConnectionLost | OSError)):
                     raise self._failed(error) from error
-                # A cluster has moved our keys, or the connection is gone. Other attempts show
-                # whether the server is gone too.
-                self.close()
+                # Further attempts show whether the server is gone as well as the connection.
                 lost += 1
                 if is_refused(error) or not repeat or lost == len(_PAUSES):
                     raise self._failed(error) from error
@@ -166,16 +163,15 @@ class Link:
 
 
 def read_info(connection: Connection) -> ServerInfo:
-    """What a server says of itself. Raises `ReadOnlyError` if it is no master."""
+    """What a server says of itself; nothing to a user who may not ask.
+
+    Raises `ReadOnlyError` if it is no master.
+    """
     connection.send_command("INFO")
     try:
         text: bytes = connection.read_response()
-    except ResponseError as error:
-        if not str(error).startswith(("NOPERM", "ERR", "no permissions")) and (
-            "permission" not in str(error)
-        ):
-            raise
-        return ServerInfo("", False)  # this user may not ask
+    except NoPermissionError:
+        return ServerInfo("", False)
     fields = dict(
         line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line
     )
