@@ -76,6 +76,13 @@ def test_pages_end_by_their_size(own: tuple[EventStore, Listener]) -> None:
     assert numbers(read(store, query("c.*"))) == list(range(1, 13))
 
 
+def test_what_was_never_published_to_is_not_missing(own: tuple[EventStore, Listener]) -> None:
+    store, _ = own
+    put(store, "a", b"1")
+    history = store.history(query("never", "never.*", "a", after=0))
+    assert (numbers(history.entries), history.missing) == ([1], [])
+
+
 def test_patterns_of_many_channels(place: Place) -> None:
     with opened(place, keep=3) as (store, _):
         for number in range(1000):

@@ -255,7 +255,22 @@ def test_without_an_index_what_is_gone_is_missing(server: RedisServerProcess, ow
             Pattern.parse("a"),
             Pattern.parse("*"),
         ]
-        put(store, "c", b"3")
+        last = put(store, "c", b"3").last
+    # From then on it is whole again.
+    put(store, "d", b"5")
+    assert store.history(query("a", "c", "d", "*", after=last)).missing == []
+
+
+def test_a_tail_that_is_gone_before_it_was_read(server: RedisServerProcess, own: Own) -> None:
+    store, listener = own
+    put(store, "a", b"1")
+    with closing(server.client()) as client:
+        (meta,) = client.scan_iter("*:meta")
+        client.hset(meta, "n", 10)  # as if others had stored something, and Redis lost it
+    listener.wait_for(10)
+    assert listener.order == [1, ("skipped", 10)]
+    assert put(store, "a", b"11") == Appended(11, 11)
+    assert listener.order == [1, ("skipped", 10), 11]
 
 
 def test_events_that_are_evicted(server: RedisServerProcess, place: Place) -> None:

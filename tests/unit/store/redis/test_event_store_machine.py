@@ -197,6 +197,6 @@ def test_a_server_that_fails_at_random(program: str) -> None:
         run_state_machine_as_test(  # type: ignore[no-untyped-call,unused-ignore]
             machine,
             settings=hypothesis.settings(
-                hypothesis.settings(), max_examples=20, stateful_step_count=25, deadline=None
+                hypothesis.settings(), max_examples=12, stateful_step_count=20, deadline=None
             ),
         )
