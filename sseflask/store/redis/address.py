@@ -81,6 +81,8 @@ class RedisAddress:
             raise ValueError(
                 f"the URL of the Redis server has an unknown argument: {error}"
             ) from None
+        #: Seconds that a command may take.
+        self.command_seconds: float = self._options["socket_timeout"]
         #: For people; without the password.
         self.name = self._shown()
 

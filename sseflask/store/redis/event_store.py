@@ -84,7 +84,8 @@ class RedisEventStore:
         self._writer = EventWriter(self._scripts, self._news, self._open)
         server.add_check(self._check)
         server.start(self._writer.run, server.link())
-        server.start(self._follow_tail, server.link())
+        self._link = server.link()
+        server.start(self._follow_tail, self._link)
 
     def append(self, append: Append) -> Appended | KeyReused:
         result: Appended | KeyReused = self._wait(partial(self._submit, append), PATIENCE)
@@ -132,6 +133,7 @@ class RedisEventStore:
         self._closed = True
         with suppress(Timeout):
             wait_for_callback(partial(self._server.in_loop, self._writer.close), _LAST_SECONDS)
+        self._server.in_loop(self._link.end)
         self._server.remove_check(self._check)
         self._server.close()
 
@@ -256,7 +258,6 @@ class RedisEventStore:
                 log.exception("following the channel log failed")
                 link.close()
                 time.sleep(_AGAIN_SECONDS)
-        link.close()
 
 
 def _log_lost_answers(_result: object, error: Exception | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ _KIND = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|NOPERM|BUSY|READONLY|TRYAGAI
 _PAUSES = (0.0, 0.0, 0.01, 0.03, 0.1, 0.2, 0.3)
 
 
+#: Seconds after the end of a command's time when that is noticed only if this process stood still.
+_STOOD_STILL = 0.25
+
+
 class ServerInfo(NamedTuple):
     """What a server says of itself."""
 
@@ -63,6 +68,7 @@ class Link:
         self._connection: Connection | None = None
         self._checked = 0
         self._checking = False
+        self._ended = False
 
     def run(
         self,
@@ -99,13 +105,20 @@ class Link:
         if connection is not None:
             connection.disconnect()
 
+    def end(self) -> None:
+        """Disconnect for good: each call fails, also one that is under way."""
+        self._ended = True
+        self.close()
+
     def _call(self, command: Sequence[Argument], script: Script | None, repeat: bool) -> Any:
         lost = 0
         while True:
+            late = math.inf
             try:
                 connection = self._ready()
                 if not command:
                     return None
+                late = time.monotonic() + self._server.address.command_seconds + _STOOD_STILL
                 connection.send_command(*command)
                 return connection.read_response()
             except NoScriptError:
@@ -118,7 +131,9 @@ class Link:
                     self.close()
                 if self._checking:
                     raise  # to the call that has made the connection
-                if not (moved or isinstance(error, ConnectionLost | OSError)):
+                # If this process stood still the answer may be there, unread.
+                gone = isinstance(error, ConnectionLost | OSError) or time.monotonic() > late
+                if not (moved or gone):
                     raise self._failed(error) from error
                 # Further attempts show whether the server is gone as well as the connection.
                 lost += 1
@@ -135,6 +150,8 @@ class Link:
         if connection is not None and (self._checking or self._checked == server.checks):
             return connection
         if connection is None:
+            if self._ended:
+                raise StoreError("the connection to the Redis server is closed")
             if self._checking:
                 raise ConnectionLost("the connection was closed while the server was looked at")
             if not self._probes:

@@ -102,7 +102,7 @@ class RedisServer:
         self._ended.set()
         self._there.set()
         for link in list(self._links):
-            link.close()
+            link.end()
         for _ in range(self._workers):
             self._calls.put(None)
 

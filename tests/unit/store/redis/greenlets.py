@@ -13,6 +13,8 @@ from tests.switches import watch_switches
 switches = watch_switches()  # before other modules make their locks
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -90,12 +92,14 @@ def main(program: str) -> dict[str, Any]:
         pool = gevent.get_hub().threadpool
         threads = [pool.spawn(use, store, index) for index in range(THREADS)]
         counts = [thread.get(timeout=30) for thread in threads]
+        paused = stand_still(store)
         report = frozen(store, server)
     return {
         "switches": switches,
         "in order": in_order,
         "scripts": scripts,
         "counted by threads": counts,
+        "refused after standing still": paused,
         "given": len(listener.entries),
         "closes": len(listener.closes),
         "in the loop": listener.threads == {native_ident()},
@@ -117,6 +121,20 @@ def evaluated(server: redis_server.RedisServerProcess) -> int:
     with server.client() as client:
         stats = client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def stand_still(store: EventStore) -> int:
+    """This process is stopped for longer than a command may take; how many calls fail then."""
+    pid = os.getpid()
+    helper = subprocess.Popen(["sh", "-c", f"kill -STOP {pid}; sleep 2.5; kill -CONT {pid}"])
+    refused, begun = 0, time.monotonic()
+    while helper.poll() is None or time.monotonic() < begun + 3.0:
+        try:
+            store.position()
+        except StoreError:
+            refused += 1
+        gevent.sleep(0.01)
+    return refused
 
 
 def frozen(store: EventStore, server: redis_server.RedisServerProcess) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def test_under_gevent_the_loop_never_waits(program: str) -> None:
     assert report["given"] == 3000 + 8 + 1
     assert report["closes"] == 8
     assert report["in the loop"]
+    assert report["refused after standing still"] == 0
     assert report["refused"] == 3
     assert report["health"] == "unavailable"
     assert 1.5 < report["given up after"] < 6

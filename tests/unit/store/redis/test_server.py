@@ -83,6 +83,16 @@ def test_closing_ends_what_blocks(server: RedisServerProcess) -> None:
     assert time.monotonic() - began < 3
 
 
+def test_a_link_that_has_ended_makes_no_connection(own: RedisServer) -> None:
+    link = own.link()
+    assert link.command("PING") == b"PONG"
+    link.end()
+    with pytest.raises(StoreError, match="is closed"):
+        link.command("PING")
+    assert own.available
+    assert own.call(ping) == b"PONG"
+
+
 def test_a_call_that_takes_too_long_goes_on_alone(own: RedisServer) -> None:
     key = own.key("list")
     with pytest.raises(StoreBusy, match=r"within 0\.1 s"):
