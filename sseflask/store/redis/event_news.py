@@ -23,7 +23,7 @@ Answer = Callable[[int, int], None]
 class EventNews:
     """The listener and the tail of one process.
 
-    Called by the greenlets or threads of a store; what is called here does no I/O.
+    Called by a store's greenlets in the main loop, or its threads; what is called does no I/O.
     """
 
     def __init__(self, listener: EventListener, tail: EventTail, answer: Answer) -> None:

@@ -40,7 +40,7 @@ from sseflask.store.tail import NoticeKind
 log = logging.getLogger("sseflask")
 
 #: Entries of the tail that are read at once, and milliseconds to wait for the next one.
-_PAGE, _BLOCK = 200, 1000
+_PAGE, _BLOCK = 64, 1000
 
 #: Seconds that other processes have for their answer, and the longest pause between two looks at
 #: what they have answered.
@@ -197,7 +197,9 @@ class RedisEventStore:
     def _wait_for_news(self, place: Place) -> None:
         """Wait until the listener has been given what was stored up to a place."""
         with suppress(Timeout):
-            wait_for_callback(partial(self._news.when_at, place), _NEWS_SECONDS)
+            wait_for_callback(
+                partial(self._server.in_loop, self._news.when_at, place), _NEWS_SECONDS
+            )
 
     def _answer(self, notice: int, number: int) -> None:
         """Store how many subscriptions this process has. Any thread; never blocks."""
