@@ -191,12 +191,13 @@ def listening(
     end: Callable[[socket.socket], None],
     seconds: float,
     tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[int]:
-    """Serve each connection to a port of 127.0.0.1 in a thread, and end it after the block.
+    """Serve each connection to a port of an address in a thread, and end it after the block.
 
     Nothing may take longer than these seconds. Gives the port.
     """
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listener = socket.create_server((host, 0), backlog=512)
     threads: list[threading.Thread] = []
     connections: list[socket.socket] = []
 
@@ -251,6 +252,7 @@ def upstream(
     *,
     seconds: float = SECONDS,
     cut: bool = False,
+    host: str = "127.0.0.1",
 ) -> Iterator[Upstream]:
     """Serve every request by the script, on connections that stay open until the client closes.
 
@@ -259,6 +261,7 @@ def upstream(
         tls: how to speak TLS.
         seconds: how long nothing may take longer.
         cut: whether what is under way at the end of the block is cut off.
+        host: the address that it listens on.
     """
     seen = Upstream("")
     idle: set[socket.socket] = set()
@@ -298,7 +301,7 @@ def upstream(
             if cut or connection in idle:
                 shutdown(connection, socket.SHUT_RDWR if cut else socket.SHUT_RD)
 
-    with listening(serve, end, seconds, tls) as port:
-        seen.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/v1"
+    with listening(serve, end, seconds, tls, host) as port:
+        seen.url = f"{'http' if tls is None else 'https'}://{host}:{port}/v1"
         yield seen
     assert not seen.failures, seen.failures

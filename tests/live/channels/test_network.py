@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.live.kit.connection import fetch
+from tests.live.kit.namespaces import Host, network_of
 from tests.live.kit.publishing import LIBRARY
 from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
-from tests.live.kit.tools import tool
 from tests.live.kit.waiting import until
 
 #: Opens this many subscriptions, prints a line, and holds them until its input ends.
@@ -34,60 +32,18 @@ sys.stdin.read()
 """
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network namespace and a cable to it.
-
-    Args:
-        name: the namespace's.
-        cable: the name of the cable's end over there.
-        here: our address.
-    """
-
-    name: str
-    cable: str
-    here: str
-
-    def ip(self, *arguments: str) -> None:
-        ip("-n", self.name, *arguments)
-
-
-def ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
-
-
 @pytest.fixture
-def network() -> Iterator[Network]:
-    """Addresses are from the block reserved for measuring network devices: no machine's own."""
-    tool("ip")
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a network")
-    unique = f"{os.getpid() % 100_000}"
-    here, there = (f"198.19.{os.getpid() % 250}.{n}" for n in (1, 2))
-    name, ours, theirs = f"sse-{unique}", f"sseh{unique}", f"ssep{unique}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
-    try:
-        ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
-        ip("addr", "add", f"{here}/30", "dev", ours)
-        ip("link", "set", ours, "up")
-        made_up = Network(name, theirs, here)
-        made_up.ip("addr", "add", f"{there}/30", "dev", theirs)
-        made_up.ip("link", "set", theirs, "up")
-        yield made_up
-    finally:
-        subprocess.run(["ip", "link", "del", ours], capture_output=True, check=False)
-        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=True)
+def host() -> Iterator[Host]:
+    with network_of(1) as (_, (made,)):
+        yield made
 
 
 @contextlib.contextmanager
-def peer(network: Network, port: int, count: int) -> Iterator[None]:
-    """A client in the other network, with this many subscriptions."""
-    command = ["ip", "netns", "exec", network.name, sys.executable, "-c", CLIENT]
+def peer(host: Host, port: int, count: int) -> Iterator[None]:
+    """A client on the other host, with this many subscriptions."""
+    command = [*host.prefix, sys.executable, "-c", CLIENT]
     with subprocess.Popen(
-        [*command, network.here, str(port), str(count)],
+        [*command, host.network.here, str(port), str(count)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -101,7 +57,7 @@ def peer(network: Network, port: int, count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def library(directory: Path, *worker: str) -> Iterator[Server]:
-    """The small application, to be reached from the other network too."""
+    """The small application, to be reached from the other host too."""
     port = free_port()
     command = [*GUNICORN, *worker, "-b", f"0.0.0.0:{port}", "-w", "1", LIBRARY]
     changes = {
@@ -122,7 +78,7 @@ WORKERS = {
 @pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS.keys())
 @pytest.mark.parametrize("publishing", [False, True], ids=["silence", "events"])
 def test_peers_that_have_vanished_are_reaped(
-    tmp_path: Path, network: Network, worker: tuple[str, ...], publishing: bool
+    tmp_path: Path, host: Host, worker: tuple[str, ...], publishing: bool
 ) -> None:
     """The cable is pulled: no FIN, no RST, no acknowledgement. The others notice nothing."""
     with (
@@ -136,9 +92,9 @@ def test_peers_that_have_vanished_are_reaped(
             return process.num_fds()
 
         before = descriptors()
-        with peer(network, server.port, 20):
+        with peer(host, server.port, 20):
             until(lambda: descriptors() >= before + 20, "20 more descriptors")
-            network.ip("link", "set", network.cable, "down")
+            host.pull_out("clients")
             sent = 0
 
             def reaped() -> bool:

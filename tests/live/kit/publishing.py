@@ -8,7 +8,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class Publisher:
     whatever happens to the server, each event is published once.
 
     Args:
-        port: where the server listens.
+        port: where the server listens; of several ports a request that is repeated takes the next.
         channel: the channel.
         name: what the data begin with.
         per_second: how many requests at the most; 0 is as many as possible.
@@ -113,7 +113,7 @@ class Publisher:
 
     def __init__(
         self,
-        port: int,
+        port: int | Sequence[int],
         channel: str,
         name: str,
         *,
@@ -121,7 +121,7 @@ class Publisher:
         batch: int = 1,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.port = port
+        self.ports = [port] if isinstance(port, int) else list(port)
         self.channel = channel
         self.name = name
         self.pause = 1 / per_second if per_second else 0.0
@@ -164,7 +164,7 @@ class Publisher:
 
     def _run(self) -> None:
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", self.ports[0], timeout=20)
             with contextlib.closing(connection):
                 for request in itertools.count():
                     if not self._going_on:
@@ -187,7 +187,7 @@ class Publisher:
                 answer = connection.getresponse()
                 said = json.loads(answer.read() or b"null")
             except (OSError, http.client.HTTPException):
-                connection.close()  # the next request opens it again
+                self._go_elsewhere(connection)
                 self.repeated += 1
                 time.sleep(0.02)
                 continue
@@ -198,4 +198,11 @@ class Publisher:
                 return
             assert answer.status == 503, f"{answer.status} {said}"
             self.refused.append(answer.status)
+            self._go_elsewhere(connection)
             time.sleep(0.05)
+
+    def _go_elsewhere(self, connection: http.client.HTTPConnection) -> None:
+        """Let the next request open the connection again, to the next port if there are several."""
+        connection.close()
+        known = self.ports.index(connection.port)
+        connection.port = self.ports[(known + 1) % len(self.ports)]

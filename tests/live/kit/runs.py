@@ -139,7 +139,7 @@ def ask_start(
     return ask(server, START, "POST", {**JSON, **(headers or {})}, _body(message, parameters))
 
 
-def stop(server: Server, run: str, headers: Mapping[str, str] | None = None) -> str:
+def stop(server: Server | int, run: str, headers: Mapping[str, str] | None = None) -> str:
     """DELETE it; the status that the run has then."""
     answer = ask(server, f"/runs/{run}", "DELETE", headers)
     assert answer.status == 200, f"{answer.status} {answer.body!r}"

@@ -101,14 +101,14 @@ def authorization(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def production_command(port: int) -> list[str]:
+def production_command(port: int, host: str = "127.0.0.1") -> list[str]:
     """The Procfile's line, on a port of its own."""
     (line,) = (ROOT / "Procfile").read_text().splitlines()
     name, _, command = line.partition(": ")
     assert name == "web"
     program, *arguments = command.split()
     assert program == "gunicorn"
-    return [*GUNICORN, "-b", f"127.0.0.1:{port}", *arguments]
+    return [*GUNICORN, "-b", f"{host}:{port}", *arguments]
 
 
 def production(

@@ -65,6 +65,7 @@ class Subscriber:
         self.broken_off = 0
         self.problems: list[str] = []
         self.socket: socket.socket | None = None
+        self._server_port = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -79,9 +80,11 @@ class Subscriber:
         """Whether the response has ended, or was none of the kind that goes on."""
         return self._complete or self._status not in (0, 200)
 
-    def port(self) -> int:
-        """This end of its connection; 0 while it has none."""
-        return int(self.socket.getsockname()[1]) if self.socket is not None else 0
+    def ports(self) -> tuple[int, int]:
+        """Those of its connection, of this end and of the server's; 0 while it has none."""
+        if self.socket is None:
+            return 0, 0
+        return int(self.socket.getsockname()[1]), self._server_port
 
     def data(self) -> list[str]:
         return [event.data for event in self.events]
@@ -101,6 +104,7 @@ class Subscriber:
         connection = socket.socket()
         connection.settimeout(10)
         self.socket = connection
+        self._server_port = address[1]
         if self.receive_buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         connection.connect(address)

@@ -21,7 +21,7 @@ class Swarm:
     """Reads all subscribers in a thread of its own, until the block is left.
 
     Args:
-        port: where the server listens.
+        port: where the server listens; of several ports each connection takes one at random.
         subscribers: those that connect at once.
         coming_back: whether a subscriber whose stream has ended resumes it; not after a 204, as
             the standard demands.
@@ -30,13 +30,14 @@ class Swarm:
 
     def __init__(
         self,
-        port: int,
+        port: int | Sequence[int],
         subscribers: Sequence[Subscriber] = (),
         *,
         coming_back: bool = True,
         host: str = "127.0.0.1",
     ) -> None:
-        self.address = (host, port)
+        self.host = host
+        self.ports = [port] if isinstance(port, int) else list(port)
         self.subscribers = list(subscribers)
         self.coming_back = coming_back
         self._random = random.Random(1)
@@ -88,8 +89,8 @@ class Swarm:
     def served_by(self, worker: psutil.Process) -> list[Subscriber]:
         """The subscribers whose connection this process has accepted."""
         theirs = owned(worker)
-        ports = [(each, each.port()) for each in self.subscribers]
-        return [each for each, port in ports if port and inode(self.address[1], port) in theirs]
+        ends = [(each, *each.ports()) for each in self.subscribers]
+        return [each for each, port, server in ends if port and inode(server, port) in theirs]
 
     def wait_until_connected(self, times: int = 1) -> None:
         """Wait until each has got this many responses' heads."""
@@ -130,7 +131,7 @@ class Swarm:
         while self._due and self._due[0][0] <= time.monotonic():
             subscriber = heapq.heappop(self._due)[2]
             try:
-                connection = subscriber.connect(self.address)
+                connection = subscriber.connect((self.host, self._random.choice(self.ports)))
             except OSError:
                 subscriber.close()
                 self._later(subscriber)
