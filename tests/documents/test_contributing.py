@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from sseflask.completions.formats import FORMATS
+from sseflask.openapi.run_paths import PATHS
+from sseflask.openapi.schemas import EXAMPLES
 from tests.live.kit.run_events import Decoded
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,19 @@ def test_the_functions_that_a_document_names_exist(document: str) -> None:
     named = _named((ROOT / document).read_text(encoding="utf-8"))
     assert named
     assert [each for each in sorted(named) if not _has(*each)] == []
+
+
+def test_what_contributing_names_of_a_module_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| `([\w/]+\.py)` \| ((?:`\w+\.\w+`(?:, )?)+) \|", text)
+    named = {(path, name) for path, names in rows for name in re.findall(r"`(\w+)\.", names)}
+    before = re.findall(r"((?:`[\w.]+`(?:, | and )?)+) \(`([\w/]+\.(?:js|py))`", text)
+    named |= {(path, name) for names, path in before for name in re.findall(r"`(\w+)", names)}
+    assert len(named) > 30
+    for path, name in sorted(named):
+        (found,) = (each for each in (PACKAGE / path, ROOT / path) if each.exists())
+        source = found.read_text(encoding="utf-8")
+        assert re.search(rf"\b{name}\b", source), f"{path} has no {name}"
 
 
 def test_the_functions_that_docstrings_name_exist() -> None:
@@ -165,6 +180,8 @@ def test_a_format_is_in_all_lists(name: str) -> None:
     protocol = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
     section = protocol.partition("### Formats and ends\n")[2].partition("\n### ")[0]
     assert f"| `{name}` | " in section, "the table of docs/protocol.md"
+    (ends,) = re.findall(r"^\| the run \|.*$", section, re.MULTILINE)
+    assert f"`{name}`" in ends, "the table of ends"
     (parameter,) = re.findall(r"^\| `format` \|.*$", protocol, re.MULTILINE)
     assert f"`{name}`" in parameter
     (line,) = re.findall(
@@ -174,3 +191,26 @@ def test_a_format_is_in_all_lists(name: str) -> None:
     )
     assert f"`{name}`" in line, "docs/quick-start.md"
     assert hasattr(Decoded, f"_{name}"), "tests/live/kit/run_events.py"
+    assert name in EXAMPLES["RunEvent"], "openapi/schemas.py"
+    shown = PATHS["/runs/{id}"]["get"]["responses"]["200"]["headers"]
+    assert {*FORMATS[name].headers} <= {each.lower() for each in shown}, "openapi/run_paths.py"
+
+
+@pytest.mark.parametrize(
+    ("document", "begins"),
+    [
+        ("protocol.md", "- **Rotation**: "),
+        ("protocol.md", "**Rotation**: "),
+        ("deploy.md", "**Rotation.** "),
+        ("deploy.md", "The worker stops accepting "),
+        ("configuration.md", "`SSEFLASK_UPSTREAM_TIMEOUT` is "),
+    ],
+)
+def test_what_is_not_rotated_is_said_with_its_formats(document: str, begins: str) -> None:
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    (said,) = re.findall(
+        rf"^{re.escape(begins)}.*?(?=^$|^- )", text, flags=re.MULTILINE | re.DOTALL
+    )
+    names = {name for name, form in FORMATS.items() if not form.resumable}
+    assert names
+    assert names <= set(re.findall(r"`format=(\w+)`", said))

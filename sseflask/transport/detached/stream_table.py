@@ -1,7 +1,7 @@
 """The detached streams of a worker by their sockets, the slow ones, and how each of them ends.
 
-A client that is too far behind, or takes nothing for two heartbeats, is cut. It can resume, except
-with the completions' format `ui` and on `/v1`. A client whose stream has a greenlet is cut by
+A client that is too far behind, or takes nothing for two heartbeats, is cut. It can resume if its
+group is `resumable`. A client whose stream has a greenlet is cut by
 `sseflask.transport.stream_timer`.
 """
 

@@ -1,27 +1,34 @@
 """How a worker ends, and the streams that it serves. At SIGTERM this happens, in this order:
 
-1. gunicorn clears `StreamWorker.alive`, which wakes `StreamWorker.run`. It does so at SIGHUP for
-   the old workers, after ``max_requests``, and if the arbiter has gone, as well.
+1. `StreamWorker.alive` is cleared, which wakes `StreamWorker.run`. gunicorn does it, also at SIGHUP
+   for the old workers, and after ``max_requests``. If the arbiter has gone, `StreamWorker.notify`
+   does it.
 2. `ConnectionServer.stop_accepting` accepts what the kernel has queued, closes the sockets that
    listen, and a second later the connections that have sent no request
    (`ConnectionLimit.close_silent_soon`).
 3. `Drain.begin` ends each stream that its client can resume, with a ``retry`` line
    (`Connection.rotate`, `DetachedStreams.drain`); one whose last event had no id runs on until an
-   event has. All others run on. ``/readyz`` says 503.
-4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`. If nothing
-   is left, the worker ends here.
+   event has. All others run on. A stream that begins from now on is treated likewise
+   (`Drain.register`). Connections that are idle after a detached stream are closed
+   (`IdleConnections.drain`). ``/readyz`` says 503.
+4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`: the runs
+   that this process writes (`RunProcess`). If nothing is left, it goes on with 7.
 5. A fifth of gunicorn's ``graceful_timeout`` before its end, and at least 2 s,
-   `Drain._end_the_rest` interrupts background work, and ends streams with an error in band
-   (`Connection.fail`). Streams without a greenlet get the last events of what was interrupted.
-   Those that are still open after that end with an error too (`DetachedStreams.fail_rest`), and
-   are reset if their clients take nothing (`DetachedStreams.abort`). If the grace time is not more
-   than 2 s, and with gunicorn's ``--reload``, all this begins at once.
-6. 0.8 s before the end `StreamWorker._wait_until_drained` kills what is left, for instance streams
-   over TLS or through middleware that keeps the response, and the worker ends. gunicorn's master
-   began to count before the worker did, and sends SIGKILL when its time is over (`Arbiter.stop`).
+   `Drain._end_the_rest` interrupts background work (`RunProcess.interrupt`, by `RunStore.leave`),
+   and ends streams with an error in band (`Connection.fail`). Streams without a greenlet get the
+   last events of what was interrupted. Those that are still open after that end with an error too
+   (`DetachedStreams.fail_rest`), and are reset if their clients take nothing
+   (`DetachedStreams.abort`). If the grace time is not more than 2 s, and with gunicorn's
+   ``--reload``, all this begins at once.
+6. 0.8 s before the end `StreamWorker._wait_until_drained` kills the greenlets that are
+   left (`ConnectionPool.kill`), for instance of streams over TLS or through middleware that keeps
+   the response. gunicorn's master began to count before the worker did, and sends SIGKILL when its
+   time is over (`Arbiter.stop`).
+7. `StreamWorker.run` writes the last counts (`Sharing.write`) and returns. At the exit of the
+   process the stores are closed (`PerProcess.close`, by ``atexit``). Then the arbiter's hook
+   ``child_exit`` frees the place of its counts (`Sharing.release`).
 
-The stores are closed at the exit of the process. A SIGTERM that comes before the worker has started
-waits for that (`worker_start`).
+A SIGTERM that comes before the worker has started waits for that (`worker_start`).
 
 Ctrl-C and SIGQUIT (`StreamWorker.handle_quit`) do the same without the grace time: `Drain.end_now`.
 Under gunicorn's own gevent worker hooks call the same functions, see `plain_gevent`.

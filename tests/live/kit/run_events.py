@@ -12,8 +12,10 @@ from sseflask.completions.formats import FORMATS as _FORMATS
 from tests.live.kit.events import Sent
 
 FORMATS = list(_FORMATS)
-#: All but `ui`, which can only be read from its start.
+#: The others can only be read from their start.
 RESUMABLE = [name for name, format in _FORMATS.items() if format.resumable]
+#: Clients of these ask whether a run exists: one that does not is 204, not 404.
+ABSENT_IS_204 = [name for name, format in _FORMATS.items() if format.absent_is_204]
 #: How `chunks` names a run that was ended before its upstream had: by the error's type.
 _GIVEN_UP = {"run_stopped": "stopped", "run_cancelled": "cancelled"}
 

@@ -14,6 +14,7 @@ import pytest
 from tests.live.kit.aimock import Aimock
 from tests.live.kit.events import Sent
 from tests.live.kit.proxy import Proxy
+from tests.live.kit.run_events import RESUMABLE
 from tests.live.kit.runs import attach, read, run_service, start_path
 from tests.live.kit.servers import Server, environment
 from tests.live.kit.tools import node_packages
@@ -131,7 +132,7 @@ def test_npm_eventsource_gets_failures(
     assert upstream.asked_for(f"{message} #{tag}") == 1
 
 
-@pytest.mark.parametrize("format", ["chunks", "text", "events"])
+@pytest.mark.parametrize("format", RESUMABLE)
 def test_fetch_resumes_by_post(relay: Server, upstream: Aimock, tag: str, format: str) -> None:
     """As fetch-event-source does it: the same POST again, with its last id."""
     message = f"paced story #{tag}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -105,11 +106,24 @@ def test_a_run_that_ends_before_its_first_frame(form: str, outcome: CompletionOu
     assert read(sent)[-1].last_event_id == f"{RUN}.1"
 
 
-def test_what_the_formats_are() -> None:
-    assert list(FORMATS) == ["chunks", "text", "events", "ui"] == list(get_args(FormatName))
-    assert [form.stateless for form in FORMATS.values()] == [True, False, False, False]
-    assert [form.resumable for form in FORMATS.values()] == [True, True, True, False]
-    assert FORMATS["ui"].headers == {"x-vercel-ai-ui-message-stream": "v1"}
+def test_a_parameter_can_name_each_format() -> None:
+    assert list(get_args(FormatName)) == list(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("name", "stateless", "resumable", "headers"),
+    [
+        ("chunks", True, True, {}),
+        ("text", False, True, {}),
+        ("events", False, True, {}),
+        ("ui", False, False, {"x-vercel-ai-ui-message-stream": "v1"}),
+    ],
+)
+def test_how_clients_of_a_format_resume(
+    name: str, stateless: bool, resumable: bool, headers: dict[str, str]
+) -> None:
+    form = FORMATS[name]
+    assert (form.stateless, form.resumable, form.headers) == (stateless, resumable, headers)
 
 
 # chunks
@@ -210,7 +224,25 @@ def test_a_failure_of_the_connection(
     assert json.loads(data.data or "") == expected
 
 
-# text and events
+# text, events and ui
+
+#: The formats that are made of an answer's parts; `chunks` passes frames on.
+OF_PARTS = [name for name, form in FORMATS.items() if not form.stateless]
+
+
+def text_of_ui(events: list[MessageEvent]) -> list[str]:
+    data = [json.loads(each.data) for each in events[:-1]]
+    return [each["delta"] for each in data if each["type"] == "text-delta"]
+
+
+#: Finds the pieces of the answer's text, in each of them.
+SAYS: dict[str, Callable[[list[MessageEvent]], list[str]]] = {
+    "text": lambda events: [each.data for each in events if each.event == "message"],
+    "events": lambda events: [
+        json.loads(each.data)["text"] for each in events if each.event == "text"
+    ],
+    "ui": text_of_ui,
+}
 
 
 def test_text() -> None:
@@ -280,7 +312,7 @@ def test_events() -> None:
     assert ids_of(end) == ["", f"{RUN}.2"]
 
 
-@pytest.mark.parametrize("form", ["text", "events", "ui"])
+@pytest.mark.parametrize("form", OF_PARTS)
 @pytest.mark.parametrize("data", [b"no json", b"[]", b'{"choices": [1]}', b"[" * 100_000])
 def test_what_is_no_chunk_is_skipped(form: str, data: bytes) -> None:
     odd = b"data: " + data + b"\n\n"
@@ -292,7 +324,7 @@ def test_what_is_no_chunk_is_skipped(form: str, data: bytes) -> None:
 
 @given(
     st.lists(st.lists(st.text(max_size=3), max_size=3), max_size=6),
-    st.sampled_from(["text", "events", "ui"]),
+    st.sampled_from(OF_PARTS),
 )
 def test_what_is_said_arrives(texts: list[list[str]], form: str) -> None:
     frames = [
@@ -302,13 +334,7 @@ def test_what_is_said_arrives(texts: list[list[str]], form: str) -> None:
         for those in texts
     ]
     events = read(b"".join(shown(form, CompletionOutcome("finished", "stop"), *frames)))
-    if form == "text":
-        said = [each.data for each in events if each.event == "message"]
-    elif form == "events":
-        said = [json.loads(each.data)["text"] for each in events if each.event == "text"]
-    else:
-        data = [json.loads(each.data) for each in events[:-1]]
-        said = [each["delta"] for each in data if each["type"] == "text-delta"]
+    said = SAYS[form](events)
     expected = "".join("".join(those) for those in texts)
     if form == "text":
         # An event stream has one line end only.
