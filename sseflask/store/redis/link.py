@@ -66,6 +66,7 @@ class Link:
         self._server = server
         self._probes = probes  # tries also while the server is known to be away
         self._connection: Connection | None = None
+        self.identity: str | None = None  # of the server that it leads to, while connected
         self._checked = 0
         self._checking = False
         self._ended = False
@@ -102,6 +103,7 @@ class Link:
     def close(self) -> None:
         """Disconnect; the next call connects again. A call in another greenlet or thread ends."""
         connection, self._connection = self._connection, None
+        self.identity = None
         if connection is not None:
             connection.disconnect()
 
@@ -160,7 +162,9 @@ class Link:
             self._checked = 0
         self._checking = True
         try:
-            self._checked = server.check(self, read_info(connection))
+            info = read_info(connection)
+            self.identity = info.identity
+            self._checked = server.check(self, info)
         except BaseException:
             self.close()
             raise

@@ -263,7 +263,12 @@ class RedisServer:
 
     def check(self, link: Link, info: ServerInfo) -> int:
         """Do the checks for a link that has just been made. Returns how many there are."""
-        self.info = info
+        before, self.info = self.info, info
+        if before is not None and before.identity != info.identity:
+            # They lead to a server that is no longer the master, perhaps without knowing it.
+            for other in list(self._links):
+                if other.identity not in (None, info.identity):
+                    other.close()
         with self._check_lock:
             for place, check in enumerate(list(self._checks)):
                 if not info.identity or self._checked[place] != info.identity:

@@ -179,7 +179,11 @@ def test_the_master_as_sentinels_say(tmp_path: Path) -> None:
     program = redis_server.redis()
     with ExitStack() as stack:
         one, two = (
-            stack.enter_context(redis_server.running(program, "--save", "", port=free_port()))
+            stack.enter_context(
+                redis_server.running(
+                    program, "--save", "", "--repl-diskless-sync-delay", "0", port=free_port()
+                )
+            )
             for _ in range(2)
         )
         with closing(two.client()) as client:

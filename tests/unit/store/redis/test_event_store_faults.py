@@ -50,8 +50,10 @@ def do(server: RedisServerProcess, *command: Any) -> Any:
         return client.execute_command(*command)
 
 
-def put_when_possible(store: EventStore, channel: str, frame: bytes) -> Appended:
-    end = time.monotonic() + BACK
+def put_when_possible(
+    store: EventStore, channel: str, frame: bytes, seconds: float = BACK
+) -> Appended:
+    end = time.monotonic() + seconds
     while True:
         try:
             return put(store, channel, frame)
