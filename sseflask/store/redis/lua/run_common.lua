@@ -1,0 +1,157 @@
+-- What the scripts of runs share; it stands before each of them.
+--
+-- KEYS[1]: a hash of what is known of all runs together. Other keys begin as it does:
+-- <>:run:<id>           a hash: what is known of a run, and its frames, whose fields are their
+--                       numbers. It is evicted, or expires, as a whole.
+-- <>:key:<key>          the id of the run that a repetition of its request finds.
+-- <>:account:<account>  the set of the ids of an account's running runs.
+-- <>:processes          the sorted set of processes that may write, by their last sign of life.
+-- <>:dead               the set of processes whose runs are being ended.
+-- <>:running            the sorted set of "<writer>:<id>" of running runs, by name.
+-- <>:ended              the sorted set of "<id>:<bytes>" of ended runs, by the times of their ends.
+-- <>:inbox:<process>    the stream of what a process is to know. An entry begins with a letter and
+--                       a run: f: frames, whose fields are their numbers; n: there are frames up
+--                       to a number, to be read; e: the end; w: a process is attached, or no
+--                       longer; o: entries were thrown away; h: nothing.
+--
+-- ARGV[1]: the calling process's token of 16 hexadecimal digits.
+-- ARGV[2]: the milliseconds for which an ended run is kept.
+--
+-- Times are the server's, in microseconds.
+
+local call = redis.call
+local base = KEYS[1]
+local token, keep = ARGV[1], tonumber(ARGV[2])
+
+-- What a run, and a frame, take beside the frame's own bytes, about.
+local RUN_BYTES, FRAME_BYTES = 1024, 48
+-- An inbox with more entries is emptied: its process reads from the runs what it missed.
+local INBOX_ENTRIES = 4000
+-- How many runs one call ends or deletes at most: the server does nothing else meanwhile.
+local SOME = 50
+
+local function now()
+  local time = call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function run_key(id)
+  return base .. ':run:' .. id
+end
+
+local function send(process, ...)
+  local inbox = base .. ':inbox:' .. process
+  if call('XLEN', inbox) >= INBOX_ENTRIES then
+    call('XTRIM', inbox, 'MAXLEN', 0)
+    call('XADD', inbox, '*', 'o', '')
+  end
+  -- Only its process makes an inbox: what is sent to a dead one would stay for ever.
+  call('XADD', inbox, 'NOMKSTREAM', '*', ...)
+end
+
+-- What callers are given of a run, and who writes it; nothing if there is none, or its time is over.
+local function find(id)
+  local run = call('HMGET', run_key(id), 'writer', 'label', 'last', 'ended', 'outcome', 'notes', 'by', 'at')
+  if not run[1] or run[4] and now() - run[8] >= keep * 1000 then
+    return nil
+  end
+  local ended = run[4]
+  local found = {id, run[2], tonumber(run[3]), tonumber(ended or 0), '', '', ''}
+  if ended then
+    found[5], found[6], found[7] = run[5], run[6], run[7]
+  end
+  return found, run[1]
+end
+
+-- End a run that goes on. Give what callers are given of it then.
+local function end_run(id, outcome, frees_key, by)
+  local key = run_key(id)
+  local run = call('HMGET', key, 'last', 'writer', 'account', 'key', 'size', 'watchers', 'label', 'notes')
+  local last, writer, at = tonumber(run[1]), run[2], text(now())
+  -- First something that needs no memory. If there is none, Redis refuses a script's first write
+  -- only, and a run has to end all the same.
+  call('ZREM', base .. ':running', writer .. ':' .. id)
+  call('SREM', base .. ':account:' .. run[3], id)
+  call('HSET', key, 'ended', last + 1, 'outcome', outcome, 'by', by, 'at', at, 'watchers', '')
+  call('ZADD', base .. ':ended', at, id .. ':' .. text(run[5] + RUN_BYTES))
+  -- Usually it is deleted before. If no process is left that could, this is what does.
+  local expiry = text(keep + 60000)
+  call('PEXPIRE', key, expiry)
+  local named = base .. ':key:' .. run[4]
+  if run[4] ~= '' and call('GET', named) == id then
+    if frees_key == '1' and last == 0 then
+      call('DEL', named)
+    else
+      call('PEXPIRE', named, expiry)
+    end
+  end
+  local sent = {}
+  -- A writer that ends its run tries until it gets the answer. Others may lose it.
+  if by == writer .. 'a' then
+    sent[writer] = true
+  end
+  for process in string.gmatch(writer .. ' ' .. string.sub(by, 1, 16) .. ' ' .. run[6], '%x+') do
+    if not sent[process] then
+      sent[process] = true
+      send(process, 'e', id, 'label', run[7], 'last', last, 'outcome', outcome, 'notes', run[8], 'by', by)
+    end
+  end
+  return {id, run[7], last, last + 1, outcome, run[8], by}
+end
+
+-- Whether the writer of a run is known to be gone for good.
+local function abandoned(writer)
+  if call('ZSCORE', base .. ':processes', writer) then
+    return false
+  end
+  local since = call('HGET', base, 'grace')
+  return since and now() >= tonumber(since)
+end
+
+-- Delete some of the runs that ended before a time, until some bytes are free. Returns how many.
+local function delete_ended(before, enough)
+  local members = call('ZRANGEBYSCORE', base .. ':ended', '-inf', before, 'LIMIT', 0, SOME)
+  local count, freed = 0, 0
+  for _, member in ipairs(members) do
+    if freed >= enough then
+      break
+    end
+    local id, bytes = string.match(member, '^(.*):(%d+)$')
+    local key = call('HGET', run_key(id), 'key')
+    call('UNLINK', run_key(id))
+    if key and key ~= '' and call('GET', base .. ':key:' .. key) == id then
+      call('DEL', base .. ':key:' .. key)
+    end
+    call('ZREM', base .. ':ended', member)
+    call('HINCRBY', base, 'bytes', '-' .. bytes)
+    count, freed = count + 1, freed + bytes
+  end
+  return count
+end
+
+-- Delete runs if what runs take is near a limit. Returns how many; whether running runs alone are
+-- near it; and whether they are above it.
+local function make_room(most)
+  if most == 0 then
+    return 0, false, false
+  end
+  local used = tonumber(call('HGET', base, 'bytes') or 0)
+  local step = math.min(1048576, most / 64)
+  local nearly, over = used - most * 7 / 8, used - most + step
+  if nearly <= 0 then
+    return 0, false, false
+  end
+  local count
+  if over > 0 then
+    count = delete_ended('+inf', over + step)
+  else
+    -- Clients read what has just ended.
+    count = delete_ended(text(now() - 10000000), nearly)
+  end
+  local full = count == 0 and call('ZCARD', base .. ':ended') == 0
+  return count, full, full and over > 0
+end

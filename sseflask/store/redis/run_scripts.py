@@ -1,0 +1,303 @@
+"""Runs on a Redis server: one script for each thing that is done with them, see ``lua/run_*.lua``.
+
+What a process may do is decided by its lease, in the same script as what it does.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sseflask.store.api import Extent, KeyReused, StoreError
+from sseflask.store.redis.link import Argument, Link
+from sseflask.store.redis.script import Script
+from sseflask.store.redis.server import RedisServer
+from sseflask.store.run_api import (
+    Claim,
+    Ending,
+    Run,
+    RunAppend,
+    RunKey,
+    RunLimits,
+    StoreFull,
+    TooMany,
+)
+
+#: Seconds without a sign of life after which a process is taken for dead. If no process at all gave
+#: one for some time, all get this time anew.
+DEAD_SECONDS = 5.0
+
+#: Bytes after which a page of frames ends.
+_PAGE_BYTES = 256 * 1024
+
+#: Entries that are read from an inbox at once.
+_ENTRIES = 200
+
+#: Number of runs that are looked at to find those that nobody writes.
+_STRAYS = 1000
+
+#: Seconds for which runs are kept if they are to be kept for ever.
+_FOR_EVER = 10 * 365 * 86_400.0
+
+
+def _script(name: str) -> Script:
+    return Script("run_common.lua", f"run_{name}.lua")
+
+
+_APPEND, _ATTACH, _ATTACHED, _CLAIM = map(_script, ("append", "attach", "attached", "claim"))
+_DETACH, _END, _EXTENT, _FIND, _FRAMES = map(_script, ("detach", "end", "extent", "find", "frames"))
+_LEAVE, _ROOM, _TICK = map(_script, ("leave", "room", "tick"))
+
+
+class UnknownProcess(Exception):
+    """The server does not know this process, or no longer: see `RunScripts.tick`."""
+
+
+class Found(NamedTuple):
+    """A run, and whether this process has ended it."""
+
+    run: Run
+    here: bool
+
+
+class Tick(NamedTuple):
+    """See `RunScripts.tick`."""
+
+    entered: bool
+    more: bool
+    ended: list[Run]
+    written: int
+    found: dict[str, Found | None]
+
+
+class Room(NamedTuple):
+    """See `RunScripts.make_room`."""
+
+    deleted: int
+    largest: str | None
+
+
+class RunScripts:
+    """What this process does with runs. The key of a run is its id.
+
+    Methods block; they raise `StoreError`, and may be repeated.
+    """
+
+    def __init__(self, server: RedisServer, limits: RunLimits, interrupted: Ending) -> None:
+        self._keys = (server.key("r"),)
+        self.token = secrets.token_hex(8)
+        self._token = self.token.encode()
+        self._inbox = server.key("r", "inbox", self.token)
+        self._running = server.key("r", "running")
+        milliseconds = round(min(limits.seconds, _FOR_EVER) * 1000)
+        self._common: tuple[Argument, ...] = (self._token, milliseconds)
+        max_bytes = limits.max_bytes
+        self._max_bytes = 0 if max_bytes == math.inf else max(1, int(max_bytes))
+        self._interrupted = _arguments(interrupted)
+        #: The bytes that all runs took when this process appended last.
+        self.used = 0
+        #: The last entry of the inbox that was read.
+        self.seen = b"0"
+
+    def _run(self, link: Link, script: Script, *arguments: Argument) -> Any:
+        return link.run(script, self._keys, (*self._common, *arguments))
+
+    # -- runs --------------------------------------------------------------------------------------
+
+    def claim(self, link: Link, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
+        """See `RunStore.claim`. May raise `UnknownProcess`."""
+        what, *more = self._run(
+            link,
+            _CLAIM,
+            *(claim.id, claim.subject, claim.account, claim.max_running, claim.label),
+            *(claim.key or "", claim.digest, self._max_bytes, *self._interrupted),
+        )
+        if what == b"fresh":
+            return Run(claim.id, claim.id, claim.label, 0), False
+        if what == b"known":
+            return self._found(more[0]).run, True
+        if what == b"enter":
+            raise UnknownProcess
+        if what == b"reused":
+            return KeyReused(claim.key or "")
+        if what == b"many":
+            return TooMany(more[0])
+        if what == b"full":
+            raise StoreFull("the run log is full of what is running")
+        raise StoreError("the claim was withdrawn before it was made")
+
+    def append(self, link: Link, appends: Sequence[RunAppend]) -> tuple[list[RunAppend], list[Run]]:
+        """Store what this process writes, each append whole.
+
+        Returns the appends that are refused because the run has another writer, or has ended, or
+        has lost frames; and the runs that the other appends have ended.
+        """
+        arguments: list[Argument] = [*self._common]
+        for append in appends:
+            notes = append.notes
+            ending = append.ending
+            arguments += (append.run, append.first, len(append.frames), append.size)
+            arguments.append(notes[-1] if notes else b"")
+            arguments += (b"", b"") if ending is None else _arguments(ending)
+            arguments += append.frames
+        used, *told = link.run(_APPEND, self._keys, arguments)
+        self.used = used or self.used
+        refused: list[RunAppend] = []
+        ended: list[Run] = []
+        for place, run in zip(told[::2], told[1::2], strict=True):
+            if run == 0:
+                refused.append(appends[place - 1])
+            else:
+                ended.append(self._found(run).run)
+        return refused, ended
+
+    def end(
+        self,
+        link: Link,
+        run: RunKey,
+        ending: Ending,
+        *,
+        unless_attached: bool = False,
+        withdrawn: bool = False,
+    ) -> Found | None:
+        """End a run, whatever process writes it; one that has ended stays as it is.
+
+        Args:
+            unless_attached: not if other processes have viewers of it.
+            withdrawn: its claim may come later, and is not to begin it then.
+        """
+        answer = self._run(
+            link,
+            *(_END, run, *_arguments(ending)),
+            _microseconds(DEAD_SECONDS) if unless_attached else b"",
+            int(withdrawn),
+        )
+        return None if answer is None else Found(self._found(answer[0]).run, answer[1] == 1)
+
+    def find(self, link: Link, run: RunKey, subject: str | None = None) -> Found | None:
+        """A run, if it is the subject's; ``None`` if there is none."""
+        answer = self._run(link, _FIND, run, *(() if subject is None else (subject,)))
+        return None if answer is None else self._found(answer)
+
+    def frames(self, link: Link, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `RunStore.frames`."""
+        frames = self._run(link, _FRAMES, run, after, limit, _PAGE_BYTES)
+        return list(enumerate(frames, after + 1))
+
+    def _found(self, answer: Any) -> Found:
+        id, label, last, ended, outcome, notes, by = answer
+        run = Run(id.decode(), id.decode(), label.decode(), last)
+        if ended:
+            run = run._replace(ended=ended, outcome=outcome, notes=notes)
+        return Found(run, by.startswith(self._token))
+
+    # -- processes ---------------------------------------------------------------------------------
+
+    def attach(self, link: Link, run: RunKey) -> Run | None:
+        """Have what becomes of a run put into this process's inbox. May raise `UnknownProcess`."""
+        answer = self._run(link, _ATTACH, run)
+        if answer == 0:
+            raise UnknownProcess
+        return None if answer is None else self._found(answer).run
+
+    def detach(self, link: Link, run: RunKey) -> None:
+        """Undo `attach`."""
+        self._run(link, _DETACH, run)
+
+    def attached_elsewhere(self, link: Link, runs: Collection[RunKey]) -> set[RunKey]:
+        """See `RunStore.attached_elsewhere`."""
+        return {
+            run.decode() for run in self._run(link, _ATTACHED, _microseconds(DEAD_SECONDS), *runs)
+        }
+
+    def tick(self, link: Link, in_use: bool, runs: Sequence[RunKey]) -> Tick:
+        """Say that this process is alive, and end some runs of dead ones.
+
+        Args:
+            in_use: it writes runs or has viewers. Otherwise it does not say that it is alive.
+            runs: some runs to be looked at, whose writers may be gone for good.
+
+        Returns:
+            Whether the process was unknown, so that it is attached to no run; whether there is more
+            to end; the runs that it has ended; how many it writes; and ``runs`` as they are now.
+        """
+        entered, more, ended, written, *found = self._run(
+            link,
+            *(_TICK, int(in_use), _microseconds(DEAD_SECONDS), self.seen),
+            *(*self._interrupted, *runs),
+        )
+        return Tick(
+            bool(entered),
+            bool(more),
+            [self._found(run).run for run in ended],
+            written,
+            {
+                run: None if answer == 0 else self._found(answer)
+                for run, answer in zip(runs, found, strict=True)
+            },
+        )
+
+    def leave(self, link: Link) -> list[Run]:
+        """End some of what this process writes; nothing is left if it returns nothing."""
+        ended = self._run(link, _LEAVE, *self._interrupted)
+        return [self._found(run).run for run in ended]
+
+    def written(self, link: Link) -> set[RunKey]:
+        """Some of the runs that go on and are said to be written by this process."""
+        first = b"[" + self._token + b":"
+        members = link.command(
+            *("ZRANGEBYLEX", self._running, first, first + b"\xff"), *("LIMIT", 0, _STRAYS)
+        )
+        return {member.split(b":", 1)[1].decode() for member in members}
+
+    def entries(self, link: Link, milliseconds: int) -> Sequence[list[bytes]]:
+        """Wait for the next entries of this process's inbox; see `run_common.lua`."""
+        answer = link.command(
+            *("XREAD", "COUNT", _ENTRIES, "BLOCK", milliseconds, "STREAMS"),
+            *(self._inbox, self.seen),
+        )
+        if answer is None:
+            return ()
+        entries = answer[0][1]
+        self.seen = entries[-1][0]
+        return [entry for _, entry in entries]
+
+    def empty_inbox(self, link: Link) -> None:
+        """Forget the entries that have been read."""
+        link.command("XTRIM", self._inbox, "MINID", self.seen)
+
+    # -- space -------------------------------------------------------------------------------------
+
+    def make_room(self, link: Link) -> Room:
+        """Delete some of the runs that ended long ago, or for there is little room.
+
+        Returns how many; and, if what goes on fills the room, the run with the most bytes.
+        """
+        deleted, *largest = self._run(link, _ROOM, self._max_bytes)
+        return Room(deleted, largest[0].decode() if largest and largest[0] else None)
+
+    def extent(self, link: Link) -> Extent:
+        used, microseconds = self._run(link, _EXTENT)
+        return Extent(max(0, used), int(microseconds) / 1e6)
+
+
+def _arguments(ending: Ending) -> tuple[bytes, bytes]:
+    return ending.outcome, b"1" if ending.frees_key else b"0"
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def ended_run(entry: Sequence[bytes]) -> tuple[Run, bytes]:
+    """The run of an inbox's entry about an end, and which process has ended it."""
+    _, id, _, label, _, last, _, outcome, _, notes, _, by = entry
+    run = Run(id.decode(), id.decode(), label.decode(), int(last), int(last) + 1, outcome, notes)
+    return run, by
+
+
+def numbered_frames(entry: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The frames of an inbox's entry."""
+    return zip(map(int, entry[2::2]), entry[3::2], strict=True)
