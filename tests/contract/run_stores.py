@@ -10,12 +10,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from unittest import mock
 
 from sseflask.store.api import StoreError
 from sseflask.store.open import open_run_store
+from sseflask.store.redis import run_scripts
+from sseflask.store.redis.run_store import RedisRunStore
 from sseflask.store.run_api import (
     Claim,
     Ending,
@@ -30,7 +33,7 @@ from sseflask.store.run_api import (
 )
 from sseflask.store.sqlite import leases
 from sseflask.store.sqlite.run_store import SqliteRunStore
-from tests import memory
+from tests import memory, redis_servers
 
 DAY = 86_400.0
 FINISHED, STOPPED = Ending(b"finished"), Ending(b"stopped")
@@ -81,7 +84,24 @@ def _memory() -> Iterator[Place]:
     yield Place(":memory:", False, stand_still)
 
 
-BACKENDS: Mapping[str, Places] = {"sqlite": _file, "sqlite in memory": _memory}
+@contextmanager
+def _redis(kind: str) -> Iterator[Place]:
+    def stand_still(store: RunStore) -> Callable[[], object]:
+        assert isinstance(store, RedisRunStore)
+        over = threading.Event()
+        store.submit(lambda _link: over.wait(_SECONDS), lambda *_: None)
+        return over.set
+
+    with mock.patch.object(run_scripts, "DEAD_SECONDS", 1.5):
+        yield Place(redis_servers.shared(kind).url(), True, stand_still)
+
+
+BACKENDS: Mapping[str, Places] = {
+    "sqlite": _file,
+    "sqlite in memory": _memory,
+    "redis": partial(_redis, "redis"),
+    "valkey": partial(_redis, "valkey"),
+}
 
 
 class Listener:

@@ -105,7 +105,7 @@ class RedisRunStore:
 
     def withdraw(self, claim: Claim) -> None:
         self._withdrawn.append(claim)
-        self._submit(self._withdraw_pending, _ignore)
+        self.submit(self._withdraw_pending, _ignore)
 
     def find(self, id: str, subject: str) -> Run | None:
         found = self._call(lambda link: self._scripts.find(link, id, subject))
@@ -119,12 +119,12 @@ class RedisRunStore:
 
     def detach(self, run: RunKey) -> None:
         self._detached.add(run)
-        self._submit(self._detach_pending, _ignore)
+        self.submit(self._detach_pending, _ignore)
 
     def attached_elsewhere(
         self, runs: Collection[RunKey], done: Callable[[set[RunKey]], object]
     ) -> None:
-        self._submit(partial(self._find_attached, runs, done), _ignore)
+        self.submit(partial(self._find_attached, runs, done), _ignore)
 
     def append(self, append: RunAppend) -> None:
         self._queue.add(append)
@@ -136,10 +136,10 @@ class RedisRunStore:
         return self._call(partial(self._end, run, ending))
 
     def end_soon(self, run: RunKey, ending: Ending, *, unless_attached: bool = False) -> None:
-        self._submit(partial(self._end, run, ending, unless_attached=unless_attached), _ignore)
+        self.submit(partial(self._end, run, ending, unless_attached=unless_attached), _ignore)
 
     def leave(self) -> None:
-        self._submit(self._leave, _ignore)
+        self.submit(self._leave, _ignore)
 
     def health(self) -> Health:
         return self._server.health()
@@ -169,12 +169,13 @@ class RedisRunStore:
         """Call a function after those that were submitted before."""
         self._raise_if_closed()
         try:
-            result: Result = wait_for_callback(partial(self._submit, function), PATIENCE)
+            result: Result = wait_for_callback(partial(self.submit, function), PATIENCE)
         except Timeout:
             raise StoreBusy(f"the run log did not answer within {PATIENCE:g} s") from None
         return result
 
-    def _submit(self, function: Callable[[Link], object], done: Done) -> None:
+    def submit(self, function: Callable[[Link], object], done: Done) -> None:
+        """Call a function after those that were submitted before, with a link. Never blocks."""
         self._in_loop(self._jobs.put, (function, done))
 
     def _in_loop(self, function: Callable[..., object], *arguments: object) -> None:
@@ -208,7 +209,7 @@ class RedisRunStore:
                 self._runs.end(run, here=True)
             if refused:
                 self._to_end.update((append.run, self._endings.interrupted) for append in refused)
-                self._submit(self._end_pending, _ignore)
+                self.submit(self._end_pending, _ignore)
             if self._scripts.used > self._limits.max_bytes * 3 / 4:
                 self._make_room_soon()
         link.close()
@@ -506,7 +507,7 @@ class RedisRunStore:
         step = min(1 << 20, self._limits.max_bytes / 64)
         if abs(self._scripts.used - self._made_room_at) >= step:
             self._made_room_at = self._scripts.used
-            self._submit(self._make_room, _ignore)
+            self.submit(self._make_room, _ignore)
 
     def _make_room(self, link: Link) -> None:
         room = self._scripts.make_room(link)
@@ -514,7 +515,7 @@ class RedisRunStore:
             log.warning("the run log is full of what is running: the largest run has to end")
             self._end(room.largest, self._endings.full, link)
         if room.deleted or room.largest is not None:
-            self._submit(self._make_room, _ignore)
+            self.submit(self._make_room, _ignore)
 
 
 def _call(function: Callable[..., object], *arguments: object) -> None:
