@@ -36,7 +36,7 @@ def open_event_store(address: str, limits: EventLimits) -> EventStore:
 
 def open_run_store(address: str, limits: RunLimits, endings: Endings) -> RunStore:
     """The same for a store of runs."""
-    if "://" in address:
+    if is_redis(address):
         from sseflask.store.redis.run_store import RedisRunStore
 
         return RedisRunStore(address, limits, endings)

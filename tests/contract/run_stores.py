@@ -33,7 +33,7 @@ from sseflask.store.run_api import (
 )
 from sseflask.store.sqlite import leases
 from sseflask.store.sqlite.run_store import SqliteRunStore
-from tests import memory, redis_servers
+from tests import memory, redis_server
 
 DAY = 86_400.0
 FINISHED, STOPPED = Ending(b"finished"), Ending(b"stopped")
@@ -85,7 +85,7 @@ def _memory() -> Iterator[Place]:
 
 
 @contextmanager
-def _redis(kind: str) -> Iterator[Place]:
+def _server(kind: str) -> Iterator[Place]:
     def stand_still(store: RunStore) -> Callable[[], object]:
         assert isinstance(store, RedisRunStore)
         over = threading.Event()
@@ -93,14 +93,13 @@ def _redis(kind: str) -> Iterator[Place]:
         return over.set
 
     with mock.patch.object(run_scripts, "DEAD_SECONDS", 1.5):
-        yield Place(redis_servers.shared(kind).url(), True, stand_still)
+        yield Place(redis_server.shared(kind).place(), True, stand_still)
 
 
 BACKENDS: Mapping[str, Places] = {
     "sqlite": _file,
     "sqlite in memory": _memory,
-    "redis": partial(_redis, "redis"),
-    "valkey": partial(_redis, "valkey"),
+    **{kind: partial(_server, kind) for kind in redis_server.programs()},
 }
 
 

@@ -1,4 +1,4 @@
-"""Runs on a Redis server: one script for each thing that is done with them, see ``lua/run_*.lua``.
+"""Runs on a Redis server: one script for each thing that is done with them, see ``lua/runs.lua``.
 
 What a process may do is decided by its lease, in the same script as what it does.
 """
@@ -43,12 +43,15 @@ _FOR_EVER = 10 * 365 * 86_400.0
 
 
 def _script(name: str) -> Script:
-    return Script("run_common.lua", f"run_{name}.lua")
+    return Script("runs.lua", f"{name}.lua")
 
 
-_APPEND, _ATTACH, _ATTACHED, _CLAIM = map(_script, ("append", "attach", "attached", "claim"))
-_DETACH, _END, _EXTENT, _FIND, _FRAMES = map(_script, ("detach", "end", "extent", "find", "frames"))
-_LEAVE, _ROOM, _TICK = map(_script, ("leave", "room", "tick"))
+_CLAIM, _APPEND, _END = map(_script, ("claim_run", "append_to_runs", "end_run"))
+_FIND, _READ, _MEASURE = map(_script, ("find_run", "read_frames", "measure_runs"))
+_ATTACH, _DETACH, _FIND_ATTACHED = map(
+    _script, ("attach_to_run", "detach_from_run", "find_attached")
+)
+_TICK, _LEAVE, _MAKE_ROOM = map(_script, ("tick", "leave_runs", "make_room"))
 
 
 class UnknownProcess(Exception):
@@ -183,7 +186,7 @@ class RunScripts:
 
     def frames(self, link: Link, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
         """See `RunStore.frames`."""
-        frames = self._run(link, _FRAMES, run, after, limit, _PAGE_BYTES)
+        frames = self._run(link, _READ, run, after, limit, _PAGE_BYTES)
         return list(enumerate(frames, after + 1))
 
     def _found(self, answer: Any) -> Found:
@@ -209,7 +212,8 @@ class RunScripts:
     def attached_elsewhere(self, link: Link, runs: Collection[RunKey]) -> set[RunKey]:
         """See `RunStore.attached_elsewhere`."""
         return {
-            run.decode() for run in self._run(link, _ATTACHED, _microseconds(DEAD_SECONDS), *runs)
+            run.decode()
+            for run in self._run(link, _FIND_ATTACHED, _microseconds(DEAD_SECONDS), *runs)
         }
 
     def tick(self, link: Link, in_use: bool, runs: Sequence[RunKey]) -> Tick:
@@ -239,9 +243,9 @@ class RunScripts:
             },
         )
 
-    def leave(self, link: Link) -> list[Run]:
-        """End some of what this process writes; nothing is left if it returns nothing."""
-        ended = self._run(link, _LEAVE, *self._interrupted)
+    def leave(self, link: Link, runs: Sequence[RunKey]) -> list[Run]:
+        """End some runs that this process writes, as interrupted. Returns those that went on."""
+        ended = self._run(link, _LEAVE, *self._interrupted, *runs)
         return [self._found(run).run for run in ended]
 
     def written(self, link: Link) -> set[RunKey]:
@@ -253,7 +257,7 @@ class RunScripts:
         return {member.split(b":", 1)[1].decode() for member in members}
 
     def entries(self, link: Link, milliseconds: int) -> Sequence[list[bytes]]:
-        """Wait for the next entries of this process's inbox; see `run_common.lua`."""
+        """Wait for the next entries of this process's inbox; see ``lua/runs.lua``."""
         answer = link.command(
             *("XREAD", "COUNT", _ENTRIES, "BLOCK", milliseconds, "STREAMS"),
             *(self._inbox, self.seen),
@@ -275,11 +279,11 @@ class RunScripts:
 
         Returns how many; and, if what goes on fills the room, the run with the most bytes.
         """
-        deleted, *largest = self._run(link, _ROOM, self._max_bytes)
+        deleted, *largest = self._run(link, _MAKE_ROOM, self._max_bytes)
         return Room(deleted, largest[0].decode() if largest and largest[0] else None)
 
     def extent(self, link: Link) -> Extent:
-        used, microseconds = self._run(link, _EXTENT)
+        used, microseconds = self._run(link, _MEASURE)
         return Extent(max(0, used), int(microseconds) / 1e6)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
-from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
+from sseflask.loop.callbacks import Done, Timeout, wait_for_callback
 from sseflask.store.api import Durability, Extent, Health, KeyReused, StoreBusy, StoreError
 from sseflask.store.append_queue import AppendQueue
 from sseflask.store.redis.followed_runs import FollowedRuns
@@ -74,7 +74,6 @@ class RedisRunStore:
         self._url = url
         self._limits = limits
         self._endings = endings
-        self._loop = EventLoop.current()
         self._queue = AppendQueue(self._store_appends, _call, self._stored, self._given_up)
         self._groups: queue.SimpleQueue[tuple[Sequence[RunAppend], Done] | None]
         self._groups = queue.SimpleQueue()
@@ -153,10 +152,10 @@ class RedisRunStore:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._in_loop(self._jobs.put, None)
+            self._server.in_loop(self._jobs.put, None)
             self._over.wait(_LAST_SECONDS)
-            self._in_loop(self._groups.put, None)
-            self._in_loop(self._reader.close)
+            self._server.in_loop(self._groups.put, None)
+            self._server.in_loop(self._reader.close)
             self._server.close()
 
     def _call(self, function: Callable[[Link], Result], patience: float = PATIENCE) -> Result:
@@ -176,14 +175,7 @@ class RedisRunStore:
 
     def submit(self, function: Callable[[Link], object], done: Done) -> None:
         """Call a function after those that were submitted before, with a link. Never blocks."""
-        self._in_loop(self._jobs.put, (function, done))
-
-    def _in_loop(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call what does not block, now if this is the event loop."""
-        if EventLoop.current() is self._loop:
-            function(*arguments)
-        else:
-            self._loop.call_soon_threadsafe(function, *arguments)
+        self._server.in_loop(self._jobs.put, (function, done))
 
     def _raise_if_closed(self) -> None:
         if self._closed:
@@ -192,7 +184,7 @@ class RedisRunStore:
     # -- what is appended --------------------------------------------------------------------------
 
     def _store_appends(self, appends: Sequence[RunAppend], done: Done) -> None:
-        self._in_loop(self._groups.put, (appends, done))
+        self._server.in_loop(self._groups.put, (appends, done))
 
     def _write(self) -> None:
         """Store groups of appends, one after another. The queue goes on when it is called back."""
@@ -433,8 +425,10 @@ class RedisRunStore:
             del self._to_end[run]
 
     def _leave(self, link: Link) -> None:
-        while ended := self._scripts.leave(link):
-            for run in ended:
+        # Not those that are begun meanwhile.
+        own = [*self._runs.own]
+        for at in range(0, len(own), _LOOK_AT):
+            for run in self._scripts.leave(link, own[at : at + _LOOK_AT]):
                 self._settle(link, run, here=True)
 
     # -- every second ------------------------------------------------------------------------------
