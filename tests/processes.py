@@ -51,7 +51,7 @@ def say(text: object) -> None:
     print(text, flush=True)
 
 
-def report_of(module: str, path: Path) -> dict[str, Any]:
+def report_of(module: str, path: Path | str) -> dict[str, Any]:
     """What a program of the tests, which has to work, prints as JSON at its end."""
     done = subprocess.run(
         [sys.executable, "-m", module, str(path)],

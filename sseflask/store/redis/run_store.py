@@ -241,6 +241,7 @@ class RedisRunStore:
             except Exception:
                 log.exception("reading the run log failed")
                 time.sleep(1.0)
+        link.close()
 
     def _take(self, link: Link, entries: Sequence[list[bytes]]) -> None:
         batch: list[RunFrames] = []

@@ -1,0 +1,597 @@
+"""A store of runs on Redis, and what may become of its server and of other processes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+import pytest
+from redis import Redis
+
+from sseflask.store import append_queue
+from sseflask.store.api import StoreBusy, StoreError
+from sseflask.store.redis import address, run_scripts
+from sseflask.store.redis import run_store as module
+from sseflask.store.redis.run_store import RedisRunStore
+from sseflask.store.run_api import Ending, Run, RunAppend, RunFrames, RunLimits, StoreFull, size_of
+from tests import redis_server
+from tests.contract.run_stores import (
+    DAY,
+    ENDINGS,
+    FINISHED,
+    STOPPED,
+    Listener,
+    begun,
+    everything,
+    fresh,
+    numbered,
+    put,
+)
+from tests.live.kit.waiting import until
+from tests.processes import go_on, line, process, report_of
+from tests.unit.store.redis.run_process import key
+from tests.unit.store.redis.run_processes import write
+
+Process = tuple[RedisRunStore, Listener]
+
+#: Options of a server that loses nothing when it is killed.
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@contextmanager
+def running(url: str, max_bytes: float = DAY**2) -> Iterator[Process]:
+    store, listener = RedisRunStore(url, RunLimits(DAY, max_bytes), ENDINGS), Listener()
+    store.follow(listener)
+    try:
+        yield store, listener
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def options() -> tuple[str, ...]:
+    return ()
+
+
+@pytest.fixture
+def server(options: tuple[str, ...]) -> Iterator[redis_server.RedisServerProcess]:
+    with redis_server.running(redis_server.redis(), *options) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: redis_server.RedisServerProcess) -> Iterator[Redis]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def url(server: redis_server.RedisServerProcess) -> str:
+    return server.place()
+
+
+@pytest.fixture
+def own(url: str) -> Iterator[Process]:
+    with running(url) as own:
+        yield own
+
+
+@pytest.fixture
+def other(url: str) -> Iterator[Process]:
+    # Another process has another connection to the server.
+    with running(f"{url}&socket_timeout=6") as other:
+        yield other
+
+
+def usable(process: Process) -> bool:
+    """Whether a run can be begun, written and ended."""
+    store, listener = process
+    try:
+        run = begun(store)
+    except StoreError:
+        return False
+    put(store, run, 1, 1, FINISHED)
+    return listener.wait_for_end(run).outcome == b"finished"
+
+
+# -- lost connections, scripts, data ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["CLIENT KILL TYPE normal", "SCRIPT FLUSH"])
+def test_nothing_is_lost_or_doubled_by_a_fault_that_passes(
+    own: Process, other: Process, client: Redis, fault: str
+) -> None:
+    runs = [begun(own[0]) for _ in range(5)]
+    for run in runs:
+        other[0].attach(run.key)
+    for number in range(1, 301):
+        for run in runs:
+            put(own[0], run, number, 1)
+        if number % 20 == 0:
+            client.execute_command(fault)  # type: ignore[no-untyped-call]  # redis-py's
+            # If a new connection is killed as well, the server is away for a moment.
+            until(lambda: own[0].health() == "available", "it can be used")
+    for run in runs:
+        put(own[0], run, 301, 0, FINISHED)
+    for run in runs:
+        assert own[1].wait_for_end(run) == other[1].wait_for_end(run)
+        assert own[1].seen[run.key] == other[1].seen[run.key] == numbered(1, 300)
+        assert everything(other[0], run) == numbered(1, 300)
+    assert len(own[1].ends) == len(other[1].ends) == len(runs)
+    assert own[1].gone == other[1].gone == []
+
+
+def test_runs_are_lost_with_the_data(own: Process, other: Process, client: Redis) -> None:
+    run, watched = begun(own[0]), begun(own[0])
+    put(own[0], watched, 1, 1)
+    other[0].attach(watched.key)
+    client.flushall()
+    put(own[0], run, 1, 1)
+    own[1].wait(lambda: len(own[1].gone) == 2, "it is told of both")
+    other[1].wait(lambda: other[1].gone, "the other as well")
+    assert {key for key, _ in own[1].gone} == {run.key, watched.key}
+    assert other[1].gone == [(watched.key, None)]
+    assert own[0].find(run.id, "alice") is None
+    assert own[0].attach(watched.key) is None
+    assert usable(own)
+    assert usable(other)
+    again = begun(own[0])
+    other[0].attach(again.key)
+    put(own[0], again, 1, 2)
+    other[1].wait_for_frame(again, 2)
+
+
+@pytest.mark.parametrize(
+    "parts", [(), ("processes",), ("running",), ("ended",), ("account", "alice"), ("dead",)]
+)
+def test_runs_survive_the_loss_of_a_list(
+    own: Process, other: Process, client: Redis, url: str, parts: tuple[str, ...]
+) -> None:
+    run = begun(own[0])
+    other[0].attach(run.key)
+    put(own[0], run, 1, 1)
+    other[1].wait_for_frame(run, 1)
+    client.delete(key(url, *parts))
+    put(own[0], run, 2, 1)
+    beats = own[1].beats
+    own[1].wait(lambda: own[1].beats > beats + 2, "time passes")
+    put(own[0], run, 3, 1, FINISHED)
+    assert own[1].wait_for_end(run) == other[1].wait_for_end(run)
+    assert own[1].seen[run.key] == other[1].seen[run.key] == numbered(1, 3)
+    assert usable(own)
+
+
+def test_the_loss_of_an_inbox_loses_no_frames(
+    own: Process, other: Process, client: Redis, url: str
+) -> None:
+    run, ends = begun(own[0]), begun(own[0])
+    for each in (run, ends):
+        other[0].attach(each.key)
+    put(own[0], run, 1, 1)
+    other[1].wait_for_frame(run, 1)
+    inbox = key(url, "inbox", other[0]._scripts.token)
+    assert client.delete(inbox)
+    put(own[0], run, 2, 5)
+    put(own[0], ends, 1, 2, FINISHED)
+    assert other[1].wait_for_end(ends).last == 2
+    other[1].wait_for_frame(run, 6)
+    put(own[0], run, 7, 1, FINISHED)
+    other[1].wait_for_end(run)
+    assert other[1].seen[run.key] == numbered(1, 7)
+
+
+def test_a_run_that_was_evicted_is_lost_for_all(
+    own: Process, other: Process, client: Redis, url: str
+) -> None:
+    run, quiet = begun(own[0], fresh("k")), begun(own[0])
+    for each in (run, quiet):
+        other[0].attach(each.key)
+        put(own[0], each, 1, 2)
+        other[1].wait_for_frame(each, 2)
+    client.delete(key(url, "run", run.id), key(url, "run", quiet.id))
+    put(own[0], run, 3, 1)
+    for listener in (own[1], other[1]):
+        listener.wait(lambda listener=listener: len(listener.gone) == 2, "it is told")  # type: ignore[misc]  # mypy knows no default of a lambda
+    assert other[1].seen[run.key] == numbered(1, 2)
+    assert own[0].frames(run.key, 0, 10) == []
+    assert begun(own[0], fresh("k")).key != run.key
+
+
+def test_a_process_that_did_not_read_for_a_while_misses_nothing(
+    own: Process, other: Process, client: Redis, url: str
+) -> None:
+    """Its inbox overflows meanwhile."""
+    runs = [begun(own[0]) for _ in range(10)]
+    for run in runs:
+        other[0].attach(run.key)
+    put(own[0], runs[0], 1, 1)
+    other[1].wait_for_frame(runs[0], 1)
+    with other[1].changed:  # what it is called with waits
+        for number in range(2, 602):
+            for run in runs:
+                put(own[0], run, number if run is runs[0] else number - 1, 1)
+            if number % 10 == 0:
+                own[1].wait_for_frame(runs[-1], number - 2)
+        put(own[0], runs[1], 601, 0, FINISHED)
+        own[1].wait_for_end(runs[1])
+        assert client.xlen(key(url, "inbox", other[0]._scripts.token)) < 4000
+    for run in runs[2:]:
+        put(own[0], run, 601, 0, FINISHED)
+    for run in runs[1:]:
+        assert other[1].wait_for_end(run) == own[1].wait_for_end(run)
+        assert other[1].seen[run.key] == numbered(1, 600)
+    put(own[0], runs[0], 602, 0, FINISHED)
+    other[1].wait_for_end(runs[0])
+    assert other[1].seen[runs[0].key] == numbered(1, 601)
+
+
+# -- a server that goes and comes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [DURABLE])
+def test_a_restart_with_its_data_is_not_noticed_by_runs(
+    own: Process, other: Process, server: redis_server.RedisServerProcess
+) -> None:
+    run = begun(own[0])
+    other[0].attach(run.key)
+    put(own[0], run, 1, 1)
+    other[1].wait_for_frame(run, 1)
+    server.stop()
+    for number in range(2, 30):
+        put(own[0], run, number, 1)
+    with pytest.raises(StoreError):
+        own[0].find(run.id, "alice")
+    assert own[0].health() == "unavailable"
+    server.start()
+    own[1].wait_for_frame(run, 29)
+    put(own[0], run, 30, 1, FINISHED)
+    assert own[1].wait_for_end(run) == other[1].wait_for_end(run)
+    assert own[1].seen[run.key] == other[1].seen[run.key] == numbered(1, 30)
+    assert own[0].health() == "available"
+    assert own[0].durability() == "disk"
+    assert own[1].gone == other[1].gone == []
+
+
+def test_a_restart_without_its_data_loses_what_goes_on(
+    own: Process, other: Process, server: redis_server.RedisServerProcess
+) -> None:
+    run = begun(own[0])
+    other[0].attach(run.key)
+    server.stop()
+    server.start()
+    for listener in (own[1], other[1]):
+        listener.wait(lambda listener=listener: listener.gone, "it is told")  # type: ignore[misc]  # mypy knows no default of a lambda
+        assert listener.gone == [(run.key, None)]
+    until(lambda: usable(own), "it goes on")
+    assert own[0].durability() == "ephemeral"
+
+
+def test_while_the_server_is_away_every_call_fails_at_once(
+    own: Process, server: redis_server.RedisServerProcess
+) -> None:
+    run = begun(own[0], fresh("k"))
+    server.stop()
+    until(lambda: own[0].health() == "unavailable", "it is noticed")
+    before = time.monotonic()
+    for _ in range(20):
+        for call in (
+            lambda: own[0].claim(fresh()),
+            lambda: own[0].find(run.id, "alice"),
+            lambda: own[0].attach(run.key),
+            lambda: own[0].end(run.key, STOPPED),
+            lambda: own[0].frames(run.key, 0, 10),
+            own[0].extent,
+        ):
+            with pytest.raises(StoreError):
+                call()
+    assert time.monotonic() - before < 2.0
+    own[0].end_soon(run.key, STOPPED)
+    own[0].leave()
+
+
+def test_what_could_not_be_stored_is_given_up_and_its_run_ends_later(
+    own: Process, client: Redis
+) -> None:
+    run = begun(own[0])
+    put(own[0], run, 1, 1)
+    own[1].wait_for_frame(run, 1)
+    client.config_set("min-replicas-to-write", 1)
+    with mock.patch.object(append_queue, "_PATIENCE", 0.0):
+        put(own[0], run, 2, 1)
+        own[1].wait(lambda: own[1].gone, "it is told")
+    ((lost, error),) = own[1].gone
+    assert lost == run.key
+    assert isinstance(error, StoreError)
+    client.config_set("min-replicas-to-write", 0)
+    ended = own[1].wait_for_end(run)
+    assert (ended.outcome, ended.last) == (b"unavailable", 1)
+    assert own[1].seen[run.key] == numbered(1, 1)
+    assert usable(own)
+
+
+@pytest.mark.parametrize("options", [DURABLE])
+def test_a_claim_is_withdrawn_when_the_server_is_back(
+    own: Process, server: redis_server.RedisServerProcess
+) -> None:
+    claim = fresh("k")
+    run = begun(own[0], claim)
+    server.stop()
+    until(lambda: own[0].health() == "unavailable", "it is noticed")
+    own[0].withdraw(claim)
+    server.start()
+    assert own[1].wait_for_end(run).outcome == b"interrupted"
+    assert begun(own[0], fresh("k")).key != run.key
+
+
+def test_a_server_that_became_a_replica_is_refused_until_it_is_a_master(
+    own: Process, client: Redis
+) -> None:
+    run = begun(own[0])
+    client.replicaof("127.0.0.1", "1")
+    put(own[0], run, 1, 1)
+    until(lambda: own[0].health() == "unavailable", "it is noticed")
+    with pytest.raises(StoreError, match="replica"):
+        own[0].claim(fresh())
+    client.replicaof("NO", "ONE")
+    own[1].wait_for_frame(run, 1)
+    assert usable(own)
+
+
+def test_a_server_without_memory_begins_nothing_and_ends_what_goes_on(
+    own: Process, other: Process, client: Redis
+) -> None:
+    run, waits = begun(own[0]), begun(own[0])
+    other[0].attach(run.key)
+    put(own[0], run, 1, 1)
+    own[1].wait_for_frame(run, 1)
+    client.config_set("maxmemory", client.info("memory")["used_memory"] // 2)
+    with pytest.raises(StoreFull):
+        own[0].claim(fresh())
+    put(own[0], waits, 1, 1)
+    ended = other[0].end(run.key, STOPPED)
+    assert own[1].wait_for_end(run) == ended
+    beats = own[1].beats
+    own[1].wait(lambda: own[1].beats > beats + 1, "signs of life go on")
+    assert own[1].ended_as(waits.key) == []
+    client.config_set("maxmemory", 0)
+    own[1].wait_for_frame(waits, 1)
+    put(own[0], waits, 2, 1, FINISHED)
+    assert own[1].wait_for_end(waits).outcome == b"finished"
+
+
+def test_a_server_that_evicts_keeps_a_run_whole_or_not_at_all(own: Process, client: Redis) -> None:
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + (4 << 20))
+    frames = [b"x" * 20_000] * 10
+    runs: list[Run] = []
+    for _ in range(60):
+        run = begun(own[0])
+        runs.append(run)
+        own[0].append(RunAppend(run.key, 1, [*frames], [b""] * 10, size_of(frames), FINISHED))
+        own[1].wait(lambda run=run: own[1].ended_as(run.key) or own[1].gone, "its end")  # type: ignore[misc]  # mypy knows no default of a lambda
+    found = [own[0].find(run.id, "alice") for run in runs]
+    assert None in found
+    assert found[-1] is not None
+    for run, there in zip(runs, found, strict=True):
+        read = everything(own[0], run)
+        # It may be evicted between the two answers.
+        assert len(read) in ((0, 10) if there else (0,))
+
+
+@pytest.mark.waits_long
+def test_a_server_that_answers_nothing_holds_nobody_up_for_long(
+    own: Process, server: redis_server.RedisServerProcess
+) -> None:
+    run = begun(own[0])
+    put(own[0], run, 1, 1)
+    own[1].wait_for_frame(run, 1)
+    server.freeze()
+    put(own[0], run, 2, 1)
+    before = time.monotonic()
+    with pytest.raises(StoreError):
+        own[0].find(run.id, "alice")
+    assert time.monotonic() - before < address.COMMAND_SECONDS + 3
+    assert own[0].health() in ("busy", "unavailable")
+    server.thaw()
+    own[1].wait_for_frame(run, 2)
+    until(lambda: usable(own), "it goes on")
+    assert everything(own[0], run) == own[1].seen[run.key] == numbered(1, 2)
+
+
+def test_a_slow_server_is_waited_for(own: Process, client: Redis) -> None:
+    run = begun(own[0])
+    for number in range(1, 4):
+        client.client_pause(1500)
+        put(own[0], run, number, 1)
+        begun(own[0])
+        own[1].wait_for_frame(run, number)
+    put(own[0], run, 4, 0, FINISHED)
+    assert own[1].wait_for_end(run).last == 3
+
+
+# -- other processes -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def soon_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_scripts, "DEAD_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("soon_dead")
+def test_the_runs_of_a_killed_process_are_ended(other: Process, url: str) -> None:
+    with process(write, url, 3) as writer:
+        runs = line(writer).split()
+        assert len(runs) == 3
+        attached = [other[0].attach(run) for run in runs[:2]]
+        writer.kill()
+        for found in attached:
+            assert found is not None
+            ended = other[1].wait_for_end(found)
+            assert (ended.outcome, ended.last, ended.notes) == (b"interrupted", 1, b"notes 1")
+        other[1].wait(lambda: len(other[1].ends) == 3, "that which nobody follows as well")
+        assert all(here for _, here in other[1].ends)
+
+
+@pytest.mark.usefixtures("soon_dead")
+def test_a_process_that_stood_still_is_refused_when_it_comes_back(other: Process, url: str) -> None:
+    with process(write, url, 2) as writer:
+        runs = line(writer).split()
+        attached = other[0].attach(runs[0])
+        assert attached is not None
+        writer.send_signal(signal.SIGSTOP)
+        other[1].wait_for_end(attached)
+        other[1].wait(lambda: len(other[1].ends) == 2, "both")
+        go_on(writer)  # it appends as soon as it can
+        writer.send_signal(signal.SIGCONT)
+        assert line(writer) == "1", "what it knows of the end"
+        assert line(writer) == "2", "each once"
+        assert everything(other[0], attached) == numbered(1, 1)
+        go_on(writer)
+        writer.wait(30)
+
+
+def test_a_process_that_was_taken_for_dead_gets_what_it_follows_all_the_same(
+    own: Process, other: Process, client: Redis, url: str
+) -> None:
+    run = begun(own[0])
+    other[0].attach(run.key)
+    put(own[0], run, 1, 1)
+    other[1].wait_for_frame(run, 1)
+    token = other[0]._scripts.token
+    client.zrem(key(url, "processes"), token)
+    client.delete(key(url, "inbox", token))
+    put(own[0], run, 2, 1)
+    other[1].wait_for_frame(run, 2)
+    put(own[0], run, 3, 1, FINISHED)
+    other[1].wait_for_end(run)
+    assert other[1].seen[run.key] == numbered(1, 3)
+
+
+def test_a_run_whose_claim_or_end_was_lost_is_ended(
+    own: Process, other: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a replica that took over without the last writes: nobody writes that run."""
+    monkeypatch.setattr(module, "_STRAY_SECONDS", 0.5)
+    run = begun(own[0])
+    other[0].attach(run.key)
+    own[0]._runs.forget(run.key)
+    assert other[1].wait_for_end(run).outcome == b"interrupted"
+    assert usable(own)
+
+
+def test_a_run_that_lost_frames_is_ended_and_not_continued(
+    own: Process, other: Process, client: Redis, url: str
+) -> None:
+    """As by a replica that took over without the last writes."""
+    run = begun(own[0])
+    other[0].attach(run.key)
+    put(own[0], run, 1, 5)
+    other[1].wait_for_frame(run, 5)
+    client.hset(key(url, "run", run.id), "last", 3)
+    put(own[0], run, 6, 1)
+    ended = own[1].wait_for_end(run)
+    assert (ended.outcome, ended.last) == (b"interrupted", 3)
+    assert other[1].wait_for_end(run) == ended
+    assert everything(other[0], run) == numbered(1, 3)
+    assert other[1].seen[run.key] == numbered(1, 5)
+
+
+# -- in this process -------------------------------------------------------------------------------
+
+
+def test_an_attachment_gets_what_comes_before_its_answer(
+    own: Process, other: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(own[0])
+    put(own[0], run, 1, 2)
+    own[1].wait_for_frame(run, 2)
+    attach = other[0]._scripts.attach
+    begin = other[0]._runs._missed
+
+    def attach_late(link: object, key: str) -> Run | None:
+        found = attach(link, key)  # type: ignore[arg-type]  # it is a link
+        put(own[0], run, 3, 2, FINISHED)
+        until(lambda: key in begin, "the inbox was read")
+        return found
+
+    monkeypatch.setattr(other[0]._scripts, "attach", attach_late)
+    found = other[0].attach(run.key)
+    assert found is not None
+    assert found.last == 2
+    assert other[1].wait_for_end(run).last == 4
+    assert other[1].seen[run.key] == numbered(3, 2)
+
+
+def test_a_process_attaches_to_its_own_run(url: str) -> None:
+    with running(url) as (store, _):
+        run = begun(store)
+        assert store.attach(run.key) == run
+
+
+def test_room_is_made_while_it_is_written(url: str) -> None:
+    with running(url, max_bytes=500_000) as (store, listener):
+        runs = []
+        for _ in range(60):
+            runs.append(begun(store))
+            frames = [b"x" * 20_000]
+            store.append(RunAppend(runs[-1].key, 1, frames, [b""], size_of(frames), Ending(b"")))
+            listener.wait_for_end(runs[-1])
+        until(lambda: store.extent().bytes < 500_000, "it is below its limit")
+        assert store.find(runs[0].id, "alice") is None
+        assert store.find(runs[-1].id, "alice") is not None
+
+
+def test_after_its_end_a_store_says_so(url: str) -> None:
+    with ExitStack() as stack:
+        store, listener = stack.enter_context(running(url))
+        run = begun(store)
+        store.leave()
+        before = time.monotonic()
+        store.close()
+        assert time.monotonic() - before < 1.0
+        assert listener.wait_for_end(run).outcome == b"interrupted", "begun before"
+        for call in (lambda: store.claim(fresh()), lambda: store.attach(run.key)):
+            with pytest.raises(StoreError, match="closed"):
+                call()
+        store.end_soon(run.key, STOPPED)
+        store.close()
+
+
+def test_threads_of_a_store_end_with_it(url: str, server: redis_server.RedisServerProcess) -> None:
+    with server.client() as client:
+        before = threading.active_count(), len(client.client_list())
+        for _ in range(3):
+            with running(url) as process:
+                assert usable(process)
+        until(lambda: len(client.client_list()) <= before[1], "its connections are closed")
+
+
+def test_a_call_in_order_that_takes_too_long_is_given_up(
+    own: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    over = threading.Event()
+    own[0].submit(lambda _link: over.wait(30), lambda *_: None)
+    run = Run("f" * 32, "f" * 32, "", 0)
+    with pytest.raises(StoreBusy):
+        own[0].attach(run.key)
+    over.set()
+    own[0]._runs.deliver([RunFrames(run.key, 1, [b"x"])])
+    assert own[1].seen == {}
+
+
+def test_under_gevent_greenlets_do_the_work_and_the_loop_goes_on(url: str) -> None:
+    report = report_of("tests.unit.store.redis.run_greenlets", url)
+    assert report.pop("waited") > 0.9
+    assert report.pop("longest pause") < 0.5
+    assert report == {
+        "switches": [],
+        "whole": True,
+        "from the pool": 10,
+        "left": True,
+        "in the loop": True,
+    }
