@@ -147,7 +147,8 @@ class RedisRunStore:
         return self._server.durability()
 
     def extent(self) -> Extent:
-        return self._call(self._scripts.extent, SHORT_PATIENCE)
+        self._raise_if_closed()
+        return self._server.call(self._scripts.extent, SHORT_PATIENCE)
 
     def close(self) -> None:
         if not self._closed:
@@ -158,11 +159,11 @@ class RedisRunStore:
             self._server.in_loop(self._reader.close)
             self._server.close()
 
-    def _call(self, function: Callable[[Link], Result], patience: float = PATIENCE) -> Result:
+    def _call(self, function: Callable[[Link], Result]) -> Result:
         self._raise_if_closed()
         if self._detached:
             self._call_in_order(_nothing)  # what this process has left, it has left by then
-        return self._server.call(function, patience)
+        return self._server.call(function)
 
     def _call_in_order(self, function: Callable[[Link], Result]) -> Result:
         """Call a function after those that were submitted before."""

@@ -32,7 +32,8 @@ local function store(key, from, upto, place, size, notes)
   return bytes
 end
 
-local function send_frames(watchers, id, from, upto, place, bytes)
+-- Put frames into the inboxes of watching processes.
+local function send_frames(key, watchers, id, from, upto, place, bytes)
   local entry
   if bytes <= ENTRY_BYTES and upto - from < ENTRY_FRAMES then
     entry = {'f', id}
@@ -44,7 +45,11 @@ local function send_frames(watchers, id, from, upto, place, bytes)
     entry = {'n', id, 'last', upto}
   end
   for watcher in string.gmatch(watchers, '%x+') do
-    send(watcher, unpack(entry))
+    if not send(watcher, unpack(entry)) then
+      -- Dead, or it attaches again when it finds out.
+      watchers = string.gsub(watchers, watcher .. ' ', '')
+      call('HSET', key, 'watchers', watchers)
+    end
   end
 end
 
@@ -82,7 +87,7 @@ while ARGV[at] do
       place = place + from - first
       local bytes = store(key, from, upto, place, size, notes)
       if run[4] ~= '' then
-        send_frames(run[4], id, from, upto, place, bytes)
+        send_frames(key, run[4], id, from, upto, place, bytes)
       end
     end
     if ends then

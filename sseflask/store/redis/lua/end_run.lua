@@ -5,6 +5,7 @@
 local id, outcome, frees_key, unless_attached, withdrawn = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local run = find(id)
 if not run then
+  call('ZREM', base .. ':running', token .. ':' .. id) -- it was evicted
   if withdrawn == '1' and call('EXISTS', run_key(id)) == 0 then
     call('HSET', run_key(id), 'withdrawn', 1)
     call('PEXPIRE', run_key(id), 60000)

@@ -2,8 +2,6 @@
 -- the room, the run with the most bytes, to be ended.
 
 local most_bytes = tonumber(ARGV[3])
--- More runs than this are not looked at for the largest.
-local LOOK_AT = 2000
 
 local count = delete_ended(text(now() - keep * 1000), math.huge)
 if count > 0 then
@@ -12,7 +10,7 @@ end
 local made, _, overfull = make_room(most_bytes)
 local largest, largest_size
 if overfull then
-  for _, member in ipairs(call('ZRANGE', base .. ':running', 0, LOOK_AT - 1)) do
+  for _, member in ipairs(call('ZRANGE', base .. ':running', 0, MANY)) do
     local id = string.sub(member, 18)
     local size = tonumber(call('HGET', run_key(id), 'size') or 0)
     if not largest or size > largest_size then

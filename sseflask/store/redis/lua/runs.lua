@@ -29,6 +29,8 @@ local RUN_BYTES, FRAME_BYTES = 1024, 48
 local INBOX_ENTRIES = 4000
 -- How many runs one call ends or deletes at most: the server does nothing else meanwhile.
 local SOME = 50
+-- How many runs are looked at, at most, to find out what they take.
+local MANY = 2000
 
 local function now()
   local time = call('TIME')
@@ -43,6 +45,7 @@ local function run_key(id)
   return base .. ':run:' .. id
 end
 
+-- Add an entry to a process's inbox; give its id, or false if there is no inbox.
 local function send(process, ...)
   local inbox = base .. ':inbox:' .. process
   if call('XLEN', inbox) >= INBOX_ENTRIES then
@@ -50,7 +53,7 @@ local function send(process, ...)
     call('XADD', inbox, '*', 'o', '')
   end
   -- Only its process makes an inbox: what is sent to a dead one would stay for ever.
-  call('XADD', inbox, 'NOMKSTREAM', '*', ...)
+  return call('XADD', inbox, 'NOMKSTREAM', '*', ...)
 end
 
 -- What callers are given of a run, and who writes it; nothing if there is none, or its time is over.
@@ -133,6 +136,20 @@ local function delete_ended(before, enough)
   return count
 end
 
+-- Count anew what runs take if none has ended: of those that Redis evicted nothing is subtracted.
+local function count_anew(used)
+  local members, bytes = call('ZRANGE', base .. ':running', 0, MANY), 0
+  if #members > MANY then
+    return used
+  end
+  for _, member in ipairs(members) do
+    local size = call('HGET', run_key(string.sub(member, 18)), 'size')
+    bytes = bytes + (size and size + RUN_BYTES or 0)
+  end
+  call('HSET', base, 'bytes', text(bytes))
+  return bytes
+end
+
 -- Delete runs if what runs take is near a limit. Returns how many; whether running runs alone are
 -- near it; and whether they are above it.
 local function make_room(most)
@@ -152,6 +169,9 @@ local function make_room(most)
     -- Clients read what has just ended.
     count = delete_ended(text(now() - 10000000), nearly)
   end
-  local full = count == 0 and call('ZCARD', base .. ':ended') == 0
-  return count, full, full and over > 0
+  if count > 0 or call('ZCARD', base .. ':ended') > 0 then
+    return count, false, false
+  end
+  used = count_anew(used)
+  return 0, used > most * 7 / 8, used > most - step
 end

@@ -235,6 +235,7 @@ def test_a_process_without_an_inbox_is_sent_nothing(
     client.delete(inbox)
     assert one.put(run, 1, 1)
     assert not client.exists(inbox)
+    assert client.hget(key(url, "run", run.id), "watchers") == b""
     with pytest.raises(UnknownProcess):
         other.scripts.attach(other.link, run.key)
     assert other.tick().entered
@@ -421,6 +422,18 @@ def test_runs_that_go_on_are_not_deleted(url: str) -> None:
         process.begin()
 
 
+def test_what_was_evicted_takes_no_room(url: str, client: Redis) -> None:
+    with opened(url, max_bytes=100_000) as process:
+        run = process.begin()
+        process.append(RunAppend(run.key, 1, [b"x" * 50_000], [b""], 50_048))
+        client.hincrby(key(url), "bytes", 60_000)
+        process.begin()
+        assert process.scripts.extent(process.link).bytes == 50_048 + 2 * 1024
+        process.append(RunAppend(run.key, 2, [b"x" * 40_000], [b""], 90_096))
+        with pytest.raises(StoreFull):
+            process.begin()
+
+
 def test_accounts_are_not_blocked_by_runs_that_were_evicted(
     one: Process, client: Redis, url: str
 ) -> None:
@@ -444,6 +457,7 @@ def test_what_was_evicted_is_not_there(one: Process, client: Redis, url: str) ->
     assert one.tick(run.key).found == {run.key: None}
     assert one.begin(fresh("k")).key != run.key
     assert one.scripts.leave(one.link, [run.key]) == []
+    assert run.key not in one.scripts.written(one.link)
 
 
 def test_what_takes_room_is_estimated_well(one: Process, client: Redis, url: str) -> None:
