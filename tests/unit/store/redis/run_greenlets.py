@@ -111,7 +111,7 @@ def main(url: str) -> dict[str, Any]:
         ended = store.end(run.key, STOPPED)
         assert ended is not None
         assert store.find(run.id, "alice") == ended
-        return run.key
+        return run.id
 
     stopped = [each.get(timeout=30) for each in [pool.spawn(in_pool) for _ in range(10)]]
     wait_for(lambda: set(stopped) <= listener.ends.keys() & watcher.ends.keys())

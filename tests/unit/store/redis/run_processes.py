@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
-from sseflask.store.run_api import RunAppend
+from sseflask.store.run_api import RunAppend, RunStore
 from tests.contract.run_stores import Place, begun, opened, put
 from tests.processes import say
 
 
-def never(_store: object) -> object:
+def never(_store: RunStore) -> Callable[[], object]:
     raise AssertionError("another process stands still")
 
 

@@ -112,7 +112,7 @@ def test_nothing_is_lost_or_doubled_by_a_fault_that_passes(
         for run in runs:
             put(own[0], run, number, 1)
         if number % 20 == 0:
-            client.execute_command(fault)  # type: ignore[no-untyped-call]  # redis-py's
+            client.execute_command(fault)
             # If a new connection is killed as well, the server is away for a moment.
             until(lambda: own[0].health() == "available", "it can be used")
     for run in runs:
