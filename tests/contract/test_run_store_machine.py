@@ -209,7 +209,7 @@ class Machine(RuleBasedStateMachine):
             self.check_frames(each, number)
         for number, (store, listener) in enumerate(self.processes):
             ends = [end for end in listener.ends if end[0].key == each.run.key]
-            assert all(run == each.run for run, _ in ends)
+            assert [run for run, _ in ends] == [each.run] * len(ends)
             assert [here for _, here in ends].count(True) == (each.ended_by == number)
             assert len(ends) >= (number in each.told)
             assert listener.gone == []

@@ -39,9 +39,8 @@ class FollowedRuns:
 
     @property
     def own(self) -> set[RunKey]:
-        """The runs that this process writes."""
-        with self._lock:
-            return set(self._own)
+        """The runs that this process writes. Never blocks: the copy is one step of Python."""
+        return self._own.copy()
 
     def followed(self) -> list[RunKey]:
         """All of them whose place is known."""

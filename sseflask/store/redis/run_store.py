@@ -138,7 +138,8 @@ class RedisRunStore:
         self.submit(partial(self._end, run, ending, unless_attached=unless_attached), _ignore)
 
     def leave(self) -> None:
-        self.submit(self._leave, _ignore)
+        # Not what is begun from now on.
+        self.submit(partial(self._leave, [*self._runs.own]), _ignore)
 
     def health(self) -> Health:
         return self._server.health()
@@ -426,9 +427,7 @@ class RedisRunStore:
                 self._runs.lose(run, None)
             del self._to_end[run]
 
-    def _leave(self, link: Link) -> None:
-        # Not those that are begun meanwhile.
-        own = [*self._runs.own]
+    def _leave(self, own: Sequence[RunKey], link: Link) -> None:
         for at in range(0, len(own), _LOOK_AT):
             for run in self._scripts.leave(link, own[at : at + _LOOK_AT]):
                 self._settle(link, run, here=True)
