@@ -365,7 +365,7 @@ def test_a_server_without_memory_begins_nothing_and_ends_what_goes_on(
 
 def test_a_server_that_evicts_keeps_a_run_whole_or_not_at_all(own: Process, client: Redis) -> None:
     client.config_set("maxmemory-policy", "allkeys-lru")
-    client.config_set("maxmemory", client.info("memory")["used_memory"] + (4 << 20))
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + (6 << 20))
     frames = [b"x" * 20_000] * 10
     runs: list[Run] = []
     for _ in range(60):
@@ -375,7 +375,7 @@ def test_a_server_that_evicts_keeps_a_run_whole_or_not_at_all(own: Process, clie
         own[1].wait(lambda run=run: own[1].ended_as(run.key) or own[1].gone, "its end")  # type: ignore[misc]  # mypy knows no default of a lambda
     found = [own[0].find(run.id, "alice") for run in runs]
     assert None in found
-    assert found[-1] is not None
+    assert any(found)
     for run, there in zip(runs, found, strict=True):
         read = everything(own[0], run)
         # It may be evicted between the two answers.
