@@ -413,6 +413,28 @@ def test_a_slow_server_is_waited_for(own: Process, client: Redis) -> None:
     assert own[1].wait_for_end(run).last == 3
 
 
+def test_the_rights_that_suffice(server: redis_server.RedisServerProcess, client: Redis) -> None:
+    rights = (
+        "on >secret resetkeys ~{shop}:* -@all +@read +@write +@connection +@scripting"
+        " -@dangerous +info +time"
+    )
+    client.execute_command("ACL", "SETUSER", "shop", *rights.split())
+    client.execute_command("ACL", "SETUSER", "default", "off")
+    url = f"unix://shop:secret@{server.socket}?prefix=shop"
+    with running(url) as own, running(f"{url}&socket_timeout=6") as other:
+        run = begun(own[0], fresh("k"))
+        other[0].attach(run.key)
+        put(own[0], run, 1, 2)
+        other[1].wait_for_frame(run, 2)
+        assert other[0].end(run.key, STOPPED) == own[1].wait_for_end(run)
+        assert everything(other[0], run) == numbered(1, 2)
+        beats = own[1].beats
+        own[1].wait(lambda: own[1].beats > beats + 1, "it goes on")
+        assert own[0]._reported == ""
+        assert own[0].extent().bytes > 0
+        assert usable(own)
+
+
 # -- other processes -------------------------------------------------------------------------------
 
 
