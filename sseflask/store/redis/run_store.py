@@ -157,7 +157,7 @@ class RedisRunStore:
             self._server.in_loop(self._jobs.put, None)
             self._over.wait(_LAST_SECONDS)
             self._server.in_loop(self._groups.put, None)
-            self._server.in_loop(self._reader.close)
+            self._server.in_loop(self._reader.end)
             self._server.close()
 
     def _call(self, function: Callable[[Link], Result]) -> Result:
