@@ -46,14 +46,6 @@ SCENARIO = Scenario(
             at_most=0.9,
         ),
         Figure(
-            text="tick with `Event` objects: at most 0.9 x the CPU per event of plain gunicorn -k "
-            "gevent",
-            metric="cpu_us_per_event",
-            server="sseflask_events",
-            reference="flask_gevent",
-            at_most=0.9,
-        ),
-        Figure(
             text="tick: less CPU per event than Starlette on uvicorn",
             metric="cpu_us_per_event",
             server="sseflask_worker",
