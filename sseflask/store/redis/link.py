@@ -69,6 +69,8 @@ class Link:
         self.identity: str | None = None  # of the server that it leads to, while connected
         self._checked = 0
         self._checking = False
+        self._reading = False
+        self._outdated = False
         self._ended = False
 
     def run(
@@ -100,6 +102,17 @@ class Link:
         """Connect and check the server, if that has not been done. Blocks, raises as `run` does."""
         self._call((), None, repeat=True)
 
+    def renew(self) -> None:
+        """Connect anew, also for a call that waits for its answer. From any greenlet or thread.
+
+        If a server did not answer for a while, a firewall may have forgotten what was open. There
+        nothing is ever answered, and each call would take all of its time.
+        """
+        self._outdated = True
+        # A call that sends would connect again without the checks.
+        if self._reading:
+            self.close()
+
     def close(self) -> None:
         """Disconnect; the next call connects again. A call in another greenlet or thread ends."""
         connection, self._connection = self._connection, None
@@ -122,6 +135,7 @@ class Link:
                     return None
                 late = time.monotonic() + self._server.address.command_seconds + _STOOD_STILL
                 connection.send_command(*command)
+                self._reading = True
                 return connection.read_response()
             except NoScriptError:
                 assert script is not None
@@ -145,8 +159,13 @@ class Link:
             except BaseException:
                 self.close()  # the reply may still be on its way
                 raise
+            finally:
+                self._reading = False
 
     def _ready(self) -> Connection:
+        if self._outdated and not self._checking:
+            self._outdated = False
+            self.close()
         connection = self._connection
         server = self._server
         if connection is not None and (self._checking or self._checked == server.checks):

@@ -225,6 +225,8 @@ class RedisServer:
                 link.command("PING", repeat=False)
             except StoreError:
                 continue
+            for other in list(self._links):
+                other.renew()
             with self._state:
                 if self.closed:
                     break

@@ -140,6 +140,17 @@ def test_while_it_is_away_calls_fail_at_once_and_one_link_tries(
     assert own.call(ping) == b"PONG"
 
 
+def test_when_it_is_there_again_all_connections_are_made_anew(own: RedisServer) -> None:
+    """They were open all the time, and may lead nowhere: a firewall may have forgotten them."""
+    links = [own.link() for _ in range(3)]
+    before = [link.command("CLIENT", "ID") for link in links]
+    assert [link.command("CLIENT", "ID") for link in links] == before
+    own.set_away(StoreError("it did not answer in time"))
+    assert own.wait_until_available(10)
+    after = [link.command("CLIENT", "ID") for link in links]
+    assert set(after).isdisjoint(before)
+
+
 def test_a_server_that_is_not_there_yet(server: RedisServerProcess) -> None:
     server.stop()
     own = RedisServer.open(server.place())
