@@ -140,4 +140,4 @@ class EventTail:
             return [Renewed(body, number)]
         if kind in kinds:
             return [Notice(self.noticed, self.position, kinds[kind], body)]
-        return []  # numbers were left out, which is no event
+        return []  # of a later version

@@ -16,7 +16,7 @@ local TRIM, FORGET = 500, 200
 local own_generation, process, nonce = ARGV[1], ARGV[2], ARGV[3]
 local young, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 'f', 'c', 'a', 't')
+local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 'f', 'c', 'a', 't', 'j')
 local epoch, generation, newest, noticed = known[1], known[2], tonumber(known[3] or 0), known[4]
 if not epoch or generation ~= own_generation then
   return {0}
@@ -27,6 +27,7 @@ if before and string.sub(before, 1, #nonce) == nonce then
   return cmsgpack.unpack(string.sub(before, #nonce + 1))
 end
 local floor, count, aged, noted = tonumber(known[5]), tonumber(known[6]), tonumber(known[7]), tonumber(known[8])
+local jump = tonumber(known[9] or 0)
 local tail, times = key(generation, 'tail'), key(generation, 'times')
 local last_of, first_of = key(generation, 'last'), key(generation, 'first')
 local time = now()
@@ -59,7 +60,7 @@ local function channel_of(name)
       count = count + 1
     end
     if channel.held == 0 then
-      redis.call('ZADD', first_of, text(newest + 1), name)
+      redis.call('ZADD', first_of, text(math.max(newest, jump) + 1), name)
     end
     touched[name] = channel
   end
@@ -71,7 +72,8 @@ while ARGV[place] do
   local name, idempotency, digest = ARGV[place], ARGV[place + 1], ARGV[place + 2]
   local keep, amount = tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4])
   place = place + 5
-  local first, last, state = newest + 1, newest + amount, 0
+  local start = math.max(newest, jump)
+  local first, last, state = start + 1, start + amount, 0
   local stored = false
   if idempotency ~= '' then
     idempotency = key(generation, 'key:' .. idempotency)
@@ -90,6 +92,7 @@ while ARGV[place] do
     local channel = channel_of(name)
     channel.keep, channel.added = keep, channel.added + amount
     local entry, frames, size = {'p', text(newest) .. ' ' .. noticed .. ' ' .. nonce, 'c', name}, 0, 0
+    newest = start
     for index = place, place + amount - 1 do
       local frame = ARGV[index]
       newest = newest + 1

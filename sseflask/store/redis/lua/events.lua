@@ -1,9 +1,10 @@
 -- What the scripts of events share. KEYS[1] is the hash of what is known of all events:
---   e the epoch, g the generation (in the names of all other keys), n the newest number,
+--   e the epoch, g the generation (in the names of all other keys), n the newest event's number,
+--   j the number after which the next event comes if that is higher,
 --   m how many notices there were, s how many of them since the newest event,
 --   f the floor: what was forgotten altogether had numbers up to here, c how many channels `last` has,
---   i the identity of the server, h the holes in the numbers, a the number up to which events are
---   too old, t when the time was last noted.
+--   i the identity of the server, h the holes in the numbers (before:behind), a the number up to which
+--   events are too old, t when the time was last noted.
 -- Beside it, with the generation in their names:
 --   last and first: sorted sets of channels, by the numbers of their last and first events,
 --   times: sorted set of numbers by the time when they were the newest,

@@ -5,14 +5,14 @@
 local identity, new_epoch, new_generation, random = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local own_generation, own_epoch, own, own_nonce = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 
-local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 's', 'i', 'h')
+local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 's', 'i', 'h', 'j')
 local epoch, generation, newest = known[1], known[2], tonumber(known[3] or nil)
 local noticed, place = tonumber(known[4] or 0), tonumber(known[5] or 0)
-local seen, holes = known[6], known[7] or ''
+local seen, holes, jump = known[6], known[7] or '', tonumber(known[8] or 0)
 if not epoch or not generation or not newest then
   redis.call('DEL', meta)
   redis.call('HSET', meta, 'e', new_epoch, 'g', new_generation, 'n', 0, 'm', 0, 's', 0, 'f', 0,
-    'c', 0, 'i', identity, 'h', '', 'a', 0, 't', 0)
+    'c', 0, 'i', identity, 'h', '', 'a', 0, 't', 0, 'j', 0)
   say_here(new_generation, ARGV[9])
   return {new_epoch, new_generation, 0, 0, 0}
 end
@@ -20,13 +20,11 @@ end
 if identity ~= '' and seen ~= identity then
   -- Another server, or the same one with what it read from its disk: events with higher numbers may
   -- have been lost that clients have seen. Their numbers are never given to others.
-  local jump = newest + 1000000000 + random
   redis.call('HSET', meta, 'i', identity)
   if newest > 0 then
+    jump = math.max(newest, jump) + 1000000000 + random
     holes = string.sub(holes .. text(newest) .. ':' .. text(jump) .. ' ', -1000)
-    add_notice(generation, newest, noticed, text(jump) .. '-1', 'jump', '')
-    newest, noticed, place = jump, noticed + 1, 1
-    redis.call('HSET', meta, 'n', text(newest), 'm', noticed, 's', place, 'h', holes)
+    redis.call('HSET', meta, 'j', text(jump), 'h', holes)
   end
 end
 

@@ -11,12 +11,21 @@ from typing import Any
 
 import pytest
 
-from sseflask.store.api import Appended, EventStore, Missing, StoreBusy, StoreError
+from sseflask.channels.channels import Channels
+from sseflask.store.api import (
+    Appended,
+    EventLimits,
+    EventStore,
+    KeyReused,
+    Missing,
+    StoreBusy,
+    StoreError,
+)
 from sseflask.store.names import Pattern
 from sseflask.store.redis import address
 from sseflask.store.run_api import StoreFull
 from tests import redis_server
-from tests.contract.event_stores import Listener, Place, numbers, opened, put, query, read
+from tests.contract.event_stores import DAY, Listener, Place, numbers, opened, put, query, read
 from tests.live.kit.waiting import until
 from tests.redis_server import RedisServerProcess
 
@@ -143,6 +152,8 @@ def test_a_restart_with_all_data_is_no_gap(program: str) -> None:
         store.close_subscriptions([Pattern.parse("x")])
         server.stop()
         server.start()
+        until(lambda: store.health() == "available", "the server to be back")
+        assert store.position() == (listener.started_at[0][0], 2)
         after = put_when_possible(store, "a", b"3")
         # No number is given twice, whatever a server may have lost.
         assert after.first > 1_000_000_000
@@ -155,6 +166,34 @@ def test_a_restart_with_all_data_is_no_gap(program: str) -> None:
         assert store.history(query("a", after=77)).missing == [
             Missing(Pattern.parse("a"), 1, after.first)
         ]
+
+
+def test_a_restart_that_nobody_has_published_after(program: str) -> None:
+    """Who subscribes then waits for nothing but events."""
+    with saving(program) as server:
+        address = server.place()
+        channels = Channels(lambda: address, EventLimits(100, DAY))
+        ids = channels.publish("a", [b"data: 1\n"])
+        assert not isinstance(ids, KeyReused)
+        (first,) = ids
+        for _ in range(2):
+            server.stop()
+            server.start()
+            until(lambda: channels.store.health() == "available", "the server to be back")
+            assert channels.position() == first
+            for place, expected in ((None, None), (first, None), ("earliest", b"data: 1")):
+                subscription = channels.subscribe([Pattern.parse("a")], place)
+                found = subscription.get(0.1)
+                assert (found and found[0].count(expected or b"")) == (expected and 1)
+                subscription.abandon()
+        subscription = channels.subscribe([Pattern.parse("a")], first)
+        assert subscription.get(0.1) is None
+        channels.publish("a", [b"data: 2\n"])
+        found = subscription.get(5)
+        assert found is not None
+        assert b"data: 2" in found[0]
+        subscription.abandon()
+        channels.close()
 
 
 def test_a_restart_without_data_is_a_new_epoch(server: RedisServerProcess, own: Own) -> None:
