@@ -114,16 +114,19 @@ class Link:
             self.close()
 
     def close(self) -> None:
-        """Disconnect; the next call connects again. A call in another greenlet or thread ends."""
+        """Disconnect; the next call connects again. For the link's own greenlet or thread."""
         connection, self._connection = self._connection, None
         self.identity = None
         if connection is not None:
             connection.disconnect()
 
     def end(self) -> None:
-        """Disconnect for good: each call fails, also one that is under way."""
+        """Disconnect for good: each call fails, also one that waits for its answer.
+
+        From any greenlet or thread.
+        """
         self._ended = True
-        self.close()
+        self.renew()
 
     def _call(self, command: Sequence[Argument], script: Script | None, repeat: bool) -> Any:
         lost = 0
@@ -166,13 +169,13 @@ class Link:
         if self._outdated and not self._checking:
             self._outdated = False
             self.close()
+        if self._ended:
+            raise StoreError("the connection to the Redis server is closed")
         connection = self._connection
         server = self._server
         if connection is not None and (self._checking or self._checked == server.checks):
             return connection
         if connection is None:
-            if self._ended:
-                raise StoreError("the connection to the Redis server is closed")
             if self._checking:
                 raise ConnectionLost("the connection was closed while the server was looked at")
             if not self._probes:

@@ -270,7 +270,7 @@ class RedisServer:
             # They lead to a server that is no longer the master, perhaps without knowing it.
             for other in list(self._links):
                 if other.identity not in (None, info.identity):
-                    other.close()
+                    other.renew()
         with self._check_lock:
             for place, check in enumerate(list(self._checks)):
                 if not info.identity or self._checked[place] != info.identity:
