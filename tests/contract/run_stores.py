@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from sseflask.store.api import StoreError
 from sseflask.store.open import open_run_store
 from sseflask.store.redis import run_scripts
+from sseflask.store.redis.run_scripts import Tick
 from sseflask.store.redis.run_store import RedisRunStore
 from sseflask.store.run_api import (
     Claim,
@@ -88,8 +90,13 @@ def _memory() -> Iterator[Place]:
 def _server(kind: str) -> Iterator[Place]:
     def stand_still(store: RunStore) -> Callable[[], object]:
         assert isinstance(store, RedisRunStore)
-        over = threading.Event()
-        store.submit(lambda _link: over.wait(_SECONDS), lambda *_: None)
+        over, tick = threading.Event(), store._scripts.tick
+
+        def wait(*arguments: Any) -> Tick:
+            over.wait(_SECONDS)
+            return tick(*arguments)
+
+        mock.patch.object(store._scripts, "tick", wait).start()  # for as long as the store is there
         return over.set
 
     with mock.patch.object(run_scripts, "DEAD_SECONDS", 1.5):

@@ -64,10 +64,11 @@ Job = tuple[Callable[[Link], object], Done]
 class RedisRunStore:
     """A `RunStore`, which says what the methods do. The key of a run is its id.
 
-    Three greenlets of the main thread's loop (or threads) have a connection each. One stores what
+    Four greenlets of the main thread's loop (or threads) have a connection each. One stores what
     is appended. One reads the inbox, in which the server puts what becomes of runs of other
-    processes. One does in order what concerns the process itself: signs of life, attaching, ends
-    that nobody waits for. Other calls are made by greenlets or threads of `RedisServer.call`.
+    processes. One gives signs of life: with a slow server these must not wait for anything else.
+    One does in order what depends on the order, or what nobody waits for. Other calls are made by
+    greenlets or threads of `RedisServer.call`.
     """
 
     def __init__(self, url: str, limits: RunLimits, endings: Endings) -> None:
@@ -82,12 +83,12 @@ class RedisRunStore:
         self._withdrawn: list[Claim] = []
         self._to_end: dict[RunKey, Ending] = {}
         self._strays: dict[str, float] = {}
-        self._in_use = self._beats_early = self._closed = False
+        self._in_use = self._beats_early = self._is_pending = self._closed = False
         self._reported = ""
-        self._next_look = 0
-        self._tick_at = self._trim_at = 0.0
+        self._next_look = self._written = 0
+        self._trim_at = 0.0
         self._made_room_at = 0
-        self._over = threading.Event()
+        self._ending, self._over = threading.Event(), threading.Event()
 
     # -- for any thread or greenlet, see `RunStore` ------------------------------------------------
 
@@ -96,7 +97,7 @@ class RedisRunStore:
         self._scripts = RunScripts(self._server, self._limits, self._endings.interrupted)
         self._runs = FollowedRuns(listener)
         self._reader = self._server.link()
-        for work in (self._write, self._read, self._work):
+        for work in (self._write, self._read, self._live, self._work):
             self._server.start(work)
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
@@ -157,6 +158,7 @@ class RedisRunStore:
             self._server.in_loop(self._jobs.put, None)
             self._over.wait(_LAST_SECONDS)
             self._server.in_loop(self._groups.put, None)
+            self._server.in_loop(self._ending.set)
             self._server.in_loop(self._reader.end)
             self._server.close()
 
@@ -264,7 +266,8 @@ class RedisRunStore:
                 if self._beats_early:
                     self._beat()
             elif kind == b"o":
-                self._look_at_all(link)
+                for each in self._runs.followed():
+                    self._look_at(link, each, self._scripts.find(link, each))
         self._deliver(link, batch)
 
     def _deliver(self, link: Link, batch: Sequence[RunFrames]) -> None:
@@ -296,20 +299,13 @@ class RedisRunStore:
         elif not self._runs.is_own(run):
             self._read_frames(link, run, found.run.last)
 
-    def _look_at_all(self, link: Link, *, attach: bool = False) -> None:
-        for run in self._runs.followed():
-            if attach and not self._runs.is_own(run):
-                self._scripts.attach(link, run)
-            self._look_at(link, run, self._scripts.find(link, run))
-
     # -- calls -------------------------------------------------------------------------------------
 
     def _claim(self, claim: Claim, link: Link) -> tuple[Run, bool] | KeyReused | TooMany:
         try:
             result = self._scripts.claim(link, claim)
         except UnknownProcess:
-            self._in_use = True
-            self._call_in_order(self._enter)
+            self._enter(link)
             try:
                 result = self._scripts.claim(link, claim)
             except UnknownProcess:
@@ -317,6 +313,11 @@ class RedisRunStore:
         if isinstance(result, tuple) and not result[1]:
             self._runs.write(result[0].key)
         return result
+
+    def _enter(self, link: Link) -> None:
+        """Have the server know this process, which it needs from now on."""
+        self._in_use = True
+        self._tick(link)
 
     def _end(
         self,
@@ -340,28 +341,18 @@ class RedisRunStore:
     # -- in order ----------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Do jobs one after another, and every second what is to be done then."""
+        """Do jobs one after another."""
         link = self._server.link()
-        while True:
+        while (job := self._jobs.get()) is not None:
+            function, done = job
             try:
-                job = self._jobs.get(timeout=max(0.0, self._tick_at - time.monotonic()))
-            except queue.Empty:
-                pass
+                result = function(link)
+            except Exception as error:
+                if not isinstance(error, StoreError):
+                    log.exception("a call to the run log failed")
+                _guard(done, None, error)
             else:
-                if job is None:
-                    break
-                function, done = job
-                try:
-                    result = function(link)
-                except Exception as error:
-                    if not isinstance(error, StoreError):
-                        log.exception("a call to the run log failed")
-                    _guard(done, None, error)
-                else:
-                    _guard(done, result, None)
-            if time.monotonic() >= self._tick_at:
-                self._tick_at = time.monotonic() + _BEAT_SECONDS
-                self._tick(link)
+                _guard(done, result, None)
         link.close()
         self._over.set()
 
@@ -394,7 +385,6 @@ class RedisRunStore:
         try:
             return self._scripts.attach(link, run)
         except UnknownProcess:
-            self._in_use = True
             self._enter(link)
         try:
             return self._scripts.attach(link, run)
@@ -434,33 +424,46 @@ class RedisRunStore:
 
     # -- every second ------------------------------------------------------------------------------
 
-    def _tick(self, link: Link) -> None:
-        error: Exception | None = None
-        try:
-            self._enter(link)
-            self._detach_pending(link)
-            self._withdraw_pending(link)
-            self._end_pending(link)
-            if time.monotonic() >= self._trim_at:
-                self._trim_at = time.monotonic() + _TRIM_SECONDS
-                self._make_room(link)
-        except StoreError as found:
-            error = found
-        except Exception as found:
-            error = found
-            log.exception("looking after the run log failed")
+    def _live(self) -> None:
+        """Give signs of life, and have done every second what is to be done then."""
+        link = self._server.link()
+        more = False
+        while not self._ending.wait(0.0 if more else _BEAT_SECONDS):
+            try:
+                more = self._tick(link)
+            except Exception as error:
+                more = False
+                self._report(error)
+            else:
+                if not self._is_pending:
+                    self._is_pending = True
+                    self.submit(self._do_pending, self._pending_done)
+            self._beat()
+        link.close()
+
+    def _pending_done(self, _result: object, error: Exception | None) -> None:
+        self._is_pending = False
+        self._report(error)
+
+    def _report(self, error: Exception | None) -> None:
+        """Log once that what is done every second fails, or works again."""
+        if error is not None and not isinstance(error, StoreError):
+            log.error("looking after the run log failed", exc_info=error)
         message = "" if error is None else str(error)
-        if message != self._reported and self._server.available:
+        # Of a server that is away `RedisServer` says enough.
+        if message != self._reported and self._server.available and not self._closed:
             log.warning("%s", message or "the run log works again")
             self._reported = message
-        self._beat()
 
     def _beat(self) -> None:
         self._beats_early = False
         self._runs.beat()
 
-    def _enter(self, link: Link) -> None:
-        """Say that this process is alive; end runs of dead ones; look at some runs."""
+    def _tick(self, link: Link) -> bool:
+        """Say that this process is alive; end runs of dead ones; look at some runs.
+
+        Returns whether there is more to end.
+        """
         followed = self._runs.followed()
         if self._next_look >= len(followed):
             self._next_look = 0
@@ -469,19 +472,33 @@ class RedisRunStore:
         tick = self._scripts.tick(link, self._in_use, some)
         if tick.entered:
             self._scripts.seen = b"0"
-            self._look_at_all(link, attach=True)
+            self.submit(self._attach_again, _ignore)
         for run, found in tick.found.items():
             self._look_at(link, run, found)
         if tick.ended:
             log.warning("another worker is gone or stands still; its runs are ended")
         for ended in tick.ended:
             self._settle(link, ended, here=True)
-        if tick.more:
-            self._tick_at = 0.0
-        if tick.written > len(self._runs.own):
+        self._written = tick.written
+        return tick.more
+
+    def _attach_again(self, link: Link) -> None:
+        for run in self._runs.followed():
+            if not self._runs.is_own(run):
+                self._scripts.attach(link, run)
+            self._look_at(link, run, self._scripts.find(link, run))
+
+    def _do_pending(self, link: Link) -> None:
+        self._detach_pending(link)
+        self._withdraw_pending(link)
+        self._end_pending(link)
+        if self._written > len(self._runs.own):
             self._end_strays(link)
         else:
             self._strays.clear()
+        if time.monotonic() >= self._trim_at:
+            self._trim_at = time.monotonic() + _TRIM_SECONDS
+            self._make_room(link)
 
     def _end_strays(self, link: Link) -> None:
         """End runs that this process is said to write but does not know.

@@ -77,6 +77,7 @@ def test_an_append_whose_answer_was_lost_is_stored_once(
         refused, (ended,) = one.append(append_of(run, 4, 4, FINISHED))
         assert not refused
         assert (ended.last, ended.ended, ended.notes) == (7, 8, b"notes 7")
+    assert not one.put(run, 9, 1, FINISHED), "another end than this one"
     assert one.frames(run) == numbered(1, 7)
     entries = [entry for entry in other.entries() if entry[0] == b"f"]
     assert [frame for entry in entries for frame in numbered_frames(entry)] == numbered(1, 7)
@@ -243,6 +244,17 @@ def test_a_process_without_an_inbox_is_sent_nothing(
     assert not other.tick().entered
 
 
+def test_processes_that_are_attached(one: Process, other: Process, client: Redis, url: str) -> None:
+    run, unseen = one.begin(), one.begin()
+    other.scripts.attach(other.link, run.key)
+    one.scripts.attach(one.link, unseen.key)
+    runs = [run.key, unseen.key, "f" * 32]
+    assert one.scripts.attached_elsewhere(one.link, runs) == {run.key}
+    assert other.scripts.attached_elsewhere(other.link, runs) == set(), "that is this process"
+    take_for_dead(client, url, other)
+    assert one.scripts.attached_elsewhere(one.link, runs) == set()
+
+
 # -- leases ----------------------------------------------------------------------------------------
 
 
@@ -298,7 +310,7 @@ def test_if_none_was_there_for_a_time_all_get_time_anew(
 ) -> None:
     """The server was away, or all processes stood still: none is dead for that."""
     run = one.begin()
-    client.zadd(key(url, "processes"), {one.token: 1})
+    take_for_dead(client, url, one)
     client.hset(key(url), "tick", 1)
     for _ in range(3):
         assert not other.tick(run.key).ended
@@ -340,6 +352,7 @@ def test_a_run_whose_writer_is_unknown_is_ended_by_a_look_or_by_its_repetition(
 def test_all_processes_are_forgotten(one: Process, other: Process, client: Redis, url: str) -> None:
     """Evicted: they enter again, and nothing is ended."""
     run = one.begin()
+    client.hset(key(url), "grace", 1)
     client.delete(key(url, "processes"))
     tick = other.tick(run.key)
     assert (tick.entered, tick.ended) == (True, [])
