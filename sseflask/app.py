@@ -16,7 +16,7 @@ from sseflask.auth.access import Access
 from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_ineffective, warn_about_unknown
-from sseflask.extension import SSE, channels_of, store_path
+from sseflask.extension import SSE, channels_of, store_address
 from sseflask.logs import request_ids
 from sseflask.logs.masking import MaskingFilter, guard
 from sseflask.metrics.live import LiveFigures
@@ -35,7 +35,12 @@ from sseflask.routes.begin_run import SizedRequest
 from sseflask.runs.runs import Runs
 from sseflask.runs.writer import Bounds
 from sseflask.store.names import FIGURES, Pattern
-from sseflask.store.open import event_store_problem, run_store_problem
+from sseflask.store.open import (
+    PerProcess,
+    event_store_problem,
+    open_rate_counter,
+    run_store_problem,
+)
 from sseflask.web import refusals
 from sseflask.web.cors import allow_origins
 from sseflask.web.rate_limits import Limits
@@ -71,7 +76,7 @@ def create_app(development: bool = False) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        # For `store_path`. Not a setting of the library, which has no runs.
+        # For `store_address`. Not a setting of the library, which has no runs.
         SSEFLASK_RUN_LOG=settings.run_log,
         **settings.of_library(),
     )
@@ -86,9 +91,12 @@ def create_app(development: bool = False) -> Flask:
     Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
     allow_origins(app, settings.cors_origins)
     Upstream(settings).init_app(app)
-    Limits(settings.rate_limit, settings.publish_rate_limit).init_app(app)
+    counter = settings.store and PerProcess(functools.partial(open_rate_counter, settings.store))
+    Limits(
+        settings.rate_limit, settings.publish_rate_limit, counter.get if counter else None
+    ).init_app(app)
     Runs(
-        functools.partial(store_path, app, "SSEFLASK_RUN_LOG", "runs.sqlite3"),
+        functools.partial(store_address, app, "SSEFLASK_RUN_LOG", "runs.sqlite3"),
         seconds=settings.run_seconds,
         max_running=settings.max_runs,
         outcomes=CompletionOutcome,
@@ -120,8 +128,8 @@ def _are_public(public: Sequence[Pattern]) -> bool:
 
 def _check_files(app: Flask) -> None:
     """Log at the start why a store's file can't be used, and not only when a request fails."""
-    channel_log = store_path(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3")
-    run_log = store_path(app, "SSEFLASK_RUN_LOG", "runs.sqlite3")
+    channel_log = store_address(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3")
+    run_log = store_address(app, "SSEFLASK_RUN_LOG", "runs.sqlite3")
     for stored, problem in (
         ("Channels", event_store_problem(channel_log)),
         ("Completions", run_store_problem(run_log)),

@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -22,6 +23,7 @@ from sseflask.setting_types import (
     Origins,
     Patterns,
     RateLimit,
+    RedisURL,
     Secrets,
     WebAddress,
 )
@@ -166,11 +168,19 @@ class Settings(BaseSettings):
         "Milliseconds over which the clients of a worker that shuts down come back, the first of "
         "them after 500",
     )
+    redis_url: RedisURL | None = Field(
+        default=None,
+        validation_alias="REDIS_URL",
+        description="Set by platforms: the Redis or Valkey server that keeps channels and "
+        "completions, and counts requests, for all machines together; unset is files of this "
+        "machine (redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; "
+        "?prefix=name parts applications that share a server).",
+    )
     channel_log: str | None = Field(
         default=LIBRARY["SSEFLASK_CHANNEL_LOG"],
         description="The SQLite file of the channels, shared by all workers of the machine; on a "
-        "local disk, never on a network file system; unset is channels.sqlite3 in the instance "
-        f"folder (a path, or {MEMORY} for one worker alone).",
+        "local disk, never on a network file system; unset is the server of REDIS_URL, else "
+        f"channels.sqlite3 in the instance folder (a path, or {MEMORY} for one worker alone).",
     )
     history_events: int = _number(
         LIBRARY["SSEFLASK_HISTORY_EVENTS"],
@@ -185,14 +195,14 @@ class Settings(BaseSettings):
     channel_log_bytes: int = _number(
         LIBRARY["SSEFLASK_CHANNEL_LOG_BYTES"],
         (MEBIBYTE, 1 << 50),
-        "The largest size of the channels' file, for all workers: to stay below it the oldest "
+        "The largest size of the channels' store, for all workers: to stay below it the oldest "
         "events are deleted, whatever SSEFLASK_HISTORY_EVENTS and SSEFLASK_HISTORY_SECONDS say",
     )
     run_log: str | None = Field(
         default=None,
         description="The SQLite file of the completions, shared by all workers of the machine; on "
-        "a local disk, never on a network file system; unset is runs.sqlite3 in the instance "
-        f"folder (a path, or {MEMORY} for one worker alone).",
+        "a local disk, never on a network file system; unset is the server of REDIS_URL, else "
+        f"runs.sqlite3 in the instance folder (a path, or {MEMORY} for one worker alone).",
     )
     run_seconds: float = _number(
         86_400,
@@ -203,7 +213,7 @@ class Settings(BaseSettings):
     run_log_bytes: int = _number(
         1 << 30,
         (MEBIBYTE, 1 << 50),
-        "The largest size of the completions' file, for all workers: to stay below it those that "
+        "The largest size of the completions' store, for all workers: to stay below it those that "
         "ended first are deleted, whatever SSEFLASK_RUN_SECONDS says; if that is not enough, the "
         "largest running one fails",
     )
@@ -216,13 +226,14 @@ class Settings(BaseSettings):
     rate_limit: RateLimit = Field(
         default="600/minute",
         description="How often one subject may begin a completion, counted by each worker for "
-        "itself; beyond it comes 429. With the demo model an address counts as a subject (a number "
-        "per second, minute, hour or day, as in 10/minute; or off).",
+        "itself unless REDIS_URL is set; beyond it comes 429. With the demo model an address "
+        "counts as a subject (a number per second, minute, hour or day, as in 10/minute; or off).",
     )
     publish_rate_limit: RateLimit = Field(
         default="60000/minute",
         description="How often one subject may publish, however many events a request has, counted "
-        "by each worker for itself; beyond it comes 429 (a number per second, minute, hour or day, "
+        "by each worker for itself unless REDIS_URL is set; beyond it comes 429 (a number per "
+        "second, minute, hour or day, "
         "as in 10/second; or off).",
     )
     max_run_bytes: int = _number(
@@ -309,7 +320,17 @@ class Settings(BaseSettings):
     def confidential(self) -> tuple[str, ...]:
         """Every value that must not appear in a log, an error or a response."""
         key = self.openai_api_key
-        return (*self.secrets, *((key.get_secret_value(),) if key else ()), *secret_headers())
+        return (
+            *self.secrets,
+            *((key.get_secret_value(),) if key else ()),
+            *((urlsplit(self.store).password or "",) if self.store else ()),
+            *secret_headers(),
+        )
+
+    @property
+    def store(self) -> str | None:
+        """The URL of the server that keeps everything, with its password; ``None``: files do."""
+        return None if self.redis_url is None else self.redis_url.get_secret_value()
 
     def of_library(self) -> dict[str, Any]:
         """The settings that the library reads from ``app.config``, by their names there."""
@@ -382,11 +403,19 @@ def warn_about_unknown() -> None:
 
 def warn_about_ineffective(settings: Settings) -> None:
     """Log a warning for settings that have no effect, or not the intended one."""
-    if os.environ.get("REDIS_URL"):
-        log.warning(
-            "REDIS_URL is set but not used: channels and completions are stored in files of this "
-            "machine, and other machines do not see them."
-        )
+    if settings.store is not None:
+        for name, path, what in (
+            ("CHANNEL", settings.channel_log, "channels"),
+            ("RUN", settings.run_log, "completions"),
+        ):
+            if path is not None:
+                log.warning(
+                    "REDIS_URL is not used for %s, as %s%s_LOG is set: other machines do not see "
+                    "them.",
+                    what,
+                    PREFIX,
+                    name,
+                )
     for message in memory_warnings(settings, settings.web_concurrency):
         log.warning("%s", message)
 

@@ -30,7 +30,7 @@ from sseflask.store.api import EventLimits
 from sseflask.web.cursor import decode_header
 from sseflask.web.refusals import bad_channel, refuse
 
-__all__ = ["SSE", "channels_of", "store_path"]
+__all__ = ["SSE", "channels_of", "store_address"]
 
 _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
@@ -67,7 +67,7 @@ class SSE(ChannelMethods):
             )
         app.extensions[_EXTENSION] = self
         app.extensions[_CHANNELS] = Channels(
-            functools.partial(store_path, app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3"),
+            functools.partial(store_address, app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3"),
             EventLimits(
                 events=setting(app.config, "SSEFLASK_HISTORY_EVENTS"),
                 seconds=setting(app.config, "SSEFLASK_HISTORY_SECONDS"),
@@ -138,7 +138,7 @@ def channels_of(app: Flask) -> Channels:
 
 
 def _warn_about_memory(app: Flask) -> None:
-    if store_path(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3") == MEMORY:
+    if store_address(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3") == MEMORY:
         warn_once(
             "Channels are in memory (SSEFLASK_CHANNEL_LOG is :memory:), and there are several "
             "worker processes: what one publishes reaches its own subscribers only. Name a file, "
@@ -146,16 +146,19 @@ def _warn_about_memory(app: Flask) -> None:
         )
 
 
-def store_path(app: Flask, name: str, file: str) -> str:
-    """The path of a store: the setting's, else a file in the instance folder; in tests memory.
+def store_address(app: Flask, name: str, file: str) -> str:
+    """The address of a store, see `sseflask.store.open`.
+
+    It is the path in ``app.config``, else the URL in ``SSEFLASK_STORE``, else a file in the
+    instance folder; in tests memory.
 
     Args:
         app: the application.
-        name: the setting in ``app.config``.
+        name: the setting of the path.
         file: the name of the file in the instance folder.
     """
-    path: str = app.config.get(name) or ""
-    return path or (MEMORY if app.testing else str(Path(app.instance_path) / file))
+    address: str = app.config.get(name) or app.config.get("SSEFLASK_STORE") or ""
+    return address or (MEMORY if app.testing else str(Path(app.instance_path) / file))
 
 
 def _read_cursor() -> None:

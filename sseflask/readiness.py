@@ -21,6 +21,15 @@ _MEANING: Mapping[Durability, str] = {
     "the platform replaces the disk: subscribers that come back then get a gap event.",
 }
 
+_MEANING_ON_SERVER: Mapping[Durability, str] = {
+    "ephemeral": "History is in the memory of a Redis server, for all machines, and outlives "
+    "deploys. When that server restarts, it may be gone, or its last moments: subscribers that "
+    "come back then get a gap event.",
+    "disk": "History is on a Redis server that writes each change to its disk, for all machines, "
+    "and outlives deploys and that server's restarts. A power cut may take its last second: "
+    "subscribers that come back then get a gap event.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
@@ -53,4 +62,5 @@ def readiness_of(channels: Channels) -> Readiness:
     """The current state. Blocks for half a second at most."""
     store = channels.store
     history = store.durability()
-    return Readiness(not is_draining(), store.health(), history, _MEANING[history])
+    meaning = _MEANING_ON_SERVER if channels.on_server else _MEANING
+    return Readiness(not is_draining(), store.health(), history, meaning[history])

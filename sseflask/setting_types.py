@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from sseflask.store.names import Pattern
+from sseflask.store.redis import is_redis
 from sseflask.web.origins import parse_origin
 
 #: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
@@ -82,6 +84,15 @@ def _are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(parse_origin(text) for text in value)
 
 
+def _is_a_redis_server(value: SecretStr) -> SecretStr:
+    # gunicorn's master reads settings before gevent patches: redis-py must not be imported here.
+    if find_spec("redis") is None:
+        raise ValueError("it needs redis-py: pip install 'sseflask[redis]'")
+    if not is_redis(value.get_secret_value()):
+        raise ValueError("it is no URL of a Redis server, such as redis://127.0.0.1:6379/0")
+    return value
+
+
 def _is_a_rate(value: str) -> str:
     if value != "off" and not _RATE.match(value):
         raise ValueError("it must be like 10/minute, or off")
@@ -96,6 +107,8 @@ Secrets = Annotated[
 Key = Annotated[SecretStr, AfterValidator(_fits_a_header)]
 #: A base URL of requests.
 WebAddress = Annotated[str, AfterValidator(_is_web_address)]
+#: The URL of a Redis or Valkey server; it may have a password.
+RedisURL = Annotated[SecretStr, AfterValidator(_is_a_redis_server)]
 #: Names and patterns of channels, comma-separated.
 Patterns = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_are_patterns)

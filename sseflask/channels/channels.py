@@ -15,7 +15,7 @@ from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.defaults import RETRY_JITTER
 from sseflask.store.api import Append, EventLimits, EventStore, KeyReused, StoreError
 from sseflask.store.names import FIGURES, Pattern, is_own
-from sseflask.store.open import PerProcess, open_event_store
+from sseflask.store.open import PerProcess, is_on_server, open_event_store
 
 #: Number of the service's own figures that are kept: a chart's first minute.
 _FIGURES_KEPT = 60
@@ -80,6 +80,11 @@ class Channels:
 
     def _open(self) -> _Process:
         return _Process(open_event_store(self._address(), self._limits))
+
+    @property
+    def on_server(self) -> bool:
+        """Whether a Redis server keeps the events, for all machines."""
+        return is_on_server(self._address())
 
     @property
     def store(self) -> EventStore:

@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from sseflask.defaults import MEMORY
 from sseflask.loop.callbacks import register_main_loop, run_in_main_loop
@@ -22,6 +22,9 @@ from sseflask.store.sqlite.event_store import SqliteEventStore
 from sseflask.store.sqlite.file import FileFormat, other_format
 from sseflask.store.sqlite.private_files import why_unusable
 from sseflask.store.sqlite.run_store import SqliteRunStore
+
+if TYPE_CHECKING:
+    from sseflask.store.redis.rate_counter import RedisRateCounter
 
 
 def open_event_store(address: str, limits: EventLimits) -> EventStore:
@@ -41,6 +44,11 @@ def open_run_store(address: str, limits: RunLimits, endings: Endings) -> RunStor
 
         return RedisRunStore(address, limits, endings)
     return SqliteRunStore(address, limits, endings)
+
+
+def is_on_server(address: str) -> bool:
+    """Whether a server keeps the store, for all machines that use it."""
+    return is_redis(address)
 
 
 def event_store_problem(address: str) -> str:
@@ -79,6 +87,13 @@ class Closable(Protocol):
 
 
 Value = TypeVar("Value", bound=Closable)
+
+
+def open_rate_counter(url: str) -> RedisRateCounter:
+    """Make the counter of a Redis server. Under gevent in the main thread's event loop."""
+    from sseflask.store.redis.rate_counter import RedisRateCounter
+
+    return RedisRateCounter(url)
 
 
 class PerProcess(Generic[Value]):

@@ -1,12 +1,13 @@
-"""How often a subject may send a request: counted in each worker's memory."""
+"""How often a subject may send a request: counted by each worker, or by Redis for all."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from flask import Flask, current_app, request
 
@@ -27,13 +28,38 @@ _TRANSLATED = IPv6Network("64:ff9b::/96")
 _PREFIX = 64
 
 
-class Limits:
-    """The limits of one app, such as ``600/minute``, or ``off``. Thread-safe; never blocks."""
+class RateCounter(Protocol):
+    """Counts requests for several workers or machines together."""
 
-    def __init__(self, completions: str, publications: str) -> None:
+    def count(self, name: str, amount: int, seconds: int) -> float | None:
+        """Count a request of a name, in a window of some seconds that begins with the first.
+
+        Returns 0.0 if the window allows it, else the seconds until it is over; ``None`` if that
+        can't be said now.
+        """
+
+
+class Limits:
+    """The limits of one app, such as ``600/minute``, or ``off``. Thread-safe.
+
+    Args:
+        completions: how many completions of an account are begun.
+        publications: how many times an account publishes.
+        shared: gives this process's counter for all workers; without one each counts for itself,
+            as it does while that counter can't. Nothing else blocks.
+    """
+
+    def __init__(
+        self,
+        completions: str,
+        publications: str,
+        shared: Callable[[], RateCounter] | None = None,
+    ) -> None:
         rates: dict[_Kind, str] = {"completions": completions, "publications": publications}
-        self._windows = {kind: _Windows(rate) for kind, rate in rates.items() if rate != "off"}
-        self._demo = _Windows(_OF_DEMO) if completions != "off" else None
+        self._windows = {
+            kind: _Windows(kind, rate, shared) for kind, rate in rates.items() if rate != "off"
+        }
+        self._demo = _Windows("demo", _OF_DEMO, shared) if completions != "off" else None
 
     def init_app(self, app: Flask) -> None:
         """Make these the `current_limits` of the app's views."""
@@ -72,7 +98,8 @@ def _too_many(message: str, seconds: int, **fields: Any) -> Failure:
 class _Windows:
     """Counts the requests of each account in a fixed window that begins with its first one."""
 
-    def __init__(self, rate: str) -> None:
+    def __init__(self, kind: str, rate: str, shared: Callable[[], RateCounter] | None) -> None:
+        self._kind, self._shared = kind, shared
         amount, _, self._unit = rate.partition("/")
         self._amount, self._seconds = int(amount), _SECONDS[self._unit]
         self._lock = threading.Lock()
@@ -84,6 +111,13 @@ class _Windows:
 
     def count(self, account: str) -> int:
         """Count a request. Returns 0, or in how many seconds the next is allowed."""
+        if self._shared is not None:
+            wait = self._shared().count(f"{self._kind}:{account}", self._amount, self._seconds)
+            if wait is not None:
+                return math.ceil(wait)
+        return self._count_here(account)
+
+    def _count_here(self, account: str) -> int:
         now = time.monotonic()
         with self._lock:
             while self._counts:

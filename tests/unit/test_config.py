@@ -18,6 +18,9 @@ def settings(**variables: str) -> Settings:
         return load()
 
 
+REDIS = "rediss://user:a-password@redis.example.org:6380/0"
+
+
 def refusal(**variables: str) -> str:
     with environment(**variables), pytest.raises(ConfigError) as caught:
         load()
@@ -48,6 +51,7 @@ def test_every_setting_is_read() -> None:
         SSEFLASK_GRACE="50",
         SSEFLASK_RETRY="0",
         SSEFLASK_RETRY_JITTER="10000",
+        REDIS_URL=REDIS,
         SSEFLASK_CHANNEL_LOG="/var/lib/sse/channels.sqlite3",
         SSEFLASK_CHANNEL_LOG_BYTES="1048576",
         SSEFLASK_HISTORY_EVENTS="50",
@@ -71,8 +75,10 @@ def test_every_setting_is_read() -> None:
         OPENAI_BASE_URL="https://example.org/v1",
     )
     assert made.secrets == (SECRET, OLD_SECRET)
-    assert made.confidential == (SECRET, OLD_SECRET, KEY)
-    assert made.model_dump(exclude={"secret", "openai_api_key"}) == {
+    assert made.confidential == (SECRET, OLD_SECRET, KEY, "a-password")
+    assert made.store == REDIS
+    assert made.of_library()["SSEFLASK_STORE"] == REDIS
+    assert made.model_dump(exclude={"secret", "openai_api_key", "redis_url"}) == {
         "platform": "railway",
         "public_channels": ("news", "scores.*", "live.**"),
         "cors_origins": ("https://example.org", "http://127.0.0.1:3000"),
@@ -216,7 +222,11 @@ def test_an_unknown_name_is_warned_about(caplog: pytest.LogCaptureFixture) -> No
     [
         ({}, []),
         ({"REDIS_URL": ""}, []),
-        ({"REDIS_URL": "redis://user:secret@host"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "redis://user:secret@host"}, []),
+        (
+            {"REDIS_URL": "redis://user:secret@host", "SSEFLASK_RUN_LOG": "/var/lib/runs.sqlite3"},
+            ["REDIS_URL"],
+        ),
         ({"SSEFLASK_CHANNEL_LOG": ":memory:"}, []),
         (
             {
