@@ -16,7 +16,7 @@ _SETTINGS = ("pydantic_settings", "idna")
 _COMMANDS = {
     "serve": ("gunicorn", "gevent", "flask_cors", "jwt", "openai", *_SETTINGS),
     "tail": ("httpx2",),
-    "publish": ("httpx2",),
+    "publish": ("httpx2", *_SETTINGS),
     "run": ("httpx2",),
     "token": ("jwt", *_SETTINGS),
     "config": _SETTINGS,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from typing import Any
 from urllib.parse import quote
 
 import click
 import httpx2
+from flask import Flask
 
 from sseflask.cli.client import error_of, route, url_of, with_client
+from sseflask.config import load
 from sseflask.defaults import ADDRESS
+from sseflask.errors import Failure
+from sseflask.extension import SSE
 
 
 @click.command("publish")
@@ -25,6 +30,12 @@ from sseflask.defaults import ADDRESS
     show_default=True,
     help="The service. SSEFLASK_URL in the environment sets it too.",
 )
+@click.option(
+    "--direct",
+    is_flag=True,
+    help="Publish into the server of REDIS_URL itself, without the service and a token. The "
+    "environment has the service's settings.",
+)
 @click.option("--event", metavar="TYPE", help="The event's type; by default message.")
 @click.option("--json", "as_json", is_flag=True, help="DATA is JSON, not a text.")
 @with_client
@@ -32,6 +43,7 @@ def command(
     channel: str,
     data: str,
     url: httpx2.URL,
+    direct: bool,
     event: str | None,
     as_json: bool,
     client: httpx2.Client,
@@ -43,14 +55,16 @@ def command(
     """
     if data == "-":
         data = sys.stdin.read()
-    published: dict[str, object] = {"data": data}
+    value: Any = data
     if as_json:
         try:
-            published["data"] = json.loads(data)
+            value = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise click.BadParameter(f"it is not JSON: {error}", param_hint="DATA") from None
-    if event is not None:
-        published["event"] = event
+    if direct:
+        click.echo(_publish_directly(channel, value, event))
+        return
+    published = {"data": value, **({} if event is None else {"event": event})}
     target = route(url, f"/channels/{quote(channel, safe='')}")
     key = {"Idempotency-Key": uuid.uuid4().hex}
     try:
@@ -60,3 +74,18 @@ def command(
     if response.status_code != 201:
         raise click.ClickException(error_of(response))
     click.echo(response.json()["id"])
+
+
+def _publish_directly(channel: str, value: Any, event: str | None) -> str:
+    """Publish by the library, as any application with this store would."""
+    settings = load()
+    if settings.store is None or settings.channel_log is not None:
+        raise click.UsageError(
+            "--direct needs the service's store: set REDIS_URL, and unset SSEFLASK_CHANNEL_LOG"
+        )
+    app = Flask("sseflask")
+    app.config.update(settings.of_library())
+    try:
+        return SSE(app).publish(channel, value, event)
+    except (ValueError, Failure) as error:
+        raise click.ClickException(str(error)) from None
