@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import platform
 import threading
 import time
 from typing import Any, NamedTuple
@@ -13,13 +16,20 @@ from sseflask.counters.counts import KINDS, Gauges
 from sseflask.counters.sharing import sharing
 from sseflask.counters.stats import Snapshot, Worker, snapshot
 from sseflask.store.api import StoreError
-from sseflask.store.names import FIGURES
+from sseflask.store.names import FIGURES, Pattern
 
 #: Seconds from the moment at which all workers write their figures until these are read.
 _DELAY = 0.25
 
 #: Seconds without a write after which a worker counts as dead.
 _SILENT = 3.0
+
+#: Seconds between two questions whether a client of another machine reads the figures, and the most
+#: that an answer takes.
+_ASK_SECONDS, _ANSWER_SECONDS = 10.0, 2.0
+
+#: Tells machines apart, and two services of one machine.
+_MACHINE = f"{platform.node()[:40]}:{os.getppid()}"
 
 
 class Moment(NamedTuple):
@@ -31,10 +41,14 @@ class Moment(NamedTuple):
 
 
 class LiveFigures:
-    """Publishes the figures of each second, in one worker, while a client of any reads them."""
+    """Publishes the figures of each second, in one worker, while a client of any reads them.
+
+    Machines that share a server publish into the same channel, each its own figures.
+    """
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
+        self._ask_at = self._read_until = -math.inf
         self._last: Moment | None = None
         self._publishing = False
 
@@ -44,7 +58,7 @@ class LiveFigures:
 
     def look(self) -> None:
         """Publish the figures in another thread, if somebody reads them. Never blocks."""
-        if not any(slot.pid and Gauges(*slot.gauges).figure_readers for slot in sharing.read()):
+        if not _read_here() and not self._channels.on_server:
             self._last = None
         elif not self._publishing:
             self._publishing = True
@@ -55,16 +69,33 @@ class LiveFigures:
         try:
             time.sleep(_DELAY)
             last, now = self._last, Moment(time.monotonic(), time.time(), snapshot())
-            if last is not None and is_publisher(now, sharing.slot):
+            if (
+                last is not None
+                and is_publisher(now, sharing.slot)
+                and (_read_here() or self._read_elsewhere(now.at))
+            ):
                 if not sharing.claim(int(now.wall)):
                     return  # another worker did; the next event is about a longer time
-                text = json.dumps(figures(last, now), separators=(",", ":"))
+                machine = _MACHINE if self._channels.on_server else ""
+                text = json.dumps(figures(last, now, machine), separators=(",", ":"))
                 self._channels.publish(FIGURES, [encode_event(text, "figures")])
             self._last = now
         except StoreError:
             self._last = None  # the store has logged why
         finally:
             self._publishing = False
+
+    def _read_elsewhere(self, now: float) -> bool:
+        """Whether a client of another machine reads the figures, as far as was heard of late."""
+        if now >= self._ask_at:
+            self._ask_at = now + _ASK_SECONDS
+            if self._channels.store.count_subscriptions(Pattern.parse(FIGURES)):
+                self._read_until = self._ask_at + _ANSWER_SECONDS
+        return now < self._read_until
+
+
+def _read_here() -> bool:
+    return any(slot.pid and Gauges(*slot.gauges).figure_readers for slot in sharing.read())
 
 
 def is_publisher(now: Moment, slot: int | None) -> bool:
@@ -77,11 +108,15 @@ def is_publisher(now: Moment, slot: int | None) -> bool:
     return slot is None or (bool(healthy) and min(healthy) == slot)
 
 
-def figures(last: Moment, now: Moment) -> dict[str, Any]:
-    """The data of an event: the work of each worker between two moments, by the second."""
+def figures(last: Moment, now: Moment, machine: str = "") -> dict[str, Any]:
+    """The data of an event: the work of each worker between two moments, by the second.
+
+    ``machine`` names this machine if there may be others.
+    """
     before = {worker.number: worker for worker in last.snapshot.workers}
     seconds = now.at - last.at
     return {
+        **({"machine": machine} if machine else {}),
         "at": round(now.wall, 3),
         "published": now.snapshot.counts.published - last.snapshot.counts.published,
         "workers": [

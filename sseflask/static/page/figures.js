@@ -12,12 +12,24 @@ export class Figures {
   /** The id of the last event that is too old to be shown: a page that is loaded again begins after it. */
   before = "";
   #slots = new Map();
+  #machines = new Map();
 
   /** Takes one event; one that is already there, or makes no sense, counts for nothing. */
   add({ id, data }) {
-    const point = JSON.parse(data);
-    if (point.at <= this.newest) return;
-    this.points.push({ ...point, id });
+    const { machine = "", at, published, workers } = JSON.parse(data);
+    if (at <= (this.#machines.get(machine)?.at ?? -Infinity)) return;
+    const named = workers.map((worker) => (machine ? { ...worker, pid: `${machine} ${worker.pid}` } : worker));
+    this.#machines.set(machine, { at, published, workers: named });
+    // Machines that share a server tell of themselves one after the other: a point has all of them.
+    const present = [...this.#machines.values()].filter((each) => at - each.at <= MISSING);
+    const point = {
+      id,
+      // Their clocks differ a little, and time goes on.
+      at: at > this.newest ? at : this.newest + 0.001,
+      published: present.reduce((all, each) => all + each.published, 0),
+      workers: present.flatMap((each) => each.workers),
+    };
+    this.points.push(point);
     // A little more than is shown: the first line comes from beyond the edge.
     while (this.points[0].at < point.at - WINDOW - MISSING) this.before = this.points.shift().id;
     this.#place();

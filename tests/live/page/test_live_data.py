@@ -184,6 +184,43 @@ def test_a_gap_is_a_gap(page: Page) -> None:
     }
 
 
+def test_machines_are_shown_together(page: Page) -> None:
+    """Each tells of its own workers; their clocks differ, and one of them may end."""
+    events = [
+        {"at": at + skew, "machine": machine, "published": 2, "workers": [worker(7)]}
+        for at in range(100, 108)
+        for machine, skew in (("a", 0.0), ("b", -0.4))
+        if machine == "a" or at < 103
+    ]
+    found = page.evaluate(
+        """async (events) => {
+          const { Figures, workerOf } = await import("./static/page/figures.js");
+          const figures = new Figures();
+          for (const [at, event] of events.entries()) {
+            figures.add({ id: `e-${at}`, data: JSON.stringify(event) });
+          }
+          figures.add({ id: "e-3", data: JSON.stringify(events[3]) });
+          const { points } = figures;
+          const ends = (pid) => figures
+            .pieces((point) => workerOf(point, pid)?.cpu)
+            .map((piece) => Math.round(piece.at(-1)[0]));
+          return {
+            points: points.length, published: points.map((point) => point.published),
+            a: ends("a 7"), b: ends("b 7"),
+            ascending: points.every(({ at }, number) => !number || at > points[number - 1].at),
+          };
+        }""",
+        events,
+    )
+    assert found == {
+        "points": len(events),
+        "published": [2, *[4] * 7, *[2] * 3],
+        "a": [107],
+        "b": [104],
+        "ascending": True,
+    }
+
+
 def test_the_window_moves_on(page: Page) -> None:
     """Two minutes are kept; a worker that is out of sight leaves its colour to the next one."""
     found = page.evaluate(

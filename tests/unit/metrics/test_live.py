@@ -19,6 +19,7 @@ from sseflask.counters.stats import Snapshot, Usage, Worker
 from sseflask.metrics import live
 from sseflask.metrics.live import LiveFigures, Moment, figures, is_publisher
 from sseflask.store.names import Pattern
+from tests import redis_server
 from tests.live.kit.waiting import until
 from tests.unit.channels.test_channels import make, read
 
@@ -134,6 +135,28 @@ def test_figures_are_published_while_somebody_reads_them(channels: Channels) -> 
     last = channels.subscribe([Pattern.parse("sseflask.live")], "earliest")
     assert [each.event for each in read(last, 2)] == ["figures"] * 2
     assert last.get(0.0) is None, "nothing has been published since"
+
+
+def test_machines_publish_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = redis_server.shared(next(iter(redis_server.programs()))).place()
+    with contextlib.closing(make(place)) as here, contextlib.closing(make(place)) as there:
+        monkeypatch.setattr(live, "_DELAY", 0.0)
+        monkeypatch.setattr(live, "_read_here", lambda: False)  # both are in this process
+        live_figures = LiveFigures(here)
+        look(live_figures)
+        reader = subscribed(there, "sseflask.live")
+        assert there.store.position().number == 0, "nobody has read them until now"
+        monkeypatch.setattr(live, "_ASK_SECONDS", 0.0)
+        live_figures._ask_at = 0.0
+        look(live_figures)
+        said = json.loads(read(reader, 1)[0].data)
+        assert said["machine"]
+        assert [each["pid"] for each in said["workers"]] == [os.getpid()]
+        reader.abandon()
+        live_figures._read_until = 0.0
+        before = there.store.position()
+        look(live_figures)
+        assert there.store.position() == before
 
 
 def test_those_who_read_everything_do_not_have_them_published(channels: Channels) -> None:
