@@ -115,12 +115,10 @@ class FollowedRuns:
         with self._lock:
             return self._knows(run) and self._given[run] < last
 
-    def end(self, run: Run, here: bool, *, tell: bool = False) -> None:
+    def end(self, run: Run, here: bool) -> None:
         """A run has ended, whose frames have all been given if it is followed.
 
-        Args:
-            here: this process has ended it.
-            tell: the listener is to know though the run is not followed.
+        ``here``: this process has ended it.
         """
         with self._lock:
             if not self._knows(run.key) and run.key in self._given:
@@ -131,7 +129,7 @@ class FollowedRuns:
                 here = False
             if here:
                 self._ended_here.append(run.key)
-            if followed or here or tell:
+            if followed or here:
                 self._call(self._listener.ended, run, here)
 
     def lose(self, run: RunKey, error: StoreError | None) -> None:

@@ -41,8 +41,9 @@ log = logging.getLogger("sseflask")
 #: Seconds between two signs of life, and between two rounds of deleting runs whose time is over.
 _BEAT_SECONDS, _TRIM_SECONDS = 1.0, 10.0
 
-#: Number of runs that are looked at with each sign of life, and of frames that are read at once.
-_LOOK_AT, _PAGE = 50, 500
+#: Number of runs that are looked at with each sign of life, of those that one call ends, and of
+#: frames that are read at once.
+_LOOK_AT, _LEAVE, _PAGE = 50, 50, 500
 
 #: Milliseconds that one wait for news takes at most: shorter than a command may take.
 _WAIT_MILLISECONDS = 2000
@@ -283,10 +284,10 @@ class RedisRunStore:
                 return  # it is gone, which the next look finds out
             self._runs.deliver([RunFrames(run, given + 1, [frame for _, frame in frames])])
 
-    def _settle(self, link: Link, run: Run, here: bool, *, tell: bool = False) -> None:
+    def _settle(self, link: Link, run: Run, here: bool) -> None:
         """Give the listener a run's end, after its last frames."""
         self._read_frames(link, run.key, run.last)
-        self._runs.end(run, here, tell=tell)
+        self._runs.end(run, here)
 
     def _look_at(self, link: Link, run: RunKey, found: Found | None) -> None:
         """Give the listener what it lacks of a followed run, which was found as it is now."""
@@ -327,7 +328,6 @@ class RedisRunStore:
         *,
         unless_attached: bool = False,
         withdrawn: bool = False,
-        tell: bool = False,
     ) -> Run | None:
         answer = self._scripts.end(
             link, run, ending, unless_attached=unless_attached, withdrawn=withdrawn
@@ -335,7 +335,7 @@ class RedisRunStore:
         if answer is None:
             return None
         if answer.run.ended is not None:
-            self._settle(link, answer.run, answer.here, tell=tell)
+            self._settle(link, answer.run, answer.here)
         return answer.run
 
     # -- in order ----------------------------------------------------------------------------------
@@ -413,13 +413,13 @@ class RedisRunStore:
     def _end_pending(self, link: Link) -> None:
         """End the runs whose appends were refused or given up, unless they have ended."""
         for run, ending in list(self._to_end.items()):
-            if self._end(run, ending, link, tell=True) is None:
+            if self._end(run, ending, link) is None:
                 self._runs.lose(run, None)
             del self._to_end[run]
 
     def _leave(self, own: Sequence[RunKey], link: Link) -> None:
-        for at in range(0, len(own), _LOOK_AT):
-            for run in self._scripts.leave(link, own[at : at + _LOOK_AT]):
+        for at in range(0, len(own), _LEAVE):
+            for run in self._scripts.leave(link, own[at : at + _LEAVE]):
                 self._settle(link, run, here=True)
 
     # -- every second ------------------------------------------------------------------------------

@@ -93,9 +93,8 @@ def test_an_end_is_told_once(runs: FollowedRuns, listener: Listener) -> None:
 def test_an_end_of_what_is_not_followed(runs: FollowedRuns, listener: Listener) -> None:
     runs.end(ENDED, here=False)
     assert listener.ends == []
-    runs.end(ENDED, here=False, tell=True)
     runs.end(ENDED, here=True)
-    assert listener.ends == [(ENDED, False), (ENDED, True)]
+    assert listener.ends == [(ENDED, True)]
 
 
 def test_a_lost_run_with_an_error_is_followed_until_its_end(

@@ -17,7 +17,16 @@ from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.redis import address, run_scripts
 from sseflask.store.redis import run_store as module
 from sseflask.store.redis.run_store import RedisRunStore
-from sseflask.store.run_api import Ending, Run, RunAppend, RunFrames, RunLimits, StoreFull, size_of
+from sseflask.store.run_api import (
+    Ending,
+    Run,
+    RunAppend,
+    RunFrames,
+    RunKey,
+    RunLimits,
+    StoreFull,
+    size_of,
+)
 from tests import redis_server
 from tests.contract.run_stores import (
     DAY,
@@ -145,6 +154,13 @@ def test_runs_are_lost_with_the_data(own: Process, other: Process, client: Redis
     other[1].wait_for_frame(again, 2)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds are short."""
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     "parts", [(), ("processes",), ("running",), ("ended",), ("account", "alice"), ("dead",)]
 )
@@ -165,9 +181,18 @@ def test_runs_survive_the_loss_of_a_list(
     assert usable(own)
 
 
+@pytest.fixture
+def looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process looks every second whether it lacks something: it has to be told."""
+    monkeypatch.setattr(module, "_LOOK_AT", 0)
+
+
+@pytest.mark.usefixtures("looks_at_nothing")
+@pytest.mark.parametrize("seen", [None, b"99999999999999-0"])
 def test_the_loss_of_an_inbox_loses_no_frames(
-    own: Process, other: Process, client: Redis, url: str
+    own: Process, other: Process, client: Redis, url: str, seen: bytes | None
 ) -> None:
+    """Also if the server's clock was put back meanwhile, by which entries get their ids."""
     run, ends = begun(own[0]), begun(own[0])
     for each in (run, ends):
         other[0].attach(each.key)
@@ -175,6 +200,7 @@ def test_the_loss_of_an_inbox_loses_no_frames(
     other[1].wait_for_frame(run, 1)
     inbox = key(url, "inbox", other[0]._scripts.token)
     assert client.delete(inbox)
+    other[0]._scripts.seen = seen or other[0]._scripts.seen
     put(own[0], run, 2, 5)
     put(own[0], ends, 1, 2, FINISHED)
     assert other[1].wait_for_end(ends).last == 2
@@ -184,6 +210,7 @@ def test_the_loss_of_an_inbox_loses_no_frames(
     assert other[1].seen[run.key] == numbered(1, 7)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_run_that_was_evicted_is_lost_for_all(
     own: Process, other: Process, client: Redis, url: str
 ) -> None:
@@ -201,6 +228,7 @@ def test_a_run_that_was_evicted_is_lost_for_all(
     assert begun(own[0], fresh("k")).key != run.key
 
 
+@pytest.mark.usefixtures("looks_at_nothing")
 def test_a_process_that_did_not_read_for_a_while_misses_nothing(
     own: Process, other: Process, client: Redis, url: str
 ) -> None:
@@ -341,6 +369,7 @@ def test_a_server_that_became_a_replica_is_refused_until_it_is_a_master(
     assert usable(own)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_server_without_memory_begins_nothing_and_ends_what_goes_on(
     own: Process, other: Process, client: Redis
 ) -> None:
@@ -476,6 +505,7 @@ def test_a_process_that_stood_still_is_refused_when_it_comes_back(other: Process
         writer.wait(30)
 
 
+@pytest.mark.usefixtures("looks_at_nothing")
 def test_a_process_that_was_taken_for_dead_gets_what_it_follows_all_the_same(
     own: Process, other: Process, client: Redis, url: str
 ) -> None:
@@ -493,6 +523,7 @@ def test_a_process_that_was_taken_for_dead_gets_what_it_follows_all_the_same(
     assert other[1].seen[run.key] == numbered(1, 3)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_run_whose_claim_or_end_was_lost_is_ended(
     own: Process, other: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -552,6 +583,57 @@ def test_a_process_attaches_to_its_own_run(url: str) -> None:
     with running(url) as (store, _):
         run = begun(store)
         assert store.attach(run.key) == run
+
+
+def test_what_a_process_has_left_it_has_left_for_its_next_call(
+    own: Process, other: Process
+) -> None:
+    run = begun(own[0])
+    other[0].attach(run.key)
+    over = threading.Event()
+    other[0].submit(lambda _link: over.wait(30), lambda *_: None)
+    other[0].detach(run.key)
+    found: list[Run | None] = []
+    call = threading.Thread(target=lambda: found.append(other[0].find(run.id, "alice")))
+    call.start()
+    put(own[0], run, 1, 1)
+    own[1].wait_for_frame(run, 1)
+    assert own[0].find(run.id, "alice") is not None, "a call of that kind takes less time"
+    assert found == []
+    over.set()
+    call.join(30)
+    assert found == [run._replace(last=1)]
+    assert other[0]._runs.followed() == []
+
+
+def test_a_process_that_asked_is_told_at_once_of_another_one(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 60.0)
+    with running(url) as own, running(f"{url}&socket_timeout=6") as other:
+        run = begun(own[0])
+        for follow in (other[0].attach, other[0].detach) * 2:
+            answers: list[set[RunKey]] = []
+            own[0].attached_elsewhere([run.key], answers.append)
+            until(lambda answers=answers: answers, "it is answered")  # type: ignore[misc]  # mypy knows no default of a lambda
+            beats = own[1].beats
+            follow(run.key)
+            own[1].wait(lambda beats=beats: own[1].beats == beats + 1, "it is told")  # type: ignore[misc]  # mypy knows no default of a lambda
+        follow_unasked = own[1].beats
+        other[0].attach(run.key)
+        put(own[0], run, 1, 1)
+        other[1].wait_for_frame(run, 1)
+        assert own[1].beats == follow_unasked, "it has not asked again"
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_done_every_second_does_not_pile_up(own: Process) -> None:
+    over = threading.Event()
+    own[0].submit(lambda _link: over.wait(30), lambda *_: None)
+    beats = own[1].beats
+    own[1].wait(lambda: own[1].beats > beats + 2, "signs of life do not wait")
+    assert own[0]._jobs.qsize() == 1
+    over.set()
 
 
 def test_room_is_made_while_it_is_written(url: str) -> None:
