@@ -16,7 +16,7 @@ from tests.live.kit.workers import wait_for_workers
 SETTINGS = {
     "SSEFLASK_SECRET": SECRET,
     "SSEFLASK_HEARTBEAT": "1",
-    "SSEFLASK_GRACE": "6",
+    "SSEFLASK_GRACE": "15",
     "SSEFLASK_RATE_LIMIT": "off",
     "SSEFLASK_PUBLISH_RATE_LIMIT": "off",
     "SSEFLASK_MAX_RUNS": "1000",
@@ -110,6 +110,7 @@ class Machine:
             self.server.stop()
         for each in self.starts:
             each.assert_log_is_clean()
+            assert "MonkeyPatchWarning" not in each.log(), each.log()
             assert KEY not in each.log(), "the upstream's key is in the log"
 
 
