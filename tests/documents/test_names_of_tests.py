@@ -59,6 +59,10 @@ TESTED_AS_A_PART = {
         "store/redis/event_news.py",
         "store/redis/event_writer.py",
     ],
+    "unit/store/redis/test_run_store.py": [
+        "store/redis/run_news.py",
+        "store/redis/run_upkeep.py",
+    ],
     "unit/store/sqlite/test_event_database.py": [
         "store/sqlite/event_tables.py",
         "store/sqlite/file.py",

@@ -14,7 +14,7 @@ from redis import Redis
 
 from sseflask.store import append_queue
 from sseflask.store.api import StoreBusy, StoreError
-from sseflask.store.redis import address, run_scripts
+from sseflask.store.redis import address, run_jobs, run_news, run_scripts, run_upkeep
 from sseflask.store.redis import run_store as module
 from sseflask.store.redis.run_store import RedisRunStore
 from sseflask.store.run_api import (
@@ -184,23 +184,30 @@ def test_runs_survive_the_loss_of_a_list(
 @pytest.fixture
 def looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process looks every second whether it lacks something: it has to be told."""
-    monkeypatch.setattr(module, "_LOOK_AT", 0)
+    monkeypatch.setattr(run_news, "_LOOK_AT", 0)
 
 
-@pytest.mark.usefixtures("looks_at_nothing")
+@pytest.mark.usefixtures("looks_at_nothing", "quick")
 @pytest.mark.parametrize("seen", [None, b"99999999999999-0"])
 def test_the_loss_of_an_inbox_loses_no_frames(
-    own: Process, other: Process, client: Redis, url: str, seen: bytes | None
+    own: Process,
+    other: Process,
+    client: Redis,
+    url: str,
+    seen: bytes | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also if the server's clock was put back meanwhile, by which entries get their ids."""
+    monkeypatch.setattr(module, "_WAIT_MILLISECONDS", 20)
     run, ends = begun(own[0]), begun(own[0])
     for each in (run, ends):
         other[0].attach(each.key)
     put(own[0], run, 1, 1)
     other[1].wait_for_frame(run, 1)
-    inbox = key(url, "inbox", other[0]._scripts.token)
-    assert client.delete(inbox)
-    other[0]._scripts.seen = seen or other[0]._scripts.seen
+    if seen:
+        beats, other[0]._scripts.seen = other[1].beats, seen
+        other[1].wait(lambda: other[1].beats > beats + 2, "it waits for what comes behind that")
+    assert client.delete(key(url, "inbox", other[0]._scripts.token))
     put(own[0], run, 2, 5)
     put(own[0], ends, 1, 2, FINISHED)
     assert other[1].wait_for_end(ends).last == 2
@@ -528,7 +535,7 @@ def test_a_run_whose_claim_or_end_was_lost_is_ended(
     own: Process, other: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a replica that took over without the last writes: nobody writes that run."""
-    monkeypatch.setattr(module, "_STRAY_SECONDS", 0.5)
+    monkeypatch.setattr(run_upkeep, "_STRAY_SECONDS", 0.5)
     run = begun(own[0])
     other[0].attach(run.key)
     own[0]._runs.forget(run.key)
@@ -591,7 +598,7 @@ def test_what_a_process_has_left_it_has_left_for_its_next_call(
     run = begun(own[0])
     other[0].attach(run.key)
     over = threading.Event()
-    other[0].submit(lambda _link: over.wait(30), lambda *_: None)
+    other[0]._jobs.submit(lambda _link: over.wait(30), lambda *_: None)
     other[0].detach(run.key)
     found: list[Run | None] = []
     call = threading.Thread(target=lambda: found.append(other[0].find(run.id, "alice")))
@@ -629,10 +636,10 @@ def test_a_process_that_asked_is_told_at_once_of_another_one(
 @pytest.mark.usefixtures("quick")
 def test_what_is_done_every_second_does_not_pile_up(own: Process) -> None:
     over = threading.Event()
-    own[0].submit(lambda _link: over.wait(30), lambda *_: None)
+    own[0]._jobs.submit(lambda _link: over.wait(30), lambda *_: None)
     beats = own[1].beats
     own[1].wait(lambda: own[1].beats > beats + 2, "signs of life do not wait")
-    assert own[0]._jobs.qsize() == 1
+    assert own[0]._jobs.waiting == 1
     over.set()
 
 
@@ -677,9 +684,9 @@ def test_threads_of_a_store_end_with_it(url: str, server: redis_server.RedisServ
 def test_a_call_in_order_that_takes_too_long_is_given_up(
     own: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(run_jobs, "PATIENCE", 0.05)
     over = threading.Event()
-    own[0].submit(lambda _link: over.wait(30), lambda *_: None)
+    own[0]._jobs.submit(lambda _link: over.wait(30), lambda *_: None)
     run = Run("f" * 32, "f" * 32, "", 0)
     with pytest.raises(StoreBusy):
         own[0].attach(run.key)

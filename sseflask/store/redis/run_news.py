@@ -1,0 +1,194 @@
+"""What becomes of the runs that a process follows, as its inbox or a look at the server says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sseflask.store.api import StoreError
+from sseflask.store.redis.followed_runs import FollowedRuns
+from sseflask.store.redis.link import Link
+from sseflask.store.redis.run_scripts import (
+    Found,
+    RunScripts,
+    UnknownProcess,
+    ended_run,
+    numbered_frames,
+)
+from sseflask.store.run_api import Ending, Run, RunFrames, RunKey
+
+log = logging.getLogger("sseflask")
+
+#: Number of runs that are looked at with each sign of life, and of frames that are read at once.
+_LOOK_AT, _PAGE = 50, 500
+
+Result = TypeVar("Result")
+
+
+class RunNews:
+    """Finds out what is new, and gives it to the listener. Methods block; each has its own link.
+
+    What was missed is found by a look at each followed run in turn, some every second.
+
+    Attributes:
+        entered_again: the server has forgotten this process, which is attached to no run therefore:
+            `attach_again` is due.
+        written: number of runs that this process writes, as the server says.
+    """
+
+    def __init__(self, scripts: RunScripts, runs: FollowedRuns) -> None:
+        self._scripts = scripts
+        self._runs = runs
+        self._in_use = False
+        self._next_look = 0
+        self.entered_again = False
+        self.written = 0
+
+    # -- news --------------------------------------------------------------------------------------
+
+    def take(self, link: Link, entries: Sequence[list[bytes]]) -> bool:
+        """Pass on entries of the inbox; see ``lua/runs.lua``.
+
+        Returns whether others have been attached to runs of this process, or are no longer.
+        """
+        others_changed = False
+        batch: list[RunFrames] = []
+        for entry in entries:
+            kind, run = entry[0], entry[1].decode()
+            if kind == b"f":
+                numbers, frames = zip(*numbered_frames(entry), strict=True)
+                batch.append(RunFrames(run, numbers[0], list(frames)))
+                continue
+            self._deliver(link, batch)
+            batch = []
+            if kind == b"n":
+                self.read_frames(link, run, int(entry[3]))
+            elif kind == b"e":
+                ended, by = ended_run(entry)
+                self.settle(link, ended, by.startswith(self._scripts.token.encode()))
+            elif kind == b"w":
+                others_changed = True
+            elif kind == b"o":
+                for each in self._runs.followed():
+                    self._look_at(link, each, self._scripts.find(link, each))
+        self._deliver(link, batch)
+        return others_changed
+
+    def _deliver(self, link: Link, batch: Sequence[RunFrames]) -> None:
+        for run in self._runs.deliver(batch) if batch else ():
+            self._look_at(link, run, self._scripts.find(link, run))
+
+    def read_frames(self, link: Link, run: RunKey, last: int) -> None:
+        """Give the listener a run's frames up to a number, if it has not got them."""
+        while self._runs.is_behind(run, last):
+            given = self._runs.given(run) or 0
+            frames = self._scripts.frames(link, run, given, min(_PAGE, last - given))
+            if not frames:
+                return  # it is gone, which the next look finds out
+            self._runs.deliver([RunFrames(run, given + 1, [frame for _, frame in frames])])
+
+    def settle(self, link: Link, run: Run, here: bool) -> None:
+        """Give the listener a run's end, after its last frames."""
+        self.read_frames(link, run.key, run.last)
+        self._runs.end(run, here)
+
+    def _look_at(self, link: Link, run: RunKey, found: Found | None) -> None:
+        """Give the listener what it lacks of a followed run, which was found as it is now."""
+        if self._runs.given(run) is None:
+            return
+        if found is None:
+            self._runs.lose(run, None)
+        elif found.run.ended is not None:
+            self.settle(link, found.run, found.here)
+        elif not self._runs.is_own(run):
+            self.read_frames(link, run, found.run.last)
+
+    # -- this process ------------------------------------------------------------------------------
+
+    def tick(self, link: Link) -> bool:
+        """Say that this process is alive; end runs of dead ones; look at some runs.
+
+        Returns whether there is more to end.
+        """
+        followed = self._runs.followed()
+        if self._next_look >= len(followed):
+            self._next_look = 0
+        some = followed[self._next_look : self._next_look + _LOOK_AT]
+        self._next_look += _LOOK_AT
+        tick = self._scripts.tick(link, self._in_use, some)
+        if tick.entered:
+            self._scripts.seen = b"0"
+            self.entered_again = True
+        for run, found in tick.found.items():
+            self._look_at(link, run, found)
+        if tick.ended:
+            log.warning("another worker is gone or stands still; its runs are ended")
+        for ended in tick.ended:
+            self.settle(link, ended, here=True)
+        self.written = tick.written
+        return tick.more
+
+    def known(self, link: Link, call: Callable[[], Result]) -> Result:
+        """Make a call for which the server has to know this process."""
+        try:
+            return call()
+        except UnknownProcess:
+            self._in_use = True
+            self.tick(link)
+        try:
+            return call()
+        except UnknownProcess:
+            raise StoreError("the run log's other users took this process for dead") from None
+
+    def attach(self, link: Link, run: RunKey) -> Run | None:
+        """See `RunStore.attach`. Not while `attach_again` is called."""
+        is_new = self._runs.expect(run)
+        try:
+            found = self.known(link, lambda: self._scripts.attach(link, run))
+        except BaseException:
+            if is_new:
+                self._runs.forget(run)
+            raise
+        if found is None or found.ended is not None:
+            if is_new:
+                self._runs.forget(run)
+            elif found is not None:
+                self.settle(link, found, here=False)
+        elif is_new:
+            if self._runs.begin(run, found.last):
+                self._look_at(link, run, self._scripts.find(link, run))
+        elif not self._runs.is_own(run):
+            self.read_frames(link, run, found.last)
+        else:
+            # What follows may be on its way back to this process.
+            found = found._replace(last=min(found.last, self._runs.given(run) or 0))
+        return found
+
+    def attach_again(self, link: Link) -> None:
+        """Attach to all that is followed, if the server has forgotten that."""
+        if self.entered_again:
+            self.entered_again = False
+            for run in self._runs.followed():
+                if not self._runs.is_own(run):
+                    self._scripts.attach(link, run)
+                self._look_at(link, run, self._scripts.find(link, run))
+
+    def end(
+        self,
+        link: Link,
+        run: RunKey,
+        ending: Ending,
+        *,
+        unless_attached: bool = False,
+        withdrawn: bool = False,
+    ) -> Run | None:
+        """End a run, see `RunScripts.end`, and tell the listener."""
+        answer = self._scripts.end(
+            link, run, ending, unless_attached=unless_attached, withdrawn=withdrawn
+        )
+        if answer is None:
+            return None
+        if answer.run.ended is not None:
+            self.settle(link, answer.run, answer.here)
+        return answer.run
