@@ -75,7 +75,7 @@ class EventWriter:
         return group
 
     def _store(self, link: Link, group: Sequence[tuple[Append, Done]]) -> None:
-        nonce = secrets.token_hex(4)
+        nonce = secrets.token_hex(8)
         appends = [append for append, _ in group]
         try:
             for _ in range(_ATTEMPTS):
