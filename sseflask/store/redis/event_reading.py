@@ -20,6 +20,9 @@ from sseflask.store.redis.script import Script
 #: Bytes after which a page ends.
 PAGE_BYTES = 256 * 1024
 
+#: Names and patterns whose ends one script looks for: each pattern is compared with many channels.
+_ENDS_AT_ONCE = 5
+
 #: Larger than every number; clients may name a larger one, but Lua's are exact up to here.
 _LARGEST = 2**53 - 1
 
@@ -156,18 +159,20 @@ def _in_hole(after: int, holes: str) -> bool:
 
 
 def _ends(link: Link, meta: bytes, patterns: Sequence[Pattern]) -> list[Missing]:
-    if not patterns:
-        return []
-    arguments: list[Argument] = []
-    for pattern in patterns:
-        arguments += ["n", pattern.prefix] if pattern.is_name else ["p", _lua(pattern)]
-    reply = link.run(_ENDS, [meta], arguments)
-    if not reply:
-        raise Unknown
-    return [
-        Missing(pattern, reply[2 * place] or None, reply[2 * place + 1] or None)
-        for place, pattern in enumerate(patterns)
-    ]
+    missing: list[Missing] = []
+    for at in range(0, len(patterns), _ENDS_AT_ONCE):
+        some = patterns[at : at + _ENDS_AT_ONCE]
+        arguments: list[Argument] = []
+        for pattern in some:
+            arguments += ["n", pattern.prefix] if pattern.is_name else ["p", _lua(pattern)]
+        reply = link.run(_ENDS, [meta], arguments)
+        if not reply:
+            raise Unknown
+        missing += [
+            Missing(pattern, reply[2 * place] or None, reply[2 * place + 1] or None)
+            for place, pattern in enumerate(some)
+        ]
+    return missing
 
 
 def _lua(pattern: Pattern) -> str:

@@ -1,7 +1,7 @@
 -- Finds the first and the last event of each of some names and patterns.
 -- ARGV: pairs of n and a name, or p and a pattern of Lua.
 -- Replies: for each, the numbers, 0 for none. Or nothing if nothing is known.
-local CHANNELS = 5000
+local CHANNELS = 2000
 local generation = redis.call('HGET', meta, 'g')
 if not generation then
   return {}
@@ -13,8 +13,13 @@ local function ends(command, from, to, name)
   return rows[1] and id_number(rows[1][1])
 end
 
+local names_by = {}
 local function nearest(index, direction, command, from, to, pattern)
-  local names = redis.call(direction, key(generation, index), 0, CHANNELS - 1)
+  local names = names_by[index]
+  if not names then
+    names = redis.call(direction, key(generation, index), 0, CHANNELS - 1)
+    names_by[index] = names
+  end
   for _, name in ipairs(names) do
     if string.find(name, pattern) then
       local number = ends(command, from, to, name)
