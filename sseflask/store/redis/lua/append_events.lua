@@ -10,8 +10,9 @@ local KEY_SECONDS, BATCH_SECONDS = 86400, 120
 local FRAMES, BYTES = 200, 65536
 -- The tail has this many entries, and bytes, before what is older than this is trimmed.
 local TAIL, TAIL_BYTES, TAIL_SECONDS = 4000, 33554432, 10
--- Events that an append trims at most, and channels that are forgotten at once.
-local TRIM, FORGET = 500, 200
+-- Events, and bytes of them, that an append trims beside twice what it adds; and channels that are
+-- forgotten at once.
+local TRIM, TRIM_BYTES, FORGET = 500, 262144, 200
 
 local own_generation, process, nonce = ARGV[1], ARGV[2], ARGV[3]
 local young, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -31,6 +32,8 @@ local jump = tonumber(known[9] or 0)
 local tail, times = key(generation, 'tail'), key(generation, 'times')
 local last_of, first_of = key(generation, 'last'), key(generation, 'first')
 local time = now()
+-- What need not be done more often than once a second. The server's clock may have been put back.
+local is_due = time >= noted + 1 or time < noted
 local changed = {}
 local function change(field, value)
   changed[#changed + 1] = field
@@ -42,8 +45,7 @@ if card ~= count then
   floor, count = newest, card
   change('f', text(floor))
 end
-if time >= noted + 1 and newest > 0 then
-  -- Once a second, what need not be done more often.
+if is_due and newest > 0 then
   redis.call('ZADD', times, 'NX', time, text(newest))
   change('t', string.format('%.3f', time))
 end
@@ -55,7 +57,7 @@ local function channel_of(name)
   if not channel then
     local stream = key(generation, 'channel:' .. name)
     local score = redis.call('ZSCORE', last_of, name)
-    channel = {stream = stream, before = score or text(floor), held = redis.call('XLEN', stream), added = 0}
+    channel = {stream = stream, before = score or text(floor), held = redis.call('XLEN', stream), added = 0, bytes = 0}
     if not score then
       count = count + 1
     end
@@ -98,7 +100,7 @@ while ARGV[place] do
       newest = newest + 1
       local number = text(newest)
       redis.call('XADD', channel.stream, number .. '-0', 'p', channel.before, 'f', frame)
-      channel.before = number
+      channel.before, channel.bytes = number, channel.bytes + #frame
       entry[#entry + 1] = 'f'
       entry[#entry + 1] = frame
       frames, size = frames + 1, size + #frame
@@ -114,6 +116,35 @@ while ARGV[place] do
   reply[#reply + 1] = state
 end
 
+-- Trim so many of a channel's first events, of those that are not young. More than what was added,
+-- or it would grow for ever.
+local function trim_old(channel, amount)
+  local old = number_at(times, time - young) or 0
+  local room = TRIM_BYTES + 2 * channel.bytes
+  amount = math.min(amount, TRIM + 2 * channel.added)
+  -- Only one at first: there may be none, and events are large.
+  local upto, count = 0, 1
+  while amount > 0 and room > 0 do
+    local rows = redis.call('XRANGE', channel.stream, text(upto + 1), '+', 'COUNT', math.min(amount, count))
+    for _, row in ipairs(rows) do
+      local number = id_number(row[1])
+      if number > old then
+        amount = 0
+        break
+      end
+      upto, amount, room = number, amount - 1, room - #row[2][4]
+    end
+    if #rows < count then
+      break
+    end
+    count = 8
+  end
+  if upto == 0 then
+    return 0
+  end
+  return redis.call('XTRIM', channel.stream, 'MINID', '=', text(upto + 1))
+end
+
 for name, channel in pairs(touched) do
   local held, keep, stream = channel.held + channel.added, channel.keep, channel.stream
   redis.call('ZADD', last_of, channel.before, name)
@@ -123,23 +154,11 @@ for name, channel in pairs(touched) do
     trimmed = redis.call('XTRIM', stream, 'MINID', '~', text(aged + 1))
     held = held - trimmed
   end
-  local tenth = math.max(1, math.floor(keep / 10))
-  if held > keep + math.floor(keep / 10)
-    and math.floor(held / tenth) > math.floor((held - channel.added) / tenth)
-  then
+  if held > keep + math.floor(keep / 10) then
     if young <= 0 then
       trimmed = trimmed + redis.call('XTRIM', stream, 'MAXLEN', '=', keep)
     else
-      local old = number_at(times, time - young) or 0
-      local rows = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.min(held - keep, TRIM))
-      local upto
-      for index = #rows, 1, -1 do
-        upto = id_number(rows[index][1])
-        if upto <= old then
-          trimmed = trimmed + redis.call('XTRIM', stream, 'MINID', '=', text(upto + 1))
-          break
-        end
-      end
+      trimmed = trimmed + trim_old(channel, held - keep)
     end
   end
   if trimmed > 0 then
@@ -150,10 +169,12 @@ for name, channel in pairs(touched) do
   end
 end
 
-if time >= noted + 1 then
+if is_due then
   local young_number = number_at(times, time - math.max(TAIL_SECONDS, 2 * young))
+  -- An error after the first write would leave half of a batch, and a user may lack this right.
+  local bytes = redis.pcall('MEMORY', 'USAGE', tail, 'SAMPLES', 3)
   if young_number and (redis.call('XLEN', tail) > TAIL
-    or (redis.call('MEMORY', 'USAGE', tail, 'SAMPLES', 3) or 0) > TAIL_BYTES)
+    or (type(bytes) == 'number' and bytes > TAIL_BYTES))
   then
     redis.call('XTRIM', tail, 'MINID', '~', text(young_number + 1), 'LIMIT', 10000)
   end
@@ -171,11 +192,12 @@ if time >= noted + 1 then
     floor, count = math.max(floor, upto), count - #idle
     change('f', text(floor))
   end
-  -- A mark for each second is not needed of what is long ago.
+  -- A mark for each second is not needed of what is long ago. The first one stays until it is too
+  -- old for this; then the next one does.
   redis.call('ZREMRANGEBYSCORE', times, '-inf', time - 2 * seconds - 120)
   local spare = redis.call('ZRANGEBYSCORE', times, time - 120 - seconds / 64, time - 120)
   if #spare > 1 then
-    table.remove(spare)
+    table.remove(spare, 1)
     redis.call('ZREM', times, unpack(spare))
   end
   for _, name in ipairs({tail, times, last_of, first_of}) do

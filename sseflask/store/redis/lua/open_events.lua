@@ -20,12 +20,16 @@ end
 if identity ~= '' and seen ~= identity then
   -- Another server, or the same one with what it read from its disk: events with higher numbers may
   -- have been lost that clients have seen. Their numbers are never given to others.
-  redis.call('HSET', meta, 'i', identity)
-  if newest > 0 then
-    jump = math.max(newest, jump) + 1000000000 + random
-    holes = string.sub(holes .. text(newest) .. ':' .. text(jump) .. ' ', -1000)
-    redis.call('HSET', meta, 'j', text(jump), 'h', holes)
+  -- Also if it has none: it may have been saved before the first one. Doubles have room for millions
+  -- of such jumps.
+  jump = math.max(newest, jump) + 1000000000 + random
+  holes = holes .. text(newest) .. ':' .. text(jump) .. ' '
+  if #holes > 1000 then
+    holes = string.gsub(holes, '^%S+ ', '')
   end
+  -- A write that needs no memory comes first, as events can be read while there is none.
+  redis.call('ZREM', key(generation, 'here'), '')
+  redis.call('HSET', meta, 'i', identity, 'j', text(jump), 'h', holes)
 end
 
 if own_generation == generation and own_epoch == epoch and own > 0 then

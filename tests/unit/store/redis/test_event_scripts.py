@@ -1,0 +1,134 @@
+"""The scripts of events on a real server, as hours go by, or as its clock is put back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from sseflask.store.redis.script import Script
+from tests.redis_server import RedisServerProcess
+
+SECONDS = 6400
+BEGIN = 1_000_000
+
+
+class Server:
+    """Runs scripts with a clock that the test sets."""
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+        self.nonces = itertools.count()
+        self.set_clock(BEGIN)
+        self.generation = self.open()[1].decode()
+
+    def set_clock(self, seconds: int) -> None:
+        self.client.set("clock", seconds)
+
+    def run(self, name: str, *arguments: Any) -> Any:
+        text = Script("events.lua", f"{name}.lua").text
+        text = text.replace("redis.call('TIME')", "{redis.call('GET', 'clock'), 0}")
+        return self.client.eval(text, 1, "{test}:e:meta", *arguments)
+
+    def open(self, identity: str = "one", own: int = 0) -> Any:
+        known = (self.generation, "epoch") if own else ("", "")
+        return self.run("open_events", identity, "epoch", "gen", 0, *known, own, "", "process")
+
+    def append(self, channel: str, *frames: bytes, keep: int = 1000, young: float = 5) -> Any:
+        before = (self.generation, "process", f"nonce{next(self.nonces)}", young, SECONDS)
+        append = (channel, "", "digest", keep, len(frames), *frames)
+        return self.run("append_events", *before, *append)
+
+    def known(self, field: str) -> int:
+        return int(self.meta(field))
+
+    def meta(self, field: str) -> bytes:
+        value = self.client.hget("{test}:e:meta", field)
+        assert isinstance(value, bytes)
+        return value
+
+    def key(self, name: str) -> str:
+        return f"{{test}}:e:{self.generation}:{name}"
+
+
+@pytest.fixture
+def scripts(server: RedisServerProcess) -> Iterator[Server]:
+    with server.client() as client:
+        yield Server(client)
+
+
+def test_what_is_too_old_is_forgotten_while_events_come_all_the_time(scripts: Server) -> None:
+    scripts.append("quiet", b"x")
+    for at in range(BEGIN, BEGIN + 2 * SECONDS, 10):
+        scripts.set_clock(at)
+        scripts.append("loud", b"x", keep=10**6)
+    assert scripts.known("a") > 0
+    assert scripts.client.zscore(scripts.key("last"), "quiet") is None
+    assert scripts.client.xlen(scripts.key("channel:loud")) < 1.3 * SECONDS / 10
+    assert scripts.client.zcard(scripts.key("times")) < 300
+
+
+def test_a_clock_that_is_put_back(scripts: Server) -> None:
+    for at in range(BEGIN, BEGIN + 10):
+        scripts.set_clock(at)
+        scripts.append("a", b"x")
+    marks = scripts.client.zcard(scripts.key("times"))
+    for at in range(BEGIN - 1000, BEGIN - 990):
+        scripts.set_clock(at)
+        scripts.append("a", b"x", keep=3, young=2)
+    assert scripts.client.zcard(scripts.key("times")) == marks + 10, "it is noted as before"
+    assert scripts.client.xlen(scripts.key("channel:a")) <= 4, "and so it is trimmed"
+
+
+def test_a_channel_does_not_grow_with_large_appends(scripts: Server) -> None:
+    for at in range(10):
+        scripts.set_clock(BEGIN + 10 * at)
+        scripts.append("many", *[b"x"] * 1000, keep=100)
+        scripts.append("large", *[b"x" * 400_000] * 2, keep=5)
+    assert scripts.client.xlen(scripts.key("channel:many")) <= 2100
+    assert scripts.client.xlen(scripts.key("channel:large")) <= 9
+
+
+def test_numbers_go_on_elsewhere_after_a_save_before_the_first_event(scripts: Server) -> None:
+    _, _, newest, *_ = scripts.open("another")
+    assert newest == 0
+    first = scripts.append("a", b"x")[4]
+    assert first > 10**9, "others may have seen lower numbers before"
+    epoch, *_ = scripts.open("another", own=7)
+    assert epoch == b"epoch"
+    assert scripts.known("m") == 1, "an event that this process has seen was lost"
+
+
+def test_many_restarts(scripts: Server) -> None:
+    holes = []
+    for number in range(100):
+        scripts.append("a", b"x")
+        holes.append(scripts.known("n"))
+        scripts.open(f"identity {number}")
+    noted = scripts.meta("h").decode().split()
+    assert 20 < len(noted) < 100
+    assert [int(hole.partition(":")[0]) for hole in noted] == holes[-len(noted) :], "whole ones"
+
+
+def test_a_full_server_can_be_opened(scripts: Server) -> None:
+    scripts.append("a", b"x")
+    scripts.client.config_set("maxmemory", 1)
+    assert scripts.open("another")[2] == 1
+    assert scripts.known("j") > 10**9
+    with pytest.raises(ResponseError, match=r"OOM|maxmemory"):
+        scripts.append("a", b"x")
+    assert scripts.known("n") == scripts.client.xlen(scripts.key("tail")) == 1
+
+
+def test_without_the_right_to_measure_memory(scripts: Server) -> None:
+    user = ("on", "nopass", "~*", "+@all", "-memory")
+    scripts.client.execute_command("ACL", "SETUSER", "shop", *user)
+    scripts.client.execute_command("AUTH", "shop", "")
+    for at in range(3):
+        scripts.set_clock(BEGIN + 10 * at)
+        scripts.append("a", b"x")
+    assert scripts.known("n") == 3
