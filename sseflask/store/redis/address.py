@@ -23,6 +23,9 @@ _PREFIX = "sseflask"
 #: still works, and one that answers nothing is given up.
 CONNECT_SECONDS, COMMAND_SECONDS = 2.0, 5.0
 
+#: Seconds that a command must be given: some wait for news for up to 2 s.
+_SHORTEST_COMMAND_SECONDS = 3.0
+
 _KINDS = ("redis", "rediss", "unix")
 
 
@@ -71,8 +74,11 @@ class RedisAddress:
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_timeout": COMMAND_SECONDS,
             **({} if scheme == "unix" else {"socket_keepalive": True}),
-            "protocol": 2,
             **parse_url(plain),
+            # Replies are read in one form alone.
+            "protocol": 2,
+            "encoding": "utf-8",
+            "decode_responses": False,
         }
         self._class: type[Connection] = self._options.pop("connection_class", Connection)
         try:
@@ -83,6 +89,11 @@ class RedisAddress:
             ) from None
         #: Seconds that a command may take.
         self.command_seconds: float = self._options["socket_timeout"]
+        if self.command_seconds < _SHORTEST_COMMAND_SECONDS:
+            raise ValueError(
+                "in the URL of the Redis server socket_timeout must be "
+                f"{_SHORTEST_COMMAND_SECONDS:g} or more, as reading waits 2 s for what is new"
+            )
         #: For people; without the password.
         self.name = self._shown()
 

@@ -78,6 +78,7 @@ def test_what_urls_mean(url: str, name: str, prefix: str) -> None:
         "redis://h?prefix=",
         "redis://h?prefix={a}",
         "redis://h?no_such_argument=1",
+        "redis://h?socket_timeout=2",
         "redis+cluster://h:port",
         "redis+cluster://",
         "redis+sentinel://h",
@@ -87,6 +88,14 @@ def test_what_urls_mean(url: str, name: str, prefix: str) -> None:
 def test_urls_that_mean_nothing(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
         RedisAddress(url)
+
+
+def test_replies_have_one_form_whatever_the_url_says(server: RedisServerProcess) -> None:
+    url = f"{server.url}?protocol=3&decode_responses=true&encoding=latin-1"
+    connection = RedisAddress(url).connect()
+    connection.send_command("ECHO", "ä")
+    assert connection.read_response() == "ä".encode()
+    connection.disconnect()
 
 
 @pytest.mark.parametrize("path", ["", "events.db", "/var/lib/redis/events.db", ":memory:", "redis"])
