@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import math
 import os
 import queue
 import random
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from sseflask.loop import native
@@ -33,6 +34,13 @@ _WORKERS = 4
 _SHORTEST, _LONGEST = 0.1, 1.0
 
 Result = TypeVar("Result")
+
+
+class _Call(NamedTuple):
+    function: Callable[[Link], object]
+    done: Done
+    until: float  # when nobody waits for it any more
+
 
 Check = Callable[[Link, ServerInfo], object]
 """Looks at a server before anything else happens there; may use the link, and raise."""
@@ -60,8 +68,7 @@ class RedisServer:
         self._checked: list[str | None] = []  # the identity that each check has seen last
         self._check_lock = threading.Lock()
         self._links: WeakSet[Link] = WeakSet()
-        self._calls: queue.SimpleQueue[tuple[Callable[[Link], Any], Done] | None]
-        self._calls = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._state = native.lock()  # of what follows
         self._workers = self._busy = 0
         self._away: StoreError | None = None
@@ -141,10 +148,12 @@ class RedisServer:
 
         Blocks the calling greenlet or thread only. Raises what the function raises; `StoreError` at
         once if the server is away; `StoreBusy` after ``patience`` seconds, though the function may
-        go on.
+        go on if it has begun.
         """
+        # A slow server would do for a long time what nobody waits for, while more is added.
+        until = time.monotonic() + patience
         try:
-            result: Result = wait_for_callback(partial(self.submit, function), patience)
+            result: Result = wait_for_callback(partial(self._submit, function, until), patience)
         except Timeout:
             raise StoreBusy(
                 f"the Redis server at {self.name} did not answer within {patience:g} s"
@@ -153,34 +162,40 @@ class RedisServer:
 
     def submit(self, function: Callable[[Link], object], done: Done) -> None:
         """The same without waiting: ``done`` is called in any greenlet or thread. Never blocks."""
+        self._submit(function, math.inf, done)
+
+    def _submit(self, function: Callable[[Link], object], until: float, done: Done) -> None:
         away = self._away
         if away is not None:
             done(None, away)
         else:
-            self.in_loop(self._put, function, done)
+            self.in_loop(self._put, _Call(function, done, until))
 
-    def _put(self, function: Callable[[Link], object], done: Done) -> None:
+    def _put(self, call: _Call) -> None:
         with self._state:
             self._busy += 1
             more = self._workers < min(self._busy, _WORKERS)
             self._workers += more
-        self._calls.put((function, done))
+        self._calls.put(call)
         if more:
             self._start(self._work)
 
     def _work(self) -> None:
         link = self.link()
         while (call := self._calls.get()) is not None:
-            function, done = call
-            try:
-                result = function(link)
-            except Exception as error:
-                _guarded(done, None, error)
-            else:
-                _guarded(done, result, None)
+            if time.monotonic() < call.until:
+                self._do(call, link)
             with self._state:
                 self._busy -= 1
         link.close()
+
+    def _do(self, call: _Call, link: Link) -> None:
+        try:
+            result = call.function(link)
+        except Exception as error:
+            _guarded(call.done, None, error)
+        else:
+            _guarded(call.done, result, None)
 
     # -- whether it is there -----------------------------------------------------------------------
 
