@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from sseflask.store.names import Pattern
-from sseflask.store.redis import is_redis
+from sseflask.store.redis.url import parse
 from sseflask.web.origins import parse_origin
 
 #: HS256 signs with SHA-256: a shorter key is weaker than the signature (RFC 7518, section 3.2).
@@ -88,9 +88,9 @@ def _is_a_redis_server(value: SecretStr) -> SecretStr:
     # gunicorn's master reads settings before gevent patches: redis-py must not be imported here.
     if find_spec("redis") is None:
         raise ValueError("it needs redis-py: pip install 'sseflask[redis]'")
-    if not is_redis(value.get_secret_value()):
-        raise ValueError("it is no URL of a Redis server, such as redis://127.0.0.1:6379/0")
-    return value
+    url = value.get_secret_value().strip()  # a secret that is read from a file ends with a line
+    parse(url)
+    return SecretStr(url)
 
 
 def _is_a_rate(value: str) -> str:
