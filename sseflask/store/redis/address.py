@@ -20,6 +20,7 @@ from sseflask.store.redis.url import parse
 #: still works, and one that answers nothing is given up.
 CONNECT_SECONDS, COMMAND_SECONDS = 2.0, 5.0
 
+
 class RedisAddress:
     """Where a server is.
 
@@ -118,4 +119,3 @@ class RedisAddress:
                     # A node without a name of its own is the one that was asked.
                     yield {"host": (node[0] or b"").decode() or host, "port": node[1]}
                     return
-

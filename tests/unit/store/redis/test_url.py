@@ -15,10 +15,10 @@ from sseflask.store.redis.url import parse
         ("redis://u:p%40%3A%2F@h:7/3", [("h", 7)], "", 3),
         ("redis://[fe80::1]", [("fe80::1", 6379)], "", 0),
         ("redis://h?db=4", [("h", 6379)], "", 4),
-        ("redis+sentinel://[::1]:7,[::2],b/main/2", [("::1", 7), ("::2", 26379), ("b", 26379)], "main", 2),
+        ("redis+sentinel://[::1]:7,[::2]/main/2", [("::1", 7), ("::2", 26379)], "main", 2),
         ("redis+cluster://[::1]:7,b", [("::1", 7), ("b", 6379)], "", 0),
     ],
-)  # fmt: skip
+)
 def test_the_parts_of_a_url(
     url: str, hosts: list[tuple[str, int]], name: str, database: int
 ) -> None:
