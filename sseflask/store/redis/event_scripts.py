@@ -145,7 +145,14 @@ class EventScripts:
         Raises `Unknown`.
         """
         generation = self._tail.generation
-        reply = link.run(_SEND, [self.meta], [generation, _HERE_SECONDS, kind, *bodies])
+        arguments: list[Argument] = [
+            generation,
+            _HERE_SECONDS,
+            str(self._limits.young_seconds),
+            kind,
+            *bodies,
+        ]
+        reply = link.run(_SEND, [self.meta], arguments)
         if not reply[0]:
             raise Unknown
         _, epoch, newest, notices, there = reply

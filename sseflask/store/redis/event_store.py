@@ -50,7 +50,7 @@ _ANSWER_SECONDS, _PAUSE = 1.0, 0.05
 _NEWS_SECONDS, _LAST_SECONDS = 1.0, 2.0
 
 #: Seconds after which following is tried again.
-_AGAIN_SECONDS = 0.05
+_AGAIN_SECONDS, _REFUSED_SECONDS = 0.05, 0.5
 
 Result = TypeVar("Result")
 
@@ -74,6 +74,8 @@ class RedisEventStore:
         self._limits = limits
         self._tail = EventTail()
         self._closed = False
+        self._reported = ""  # why following is refused, as the log has it
+        self._refused = False
         self._not_begun: dict[HistoryQuery, _Reading] = {}
         self._lock = native.lock()  # of `_not_begun`
 
@@ -248,6 +250,7 @@ class RedisEventStore:
                     self._news.take(rows[0][1])
                     continue
                 place = self._look(link)
+                self._report("")
                 if tail.has(place):
                     empty = None
                 elif empty == tail.cursor:
@@ -256,13 +259,24 @@ class RedisEventStore:
                     empty = None
                 else:
                     empty = tail.cursor
-            except StoreError:
+            except StoreError as error:
                 if self._server.wait_until_available(_AGAIN_SECONDS) and not self._closed:
-                    time.sleep(_AGAIN_SECONDS)  # it is there, but refuses
+                    self._report(str(error))
+                    time.sleep(_REFUSED_SECONDS if self._reported else _AGAIN_SECONDS)
             except Exception:
                 log.exception("following the channel log failed")
                 link.close()
                 time.sleep(_AGAIN_SECONDS)
+
+    def _report(self, problem: str) -> None:
+        """Log once that a server which is there refuses, or no longer does."""
+        if problem == self._reported or not self._server.available:
+            return
+        if problem and not self._refused:
+            self._refused = True  # it may just have been away
+            return
+        self._refused, self._reported = False, problem
+        log.warning("%s", problem or "the channel log can be followed again")
 
 
 def _log_lost_answers(_result: object, error: Exception | None) -> None:

@@ -131,15 +131,15 @@ class Link:
     def _call(self, command: Sequence[Argument], script: Script | None, repeat: bool) -> Any:
         lost = 0
         while True:
-            late = math.inf
+            late, ready = math.inf, False
             try:
                 connection = self._ready()
+                ready = True
                 if not command:
                     return None
                 late = time.monotonic() + self._server.address.command_seconds + _STOOD_STILL
                 connection.send_command(*command)
-                self._reading = True
-                return connection.read_response()
+                return self._read(connection)
             except NoScriptError:
                 assert script is not None
                 command = ("EVAL", script.text, *command[2:])
@@ -153,17 +153,29 @@ class Link:
                 # If this process stood still the answer may be there, unread.
                 gone = isinstance(error, ConnectionLost | OSError) or time.monotonic() > late
                 if not (moved or gone):
-                    raise self._failed(error) from error
+                    raise self._failed(error, ready) from error
                 # Further attempts show whether the server is gone as well as the connection.
                 lost += 1
                 if is_refused(error) or not repeat or lost == len(_PAUSES):
-                    raise self._failed(error) from error
+                    raise self._failed(error, ready) from error
                 time.sleep(_PAUSES[lost])  # gevent's, if it has replaced it
             except BaseException:
                 self.close()  # the reply may still be on its way
                 raise
-            finally:
-                self._reading = False
+
+    def _read(self, connection: Connection) -> Any:
+        self._reading = True
+        try:
+            return connection.read_response()
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            if self._connection is connection:
+                raise
+            # See `renew`. What redis-py raises then depends on its parser.
+            raise ConnectionLost("the connection was closed") from error
+        finally:
+            self._reading = False
 
     def _ready(self) -> Connection:
         if self._outdated and not self._checking:
@@ -194,12 +206,15 @@ class Link:
             self._checking = False
         return connection
 
-    def _failed(self, error: Exception) -> StoreError:
-        """What to raise; the server is told if it means that it is away."""
+    def _failed(self, error: Exception, ready: bool) -> StoreError:
+        """What to raise; the server is told if it means that it is away.
+
+        One that refuses what a connection begins with (``ready`` is false) refuses everything.
+        """
         if isinstance(error, StoreError):
             return error
         found = store_error(error, self._server.name)
-        if is_away(error):
+        if is_away(error) or not ready:
             self._server.set_away(found)
             self.close()
         return found

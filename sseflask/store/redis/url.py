@@ -73,7 +73,8 @@ def parse(url: str) -> RedisURL:
     for name, value in arguments.items():
         _check_argument(name, value)
     login, _, netloc = parts.netloc.rpartition("@")
-    path, name, hosts = parts.path, "", ()
+    path, name = parts.path, ""
+    hosts: tuple[tuple[str, int], ...] = ()
     if scheme == "unix":
         if not path.strip("/"):
             raise ValueError("the URL of the Redis server lacks the path of its socket")

@@ -8,8 +8,8 @@
 local KEY_SECONDS, BATCH_SECONDS = 86400, 120
 -- An entry of the tail has this many frames, or bytes, at most; unless one frame alone is larger.
 local FRAMES, BYTES = 200, 65536
--- The tail has this many entries, and bytes, before what is older than this is trimmed.
-local TAIL, TAIL_BYTES, TAIL_SECONDS = 4000, 33554432, 10
+-- The tail has this many bytes before it is trimmed.
+local TAIL_BYTES = 33554432
 -- Events, and bytes of them, that an append trims beside twice what it adds; and channels that are
 -- forgotten at once.
 local TRIM, TRIM_BYTES, FORGET = 500, 262144, 200
@@ -40,6 +40,8 @@ local function change(field, value)
   changed[#changed + 1] = value
 end
 
+-- Fails for a key of another type, which is not ours, before anything is stored.
+redis.call('XLEN', tail)
 local card = redis.call('ZCARD', last_of)
 if card ~= count then
   floor, count = newest, card

@@ -2,7 +2,7 @@
 -- KEYS[1]: the window. ARGV: how many it allows; its length in milliseconds.
 -- Returns 0, or after how many milliseconds the window is over.
 local count = redis.call('INCR', KEYS[1])
-if count == 1 then
+if count == 1 or redis.call('PTTL', KEYS[1]) < 0 then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 if count <= tonumber(ARGV[1]) then

@@ -9,6 +9,8 @@ local processes, dead, running = base .. ':processes', base .. ':dead', base .. 
 local inbox = base .. ':inbox:' .. token
 -- A time in which no process at all said that it is alive: the server was away, or all of them.
 local AWAY = 3000000
+-- Milliseconds for which an inbox stays.
+local INBOX_TIME = 3600000
 
 local at = now()
 -- A write that needs no memory comes first, so that signs of life are taken when there is none.
@@ -37,6 +39,8 @@ if in_use and call('SISMEMBER', dead, token) == 0 then
   else
     call('XTRIM', inbox, 'MINID', seen)
   end
+  -- If no process is left that would find this one dead, nothing else deletes it.
+  call('PEXPIRE', inbox, INBOX_TIME)
 end
 
 if at >= grace then

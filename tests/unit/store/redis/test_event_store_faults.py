@@ -424,3 +424,40 @@ def test_the_log_has_one_line_for_each_change(
     assert len(lines) == 2, lines
     assert "can't be reached" in lines[0]
     assert "is there again" in lines[1]
+
+
+def test_a_key_of_another_type(
+    server: RedisServerProcess, own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else writes under our prefix: nothing is half stored, and the log is not flooded."""
+    store, listener = own
+    put(store, "a", b"1")
+    with closing(server.client()) as client:
+        (tail,) = client.scan_iter("*:tail")
+        client.delete(tail)
+        client.set(tail, "not ours")
+        until(lambda: "WRONGTYPE" in caplog.text, "the log to say it")
+        for _ in range(2):
+            with pytest.raises(StoreError, match="WRONGTYPE"):
+                put(store, "a", b"2", key="k")
+        client.delete(tail)
+    assert put(store, "a", b"2", key="k") == Appended(2, 2)
+    listener.wait_for(2)
+    until(lambda: "can be followed again" in caplog.text, "the log to say it")
+    assert len(caplog.records) == 2
+
+
+def test_notices_alone_do_not_fill_the_memory(server: RedisServerProcess, own: Own) -> None:
+    store, listener = own
+    put(store, "a", b"1")
+    lengths = []
+    with closing(server.client()) as client:
+        (meta,) = client.scan_iter("*:meta")
+        (tail,) = client.scan_iter("*:tail")
+        for index in range(8):
+            store.close_subscriptions([Pattern.parse(f"c.{index}.{each}") for each in range(1500)])
+            lengths.append(client.xlen(tail))
+            client.hset(meta, "y", time.time() - 60)  # as if that was a while ago
+    assert max(lengths) < 9000
+    assert put(store, "a", b"2") == Appended(2, 2)
+    assert len(listener.order) == 2 + 8 * 1500

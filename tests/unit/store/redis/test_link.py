@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
+from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
@@ -130,3 +132,44 @@ def test_a_link_gives_up_soon_if_nobody_listens(server: RedisServerProcess, link
     with pytest.raises(StoreError):
         link.command("PING")
     assert time.monotonic() - began < 1
+
+
+def test_a_connection_that_is_closed_while_it_is_read(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under gevent redis-py's parser then fails in ways of its own."""
+    link.connect()
+    read, close = AbstractConnection.read_response, link.renew
+    closed: list[AbstractConnection] = []
+
+    def read_response(connection: AbstractConnection, *arguments: Any, **options: Any) -> Any:
+        if not closed:
+            closed.append(connection)
+            close()
+            raise ValueError("I/O operation on closed file.")
+        return read(connection, *arguments, **options)
+
+    monkeypatch.setattr(AbstractConnection, "read_response", read_response)
+    assert link.command("PING") == b"PONG"
+    closed.clear()
+    close = link.end
+    with pytest.raises(StoreError, match="closed"):
+        link.command("PING")
+
+
+def test_who_refuses_what_a_connection_begins_with_is_away(
+    server: RedisServerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = RedisServer.open(f"{server.place()}&db=9999")
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreError, match="out of range"):
+                own.call(ping)
+        assert not own.available
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+    finally:
+        own.close()
+
+
+def ping(link: Link) -> object:
+    return link.command("PING")

@@ -79,3 +79,15 @@ def test_a_full_server_counts_nothing(
         assert counters[0].count("a", 1, 60) is None
         client.config_set("maxmemory", "0")
     assert counters[0].count("a", 1, 60) == 0
+
+
+def test_a_window_always_ends(counters: list[RedisRateCounter], server: RedisServerProcess) -> None:
+    one, _ = counters
+    assert one.count("a", 1, 60) == 0
+    with closing(server.client()) as client:
+        (key,) = client.keys("*")
+        client.persist(key)
+        wait = one.count("a", 1, 60)
+        assert wait is not None
+        assert 50 < wait <= 60
+        assert client.pttl(key) > 50_000

@@ -524,3 +524,9 @@ def test_without_memory_runs_end_and_processes_live(
         refused, ends = other.append(append_of(own, 1, 0, Ending(b"done")))
         assert (refused, len(ends)) == ([], 1)
     assert one.put(one.begin(), 1, 1)
+
+
+def test_an_inbox_that_nobody_finds_expires(one: Process, client: Redis, url: str) -> None:
+    one.begin()
+    one.tick()
+    assert 3_000_000 < client.pttl(key(url, f"inbox:{one.token}")) <= 3_600_000
