@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.live.kit.histories import Published, problems_of_channels, problems_of_runs
+from tests.live.kit.links import Link
 from tests.live.kit.publishing import Publisher, epoch
 from tests.live.kit.recorders import RecordedSubscriber, RecordedViewer
 from tests.live.kit.swarm import Swarm
@@ -51,7 +52,8 @@ class Chaos:
         self.seed = seed
         self.random = random.Random(seed)
         self._lasting = lasting
-        self._ports = list(ports)
+        # Publishers and who asks for tales reach the machines over these.
+        self._ways = [Link(port) for port in ports]
         self._headers = headers
         self._swarm = Swarm(ports, coming_back=True)
         self._publishers: list[Publisher] = []
@@ -59,19 +61,22 @@ class Chaos:
         self._viewers: list[RecordedViewer] = []
         self._tales: dict[str, str] = {}
         self._names = itertools.count(1)
-        self._asking = Tales(ports, f"tale-{seed}", headers, self._view, random.Random(seed))
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Chaos:
         print(f"seed {self.seed}")
         self._stack.enter_context(self._swarm)
+        ports = [self._stack.enter_context(way).port for way in self._ways]
+        choice = random.Random(self.seed)
+        name = f"tale-{self.seed}"
+        self._asking = Tales(ports, name, self._headers, self._view, choice)
         for n in range(8):
             self._read(event_source=bool(n % 2))
         self._swarm.wait_for(lambda each: each.last_id is not None, "knows where it begins")
         for n, channel in enumerate((*CHANNELS, *CHANNELS)):
-            at = n % len(self._ports)
+            at = n % len(ports)
             publisher = Publisher(
-                [*self._ports[at:], *self._ports[:at]],
+                [*ports[at:], *ports[:at]],
                 channel,
                 f"publisher-{n}",
                 per_second=10,
@@ -124,15 +129,25 @@ class Chaos:
         if self._lasting:
             self._read("earliest")
 
+    def lose_answers(self) -> None:
+        """A machine gets what clients ask of it, and they don't get its answers: they ask again."""
+        way = self.random.choice(self._ways)
+        way.drop(answers_only=True)
+        time.sleep(self.random.uniform(0.1, 0.5))
+        way.reset()
+        way.repair()
+
     def disturb(self, faults: Mapping[str, Callable[[], None]], seconds: float) -> None:
         """Let things happen, one after the other, for so long.
 
-        Between two of them each publisher publishes something.
+        Between two of them each publisher publishes something, and some answers are lost.
         """
         begin, names = time.monotonic(), list(faults)
+        self.let_publish(1)
         while time.monotonic() - begin < seconds:
-            self.let_publish(2)
             self.come_and_go()
+            self.lose_answers()
+            self.let_publish(2)
             name = self.random.choice(names)
             print(f"{time.monotonic() - begin:6.2f} s: {name}", flush=True)
             faults[name]()
