@@ -239,29 +239,31 @@ def test_a_run_that_was_evicted_is_lost_for_all(
 def test_a_process_that_did_not_read_for_a_while_misses_nothing(
     own: Process, other: Process, client: Redis, url: str
 ) -> None:
-    """Its inbox overflows meanwhile."""
+    """Its inbox overflows meanwhile; one run has ended before that."""
     runs = [begun(own[0]) for _ in range(10)]
     for run in runs:
         other[0].attach(run.key)
     put(own[0], runs[0], 1, 1)
     other[1].wait_for_frame(runs[0], 1)
+    early, first, *others = runs[1], runs[0], *runs[2:]
     with other[1].changed:  # what it is called with waits
-        for number in range(2, 602):
-            for run in runs:
-                put(own[0], run, number if run is runs[0] else number - 1, 1)
+        put(own[0], early, 1, 9, FINISHED)
+        own[1].wait_for_end(early)
+        for number in range(1, 601):
+            for run in others:
+                put(own[0], run, number, 1)
             if number % 10 == 0:
-                own[1].wait_for_frame(runs[-1], number - 2)
-        put(own[0], runs[1], 601, 0, FINISHED)
-        own[1].wait_for_end(runs[1])
+                own[1].wait_for_frame(others[-1], number)
         assert client.xlen(key(url, "inbox", other[0]._scripts.token)) < 4000
-    for run in runs[2:]:
+    assert other[1].wait_for_end(early).last == 9
+    assert other[1].seen[early.key] == numbered(1, 9)
+    for run in others:
         put(own[0], run, 601, 0, FINISHED)
-    for run in runs[1:]:
+    for run in others:
         assert other[1].wait_for_end(run) == own[1].wait_for_end(run)
         assert other[1].seen[run.key] == numbered(1, 600)
-    put(own[0], runs[0], 602, 0, FINISHED)
-    other[1].wait_for_end(runs[0])
-    assert other[1].seen[runs[0].key] == numbered(1, 601)
+    put(own[0], first, 2, 0, FINISHED)
+    assert other[1].wait_for_end(first).last == 1
 
 
 # -- a server that goes and comes ------------------------------------------------------------------
@@ -563,6 +565,7 @@ def test_a_run_that_lost_frames_is_ended_and_not_continued(
 # -- in this process -------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("looks_at_nothing")
 def test_an_attachment_gets_what_comes_before_its_answer(
     own: Process, other: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -586,10 +589,30 @@ def test_an_attachment_gets_what_comes_before_its_answer(
     assert other[1].seen[run.key] == numbered(3, 2)
 
 
-def test_a_process_attaches_to_its_own_run(url: str) -> None:
-    with running(url) as (store, _):
-        run = begun(store)
-        assert store.attach(run.key) == run
+@pytest.mark.usefixtures("looks_at_nothing")
+def test_attaching_again_gives_what_was_missed(
+    url: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 60.0)
+    with running(url) as own, running(f"{url}&socket_timeout=6") as other:
+        run = begun(own[0])
+        other[0].attach(run.key)
+        client.delete(key(url, "inbox", other[0]._scripts.token))
+        put(own[0], run, 1, 3)
+        own[1].wait_for_frame(run, 3)
+        assert run.key not in other[1].seen
+        assert other[0].attach(run.key) == run._replace(last=3)
+        assert other[1].seen[run.key] == numbered(1, 3)
+
+
+def test_a_process_attaches_to_its_own_run_after_what_its_listener_has(own: Process) -> None:
+    """More may be stored: the answer to that is on its way."""
+    run = begun(own[0])
+    assert own[0].attach(run.key) == run
+    put(own[0], run, 1, 3)
+    own[1].wait_for_frame(run, 3)
+    own[0]._runs._given[run.key] = 2
+    assert own[0].attach(run.key) == run._replace(last=2)
 
 
 def test_what_a_process_has_left_it_has_left_for_its_next_call(
