@@ -42,6 +42,9 @@ log = logging.getLogger("sseflask")
 #: Entries of the tail that are read at once, and milliseconds to wait for the next one.
 _PAGE, _BLOCK = 64, 1000
 
+#: Seconds between two looks at where the events are, while there are new ones all the time.
+_LOOK_SECONDS = 1.0
+
 #: Seconds that other processes have for their answer, and the longest pause between two looks at
 #: what they have answered.
 _ANSWER_SECONDS, _PAUSE = 1.0, 0.05
@@ -238,6 +241,7 @@ class RedisEventStore:
     def _follow_tail(self, link: Link) -> None:
         tail = self._tail
         empty: str | None = None  # where nothing was found, though there should have been something
+        looked = 0.0
         while not self._closed:
             try:
                 link.connect()
@@ -248,7 +252,10 @@ class RedisEventStore:
                 if rows:
                     empty = None
                     self._news.take(rows[0][1])
-                    continue
+                    if time.monotonic() < looked + _LOOK_SECONDS:
+                        continue
+                # Also while there is always something new, as this says that the process is there.
+                looked = time.monotonic()
                 place = self._look(link)
                 self._report("")
                 if tail.has(place):

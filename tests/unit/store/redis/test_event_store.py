@@ -222,6 +222,33 @@ def test_the_rights_that_suffice(server: RedisServerProcess) -> None:
             one._server.call(lambda link: link.command("GET", "elsewhere"))  # type: ignore[attr-defined]
 
 
+def test_a_process_is_there_while_events_come_all_the_time(
+    server: RedisServerProcess, place: Place
+) -> None:
+    over = threading.Event()
+
+    def publish(store: EventStore) -> None:
+        while not over.wait(0.02):
+            put(store, "a", b"x")
+
+    with (
+        opened(place) as (one, _),
+        opened(place) as (other, _),
+        closing(server.client()) as client,
+    ):
+        publisher = threading.Thread(target=publish, args=(one,))
+        publisher.start()
+        try:
+            other.position()
+            here = other._scripts.key("here")  # type: ignore[attr-defined]
+            process = other._scripts._name  # type: ignore[attr-defined]
+            said = client.zscore(here, process)
+            until(lambda: client.zscore(here, process) != said, "it to say that it is there")
+        finally:
+            over.set()
+            publisher.join(20)
+
+
 def test_a_store_is_opened_by_its_url(server: RedisServerProcess) -> None:
 
     store = open_event_store(server.url, EventLimits(10, DAY))
