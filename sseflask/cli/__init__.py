@@ -19,6 +19,7 @@ _COMMANDS = {
     "publish": ("httpx2", *_SETTINGS),
     "run": ("httpx2",),
     "token": ("jwt", *_SETTINGS),
+    "migrate": ("redis", *_SETTINGS),
     "config": _SETTINGS,
     "doctor": ("httpx2",),
 }

@@ -73,6 +73,16 @@ TESTED_AS_A_PART = {
         "store/sqlite/run_tables.py",
     ],
     "unit/test_config.py": ["setting_types.py"],
+    "unit/store/test_migration.py": [
+        "store/redis/event_transfer.py",
+        "store/redis/pipeline.py",
+        "store/redis/run_transfer.py",
+        "store/redis/transfer.py",
+        "store/sqlite/event_transfer.py",
+        "store/sqlite/run_transfer.py",
+        "store/sqlite/transfer.py",
+        "store/transfer.py",
+    ],
     "unit/transport/detached/test_registry.py": [
         "transport/detached/delivery.py",
         "transport/detached/ended.py",

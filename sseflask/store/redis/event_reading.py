@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sseflask.store.api import Entry, History, HistoryQuery, Missing
+from sseflask.store.holes import in_hole
 from sseflask.store.names import Pattern, PatternSet
 from sseflask.store.redis.event_scripts import Unknown
 from sseflask.store.redis.link import Argument, Link
@@ -92,7 +93,7 @@ def _find(link: Link, meta: bytes, wanted: PatternSet, after: int, limit: int) -
         epoch, newest, floor, holes, begin = reply[:5]
         if found is None:
             found = _Found(epoch.decode(), newest, max(after, newest))
-            found.forgotten = _in_hole(after, holes.decode())
+            found.forgotten = in_hole(after, holes.decode())
         found.wild_forgotten |= floor > after
         for place in range(5, len(reply), 3):
             name = reply[place].decode()
@@ -147,15 +148,6 @@ def _by_number(entry: Entry) -> int:
 
 def _number(id: bytes) -> int:
     return int(id.partition(b"-")[0])
-
-
-def _in_hole(after: int, holes: str) -> bool:
-    """Whether numbers before were lost: a client that has seen them may have missed others."""
-    for hole in holes.split():
-        before, _, behind = hole.partition(":")
-        if before.isdigit() and behind.isdigit() and int(before) < after < int(behind):
-            return True
-    return False
 
 
 def _ends(link: Link, meta: bytes, patterns: Sequence[Pattern]) -> list[Missing]:

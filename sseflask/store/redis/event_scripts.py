@@ -19,7 +19,7 @@ _HERE_SECONDS = 5
 _ANSWER_SECONDS = 30
 
 #: Redis takes no larger number of seconds.
-_LONGEST = 1e9
+LONGEST = 1e9
 
 #: Numbers that are left out if some may have been lost: this many, and up to as many again.
 _JUMP = 10**9
@@ -74,8 +74,8 @@ class EventScripts:
             [self.meta],
             [
                 info.identity if info else "",
-                _new_epoch(),
-                _new_epoch(),
+                new_epoch(),
+                new_epoch(),
                 secrets.randbelow(_JUMP),
                 tail.generation,
                 tail.epoch,
@@ -95,7 +95,7 @@ class EventScripts:
         Raises `Unknown`.
         """
         limits, generation = self._limits, self._tail.generation
-        seconds = min(limits.seconds, _LONGEST)
+        seconds = min(limits.seconds, LONGEST)
         arguments: list[Argument] = [
             generation,
             self._name,
@@ -189,5 +189,5 @@ class EventScripts:
         return 0.0
 
 
-def _new_epoch() -> str:
+def new_epoch() -> str:
     return "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(_EPOCH_LENGTH))

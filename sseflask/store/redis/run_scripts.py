@@ -39,7 +39,7 @@ _ENTRIES = 200
 _STRAYS = 1000
 
 #: Seconds for which runs are kept if they are to be kept for ever.
-_FOR_EVER = 10 * 365 * 86_400.0
+FOR_EVER = 10 * 365 * 86_400.0
 
 
 def _script(name: str) -> Script:
@@ -94,7 +94,7 @@ class RunScripts:
         self._token = self.token.encode()
         self._inbox = server.key("r", "inbox", self.token)
         self._running = server.key("r", "running")
-        milliseconds = round(min(limits.seconds, _FOR_EVER) * 1000)
+        milliseconds = round(min(limits.seconds, FOR_EVER) * 1000)
         self._common: tuple[Argument, ...] = (self._token, milliseconds)
         max_bytes = limits.max_bytes
         self._max_bytes = 0 if max_bytes == math.inf else max(1, int(max_bytes))

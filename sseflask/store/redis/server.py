@@ -21,6 +21,7 @@ from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
 from sseflask.store.api import Durability, Health, StoreBusy, StoreError
 from sseflask.store.redis.address import RedisAddress
 from sseflask.store.redis.link import Link, ServerInfo
+from sseflask.store.redis.mark import MARK, unfinished
 
 log = logging.getLogger("sseflask")
 
@@ -286,6 +287,10 @@ class RedisServer:
             for other in list(self._links):
                 if other.identity not in (None, info.identity):
                     other.renew()
+        if link.command("EXISTS", self.key(MARK)):
+            error = unfinished(self.name)
+            self.set_away(error)
+            raise error
         with self._check_lock:
             for place, check in enumerate(list(self._checks)):
                 if not info.identity or self._checked[place] != info.identity:

@@ -25,7 +25,7 @@ from sseflask.store.sqlite.pattern_channels import PatternChannels, Steps
 from sseflask.store.tail import Page
 
 #: Seconds for which a repeated append is known at least.
-_KEY_SECONDS = 86_400.0
+KEY_SECONDS = 86_400.0
 
 #: The largest number that SQLite has; clients may name a larger one.
 _LARGEST = 2**63 - 1
@@ -161,7 +161,7 @@ class EventDatabase(SqliteFile):
             age, now = self._age(database)
             database.execute("UPDATE log SET age = ?, wall = ?", (age, now))
             events = retention.trim_aged(database, age - self._limits.seconds)
-            keys = retention.delete_old_keys(database, age - _KEY_SECONDS)
+            keys = retention.delete_old_keys(database, age - KEY_SECONDS)
             more = self._size.trim(database)
             retention.delete_empty_channels(database)
         self.truncate_wal()
@@ -174,7 +174,7 @@ class EventDatabase(SqliteFile):
         return (
             now < wall  # put back: the time from here on counts
             or (event is not None and event < age - self._limits.seconds)
-            or (key is not None and key < age - _KEY_SECONDS)
+            or (key is not None and key < age - KEY_SECONDS)
             or tables.surplus_channels(database) is not None
             or self._size.exceeded(database)
         )

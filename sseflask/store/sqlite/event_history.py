@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from sseflask.store.api import Entry, History, HistoryQuery, Missing
+from sseflask.store.holes import in_hole
 from sseflask.store.names import Pattern, PatternSet
 from sseflask.store.sqlite.event_tables import IN_JSON, names_of
 from sseflask.store.sqlite.pattern_channels import MANY, PatternChannels, Steps, next_channels
@@ -173,10 +174,14 @@ def _missing(
     wanted = PatternSet(patterns)
     with channels.file.reading() as database:
         floor, trimmed = _marks(database)
-        if after >= max(floor, trimmed):
+        (holes,) = database.execute("SELECT holes FROM log").fetchone()
+        is_lost = in_hole(after, holes)
+        if after >= max(floor, trimmed) and not is_lost:
             return []
         lacking = _names(database, wanted, after, floor)
         lacking |= {pattern for pattern in wanted.wild if floor > after or pattern.is_everything}
+        if is_lost:
+            lacking.update(patterns)
         names = database.execute(
             "SELECT name FROM channels WHERE trimmed > ? ORDER BY trimmed DESC LIMIT ?",
             (after, _FEW),

@@ -52,6 +52,9 @@ _ADDED = (
     " answer INTEGER NOT NULL, PRIMARY KEY (notice, process)) WITHOUT ROWID",
 )
 
+# Holes come from a store elsewhere, see `sseflask.store.holes`.
+_ADDED_TO_LOG = {"notices": "INTEGER NOT NULL DEFAULT 0", "holes": "TEXT NOT NULL DEFAULT ''"}
+
 
 def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     """Make the tables if there are none. Returns the epoch. In a write transaction."""
@@ -66,8 +69,10 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
         database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
     for statement in _ADDED:
         database.execute(statement)
-    if "notices" not in [name for _, name, *_ in database.execute("PRAGMA table_info(log)")]:
-        database.execute("ALTER TABLE log ADD COLUMN notices INTEGER NOT NULL DEFAULT 0")
+    columns = [name for _, name, *_ in database.execute("PRAGMA table_info(log)")]
+    for name, kind in _ADDED_TO_LOG.items():
+        if name not in columns:
+            database.execute(f"ALTER TABLE log ADD COLUMN {name} {kind}")
     epoch: str = database.execute("SELECT epoch FROM log").fetchone()[0]
     return epoch
 

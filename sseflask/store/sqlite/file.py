@@ -51,8 +51,18 @@ class FileFormat(NamedTuple):
     application: int  # tells it from other programs' databases
     version: int  # tells it from the same kind of file of another version of sseflask
 
+    @property
+    def unfinished(self) -> int:
+        """The mark, in place of ``application``, of a file that is being moved to."""
+        return self.application | 0x80
+
     def why_not(self, path: str, application: int, version: int) -> str:
         """Why a file with other marks can't be used, in one line; empty if it can."""
+        if application == self.unfinished:
+            return (
+                f"{path} is not complete, as a move was broken off: run sseflask migrate again, or "
+                "delete it"
+            )
         if application != self.application:
             return f"{path} is another program's database: choose another path"
         if version == self.version:
@@ -79,6 +89,7 @@ class SqliteFile(ABC):
         self._identity: tuple[int, ...] | None = None
         self._noted: tuple[int, int] | None = None
         self._version = -1
+        self._locking = "NORMAL"
 
     @abstractmethod
     def _prepare(self, database: sqlite3.Connection) -> None:
@@ -92,9 +103,13 @@ class SqliteFile(ABC):
     def extent(self) -> Extent:
         """How much there is."""
 
-    def open(self) -> None:
-        """Open the file, or raise `StoreError`; make it and its folder if they are not there."""
+    def open(self, *, alone: bool = False) -> None:
+        """Open the file, or raise `StoreError`; make it and its folder if they are not there.
+
+        ``alone``: not if another process has it open; none can open it before it is closed.
+        """
         self.close()
+        self._locking = "EXCLUSIVE" if alone else "NORMAL"
         with self._translating_errors("opened"):
             if self.path == MEMORY:
                 self._connect()
@@ -127,6 +142,8 @@ class SqliteFile(ABC):
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
+            # Before anything is read: https://www.sqlite.org/pragma.html#pragma_locking_mode
+            self._database.execute(f"PRAGMA locking_mode = {self._locking}").fetchone()
             (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode not in ("wal", "memory"):
                 raise sqlite3.OperationalError(f"no write-ahead logging here, but {mode!r}")

@@ -82,7 +82,7 @@ def test_what_the_commands_need_is_what_the_extra_installs() -> None:
     lines = configparser.ConfigParser()
     lines.read(ROOT / "setup.cfg")
     extras = lines["options.extras_require"]
-    wanted = "\n".join(extras[name] for name in ("service", "gevent", "openai"))
+    wanted = "\n".join(extras[name] for name in ("service", "gevent", "openai", "redis"))
     names = set(re.findall(r"(?m)^([A-Za-z][A-Za-z0-9_-]*)", wanted))
     modules = {name.lower().replace("-", "_") for name in names} | {"jwt"}
     assert {name for needed in cli._COMMANDS.values() for name in needed} <= modules
