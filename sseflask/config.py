@@ -195,8 +195,9 @@ class Settings(BaseSettings):
     channel_log_bytes: int = _number(
         LIBRARY["SSEFLASK_CHANNEL_LOG_BYTES"],
         (MEBIBYTE, 1 << 50),
-        "The largest size of the channels' store, for all workers: to stay below it the oldest "
-        "events are deleted, whatever SSEFLASK_HISTORY_EVENTS and SSEFLASK_HISTORY_SECONDS say",
+        "The largest size of the channels' file, for all workers: to stay below it the oldest "
+        "events are deleted, whatever SSEFLASK_HISTORY_EVENTS and SSEFLASK_HISTORY_SECONDS say; "
+        "a Redis server has its maxmemory instead",
     )
     run_log: str | None = Field(
         default=None,

@@ -162,8 +162,8 @@ def too_many(running: int) -> Failure:
 def store_full() -> Failure:
     """The failure of a run that can't begin, or had to end, because running ones fill the store."""
     return Failure(
-        "Running runs fill the server's store (SSEFLASK_RUN_LOG_BYTES): please try again when some "
-        "of them have ended.",
+        "Running runs fill the server's store (SSEFLASK_RUN_LOG_BYTES, or the memory of its Redis "
+        "server): please try again when some of them have ended.",
         status=503,
         code="run_log_full",
         headers={"Retry-After": "5"},

@@ -39,6 +39,8 @@ _AWAY = re.compile(r"-?(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|NOAUTH|WRONGPA
 #: The word in capitals that tells what kind of error it is. In scripts Redis 6 puts text before it.
 _KIND = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|NOPERM|BUSY|READONLY|TRYAGAIN|UNKILLABLE)\b")
 
+#: It can't store anything now, until somebody does something.
+_READS_ONLY = re.compile(r"(?:^|-)(?:MISCONF|NOREPLICAS)\b")
 
 #: Seconds before each attempt, if connections are lost, or can't be made.
 _PAUSES = (0.0, 0.0, 0.01, 0.03, 0.1, 0.2, 0.3)
@@ -217,6 +219,8 @@ class Link:
         if is_away(error) or not ready:
             self._server.set_away(found)
             self.close()
+        elif isinstance(found, StoreFull) or _READS_ONLY.search(str(error)):
+            self._server.log_refusal(found)
         return found
 
 

@@ -34,6 +34,9 @@ _WORKERS = 4
 #: Seconds between two attempts to reach a server that is away: the first and the longest pause.
 _SHORTEST, _LONGEST = 0.1, 1.0
 
+#: Seconds between two lines of the log which say that the server can't store anything.
+_REFUSAL_SECONDS = 60.0
+
 Result = TypeVar("Result")
 
 
@@ -73,6 +76,7 @@ class RedisServer:
         self._state = native.lock()  # of what follows
         self._workers = self._busy = 0
         self._away: StoreError | None = None
+        self._log_refusals_at = 0.0
         self._there = threading.Event()
         self._there.set()
         self._ended = threading.Event()
@@ -219,6 +223,15 @@ class RedisServer:
     @property
     def closed(self) -> bool:
         return self._ended.is_set()
+
+    def log_refusal(self, error: StoreError) -> None:
+        """Log why nothing can be stored, at most once a minute. Any greenlet or thread."""
+        now = time.monotonic()
+        with self._state:
+            if now < self._log_refusals_at:
+                return
+            self._log_refusals_at = now + _REFUSAL_SECONDS
+        log.warning("%s", error)
 
     def set_away(self, error: StoreError) -> None:
         """All calls fail with this error until the server can be reached. In the event loop."""

@@ -242,8 +242,13 @@ def test_a_process_is_there_while_events_come_all_the_time(
             other.position()
             here = other._scripts.key("here")  # type: ignore[attr-defined]
             process = other._scripts._name  # type: ignore[attr-defined]
-            said = client.zscore(here, process)
-            until(lambda: client.zscore(here, process) != said, "it to say that it is there")
+            said = {client.zscore(here, process)}
+
+            def said_again() -> bool:
+                said.add(client.zscore(here, process))
+                return len(said) == 3
+
+            until(said_again, "it to say that it is there, again and again")
         finally:
             over.set()
             publisher.join(20)

@@ -235,7 +235,7 @@ def test_writes_that_a_server_has_lost_are_a_new_epoch(program: str) -> None:
 
 
 def test_a_full_memory_refuses_what_is_to_be_stored_alone(
-    server: RedisServerProcess, own: Own
+    server: RedisServerProcess, own: Own, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, listener = own
     put(store, "a", b"1")
@@ -248,6 +248,8 @@ def test_a_full_memory_refuses_what_is_to_be_stored_alone(
     do(server, "CONFIG", "SET", "maxmemory", "0")
     assert put(store, "a", b"2", key="k") == Appended(2, 2)
     assert listener.order == [1, 2]
+    (record,) = caplog.records
+    assert "is full" in record.getMessage()
 
 
 def test_what_redis_throws_away_is_said_to_be_missing(server: RedisServerProcess, own: Own) -> None:
