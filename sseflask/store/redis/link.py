@@ -281,6 +281,13 @@ def store_error(error: Exception, name: str) -> StoreError:
         return StoreError(f"the user of the Redis server at {name} lacks a permission: {text}")
     if isinstance(error, BusyLoadingError):
         return StoreError(f"the Redis server at {name} still loads its data")
+    if "WRONGTYPE" in text:
+        return StoreError(
+            f"at the Redis server at {name} another application uses keys that begin as ours do: "
+            f"choose a prefix in the URL, and delete them ({text})"
+        )
+    if "can't run this command" in text:  # in a script
+        return StoreError(f"the user of the Redis server at {name} lacks a permission: {text}")
     if code == "MISCONF":
         return StoreError(f"the Redis server at {name} can't save to its disk, so it refuses")
     if code == "NOREPLICAS":

@@ -40,8 +40,15 @@ local function change(field, value)
   changed[#changed + 1] = value
 end
 
--- Fails for a key of another type, which is not ours, before anything is stored.
+-- If something is refused in the middle (a command that the user may not use, a key of another
+-- type), what was written stays. So these numbers are taken first: others can't be given them.
+local all, append = 0, 6
+while ARGV[append] do
+  all = all + ARGV[append + 4]
+  append = append + 5 + ARGV[append + 4]
+end
 redis.call('XLEN', tail)
+redis.call('HSET', meta, 'n', text(math.max(newest, jump) + all))
 local card = redis.call('ZCARD', last_of)
 if card ~= count then
   floor, count = newest, card
@@ -90,9 +97,6 @@ while ARGV[place] do
       state = 2
     end
   else
-    if idempotency ~= '' then
-      redis.call('SET', idempotency, text(first) .. ' ' .. text(last) .. ' ' .. digest, 'EX', KEY_SECONDS)
-    end
     local channel = channel_of(name)
     channel.keep, channel.added = keep, channel.added + amount
     local entry, frames, size = {'p', text(newest) .. ' ' .. noticed .. ' ' .. nonce, 'c', name}, 0, 0
@@ -110,6 +114,10 @@ while ARGV[place] do
         redis.call('XADD', tail, number .. '-0', unpack(entry))
         entry, frames, size = {'p', number .. ' ' .. noticed .. ' ' .. nonce, 'c', name}, 0, 0
       end
+    end
+    -- Not before they are stored: a repetition would be told that they are.
+    if idempotency ~= '' then
+      redis.call('SET', idempotency, text(first) .. ' ' .. text(last) .. ' ' .. digest, 'EX', KEY_SECONDS)
     end
   end
   place = place + amount
@@ -206,8 +214,8 @@ if is_due then
     redis.call('EXPIRE', name, math.ceil(2 * seconds) + 86400)
   end
 end
+change('n', text(newest))
 if newest > reply[3] then
-  change('n', text(newest))
   change('s', 0)
 end
 change('c', count)

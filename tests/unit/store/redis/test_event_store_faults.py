@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -463,3 +464,21 @@ def test_notices_alone_do_not_fill_the_memory(server: RedisServerProcess, own: O
     assert max(lengths) < 9000
     assert put(store, "a", b"2") == Appended(2, 2)
     assert len(listener.order) == 2 + 8 * 1500
+
+
+@pytest.mark.parametrize("command", ["xadd", "hset", "set", "zadd", "xlen", "expire"])
+def test_a_command_that_is_refused_in_the_middle(
+    server: RedisServerProcess, own: Own, command: str
+) -> None:
+    """Nothing is acknowledged that is not stored, and afterwards all goes on."""
+    store, _ = own
+    put(store, "a", b"1")
+    do(server, "ACL", "SETUSER", "default", f"-{command}")
+    with contextlib.suppress(StoreError):
+        put(store, "a", b"2", key="k")
+    do(server, "ACL", "SETUSER", "default", f"+{command}")
+    other = put_when_possible(store, "a", b"3")
+    repeated = put(store, "a", b"2", key="k")
+    frames = {entry.number: entry.frame for entry in read(store, query("a"))}
+    assert frames[other.first] == b"3"
+    assert frames[repeated.first] == b"2"

@@ -110,6 +110,13 @@ def test_a_password_that_is_wanted(server: RedisServerProcess, own: RedisServer)
             True,
         ),
         (ResponseError("MISCONF Redis is configured"), StoreError, "save to its disk", False),
+        (ResponseError("WRONGTYPE Operation against"), StoreError, "another application", False),
+        (
+            ResponseError("The user executing the script can't run this command or subcommand"),
+            StoreError,
+            "lacks a permission",
+            False,
+        ),
         (ResponseError("LOADING Redis is loading"), StoreError, "refuses", True),
         (ResponseError("UNBLOCKED force unblock"), StoreError, "refuses: UNBLOCKED", False),
     ],
