@@ -277,12 +277,15 @@ class RedisEventStore:
 
     def _report(self, problem: str) -> None:
         """Log once that a server which is there refuses, or no longer does."""
-        if problem == self._reported or not self._server.available:
+        if not self._server.available:
             return
         if problem and not self._refused:
-            self._refused = True  # it may just have been away
+            self._refused = True  # the first time it may just have been away
             return
-        self._refused, self._reported = False, problem
+        self._refused = bool(problem)
+        if problem == self._reported:
+            return
+        self._reported = problem
         log.warning("%s", problem or "the channel log can be followed again")
 
 
