@@ -224,9 +224,10 @@ class Store(Protocol):
 class EventStore(Store, Protocol):
     """Numbers events, keeps some of them, and gives them to all processes that use it.
 
-    Events are numbered from 1 without a hole, in the order in which they become visible: no event
-    comes with a lower number than one that was visible before. Only what is stored is given to a
-    listener. Trimming depends on the store's clock only.
+    Events are numbered from 1, in the order in which they become visible: no event comes with a
+    lower number than one that was visible before. There is no hole in the numbers, unless a server
+    was restarted or replaced: then numbers are left out that might have been given before. Only
+    what is stored is given to a listener. Trimming depends on the store's clock only.
 
     Methods block the calling greenlet or thread only, and may be called by any, after `follow`.
     They raise `StoreError` if the store can't do it now; it can be used again as soon as that has
