@@ -42,7 +42,7 @@ from tests.contract.run_stores import (
 )
 from tests.live.kit.waiting import until
 from tests.processes import go_on, line, process, report_of
-from tests.unit.store.redis.run_process import key
+from tests.unit.store.redis.run_process import key, opened
 from tests.unit.store.redis.run_processes import write
 
 Process = tuple[RedisRunStore, Listener]
@@ -52,8 +52,8 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 @contextmanager
-def running(url: str, max_bytes: float = DAY**2) -> Iterator[Process]:
-    store, listener = RedisRunStore(url, RunLimits(DAY, max_bytes), ENDINGS), Listener()
+def running(url: str, *, seconds: float = DAY, max_bytes: float = DAY**2) -> Iterator[Process]:
+    store, listener = RedisRunStore(url, RunLimits(seconds, max_bytes), ENDINGS), Listener()
     store.follow(listener)
     try:
         yield store, listener
@@ -236,6 +236,29 @@ def test_a_run_that_was_evicted_is_lost_for_all(
 
 
 @pytest.mark.usefixtures("looks_at_nothing")
+def test_a_writer_whose_run_was_evicted_is_told(own: Process, client: Redis, url: str) -> None:
+    run = begun(own[0])
+    client.delete(key(url, "run", run.id))
+    put(own[0], run, 1, 1)
+    own[1].wait(lambda: own[1].gone, "it is told")
+    assert own[1].gone == [(run.key, None)]
+
+
+def test_an_inbox_is_emptied_while_it_is_read(
+    url: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 60.0)
+    monkeypatch.setattr(module, "_MANY_ENTRIES", 20)
+    with running(url) as own, running(f"{url}&socket_timeout=6") as other:
+        run = begun(own[0])
+        other[0].attach(run.key)
+        for number in range(1, 101):
+            put(own[0], run, number, 1)
+            other[1].wait_for_frame(run, number)
+        assert client.xlen(key(url, "inbox", other[0]._scripts.token)) < 30
+
+
+@pytest.mark.usefixtures("looks_at_nothing")
 def test_a_process_that_did_not_read_for_a_while_misses_nothing(
     own: Process, other: Process, client: Redis, url: str
 ) -> None:
@@ -247,7 +270,10 @@ def test_a_process_that_did_not_read_for_a_while_misses_nothing(
     other[1].wait_for_frame(runs[0], 1)
     early, first, *others = runs[1], runs[0], *runs[2:]
     with other[1].changed:  # what it is called with waits
-        put(own[0], early, 1, 9, FINISHED)
+        put(own[0], early, 1, 9)
+        own[1].wait_for_frame(early, 9)
+        until(lambda: other[0]._runs.given(early.key) == 9, "it gives that, and reads no more")
+        put(own[0], early, 10, 0, FINISHED)
         own[1].wait_for_end(early)
         for number in range(1, 601):
             for run in others:
@@ -496,6 +522,14 @@ def test_the_runs_of_a_killed_process_are_ended(other: Process, url: str) -> Non
         assert all(here for _, here in other[1].ends)
 
 
+@pytest.mark.usefixtures("soon_dead", "quick")
+def test_a_process_that_has_begun_nothing_ends_what_dead_ones_left(url: str) -> None:
+    with opened(url) as dead, running(f"{url}&socket_timeout=6") as idle:
+        run = dead.begin()
+        assert idle[1].wait_for_end(run).outcome == b"interrupted"
+        assert idle[1].ends == [(dead.now(run), True)]
+
+
 @pytest.mark.usefixtures("soon_dead")
 def test_a_process_that_stood_still_is_refused_when_it_comes_back(other: Process, url: str) -> None:
     with process(write, url, 2) as writer:
@@ -677,6 +711,41 @@ def test_room_is_made_while_it_is_written(url: str) -> None:
         until(lambda: store.extent().bytes < 500_000, "it is below its limit")
         assert store.find(runs[0].id, "alice") is None
         assert store.find(runs[-1].id, "alice") is not None
+
+
+def test_a_run_that_fills_the_room_ends_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the next second."""
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 60.0)
+    with running(url, max_bytes=500_000) as (store, listener):
+        small, large = begun(store), begun(store)
+        put(store, small, 1, 1)
+        size = 0
+        for number in range(1, 30):
+            frames = [b"x" * 20_000]
+            size += size_of(frames)
+            store.append(RunAppend(large.key, number, frames, [b""], size))
+            listener.wait(
+                lambda number=number: (  # type: ignore[misc]  # mypy knows no default of a lambda
+                    listener.ended_as(large.key) or len(listener.seen.get(large.key, ())) >= number
+                ),
+                "it is stored",
+            )
+        assert listener.wait_for_end(large).outcome == b"full"
+        assert listener.ended_as(small.key) == []
+
+
+def test_all_that_is_to_be_deleted_is_deleted_soon(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though one call deletes a few."""
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 60.0)
+    with running(url, seconds=0.0) as (store, listener):
+        for _ in range(120):
+            run = begun(store)
+            put(store, run, 1, 1, FINISHED)
+            listener.wait_for_end(run)
+        store._jobs.call(store._upkeep.do)
+        until(lambda: store.extent().bytes == 0, "all are gone")
 
 
 def test_after_its_end_a_store_says_so(url: str) -> None:
