@@ -110,7 +110,8 @@ class RedisRunStore:
 
     def detach(self, run: RunKey) -> None:
         self._upkeep.detached.add(run)
-        self._jobs.try_soon(self._upkeep.detach)
+        # To be done after an `attach` that was called before, though its caller was not answered.
+        self._jobs.try_soon(partial(self._detach, run))
 
     def attached_elsewhere(
         self, runs: Collection[RunKey], done: Callable[[set[RunKey]], object]
@@ -175,6 +176,10 @@ class RedisRunStore:
     def _attach(self, run: RunKey, link: Link) -> Run | None:
         self._upkeep.detached.discard(run)
         return self._news.attach(link, run)
+
+    def _detach(self, run: RunKey, link: Link) -> None:
+        self._upkeep.detached.add(run)
+        self._upkeep.detach(link)
 
     def _find_attached(
         self, runs: Collection[RunKey], done: Callable[[set[RunKey]], object], link: Link

@@ -798,3 +798,19 @@ def test_under_gevent_greenlets_do_the_work_and_the_loop_goes_on(url: str) -> No
         "left": True,
         "in the loop": True,
     }
+
+
+def test_an_attach_that_nobody_waited_for_is_undone(
+    own: Process, other: Process, client: Redis, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(own[0])
+    go_on_now = threading.Event()
+    other[0]._jobs.try_soon(lambda _link: go_on_now.wait(20))
+    monkeypatch.setattr(run_jobs, "PATIENCE", 0.05)
+    with pytest.raises(StoreBusy):
+        other[0].attach(run.key)
+    other[0].detach(run.key)
+    go_on_now.set()
+    monkeypatch.undo()
+    other[0].find(run.id, "subject")  # after what was called before
+    assert not client.hget(key(url, "run", run.key), "watchers")
