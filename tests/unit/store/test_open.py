@@ -23,7 +23,7 @@ def test_urls_mean_redis(address: str) -> None:
 
 def test_what_is_wrong_with_a_url() -> None:
     assert "unknown argument" in event_store_problem("redis://h?what=1")
-    assert "lacks a host" in run_store_problem("redis+sentinel://h")
+    assert "lacks the master's name" in run_store_problem("redis+sentinel://h")
 
 
 def test_redis_is_not_imported_before_it_is_needed() -> None:
