@@ -114,6 +114,12 @@ steps_of_events = st.lists(
 )
 
 
+#: So many channels are empty that some are not known any more.
+FORGOTTEN: list[Publish | Wait | None] = [
+    *(("a", 1, False), ("b.c", 2, True), ("h", 1, False), 24 * HOUR, ("e.f.g", 1, False), None)
+]
+
+
 @dataclass
 class RunToBe:
     appends: list[int]
@@ -252,6 +258,7 @@ def runs_of(address: str, made: Made) -> object:
 
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(steps=steps_of_events, runs=runs_to_be)
+@hypothesis.example(steps=FORGOTTEN, runs=[])
 def test_all_answers_are_the_same_on_the_server_and_back(
     kind: str, steps: list[Publish | Wait | None], runs: list[RunToBe]
 ) -> None:
@@ -308,6 +315,31 @@ def missing_of(address: str) -> list[tuple[int, int]]:
         ]
     finally:
         store.close()
+
+
+def test_what_a_service_has_made_on_the_server(url: str, tmp_path: Path) -> None:
+    """Among it a key that was freed, so that it is another run's."""
+    server, back, made = Addresses(url, url), files(tmp_path / "back"), Made()
+    store = open_runs(url)
+    store.follow(run_stores.Listener())
+    for number, frees_key in enumerate((True, False)):
+        claim = Claim(f"{number:032x}", "alice", "acme", 10, "label", "key", b"digest")
+        claimed = store.claim(claim)
+        assert isinstance(claimed, tuple)
+        assert not claimed[1]
+        if not frees_key:
+            run_stores.put(store, claimed[0], 1, 1500)
+            store.wait_for_room(claimed[0].key)
+            wait_until(lambda run=claimed[0]: len(store.frames(run.key, 1499, 1)) == 1)
+        store.end(claimed[0].key, Ending(b"stopped", frees_key))
+        made.ids.append(claim.id)
+    made.claims.append(claim)
+    store.claim(replace(claim, id="2" * 32, key=None))  # it goes on when the service is stopped
+    store.leave()
+    expected = runs_of(url, made)
+    store.close()
+    assert moved(server, back).runs == 3
+    assert runs_of(back.runs, made) == expected
 
 
 # -- ages ------------------------------------------------------------------------------------------
@@ -646,8 +678,9 @@ def test_a_server_with_half_of_it_is_not_used(large: Addresses, url: str) -> Non
     assert store.position().number == 9000
     runs.close()
     store.close()
-    asked = ASKED[-3:]
+    asked, run = ASKED[-3:], Made(ids=["0" * 32])
     assert events_of(url, first, asked) == events_of(large.events, first, asked)
+    assert runs_of(url, run) == runs_of(large.runs, run)
 
 
 def test_files_with_half_of_it_are_not_used(large: Addresses, url: str, tmp_path: Path) -> None:
@@ -665,8 +698,9 @@ def test_files_with_half_of_it_are_not_used(large: Addresses, url: str, tmp_path
         moved(back, Addresses(f"{url}x", f"{url}x"))
     assert "is not complete" in event_store_problem(back.events)
     assert moved(server, back).events == 9000
-    asked = ASKED[-3:]
+    asked, run = ASKED[-3:], Made(ids=["0" * 32])
     assert events_of(back.events, Made(), asked) == events_of(large.events, Made(), asked)
+    assert runs_of(back.runs, run) == runs_of(large.runs, run)
 
 
 def test_a_move_that_dies_at_its_very_end(full: Addresses, url: str, tmp_path: Path) -> None:
