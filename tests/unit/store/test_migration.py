@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -330,7 +331,7 @@ def test_what_a_service_has_made_on_the_server(url: str, tmp_path: Path) -> None
         if not frees_key:
             run_stores.put(store, claimed[0], 1, 1500)
             store.wait_for_room(claimed[0].key)
-            wait_until(lambda run=claimed[0]: len(store.frames(run.key, 1499, 1)) == 1)
+            wait_until(partial(store.frames, claimed[0].key, 1499, 1))
         store.end(claimed[0].key, Ending(b"stopped", frees_key))
         made.ids.append(claim.id)
     made.claims.append(claim)
@@ -394,6 +395,22 @@ def test_ages_count_on(url: str, tmp_path: Path) -> None:
     clock.now += 0.2 * HOUR
     assert runs.find(made.ids[0], "alice") is None
     runs.close()
+
+
+def test_the_age_of_the_last_events_of_a_server(full: Addresses, url: str, tmp_path: Path) -> None:
+    """Of these the time is noted only when others come."""
+    moved(full, Addresses(url, url))
+    with client_of(url) as client:
+        meta = f"{{{prefix_of(url)}}}:e:meta"
+        generation = client.hget(meta, "g").decode()
+        client.delete(f"{{{prefix_of(url)}}}:e:{generation}:times")
+        client.hset(meta, "t", str(time.time() - 20 * HOUR))
+    back = files(tmp_path / "back")
+    moved(Addresses(url, url), back)
+    database = EventDatabase(back.events, EVENTS)
+    database.open()
+    assert database.extent().oldest == pytest.approx(20 * HOUR, abs=30)
+    database.close()
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -488,7 +505,7 @@ def open_runs(address: str) -> RunStore:
     return open_run_store(address, RUNS, run_stores.ENDINGS)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     until = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < until
@@ -608,6 +625,19 @@ def test_the_server_is_flushed_in_the_middle(large: Addresses, program: str) -> 
         for progress in (flush, flush_at_the_end):
             with pytest.raises(StoreError, match="was flushed, or another process moves to it"):
                 move(*transfers(large, server), progress)
+
+
+def test_the_server_evicts_what_is_given_to_it(large: Addresses, url: str) -> None:
+    """Half a run is never there."""
+
+    def evict(moved: Counts, _wanted: Counts) -> None:
+        if 1000 <= moved.frames < 1500:
+            with client_of(url) as client:
+                assert client.delete(f"{{{prefix_of(url)}}}:r:run:{'0' * 32}")
+
+    with pytest.raises(StoreError, match="throws away what it was given"):
+        move(*transfers(large, Addresses(url, url)), evict)
+    assert keys_of(url) == []
 
 
 @pytest.mark.parametrize("back", [False, True])
