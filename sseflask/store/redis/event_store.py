@@ -267,8 +267,10 @@ class RedisEventStore:
                 else:
                     empty = tail.cursor
             except StoreError as error:
+                refused = self._server.available
                 if self._server.wait_until_available(_AGAIN_SECONDS) and not self._closed:
-                    self._report(str(error))
+                    if refused:
+                        self._report(str(error))
                     time.sleep(_REFUSED_SECONDS if self._reported else _AGAIN_SECONDS)
             except Exception:
                 log.exception("following the channel log failed")
