@@ -59,6 +59,8 @@ local each = limit
 if #wanted > 1 then
   each = math.min(limit, 2 + math.floor(2 * limit / #wanted))
 end
+-- The answer ends with this number, or before.
+local upto = math.huge
 local total = 0
 for _, name in ipairs(wanted) do
   local stream, from = key(generation, 'channel:' .. name), text(after + 1)
@@ -70,6 +72,9 @@ for _, name in ipairs(wanted) do
   while true do
     local rows = redis.call('XRANGE', stream, from, '+', 'COUNT', amount)
     for _, row in ipairs(rows) do
+      if id_number(row[1]) > upto then
+        row[2][4] = '' -- too late for the answer
+      end
       entries[#entries + 1] = row
       size = size + #row[2][4]
     end
@@ -85,6 +90,9 @@ for _, name in ipairs(wanted) do
     from = text(id_number(rows[#rows][1]) + 1)
   end
   total = total + size
+  if state == 0 then
+    upto = math.min(upto, id_number(entries[#entries][1]))
+  end
   if unknown[name] then
     state = state + 2
   end

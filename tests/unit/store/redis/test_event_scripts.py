@@ -132,3 +132,13 @@ def test_without_the_right_to_measure_memory(scripts: Server) -> None:
         scripts.set_clock(BEGIN + 10 * at)
         scripts.append("a", b"x")
     assert scripts.known("n") == 3
+
+
+def test_large_events_of_many_channels_are_not_read_in_vain(scripts: Server) -> None:
+    names = [f"c{number:02}" for number in range(100)]
+    for name in names:
+        scripts.append(name, *[b"x" * 200_000] * 2)
+    reply = scripts.run("read_events", 0, 1000, 262_144, len(names), *names)
+    frames = [row[1][3] for rows in reply[7::3] for row in rows]
+    assert len(frames) >= 100
+    assert sum(map(len, frames)) < 2_000_000
