@@ -149,7 +149,9 @@ class DetachedStreams:
             elif events & _GONE:
                 if stream is not None and events & _GONE == select.EPOLLRDHUP:
                     self._answer_half_closed(stream)
-                stalled = events & select.EPOLLERR and timed_out(descriptor)
+                # Without a stream it may be closed already, by what has just been done.
+                errors = stream is not None and events & select.EPOLLERR
+                stalled = errors and timed_out(descriptor)
                 table.client_gone(descriptor, "slow" if stalled else "left")
             elif stream is not None and (backlog := table.slow.backlogs.get(stream)) is not None:
                 self._write_backlog(stream, backlog)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterator
 
@@ -68,6 +70,29 @@ def test_what_a_client_has_sent_ahead_is_its_next_request(crowd: Crowd) -> None:
     crowd.job(lambda: crowd.detached.end([crowd.group], "done"))
     assert next_requests == [(ahead.descriptor, "one", b"GET /")]
     os.close(ahead.descriptor)
+
+
+@pytest.mark.parametrize("crowd", [True], indirect=True, ids=["chunked"])
+def test_a_connection_is_closed_while_another_one_is_served(crowd: Crowd) -> None:
+    """Events of both were reported at once: nothing more is asked of a descriptor that is gone."""
+    idle = crowd.detached.table.idle
+    idle.seconds = SECONDS
+    for _ in range(2):
+        crowd.client(came_by="one")
+    crowd.job(lambda: crowd.detached.end([crowd.group], "done"))
+    assert len(idle) == 2
+
+    def serve(descriptor: int, *_: object) -> None:
+        os.close(descriptor)
+        idle.close_some(1)
+
+    idle.go_on = serve
+    first, second = crowd.clients
+    first.send(b"GET /")
+    second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    second.close()
+    crowd.detached._on_events()
+    assert len(idle) == 0
 
 
 def test_a_slow_one_gets_all_of_it_before_it_ends(crowd: Crowd) -> None:
