@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, parse_url
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from sseflask.store.api import StoreError
 from sseflask.store.redis.url import parse
 
 #: Seconds to connect in, and seconds that a command may take: a server that takes 2 s for each
@@ -71,7 +71,7 @@ class RedisAddress:
 
     def connect(self) -> Connection:
         """Connect to the master, without retries. Blocks; raises what redis-py does."""
-        failure: Exception = StoreError(f"no server of {self.name} answers")
+        failure: RedisError = ConnectionLost(f"no server of {self.name} answers")
         for host in self._masters():
             connection = self._class(**{**self._options, **host})
             try:

@@ -232,8 +232,10 @@ def read_info(connection: Connection) -> ServerInfo:
     connection.send_command("INFO")
     try:
         text: bytes = connection.read_response()
-    except NoPermissionError:
-        return ServerInfo("", False)
+    except ResponseError as error:
+        if isinstance(error, NoPermissionError) or "unknown command" in str(error):
+            return ServerInfo("", False)
+        raise
     fields = dict(
         line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line
     )
@@ -288,6 +290,11 @@ def store_error(error: Exception, name: str) -> StoreError:
         )
     if "can't run this command" in text:  # in a script
         return StoreError(f"the user of the Redis server at {name} lacks a permission: {text}")
+    if isinstance(error, AskError):
+        return StoreError(
+            f"the Redis server at {name} is one of a cluster, and another one has the keys: "
+            "with redis+cluster:// at the beginning of the URL it is found"
+        )
     if code == "MISCONF":
         return StoreError(f"the Redis server at {name} can't save to its disk, so it refuses")
     if code == "NOREPLICAS":

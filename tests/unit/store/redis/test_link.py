@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from redis.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import MovedError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from sseflask.store.api import StoreBusy, StoreError
@@ -110,6 +110,7 @@ def test_a_password_that_is_wanted(server: RedisServerProcess, own: RedisServer)
             True,
         ),
         (ResponseError("MISCONF Redis is configured"), StoreError, "save to its disk", False),
+        (MovedError("5 h:2"), StoreError, "cluster://", True),
         (ResponseError("WRONGTYPE Operation against"), StoreError, "another application", False),
         (
             ResponseError("The user executing the script can't run this command or subcommand"),

@@ -12,6 +12,7 @@ import pytest
 from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.redis.link import Link, ServerInfo
 from sseflask.store.redis.server import _WORKERS, RedisServer
+from tests import redis_server
 from tests.live.kit.waiting import until
 from tests.redis_server import RedisServerProcess
 
@@ -132,7 +133,7 @@ def test_what_a_call_raises_reaches_its_caller(own: RedisServer) -> None:
 
     with pytest.raises(ZeroDivisionError):
         own.call(fail)
-    with pytest.raises(StoreError, match=r"refuses: .*wrong kind"):
+    with pytest.raises(StoreError, match=r"another application .*wrong kind"):
         own.call(
             lambda link: (
                 link.command("SET", own.key("a"), "b"),
@@ -265,3 +266,24 @@ def test_what_it_says_of_itself(server: RedisServerProcess, own: RedisServer) ->
         client.execute_command("CLIENT", "KILL", "TYPE", "normal")
     own.health()
     assert own.durability() == "disk"
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+def test_hosts_of_which_none_answers_are_away(kind: str) -> None:
+    own = RedisServer.open(f"redis+{kind}://127.0.0.1:1{'/main' if kind == 'sentinel' else ''}")
+    try:
+        with pytest.raises(StoreError, match="can't be reached"):
+            own.call(ping)
+        assert not own.available
+    finally:
+        own.close()
+
+
+def test_a_server_whose_commands_have_other_names(program: str) -> None:
+    options = ("--save", "", "--rename-command", "INFO", "")
+    with redis_server.running(program, *options) as server:
+        own = RedisServer.open(server.place())
+        try:
+            assert own.call(ping) == b"PONG"
+        finally:
+            own.close()
