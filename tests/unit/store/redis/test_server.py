@@ -41,6 +41,8 @@ def test_calls_of_many_threads_at_once(own: RedisServer) -> None:
     for thread in threads:
         thread.join(30)
     assert sorted(results) == list(range(1, 401))
+    clients = own.call(lambda link: link.command("CLIENT", "LIST"))
+    assert len(clients.splitlines()) <= 4, "connections, however many calls"
 
 
 def test_what_nobody_waits_for_any_more_is_not_begun(own: RedisServer) -> None:
