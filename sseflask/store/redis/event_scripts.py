@@ -21,7 +21,8 @@ _ANSWER_SECONDS = 30
 #: Redis takes no larger number of seconds.
 LONGEST = 1e9
 
-#: Numbers that are left out if some may have been lost: this many, and up to as many again.
+#: Numbers that are left out if some may have been lost: this many, and up to as many again. Numbers
+#: are exact up to 2**53: after 4.5 million restarts of the server.
 _JUMP = 10**9
 
 #: An epoch's length and characters; no two look alike.
@@ -76,7 +77,7 @@ class EventScripts:
                 info.identity if info else "",
                 new_epoch(),
                 new_epoch(),
-                secrets.randbelow(_JUMP),
+                _JUMP + secrets.randbelow(_JUMP),
                 tail.generation,
                 tail.epoch,
                 own,

@@ -12,7 +12,7 @@ from typing import TypeVar
 from sseflask.loop.callbacks import Done, Timeout, wait_for_callback
 from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.redis.link import Link
-from sseflask.store.redis.server import PATIENCE, RedisServer
+from sseflask.store.redis.server import PATIENCE, RedisServer, guard
 
 log = logging.getLogger("sseflask")
 
@@ -72,14 +72,6 @@ class RunJobs:
                 guard(done, result, None)
         link.end()
         self._over.set()
-
-
-def guard(function: Callable[..., object], *arguments: object) -> None:
-    """Call something whose errors must not end a greenlet or thread."""
-    try:
-        function(*arguments)
-    except Exception:
-        log.exception("a callback of the run log failed")
 
 
 def _ignore(_result: object, _error: Exception | None) -> None:

@@ -15,11 +15,11 @@ from sseflask.store.api import Durability, Extent, Health, KeyReused, StoreError
 from sseflask.store.append_queue import AppendQueue
 from sseflask.store.redis.followed_runs import FollowedRuns
 from sseflask.store.redis.link import Link
-from sseflask.store.redis.run_jobs import RunJobs, guard
+from sseflask.store.redis.run_jobs import RunJobs
 from sseflask.store.redis.run_news import RunNews
 from sseflask.store.redis.run_scripts import RunScripts
 from sseflask.store.redis.run_upkeep import RunUpkeep
-from sseflask.store.redis.server import SHORT_PATIENCE, RedisServer
+from sseflask.store.redis.server import SHORT_PATIENCE, RedisServer, guard
 from sseflask.store.run_api import (
     Claim,
     Ending,

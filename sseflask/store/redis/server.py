@@ -137,7 +137,7 @@ class RedisServer:
 
     def _start(self, function: Callable[..., object], *arguments: object) -> None:
         # Not threading.Thread, which waits for what it has started: not possible in the loop.
-        _thread.start_new_thread(partial(_guarded, function, *arguments), ())
+        _thread.start_new_thread(partial(guard, function, *arguments), ())
 
     def in_loop(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call what does not block in the main thread's loop; now, if this is it. Never blocks."""
@@ -198,9 +198,9 @@ class RedisServer:
         try:
             result = call.function(link)
         except Exception as error:
-            _guarded(call.done, None, error)
+            guard(call.done, None, error)
         else:
-            _guarded(call.done, result, None)
+            guard(call.done, result, None)
 
     # -- whether it is there -----------------------------------------------------------------------
 
@@ -350,7 +350,8 @@ def _nothing(_link: Link, _info: ServerInfo) -> None:
     pass
 
 
-def _guarded(function: Callable[..., object], *arguments: object) -> None:
+def guard(function: Callable[..., object], *arguments: object) -> None:
+    """Call something whose errors must not end a greenlet or thread: they are logged."""
     try:
         function(*arguments)
     except Exception:

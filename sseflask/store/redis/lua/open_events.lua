@@ -1,8 +1,8 @@
 -- A process looks at the server before it does anything else there.
--- ARGV: the server's identity, a new epoch, a new generation, a random number, and what the process
--- knows: generation, epoch, the highest number, the nonce of its entry; its name.
+-- ARGV: the server's identity, a new epoch, a new generation, how many numbers are left out if events
+-- may have been lost, and what the process knows: generation, epoch, the highest number, the nonce of its entry; its name.
 -- Replies: epoch, generation, newest number, count of notices, how many since the newest event.
-local identity, new_epoch, new_generation, random = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local identity, new_epoch, new_generation, left_out = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local own_generation, own_epoch, own, own_nonce = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 
 local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 's', 'i', 'h', 'j')
@@ -20,9 +20,8 @@ end
 if identity ~= '' and seen ~= identity then
   -- Another server, or the same one with what it read from its disk: events with higher numbers may
   -- have been lost that clients have seen. Their numbers are never given to others.
-  -- Also if it has none: it may have been saved before the first one. Doubles have room for millions
-  -- of such jumps.
-  jump = math.max(newest, jump) + 1000000000 + random
+  -- Also if it has none: it may have been saved before the first one.
+  jump = math.max(newest, jump) + left_out
   holes = holes .. text(newest) .. ':' .. text(jump) .. ' '
   if #holes > 1000 then
     holes = string.gsub(holes, '^%S+ ', '')

@@ -36,7 +36,7 @@ class Server:
 
     def open(self, identity: str = "one", own: int = 0) -> Any:
         known = (self.generation, "epoch") if own else ("", "")
-        return self.run("open_events", identity, "epoch", "gen", 0, *known, own, "", "process")
+        return self.run("open_events", identity, "epoch", "gen", 10**9, *known, own, "", "process")
 
     def append(self, channel: str, *frames: bytes, keep: int = 1000, young: float = 5) -> Any:
         before = (self.generation, "process", f"nonce{next(self.nonces)}", young, SECONDS)
