@@ -12,7 +12,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from sseflask.store.redis.url import parse
 
@@ -95,7 +95,10 @@ class RedisAddress:
             sentinel = Sentinel(
                 self._hosts, sentinel_kwargs={**timeouts, **tls, "retry": Retry(NoBackoff(), 0)}
             )
-            host, port = sentinel.discover_master(self._name)
+            try:
+                host, port = sentinel.discover_master(self._name)
+            except MasterNotFoundError:  # which describes all connections
+                raise ConnectionLost(f"no Sentinel names a master {self._name}") from None
             yield {"host": host, "port": port}
         elif self._discovery == "cluster":
             yield from self._nodes()
