@@ -57,6 +57,7 @@ class RedisAddress:
         else:
             self._options["host"], self._options["port"] = self._hosts[0]
         self._class: type[Connection] = self._options.pop("connection_class", Connection)
+        self.has_tls = issubclass(self._class, SSLConnection)
         #: Seconds that a command may take.
         self.command_seconds: float = self._options["socket_timeout"]
         #: For people; without the password.
@@ -90,7 +91,7 @@ class RedisAddress:
             }
             # What needs TLS at the servers needs it at their Sentinels.
             tls = {key: value for key, value in self._options.items() if key.startswith("ssl_")}
-            if issubclass(self._class, SSLConnection):
+            if self.has_tls:
                 tls["ssl"] = True
             sentinel = Sentinel(
                 self._hosts, sentinel_kwargs={**timeouts, **tls, "retry": Retry(NoBackoff(), 0)}

@@ -216,6 +216,12 @@ class Link:
         if isinstance(error, StoreError):
             return error
         found = store_error(error, self._server.name)
+        if (
+            self._connection is None
+            and isinstance(error, NoAnswer)
+            and self._server.address.has_tls
+        ):
+            found = StoreBusy(f"{found}; perhaps it has no TLS there (rediss://)")
         if is_away(error) or not ready:
             self._server.set_away(found)
             self.close()

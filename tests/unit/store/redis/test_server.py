@@ -13,6 +13,7 @@ from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.redis.link import Link, ServerInfo
 from sseflask.store.redis.server import _WORKERS, RedisServer
 from tests import redis_server
+from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
 from tests.redis_server import RedisServerProcess
 
@@ -288,5 +289,16 @@ def test_a_server_whose_commands_have_other_names(program: str) -> None:
         own = RedisServer.open(server.place())
         try:
             assert own.call(ping) == b"PONG"
+        finally:
+            own.close()
+
+
+def test_tls_where_there_is_none(program: str) -> None:
+    with redis_server.running(program, port=free_port()) as server:
+        own = RedisServer.open(f"rediss://127.0.0.1:{server.port}?socket_timeout=3")
+        try:
+            with pytest.raises(StoreError, match="TLS"):
+                own.call(ping)
+            assert not own.available
         finally:
             own.close()
