@@ -84,6 +84,7 @@ local function end_run(id, outcome, frees_key, by)
   -- Usually it is deleted before. If no process is left that could, this is what does.
   local expiry = text(keep + 60000)
   call('PEXPIRE', key, expiry)
+  call('PEXPIRE', base .. ':ended', text(keep + 3660000)) -- all that is in it has expired by then
   local named = base .. ':key:' .. run[4]
   if run[4] ~= '' and call('GET', named) == id then
     if frees_key == '1' and last == 0 then

@@ -403,6 +403,7 @@ def test_what_is_deleted_by_nobody_expires(one: Process, client: Redis, url: str
     one.end(run, STOPPED)
     assert client.ttl(key(url, "run", run.id)) > 86_000
     assert client.ttl(key(url, "key", "k")) > 86_000
+    assert client.ttl(key(url, "ended")) > client.ttl(key(url, "run", run.id)) + 3000
 
 
 def test_the_earliest_ends_make_room(url: str) -> None:
