@@ -98,11 +98,11 @@ class RedisRunStore:
         self._jobs.try_soon(self._upkeep.withdraw)
 
     def find(self, id: str, subject: str) -> Run | None:
-        found = self._call(lambda link: self._scripts.find(link, id, subject))
+        found = self._call(partial(self._scripts.find, run=id, subject=subject))
         return None if found is None else found.run
 
     def frames(self, run: RunKey, after: int, limit: int) -> list[tuple[int, bytes]]:
-        return self._call(lambda link: self._scripts.frames(link, run, after, limit))
+        return self._call(partial(self._scripts.frames, run=run, after=after, limit=limit))
 
     def attach(self, run: RunKey) -> Run | None:
         self._raise_if_closed()
@@ -125,11 +125,11 @@ class RedisRunStore:
         self._queue.wait_for_room(run)
 
     def end(self, run: RunKey, ending: Ending) -> Run | None:
-        return self._call(lambda link: self._news.end(link, run, ending))
+        return self._call(partial(self._news.end, run=run, ending=ending))
 
     def end_soon(self, run: RunKey, ending: Ending, *, unless_attached: bool = False) -> None:
         self._jobs.try_soon(
-            lambda link: self._news.end(link, run, ending, unless_attached=unless_attached)
+            partial(self._news.end, run=run, ending=ending, unless_attached=unless_attached)
         )
 
     def leave(self) -> None:
