@@ -35,6 +35,18 @@ def freeze_redis(redis: RedisServer, choice: random.Random) -> None:
     redis.thaw()
 
 
+def set_for_a_while(
+    redis: RedisServer,
+    wrong: Sequence[str | int],
+    right: Sequence[str | int],
+    choice: random.Random,
+) -> None:
+    """It refuses to store anything until somebody sets it right."""
+    redis.command(*wrong)
+    time.sleep(choice.uniform(0.1, 1.0))
+    redis.command(*right)
+
+
 def disturb_link(disturb: Callable[[], None], link: Link, choice: random.Random) -> None:
     """A link is broken for a while."""
     disturb()
@@ -68,6 +80,12 @@ def faults_of(
         "a link is narrow": lambda: broken(lambda link: partial(link.slow_down, 0.0, 20_000)),
         "Redis is killed": lambda: start_redis_again(redis, choice),
         "Redis is paused": lambda: freeze_redis(redis, choice),
+        "Redis is a replica of nobody": lambda: set_for_a_while(
+            redis, ["REPLICAOF", "127.0.0.1", 1], ["REPLICAOF", "NO", "ONE"], choice
+        ),
+        "the memory of Redis is full": lambda: set_for_a_while(
+            redis, ["CONFIG", "SET", "maxmemory", 1], ["CONFIG", "SET", "maxmemory", 0], choice
+        ),
         "Redis closes all connections": lambda: redis.command("CLIENT", "KILL", "TYPE", "normal"),
         "Redis forgets its scripts": lambda: redis.command("SCRIPT", "FLUSH"),
     }
