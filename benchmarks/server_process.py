@@ -17,6 +17,7 @@ from typing import IO
 
 from benchmarks.client.http import get
 from benchmarks.client.load import Beside
+from benchmarks.redis_process import RedisProcess, on_redis, redis_server
 from benchmarks.stack import Stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,16 +29,26 @@ _INFORMATION = " [INFO] "
 
 @dataclass(frozen=True)
 class Cores:
-    """The core the server gets and the one of the client and of scripted upstreams."""
+    """The core the server gets and the one of the client and of scripted upstreams.
+
+    A stack's Redis server has the third one, or else the client's: on the server's core it would
+    take the time that is measured.
+    """
 
     server: int
     client: int
+    third: int | None = None
+
+    @property
+    def redis(self) -> int:
+        """The core of a stack's Redis server."""
+        return self.client if self.third is None else self.third
 
     @classmethod
     def choose(cls) -> Cores:
-        """Take the first two cores that this process may use; one for both if there is no other."""
-        allowed = sorted(os.sched_getaffinity(0))
-        return cls(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0])
+        """Take the first cores that this process may use; one for all if there is no other."""
+        server, *others = sorted(os.sched_getaffinity(0))
+        return cls(server, others[0] if others else server, others[1] if others[1:] else None)
 
     @contextlib.contextmanager
     def client_side(self) -> Iterator[None]:
@@ -89,6 +100,7 @@ class Running:
     environment: Mapping[str, str]
     errors: IO[bytes]
     beside: Sequence[Beside] = ()
+    redis: RedisProcess | None = None
 
     def request(self, route: str, **values: object) -> bytes:
         """Give the bytes of a request to a route; NoRoute where the stack has none of that name."""
@@ -138,11 +150,17 @@ def running(
     """
     port = free_port()
     command = [part.replace("{port}", str(port)) for part in stack.command]
-    # Appended to: the server and this process share one position in it.
-    with tempfile.TemporaryFile("a+b") as errors:
-        process = start(command, cores.server, {**stack.environment, **environment}, errors)
+    with contextlib.ExitStack() as opened:
+        # Appended to: the server and this process share one position in it.
+        errors = opened.enter_context(tempfile.TemporaryFile("a+b"))
+        redis = None
+        variables = {**stack.environment, **environment}
+        if stack.redis is not None:
+            redis = opened.enter_context(redis_server(free_port(), cores.redis, stack.redis))
+            variables = on_redis(variables, redis)
+        process = start(command, cores.server, variables, errors)
         try:
-            server = Running(stack, port, process, environment, errors, beside)
+            server = Running(stack, port, process, environment, errors, beside, redis)
             ready = wait_until(lambda: server.exited or answers(port), _START_PATIENCE)
             if not ready or server.exited:
                 raise NotStarted("; ".join(server.messages()[-3:]) or "no answer")

@@ -51,7 +51,8 @@ class Stack:
     `command` is run in the repository's root with `{port}` replaced; `environment` is added to
     the harness's own; `routes` are templates by name (a stack may have fewer than all);
     `packages` are the distributions whose versions a result names, `programs` names and commands
-    that print theirs.
+    that print theirs. With `redis` it stores everything on a Redis server of its own, started with
+    these options; `REDIS_URL` names it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Stack:
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     routes: Mapping[str, str] = field(default_factory=lambda: ROUTES)
+    redis: tuple[str, ...] | None = None
 
     def path(self, route: str, **values: object) -> str:
         """Give the path and query of a route; NoRoute where this stack has no such route."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from benchmarks.client.load import Load
+from benchmarks.cpu import CPUMeter
 from benchmarks.scenario import Options, Sample
 from benchmarks.server_process import Running
 
@@ -31,13 +32,14 @@ def measure_window(
     if not load.run_until_all_began(options.patience):
         return Sample(faults=load.faults())
     load.run_for(WARM_UP)
-    events, cpu, began = load.events(), server.cpu(), time.monotonic()
+    events, meter, began = load.events(), CPUMeter(server), time.monotonic()
     load.run_for(_SETTLE)  # nobody read while the processes were looked up
     with window or nullcontext():
         load.run_for(options.seconds)
         opened = events
         load.run(lambda: load.events() > opened or load.all_ended(), _LONGEST * options.seconds)
-    events, cpu, took = load.events() - events, server.cpu() - cpu, time.monotonic() - began
+    events, took = load.events() - events, time.monotonic() - began
+    figures = meter.per_event(max(events, 1))
     early = sum(1 for stream in load.streams if stream.ended_at)
     afterwards()
     for other in server.beside:
@@ -47,6 +49,5 @@ def measure_window(
     if early:
         sample.faults.append(f"{early} streams ended while they were measured")
     if events:
-        sample.values["cpu_us_per_event"] = cpu / events * 1e6
-        sample.values["events_per_second"] = events / took
+        sample.values = {**figures, "events_per_second": events / took}
     return sample

@@ -66,7 +66,7 @@ SCENARIO = Scenario(
     name="run_viewers",
     title="Viewers: 1,000 of one run, and 1,000 subscribers of a channel",
     route="run",
-    servers=("sseflask_service",),
+    servers=("sseflask_service", "sseflask_redis"),
     reference="sseflask_service",
     metrics=(
         Metric("cpu_us_run", "run: CPU µs/event"),
@@ -86,6 +86,13 @@ SCENARIO = Scenario(
             text="viewers: 1,000 of a run, at most 1.25 x the CPU per event of 1,000 subscribers",
             metric="run_to_channel",
             server="sseflask_service",
+            at_most=1.25,
+        ),
+        Figure(
+            text="viewers on Redis: 1,000 of a run, at most 1.25 x the CPU per event of 1,000 "
+            "subscribers",
+            metric="run_to_channel",
+            server="sseflask_redis",
             at_most=1.25,
         ),
     ),
