@@ -6,13 +6,15 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
 
 from benchmarks.published_events import LOG_VARIABLE, RUN_LOG_VARIABLE
 
@@ -25,7 +27,6 @@ EACH_WRITE_STORED = ("--save", "", "--appendonly", "yes", "--appendfsync", "alwa
 """Options of a server that loses nothing it has acknowledged, whatever happens to its process."""
 
 _PATIENCE = 20.0
-_READ_SIZE = 65536
 
 
 def program() -> str:
@@ -96,16 +97,26 @@ class RedisProcess:
         """Give the CPU seconds (user and system) that it has taken so far."""
         return self._cpu_of_ended + (self._cpu() if self._process is not None else 0)
 
-    def info(self, section: str) -> Mapping[str, str]:
-        """Give what the server says of itself in a section of INFO."""
-        lines = self._ask(f"INFO {section}").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+    def stored_bytes(self) -> int:
+        """Give the memory of everything stored, but for the tail: that is bounded by itself."""
+        with self._client() as client:
+            figures = client.info("memory")
+            return (
+                int(figures["used_memory"])
+                - int(figures.get("mem_clients_normal", 0))
+                - self._bytes_of_tail(client)
+            )
 
-    @property
-    def memory(self) -> int:
-        """The bytes that the server has allocated for its data, its clients' buffers left out."""
-        found = self.info("memory")
-        return int(found["used_memory"]) - int(found.get("mem_clients_normal", 0))
+    def tail_bytes(self) -> int:
+        """Give the memory of what every machine reads: the newest events of all channels."""
+        with self._client() as client:
+            return self._bytes_of_tail(client)
+
+    def _bytes_of_tail(self, client: Redis) -> int:
+        return sum(client.memory_usage(name, samples=0) or 0 for name in client.keys("*:tail"))
+
+    def _client(self) -> Redis:
+        return Redis(port=self.port, socket_timeout=_PATIENCE)
 
     @property
     def _running(self) -> subprocess.Popen[bytes]:
@@ -118,24 +129,10 @@ class RedisProcess:
 
     def _answers(self) -> bool:
         try:
-            return self._ask("PING") == "+PONG"
-        except OSError:
+            with self._client() as client:
+                return bool(client.ping())
+        except RedisError:
             return False
-
-    def _ask(self, command: str) -> str:
-        """Send an inline command, give its answer. Not for answers that hold an empty line last."""
-        with socket.create_connection(("127.0.0.1", self.port), _PATIENCE) as connection:
-            connection.sendall(command.encode() + b"\r\n")
-            answer = connection.recv(_READ_SIZE)
-            if answer.startswith(b"$"):
-                head, _, body = answer.partition(b"\r\n")
-                while len(body) < int(head[1:]) + 2:
-                    piece = connection.recv(_READ_SIZE)
-                    if not piece:
-                        raise ConnectionError("the Redis server has closed the connection")
-                    body += piece
-                answer = body
-            return answer.decode().strip()
 
 
 @contextlib.contextmanager

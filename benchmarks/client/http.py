@@ -19,11 +19,15 @@ def get(path: str, port: int, last_id: str = "") -> bytes:
     ).encode()
 
 
-def post(path: str, port: int, body: bytes, kind: str = "text/plain") -> bytes:
-    """Give the bytes of a POST request whose connection stays open."""
+def post(path: str, port: int, body: bytes, kind: str = "text/plain", key: str = "") -> bytes:
+    """Give the bytes of a POST request whose connection stays open.
+
+    `key`: an Idempotency-Key, for a request that may be sent again.
+    """
+    once = f"Idempotency-Key: {key}\r\n" if key else ""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{once}\r\n"
     )
     return head.encode() + body
 
