@@ -11,5 +11,6 @@ STACK = replace(
     sseflask_redis.STACK,
     name="sseflask_redis_stored",
     title="the sseflask service on Redis, appendfsync always",
+    routes={name: sseflask_redis.STACK.routes[name] for name in ("subscribe", "publish")},
     redis=EACH_WRITE_STORED,
 )

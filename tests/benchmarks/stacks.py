@@ -8,19 +8,20 @@ from __future__ import annotations
 
 SUBSCRIBED = (
     *("bare_c", "bare_python", "fastapi_sse", "flask_gevent", "nchan", "nchan_workers"),
-    *("sse_starlette", "sseflask_gevent", "sseflask_service", "sseflask_worker"),
+    *("sse_starlette", "sseflask_gevent", "sseflask_redis", "sseflask_redis_machines"),
+    *("sseflask_redis_stored", "sseflask_redis_worker", "sseflask_service", "sseflask_worker"),
     *("sseflask_workers", "starlette_uvicorn"),
 )
 HAVING = {
     "subscribe": SUBSCRIBED,
-    "resume": ("sseflask_gevent", "sseflask_service", "sseflask_worker"),
+    "resume": ("sseflask_gevent", "sseflask_redis", "sseflask_service", "sseflask_worker"),
     "publish": SUBSCRIBED,
-    "publish_across": ("nchan_workers", "sseflask_workers"),
-    "publish_array": ("sseflask_service",),
-    "publish_loop": ("sseflask_gevent", "sseflask_worker"),
+    "publish_across": ("nchan_workers", "sseflask_redis_machines", "sseflask_workers"),
+    "publish_array": ("sseflask_redis", "sseflask_service"),
+    "publish_loop": ("sseflask_gevent", "sseflask_redis_worker", "sseflask_worker"),
     "health": (
-        *("bare_c", "bare_python", "flask_gevent", "sseflask_gevent", "sseflask_service"),
-        *("sseflask_worker", "starlette_uvicorn"),
+        *("bare_c", "bare_python", "flask_gevent", "sseflask_gevent", "sseflask_redis"),
+        *("sseflask_service", "sseflask_worker", "starlette_uvicorn"),
     ),
-    "run": ("sseflask_service",),
+    "run": ("sseflask_redis", "sseflask_service"),
 }

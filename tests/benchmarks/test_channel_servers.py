@@ -109,7 +109,7 @@ def test_of_two_workers_each_delivers_what_the_other_is_given(server: Running) -
     assert sample.values["other_p99_ms"] > 0
 
 
-@pytest.mark.parametrize("server", ["sseflask_service"], indirect=True)
+@pytest.mark.parametrize("server", ["sseflask_redis", "sseflask_service"], indirect=True)
 def test_clients_that_return_get_what_they_missed_and_what_follows(server: Running) -> None:
     sample = comeback.measure(server, Options(streams=5, seconds=0.5, patience=PATIENCE))
     assert sample.faults == []
@@ -127,7 +127,11 @@ def test_all_of_a_storm_are_served(server: Running) -> None:
     assert sample.values["served_seconds"] > 0
 
 
-@pytest.mark.parametrize("server", ["sseflask_service", "sseflask_workers"], indirect=True)
+@pytest.mark.parametrize(
+    "server",
+    ["sseflask_redis", "sseflask_redis_machines", "sseflask_service", "sseflask_workers"],
+    indirect=True,
+)
 def test_the_settings_of_the_service_give_it_nothing_to_complain_of(server: Running) -> None:
     # Once it has answered it has said what it says at its start.
     with Asker(server.port) as asker:
