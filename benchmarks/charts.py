@@ -27,12 +27,12 @@ FAMILIES = {
 """The legend's text and the colour of each family; they differ in lightness as well."""
 
 _FAMILY = "DejaVu Sans"  # comes with matplotlib, so it is everywhere where charts are drawn
-_STYLE: dict[str, object] = {
+STYLE: dict[str, object] = {
     "font.family": _FAMILY,
     "svg.fonttype": "path",  # no reader needs the font
     "svg.hashsalt": "sseflask",
 }
-_INK, _PALE, _FAULT = "#24292f", "#57606a", "#a40e26"
+INK, PALE, _FAULT = "#24292f", "#57606a", "#a40e26"
 
 _TITLE, _TEXT, _SMALL = 13.0, 9.5, 9.0  # points
 # Inches; 8.33 of them are 800 CSS pixels.
@@ -44,7 +44,7 @@ _PNG_DPI = 144  # 1200 pixels
 
 def draw(chart: Chart, folder: Path) -> None:
     """Write `<name>.svg` and `<name>.png` into a folder that exists."""
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         figure = drawn(chart)
         svg, png = files(chart, folder)
         about = {"Description": chart.digest()}
@@ -79,13 +79,13 @@ def drawn(chart: Chart) -> Figure:
             va="center",
             size=_TEXT,
             weight=_weight(bar),
-            color=_INK,
+            color=INK,
             parse_math=False,
         )
         _draw_bar(place, row, bar)
     for lines, down, size, weight, colour in (
-        (title, 0.13, _TITLE, "bold", _INK),
-        (subtitle, 0.17 + 0.25 * len(title), _TEXT, "normal", _PALE),
+        (title, 0.13, _TITLE, "bold", INK),
+        (subtitle, 0.17 + 0.25 * len(title), _TEXT, "normal", PALE),
     ):
         figure.text(
             _MARGIN / _WIDTH,
@@ -121,8 +121,8 @@ def _set_up(place: Axes, chart: Chart, axis: str) -> None:
     place.xaxis.set_major_formatter(FuncFormatter(_tick))
     place.set_ylim(len(chart.bars) - 0.5, -0.5)
     place.yaxis.set_major_locator(NullLocator())
-    place.set_xlabel(axis, size=_SMALL, color=_PALE, parse_math=False)
-    place.tick_params(axis="x", labelsize=_SMALL, labelcolor=_PALE, color="#d0d7de")
+    place.set_xlabel(axis, size=_SMALL, color=PALE, parse_math=False)
+    place.tick_params(axis="x", labelsize=_SMALL, labelcolor=PALE, color="#d0d7de")
     place.grid(axis="x", color="#e6e9ed", linewidth=0.8)
     place.set_axisbelow(True)
     for side in ("top", "right", "bottom"):
@@ -136,7 +136,7 @@ def _tick(value: float, _position: int | None) -> str:
 
 def _draw_bar(place: Axes, row: int, bar: Bar) -> None:
     start, _ = place.get_xlim()
-    label, colour, style, end = bar.label, _INK, "normal", start
+    label, colour, style, end = bar.label, INK, "normal", start
     if bar.spread is None:
         label = _shorten(label, _BARS - 0.15)
         colour, style = _FAULT, "italic"
@@ -147,8 +147,8 @@ def _draw_bar(place: Axes, row: int, bar: Bar) -> None:
             place.barh(row, median - start, height=0.62, left=start, color=FAMILIES[bar.family][1])
         if most > least:
             ends = [max(least, start), end]
-            place.plot(ends, [row, row], color=_INK, linewidth=1.1)
-            place.plot(ends, [row, row], color=_INK, linestyle="", marker="|", markersize=7)
+            place.plot(ends, [row, row], color=INK, linewidth=1.1)
+            place.plot(ends, [row, row], color=INK, linestyle="", marker="|", markersize=7)
     place.annotate(
         label,
         (end, row),
@@ -176,7 +176,7 @@ def _legend(figure: Figure, chart: Chart, height: float) -> None:
         bbox_to_anchor=(_MARGIN / _WIDTH, 0.1 / height),
         ncols=len(FAMILIES),
         fontsize=_SMALL,
-        labelcolor=_INK,
+        labelcolor=INK,
         frameon=False,
         borderpad=0,
         borderaxespad=0,

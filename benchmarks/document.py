@@ -5,6 +5,8 @@ the next `<!-- / -->`:
 
 - in a sentence: `<!-- figure: SCENARIO SERVER METRIC -->` (the median) and
   `<!-- ratio: SCENARIO SERVER OTHER METRIC -->` (first / second, the median over the rounds);
+- in a sentence as well: `<!-- per_second: SCENARIO SERVER METRIC -->`, of a metric in microseconds
+  how many a core does in a second, with two digits;
 - on lines of their own: `<!-- table: SCENARIO -->`, `<!-- chart: SCENARIO METRIC -->`;
 - either way: `<!-- machine -->`, `<!-- versions -->`.
 
@@ -13,6 +15,7 @@ Where a server had faults their text stands in the figure's place. Code is left 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -22,7 +25,7 @@ from benchmarks.markers import Comment, DocumentError, markers
 from benchmarks.record import Metric, Record, Scenario, Server
 
 _BLOCKS = ("table", "chart")
-_INLINE = ("figure", "ratio")
+_INLINE = ("figure", "ratio", "per_second")
 
 T = TypeVar("T")
 
@@ -70,6 +73,8 @@ def _content(begin: Comment, record: Record, charts: str) -> str:
     server, *others = (_known(f"server in {name}", one, scenario.servers) for one in arguments)
     if others:
         return _ratio(scenario, server, others[0], metric)
+    if begin.word == "per_second":
+        return _per_second(scenario, server, metric)
     return _figure(scenario, server, metric)
 
 
@@ -95,6 +100,16 @@ def _figure(scenario: Scenario, server: Server, metric: Metric) -> str:
         )
     value = scenario.value(server, metric)
     return tables.escaped(value) if isinstance(value, str) else metric.text(value.median)
+
+
+def _per_second(scenario: Scenario, server: Server, metric: Metric) -> str:
+    if "µs" not in metric.heading:
+        raise DocumentError(f"{metric.key!r} is not in microseconds")
+    value = scenario.value(server, metric)
+    if isinstance(value, str):
+        return tables.escaped(value)
+    rate = 1e6 / value.median
+    return f"{round(rate, 1 - math.floor(math.log10(rate))):,.0f}"
 
 
 def _ratio(scenario: Scenario, server: Server, other: Server, metric: Metric) -> str:

@@ -11,6 +11,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "ratio": ("SCENARIO", "SERVER", "OTHER", "METRIC"),
     "table": ("SCENARIO",),
     "chart": ("SCENARIO", "METRIC"),
+    "per_second": ("SCENARIO", "SERVER", "METRIC"),
     "machine": (),
     "versions": (),
 }

@@ -111,7 +111,7 @@ class Running:
         for _ in range(_SNAPSHOTS):
             # A child that ends meanwhile is in its parent's figure the next time.
             with contextlib.suppress(OSError):
-                return sum(_cpu(process) for process in self.processes())
+                return sum(cpu_of(process) for process in self.processes())
         raise RuntimeError("the server's processes come and go too fast to be counted")
 
     def processes(self) -> list[int]:
@@ -220,7 +220,8 @@ def _fields(process: int) -> list[str]:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
-def _cpu(process: int) -> float:
+def cpu_of(process: int) -> float:
+    """Give the CPU seconds of a process and of its children that have ended."""
     children = sum(map(int, _fields(process)[13:15])) / os.sysconf("SC_CLK_TCK")
     # The process's own CPU clock (clock_getcpuclockid(3)) says what utime and stime say, in
     # nanoseconds instead of hundredths of a second.

@@ -38,6 +38,7 @@ def test_figures_in_a_sentence() -> None:
     assert between("ratio: tick ours quick cost") == "0.67"
     assert between("ratio: tick ours plain speed") == "2.50"
     assert between("figure:\n  tick ours\n  cost") == "12.00"
+    assert between("per_second: tick ours cost") == "83,000"
     assert between("versions") == "flask 3.1, uvicorn 0.1"
     assert between("machine") == (
         "Measured on 2001-02-03 on 2 cores of Abacus, Linux 6.1, Python 3.11.2."
@@ -151,6 +152,7 @@ def test_what_only_looks_like_code_hides_nothing(before: str) -> None:
         ("a <!-- machine --> b <!-- versions --><!-- / -->", "`machine` has no `<!-- / -->`"),
         ("a <!-- machine --> `<!-- / -->` b", "`machine` has no `<!-- / -->`"),
         ("a <!-- table: tick --><!-- / -->", "`table` has to begin a line"),
+        ("a <!-- per_second: tick ours speed --><!-- / -->", "'speed' is not in microseconds"),
         ("- <!-- figure: tick ours cost --><!-- / --> b", "`figure` must not begin a line"),
     ],
 )

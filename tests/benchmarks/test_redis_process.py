@@ -14,7 +14,7 @@ from benchmarks.cpu import CPUMeter
 from benchmarks.published_events import LOG_VARIABLE, RUN_LOG_VARIABLE, event
 from benchmarks.redis_process import EACH_WRITE_STORED, NOT_STORED, on_redis, redis_server
 from benchmarks.scenario import Options
-from benchmarks.scenarios import redis_away, redis_memory
+from benchmarks.scenarios import followers, redis_away, redis_memory
 from benchmarks.server_process import Running, free_port
 from benchmarks.upstream import Upstream
 from tests.benchmarks.conftest import PATIENCE, cores
@@ -101,7 +101,16 @@ def test_what_is_stored_takes_memory(
     assert sample.values["run_bytes"] > 20 * 200
 
 
-@pytest.mark.parametrize("name", ["redis_away", "redis_memory"])
+@pytest.mark.parametrize("server", followers.SCENARIO.servers, indirect=True)
+def test_what_follows_costs_the_other_machine_something(server: Running) -> None:
+    sample = followers.measure(server, Options(streams=1, seconds=0.5))
+    assert sample.faults == []
+    two = "publish_across" in server.stack.routes
+    assert ("follower_us_per_event" in sample.values) == two
+    assert all(value > 0 for value in sample.values.values())
+
+
+@pytest.mark.parametrize("name", ["followers", "redis_away", "redis_memory"])
 def test_a_server_without_one_has_no_figures(name: str) -> None:
     running = Running(None, 0, None, {}, None)  # type: ignore[arg-type]
     assert scenarios.load(name).measure(running, AWAY).faults == ["has no Redis server"]
