@@ -53,6 +53,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--into", type=Path, help="replace these scenarios in a result file of this machine"
     )
+    parser.add_argument(
+        "--no-charts",
+        action="store_true",
+        help="a result without charts: those in docs/charts/ are of another one",
+    )
     parser.add_argument("--check", action="store_true", help="fail unless every figure holds")
     parser.add_argument("--output", type=Path, help="JSON file, else results/<date>.json here")
     options = parser.parse_args(arguments)
@@ -99,6 +104,8 @@ def alone() -> Iterator[None]:
 
 def _plan(name: str, options: argparse.Namespace) -> Plan:
     scenario = scenarios.load(name)
+    if options.no_charts:
+        scenario = replace(scenario, charts=())
     size = scenario.options
     if options.streams:
         size = replace(size, streams=options.streams)
@@ -145,10 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output, document = options.into, merged(json.loads(options.into.read_text()), document)
     output.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     folder = output.with_suffix("")
-    folder.mkdir(exist_ok=True)
-    for chart in charts(read(document)):
+    drawn = list(charts(read(document)))
+    if drawn:
+        folder.mkdir(exist_ok=True)
+    for chart in drawn:
         draw(chart, folder)
-    _progress(f"written to {output}, charts to {folder}/")
+    _progress(f"written to {output}" + f", charts to {folder}/" * bool(drawn))
     if not options.check:
         return 0
     verdicts = {text: verdict for plan in plans for text, verdict in judge(plan).items()}

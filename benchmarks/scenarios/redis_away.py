@@ -133,7 +133,8 @@ def measure(server: Running, options: Options) -> Sample:
                 sample.values[f"{name}_seconds"] = took
                 load.run_for(_BEFORE)
             publisher.finish()
-            load.run(lambda: publisher.settled, options.patience)
+            if not load.run(lambda: publisher.settled, options.patience):
+                sample.faults.append("not everything that was due could be published in time")
             _all_received(load, publisher, deliveries, options.patience)
             for stream in load.streams:
                 stream.check.expect(publisher.stored)

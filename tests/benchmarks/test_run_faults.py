@@ -83,6 +83,8 @@ def test_an_honest_server_has_figures_and_no_faults(scenario: str, fault: str) -
     assert sample.faults == []
     busy = any("did not keep up" in remark for remark in sample.remarks)
     for metric in scenarios.load(scenario).metrics:
+        if metric.key.startswith("redis_"):
+            continue
         # The machine's doing; there is no latency then.
         assert (busy and metric.key.endswith("_ms")) or sample.values[metric.key] > 0
 
