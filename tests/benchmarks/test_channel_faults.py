@@ -55,7 +55,15 @@ STORM_FAULTS = {
     "lost by the returned": "not every event came in time",
 }
 STREAMS = {"scale": 20, "publish_arrays": 1, "publish": 1}
-SCENARIOS = ("fanout", "slow_reader", "scale", "responsive", "publish_arrays", "publish")
+SCENARIOS = (
+    "fanout",
+    "slow_reader",
+    "scale",
+    "responsive",
+    "publish_arrays",
+    "publish",
+    "publish_arrays_beside",
+)
 PATIENCE = 10.0
 SHORT = 4.0
 """Of faults after which something does not come at all."""
