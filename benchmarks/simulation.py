@@ -31,7 +31,7 @@ STREAMS = 1000
 VISIT = 4 * 3600.0
 """Seconds that a user stays, on average; then another one comes."""
 
-HOURS = 3.0
+HOURS = 12.0
 _STEP = 60.0
 
 LIFETIMES: Mapping[str, float] = {
@@ -226,19 +226,19 @@ def document() -> dict[str, Any]:
         "machine": {},
         "versions": {},
         "servers": {
-            name: {"title": name, "family": "bare"}
+            _key(name): {"title": name, "family": "bare"}
             for *_, figures in parts.values()
             for name in figures
         },
         "scenarios": {
             scenario: {
                 "title": title,
-                "reference": next(iter(figures)),
+                "reference": _key(next(iter(figures))),
                 "metrics": [asdict(metric) for metric in metrics],
                 "charts": [],
                 "options": {"streams": streams, "seconds": 0, "patience": 0},
                 "samples": {
-                    name: [{"values": values, "faults": [], "remarks": []}]
+                    _key(name): [{"values": values, "faults": [], "remarks": []}]
                     for name, values in figures.items()
                 },
                 "figures": {},
@@ -246,6 +246,10 @@ def document() -> dict[str, Any]:
             for scenario, (title, metrics, streams, figures) in parts.items()
         },
     }
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "_")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,6 +22,9 @@ from benchmarks.simulation import (
 
 FOLDER = ROOT / "docs" / "charts"
 
+_SHOWN = 3 * 3600.0
+"""Seconds after a restart that are shown."""
+
 _COLOURS = ("#9aa0a6", "#3a7fb0", "#d9480f")
 
 
@@ -52,6 +55,7 @@ def imbalance() -> Lines:
             name: [
                 (each.seconds / 3600, round(each.restarted * 100, 1))
                 for each in after_a_restart(lifetime)
+                if each.seconds <= _SHOWN
             ]
             for name, lifetime in LIFETIMES.items()
         },

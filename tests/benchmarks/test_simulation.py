@@ -28,7 +28,7 @@ def test_without_a_lifetime_a_machine_fills_as_users_come_and_go() -> None:
     balances = after_a_restart(math.inf)
     assert balances[0].restarted == 0
     for balance in balances[30::30]:
-        assert balance.restarted == pytest.approx(1 - math.exp(-balance.seconds / VISIT), abs=0.05)
+        assert balance.restarted == pytest.approx(1 - math.exp(-balance.seconds / VISIT), abs=0.1)
 
 
 @pytest.mark.parametrize("lifetime", [900.0, 3600.0])
