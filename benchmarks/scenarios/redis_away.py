@@ -187,7 +187,7 @@ SCENARIO = Scenario(
         Metric("refused_most_ms", "most ms", ",.0f"),
     ),
     charts=(),
-    options=Options(streams=1000, seconds=10, patience=20),
+    options=Options(streams=1000, seconds=10, patience=60),
     measure=measure,
     rounds=1,
     figures=(
