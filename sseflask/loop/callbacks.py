@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -134,8 +135,26 @@ _NO_LOOP = EventLoop()
 def _call(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     try:
         function(*arguments)
-    except Exception:
-        log.exception("a callback in the event loop failed")
+    except Exception as error:
+        call_outside_loop(partial(log.error, "a callback in the event loop failed", exc_info=error))
+
+
+def call_outside_loop(function: Callable[..., object], *arguments: Any) -> None:
+    """Call a function that may block, such as one that logs while a native thread does so too.
+
+    In a callback of the event loop that raises: then the function is called in a greenlet of its
+    own, soon. Elsewhere it is called at once.
+    """
+    hub = _hub()
+    if hub is None:
+        function(*arguments)
+        return
+    import gevent
+
+    if gevent.getcurrent() is hub:
+        gevent.spawn(function, *arguments)
+    else:
+        function(*arguments)
 
 
 def register_main_loop() -> None:

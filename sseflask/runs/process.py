@@ -10,7 +10,12 @@ from typing import Any
 
 from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.logs.printable import printable
-from sseflask.loop.callbacks import EventLoop, cooperative, run_in_main_loop
+from sseflask.loop.callbacks import (
+    EventLoop,
+    call_outside_loop,
+    cooperative,
+    run_in_main_loop,
+)
 from sseflask.runs.live_runs import LiveRun, LiveRuns
 from sseflask.runs.outcome import Generated, Outcome, interrupted, too_long
 from sseflask.runs.viewer import Viewer
@@ -173,9 +178,9 @@ class RunProcess:
 
     def ended(self, run: Run, here: bool) -> None:
         outcome = self.outcome_of(run)
-        if here:
-            _log_end(run, outcome)
         self._deliver(self.live_runs.end, run, outcome)
+        if here:
+            call_outside_loop(_log_end, run, outcome)
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         failure = interrupted() if error is None else store_unavailable("run store")

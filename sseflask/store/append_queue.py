@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sseflask.loop import native
-from sseflask.loop.callbacks import Done, call_later, cooperative
+from sseflask.loop.callbacks import Done, call_later, call_outside_loop, cooperative
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunKey, size_of
 
@@ -163,7 +163,7 @@ class AppendQueue:
                 self._put_back(appends)
                 call_later(_RETRY_SECONDS, self._begin)
                 return
-            log.error("runs can't be stored, and are given up: %s", error)
+            call_outside_loop(log.error, "runs can't be stored, and are given up: %s", error)
             self._failing_since = None
             self._give_up([append.run for append in appends])
             self._report_given_up(appends, error)

@@ -63,6 +63,10 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/deploy.md", "apt-get install nginx"): "it changes the machine as root",
     ("docs/deploy.md", "export SSEFLASK_SECRET"): "it needs Docker",
     ("docs/deploy.md", "docker build"): "it needs Docker",
+    (
+        "docs/deploy.md",
+        "export REDIS_URL=rediss://user:password@redis.example.org:6380/0\nsseflask",
+    ): ("it needs a service's files; tests/live/service/test_migrate.py moves some"),
     ("docs/deploy.md", "sseflask token --sub prometheus"): "it writes to /etc",
     ("CONTRIBUTING.md", "python -m benchmarks"): "an hour of measuring",
     ("CONTRIBUTING.md", "python -m tests.live.page.picture"): "it writes docs, for two minutes",

@@ -3,15 +3,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sseflask.config import Settings
+from sseflask.config import load
 from sseflask.defaults import LIBRARY, setting
+from tests.service import environment
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def test_the_service_has_the_library_s_defaults() -> None:
-    defaults = {str(each.validation_alias): each.default for each in Settings.model_fields.values()}
-    assert {name: defaults[name] for name in LIBRARY} == LIBRARY
+    with environment():
+        assert load().of_library() == LIBRARY
 
 
 def test_the_document_names_what_the_library_reads() -> None:

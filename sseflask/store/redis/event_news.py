@@ -41,10 +41,14 @@ class EventNews:
                 self._call(self._listener.started, place.epoch, place.newest)
                 self._go_on()
 
-    def take(self, rows: Sequence[Any]) -> None:
-        """Give what is new in entries of the tail."""
+    def take(self, generation: str, rows: Sequence[Any]) -> None:
+        """Give what is new in entries of the tail of a generation.
+
+        If there is another generation since they were asked for, they are no news any more.
+        """
         with self._lock:
-            self._give(self._tail.take(rows))
+            if generation == self._tail.generation:
+                self._give(self._tail.take(rows))
 
     def take_own(self, before: Place, last: int, nonce: str, entries: Sequence[Entry]) -> None:
         """Give events that this process has stored, if they are the next; see `EventTail`."""

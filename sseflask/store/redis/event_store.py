@@ -245,13 +245,14 @@ class RedisEventStore:
         while not self._closed:
             try:
                 link.connect()
+                generation = tail.generation
                 rows = link.command(
                     "XREAD", "COUNT", _PAGE, "BLOCK", 1 if empty else _BLOCK,
                     "STREAMS", self._scripts.key("tail"), tail.cursor,
                 )  # fmt: skip
                 if rows:
                     empty = None
-                    self._news.take(rows[0][1])
+                    self._news.take(generation, rows[0][1])
                     if time.monotonic() < looked + _LOOK_SECONDS:
                         continue
                 # Also while there is always something new, as this says that the process is there.

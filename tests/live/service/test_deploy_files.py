@@ -14,6 +14,7 @@ import yaml
 from compose_spec import PyCompose
 
 from sseflask.config import CLIENT_NAMES, Settings, rows
+from sseflask.defaults import LIBRARY
 from sseflask.platforms import DETECTING, PLATFORMS
 from tests.documents.blocks import blocks
 from tests.live.kit.fronts import NGINX
@@ -165,7 +166,8 @@ def keeps(settings: dict[str, str], volume: str) -> None:
 
 
 def test_every_setting_in_the_recipes_is_one() -> None:
-    known = {row.name for row in rows()} | set(CLIENT_NAMES) | {"SSEFLASK_SITE", "SSEFLASK_ADDRESS"}
+    known = {row.name for row in rows()} | set(CLIENT_NAMES) | set(LIBRARY)
+    known |= {"SSEFLASK_SITE", "SSEFLASK_ADDRESS"}
     texts = [RECIPES, DOCKERFILE, (ROOT / "compose.yaml").read_text(encoding="utf-8")]
     texts += [path.read_text() for path in (ROOT / "docs" / "systemd").iterdir()]
     named = {name for text in texts for name in re.findall(r"\bSSEFLASK_[A-Z_]+\b", text)}

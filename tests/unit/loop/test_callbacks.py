@@ -31,8 +31,12 @@ def test_results_and_errors_come_over() -> None:
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
+import threading
 import gevent
-from sseflask.loop.callbacks import EventLoop, Timeout, cooperative, wait_for_callback
+from gevent.event import Event
+from sseflask.loop.callbacks import (
+    EventLoop, Timeout, call_outside_loop, cooperative, wait_for_callback
+)
 start_native = monkey.get_original("_thread", "start_new_thread")
 
 assert cooperative()
@@ -75,6 +79,33 @@ event_loop.call_soon_threadsafe(called.index, "not there")
 event_loop.call_soon_threadsafe(called.append, 2)
 gevent.sleep(0.01)
 assert called == [1, 2], called
+
+# A lock that somebody else has: the loop must not wait for it, a greenlet may.
+lock = threading.RLock()
+held, free = Event(), Event()
+
+
+def hold():
+    with lock:
+        held.set()
+        free.wait()
+
+
+def log():
+    with lock:
+        called.append(3)
+
+
+gevent.spawn(hold)
+held.wait()
+event_loop.call_soon_threadsafe(call_outside_loop, log)
+gevent.sleep(0.01)
+assert called == [1, 2], called
+free.set()
+gevent.sleep(0.01)
+assert called == [1, 2, 3], called
+call_outside_loop(log)
+assert called == [1, 2, 3, 3], called
 print("fine")
 """
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sseflask.store.api import Entry
+from sseflask.store.redis.event_news import EventNews
 from sseflask.store.redis.event_tail import EventTail, Place, Renewed
 from sseflask.store.tail import Notice, Skipped
+from tests.contract.event_stores import Listener
 
 Row = tuple[bytes, list[bytes]]
 
@@ -119,3 +121,15 @@ def test_a_tail_that_is_gone(tail: EventTail, caplog: pytest.LogCaptureFixture) 
     ]
     assert tail.cursor == "15-2"
     assert "were missed" in caplog.text
+
+
+def test_entries_of_another_generation_are_no_news() -> None:
+    """They were asked for before the server lost what it had, and arrive after that is known."""
+    listener, tail = Listener(), EventTail()
+    news = EventNews(listener, tail, lambda *_: None)
+    news.open(Place("g1", "e1", 10, 0, 0))
+    news.open(Place("g2", "e2", 0, 0, 0))
+    news.take("g1", [events(11, 10, 0, "a", b"late")])
+    news.take("g2", [events(1, 0, 0, "a", b"first")])
+    assert [entry.frame for entry in listener.entries] == [b"first"]
+    assert listener.started_at == [("e1", 10), ("e2", 0)]
