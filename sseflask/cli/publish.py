@@ -16,7 +16,7 @@ from sseflask.cli.client import error_of, route, url_of, with_client
 from sseflask.config import load
 from sseflask.defaults import ADDRESS
 from sseflask.errors import Failure
-from sseflask.extension import SSE
+from sseflask.extension import SSE, channels_of
 
 
 @click.command("publish")
@@ -85,7 +85,10 @@ def _publish_directly(channel: str, value: Any, event: str | None) -> str:
         )
     app = Flask("sseflask")
     app.config.update(settings.of_library())
+    sse = SSE(app)
     try:
-        return SSE(app).publish(channel, value, event)
+        return sse.publish(channel, value, event)
     except (ValueError, Failure) as error:
         raise click.ClickException(str(error)) from None
+    finally:
+        channels_of(app).close()

@@ -37,6 +37,9 @@ _SHORTEST, _LONGEST = 0.1, 1.0
 #: Seconds between two lines of the log which say that the server can't store anything.
 _REFUSAL_SECONDS = 60.0
 
+#: Not the module's own numbers, of which an application may have chosen the beginning.
+_jitter = random.Random()
+
 Result = TypeVar("Result")
 
 
@@ -247,7 +250,7 @@ class RedisServer:
         """Try to reach the server until it is there."""
         link, pause = Link(self, probes=True), _SHORTEST
         self._links.add(link)
-        while not self._ended.wait(pause * random.uniform(0.5, 1.0)):
+        while not self._ended.wait(pause * _jitter.uniform(0.5, 1.0)):
             pause = min(2 * pause, _LONGEST)
             try:
                 link.connect()
