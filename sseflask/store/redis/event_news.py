@@ -58,9 +58,10 @@ class EventNews:
                 self._go_on()
 
     def skip(self, place: Place) -> None:
-        """The tail has lost what was before a place."""
+        """The tail has lost what was before a place, if there is no other generation since."""
         with self._lock:
-            self._give(self._tail.skip(place))
+            if place.generation == self._tail.generation:
+                self._give(self._tail.skip(place))
 
     def when_at(self, place: Place, done: Done) -> None:
         """Call something once everything up to a place has been given, or never will be."""

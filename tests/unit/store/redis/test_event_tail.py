@@ -130,6 +130,7 @@ def test_entries_of_another_generation_are_no_news() -> None:
     news.open(Place("g1", "e1", 10, 0, 0))
     news.open(Place("g2", "e2", 0, 0, 0))
     news.take("g1", [events(11, 10, 0, "a", b"late")])
+    news.skip(Place("g1", "e1", 20, 0, 0))
     news.take("g2", [events(1, 0, 0, "a", b"first")])
     assert [entry.frame for entry in listener.entries] == [b"first"]
     assert listener.started_at == [("e1", 10), ("e2", 0)]
