@@ -13,6 +13,7 @@ from benchmarks.client.http import post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.client.requester import Asker, NoAnswer
+from benchmarks.due import Due
 from benchmarks.open_streams import faults, open_all
 from benchmarks.percentile import percentile
 from benchmarks.published_events import Deliveries, event
@@ -64,40 +65,26 @@ class _Publisher:
         self._server = server
         self._asker = asker
         self._channels = channels
-        self._due: deque[float] = deque()
-        self._next_due = 0.0
-        self._publishing = False
+        self.due = Due(_RATE)
         self.published = first
         self.took_ms: list[float] = []
         self.faults: list[str] = []
 
-    def go(self) -> None:
-        """Publish from now on."""
-        self._next_due = time.monotonic()
-        self._publishing = True
-
-    def finish(self) -> None:
-        """Publish no more; what is due is still published."""
-        self._publishing = False
-
     @property
     def settled(self) -> bool:
         """Whether everything that was due has been answered."""
-        return bool(self.faults) or not self._due
+        return bool(self.faults) or not self.due.times
 
     def step(self) -> None:
         """Take an answer, or publish what is due."""
         now = time.monotonic()
-        while self._publishing and self._next_due <= now:
-            self._due.append(self._next_due)
-            self._next_due += 1 / _RATE
-        if not self._due or self.faults:
+        if not self.due.look(now) or self.faults:
             return
         try:
             if not self._asker.waiting:
                 self._asker.ask(_publication(self._server, self.published, self._channels))
             elif (status := self._asker.answer()) is not None:
-                self.took_ms.append((time.monotonic() - self._due.popleft()) * 1e3)
+                self.took_ms.append((time.monotonic() - self.due.times.popleft()) * 1e3)
                 self.published += 1
                 if not 200 <= status < 300:
                     self.faults.append(f"event {self.published - 1} refused: status {status}")
@@ -124,7 +111,7 @@ def measure(server: Running, options: Options) -> Sample:
         request = server.request("subscribe", channel=_PATTERN)
         if not open_all(load, lambda: Stream(request, watcher), 1, options.patience):
             return Sample(faults=faults(load))
-        publisher.go()
+        publisher.due.go()
         load.run_for(_BEFORE)
         load.run(lambda: bool(publisher.faults) or len(watcher.last_ids) == 2, options.patience)
         if publisher.faults or len(watcher.last_ids) < 2:
@@ -141,7 +128,7 @@ def measure(server: Running, options: Options) -> Sample:
         returned = open_all(load, client, options.streams, options.patience)
         took, cpu = time.monotonic() - began, server.cpu() - cpu
         load.run_for(max(0.0, options.seconds - took))
-        publisher.finish()
+        publisher.due.finish()
         load.run(lambda: publisher.settled, options.patience)
         for stream in load.streams:
             stream.check.expect(publisher.published)

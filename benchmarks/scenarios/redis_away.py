@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 
 from benchmarks.client.http import post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.client.requester import Asker, NoAnswer
+from benchmarks.due import Due
 from benchmarks.open_streams import faults, open_all
 from benchmarks.percentile import percentile
 from benchmarks.published_events import Deliveries, event
@@ -36,37 +36,23 @@ class PatientPublisher:
     def __init__(self, server: Running, asker: Asker) -> None:
         self._server = server
         self._asker = asker
-        self._due: deque[float] = deque()
-        self._next_due = 0.0
+        self.due = Due(_RATE)
         self._not_before = 0.0
         self._asked_at = 0.0
         self._request = b""
-        self._publishing = False
         self.stored = 0
         self.refused_ms: list[float] = []
         self.faults: list[str] = []
 
-    def go(self) -> None:
-        """Publish from now on."""
-        self._next_due = time.monotonic()
-        self._publishing = True
-
-    def finish(self) -> None:
-        """Publish no more; what is due is still published."""
-        self._publishing = False
-
     @property
     def settled(self) -> bool:
         """Whether everything that was due is stored."""
-        return bool(self.faults) or not self._due
+        return bool(self.faults) or not self.due.times
 
     def step(self) -> None:
         """Take an answer, or publish what is due."""
         now = time.monotonic()
-        while self._publishing and self._next_due <= now:
-            self._due.append(self._next_due)
-            self._next_due += 1 / _RATE
-        if self.faults or not self._due:
+        if not self.due.look(now) or self.faults:
             return
         try:
             if self._asker.waiting:
@@ -91,7 +77,7 @@ class PatientPublisher:
             return
         if 200 <= status < 300:
             self.stored += 1
-            self._due.popleft()
+            self.due.times.popleft()
             self._request = b""
         elif status == _UNAVAILABLE:
             self.refused_ms.append((now - self._asked_at) * 1e3)
@@ -117,7 +103,7 @@ def measure(server: Running, options: Options) -> Sample:
             if not open_all(load, subscriber, options.streams, options.patience):
                 return Sample(faults=faults(load))
             load.run_for(_SETTLE)
-            publisher.go()
+            publisher.due.go()
             load.run_for(_BEFORE)
             sample = Sample()
             for name, away, back in (
@@ -132,7 +118,7 @@ def measure(server: Running, options: Options) -> Sample:
                     break
                 sample.values[f"{name}_seconds"] = took
                 load.run_for(_BEFORE)
-            publisher.finish()
+            publisher.due.finish()
             if not load.run(lambda: publisher.settled, options.patience):
                 sample.faults.append("not everything that was due could be published in time")
             _all_received(load, publisher, deliveries, options.patience)
