@@ -14,6 +14,7 @@ from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
+from sseflask.runs import process as run_process
 from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Started
 from sseflask.runs.viewer import Viewer
@@ -141,6 +142,20 @@ def test_a_repetition_that_comes_before_the_first_has_begun_to_write(one: Steppe
     for viewer in (started.viewer, *repeated):
         assert [event.data[-6:] for event in all_of(viewer)][-1] == "[DONE]"
         assert viewer.ended
+    assert one.live_runs._runs == {}
+
+
+def test_an_end_that_can_t_be_logged_reaches_the_viewers(
+    one: Stepped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = start(one)
+    write(one, started, 1, 2, end=True)
+    monkeypatch.setattr(run_process, "_log_end", fail)
+    with pytest.raises(StoreError):  # the event loop would log it, and go on
+        go_on(one)
+    go_on(one)
+    assert all_of(started.viewer)[-1].data.endswith("[DONE]")
+    assert started.viewer.ended
     assert one.live_runs._runs == {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
 from tests import redis_server
 from tests.redis_server import RedisServerProcess
@@ -21,3 +22,16 @@ def server(program: str) -> Iterator[RedisServerProcess]:
     """It keeps nothing when it ends."""
     with redis_server.running(program) as server:
         yield server
+
+
+@pytest.fixture
+def client(server: RedisServerProcess) -> Iterator[Redis]:
+    """What a test itself does to the server."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def url(server: RedisServerProcess) -> str:
+    """With a prefix that nobody else has."""
+    return server.place()

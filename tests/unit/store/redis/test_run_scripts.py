@@ -25,17 +25,6 @@ def server(request: pytest.FixtureRequest) -> redis_server.RedisServerProcess:
 
 
 @pytest.fixture
-def client(server: redis_server.RedisServerProcess) -> Iterator[Redis]:
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def url(server: redis_server.RedisServerProcess) -> str:
-    return server.place()
-
-
-@pytest.fixture
 def one(url: str) -> Iterator[Process]:
     with opened(url) as one:
         yield one

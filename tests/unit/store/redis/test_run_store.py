@@ -73,17 +73,6 @@ def server(options: tuple[str, ...]) -> Iterator[redis_server.RedisServerProcess
 
 
 @pytest.fixture
-def client(server: redis_server.RedisServerProcess) -> Iterator[Redis]:
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def url(server: redis_server.RedisServerProcess) -> str:
-    return server.place()
-
-
-@pytest.fixture
 def own(url: str) -> Iterator[Process]:
     with running(url) as own:
         yield own
