@@ -70,6 +70,10 @@ class _Publisher:
         self.took_ms: list[float] = []
         self.faults: list[str] = []
 
+    def finish(self) -> None:
+        """Publish no more; what is due is still published."""
+        self.due.finish()
+
     @property
     def settled(self) -> bool:
         """Whether everything that was due has been answered."""
@@ -128,7 +132,7 @@ def measure(server: Running, options: Options) -> Sample:
         returned = open_all(load, client, options.streams, options.patience)
         took, cpu = time.monotonic() - began, server.cpu() - cpu
         load.run_for(max(0.0, options.seconds - took))
-        publisher.due.finish()
+        publisher.finish()
         load.run(lambda: publisher.settled, options.patience)
         for stream in load.streams:
             stream.check.expect(publisher.published)
