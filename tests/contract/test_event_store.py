@@ -224,6 +224,15 @@ def test_what_is_trimmed_is_said_to_be_missing(place: Place) -> None:
         ]
 
 
+@pytest.mark.parametrize("keep", [9, 22, 25, 39])
+def test_no_channel_exceeds_what_is_kept_by_more_than_a_tenth(place: Place, keep: int) -> None:
+    with opened(place, keep=keep) as (store, _):
+        for number in range(1, 3 * keep):
+            put(store, "a", b"x")
+            held = len(read(store, query("a")))
+            assert min(number, keep) <= held <= keep + keep // 10
+
+
 def test_one_append_of_more_than_is_kept(place: Place) -> None:
     with opened(place, keep=3) as (store, listener):
         assert put(store, "a", *[b"%d" % number for number in range(10)]) == Appended(1, 10)

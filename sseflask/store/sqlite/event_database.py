@@ -107,7 +107,8 @@ class EventDatabase(SqliteFile):
         # Not one by one: a tenth at once is cheaper for each. And if most of them are young, not
         # at every append.
         tenth = max(1, keep // 10)
-        if kept > keep + keep // 10 and kept // tenth > (kept - added) // tenth:
+        beyond = kept - keep - keep // 10 - 1  # below 0 if it is not too many
+        if beyond >= 0 and beyond // tenth > (beyond - added) // tenth:
             old = age - self._limits.young_seconds
             kept -= retention.trim_channel(database, id, kept - keep, old)
         database.execute("UPDATE channels SET kept = ? WHERE id = ?", (kept, id))
