@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -15,11 +14,11 @@ from sseflask.store.api import Durability, Extent, Health, KeyReused, StoreError
 from sseflask.store.append_queue import AppendQueue
 from sseflask.store.redis.followed_runs import FollowedRuns
 from sseflask.store.redis.link import Link
-from sseflask.store.redis.run_jobs import RunJobs
+from sseflask.store.redis.link_calls import LinkCalls, guard
 from sseflask.store.redis.run_news import RunNews
 from sseflask.store.redis.run_scripts import RunScripts
 from sseflask.store.redis.run_upkeep import RunUpkeep
-from sseflask.store.redis.server import SHORT_PATIENCE, RedisServer, guard
+from sseflask.store.redis.server import PATIENCE, SHORT_PATIENCE, RedisServer
 from sseflask.store.run_api import (
     Claim,
     Ending,
@@ -68,8 +67,6 @@ class RedisRunStore:
         self._limits = limits
         self._endings = endings
         self._queue = AppendQueue(self._store_appends, _call, self._stored, self._given_up)
-        self._groups: queue.SimpleQueue[tuple[Sequence[RunAppend], Done] | None]
-        self._groups = queue.SimpleQueue()
         self._beats_early = self._is_kept_up = self._closed = False
         self._reported = ""
         self._ending = threading.Event()
@@ -82,13 +79,13 @@ class RedisRunStore:
         self._scripts = RunScripts(server, limits, self._endings.interrupted)
         self._runs = FollowedRuns(listener)
         self._news = RunNews(self._scripts, self._runs)
-        self._jobs = RunJobs(server)
+        self._jobs, self._appends = LinkCalls(server, 1), LinkCalls(server, 1)
         self._upkeep = RunUpkeep(
             self._scripts, self._runs, self._news, self._jobs, limits, self._endings
         )
         self._reader = server.link()
-        for work in (self._write, self._read, self._live, self._jobs.run):
-            server.start(work)
+        server.start(self._read)
+        server.start(self._live)
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
         return self._call(partial(self._claim, claim))
@@ -106,7 +103,7 @@ class RedisRunStore:
 
     def attach(self, run: RunKey) -> Run | None:
         self._raise_if_closed()
-        return self._jobs.call(partial(self._attach, run))
+        return self._jobs.call(partial(self._attach, run), PATIENCE)
 
     def detach(self, run: RunKey) -> None:
         self._upkeep.detached.add(run)
@@ -150,7 +147,7 @@ class RedisRunStore:
         if not self._closed:
             self._closed = True
             self._jobs.close(_LAST_SECONDS)
-            self._server.in_loop(self._groups.put, None)
+            self._server.in_loop(self._appends.end)
             self._server.in_loop(self._ending.set)
             self._server.in_loop(self._reader.end)
             self._server.close()
@@ -158,7 +155,7 @@ class RedisRunStore:
     def _call(self, function: Callable[[Link], Result]) -> Result:
         self._raise_if_closed()
         if self._upkeep.detached:
-            self._jobs.call(_nothing)  # what this process has left, it has left by then
+            self._jobs.call(_nothing, PATIENCE)  # what this process has left, it has left by then
         return self._server.call(function)
 
     def _raise_if_closed(self) -> None:
@@ -195,27 +192,22 @@ class RedisRunStore:
     # -- what is appended --------------------------------------------------------------------------
 
     def _store_appends(self, appends: Sequence[RunAppend], done: Done) -> None:
-        self._server.in_loop(self._groups.put, (appends, done))
+        store = partial(self._scripts.append, appends=appends)
+        self._appends.submit(store, partial(self._appended, done))
 
-    def _write(self) -> None:
-        """Store groups of appends, one after another. The queue goes on when it is called back."""
-        link = self._server.link()
-        while (group := self._groups.get()) is not None:
-            appends, done = group
-            try:
-                refused, ended = self._scripts.append(link, appends)
-            except Exception as error:
-                guard(done, None, error)
-                continue
-            guard(done, refused, None)
-            for run in ended:
-                self._runs.end(run, here=True)
-            if refused:
-                interrupted = self._endings.interrupted
-                self._upkeep.to_end.update((append.run, interrupted) for append in refused)
-                self._jobs.try_soon(self._upkeep.end)
-            self._upkeep.make_room_soon()
-        link.end()
+    def _appended(
+        self, done: Done, result: tuple[list[RunAppend], list[Run]] | None, error: Exception | None
+    ) -> None:
+        """Some appends are stored, or not. The queue goes on when it is called back."""
+        refused, ended = result or ([], [])
+        guard(done, refused, error)
+        for run in ended:
+            self._runs.end(run, here=True)
+        if refused:
+            interrupted = self._endings.interrupted
+            self._upkeep.to_end.update((append.run, interrupted) for append in refused)
+            self._jobs.try_soon(self._upkeep.end)
+        self._upkeep.make_room_soon()
 
     def _stored(self, appends: Sequence[RunAppend], refused: Sequence[RunAppend]) -> None:
         refused_runs = {append.run for append in refused}
@@ -271,7 +263,7 @@ class RedisRunStore:
                     self._is_kept_up = True
                     self._jobs.submit(self._upkeep.do, self._kept_up)
             self._beat()
-        link.end()
+        link.close()
 
     def _kept_up(self, _result: object, error: Exception | None) -> None:
         self._is_kept_up = False

@@ -7,7 +7,7 @@ import time
 
 from sseflask.store.redis.followed_runs import FollowedRuns
 from sseflask.store.redis.link import Link
-from sseflask.store.redis.run_jobs import RunJobs
+from sseflask.store.redis.link_calls import LinkCalls
 from sseflask.store.redis.run_news import RunNews
 from sseflask.store.redis.run_scripts import RunScripts
 from sseflask.store.redis.server import PATIENCE
@@ -37,7 +37,7 @@ class RunUpkeep:
         scripts: RunScripts,
         runs: FollowedRuns,
         news: RunNews,
-        jobs: RunJobs,
+        jobs: LinkCalls,
         limits: RunLimits,
         endings: Endings,
     ) -> None:

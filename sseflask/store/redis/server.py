@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import _thread
 import logging
-import math
 import os
-import queue
 import random
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from sseflask.loop import native
-from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
+from sseflask.loop.callbacks import Done, EventLoop
 from sseflask.store.api import Durability, Health, StoreBusy, StoreError
 from sseflask.store.redis.address import RedisAddress
 from sseflask.store.redis.link import Link, ServerInfo
+from sseflask.store.redis.link_calls import LinkCalls, guard
 from sseflask.store.redis.mark import MARK, unfinished
 
 log = logging.getLogger("sseflask")
@@ -41,12 +40,6 @@ _REFUSAL_SECONDS = 60.0
 _jitter = random.Random()
 
 Result = TypeVar("Result")
-
-
-class _Call(NamedTuple):
-    function: Callable[[Link], object]
-    done: Done
-    until: float  # when nobody waits for it any more
 
 
 Check = Callable[[Link, ServerInfo], object]
@@ -75,9 +68,8 @@ class RedisServer:
         self._checked: list[str | None] = []  # the identity that each check has seen last
         self._check_lock = threading.Lock()
         self._links: WeakSet[Link] = WeakSet()
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._calls = LinkCalls(self, _WORKERS)
         self._state = native.lock()  # of what follows
-        self._workers = self._busy = 0
         self._away: StoreError | None = None
         self._log_refusals_at = 0.0
         self._there = threading.Event()
@@ -118,8 +110,7 @@ class RedisServer:
         self._there.set()
         for link in list(self._links):
             link.end()
-        for _ in range(self._workers):
-            self._calls.put(None)
+        self._calls.end()
 
     def key(self, *parts: str) -> bytes:
         """A key with the server's prefix. Its hash tag puts all keys into one slot of a cluster."""
@@ -158,52 +149,16 @@ class RedisServer:
         once if the server is away; `StoreBusy` after ``patience`` seconds, though the function may
         go on if it has begun.
         """
-        # A slow server would do for a long time what nobody waits for, while more is added.
-        until = time.monotonic() + patience
-        try:
-            result: Result = wait_for_callback(partial(self._submit, function, until), patience)
-        except Timeout:
-            raise StoreBusy(
-                f"the Redis server at {self.name} did not answer within {patience:g} s"
-            ) from None
-        return result
+        self.raise_if_away()
+        return self._calls.call(function, patience)
 
     def submit(self, function: Callable[[Link], object], done: Done) -> None:
         """The same without waiting: ``done`` is called in any greenlet or thread. Never blocks."""
-        self._submit(function, math.inf, done)
-
-    def _submit(self, function: Callable[[Link], object], until: float, done: Done) -> None:
         away = self._away
         if away is not None:
             done(None, away)
         else:
-            self.in_loop(self._put, _Call(function, done, until))
-
-    def _put(self, call: _Call) -> None:
-        with self._state:
-            self._busy += 1
-            more = self._workers < min(self._busy, _WORKERS)
-            self._workers += more
-        self._calls.put(call)
-        if more:
-            self._start(self._work)
-
-    def _work(self) -> None:
-        link = self.link()
-        while (call := self._calls.get()) is not None:
-            if time.monotonic() < call.until:
-                self._do(call, link)
-            with self._state:
-                self._busy -= 1
-        link.close()
-
-    def _do(self, call: _Call, link: Link) -> None:
-        try:
-            result = call.function(link)
-        except Exception as error:
-            guard(call.done, None, error)
-        else:
-            guard(call.done, result, None)
+            self._calls.submit(function, done)
 
     # -- whether it is there -----------------------------------------------------------------------
 
@@ -351,14 +306,6 @@ def _memory(link: Link) -> bytes:
 
 def _nothing(_link: Link, _info: ServerInfo) -> None:
     pass
-
-
-def guard(function: Callable[..., object], *arguments: object) -> None:
-    """Call something whose errors must not end a greenlet or thread: they are logged."""
-    try:
-        function(*arguments)
-    except Exception:
-        log.exception("a greenlet or thread of a Redis store failed")
 
 
 _lock = native.lock()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -14,7 +15,7 @@ from redis import Redis
 
 from sseflask.store import append_queue
 from sseflask.store.api import StoreBusy, StoreError
-from sseflask.store.redis import address, run_jobs, run_news, run_scripts, run_upkeep
+from sseflask.store.redis import address, run_news, run_scripts, run_upkeep
 from sseflask.store.redis import run_store as module
 from sseflask.store.redis.run_store import RedisRunStore
 from sseflask.store.run_api import (
@@ -733,7 +734,7 @@ def test_all_that_is_to_be_deleted_is_deleted_soon(
             run = begun(store)
             put(store, run, 1, 1, FINISHED)
             listener.wait_for_end(run)
-        store._jobs.call(store._upkeep.do)
+        store._jobs.call(store._upkeep.do, 20.0)
         until(lambda: store.extent().bytes == 0, "all are gone")
 
 
@@ -765,7 +766,7 @@ def test_threads_of_a_store_end_with_it(url: str, server: redis_server.RedisServ
 def test_a_call_in_order_that_takes_too_long_is_given_up(
     own: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_jobs, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
     over = threading.Event()
     own[0]._jobs.submit(lambda _link: over.wait(30), lambda *_: None)
     run = Run("f" * 32, "f" * 32, "", 0)
@@ -794,8 +795,14 @@ def test_an_attach_that_nobody_waited_for_is_undone(
 ) -> None:
     run = begun(own[0])
     go_on_now = threading.Event()
-    other[0]._jobs.try_soon(lambda _link: go_on_now.wait(20))
-    monkeypatch.setattr(run_jobs, "PATIENCE", 0.05)
+    attach = other[0]._scripts.attach
+
+    def attach_late(*arguments: Any) -> Run | None:
+        go_on_now.wait(20)
+        return attach(*arguments)
+
+    monkeypatch.setattr(other[0]._scripts, "attach", attach_late)
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
     with pytest.raises(StoreBusy):
         other[0].attach(run.key)
     other[0].detach(run.key)
