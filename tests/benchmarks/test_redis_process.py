@@ -95,7 +95,7 @@ def test_what_is_stored_takes_memory(
     for name, value in (("_EVENTS", 500), ("_TOGETHER", 100), ("_CHANNELS", 20), ("_CHUNKS", 20)):
         monkeypatch.setattr(redis_memory, name, value)
     sample = redis_memory.measure(
-        replace(server, beside=[upstream]), Options(streams=5, seconds=0, patience=PATIENCE)
+        replace(server, beside=[upstream]), Options(streams=40, seconds=0, patience=PATIENCE)
     )
     assert sample.faults == []
     assert sample.values["event_bytes"] > 400

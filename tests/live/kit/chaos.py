@@ -138,13 +138,15 @@ class Chaos:
         way.repair()
 
     def disturb(self, faults: Mapping[str, Callable[[], None]], seconds: float) -> None:
-        """Let things happen, one after the other, for so long.
+        """Let things happen, one after the other, for so long, and one at least.
 
         Between two of them each publisher publishes something, and some answers are lost.
         """
         begin, names = time.monotonic(), list(faults)
         self.let_publish(1)
-        while time.monotonic() - begin < seconds:
+        happened = False
+        while not happened or time.monotonic() - begin < seconds:
+            happened = True
             self.come_and_go()
             self.lose_answers()
             self.let_publish(2)
