@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sseflask.store.sqlite.event_database import KEY_SECONDS, EventDatabase
 from sseflask.store.sqlite.event_tables import FORMAT
-from sseflask.store.sqlite.moved_file import empty, is_marked, mark, unmark
+from sseflask.store.sqlite.moved_file import MovedFile
 from sseflask.store.transfer import (
     PART_BYTES,
     PART_ITEMS,
@@ -18,19 +18,12 @@ from sseflask.store.transfer import (
     MovedEvent,
 )
 
-_TABLES = ("channels", "events", "publishes", "notices", "answers")
 
-
-class MovedEvents(EventDatabase):
+class MovedEvents(MovedFile, EventDatabase):
     """A file of events, for the process that moves them."""
 
-    is_target = False  # it may be marked when it is opened
-    unfinished = False  # it was
-
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        self.unfinished = self.is_target and is_marked(database, FORMAT)
-        if not self.unfinished:
-            super()._prepare(database)
+    format = FORMAT
+    tables = ("channels", "events", "publishes", "notices", "answers")
 
     # -- from it -----------------------------------------------------------------------------------
 
@@ -110,19 +103,13 @@ class MovedEvents(EventDatabase):
     def is_empty(self) -> bool:
         return self.unfinished or not self.head().newest
 
-    def begin(self) -> None:
-        with self.writing() as database:
-            self._clear(database)
-            mark(database, FORMAT)
-            # Ages of events count back from the time on the wall.
-            self._now = self._clock()
-            database.execute("UPDATE log SET age = ?, wall = ?", (self._now, self._now))
-
     def _clear(self, database: sqlite3.Connection) -> None:
-        empty(database, _TABLES)
-        unmark(database, FORMAT)
-        super()._prepare(database)
-        database.execute("UPDATE log SET newest = 0, floor = 0, holes = ''")
+        super()._clear(database)
+        # Ages of events count back from the time on the wall.
+        database.execute(
+            "UPDATE log SET newest = 0, floor = 0, holes = '', age = ?, wall = ?",
+            (self._now, self._now),
+        )
 
     def take(self, part: ChannelPart | KeyPart) -> None:
         with self.writing() as database:
@@ -152,8 +139,4 @@ class MovedEvents(EventDatabase):
         with self.writing() as database:
             if head is not None:
                 database.execute("UPDATE log SET epoch = ?, newest = ?, holes = ?, floor = ?", head)
-            unmark(database, FORMAT)
-
-    def abandon(self) -> None:
-        with self.writing() as database:
-            self._clear(database)
+            self._unmark(database)

@@ -91,9 +91,13 @@ class SqliteFile(ABC):
         self._version = -1
         self._locking = "NORMAL"
 
+    def _begin_use(self, database: sqlite3.Connection) -> None:
+        """The file is open. In a write transaction."""
+        self._prepare(database)
+
     @abstractmethod
     def _prepare(self, database: sqlite3.Connection) -> None:
-        """The file is open: make what is missing in it. In a write transaction."""
+        """Make what is missing in the file. In a write transaction."""
 
     @abstractmethod
     def trim(self) -> int:
@@ -150,7 +154,7 @@ class SqliteFile(ABC):
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchone()
             with self.writing("opened") as database:
-                self._prepare(database)
+                self._begin_use(database)
         except BaseException:
             self.close()
             raise

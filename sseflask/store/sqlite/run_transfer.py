@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import FRAME_BYTES
-from sseflask.store.sqlite.moved_file import empty, is_marked, mark, unmark
+from sseflask.store.sqlite.moved_file import MovedFile
 from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.store.sqlite.run_tables import FORMAT, NEWEST, read_frames
 from sseflask.store.transfer import PART_ITEMS, Counts, RunPart
 
-_TABLES = ("runs", "frames", "forgotten", "watchers", "processes")
-
 _ENDED = "ended IS NOT NULL AND ended_at >= ?"
 
 
-class MovedRuns(RunDatabase):
+class MovedRuns(MovedFile, RunDatabase):
     """A file of runs, for the process that moves them."""
 
-    is_target = False  # it may be marked when it is opened
-    unfinished = False  # it was
-
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        self.unfinished = self.is_target and is_marked(database, FORMAT)
-        if not self.unfinished:
-            super()._prepare(database)
+    format = FORMAT
+    tables = ("runs", "frames", "forgotten", "watchers", "processes")
 
     # -- from it -----------------------------------------------------------------------------------
 
@@ -87,17 +79,6 @@ class MovedRuns(RunDatabase):
         with self.using() as database:
             return database.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is None
 
-    def begin(self) -> None:
-        with self.writing() as database:
-            self._clear(database)
-            mark(database, FORMAT)
-            self._now = self._clock()
-
-    def _clear(self, database: sqlite3.Connection) -> None:
-        empty(database, _TABLES)
-        unmark(database, FORMAT)
-        super()._prepare(database)
-
     def take(self, part: RunPart) -> None:
         with self.writing() as database:
             if part.first == 1:
@@ -125,8 +106,4 @@ class MovedRuns(RunDatabase):
 
     def finish(self) -> None:
         with self.writing() as database:
-            unmark(database, FORMAT)
-
-    def abandon(self) -> None:
-        with self.writing() as database:
-            self._clear(database)
+            self._unmark(database)

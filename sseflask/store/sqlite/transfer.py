@@ -11,7 +11,7 @@ from sseflask.defaults import MEMORY
 from sseflask.store.api import EventLimits, StoreError
 from sseflask.store.run_api import Ending, RunLimits
 from sseflask.store.sqlite.event_transfer import MovedEvents
-from sseflask.store.sqlite.moved_file import checkpoint
+from sseflask.store.sqlite.moved_file import MovedFile
 from sseflask.store.sqlite.run_transfer import MovedRuns
 from sseflask.store.transfer import Counts, EventHead, Part, RunPart
 
@@ -28,8 +28,8 @@ class SqliteTransfer:
     ) -> None:
         self._events = MovedEvents(events, event_limits)
         self._runs = MovedRuns(runs, run_limits, Ending(b""))
-        self._files = self._events, self._runs
-        self._opened: list[MovedEvents | MovedRuns] = []
+        self._files: tuple[MovedFile, ...] = (self._events, self._runs)
+        self._opened: list[MovedFile] = []
         self._keeps_runs = False  # they were moved before
 
     @property
@@ -47,7 +47,7 @@ class SqliteTransfer:
         for file in there:
             self._open(file, alone=alone)
 
-    def _open(self, file: MovedEvents | MovedRuns, *, alone: bool = True) -> None:
+    def _open(self, file: MovedFile, *, alone: bool = True) -> None:
         if file in self._opened:
             return
         try:
@@ -135,12 +135,12 @@ class SqliteTransfer:
 
     def finish(self, head: EventHead | None) -> None:
         for file in self._files:
-            checkpoint(file)
+            file.checkpoint()
         if not self._keeps_runs:
             self._runs.finish()
         self._events.finish(head)
         for file in self._files:
-            checkpoint(file)
+            file.checkpoint()
 
     def abandon(self) -> None:
         self._events.abandon()
