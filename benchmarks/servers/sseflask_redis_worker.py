@@ -1,4 +1,4 @@
-"""Flask with sseflask on its worker class, its channels on a Redis server.
+"""The app of `sseflask_worker` with its channels on a Redis server.
 
 `publish_loop` publishes from fifty greenlets, as many requests at a time would: one greenlet alone
 waits for the server's answer to each event.
@@ -8,49 +8,41 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 
-from flask import Flask, Response, request
+from flask import Response, request
 from gevent.pool import Pool
 
 from benchmarks.published_events import event
 from benchmarks.redis_process import NOT_STORED, URL_VARIABLE, program
-from benchmarks.stack import CHANNEL_ROUTES, Stack, gunicorn
-from sseflask import SSE, EventSourceResponse
+from benchmarks.servers import sseflask_worker
+from benchmarks.servers.sseflask_worker import app, sse
+from benchmarks.stack import gunicorn
 
 _GREENLETS = 50
 
-STACK = Stack(
+STACK = replace(
+    sseflask_worker.STACK,
     name="sseflask_redis_worker",
     title="Flask + sseflask on Redis, 50 greenlets publish",
-    family="sseflask",
     command=gunicorn(
         "benchmarks.servers.sseflask_redis_worker:app",
         *("-k", "sseflask.transport.worker.StreamWorker"),
     ),
-    packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent", "redis", "hiredis"),
+    packages=(*sseflask_worker.STACK.packages, "redis", "hiredis"),
     programs={"redis-server": (program(), "--version")},
-    routes={name: CHANNEL_ROUTES[name] for name in ("subscribe", "publish", "publish_loop")},
+    routes={
+        **{name: sseflask_worker.STACK.routes[name] for name in ("subscribe", "publish")},
+        "publish_loop": "/publish_together/{channel}?count={count}",
+    },
     redis=NOT_STORED,
 )
 
-app = Flask(__name__)
 app.config["SSEFLASK_STORE"] = os.environ.get(URL_VARIABLE)
-sse = SSE(app)
 
 
-@app.get("/subscribe/<channel>")
-def subscribe(channel: str) -> EventSourceResponse:
-    return sse.subscribe(channel)
-
-
-@app.post("/publish/<channel>")
-def publish(channel: str) -> Response:
-    sse.publish(channel, request.get_data(as_text=True))
-    return Response(status=201)
-
-
-@app.post("/publish_loop/<channel>")
-def publish_loop(channel: str) -> Response:
+@app.post("/publish_together/<channel>")
+def publish_together(channel: str) -> Response:
     count, numbers = int(request.args["count"]), itertools.count()
 
     def publish_some() -> None:
