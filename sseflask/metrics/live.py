@@ -8,6 +8,7 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sseflask.channels.channels import Channels
@@ -15,6 +16,7 @@ from sseflask.channels.event_frames import encode_event
 from sseflask.counters.counts import KINDS, Gauges
 from sseflask.counters.sharing import sharing
 from sseflask.counters.stats import Snapshot, Worker, snapshot
+from sseflask.counters.table import Slot
 from sseflask.store.api import StoreError
 from sseflask.store.names import FIGURES, Pattern
 
@@ -58,7 +60,9 @@ class LiveFigures:
 
     def look(self) -> None:
         """Publish the figures in another thread, if somebody reads them. Never blocks."""
-        if not _read_here() and not self._channels.on_server:
+        slots, now = sharing.read(), time.monotonic()
+        known_unread = self._read_until <= now < self._ask_at
+        if not _read_here(slots) and (known_unread or not self._asks(slots)):
             self._last = None
         elif not self._publishing:
             self._publishing = True
@@ -68,12 +72,12 @@ class LiveFigures:
     def _publish(self) -> None:
         try:
             time.sleep(_DELAY)
+            slots = sharing.read()
+            if not _read_here(slots) and not (self._asks(slots) and self._read_elsewhere()):
+                self._last = None
+                return
             last, now = self._last, Moment(time.monotonic(), time.time(), snapshot())
-            if (
-                last is not None
-                and is_publisher(now, sharing.slot)
-                and (_read_here() or self._read_elsewhere(now.at))
-            ):
+            if last is not None and is_publisher(slots, sharing.slot):
                 if not sharing.claim(int(now.wall)):
                     return  # another worker did; the next event is about a longer time
                 machine = _MACHINE if self._channels.on_server else ""
@@ -85,8 +89,13 @@ class LiveFigures:
         finally:
             self._publishing = False
 
-    def _read_elsewhere(self, now: float) -> bool:
+    def _asks(self, slots: Sequence[Slot]) -> bool:
+        """Whether this worker is the one of its machine that asks the other machines."""
+        return self._channels.on_server and is_publisher(slots, sharing.slot)
+
+    def _read_elsewhere(self) -> bool:
         """Whether a client of another machine reads the figures, as far as was heard of late."""
+        now = time.monotonic()
         if now >= self._ask_at:
             self._ask_at = now + _ASK_SECONDS
             if self._channels.store.count_subscriptions(Pattern.parse(FIGURES)):
@@ -94,18 +103,19 @@ class LiveFigures:
         return now < self._read_until
 
 
-def _read_here() -> bool:
-    return any(slot.pid and Gauges(*slot.gauges).figure_readers for slot in sharing.read())
+def _read_here(slots: Sequence[Slot]) -> bool:
+    return any(slot.pid and Gauges(*slot.gauges).figure_readers for slot in slots)
 
 
-def is_publisher(now: Moment, slot: int | None) -> bool:
+def is_publisher(slots: Sequence[Slot], own: int | None) -> bool:
     """Whether the worker of a slot publishes: it is the first of the healthy ones."""
+    since = time.monotonic() - _SILENT
     healthy = [
-        each.number
-        for each in now.snapshot.workers
-        if not each.gauges.leaving and now.at - each.seen < _SILENT
+        slot.number
+        for slot in slots
+        if slot.pid and slot.seen > since and not Gauges(*slot.gauges).leaving
     ]
-    return slot is None or (bool(healthy) and min(healthy) == slot)
+    return own is None or (bool(healthy) and min(healthy) == own)
 
 
 def figures(last: Moment, now: Moment, machine: str = "") -> dict[str, Any]:

@@ -6,16 +6,20 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from sseflask.channels import channels as module
 from sseflask.channels.channels import Channels
+from sseflask.counters import stats
 from sseflask.counters.counts import Counts, Gauges
 from sseflask.counters.stats import Snapshot, Usage, Worker
+from sseflask.counters.table import Slot
 from sseflask.metrics import live
 from sseflask.metrics.live import LiveFigures, Moment, figures, is_publisher
 from sseflask.store.names import Pattern
@@ -83,21 +87,19 @@ def test_one_that_has_come_since() -> None:
     assert (only["events"], only["cpu"]) == (0, 0.5), "what was before is not of this second"
 
 
-@pytest.mark.parametrize(
-    ("workers", "first"),
-    [
-        ([worker(2), worker(5)], 2),
-        ([worker(2, leaving=1), worker(5)], 5),
-        ([worker(2, seen=96.0), worker(5)], 5),
-    ],
-)
-def test_the_first_that_is_well_publishes(workers: list[Worker], first: int) -> None:
-    now = moment(100.0, *workers)
-    assert [number for number in (2, 5) if is_publisher(now, number)] == [first]
+def slot(number: int, *, pid: int = 50, age: float = 0.0, **gauges: int) -> Slot:
+    return Slot(number, pid, time.monotonic() - age, [*Gauges()._replace(**gauges)], [])
+
+
+@pytest.mark.parametrize("bad", [{"leaving": 1}, {"age": 4.0}, {"pid": 0}, None])
+def test_the_first_that_is_well_publishes(bad: dict[str, int] | None) -> None:
+    slots = [slot(2, **(bad or {})), slot(5)]
+    first = 2 if bad is None else 5
+    assert [number for number in (2, 5) if is_publisher(slots, number)] == [first]
 
 
 def test_a_process_on_its_own_publishes() -> None:
-    assert is_publisher(moment(100.0), None)
+    assert is_publisher([], None)
 
 
 @pytest.fixture
@@ -141,13 +143,15 @@ def test_machines_publish_for_each_other(monkeypatch: pytest.MonkeyPatch) -> Non
     place = redis_server.shared(next(iter(redis_server.programs()))).place()
     with contextlib.closing(make(place)) as here, contextlib.closing(make(place)) as there:
         monkeypatch.setattr(live, "_DELAY", 0.0)
-        monkeypatch.setattr(live, "_read_here", lambda: False)  # both are in this process
+        # Both are in this process.
+        monkeypatch.setattr(live, "_read_here", lambda _slots: False)
         live_figures = LiveFigures(here)
         look(live_figures)
         reader = subscribed(there, "sseflask.live")
         assert there.store.position().number == 0, "nobody has read them until now"
         monkeypatch.setattr(live, "_ASK_SECONDS", 0.0)
         live_figures._ask_at = 0.0
+        look(live_figures)
         look(live_figures)
         said = json.loads(read(reader, 1)[0].data)
         assert said["machine"]
@@ -157,6 +161,27 @@ def test_machines_publish_for_each_other(monkeypatch: pytest.MonkeyPatch) -> Non
         before = there.store.position()
         look(live_figures)
         assert there.store.position() == before
+
+
+def test_nothing_is_done_while_nobody_reads_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One worker of a machine asks the others, and not every second."""
+    place = redis_server.shared(next(iter(redis_server.programs()))).place()
+    with contextlib.closing(make(place)) as channels:
+        monkeypatch.setattr(live, "_DELAY", 0.0)
+        snapshots = mock.Mock(wraps=stats.snapshot)
+        monkeypatch.setattr(live, "snapshot", snapshots)
+        asked = mock.Mock(wraps=channels.store.count_subscriptions)
+        monkeypatch.setattr(channels.store, "count_subscriptions", asked)
+        first, other = LiveFigures(channels), LiveFigures(channels)
+        for _ in range(3):
+            look(first)
+        monkeypatch.setattr(live, "is_publisher", lambda _slots, _own: False)
+        for _ in range(3):
+            look(other)
+        assert asked.call_count == 1
+        assert not snapshots.called
 
 
 def test_those_who_read_everything_do_not_have_them_published(channels: Channels) -> None:
