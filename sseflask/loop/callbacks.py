@@ -139,6 +139,17 @@ def _call(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         call_outside_loop(partial(log.error, "a callback in the event loop failed", exc_info=error))
 
 
+def call_guarded(what: str, function: Callable[..., object], *arguments: object) -> None:
+    """Call a function whose errors must not end the caller: they are logged.
+
+    ``what`` says whose errors they are.
+    """
+    try:
+        function(*arguments)
+    except Exception:
+        log.exception("%s failed", what)
+
+
 def call_outside_loop(function: Callable[..., object], *arguments: Any) -> None:
     """Call a function that may block, such as one that logs while a native thread does so too.
 

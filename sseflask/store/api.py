@@ -111,6 +111,18 @@ class KeyReused:
     key: str
 
 
+def stored_entries(
+    appends: Sequence[Append], results: Sequence[Appended | KeyReused]
+) -> list[Entry]:
+    """The events that some appends have added."""
+    return [
+        Entry(number, append.channel, frame)
+        for append, result in zip(appends, results, strict=True)
+        if isinstance(result, Appended) and not result.repeated
+        for number, frame in enumerate(append.frames, result.first)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """A pattern of which an event after a number has been trimmed, or may have been."""

@@ -11,7 +11,7 @@ from functools import partial
 from sseflask.loop import native
 from sseflask.loop.callbacks import Done, call_later, call_outside_loop, cooperative
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunKey, size_of
+from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunFrames, RunKey, size_of
 
 log = logging.getLogger("sseflask")
 
@@ -45,7 +45,7 @@ class AppendQueue:
         store: stores a group without blocking, and calls back in any thread: with the appends that
             are refused, or with an error.
         call_in_loop: calls the other two in the event loop.
-        stored: called with a stored group, and those of it that were refused.
+        stored: called with the frames that are stored, if there are any.
         given_up: called with what could not be stored.
     """
 
@@ -53,7 +53,7 @@ class AppendQueue:
         self,
         store: Callable[[Sequence[RunAppend], Done], None],
         call_in_loop: Callable[..., None],
-        stored: Callable[[Sequence[RunAppend], Sequence[RunAppend]], None],
+        stored: Callable[[Sequence[RunFrames]], object],
         given_up: Callable[[Sequence[RunAppend], Exception], None],
     ) -> None:
         self._store = store
@@ -169,7 +169,8 @@ class AppendQueue:
             self._report_given_up(appends, error)
         else:
             self._failing_since = None
-            self._stored(appends, refused or ())
+            if frames := _stored_frames(appends, refused or ()):
+                self._stored(frames)
         with self._lock:
             for append in appends:
                 left = self._unsaved.get(append.run, 0) - size_of(append.frames)
@@ -210,6 +211,15 @@ def _extend(append: RunAppend, by: RunAppend) -> None:
     append.notes += by.notes
     append.size = by.size
     append.ending = by.ending
+
+
+def _stored_frames(appends: Sequence[RunAppend], refused: Sequence[RunAppend]) -> list[RunFrames]:
+    runs = {append.run for append in refused}
+    return [
+        RunFrames(append.run, append.first, append.frames)
+        for append in appends
+        if append.frames and append.run not in runs
+    ]
 
 
 def _can_wait(append: RunAppend) -> bool:

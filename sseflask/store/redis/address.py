@@ -41,6 +41,8 @@ class RedisAddress:
     def __init__(self, url: str) -> None:
         parsed = parse(url)
         self.prefix = parsed.prefix
+        # The hash tag puts all keys into one slot of a cluster.
+        self._key = f"{{{parsed.prefix}}}:".encode()
         self._discovery, self._name, self._hosts = parsed.discovery, parsed.name, parsed.hosts
         login = f"{parsed.login}@" if parsed.login else ""
         query = f"?{urlencode({**parsed.arguments, 'db': parsed.database})}"
@@ -69,6 +71,10 @@ class RedisAddress:
         return ",".join(
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._hosts
         )
+
+    def key(self, *parts: str) -> bytes:
+        """A key with the prefix."""
+        return self._key + ":".join(parts).encode()
 
     def connect(self) -> Connection:
         """Connect to the master, without retries. Blocks; raises what redis-py does."""

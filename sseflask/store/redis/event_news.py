@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from sseflask.loop.callbacks import Done
+from sseflask.loop.callbacks import Done, call_guarded
 from sseflask.store.api import Entry, EventListener
 from sseflask.store.names import Pattern
 from sseflask.store.redis.event_tail import EventTail, Place, Renewed
 from sseflask.store.tail import News, Notice, Skipped
 
-log = logging.getLogger("sseflask")
+_tell = partial(call_guarded, "what listens to the channel log")
 
 Answer = Callable[[int, int], None]
 """Takes the number of a notice, and how many subscriptions this process has."""
@@ -38,7 +37,7 @@ class EventNews:
         """The server has been looked at: begin there, if it has another store than before."""
         with self._lock:
             if self._tail.open(place):
-                self._call(self._listener.started, place.epoch, place.newest)
+                _tell(self._listener.started, place.epoch, place.newest)
                 self._go_on()
 
     def take(self, generation: str, rows: Sequence[Any]) -> None:
@@ -54,7 +53,7 @@ class EventNews:
         """Give events that this process has stored, if they are the next; see `EventTail`."""
         with self._lock:
             if entries and self._tail.take_own(before, last, nonce.encode()):
-                self._call(self._listener.events, entries, time.monotonic())
+                _tell(self._listener.events, entries, time.monotonic())
                 self._go_on()
 
     def skip(self, place: Place) -> None:
@@ -76,19 +75,19 @@ class EventNews:
             if isinstance(each, Notice):
                 self._give_notice(each)
             elif isinstance(each, Skipped):
-                self._call(self._listener.skipped, each.last)
+                _tell(self._listener.skipped, each.last)
             elif isinstance(each, Renewed):
-                self._call(self._listener.started, each.epoch, each.newest)
+                _tell(self._listener.started, each.epoch, each.newest)
             else:
-                self._call(self._listener.events, each, time.monotonic())
+                _tell(self._listener.events, each, time.monotonic())
         self._go_on()
 
     def _give_notice(self, notice: Notice) -> None:
         pattern = Pattern.parse(notice.body)
         if notice.kind == "close":
-            self._call(self._listener.closed, pattern)
+            _tell(self._listener.closed, pattern)
         else:
-            self._call(self._listener.count, pattern, partial(self._answer, notice.number))
+            _tell(self._listener.count, pattern, partial(self._answer, notice.number))
 
     def _go_on(self) -> None:
         if not self._waiting:
@@ -99,9 +98,3 @@ class EventNews:
                 done(None, None)
             else:
                 self._waiting.append((place, done))
-
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        try:
-            function(*arguments)
-        except Exception:
-            log.exception("what listens to the channel log failed")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sseflask.store.api import Append, Appended, EventLimits, KeyReused
+from sseflask.store.epoch import new_epoch
 from sseflask.store.redis.event_tail import EventTail, Place
 from sseflask.store.redis.link import Argument, Link
 from sseflask.store.redis.script import Script
@@ -24,9 +25,6 @@ LONGEST = 1e9
 #: Numbers that are left out if some may have been lost: this many, and up to as many again. Numbers
 #: are exact up to 2**53: after 4.5 million restarts of the server.
 _JUMP = 10**9
-
-#: An epoch's length and characters; no two look alike.
-_EPOCH_LENGTH, _EPOCH_ALPHABET = 8, "abcdefghjkmnpqrstuvwxyz23456789"
 
 _OPEN = Script("events.lua", "open_events.lua")
 _APPEND = Script("events.lua", "append_events.lua")
@@ -188,7 +186,3 @@ class EventScripts:
             if int(newest) >= number:
                 return max(0.0, int(seconds) + int(microseconds) / 1e6 - float(at))
         return 0.0
-
-
-def new_epoch() -> str:
-    return "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(_EPOCH_LENGTH))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 
 from sseflask.loop.callbacks import Done
-from sseflask.store.api import Append, Appended, Entry, StoreError
+from sseflask.store.api import Append, StoreError, stored_entries
 from sseflask.store.redis.event_news import EventNews
 from sseflask.store.redis.event_scripts import EventScripts, Unknown
 from sseflask.store.redis.link import Link
@@ -92,12 +92,7 @@ class EventWriter:
             for _, done in group:
                 done(None, error)
             return
-        entries = [
-            Entry(number, append.channel, frame)
-            for result, append in zip(stored.results, appends, strict=True)
-            if isinstance(result, Appended) and not result.repeated
-            for number, frame in enumerate(append.frames, result.first)
-        ]
+        entries = stored_entries(appends, stored.results)
         self._news.take_own(stored.before, stored.last, nonce, entries)
         # If others have stored something just before, the tail brings both.
         self._news.when_at(stored.behind, partial(_answer, group, stored.results))

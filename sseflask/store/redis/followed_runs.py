@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from sseflask.loop import native
+from sseflask.loop.callbacks import call_guarded
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run, RunFrames, RunKey, RunListener
 
-log = logging.getLogger("sseflask")
+_tell = partial(call_guarded, "the listener of a run store")
 
 #: In place of the number of the last frame that was given: the store has not said yet where it is.
 _EXPECTED = -1
@@ -107,7 +108,7 @@ class FollowedRuns:
                         RunFrames(run, due, frames[due - first :] if due > first else frames)
                     )
             if news:
-                self._call(self._listener.frames, news)
+                _tell(self._listener.frames, news)
         return holes
 
     def is_behind(self, run: RunKey, last: int) -> bool:
@@ -130,27 +131,21 @@ class FollowedRuns:
             if here:
                 self._ended_here.append(run.key)
             if followed or here:
-                self._call(self._listener.ended, run, here)
+                _tell(self._listener.ended, run, here)
 
     def lose(self, run: RunKey, error: StoreError | None) -> None:
         """Nothing more comes of a run. With an error it is followed all the same, until its end."""
         with self._lock:
             if error is None:
                 self.forget(run)
-            self._call(self._listener.lost, run, error)
+            _tell(self._listener.lost, run, error)
 
     def beat(self) -> None:
         with self._lock:
-            self._call(self._listener.beat)
+            _tell(self._listener.beat)
 
     def _knows(self, run: RunKey) -> bool:
         given = self._given.get(run)
         if given == _EXPECTED:
             self._missed.add(run)
         return given is not None and given != _EXPECTED
-
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        try:
-            function(*arguments)
-        except Exception:
-            log.exception("the listener of a run store failed")

@@ -242,13 +242,17 @@ def read_info(connection: Connection) -> ServerInfo:
         if isinstance(error, NoPermissionError) or "unknown command" in str(error):
             return ServerInfo("", False)
         raise
-    fields = dict(
-        line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line
-    )
+    fields = info_fields(text)
     if fields.get("role", "master") != "master":
         raise ReadOnlyError("it is a replica")
     identity = f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
     return ServerInfo("" if identity == ":" else identity, fields.get("aof_enabled") == "1")
+
+
+def info_fields(text: bytes) -> dict[str, str]:
+    """What an answer to ``INFO`` says, by name."""
+    lines = text.decode("utf-8", "replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def is_away(error: Exception) -> bool:

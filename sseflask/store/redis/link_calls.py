@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sseflask.loop import native
-from sseflask.loop.callbacks import Done, Timeout, wait_for_callback
+from sseflask.loop.callbacks import Done, Timeout, call_guarded, wait_for_callback
 from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.redis.link import Link
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseflask")
 
 Result = TypeVar("Result")
+
+guard = partial(call_guarded, "a greenlet or thread of a Redis store")
+"""Calls something whose errors must not end a greenlet or thread."""
 
 
 class _Call(NamedTuple):
@@ -125,11 +128,3 @@ def _make(call: _Call, link: Link) -> None:
 def _log_unexpected(_result: object, error: Exception | None) -> None:
     if error is not None and not isinstance(error, StoreError):
         log.error("a call to the Redis server failed", exc_info=error)
-
-
-def guard(function: Callable[..., object], *arguments: object) -> None:
-    """Call something whose errors must not end a greenlet or thread: they are logged."""
-    try:
-        function(*arguments)
-    except Exception:
-        log.exception("a greenlet or thread of a Redis store failed")

@@ -22,12 +22,8 @@ class Pipeline:
 
     def __init__(self, url: str) -> None:
         self.address = RedisAddress(url)
-        self._base = f"{{{self.address.prefix}}}:".encode()
+        self.key = self.address.key
         self._connection: Connection | None = None
-
-    def key(self, *parts: str) -> bytes:
-        """A key with the server's prefix."""
-        return self._base + ":".join(parts).encode()
 
     def connect(self) -> ServerInfo:
         """Connect, and return what the server says of itself."""

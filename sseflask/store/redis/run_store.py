@@ -209,15 +209,8 @@ class RedisRunStore:
             self._jobs.try_soon(self._upkeep.end)
         self._upkeep.make_room_soon()
 
-    def _stored(self, appends: Sequence[RunAppend], refused: Sequence[RunAppend]) -> None:
-        refused_runs = {append.run for append in refused}
-        self._runs.deliver(
-            [
-                RunFrames(append.run, append.first, append.frames)
-                for append in appends
-                if append.frames and append.run not in refused_runs
-            ]
-        )
+    def _stored(self, batch: Sequence[RunFrames]) -> None:
+        self._runs.deliver(batch)
 
     def _given_up(self, appends: Sequence[RunAppend], error: Exception) -> None:
         for append in appends:

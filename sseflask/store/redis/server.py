@@ -18,7 +18,7 @@ from sseflask.loop import native
 from sseflask.loop.callbacks import Done, EventLoop
 from sseflask.store.api import Durability, Health, StoreBusy, StoreError
 from sseflask.store.redis.address import RedisAddress
-from sseflask.store.redis.link import Link, ServerInfo
+from sseflask.store.redis.link import Link, ServerInfo, info_fields
 from sseflask.store.redis.link_calls import LinkCalls, guard
 from sseflask.store.redis.mark import MARK, unfinished
 
@@ -58,12 +58,11 @@ class RedisServer:
 
     def __init__(self, url: str) -> None:
         self.address = RedisAddress(url)
-        self.name = self.address.name
+        self.name, self.key = self.address.name, self.address.key
         #: Names this process among those that use the server.
         self.process = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.info: ServerInfo | None = None  # of the last connection that was made
         self._loop = EventLoop.current()
-        self._base = f"{{{self.address.prefix}}}:".encode()
         self._checks: list[Check] = []
         self._checked: list[str | None] = []  # the identity that each check has seen last
         self._check_lock = threading.Lock()
@@ -111,10 +110,6 @@ class RedisServer:
         for link in list(self._links):
             link.end()
         self._calls.end()
-
-    def key(self, *parts: str) -> bytes:
-        """A key with the server's prefix. Its hash tag puts all keys into one slot of a cluster."""
-        return self._base + ":".join(parts).encode()
 
     def link(self) -> Link:
         """Make a connection of one's own, for one greenlet or thread of `start`."""
@@ -288,11 +283,7 @@ class RedisServer:
 
     def used_bytes(self) -> int:
         """The memory that the server uses in all. Blocks for half a second at most."""
-        text: bytes = self.call(_memory, SHORT_PATIENCE)
-        for line in text.splitlines():
-            if line.startswith(b"used_memory:"):
-                return int(line.split(b":")[1])
-        return 0
+        return int(info_fields(self.call(_memory, SHORT_PATIENCE)).get("used_memory", 0))
 
 
 def _ping(link: Link) -> object:

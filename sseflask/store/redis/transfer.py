@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 
 from sseflask.store.api import EventLimits, StoreError
-from sseflask.store.redis.event_scripts import new_epoch
+from sseflask.store.epoch import new_epoch
 from sseflask.store.redis.event_transfer import MovedEvents
+from sseflask.store.redis.link import info_fields
 from sseflask.store.redis.mark import MARK, unfinished
 from sseflask.store.redis.pipeline import Command, Pipeline
 from sseflask.store.redis.run_transfer import MovedRuns
@@ -121,10 +122,9 @@ class RedisTransfer:
 
     def _why_no_room(self, needed: int) -> str:
         try:
-            text = self._pipeline.command("INFO", "memory").decode("utf-8", "replace")
+            found = info_fields(self._pipeline.command("INFO", "memory"))
         except StoreError:
             return ""  # the user may not ask
-        found = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         most, used = int(found.get("maxmemory", 0)), int(found.get("used_memory", 0))
         if most and used + needed > most:
             return (

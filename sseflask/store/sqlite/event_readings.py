@@ -6,18 +6,15 @@ about a millisecond, and all of them together take a part of the thread's time o
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sseflask.loop.callbacks import Done
+from sseflask.loop.callbacks import Done, call_guarded
 from sseflask.store.api import History, HistoryQuery
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.pattern_channels import Steps
-
-log = logging.getLogger("sseflask")
 
 #: Seconds of reading before a pause, and the pause as a part of them: the queries of many clients
 #: must not take all of a core.
@@ -94,7 +91,4 @@ class Readings:
 
 def _answer(reading: _Reading, history: History | None, error: Exception | None) -> None:
     for done in reading.dones:
-        try:
-            done(history, error)
-        except Exception:
-            log.exception("what waited for a reading of the event store failed")
+        call_guarded("what waited for a reading of the event store", done, history, error)

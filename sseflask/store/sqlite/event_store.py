@@ -19,6 +19,7 @@ from sseflask.store.api import (
     KeyReused,
     Position,
     StoreError,
+    stored_entries,
 )
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_database import EventDatabase
@@ -120,8 +121,9 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         if not self._open:
             failed = self._error
         else:
+            appends = [append for append, _ in group]
             try:
-                results = database.append([append for append, _ in group])
+                results = stored = database.append(appends)
             except StoreError as error:
                 self._report("writing", error)
                 failed = error
@@ -133,15 +135,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
                 failed = error
             else:
                 self._report("writing", None)
-                self._give_own(
-                    database,
-                    [
-                        Entry(number, append.channel, frame)
-                        for result, (append, _) in zip(results, group, strict=True)
-                        if isinstance(result, Appended) and not result.repeated
-                        for number, frame in enumerate(append.frames, result.first)
-                    ],
-                )
+                self._give_own(database, stored_entries(appends, stored))
         for (_, done), result in zip(group, results, strict=True):
             self._guard(done, result, failed)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 
 from sseflask.store.api import Append, Appended, KeyReused
+from sseflask.store.epoch import new_epoch
 from sseflask.store.sqlite.file import FileFormat, SqliteFile, boot_id, is_new
 from sseflask.store.tail import Notice, NoticeKind
 
@@ -20,9 +20,6 @@ _EMPTY_CHANNELS = 10_000
 
 #: Number of notices that are kept beside the newest ones. A process that misses more notices it.
 _NOTICES = 500
-
-#: An epoch's length and characters; no two look alike.
-_EPOCH_LENGTH, _EPOCH_ALPHABET = 8, "abcdefghjkmnpqrstuvwxyz23456789"
 
 #: What tells the file from other programs' databases ("sse\x01"), and from later versions of it.
 FORMAT = FileFormat(0x73736501, 1)
@@ -62,11 +59,11 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
     if is_new(database, path, FORMAT):
         for statement in _SCHEMA:
             database.execute(statement)
-        row = (_new_epoch(), boot, 0, 0, 0.0, now, 0)
+        row = (new_epoch(), boot, 0, 0, 0.0, now, 0)
         database.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     # A crash of the machine may have lost the last events, whose numbers are given out again.
     elif database.execute("SELECT boot FROM log").fetchone() != (boot,):
-        database.execute("UPDATE log SET epoch = ?, boot = ?", (_new_epoch(), boot))
+        database.execute("UPDATE log SET epoch = ?, boot = ?", (new_epoch(), boot))
     for statement in _ADDED:
         database.execute(statement)
     columns = [name for _, name, *_ in database.execute("PRAGMA table_info(log)")]
@@ -79,13 +76,9 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> str:
 
 def renew(database: sqlite3.Connection) -> str:
     """Store another epoch, and return it. In a write transaction."""
-    epoch = _new_epoch()
+    epoch = new_epoch()
     database.execute("UPDATE log SET epoch = ?", (epoch,))
     return epoch
-
-
-def _new_epoch() -> str:
-    return "".join(secrets.choice(_EPOCH_ALPHABET) for _ in range(_EPOCH_LENGTH))
 
 
 def known_append(

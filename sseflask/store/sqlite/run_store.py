@@ -106,17 +106,8 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     # -- in the event loop, called by the queue ----------------------------------------------------
 
-    def _stored(self, appends: Sequence[RunAppend], refused: Sequence[RunAppend]) -> None:
-        if refused:
-            refused_runs = {append.run for append in refused}
-            appends = [append for append in appends if append.run not in refused_runs]
-        batch = [
-            RunFrames(append.run, append.first, append.frames)
-            for append in appends
-            if append.frames
-        ]
-        if batch:
-            self._listener.frames(batch)
+    def _stored(self, batch: Sequence[RunFrames]) -> None:
+        self._listener.frames(batch)
 
     def _given_up(self, appends: Sequence[RunAppend], error: Exception) -> None:
         for append in appends:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from sseflask.defaults import MEMORY
-from sseflask.loop.callbacks import Done, EventLoop, Timeout, wait_for_callback
+from sseflask.loop.callbacks import Done, EventLoop, Timeout, call_guarded, wait_for_callback
 from sseflask.loop.native import original
 from sseflask.store.api import Durability, Extent, Health, StoreBusy, StoreError
 from sseflask.store.sqlite.durability import durability_of
@@ -352,10 +352,7 @@ class StoreThread(Generic[DatabaseType]):
 
     def _guard(self, function: Callable[..., object], *arguments: object) -> None:
         """Call something whose errors must not end the thread."""
-        try:
-            function(*arguments)
-        except Exception:
-            log.exception("a callback of the thread of the %s failed", self.name)
+        call_guarded(f"a callback of the thread of the {self.name}", function, *arguments)
 
 
 def _trim(database: SqliteFile) -> int:

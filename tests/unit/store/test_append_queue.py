@@ -14,7 +14,7 @@ from sseflask.loop.callbacks import Done
 from sseflask.store import append_queue as module
 from sseflask.store.api import StoreError
 from sseflask.store.append_queue import AppendQueue
-from sseflask.store.run_api import FRAME_BYTES, Ending, RunAppend, size_of
+from sseflask.store.run_api import FRAME_BYTES, Ending, RunAppend, RunFrames, size_of
 from tests.live.kit.waiting import until
 
 SECONDS = 10.0
@@ -44,18 +44,13 @@ class Stored:
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[Piece], Sequence[RunAppend], Done]] = []
-        self.passed_on: list[Piece] = []
-        self.refused: list[Piece] = []
+        self.passed_on: list[RunFrames] = []
         self.failed: list[Piece] = []
         self.sizes: dict[int, int] = {}
-        self.queue = AppendQueue(self.store, at_once, self.stored, self.give_up)
+        self.queue = AppendQueue(self.store, at_once, self.passed_on.extend, self.give_up)
 
     def store(self, appends: Sequence[RunAppend], done: Done) -> None:
         self.asked.append(([piece_of(each) for each in appends], appends, done))
-
-    def stored(self, appends: Sequence[RunAppend], refused: Sequence[RunAppend]) -> None:
-        self.passed_on += map(piece_of, appends)
-        self.refused += map(piece_of, refused)
 
     def give_up(self, appends: Sequence[RunAppend], _: Exception) -> None:
         self.failed += map(piece_of, appends)
@@ -154,10 +149,15 @@ def test_a_frame_of_any_size_is_stored(
     assert store.last == [Piece(1, 3, [frame])]
 
 
-def test_what_is_refused_is_passed_on_as_such(store: Stored) -> None:
+def test_frames_that_are_stored_are_passed_on_and_nothing_else(store: Stored) -> None:
     store.add(1, 1, b"a")
+    store.add(2, 1, b"x")
+    store.add(3, 1, ending=FINISHED)
+    store.add(4, 1, b"y", b"z", ending=FINISHED)
     store.succeed(refused=1)
-    assert store.passed_on == store.refused == [Piece(1, 1, [b"a"])]
+    assert store.passed_on == []
+    store.succeed(refused=1)
+    assert store.passed_on == [RunFrames(4, 1, [b"y", b"z"])]
     assert store.failed == []
 
 
@@ -312,9 +312,9 @@ def test_writers_at_full_speed_and_a_store_that_often_fails(
             calls.append((appends, done))
             there.notify_all()
 
-    def stored(appends: Sequence[RunAppend], _: Sequence[RunAppend]) -> None:
-        for append in appends:
-            passed_on.setdefault(append.run, []).extend(append.frames)
+    def stored(batch: Sequence[RunFrames]) -> None:
+        for run, _, frames in batch:
+            passed_on.setdefault(run, []).extend(frames)
 
     def serve() -> None:
         while len(ended) < 8:
