@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from sseflask.channels.channels import Channels
-from sseflask.store.api import Durability, Health
+from sseflask.store.api import Durability, Health, Store
 
-__all__ = ["Readiness", "is_draining", "readiness_of"]
+__all__ = ["Readiness", "StoreState", "is_draining", "readiness_of", "state_of"]
 
 _MEANING: Mapping[Durability, str] = {
     "memory": "History is in the memory of one worker and is gone with it: subscribers that come "
@@ -36,19 +37,43 @@ class Readiness:
     """The state of a worker and its channels.
 
     A store that fails is no reason to send requests elsewhere: publishers get 503, but everything
-    else goes on, and other workers of this machine fail too.
+    else goes on, and other workers fail too, on a Redis server those of all machines.
 
     Args:
         ready: whether new requests may be sent here; not while the worker shuts down.
-        log: the state of the channels' store; ``busy`` if it does not answer at once.
+        log: the state of the channels' store: ``read_only`` if subscribing and reading work and
+            publishing does not; ``busy`` if it does not answer at once.
         history: where the channels' events are stored: ``memory``, ``ephemeral`` or ``disk``.
         meaning: how long they last, in a sentence.
+        reason: if ``log`` is ``read_only`` or ``unavailable``, what the Redis server says, without
+            its address; empty if that is not known.
+        since: since when it is so, in UTC, as far as this worker has noticed.
     """
 
     ready: bool
     log: Health
     history: Durability
     meaning: str
+    reason: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What a store can do now, and why no more; see `Readiness`."""
+
+    log: Health
+    reason: str = ""
+    since: datetime | None = None
+
+
+def state_of(store: Store) -> StoreState:
+    """The state of a store. Blocks for half a second at most."""
+    log = store.health()
+    problem = store.problem()
+    if problem is None or log in ("available", "busy"):
+        return StoreState(log)
+    return StoreState(log, problem.reason, datetime.fromtimestamp(problem.since, timezone.utc))
 
 
 def is_draining() -> bool:
@@ -63,4 +88,7 @@ def readiness_of(channels: Channels) -> Readiness:
     store = channels.store
     history = store.durability()
     meaning = _MEANING_ON_SERVER if channels.on_server else _MEANING
-    return Readiness(not is_draining(), store.health(), history, meaning[history])
+    state = state_of(store)
+    return Readiness(
+        not is_draining(), state.log, history, meaning[history], state.reason, state.since
+    )

@@ -91,12 +91,17 @@ def alive(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
     yield Result("good", found)
     channels = response.json().get("channels", {})
     if channels.get("history") != "disk":
-        advice = "put the file on a disk that outlives it"
+        advice = (
+            "put the file on a disk that outlives it, or let the Redis server save each change "
+            "(appendonly yes)"
+        )
         yield Result("doubtful", str(channels.get("meaning")), advice)
     for name in ("channels", "completions"):
-        state = response.json().get(name, {}).get("log")
-        if state != "available":
-            yield Result("bad", f"the store of the {name}: {state}", "see the server's log")
+        store = response.json().get(name, {})
+        if store.get("log") != "available":
+            why = " ".join(store[part] for part in ("reason", "since") if part in store)
+            found = f"the store of the {name}: {store.get('log')}"
+            yield Result("bad", f"{found} ({why})" if why else found, "see the server's log")
 
 
 def clock(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:

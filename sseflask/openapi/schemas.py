@@ -128,6 +128,14 @@ EXAMPLES: dict[str, dict[str, str]] = {
     },
 }
 
+#: The state of a store in `Ready`.
+_STORE: dict[str, Schema] = {
+    "log": {"enum": ["available", "read_only", "unavailable", "busy"]},
+    "refused": {**TEXT, "description": "What gets 503, if something does."},
+    "reason": {**TEXT, "description": "What the server that keeps it says."},
+    "since": {**TEXT, "format": "date-time"},
+}
+
 SCHEMAS: dict[str, Schema] = {
     "Error": record(
         "error",
@@ -221,16 +229,16 @@ SCHEMAS: dict[str, Schema] = {
     "Ready": record(
         "status",
         {
-            "status": {"enum": ["ready", "draining"]},
+            "status": {"enum": ["ready", "unavailable", "draining"]},
             "channels": {
                 "type": "object",
                 "properties": {
-                    "log": TEXT,
+                    **_STORE,
                     "history": {"enum": ["memory", "ephemeral", "disk"]},
                     "meaning": TEXT,
                 },
             },
-            "completions": {"type": "object", "properties": {"log": TEXT}},
+            "completions": {"type": "object", "properties": _STORE},
         },
     ),
     "UpstreamObject": {"type": "object", "description": "The upstream's response, unchanged."},

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from sseflask.openapi.fields import forms_of, parameters_of
-from sseflask.openapi.operation import BODY, TOKEN, answer, json_of, operation
+from sseflask.openapi.operation import BODY, TOKEN, answer, json_of, operation, parameter
 from sseflask.openapi.schemas import TEXT, event_stream, record, ref
 from sseflask.routes.counter import CounterParameters
 from sseflask.routes.session import SessionParameters
@@ -98,7 +98,18 @@ PATHS: dict[str, Any] = {
         "get": _service(
             "ready",
             "Whether requests may be sent here, and the state of the stores",
-            {"200": answer("They may.", _READY), "503": answer("The worker shuts down.", _READY)},
+            {
+                "200": answer("They may.", _READY),
+                "503": answer("The worker shuts down, or a required store is away.", _READY),
+            },
+            description="With `stores=required` in the query it is 503 while a store can't be "
+            "read. That is for routers that send requests on if all machines are refused.",
+            parameters=[
+                parameter(
+                    *("query", "stores", {"enum": ["required"]}),
+                    "`required`: not ready while a store can't be read.",
+                )
+            ],
         )
     },
     "/metrics": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -12,8 +12,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from sseflask.auth.access import require_figures
 from sseflask.extension import channels_of
 from sseflask.metrics.collector import FiguresCollector
-from sseflask.readiness import is_draining, readiness_of
+from sseflask.readiness import Readiness, StoreState, is_draining, readiness_of, state_of
 from sseflask.runs.runs import current_runs
+from sseflask.store.api import Health
 
 blueprint = Blueprint("service", __name__)
 #: In development, or if it is asked for.
@@ -24,6 +25,16 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+#: What gets 503, by the state of a store.
+_CHANNELS_REFUSED: Mapping[Health, str] = {
+    "read_only": "publishing",
+    "unavailable": "publishing, and subscribing with a cursor",
+}
+_COMPLETIONS_REFUSED: Mapping[Health, str] = {
+    "read_only": "new completions",
+    "unavailable": "new completions, and those of other workers",
+}
 
 #: Prometheus' text format, in the oldest version, which suffices for our names.
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -61,16 +72,36 @@ def readyz() -> Response:
     """Ready: new requests may be sent here. 503 while the worker shuts down.
 
     It also reports the state of the stores. If one fails, publishing or completions get 503, but
-    everything else goes on, and other workers of this machine fail too: so this is not a 503.
+    everything else goes on, and other workers fail too: so this is not a 503, unless the query
+    has ``stores=required`` and a store can't even be read.
     """
     if is_draining():
         return _status("draining", 503)
     found = readiness_of(channels_of(current_app))
+    completions = state_of(current_runs().store)
+    away = "unavailable" in (found.log, completions.log)
+    refused = away and request.args.get("stores") == "required"
     return _status(
-        "ready",
-        channels={"log": found.log, "history": found.history, "meaning": found.meaning},
-        completions={"log": current_runs().store.health()},
+        "unavailable" if refused else "ready",
+        503 if refused else 200,
+        channels={
+            **_shown(found, _CHANNELS_REFUSED),
+            "history": found.history,
+            "meaning": found.meaning,
+        },
+        completions=_shown(completions, _COMPLETIONS_REFUSED),
     )
+
+
+def _shown(state: Readiness | StoreState, refused: Mapping[Health, str]) -> dict[str, str]:
+    shown: dict[str, str] = {"log": state.log}
+    if state.log in refused:
+        shown["refused"] = refused[state.log]
+    if state.reason:
+        shown["reason"] = state.reason
+    if state.since is not None:
+        shown["since"] = state.since.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return shown
 
 
 @blueprint.get("/metrics")

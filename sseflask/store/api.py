@@ -17,8 +17,9 @@ from sseflask.store.names import Pattern
 MissingScope = Literal["none", "trimmed", "all"]
 """See `HistoryQuery`."""
 
-Health = Literal["available", "unavailable", "busy"]
-"""Whether a store can be used now; ``busy`` if it does not answer at once."""
+Health = Literal["available", "read_only", "unavailable", "busy"]
+"""Whether a store can be used now: ``read_only`` if it can be read and stores nothing, ``busy`` if
+it does not answer at once."""
 
 Durability = Literal["memory", "ephemeral", "disk"]
 """How long events are kept: as long as the process; until the container is replaced or the machine
@@ -26,7 +27,14 @@ restarts; as long as the disk, which some platforms replace at every deploy."""
 
 
 class StoreError(Exception):
-    """The store can't do it now: full, read-only, locked for too long, damaged, not open."""
+    """The store can't do it now: full, read-only, locked for too long, damaged, not open.
+
+    Attributes:
+        reason: what the server that keeps the store says, or a few words; fit for strangers. Empty
+            if it is not known.
+    """
+
+    reason = ""
 
 
 class StoreBusy(StoreError):
@@ -55,6 +63,13 @@ def key_reused(what: str) -> Failure:
         param=header,
         code="idempotency_key_reused",
     )
+
+
+class Problem(NamedTuple):
+    """Why a store can't do everything now."""
+
+    reason: str  # in a few words, fit for strangers: without addresses, paths and users
+    since: float  # seconds since the epoch
 
 
 class Position(NamedTuple):
@@ -222,6 +237,12 @@ class Store(Protocol):
 
     def health(self) -> Health:
         """Whether the store can be used now. Blocks for half a second at most; never raises."""
+
+    def problem(self) -> Problem | None:
+        """Why the last look at its health found it ``read_only`` or ``unavailable``, if known.
+
+        Never blocks.
+        """
 
     def durability(self) -> Durability:
         """For how long what is stored is there."""

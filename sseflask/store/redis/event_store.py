@@ -24,6 +24,7 @@ from sseflask.store.api import (
     HistoryQuery,
     KeyReused,
     Position,
+    Problem,
     StoreBusy,
     StoreError,
 )
@@ -124,6 +125,9 @@ class RedisEventStore:
 
     def health(self) -> Health:
         return "unavailable" if self._closed else self._server.health()
+
+    def problem(self) -> Problem | None:
+        return self._server.problem()
 
     def durability(self) -> Durability:
         return self._server.durability()
@@ -259,6 +263,7 @@ class RedisEventStore:
                 looked = time.monotonic()
                 place = self._look(link)
                 self._report("")
+                self._try_commands(link)
                 if tail.has(place):
                     empty = None
                 elif empty == tail.cursor:
@@ -277,6 +282,11 @@ class RedisEventStore:
                 log.exception("following the channel log failed")
                 link.close()
                 time.sleep(_AGAIN_SECONDS)
+
+    def _try_commands(self, link: Link) -> None:
+        """Notice what is refused, and since when, also while nobody publishes."""
+        with suppress(StoreError):  # noted by the server, and no reason to follow no more
+            link.try_commands()
 
     def _report(self, problem: str) -> None:
         """Log once that a server which is there refuses, or no longer does."""

@@ -30,6 +30,8 @@ from sseflask.store.run_api import StoreFull
 if TYPE_CHECKING:
     from sseflask.store.redis.server import RedisServer
 
+_TRY = Script("try_commands.lua")
+
 Argument = bytes | str | int
 """What a command is made of; text is sent as UTF-8."""
 
@@ -39,8 +41,8 @@ _AWAY = re.compile(r"-?(?:READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|NOAUTH|WRONGPA
 #: The word in capitals that tells what kind of error it is. In scripts Redis 6 puts text before it.
 _KIND = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|NOPERM|BUSY|READONLY|TRYAGAIN|UNKILLABLE)\b")
 
-#: It can't store anything now, until somebody does something.
-_READS_ONLY = re.compile(r"(?:^|-)(?:MISCONF|NOREPLICAS)\b")
+#: What Redis adds to the errors of scripts, and the user's name.
+_WHERE, _USER = re.compile(r"^.*@user_script:.*?: -?|,? ?script: .*$"), re.compile(r"\bUser \S+")
 
 #: Seconds before each attempt, if connections are lost, or can't be made.
 _PAUSES = (0.0, 0.0, 0.01, 0.03, 0.1, 0.2, 0.3)
@@ -208,6 +210,20 @@ class Link:
             self._checking = False
         return connection
 
+    def try_commands(self) -> None:
+        """See whether the server stores, and whether its user may do all that stores do. Blocks.
+
+        Raises as `run` does, if it does not store; a user that lacks a right has no server.
+        """
+        server = self._server
+        try:
+            self.run(_TRY, [server.key("try")])
+        except StoreError as error:
+            if error.__cause__ is not None and is_denied(error.__cause__):
+                server.set_away(error)
+            raise
+        server.set_stores()
+
     def _failed(self, error: Exception, ready: bool) -> StoreError:
         """What to raise; the server is told if it means that it is away.
 
@@ -225,8 +241,8 @@ class Link:
         if is_away(error) or not ready:
             self._server.set_away(found)
             self.close()
-        elif isinstance(found, StoreFull) or _READS_ONLY.search(str(error)):
-            self._server.log_refusal(found)
+        elif stores_nothing(error):
+            self._server.set_read_only(found)
         return found
 
 
@@ -264,6 +280,38 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, ConnectionLost | NoAnswer | OSError)
 
 
+def is_denied(error: BaseException) -> bool:
+    """Whether the user lacks a right."""
+    return isinstance(error, ResponseError) and (
+        isinstance(error, NoPermissionError)
+        or _code(error) == "NOPERM"
+        or "can't run this command" in str(error)  # in a script
+    )
+
+
+def stores_nothing(error: Exception) -> bool:
+    """Whether the server can be read, but refuses everything that is to be stored."""
+    return _code(error) in ("OOM", "OutOfMemoryError", "MISCONF", "NOREPLICAS")
+
+
+def _code(error: BaseException) -> str:
+    """What kind of error it is."""
+    found = _KIND.search(str(error))
+    # Older versions of redis-py have no code, and its class says the same.
+    return found[1] if found else getattr(error, "status_code", None) or type(error).__name__
+
+
+def _reason(error: Exception) -> str:
+    """The server's own words, without what names it or its user."""
+    if isinstance(error, NoAnswer):
+        return "it does not answer"
+    if not isinstance(error, ResponseError | BusyLoadingError | AuthenticationError):
+        return "it can't be reached"
+    text = _USER.sub("this user", _WHERE.sub("", str(error).partition("\n")[0]))
+    code = _code(error)
+    return (text if not code.isupper() or text.startswith(code) else f"{code} {text}")[:300]
+
+
 def is_refused(error: Exception) -> bool:
     """Whether no server is there, or it is there and does not let anybody in now."""
     return isinstance(error, BusyLoadingError | AuthenticationError) or isinstance(
@@ -273,10 +321,13 @@ def is_refused(error: Exception) -> bool:
 
 def store_error(error: Exception, name: str) -> StoreError:
     """Redis' errors in words for people."""
-    text = str(error)
-    found = _KIND.search(text)
-    # Older versions of redis-py have no code, and its class says the same.
-    code = found[1] if found else getattr(error, "status_code", None) or type(error).__name__
+    found = _store_error(error, name)
+    found.reason = _reason(error)
+    return found
+
+
+def _store_error(error: Exception, name: str) -> StoreError:
+    text, code = str(error), _code(error)
     if isinstance(error, NoAnswer) or code in ("BUSY", "UNKILLABLE"):
         return StoreBusy(f"the Redis server at {name} did not answer in time")
     if code in ("OOM", "OutOfMemoryError"):
@@ -289,7 +340,7 @@ def store_error(error: Exception, name: str) -> StoreError:
         )
     if isinstance(error, AuthenticationError):
         return StoreError(f"the Redis server at {name} refuses the user or the password: {text}")
-    if code in ("NOPERM", "NoPermissionError"):
+    if is_denied(error):
         return StoreError(f"the user of the Redis server at {name} lacks a permission: {text}")
     if isinstance(error, BusyLoadingError):
         return StoreError(f"the Redis server at {name} still loads its data")
@@ -298,8 +349,6 @@ def store_error(error: Exception, name: str) -> StoreError:
             f"at the Redis server at {name} another application uses keys that begin as ours do: "
             f"choose a prefix in the URL, and delete them ({text})"
         )
-    if "can't run this command" in text:  # in a script
-        return StoreError(f"the user of the Redis server at {name} lacks a permission: {text}")
     if isinstance(error, AskError):
         return StoreError(
             f"the Redis server at {name} is one of a cluster, and another one has the keys: "

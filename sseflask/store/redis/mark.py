@@ -13,7 +13,9 @@ MARK = "moving"
 
 def unfinished(name: str) -> StoreError:
     """The error of all who would use a server that is marked."""
-    return StoreError(
+    error = StoreError(
         f"the Redis server at {name} is not complete: sseflask migrate is at work, or was broken "
         "off (then run it again)"
     )
+    error.reason = "events and completions are being moved there"
+    return error

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from sseflask.loop.callbacks import Done
-from sseflask.store.api import Durability, Extent, Health, KeyReused, StoreError
+from sseflask.store.api import Durability, Extent, Health, KeyReused, Problem, StoreError
 from sseflask.store.append_queue import AppendQueue
 from sseflask.store.redis.followed_runs import FollowedRuns
 from sseflask.store.redis.link import Link
@@ -135,6 +135,9 @@ class RedisRunStore:
 
     def health(self) -> Health:
         return self._server.health()
+
+    def problem(self) -> Problem | None:
+        return self._server.problem()
 
     def durability(self) -> Durability:
         return self._server.durability()

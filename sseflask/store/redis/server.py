@@ -14,11 +14,19 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from redis.exceptions import ResponseError
+
 from sseflask.loop import native
 from sseflask.loop.callbacks import Done, EventLoop
-from sseflask.store.api import Durability, Health, StoreBusy, StoreError
+from sseflask.store.api import Durability, Health, Problem, StoreBusy, StoreError
 from sseflask.store.redis.address import RedisAddress
-from sseflask.store.redis.link import Link, ServerInfo, info_fields
+from sseflask.store.redis.link import (
+    Link,
+    ServerInfo,
+    info_fields,
+    store_error,
+    stores_nothing,
+)
 from sseflask.store.redis.link_calls import LinkCalls, guard
 from sseflask.store.redis.mark import MARK, unfinished
 
@@ -70,7 +78,9 @@ class RedisServer:
         self._calls = LinkCalls(self, _WORKERS)
         self._state = native.lock()  # of what follows
         self._away: StoreError | None = None
-        self._log_refusals_at = 0.0
+        self._away_since = 0.0  # seconds since the epoch
+        self._read_only: Problem | None = None
+        self._log_read_only_at = 0.0
         self._there = threading.Event()
         self._there.set()
         self._ended = threading.Event()
@@ -102,6 +112,7 @@ class RedisServer:
                     del _servers[place]
         with self._state:
             self._away = StoreError(f"the connection to the Redis server at {self.name} is closed")
+            self._away.reason = "the connection to it is closed"
         self.in_loop(self._end)
 
     def _end(self) -> None:
@@ -166,7 +177,9 @@ class RedisServer:
         """Raise the `StoreError` that says why, if the server is known to be away."""
         if self._away is not None:
             # A new one: an error that is raised again and again grows.
-            raise type(self._away)(*self._away.args)
+            error = type(self._away)(*self._away.args)
+            error.reason = self._away.reason
+            raise error
 
     def wait_until_available(self, seconds: float) -> bool:
         """Block while it is away, for some seconds at most; whether it is available then."""
@@ -177,21 +190,29 @@ class RedisServer:
     def closed(self) -> bool:
         return self._ended.is_set()
 
-    def log_refusal(self, error: StoreError) -> None:
-        """Log why nothing can be stored, at most once a minute. Any greenlet or thread."""
+    def set_read_only(self, error: StoreError) -> None:
+        """Nothing can be stored now. Logged at most once a minute. Any greenlet or thread."""
         now = time.monotonic()
         with self._state:
-            if now < self._log_refusals_at:
+            if self._read_only is None:
+                self._read_only = Problem(error.reason, time.time())
+            if now < self._log_read_only_at:
                 return
-            self._log_refusals_at = now + _REFUSAL_SECONDS
+            self._log_read_only_at = now + _REFUSAL_SECONDS
         log.warning("%s", error)
+
+    def set_stores(self) -> None:
+        """Undo `set_read_only`."""
+        if self._read_only is not None:
+            with self._state:
+                self._read_only = None
 
     def set_away(self, error: StoreError) -> None:
         """All calls fail with this error until the server can be reached. In the event loop."""
         with self._state:
             if self._away is not None:
                 return
-            self._away = error
+            self._away, self._away_since = error, time.time()
             self._there.clear()
         log.warning("%s", error)
         self._start(self._probe, time.monotonic())
@@ -204,7 +225,6 @@ class RedisServer:
             pause = min(2 * pause, _LONGEST)
             try:
                 link.connect()
-                link.command("PING", repeat=False)
             except StoreError:
                 continue
             for other in list(self._links):
@@ -257,6 +277,12 @@ class RedisServer:
             error = unfinished(self.name)
             self.set_away(error)
             raise error
+        try:
+            link.try_commands()
+        except ResponseError as error:
+            if not stores_nothing(error):
+                raise
+            self.set_read_only(store_error(error, self.name))
         with self._check_lock:
             for place, check in enumerate(list(self._checks)):
                 if not info.identity or self._checked[place] != info.identity:
@@ -270,12 +296,17 @@ class RedisServer:
     def health(self) -> Health:
         """See `Store.health`."""
         try:
-            self.call(_ping, SHORT_PATIENCE)
+            self.call(Link.try_commands, SHORT_PATIENCE)
         except StoreBusy:
             return "busy" if self.available else "unavailable"
         except StoreError:
-            return "unavailable"
+            return "read_only" if self.available and self._read_only else "unavailable"
         return "available"
+
+    def problem(self) -> Problem | None:
+        """See `Store.problem`."""
+        away = self._away
+        return self._read_only if away is None else Problem(away.reason, self._away_since)
 
     def durability(self) -> Durability:
         """See `Store.durability`: on a disk if the server writes every change to its own."""
@@ -284,10 +315,6 @@ class RedisServer:
     def used_bytes(self) -> int:
         """The memory that the server uses in all. Blocks for half a second at most."""
         return int(info_fields(self.call(_memory, SHORT_PATIENCE)).get("used_memory", 0))
-
-
-def _ping(link: Link) -> object:
-    return link.command("PING")
 
 
 def _memory(link: Link) -> bytes:

@@ -19,7 +19,7 @@ from weakref import WeakSet
 from sseflask.defaults import MEMORY
 from sseflask.loop.callbacks import Done, EventLoop, Timeout, call_guarded, wait_for_callback
 from sseflask.loop.native import original
-from sseflask.store.api import Durability, Extent, Health, StoreBusy, StoreError
+from sseflask.store.api import Durability, Extent, Health, Problem, StoreBusy, StoreError
 from sseflask.store.sqlite.durability import durability_of
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.wakeup import WakeupSocket
@@ -166,6 +166,9 @@ class StoreThread(Generic[DatabaseType]):
         except StoreError:
             return "unavailable"
         return "available"
+
+    def problem(self) -> Problem | None:
+        return None  # the log says it, with the path
 
     def durability(self) -> Durability:
         return durability_of(self._path)

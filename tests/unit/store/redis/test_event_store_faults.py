@@ -245,8 +245,13 @@ def test_a_full_memory_refuses_what_is_to_be_stored_alone(
         with pytest.raises(StoreFull, match="memory of the Redis server"):
             put(store, "a", b"2", key="k")
     assert numbers(read(store, query("a"))) == [1]
-    assert store.health() == "available"
+    assert store.health() == "read_only"
+    problem = store.problem()
+    assert problem is not None
+    assert problem.reason.startswith("OOM ")
     do(server, "CONFIG", "SET", "maxmemory", "0")
+    assert store.health() == "available"
+    assert store.problem() is None
     assert put(store, "a", b"2", key="k") == Appended(2, 2)
     assert listener.order == [1, 2]
     (record,) = caplog.records
@@ -485,3 +490,32 @@ def test_a_command_that_is_refused_in_the_middle(
     frames = {entry.number: entry.frame for entry in read(store, query("a"))}
     assert frames[other.first] == b"3"
     assert frames[repeated.first] == b"2"
+
+
+@pytest.mark.parametrize("right", ["xread", "evalsha", "zadd", "xrange"])
+def test_a_user_who_lacks_a_right_is_told_at_once_which(
+    server: RedisServerProcess, place: Place, caplog: pytest.LogCaptureFixture, right: str
+) -> None:
+    do(server, "ACL", "SETUSER", "default", f"-{right}")
+    with opened(place) as (store, listener):
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=f"lacks a permission: .*{right}"):
+            put(store, "a", b"1")
+        assert time.monotonic() - began < 2
+        assert store.health() == "unavailable"
+        problem = store.problem()
+        assert problem is not None
+        assert right in problem.reason
+        assert [right in record.getMessage() for record in caplog.records] == [True]
+        do(server, "ACL", "SETUSER", "default", f"+{right}")
+        assert put_when_possible(store, "a", b"1") == Appended(1, 1)
+        # Taken while all connections are open.
+        do(server, "ACL", "SETUSER", "default", f"-{right}")
+        until(lambda: store.problem() is not None, "it to be noticed")
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=f"lacks a permission: .*{right}"):
+            put(store, "a", b"2")
+        assert time.monotonic() - began < 2
+        do(server, "ACL", "SETUSER", "default", f"+{right}")
+        put_when_possible(store, "a", b"2")
+        assert [entry.frame for entry in listener.entries] == [b"1", b"2"]

@@ -391,6 +391,7 @@ def test_a_server_that_became_a_replica_is_refused_until_it_is_a_master(
         own[0].claim(fresh())
     client.replicaof("NO", "ONE")
     own[1].wait_for_frame(run, 1)
+    until(lambda: own[0].health() == "available", "it is noticed")
     assert usable(own)
 
 
