@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
-from sseflask.store.api import Entry, count_upto
+from sseflask.store.api import Entry, EventListener, count_upto
+from sseflask.store.names import Pattern
 
 log = logging.getLogger("sseflask")
 
@@ -45,6 +47,29 @@ class Page(list[Entry]):
 
 
 News = Sequence[Entry] | Skipped | Notice
+
+
+def give(
+    listener: EventListener, news: News, since: float, answer: Callable[[int, int], None]
+) -> None:
+    """Give news to a listener.
+
+    Args:
+        listener: the one of this process.
+        news: what is new since the last call.
+        since: when that was seen, see `EventListener.events`.
+        answer: takes the number of a notice, and how many subscriptions this process has.
+    """
+    if isinstance(news, Notice):
+        pattern = Pattern.parse(news.body)
+        if news.kind == "close":
+            listener.closed(pattern)
+        elif news.kind == "count":
+            listener.count(pattern, partial(answer, news.number))
+    elif isinstance(news, Skipped):
+        listener.skipped(news.last)
+    else:
+        listener.events(news, since)
 
 
 class Tail:

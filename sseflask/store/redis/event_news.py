@@ -10,9 +10,8 @@ from typing import Any
 
 from sseflask.loop.callbacks import Done, call_guarded
 from sseflask.store.api import Entry, EventListener
-from sseflask.store.names import Pattern
 from sseflask.store.redis.event_tail import EventTail, Place, Renewed
-from sseflask.store.tail import News, Notice, Skipped
+from sseflask.store.tail import News, give
 
 _tell = partial(call_guarded, "what listens to the channel log")
 
@@ -72,22 +71,11 @@ class EventNews:
 
     def _give(self, news: Iterable[News | Renewed]) -> None:
         for each in news:
-            if isinstance(each, Notice):
-                self._give_notice(each)
-            elif isinstance(each, Skipped):
-                _tell(self._listener.skipped, each.last)
-            elif isinstance(each, Renewed):
+            if isinstance(each, Renewed):
                 _tell(self._listener.started, each.epoch, each.newest)
             else:
-                _tell(self._listener.events, each, time.monotonic())
+                _tell(give, self._listener, each, time.monotonic(), self._answer)
         self._go_on()
-
-    def _give_notice(self, notice: Notice) -> None:
-        pattern = Pattern.parse(notice.body)
-        if notice.kind == "close":
-            _tell(self._listener.closed, pattern)
-        else:
-            _tell(self._listener.count, pattern, partial(self._answer, notice.number))
 
     def _go_on(self) -> None:
         if not self._waiting:

@@ -71,8 +71,9 @@ class RedisServer:
         self.process = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.info: ServerInfo | None = None  # of the last connection that was made
         self._loop = EventLoop.current()
-        self._checks: list[Check] = []
-        self._checked: list[str | None] = []  # the identity that each check has seen last
+        self._checks: dict[Check, str | None] = {}  # and the identity that each has seen last
+        #: How many checks have been added so far.
+        self.checks = 0
         self._check_lock = threading.Lock()
         self._links: WeakSet[Link] = WeakSet()
         self._calls = LinkCalls(self, _WORKERS)
@@ -251,22 +252,16 @@ class RedisServer:
         or with none; one call at a time. If it raises, the link fails.
         """
         with self._state:
-            self._checks.append(check)
-            self._checked.append(None)
+            self._checks[check] = None
+            self.checks += 1
 
     def remove_check(self, check: Check) -> None:
         """Undo `add_check`."""
         with self._state:
-            place = self._checks.index(check)
-            self._checks[place] = _nothing
-
-    @property
-    def checks(self) -> int:
-        """How many have been added so far."""
-        return len(self._checks)
+            del self._checks[check]
 
     def check(self, link: Link, info: ServerInfo) -> int:
-        """Do the checks for a link that has just been made. Returns how many there are."""
+        """Do the checks for a link that has just been made. Returns how many had been added."""
         before, self.info = self.info, info
         if before is not None and before.identity != info.identity:
             # They lead to a server that is no longer the master, perhaps without knowing it.
@@ -284,12 +279,15 @@ class RedisServer:
                 raise
             self.set_read_only(store_error(error, self.name))
         with self._check_lock:
-            for place, check in enumerate(list(self._checks)):
-                if not info.identity or self._checked[place] != info.identity:
+            with self._state:
+                added, checks = self.checks, list(self._checks.items())
+            for check, seen in checks:
+                if not info.identity or seen != info.identity:
                     check(link, info)
-                    self._checked[place] = info.identity
-                done = place + 1
-            return done if self._checks else 0
+                    with self._state:
+                        if check in self._checks:
+                            self._checks[check] = info.identity
+            return added
 
     # -- for all stores ----------------------------------------------------------------------------
 
@@ -320,10 +318,6 @@ class RedisServer:
 def _memory(link: Link) -> bytes:
     text: bytes = link.command("INFO", "memory")
     return text
-
-
-def _nothing(_link: Link, _info: ServerInfo) -> None:
-    pass
 
 
 _lock = native.lock()

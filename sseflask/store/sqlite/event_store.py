@@ -25,7 +25,7 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_readings import Readings
 from sseflask.store.sqlite.thread import PATIENCE, StoreThread
-from sseflask.store.tail import News, Notice, NoticeKind, Skipped, Tail
+from sseflask.store.tail import News, NoticeKind, Tail, give
 
 log = logging.getLogger("sseflask")
 
@@ -214,19 +214,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
 
     def _give(self, news: Iterable[News]) -> None:
         for each in news:
-            if isinstance(each, Notice):
-                self._guard(self._give_notice, each)
-            elif isinstance(each, Skipped):
-                self._notify(self._listener.skipped, each.last)
-            else:
-                self._notify(self._listener.events, each, time.monotonic())
-
-    def _give_notice(self, notice: Notice) -> None:
-        pattern = Pattern.parse(notice.body)
-        if notice.kind == "close":
-            self._notify(self._listener.closed, pattern)
-        elif notice.kind == "count":
-            self._notify(self._listener.count, pattern, partial(self._answer, notice.number))
+            self._notify(give, self._listener, each, time.monotonic(), self._answer)
 
     def _answer(self, notice: int, number: int) -> None:
         """Store how many subscriptions this process has. Any thread; never blocks."""

@@ -134,3 +134,15 @@ def test_entries_of_another_generation_are_no_news() -> None:
     news.take("g2", [events(1, 0, 0, "a", b"first")])
     assert [entry.frame for entry in listener.entries] == [b"first"]
     assert listener.started_at == [("e1", 10), ("e2", 0)]
+
+
+def test_a_notice_that_nobody_understands_holds_up_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listener = Listener()
+    news = EventNews(listener, EventTail(), lambda *_: None)
+    news.open(Place("g", "e", 10, 0, 0))
+    strange = notice(10, 1, 10, 0, "close", "no pattern!")
+    news.take("g", [strange, events(11, 10, 1, "a", b"next")])
+    assert listener.order == [11]
+    assert "what listens to the channel log failed" in caplog.text
