@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
-from weakref import WeakSet
 
 from sseflask.defaults import MEMORY
 from sseflask.loop.callbacks import Done, EventLoop, Timeout, call_guarded, wait_for_callback
 from sseflask.loop.native import original
 from sseflask.store.api import Durability, Extent, Health, Problem, StoreBusy, StoreError
+from sseflask.store.sqlite import fork
 from sseflask.store.sqlite.durability import durability_of
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.wakeup import WakeupSocket
@@ -39,8 +39,8 @@ PATIENCE = 20.0
 #: Seconds to wait for an answer that the caller can do without.
 SHORT_PATIENCE = 0.5
 
-#: Seconds for which a fork, and the end of a process, wait for what the thread does.
-_FORK_SECONDS, _LAST_SECONDS = 10.0, 2.0
+#: Seconds for which the end of a process waits for what the thread does.
+_LAST_SECONDS = 2.0
 
 DatabaseType = TypeVar("DatabaseType", bound=SqliteFile)
 Arguments = ParamSpec("Arguments")
@@ -102,7 +102,7 @@ class StoreThread(Generic[DatabaseType]):
         self._running.acquire()
 
     def start(self) -> None:
-        _all.add(self)
+        fork.there.add(self)
         # Not threading.Thread: under gevent even the original one starts a greenlet.
         original("_thread", "start_new_thread")(self._run, ())
 
@@ -177,12 +177,7 @@ class StoreThread(Generic[DatabaseType]):
         return self.call_within(SHORT_PATIENCE, _extent)
 
     def pause(self, seconds: float) -> bool:
-        """Close the database until `resume` is called, as while ``os.fork`` copies the process.
-
-        A copy of an open SQLite database takes the locks of the first process for its own
-        (https://www.sqlite.org/howtocorrupt.html, section 2.6). Blocks the native thread for some
-        seconds at most. Returns whether it is closed; if not, `resume` must not be called.
-        """
+        """See `Pausable`."""
         paused: bool = self._turning.acquire(timeout=seconds)
         if paused:
             self._open = False
@@ -200,7 +195,7 @@ class StoreThread(Generic[DatabaseType]):
 
         Blocks for 2 seconds at most; what is left is done meanwhile. Harmless to repeat.
         """
-        _all.discard(self)
+        fork.there.discard(self)
         self._closing = True
         self._wakeup.wake()
         self.join(_LAST_SECONDS)
@@ -368,24 +363,3 @@ def _extent(database: SqliteFile) -> Extent:
 
 def _do_nothing(_database: SqliteFile) -> None:
     """The answer shows that the thread answers."""
-
-
-_all: WeakSet[StoreThread[Any]] = WeakSet()
-_paused: list[StoreThread[Any]] = []
-
-
-def _before_fork() -> None:
-    """No SQLite database may be open while the process is copied."""
-    _paused[:] = [
-        thread
-        for thread in list(_all)
-        if thread.process == os.getpid() and thread.pause(_FORK_SECONDS)
-    ]
-
-
-def _after_fork() -> None:
-    while _paused:
-        _paused.pop().resume()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_paused.clear)
