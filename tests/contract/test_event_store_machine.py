@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from itertools import pairwise
 
-import hypothesis
 import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import (
@@ -13,11 +12,11 @@ from hypothesis.stateful import (
     initialize,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from sseflask.store.api import Append, Appended, Entry, EventStore, HistoryQuery, KeyReused
 from sseflask.store.names import Pattern
+from tests import state_machines
 from tests.contract.event_stores import BACKENDS, Listener, Places, opened
 
 CHANNELS = ["a", "a.b", "a.c", "b", "a.b.c"]
@@ -158,11 +157,4 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_against_a_list(backend: str) -> None:
-    machine = type("Machine", (Machine,), {"places": staticmethod(BACKENDS[backend])})
-    # The last hypothesis for Python 3.10 has no types here.
-    run_state_machine_as_test(  # type: ignore[no-untyped-call,unused-ignore]
-        machine,
-        settings=hypothesis.settings(
-            hypothesis.settings(), max_examples=50, stateful_step_count=30, deadline=None
-        ),
-    )
+    state_machines.check(Machine, examples=50, steps=30, places=staticmethod(BACKENDS[backend]))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 import trustme
-from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from sseflask.store.api import StoreError
@@ -19,6 +17,7 @@ from tests import redis_server
 from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
 from tests.redis_server import RedisServerProcess
+from tests.unit.store.redis.sentinel import sentinel
 
 
 def ping(url: str) -> None:
@@ -39,13 +38,6 @@ def port_of(url: str) -> int:
     finally:
         connection.disconnect()
     return next(int(line[9:]) for line in lines if line.startswith("tcp_port:"))
-
-
-def answers(client: Redis) -> bool:
-    try:
-        return client.ping()
-    except RedisError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -171,19 +163,7 @@ def test_the_master_as_sentinels_say(tmp_path: Path) -> None:
         with closing(two.client()) as client:
             client.execute_command("REPLICAOF", "127.0.0.1", one.port)
             until(lambda: client.info("replication")["master_link_status"] == "up", "the replica")
-        port = free_port()
-        settings = tmp_path / "sentinel.conf"
-        settings.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
-            f"sentinel monitor main 127.0.0.1 {one.port} 1\n"
-            "sentinel down-after-milliseconds main 60000\n"
-        )
-        process = subprocess.Popen(
-            [program, str(settings), "--sentinel"], stdout=subprocess.DEVNULL
-        )
-        stack.callback(process.wait, 20)
-        stack.callback(process.kill)
-        client = stack.enter_context(closing(Redis(port=port)))
+        port, client = stack.enter_context(sentinel(program, one.port, tmp_path))
 
         def fails_over() -> bool:
             try:
@@ -192,7 +172,6 @@ def test_the_master_as_sentinels_say(tmp_path: Path) -> None:
                 return False
             return True
 
-        until(lambda: answers(client), "the sentinel")
         url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/main/0"
         assert port_of(url) == one.port
         until(fails_over, "the sentinel to know the replica")

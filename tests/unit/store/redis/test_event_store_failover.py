@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-
-from redis import Redis
-from redis.exceptions import RedisError
 
 from sseflask.store.api import Missing
 from sseflask.store.names import Pattern
@@ -17,6 +13,7 @@ from tests.contract.event_stores import Place, numbers, opened, put, query
 from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
 from tests.redis_server import RedisServerProcess
+from tests.unit.store.redis.sentinel import sentinel
 from tests.unit.store.redis.test_event_store_faults import put_when_possible
 
 #: Nothing is saved, and a replica is served at once.
@@ -85,13 +82,6 @@ def test_in_a_cluster(program: str) -> None:
             assert (numbers(history.entries), history.missing) == ([2, after], [])
 
 
-def answers(sentinel: Redis) -> bool:
-    try:
-        return bool(sentinel.ping())
-    except RedisError:
-        return False
-
-
 def test_a_replica_without_the_last_writes_that_a_sentinel_names(tmp_path: Path) -> None:
     program = redis_server.redis()
     with ExitStack() as stack:
@@ -102,21 +92,7 @@ def test_a_replica_without_the_last_writes_that_a_sentinel_names(tmp_path: Path)
         with closing(replica.client()) as client:
             client.execute_command("REPLICAOF", "127.0.0.1", master.port)
         until(lambda: replicates(replica), "the replica")
-        port = free_port()
-        settings = tmp_path / "sentinel.conf"
-        settings.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
-            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
-            "sentinel down-after-milliseconds main 60000\n"
-        )
-        process = subprocess.Popen(
-            [program, str(settings), "--sentinel"], stdout=subprocess.DEVNULL
-        )
-        stack.callback(process.wait, 20)
-        stack.callback(process.kill)
-        sentinel = stack.enter_context(closing(Redis(port=port)))
-
-        until(lambda: answers(sentinel), "the sentinel")
+        port, watch = stack.enter_context(sentinel(program, master.port, tmp_path))
         place = Place(f"redis+sentinel://127.0.0.1:{port}/main?prefix=x", shared=True)
         with opened(place) as (one, its), opened(place) as (other, others):
             other.position()
@@ -131,8 +107,8 @@ def test_a_replica_without_the_last_writes_that_a_sentinel_names(tmp_path: Path)
             master.freeze()  # and nobody knows whether it comes back
             with closing(replica.client()) as client:
                 client.execute_command("REPLICAOF", "NO", "ONE")
-            sentinel.execute_command("SENTINEL", "REMOVE", "main")
-            sentinel.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", replica.port, 1)
+            watch.execute_command("SENTINEL", "REMOVE", "main")
+            watch.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", replica.port, 1)
             after = put_when_possible(one, "a", b"new", seconds=30.0)
             assert after.epoch != its.started_at[0][0]
             until(lambda: len(others.started_at) == 2, "the other process to begin again")

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Any
 
-import hypothesis
 import hypothesis.strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from sseflask.store.api import Append, Appended, EventStore, StoreError
 from sseflask.store.names import Pattern
-from tests import redis_server
+from tests import redis_server, state_machines
 from tests.contract.event_stores import Listener, Place, opened, query
 from tests.redis_server import RedisServerProcess
 
@@ -192,11 +191,4 @@ class Machine(RuleBasedStateMachine):
 def test_a_server_that_fails_at_random(program: str) -> None:
     options = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
     with redis_server.running(program, *options) as server:
-        machine = type("Machine", (Machine,), {"server": server})
-        # The last hypothesis for Python 3.10 has no types here.
-        run_state_machine_as_test(  # type: ignore[no-untyped-call,unused-ignore]
-            machine,
-            settings=hypothesis.settings(
-                hypothesis.settings(), max_examples=12, stateful_step_count=20, deadline=None
-            ),
-        )
+        state_machines.check(Machine, examples=12, steps=20, server=server)

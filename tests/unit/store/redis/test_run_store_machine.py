@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import hypothesis
 import hypothesis.strategies as st
 import pytest
-from hypothesis.stateful import initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule
 
 from sseflask.store.redis.run_store import RedisRunStore
-from tests import redis_server
+from tests import redis_server, state_machines
 from tests.contract.run_stores import Place
 from tests.contract.test_run_store_machine import Machine
 from tests.unit.store.redis.run_process import key
@@ -53,12 +52,5 @@ def _place(kind: str) -> Iterator[Place]:
 
 @pytest.mark.parametrize("kind", redis_server.programs())
 def test_nothing_is_lost_by_what_passes(kind: str) -> None:
-    attributes = {"places": staticmethod(lambda: _place(kind)), "kind": kind}
-    machine = type("Machine", (FaultyMachine,), attributes)
-    # The last hypothesis for Python 3.10 has no types here.
-    run_state_machine_as_test(  # type: ignore[no-untyped-call,unused-ignore]
-        machine,
-        settings=hypothesis.settings(
-            hypothesis.settings(), max_examples=20, stateful_step_count=30, deadline=None
-        ),
-    )
+    places = staticmethod(lambda: _place(kind))
+    state_machines.check(FaultyMachine, examples=20, steps=30, places=places, kind=kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from itertools import pairwise
 
-import hypothesis
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -14,13 +13,13 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from sseflask.store.api import Append, Appended, Entry, History, HistoryQuery, KeyReused, Missing
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.pattern_channels import Steps
+from tests import state_machines
 from tests.unit.store.sqlite.databases import (
     database_at,
     missing,
@@ -263,11 +262,4 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", [files, memories])
 def test_against_a_list(kind: Places) -> None:
-    machine = type("Machine", (Machine,), {"places": staticmethod(kind)})
-    # The last hypothesis for Python 3.10 has no types here.
-    run_state_machine_as_test(  # type: ignore[no-untyped-call,unused-ignore]
-        machine,
-        settings=hypothesis.settings(
-            hypothesis.settings(), max_examples=100, stateful_step_count=40, deadline=None
-        ),
-    )
+    state_machines.check(Machine, examples=100, steps=40, places=staticmethod(kind))
