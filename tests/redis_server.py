@@ -17,6 +17,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -141,3 +142,10 @@ def shared(kind: str) -> RedisServerProcess:
     atexit.register(server.close)
     server.start()
     return server
+
+
+def place() -> str:
+    """A place that nobody else has, on the server of this test process; skips if there is none."""
+    if not programs():
+        pytest.skip(NONE)
+    return shared(next(iter(programs()))).place()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -13,7 +14,8 @@ from tests.live.kit.kinds import probe_server
 from tests.live.kit.runs import run_service
 from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream, scripted_upstream
 from tests.live.kit.servers import Server
-from tests.live.kit.services import SECRET, make_token, production, service
+from tests.live.kit.services import SECRET, logs, make_token, production, service
+from tests.live.kit.stores import Store
 
 _tags = itertools.count()
 
@@ -67,6 +69,13 @@ def upstream(aimock: Aimock) -> Aimock:
 
 
 @pytest.fixture(scope="session")
+def store(request: pytest.FixtureRequest) -> Store:
+    """What services keep all in: files, or what a test is marked with, see `on_every_store`."""
+    chosen: Store = getattr(request, "param", logs)
+    return chosen
+
+
+@pytest.fixture(scope="session")
 def relay(tmp_path_factory: pytest.TempPathFactory, aimock: Aimock) -> Iterator[Server]:
     """Two workers in front of it: a token or a loopback client will do.
 
@@ -91,15 +100,30 @@ def development(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def channels_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Store], Server]]:
+    """Starts the service `channels`, once for each store."""
+    with contextlib.ExitStack() as stack:
+
+        @cache
+        def start(store: Store) -> Server:
+            directory = tmp_path_factory.mktemp("channels")
+            settings = {
+                "SSEFLASK_HEARTBEAT": "1",
+                "SSEFLASK_MAX_BODY": "400000",
+                **store(directory),
+            }
+            return stack.enter_context(service(directory, workers=2, settings=settings))
+
+        yield start
+
+
+@pytest.fixture
+def channels(channels_on: Callable[[Store], Server], store: Store) -> Server:
     """The service with two workers and a store of channels, for this machine's clients.
 
     Each test uses channels of its own.
     """
-    settings = {"SSEFLASK_HEARTBEAT": "1", "SSEFLASK_MAX_BODY": "400000"}
-    directory = tmp_path_factory.mktemp("channels")
-    with service(directory, workers=2, settings=settings) as started:
-        yield started
+    return channels_on(store)
 
 
 @pytest.fixture
@@ -124,11 +148,25 @@ def script(scripted: ScriptedUpstream) -> Iterator[ScriptedAnswer]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream) -> Iterator[Server]:
+def runs_on(
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+) -> Iterator[Callable[[Store], Server]]:
+    """Starts the service `runs`, once for each store."""
+    with contextlib.ExitStack() as stack:
+
+        @cache
+        def start(store: Store) -> Server:
+            directory = tmp_path_factory.mktemp("runs")
+            settings = {"SSEFLASK_MAX_PROMPT": "12000000", **store(directory)}
+            return stack.enter_context(run_service(directory, scripted, settings=settings))
+
+        yield start
+
+
+@pytest.fixture
+def runs(runs_on: Callable[[Store], Server], store: Store) -> Server:
     """The service with two workers in front of the upstream that the tests direct."""
-    settings = {"SSEFLASK_MAX_PROMPT": "12000000"}
-    with run_service(tmp_path_factory.mktemp("runs"), scripted, settings=settings) as started:
-        yield started
+    return runs_on(store)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from sseflask import SSE
 from tests.live.kit.notes import held, mark, page, tag
 
 app = Flask(__name__)
-app.config["SSEFLASK_CHANNEL_LOG"] = os.environ["PROBE_CHANNEL_LOG"]
+app.config["SSEFLASK_CHANNEL_LOG"] = os.environ["SSEFLASK_CHANNEL_LOG"]
+app.config["SSEFLASK_STORE"] = os.environ.get("REDIS_URL")
 if "PROBE_HEARTBEAT" in os.environ:
     app.config["SSEFLASK_HEARTBEAT"] = float(os.environ["PROBE_HEARTBEAT"])
 sse = SSE(app)

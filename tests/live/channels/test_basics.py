@@ -13,6 +13,7 @@ from tests.live.kit.events import Sent
 from tests.live.kit.publishing import JSON, epoch, number, post, publish, publish_all
 from tests.live.kit.servers import Server
 from tests.live.kit.sockets import owned
+from tests.live.kit.stores import STORES, Store, on_every_store
 from tests.live.kit.subscribers import EVENT_SOURCE
 
 
@@ -33,6 +34,7 @@ def test_what_is_published_is_received(channels: Server, channel: str) -> None:
     assert len({epoch(each) for each in ids}) == 1
 
 
+@on_every_store
 def test_subscribers_on_every_worker_get_every_event(channels: Server, channel: str) -> None:
     """Each is published over its own connection, so by any worker."""
     streams: list[Stream] = []
@@ -91,6 +93,7 @@ def test_event_and_retry(channels: Server, channel: str) -> None:
         assert stream.next() == Sent(id=third, event="größe", data='{"c":1}', retry="0")
 
 
+@on_every_store
 def test_an_array_is_stored_together(channels: Server, channel: str) -> None:
     events = [{"data": n, "event": f"kind-{n % 2}"} for n in range(1000)]
     with open_stream(channels, f"/channels/{channel}") as stream:
@@ -129,6 +132,7 @@ def test_bodies(channels: Server, channel: str, kind: str | None, body: bytes, t
 NAMES = ["orders.eu.1", "orders.eu", "orders.us", "users.eu", "Orders.eu", "a:b_c-D.0"]
 
 
+@on_every_store
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
@@ -169,6 +173,7 @@ def test_a_hundred_names_in_one_stream(channels: Server, channel: str) -> None:
         ]
 
 
+@on_every_store
 def test_where_a_fresh_stream_begins(channels: Server, channel: str) -> None:
     """A program gets the cursor in the header, an EventSource in band too; both can then resume."""
     for headers in ({}, EVENT_SOURCE):
@@ -190,6 +195,7 @@ def test_heartbeats(channels: Server, channel: str) -> None:
         assert stream.next() == Sent(id=sent, data="after")
 
 
+@on_every_store
 def test_a_repeated_publish_is_a_no_op(channels: Server, channel: str) -> None:
     """Whichever worker gets the repetition."""
     body = json.dumps({"data": "once"}).encode()
@@ -207,6 +213,7 @@ def test_a_repeated_publish_is_a_no_op(channels: Server, channel: str) -> None:
         assert received(stream, 2) == [(sent, None, "once"), (last, None, "last")]
 
 
+@on_every_store
 def test_a_repeated_array_is_a_no_op(channels: Server, channel: str) -> None:
     body = json.dumps([{"data": n} for n in range(50)]).encode()
     key = {"Idempotency-Key": f"key-of-{channel}"}
@@ -246,6 +253,9 @@ def test_a_publisher_gets_along_on_one_connection(channels: Server, channel: str
     assert publish_all(channels, channel, ["more"])
 
 
-def test_the_service_is_ready(channels: Server) -> None:
+@on_every_store
+def test_the_service_is_ready(channels: Server, store: Store) -> None:
     for path in ("/healthz", "/readyz"):
         assert fetch(channels, path).status == 200
+    in_a_file = (channels.directory / "channels.sqlite").exists()
+    assert in_a_file == (store is STORES["sqlite"]), "or the other tests are of the same store"

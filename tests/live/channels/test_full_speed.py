@@ -12,6 +12,7 @@ from tests.live.kit.clients import open_stream
 from tests.live.kit.publishing import Publisher, number, publish
 from tests.live.kit.servers import Server
 from tests.live.kit.services import service
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.subscribers import Received, Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
@@ -27,11 +28,14 @@ SUBSCRIPTIONS = {
     "/channels?c=all.**&c=all.a.*": r"all\..*",
 }
 
+pytestmark = on_every_store
+
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Server]:
     """Two workers; each test has channels of its own."""
-    with service(tmp_path_factory.mktemp("busy"), workers=2, settings=HISTORY) as started:
+    directory = tmp_path_factory.mktemp("busy")
+    with service(directory, workers=2, settings={**HISTORY, **store(directory)}) as started:
         yield started
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.live.kit.connection import fetch
 from tests.live.kit.publishing import channel_library
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
@@ -34,9 +35,10 @@ def wait_for_all(
     until(lambda: all(condition(each) for each in subscribers), f"each {what}", pause=0.005)
 
 
-def test_heartbeats_and_churn_leave_nothing_behind(tmp_path: Path) -> None:
+@on_every_store
+def test_heartbeats_and_churn_leave_nothing_behind(tmp_path: Path, store: Store) -> None:
     """Clients that stay get heartbeats only; others come and go, some with events."""
-    settings = {"PROBE_HEARTBEAT": str(HEARTBEAT)}
+    settings = {"PROBE_HEARTBEAT": str(HEARTBEAT), **store(tmp_path)}
     with (
         channel_library(tmp_path, settings=settings) as server,
         Swarm(server.port, coming_back=False) as swarm,
@@ -80,10 +82,11 @@ def test_heartbeats_and_churn_leave_nothing_behind(tmp_path: Path) -> None:
             assert not subscriber.problems, subscriber.summary()
 
 
-def test_many_idle_subscribers_cost_no_thread_and_no_greenlet(tmp_path: Path) -> None:
+@on_every_store
+def test_many_idle_subscribers_cost_no_thread_and_no_greenlet(tmp_path: Path, store: Store) -> None:
     """Detached: what stays of a subscriber that only waits is a socket and a small record."""
     with (
-        channel_library(tmp_path, settings={"PROBE_HEARTBEAT": "5"}) as server,
+        channel_library(tmp_path, settings={"PROBE_HEARTBEAT": "5", **store(tmp_path)}) as server,
         Swarm(server.port, coming_back=False) as swarm,
     ):
         before = held(server)

@@ -15,6 +15,7 @@ from sseflask.testing import open_stream
 from tests.live.kit import clients
 from tests.live.kit.connection import fetch
 from tests.live.kit.publishing import channel_library, number
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 
@@ -113,10 +114,11 @@ def test_a_bad_subscription_is_an_error_response(app: Flask) -> None:
         assert client.get(f"/events?{query}").status_code == 400, query
 
 
-def test_preloaded(tmp_path: Path) -> None:
+@on_every_store
+def test_preloaded(tmp_path: Path, store: Store) -> None:
     """The application is made before the workers are forked: each opens the store by itself."""
     with (
-        channel_library(tmp_path, "--preload", "-w", "2", settings={"PROBE_HEARTBEAT": "1"}) as it,
+        channel_library(tmp_path, "--preload", "-w", "2", settings=store(tmp_path)) as it,
         Swarm(it.port, [Subscriber("/subscribe?c=a") for _ in range(40)]) as swarm,
     ):
         swarm.wait_until_connected()
@@ -130,10 +132,11 @@ def test_preloaded(tmp_path: Path) -> None:
             assert stream.data(40) == [str(n) for n in range(40)]
 
 
-def test_no_switch_while_a_native_lock_is_held(tmp_path: Path) -> None:
+@on_every_store
+def test_no_switch_while_a_native_lock_is_held(tmp_path: Path, store: Store) -> None:
     """Detached subscribers come, get events, resume, are counted and closed."""
     with (
-        channel_library(tmp_path, settings={"PROBE_SWITCHES": "1"}) as it,
+        channel_library(tmp_path, settings={"PROBE_SWITCHES": "1", **store(tmp_path)}) as it,
         Swarm(it.port, [Subscriber(f"/subscribe?c=a&c=b.{n % 3}") for n in range(30)]) as swarm,
     ):
         swarm.wait_until_connected()

@@ -14,6 +14,7 @@ from tests.live.kit.connection import fetch
 from tests.live.kit.namespaces import Host, network_of
 from tests.live.kit.publishing import LIBRARY
 from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
+from tests.live.kit.services import logs
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
@@ -60,10 +61,7 @@ def library(directory: Path, *worker: str) -> Iterator[Server]:
     """The small application, to be reached from the other host too."""
     port = free_port()
     command = [*GUNICORN, *worker, "-b", f"0.0.0.0:{port}", "-w", "1", LIBRARY]
-    changes = {
-        "PROBE_CHANNEL_LOG": str(directory / "channels.sqlite"),
-        "PROBE_HEARTBEAT": "0.3",
-    }
+    changes = {**logs(directory), "PROBE_HEARTBEAT": "0.3"}
     with running("gunicorn-library", command, port, directory, changes) as server:
         yield server
     server.assert_log_is_clean()

@@ -14,11 +14,13 @@ from tests.live.kit.connection import Answer, Connection
 from tests.live.kit.publishing import channel_library, epoch, error_of, post, publish
 from tests.live.kit.servers import Server, free_port
 from tests.live.kit.services import service
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.waiting import until
 
 BODY = b'[{"data": "one"}, {"data": "two"}]'
 
 
+@on_every_store
 def test_the_same_key_many_times_at_once(channels: Server, channel: str) -> None:
     """On two workers: one of the requests publishes, all get its answer."""
     for attempt in range(5):
@@ -40,6 +42,7 @@ def test_the_same_key_many_times_at_once(channels: Server, channel: str) -> None
         assert stream.next().id == last
 
 
+@on_every_store
 def test_different_contents_under_one_key_at_once(channels: Server, channel: str) -> None:
     key = {"Idempotency-Key": channel}
     together = threading.Barrier(8)
@@ -53,22 +56,24 @@ def test_different_contents_under_one_key_at_once(channels: Server, channel: str
     assert sorted(answer.status for answer in answers) == [201] + [409] * 7
 
 
+@on_every_store
 def test_a_key_is_the_channels_own(channels: Server, channel: str) -> None:
     key = {"Idempotency-Key": channel}
     first = publish(channels, f"{channel}.a", "x", headers=key)
     assert publish(channels, f"{channel}.b", "y", headers=key) != first
 
 
-def test_a_key_outlives_the_server(tmp_path: Path) -> None:
+@on_every_store
+def test_a_key_outlives_the_server(tmp_path: Path, store: Store) -> None:
     """The answer was lost, the server killed: the repetition still publishes nothing."""
-    port = free_port()
+    port, settings = free_port(), store(tmp_path)
     key = {"Idempotency-Key": "k" * 255}
-    with service(tmp_path, port=port) as server:
+    with service(tmp_path, port=port, settings=settings) as server:
         first = post(server, "a", BODY, headers=key)
         assert first.status == 201
         server.kill()
         until(lambda: not server.members(), "all its processes are gone")
-    with service(tmp_path, port=port) as server:
+    with service(tmp_path, port=port, settings=settings) as server:
         again = post(server, "a", BODY, headers=key)
         assert (again.status, again.body) == (201, first.body)
         assert again.headers["idempotency-replayed"] == "true"

@@ -12,6 +12,7 @@ from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.publishing import epoch, number, publish, publish_all
 from tests.live.kit.servers import Server, free_port
 from tests.live.kit.services import service
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.waiting import until
 
 
@@ -32,6 +33,7 @@ def gap(stream: Stream) -> dict[str, Any]:
     return said
 
 
+@on_every_store
 @pytest.mark.parametrize("in_query", [False, True], ids=["header", "query"])
 @pytest.mark.parametrize("position", [0, 1, 498, 499])
 def test_resuming(channels: Server, channel: str, position: int, in_query: bool) -> None:
@@ -45,6 +47,7 @@ def test_resuming(channels: Server, channel: str, position: int, in_query: bool)
     ]
 
 
+@on_every_store
 def test_earliest(channels: Server, channel: str) -> None:
     with resume(channels, channel, "earliest", in_query=True) as nothing_yet:
         ids = publish_all(channels, channel, [str(n) for n in range(100)])
@@ -63,6 +66,7 @@ def test_the_header_counts_more_than_the_query(channels: Server, channel: str) -
             assert stream.next().id == ids[2]
 
 
+@on_every_store
 def test_one_id_resumes_all_channels(channels: Server, channel: str) -> None:
     """An id of any of them, of one that is not subscribed to as well: there is one order."""
     ids = [publish(channels, f"{channel}.{n % 3}", str(n)) for n in range(30)]
@@ -83,6 +87,7 @@ def test_what_was_published_to_others_leaves_no_gap(channels: Server, channel: s
         assert stream.next().id == sent
 
 
+@on_every_store
 @pytest.mark.parametrize(
     "last",
     ["nonsense", "7", "-", "-1", "a-b-c", "%s-", "%s--1", "%s-1.5", "%s-+1", "%s- 1", "x" * 3000],
@@ -110,6 +115,7 @@ def test_ids_that_nobody_gave_out(
         assert stream.next().id == sent
 
 
+@on_every_store
 def test_a_number_too_high(channels: Server, channel: str) -> None:
     """As after a crash that lost the end of the store, or from a client of another store."""
     known = publish(channels, channel, "known")
@@ -191,9 +197,10 @@ def test_a_store_that_may_not_grow(tmp_path: Path) -> None:
         assert len(numbers) * len(body) > most / 2
 
 
-def test_trimmed_while_it_is_replayed(tmp_path: Path) -> None:
+@on_every_store
+def test_trimmed_while_it_is_replayed(tmp_path: Path, store: Store) -> None:
     """A reader that is slower than the trimming gets a gap at the right place."""
-    settings = {"SSEFLASK_HISTORY_EVENTS": "1000", "SSEFLASK_HEARTBEAT": "600"}
+    settings = {"SSEFLASK_HISTORY_EVENTS": "1000", "SSEFLASK_HEARTBEAT": "600", **store(tmp_path)}
     with service(tmp_path, settings=settings) as server:
         ids: list[str] = []
         for _ in range(50):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,17 +16,23 @@ from tests.live.kit.events import Sent
 from tests.live.kit.kinds import GEVENT, PROBE, SERVERS, probe_command
 from tests.live.kit.publishing import LIBRARY, number
 from tests.live.kit.servers import Server, free_port, running
+from tests.live.kit.services import logs
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.subscribers import EVENT_SOURCE
 from tests.live.kit.waiting import settled, until
 
+pytestmark = on_every_store
+
 
 @contextlib.contextmanager
-def library(kind: str, directory: Path, *options: str) -> Iterator[Server]:
+def library(
+    kind: str, directory: Path, *options: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """The small application on a server of this kind, with a heartbeat of 0.3 s."""
     port = free_port()
     command = probe_command(kind, port, *options)
     command = [LIBRARY if part == PROBE else part for part in command]
-    changes = {"PROBE_CHANNEL_LOG": str(directory / "log.sqlite"), "PROBE_HEARTBEAT": "0.3"}
+    changes = {**logs(directory), "PROBE_HEARTBEAT": "0.3", **(settings or {})}
     with running(kind, command, port, directory, changes) as server:
         yield server
     server.assert_log_is_clean()
@@ -34,11 +40,12 @@ def library(kind: str, directory: Path, *options: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module", params=SERVERS)
 def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store
 ) -> Iterator[Server]:
     kind: str = request.param
     grace = ["--graceful-timeout", "4"] if kind.startswith("gunicorn") else []
-    with library(kind, tmp_path_factory.mktemp(kind), *grace) as server:
+    directory = tmp_path_factory.mktemp(kind)
+    with library(kind, directory, *grace, settings=store(directory)) as server:
         yield server
 
 
@@ -191,10 +198,10 @@ def test_curl(served: Server, channel: str) -> None:
     assert lines == expected
 
 
-def test_a_thread_or_a_cron_job_publishes(served: Server, channel: str) -> None:
-    """A process that has the file has the channels, for example a cron job."""
+def test_a_thread_or_a_cron_job_publishes(served: Server, store: Store, channel: str) -> None:
+    """A process that has the store has the channels, for example a cron job."""
     with (
-        library_beside(served) as other,
+        library("flask", served.directory / channel, settings=store(served.directory)) as other,
         open_stream(served, f"/subscribe?c={channel}") as here,
         open_stream(other, f"/subscribe?c={channel}") as there,
     ):
@@ -204,21 +211,10 @@ def test_a_thread_or_a_cron_job_publishes(served: Server, channel: str) -> None:
             assert [stream.next().id for _ in range(5)] == ids
 
 
-@contextlib.contextmanager
-def library_beside(server: Server) -> Iterator[Server]:
-    """The application once more, with the same log."""
-    port = free_port()
-    command = [LIBRARY if part == PROBE else part for part in probe_command("flask", port)]
-    changes = {"PROBE_CHANNEL_LOG": str(server.directory / "log.sqlite")}
-    directory = server.directory / f"beside-{port}"
-    with running("flask", command, port, directory, changes) as other:
-        yield other
-    other.assert_log_is_clean()
-
-
 @pytest.mark.parametrize("kind", GEVENT)
-def test_sigterm(kind: str, tmp_path: Path) -> None:
-    with library(kind, tmp_path, "--graceful-timeout", "10") as server:
+def test_sigterm(kind: str, tmp_path: Path, store: Store) -> None:
+    grace = ["--graceful-timeout", "10"]
+    with library(kind, tmp_path, *grace, settings=store(tmp_path)) as server:
         with contextlib.ExitStack() as stack:
             streams = [
                 stack.enter_context(open_stream(server, "/subscribe?c=a")) for _ in range(30)
@@ -232,10 +228,11 @@ def test_sigterm(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flask", "waitress", "gunicorn-gthread"])
-def test_sigterm_on_other_servers(kind: str, tmp_path: Path) -> None:
+def test_sigterm_on_other_servers(kind: str, tmp_path: Path, store: Store) -> None:
     """They promise no clean end, but they do end, and the store is intact afterwards."""
+    grace = ["--graceful-timeout", "2"] if "gunicorn" in kind else []
     with (
-        library(kind, tmp_path, *(["--graceful-timeout", "2"] if "gunicorn" in kind else [])) as it,
+        library(kind, tmp_path, *grace, settings=store(tmp_path)) as it,
         open_stream(it, "/subscribe?c=a") as stream,
     ):
         sent = say(it, "a", "first")
@@ -243,7 +240,7 @@ def test_sigterm_on_other_servers(kind: str, tmp_path: Path) -> None:
         it.send_signal(signal.SIGTERM)
         it.wait_until_ended(20)
     with (
-        library("flask", tmp_path) as again,
+        library("flask", tmp_path, settings=store(tmp_path)) as again,
         open_stream(again, "/subscribe?c=a&last_event_id=earliest") as stream,
     ):
         assert stream.next().id == sent

@@ -13,16 +13,20 @@ from tests.live.kit.publishing import publish, publish_all
 from tests.live.kit.servers import Server
 from tests.live.kit.services import service
 from tests.live.kit.sockets import inode
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
 
+pytestmark = on_every_store
+
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Server]:
     """One worker, and so much history that nothing is lost."""
+    directory = tmp_path_factory.mktemp("slow")
     settings = {"SSEFLASK_HEARTBEAT": "0.5", "SSEFLASK_HISTORY_EVENTS": "100000"}
-    with service(tmp_path_factory.mktemp("slow"), settings=settings) as started:
+    with service(directory, settings={**settings, **store(directory)}) as started:
         yield started
 
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.live.kit.clients import curl_in_background
 from tests.live.kit.publishing import Publisher, publish
 from tests.live.kit.servers import Server, environment, free_port
 from tests.live.kit.services import service
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.subscribers import Received, Subscriber
 from tests.live.kit.swarm import Swarm
 from tests.live.kit.waiting import until
@@ -24,12 +25,15 @@ from tests.live.kit.workers import suspended
 
 SETTINGS = {"SSEFLASK_HISTORY_EVENTS": "100000", "SSEFLASK_HEARTBEAT": "1"}
 
+pytestmark = on_every_store
+
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def pair(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Server]:
     """Two workers that are killed and replaced; the publishers' names are the tests' own."""
     directory, grace = tmp_path_factory.mktemp("pair"), ("--graceful-timeout", "10")
-    with service(directory, *grace, workers=2, settings=SETTINGS) as server:
+    settings = {**SETTINGS, **store(directory)}
+    with service(directory, *grace, workers=2, settings=settings) as server:
         yield server
 
 
@@ -116,26 +120,31 @@ def test_workers_are_killed_while_they_write(pair: Server) -> None:
         assert_everything_once(swarm, publisher)
 
 
-def script(server: Server, code: str) -> str:
+def script(settings: Mapping[str, str], code: str) -> str:
     """What a separate program prints that knows only the store: a cron job, or a task."""
     program = f"""
-import sys
+import os
 from flask import Flask
 from sseflask import SSE
 app = Flask("script")
-app.config["SSEFLASK_CHANNEL_LOG"] = sys.argv[1]
+app.config["SSEFLASK_CHANNEL_LOG"] = os.environ["SSEFLASK_CHANNEL_LOG"]
+app.config["SSEFLASK_STORE"] = os.environ.get("REDIS_URL")
 sse = SSE(app)
 {code}
 """
-    log = server.directory / "channels.sqlite"
-    command = [sys.executable, "-c", program, str(log)]
     return subprocess.run(
-        command, env=environment(), capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     ).stdout
 
 
-def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
+def test_a_script_counts_and_closes_on_all_workers(pair: Server, store: Store) -> None:
     """The same after a worker has just been killed: a dead worker has no subscribers."""
+    place = store(pair.directory)
     crowd = [Subscriber(f"/channels/user.{n % 2}", event_source=True) for n in range(60)]
     with Swarm(pair.port, coming_back=False) as swarm:
         victim, other = pair.workers()
@@ -145,14 +154,14 @@ def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
                 wait_until_begun(swarm)
         counts = "print(sse.subscribers('user.*'), sse.subscribers('user.1'))"
         # A worker without an answer within a second, as on a busy machine, is left out.
-        until(lambda: script(pair, counts) == "60 30\n", "all are counted")
+        until(lambda: script(place, counts) == "60 30\n", "all are counted")
         left = swarm.served_by(other)
         assert left == crowd[30:]
         kill(pair, victim)
         counts = "print(sse.subscribers('user.*'))"
-        until(lambda: script(pair, counts) == f"{len(left)}\n", "the dead one has none")
+        until(lambda: script(place, counts) == f"{len(left)}\n", "the dead one has none")
         said = script(
-            pair,
+            place,
             "print(sse.publish('user.0', 'bye')); sse.close('user.0'); sse.publish('user.0', 1)",
         )
         closed = [each for each in left if each.path.endswith(".0")]
@@ -163,7 +172,7 @@ def test_a_script_counts_and_closes_on_all_workers(pair: Server) -> None:
             assert not each.truncated, each.summary()
         stay = [each for each in left if each not in closed]
         counts = "print(sse.subscribers())"
-        until(lambda: script(pair, counts) == f"{len(stay)}\n", "the others are counted")
+        until(lambda: script(place, counts) == f"{len(stay)}\n", "the others are counted")
         publish(pair, "user.1", "still there")
         until(lambda: all(each.events for each in stay), "the others have gone on")
 
@@ -200,12 +209,12 @@ def curls(server: Server, count: int) -> Iterator[list[subprocess.Popen[bytes]]]
         ]
 
 
-def test_sigterm_and_another_release(tmp_path: Path) -> None:
+def test_sigterm_and_another_release(tmp_path: Path, store: Store) -> None:
     """All streams end properly; clients get what was published before they were back."""
-    port = free_port()
+    port, settings = free_port(), {**SETTINGS, **store(tmp_path)}
     with (
         Swarm(port, crowd(100)) as swarm,
-        service(tmp_path, port=port, workers=2, settings=SETTINGS) as server,
+        service(tmp_path, port=port, workers=2, settings=settings) as server,
     ):
         wait_until_begun(swarm)
         first = publish(server, "live.a", "first")
@@ -223,8 +232,7 @@ def test_sigterm_and_another_release(tmp_path: Path) -> None:
                 texts.append((b"".join(lines) + rest).decode())
             assert server.wait_until_ended() == 0
             swarm.wait_for(lambda each: each.proper_ends >= 1, "ended properly")
-            following = next_settings(tmp_path)
-            with service(tmp_path / "next", port=port, settings=following):
+            with service(tmp_path / "next", port=port, settings=settings):
                 publisher.wait_for(100)
                 publisher.stop()
                 publisher.taken.insert(0, (first, "first"))
@@ -237,11 +245,6 @@ def test_sigterm_and_another_release(tmp_path: Path) -> None:
 def line_of(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stdout is not None
     return process.stdout.readline()
-
-
-def next_settings(directory: Path) -> dict[str, str]:
-    """The next release has the same log."""
-    return {**SETTINGS, "SSEFLASK_CHANNEL_LOG": str(directory / "channels.sqlite")}
 
 
 def assert_beginning(text: str, expected: list[Received]) -> None:
@@ -259,10 +262,10 @@ def assert_beginning(text: str, expected: list[Received]) -> None:
     assert 500 <= int(line.removeprefix("retry: ")) <= 3000
 
 
-def test_ctrl_c(tmp_path: Path) -> None:
+def test_ctrl_c(tmp_path: Path, store: Store) -> None:
     """As SIGTERM, without the waiting."""
     with (
-        service(tmp_path, settings=SETTINGS) as server,
+        service(tmp_path, settings={**SETTINGS, **store(tmp_path)}) as server,
         Swarm(server.port, crowd(20), coming_back=False) as swarm,
     ):
         wait_until_begun(swarm)
@@ -274,10 +277,10 @@ def test_ctrl_c(tmp_path: Path) -> None:
         assert all(len(each.retries) >= 1 for each in swarm.subscribers)
 
 
-def test_a_killed_master(tmp_path: Path) -> None:
+def test_a_killed_master(tmp_path: Path, store: Store) -> None:
     """No process is left to stop the worker: it notices, and drains by itself."""
     with (
-        service(tmp_path, settings=SETTINGS) as server,
+        service(tmp_path, settings={**SETTINGS, **store(tmp_path)}) as server,
         Swarm(server.port, crowd(20), coming_back=False) as swarm,
     ):
         wait_until_begun(swarm)
@@ -287,11 +290,11 @@ def test_a_killed_master(tmp_path: Path) -> None:
         until(lambda: not server.members(), "the worker has ended")
 
 
-def test_max_requests(tmp_path: Path) -> None:
+def test_max_requests(tmp_path: Path, store: Store) -> None:
     """A worker that reaches `max_requests` ends its subscribers' streams properly as well."""
     options = ("--graceful-timeout", "10", "--max-requests", "40")
     with (
-        service(tmp_path, *options, settings=SETTINGS) as server,
+        service(tmp_path, *options, settings={**SETTINGS, **store(tmp_path)}) as server,
         Swarm(server.port, crowd(10)) as swarm,
     ):
         wait_until_begun(swarm)

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.live.kit.connection import Answer, fetch
 from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
+from tests.live.kit.services import logs
 from tests.live.kit.waiting import until
 
 JSON = "application/json"
@@ -28,7 +29,7 @@ def channel_library(
     """A small application with the library, without the service's rights, on our worker."""
     port = free_port()
     command = [*GUNICORN, "-b", f"127.0.0.1:{port}", "-k", WORKER, *options, LIBRARY]
-    changes = {"PROBE_CHANNEL_LOG": str(directory / "channels.sqlite"), **(settings or {})}
+    changes = {**logs(directory), **(settings or {})}
     with running("gunicorn-library", command, port, directory, changes) as server:
         yield server
     server.assert_log_is_clean()

@@ -14,6 +14,7 @@ from tests.live.kit.run_events import FORMATS, after, end_of, text_of
 from tests.live.kit.runs import JSON, START, ask, ask_start, path_of, rest, run_of, start, stop
 from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import on_every_store
 from tests.live.kit.workers import connect_to, other_worker
 
 ALIAS = "/sse/async_openai_out"
@@ -24,6 +25,7 @@ def key_of(script: ScriptedAnswer) -> dict[str, str]:
     return {"Idempotency-Key": f"key-{script.message}"}
 
 
+@on_every_store
 def test_while_it_runs(runs: Server, script: ScriptedAnswer) -> None:
     """On another worker, too; the repetition gets all of it."""
     script.say("one ")
@@ -46,6 +48,7 @@ def test_while_it_runs(runs: Server, script: ScriptedAnswer) -> None:
     assert script.count == 1
 
 
+@on_every_store
 @pytest.mark.parametrize("format", FORMATS)
 def test_after_the_end(runs: Server, script: ScriptedAnswer, format: str) -> None:
     script.say("one", "two")
@@ -76,6 +79,7 @@ def test_of_a_run_that_was_refused_for_good(runs: Server, script: ScriptedAnswer
     assert script.count == 2
 
 
+@on_every_store
 @pytest.mark.parametrize("status", [429, 500])
 def test_of_a_run_that_failed_for_now(runs: Server, script: ScriptedAnswer, status: int) -> None:
     """Each repetition is a run of its own, on whatever worker."""
@@ -90,6 +94,7 @@ def test_of_a_run_that_failed_for_now(runs: Server, script: ScriptedAnswer, stat
         assert (len(found), script.count) == (count, count)
 
 
+@on_every_store
 def test_of_one_that_failed_for_now_while_many_repeat_it(
     runs: Server, script: ScriptedAnswer
 ) -> None:
@@ -106,6 +111,7 @@ def test_of_one_that_failed_for_now_while_many_repeat_it(
     assert script.count == 2
 
 
+@on_every_store
 @pytest.mark.parametrize("how", ["stopped", "truncated"])
 def test_of_a_run_that_was_broken_off(runs: Server, script: ScriptedAnswer, how: str) -> None:
     script.say("one")
@@ -153,6 +159,7 @@ def test_wherever_the_key_is(runs: Server, script: ScriptedAnswer, where: str) -
     assert script.count == 1
 
 
+@on_every_store
 @pytest.mark.parametrize(
     "change",
     [

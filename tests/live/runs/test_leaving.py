@@ -12,6 +12,7 @@ from tests.live.kit.run_events import FORMATS, end_of, expected_end, parsed, tex
 from tests.live.kit.runs import JSON, START, attach, path_of, replay, rest, run_of, start, stop
 from tests.live.kit.scripted import USAGE, ScriptedAnswer, usage_frame
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import on_every_store
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to, other_worker
 
@@ -94,6 +95,7 @@ def test_before_the_first_token(
     script.wait_until_left()
 
 
+@on_every_store
 def test_another_viewer_keeps_it_alive(runs: Server, script: ScriptedAnswer) -> None:
     """On another worker; when that one leaves too it is the end, wherever the run is written."""
     script.say("one ")
@@ -113,6 +115,7 @@ def test_another_viewer_keeps_it_alive(runs: Server, script: ScriptedAnswer) -> 
     assert (text_of("text", events), end_of("text", events)) == ("one two", "cancelled")
 
 
+@on_every_store
 def test_viewers_of_a_viewer_do_not_decide(runs: Server, script: ScriptedAnswer) -> None:
     """A viewer that comes later and leaves does not end what the first one still reads."""
     script.say("one ")
@@ -162,6 +165,7 @@ def test_after_a_grace_time(runs: Server, script: ScriptedAnswer) -> None:
     assert end_of("text", replay(runs, run, "text")) == "cancelled"
 
 
+@on_every_store
 def test_whoever_comes_back_in_time_keeps_it_alive(runs: Server, script: ScriptedAnswer) -> None:
     """On another worker; leaving again gives the whole grace time again."""
     script.say("one ")

@@ -28,6 +28,7 @@ from tests.live.kit.runs import (
 )
 from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to
 
@@ -36,18 +37,22 @@ PROMPT = 2000
 RUNS = 3
 PER_MINUTE = 20
 
+pytestmark = on_every_store
+
 
 @pytest.fixture(scope="module")
 def limited(
-    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedUpstream, store: Store
 ) -> Iterator[Server]:
     """Two workers; each test is a subject of its own."""
+    directory = tmp_path_factory.mktemp("limited")
     settings = {
+        **store(directory),
         "SSEFLASK_MAX_PROMPT": str(PROMPT),
         "SSEFLASK_MAX_RUNS": str(RUNS),
         "SSEFLASK_RATE_LIMIT": f"{PER_MINUTE}/minute",
     }
-    with run_service(tmp_path_factory.mktemp("limited"), scripted, settings=settings) as server:
+    with run_service(directory, scripted, settings=settings) as server:
         yield server
 
 

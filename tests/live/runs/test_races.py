@@ -15,6 +15,7 @@ from tests.live.kit.run_events import text_of
 from tests.live.kit.runs import all_at_once, ask_start, replay, rest, run_of, start
 from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import on_every_store
 from tests.live.kit.workers import connect_to
 
 
@@ -37,6 +38,7 @@ def race(
     return 200, run_of(stream), replayed, rest(stream)
 
 
+@on_every_store
 @pytest.mark.parametrize("round", range(12))
 def test_racing_requests(runs: Server, scripted: ScriptedUpstream, round: int) -> None:
     """Twenty at once, on both workers: one of them asks the upstream, all get its answer."""
@@ -53,6 +55,7 @@ def test_racing_requests(runs: Server, scripted: ScriptedUpstream, round: int) -
     assert script.count == 1
 
 
+@on_every_store
 def test_racing_on_both_workers(runs: Server, scripted: ScriptedUpstream) -> None:
     """Five on each, accepted before the race begins."""
     for _ in range(4):
@@ -71,6 +74,7 @@ def test_racing_on_both_workers(runs: Server, scripted: ScriptedUpstream) -> Non
         assert script.count == 1
 
 
+@on_every_store
 def test_racing_requests_of_a_run_that_fails(runs: Server, scripted: ScriptedUpstream) -> None:
     """What is final is the answer to all of them; see the tests of idempotency for the rest."""
     for _ in range(4):
@@ -84,6 +88,7 @@ def test_racing_requests_of_a_run_that_fails(runs: Server, scripted: ScriptedUps
         assert script.count == 1
 
 
+@on_every_store
 def test_racing_requests_with_other_content(runs: Server, scripted: ScriptedUpstream) -> None:
     """One of the contents wins; requests with the other get 409."""
     for _ in range(4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tests.live.kit.runs import (
 )
 from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server, free_port
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to
 
@@ -33,6 +35,8 @@ CHAT = "/v1/chat/completions"
 GRACE = ("--graceful-timeout", "12")
 #: For a run that must be over before the grace time is.
 SHORT = ("--graceful-timeout", "6")
+
+pytestmark = on_every_store
 
 
 def resumed(
@@ -49,15 +53,15 @@ def assert_sent_away(stream: Stream) -> None:
 
 
 @pytest.mark.waits_long
-def test_sigterm(tmp_path: Path, scripted: ScriptedUpstream) -> None:
+def test_sigterm(tmp_path: Path, store: Store, scripted: ScriptedUpstream) -> None:
     """Clients that can, resume at the next release, which reads what the old one still writes."""
-    log = {"SSEFLASK_RUN_LOG": str(tmp_path / "runs.sqlite")}
+    settings = store(tmp_path)
     script, short = scripted.script(), scripted.script()
     script.say("one ")
     body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
     with (
-        run_service(tmp_path / "old", scripted, *GRACE, workers=1, settings=log) as old,
-        run_service(tmp_path / "new", scripted, workers=1, settings=log) as new,
+        run_service(tmp_path / "old", scripted, *GRACE, workers=1, settings=settings) as old,
+        run_service(tmp_path / "new", scripted, workers=1, settings=settings) as new,
         contextlib.ExitStack() as stack,
     ):
         original = stack.enter_context(start(old, script))
@@ -110,13 +114,14 @@ def test_sigterm(tmp_path: Path, scripted: ScriptedUpstream) -> None:
     assert (script.count, short.count) == (2, 1)
 
 
-def test_sighup(tmp_path: Path, scripted: ScriptedUpstream) -> None:
+def test_sighup(tmp_path: Path, store: Store, scripted: ScriptedUpstream) -> None:
     """A rolling reload in mid-answer: the reader changes workers, the writer stays."""
+    settings = store(tmp_path)
     scripts = {format: scripted.script() for format in RESUMABLE}
     # A new worker may take long to begin on a busy machine; the old one writes until then.
     grace = ("--graceful-timeout", "60")
     with (
-        run_service(tmp_path, scripted, *grace, workers=1) as server,
+        run_service(tmp_path, scripted, *grace, workers=1, settings=settings) as server,
         contextlib.ExitStack() as stack,
     ):
         (old,) = server.workers()
@@ -150,16 +155,24 @@ def test_sighup(tmp_path: Path, scripted: ScriptedUpstream) -> None:
 
 
 def test_what_had_ended_is_there_after_a_restart(
-    tmp_path: Path, scripted: ScriptedUpstream
+    tmp_path: Path, store: Store, scripted: ScriptedUpstream
 ) -> None:
     """Its key is there too, and its status for DELETE."""
-    port = free_port()
+    served = partial(
+        run_service,
+        tmp_path,
+        scripted,
+        *SHORT,
+        workers=1,
+        port=free_port(),
+        settings=store(tmp_path),
+    )
     script, refused = scripted.script(), scripted.script()
     script.say("one ", "two")
     script.finish("length")
     refused.answer(429, b'{"error": {"message": "Slow down.", "code": "slow"}}')
     key = {"Idempotency-Key": "k"}
-    with run_service(tmp_path, scripted, *SHORT, workers=1, port=port) as server:
+    with served() as server:
         stream = start(server, script, key)
         run = run_of(stream)
         rest(stream)
@@ -167,7 +180,7 @@ def test_what_had_ended_is_there_after_a_restart(
         with start(server, refused) as stream:
             assert stream.head.status == 429
             failed = run_of(stream)
-    with run_service(tmp_path, scripted, *SHORT, workers=1, port=port) as server:
+    with served() as server:
         for format in FORMATS:
             assert replay(server, run, format) == expected[format]
         events = expected["chunks"]
@@ -183,18 +196,18 @@ def test_what_had_ended_is_there_after_a_restart(
     assert (script.count, refused.count) == (1, 1)
 
 
-def test_ctrl_c(tmp_path: Path, scripted: ScriptedUpstream) -> None:
+def test_ctrl_c(tmp_path: Path, store: Store, scripted: ScriptedUpstream) -> None:
     """No grace time: the run ends so at once, and is known by that after the next start."""
-    script = scripted.script()
+    script, settings = scripted.script(), store(tmp_path)
     script.say("one")
-    with run_service(tmp_path, scripted, *GRACE, workers=1) as server:
+    with run_service(tmp_path, scripted, *GRACE, workers=1, settings=settings) as server:
         with start(server, script, on_disconnect="continue") as stream:
             run = run_of(stream)
             stream.next()
             server.interrupt()
             script.wait_until_left()
         server.wait_until_ended(20)
-    with run_service(tmp_path, scripted, *SHORT, workers=1) as server:
+    with run_service(tmp_path, scripted, *SHORT, workers=1, settings=settings) as server:
         for format in FORMATS:
             events = replay(server, run, format)
             assert text_of(format, events) == "one"

@@ -14,6 +14,7 @@ from tests.live.kit.run_events import FORMATS, RESUMABLE, after, end_of, text_of
 from tests.live.kit.runs import START, ask, path_of, replay, rest, run_of, start
 from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import on_every_store
 from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import frame
 
@@ -93,6 +94,7 @@ def test_while_it_runs_from_every_position(
     assert script.count == 1
 
 
+@on_every_store
 @pytest.mark.parametrize("format", FORMATS)
 def test_on_each_worker(runs: Server, script: ScriptedAnswer, format: str) -> None:
     """While it runs and afterwards; `ui` starts over."""
@@ -119,6 +121,7 @@ def test_on_each_worker(runs: Server, script: ScriptedAnswer, format: str) -> No
     assert script.count == 1
 
 
+@on_every_store
 @pytest.mark.parametrize("format", RESUMABLE)
 def test_a_reader_that_drops_after_every_event(
     runs: Server, script: ScriptedAnswer, format: str
@@ -212,6 +215,7 @@ def test_earliest_of_a_run_is_all_of_it(runs: Server, script: ScriptedAnswer, va
     assert rest(open_stream(runs, f"/runs/{run}", headers={"Last-Event-ID": value})) == events
 
 
+@on_every_store
 def test_many_come_back_at_once(runs: Server, script: ScriptedAnswer) -> None:
     """All of an interrupted page's tabs, on whatever worker: one request of the upstream."""
     first_half(script)

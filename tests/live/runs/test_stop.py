@@ -34,6 +34,7 @@ from tests.live.kit.runs import (
 )
 from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import on_every_store
 from tests.live.kit.workers import connect_to, other_worker
 
 
@@ -59,6 +60,7 @@ def assert_stopped(server: Server, run: str, got: list[tuple[str, Stream]], text
         assert text_of(format, events) == text
 
 
+@on_every_store
 @pytest.mark.parametrize("begun", [False, True], ids=["no answer yet", "only its headers"])
 def test_before_the_first_token(runs: Server, script: ScriptedAnswer, begun: bool) -> None:
     if begun:
@@ -74,6 +76,7 @@ def test_before_the_first_token(runs: Server, script: ScriptedAnswer, begun: boo
     assert script.count == 1
 
 
+@on_every_store
 @pytest.mark.parametrize("on_disconnect", ["cancel", "continue", "30"])
 def test_in_mid_answer(runs: Server, script: ScriptedAnswer, on_disconnect: str) -> None:
     script.say("one ", "two")
@@ -93,6 +96,7 @@ def test_in_mid_answer(runs: Server, script: ScriptedAnswer, on_disconnect: str)
     assert replay(runs, run, "text")[-1].id == f"{run}.3"
 
 
+@on_every_store
 @pytest.mark.parametrize("begun", [False, True], ids=["first token", "mid-answer"])
 def test_from_another_worker(runs: Server, script: ScriptedAnswer, begun: bool) -> None:
     if begun:
@@ -161,6 +165,7 @@ def test_after_a_failure(runs: Server, script: ScriptedAnswer) -> None:
     assert replay(runs, run, "text") == events
 
 
+@on_every_store
 def test_many_stop_it_at_once(runs: Server, script: ScriptedAnswer) -> None:
     script.say("one")
     with start(runs, script, format="text") as stream:
@@ -180,6 +185,7 @@ def test_an_unknown_run(runs: Server, run: str) -> None:
         assert error_of(answer, 404)["code"] == "run_not_found"
 
 
+@on_every_store
 def test_while_nobody_watches(runs: Server, script: ScriptedAnswer) -> None:
     script.say("one")
     with start(runs, script, on_disconnect="continue") as stream:
@@ -190,6 +196,7 @@ def test_while_nobody_watches(runs: Server, script: ScriptedAnswer) -> None:
     assert text_of("text", replay(runs, run, "text")) == "one"
 
 
+@on_every_store
 def test_while_the_upstream_says_more_than_anybody_reads(
     runs: Server, script: ScriptedAnswer
 ) -> None:

@@ -25,11 +25,13 @@ from tests.live.kit.runs import (
 )
 from tests.live.kit.scripted import ScriptedAnswer
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import on_every_store
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to
 from tests.scripted_upstream import frame
 
 
+@on_every_store
 def test_all_formats_at_once_while_it_runs(runs: Server, script: ScriptedAnswer) -> None:
     """Viewers from before the first token, later ones, and ones after the end."""
     script.begin()
@@ -64,6 +66,7 @@ def test_all_formats_at_once_while_it_runs(runs: Server, script: ScriptedAnswer)
     assert script.count == 1
 
 
+@on_every_store
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_reader_gets_identical_bytes(
     runs: Server, script: ScriptedAnswer, format: str
@@ -168,6 +171,7 @@ def test_an_upstream_that_refuses(runs: Server, script: ScriptedAnswer, format: 
     assert script.count == 1
 
 
+@on_every_store
 def test_viewers_that_come_and_go(runs: Server, script: ScriptedAnswer) -> None:
     """Half of them leave at once, without harm to the others."""
     with contextlib.ExitStack() as stack:
@@ -193,6 +197,7 @@ def test_viewers_that_come_and_go(runs: Server, script: ScriptedAnswer) -> None:
     assert script.count == 1
 
 
+@on_every_store
 def test_a_viewer_that_does_not_read(runs: Server, script: ScriptedAnswer) -> None:
     """It holds up neither the run nor the other viewers."""
     script.say("first")

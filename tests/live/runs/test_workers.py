@@ -22,6 +22,7 @@ from tests.live.kit.events import Sent
 from tests.live.kit.run_events import FORMATS, Decoded, last_id
 from tests.live.kit.runs import attach, read, read_run, run_of, run_service, start, start_path, take
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.waiting import settled, until
 from tests.live.kit.workers import (
     connect_to,
@@ -36,11 +37,15 @@ from tests.live.kit.workers import (
 LIMIT = 10.0
 GRACE = ("--graceful-timeout", "20")
 
+pytestmark = [on_every_store, pytest.mark.waits_long]
+
 
 @pytest.fixture(scope="module")
-def shared(upstream: Aimock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory, settings = tmp_path_factory.mktemp("shared"), {"SSEFLASK_HEARTBEAT": "0.5"}
-    with run_service(directory, upstream, *GRACE, settings=settings) as server:
+def shared(
+    upstream: Aimock, tmp_path_factory: pytest.TempPathFactory, store: Store
+) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("shared")
+    with run_service(directory, upstream, *GRACE, settings=store(directory)) as server:
         yield server
 
 
@@ -342,9 +347,10 @@ def test_sighup(relay: Server, upstream: Aimock, tag: str) -> None:
         assert (answer.text, answer.outcome) == (upstream.story * 8, "finished")
 
 
-def test_sigterm(upstream: Aimock, tmp_path: Path, tag: str) -> None:
+def test_sigterm(upstream: Aimock, tmp_path: Path, store: Store, tag: str) -> None:
     """The same, and then the service has ended."""
-    with run_service(tmp_path, upstream, *GRACE, workers=1) as server:
+    settings = store(tmp_path)
+    with run_service(tmp_path, upstream, *GRACE, workers=1, settings=settings) as server:
         with asked_to_end(server, upstream, f"steady story #{tag}", signal.SIGTERM):
             pass
         assert server.wait_until_ended() == 0
@@ -372,7 +378,7 @@ def test_one_worker_of_two_is_asked_to_end(
 
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
 def test_a_worker_ends_whose_viewers_read_a_run_of_another(
-    upstream: Aimock, tmp_path: Path, tag: str, how: str
+    upstream: Aimock, tmp_path: Path, store: Store, tag: str, how: str
 ) -> None:
     """One that can't resume is told so in band, and its response ends properly."""
     message = f"slow story #{tag}"
@@ -381,8 +387,9 @@ def test_a_worker_ends_whose_viewers_read_a_run_of_another(
     ).encode()
     headers = {"Content-Type": "application/json", "Idempotency-Key": f"key-{tag}"}
     path = "/v1/chat/completions"
+    grace = ("--graceful-timeout", "5")
     with (
-        run_service(tmp_path, upstream, "--graceful-timeout", "5") as server,
+        run_service(tmp_path, upstream, *grace, settings=store(tmp_path)) as server,
         contextlib.ExitStack() as stack,
     ):
         wait_for_workers(server, 2)
@@ -417,11 +424,12 @@ def test_a_worker_ends_whose_viewers_read_a_run_of_another(
         assert stop_at(server, writing, run)["status"] == "stopped"
 
 
-def test_the_grace_time_is_over(upstream: Aimock, tmp_path: Path, tag: str) -> None:
+def test_the_grace_time_is_over(upstream: Aimock, tmp_path: Path, store: Store, tag: str) -> None:
     """A run that takes longer is ended in order, and can be read afterwards."""
     destroyed = upstream.destroyed()
+    grace, settings = ("--graceful-timeout", "8"), store(tmp_path)
     with (
-        run_service(tmp_path, upstream, "--graceful-timeout", "8", workers=1) as server,
+        run_service(tmp_path, upstream, *grace, workers=1, settings=settings) as server,
         start(server, f"slow story #{tag}", format="ui") as stays,
     ):
         run = run_of(stays)

@@ -31,7 +31,8 @@ from tests.live.kit.router import Router, router
 from tests.live.kit.runs import JSON, bearer
 from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import ROOT, Server, free_port
-from tests.live.kit.services import SECRET, logs, production_command
+from tests.live.kit.services import SECRET, production_command
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.waiting import until
 
 #: How much faster time goes: for silence, and for the end of streams. What is left until SIGKILL is
@@ -71,13 +72,14 @@ def by_honcho(port: int) -> list[str]:
 def dyno(
     name: str,
     directory: Path,
+    store: Store,
     upstream: ScriptedUpstream,
     how: Callable[[int], list[str]] = production_command,
 ) -> Iterator[Server]:
     """The Procfile's process, with what the platform sets; it is gone after the block."""
     port = free_port()
     changes = {
-        **logs(directory),
+        **store(directory),
         **profile(),
         **upstream.settings(),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -157,8 +159,11 @@ class Follower:
                 assert stream.ended, "the stream was cut"
 
 
+@on_every_store
 @pytest.mark.waits_long
-def test_a_deploy(scripted: ScriptedUpstream, script: ScriptedAnswer, tmp_path: Path) -> None:
+def test_a_deploy(
+    scripted: ScriptedUpstream, script: ScriptedAnswer, tmp_path: Path, store: Store
+) -> None:
     completion = json.dumps(
         {"model": "m", "stream": True, "messages": [{"role": "user", "content": script.message}]}
     ).encode()
@@ -168,7 +173,7 @@ def test_a_deploy(scripted: ScriptedUpstream, script: ScriptedAnswer, tmp_path: 
     with (
         ThreadPoolExecutor() as pool,
         heroku() as front,
-        dyno("web.1", tmp_path, scripted) as old,
+        dyno("web.1", tmp_path, store, scripted) as old,
     ):
         front.choose(old.port)
         numbers = Follower(pool, front.port, "/channels/numbers")
@@ -195,7 +200,7 @@ def test_a_deploy(scripted: ScriptedUpstream, script: ScriptedAnswer, tmp_path: 
 
             front.choose(0)
             ending = pool.submit(stop, old)
-            with dyno("web.2", tmp_path, scripted, by_honcho) as new:
+            with dyno("web.2", tmp_path, store, scripted, by_honcho) as new:
                 front.choose(new.port)
                 assert silent.rest() == []
                 assert len(silent.retries) == 1

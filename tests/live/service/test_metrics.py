@@ -19,9 +19,12 @@ from tests.live.kit.connection import fetch
 from tests.live.kit.publishing import error_of, post, publish_all
 from tests.live.kit.servers import Server
 from tests.live.kit.services import SECRET, authorization, make_token, production
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.waiting import until
 
 Figures = dict[tuple[str, ...], float]
+
+pytestmark = on_every_store
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +34,16 @@ def rights() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("metrics")
     settings = {
+        **store(directory),
         "SSEFLASK_SECRET": SECRET,
         "SSEFLASK_PAGE": "true",
         "WEB_CONCURRENCY": "2",
         "SSEFLASK_HEARTBEAT": "3600",  # its bytes would be counted as well
     }
-    with production(tmp_path_factory.mktemp("metrics"), settings) as started:
+    with production(directory, settings) as started:
         yield started
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests import redis_server
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.events import Sent
 from tests.live.kit.publishing import epoch, number, publish
@@ -16,6 +15,7 @@ from tests.live.kit.runs import attach, replay, rest, run_of, run_service, start
 from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import ROOT, Server, environment
 from tests.live.kit.services import logs
+from tests.live.kit.stores import on_redis
 
 SECONDS = 60.0
 
@@ -46,8 +46,8 @@ def next_of(stream: Stream, amount: int) -> list[tuple[str | None, str | None]]:
 def test_there_and_back(
     tmp_path: Path, scripted: ScriptedUpstream, script: ScriptedAnswer, channel: str
 ) -> None:
-    place = redis_server.shared(next(iter(redis_server.programs()))).place()
-    on_files, on_redis = logs(tmp_path), {**dict.fromkeys(logs(tmp_path), ""), "REDIS_URL": place}
+    on_files, on_server = logs(tmp_path), on_redis(tmp_path)
+    place = on_server["REDIS_URL"]
     back = {
         "SSEFLASK_CHANNEL_LOG": str(tmp_path / "back" / "channels.sqlite3"),
         "SSEFLASK_RUN_LOG": str(tmp_path / "back" / "runs.sqlite3"),
@@ -85,7 +85,7 @@ def test_there_and_back(
 
     said = migrate(**on_files, REDIS_URL=place)
     assert said.startswith("moved 10 events of 3 channels, 1 key of publishers, 1 completion, ")
-    check(on_redis)
+    check(on_server)
     said = migrate("--from", "redis", "--to", str(tmp_path / "back"), REDIS_URL=place)
     assert said.startswith("moved 11 events of 3 channels, 1 key of publishers, 1 completion, ")
     check(back)

@@ -17,7 +17,7 @@ from tests.unit.cli.commands import run
 
 @pytest.fixture
 def place() -> str:
-    return redis_server.shared(next(iter(redis_server.programs()))).place()
+    return redis_server.place()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.unit.cli.commands import run
 
 @pytest.fixture
 def place() -> str:
-    return redis_server.shared(next(iter(redis_server.programs()))).place()
+    return redis_server.place()
 
 
 def stored(place: str) -> list[tuple[str, bytes]]:

@@ -140,7 +140,7 @@ def test_figures_are_published_while_somebody_reads_them(channels: Channels) -> 
 
 
 def test_machines_publish_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = redis_server.shared(next(iter(redis_server.programs()))).place()
+    place = redis_server.place()
     with contextlib.closing(make(place)) as here, contextlib.closing(make(place)) as there:
         monkeypatch.setattr(live, "_DELAY", 0.0)
         # Both are in this process.
