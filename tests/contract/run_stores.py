@@ -201,12 +201,16 @@ def frames_of(first: int, amount: int) -> list[bytes]:
     return [b"frame %d" % number for number in range(first, first + amount)]
 
 
-def put(store: RunStore, run: Run, first: int, amount: int, ending: Ending | None = None) -> None:
-    """Append frames after `frames_of` all that come before."""
+def append_of(run: Run, first: int, amount: int, ending: Ending | None = None) -> RunAppend:
+    """An append of frames after `frames_of` all that come before."""
     frames = frames_of(first, amount)
     notes = [b"notes %d" % number for number in range(first, first + amount)]
     size = size_of(frames_of(1, first + amount - 1))
-    store.append(RunAppend(run.key, first, frames, notes, size, ending))
+    return RunAppend(run.key, first, frames, notes, size, ending)
+
+
+def put(store: RunStore, run: Run, first: int, amount: int, ending: Ending | None = None) -> None:
+    store.append(append_of(run, first, amount, ending))
 
 
 def everything(store: RunStore, run: Run) -> list[tuple[int, bytes]]:

@@ -17,52 +17,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import gevent
 
 from sseflask.loop.callbacks import EventLoop
-from sseflask.store.api import Append, Appended, Entry, EventLimits, EventStore, StoreError
+from sseflask.store.api import Append, Appended, EventLimits, EventStore, StoreError
 from sseflask.store.names import Pattern
 from sseflask.store.open import open_event_store
 from sseflask.store.redis import address
 from tests import redis_server
 from tests.contract.event_stores import query
+from tests.unit.store.appending_greenlets import Listener, put_all
 
 GREENLETS, THREADS = 3000, 8
-
-native_ident = monkey.get_original("_thread", "get_ident")
-
-
-class Listener:
-    """Collects the events that it is given, in the event loop."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.threads: set[int] = set()
-        self.closes: list[Pattern] = []
-
-    def events(self, entries: Sequence[Entry], since: float) -> None:
-        assert since <= time.monotonic()
-        self.entries.extend(entries)
-        self.threads.add(native_ident())
-
-    def started(self, epoch: str, newest: int) -> None:
-        assert epoch
-        assert newest == 0
-        self.threads.add(native_ident())
-
-    def skipped(self, last: int) -> None:
-        raise AssertionError(f"nothing was trimmed before {last}")
-
-    def closed(self, pattern: Pattern) -> None:
-        self.closes.append(pattern)
-        self.threads.add(native_ident())
-
-    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
-        answer(len(str(pattern)))
 
 
 def main(program: str) -> dict[str, Any]:
@@ -74,21 +43,8 @@ def main(program: str) -> dict[str, Any]:
         store.follow(listener)
         scripts_before = evaluated(server)
 
-        def put(index: int) -> Appended:
-            result = store.append(Append("a", (b"%d" % index,)))
-            assert isinstance(result, Appended)
-            # In the loop, and before the greenlet goes on.
-            assert len(listener.entries) >= result.last
-            return result
-
-        greenlets = [gevent.spawn(put, index) for index in range(GREENLETS)]
-        gevent.joinall(greenlets, raise_error=True)
+        in_order = put_all(store, listener, GREENLETS)
         scripts = evaluated(server) - scripts_before
-        results = [greenlet.value for greenlet in greenlets]
-        in_order = results == [Appended(n, n) for n in range(1, GREENLETS + 1)]
-        in_order = in_order and [entry.frame for entry in listener.entries] == [
-            b"%d" % index for index in range(GREENLETS)
-        ]
         pool = gevent.get_hub().threadpool
         threads = [pool.spawn(use, store, index) for index in range(THREADS)]
         counts = [thread.get(timeout=30) for thread in threads]
@@ -102,7 +58,7 @@ def main(program: str) -> dict[str, Any]:
         "refused after standing still": paused,
         "given": len(listener.entries),
         "closes": len(listener.closes),
-        "in the loop": listener.threads == {native_ident()},
+        "in the loop": listener.in_the_loop,
         **report,
     }
 

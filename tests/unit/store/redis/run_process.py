@@ -21,9 +21,8 @@ from sseflask.store.run_api import (
     RunKey,
     RunLimits,
     TooMany,
-    size_of,
 )
-from tests.contract.run_stores import DAY, ENDINGS, frames_of, fresh
+from tests.contract.run_stores import DAY, ENDINGS, append_of, fresh
 
 
 @dataclass
@@ -75,14 +74,6 @@ class Process:
 
     def entries(self) -> list[list[bytes]]:
         return list(self.scripts.entries(self.link, 1))
-
-
-def append_of(run: Run, first: int, amount: int, ending: Ending | None = None) -> RunAppend:
-    frames = frames_of(first, amount)
-    notes = [b"notes %d" % number for number in range(first, first + amount)]
-    return RunAppend(
-        run.key, first, frames, notes, size_of(frames_of(1, first + amount - 1)), ending
-    )
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from sseflask.store.api import StoreError
 from sseflask.store.redis.run_scripts import UnknownProcess, ended_run, numbered_frames
 from sseflask.store.run_api import FRAME_BYTES, Ending, Run, RunAppend, StoreFull, TooMany, size_of
 from tests import redis_server
-from tests.contract.run_stores import ENDINGS, FINISHED, STOPPED, fresh, numbered
-from tests.unit.store.redis.run_process import Process, append_of, key, keys, opened
+from tests.contract.run_stores import ENDINGS, FINISHED, STOPPED, append_of, fresh, numbered
+from tests.unit.store.redis.run_process import Process, key, keys, opened
 
 INTERRUPTED = ENDINGS.interrupted
 

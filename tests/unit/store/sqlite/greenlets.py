@@ -17,51 +17,23 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import gevent
 
-from sseflask.store.api import Append, Appended, Entry, EventLimits, KeyReused
-from sseflask.store.names import Pattern
+from sseflask.store.api import Append, Appended, EventLimits, KeyReused
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_store import SqliteEventStore
 from tests.processes import go_on, line, process
+from tests.unit.store.appending_greenlets import Listener, native_ident, put, put_all
 from tests.unit.store.sqlite.event_processes import hold
 
 GREENLETS = 5000
 #: How often the timer fires while the file is locked. If the loop waited for the lock, it would
 #: never: the lock is held until then.
 TICKS = 30
-
-native_ident = monkey.get_original("_thread", "get_ident")
-
-
-class Listener:
-    """Collects the events that it is given, in the event loop."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.threads: set[int] = set()
-
-    def events(self, entries: Sequence[Entry], since: float) -> None:
-        assert since <= time.monotonic()
-        self.entries.extend(entries)
-        self.threads.add(native_ident())
-
-    def started(self, epoch: str, newest: int) -> None:
-        assert epoch
-        assert newest == 0
-
-    def skipped(self, last: int) -> None:
-        raise AssertionError(f"nothing was trimmed before {last}")
-
-    def closed(self, pattern: Pattern) -> None:
-        raise AssertionError(f"{pattern} was not closed")
-
-    def count(self, pattern: Pattern, answer: Callable[[int], None]) -> None:
-        raise AssertionError(f"{pattern} was not to be counted, nor {answer} called")
 
 
 def main(path: str) -> dict[str, Any]:
@@ -74,24 +46,10 @@ def main(path: str) -> dict[str, Any]:
             return super().append(appends)
 
     listener = Listener()
-    entries = listener.entries
     store = SqliteEventStore(path, EventLimits(10**6, 86_400), Counted)
     store.follow(listener)
 
-    def put(index: int) -> Appended:
-        result = store.append(Append("a", (b"%d" % index,)))
-        assert isinstance(result, Appended)
-        # In the loop, and before the greenlet goes on.
-        assert len(entries) >= result.last
-        return result
-
-    greenlets = [gevent.spawn(put, index) for index in range(GREENLETS)]
-    gevent.joinall(greenlets, raise_error=True)
-    results = [greenlet.value for greenlet in greenlets]
-    in_order = results == [Appended(n, n) for n in range(1, GREENLETS + 1)]
-    in_order = in_order and [entry.frame for entry in entries] == [
-        b"%d" % index for index in range(GREENLETS)
-    ]
+    in_order = put_all(store, listener, GREENLETS)
     grouped = len(transactions)
 
     moments: list[float] = []
@@ -110,7 +68,7 @@ def main(path: str) -> dict[str, Any]:
         begun = time.monotonic()
         # How long it is held is what this is about.
         ticking = gevent.spawn(tick, holder, begun + 1.0)
-        put(GREENLETS)
+        put(store, listener, GREENLETS)
         waited = time.monotonic() - begun
         ticking.kill()
         moments.append(time.monotonic())
@@ -119,14 +77,14 @@ def main(path: str) -> dict[str, Any]:
     pauses = [after - before for before, after in pairwise(moments)]
     return {
         "switches": switches,
-        "appended": len(results),
-        "in order": in_order and locked and entries[-1].number == GREENLETS + 1,
+        "appended": len(listener.entries),
+        "in order": in_order and locked and not listener.closes,
         "transactions": grouped,
         "locked seconds": waited,
         "ticks while locked": len(moments),
         "longest pause": max(pauses),
         "native": ended and native_ident() not in idents,
-        "in the loop": listener.threads == {native_ident()},
+        "in the loop": listener.in_the_loop,
     }
 
 

@@ -499,7 +499,7 @@ def test_under_gevent_the_loop_never_waits(path: Path) -> None:
     report = report_of("tests.unit.store.sqlite.greenlets", path)
     assert report["switches"] == [], "with a native lock held"
     assert report["in order"]
-    assert report["appended"] == 5000
+    assert report["appended"] == 5000 + 1
     assert report["transactions"] <= 5000 / 10
     assert report["locked seconds"] >= 0.9
     # A busy machine may delay a tick; a wait for the lock would take as long as that is held.
