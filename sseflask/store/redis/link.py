@@ -14,16 +14,19 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
+    MovedError,
     NoPermissionError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import TimeoutError as NoAnswer
 
 from sseflask.store.api import StoreBusy, StoreError
+from sseflask.store.redis.mark import MARK
 from sseflask.store.redis.script import Script
 from sseflask.store.run_api import StoreFull
 
@@ -96,6 +99,9 @@ class Link:
             StoreFull: the server's memory is full.
             StoreError: the server is not there, or refuses.
         """
+        # A cluster moves a slot key by key. It refuses a command with a key that is not there, as
+        # this one: else a script would run until it misses what has been moved already.
+        keys = (*keys, self._server.key(MARK))
         return self._call(("EVALSHA", script.sha, len(keys), *keys, *arguments), script, repeat)
 
     def command(self, *command: Argument, repeat: bool = True) -> Any:
@@ -149,7 +155,7 @@ class Link:
                 command = ("EVAL", script.text, *command[2:])
                 script = None
             except (RedisError, OSError) as error:
-                moved = isinstance(error, AskError)  # within a cluster
+                moved = isinstance(error, AskError | TryAgainError)  # within a cluster
                 if moved or not isinstance(error, ResponseError):
                     self.close()
                 if self._checking:
@@ -275,7 +281,8 @@ def is_away(error: Exception) -> bool:
     """Whether an error means that the server can't be used at all now."""
     if isinstance(error, ResponseError):
         return isinstance(
-            error, ReadOnlyError | ClusterDownError | AskError | BusyLoadingError
+            error,
+            ReadOnlyError | ClusterDownError | AskError | TryAgainError | BusyLoadingError,
         ) or bool(_AWAY.search(str(error)))
     return isinstance(error, ConnectionLost | NoAnswer | OSError)
 
@@ -349,7 +356,9 @@ def _store_error(error: Exception, name: str) -> StoreError:
             f"at the Redis server at {name} another application uses keys that begin as ours do: "
             f"choose a prefix in the URL, and delete them ({text})"
         )
-    if isinstance(error, AskError):
+    if isinstance(error, TryAgainError) or type(error) is AskError:
+        return StoreError(f"the Redis cluster at {name} moves what it has to another server now")
+    if isinstance(error, MovedError):
         return StoreError(
             f"the Redis server at {name} is one of a cluster, and another one has the keys: "
             "with redis+cluster:// at the beginning of the URL it is found"
@@ -358,7 +367,7 @@ def _store_error(error: Exception, name: str) -> StoreError:
         return StoreError(f"the Redis server at {name} can't save to its disk, so it refuses")
     if code == "NOREPLICAS":
         return StoreError(f"the Redis server at {name} lacks replicas, so it refuses")
-    if code in ("CLUSTERDOWN", "ClusterDownError", "TRYAGAIN", "TryAgainError"):
+    if code in ("CLUSTERDOWN", "ClusterDownError"):
         return StoreError(f"the Redis cluster at {name} is not complete now: {text}")
     if isinstance(error, ConnectionLost | OSError):
         return StoreError(f"the Redis server at {name} can't be reached: {text}")

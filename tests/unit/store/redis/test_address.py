@@ -16,8 +16,8 @@ from sseflask.store.redis.address import RedisAddress
 from tests import redis_server
 from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
+from tests.redis_cluster import OPTIONS, cluster, follow, sentinel
 from tests.redis_server import RedisServerProcess
-from tests.unit.store.redis.sentinel import sentinel
 
 
 def ping(url: str) -> None:
@@ -116,36 +116,11 @@ def test_tls(tmp_path: Path) -> None:
 
 
 def test_the_node_of_a_cluster_that_has_the_keys(program: str) -> None:
-    with ExitStack() as stack:
-        ports = [free_port() for _ in range(2)]
-        nodes = []
-        for port in ports:
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-            nodes.append(
-                stack.enter_context(
-                    redis_server.running(program, *options, "--save", "", port=port)
-                )
-            )
-        for node, slots in zip(nodes, ["0 8191", "8192 16383"], strict=True):
-            with closing(node.client()) as client:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots.split())
-        with closing(nodes[0].client()) as client:
-            bus = nodes[1]
-            with closing(bus.client()) as other:
-                cluster_port = other.config_get("cluster-port")["cluster-port"]
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[1], cluster_port)
-
-        def complete() -> bool:
-            found = []
-            for node in nodes:
-                with closing(node.client()) as client:
-                    found.append(b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
-            return all(found)
-
-        until(complete, "the cluster to be complete")
-        url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{ports[0]}?prefix="
-        # "a" is in slot 15495, "sseflask" in another one of the first half.
-        assert port_of(url + "a") == ports[1]
+    with cluster(program, masters=2) as made:
+        ports = [each.port for each in made.masters]
+        url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{ports[1]}?prefix="
+        assert port_of(url + made.prefix) == ports[0]
+        # These are in both halves.
         assert {port_of(url + prefix) for prefix in ("a", "b", "c", "d", "e")} == {*ports}
 
 
@@ -153,25 +128,20 @@ def test_the_master_as_sentinels_say(tmp_path: Path) -> None:
     program = redis_server.redis()
     with ExitStack() as stack:
         one, two = (
-            stack.enter_context(
-                redis_server.running(
-                    program, "--save", "", "--repl-diskless-sync-delay", "0", port=free_port()
-                )
-            )
+            stack.enter_context(redis_server.running(program, *OPTIONS, port=free_port()))
             for _ in range(2)
         )
-        with closing(two.client()) as client:
-            client.execute_command("REPLICAOF", "127.0.0.1", one.port)
-            until(lambda: client.info("replication")["master_link_status"] == "up", "the replica")
-        port, client = stack.enter_context(sentinel(program, one.port, tmp_path))
+        follow(two, one)
+        watching = stack.enter_context(sentinel(program, tmp_path, one))
 
         def fails_over() -> bool:
             try:
-                client.execute_command("SENTINEL", "FAILOVER", "main")
+                watching.do("FAILOVER", "main")
             except RedisError:  # it knows of no replica yet
                 return False
             return True
 
+        port = watching.port
         url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/main/0"
         assert port_of(url) == one.port
         until(fails_over, "the sentinel to know the replica")
