@@ -6,6 +6,7 @@ A backend is a name and a function: each call of it makes a place where nothing 
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -183,7 +184,8 @@ def fresh(
     key: str | None = None, digest: bytes = b"", *, subject: str = "alice", most: int = 100
 ) -> Claim:
     """A claim of a run with an id of its own."""
-    return Claim(f"{next(_ids):032x}", subject, subject, most, "label", key, digest)
+    id = f"{os.getpid():016x}{next(_ids):016x}"  # processes may share a store
+    return Claim(id, subject, subject, most, "label", key, digest)
 
 
 def begun(store: RunStore, claim: Claim | None = None) -> Run:

@@ -16,7 +16,8 @@ _tell = partial(call_guarded, "the listener of a run store")
 #: In place of the number of the last frame that was given: the store has not said yet where it is.
 _EXPECTED = -1
 
-#: The number of ends by this process that are remembered, as each may be heard of twice.
+#: The number of ends by this process that are remembered, as each may be heard of twice; and of
+#: ends of its own runs, which the server may lose.
 _ENDS = 1000
 
 
@@ -34,6 +35,7 @@ class FollowedRuns:
         self._own: set[RunKey] = set()
         self._missed: set[RunKey] = set()
         self._ended_here: deque[RunKey] = deque(maxlen=_ENDS)
+        self._own_ends: dict[RunKey, tuple[int, bytes]] = {}
 
     def __len__(self) -> int:
         return len(self._given)
@@ -55,6 +57,10 @@ class FollowedRuns:
 
     def is_own(self, run: RunKey) -> bool:
         return run in self._own
+
+    def own_end(self, run: RunKey) -> tuple[int, bytes] | None:
+        """The last frame's number and the outcome of a run that this process wrote, if known."""
+        return self._own_ends.get(run)
 
     # -- which are followed ------------------------------------------------------------------------
 
@@ -125,9 +131,13 @@ class FollowedRuns:
             if not self._knows(run.key) and run.key in self._given:
                 return  # it is asked for just now
             followed = run.key in self._given
+            if here and (run.key in self._ended_here or run.key in self._own_ends):
+                here = False  # the second time, after the server has lost the first
+            if run.key in self._own:
+                self._own_ends[run.key] = run.last, run.outcome or b""
+                if len(self._own_ends) > _ENDS:
+                    del self._own_ends[next(iter(self._own_ends))]
             self.forget(run.key)
-            if here and run.key in self._ended_here:
-                here = False
             if here:
                 self._ended_here.append(run.key)
             if followed or here:

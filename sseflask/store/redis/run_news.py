@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from sseflask.store.api import StoreError
@@ -32,14 +33,15 @@ class RunNews:
     What was missed is found by a look at each followed run in turn, some every second.
 
     Attributes:
-        entered_again: the server has forgotten this process, which is attached to no run therefore:
+        entered_again: the server may have forgotten what this process is attached to:
             `attach_again` is due.
         written: number of runs that this process writes, as the server says.
     """
 
-    def __init__(self, scripts: RunScripts, runs: FollowedRuns) -> None:
+    def __init__(self, scripts: RunScripts, runs: FollowedRuns, interrupted: Ending) -> None:
         self._scripts = scripts
         self._runs = runs
+        self._interrupted = interrupted
         self._in_use = False
         self._next_look = 0
         self.entered_again = False
@@ -71,13 +73,13 @@ class RunNews:
                 others_changed = True
             elif kind == b"o":
                 for each in self._runs.followed():
-                    self._look_at(link, each, self._scripts.find(link, each))
+                    self._look(link, each)
         self._deliver(link, batch)
         return others_changed
 
     def _deliver(self, link: Link, batch: Sequence[RunFrames]) -> None:
         for run in self._runs.deliver(batch) if batch else ():
-            self._look_at(link, run, self._scripts.find(link, run))
+            self._look(link, run)
 
     def read_frames(self, link: Link, run: RunKey, last: int) -> None:
         """Give the listener a run's frames up to a number, if it has not got them."""
@@ -93,8 +95,15 @@ class RunNews:
         self.read_frames(link, run.key, run.last)
         self._runs.end(run, here)
 
-    def _look_at(self, link: Link, run: RunKey, found: Found | None) -> None:
-        """Give the listener what it lacks of a followed run, which was found as it is now."""
+    def _look(self, link: Link, run: RunKey) -> None:
+        given = self._runs.given(run)
+        self._look_at(link, run, self._scripts.find(link, run), given)
+
+    def _look_at(self, link: Link, run: RunKey, found: Found | None, given: int | None) -> None:
+        """Give the listener what it lacks of a followed run, which was found as it is now.
+
+        ``given``: the number of the last frame that the listener had before it was found.
+        """
         if self._runs.given(run) is None:
             return
         if found is None:
@@ -103,6 +112,10 @@ class RunNews:
             self.settle(link, found.run, found.here)
         elif not self._runs.is_own(run):
             self.read_frames(link, run, found.run.last)
+        elif found.run.last < (given or 0):
+            # The server has lost frames. Whatever the writer adds would be refused, and it may have
+            # nothing to add for a long time.
+            self.end(link, run, self._interrupted)
 
     # -- this process ------------------------------------------------------------------------------
 
@@ -116,12 +129,12 @@ class RunNews:
             self._next_look = 0
         some = followed[self._next_look : self._next_look + _LOOK_AT]
         self._next_look += _LOOK_AT
+        given = {run: self._runs.given(run) for run in some}
         tick = self._scripts.tick(link, self._in_use, some)
         if tick.entered:
-            self._scripts.seen = b"0"
-            self.entered_again = True
+            self.start_again()
         for run, found in tick.found.items():
-            self._look_at(link, run, found)
+            self._look_at(link, run, found, given[run])
         if tick.ended:
             log.warning("another worker is gone or stands still; its runs are ended")
         for ended in tick.ended:
@@ -157,7 +170,7 @@ class RunNews:
                 self.settle(link, found, here=False)
         elif is_new:
             if self._runs.begin(run, found.last):
-                self._look_at(link, run, self._scripts.find(link, run))
+                self._look(link, run)
         elif not self._runs.is_own(run):
             self.read_frames(link, run, found.last)
         else:
@@ -165,14 +178,27 @@ class RunNews:
             found = found._replace(last=min(found.last, self._runs.given(run) or 0))
         return found
 
+    def start_again(self) -> None:
+        """Another server may lack what this process was attached to. Never blocks.
+
+        Its inbox there may have entries whose ids are lower than those that were read before.
+        """
+        self._scripts.seen = b"0"
+        self.entered_again = True
+
     def attach_again(self, link: Link) -> None:
-        """Attach to all that is followed, if the server has forgotten that."""
-        if self.entered_again:
-            self.entered_again = False
+        """Attach to all that is followed, if the server may have forgotten that."""
+        if not self.entered_again:
+            return
+        self.entered_again = False
+        try:
             for run in self._runs.followed():
                 if not self._runs.is_own(run):
-                    self._scripts.attach(link, run)
-                self._look_at(link, run, self._scripts.find(link, run))
+                    self.known(link, partial(self._scripts.attach, link, run))
+                self._look(link, run)
+        except BaseException:
+            self.entered_again = True
+            raise
 
     def end(
         self,

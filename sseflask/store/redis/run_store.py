@@ -13,7 +13,7 @@ from sseflask.loop.callbacks import Done
 from sseflask.store.api import Durability, Extent, Health, KeyReused, Problem, StoreError
 from sseflask.store.append_queue import AppendQueue
 from sseflask.store.redis.followed_runs import FollowedRuns
-from sseflask.store.redis.link import Link
+from sseflask.store.redis.link import Link, ServerInfo
 from sseflask.store.redis.link_calls import LinkCalls, guard
 from sseflask.store.redis.run_news import RunNews
 from sseflask.store.redis.run_scripts import RunScripts
@@ -78,12 +78,13 @@ class RedisRunStore:
         self._server = server
         self._scripts = RunScripts(server, limits, self._endings.interrupted)
         self._runs = FollowedRuns(listener)
-        self._news = RunNews(self._scripts, self._runs)
+        self._news = RunNews(self._scripts, self._runs, self._endings.interrupted)
         self._jobs, self._appends = LinkCalls(server, 1), LinkCalls(server, 1)
         self._upkeep = RunUpkeep(
             self._scripts, self._runs, self._news, self._jobs, limits, self._endings
         )
         self._reader = server.link()
+        server.add_check(self._check)
         server.start(self._read)
         server.start(self._live)
 
@@ -153,6 +154,7 @@ class RedisRunStore:
             self._server.in_loop(self._appends.end)
             self._server.in_loop(self._ending.set)
             self._server.in_loop(self._reader.end)
+            self._server.remove_check(self._check)
             self._server.close()
 
     def _call(self, function: Callable[[Link], Result]) -> Result:
@@ -164,6 +166,10 @@ class RedisRunStore:
     def _raise_if_closed(self) -> None:
         if self._closed:
             raise StoreError("the run log is closed")
+
+    def _check(self, _link: Link, _info: ServerInfo) -> None:
+        if len(self._runs):
+            self._news.start_again()
 
     # -- calls -------------------------------------------------------------------------------------
 

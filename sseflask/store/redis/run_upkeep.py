@@ -85,9 +85,10 @@ class RunUpkeep:
             del self.to_end[run]
 
     def _end_strays(self, link: Link) -> None:
-        """End runs that this process is said to write but does not know.
+        """End runs that this process is said to write but does not write.
 
-        Their claims were given up, or their ends were lost with a server.
+        Their claims were given up, or their ends were lost with a server. Such an end is repeated,
+        if the server has all frames before it.
         """
         if self._news.written <= len(self._runs.own):
             self._strays.clear()
@@ -96,7 +97,13 @@ class RunUpkeep:
         strays = self._scripts.written(link) - own
         self._strays = {run: self._strays.get(run, now) for run in strays}
         for run, since in list(self._strays.items()):
-            if now > since + _STRAY_SECONDS:
+            known = self._runs.own_end(run)
+            if known is not None:
+                found = self._scripts.find(link, run)
+                whole = found is not None and found.run.last == known[0]
+                again = Ending(known[1], frees_key=True) if whole else self._endings.interrupted
+                self._news.end(link, run, again)
+            elif now > since + _STRAY_SECONDS:
                 self._news.end(link, run, self._endings.interrupted)
 
     def make_room_soon(self) -> None:
