@@ -55,7 +55,6 @@ TESTED_AS_A_PART = {
     "unit/runs/test_viewer_machine.py": ["runs/live_runs.py", "runs/process.py"],
     "unit/store/redis/test_event_store.py": [
         "store/redis/event_reading.py",
-        "store/redis/event_news.py",
         "store/redis/event_writer.py",
     ],
     "unit/store/redis/test_run_store.py": [

@@ -11,7 +11,7 @@ import pytest
 
 from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.redis.link import Link, ServerInfo
-from sseflask.store.redis.server import _WORKERS, RedisServer
+from sseflask.store.redis.server import RedisServer
 from tests import redis_server
 from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
@@ -44,30 +44,6 @@ def test_calls_of_many_threads_at_once(own: RedisServer) -> None:
     assert sorted(results) == list(range(1, 401))
     clients = own.call(lambda link: link.command("CLIENT", "LIST"))
     assert len(clients.splitlines()) <= 4, "connections, however many calls"
-
-
-def test_what_nobody_waits_for_any_more_is_not_begun(own: RedisServer) -> None:
-    go_on = threading.Event()
-    blocked = threading.Semaphore(0)
-    begun: list[str] = []
-
-    def block(_link: Link) -> object:
-        blocked.release()
-        return go_on.wait(20)
-
-    def begin(_link: Link) -> None:
-        begun.append("late")
-
-    for _ in range(_WORKERS):
-        own.submit(block, lambda _result, _error: None)
-    for _ in range(_WORKERS):
-        assert blocked.acquire(timeout=20)
-    with pytest.raises(StoreBusy):
-        own.call(begin, 0.05)
-    go_on.set()
-    for _ in range(_WORKERS):
-        assert own.call(ping) == b"PONG"
-    assert begun == []
 
 
 def test_keys_have_the_prefix_as_their_hash_tag(server: RedisServerProcess) -> None:
