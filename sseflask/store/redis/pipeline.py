@@ -9,7 +9,8 @@ from redis.connection import Connection
 from redis.exceptions import RedisError, ResponseError
 
 from sseflask.store.redis.address import RedisAddress
-from sseflask.store.redis.link import Argument, ServerInfo, read_info, store_error
+from sseflask.store.redis.errors import store_error
+from sseflask.store.redis.link import Argument, ServerInfo, read_info
 
 Command = tuple[Argument, ...]
 

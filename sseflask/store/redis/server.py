@@ -20,13 +20,8 @@ from sseflask.loop import native
 from sseflask.loop.callbacks import Done, EventLoop
 from sseflask.store.api import Durability, Health, Problem, StoreBusy, StoreError
 from sseflask.store.redis.address import RedisAddress
-from sseflask.store.redis.link import (
-    Link,
-    ServerInfo,
-    info_fields,
-    store_error,
-    stores_nothing,
-)
+from sseflask.store.redis.errors import store_error, stores_nothing
+from sseflask.store.redis.link import Link, ServerInfo, info_fields
 from sseflask.store.redis.link_calls import LinkCalls, guard
 from sseflask.store.redis.mark import MARK, unfinished
 
