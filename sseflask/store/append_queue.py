@@ -163,7 +163,9 @@ class AppendQueue:
                 self._put_back(appends)
                 call_later(_RETRY_SECONDS, self._begin)
                 return
-            call_outside_loop(log.error, "runs can't be stored, and are given up: %s", error)
+            unexpected = None if isinstance(error, StoreError) else error
+            said = "runs can't be stored, and are given up: %s"
+            call_outside_loop(partial(log.error, said, error, exc_info=unexpected))
             self._failing_since = None
             self._give_up([append.run for append in appends])
             self._report_given_up(appends, error)

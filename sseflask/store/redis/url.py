@@ -23,7 +23,6 @@ _SCHEMES = {
 #: What a host may be: a name, an IPv4 address, or an IPv6 address in brackets; and a port.
 _HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[^\[\]:/@]+)?(?::(.*))?", re.IGNORECASE)
 
-
 #: Seconds that a command must be given: some wait for news for up to 2 s.
 _SHORTEST_COMMAND_SECONDS = 3.0
 

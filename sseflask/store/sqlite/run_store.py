@@ -72,7 +72,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     def withdraw(self, claim: Claim) -> None:
         self._withdrawn.append(claim)
-        self.call_soon(_ignore, self._withdraw)
+        self.try_soon(self._withdraw)
 
     def find(self, id: str, subject: str) -> Run | None:
         return self.call(RunDatabase.find, id, subject)
@@ -84,10 +84,10 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         return self.call(self._attach, run)
 
     def detach(self, run: int) -> None:
-        self.call_soon(_ignore, self._detach, run)
+        self.try_soon(self._detach, run)
 
     def attached_elsewhere(self, runs: Collection[int], done: Callable[[set[int]], object]) -> None:
-        self.call_soon(_ignore, self._find_attached, runs, done)
+        self.try_soon(self._find_attached, runs, done)
 
     def append(self, append: RunAppend) -> None:
         self._queue.add(append)
@@ -99,10 +99,10 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         return self.call(self._end, run, ending)
 
     def end_soon(self, run: int, ending: Ending, *, unless_attached: bool = False) -> None:
-        self.call_soon(_ignore, self._end, run, ending, unless_attached)
+        self.try_soon(self._end, run, ending, unless_attached)
 
     def leave(self) -> None:
-        self.call_soon(_ignore, self._leave)
+        self.try_soon(self._leave)
 
     # -- in the event loop, called by the queue ----------------------------------------------------
 
@@ -302,7 +302,3 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             self._end(database, number, self._endings.full)
             again = True
         return again
-
-
-def _ignore(_result: object, _error: Exception | None) -> None:
-    """No caller waits: what has to be done is tried again every second."""

@@ -152,6 +152,19 @@ class StoreThread(Generic[DatabaseType]):
         """Hand over a call of a function with the database. Never blocks; see `submit`."""
         self.submit(DatabaseCall(function, arguments, named), done)
 
+    def try_soon(
+        self,
+        function: Callable[Concatenate[DatabaseType, Arguments], object],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> None:
+        """`call_soon` if nobody waits, and a failure means that it will be tried again."""
+        self.call_soon(self._log_unexpected, function, *arguments, **named)
+
+    def _log_unexpected(self, _result: object, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, StoreError):
+            log.error("a call to the %s failed", self.name, exc_info=error)
+
     def _wait_for(self, call: Any, patience: float = PATIENCE) -> Any:
         try:
             return wait_for_callback(partial(self.submit, call), patience)

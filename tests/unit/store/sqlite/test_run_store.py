@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.contract.run_stores import (
     DAY,
     ENDINGS,
     FINISHED,
+    STOPPED,
     Listener,
     begun,
     fresh,
@@ -112,6 +114,20 @@ def test_frames_that_can_not_be_stored_are_given_up_and_their_run_ends_later(
     put(store, again, 1, 1)
     listener.wait_for_frame(again, 1)
     assert listener.seen[again.key] == numbered(1, 1)
+
+
+def test_an_error_that_nobody_waits_for_is_logged(
+    own: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless it is one of the store's own, which has been reported, and passes."""
+    store = own[0]
+    assert isinstance(store, SqliteRunStore)
+    run = begun(store)
+    for error, logged in (StoreError("locked"), False), (ZeroDivisionError(), True):
+        monkeypatch.setattr(RunDatabase, "end", mock.Mock(side_effect=error))
+        store.end_soon(run.key, STOPPED)
+        assert store.find(run.id, "alice") == run, "what was called before is done"
+        assert ("a call to the run store failed" in caplog.text) == logged
 
 
 def read_only(database: RunDatabase, whether: bool) -> None:
