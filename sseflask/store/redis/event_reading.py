@@ -82,27 +82,30 @@ def _find(link: Link, meta: bytes, wanted: PatternSet, after: int, limit: int) -
     patterns = [_lua(pattern) for pattern in wanted.wild]
     found: _Found | None = None
     channels: dict[str, _Channel] = {}
-    begin = ""
+    begin = b""
     while True:
-        arguments: list[Argument] = [after, limit, PAGE_BYTES, len(names), *names]
+        upto = _LARGEST if found is None else found.last
+        arguments: list[Argument] = [after, limit, PAGE_BYTES, upto, len(names), *names]
         if patterns:
             arguments += [begin, *patterns]
         reply = link.run(_READ, [meta], arguments)
         if reply == [0]:
             raise Unknown
-        epoch, newest, floor, holes, begin = reply[:5]
+        epoch, newest, floor, holes, looked_at, begin = reply[:6]
         if found is None:
             found = _Found(epoch.decode(), newest, max(after, newest))
             found.forgotten = in_hole(after, holes.decode())
+        elif epoch.decode() != found.epoch:
+            raise Unknown  # replaced between two calls
         found.wild_forgotten |= floor > after
-        for place in range(5, len(reply), 3):
+        for place in range(6, len(reply), 3):
             name = reply[place].decode()
             if name not in channels:
                 channels[name] = channel = _Channel(name, reply[place + 1], reply[place + 2])
                 _note(found, channel, after, floor)
-        if not begin:
+        names = names[looked_at:]
+        if not names and not begin:
             break
-        names = []
     _merge(found, channels, limit)
     return found
 

@@ -157,6 +157,7 @@ class MovedEvents:
         self._generation = generation
         self._now = self._pipeline.time()
         self._channels = 0
+        self._largest = 0
         self._marks: dict[int, tuple[int, float]] = {}
 
     def commands(self, part: ChannelPart | KeyPart) -> list[Command]:
@@ -173,6 +174,7 @@ class MovedEvents:
         for number, age, frame in part.events:
             commands.append(("XADD", stream, f"{number}-0", "p", before, "f", frame))
             before = number
+            self._largest = max(self._largest, len(frame))
             self._note(number, age)
         if part.events:
             left = max(1, math.ceil((self._seconds - part.events[-1].age) * 1000))
@@ -203,7 +205,7 @@ class MovedEvents:
             commands.append(("EXPIRE", self._key(name), math.ceil(2 * self._seconds) + 86_400))
         known = ("e", head.epoch, "g", self._generation, "n", head.newest, "f", head.floor)
         more = ("c", self._channels, "i", identity, "t", repr(self._now))
-        fresh = ("m", 0, "s", 0, "h", head.holes, "a", 0, "j", 0)
+        fresh = ("m", 0, "s", 0, "h", head.holes, "a", 0, "j", 0, "l", self._largest)
         commands.append(("HSET", self._meta, *known, *more, *fresh))
         return commands
 

@@ -18,8 +18,10 @@ from sseflask.store.redis.link import Link
 
 log = logging.getLogger("sseflask")
 
-#: Number of events that one script stores at most, and bytes, unless one append alone has more.
-_GROUP, _GROUP_BYTES = 500, 1 << 20
+#: What one script stores at most, unless one append alone is more: about the microseconds of the
+#: server, which does nothing else meanwhile, and bytes.
+_GROUP, _GROUP_BYTES = 3000, 1 << 20
+_EVENT, _APPEND, _CHANNEL = 3, 7, 15
 
 #: Attempts to store something on a server that has forgotten what it was told just before.
 _ATTEMPTS = 3
@@ -64,12 +66,16 @@ class EventWriter:
 
     def _take(self) -> list[tuple[Append, Done]]:
         group: list[tuple[Append, Done]] = []
-        events = size = 0
+        channels: set[str] = set()
+        cost = size = 0
         while self._waiting:
             append = self._waiting[0][0]
-            events += len(append.frames)
+            cost += _APPEND + _EVENT * len(append.frames)
+            if append.channel not in channels:
+                channels.add(append.channel)
+                cost += _CHANNEL
             size += sum(map(len, append.frames))
-            if group and (events > _GROUP or size > _GROUP_BYTES):
+            if group and (cost > _GROUP or size > _GROUP_BYTES):
                 break
             group.append(self._waiting.popleft())
         return group

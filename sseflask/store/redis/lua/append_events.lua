@@ -10,14 +10,14 @@ local KEY_SECONDS, BATCH_SECONDS = 86400, 120
 local FRAMES, BYTES = 200, 65536
 -- The tail has this many bytes before it is trimmed.
 local TAIL_BYTES = 33554432
--- Events, and bytes of them, that an append trims beside twice what it adds; and channels that are
+-- Events, and bytes of them, that a call trims beside twice what it adds; and channels that are
 -- forgotten at once.
 local TRIM, TRIM_BYTES, FORGET = 500, 262144, 200
 
 local own_generation, process, nonce = ARGV[1], ARGV[2], ARGV[3]
 local young, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 'f', 'c', 'a', 't', 'j')
+local known = redis.call('HMGET', meta, 'e', 'g', 'n', 'm', 'f', 'c', 'a', 't', 'j', 'l')
 local epoch, generation, newest, noticed = known[1], known[2], tonumber(known[3] or 0), known[4]
 if not epoch or generation ~= own_generation then
   return {0}
@@ -28,7 +28,7 @@ if before and string.sub(before, 1, #nonce) == nonce then
   return cmsgpack.unpack(string.sub(before, #nonce + 1))
 end
 local floor, count, aged, noted = tonumber(known[5]), tonumber(known[6]), tonumber(known[7]), tonumber(known[8])
-local jump = tonumber(known[9] or 0)
+local jump, largest = tonumber(known[9] or 0), tonumber(known[10] or nil)
 local tail, times = key(generation, 'tail'), key(generation, 'times')
 local last_of, first_of = key(generation, 'last'), key(generation, 'first')
 local time = now()
@@ -107,6 +107,9 @@ while ARGV[place] do
       local number = text(newest)
       redis.call('XADD', channel.stream, number .. '-0', 'p', channel.before, 'f', frame)
       channel.before, channel.bytes = number, channel.bytes + #frame
+      if largest and #frame > largest then
+        largest = #frame
+      end
       entry[#entry + 1] = 'f'
       entry[#entry + 1] = frame
       frames, size = frames + 1, size + #frame
@@ -130,8 +133,10 @@ end
 -- or it would grow for ever.
 local function trim_old(channel, amount)
   local old = number_at(times, time - young) or 0
-  local room = TRIM_BYTES + 2 * channel.bytes
-  amount = math.min(amount, TRIM + 2 * channel.added)
+  local own, own_bytes = 2 * channel.added, 2 * channel.bytes
+  local room = TRIM_BYTES + own_bytes
+  amount = math.min(amount, TRIM + own)
+  local taken, taken_bytes = 0, 0
   -- Only one at first: there may be none, and events are large.
   local upto, count = 0, 1
   while amount > 0 and room > 0 do
@@ -143,6 +148,7 @@ local function trim_old(channel, amount)
         break
       end
       upto, amount, room = number, amount - 1, room - #row[2][4]
+      taken, taken_bytes = taken + 1, taken_bytes + #row[2][4]
     end
     if #rows < count then
       break
@@ -152,6 +158,9 @@ local function trim_old(channel, amount)
   if upto == 0 then
     return 0
   end
+  -- What is beside twice what was added is for all channels of the call together.
+  TRIM = TRIM - math.max(0, taken - own)
+  TRIM_BYTES = TRIM_BYTES - math.max(0, taken_bytes - own_bytes)
   return redis.call('XTRIM', channel.stream, 'MINID', '=', text(upto + 1))
 end
 
@@ -213,6 +222,9 @@ if is_due then
   for _, name in ipairs({tail, times, last_of, first_of}) do
     redis.call('EXPIRE', name, math.ceil(2 * seconds) + 86400)
   end
+end
+if largest then
+  change('l', text(largest))
 end
 change('n', text(newest))
 if newest > reply[3] then

@@ -4,7 +4,7 @@
 --   m how many notices there were, s how many of them since the newest event,
 --   f the floor: what was forgotten altogether had numbers up to here, c how many channels `last` has,
 --   i the identity of the server, h the holes in the numbers (before:behind), a the number up to which
---   events are too old, t when the time was last noted; z the tail's last entry at a time, which is y.
+--   events are too old, l the bytes of the largest event so far, t when the time was last noted; z the tail's last entry at a time, which is y.
 -- Beside it, with the generation in their names:
 --   last and first: sorted sets of channels, by the numbers of their last and first events,
 --   times: sorted set of numbers by the time when they were the newest,

@@ -12,7 +12,7 @@ local seen, holes, jump = known[6], known[7] or '', tonumber(known[8] or 0)
 if not epoch or not generation or not newest then
   redis.call('DEL', meta)
   redis.call('HSET', meta, 'e', new_epoch, 'g', new_generation, 'n', 0, 'm', 0, 's', 0, 'f', 0,
-    'c', 0, 'i', identity, 'h', '', 'a', 0, 't', 0, 'j', 0)
+    'c', 0, 'i', identity, 'h', '', 'a', 0, 'l', 0, 't', 0, 'j', 0)
   say_here(new_generation, ARGV[9])
   return {new_epoch, new_generation, 0, 0, 0}
 end

@@ -262,3 +262,25 @@ def test_a_store_is_opened_by_its_url(server: RedisServerProcess) -> None:
     with closing(server.client()) as client:
         assert client.exists("{sseflask}:e:meta")
     store.close()
+
+
+def test_no_script_stores_for_long(server: RedisServerProcess, place: Place) -> None:
+    """However many wait, and for however many channels: the server does nothing else meanwhile."""
+    with opened(place) as (store, _), server.client() as client:
+        put(store, "warm", b"x")
+        left, results = threading.Semaphore(0), []
+
+        def done(result: object, _error: Exception | None) -> None:
+            results.append(result)
+            left.release()
+
+        for many in (1000, 1):
+            client.config_resetstat()
+            for index in range(1000):
+                store._submit(Append(f"c.{index % many}", (b"x",)), done)  # type: ignore[attr-defined]  # without a thread for each
+            for _ in range(1000):
+                assert left.acquire(timeout=20)
+            calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+            assert (8 if many == 1000 else 3) <= calls < 60
+        assert all(isinstance(result, Appended) for result in results)
+        assert len(results) == 2000
