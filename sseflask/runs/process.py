@@ -182,6 +182,9 @@ class RunProcess:
         if here:
             call_outside_loop(_log_end, run, outcome)
 
+    def inherited(self, run: Run, successor: bytes) -> None:  # noqa: ARG002  # nobody has one yet
+        self.store.end_soon(run.key, Outcome.failed(interrupted()).ending())
+
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         failure = interrupted() if error is None else store_unavailable("run store")
         self._deliver(self.live_runs.fail, run, failure)

@@ -30,7 +30,9 @@ class Run(NamedTuple):
     last: int  # the number of its last frame, 0 if there is none
     ended: int | None = None  # the number of its terminal event, None while it goes on
     outcome: bytes | None = None  # see `Ending`; None while it goes on
-    notes: bytes = b""  # those of its last frame, see `RunAppend`; given only once it has ended
+    # Those of its last frame, see `RunAppend`; given once it has ended, and to who inherits it.
+    notes: bytes = b""
+    size: int = 0  # `size_of` its frames; given to who inherits it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Claim:
     label: str  # what kind of frames it has; the store does not look at it
     key: str | None = None  # makes a repetition find the same run; scoped to subject and route
     digest: bytes = b""  # stands for the content, which a repetition must have as well
+    # Seconds for which it is kept after its end; None: as `RunLimits` says.
+    keep: float | None = None
+    # How another process can go on with it, see `RunListener.inherited`; empty: none can. Opaque to
+    # the store.
+    successor: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,10 @@ class TooMany:
     """In place of a run: that many of the account's are running."""
 
     running: int
+
+
+class PassedOn(StoreError):
+    """This process does not write the run any more: another one goes on with it, or will."""
 
 
 class StoreFull(StoreError):
@@ -87,16 +98,18 @@ class RunAppend:
 class RunLimits:
     """How much a store of runs keeps."""
 
-    seconds: float  # for which a run is kept after its end, and its key with it
-    # To stay below this, the store forgets the runs with the earliest ends; if that is not enough,
-    # running ones have to end.
+    # For which a run is kept after its end, and its key with it, unless its claim says otherwise.
+    # A run that waits for a process to go on with it waits for so long as well, or for a minute.
+    seconds: float
+    # To stay below this, the store forgets the runs with the earliest ends, and then those whose
+    # claims said how long to keep them; if that is not enough, running ones have to end.
     max_bytes: float = math.inf
 
 
 class Endings(NamedTuple):
     """The ends of runs that the store itself ends."""
 
-    interrupted: Ending  # its process is dead or leaves, or it was never begun
+    interrupted: Ending  # its process is dead or leaves, and none goes on; or it was never begun
     full: Ending  # it is the largest of those that fill the store
     unavailable: Ending  # its frames could not be stored for a long time
 
@@ -125,10 +138,23 @@ class RunListener(Protocol):
         ``here``: whether this process has ended it; true in exactly one process.
         """
 
+    def inherited(self, run: Run, successor: bytes) -> None:
+        """This process writes a run from now on: the one that wrote it has died, or has left.
+
+        Exactly one process is told. Frames up to `Run.last` are stored; if this process followed
+        the run, they have all been given before. The next append has the number after it, and
+        counts `Run.size`.
+
+        Args:
+            run: with its notes and its size.
+            successor: what the run's claim says of how to go on.
+        """
+
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         """Nothing more will come of a followed run.
 
-        Its frames can't be stored; or, without an error, the store no longer has the run.
+        Its frames can't be stored; or this process is not its writer any more (`PassedOn`), and
+        does not follow it; or, without an error, the store no longer has the run.
         """
 
     def beat(self) -> None:
@@ -142,10 +168,18 @@ class RunStore(Store, Protocol):
     store can't do it now. No time comes from a caller. A run has one writer, the process that
     claimed it. If that process dies, or has not said for some seconds that it lives, another one
     ends the run, and what the old writer appends is refused.
+
+    If its claim has a successor, another process inherits it instead: whenever its writer has left,
+    but only once in its life because its writer has died, as it may be what kills its writers.
+    Until one does, the run waits, and counts as running; see `RunLimits.seconds`.
     """
 
-    def follow(self, listener: RunListener) -> None:
-        """Begin, and tell a listener what becomes of runs. Once, before all else."""
+    def follow(self, listener: RunListener, *, inherits: bool = True) -> None:
+        """Begin, and tell a listener what becomes of runs. Once, before all else.
+
+        ``inherits``: whether this process may be told to go on with runs of others, until it
+        leaves. If not, these wait for one that may.
+        """
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
         """Begin a run that this process writes, or find the one with the same key. Blocks.
@@ -205,4 +239,7 @@ class RunStore(Store, Protocol):
         """
 
     def leave(self) -> None:
-        """End what this process writes as interrupted, since it goes. Never blocks."""
+        """Pass on what this process writes, or end it as interrupted, since it goes. Never blocks.
+
+        From then on it inherits nothing.
+        """

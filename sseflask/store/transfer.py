@@ -70,6 +70,7 @@ class RunPart(NamedTuple):
     outcome: bytes
     notes: bytes
     age: float  # seconds since its end
+    keep: float | None  # see `Claim`
     first: int  # the number of the first of these frames
     frames: Sequence[bytes]  # none if the run has none
 

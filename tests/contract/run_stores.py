@@ -26,6 +26,7 @@ from sseflask.store.run_api import (
     Claim,
     Ending,
     Endings,
+    PassedOn,
     Run,
     RunAppend,
     RunFrames,
@@ -93,9 +94,9 @@ def _server(kind: str) -> Iterator[Place]:
         assert isinstance(store, RedisRunStore)
         over, tick = threading.Event(), store._scripts.tick
 
-        def wait(*arguments: Any) -> Tick:
+        def wait(*arguments: Any, **named: Any) -> Tick:
             over.wait(_SECONDS)
-            return tick(*arguments)
+            return tick(*arguments, **named)
 
         mock.patch.object(store._scripts, "tick", wait).start()  # for as long as the store is there
         return over.set
@@ -117,6 +118,7 @@ class Listener:
     Attributes:
         seen: the frames of each run, numbered.
         ends: the ended runs, and whether this process has ended them.
+        inheritance: the runs that were inherited, and how to go on.
         gone: the runs that were lost, and why.
         beats: how often `beat` was called.
     """
@@ -124,6 +126,7 @@ class Listener:
     def __init__(self) -> None:
         self.seen: dict[RunKey, list[tuple[int, bytes]]] = {}
         self.ends: list[tuple[Run, bool]] = []
+        self.inheritance: list[tuple[Run, bytes]] = []
         self.gone: list[tuple[RunKey, StoreError | None]] = []
         self.beats = 0
         self.changed = threading.Condition()
@@ -141,6 +144,13 @@ class Listener:
             self.ends.append((run, here))
             self.changed.notify_all()
 
+    def inherited(self, run: Run, successor: bytes) -> None:
+        with self.changed:
+            seen = self.seen.get(run.key)
+            assert not seen or seen[-1][0] == run.last, "all frames up to there come before"
+            self.inheritance.append((run, successor))
+            self.changed.notify_all()
+
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         with self.changed:
             self.gone.append((run, error))
@@ -153,6 +163,17 @@ class Listener:
 
     def ended_as(self, run: RunKey) -> list[Run]:
         return [ended for ended, _ in self.ends if ended.key == run]
+
+    def inherited_as(self, run: Run) -> list[Run]:
+        return [inherited for inherited, _ in self.inheritance if inherited.key == run.key]
+
+    def wait_for_inheritance(self, run: Run, times: int = 1) -> Run:
+        self.wait(lambda: len(self.inherited_as(run)) >= times, "it is not inherited")
+        return self.inherited_as(run)[-1]
+
+    def wait_until_passed_on(self, run: Run) -> None:
+        self.wait(lambda: run.key in [each for each, _ in self.gone], "it is not passed on")
+        assert isinstance(dict(self.gone)[run.key], PassedOn)
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         with self.changed:
@@ -168,12 +189,12 @@ class Listener:
 
 @contextmanager
 def opened(
-    place: Place, *, seconds: float = DAY, max_bytes: float = math.inf
+    place: Place, *, seconds: float = DAY, max_bytes: float = math.inf, inherits: bool = True
 ) -> Iterator[tuple[RunStore, Listener]]:
     """A store as a process has it."""
     store = open_run_store(place.address, RunLimits(seconds, max_bytes), ENDINGS)
     listener = Listener()
-    store.follow(listener)
+    store.follow(listener, inherits=inherits)
     try:
         yield store, listener
     finally:
@@ -181,11 +202,17 @@ def opened(
 
 
 def fresh(
-    key: str | None = None, digest: bytes = b"", *, subject: str = "alice", most: int = 100
+    key: str | None = None,
+    digest: bytes = b"",
+    *,
+    subject: str = "alice",
+    most: int = 100,
+    keep: float | None = None,
+    successor: bytes = b"",
 ) -> Claim:
     """A claim of a run with an id of its own."""
     id = f"{os.getpid():016x}{next(_ids):016x}"  # processes may share a store
-    return Claim(id, subject, subject, most, "label", key, digest)
+    return Claim(id, subject, subject, most, "label", key, digest, keep, successor)
 
 
 def begun(store: RunStore, claim: Claim | None = None) -> Run:

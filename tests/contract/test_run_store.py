@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
 import pytest
 
 from sseflask.store.api import KeyReused
+from sseflask.store.redis import run_scripts
 from sseflask.store.run_api import Ending, Run, RunAppend, RunStore, StoreFull, TooMany, size_of
+from sseflask.store.sqlite import run_database
 from tests.contract.run_stores import (
     BACKENDS,
+    DAY,
     FINISHED,
     STOPPED,
     Listener,
@@ -17,6 +23,7 @@ from tests.contract.run_stores import (
     Places,
     begun,
     everything,
+    frames_of,
     fresh,
     numbered,
     opened,
@@ -216,6 +223,30 @@ def test_nothing_is_kept_for_longer_than_it_is_to_be(place: Place) -> None:
         assert store.find(again.id, "alice") == again, "while it runs it is kept"
 
 
+@pytest.mark.parametrize("seconds", [0.0, DAY])
+def test_a_run_is_kept_as_long_as_its_claim_says(place: Place, seconds: float) -> None:
+    """However long others are kept."""
+    with opened(place, seconds=seconds) as (store, listener):
+        kept, short, gone = (begun(store, fresh(str(keep), keep=keep)) for keep in (DAY, 1.0, 0.0))
+        for run in (kept, short, gone):
+            put(store, run, 1, 1, FINISHED)
+            listener.wait_for_end(run)
+        ended = time.monotonic()
+        assert store.find(gone.id, "alice") is None
+        assert store.claim(fresh("0.0"))[1] is False  # type: ignore[index]  # it is a run
+        assert store.attach(gone.key) is not None, "its viewers still read it"
+        if time.monotonic() < ended + 0.5:
+            assert store.find(short.id, "alice") == listener.wait_for_end(short)
+        while time.monotonic() <= ended + 1.0:
+            beats = listener.beats
+            listener.wait(lambda beats=beats: listener.beats > beats, "it has a beat")  # type: ignore[misc]  # mypy knows no default of a lambda
+        assert store.find(short.id, "alice") is None
+        assert store.claim(fresh("1.0"))[1] is False  # type: ignore[index]  # it is a run
+        assert store.find(kept.id, "alice") == listener.wait_for_end(kept)
+        assert store.claim(fresh(str(DAY))) == (listener.wait_for_end(kept), True)
+        assert listener.gone == []
+
+
 def test_a_store_full_of_running_runs_begins_no_more_and_then_ends_the_largest(
     place: Place,
 ) -> None:
@@ -399,3 +430,204 @@ def test_what_is_stored_is_there_for_a_process_that_comes_later(shared: Place) -
     with opened(shared) as (store, _):
         assert store.find(run.id, "alice") == ended
         assert everything(store, run) == numbered(1, 2)
+
+
+# -- runs that other processes go on with ----------------------------------------------------------
+
+
+@contextmanager
+def dead(place: Place, process: Process) -> Iterator[Callable[[], object]]:
+    """A process of which others hear nothing, until what is given is called."""
+    go_on = place.stand_still(process[0])
+    try:
+        yield go_on
+    finally:
+        go_on()
+
+
+def test_a_run_is_inherited_when_its_writer_dies(shared: Place, other: Process) -> None:
+    with opened(shared) as one, opened(shared, inherits=False) as viewer:
+        run, plain = begun(one[0], fresh(successor=b"go on")), begun(one[0])
+        viewer[0].attach(run.key)
+        put(one[0], run, 1, 2)
+        viewer[1].wait_for_frame(run, 2)
+        with dead(shared, one) as go_on:
+            inherited = other[1].wait_for_inheritance(run)
+            size = size_of(frames_of(1, 2))
+            assert inherited == Run(run.key, run.id, run.label, 2, None, None, b"notes 2", size)
+            assert other[1].inheritance == [(inherited, b"go on")]
+            assert other[1].wait_for_end(plain).outcome == b"interrupted", "it has no successor"
+            put(other[0], run, 3, 2)
+            put(one[0], run, 3, 1)
+            viewer[1].wait_for_frame(run, 4)
+            go_on()
+            one[1].wait_until_passed_on(run)
+        put(one[0], run, 4, 3, STOPPED)
+        assert isinstance(one[0].attach(run.key), Run), "as a viewer"
+        put(other[0], run, 5, 1, FINISHED)
+        ended = other[1].wait_for_end(run)
+        assert ended.outcome == b"finished"
+        assert viewer[1].wait_for_end(run) == one[1].wait_for_end(run) == ended
+        assert viewer[1].seen[run.key] == everything(other[0], run) == numbered(1, 5)
+        assert len(viewer[1].ends) == 1
+        assert viewer[1].inheritance == one[1].inheritance == []
+
+
+def test_a_run_that_kills_its_writers_ends_at_the_second_death(
+    shared: Place, other: Process
+) -> None:
+    with opened(shared) as one, opened(shared) as another:
+        run = begun(one[0], fresh(successor=b"go on"))
+        processes = {id(each[1]): each for each in (other, another)}
+        with dead(shared, one):
+            heirs = (other[1], another[1])
+            _wait_for_any(heirs, run)
+            (heir,) = (each for each in heirs if each.inherited_as(run))
+            put(processes[id(heir)][0], run, 1, 2)
+            heir.wait_for_frame(run, 2)
+            survivor = next(each for each in processes.values() if each[1] is not heir)
+            with dead(shared, processes[id(heir)]):
+                ended = survivor[1].wait_for_end(run)
+                assert (ended.outcome, ended.last) == (b"interrupted", 2)
+        assert survivor[1].inheritance == []
+
+
+def _wait_for_any(listeners: tuple[Listener, ...], run: Run) -> None:
+    """Until one of them has inherited a run. All of them have a beat each second."""
+    while not any(each.inherited_as(run) for each in listeners):
+        beats = listeners[0].beats
+        listeners[0].wait(lambda beats=beats: listeners[0].beats > beats, "it has a beat")  # type: ignore[misc]  # mypy knows no default of a lambda
+
+
+def test_a_run_is_inherited_whenever_its_writer_leaves(shared: Place, other: Process) -> None:
+    """And once more if one has died."""
+    viewer = other
+    viewer[0].leave()  # so that it inherits nothing
+    with ExitStack() as stack:
+        process = stack.enter_context(opened(shared))
+        run = begun(process[0], fresh(successor=b"go on"))
+        viewer[0].attach(run.key)
+        for number in range(1, 5):
+            put(process[0], run, number, 1)
+            viewer[1].wait_for_frame(run, number)
+            process[0].leave()
+            process[1].wait_until_passed_on(run)
+            process = stack.enter_context(opened(shared))
+            assert process[1].wait_for_inheritance(run).last == number
+        put(process[0], run, 5, 1)
+        process[1].wait_for_frame(run, 5)
+        with dead(shared, process), opened(shared) as last:
+            assert last[1].wait_for_inheritance(run).last == 5
+            put(last[0], run, 6, 1, FINISHED)
+            ended = viewer[1].wait_for_end(run)
+        assert ended.outcome == b"finished"
+        assert viewer[1].seen[run.key] == numbered(1, 6)
+        assert len(viewer[1].ends) == 1
+
+
+def test_a_viewer_that_inherits_has_got_all_before(shared: Place, other: Process) -> None:
+    with opened(shared) as one:
+        run = begun(one[0], fresh(successor=b"go on"))
+        put(one[0], run, 1, 1)
+        one[1].wait_for_frame(run, 1)
+        other[0].attach(run.key)
+        put(one[0], run, 2, 700)
+        one[1].wait_for_frame(run, 701)
+        one[0].leave()
+        assert other[1].wait_for_inheritance(run).last == 701
+        put(other[0], run, 702, 2, FINISHED)
+        other[1].wait_for_end(run)
+        assert other[1].seen[run.key] == numbered(2, 702)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_run_outlives_a_time_without_processes(shared: Place, leaves: bool) -> None:
+    with opened(shared) as one:
+        run = begun(one[0], fresh(successor=b"go on"))
+        put(one[0], run, 1, 2)
+        one[1].wait_for_frame(run, 2)
+        if leaves:
+            one[0].leave()
+            one[1].wait_until_passed_on(run)
+    with opened(shared, inherits=False) as looks:
+        assert looks[0].find(run.id, "alice") == run._replace(last=2)
+    with opened(shared) as other:
+        assert other[1].wait_for_inheritance(run).last == 2
+
+
+def test_exactly_one_process_inherits_each_run(shared: Place) -> None:
+    with ExitStack() as stack:
+        heirs = [stack.enter_context(opened(shared)) for _ in range(4)]
+        one = stack.enter_context(opened(shared))
+        runs = [begun(one[0], fresh(most=1000, successor=b"go on")) for _ in range(120)]
+        for run in runs:
+            put(one[0], run, 1, 1)
+        for run in runs:
+            one[1].wait_for_frame(run, 1)
+        one[0].leave()
+        for run in runs:
+            _wait_for_any(tuple(listener for _, listener in heirs), run)
+        found = [run.key for _, listener in heirs for run, _ in listener.inheritance]
+        assert sorted(found) == sorted(run.key for run in runs)
+        assert not one[1].inheritance
+        assert not one[1].ends
+
+
+def test_who_only_looks_lets_runs_wait_and_can_stop_them(shared: Place) -> None:
+    with opened(shared, inherits=False) as looks, opened(shared) as one:
+        waits, stopped = (
+            begun(one[0], fresh(key, successor=b"go on", most=2)) for key in ("waits", "stopped")
+        )
+        looks[0].attach(stopped.key)
+        put(one[0], stopped, 1, 2)
+        one[1].wait_for_frame(stopped, 2)
+        one[0].leave()
+        one[1].wait_until_passed_on(stopped)
+        assert looks[0].claim(fresh(most=2)) == TooMany(2), "they count as running"
+        assert looks[0].claim(fresh("waits")) == (waits, True)
+        ended = looks[0].end(stopped.key, STOPPED)
+        assert ended is not None
+        assert (ended.outcome, ended.ended, ended.notes) == (b"stopped", 3, b"notes 2")
+        assert looks[1].wait_for_end(stopped) == ended
+        with opened(shared) as other:
+            other[1].wait_for_inheritance(waits)
+            assert other[0].claim(fresh("stopped")) == (ended, True)
+            assert other[0].find(stopped.id, "alice") == ended
+            assert other[1].inherited_as(stopped) == []
+        assert looks[1].inheritance == []
+        assert looks[1].seen[stopped.key] == numbered(1, 2)
+
+
+def test_the_runs_of_one_that_only_looks_are_inherited(shared: Place, other: Process) -> None:
+    with opened(shared, inherits=False) as one:
+        run = begun(one[0], fresh(successor=b"go on"))
+        one[0].leave()
+        assert other[1].wait_for_inheritance(run).last == 0
+
+
+def test_a_run_that_waited_for_too_long_is_ended(shared: Place) -> None:
+    with opened(shared, seconds=0.0) as one:
+        run = begun(one[0], fresh(successor=b"go on"))
+        one[0].leave()
+        one[1].wait_until_passed_on(run)
+    with (
+        mock.patch.object(run_scripts, "WAIT_SECONDS", 0.0),
+        mock.patch.object(run_database, "WAIT_SECONDS", 0.0),
+        opened(shared, seconds=0.0) as other,
+    ):
+        assert other[1].wait_for_end(run).outcome == b"interrupted"
+        assert other[1].inheritance == []
+
+
+def test_a_process_that_stood_still_keeps_what_nobody_has_inherited(shared: Place) -> None:
+    with opened(shared, inherits=False) as looks, opened(shared) as one:
+        run, plain = begun(one[0], fresh(successor=b"go on")), begun(one[0])
+        put(one[0], run, 1, 1)
+        one[1].wait_for_frame(run, 1)
+        with dead(shared, one):
+            assert looks[1].wait_for_end(plain).outcome == b"interrupted"
+        one[1].wait_for_end(plain)
+        put(one[0], run, 2, 1, FINISHED)
+        assert one[1].wait_for_end(run).outcome == b"finished"
+        assert (one[1].gone, one[1].inheritance) == ([], [])
+        assert everything(looks[0], run) == numbered(1, 2)

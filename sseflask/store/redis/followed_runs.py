@@ -9,7 +9,7 @@ from functools import partial
 from sseflask.loop import native
 from sseflask.loop.callbacks import call_guarded
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import Run, RunFrames, RunKey, RunListener
+from sseflask.store.run_api import PassedOn, Run, RunFrames, RunKey, RunListener
 
 _tell = partial(call_guarded, "the listener of a run store")
 
@@ -81,7 +81,8 @@ class FollowedRuns:
     def begin(self, run: RunKey, last: int) -> bool:
         """Follow an expected run after a frame. Returns whether news of it have come already."""
         with self._lock:
-            self._given[run] = last
+            if self._given.get(run) == _EXPECTED:  # or this process has inherited it meanwhile
+                self._given[run] = last
             missed = run in self._missed
             self._missed.discard(run)
             return missed
@@ -149,6 +150,21 @@ class FollowedRuns:
             if error is None:
                 self.forget(run)
             _tell(self._listener.lost, run, error)
+
+    def inherit(self, run: Run, successor: bytes) -> None:
+        """This process writes a run from now on, whose frames have all been given if followed."""
+        with self._lock:
+            self._own.add(run.key)
+            self._given[run.key] = run.last
+            _tell(self._listener.inherited, run, successor)
+
+    def pass_on(self, run: RunKey) -> None:
+        """Another process goes on with a run that this one has written, or will."""
+        with self._lock:
+            if run in self._own:
+                self.forget(run)
+                error = PassedOn("another process goes on with this run, or will")
+                _tell(self._listener.lost, run, error)
 
     def beat(self) -> None:
         with self._lock:

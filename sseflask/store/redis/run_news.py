@@ -36,12 +36,21 @@ class RunNews:
         entered_again: the server may have forgotten what this process is attached to:
             `attach_again` is due.
         written: number of runs that this process writes, as the server says.
+        inherits: whether it may go on with runs that nobody writes.
     """
 
-    def __init__(self, scripts: RunScripts, runs: FollowedRuns, interrupted: Ending) -> None:
+    def __init__(
+        self,
+        scripts: RunScripts,
+        runs: FollowedRuns,
+        interrupted: Ending,
+        *,
+        inherits: bool = False,
+    ) -> None:
         self._scripts = scripts
         self._runs = runs
         self._interrupted = interrupted
+        self.inherits = inherits
         self._in_use = False
         self._next_look = 0
         self.entered_again = False
@@ -96,14 +105,21 @@ class RunNews:
         self._runs.end(run, here)
 
     def _look(self, link: Link, run: RunKey) -> None:
-        given = self._runs.given(run)
+        given = self._before(run)
         self._look_at(link, run, self._scripts.find(link, run), given)
 
-    def _look_at(self, link: Link, run: RunKey, found: Found | None, given: int | None) -> None:
+    def _before(self, run: RunKey) -> tuple[int, bool]:
+        return self._runs.given(run) or 0, self._runs.is_own(run)
+
+    def _look_at(
+        self, link: Link, run: RunKey, found: Found | None, before: tuple[int, bool]
+    ) -> None:
         """Give the listener what it lacks of a followed run, which was found as it is now.
 
-        ``given``: the number of the last frame that the listener had before it was found.
+        ``before``: the number of the last frame that the listener had before it was found, and
+        whether this process wrote the run.
         """
+        given, was_own = before
         if self._runs.given(run) is None:
             return
         if found is None:
@@ -112,7 +128,9 @@ class RunNews:
             self.settle(link, found.run, found.here)
         elif not self._runs.is_own(run):
             self.read_frames(link, run, found.run.last)
-        elif found.run.last < (given or 0):
+        elif was_own and not found.here:
+            self._runs.pass_on(run)
+        elif found.run.last < given:
             # The server has lost frames. Whatever the writer adds would be refused, and it may have
             # nothing to add for a long time.
             self.end(link, run, self._interrupted)
@@ -120,25 +138,32 @@ class RunNews:
     # -- this process ------------------------------------------------------------------------------
 
     def tick(self, link: Link) -> bool:
-        """Say that this process is alive; end runs of dead ones; look at some runs.
+        """Say that this process is alive; end or inherit runs of dead ones; look at some runs.
 
-        Returns whether there is more to end.
+        Returns whether there is more to do.
         """
         followed = self._runs.followed()
         if self._next_look >= len(followed):
             self._next_look = 0
         some = followed[self._next_look : self._next_look + _LOOK_AT]
         self._next_look += _LOOK_AT
-        given = {run: self._runs.given(run) for run in some}
-        tick = self._scripts.tick(link, self._in_use, some)
+        before = {run: self._before(run) for run in some}
+        # First it finds out which of its runs are others' by now.
+        inherits = self.inherits and not self.entered_again
+        tick = self._scripts.tick(link, self._in_use, some, inherits=inherits)
         if tick.entered:
+            self._in_use = True
             self.start_again()
         for run, found in tick.found.items():
-            self._look_at(link, run, found, given[run])
+            self._look_at(link, run, found, before[run])
         if tick.ended:
             log.warning("another worker is gone or stands still; its runs are ended")
         for ended in tick.ended:
             self.settle(link, ended, here=True)
+        for inherited, successor in tick.inherited:
+            log.info("run %s: its worker is gone, and this one goes on with it", inherited.id)
+            self.read_frames(link, inherited.key, inherited.last)
+            self._runs.inherit(inherited, successor)
         self.written = tick.written
         return tick.more
 
@@ -168,14 +193,14 @@ class RunNews:
                 self._runs.forget(run)
             elif found is not None:
                 self.settle(link, found, here=False)
-        elif is_new:
-            if self._runs.begin(run, found.last):
-                self._look(link, run)
-        elif not self._runs.is_own(run):
+        elif is_new and self._runs.begin(run, found.last):
+            self._look(link, run)
+        elif not is_new and not self._runs.is_own(run):
             self.read_frames(link, run, found.last)
-        else:
+        if found is not None and found.ended is None and self._runs.is_own(run):
             # What follows may be on its way back to this process.
-            found = found._replace(last=min(found.last, self._runs.given(run) or 0))
+            given = self._runs.given(run) or 0
+            found = found._replace(last=given if is_new else min(found.last, given))
         return found
 
     def start_again(self) -> None:
@@ -207,14 +232,29 @@ class RunNews:
         ending: Ending,
         *,
         unless_attached: bool = False,
+        unless_passed_on: bool = False,
         withdrawn: bool = False,
     ) -> Run | None:
         """End a run, see `RunScripts.end`, and tell the listener."""
         answer = self._scripts.end(
-            link, run, ending, unless_attached=unless_attached, withdrawn=withdrawn
+            link,
+            run,
+            ending,
+            unless_attached=unless_attached,
+            unless_passed_on=unless_passed_on,
+            withdrawn=withdrawn,
         )
         if answer is None:
             return None
         if answer.run.ended is not None:
             self.settle(link, answer.run, answer.here)
         return answer.run
+
+    def leave(self, link: Link, runs: Sequence[RunKey]) -> set[RunKey]:
+        """Leave some runs, see `RunScripts.leave`, and tell the listener. Returns which went on."""
+        left = self._scripts.leave(link, runs)
+        for run in left.passed_on:
+            self._runs.pass_on(run)
+        for ended in left.ended:
+            self.settle(link, ended, here=True)
+        return {*left.passed_on, *(ended.key for ended in left.ended)}

@@ -29,6 +29,9 @@ from sseflask.store.run_api import (
 #: one for some time, all get this time anew.
 DEAD_SECONDS = 5.0
 
+#: Seconds for which a run may wait for a process to go on with it, however short runs are kept.
+WAIT_SECONDS = 60.0
+
 #: Bytes after which a page of frames ends.
 _PAGE_BYTES = 256 * 1024
 
@@ -59,7 +62,7 @@ class UnknownProcess(Exception):
 
 
 class Found(NamedTuple):
-    """A run, and whether this process has ended it."""
+    """A run, and whether this process writes it, or has ended it."""
 
     run: Run
     here: bool
@@ -72,7 +75,15 @@ class Tick(NamedTuple):
     more: bool
     ended: list[Run]
     written: int
+    inherited: list[tuple[Run, bytes]]
     found: dict[str, Found | None]
+
+
+class Left(NamedTuple):
+    """See `RunScripts.leave`."""
+
+    ended: list[Run]
+    passed_on: list[RunKey]
 
 
 class Room(NamedTuple):
@@ -94,8 +105,8 @@ class RunScripts:
         self._token = self.token.encode()
         self._inbox = server.key("r", "inbox", self.token)
         self._running = server.key("r", "running")
-        milliseconds = round(min(limits.seconds, FOR_EVER) * 1000)
-        self._common: tuple[Argument, ...] = (self._token, milliseconds)
+        self._common: tuple[Argument, ...] = (self._token, _milliseconds(limits.seconds))
+        self._wait = _milliseconds(max(limits.seconds, WAIT_SECONDS))
         max_bytes = limits.max_bytes
         self._max_bytes = 0 if max_bytes == math.inf else max(1, int(max_bytes))
         self._interrupted = _arguments(interrupted)
@@ -116,6 +127,8 @@ class RunScripts:
             _CLAIM,
             *(claim.id, claim.subject, claim.account, claim.max_running, claim.label),
             *(claim.key or "", claim.digest, self._max_bytes, *self._interrupted),
+            "" if claim.keep is None else _milliseconds(claim.keep),
+            *(claim.successor, self._wait),
         )
         if what == b"fresh":
             return Run(claim.id, claim.id, claim.label, 0), False
@@ -163,19 +176,21 @@ class RunScripts:
         ending: Ending,
         *,
         unless_attached: bool = False,
+        unless_passed_on: bool = False,
         withdrawn: bool = False,
     ) -> Found | None:
         """End a run, whatever process writes it; one that has ended stays as it is.
 
         Args:
             unless_attached: not if other processes have viewers of it.
+            unless_passed_on: not if another process goes on with it, or will.
             withdrawn: its claim may come later, and is not to begin it then.
         """
         answer = self._run(
             link,
             *(_END, run, *_arguments(ending)),
             _microseconds(DEAD_SECONDS) if unless_attached else b"",
-            int(withdrawn),
+            *(int(withdrawn), int(unless_passed_on)),
         )
         return None if answer is None else Found(self._found(answer[0]).run, answer[1] == 1)
 
@@ -216,37 +231,45 @@ class RunScripts:
             for run in self._run(link, _FIND_ATTACHED, _microseconds(DEAD_SECONDS), *runs)
         }
 
-    def tick(self, link: Link, in_use: bool, runs: Sequence[RunKey]) -> Tick:
-        """Say that this process is alive, and end some runs of dead ones.
+    def tick(
+        self, link: Link, in_use: bool, runs: Sequence[RunKey], *, inherits: bool = False
+    ) -> Tick:
+        """Say that this process is alive, and end, or inherit, some runs of dead ones.
 
         Args:
             in_use: it writes runs or has viewers. Otherwise it does not say that it is alive.
             runs: some runs to be looked at, whose writers may be gone for good.
+            inherits: whether it may go on with runs that nobody writes.
 
         Returns:
             Whether the process was unknown, so that it is attached to no run; whether there is more
-            to end; the runs that it has ended; how many it writes; and ``runs`` as they are now.
+            to do; the runs that it has ended; how many it writes; those that it has inherited, with
+            how to go on; and ``runs`` as they are now.
         """
-        entered, more, ended, written, *found = self._run(
+        entered, more, ended, written, inherited, *found = self._run(
             link,
             *(_TICK, int(in_use), _microseconds(DEAD_SECONDS), self.seen),
-            *(*self._interrupted, *runs),
+            *(*self._interrupted, int(inherits), self._wait, *runs),
         )
         return Tick(
             bool(entered),
             bool(more),
             [self._found(run).run for run in ended],
             written,
+            [
+                (self._found(run).run._replace(notes=notes, size=size), successor)
+                for run, notes, size, successor in inherited
+            ],
             {
                 run: None if answer == 0 else self._found(answer)
                 for run, answer in zip(runs, found, strict=True)
             },
         )
 
-    def leave(self, link: Link, runs: Sequence[RunKey]) -> list[Run]:
-        """End some runs that this process writes, as interrupted. Returns those that went on."""
-        ended = self._run(link, _LEAVE, *self._interrupted, *runs)
-        return [self._found(run).run for run in ended]
+    def leave(self, link: Link, runs: Sequence[RunKey]) -> Left:
+        """Leave some runs that this process writes to others, or end them as interrupted."""
+        ended, passed_on = self._run(link, _LEAVE, *self._interrupted, self._wait, *runs)
+        return Left([self._found(run).run for run in ended], [run.decode() for run in passed_on])
 
     def written(self, link: Link) -> set[RunKey]:
         """Some of the runs that go on and are said to be written by this process."""
@@ -289,6 +312,10 @@ class RunScripts:
 
 def _arguments(ending: Ending) -> tuple[bytes, bytes]:
     return ending.outcome, b"1" if ending.frees_key else b"0"
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(min(seconds, FOR_EVER) * 1000)
 
 
 def _microseconds(seconds: float) -> int:

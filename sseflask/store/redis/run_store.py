@@ -73,12 +73,14 @@ class RedisRunStore:
 
     # -- for any thread or greenlet, see `RunStore` ------------------------------------------------
 
-    def follow(self, listener: RunListener) -> None:
+    def follow(self, listener: RunListener, *, inherits: bool = True) -> None:
         server, limits = RedisServer.open(self._url), self._limits
         self._server = server
         self._scripts = RunScripts(server, limits, self._endings.interrupted)
         self._runs = FollowedRuns(listener)
-        self._news = RunNews(self._scripts, self._runs, self._endings.interrupted)
+        self._news = RunNews(
+            self._scripts, self._runs, self._endings.interrupted, inherits=inherits
+        )
         self._jobs, self._appends = LinkCalls(server, 1), LinkCalls(server, 1)
         self._upkeep = RunUpkeep(
             self._scripts, self._runs, self._news, self._jobs, limits, self._endings
@@ -131,6 +133,7 @@ class RedisRunStore:
         )
 
     def leave(self) -> None:
+        self._news.inherits = False
         # Not what is begun from now on.
         self._jobs.try_soon(partial(self._leave, [*self._runs.own]))
 
@@ -195,8 +198,7 @@ class RedisRunStore:
 
     def _leave(self, own: Sequence[RunKey], link: Link) -> None:
         for at in range(0, len(own), _ENDS):
-            for run in self._scripts.leave(link, own[at : at + _ENDS]):
-                self._news.settle(link, run, here=True)
+            self._news.leave(link, own[at : at + _ENDS])
 
     # -- what is appended --------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -14,6 +15,9 @@ from sseflask.store.transfer import PART_BYTES, PART_ITEMS, Counts, RunPart
 
 #: Bytes that a run takes without its frames, about; as in ``lua/runs.lua``.
 _RUN_BYTES = 1024
+
+#: Seconds for which a run is kept after its end in any case; as in ``lua/runs.lua``.
+_READ_SECONDS = 10.0
 
 #: Milliseconds for which a run stays after its time, until a process deletes it.
 _LATER = 60_000
@@ -56,26 +60,26 @@ class MovedRuns:
 
     def _heads(self) -> Iterator[list[tuple[RunPart, int]]]:
         """The runs without their frames, and their sizes."""
-        pipeline, place = self._pipeline, 0
+        pipeline = self._pipeline
         now = pipeline.time()
-        while True:
-            members = pipeline.command("ZRANGE", self._key("ended"), place, place + 99)
-            if not members:
-                return
-            place += 100
+        for members in itertools.chain(self._members("ended"), self._members("kept")):
             ids = [member.rpartition(b":")[0].decode() for member in members]
-            found = pipeline.commands([("HMGET", self._key("run", id), *_FIELDS) for id in ids])
+            found = pipeline.commands(
+                [("HMGET", self._key("run", id), *_FIELDS, "keep") for id in ids]
+            )
             # A key that was freed names no run, or another one.
             named = pipeline.commands(
                 [("GET", self._key("key", (row[3] or b"").decode())) for row in found]
             )
             heads = []
             for id, row, owner in zip(ids, found, named, strict=True):
-                subject, account, label, key, digest, last, outcome, notes, at, size, ended = row
+                subject, account, label, key, digest, last, outcome, notes, at, size = row[:10]
+                ended, milliseconds = row[10:]
                 if ended is None:
                     continue  # Redis has evicted it
                 age = max(0.0, now - int(at) / 1e6)
-                if age >= self._seconds:
+                keep = None if milliseconds is None else int(milliseconds) / 1000
+                if age >= self._kept(keep):
                     continue
                 head = RunPart(
                     id=id,
@@ -88,11 +92,22 @@ class MovedRuns:
                     outcome=outcome,
                     notes=notes,
                     age=age,
+                    keep=keep,
                     first=1,
                     frames=(),
                 )
                 heads.append((head, int(size)))
             yield heads
+
+    def _members(self, name: str) -> Iterator[list[bytes]]:
+        place = 0
+        while members := self._pipeline.command("ZRANGE", self._key(name), place, place + 99):
+            yield members
+            place += 100
+
+    def _kept(self, keep: float | None) -> float:
+        """The seconds for which a run is kept."""
+        return self._seconds if keep is None else min(keep, FOR_EVER)
 
     def parts(self) -> Iterator[RunPart]:
         for heads in self._heads():
@@ -115,10 +130,10 @@ class MovedRuns:
 
     @property
     def is_empty(self) -> bool:
-        ended, running = self._pipeline.commands(
-            [("ZCARD", self._key("ended")), ("ZCARD", self._key("running"))]
+        sizes = self._pipeline.commands(
+            [("ZCARD", self._key(name)) for name in ("ended", "kept", "running")]
         )
-        return not ended and not running
+        return not any(sizes)
 
     def begin(self) -> None:
         self._now = self._pipeline.time()
@@ -135,7 +150,9 @@ class MovedRuns:
             commands.append(("HSET", key, *(each for frame in numbered for each in frame)))
         if not part.ends:
             return commands
-        at = f"{(self._now - part.age) * 1e6:.0f}"
+        ended = self._now - part.age
+        kept = self._kept(part.keep)
+        at = f"{ended * 1e6:.0f}"
         values: tuple[Argument, ...] = (
             *(part.subject, part.account, part.label, part.key or "", part.digest, part.last),
             *(part.outcome, part.notes, at, self._size, part.last + 1),
@@ -143,18 +160,23 @@ class MovedRuns:
         fields: list[Argument] = []
         for name, value in (*zip(_FIELDS, values, strict=True), *_MORE.items()):
             fields += name, value
+        where, over = "ended", at
+        if part.keep is not None:
+            fields += "keep", round(kept * 1000)
+            where, over = "kept", f"{(ended + max(kept, _READ_SECONDS)) * 1e6:.0f}"
         commands.append(("HSET", key, *fields))
-        left = max(1, math.ceil((self._seconds - part.age) * 1000)) + _LATER
+        left = max(1, math.ceil((kept - part.age) * 1000)) + _LATER
         commands.append(("PEXPIRE", key, left))
         if part.key:
             commands.append(("SET", self._key("key", part.key), part.id, "PX", left))
         taken = self._size + _RUN_BYTES
-        commands.append(("ZADD", self._key("ended"), at, f"{part.id}:{taken}"))
+        commands.append(("ZADD", self._key(where), over, f"{part.id}:{taken}"))
         commands.append(("HINCRBY", self._base, "bytes", taken))
         commands.append(("HLEN", key))
         return commands
 
     def check(self, part: RunPart, fields: int) -> None:
         """Raise `StoreError` if a run lacks something after its last part."""
-        if fields != part.last + len(_FIELDS) + len(_MORE):
+        more = len(_MORE) + (part.keep is not None)
+        if fields != part.last + len(_FIELDS) + more:
             raise StoreError("the Redis server throws away what it was given: give it more memory")

@@ -80,15 +80,19 @@ class RunUpkeep:
 
     def end(self, link: Link) -> None:
         for run, ending in list(self.to_end.items()):
-            if self._news.end(link, run, ending) is None:
+            found = self._news.end(link, run, ending, unless_passed_on=True)
+            if found is None:
                 self._runs.lose(run, None)
+            elif found.ended is None:
+                self._runs.pass_on(run)
             del self.to_end[run]
 
     def _end_strays(self, link: Link) -> None:
-        """End runs that this process is said to write but does not write.
+        """Leave runs that this process is said to write but does not write.
 
-        Their claims were given up, or their ends were lost with a server. Such an end is repeated,
-        if the server has all frames before it.
+        Their claims were given up, or their ends were lost with a server, or this process was not
+        told that it has inherited them. Such an end is repeated, if the server has all frames
+        before it.
         """
         if self._news.written <= len(self._runs.own):
             self._strays.clear()
@@ -103,7 +107,7 @@ class RunUpkeep:
                 whole = found is not None and found.run.last == known[0]
                 again = Ending(known[1], frees_key=True) if whole else self._endings.interrupted
                 self._news.end(link, run, again)
-            elif now > since + _STRAY_SECONDS:
+            elif now > since + _STRAY_SECONDS and not self._news.leave(link, [run]):
                 self._news.end(link, run, self._endings.interrupted)
 
     def make_room_soon(self) -> None:

@@ -1,21 +1,30 @@
 """The processes that use a file of runs: which are alive, which have viewers, what dead ones left.
 
 A process gets a token when it enters, its lease, which decides what it may write. A process that
-has not said for some seconds that it is alive is deleted by another one, which ends its runs.
+has not said for some seconds that it is alive is deleted by another one, which ends its runs, or
+inherits them.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Ending, Run
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.run_tables import COLUMNS, end_run, run_by_number
+from sseflask.store.sqlite.run_tables import (
+    COLUMNS,
+    LEFT,
+    end_run,
+    last_frame,
+    run_by_number,
+)
 
 log = logging.getLogger("sseflask")
 
@@ -23,18 +32,41 @@ log = logging.getLogger("sseflask")
 #: stood still for most of that time ends none: perhaps all processes did.
 DEAD_SECONDS, _AWAY_SECONDS = 5.0, 3.0
 
+#: Seconds for which a run may wait for a process to go on with it, however short runs are kept.
+WAIT_SECONDS = 60.0
+
 #: Number of runs that one transaction ends at most: others wait for the file meanwhile.
 _END_RUNS = 50
 
-_ORPHANED = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
+_UNWRITTEN = "ended IS NULL AND writer NOT IN (SELECT token FROM processes)"
+_ORPHANED = f"{_UNWRITTEN} AND (successor = x'' OR deaths AND writer != '')"
+_INHERITABLE = f"{_UNWRITTEN} AND successor != x'' AND (writer = '' OR NOT deaths)"
+
+
+class Estate(NamedTuple):
+    """Runs that a process has taken over, with how to go on; and those that had waited too long."""
+
+    inherited: list[tuple[Run, bytes]]
+    ended: list[Run]
 
 
 class Leases:
-    """This process among those that share a file of runs."""
+    """This process among those that share a file of runs.
 
-    def __init__(self, file: SqliteFile, interrupted: Ending, clock: Callable[[], float]) -> None:
+    Args:
+        wait_seconds: for which a run that nobody writes waits for a process to go on with it.
+    """
+
+    def __init__(
+        self,
+        file: SqliteFile,
+        interrupted: Ending,
+        wait_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
         self._file = file
         self._interrupted = interrupted
+        self._wait_seconds = wait_seconds
         self._clock = clock
         self._last_tick = -DEAD_SECONDS
         self._may_end_others_from = 0.0
@@ -49,9 +81,16 @@ class Leases:
             "UPDATE processes SET beat = ? WHERE token = ?", (now, self.token)
         ).rowcount
         if not known:
-            # Others have ended what it wrote, and it may begin anew.
-            self.token = secrets.token_hex(8)
+            # Others have ended what it wrote, and it may begin anew. What one could inherit, and
+            # none has, is still its own.
+            before, self.token = self.token, secrets.token_hex(8)
             database.execute("INSERT INTO processes VALUES (?, ?)", (self.token, now))
+            if before:
+                database.execute(
+                    "UPDATE runs SET writer = ?, waits_since = NULL"
+                    " WHERE ended IS NULL AND writer = ? AND successor != x''",
+                    (self.token, before),
+                )
 
     def tick(self, in_use: bool = True) -> list[Run]:
         """Say that this process is alive, and end some runs of dead ones. Returns those runs.
@@ -87,15 +126,32 @@ class Leases:
     def _end_dead_processes(self) -> list[Run]:
         with self._file.writing() as database:
             dead = database.execute(
-                "SELECT token FROM processes WHERE beat < ?", (self._clock() - DEAD_SECONDS,)
+                "SELECT token, beat FROM processes WHERE beat < ?", (self._clock() - DEAD_SECONDS,)
             ).fetchall()
-            for (token,) in dead:
+            for token, beat in dead:
                 database.execute("DELETE FROM watchers WHERE process = ?", (token,))
                 database.execute("DELETE FROM processes WHERE token = ?", (token,))
+                database.execute(
+                    "UPDATE runs SET waits_since = ?"
+                    " WHERE ended IS NULL AND writer = ? AND successor != x''",
+                    (beat, token),
+                )
         ended = self._interrupt(_ORPHANED)
         if ended:
             log.warning("another worker is gone or stands still; its runs are ended")
         return ended
+
+    def pass_on(self) -> list[int]:
+        """Leave to others what they can go on with of what this process writes. Returns it."""
+        with self._file.writing() as database:
+            mine = "ended IS NULL AND writer = ? AND successor != x''"
+            runs = database.execute(f"SELECT number FROM runs WHERE {mine}", (self.token,))
+            passed_on = [number for (number,) in runs]
+            database.execute(
+                f"UPDATE runs SET writer = '', waits_since = ? WHERE {mine}",
+                (self._clock(), self.token),
+            )
+            return passed_on
 
     def leave(self) -> list[Run]:
         """End what this process writes, since it goes. Returns those runs. It may begin anew.
@@ -112,6 +168,69 @@ class Leases:
         with self._file.writing() as database:
             runs = [Run(*row) for row in database.execute(choice, values)]
             return [end_run(database, run, self._interrupted, self._clock()) for run in runs]
+
+    # -- which others go on with -------------------------------------------------------------------
+
+    def others_have_left(self) -> bool:
+        """Whether there are runs whose writer has left, for others to go on with."""
+        with self._file.using() as database:
+            found = database.execute(f"SELECT 1 FROM runs WHERE {LEFT} LIMIT 1").fetchone()
+            return found is not None
+
+    def inherit(self, known: Collection[int]) -> Estate:
+        """Take over some runs that nobody writes any more; end those that waited too long.
+
+        ``known``: runs that this process believes to write, so that it is not to inherit them yet.
+        """
+        estate = Estate([], [])
+        with self._file.using() as database:
+            asked = f"SELECT 1 FROM runs WHERE {_INHERITABLE} LIMIT 1"
+            if database.execute(asked).fetchone() is None:
+                return estate
+        with self._file.writing() as database:
+            self.enter(database)
+            now = self._clock()
+            rows = database.execute(
+                f"SELECT {COLUMNS}, successor, waits_since FROM runs WHERE {_INHERITABLE}"
+                f" AND number NOT IN (SELECT value FROM json_each(?)) LIMIT {_END_RUNS}",
+                (json.dumps(list(known)),),
+            ).fetchall()
+            for *columns, successor, since in rows:
+                run = Run(*columns)
+                if since is not None and now > since + self._wait_seconds:
+                    estate.ended.append(end_run(database, run, self._interrupted, now))
+                else:
+                    estate.inherited.append((self._take_over(database, run), successor))
+        return estate
+
+    def _take_over(self, database: sqlite3.Connection, run: Run) -> Run:
+        database.execute(
+            "UPDATE runs SET deaths = deaths + (writer != ''), writer = ?, waits_since = NULL"
+            " WHERE number = ?",
+            (self.token, run.key),
+        )
+        values = (run.key, self.token)
+        database.execute("DELETE FROM watchers WHERE run = ? AND process = ?", values)
+        size, notes = last_frame(database, run)
+        return run._replace(size=size, notes=notes)
+
+    def taken_by_others(self, numbers: Collection[int]) -> list[int]:
+        """Those of some runs that go on, but that this process does not write any more."""
+        with self._file.using() as database:
+            taken = database.execute(
+                "SELECT number FROM runs WHERE number IN (SELECT value FROM json_each(?))"
+                " AND ended IS NULL AND writer != ?",
+                (json.dumps(list(numbers)), self.token),
+            )
+            return [number for (number,) in taken]
+
+    def is_passed_on(self, database: sqlite3.Connection, number: int) -> bool:
+        """Whether a run that goes on is another process's, or waits for one. In a transaction."""
+        found = database.execute(
+            "SELECT 1 FROM runs WHERE number = ? AND writer != ? AND successor != x''",
+            (number, self.token),
+        )
+        return found.fetchone() is not None
 
     # -- which have viewers ------------------------------------------------------------------------
 

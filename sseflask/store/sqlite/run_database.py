@@ -23,7 +23,7 @@ from sseflask.store.run_api import (
 )
 from sseflask.store.sqlite import run_tables as tables
 from sseflask.store.sqlite.file import SqliteFile
-from sseflask.store.sqlite.leases import Leases
+from sseflask.store.sqlite.leases import WAIT_SECONDS, Leases
 from sseflask.store.sqlite.run_space import RUN_BYTES, Space
 from sseflask.store.sqlite.run_tables import COLUMNS, MAX_FRAMES, NEWEST
 
@@ -31,8 +31,8 @@ from sseflask.store.sqlite.run_tables import COLUMNS, MAX_FRAMES, NEWEST
 _FRESH_SECONDS = 2.0
 
 _INSERTION = (
-    "INSERT INTO runs (place, id, subject, account, label, key, digest, writer)"
-    f" SELECT {NEWEST}, ?, ?, ?, ?, ?, ?, ?"
+    "INSERT INTO runs (place, id, subject, account, label, key, digest, keep, successor, writer)"
+    f" SELECT {NEWEST}, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 )
 _RUNNING = "(SELECT count(*) FROM runs WHERE ended IS NULL AND account = ?)"
 _IN_JSON = "IN (SELECT value FROM json_each(?))"
@@ -55,7 +55,8 @@ class RunDatabase(SqliteFile):
         super().__init__(path, "run store")
         self._seconds = limits.seconds
         self._clock = clock
-        self.leases = Leases(self, interrupted, clock)
+        wait_seconds = max(limits.seconds, WAIT_SECONDS)
+        self.leases = Leases(self, interrupted, wait_seconds, clock)
         self.space = Space(self, limits, clock)
 
     def _prepare(self, database: sqlite3.Connection) -> None:
@@ -106,17 +107,18 @@ class RunDatabase(SqliteFile):
     def _known(self, database: sqlite3.Connection, key: str) -> tuple[bytes, Run] | None:
         # A run that is to be deleted loses its key now.
         database.execute(
-            "UPDATE runs SET key = NULL WHERE key = ? AND ended_at < ?",
-            (key, self._clock() - self._seconds),
+            "UPDATE runs SET key = NULL WHERE key = ? AND ended_at + coalesce(keep, ?) < ?",
+            (key, self._seconds, self._clock()),
         )
         row = database.execute(
             f"SELECT digest, {COLUMNS} FROM runs WHERE key = ?", (key,)
         ).fetchone()
         return None if row is None else (row[0], Run(*row[1:]))
 
-    def _values(self, claim: Claim) -> tuple[str | bytes | None, ...]:
+    def _values(self, claim: Claim) -> tuple[str | bytes | float | None, ...]:
         owner = (claim.id, claim.subject, claim.account, claim.label)
-        return (*owner, claim.key, claim.digest, self.leases.token)
+        life = (claim.keep, claim.successor, self.leases.token)
+        return (*owner, claim.key, claim.digest, *life)
 
     def _fresh(self, cursor: sqlite3.Cursor, claim: Claim) -> Run:
         self.space.stored += RUN_BYTES
@@ -126,8 +128,8 @@ class RunDatabase(SqliteFile):
         with self.using() as database:
             row = database.execute(
                 f"SELECT {COLUMNS} FROM runs WHERE id = ? AND subject = ?"
-                " AND (ended_at IS NULL OR ended_at >= ?)",
-                (id, subject, self._clock() - self._seconds),
+                " AND (ended_at IS NULL OR ended_at + coalesce(keep, ?) >= ?)",
+                (id, subject, self._seconds, self._clock()),
             ).fetchone()
             return Run(*row) if row else None
 
@@ -177,18 +179,29 @@ class RunDatabase(SqliteFile):
         return run is not None and bool(append.frames) and run.last >= append.last
 
     def end(
-        self, number: int, ending: Ending, *, unless_attached: bool = False
+        self,
+        number: int,
+        ending: Ending,
+        *,
+        unless_attached: bool = False,
+        unless_passed_on: bool = False,
     ) -> tuple[Run | None, bool]:
         """End a run, whatever process writes it; one that has ended stays as it is.
 
-        ``unless_attached``: not if other processes have viewers of it. Returns the run, ``None`` if
-        it is forgotten; and whether it was ended by this call.
+        Args:
+            unless_attached: not if other processes have viewers of it.
+            unless_passed_on: not if another process goes on with it, or will.
+
+        Returns:
+            The run, ``None`` if it is forgotten; and whether it was ended by this call.
         """
         with self.writing() as database:
             run = tables.run_by_number(database, number)
             if run is None or run.ended is not None:
                 return run, False
             if unless_attached and self.leases.is_attached_elsewhere(database, number):
+                return run, False
+            if unless_passed_on and self.leases.is_passed_on(database, number):
                 return run, False
             return tables.end_run(database, run, ending, self._clock()), True
 

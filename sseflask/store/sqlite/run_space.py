@@ -6,20 +6,25 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable
+from typing import NamedTuple
 
 from sseflask.store.api import Extent
 from sseflask.store.run_api import FRAME_BYTES, Run, RunLimits
 from sseflask.store.sqlite.file import SqliteFile, used_bytes
-from sseflask.store.sqlite.run_tables import BLOCK, COLUMNS, NEWEST, last_frame
+from sseflask.store.sqlite.run_tables import (
+    BLOCK,
+    COLUMNS,
+    KEPT_UNTIL,
+    NEWEST,
+    READ_SECONDS,
+    last_frame,
+)
 
 #: Bytes that a run takes without its frames, about.
 RUN_BYTES = 512
 
 #: The part of the limit at which the oldest runs begin to be deleted.
 _NEARLY_FULL = 7 / 8
-
-#: Seconds for which a run is kept after its end, unless the file is overfull, as clients read it.
-_READ_SECONDS = 10.0
 
 #: How often a process looks how full the file is: after it has stored this many bytes, or the limit
 #: divided by this number, whichever is less.
@@ -29,9 +34,22 @@ _STEP_BYTES, _STEPS = 1 << 20, 64
 #: the file meanwhile.
 _RUNS, _FRAMES, _BYTES = 50, 2000, 4 << 20
 
+#: The next runs to be deleted: of those that are kept as long as all, and of the others.
 _OLDEST = (
-    "FROM runs WHERE ended IS NOT NULL AND ended_at < :before ORDER BY ended_at, number LIMIT 1"
+    "FROM runs WHERE ended IS NOT NULL AND keep IS NULL AND ended_at < :before"
+    " ORDER BY ended_at, number LIMIT 1",
+    f"FROM runs WHERE ended IS NOT NULL AND keep IS NOT NULL AND {KEPT_UNTIL} < :kept_until"
+    f" AND ended_at < :ended ORDER BY {KEPT_UNTIL}, number LIMIT 1",
 )
+
+
+class _Due(NamedTuple):
+    """Which runs may be deleted: those of which all these times are later than their own."""
+
+    before: float  # their end, if they are kept as long as all
+    kept_until: float = math.inf  # until when they are kept, if their claims say that
+    ended: float = math.inf  # their end then
+
 
 #: The first frames of ``:run`` at ``:place`` or behind it, and their bytes.
 _PLACES = f"""WITH RECURSIVE blocks (block) AS (
@@ -56,7 +74,8 @@ class Space:
 
     def trim(self) -> int:
         """Delete some of the runs that ended long ago, with their keys. Returns how many."""
-        return self._delete(self._clock() - self._limits.seconds)
+        now = self._clock()
+        return self._delete(_Due(now - self._limits.seconds, kept_until=now))
 
     @property
     def is_due(self) -> bool:
@@ -78,10 +97,11 @@ class Space:
         # As much as may come before the next look has to fit as well.
         over, nearly = used - max_bytes + self._step, used - max_bytes * _NEARLY_FULL
         if over > 0:
-            deleted = self._delete(math.inf, over + self._step) > 0
+            deleted = self._delete(_Due(math.inf), over + self._step) > 0
         else:
-            deleted = nearly > 0 and self._delete(self._clock() - _READ_SECONDS, nearly) > 0
-        self.full = nearly > 0 and not deleted and not self._has_older(math.inf)
+            read = self._clock() - READ_SECONDS  # by their clients
+            deleted = nearly > 0 and self._delete(_Due(read, ended=read), nearly) > 0
+        self.full = nearly > 0 and not deleted and not self._has_older(_Due(math.inf))
         self.overfull = self.full and over > 0
         self._file.truncate_wal()
         return deleted
@@ -96,29 +116,36 @@ class Space:
     def extent(self) -> Extent:
         with self._file.reading() as database:
             used = used_bytes(database)
+            # Of those that are kept for another time the next one to be forgotten stands for all.
             (first,) = database.execute(
-                "SELECT min(ended_at) FROM runs WHERE ended IS NOT NULL"
+                "SELECT min(ended_at) FROM ("
+                "SELECT min(ended_at) AS ended_at FROM runs"
+                " WHERE ended IS NOT NULL AND keep IS NULL UNION ALL"
+                " SELECT * FROM (SELECT ended_at FROM runs WHERE ended IS NOT NULL"
+                f" AND keep IS NOT NULL ORDER BY {KEPT_UNTIL} LIMIT 1))"
             ).fetchone()
         return Extent(used, 0.0 if first is None else max(0.0, self._clock() - first))
 
-    def _has_older(self, before: float) -> bool:
+    def _has_older(self, due: _Due) -> bool:
+        common, kept = _OLDEST
         with self._file.using() as database:
             (found,) = database.execute(
-                f"SELECT EXISTS (SELECT 1 FROM forgotten) OR EXISTS (SELECT 1 {_OLDEST})",
-                {"before": before},
+                f"SELECT EXISTS (SELECT 1 FROM forgotten) OR EXISTS (SELECT 1 {common})"
+                f" OR EXISTS (SELECT 1 {kept})",
+                due._asdict(),
             ).fetchone()
         return bool(found)
 
-    def _delete(self, before: float, enough: float = math.inf) -> int:
-        """Delete the oldest of the runs that ended before some time; a bounded number, or bytes.
+    def _delete(self, due: _Due, enough: float = math.inf) -> int:
+        """Delete the oldest of the runs that may be deleted; a bounded number, or bytes.
 
         A run is gone at once, its frames perhaps with the next calls. Returns how many, or 1 if
         only frames were left of what was deleted before.
         """
-        if not self._has_older(before):
+        if not self._has_older(due):
             return 0
         with self._file.writing() as database:
-            return _Deletion(database, enough).delete(before)
+            return _Deletion(database, enough).delete(due)
 
 
 class _Deletion:
@@ -129,7 +156,7 @@ class _Deletion:
         (self._newest,) = database.execute(f"SELECT {NEWEST}").fetchone()
         self._frames, self._bytes = _FRAMES, min(_BYTES, enough)
 
-    def delete(self, before: float) -> int:
+    def delete(self, due: _Due) -> int:
         database = self._database
         database.execute(
             "DELETE FROM frames WHERE place = (SELECT remnant FROM log) AND place < ?",
@@ -144,9 +171,7 @@ class _Deletion:
             database.execute("DELETE FROM forgotten WHERE run = ?", (run,))
         deleted = 0
         while deleted < _RUNS and self._has_budget:
-            oldest = database.execute(
-                f"SELECT number, place, upto {_OLDEST}", {"before": before}
-            ).fetchone()
+            oldest = self._oldest(due)
             if oldest is None:
                 break
             deleted += 1
@@ -157,6 +182,14 @@ class _Deletion:
             if rest is not None:
                 database.execute("INSERT INTO forgotten VALUES (?, ?, ?)", (run, rest, upto))
         return deleted or len(left)
+
+    def _oldest(self, due: _Due) -> tuple[int, int, int] | None:
+        for which in _OLDEST:
+            asked = self._database.execute(f"SELECT number, place, upto {which}", due._asdict())
+            found: tuple[int, int, int] | None = asked.fetchone()
+            if found is not None:
+                return found
+        return None
 
     @property
     def _has_budget(self) -> bool:

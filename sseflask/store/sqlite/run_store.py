@@ -14,6 +14,7 @@ from sseflask.store.run_api import (
     Claim,
     Ending,
     Endings,
+    PassedOn,
     Run,
     RunAppend,
     RunFrames,
@@ -56,6 +57,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self._others_attached = False
         self._beats_early = False
         self._token = ""
+        self._inherits = False
         self._look_at = 0.0
         self._space = PeriodicTask("making room in", _BEAT_SECONDS, self._make_room)
         beat = PeriodicTask("ending the runs of dead workers", _BEAT_SECONDS, self._tick)
@@ -63,8 +65,9 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     # -- for any thread or greenlet, see `RunStore` ------------------------------------------------
 
-    def follow(self, listener: RunListener) -> None:
+    def follow(self, listener: RunListener, *, inherits: bool = True) -> None:
         self._listener = listener
+        self._inherits = inherits
         self.start()
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
@@ -102,6 +105,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self.try_soon(self._end, run, ending, unless_attached)
 
     def leave(self) -> None:
+        self._inherits = False
         self.try_soon(self._leave)
 
     # -- in the event loop, called by the queue ----------------------------------------------------
@@ -188,7 +192,7 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         if self._others_attached:
             self._wakeup.wake_others()
         if refused:
-            # These runs have been ended. If this process does not know that yet, it does now.
+            # These runs have ended, or are others'. This process does not know that yet.
             self._to_end.update((append.run, self._endings.interrupted) for append in refused)
             self._guard(self._end_pending, database)
         return refused, ended
@@ -196,17 +200,26 @@ class SqliteRunStore(StoreThread[RunDatabase]):
     def _end_pending(self, database: RunDatabase) -> None:
         for number, ending in list(self._to_end.items()):
             followed = number in self._followed
-            run = self._end(database, number, ending)
+            run = self._end(database, number, ending, unless_passed_on=True)
             if run is None:
                 self._notify(self._listener.lost, number, None)
+            elif run.ended is None:
+                self._lose(number)
             elif not followed:
                 self._notify(self._listener.ended, run, False)
             del self._to_end[number]
 
     def _end(
-        self, database: RunDatabase, number: int, ending: Ending, unless_attached: bool = False
+        self,
+        database: RunDatabase,
+        number: int,
+        ending: Ending,
+        unless_attached: bool = False,
+        unless_passed_on: bool = False,
     ) -> Run | None:
-        run, here = database.end(number, ending, unless_attached=unless_attached)
+        run, here = database.end(
+            number, ending, unless_attached=unless_attached, unless_passed_on=unless_passed_on
+        )
         if run is not None and run.ended is not None:
             self._wakeup.wake_others()
             self._read_frames(database, run)
@@ -214,6 +227,8 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         return run
 
     def _leave(self, database: RunDatabase) -> None:
+        for number in database.leases.pass_on():
+            self._lose(number)
         for run in database.leases.leave():
             self._report_end(run, here=True)
         self._wakeup.wake_others()
@@ -223,6 +238,12 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self._followed.pop(run.key, None)
         if followed or here:
             self._notify(self._listener.ended, run, here)
+
+    def _lose(self, number: int) -> None:
+        """Another process goes on with a run that this one has written, or will."""
+        if self._followed.pop(number, 0) is None:
+            error = PassedOn("another process goes on with this run, or will")
+            self._notify(self._listener.lost, number, error)
 
     # -- in the thread: what others write, and what is done every second ---------------------------
 
@@ -254,8 +275,30 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             self._read_frames(database, run)
             if run.ended is not None:
                 self._report_end(run, here=False)
+        if self._inherits and database.leases.others_have_left():
+            self._inherit(database)
         if self._beats_early:
             self._beat()
+
+    def _inherit(self, database: RunDatabase) -> bool:
+        """Go on with runs of others that nobody writes. Returns whether there were some."""
+        own = [number for number, given in self._followed.items() if given is None]
+        inherited, ended = database.leases.inherit(own)
+        for run, successor in inherited:
+            self._read_frames(database, run)
+            self._followed[run.key] = None
+            log.info("run %s: another worker is gone, and this one goes on with it", run.id)
+            self._notify(self._listener.inherited, run, successor)
+        self._report_ends(database, ended)
+        return bool(inherited or ended)
+
+    def _report_ends(self, database: RunDatabase, ended: Sequence[Run]) -> None:
+        """Pass on which runs this process has ended in place of others."""
+        if ended:
+            self._wakeup.wake_others()
+        for run in ended:
+            self._read_frames(database, run)
+            self._report_end(run, here=True)
 
     def _read_frames(self, database: RunDatabase, run: Run) -> None:
         given = self._followed.get(run.key)
@@ -273,22 +316,25 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     def _tick(self, database: RunDatabase) -> bool:
         ended = database.leases.tick(bool(self._followed))
-        if ended:
-            self._wakeup.wake_others()
-        for run in ended:
-            self._read_frames(database, run)
-            self._report_end(run, here=True)
-        self._beat()
+        self._report_ends(database, ended)
         if database.leases.token != self._token:
-            # A process that was taken for dead is attached to no run, but its viewers are there.
-            for number, given in list(self._followed.items()):
-                if given is not None:
-                    database.leases.attach(number)
-            self._token = database.leases.token
+            self._enter_again(database)
+        again = self._inherits and self._inherit(database)
+        self._beat()
         self._detach_pending(database)
         self._withdraw(database)
         self._end_pending(database)
-        return bool(ended)
+        return again or bool(ended)
+
+    def _enter_again(self, database: RunDatabase) -> None:
+        """This process was taken for dead, and is attached to no run; but its viewers are there."""
+        own = [number for number, given in self._followed.items() if given is None]
+        for number in database.leases.taken_by_others(own):
+            self._lose(number)
+        for number, given in list(self._followed.items()):
+            if given is not None:
+                database.leases.attach(number)
+        self._token = database.leases.token
 
     def _make_room_if_due(self, database: RunDatabase) -> None:
         """Make room as soon as waiting calls have been served, not in a second."""

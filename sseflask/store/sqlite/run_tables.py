@@ -11,7 +11,7 @@ from sseflask.store.run_api import FRAME_BYTES, Ending, Run, RunAppend
 from sseflask.store.sqlite.file import FileFormat, boot_id, is_new
 
 #: Tells the file from other programs' databases ("sse\x02"), and from other versions of itself.
-FORMAT = FileFormat(0x73736502, 3)
+FORMAT = FileFormat(0x73736502, 4)
 
 #: The first number of a file is a random one below this: six bytes.
 _NUMBERS = 1 << 46
@@ -61,6 +61,15 @@ LAST_FRAME = f"""WITH RECURSIVE blocks (block) AS (
     SELECT size, notes FROM blocks CROSS JOIN frames
     ON {BLOCK} = block AND run = :run AND number = :last LIMIT 1"""
 
+#: Seconds for which a run is kept after its end in any case, as its viewers read its last frames.
+READ_SECONDS = 10.0
+
+#: A run that its writer has left, so that others go on with it.
+LEFT = "ended IS NULL AND writer = ''"
+
+#: Until when a run is kept whose claim says how long.
+KEPT_UNTIL = f"ended_at + max(keep, {READ_SECONDS})"
+
 _SCHEMA = (
     "CREATE TABLE log (boot TEXT NOT NULL, remnant INTEGER NOT NULL)",
     # The processes that may write. The others delete one that they take for dead.
@@ -69,9 +78,14 @@ _SCHEMA = (
     "CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " subject TEXT NOT NULL, account TEXT NOT NULL, label TEXT NOT NULL, key TEXT UNIQUE,"
     " digest BLOB NOT NULL, writer TEXT NOT NULL, place INTEGER NOT NULL, upto INTEGER,"
-    " ended INTEGER, outcome BLOB, notes BLOB NOT NULL DEFAULT x'', ended_at REAL)",
+    " ended INTEGER, outcome BLOB, notes BLOB NOT NULL DEFAULT x'', ended_at REAL, keep REAL,"
+    # How others go on with it. Whether one has done so as its writer had died. Since when nobody
+    # writes it. If its writer has left, there is none.
+    " successor BLOB NOT NULL DEFAULT x'', deaths INTEGER NOT NULL DEFAULT 0, waits_since REAL)",
     "CREATE INDEX runs_running ON runs (account, writer) WHERE ended IS NULL",
-    "CREATE INDEX runs_ended ON runs (ended_at) WHERE ended IS NOT NULL",
+    f"CREATE INDEX runs_left ON runs (number) WHERE {LEFT}",
+    "CREATE INDEX runs_ended ON runs (ended_at) WHERE ended IS NOT NULL AND keep IS NULL",
+    f"CREATE INDEX runs_kept ON runs ({KEPT_UNTIL}) WHERE ended IS NOT NULL AND keep IS NOT NULL",
     # In the order in which they come, so that what many runs write at the same time is written to
     # the same pages. The last frame of a run has the run's size and notes: its end reads one row.
     "CREATE TABLE frames (place INTEGER PRIMARY KEY, run INTEGER NOT NULL,"
@@ -106,6 +120,8 @@ def prepare(database: sqlite3.Connection, path: str, now: float) -> None:
         database.execute("DELETE FROM watchers")
         # It is not known how long ago they ended: they are kept for the whole time once more.
         database.execute("UPDATE runs SET ended_at = ? WHERE ended IS NOT NULL", (now,))
+        # Nor for how long they have waited.
+        database.execute("UPDATE runs SET waits_since = ? WHERE ended IS NULL", (now,))
 
 
 Row = tuple[int, int, int, bytes, bytes]

@@ -11,7 +11,8 @@ from sseflask.store.sqlite.run_database import RunDatabase
 from sseflask.store.sqlite.run_tables import FORMAT, NEWEST, read_frames
 from sseflask.store.transfer import PART_ITEMS, Counts, RunPart
 
-_ENDED = "ended IS NOT NULL AND ended_at >= ?"
+#: A run that has ended and is kept, as of some time, if for so long where its claim does not say.
+_ENDED = "ended IS NOT NULL AND ended_at + coalesce(keep, ?) >= ?"
 
 
 class MovedRuns(MovedFile, RunDatabase):
@@ -24,17 +25,17 @@ class MovedRuns(MovedFile, RunDatabase):
 
     def count(self, counts: Counts) -> None:
         with self.reading() as database:
-            oldest = self._clock() - self._seconds
+            kept = (self._seconds, self._clock())
             (counts.running,) = database.execute(
                 "SELECT count(*) FROM runs WHERE ended IS NULL"
             ).fetchone()
             (counts.runs,) = database.execute(
-                f"SELECT count(*) FROM runs WHERE {_ENDED}", (oldest,)
+                f"SELECT count(*) FROM runs WHERE {_ENDED}", kept
             ).fetchone()
             frames, size = database.execute(
                 "SELECT count(*), total(length(frame)) FROM frames"
                 f" WHERE run IN (SELECT number FROM runs WHERE {_ENDED})",
-                (oldest,),
+                kept,
             ).fetchone()
             counts.frames += frames
             counts.bytes += int(size)
@@ -46,9 +47,9 @@ class MovedRuns(MovedFile, RunDatabase):
                 # Few, as outcomes and notes may be large.
                 rows = database.execute(
                     "SELECT number, id, subject, account, label, key, digest, ended - 1, outcome,"
-                    f" notes, ? - ended_at FROM runs WHERE number > ? AND {_ENDED}"
+                    f" notes, ? - ended_at, keep FROM runs WHERE number > ? AND {_ENDED}"
                     " ORDER BY number LIMIT 20",
-                    (now, after, now - self._seconds),
+                    (now, after, self._seconds, now),
                 ).fetchall()
             for after, *head in rows:
                 yield from self._run(after, head)
@@ -84,11 +85,11 @@ class MovedRuns(MovedFile, RunDatabase):
             if part.first == 1:
                 self._run_number = database.execute(
                     "INSERT INTO runs (id, subject, account, label, key, digest, writer, place,"
-                    f" ended, outcome, notes, ended_at) SELECT ?, ?, ?, ?, ?, ?, '', {NEWEST},"
-                    " ?, ?, ?, ?",
+                    " ended, outcome, notes, ended_at, keep)"
+                    f" SELECT ?, ?, ?, ?, ?, ?, '', {NEWEST}, ?, ?, ?, ?, ?",
                     (
                         *(part.id, part.subject, part.account, part.label, part.key, part.digest),
-                        *(part.last + 1, part.outcome, part.notes, self._now - part.age),
+                        *(part.last + 1, part.outcome, part.notes, self._now - part.age, part.keep),
                     ),
                 ).lastrowid
                 self._size = 0

@@ -3,16 +3,17 @@
 local id, subject, account, most = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local label, key, digest, most_bytes = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
 local outcome, frees_key = ARGV[11], ARGV[12]
+local its_keep, successor, wait = ARGV[13], ARGV[14], ARGV[15]
 local named, members = base .. ':key:' .. key, base .. ':account:' .. account
 
 if key ~= '' then
   local known = call('GET', named)
   local run, writer
   if known and known ~= id then
-    run, writer = find(known)
+    run, writer = find(known, true)
   end
   if run and run[4] == 0 and abandoned(writer) then
-    run = end_run(known, outcome, frees_key, token .. 'x')
+    run = bereave(known, wait, outcome, frees_key) or run
     if call('GET', named) ~= known then
       run = nil
     end
@@ -56,6 +57,12 @@ call(
   'HSET', run_key(id), 'writer', token, 'subject', subject, 'account', account, 'label', label,
   'key', key, 'digest', digest, 'last', 0, 'size', 0, 'notes', '', 'watchers', ''
 )
+if its_keep ~= '' then
+  call('HSET', run_key(id), 'keep', its_keep)
+end
+if successor ~= '' then
+  call('HSET', run_key(id), 'successor', successor)
+end
 call('SADD', members, id)
 call('ZADD', base .. ':running', 0, token .. ':' .. id)
 if key ~= '' then

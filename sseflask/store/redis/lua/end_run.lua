@@ -1,9 +1,10 @@
 -- End a run, whichever process writes it. Returns the run and whether this call has ended it, or
 -- nothing. If it is `withdrawn` and there is none, it can't be begun for a minute: its claim may
--- still be on its way.
+-- still be on its way. It may be not to end if another process goes on with it, or will.
 
 local id, outcome, frees_key, unless_attached, withdrawn = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local run = find(id)
+local unless_passed_on = ARGV[8] == '1'
+local run, writer = find(id)
 if not run then
   call('ZREM', base .. ':running', token .. ':' .. id) -- it was evicted
   if withdrawn == '1' and call('EXISTS', run_key(id)) == 0 then
@@ -13,6 +14,9 @@ if not run then
   return false
 end
 if run[4] > 0 then
+  return {run, 0}
+end
+if unless_passed_on and writer ~= token and call('HEXISTS', run_key(id), 'successor') == 1 then
   return {run, 0}
 end
 if unless_attached ~= '' then

@@ -1,7 +1,7 @@
--- Find a run, of one subject if it is given.
+-- Find a run; if a subject is given, only if it is the subject's and its time is not over.
 
 local id, subject = ARGV[3], ARGV[4]
-local run = find(id)
+local run = find(id, subject)
 if run and subject and call('HGET', run_key(id), 'subject') ~= subject then
   return false
 end

@@ -3,7 +3,7 @@
 
 local most_bytes = tonumber(ARGV[3])
 
-local count = delete_ended(text(now() - keep * 1000), math.huge)
+local count = delete_over()
 if count > 0 then
   return {count}
 end

@@ -51,6 +51,9 @@ class Listener:
         assert run.key not in self.ends or not here
         self.ends[run.key] = run
 
+    def inherited(self, run: Run, successor: bytes) -> None:
+        raise AssertionError(f"{run} is not inherited: {successor!r}")
+
     def lost(self, run: RunKey, error: StoreError | None) -> None:
         raise AssertionError(f"{run} is not lost: {error}")
 

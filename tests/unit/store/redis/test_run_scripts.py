@@ -353,7 +353,8 @@ def test_leaving_ends_what_is_written_here(one: Process, other: Process) -> None
     run, ended, foreign = one.begin(), one.begin(), other.begin()
     one.end(ended, FINISHED)
     found = one.scripts.leave(one.link, [run.key, ended.key, foreign.key, "f" * 32])
-    assert [(run.key, run.outcome) for run in found] == [(run.key, b"interrupted")]
+    assert [(run.key, run.outcome) for run in found.ended] == [(run.key, b"interrupted")]
+    assert found.passed_on == []
     assert other.put(foreign, 1, 1)
     assert one.scripts.written(one.link) == set()
     assert other.scripts.written(other.link) == {foreign.key}
@@ -459,7 +460,7 @@ def test_what_was_evicted_is_not_there(one: Process, client: Redis, url: str) ->
     assert one.scripts.attach(one.link, run.key) is None
     assert one.tick(run.key).found == {run.key: None}
     assert one.begin(fresh("k")).key != run.key
-    assert one.scripts.leave(one.link, [run.key]) == []
+    assert one.scripts.leave(one.link, [run.key]) == ([], [])
     assert run.key not in one.scripts.written(one.link)
 
 
