@@ -18,7 +18,7 @@ from flask import (
 from sseflask.channel_api import ChannelMethods
 from sseflask.channels.channels import Channels
 from sseflask.counters.stats import Stats, snapshot, stats_of
-from sseflask.defaults import MEMORY, setting
+from sseflask.defaults import LIBRARY, MEMORY, setting
 from sseflask.errors import ChannelError, Failure
 from sseflask.flask_context import current_request
 from sseflask.items import check_iterable, has_events
@@ -27,10 +27,13 @@ from sseflask.logs.once import warn_once
 from sseflask.readiness import Readiness, readiness_of
 from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.store.api import EventLimits
+from sseflask.store.open import is_on_server
 from sseflask.web.cursor import decode_header
 from sseflask.web.refusals import bad_channel, refuse
 
 __all__ = ["SSE", "channels_of", "store_address"]
+
+log = logging.getLogger("sseflask")
 
 _EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
 
@@ -66,14 +69,21 @@ class SSE(ChannelMethods):
                 f"it as app.extensions[{_EXTENSION!r}]"
             )
         app.extensions[_EXTENSION] = self
+        address = functools.partial(store_address, app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3")
+        most = setting(app.config, "SSEFLASK_CHANNEL_LOG_BYTES")
         app.extensions[_CHANNELS] = Channels(
-            functools.partial(store_address, app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3"),
+            address,
             EventLimits(
                 events=setting(app.config, "SSEFLASK_HISTORY_EVENTS"),
                 seconds=setting(app.config, "SSEFLASK_HISTORY_SECONDS"),
-                bytes=setting(app.config, "SSEFLASK_CHANNEL_LOG_BYTES"),
+                bytes=most,
             ),
         )
+        if most != LIBRARY["SSEFLASK_CHANNEL_LOG_BYTES"] and is_on_server(address()):
+            log.warning(
+                "SSEFLASK_CHANNEL_LOG_BYTES has no effect, as the channels are on a Redis server: "
+                "bound its memory (maxmemory), with a shorter history."
+            )
         app.before_request(_read_cursor)
         app.after_request(_upgrade)
         app.register_error_handler(Failure, refuse)

@@ -48,6 +48,7 @@ class Readiness:
         reason: if ``log`` is ``read_only`` or ``unavailable``, what the Redis server says, without
             its address; empty if that is not known.
         since: since when it is so, in UTC, as far as this worker has noticed.
+        warning: what the operator should change, though all works.
     """
 
     ready: bool
@@ -56,6 +57,7 @@ class Readiness:
     meaning: str
     reason: str = ""
     since: datetime | None = None
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,18 @@ class StoreState:
     log: Health
     reason: str = ""
     since: datetime | None = None
+    warning: str = ""
 
 
 def state_of(store: Store) -> StoreState:
     """The state of a store. Blocks for half a second at most."""
     log = store.health()
     problem = store.problem()
+    warning = store.warning()
     if problem is None or log in ("available", "busy"):
-        return StoreState(log)
-    return StoreState(log, problem.reason, datetime.fromtimestamp(problem.since, timezone.utc))
+        return StoreState(log, warning=warning)
+    since = datetime.fromtimestamp(problem.since, timezone.utc)
+    return StoreState(log, problem.reason, since, warning)
 
 
 def is_draining() -> bool:
@@ -90,5 +95,11 @@ def readiness_of(channels: Channels) -> Readiness:
     meaning = _MEANING_ON_SERVER if channels.on_server else _MEANING
     state = state_of(store)
     return Readiness(
-        not is_draining(), state.log, history, meaning[history], state.reason, state.since
+        not is_draining(),
+        state.log,
+        history,
+        meaning[history],
+        state.reason,
+        state.since,
+        state.warning,
     )

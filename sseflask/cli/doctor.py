@@ -96,6 +96,8 @@ def alive(client: httpx2.Client, url: httpx2.URL) -> Iterator[Result]:
             "(appendonly yes)"
         )
         yield Result("doubtful", str(channels.get("meaning")), advice)
+    if "warning" in channels:
+        yield Result("doubtful", "the Redis server", str(channels["warning"]))
     for name in ("channels", "completions"):
         store = response.json().get(name, {})
         if store.get("log") != "available":

@@ -134,6 +134,7 @@ _STORE: dict[str, Schema] = {
     "refused": {**TEXT, "description": "What gets 503, if something does."},
     "reason": {**TEXT, "description": "What the server that keeps it says."},
     "since": {**TEXT, "format": "date-time"},
+    "warning": {**TEXT, "description": "What the operator should change."},
 }
 
 SCHEMAS: dict[str, Schema] = {

@@ -101,6 +101,8 @@ def _shown(state: Readiness | StoreState, refused: Mapping[Health, str]) -> dict
         shown["reason"] = state.reason
     if state.since is not None:
         shown["since"] = state.since.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if state.warning:
+        shown["warning"] = state.warning
     return shown
 
 

@@ -244,6 +244,9 @@ class Store(Protocol):
         Never blocks.
         """
 
+    def warning(self) -> str:
+        """What its operator should change, though all works; fit for strangers. Never blocks."""
+
     def durability(self) -> Durability:
         """For how long what is stored is there."""
 

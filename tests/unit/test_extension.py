@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask, Response, request
@@ -263,3 +264,20 @@ def test_channels_in_the_memory_of_several_workers(
     assert ["SSEFLASK_CHANNEL_LOG is :memory:" in each for each in caplog.messages] == (
         [True] if several else []
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "warned"),
+    [
+        ({"SSEFLASK_STORE": "redis://127.0.0.1:1", "SSEFLASK_CHANNEL_LOG_BYTES": 1 << 20}, True),
+        ({"SSEFLASK_STORE": "redis://127.0.0.1:1"}, False),
+        ({"SSEFLASK_CHANNEL_LOG_BYTES": 1 << 20}, False),
+    ],
+)
+def test_a_bound_that_a_redis_server_does_not_keep(
+    caplog: pytest.LogCaptureFixture, config: dict[str, Any], warned: bool
+) -> None:
+    app = Flask("mine")
+    app.config.update(config)
+    SSE(app)
+    assert ("SSEFLASK_CHANNEL_LOG_BYTES has no effect" in caplog.text) is warned

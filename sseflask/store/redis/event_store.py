@@ -129,6 +129,9 @@ class RedisEventStore:
     def problem(self) -> Problem | None:
         return self._server.problem()
 
+    def warning(self) -> str:
+        return self._server.warning()
+
     def durability(self) -> Durability:
         return self._server.durability()
 

@@ -45,6 +45,7 @@ class ServerInfo(NamedTuple):
 
     identity: str  # changes if it is another server, or the same one with other data; or empty
     durable: bool  # it writes to a disk whatever changes
+    policy: str = ""  # what it does when its memory is full, if it says so
 
 
 class Link:
@@ -253,7 +254,11 @@ def read_info(connection: Connection) -> ServerInfo:
     if fields.get("role", "master") != "master":
         raise ReadOnlyError("it is a replica")
     identity = f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
-    return ServerInfo("" if identity == ":" else identity, fields.get("aof_enabled") == "1")
+    return ServerInfo(
+        "" if identity == ":" else identity,
+        fields.get("aof_enabled") == "1",
+        fields.get("maxmemory_policy", ""),
+    )
 
 
 def info_fields(text: bytes) -> dict[str, str]:

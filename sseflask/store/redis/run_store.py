@@ -143,6 +143,9 @@ class RedisRunStore:
     def problem(self) -> Problem | None:
         return self._server.problem()
 
+    def warning(self) -> str:
+        return self._server.warning()
+
     def durability(self) -> Durability:
         return self._server.durability()
 

@@ -258,6 +258,8 @@ class RedisServer:
     def check(self, link: Link, info: ServerInfo) -> int:
         """Do the checks for a link that has just been made. Returns how many had been added."""
         before, self.info = self.info, info
+        if self.warning() and (before is None or before.policy != info.policy):
+            log.warning("the Redis server at %s: %s", self.name, self.warning())
         if before is not None and before.identity != info.identity:
             # They lead to a server that is no longer the master, perhaps without knowing it.
             for other in list(self._links):
@@ -300,6 +302,17 @@ class RedisServer:
         """See `Store.problem`."""
         away = self._away
         return self._read_only if away is None else Problem(away.reason, self._away_since)
+
+    def warning(self) -> str:
+        """See `Store.warning`."""
+        policy = "" if self.info is None else self.info.policy
+        if policy in ("", "noeviction"):
+            return ""
+        return (
+            f"it throws keys away when its memory is full (maxmemory-policy {policy}): events and "
+            "completions go before their time, and what is repeated with its Idempotency-Key may "
+            "be stored twice; set noeviction"
+        )
 
     def durability(self) -> Durability:
         """See `Store.durability`: on a disk if the server writes every change to its own."""

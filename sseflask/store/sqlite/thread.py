@@ -183,6 +183,9 @@ class StoreThread(Generic[DatabaseType]):
     def problem(self) -> Problem | None:
         return None  # the log says it, with the path
 
+    def warning(self) -> str:
+        return ""
+
     def durability(self) -> Durability:
         return durability_of(self._path)
 

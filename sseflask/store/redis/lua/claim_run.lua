@@ -69,4 +69,7 @@ if key ~= '' then
   call('SET', named, id)
 end
 call('HINCRBY', base, 'bytes', RUN_BYTES)
+for _, each in ipairs({run_key(id), members, base .. ':running', named}) do
+  call('PEXPIRE', each, text(keep + LONGEST))
+end
 return {'fresh'}

@@ -36,6 +36,9 @@ local READ_TIME = 10000000
 local SOME = 50
 -- How many runs are looked at, at most, to find out what they take.
 local MANY = 2000
+-- Milliseconds after which a run that goes on is gone, beside those for which it is kept: more than
+-- any may last. So nothing stays if all processes go for good.
+local LONGEST = 8 * 86400000
 
 local function now()
   local time = call('TIME')

@@ -49,6 +49,10 @@ if in_use and not taken_for_dead then
   unknown = enter()
 end
 
+for _, each in ipairs({base, processes, dead}) do
+  call('PEXPIRE', each, text(keep + LONGEST + 86400000)) -- later than all that they tell of
+end
+
 if at >= grace then
   for _, process in ipairs(call('ZRANGEBYSCORE', processes, '-inf', text(at - dead_after), 'LIMIT', 0, 10)) do
     call('SADD', dead, process)

@@ -519,3 +519,35 @@ def test_a_user_who_lacks_a_right_is_told_at_once_which(
         do(server, "ACL", "SETUSER", "default", f"+{right}")
         put_when_possible(store, "a", b"2")
         assert [entry.frame for entry in listener.entries] == [b"1", b"2"]
+
+
+def test_what_is_stored_twice_had_lost_its_key(server: RedisServerProcess, place: Place) -> None:
+    """A server that throws keys away may forget a repetition. It is said when a process begins."""
+    frame = b"x" * 40_000
+    with server.client() as client, opened(place) as (store, _):
+        put(store, "c", b"first")
+        assert store.warning() == ""
+        client.config_set("maxmemory-policy", "allkeys-random")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 3_000_000)
+        published = [put(store, f"c.{n}", frame, key=f"k{n}") for n in range(150)]
+        client.config_set("maxmemory", "0")
+        epoch = store.position().epoch
+        known = {each.rpartition(b":")[2] for each in client.scan_iter("*:key:*")}
+        for number, before in enumerate(published):
+            again = put(store, f"c.{number}", frame, key=f"k{number}")
+            if before.epoch == epoch:
+                assert again.repeated == (b"k%d" % number in known)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_server_that_throws_keys_away_is_warned_of(
+    server: RedisServerProcess, place: Place, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
+    do(server, "CONFIG", "SET", "maxmemory-policy", policy)
+    with opened(place) as (store, _):
+        put(store, "a", b"1")
+        do(server, "CLIENT", "KILL", "TYPE", "normal")
+        put(store, "a", b"1")
+        assert f"maxmemory-policy {policy}" in store.warning()
+        (record,) = caplog.records
+        assert store.warning() in record.getMessage()

@@ -386,10 +386,17 @@ def test_what_has_ended_is_deleted_after_its_time(url: str, client: Redis) -> No
         assert process.scripts.extent(process.link).oldest == 0.0
 
 
-def test_what_is_deleted_by_nobody_expires(one: Process, client: Redis, url: str) -> None:
+def test_what_is_deleted_by_nobody_expires(
+    one: Process, other: Process, client: Redis, url: str
+) -> None:
     run = one.begin(fresh("k"))
     one.put(run, 1, 1)
-    assert client.ttl(key(url, "run", run.id)) == -1
+    other.scripts.attach(other.link, run.key)
+    other.tick()
+    most = 8 * 86_400  # more than the seven days that one may last
+    for each in keys(client, url):
+        assert most < client.ttl(each) or ":inbox:" in each, each
+    assert client.ttl(key(url)) > client.ttl(key(url, "run", run.id)) + 80_000
     one.end(run, STOPPED)
     assert client.ttl(key(url, "run", run.id)) > 86_000
     assert client.ttl(key(url, "key", "k")) > 86_000
