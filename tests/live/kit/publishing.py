@@ -6,12 +6,12 @@ import contextlib
 import http.client
 import itertools
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.live.kit.background import Background
 from tests.live.kit.connection import Answer, fetch
 from tests.live.kit.servers import GUNICORN, WORKER, Server, free_port, running
 from tests.live.kit.services import logs
@@ -97,7 +97,7 @@ def epoch(event_id: str) -> str:
     return event_id.rpartition("-")[0]
 
 
-class Publisher:
+class Publisher(Background):
     """Publishes "<name>-0", "<name>-1", ... in a thread, each until it is stored.
 
     Every request has an Idempotency-Key of its own and is repeated with it until it is answered:
@@ -132,23 +132,6 @@ class Publisher:
         self.taken: list[tuple[str, str]] = []
         self.repeated = 0
         self.refused: list[int] = []
-        self._going_on = True
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Publisher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Let the request under way be answered, and end."""
-        self._going_on = False
-        self._thread.join(40)
-        assert not self._thread.is_alive(), "the publisher does not end"
-        assert self._error is None, f"the publisher failed: {self._error!r}"
 
     def data(self) -> list[str]:
         return [data for _, data in self.taken]
@@ -158,22 +141,19 @@ class Publisher:
         enough = len(self.taken) + more
 
         def taken() -> bool:
-            assert self._error is None, f"the publisher failed: {self._error!r}"
+            self.check()
             return len(self.taken) >= enough
 
         until(taken, f"{more} more events published to {self.channel}", seconds=40)
 
-    def _run(self) -> None:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.ports[0], timeout=20)
-            with contextlib.closing(connection):
-                for request in itertools.count():
-                    if not self._going_on:
-                        return
-                    self._publish(connection, request)
-                    time.sleep(self.pause)
-        except BaseException as error:
-            self._error = error
+    def run(self) -> None:
+        """Publish; the request under way is still answered."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[0], timeout=20)
+        numbers = itertools.count()
+        with contextlib.closing(connection):
+            while self.going_on:
+                self._publish(connection, next(numbers))
+                time.sleep(self.pause)
 
     def _publish(self, connection: http.client.HTTPConnection, request: int) -> None:
         first = len(self.taken)

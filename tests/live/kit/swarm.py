@@ -6,18 +6,18 @@ import heapq
 import itertools
 import random
 import selectors
-import threading
 import time
 from collections.abc import Callable, Sequence
 
 import psutil
 
+from tests.live.kit.background import Background
 from tests.live.kit.sockets import inode, owned
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.waiting import until
 
 
-class Swarm:
+class Swarm(Background):
     """Reads all subscribers in a thread of its own, until the block is left.
 
     Args:
@@ -45,22 +45,15 @@ class Swarm:
         self._order = itertools.count()
         self._due = [(0.0, next(self._order), each) for each in self.subscribers]
         self._calls: list[Callable[[], None]] = []
-        self._going_on = True
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Swarm:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._going_on = False
-        self._thread.join(30)
-        for subscriber in self.subscribers:
-            subscriber.close()
-        self._selector.close()
-        assert not self._thread.is_alive()
-        assert self._error is None, f"the swarm failed: {self._error!r}"
+    def stop(self) -> None:
+        """End all connections."""
+        try:
+            super().stop()
+        finally:
+            for subscriber in self.subscribers:
+                subscriber.close()
+            self._selector.close()
 
     def add(self, *subscribers: Subscriber) -> None:
         """Further subscribers, from now on."""
@@ -102,7 +95,7 @@ class Swarm:
         """Wait until the condition holds for every subscriber."""
 
         def missing() -> bool:
-            assert self._error is None, f"the swarm failed: {self._error!r}"
+            self.check()
             return all(condition(each) for each in list(self.subscribers))
 
         try:
@@ -115,17 +108,15 @@ class Swarm:
                 else str(error)
             ) from None
 
-    def _run(self) -> None:
-        try:
-            while self._going_on:
-                while self._calls:
-                    self._calls.pop(0)()
-                self._connect_the_due()
-                pause = 0.02 if not self._due else min(self._due[0][0] - time.monotonic(), 0.02)
-                for key, _ in self._selector.select(max(pause, 0)):
-                    self._read(key.data)
-        except BaseException as error:
-            self._error = error
+    def run(self) -> None:
+        """Read."""
+        while self.going_on:
+            while self._calls:
+                self._calls.pop(0)()
+            self._connect_the_due()
+            pause = 0.02 if not self._due else min(self._due[0][0] - time.monotonic(), 0.02)
+            for key, _ in self._selector.select(max(pause, 0)):
+                self._read(key.data)
 
     def _connect_the_due(self) -> None:
         while self._due and self._due[0][0] <= time.monotonic():

@@ -7,10 +7,10 @@ import http.client
 import itertools
 import json
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from tests.live.kit.background import Background
 from tests.live.kit.publishing import JSON
 from tests.live.kit.runs import START
 from tests.live.kit.services import KEY
@@ -41,7 +41,7 @@ def tale_upstream(host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
         yield {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": KEY}
 
 
-class Tales:
+class Tales(Background):
     """Asks for one tale after the other, each until a run of it has begun; in a thread.
 
     Args:
@@ -67,32 +67,13 @@ class Tales:
         self._random = choice
         #: The statuses of answers that began no run.
         self.refused: list[int] = []
-        self._going_on = True
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Tales:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._going_on = False
-        self._thread.join(40)
-        assert not self._thread.is_alive(), "a tale does not begin"
-        assert self._error is None, f"the tales failed: {self._error!r}"
-
-    def _run(self) -> None:
-        try:
-            for n in itertools.count():
-                if not self._going_on:
-                    return
-                self._ask(f"{self._name}-{n}")
-                time.sleep(0.5)
-        except BaseException as error:
-            self._error = error
+    def run(self) -> None:
+        """Ask; the tale under way still begins."""
+        numbers = itertools.count()
+        while self.going_on:
+            self._ask(f"{self._name}-{next(numbers)}")
+            time.sleep(0.5)
 
     def _ask(self, tale: str) -> None:
         body = json.dumps({"user_message": tale, "format": "text", "on_disconnect": "continue"})
