@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+
+import pytest
 
 from tests.live.kit.aimock import Aimock
 from tests.live.kit.run_events import joined
-from tests.live.kit.runs import start_path
+from tests.live.kit.runs import run_service, start_path
 from tests.live.kit.servers import Server
+from tests.live.kit.stores import Store, on_every_store
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 
 COUNT = 100
+
+
+@pytest.fixture(scope="module")
+def relay(
+    tmp_path_factory: pytest.TempPathFactory, aimock: Aimock, store: Store
+) -> Iterator[Server]:
+    """Two workers, with heartbeats between any two words."""
+    directory = tmp_path_factory.mktemp("relay")
+    settings = {"SSEFLASK_HEARTBEAT": "0.2", **store(directory)}
+    with run_service(directory, aimock, settings=settings) as started:
+        yield started
 
 
 class Reader(Subscriber):
@@ -46,6 +61,7 @@ class Reader(Subscriber):
         return sum(event.data == "[DONE]" for event in self.events)
 
 
+@on_every_store
 def test_a_hundred_runs(relay: Server, upstream: Aimock, tag: str) -> None:
     """Each is read by the one who started it and by one who joins later, both with interruptions:
     everybody has each run's text whole, and the upstream is called once for each run.
