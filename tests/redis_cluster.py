@@ -184,3 +184,42 @@ def sentinel(
     finally:
         process.kill()
         process.wait(20)
+
+
+class Pair:
+    """A master and its replica, as a Sentinel names them.
+
+    Args:
+        master: what it names at first.
+    """
+
+    def __init__(
+        self, master: RedisServerProcess, replica: RedisServerProcess, sentinel: Sentinel
+    ) -> None:
+        self.master, self.replica, self.sentinel = master, replica, sentinel
+        self.url = sentinel.url
+
+    def part(self) -> None:
+        """What comes after this never reaches the replica."""
+        with closing(self.master.client()) as client:
+            assert client.wait(1, 10_000) == 1
+        do(self.replica, "REPLICAOF", "127.0.0.1", "1")
+
+    def take_over(self) -> None:
+        """The master is gone, with what the replica has not got."""
+        self.master.stop()
+        do(self.replica, "REPLICAOF", "NO", "ONE")
+        self.sentinel.watch(self.replica)
+
+
+@contextmanager
+def paired(directory: Path, down_after: int = 60_000) -> Iterator[Pair]:
+    program = redis_server.redis()
+    with ExitStack() as stack:
+        master, replica = (
+            stack.enter_context(redis_server.running(program, *OPTIONS, port=free_port()))
+            for _ in range(2)
+        )
+        follow(replica, master)
+        watching = stack.enter_context(sentinel(program, directory, master, down_after))
+        yield Pair(master, replica, watching)

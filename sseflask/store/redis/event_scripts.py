@@ -36,6 +36,10 @@ class Unknown(Exception):
     """The server has events of another generation, or none at all: `EventScripts.open` it."""
 
 
+class TooEarly(Exception):
+    """Other processes have to look at the server first: they may know what it lost."""
+
+
 class Stored(NamedTuple):
     """What became of a group of appends."""
 
@@ -91,7 +95,7 @@ class EventScripts:
     def append(self, link: Link, appends: Sequence[Append], nonce: str) -> Stored:
         """Store appends, all of them; with the same nonce as the last ones nothing is stored again.
 
-        Raises `Unknown`.
+        Raises `Unknown` or `TooEarly`.
         """
         limits, generation = self._limits, self._tail.generation
         seconds = min(limits.seconds, LONGEST)
@@ -113,8 +117,10 @@ class EventScripts:
                 *append.frames,
             )
         reply = link.run(_APPEND, [self.meta], arguments)
-        if not reply[0]:
+        if reply[0] == 0:
             raise Unknown
+        if reply[0] == 2:
+            raise TooEarly
         _, encoded, last, notices = reply[:4]
         epoch = encoded.decode()
         before = Place(generation, epoch, last, notices, 0)

@@ -55,6 +55,11 @@ class EventTail:
         Only what follows is news then.
         """
         if (place.generation, place.epoch) == (self.generation, self.epoch):
+            if place.notices < self.noticed:
+                # The server has lost some, and gives their numbers to others.
+                self.noticed = place.notices
+                if place.newest == self.position:
+                    self._since = place.since
             return False
         self.generation, self.epoch = place.generation, place.epoch
         self._go(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from functools import partial
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import Append, StoreError, stored_entries
 from sseflask.store.redis.event_news import EventNews
-from sseflask.store.redis.event_scripts import EventScripts, Unknown
+from sseflask.store.redis.event_scripts import EventScripts, Stored, TooEarly, Unknown
 from sseflask.store.redis.link import Link
 
 log = logging.getLogger("sseflask")
@@ -25,6 +26,9 @@ _EVENT, _APPEND, _CHANNEL = 3, 7, 15
 
 #: Attempts to store something on a server that has forgotten what it was told just before.
 _ATTEMPTS = 3
+
+#: Seconds between two attempts while other processes have to look at a new server first.
+_PAUSE = 0.02
 
 
 class EventWriter:
@@ -84,14 +88,7 @@ class EventWriter:
         nonce = secrets.token_hex(8)
         appends = [append for append, _ in group]
         try:
-            for _ in range(_ATTEMPTS):
-                try:
-                    stored = self._scripts.append(link, appends, nonce)
-                    break
-                except Unknown:
-                    self._open(link)
-            else:
-                raise StoreError("the Redis server forgets what was stored just before")
+            stored = self._append(link, appends, nonce)
         except Exception as error:
             if not isinstance(error, StoreError):
                 log.exception("storing events failed")
@@ -102,6 +99,21 @@ class EventWriter:
         self._news.take_own(stored.before, stored.last, nonce, entries)
         # If others have stored something just before, the tail brings both.
         self._news.when_at(stored.behind, partial(_answer, group, stored.results))
+
+    def _append(self, link: Link, appends: Sequence[Append], nonce: str) -> Stored:
+        attempts = 0
+        while True:
+            try:
+                return self._scripts.append(link, appends, nonce)
+            except TooEarly:
+                time.sleep(_PAUSE)  # gevent's, if it has replaced it
+            except Unknown:
+                attempts += 1
+                if attempts == _ATTEMPTS:
+                    raise StoreError(
+                        "the Redis server forgets what was stored just before"
+                    ) from None
+                self._open(link)
 
 
 def _answer(

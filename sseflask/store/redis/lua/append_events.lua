@@ -4,7 +4,8 @@
 -- key or nothing, the digest, how many events the channel keeps, how many follow, these.
 -- Replies: 1, the epoch, the newest number and the count of notices before; then for each append:
 -- first and last number, and 0 if stored now, 1 if stored before, 2 if the key had another digest.
--- Or 0: the process does not know the generation.
+-- Or 0: the process does not know the generation. Or 2: not yet, as other processes have to look at
+-- this server first.
 local KEY_SECONDS, BATCH_SECONDS = 86400, 120
 -- An entry of the tail has this many frames, or bytes, at most; unless one frame alone is larger.
 local FRAMES, BYTES = 200, 65536
@@ -26,6 +27,9 @@ local batch = key(generation, 'batch:' .. process)
 local before = redis.call('GET', batch)
 if before and string.sub(before, 1, #nonce) == nonce then
   return cmsgpack.unpack(string.sub(before, #nonce + 1))
+end
+if redis.call('EXISTS', key(generation, 'awaited')) == 1 then
+  return {2}
 end
 local floor, count, aged, noted = tonumber(known[5]), tonumber(known[6]), tonumber(known[7]), tonumber(known[8])
 local jump, largest = tonumber(known[9] or 0), tonumber(known[10] or nil)

@@ -9,6 +9,7 @@
 --   last and first: sorted sets of channels, by the numbers of their last and first events,
 --   times: sorted set of numbers by the time when they were the newest,
 --   here: sorted set of processes by the time when they last said that they follow,
+--   awaited: sorted set of those that followed another server just now, and have not looked at this one,
 --   tail: the stream of all news, channel:<name>: the stream of a channel's events,
 --   key:<key>: an append with an idempotency key, batch:<process>: the reply to its last batch.
 -- An entry of `tail` begins with p: the newest number and the count of notices before it, and a

@@ -2,6 +2,9 @@
 -- ARGV: the server's identity, a new epoch, a new generation, how many numbers are left out if events
 -- may have been lost, and what the process knows: generation, epoch, the highest number, the nonce of its entry; its name.
 -- Replies: epoch, generation, newest number, count of notices, how many since the newest event.
+-- Seconds for which the processes that used another server are awaited, before anything is stored; and
+-- before the newest sign of life, in which they gave theirs.
+local AWAITED, HERE = 3, 5
 local identity, new_epoch, new_generation, left_out = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local own_generation, own_epoch, own, own_nonce = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 
@@ -27,9 +30,19 @@ if identity ~= '' and seen ~= identity then
     holes = string.gsub(holes, '^%S+ ', '')
   end
   -- A write that needs no memory comes first, as events can be read while there is none.
-  redis.call('ZREM', key(generation, 'here'), '')
+  local here, awaited = key(generation, 'here'), key(generation, 'awaited')
+  redis.call('ZREM', here, '')
   redis.call('HSET', meta, 'i', identity, 'j', text(jump), 'h', holes)
+  -- One of the others may know what was lost. All are to be told before they are given what is next.
+  local last = redis.call('ZREVRANGE', here, 0, 0, 'WITHSCORES')[2]
+  if last then
+    for _, process in ipairs(redis.call('ZRANGEBYSCORE', here, last - HERE, '+inf')) do
+      redis.call('ZADD', awaited, 0, process)
+    end
+    redis.call('EXPIRE', awaited, AWAITED)
+  end
 end
+redis.call('ZREM', key(generation, 'awaited'), ARGV[9])
 
 if own_generation == generation and own_epoch == epoch and own > 0 then
   local lost = own > newest

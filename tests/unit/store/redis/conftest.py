@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from tests import redis_server
+from tests.redis_cluster import Pair, paired
 from tests.redis_server import RedisServerProcess
 
 
@@ -35,3 +37,9 @@ def client(server: RedisServerProcess) -> Iterator[Redis]:
 def url(server: RedisServerProcess) -> str:
     """With a prefix that nobody else has."""
     return server.place()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with paired(tmp_path) as pair:
+        yield pair

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import pytest
 
 from sseflask.store.api import Appended, Missing, StoreError
 from sseflask.store.names import Pattern
+from sseflask.store.redis.event_store import RedisEventStore
 from tests import redis_server
-from tests.contract.event_stores import Place, numbers, opened, put, query
+from tests.contract.event_stores import Listener, Place, numbers, opened, put, query
 from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
-from tests.redis_cluster import OPTIONS, cluster, do, follow, role, sentinel
+from tests.redis_cluster import OPTIONS, Pair, cluster, do, follow, role, sentinel
 from tests.unit.store.redis.test_event_store_faults import put_when_possible
 
 
@@ -78,3 +81,70 @@ def test_a_replica_without_the_last_writes_that_a_sentinel_names(tmp_path: Path)
             history = other.history(query("a", after=lost))
             assert history.missing == [Missing(Pattern.parse("a"), 1, after.first)]
             assert numbers(other.history(query("a")).entries) == [1, 2, after.first]
+
+
+class OrderedListener(Listener):
+    """One whose order says where it began."""
+
+    def started(self, epoch: str, newest: int) -> None:
+        super().started(epoch, newest)
+        self.order.append("started")
+
+
+def test_what_another_process_alone_knows_to_be_lost_is_told_before_what_comes_next(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though who publishes finds the new master first, and lacks nothing."""
+    place = Place(pair.url, shared=True)
+    with (
+        opened(place, listener=OrderedListener) as (one, its),
+        opened(Place(f"{pair.url}&socket_timeout=6", True)) as (other, _),
+    ):
+        assert isinstance(one, RedisEventStore)
+        assert isinstance(other, RedisEventStore)
+        one.position()
+        put(other, "a", b"1", b"2")
+        its.wait_for(2)
+        # Notices are lost too, so that numbers of notices come again.
+        pair.part()
+        one.close_subscriptions([Pattern.parse("x")])
+        monkeypatch.setattr(one._news, "take", lambda *_: None)
+        put(other, "a", b"lost")
+        may_connect, connect = threading.Event(), other._server.address.connect
+
+        def connect_later() -> object:
+            may_connect.wait(30)
+            return connect()
+
+        monkeypatch.setattr(other._server.address, "connect", connect_later)
+        pair.take_over()
+        results: list[Appended] = []
+        publisher = threading.Thread(
+            target=lambda: results.append(put_when_possible(one, "a", b"3", seconds=30.0))
+        )
+        publisher.start()
+        until(
+            lambda: do(pair.replica, "KEYS", "*:awaited"),
+            "the first process to find the new master",
+        )
+        monkeypatch.setattr(one._news, "take", type(one._news).take.__get__(one._news))
+        may_connect.set()
+        publisher.join(30)
+        (after,) = results
+        its.wait_for(after.first)
+        assert its.order == ["started", 1, 2, "x", "started", after.first]
+        assert after.epoch == its.started_at[-1][0]
+
+
+def test_who_was_lost_with_the_master_is_not_awaited_for_long(pair: Pair) -> None:
+    with opened(Place(pair.url, shared=True)) as (one, its):
+        first = put(one, "a", b"1")
+        (here,) = (key for key in do(pair.master, "KEYS", "*:here"))
+        do(pair.master, "ZADD", here, time.time(), "lost", time.time() - 30, "lost long ago")
+        pair.part()
+        pair.take_over()
+        until(lambda: do(pair.replica, "KEYS", "*:awaited"), "the process to find the new master")
+        (awaited,) = do(pair.replica, "KEYS", "*:awaited")
+        assert do(pair.replica, "ZRANGE", awaited, 0, -1) == [b"lost"]
+        after = put_when_possible(one, "a", b"2", seconds=10.0)
+        assert its.order == [first.first, after.first]

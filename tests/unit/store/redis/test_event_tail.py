@@ -39,6 +39,15 @@ def test_it_begins_where_the_server_is(tail: EventTail) -> None:
     assert not tail.has(Place("g", "e", 10, 4, 2))
 
 
+def test_notices_that_the_server_has_lost_come_again_with_other_words(tail: EventTail) -> None:
+    assert not tail.open(Place("g", "e", 10, 2, 0))
+    assert tail.cursor == "10-0"
+    assert tail.take([notice(10, 1, 10, 2, "epoch", "f")]) == [Renewed("f", 10)]
+    assert not tail.open(Place("g", "f", 12, 1, 0))
+    assert tail.cursor == "10-1", "events come first"
+    assert tail.take([events(11, 10, 3, "a", b"x")])[-1] == [Entry(11, "a", b"x")]
+
+
 def test_news_come_in_order_and_once(tail: EventTail) -> None:
     rows = [
         events(11, 10, 3, "a", b"x"),

@@ -25,11 +25,9 @@ from tests.contract.run_stores import (
     numbered,
     put,
 )
-from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
 from tests.processes import line, process
-from tests.redis_cluster import OPTIONS, Sentinel, cluster, do, follow, role, sentinel
-from tests.redis_server import RedisServerProcess
+from tests.redis_cluster import Pair, cluster, do, paired, role
 from tests.unit.store.redis.run_processes import write
 from tests.unit.store.redis.test_run_store import Process, running
 
@@ -152,51 +150,6 @@ def test_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         assert claimed_when_possible(other[0], fresh("k")) == (own[1].ended_as(keyed.key)[0], True)
 
 
-class Pair:
-    """A master and its replica, as a Sentinel names them.
-
-    Args:
-        master: what it names at first.
-    """
-
-    def __init__(
-        self, master: RedisServerProcess, replica: RedisServerProcess, sentinel: Sentinel
-    ) -> None:
-        self.master, self.replica, self.sentinel = master, replica, sentinel
-        self.url = sentinel.url
-
-    def part(self) -> None:
-        """What comes after this never reaches the replica."""
-        with closing(self.master.client()) as client:
-            assert client.wait(1, 10_000) == 1
-        do(self.replica, "REPLICAOF", "127.0.0.1", "1")
-
-    def take_over(self) -> None:
-        """The master is gone, with what the replica has not got."""
-        self.master.stop()
-        do(self.replica, "REPLICAOF", "NO", "ONE")
-        self.sentinel.watch(self.replica)
-
-
-@contextmanager
-def paired(directory: Path, down_after: int = 60_000) -> Iterator[Pair]:
-    program = redis_server.redis()
-    with ExitStack() as stack:
-        master, replica = (
-            stack.enter_context(redis_server.running(program, *OPTIONS, port=free_port()))
-            for _ in range(2)
-        )
-        follow(replica, master)
-        watching = stack.enter_context(sentinel(program, directory, master, down_after))
-        yield Pair(master, replica, watching)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    with paired(tmp_path) as pair:
-        yield pair
-
-
 def test_a_master_is_killed_and_a_sentinel_sees_to_it(tmp_path: Path) -> None:
     with paired(tmp_path, down_after=500) as pair, machines(pair.url) as (own, other):
         keyed = begun(own[0], fresh("k"))
@@ -220,7 +173,8 @@ def test_a_run_that_lost_frames_ends_though_its_writer_has_nothing_to_add(pair: 
         own[1].wait_for_frame(run, 3)
         pair.part()
         put(own[0], run, 4, 2)
-        other[1].wait_for_frame(run, 5)
+        for _, listener in (own, other):
+            listener.wait_for_frame(run, 5)
         pair.take_over()
         ended = own[1].wait_for_end(run)
         assert (ended.outcome, ended.last) == (b"interrupted", 3)
@@ -255,7 +209,8 @@ def test_a_claim_that_was_lost(pair: Pair) -> None:
         run = begun(own[0], fresh("k"))
         other[0].attach(run.key)
         put(own[0], run, 1, 2)
-        other[1].wait_for_frame(run, 2)
+        for _, listener in (own, other):
+            listener.wait_for_frame(run, 2)
         pair.take_over()
         for _, listener in (own, other):
             listener.wait(lambda listener=listener: listener.gone, "it is told")  # type: ignore[misc]  # mypy knows no default of a lambda
