@@ -449,6 +449,7 @@ def test_a_run_is_inherited_when_its_writer_dies(shared: Place, other: Process) 
     with opened(shared) as one, opened(shared, inherits=False) as viewer:
         run, plain = begun(one[0], fresh(successor=b"go on")), begun(one[0])
         viewer[0].attach(run.key)
+        other[0].attach(plain.key)
         put(one[0], run, 1, 2)
         viewer[1].wait_for_frame(run, 2)
         with dead(shared, one) as go_on:
@@ -469,7 +470,7 @@ def test_a_run_is_inherited_when_its_writer_dies(shared: Place, other: Process) 
         assert ended.outcome == b"finished"
         assert viewer[1].wait_for_end(run) == one[1].wait_for_end(run) == ended
         assert viewer[1].seen[run.key] == everything(other[0], run) == numbered(1, 5)
-        assert len(viewer[1].ends) == 1
+        assert len(viewer[1].ended_as(run.key)) == 1
         assert viewer[1].inheritance == one[1].inheritance == []
 
 
@@ -522,7 +523,7 @@ def test_a_run_is_inherited_whenever_its_writer_leaves(shared: Place, other: Pro
             ended = viewer[1].wait_for_end(run)
         assert ended.outcome == b"finished"
         assert viewer[1].seen[run.key] == numbered(1, 6)
-        assert len(viewer[1].ends) == 1
+        assert len(viewer[1].ended_as(run.key)) == 1
 
 
 def test_a_viewer_that_inherits_has_got_all_before(shared: Place, other: Process) -> None:

@@ -241,7 +241,8 @@ class SqliteRunStore(StoreThread[RunDatabase]):
 
     def _lose(self, number: int) -> None:
         """Another process goes on with a run that this one has written, or will."""
-        if self._followed.pop(number, 0) is None:
+        if self._followed.get(number, 0) is None:
+            del self._followed[number]
             error = PassedOn("another process goes on with this run, or will")
             self._notify(self._listener.lost, number, error)
 
