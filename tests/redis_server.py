@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+
+from tests.live.kit.waiting import until
 
 #: Seconds that a server may take to start, and to stop.
 _SECONDS = 20.0
@@ -62,17 +65,39 @@ class RedisServerProcess:
         """A client, for what a test does to the server."""
         return Redis(unix_socket_path=self.socket, socket_timeout=_SECONDS)
 
+    def command(self, *words: str | bytes | int) -> Any:
+        """Send one command on a connection of its own; texts in the answer are bytes."""
+        with contextlib.closing(self.client()) as client:
+            return client.execute_command(*words)
+
+    def info(self, section: str) -> dict[str, Any]:
+        """A section of INFO."""
+        found: dict[str, Any] = self.command("INFO", section)
+        return found
+
+    def replicate(self, port: int) -> None:
+        """Make it a replica of the server there, and wait until it has what its master has."""
+        self.command("REPLICAOF", "127.0.0.1", port)
+        until(
+            lambda: self.info("replication").get("master_link_status") == "up",
+            "the replica has caught up",
+        )
+
+    def promote(self) -> None:
+        """Make a replica the master."""
+        self.command("REPLICAOF", "NO", "ONE")
+
     def start(self) -> None:
         """Start it, also after `stop`, with what it has saved; blocks until it answers."""
         self.process = process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + _SECONDS
         while True:
             try:
                 with contextlib.closing(self.client()) as client:
                     client.ping()
             except RedisError:
                 assert process.poll() is None, "the server has ended"
-                assert time.monotonic() < until, "the server does not answer"
+                assert time.monotonic() < deadline, "the server does not answer"
                 time.sleep(0.01)
             else:
                 return

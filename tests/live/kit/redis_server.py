@@ -12,7 +12,6 @@ from typing import Any, Literal
 import pytest
 
 from tests.live.kit.servers import free_port
-from tests.live.kit.waiting import until
 from tests.redis_server import RedisServerProcess, programs
 
 Persistence = Literal["none", "everysec", "always"]
@@ -86,28 +85,6 @@ class RedisServer(RedisServerProcess):
             shutil.rmtree(self._data)
             self._data.mkdir()
         self.start()
-
-    def command(self, *words: str | bytes | int) -> Any:
-        """Send one command on a connection of its own; texts in the answer are bytes."""
-        with contextlib.closing(self.client()) as client:
-            return client.execute_command(*words)
-
-    def info(self, section: str) -> dict[str, Any]:
-        """A section of INFO."""
-        found: dict[str, Any] = self.command("INFO", section)
-        return found
-
-    def replicate(self, port: int) -> None:
-        """Make it a replica of the server there, and wait until it has what its master has."""
-        self.command("REPLICAOF", "127.0.0.1", port)
-        until(
-            lambda: self.info("replication").get("master_link_status") == "up",
-            "the replica has caught up",
-        )
-
-    def promote(self) -> None:
-        """Make a replica the master."""
-        self.command("REPLICAOF", "NO", "ONE")
 
 
 @contextlib.contextmanager

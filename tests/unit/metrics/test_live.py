@@ -167,7 +167,7 @@ def test_nothing_is_done_while_nobody_reads_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One worker of a machine asks the others, and not every second."""
-    place = redis_server.shared(next(iter(redis_server.programs()))).place()
+    place = redis_server.place()
     with contextlib.closing(make(place)) as channels:
         monkeypatch.setattr(live, "_DELAY", 0.0)
         snapshots = mock.Mock(wraps=stats.snapshot)

@@ -63,8 +63,7 @@ def state(app: Flask, what: str = "channels") -> Any:
 
 
 def do(server: RedisServerProcess, *command: str) -> None:
-    with server.client() as client:
-        client.execute_command(*command)
+    server.command(*command)
 
 
 @pytest.mark.parametrize("fault", _WAYS)

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import pytest
 
@@ -53,11 +52,6 @@ def saving(program: str) -> Iterator[RedisServerProcess]:
     options = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
     with redis_server.running(program, *options) as server:
         yield server
-
-
-def do(server: RedisServerProcess, *command: Any) -> Any:
-    with closing(server.client()) as client:
-        return client.execute_command(*command)
 
 
 def put_when_possible(
@@ -110,11 +104,11 @@ def test_connections_that_are_killed_are_not_noticed(
 def test_scripts_that_are_forgotten_are_sent_again(server: RedisServerProcess, own: Own) -> None:
     store, listener = own
     put(store, "a", b"1")
-    do(server, "SCRIPT", "FLUSH")
+    server.command("SCRIPT", "FLUSH")
     assert put(store, "a", b"2") == Appended(2, 2)
-    do(server, "SCRIPT", "FLUSH")
+    server.command("SCRIPT", "FLUSH")
     assert numbers(read(store, query("a"))) == [1, 2]
-    do(server, "SCRIPT", "FLUSH")
+    server.command("SCRIPT", "FLUSH")
     store.close_subscriptions([Pattern.parse("a")])
     assert listener.order == [1, 2, "a"]
 
@@ -123,7 +117,7 @@ def test_after_flushing_all_have_a_new_epoch(server: RedisServerProcess, place: 
     with opened(place) as (one, its), opened(place) as (other, others):
         put(one, "a", b"1", b"2")
         others.wait_for(2)
-        do(server, "FLUSHALL")
+        server.command("FLUSHALL")
         assert put(one, "a", b"new") == Appended(1, 1)
         epoch = one.position().epoch
         assert epoch != its.started_at[0][0]
@@ -140,7 +134,7 @@ def test_after_flushing_all_have_a_new_epoch(server: RedisServerProcess, place: 
 def test_flushing_is_noticed_by_reading_too(server: RedisServerProcess, own: Own) -> None:
     store, listener = own
     put(store, "a", b"1")
-    do(server, "FLUSHALL")
+    server.command("FLUSHALL")
     history = store.history(query("a", missing="all"))
     assert history.epoch != listener.started_at[0][0]
     assert (history.entries, history.newest) == ([], 0)
@@ -219,7 +213,7 @@ def test_writes_that_a_server_has_lost_are_a_new_epoch(program: str) -> None:
         place = Place(server.place(), shared=True)
         with opened(place) as (one, its), opened(place) as (other, others):
             put(one, "a", b"1", b"2")
-            do(server, "SAVE")
+            server.command("SAVE")
             put(one, "a", b"lost", b"lost too")
             others.wait_for(4)
             server.stop()
@@ -240,7 +234,7 @@ def test_a_full_memory_refuses_what_is_to_be_stored_alone(
 ) -> None:
     store, listener = own
     put(store, "a", b"1")
-    do(server, "CONFIG", "SET", "maxmemory", "1")
+    server.command("CONFIG", "SET", "maxmemory", "1")
     for _ in range(3):
         with pytest.raises(StoreFull, match="memory of the Redis server"):
             put(store, "a", b"2", key="k")
@@ -249,7 +243,7 @@ def test_a_full_memory_refuses_what_is_to_be_stored_alone(
     problem = store.problem()
     assert problem is not None
     assert problem.reason.startswith("OOM ")
-    do(server, "CONFIG", "SET", "maxmemory", "0")
+    server.command("CONFIG", "SET", "maxmemory", "0")
     assert store.health() == "available"
     assert store.problem() is None
     assert put(store, "a", b"2", key="k") == Appended(2, 2)
@@ -352,13 +346,13 @@ def test_events_that_are_evicted(server: RedisServerProcess, place: Place) -> No
 def test_a_server_that_becomes_a_replica(server: RedisServerProcess, own: Own) -> None:
     store, listener = own
     put(store, "a", b"1")
-    do(server, "REPLICAOF", "127.0.0.1", "1")
+    server.command("REPLICAOF", "127.0.0.1", "1")
     with pytest.raises(StoreError, match="is a replica"):
         put(store, "a", b"2")
     with pytest.raises(StoreError, match="is a replica"):
         store.position()
     assert store.health() == "unavailable"
-    do(server, "REPLICAOF", "NO", "ONE")
+    server.command("REPLICAOF", "NO", "ONE")
     after = put_when_possible(store, "a", b"3")
     listener.wait_for(after.first)
     assert listener.order == [1, after.first]
@@ -369,7 +363,7 @@ def test_a_slow_server_is_waited_for(server: RedisServerProcess, own: Own) -> No
     store, listener = own
     put(store, "a", b"1")
     began = time.monotonic()
-    do(server, "CLIENT", "PAUSE", "1500", "ALL")
+    server.command("CLIENT", "PAUSE", "1500", "ALL")
     assert store.health() == "busy"
     assert put(store, "a", b"2") == Appended(2, 2)
     assert time.monotonic() - began > 1.0
@@ -481,10 +475,10 @@ def test_a_command_that_is_refused_in_the_middle(
     """Nothing is acknowledged that is not stored, and afterwards all goes on."""
     store, _ = own
     put(store, "a", b"1")
-    do(server, "ACL", "SETUSER", "default", f"-{command}")
+    server.command("ACL", "SETUSER", "default", f"-{command}")
     with contextlib.suppress(StoreError):
         put(store, "a", b"2", key="k")
-    do(server, "ACL", "SETUSER", "default", f"+{command}")
+    server.command("ACL", "SETUSER", "default", f"+{command}")
     other = put_when_possible(store, "a", b"3")
     repeated = put(store, "a", b"2", key="k")
     frames = {entry.number: entry.frame for entry in read(store, query("a"))}
@@ -496,7 +490,7 @@ def test_a_command_that_is_refused_in_the_middle(
 def test_a_user_who_lacks_a_right_is_told_at_once_which(
     server: RedisServerProcess, place: Place, caplog: pytest.LogCaptureFixture, right: str
 ) -> None:
-    do(server, "ACL", "SETUSER", "default", f"-{right}")
+    server.command("ACL", "SETUSER", "default", f"-{right}")
     with opened(place) as (store, listener):
         began = time.monotonic()
         with pytest.raises(StoreError, match=f"lacks a permission: .*{right}"):
@@ -507,16 +501,16 @@ def test_a_user_who_lacks_a_right_is_told_at_once_which(
         assert problem is not None
         assert right in problem.reason
         assert [right in record.getMessage() for record in caplog.records] == [True]
-        do(server, "ACL", "SETUSER", "default", f"+{right}")
+        server.command("ACL", "SETUSER", "default", f"+{right}")
         assert put_when_possible(store, "a", b"1") == Appended(1, 1)
         # Taken while all connections are open.
-        do(server, "ACL", "SETUSER", "default", f"-{right}")
+        server.command("ACL", "SETUSER", "default", f"-{right}")
         until(lambda: store.problem() is not None, "it to be noticed")
         began = time.monotonic()
         with pytest.raises(StoreError, match=f"lacks a permission: .*{right}"):
             put(store, "a", b"2")
         assert time.monotonic() - began < 2
-        do(server, "ACL", "SETUSER", "default", f"+{right}")
+        server.command("ACL", "SETUSER", "default", f"+{right}")
         put_when_possible(store, "a", b"2")
         assert [entry.frame for entry in listener.entries] == [b"1", b"2"]
 
@@ -543,10 +537,10 @@ def test_what_is_stored_twice_had_lost_its_key(server: RedisServerProcess, place
 def test_a_server_that_throws_keys_away_is_warned_of(
     server: RedisServerProcess, place: Place, caplog: pytest.LogCaptureFixture, policy: str
 ) -> None:
-    do(server, "CONFIG", "SET", "maxmemory-policy", policy)
+    server.command("CONFIG", "SET", "maxmemory-policy", policy)
     with opened(place) as (store, _):
         put(store, "a", b"1")
-        do(server, "CLIENT", "KILL", "TYPE", "normal")
+        server.command("CLIENT", "KILL", "TYPE", "normal")
         put(store, "a", b"1")
         assert f"maxmemory-policy {policy}" in store.warning()
         (record,) = caplog.records

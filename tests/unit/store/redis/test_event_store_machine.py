@@ -77,10 +77,6 @@ class Machine(RuleBasedStateMachine):
                 assert time.monotonic() < end, "the store does not come back"
                 time.sleep(0.01)
 
-    def do(self, *command: str) -> None:
-        with closing(self.server.client()) as client:
-            client.execute_command(*command)
-
     @rule(which=st.integers(0, 1), channel=st.sampled_from(CHANNELS), amount=st.integers(1, 4))
     def append(self, which: int, channel: str, amount: int) -> None:
         frames = tuple(b"%d" % (self.sent + place) for place in range(amount))
@@ -95,11 +91,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def kill_connections(self) -> None:
-        self.do("CLIENT", "KILL", "TYPE", "normal")
+        self.server.command("CLIENT", "KILL", "TYPE", "normal")
 
     @rule()
     def forget_scripts(self) -> None:
-        self.do("SCRIPT", "FLUSH")
+        self.server.command("SCRIPT", "FLUSH")
 
     @rule()
     def restart(self) -> None:
@@ -108,7 +104,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        self.do("FLUSHALL")
+        self.server.command("FLUSHALL")
 
     @rule(kind=st.sampled_from(["tail", "last", "first", "times", "meta", "channel:a"]))
     def throw_away(self, kind: str) -> None:

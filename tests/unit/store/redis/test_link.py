@@ -29,8 +29,7 @@ def link(own: RedisServer) -> Link:
 
 
 def kill(server: RedisServerProcess) -> None:
-    with closing(server.client()) as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    server.command("CLIENT", "KILL", "TYPE", "normal")
 
 
 def test_what_was_lost_is_repeated_unless_it_must_not(

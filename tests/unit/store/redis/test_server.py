@@ -180,8 +180,7 @@ def test_checks_come_first_and_again_for_another_server(
 
     own.add_check(check)
     assert own.call(value) == b"1"
-    with closing(server.client()) as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    server.command("CLIENT", "KILL", "TYPE", "normal")
     assert own.call(value) == b"1"  # the same server
     server.stop()
     server.start()
@@ -224,11 +223,9 @@ def test_a_user_who_may_not_ask_what_the_server_is(
 ) -> None:
     seen: list[str] = []
     own.add_check(lambda _link, info: seen.append(info.identity))
-    with closing(server.client()) as client:
-        client.execute_command("ACL", "SETUSER", "default", "-info")
+    server.command("ACL", "SETUSER", "default", "-info")
     assert own.call(ping) == b"PONG"
-    with closing(server.client()) as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    server.command("CLIENT", "KILL", "TYPE", "normal")
     assert own.call(ping) == b"PONG"
     # Every connection is checked.
     assert seen == ["", ""]
