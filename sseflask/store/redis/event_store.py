@@ -277,6 +277,8 @@ class RedisEventStore:
                     empty = tail.cursor
             except StoreError as error:
                 refused = self._server.available
+                if refused:
+                    self._try_commands(link)
                 if self._server.wait_until_available(_AGAIN_SECONDS) and not self._closed:
                     if refused:
                         self._report(str(error))
