@@ -32,7 +32,7 @@ from sseflask.store.names import Pattern
 from sseflask.store.redis.event_news import EventNews
 from sseflask.store.redis.event_reading import read
 from sseflask.store.redis.event_scripts import EventScripts, Unknown
-from sseflask.store.redis.event_tail import EventTail, Place
+from sseflask.store.redis.event_tail import FIRST_ENTRIES, EventTail, Place, next_count
 from sseflask.store.redis.event_writer import EventWriter
 from sseflask.store.redis.link import Link, ServerInfo
 from sseflask.store.redis.server import PATIENCE, SHORT_PATIENCE, RedisServer
@@ -40,8 +40,8 @@ from sseflask.store.tail import NoticeKind
 
 log = logging.getLogger("sseflask")
 
-#: Entries of the tail that are read at once, and milliseconds to wait for the next one.
-_PAGE, _BLOCK = 64, 1000
+#: Milliseconds to wait for the next entry of the tail.
+_BLOCK = 1000
 
 #: Seconds between two looks at where the events are, while there are new ones all the time.
 _LOOK_SECONDS = 1.0
@@ -248,17 +248,18 @@ class RedisEventStore:
     def _follow_tail(self, link: Link) -> None:
         tail = self._tail
         empty: str | None = None  # where nothing was found, though there should have been something
-        looked = 0.0
+        looked, count = 0.0, FIRST_ENTRIES
         while not self._closed:
             try:
                 link.connect()
                 generation = tail.generation
                 rows = link.command(
-                    "XREAD", "COUNT", _PAGE, "BLOCK", 1 if empty else _BLOCK,
+                    "XREAD", "COUNT", count, "BLOCK", 1 if empty else _BLOCK,
                     "STREAMS", self._scripts.key("tail"), tail.cursor,
                 )  # fmt: skip
                 if rows:
                     empty = None
+                    count = next_count(count, rows[0][1])
                     self._news.take(generation, rows[0][1])
                     if time.monotonic() < looked + _LOOK_SECONDS:
                         continue

@@ -33,6 +33,23 @@ class Renewed(NamedTuple):
     newest: int
 
 
+#: Entries of the tail that are read at once, at first and at most, and bytes of them, about.
+FIRST_ENTRIES, _MOST_ENTRIES, _MOST_BYTES = 8, 64, 1 << 20
+
+
+def next_count(count: int, rows: Sequence[Any]) -> int:
+    """How many entries to read next: Redis and this process hold all of them at once.
+
+    Args:
+        count: how many were to be read.
+        rows: those that came.
+    """
+    size = sum(len(field) for _, fields in rows for field in fields)
+    if size > _MOST_BYTES:
+        return max(1, len(rows) * _MOST_BYTES // size)
+    return min(2 * count, _MOST_ENTRIES) if len(rows) == count else count
+
+
 class EventTail:
     """The place of one process. Not thread-safe."""
 

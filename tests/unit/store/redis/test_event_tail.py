@@ -6,7 +6,7 @@ import pytest
 
 from sseflask.store.api import Entry
 from sseflask.store.redis.event_news import EventNews
-from sseflask.store.redis.event_tail import EventTail, Place, Renewed
+from sseflask.store.redis.event_tail import FIRST_ENTRIES, EventTail, Place, Renewed, next_count
 from sseflask.store.tail import Notice, Skipped
 from tests.contract.event_stores import Listener
 
@@ -155,3 +155,16 @@ def test_a_notice_that_nobody_understands_holds_up_nothing(
     news.take("g", [strange, events(11, 10, 1, "a", b"next")])
     assert listener.order == [11]
     assert "what listens to the channel log failed" in caplog.text
+
+
+def test_more_is_read_at_once_while_it_is_small() -> None:
+    small, large = events(1, 0, 0, "a", b"x" * 100), events(1, 0, 0, "a", b"x" * 1_000_000)
+    count = FIRST_ENTRIES
+    assert next_count(count, [small] * (count - 1)) == count
+    for _ in range(5):
+        count = next_count(count, [small] * count)
+    assert count == 64
+    assert next_count(count, [small]) == count
+    assert next_count(count, [large, large, small]) == 1
+    assert next_count(1, [large]) == 2
+    assert next_count(2, [large] * 2) == 1
