@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from sseflask.store.api import KeyReused
-from sseflask.store.run_api import Ending, Run, RunStore, TooMany
+from sseflask.store.run_api import Ending, PassedOn, Run, RunStore, TooMany, size_of
 from tests import state_machines
 from tests.contract.run_stores import (
     BACKENDS,
@@ -23,6 +23,7 @@ from tests.contract.run_stores import (
     Listener,
     Places,
     everything,
+    frames_of,
     fresh,
     numbered,
     opened,
@@ -42,10 +43,12 @@ class Expected:
     """A run as it has to be, and the frame after which each process follows it."""
 
     run: Run
-    writer: int
+    writer: int | None  # None while it waits for one
     key: str | None
     digest: bytes
+    successor: bytes
     followed: dict[int, int]
+    heirs: list[int] = field(default_factory=list)
     ended_by: int | None = None
     told: set[int] = field(default_factory=set)  # the processes that are to know of the end
 
@@ -64,6 +67,7 @@ class Machine(RuleBasedStateMachine):
         self.place = self.stack.enter_context(self.places())
         self.runs: list[Expected] = []
         self.keys: dict[str, Expected] = {}
+        self.left: set[int] = set()  # the processes that inherit nothing
         self.processes: list[tuple[RunStore, Listener]] = [
             self.stack.enter_context(opened(self.place))
             for _ in range(2 if self.place.shared else 1)
@@ -101,9 +105,10 @@ class Machine(RuleBasedStateMachine):
         which=which,
         key=st.none() | st.sampled_from("kl"),
         digest=st.sampled_from([b"1", b"2"]),
+        successor=st.sampled_from([b"", b"go on"]),
     )
-    def claim(self, which: int, key: str | None, digest: bytes) -> None:
-        claim = fresh(key, digest, most=MOST)
+    def claim(self, which: int, key: str | None, digest: bytes, successor: bytes) -> None:
+        claim = fresh(key, digest, most=MOST, successor=successor)
         result = self.store(which).claim(claim)
         known = None if key is None else self.keys.get(key)
         if known is not None:
@@ -118,7 +123,8 @@ class Machine(RuleBasedStateMachine):
             run, repeated = result
             assert not repeated
             assert run == Run(run.key, claim.id, claim.label, 0)
-            each = Expected(run, self.number(which), key, digest, {self.number(which): 0})
+            number = self.number(which)
+            each = Expected(run, number, key, digest, successor, {number: 0})
             self.runs.append(each)
             if key is not None:
                 self.keys[key] = each
@@ -127,6 +133,8 @@ class Machine(RuleBasedStateMachine):
     @rule(place=place, amount=st.integers(0, 30), ending=st.none() | outcome)
     def append(self, place: int, amount: int, ending: bytes | None) -> None:
         each = self.one(place)
+        if each.writer is None:
+            return
         store, listener = self.processes[each.writer]
         goes_on, first = each.run.ended is None, each.run.last + 1
         put(store, each.run, first, amount, None if ending is None else Ending(ending))
@@ -178,11 +186,36 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=which)
     def leave(self, which: int) -> None:
+        number = self.number(which)
+        self.left.add(number)
         self.store(which).leave()
         for each in self.runs:
-            if each.writer == self.number(which) and each.run.ended is None:
-                self.end_in_model(each, ENDINGS.interrupted, each.writer)
+            if each.writer != number or each.run.ended is not None:
+                continue
+            if each.successor:
+                self.pass_on(each, number)
+            else:
+                self.end_in_model(each, ENDINGS.interrupted, number)
                 self.wait_for_end(each)
+
+    def pass_on(self, each: Expected, number: int) -> None:
+        """A process has left a run: the other one goes on with it, or none."""
+        listener = self.processes[number][1]
+        listener.wait_until_passed_on(each.run)
+        self.check_frames(each, number)
+        del each.followed[number]
+        listener.seen.pop(each.run.key, None)
+        heirs = [heir for heir in range(len(self.processes)) if heir not in self.left]
+        each.writer = heirs[0] if heirs else None
+        if each.writer is None:
+            return
+        listener = self.processes[each.writer][1]
+        last = each.run.last
+        notes = b"notes %d" % last if last else b""
+        expected = each.run._replace(notes=notes, size=size_of(frames_of(1, last)))
+        assert listener.wait_for_inheritance(each.run) == expected
+        each.followed.setdefault(each.writer, last)
+        each.heirs.append(each.writer)
 
     @precondition(lambda self: self.runs)
     @rule(which=which, place=place, after=st.integers(0, 40), limit=st.integers(1, 20))
@@ -211,7 +244,8 @@ class Machine(RuleBasedStateMachine):
             assert [run for run, _ in ends] == [each.run] * len(ends)
             assert [here for _, here in ends].count(True) == (each.ended_by == number)
             assert len(ends) >= (number in each.told)
-            assert listener.gone == []
+            assert all(isinstance(error, PassedOn) for _, error in listener.gone)
+            assert len(listener.inherited_as(each.run)) == each.heirs.count(number)
             assert everything(store, each.run) == numbered(1, each.run.last)
 
     def teardown(self) -> None:
