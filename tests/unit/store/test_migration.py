@@ -128,6 +128,7 @@ class RunToBe:
     frees_key: bool
     keyed: bool
     waits: float
+    keep: float | None = None
 
 
 runs_to_be = st.lists(
@@ -138,6 +139,7 @@ runs_to_be = st.lists(
         frees_key=st.booleans(),
         keyed=st.booleans(),
         waits=st.floats(0, 5 * HOUR),
+        keep=st.sampled_from([None, 5 * DAY, 90 * DAY]),
     ),
     max_size=6,
 )
@@ -177,7 +179,9 @@ def make_runs(path: str, runs: Sequence[RunToBe], made: Made, size_of_frames: in
     database.open()
     for number, each in enumerate(runs):
         key = f"key {number}" if each.keyed else None
-        claim = Claim(f"{number:032x}", "alice", "acme", 100, "label", key, b"\x00 %d" % number)
+        claim = Claim(
+            f"{number:032x}", "alice", "acme", 100, "label", key, b"\x00 %d" % number, each.keep
+        )
         claimed = database.claim(claim)
         assert isinstance(claimed, tuple)
         run, _ = claimed
@@ -395,6 +399,30 @@ def test_ages_count_on(url: str, tmp_path: Path) -> None:
     clock.now += 0.2 * HOUR
     assert runs.find(made.ids[0], "alice") is None
     runs.close()
+
+
+def test_runs_are_kept_as_long_as_their_claims_say(url: str, tmp_path: Path) -> None:
+    """One that is over by then is left behind."""
+    limits = EventLimits(5, DAY), RunLimits(DAY)
+    first, server, back = files(tmp_path), Addresses(url, url), files(tmp_path / "back")
+    make_events(first.events, [], Made())
+    ended, made = RunToBe([1], b"finished", False, True, 0), Made()
+    runs = [replace(ended, keep=hours * HOUR) for hours in (50, 21, 19)]
+    make_runs(first.runs, [*runs, replace(ended, outcome=None, waits=20 * HOUR)], made)
+    counts = move(open_transfer(first, *limits), open_transfer(server, *limits), _nothing)
+    assert counts.runs == 2
+    names = f":run:{made.ids[0]}", "r:key:key 0", f":run:{made.ids[1]}"
+    assert left_of(url, *names) == pytest.approx([30, 30, 1], abs=0.1)
+    assert counted(server, files(tmp_path / "again"))[0].runs == 2
+    assert move(open_transfer(server, *limits), open_transfer(back, *limits), _nothing).runs == 2
+    clock = Clock()
+    for hours, there in ((0.9, [True, True]), (1.1, [True, False]), (30.1, [False, False])):
+        clock.now = time.monotonic() + hours * HOUR
+        database = RunDatabase(back.runs, limits[1], Ending(b""), clock)
+        database.open()
+        found = [database.find(id, "alice") for id in made.ids[:2]]
+        database.close()
+        assert [run is not None for run in found] == there
 
 
 def test_the_age_of_the_last_events_of_a_server(full: Addresses, url: str, tmp_path: Path) -> None:

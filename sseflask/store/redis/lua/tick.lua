@@ -142,6 +142,8 @@ for place = 10, #ARGV do
   local run, writer = find(id)
   if run and run[4] == 0 and writer ~= token and abandoned(writer) then
     run = bereave(id, wait, outcome, frees_key) or find(id)
+  elseif run and run[4] == 0 and writer == NOBODY then
+    call('ZADD', running, 0, NOBODY .. ':' .. id) -- Redis may have evicted the set
   end
   answer[#answer + 1] = run or 0
 end

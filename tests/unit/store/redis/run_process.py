@@ -36,8 +36,8 @@ class Process:
     def token(self) -> str:
         return self.scripts.token
 
-    def tick(self, *runs: RunKey, in_use: bool = True) -> Tick:
-        return self.scripts.tick(self.link, in_use, runs)
+    def tick(self, *runs: RunKey, in_use: bool = True, inherits: bool = False) -> Tick:
+        return self.scripts.tick(self.link, in_use, runs, inherits=inherits)
 
     def claim(self, claim: Claim) -> tuple[Run, bool] | KeyReused | TooMany:
         return self.scripts.claim(self.link, claim)

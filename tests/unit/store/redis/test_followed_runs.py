@@ -9,7 +9,7 @@ import pytest
 from sseflask.store.api import StoreError
 from sseflask.store.redis import followed_runs as module
 from sseflask.store.redis.followed_runs import FollowedRuns
-from sseflask.store.run_api import Run, RunFrames
+from sseflask.store.run_api import PassedOn, Run, RunFrames
 from tests.contract.run_stores import Listener, frames_of, numbered
 
 RUN = Run("k", "k", "label", 0)
@@ -88,6 +88,46 @@ def test_an_end_is_told_once(runs: FollowedRuns, listener: Listener) -> None:
         runs.end(ENDED, here)
     assert listener.ends == [(ENDED, True)]
     assert (len(runs), runs.own, runs.is_own("k")) == (0, set(), False)
+
+
+def test_an_inherited_run_goes_on_after_what_was_given(
+    runs: FollowedRuns, listener: Listener
+) -> None:
+    runs.expect("k")
+    runs.begin("k", 1)
+    runs.deliver(batch(2, 2))
+    inherited = Run("k", "id", "label", 3)
+    runs.inherit(inherited, b"go on")
+    assert runs.is_own("k")
+    assert runs.deliver(batch(3, 3)) == set()
+    assert listener.seen == {"k": numbered(2, 4)}
+    assert listener.inheritance == [(inherited, b"go on")]
+
+
+def test_what_is_inherited_before_the_answer_is_followed_from_there(
+    runs: FollowedRuns, listener: Listener
+) -> None:
+    assert runs.expect("k")
+    runs.deliver(batch(2, 2))
+    runs.inherit(Run("k", "id", "label", 3), b"go on")
+    runs.deliver(batch(4, 1))
+    assert runs.begin("k", 1), "news have come before"
+    assert runs.given("k") == 4
+    runs.deliver(batch(5, 1))
+    assert listener.seen == {"k": numbered(4, 2)}
+
+
+def test_only_an_own_run_is_passed_on(runs: FollowedRuns, listener: Listener) -> None:
+    runs.write("k")
+    for _ in range(2):
+        runs.pass_on("k")
+    runs.expect("other")
+    runs.begin("other", 0)
+    runs.pass_on("other")
+    ((run, error),) = listener.gone
+    assert run == "k"
+    assert isinstance(error, PassedOn)
+    assert runs.followed() == ["other"]
 
 
 def test_an_end_of_what_is_not_followed(runs: FollowedRuns, listener: Listener) -> None:

@@ -13,7 +13,7 @@ from sseflask.store.api import StoreError
 from sseflask.store.redis.run_scripts import UnknownProcess, ended_run, numbered_frames
 from sseflask.store.run_api import FRAME_BYTES, Ending, Run, RunAppend, StoreFull, TooMany, size_of
 from tests import redis_server
-from tests.contract.run_stores import ENDINGS, FINISHED, STOPPED, append_of, fresh, numbered
+from tests.contract.run_stores import DAY, ENDINGS, FINISHED, STOPPED, append_of, fresh, numbered
 from tests.unit.store.redis.run_process import Process, key, keys, opened
 
 INTERRUPTED = ENDINGS.interrupted
@@ -360,6 +360,88 @@ def test_leaving_ends_what_is_written_here(one: Process, other: Process) -> None
     assert other.scripts.written(other.link) == {foreign.key}
 
 
+# -- what others go on with ------------------------------------------------------------------------
+
+
+def test_only_who_inherits_takes_over_what_the_dead_wrote(
+    one: Process, other: Process, client: Redis, url: str
+) -> None:
+    run, plain = one.begin(fresh("k", successor=b"go on")), one.begin()
+    one.put(run, 1, 2)
+    take_for_dead(client, url, one)
+    tick = other.tick()
+    assert [each.key for each in tick.ended] == [plain.key]
+    assert (tick.more, tick.inherited) == (True, [])
+    assert (other.tick().more, other.now(run)) == (False, run._replace(last=2))
+    with opened(url, enter=False) as heir:
+        tick = heir.tick(in_use=False, inherits=True)
+        ((inherited, successor),) = tick.inherited
+        assert inherited == run._replace(last=2, notes=b"notes 2", size=append_of(run, 1, 2).size)
+        assert (tick.entered, tick.ended, tick.written) == (True, [], 1)
+        assert successor == b"go on"
+        assert not one.put(run, 3, 1)
+        assert heir.put(run, 3, 1)
+        take_for_dead(client, url, heir)
+        (ended,) = other.tick(inherits=True).ended
+        assert (ended.key, ended.last, ended.outcome) == (run.key, 3, b"interrupted")
+
+
+def test_who_was_taken_for_dead_keeps_what_none_inherited(
+    one: Process, client: Redis, url: str
+) -> None:
+    run, plain = one.begin(fresh(successor=b"go on")), one.begin()
+    take_for_dead(client, url, one)
+    client.sadd(key(url, "dead"), one.token)
+    client.zrem(key(url, "processes"), one.token)
+    tick = one.tick(inherits=True)
+    assert [each.key for each in tick.ended] == [plain.key]
+    assert (tick.more, tick.entered, tick.inherited) == (True, False, [])
+    assert one.tick(inherits=True).inherited == []
+    assert one.put(run, 1, 1, FINISHED)
+
+
+def test_what_waits_expires_until_it_is_inherited(
+    one: Process, other: Process, client: Redis, url: str
+) -> None:
+    run = one.begin(fresh("k", successor=b"go on"))
+    assert one.scripts.leave(one.link, [run.key]) == ([], [run.key])
+    assert one.scripts.leave(one.link, [run.key]) == ([], [])
+    names = key(url, "run", run.id), key(url, "key", "k")
+    assert all(86_400 < client.ttl(name) <= 86_460 for name in names)
+    assert one.scripts.written(one.link) == set()
+    assert other.claim(fresh("k")) == (run, True)
+    assert [each for each, _ in other.tick(inherits=True).inherited] == [run]
+    assert [client.ttl(name) for name in names] == [-1, -1]
+    other.scripts.leave(other.link, [run.key])
+    client.delete(*names)
+    assert other.tick(inherits=True).inherited == []
+    assert client.zcard(key(url, "running")) == 0
+
+
+def test_what_waits_is_found_again_by_who_follows_it(
+    one: Process, other: Process, client: Redis, url: str
+) -> None:
+    """Though Redis has thrown away what says so."""
+    run = one.begin(fresh(successor=b"go on"))
+    one.scripts.leave(one.link, [run.key])
+    client.delete(key(url, "running"))
+    other.tick(run.key)
+    assert [each for each, _ in other.tick(inherits=True).inherited] == [run]
+
+
+def test_an_old_writer_does_not_end_what_is_passed_on(one: Process, other: Process) -> None:
+    run = one.begin(fresh(successor=b"go on"))
+    one.scripts.leave(one.link, [run.key])
+    for _ in range(2):
+        found = one.scripts.end(one.link, run.key, STOPPED, unless_passed_on=True)
+        assert found is not None
+        assert found.run.ended is None
+        other.tick(inherits=True)
+    found = other.scripts.end(other.link, run.key, STOPPED, unless_passed_on=True)
+    assert found is not None
+    assert found.here
+
+
 # -- what takes room -------------------------------------------------------------------------------
 
 
@@ -384,6 +466,43 @@ def test_what_has_ended_is_deleted_after_its_time(url: str, client: Redis) -> No
         ]
         assert process.scripts.extent(process.link).bytes == 1024
         assert process.scripts.extent(process.link).oldest == 0.0
+
+
+def test_what_is_kept_for_its_own_time_is_deleted_after_it(
+    one: Process, client: Redis, url: str
+) -> None:
+    for keep in (0.0, 60.0, 100 * 86_400.0):
+        run = one.begin(fresh(f"{keep}", keep=keep))
+        one.put(run, 1, 1, FINISHED)
+        assert keep <= client.ttl(key(url, "run", run.id)) <= keep + 60
+        assert client.ttl(key(url, "kept")) > keep + 3600
+    assert one.scripts.make_room(one.link).deleted == 0, "viewers read its last frames"
+    for member, score in client.zscan_iter(key(url, "kept")):
+        client.zadd(key(url, "kept"), {member: score - 60e6})
+    while one.scripts.make_room(one.link).deleted:
+        pass
+    assert client.zcard(key(url, "kept")) == 1
+    assert client.exists(key(url, "run", run.id), key(url, "key", f"{keep}")) == 2
+    assert one.scripts.extent(one.link).bytes == 1024 + size_of([b"frame 1"])
+
+
+def test_what_is_kept_for_its_own_time_makes_room_last(url: str) -> None:
+    with opened(url, max_bytes=100_000) as process:
+        large = [b"x" * 10_000]
+        runs = [process.begin(fresh(keep=keep)) for keep in (DAY, None, DAY, None)]
+        for run in runs:
+            process.append(RunAppend(run.key, 1, large, [b""], size_of(large), FINISHED))
+        filling = []
+        while sum(process.now(run) is not None for run in runs) > 2:
+            filling.append(process.begin())
+            process.append(RunAppend(filling[-1].key, 1, large, [b""], size_of(large)))
+            process.scripts.make_room(process.link)
+        assert [process.now(run) is not None for run in runs] == [True, False, True, False]
+        with pytest.raises(StoreFull):  # noqa: PT012  # as soon as it is full
+            while True:
+                filling.append(process.begin())
+                process.append(RunAppend(filling[-1].key, 1, large, [b""], size_of(large)))
+        assert not any(process.now(run) for run in runs)
 
 
 def test_what_is_deleted_by_nobody_expires(

@@ -49,9 +49,11 @@ def fresh(
     account: str = "alice",
     most: int = 100,
     label: str = CHAT,
+    keep: float | None = None,
+    successor: bytes = b"",
 ) -> Claim:
     """A claim of a run with an id of its own."""
-    return Claim(f"{next(_ids):032x}", subject, account, most, label, key, digest)
+    return Claim(f"{next(_ids):032x}", subject, account, most, label, key, digest, keep, successor)
 
 
 def begun(database: RunDatabase, claim: Claim | None = None) -> Run:

@@ -440,6 +440,76 @@ def test_who_was_taken_for_dead_may_begin_runs_before_it_ticks(
     assert store.leases.tick() == []
 
 
+def test_what_the_dead_wrote_is_inherited_once(
+    path: Path, store: RunDatabase, other: RunDatabase, clock: Clock
+) -> None:
+    store.leases.tick()
+    run, plain = begun(other, fresh("k", successor=b"go on")), begun(other)
+    put(other, run, 1, 2)
+    ended = []
+    for _ in range(6):
+        clock.now += 1
+        ended += store.leases.tick()
+    assert [each.key for each in ended] == [plain.key]
+    with opened(path, clock=clock) as heir:
+        assert store.leases.inherit([run.key]) == ([], []), "it believes to write it"
+        ((inherited, successor),) = heir.leases.inherit([]).inherited
+        assert inherited._replace(notes=b"") == now(store, run)._replace(
+            size=append_of(run.key, 1, frames_of(1, 2)).size
+        )
+        assert inherited.notes == append_of(run.key, 1, frames_of(1, 2)).notes[-1]
+        assert successor == b"go on"
+        assert store.leases.inherit([]) == ([], [])
+        assert not put(other, run, 3, 1)
+        other.leases.tick()
+        assert other.leases.taken_by_others([run.key]) == [run.key]
+        assert other.end(run.key, STOPPED.ending(), unless_passed_on=True) == (
+            now(store, run),
+            False,
+        )
+        assert put(heir, run, 3, 1)
+        assert heir.leases.taken_by_others([run.key]) == []
+        for _ in range(6):
+            clock.now += 1
+            ended += store.leases.tick()
+        assert [each.key for each in ended] == [plain.key, run.key]
+        assert store.leases.inherit([]) == ([], [])
+
+
+def test_who_was_taken_for_dead_keeps_what_none_inherited(
+    store: RunDatabase, other: RunDatabase, clock: Clock
+) -> None:
+    store.leases.tick()
+    run, token = begun(other, fresh(successor=b"go on")), other.leases.token
+    for _ in range(6):
+        clock.now += 1
+        assert store.leases.tick() == []
+    assert other.leases.inherit([]) == ([], [])
+    other.leases.tick()
+    assert other.leases.token != token
+    assert other.leases.taken_by_others([run.key]) == []
+    assert put(other, run, 1, 1)
+    assert store.leases.inherit([]) == ([], [])
+
+
+def test_what_is_passed_on_waits_for_a_time(
+    store: RunDatabase, other: RunDatabase, clock: Clock
+) -> None:
+    run = begun(store, fresh(successor=b"go on"))
+    for writer, heir in ((store, other), (other, store), (store, other)):
+        assert writer.leases.pass_on() == [run.key]
+        assert heir.leases.others_have_left()
+        clock.now += DAY
+        assert [each for each, _ in heir.leases.inherit([]).inherited] == [run]
+        assert not heir.leases.others_have_left()
+        assert not put(writer, run, 1, 1)
+    other.leases.pass_on()
+    clock.now += DAY + 1
+    inherited, (ended,) = store.leases.inherit([])
+    assert inherited == []
+    assert code_of(ended) == "interrupted"
+
+
 # -- viewers ---------------------------------------------------------------------------------------
 
 

@@ -143,7 +143,11 @@ def test_after_a_start_of_the_machine_nobody_is_alive_and_runs_are_kept_on(
     clock.now = 1_000_000.0
     with opened(path, seconds=100, clock=clock) as store:
         running, ended = begun(store, fresh("k")), begun(store)
+        inheritable, waits = (begun(store, fresh(successor=b"go on")) for _ in range(2))
         put(store, running, 1, 2)
+        store.leases.pass_on()
+        with store.writing() as database:
+            database.execute("UPDATE runs SET writer = 'x' WHERE number = ?", (inheritable.key,))
         finish(store, ended)
     # The clock of the machine begins again: what it said before means nothing.
     monkeypatch.setattr(run_tables, "boot_id", lambda: "another")
@@ -151,6 +155,8 @@ def test_after_a_start_of_the_machine_nobody_is_alive_and_runs_are_kept_on(
     with opened(path, seconds=100, clock=clock) as store:
         assert store.find(ended.id, "alice") is not None
         assert store.leases.tick() == []
+        inherited = [run for run, _ in store.leases.inherit([]).inherited]
+        assert sorted(inherited) == [inheritable, waits]
         clock.now += 1
         assert [run.key for run in store.leases.tick()] == [running.key]
         assert code_of(now(store, running)) == "interrupted"

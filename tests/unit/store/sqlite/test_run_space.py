@@ -12,6 +12,7 @@ from sseflask.store.sqlite import file as sqlite_file
 from sseflask.store.sqlite.run_database import RunDatabase
 from tests.clock import Clock
 from tests.unit.store.sqlite.run_databases import (
+    DAY,
     STOPPED,
     append_of,
     begun,
@@ -84,6 +85,44 @@ def test_those_that_ended_first_are_forgotten_first(
     store.close()
     other.close()
     assert path.stat().st_size <= MOST
+
+
+def test_what_is_kept_for_its_own_time_is_forgotten_after_it(
+    store: RunDatabase, clock: Clock
+) -> None:
+    """And last if there is no room; its frames are there while its viewers read them."""
+    gone, short, long = (begun(store, fresh(str(keep), keep=keep)) for keep in (0, 60, 9 * DAY))
+    common = begun(store)
+    for run in (gone, short, long, common):
+        large(store, run)
+        finish(store, run)
+    clock.now += 1
+    assert store.trim() == 0
+    assert there(store, [gone, short, long]) == [1, 2]
+    assert len(everything(store, gone)) == 1
+    assert begun(store, fresh("0"))
+    clock.now += 60
+    while store.trim():
+        pass
+    assert everything(store, gone) == everything(store, short) == []
+    clock.now += DAY
+    while store.trim():
+        pass
+    assert there(store, [long, common]) == [0]
+    others = [large(store) for _ in range(3)]
+    for run in others:
+        finish(store, run)
+    clock.now += 11
+    assert store.extent().oldest == DAY + 72
+    filling: list[Run] = []
+    while there(store, others):
+        filling.append(large(store))
+        make_room(store)
+    assert there(store, [long]) == [0]
+    while there(store, [long]):
+        large(store)
+        make_room(store)
+    assert not has_to_end_some(store)
 
 
 def test_a_store_full_of_running_ones_begins_no_more_until_some_have_ended(
