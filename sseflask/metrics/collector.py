@@ -59,10 +59,13 @@ class FiguresCollector(Collector):
                 available.append(([name], 1))
             except StoreError:
                 available.append(([name], 0))
+        read_only = [([name], int(kept[name].store.problem() is not None)) for ([name], _) in found]
         sizes = [(labels, extent.bytes) for labels, extent in found]
         ages = [(labels, extent.oldest) for labels, extent in found]
         meaning = "Whether a store could be read (1) or not (0)."
         yield _gauge("log_available", meaning, available, "log")
+        meaning = "Whether a Redis server can be read and stores nothing (1)."
+        yield _gauge("log_read_only", meaning, read_only, "log")
         yield _gauge("log_bytes", "The bytes in a store.", sizes, "log")
         yield _gauge("log_oldest_seconds", "The age of the oldest content of a store.", ages, "log")
 

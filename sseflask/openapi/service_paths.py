@@ -106,7 +106,7 @@ PATHS: dict[str, Any] = {
             "read. That is for routers that send requests on if all machines are refused.",
             parameters=[
                 parameter(
-                    *("query", "stores", {"enum": ["required"]}),
+                    *("query", "stores", TEXT),
                     "`required`: not ready while a store can't be read.",
                 )
             ],

@@ -6,6 +6,7 @@ from flask import Flask
 
 from sseflask import SSE
 from sseflask.extension import channels_of
+from sseflask.metrics.collector import FiguresCollector
 from tests import redis_server
 from tests.live.kit.waiting import until
 
@@ -15,6 +16,15 @@ def test_an_application_is_told_what_its_server_refuses_and_since_when() -> None
     with redis_server.running(redis_server.redis()) as server:
         app.config["SSEFLASK_STORE"] = server.place()
         sse = SSE(app)
+
+        def read_only() -> float:
+            (family,) = (
+                each
+                for each in FiguresCollector(app).collect()
+                if each.name == "sseflask_log_read_only"
+            )
+            return family.samples[0].value
+
         until(lambda: sse.readiness().log == "available", "the store to be opened")
         found = sse.readiness()
         assert (found.reason, found.since, found.warning) == ("", None, "")
@@ -24,6 +34,7 @@ def test_an_application_is_told_what_its_server_refuses_and_since_when() -> None
             until(lambda: sse.readiness().log == "read_only", "it to be noticed")
             found = sse.readiness()
             assert found.ready
+            assert read_only() == 1
             assert found.reason.startswith("OOM ")
             assert found.since is not None
             assert timedelta() <= datetime.now(timezone.utc) - found.since < timedelta(minutes=1)
@@ -31,4 +42,5 @@ def test_an_application_is_told_what_its_server_refuses_and_since_when() -> None
             client.execute_command("CLIENT", "KILL", "TYPE", "normal")
         until(lambda: sse.readiness().warning, "the policy to be noticed")
         assert (sse.readiness().log, sse.readiness().since) == ("available", None)
+        assert read_only() == 0
         channels_of(app).close()

@@ -64,6 +64,7 @@ def test_every_figure_is_there(app: Flask) -> None:
     assert found["sseflask_worker_cpu_seconds_total worker=0"] > 0
     for log in ("channels", "runs"):
         assert found[f"sseflask_log_available log={log}"] == 1
+        assert found[f"sseflask_log_read_only log={log}"] == 0
         assert found[f"sseflask_log_bytes log={log}"] > 0
 
 
