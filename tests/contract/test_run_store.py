@@ -13,6 +13,7 @@ from sseflask.store.api import KeyReused
 from sseflask.store.redis import run_scripts
 from sseflask.store.run_api import Ending, Run, RunAppend, RunStore, StoreFull, TooMany, size_of
 from sseflask.store.sqlite import run_database
+from tests.contract.run_processes import FRAMES, begin, inherit
 from tests.contract.run_stores import (
     BACKENDS,
     DAY,
@@ -29,6 +30,7 @@ from tests.contract.run_stores import (
     opened,
     put,
 )
+from tests.processes import go_on, line, process
 
 Process = tuple[RunStore, Listener]
 
@@ -632,3 +634,33 @@ def test_a_process_that_stood_still_keeps_what_nobody_has_inherited(shared: Plac
         assert one[1].wait_for_end(run).outcome == b"finished"
         assert (one[1].gone, one[1].inheritance) == ([], [])
         assert everything(looks[0], run) == numbered(1, 2)
+
+
+def test_the_runs_of_a_killed_process_go_on_in_others(shared: Place) -> None:
+    """As if nothing had happened, for who follows them."""
+    address = shared.address
+    with (
+        opened(shared, inherits=False) as (store, viewer),
+        process(inherit, address) as one,
+        process(inherit, address) as other,
+        process(begin, address, 30) as writer,
+    ):
+        assert (line(one), line(other)) == ("ready", "ready")
+        runs = [store.find(id, "alice") for id in line(writer).split()]
+        for run in runs:
+            assert run is not None
+            store.attach(run.key)
+        go_on(writer)
+        assert line(writer) == "half"
+        writer.kill()
+        for run in runs:
+            assert run is not None
+            assert viewer.wait_for_end(run).outcome == b"finished"
+            assert viewer.seen[run.key] == everything(store, run) == numbered(1, FRAMES)
+        heirs = []
+        for each in (one, other):
+            go_on(each)
+            assert each.stdout is not None
+            heirs += each.stdout.read().split()
+        assert sorted(heirs) == sorted(run.id for run in runs if run)
+        assert len(viewer.ends) == len(runs)
