@@ -7,10 +7,18 @@ if not generation then
   return {}
 end
 
--- The number of a channel's first or last event, or nil if its stream is gone.
-local function ends(command, from, to, name)
-  local rows = redis.call(command, key(generation, 'channel:' .. name), from, to, 'COUNT', 1)
-  return rows[1] and id_number(rows[1][1])
+-- The number of a channel's first or last event, or nil if its stream is gone. The index has it, so
+-- that no event is read, which may be large; but Redis may have thrown the index away.
+local function ends(index, command, from, to, name)
+  local stream = key(generation, 'channel:' .. name)
+  if redis.call('XLEN', stream) == 0 then
+    return nil
+  end
+  local number = redis.call('ZSCORE', key(generation, index), name)
+  if number then
+    return tonumber(number)
+  end
+  return id_number(redis.call(command, stream, from, to, 'COUNT', 1)[1][1])
 end
 
 local names_by = {}
@@ -22,7 +30,7 @@ local function nearest(index, direction, command, from, to, pattern)
   end
   for _, name in ipairs(names) do
     if string.find(name, pattern) then
-      local number = ends(command, from, to, name)
+      local number = ends(index, command, from, to, name)
       if number then
         return number
       end
@@ -35,8 +43,8 @@ local reply = {}
 for index = 1, #ARGV, 2 do
   local name = ARGV[index + 1]
   if ARGV[index] == 'n' then
-    reply[#reply + 1] = ends('XRANGE', '-', '+', name) or 0
-    reply[#reply + 1] = ends('XREVRANGE', '+', '-', name) or 0
+    reply[#reply + 1] = ends('first', 'XRANGE', '-', '+', name) or 0
+    reply[#reply + 1] = ends('last', 'XREVRANGE', '+', '-', name) or 0
   else
     reply[#reply + 1] = nearest('first', 'ZRANGE', 'XRANGE', '-', '+', name)
     reply[#reply + 1] = nearest('last', 'ZREVRANGE', 'XREVRANGE', '+', '-', name)

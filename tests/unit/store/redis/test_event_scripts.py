@@ -177,3 +177,19 @@ def test_what_a_call_trims_is_bounded_for_all_its_channels_together(scripts: Ser
     for at in range(20):
         scripts.run("append_events", *before[:2], f"more{at}", *before[3:], *appends)
     assert max(scripts.client.xlen(scripts.key(f"channel:{name}")) for name in names) < 60
+
+
+@pytest.mark.parametrize("lost", ["", "first", "last"])
+def test_the_ends_of_channels_are_those_of_their_streams(scripts: Server, lost: str) -> None:
+    for _ in range(3):
+        scripts.append("a", *[b"x"] * 10, keep=10, young=0)
+        scripts.append("b", b"x")
+    scripts.append("gone", b"x")
+    scripts.client.delete(scripts.key("channel:gone"))
+    if lost:
+        scripts.client.delete(scripts.key(lost))
+    reply = scripts.run("find_ends", "n", "a", "n", "b", "n", "gone", "n", "none", "p", "^.*$")
+    found = [23, 32, 11, 33, 0, 0, 0, 0, 11, 33]
+    if lost:  # a pattern finds what the index has
+        found[8 if lost == "first" else 9] = 0
+    assert reply == found
