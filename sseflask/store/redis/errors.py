@@ -114,8 +114,8 @@ def _store_error(error: Exception, name: str) -> StoreError:
         return StoreError(f"the Redis cluster at {name} moves what it has to another server now")
     if isinstance(error, MovedError):
         return StoreError(
-            f"the Redis server at {name} is one of a cluster, and another one has the keys: "
-            "with redis+cluster:// at the beginning of the URL it is found"
+            f"the Redis server at {name} is one of a cluster, and another one has the keys now: "
+            "redis+cluster:// at the beginning of the URL finds it"
         )
     if code == "MISCONF":
         return StoreError(f"the Redis server at {name} can't save to its disk, so it refuses")

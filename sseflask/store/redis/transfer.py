@@ -95,6 +95,8 @@ class RedisTransfer:
         yield from self._runs.parts()
 
     def check_unchanged(self) -> None:
+        # A cluster that moves the keys meanwhile refuses to say that one is not there.
+        self._pipeline.command("EXISTS", self._mark)
         if self._events.users() or self._runs.users() or self._events.head() != self._head:
             raise StoreError(f"{self.name} was used meanwhile: stop the service, and try again")
 

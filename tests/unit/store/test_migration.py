@@ -48,6 +48,7 @@ from tests import memory, redis_server
 from tests.clock import Clock
 from tests.contract import event_stores, run_stores
 from tests.contract.event_stores import DAY, Listener
+from tests.redis_cluster import cluster, do, paired, role
 
 HOUR = 3600.0
 EVENTS, RUNS = EventLimits(5, 10 * DAY), RunLimits(10 * DAY)
@@ -686,6 +687,73 @@ def test_a_move_that_is_interrupted_leaves_nothing(
     if not back:
         assert keys_of(url) == []
     assert moved(source, target).events == 9000
+
+
+# -- servers that belong together ------------------------------------------------------------------
+
+
+def test_in_a_cluster(large: Addresses, tmp_path: Path) -> None:
+    """Also if the slot moves, or another node takes over: it fails with a word, or all is there."""
+    with cluster(redis_server.redis(), masters=2) as made:
+        server, back = Addresses(made.url, made.url), files(tmp_path / "back")
+        source, target = made.masters
+        begun: list[bool] = []
+        # Those of which nothing is heard any more, as they can't be asked for by their names.
+        kinds: tuple[bytes, ...] = b":channel:", b":key:"
+
+        def move_the_slot(moved: Counts, wanted: Counts) -> None:
+            if moved.events >= wanted.events and not begun:
+                begun.append(True)
+                made.begin_to_move(source, target)
+                keys = [key for key in made.keys(source) if any(kind in key for kind in kinds)]
+                made.move_keys(source, target, keys)
+
+        with pytest.raises(StoreError, match="moves what it has to another server"):
+            move(*transfers(large, server), move_the_slot)
+        made.end_move(source, target)
+        (alive,) = (key for key in made.keys(target) if key.endswith(b":moving:alive"))
+        do(target, "DEL", alive)  # or it would wait for 15 s
+        counts = moved(large, server)
+        assert (counts.events, counts.keys, counts.runs) == (9000, 300, 1)
+
+        source, target = target, source
+        begun.clear()
+        kinds = (b":key:",)
+        with made.masters[1].client() as client:  # there was a process that has died
+            (meta,) = client.keys("*:meta")
+            generation = client.hget(meta, "g").decode()
+            client.zadd(f"{{{made.prefix}}}:e:{generation}:here", {"dead": 1.0})
+            client.zadd(f"{{{made.prefix}}}:r:processes", {"dead": 1.0})
+        with pytest.raises(StoreError, match="moves what it has to another server"):
+            move(*transfers(server, back), move_the_slot)
+        made.end_move(source, target)
+        assert moved(server, back) == counts
+
+        def hand_over(moved: Counts, _wanted: Counts) -> None:
+            if moved.frames and role(made.replica) != "master":
+                do(made.replica, "CLUSTER", "FAILOVER")
+                wait_until(lambda: role(made.replica) == "master")
+
+        with pytest.raises(StoreError, match="another one has the keys"):
+            move(*transfers(server, files(tmp_path / "again")), hand_over)
+        assert moved(server, files(tmp_path / "again")) == counts
+
+
+def test_the_master_is_lost_in_the_middle(large: Addresses, tmp_path: Path) -> None:
+    """A service finds the mark on the server that a Sentinel names then, or nothing at all."""
+    with paired(tmp_path) as pair:
+        server, back = Addresses(pair.url, pair.url), files(tmp_path / "back")
+
+        def lose(moved: Counts, _wanted: Counts) -> None:
+            if moved.events >= 5000 and role(pair.replica) != "master":
+                pair.part()
+                pair.take_over()
+
+        with pytest.raises(StoreError, match="can't be reached"):
+            move(*transfers(large, server), lose)
+        assert do(pair.replica, "KEYS", "*") == []
+        counts = moved(large, server)
+        assert moved(server, back) == counts
 
 
 # -- a move that dies ------------------------------------------------------------------------------
