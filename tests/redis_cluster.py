@@ -22,6 +22,9 @@ from tests.redis_server import RedisServerProcess
 #: Nothing is saved, and a replica is served at once.
 OPTIONS = ("--save", "", "--repl-diskless-sync-delay", "0")
 
+#: Of a node of a cluster.
+CLUSTERED = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *OPTIONS)
+
 
 def do(server: RedisServerProcess, *command: Any) -> Any:
     """One command, on a connection of its own."""
@@ -88,7 +91,7 @@ class Cluster:
                 do(node, "CLUSTER", "SETSLOT", self.slot, "NODE", identity)
 
 
-def _node_port() -> int:
+def node_port() -> int:
     """A port for a node. The nodes talk to each other at a port that is higher by 10,000."""
     while True:
         port = free_port()
@@ -101,9 +104,8 @@ def _node_port() -> int:
 def cluster(program: str, masters: int = 1, prefix: str = "x") -> Iterator[Cluster]:
     """A cluster that works."""
     with ExitStack() as stack:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *OPTIONS)
         nodes = [
-            stack.enter_context(redis_server.running(program, *options, port=_node_port()))
+            stack.enter_context(redis_server.running(program, *CLUSTERED, port=node_port()))
             for _ in range(masters + 1)
         ]
         made = Cluster(nodes, prefix)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from sseflask.store.redis.mark import MARK
 from sseflask.store.redis.url import parse
 
 #: Seconds to connect in, and seconds that a command may take: a server that takes 2 s for each
@@ -83,7 +84,12 @@ class RedisAddress:
             connection = self._class(**{**self._options, **host})
             try:
                 connection.connect()
+                if self._discovery == "cluster":
+                    # A node that is parted from the others names the master of before.
+                    connection.send_command("EXISTS", self.key(MARK))
+                    connection.read_response()
             except RedisError as error:
+                connection.disconnect()
                 failure = error
             else:
                 return connection
@@ -114,6 +120,7 @@ class RedisAddress:
 
     def _nodes(self) -> Iterator[dict[str, Any]]:
         slot = key_slot(self.prefix.encode())
+        named: set[tuple[str, int]] = set()
         for host, port in self._hosts:
             seed = self._class(**{**self._options, "host": host, "port": port})
             try:
@@ -127,5 +134,7 @@ class RedisAddress:
             for first, last, node, *_ in ranges:
                 if first <= slot <= last:
                     # A node without a name of its own is the one that was asked.
-                    yield {"host": (node[0] or b"").decode() or host, "port": node[1]}
-                    return
+                    found = (node[0] or b"").decode() or host, node[1]
+                    if found not in named:
+                        named.add(found)
+                        yield {"host": found[0], "port": found[1]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, ClusterDownError, RedisError
 
 from sseflask.store.api import StoreError
 from sseflask.store.redis import is_redis
@@ -16,7 +16,7 @@ from sseflask.store.redis.address import RedisAddress
 from tests import redis_server
 from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
-from tests.redis_cluster import OPTIONS, cluster, follow, sentinel
+from tests.redis_cluster import CLUSTERED, OPTIONS, cluster, do, follow, node_port, sentinel
 from tests.redis_server import RedisServerProcess
 
 
@@ -122,6 +122,13 @@ def test_the_node_of_a_cluster_that_has_the_keys(program: str) -> None:
         assert port_of(url + made.prefix) == ports[0]
         # These are in both halves.
         assert {port_of(url + prefix) for prefix in ("a", "b", "c", "d", "e")} == {*ports}
+        with redis_server.running(program, *CLUSTERED, port=node_port()) as parted:
+            # It has what it had before, and may do nothing without the others.
+            do(parted, "CLUSTER", "ADDSLOTS", made.slot)
+            url = f"redis+cluster://127.0.0.1:{parted.port},127.0.0.1:{ports[1]}?prefix="
+            assert port_of(url + made.prefix) == ports[0]
+            with pytest.raises(ClusterDownError):
+                ping(f"redis+cluster://127.0.0.1:{parted.port}?prefix={made.prefix}")
 
 
 def test_the_master_as_sentinels_say(tmp_path: Path) -> None:
