@@ -252,7 +252,7 @@ def read_info(connection: Connection) -> ServerInfo:
         raise
     fields = info_fields(text)
     if fields.get("role", "master") != "master":
-        raise ReadOnlyError("it is a replica")
+        raise ReadOnlyError("READONLY it is a replica")
     identity = f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
     return ServerInfo(
         "" if identity == ":" else identity,
