@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sseflask.extension import SSE
     from sseflask.readiness import Readiness
     from sseflask.response import EventSourceResponse
+    from sseflask.runs.item_run import RunHandle
+    from sseflask.runs.run_result import RunEvent, RunResult
     from sseflask.web.cursor import last_event_id
     from sseflask.wire import Decoder, encode
 
@@ -34,6 +36,9 @@ __all__ = [
     "Failure",
     "MessageEvent",
     "Readiness",
+    "RunEvent",
+    "RunHandle",
+    "RunResult",
     "Stats",
     "StreamStats",
     "WorkerStats",
@@ -51,6 +56,8 @@ _MODULES = {
     "extension": ("SSE",),
     "readiness": ("Readiness",),
     "response": ("EventSourceResponse",),
+    "runs.item_run": ("RunHandle",),
+    "runs.run_result": ("RunEvent", "RunResult"),
     "web.cursor": ("last_event_id",),
     "wire": ("Decoder", "encode"),
 }

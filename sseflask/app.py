@@ -13,10 +13,9 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sseflask.auth.access import Access
-from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.upstream import Upstream
 from sseflask.config import load, warn_about_ineffective, warn_about_unknown
-from sseflask.extension import SSE, channels_of, store_address
+from sseflask.extension import SSE, channels_of, runs_of, store_address
 from sseflask.logs import request_ids
 from sseflask.logs.masking import MaskingFilter, guard
 from sseflask.metrics.live import LiveFigures
@@ -32,8 +31,6 @@ from sseflask.routes import (
     session,
 )
 from sseflask.routes.begin_run import SizedRequest
-from sseflask.runs.runs import Runs
-from sseflask.runs.writer import Bounds
 from sseflask.store.names import FIGURES, Pattern
 from sseflask.store.open import (
     PerProcess,
@@ -76,8 +73,6 @@ def create_app(development: bool = False) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        # For `store_address`. Not a setting of the library, which has no runs.
-        SSEFLASK_RUN_LOG=settings.run_log,
         **settings.of_library(),
     )
     if isinstance(app.json, DefaultJSONProvider):
@@ -95,13 +90,7 @@ def create_app(development: bool = False) -> Flask:
     Limits(
         settings.rate_limit, settings.publish_rate_limit, counter.get if counter else None
     ).init_app(app)
-    Runs(
-        functools.partial(store_address, app, "SSEFLASK_RUN_LOG", "runs.sqlite3"),
-        seconds=settings.run_seconds,
-        max_running=settings.max_runs,
-        outcomes=CompletionOutcome,
-        bounds=Bounds(settings.max_run_bytes, settings.max_run_seconds, settings.run_log_bytes),
-    ).init_app(app)
+    runs_of(app).open_at_start()
     for module in _ROUTES:
         app.register_blueprint(module.blueprint)
     if development or settings.page:

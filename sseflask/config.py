@@ -200,26 +200,26 @@ class Settings(BaseSettings):
         "a Redis server has its maxmemory instead",
     )
     run_log: str | None = Field(
-        default=None,
+        default=LIBRARY["SSEFLASK_RUN_LOG"],
         description="The SQLite file of the completions, shared by all workers of the machine; on "
         "a local disk, never on a network file system; unset is the server of REDIS_URL, else "
         f"runs.sqlite3 in the instance folder (a path, or {MEMORY} for one worker alone).",
     )
     run_seconds: float = _number(
-        86_400,
+        LIBRARY["SSEFLASK_RUN_SECONDS"],
         (0, 31_536_000),
         "Seconds for which a completion can be read after its end, and its Idempotency-Key is "
         "known",
     )
     run_log_bytes: int = _number(
-        1 << 30,
+        LIBRARY["SSEFLASK_RUN_LOG_BYTES"],
         (MEBIBYTE, 1 << 50),
         "The largest size of the completions' store, for all workers: to stay below it those that "
         "ended first are deleted, whatever SSEFLASK_RUN_SECONDS says; if that is not enough, the "
         "largest running one fails",
     )
     max_runs: int = _number(
-        200,
+        LIBRARY["SSEFLASK_MAX_RUNS"],
         (1, 1_000_000),
         "How many completions of one subject may run at the same time; one more gets 429. With the "
         "demo model an address counts as a subject",
@@ -238,13 +238,13 @@ class Settings(BaseSettings):
         "as in 10/second; or off).",
     )
     max_run_bytes: int = _number(
-        64 * MEBIBYTE,
+        LIBRARY["SSEFLASK_MAX_RUN_BYTES"],
         (1024, 1 << 40),
         "How many bytes of one completion are stored, and at most a quarter of "
         "SSEFLASK_RUN_LOG_BYTES; one with more fails, and its upstream request is closed",
     )
     max_run_seconds: float = _number(
-        3600,
+        LIBRARY["SSEFLASK_MAX_RUN_SECONDS"],
         (1, 604_800),
         "Seconds that a completion may run; one that takes longer fails, and its upstream request "
         "is closed",

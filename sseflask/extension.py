@@ -26,25 +26,31 @@ from sseflask.logs.masking import guard
 from sseflask.logs.once import warn_once
 from sseflask.readiness import Readiness, readiness_of
 from sseflask.response import EventSourceResponse, UpgradedResponse
+from sseflask.run_api import RunMethods, go_on
+from sseflask.runs.kinds import outcome_of
+from sseflask.runs.runs import Runs
+from sseflask.runs.writer import Bounds
 from sseflask.store.api import EventLimits
 from sseflask.store.open import is_on_server
 from sseflask.web.cursor import decode_header
 from sseflask.web.refusals import bad_channel, refuse
 
-__all__ = ["SSE", "channels_of", "store_address"]
+__all__ = ["SSE", "channels_of", "current_sse", "runs_of", "store_address"]
 
 log = logging.getLogger("sseflask")
 
-_EXTENSION, _CHANNELS = "sseflask", "sseflask.channels"
+_EXTENSION, _CHANNELS, _RUNS = "sseflask", "sseflask.channels", "sseflask.runs"
 
 
-class SSE(ChannelMethods):
-    """Makes an application's event streams robust without changes to its views. Has its channels.
+class SSE(ChannelMethods, RunMethods):
+    """Makes an application's event streams robust without changes to its views.
+
+    It has the application's channels and runs.
 
     Every streamed response of the type ``text/event-stream`` without a Content-Length is sent
     by the best transport that the server allows, its bytes unchanged. A `Failure` or a
     `ChannelError` that a view raises becomes a JSON error. Keep the instance where you keep other
-    extensions, for `publish`, `subscribe` and the other methods for channels.
+    extensions, for `publish`, `subscribe`, `run` and the other methods.
 
     Args:
         app: the application; or use `init_app` later, with any number of applications.
@@ -84,6 +90,20 @@ class SSE(ChannelMethods):
                 "SSEFLASK_CHANNEL_LOG_BYTES has no effect, as the channels are on a Redis server: "
                 "bound its memory (maxmemory), with a shorter history."
             )
+        runs = app.extensions[_RUNS] = Runs(
+            functools.partial(store_address, app, "SSEFLASK_RUN_LOG", "runs.sqlite3"),
+            seconds=setting(app.config, "SSEFLASK_RUN_SECONDS"),
+            max_running=setting(app.config, "SSEFLASK_MAX_RUNS"),
+            outcome_of=outcome_of,
+            bounds=Bounds(
+                setting(app.config, "SSEFLASK_MAX_RUN_BYTES"),
+                setting(app.config, "SSEFLASK_MAX_RUN_SECONDS"),
+                setting(app.config, "SSEFLASK_RUN_LOG_BYTES"),
+            ),
+            heir=functools.partial(go_on, app),
+        )
+        if _has_runs(app):
+            runs.open_at_start()
         app.before_request(_read_cursor)
         app.after_request(_upgrade)
         app.register_error_handler(Failure, refuse)
@@ -93,6 +113,11 @@ class SSE(ChannelMethods):
 
     def _channels(self) -> Channels:
         return channels_of(self._app())
+
+    def _runs(self) -> Runs:
+        runs = runs_of(self._app())
+        runs.serves = runs.serves or has_request_context()
+        return runs
 
     def stats(self) -> Stats:
         """The current figures: streams, events, gaps, runs, and what the workers use.
@@ -130,6 +155,12 @@ class SSE(ChannelMethods):
         )
 
 
+def current_sse() -> SSE:
+    """The `SSE` of the current application, which it is registered with."""
+    sse: SSE = current_app.extensions[_EXTENSION]
+    return sse
+
+
 def channels_of(app: Flask) -> Channels:
     """The channels of an application that `SSE` is registered with.
 
@@ -138,21 +169,45 @@ def channels_of(app: Flask) -> Channels:
     """
     channels: Channels | None = app.extensions.get(_CHANNELS)
     if channels is None:
-        raise RuntimeError(
-            f"SSE is not registered with the application {app.name!r}: call SSE(app), or "
-            "sse.init_app(app), before its first request"
-        )
+        raise _not_registered(app)
     if has_request_context() and request.environ.get("wsgi.multiprocess"):
-        _warn_about_memory(app)
+        name = "SSEFLASK_CHANNEL_LOG"
+        _warn_about_memory(app, name, "channels.sqlite3", "Channels", "others don't deliver")
     return channels
 
 
-def _warn_about_memory(app: Flask) -> None:
-    if store_address(app, "SSEFLASK_CHANNEL_LOG", "channels.sqlite3") == MEMORY:
+def runs_of(app: Flask) -> Runs:
+    """The runs of an application that `SSE` is registered with.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    runs: Runs | None = app.extensions.get(_RUNS)
+    if runs is None:
+        raise _not_registered(app)
+    if has_request_context() and request.environ.get("wsgi.multiprocess"):
+        _warn_about_memory(app, "SSEFLASK_RUN_LOG", "runs.sqlite3", "Runs", "others can't show")
+    return runs
+
+
+def _not_registered(app: Flask) -> RuntimeError:
+    return RuntimeError(
+        f"SSE is not registered with the application {app.name!r}: call SSE(app), or "
+        "sse.init_app(app), before its first request"
+    )
+
+
+def _has_runs(app: Flask) -> bool:
+    """Whether the application has had runs in a file, which our worker has to open at its start."""
+    address = store_address(app, "SSEFLASK_RUN_LOG", "runs.sqlite3")
+    return not is_on_server(address) and Path(address).is_file()
+
+
+def _warn_about_memory(app: Flask, name: str, file: str, what: str, else_: str) -> None:
+    if store_address(app, name, file) == MEMORY:
         warn_once(
-            "Channels are in memory (SSEFLASK_CHANNEL_LOG is :memory:), and there are several "
-            "worker processes: what one publishes reaches its own subscribers only. Name a file, "
-            "or start one worker."
+            f"{what} are in memory ({name} is :memory:), and there are several worker processes: "
+            f"what one has, {else_}. Name a file, or start one worker."
         )
 
 

@@ -19,6 +19,13 @@ from flask import Flask, Request, has_app_context, has_request_context
 from flask import globals as flask_globals
 from flask.ctx import AppContext
 
+from sseflask.lasting_context import (
+    lasting_request,
+    lasting_session,
+    lasting_values,
+    refusing_functions,
+)
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
@@ -60,6 +67,33 @@ def view_context() -> Callable[[], AbstractContextManager[object]]:
     if not has_request_context():
         return contextlib.nullcontext
     return partial(_copied, _request_context(), dict(vars(_app_context().g)))
+
+
+def lasting_context(app: Flask) -> Callable[[], AbstractContextManager[object]]:
+    """Return a function by which a greenlet or thread enters contexts that outlive the request.
+
+    They are the current request's, as far as they can last, see `sseflask.lasting_context`; and
+    otherwise as `view_context`. Without a request it is the application's context alone.
+    """
+    if not has_request_context():
+        return app.app_context
+    context = _request_context()
+    # To read the public attribute would add a header ``Vary: Cookie`` to the response.
+    session = vars(context).get("_session", None)
+    session = context.session if session is None else session
+    request, session = lasting_request(context.request), lasting_session(session)
+    environ = {} if _ONE_CONTEXT else {"environ": request.environ}
+    lasting = type(context)(context.app, **environ, request=request, session=session)
+    lasting._after_request_functions = refusing_functions()
+    return partial(_entered, lasting, lasting_values(vars(_app_context().g)))
+
+
+@contextlib.contextmanager
+def _entered(context: Any, values: dict[str, Any]) -> Iterator[None]:
+    with contextlib.nullcontext() if _ONE_CONTEXT else context.app.app_context() as outer:
+        vars((context if outer is None else outer).g).update(values)
+        with context:
+            yield
 
 
 @contextlib.contextmanager

@@ -14,13 +14,11 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
-from flask.signals import got_request_exception
-from werkzeug.exceptions import HTTPException
-from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import ClosingIterator
 
 from sseflask import flask_context
 from sseflask.defaults import setting
+from sseflask.error_reports import report
 from sseflask.errors import Failure
 from sseflask.event import MOST_JITTER, MOST_RETRY, Event
 from sseflask.items import check_iterable, encode_item, encode_piece
@@ -139,7 +137,7 @@ class _StreamResponse(Response):
             retry_jitter=_milliseconds(config, "SSEFLASK_RETRY_JITTER") or 0,
             keeps_view=keeps_view,
             context=flask_context.view_context() if keeps_view else contextlib.nullcontext,
-            report=partial(_report, app, environ),
+            report=partial(report, app, environ.get("PATH_INFO", "")),
             failure_frame=self._failure_frame,
             close=self.close,
         )
@@ -306,29 +304,3 @@ def _milliseconds(config: Mapping[str, Any], key: str) -> int | None:
             f"not {value!r}"
         )
     return value
-
-
-def _report(app: Flask | None, environ: WSGIEnvironment, error: Exception) -> Failure:
-    flask_context.report_to_teardown(error)
-    if isinstance(error, Failure):
-        return error
-    if isinstance(error, HTTPException):
-        # An exception made from a response has no code.
-        status = error.code or error.get_response().status_code
-        return Failure(
-            error.description or HTTP_STATUS_CODES.get(status, error.name),
-            status=status,
-            type="server_error" if status >= 500 else "invalid_request_error",
-        )
-    # The signal first, as in Flask: error reporters then ignore the log record as a repetition.
-    if app is not None:
-        try:
-            got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-        except Exception:
-            log.exception("a receiver of got_request_exception failed")
-    log.error(
-        "Exception in the stream of %r",
-        environ.get("PATH_INFO", ""),
-        exc_info=(type(error), error, error.__traceback__),
-    )
-    return Failure("The stream failed on the server.", code="internal_error")

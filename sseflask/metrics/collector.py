@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from sseflask.channels.channels import Channels
 from sseflask.counters.counts import KINDS, Counts, Histogram
 from sseflask.counters.stats import Snapshot, Worker, snapshot
-from sseflask.extension import channels_of
+from sseflask.extension import channels_of, runs_of
 from sseflask.runs.runs import Runs
 from sseflask.store.api import Extent, StoreError
 
@@ -48,8 +48,8 @@ class FiguresCollector(Collector):
 
     def _stores(self) -> Iterator[Metric]:
         kept: dict[str, Channels | Runs] = {"channels": channels_of(self._app)}
-        runs: Runs | None = self._app.extensions.get("sseflask.runs")
-        if runs is not None:
+        runs = runs_of(self._app)
+        if runs.in_use:
             kept["runs"] = runs
         available: list[tuple[list[str], int]] = []
         found: list[tuple[list[str], Extent]] = []

@@ -7,7 +7,7 @@ from typing import Any
 from sseflask.auth.presented import NAME
 from sseflask.channels.event_frames import EARLIEST
 from sseflask.openapi.schemas import TEXT, Schema, ref
-from sseflask.web.parameters import IDEMPOTENCY_HEADER
+from sseflask.web.idempotency import HEADER as IDEMPOTENCY_HEADER
 
 
 def _header(says: str, **schema: Any) -> Schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from flask import Request, Response, request
@@ -15,17 +15,15 @@ from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
 from sseflask.completions.completion_outcome import with_usage_notes
 from sseflask.completions.dialects import DOCUMENT_LABEL
-from sseflask.completions.formats import DOCUMENT
 from sseflask.completions.upstream import CompletionRequest, current_upstream
-from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.routes.run_responses import headers_with, nothing_left
-from sseflask.runs.format_api import Format
-from sseflask.runs.runs import Started, current_runs
-from sseflask.transport.choose import begin_long
-from sseflask.transport.failures import worker_full
-from sseflask.web.parameters import Text, check_seconds, invalid, scoped_key
+from sseflask.extension import current_sse
+from sseflask.run_api import OnDisconnect
+from sseflask.runs.outcome import Generated
+from sseflask.runs.source import RunSource
+from sseflask.runs.writer import Writer
+from sseflask.web.idempotency import given_key
+from sseflask.web.parameters import Text, check_seconds, invalid
 from sseflask.web.rate_limits import account_of, current_limits
-from sseflask.web.refusals import is_event_source
 
 #: Seconds that a run goes on without viewers by default, and at most if it does not go on for ever.
 GRACE = 30.0
@@ -34,11 +32,9 @@ MAX_GRACE = 86_400.0
 _NOBODY = Caller("")
 
 
-def _grace(value: Any) -> Any:
-    if value == "cancel":
-        return 0.0
-    if value == "continue":
-        return math.inf
+def _grace(value: Any) -> OnDisconnect:
+    if value in ("cancel", "continue"):
+        return value  # type: ignore[no-any-return]  # it is one of them
     with contextlib.suppress(ValueError):
         seconds = check_seconds(value)
         if 0 <= seconds <= MAX_GRACE:
@@ -49,8 +45,8 @@ def _grace(value: Any) -> Any:
     )
 
 
-#: Seconds that a run goes on when its last viewer has left: 0 to cancel it, or infinite.
-Grace = Annotated[float, BeforeValidator(_grace)]
+#: What becomes of a run when its last viewer has left.
+Grace = Annotated[OnDisconnect, BeforeValidator(_grace)]
 
 
 class RunParameters(BaseModel):
@@ -100,15 +96,6 @@ def identify(*, to_read: bool = False) -> Caller:
     return _NOBODY if current_upstream().demo else require_complete(to_read=to_read)
 
 
-def refuse_guess() -> Response | None:
-    """The response to a browser's prefetch, which begins nothing; ``None`` for other requests."""
-    purposes = (request.headers.get("Sec-Purpose", ""), request.headers.get("Purpose", ""))
-    if not any("prefetch" in purpose.lower() for purpose in purposes):
-        return None
-    # Not to be stored: the browser could use it when the page is really needed.
-    return nothing_left()
-
-
 def check_prompt(content: bytes, max_bytes: int, param: str | None = None) -> None:
     """Refuse, with 413, a prompt that is too long as JSON; ``param`` is where it came in."""
     if len(content) > max_bytes:
@@ -121,49 +108,58 @@ def check_prompt(content: bytes, max_bytes: int, param: str | None = None) -> No
         )
 
 
-def begin(
+class Completion(RunSource):
+    """A request for a completion, as the run that it becomes.
+
+    Args:
+        request: what the upstream is asked.
+        streamed: whether its frames are those of a stream; otherwise it is one document.
+    """
+
+    def __init__(self, request: CompletionRequest, *, streamed: bool) -> None:
+        self.label = request.dialect if streamed else DOCUMENT_LABEL
+        self.digest = hashlib.sha256(request.body).digest()
+        self._request = request
+        upstream = current_upstream()
+        self._answer = upstream.stream if streamed else upstream.document
+        self._headers: dict[str, str] = {}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
+
+    def generate(self, writer: Writer) -> Generated:  # noqa: ARG002  # nobody else writes it
+        self.used = True
+        return with_usage_notes(self._answer(self._request, self._headers))
+
+
+def run_completion(
     caller: Caller,
     completion: CompletionRequest,
     parameters: RunParameters,
-    format: Format,
+    format: str,
     *,
-    route: str,
-    resumable: bool = True,
-) -> Started:
-    """Begin a run, or come back to the one with the same key. Blocks until it is stored.
+    reconnects: bool = True,
+) -> Response:
+    """Answer with the run of a completion, or with the one that has the same key.
 
     Args:
-        route: the scope of a key, beside the caller's subject.
-        resumable: whether the client reconnects if it is told to.
+        reconnects: whether the client reconnects if it is told to.
     """
-    if not begin_long(request.environ):
-        with LOCK:
-            COUNTS.streams["run"].refused += 1
-        raise worker_full("streams")  # before the upstream is asked, which would cost money
-    key = scoped_key(caller.subject, route, parameters.idempotency_key)
     account = account_of(caller.subject)
     upstream = current_upstream()
     limits = current_limits()
     limits.count("completions", account)
     if upstream.demo:
         limits.count_demo()
-    headers: dict[str, str] = {}
-    streamed = format is not DOCUMENT
-    generate = upstream.stream if streamed else upstream.document
-    started = current_runs().start(
-        lambda: with_usage_notes(generate(completion, headers)),
-        format,
-        subject=caller.subject,
+    return current_sse().run(
+        Completion(completion, streamed=format != "document"),
+        owner=caller.subject or None,
         account=account,
-        label=completion.dialect if streamed else DOCUMENT_LABEL,
-        alone_seconds=parameters.on_disconnect,
-        key=key,
-        digest=hashlib.sha256(completion.body).digest() if key else b"",
-        # Neither would be JSON.
-        announce=streamed and is_event_source(request),
-        early=streamed and parameters.heartbeat == "early",
-        resumable=resumable,
+        idempotency_key=given_key(request, parameters.idempotency_key),
+        on_disconnect=parameters.on_disconnect,
+        format=format,
+        first_byte=0 if parameters.heartbeat == "early" else None,
+        expires_at=caller.expires,
+        reconnects=reconnects,
     )
-    started.viewer.repeatable = key is not None
-    started.viewer.complete_headers = headers_with(headers)
-    return started

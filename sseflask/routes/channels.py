@@ -10,7 +10,8 @@ from sseflask.extension import SSE, channels_of
 from sseflask.routes.publication import read_publication
 from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavailable
 from sseflask.store.names import Pattern, check_name, is_own
-from sseflask.web.parameters import REPLAYED, invalid, scoped_key
+from sseflask.web.idempotency import REPLAYED, given_key, scoped
+from sseflask.web.parameters import invalid
 from sseflask.web.rate_limits import account_of, current_limits
 
 blueprint = Blueprint("channels", __name__)
@@ -87,7 +88,7 @@ def publish(name: str) -> tuple[Response, int]:
         )
     current_limits().count("publications", account_of(caller.subject))
     publication = read_publication()
-    key = scoped_key(caller.subject, name)
+    key = scoped(caller.subject, name, given_key(request))
     try:
         ids = channels_of(current_app).publish(
             name, publication.frames, key=key, digest=publication.digest() if key else b""

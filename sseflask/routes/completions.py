@@ -9,24 +9,22 @@ from typing import Annotated, Any
 from flask import Blueprint, Response, request
 from pydantic import BeforeValidator, Field
 
-from sseflask.channels.event_frames import EARLIEST
+from sseflask import run_responses
 from sseflask.completions.formats import FORMATS, FormatName
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.errors import Failure
+from sseflask.extension import current_sse
 from sseflask.loop.callbacks import TimeSlice
-from sseflask.response import EventSourceResponse
 from sseflask.routes.begin_run import (
     RunParameters,
-    begin,
     check_prompt,
     identify,
-    refuse_guess,
+    run_completion,
     take_prompts,
 )
-from sseflask.routes.run_responses import attach, not_found, read_cursor, stream
-from sseflask.runs.runs import current_runs
-from sseflask.web.cursor import last_event_id, requested_cursor
+from sseflask.run_responses import Sending
+from sseflask.web.cursor import last_event_id
 from sseflask.web.parameters import Text, invalid, read_parameters
 
 blueprint = Blueprint("completions", __name__)
@@ -71,28 +69,28 @@ def completion() -> Response:
     Open to all with the demo model, else for callers with the right ``complete``. HEAD, and a
     browser's prefetch, never ask the upstream.
     """
-    guess = refuse_guess()
-    if guess is not None:
-        return guess
+    if run_responses.begins_nothing():
+        return run_responses.nothing_left()
     resumes = last_event_id() is not None
     caller = identify(to_read=resumes)
     take_prompts()
     parameters = read_parameters(CompletionParameters, as_json=("messages",))
-    format = FORMATS[parameters.format]
-    cursor = requested_cursor(parameters.last_event_id)
-    early = parameters.heartbeat == "early"
-    if cursor is not None and cursor[0] != EARLIEST:
-        id, _ = read_cursor(cursor)
-        run = current_runs().find(id, caller.subject)
-        if run is None:
-            raise not_found(cursor[1])
-        return attach(run, format, caller, cursor, early=early)
+    cursor = run_responses.cursor_of_client(parameters.last_event_id)
+    if cursor is not None:
+        id, _ = run_responses.read_cursor(cursor)
+        return current_sse().attach(
+            id,
+            owner=caller.subject or None,
+            format=parameters.format,
+            last_event_id=parameters.last_event_id,
+            first_byte=0 if parameters.heartbeat == "early" else None,
+            expires_at=caller.expires,
+        )
     if resumes:
         caller = identify()
     if request.method == "HEAD":
-        return EventSourceResponse((), headers=format.headers)
-    started = begin(caller, _upstream_request(parameters), parameters, format, route=_ROUTE)
-    return stream(started.viewer, format, caller, repeated=started.repeated)
+        return run_responses.head(FORMATS[parameters.format], Sending())
+    return run_completion(caller, _upstream_request(parameters), parameters, parameters.format)
 
 
 def _upstream_request(parameters: CompletionParameters) -> CompletionRequest:

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response
 
-from sseflask.completions.formats import DOCUMENT, FORMATS
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.response import EventSourceResponse
-from sseflask.routes.begin_run import RunParameters, begin, check_prompt, identify, take_prompts
-from sseflask.routes.run_responses import DOCUMENT_SECONDS, document, stream
+from sseflask.routes.begin_run import (
+    RunParameters,
+    check_prompt,
+    identify,
+    run_completion,
+    take_prompts,
+)
+from sseflask.run_responses import DOCUMENT_SECONDS
 from sseflask.web.parameters import invalid, json_value, read_body, read_query
 from sseflask.web.rate_limits import account_of, current_limits
 
 blueprint = Blueprint("openai", __name__, url_prefix="/v1")
-
-_CHUNKS = FORMATS["chunks"]
 
 
 @blueprint.post("/chat/completions")
@@ -59,8 +62,5 @@ def _complete(path: str) -> Response:
     if not isinstance(body, dict):
         raise invalid("The body must be a JSON object in UTF-8.", code="invalid_json")
     request = CompletionRequest(path, content)
-    format = _CHUNKS if body.get("stream") is True else DOCUMENT
-    started = begin(caller, request, parameters, format, route=f"/v1{path}", resumable=False)
-    if format is _CHUNKS:
-        return stream(started.viewer, format, caller, repeated=started.repeated)
-    return document(started.viewer, caller, repeated=started.repeated)
+    format = "chunks" if body.get("stream") is True else "document"
+    return run_completion(caller, request, parameters, format, reconnects=False)

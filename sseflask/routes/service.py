@@ -10,10 +10,9 @@ from prometheus_client import exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from sseflask.auth.access import require_figures
-from sseflask.extension import channels_of
+from sseflask.extension import channels_of, runs_of
 from sseflask.metrics.collector import FiguresCollector
 from sseflask.readiness import Readiness, StoreState, is_draining, readiness_of, state_of
-from sseflask.runs.runs import current_runs
 from sseflask.store.api import Health
 
 blueprint = Blueprint("service", __name__)
@@ -78,7 +77,7 @@ def readyz() -> Response:
     if is_draining():
         return _status("draining", 503)
     found = readiness_of(channels_of(current_app))
-    completions = state_of(current_runs().store)
+    completions = state_of(runs_of(current_app).store)
     away = "unavailable" in (found.log, completions.log)
     refused = away and request.args.get("stores") == "required"
     return _status(

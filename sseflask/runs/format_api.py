@@ -45,15 +45,15 @@ class Format:
         stateless: a view may begin with the last frame whose event a client has; otherwise it has
             to be given all of them.
         resumable: a client can go on after any event; otherwise only from the start.
-        absent_is_204: a run that does not exist is 204, not 404, as clients ask whether it does.
         failure_events: by a run's label, or ``""`` for all others: makes the event of a failure of
             the connection alone, not of the run.
+        document: it is one JSON document, sent when the run has ended.
     """
 
     view: Callable[[str, str], View]
     stateless: bool = False
     resumable: bool = True
-    absent_is_204: bool = False
+    document: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     failure_events: Mapping[str, Callable[[Failure], Event]] = field(default_factory=dict)
 

@@ -14,12 +14,17 @@ from sseflask.runs.outcome import Outcome
 from sseflask.store.catch_up import Audience, Batch, Feed
 from sseflask.store.run_api import Run, RunKey
 from sseflask.transport.detached.group import Group
+from sseflask.transport.failures import shutting_down
+from sseflask.transport.stream import reconnect_line
 
 if TYPE_CHECKING:
     from sseflask.runs.writer import Writer
 
 #: Seconds within which a client that was sent a ``retry`` line is back: longer than it says.
 _RETURN_SECONDS = 10.0
+
+#: Milliseconds over which the viewers of a run that another process goes on with come back.
+_RETURN_JITTER = 500
 
 MakeView: TypeAlias = Callable[[str, str], View]
 """Makes the views of one format, see `Format.view`."""
@@ -36,6 +41,7 @@ class LiveRun(Feed[MakeView]):
         outcome: how the run ended, as soon as that is known.
         ended: the number of its terminal event then.
         failure: why nothing more is known of the run here; it may go on elsewhere.
+        passed_on: it does go on elsewhere, and clients that can find it there.
         followed: the store gives what comes after the position.
         writer: set if this process writes the run.
         expected_until: until this monotonic time a client that was told to reconnect still counts
@@ -48,6 +54,7 @@ class LiveRun(Feed[MakeView]):
         self.outcome: Outcome | None = None
         self.ended = 0
         self.failure: Failure | None = None
+        self.passed_on = False
         self.followed = False
         self.writer: Writer | None = None
         self.expected_until = 0.0
@@ -113,6 +120,24 @@ class LiveRun(Feed[MakeView]):
         groups = [group for audience in self._audiences.values() for group in audience.groups]
         return self._close(Batch((group, group.failure_frame(failure)) for group in groups))
 
+    def pass_on(self) -> Batch:
+        """End all streams: another process writes the run now, and their clients find it there."""
+        self.failure = shutting_down()
+        self.passed_on = True
+        self.expect_return()
+        groups = [group for audience in self._audiences.values() for group in audience.groups]
+        return self._close(
+            Batch(
+                (
+                    group,
+                    reconnect_line(_RETURN_JITTER)
+                    if group.resumable
+                    else group.failure_frame(self.failure),
+                )
+                for group in groups
+            )
+        )
+
     def _close(self, batch: Batch) -> Batch:
         batch.ended = tuple(group for group, _ in batch)
         for audience in self._audiences.values():
@@ -157,8 +182,8 @@ class LiveRuns:
         self._fewer.notify_all()
         return self._runs.pop(key, None)
 
-    def wait_until_written(self, seconds: float) -> bool:
-        """Block at most ``seconds`` until no run is written here. Returns whether none is."""
+    def wait_until_written(self, seconds: float | None) -> bool:
+        """Block until no run is written here, or some seconds are over. Returns whether none is."""
         with self.lock:
             return self._fewer.wait_for(lambda: not self.written(), seconds)
 
@@ -184,6 +209,12 @@ class LiveRuns:
         with self.lock:
             live = self._remove(run.key)
             return Batch() if live is None else live.end(run.ended or live.position + 1, outcome)
+
+    def pass_on(self, key: RunKey) -> Batch:
+        """Deliver that another process writes a run now, and forget the run."""
+        with self.lock:
+            live = self._remove(key)
+            return Batch() if live is None else live.pass_on()
 
     def fail(self, key: RunKey, failure: Failure) -> Batch:
         """Deliver that nothing more will be known of a run here, and forget the run."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from sseflask.counters.counts import COUNTS, LOCK, provide
 from sseflask.logs.printable import printable
@@ -19,21 +21,44 @@ from sseflask.loop.callbacks import (
 from sseflask.runs.live_runs import LiveRun, LiveRuns
 from sseflask.runs.outcome import Generated, Outcome, interrupted, too_long
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Bounds, Writer
+from sseflask.runs.writer import Terms, Writer
 from sseflask.store.api import StoreError, store_unavailable
-from sseflask.store.catch_up import Batch
-from sseflask.store.run_api import Run, RunFrames, RunKey, RunStore
+from sseflask.store.catch_up import Batch, Frame
+from sseflask.store.run_api import PassedOn, Run, RunFrames, RunKey, RunStore
 
 log = logging.getLogger("sseflask")
 
+#: Seconds at the end of a process for the ``finally`` of generators.
+_CLOSING_SECONDS = 2.0
+
+
+Generate: TypeAlias = Callable[[Writer], Generated]
+"""Gives the generator of a run, not begun, which may be written by others too; never blocks."""
+
+Read: TypeAlias = Callable[[int, int], "list[Frame]"]
+"""Reads frames of one run: the first after a number, at most so many; blocks."""
+
+Heir: TypeAlias = Callable[[Run, bytes, Read], "tuple[Terms, Generate]"]
+"""Finds out how to go on with a run, given its claim's successor; may block, and raise anything."""
+
 
 class RunProcess:
-    """The `RunListener` of this process's writers and viewers; of the main loop, under gevent."""
+    """The `RunListener` of this process's writers and viewers; of the main loop, under gevent.
 
-    def __init__(self, store: RunStore, outcomes: type[Outcome], bounds: Bounds) -> None:
+    Args:
+        heir: for a process that goes on with the runs of others.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        outcome_of: Callable[[Run], Outcome],
+        heir: Heir | None = None,
+    ) -> None:
         self.store = store
-        self._outcomes = outcomes
-        self._bounds = bounds
+        self.outcome_of = outcome_of
+        self._heir = heir
+        self._writers: weakref.WeakSet[Writer] = weakref.WeakSet()
         self._arriving: dict[RunKey, int] = {}
         self.live_runs = LiveRuns(self._on_left)
         if cooperative():
@@ -45,7 +70,7 @@ class RunProcess:
         else:
             self._detached = None
         self._withdraw_gauge = provide("runs", lambda: len(self.live_runs.written()))
-        store.follow(self)
+        store.follow(self, inherits=heir is not None)
 
     def close(self) -> None:
         """End what is written here, and leave the store. Blocks for a short time."""
@@ -54,9 +79,8 @@ class RunProcess:
 
             worker_drain.background.remove(self)
         self._withdraw_gauge()
-        self.store.leave()
+        self._leave()
         self.store.close()
-        # At the end of a process the loop does not run any more, and these ends are to be logged.
         EventLoop.current().run_pending()
 
     # -- see `sseflask.transport.gunicorn.drain.BackgroundWork` ------------------------------------
@@ -67,19 +91,42 @@ class RunProcess:
     def wait_until_done(self, seconds: float) -> bool:
         return self.live_runs.wait_until_written(seconds)
 
+    def finish(self) -> None:
+        """Block until no run is written here. Ctrl-C cancels them: each ends with its next item."""
+        try:
+            self.live_runs.wait_until_written(None)
+        except KeyboardInterrupt:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End or pass on what is written here, and let its generators run their ``finally``."""
+        self.store.leave()
+        # At the end of a process the loop does not run any more, and these ends are to be logged.
+        EventLoop.current().run_pending()
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        for writer in list(self._writers):
+            writer.join(max(0.0, deadline - time.monotonic()))
+
     # -- writers and viewers -----------------------------------------------------------------------
 
-    def write(self, run: Run, generated: Generated, alone_seconds: float, viewer: Viewer) -> None:
-        """Start the writer of a run that this process has claimed, and attach its first viewer."""
-        writer = Writer(run.key, generated, self.store, alone_seconds, self._bounds.max_run_bytes)
+    def write(
+        self,
+        writer: Writer,
+        generated: Generated,
+        viewer: Viewer | None = None,
+    ) -> None:
+        """Start the writer of a run that this process owns, and attach its first viewer."""
+        run = writer.run
+        self._writers.add(writer)
         with self.live_runs.lock:
             # A repetition may have come already.
             live = self.live_runs.get(run.key) or self.live_runs.add(run)
             live.writer = writer
             live.followed = True
-            viewer.attached(live, run)
+            if viewer is not None:
+                viewer.attached(live, run)
         # Whatever thread this is, the greenlet has to be in the loop that goes on.
-        run_in_main_loop(writer.start)
+        run_in_main_loop(partial(writer.start, generated))
 
     def attach(self, viewer: Viewer) -> None:
         """Find a viewer's run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
@@ -119,9 +166,6 @@ class RunProcess:
         """See `RunStore.frames`."""
         return self.store.frames(run, after, limit)
 
-    def outcome_of(self, run: Run) -> Outcome:
-        return self._outcomes.of(run)
-
     def _on_left(self, live: LiveRun) -> None:
         """The last viewer here has left a run; the lock is held."""
         key = live.run.key
@@ -130,7 +174,7 @@ class RunProcess:
         now = time.monotonic()
         if live.writer is not None:
             live.writer.alone_since = max(now, live.expected_until)
-            if not live.writer.alone_seconds:
+            if not live.writer.terms.alone_seconds:
                 self._find_alone()
         elif key not in self._arriving and now >= live.expected_until:
             self.live_runs.drop(live)
@@ -144,11 +188,11 @@ class RunProcess:
         Detach from other processes' runs to which no client has come back.
         """
         self.live_runs.check_viewers()
-        seconds = self._bounds.run_seconds
-        began_before = time.monotonic() - seconds
+        now = time.monotonic()
         for live in self.live_runs.written():
-            if live.writer is not None and live.writer.began < began_before:
-                self.store.end_soon(live.run.key, Outcome.failed(too_long(seconds)).ending())
+            if live.writer is not None and now > live.writer.began + live.writer.terms.seconds:
+                failure = too_long(live.writer.terms.seconds)
+                self.store.end_soon(live.run.key, Outcome.failed(failure).ending())
         self._find_alone()
 
     def _find_alone(self) -> None:
@@ -182,10 +226,39 @@ class RunProcess:
         if here:
             call_outside_loop(_log_end, run, outcome)
 
-    def inherited(self, run: Run, successor: bytes) -> None:  # noqa: ARG002  # nobody has one yet
-        self.store.end_soon(run.key, Outcome.failed(interrupted()).ending())
+    def inherited(self, run: Run, successor: bytes) -> None:
+        with self.live_runs.lock:
+            live = self.live_runs.get(run.key) or self.live_runs.add(run)
+            live.followed = True
+            live.expect_return()  # its viewers were with the process that wrote it
+        if cooperative():
+            import gevent
+
+            gevent.spawn(self._go_on, run, successor)
+        else:
+            threading.Thread(target=self._go_on, args=(run, successor), daemon=True).start()
+
+    def _go_on(self, run: Run, successor: bytes) -> None:
+        """Write a run that this process has inherited. Blocks."""
+        try:
+            assert self._heir is not None
+            terms, generate = self._heir(run, successor, partial(self.store.frames, run.key))
+            writer = Writer(run, self.store, terms, size=run.size)
+            self.write(writer, generate(writer))
+            with self.live_runs.lock:
+                live = self.live_runs.get(run.key)
+                if live is not None:
+                    live.check_viewers()
+        except Exception:
+            log.exception("nobody can go on with the run %s", run.id)
+            self.store.end_soon(run.key, Outcome.failed(interrupted()).ending())
+            return
+        log.info("run %s: goes on here after %d frames", run.id, run.last, extra={"run": run.id})
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
+        if isinstance(error, PassedOn):
+            self._deliver(self.live_runs.pass_on, run)
+            return
         failure = interrupted() if error is None else store_unavailable("run store")
         self._deliver(self.live_runs.fail, run, failure)
 

@@ -12,6 +12,7 @@ from sseflask.runs.live_runs import LiveRun, LiveRuns, MakeView
 from sseflask.runs.outcome import Outcome, interrupted
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run, RunKey
+from sseflask.transport.stream import reconnect_line
 from sseflask.wire import HEARTBEAT, encode, events_in
 
 #: The response header that names a run.
@@ -217,6 +218,9 @@ class Viewer(CatchUp[MakeView]):
         outcome = live.outcome
         if outcome is None:
             assert live.failure is not None
+            if live.passed_on and self.resumable:
+                self._end()
+                return reconnect_line(0)
             raise live.failure
         if outcome.failure is not None and self._may_raise and not self._at:
             raise self._with_headers(outcome.failure)

@@ -12,9 +12,10 @@ from typing import Any
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.errors import Failure
 from sseflask.logs import request_ids
+from sseflask.loop import native
 from sseflask.loop.callbacks import cooperative
 from sseflask.runs.outcome import Generated, NotedFrames, Outcome, internal, too_large
-from sseflask.store.run_api import RunAppend, RunKey, RunStore, size_of
+from sseflask.store.run_api import Run, RunAppend, RunStore, size_of
 
 log = logging.getLogger("sseflask")
 
@@ -33,13 +34,30 @@ class Bounds:
         return min(self.run_bytes, self.store_bytes / 4)
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How long one run goes on.
+
+    Args:
+        alone_seconds: seconds without viewers; infinite for ever.
+        bytes: how large it may become, see `size_of`; then it fails.
+        seconds: from its beginning; then it fails.
+    """
+
+    alone_seconds: float = math.inf
+    bytes: float = math.inf
+    seconds: float = math.inf
+
+
 class Writer:
     """The one writer of a run, in a greenlet or thread of its own.
 
+    The generator's frames come from this greenlet, and others may `write` too: all frames are
+    stored in the order in which they come.
+
     Args:
-        generated: not begun yet.
-        alone_seconds: seconds that it goes on without viewers; infinite for ever.
-        max_bytes: how large the run may become, see `size_of`; then it fails.
+        run: as it is stored: frames may have been written by another process before.
+        size: what it takes already, see `size_of`.
 
     Attributes:
         began: the monotonic time at which it was made.
@@ -47,36 +65,38 @@ class Writer:
             the future. ``None`` if there is a viewer.
     """
 
-    def __init__(
-        self,
-        run: RunKey,
-        generated: Generated,
-        store: RunStore,
-        alone_seconds: float,
-        max_bytes: float = math.inf,
-    ) -> None:
-        self.alone_seconds = alone_seconds
+    def __init__(self, run: Run, store: RunStore, terms: Terms, *, size: int = 0) -> None:
+        self.run = run
+        self.terms = terms
         self.began = time.monotonic()
         self.alone_since: float | None = None
-        self._run = run
-        self._generated = generated
         self._store = store
-        self._next = 1
-        self._size = 0
-        self._max_bytes = max_bytes
+        self._lock = native.lock()
+        self._last = run.last
+        self._size = size
         self._cancelled = False
         self._done = False
         self._greenlet: Any = None
+        self._runner: Any = None
         self._request_id = request_ids.current()
 
-    def start(self) -> None:
-        """Begin; once. Never blocks."""
+    def start(self, generated: Generated) -> None:
+        """Begin with a generator that has not begun; once. Never blocks."""
         if cooperative():
             import gevent
 
-            self._greenlet = gevent.spawn(self._write)
+            self._greenlet = self._runner = gevent.spawn(self._advance, generated)
         else:
-            threading.Thread(target=self._write, name="sseflask-run", daemon=True).start()
+            self._runner = threading.Thread(
+                target=self._advance, args=(generated,), name="sseflask-run", daemon=True
+            )
+            self._runner.start()
+
+    def join(self, seconds: float) -> None:
+        """Block until the generator is closed, at most some seconds."""
+        runner = self._runner
+        if runner is not None:
+            runner.join(seconds)
 
     def cancel(self) -> None:
         """Close the generator and store nothing more. Never blocks; may be repeated.
@@ -91,59 +111,99 @@ class Writer:
             self._greenlet.kill(block=False)
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more is stored."""
+        return self._cancelled or self._done
+
+    @property
     def overdue(self) -> bool:
         """Whether it has been without viewers for longer than it may."""
         since = self.alone_since
-        return since is not None and time.monotonic() >= since + self.alone_seconds
+        return since is not None and time.monotonic() >= since + self.terms.alone_seconds
 
-    def _write(self) -> None:
+    def write(self, frames: list[bytes], notes: list[bytes] | None = None) -> bool:
+        """Store the next frames. Any greenlet or thread; blocks while much waits to be stored.
+
+        Returns whether the run still goes on; if not, nothing is stored.
+
+        Raises:
+            Failure: the run would be too large: it has been ended.
+        """
+        if not self._cancelled:
+            self._store.wait_for_room(self.run.key)
+        with self._lock:
+            if self._cancelled or self._done:
+                return False
+            size = self._size + size_of(frames)
+            if size > self.terms.bytes:
+                failure = too_large(self.terms.bytes)
+                self._end(Outcome.failed(failure))
+                raise failure
+            if not self._last:
+                with LOCK:
+                    COUNTS.first_token.add(time.monotonic() - self.began)
+            first, self._last, self._size = self._last + 1, self._last + len(frames), size
+            notes = notes or [b""] * len(frames)
+            self._store.append(RunAppend(self.run.key, first, frames, notes, size))
+            return True
+
+    def _end(self, outcome: Outcome) -> None:
+        """Store the end; the lock is held."""
+        self._done = True
+        ending = outcome.ending()
+        append = RunAppend(self.run.key, self._last + 1, [], [], self._size, ending)
+        self._store.append(append)
+
+    def _advance(self, generated: Generated) -> None:
         request_ids.go_on(self._request_id)  # what is logged belongs to the request
         try:
             try:
-                outcome = self._store_frames()
+                outcome = self._store_frames(generated)
             except Failure as failure:
                 outcome = Outcome.failed(failure)
             except Exception:
                 log.exception("a run failed")
                 outcome = Outcome.failed(internal())
-            self._done = True
-            if outcome is not None and not self._cancelled:
-                ending = outcome.ending()
-                self._store.append(RunAppend(self._run, self._next, [], [], self._size, ending))
-                next(self._generated, None)
+            if outcome is not None and self._may_end(outcome):
+                next(generated, None)
         finally:
             self._done = True
             # A killed greenlet keeps its stack, and that keeps this writer. Only a rare garbage
             # collection would find them, and perhaps a connection that was about to be made.
             self._greenlet = None
-            self._generated.close()
+            _close(generated)
+            self._runner = None
 
-    def _store_frames(self) -> Outcome | None:
+    def _may_end(self, outcome: Outcome) -> bool:
+        """Store the end, unless the run has ended otherwise."""
+        with self._lock:
+            if self._cancelled or self._done:
+                return False
+            self._end(outcome)
+            return True
+
+    def _store_frames(self, generated: Generated) -> Outcome | None:
         """Store what the generator gives, and return the end; ``None`` if it was cancelled."""
-        generated, store, run = self._generated, self._store, self._run
         while not self._is_cancelled():
             item = next(generated)
             if isinstance(item, Outcome):
-                self._check_size(self._size + item.size)
+                if self._size + item.size > self.terms.bytes:
+                    generated.close()
+                    raise too_large(self.terms.bytes)
                 return item
-            if self._is_cancelled():  # in the meantime
+            frames, notes = item if isinstance(item, NotedFrames) else (item, None)
+            if frames and not self.write(frames, notes):
                 return None
-            frames, notes = item if isinstance(item, NotedFrames) else (item, [b""] * len(item))
-            self._size += size_of(frames)
-            self._check_size(self._size)
-            if self._next == 1:
-                with LOCK:
-                    COUNTS.first_token.add(time.monotonic() - self.began)
-            first = self._next
-            self._next += len(frames)
-            store.wait_for_room(run)
-            store.append(RunAppend(run, first, frames, notes, self._size))
         return None
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
-            self._generated.close()
-            raise too_large(self._max_bytes)
 
     def _is_cancelled(self) -> bool:
         return self._cancelled
+
+
+def _close(generated: Generated) -> None:
+    try:
+        generated.close()
+    except Failure:
+        pass  # reported by the generator itself
+    except Exception:
+        log.exception("a run's generator failed when it was closed")

@@ -118,6 +118,11 @@ class PerProcess(Generic[Value]):
             value = run_in_main_loop(self._made)
         return value
 
+    @property
+    def made(self) -> bool:
+        """Whether this process has one."""
+        return self._value is not None and self._process == os.getpid()
+
     def close(self) -> None:
         """Close it in this process; the next use makes it again. Blocks for a short time."""
         with self._lock:

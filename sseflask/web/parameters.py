@@ -1,10 +1,8 @@
-"""The parameters of a request: query, form and JSON as one set. Its idempotency key."""
+"""The parameters of a request: query, form and JSON as one set."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -24,13 +22,6 @@ from sseflask.web.forms import FORMS, form_fields
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: draft-ietf-httpapi-idempotency-key-header.
-IDEMPOTENCY_HEADER = "Idempotency-Key"
-
-#: The response header of a repetition.
-REPLAYED = "Idempotency-Replayed"
-
-_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)
 _LARGE = 10**18
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -273,22 +264,3 @@ def _json_object(body: bytes) -> Iterable[tuple[str, Any]]:
             'The JSON body must be an object, for example {"count": 3}.', code="invalid_json"
         )
     return outermost
-
-
-def scoped_key(subject: str, scope: str, query: str | None = None) -> str | None:
-    """The request's key, scoped to its sender and route; ``None`` without one.
-
-    The header wins over the ``idempotency_key`` of the query, for clients that can't set it.
-    """
-    key, param = request.headers.get(IDEMPOTENCY_HEADER), IDEMPOTENCY_HEADER
-    if key is None:
-        key, param = query, "idempotency_key"
-    if key is None:
-        return None
-    if not _KEY.match(key):
-        raise invalid(
-            f"The {param} must be 1 to 255 printable ASCII characters without spaces.",
-            param=param,
-            code="invalid_idempotency_key",
-        )
-    return hashlib.sha256(json.dumps([subject, scope, key]).encode()).hexdigest()

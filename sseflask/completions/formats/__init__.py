@@ -29,10 +29,9 @@ FORMATS: dict[str, Format] = {
     "ui": Format(
         Messages,
         resumable=False,
-        absent_is_204=True,
         headers=HEADERS,
         failure_events={"": ui_failure},
     ),
 }
 #: Not streamed: for a client that waits for the whole document.
-DOCUMENT = Format(Document, resumable=False)
+DOCUMENT = Format(Document, resumable=False, document=True)

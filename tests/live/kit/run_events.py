@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sseflask.completions.formats import FORMATS as _FORMATS
+from sseflask.runs.kinds import ASKING_FORMATS
 from tests.live.kit.events import Sent
 
 FORMATS = list(_FORMATS)
 #: The others can only be read from their start.
 RESUMABLE = [name for name, format in _FORMATS.items() if format.resumable]
 #: Clients of these ask whether a run exists: one that does not is 204, not 404.
-ABSENT_IS_204 = [name for name, format in _FORMATS.items() if format.absent_is_204]
+ABSENT_IS_204 = [name for name in _FORMATS if name in ASKING_FORMATS]
 #: How `chunks` names a run that was ended before its upstream had: by the error's type.
 _GIVEN_UP = {"run_stopped": "stopped", "run_cancelled": "cancelled"}
 

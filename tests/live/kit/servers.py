@@ -94,7 +94,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
-                env=environment(PROBE_MARKS=str(self.marks_directory), **(changes or {})),
+                env=environment(**{"PROBE_MARKS": str(self.marks_directory), **(changes or {})}),
                 start_new_session=True,
                 pass_fds=inherited,
             )

@@ -23,8 +23,9 @@ from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
 from sseflask.runs.outcome import Generated
-from sseflask.runs.runs import Runs, Started
+from sseflask.runs.runs import Beginning, Runs, Started
 from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Terms
 from sseflask.transport.source import Source
 from sseflask.wire import Decoder
 from tests.scripted_upstream import frame
@@ -69,12 +70,14 @@ def endless() -> Generated:
 
 def begin(runs: Runs, answer: Callable[[], Generated] = words) -> Started:
     started = runs.start(
-        answer,
+        lambda _: answer(),
+        Beginning(
+            subject="alice",
+            account="alice",
+            label=CHAT,
+            terms=Terms(math.inf, runs.bounds.max_run_bytes, runs.bounds.run_seconds),
+        ),
         FORMATS["text"],
-        subject="alice",
-        account="alice",
-        label=CHAT,
-        alone_seconds=math.inf,
     )
     assert isinstance(started, Started)
     return started
@@ -103,7 +106,7 @@ def waits_for_what_comes() -> list[str]:
 
 
 def main(path: str) -> dict[str, Any]:
-    runs = Runs(lambda: path, seconds=100, max_running=1000, outcomes=CompletionOutcome)
+    runs = Runs(lambda: path, seconds=100, max_running=1000, outcome_of=CompletionOutcome.of)
     read = [in_pool(lambda: text_of(begin(runs).viewer))]  # their first use
     read.append(text_of(in_pool(lambda: begin(runs)).viewer))
     at_once = [spawn(lambda: text_of(begin(runs).viewer)) for _ in range(8)]

@@ -180,5 +180,5 @@ def test_an_application_s_own_registry_has_them() -> None:
     registry.register(FiguresCollector(app))
     text = generate_latest(registry).decode()
     assert 'sseflask_log_available{log="channels"} 1.0' in text
-    assert 'log="runs"' not in text, "it has no completions"
+    assert 'log="runs"' not in text, "it has had no runs"
     channels_of(app).close()

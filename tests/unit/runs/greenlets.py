@@ -31,8 +31,9 @@ from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
 from sseflask.runs.outcome import Generated
 from sseflask.runs.process import RunProcess
-from sseflask.runs.runs import Runs, Started
+from sseflask.runs.runs import Beginning, Runs, Started
 from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Terms
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run, RunAppend
 from sseflask.store.sqlite import run_store as module
@@ -67,12 +68,9 @@ def answer() -> Generated:
 
 def begin(runs: Runs, what: Generated, alone_seconds: float = math.inf) -> Started:
     started = runs.start(
-        lambda: what,
+        lambda _: what,
+        Beginning("alice", "alice", CHAT, Terms(alone_seconds)),
         FORMATS["text"],
-        subject="alice",
-        account="alice",
-        label=CHAT,
-        alone_seconds=alone_seconds,
     )
     assert isinstance(started, Started)
     return started
@@ -167,7 +165,7 @@ def logged_at_close(runs: Runs) -> bool:
 @mock.patch.object(module, "RunDatabase", Failing)
 def main(path: str) -> dict[str, Any]:
     runs, other = (
-        Runs(lambda: path, seconds=DAY, max_running=1000, outcomes=CompletionOutcome)
+        Runs(lambda: path, seconds=DAY, max_running=1000, outcome_of=CompletionOutcome.of)
         for _ in range(2)
     )
     expected = [f"{number} " for number in range(1, FRAMES + 1)]

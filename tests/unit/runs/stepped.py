@@ -21,7 +21,7 @@ from sseflask.runs import runs
 from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Runs
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Bounds, Writer
+from sseflask.runs.writer import Writer
 from sseflask.store.run_api import Endings, RunLimits
 from sseflask.store.sqlite.run_store import SqliteRunStore
 from sseflask.transport.detached.group import Group
@@ -105,7 +105,7 @@ class Stepped(RunProcess):
         event_loop = SimpleNamespace(call_soon_threadsafe=self.call_soon)
         with mock.patch.object(EventLoop, "current", return_value=event_loop):
             store = SteppedStore(self, path, clock)
-        super().__init__(store, CompletionOutcome, Bounds())
+        super().__init__(store, CompletionOutcome.of)
         self._send_to, self._finish_one = send, finish
         detached: Any = SimpleNamespace(
             jobs=SimpleNamespace(submit=self.call_soon), send=self.send, end=self.end

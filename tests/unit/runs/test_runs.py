@@ -18,9 +18,9 @@ from sseflask.completions.formats import FORMATS
 from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.runs.outcome import Generated, Outcome
-from sseflask.runs.runs import Runs, Started
+from sseflask.runs.runs import Beginning, Runs, Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Bounds
+from sseflask.runs.writer import Bounds, Terms
 from sseflask.store.catch_up import QUEUE_BYTES
 from sseflask.store.run_api import Run
 from sseflask.store.sqlite.run_store import SqliteRunStore
@@ -90,7 +90,7 @@ def make(path: Path) -> Iterator[Make]:
                 lambda: str(path),
                 seconds=3600,
                 max_running=max_running,
-                outcomes=CompletionOutcome,
+                outcome_of=CompletionOutcome.of,
                 bounds=bounds,
             )
         )
@@ -125,14 +125,16 @@ def begin(
     early: bool = False,
 ) -> Started:
     return runs.start(
-        script,
+        lambda _: script(),
+        Beginning(
+            subject="alice",
+            account="alice",
+            label=CHAT,
+            terms=Terms(alone_seconds, runs.bounds.max_run_bytes, runs.bounds.run_seconds),
+            key=key,
+            digest=digest,
+        ),
         FORMATS[form],
-        subject="alice",
-        account="alice",
-        label=CHAT,
-        alone_seconds=alone_seconds,
-        key=key,
-        digest=digest,
         announce=announce,
         early=early,
     )

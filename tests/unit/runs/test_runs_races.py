@@ -16,8 +16,9 @@ from sseflask.errors import Failure
 from sseflask.event import MessageEvent
 from sseflask.runs import process as run_process
 from sseflask.runs.outcome import Generated
-from sseflask.runs.runs import Started
+from sseflask.runs.runs import Beginning, Started
 from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Terms
 from sseflask.store import catch_up
 from sseflask.store.api import StoreBusy, StoreError
 from sseflask.store.sqlite.leases import Leases
@@ -93,13 +94,17 @@ def start(
     alone_seconds: float = math.inf,
 ) -> Started:
     started = process.runs.start(
-        answer,
+        lambda _: answer(),
+        Beginning(
+            subject="alice",
+            account="alice",
+            label=CHAT,
+            terms=Terms(
+                alone_seconds, process.runs.bounds.max_run_bytes, process.runs.bounds.run_seconds
+            ),
+            key=key,
+        ),
         FORMATS["chunks"],
-        subject="alice",
-        account="alice",
-        label=CHAT,
-        alone_seconds=alone_seconds,
-        key=key,
     )
     assert isinstance(started, Started)
     return started

@@ -21,8 +21,9 @@ from sseflask.completions.dialects import CHAT
 from sseflask.completions.formats import FORMATS
 from sseflask.runs import viewer as limits
 from sseflask.runs.outcome import Generated
-from sseflask.runs.runs import Started
+from sseflask.runs.runs import Beginning, Started
 from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Terms
 from sseflask.store import catch_up
 from sseflask.store.run_api import Run
 from sseflask.transport.detached.group import Group
@@ -154,12 +155,18 @@ class Viewing(RuleBasedStateMachine):
     def started(self, place: int, form: str, alone_seconds: float) -> Client:
         process = self.processes[place]
         started = process.runs.start(
-            nothing,
+            lambda _: nothing(),
+            Beginning(
+                subject="alice",
+                account="alice",
+                label=CHAT,
+                terms=Terms(
+                    alone_seconds,
+                    process.runs.bounds.max_run_bytes,
+                    process.runs.bounds.run_seconds,
+                ),
+            ),
             FORMATS[form],
-            subject="alice",
-            account="alice",
-            label=CHAT,
-            alone_seconds=alone_seconds,
         )
         assert isinstance(started, Started)
         written = Written(started.run, process)

@@ -11,11 +11,13 @@ import pytest
 from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.errors import Failure
 from sseflask.runs.outcome import Generated, NotedFrames, Outcome
-from sseflask.runs.writer import Writer
+from sseflask.runs.writer import Terms, Writer
 from sseflask.store.run_api import FRAME_BYTES, Run, RunAppend, size_of
 from tests.unit.store.sqlite.run_databases import FINISHED
 
 SECONDS = 10.0
+
+RUN = Run(7, "", "", 0)
 
 
 class Written:
@@ -26,7 +28,8 @@ class Written:
         self.closed = threading.Event()
         self.changed = threading.Condition()
         store: Any = self
-        self.writer = Writer(7, self.watched(generated), store, math.inf, max_bytes)
+        self.writer = Writer(RUN, store, Terms(bytes=max_bytes))
+        self.generated = self.watched(generated)
 
     def watched(self, generated: Generated) -> Generated:
         try:
@@ -48,7 +51,7 @@ class Written:
 
     def run(self) -> list[RunAppend]:
         """All of it."""
-        self.writer._write()
+        self.writer._advance(self.generated)
         return self.appends
 
 
@@ -83,7 +86,7 @@ def test_an_answer_is_stored_in_order_with_its_end() -> None:
         yield [b"c"]
         yield FINISHED
 
-    assert Written(answer()).run() == appends_of([b"a", b"b"], [], [b"c"], end=FINISHED)
+    assert Written(answer()).run() == appends_of([b"a", b"b"], [b"c"], end=FINISHED)
 
 
 def test_notes_are_stored_with_their_frames() -> None:
@@ -191,7 +194,7 @@ def test_one_that_is_cancelled_closes_its_answer_and_stores_nothing_more() -> No
         yield FINISHED
 
     written = Written(answer())
-    written.writer.start()
+    written.writer.start(written.generated)
     written.has(1)
     written.writer.cancel()
     written.writer.cancel()
@@ -226,11 +229,11 @@ def test_one_that_is_cancelled_while_its_answer_fails_has_no_end() -> None:
 
 def test_how_long_it_may_be_alone() -> None:
     writer = Written(nothing()).writer
-    writer.alone_seconds = 0.0
+    writer.terms = Terms(alone_seconds=0.0)
     overdue = [writer.overdue]  # it has a viewer
     writer.alone_since = 0.0
     overdue.append(writer.overdue)
-    writer.alone_seconds = math.inf
+    writer.terms = Terms()
     assert [*overdue, writer.overdue] == [False, True, False]
 
 

@@ -11,8 +11,7 @@ from flask.testing import FlaskClient
 
 from sseflask import SSE, last_event_id
 from sseflask.completions.formats import FORMATS
-from sseflask.extension import channels_of
-from sseflask.runs.runs import current_runs
+from sseflask.extension import channels_of, runs_of
 from sseflask.testing import open_stream
 from tests.service import LOCAL, service
 
@@ -163,8 +162,8 @@ def test_a_viewer_that_is_refused_knows_where_to_come_back(
     client: FlaskClient, completion: tuple[str, list[str]], after: int
 ) -> None:
     with client.application.app_context():
-        run = current_runs().find(completion[0], "")
+        run = runs_of(client.application).find(completion[0], "")
         assert run
-        failure = current_runs().view(run, FORMATS["text"], after).refusal()
+        failure = runs_of(client.application).view(run, FORMATS["text"], after).refusal()
     assert failure.transient
     assert failure.cursor == f"{completion[0]}.{after}"

@@ -1,0 +1,151 @@
+"""Runs of an application's generators: how they are advanced, and who else may write them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, has_request_context, request
+
+from sseflask.error_reports import report
+from sseflask.errors import EventError, Failure
+from sseflask.items import check_iterable
+from sseflask.runs.items import ITEMS, ItemEncoder, ItemOutcome, result_of
+from sseflask.runs.outcome import Generated
+from sseflask.runs.source import RunSource
+from sseflask.runs.writer import Writer
+from sseflask.transport.stream import as_exception
+
+__all__ = ["ItemRun", "RunHandle"]
+
+
+class RunHandle:
+    """A run, for the function that writes it and for the greenlets and threads that it starts.
+
+    Attributes:
+        id: the run's id.
+    """
+
+    def __init__(self, writer: Writer, app: Flask) -> None:
+        self.id = writer.run.id
+        self._writer = writer
+        self._app = app
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be emitted: it has ended, or was stopped or cancelled."""
+        return self._writer.ended
+
+    def emit(self, item: Any) -> None:
+        """Store an item, and give it to all viewers, after all items before it.
+
+        Any greenlet or thread; blocks the calling one while much waits to be stored.
+
+        Args:
+            item: what the generator may yield; bytes have to be whole events.
+
+        Raises:
+            EventError: it can't be sent, or has the type of a run's last event.
+            Failure: the run has become too large, and has been ended.
+            RuntimeError: the run has ended, or was stopped or cancelled.
+        """
+        frames = ItemEncoder(self._app).frames(item)
+        if not frames and isinstance(item, (bytes, bytearray, memoryview)):
+            raise EventError("bytes must be whole events: each ends with a blank line")
+        if not self._writer.write(frames):
+            raise RuntimeError(
+                f"the run {self.id} has ended, or was stopped or cancelled: nothing more can be "
+                "emitted; end this work"
+            )
+
+
+@dataclass
+class ItemRun(RunSource):
+    """What a run of items is made of.
+
+    Args:
+        items: an iterable of items; or a function that returns one, is a generator, or emits them
+            and returns the run's result. It may take the `RunHandle`.
+        app: the application.
+        context: gives the greenlet or thread of the run its contexts.
+    """
+
+    items: Iterable[Any] | Callable[..., Any]
+    app: Flask
+    context: Callable[[], AbstractContextManager[object]]
+    label: str = field(default=ITEMS, init=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.items) or isinstance(self.items, Iterable):
+            check_iterable(self.items)
+        elif inspect.iscoroutinefunction(self.items) or inspect.isasyncgenfunction(self.items):
+            raise TypeError(
+                f"{getattr(self.items, '__name__', 'the function')} is asynchronous; sseflask runs "
+                "synchronous generators and functions: write a plain one, gevent makes its "
+                "blocking calls cooperative"
+            )
+
+    def close(self) -> None:
+        _close(self.items)
+
+    def generate(self, writer: Writer) -> Generated:
+        self.used = True
+        path = request.path if has_request_context() else f"run {writer.run.id}"
+        return self._generated(writer, path)
+
+    def _generated(self, writer: Writer, path: str) -> Generated:
+        failure: Failure | None = None
+        try:
+            with self.context():
+                try:
+                    value = yield from self._frames(writer)
+                except (Exception, KeyboardInterrupt, SystemExit) as error:
+                    failure = report(self.app, path, as_exception(error))
+                    raise  # for teardown functions
+                result = result_of(value, self.app)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            raise failure or report(self.app, path, as_exception(error)) from error
+        yield ItemOutcome("finished", result=result)
+
+    def _frames(self, writer: Writer) -> Generator[list[bytes], None, Any]:
+        items: Any = self.items
+        if not isinstance(items, Iterable):
+            items = _call(items, RunHandle(writer, self.app))
+            if not isinstance(items, Iterator):
+                check_result(items)
+                return items
+        iterator, encoder = iter(items), ItemEncoder(self.app)
+        try:
+            while True:
+                try:
+                    item = next(iterator)
+                except StopIteration as stop:
+                    return stop.value
+                yield encoder.frames(item)
+        finally:
+            _close(iterator)
+
+
+def _call(function: Callable[..., Any], handle: RunHandle) -> Any:
+    try:
+        inspect.signature(function).bind(handle)
+    except TypeError:
+        return function()
+    except ValueError:  # a function without a signature, written in C
+        return function()
+    return function(handle)
+
+
+def _close(items: object) -> None:
+    close = getattr(items, "close", None)
+    if close is not None:
+        close()
+
+
+def check_result(value: object) -> None:
+    """Refuse what a function can't have meant as its result."""
+    if hasattr(value, "__aiter__") or inspect.isawaitable(value):
+        check_iterable(value)
