@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import weakref
@@ -125,6 +126,8 @@ class RunProcess:
             live.followed = True
             if viewer is not None:
                 viewer.attached(live, run)
+            else:
+                writer.alone_since = math.inf  # not before its first viewer has left
         # Whatever thread this is, the greenlet has to be in the loop that goes on.
         run_in_main_loop(partial(writer.start, generated))
 

@@ -96,7 +96,7 @@ class Actor:
     def result(self, run: str, owner: str | None) -> tuple[str, list[Any]]:
         with self.app.app_context():
             said = self.sse.result(run, owner=owner)
-        return said.state, [getattr(item, "data", item) for item in said.items]
+        return said.state, [event.data for event in said.events]
 
     def read(
         self, run: str, owner: str | None, last: str | None, count: int

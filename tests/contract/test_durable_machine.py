@@ -102,7 +102,7 @@ class Machine(RuleBasedStateMachine):
     def end(self, each: Expected, state: str, event: str, told: Any) -> None:
         """It has ended; a short one is forgotten soon."""
         each.state, each.end = state, (event, told)
-        if each.key is not None and state == "failed" and not each.items:
+        if each.key is not None and state in ("failed", "interrupted") and not each.items:
             self.perhaps_free[each.owner, each.key] = self.keys.pop((each.owner, each.key))
         if not each.short:
             until(
@@ -123,6 +123,8 @@ class Machine(RuleBasedStateMachine):
             state, items = process.call("result", each.id, each.owner)
         except Refused as refused:
             return refused.args == (404,)
+        if state == "running":
+            return False
         assert (state, list(items)) == (each.state, each.items)
         return False
 
@@ -209,7 +211,7 @@ class Machine(RuleBasedStateMachine):
         self.there = None
         for each in self.running():
             if each.writer == THERE:
-                self.end(each, "failed", "failure", "interrupted")
+                self.end(each, "interrupted", "failure", "interrupted")
 
     @precondition(lambda self: self.runs)
     @rule(which=which, index=index, after=st.none() | index, count=st.integers(0, 12))
@@ -243,14 +245,16 @@ class Machine(RuleBasedStateMachine):
 
     def may_be_an_error(self, each: Expected, status: int) -> bool:
         """A run that came to nothing may be told by a status, as an error of any view is."""
-        return not each.items and each.state in ("failed", "stopped") and status >= 400
+        return (
+            not each.items and each.state in ("failed", "interrupted", "stopped") and status >= 400
+        )
 
     def check_end(self, each: Expected, event: str, data: str) -> None:
         assert each.end is not None
         said = json.loads(data)
         if each.state == "finished":
-            assert (event, said) == ("done", each.end[1])
-        elif each.state == "failed":
+            assert (event, said) == ("done", {"status": "finished", "result": each.end[1]})
+        elif each.state in ("failed", "interrupted"):
             assert (event, said["error"]["code"]) == ("failure", each.end[1])
         else:
             assert "stopped" in data

@@ -17,6 +17,11 @@ LIMIT = 60
 TESTED_AS_A_PART = {
     "contract": ["store/api.py", "store/run_api.py"],
     "live/service/test_commands.py": ["cli/doctor.py"],
+    "live/durable/test_contexts.py": ["error_reports.py", "lasting_context.py"],
+    "live/durable/test_death.py": ["runs/successor.py"],
+    "live/durable/test_ends.py": ["runs/item_run.py", "runs/items.py", "runs/run_result.py"],
+    "live/durable/test_idempotency.py": ["web/idempotency.py"],
+    "live/durable/test_resume.py": ["__init__.py", "run_api.py"],
     "live/streams/test_promises.py": [
         "transport/connection.py",
         "transport/item_sender.py",
@@ -50,7 +55,7 @@ TESTED_AS_A_PART = {
     "unit/routes/test_channels.py": ["routes/publication.py", "web/refusals.py"],
     "unit/routes/test_completions.py": ["routes/begin_run.py"],
     "unit/routes/test_counter.py": ["web/forms.py", "web/parameters.py"],
-    "unit/routes/test_runs.py": ["routes/run_responses.py"],
+    "unit/routes/test_runs.py": ["run_responses.py"],
     "unit/runs/test_runs.py": ["runs/outcome.py"],
     "unit/runs/test_viewer_machine.py": ["runs/live_runs.py", "runs/process.py"],
     "unit/store/redis/test_event_store.py": [

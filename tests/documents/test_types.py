@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 #: A line that ends with ``# error`` has to be refused, and no other.
 CODE = """\
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 from flask import Flask, Response
@@ -41,7 +41,7 @@ def again(run_id: str, last_item: Any) -> Iterator[str]:
     yield run_id
 
 
-async def asynchronous() -> Any:
+async def asynchronous() -> AsyncIterator[str]:
     yield "never"
 
 
@@ -52,7 +52,7 @@ def ask() -> Response:
 
 @app.get("/answers/<run_id>")
 def follow(run_id: str) -> Response:
-    return sse.attach(run_id, owner="ann", after="earliest")
+    return sse.attach(run_id, owner="ann", last_event_id="earliest")
 
 
 one: Response = sse.run(counted(), on_disconnect=30, heartbeat=5.0, keep=60)
@@ -63,8 +63,8 @@ run_id: str = sse.start(words(), owner=None, idempotency_key=None)
 state: str = sse.stop(run_id, owner="ann")
 result = sse.result(run_id, owner="ann")
 how: str = result.state
-count: int = len(result.items)
-for item in result.items:
+count: int = len(result.events)
+for item in result.events:
     print(item)
 
 sse.run()  # error
