@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -23,6 +24,9 @@ log = logging.getLogger("sseflask")
 
 #: Number of runs that are looked at with each sign of life, and of frames that are read at once.
 _LOOK_AT, _PAGE = 50, 500
+
+#: Seconds in which a writer repeats what a server has not confirmed, before another one is.
+_REPAIR_SECONDS = 1.5
 
 Result = TypeVar("Result")
 
@@ -50,6 +54,7 @@ class RunNews:
         self._scripts = scripts
         self._runs = runs
         self._interrupted = interrupted
+        self._lacking: dict[RunKey, float] = {}  # of the server, and since when
         self.inherits = inherits
         self._in_use = False
         self._next_look = 0
@@ -127,12 +132,27 @@ class RunNews:
         elif found.run.ended is not None:
             self.settle(link, found.run, found.here)
         elif not self._runs.is_own(run):
-            self.read_frames(link, run, found.run.last)
+            if found.run.last < given:
+                self._end_unless_repaired(link, run)
+            else:
+                self._lacking.pop(run, None)
+                self.read_frames(link, run, found.run.last)
         elif was_own and not found.here:
             self._runs.pass_on(run)
         elif found.run.last < given:
             # The server has lost frames. Whatever the writer adds would be refused, and it may have
             # nothing to add for a long time.
+            self.end(link, run, self._interrupted)
+
+    def _end_unless_repaired(self, link: Link, run: RunKey) -> None:
+        """The server lacks frames that clients have: end a run that another process writes.
+
+        Its writer may still have them, if the answer to it was lost as well. If it has died, who
+        inherits the run would give their numbers to others.
+        """
+        now = time.monotonic()
+        if now > self._lacking.setdefault(run, now) + _REPAIR_SECONDS:
+            del self._lacking[run]
             self.end(link, run, self._interrupted)
 
     # -- this process ------------------------------------------------------------------------------
@@ -209,6 +229,7 @@ class RunNews:
         Its inbox there may have entries whose ids are lower than those that were read before.
         """
         self._scripts.seen = b"0"
+        self._lacking.clear()
         self.entered_again = True
 
     def attach_again(self, link: Link) -> None:
@@ -243,6 +264,7 @@ class RunNews:
             unless_attached=unless_attached,
             unless_passed_on=unless_passed_on,
             withdrawn=withdrawn,
+            shown=self._runs.given(run) or 0,
         )
         if answer is None:
             return None

@@ -178,10 +178,12 @@ class RunScripts:
         unless_attached: bool = False,
         unless_passed_on: bool = False,
         withdrawn: bool = False,
+        shown: int = 0,
     ) -> Found | None:
         """End a run, whatever process writes it; one that has ended stays as it is.
 
         Args:
+            shown: the number of the last frame that clients have; the server may have lost it.
             unless_attached: not if other processes have viewers of it.
             unless_passed_on: not if another process goes on with it, or will.
             withdrawn: its claim may come later, and is not to begin it then.
@@ -190,7 +192,7 @@ class RunScripts:
             link,
             *(_END, run, *_arguments(ending)),
             _microseconds(DEAD_SECONDS) if unless_attached else b"",
-            *(int(withdrawn), int(unless_passed_on)),
+            *(int(withdrawn), int(unless_passed_on), shown),
         )
         return None if answer is None else Found(self._found(answer[0]).run, answer[1] == 1)
 
@@ -324,8 +326,8 @@ def _microseconds(seconds: float) -> int:
 
 def ended_run(entry: Sequence[bytes]) -> tuple[Run, bytes]:
     """The run of an inbox's entry about an end, and which process has ended it."""
-    _, id, _, label, _, last, _, outcome, _, notes, _, by = entry
-    run = Run(id.decode(), id.decode(), label.decode(), int(last), int(last) + 1, outcome, notes)
+    _, id, _, label, _, last, _, ended, _, outcome, _, notes, _, by = entry
+    run = Run(id.decode(), id.decode(), label.decode(), int(last), int(ended), outcome, notes)
     return run, by
 
 

@@ -28,4 +28,4 @@ if unless_attached ~= '' then
     end
   end
 end
-return {end_run(id, outcome, frees_key, token .. 'x'), 1}
+return {end_run(id, outcome, frees_key, token .. 'x', tonumber(ARGV[9])), 1}

@@ -80,15 +80,18 @@ local function find(id, is_kept)
 end
 
 -- End a run that goes on. Give what callers are given of it then.
-local function end_run(id, outcome, frees_key, by)
+-- `shown` is the number of the last frame that somebody has been shown, if the server lost it: the
+-- end has none of the numbers that clients may present.
+local function end_run(id, outcome, frees_key, by, shown)
   local key = run_key(id)
   local run = call('HMGET', key, 'last', 'writer', 'account', 'key', 'size', 'watchers', 'label', 'notes', 'keep')
   local last, writer, at = tonumber(run[1]), run[2], text(now())
+  local number = math.max(last, shown or 0) + 1
   -- First something that needs no memory. If there is none, Redis refuses a script's first write
   -- only, and a run has to end all the same.
   call('ZREM', base .. ':running', writer .. ':' .. id)
   call('SREM', base .. ':account:' .. run[3], id)
-  call('HSET', key, 'ended', last + 1, 'outcome', outcome, 'by', by, 'at', at, 'watchers', '')
+  call('HSET', key, 'ended', number, 'outcome', outcome, 'by', by, 'at', at, 'watchers', '')
   local kept, member = tonumber(run[9] or keep), id .. ':' .. text(run[5] + RUN_BYTES)
   local ended, over = base .. ':ended', at
   if run[9] then
@@ -117,10 +120,10 @@ local function end_run(id, outcome, frees_key, by)
   for process in string.gmatch(writer .. ' ' .. string.sub(by, 1, 16) .. ' ' .. run[6], '%x+') do
     if not sent[process] then
       sent[process] = true
-      send(process, 'e', id, 'label', run[7], 'last', last, 'outcome', outcome, 'notes', run[8], 'by', by)
+      send(process, 'e', id, 'label', run[7], 'last', last, 'ended', number, 'outcome', outcome, 'notes', run[8], 'by', by)
     end
   end
-  return {id, run[7], last, last + 1, outcome, run[8], by}
+  return {id, run[7], last, number, outcome, run[8], by}
 end
 
 -- Let a run wait for another writer, for some milliseconds.

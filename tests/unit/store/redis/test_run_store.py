@@ -581,8 +581,8 @@ def test_a_run_that_lost_frames_is_ended_and_not_continued(
     client.hset(key(url, "run", run.id), "last", 3)
     put(own[0], run, 6, 1)
     ended = own[1].wait_for_end(run)
-    assert (ended.outcome, ended.last) == (b"interrupted", 3)
-    assert other[1].wait_for_end(run) == ended
+    assert (ended.outcome, ended.last, ended.ended) == (b"interrupted", 3, 6)
+    assert other[1].wait_for_end(run) == other[0].find(run.id, "alice") == ended
     assert everything(other[0], run) == numbered(1, 3)
     assert other[1].seen[run.key] == numbered(1, 5)
 

@@ -177,12 +177,41 @@ def test_a_run_that_lost_frames_ends_though_its_writer_has_nothing_to_add(pair: 
             listener.wait_for_frame(run, 5)
         pair.take_over()
         ended = own[1].wait_for_end(run)
-        assert (ended.outcome, ended.last) == (b"interrupted", 3)
+        # A client that has frame 4 or 5 has not got the end.
+        assert (ended.outcome, ended.last, ended.ended) == (b"interrupted", 3, 6)
         assert other[1].wait_for_end(run) == ended
         assert everything(other[0], run) == numbered(1, 3)
         for listener in (own[1], other[1]):
             assert listener.seen[run.key] == numbered(1, 5)
             assert listener.gone == []
+
+
+def test_a_run_that_lost_frames_and_its_writer_is_not_inherited(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heir would give the numbers of frames that clients have to others."""
+    with machines(pair.url) as (own, other), running(f"{pair.url}&socket_timeout=7") as writer:
+        run = begun(writer[0], fresh(successor=b"go on"))
+        own[0].attach(run.key)
+        put(writer[0], run, 1, 3)
+        writer[1].wait_for_frame(run, 3)
+        pair.part()
+        put(writer[0], run, 4, 2)
+        own[1].wait_for_frame(run, 5)
+        alive, connect = threading.Event(), writer[0]._server.address.connect
+
+        def connect_later() -> object:
+            alive.wait(30)
+            return connect()
+
+        monkeypatch.setattr(writer[0]._server.address, "connect", connect_later)
+        pair.take_over()
+        ended = own[1].wait_for_end(run)
+        assert (ended.outcome, ended.last, ended.ended) == (b"interrupted", 3, 6)
+        assert own[1].seen[run.key] == numbered(1, 5)
+        assert own[1].inheritance == other[1].inheritance == []
+        alive.set()
+        assert writer[1].wait_for_end(run) == ended
 
 
 def test_a_run_that_lost_nothing_goes_on(pair: Pair) -> None:
