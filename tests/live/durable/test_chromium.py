@@ -11,7 +11,7 @@ import pytest
 
 from tests.live.durable.test_death import resumable
 from tests.live.kit.browser import chromium
-from tests.live.kit.durable import EVERYWHERE, Place, texts
+from tests.live.kit.durable import EVERYWHERE, Place, kill, texts
 from tests.live.kit.waiting import until
 
 
@@ -63,7 +63,7 @@ def test_its_worker_is_killed(place: Place, tmp_path: Path, tag: str, resume: bo
         place.writer(name)
         run = until(lambda: place.marks(f"{name}.page.run"), "the page has a run", seconds=60)[0]
         until(lambda: len(place.result(run)["items"]) == 4, "four items")
-        place.writer(name).kill()
+        kill(place.writer(name))
         place.allow(name, 12)
         said = report(place, name)
     ((kind, data),) = said["ends"]

@@ -59,6 +59,22 @@ def test_the_contexts_of_the_view(place: Place, tag: str) -> None:
 
 
 @everywhere
+def test_runs_at_the_same_time_do_not_mix(place: Place, tag: str) -> None:
+    """Each has its own request and session, also in one worker."""
+    runs = {}
+    for n in range(8):
+        path = path_of("/contexts", tag=f"{tag}-{n}", on_disconnect="continue")
+        with place.view(path, Cookie=cookie_of(place, f"user-{n}")) as stream:
+            runs[n] = run_of(stream)
+            take(stream, 1)
+    for n in reversed(runs):
+        place.allow(f"{tag}-{n}", 1)
+    for n, run in runs.items():
+        for seen in map(parsed, place.read(run).data):
+            assert (seen["session"], seen["tag"]) == (f"user-{n}", f"{tag}-{n}")
+
+
+@everywhere
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_what_can_not_be_done(place: Place, tag: str, what: str, late: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from tests.live.kit.clients import Stream
-from tests.live.kit.durable import LIMIT, Place, Story, take, texts, with_two_workers
+from tests.live.kit.durable import LIMIT, Place, Story, kill, take, texts, with_two_workers
 from tests.live.kit.events import Sent
 from tests.live.kit.runs import run_of
 from tests.live.kit.waiting import until
@@ -71,7 +71,7 @@ def test_interrupted(place: Place, tag: str) -> None:
         viewers = [Viewer(run, stack.enter_context(place.attach(run, where=where)))]
         until(lambda: len(viewers[0].events) == 3, "it reads")
         killed = time.monotonic()
-        writer.kill()
+        kill(writer)
         stories = [viewer.story() for viewer in viewers]
         assert max(viewer.ended_at for viewer in viewers) - killed < LIMIT + SLACK
     place.wait_until_whole()
@@ -88,9 +88,9 @@ def test_interrupted(place: Place, tag: str) -> None:
 def test_interrupted_while_nobody_reads(place: Place, tag: str) -> None:
     """A reader who comes later does not wait."""
     run = place.start("blocking", tag, before=2)
-    until(lambda: len(place.result(run)["items"]) == 2, "two items are stored")
+    until(lambda: len(place.result(run)["items"]) == 2, "both are stored")
     killed = time.monotonic()
-    place.writer(tag).kill()
+    kill(place.writer(tag))
     place.wait_for_state(run, "interrupted", seconds=LIMIT + SLACK)
     assert time.monotonic() - killed < LIMIT + SLACK
     asked = time.monotonic()
@@ -102,7 +102,7 @@ def test_interrupted_while_nobody_reads(place: Place, tag: str) -> None:
 def test_interrupted_before_the_first_item(place: Place, tag: str) -> None:
     run = place.start("blocking", tag, before=0)
     place.wait_for(tag, "blocked")
-    place.writer(tag).kill()
+    kill(place.writer(tag))
     said = place.wait_for_state(run, "interrupted", seconds=LIMIT + SLACK)
     assert said["items"] == []
     assert "interrupted" in str(said["error"])
@@ -122,7 +122,7 @@ def test_taken_over(place: Place, tag: str) -> None:
         viewer = Viewer(run, stack.enter_context(place.attach(run, where=where)))
         until(lambda: len(viewer.events) == 3, "it reads")
         killed = time.monotonic()
-        writer.kill()
+        kill(writer)
         place.allow(name, 8)
         story = viewer.story()
         assert viewer.ended_at - killed < LIMIT + SLACK
@@ -145,7 +145,7 @@ def test_taken_over_before_the_first_item(place: Place, tag: str) -> None:
     """There is no last item then."""
     run = place.start("blocking", tag, before=0, resume="again")
     place.wait_for(tag, "blocked")
-    place.writer(tag).kill()
+    kill(place.writer(tag))
     said = place.wait_for_state(run, "finished", seconds=LIMIT + SLACK)
     assert said["items"] == ["from the start"]
     assert [line for line in place.marks("resumed") if line.startswith(run)][1:] == []
@@ -157,7 +157,7 @@ def test_nobody_reads_while_it_is_taken_over(place: Place, tag: str) -> None:
     run = place.start("numbers", name, resume="again", **asked)
     place.allow(name, 2)
     until(lambda: len(place.result(run)["items"]) == 2, "two items are stored")
-    place.writer(name).kill()
+    kill(place.writer(name))
     place.allow(name, 5)
     said = place.wait_for_state(run, "finished", seconds=LIMIT + SLACK)
     assert said["items"] == texts(name, 5)
@@ -171,7 +171,7 @@ def test_a_run_that_was_taken_over_is_a_run(place: Place, tag: str) -> None:
     run = place.start("numbers", name, resume="again", owner="ann", **asked)
     place.allow(name, 1)
     until(lambda: place.result(run, owner="ann")["items"], "an item is stored")
-    place.writer(name).kill()
+    kill(place.writer(name))
     until(lambda: len(place.starts(name)) == 2, "it is taken over", seconds=LIMIT + SLACK)
     place.allow(name, 2)
     until(lambda: len(place.result(run, owner="ann")["items"]) == 2, "it goes on")
@@ -190,7 +190,7 @@ def test_resuming_raises(place: Place, tag: str) -> None:
     run = place.start("numbers", name, resume="raising", **asked)
     place.allow(name, 2)
     until(lambda: len(place.result(run)["items"]) == 2, "two items are stored")
-    place.writer(name).kill()
+    kill(place.writer(name))
     place.wait_for_state(run, "failed", seconds=LIMIT + SLACK)
     story = place.read(run)
     assert story.data == texts(name, 2)
@@ -208,12 +208,12 @@ def test_who_has_taken_over_dies_too(place: Place, tag: str) -> None:
     run = place.start("numbers", name, resume="again", **asked)
     place.allow(name, 2)
     until(lambda: len(place.result(run)["items"]) == 2, "two items are stored")
-    place.writer(name).kill()
+    kill(place.writer(name))
     until(lambda: len(place.starts(name)) == 2, "it is taken over", seconds=LIMIT + SLACK)
     place.wait_until_whole()
     place.allow(name, 4)
     until(lambda: len(place.result(run)["items"]) == 4, "it goes on")
-    psutil.Process(place.starts(name)[1]).kill()
+    kill(psutil.Process(place.starts(name)[1]))
     place.allow(name, 9)
     until(
         lambda: place.result(run)["state"] != "running",
@@ -255,11 +255,12 @@ def test_a_run_that_has_ended_is_not_taken_over(place: Place, tag: str) -> None:
     name, asked = resumable(tag, 2, gated=False)
     run = place.start("numbers", name, resume="again", **asked)
     story = place.read(run)
-    place.writer(name).kill()
+    kill(place.writer(name))
+    place.wait_until_whole()
     other = place.start("blocking", f"{tag}-later", before=0)  # is ended when it is this one's turn
     place.wait_for(f"{tag}-later", "blocked")
     place.wait_until_whole()
-    psutil.Process(place.starts(f"{tag}-later")[0]).kill()
+    kill(psutil.Process(place.starts(f"{tag}-later")[0]))
     place.wait_for_state(other, "interrupted", seconds=LIMIT + SLACK)
     assert resumes(place, name) == []
     assert place.read(run) == story

@@ -11,7 +11,7 @@ import pytest
 from tests import redis_server
 from tests.live.durable.test_death import resumable
 from tests.live.durable.test_stop import AT_ONCE
-from tests.live.kit.durable import LIMIT, Place, Story, durable, take, texts
+from tests.live.kit.durable import LIMIT, Place, Story, durable, kill, take, texts
 from tests.live.kit.runs import all_at_once, run_of
 from tests.live.kit.waiting import until
 
@@ -113,12 +113,12 @@ def test_a_machine_dies(pair: tuple[Place, Place], tag: str) -> None:
     kept = one.start("numbers", name, resume="again", **asked)
     one.allow(name, 2)
     until(lambda: len(two.result(kept)["items"]) == 2, "two items are stored")
-    one.wait_for(f"{tag}-lost", "blocked")
+    until(lambda: len(two.result(lost)["items"]) == 2, "two of the other")
     with two.attach(lost) as first, two.attach(kept) as second:
         assert one.server.process.poll() is None
         killed = time.monotonic()
         (worker,) = one.server.workers()
-        worker.kill()
+        kill(worker)
         one.allow(name, 5)
         ended = Story.of(lost, first.rest())
         assert time.monotonic() - killed < LIMIT + 3

@@ -9,7 +9,7 @@ import pytest
 
 from tests.live.durable.test_death import resumable
 from tests.live.kit.chaos import SEED
-from tests.live.kit.durable import Place, texts
+from tests.live.kit.durable import Place, kill, texts
 from tests.live.kit.subscribers import Subscriber
 from tests.live.kit.swarm import Swarm
 
@@ -49,11 +49,13 @@ def test_many(place: Place, tag: str) -> None:
     chance = random.Random(SEED)
     print(f"CHAOS_SEED={SEED}")
     names: dict[str, str] = {}
+    resumable_runs = set()
     for n in range(RUNS):
         name, asked = resumable(f"{tag}-{n}", ITEMS, gated=False)
         more = {"resume": "again"} if n % 2 else {}
         run = place.start("numbers", name, interval=0.2, **asked, **more)
         names[run] = name
+        resumable_runs |= {run} if more else set()
     assert len(names) == RUNS
     readers = [
         Reader(run, name, chance.choice([0, 0.05, 0.3]))
@@ -64,7 +66,7 @@ def test_many(place: Place, tag: str) -> None:
         swarm.wait_for(lambda each: each.connected > 0, "it has been served")
         for _ in range(KILLS):
             time.sleep(chance.uniform(0.2, 1.5))  # at random moments: nothing is waited for
-            chance.choice(place.server.workers()).kill()
+            kill(chance.choice(place.server.workers()))
             place.wait_until_whole()
         swarm.wait_for(lambda each: 204 in each.refused, "it has come to the end", seconds=90)
     by_run: dict[str, set[tuple[tuple[str, ...], tuple[str, ...]]]] = {}
@@ -78,6 +80,9 @@ def test_many(place: Place, tag: str) -> None:
         assert end in ("finished", "interrupted"), (run, end)
         if end == "finished":
             assert len(items) == ITEMS
-        assert len(place.marks(f"{names[run]}.resume")) <= KILLS
+        taken_over = len(place.marks(f"{names[run]}.resume"))
+        assert taken_over <= KILLS
+        if run in resumable_runs and end == "interrupted":
+            assert taken_over, "nobody has gone on with it"
     assert ends.count("interrupted") > 0, "somebody was killed"
     assert sum(reader.broken_off for reader in readers) > RUNS, "they did come and go"

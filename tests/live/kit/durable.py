@@ -213,6 +213,12 @@ class Place:
             wait_for_workers(self.server, self.workers)
 
 
+def kill(process: psutil.Process) -> None:
+    """SIGKILL, and wait until it is gone: it takes no connection any more."""
+    process.kill()
+    process.wait(10)
+
+
 def settings(directory: Path, runs: str, **changes: str) -> dict[str, str]:
     """The environment of the application."""
     return {"PROBE_MARKS": str(directory), "PROBE_RUNS": runs, **changes}
