@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 
 import pytest
@@ -264,6 +263,7 @@ def test_head_and_guesses_begin_nothing(place: Place, tag: str) -> None:
         "numbers", tag, count=2, method="GET", headers={"Sec-Purpose": "prefetch"}
     ) as stream:
         assert stream.head.status == 204
+    place.read(place.start("numbers", f"{tag}-later", count=1))  # what was begun has begun by now
     assert place.starts(tag) == []
 
 
@@ -364,6 +364,6 @@ def test_the_wait_for_the_first_item_is_no_error(place: Place, tag: str) -> None
     """The headers come without it, after a second at the latest."""
     with place.run("numbers", tag, count=1, gated=1) as stream:
         assert stream.head.status == 200
-        assert json.dumps(stream.head.headers)
+        assert place.starts(tag)
         place.allow(tag, 1)
         assert Story.of(run_of(stream), stream.rest()).data == texts(tag, 1)
