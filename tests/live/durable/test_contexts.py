@@ -9,7 +9,7 @@ import pytest
 
 from tests.live.durable.probe.values import FORBIDDEN
 from tests.live.kit.clients import open_stream
-from tests.live.kit.durable import Place, Story, everywhere, take
+from tests.live.kit.durable import Place, Story, everywhere, on_two, take
 from tests.live.kit.runs import path_of, run_of
 from tests.live.kit.waiting import settled, until
 
@@ -74,7 +74,7 @@ def test_runs_at_the_same_time_do_not_mix(place: Place, tag: str) -> None:
             assert (seen["session"], seen["tag"]) == (f"user-{n}", f"{tag}-{n}")
 
 
-@everywhere
+@on_two
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_what_can_not_be_done(place: Place, tag: str, what: str, late: bool) -> None:

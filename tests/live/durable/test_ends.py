@@ -74,7 +74,7 @@ def test_comments_take_no_part(place: Place, tag: str) -> None:
     assert place.read(run).end.state == "finished"
 
 
-@everywhere
+@on_two
 @pytest.mark.parametrize("value", RETURNED)
 def test_what_a_generator_returns(place: Place, tag: str, value: str) -> None:
     with place.run("returning", tag, value=value) as stream:
@@ -91,7 +91,7 @@ def test_what_a_generator_returns(place: Place, tag: str, value: str) -> None:
     assert said["state"] == "finished"
 
 
-@everywhere
+@on_two
 @pytest.mark.parametrize("value", UNSPEAKABLE)
 def test_what_json_can_not_carry(place: Place, tag: str, value: str) -> None:
     """The run has finished all the same: its items are there, its value is not."""

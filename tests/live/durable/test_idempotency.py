@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.live.kit.connection import Answer
-from tests.live.kit.durable import Place, Story, everywhere, take, texts, with_two_workers
+from tests.live.kit.durable import Place, Story, everywhere, on_two, take, texts, with_two_workers
 from tests.live.kit.runs import all_at_once, path_of, run_of
 from tests.live.kit.workers import connect_to, other_worker
 
@@ -119,7 +119,7 @@ def test_a_cursor_wins_over_a_key(place: Place, tag: str, key: str) -> None:
     assert len(place.starts(tag)) == 1
 
 
-@everywhere
+@on_two
 @pytest.mark.parametrize("key", ["", "with space", "ü", "a" * 256, "line\nbreak"])
 def test_keys_that_are_none(place: Place, tag: str, key: str) -> None:
     """1 to 255 printable characters of ASCII without spaces, as over HTTP; nothing is begun."""

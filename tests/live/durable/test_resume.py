@@ -210,7 +210,7 @@ def test_an_owner_is_a_number(place: Place, tag: str) -> None:
     assert refused(place.attach(run, owner_number=8), 404)
 
 
-@everywhere
+@on_two
 @pytest.mark.parametrize("by", ["run", "attach"])
 @pytest.mark.parametrize(
     "cursor", ["nonsense", "7", "{run}", "{run}.", "{run}.x", "{run}.-1", "{run}.1.1", "{run}.99"]
