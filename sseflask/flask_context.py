@@ -60,13 +60,13 @@ def _call(method: Callable[..., Any], *arguments: Any) -> Any:
 def view_context() -> Callable[[], AbstractContextManager[object]]:
     """Return a function by which another thread enters the contexts of the current request.
 
-    They are copies: the request and its session are shared. ``g`` begins with what it has now. What
-    it gets later belongs to the thread alone: the view's teardown functions close what is in the
-    view's ``g``. Teardown functions run in the thread too, at the end.
+    They are copies: the request and its session are shared. ``g`` begins with what it has now, but
+    for what the view's teardown functions close (see `lasting_values`); what it gets later belongs
+    to the thread alone. Teardown functions run in the thread too, at the end.
     """
     if not has_request_context():
         return contextlib.nullcontext
-    return partial(_copied, _request_context(), dict(vars(_app_context().g)))
+    return partial(_copied, _request_context(), lasting_values(vars(_app_context().g)))
 
 
 def lasting_context(app: Flask) -> Callable[[], AbstractContextManager[object]]:

@@ -17,11 +17,9 @@ LIMIT = 60
 TESTED_AS_A_PART = {
     "contract": ["store/api.py", "store/run_api.py"],
     "live/service/test_commands.py": ["cli/doctor.py"],
-    "live/durable/test_contexts.py": ["error_reports.py", "lasting_context.py"],
-    "live/durable/test_death.py": ["runs/successor.py"],
-    "live/durable/test_ends.py": ["runs/item_run.py", "runs/items.py", "runs/run_result.py"],
-    "live/durable/test_idempotency.py": ["web/idempotency.py"],
+    "live/durable/test_ends.py": ["runs/item_run.py", "runs/items.py"],
     "live/durable/test_resume.py": ["__init__.py", "run_api.py"],
+    "live/durable/test_contexts.py": ["lasting_context.py"],
     "live/streams/test_promises.py": [
         "transport/connection.py",
         "transport/item_sender.py",
