@@ -69,7 +69,5 @@ if key ~= '' then
   call('SET', named, id)
 end
 call('HINCRBY', base, 'bytes', RUN_BYTES)
-for _, each in ipairs({run_key(id), members, base .. ':running', named}) do
-  call('PEXPIRE', each, text(keep + LONGEST))
-end
+keep_on(id)
 return {'fresh'}

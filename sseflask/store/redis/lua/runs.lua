@@ -36,8 +36,8 @@ local READ_TIME = 10000000
 local SOME = 50
 -- How many runs are looked at, at most, to find out what they take.
 local MANY = 2000
--- Milliseconds after which a run that goes on is gone, beside those for which it is kept: more than
--- any may last. So nothing stays if all processes go for good.
+-- Milliseconds after which a run that goes on is gone, beside those for which it is kept, unless its
+-- writer says that it goes on. So nothing stays if all processes go for good.
 local LONGEST = 8 * 86400000
 
 local function now()
@@ -152,6 +152,21 @@ local function bereave(id, milliseconds, outcome, frees_key)
     return nil
   end
   return end_run(id, outcome, frees_key, token .. 'x')
+end
+
+-- A run goes on: have it stay, and what belongs to it.
+local function keep_on(id)
+  local run, time = call('HMGET', run_key(id), 'key', 'account'), text(keep + LONGEST)
+  if not run[1] then
+    return
+  end
+  call('PEXPIRE', run_key(id), time)
+  call('PEXPIRE', base .. ':account:' .. run[2], time)
+  call('PEXPIRE', base .. ':running', time)
+  local named = base .. ':key:' .. run[1]
+  if run[1] ~= '' and call('GET', named) == id then
+    call('PEXPIRE', named, time)
+  end
 end
 
 -- Whether the writer of a run is known to be gone for good.

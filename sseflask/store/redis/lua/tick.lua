@@ -10,6 +10,8 @@ local processes, dead, running = base .. ':processes', base .. ':dead', base .. 
 local inbox = base .. ':inbox:' .. token
 -- A time in which no process at all said that it is alive: the server was away, or all of them.
 local AWAY = 3000000
+-- How many runs are said to go on at a time.
+local KEPT_ON = 5
 -- Milliseconds for which an inbox stays.
 local INBOX_TIME = 3600000
 
@@ -70,7 +72,7 @@ for _, process in ipairs(gone) do
   if process == token then
     limit = -1 -- it enters again when all have been looked at
   end
-  local members = call('ZRANGEBYLEX', running, first, first .. '­', 'LIMIT', 0, limit)
+  local members = call('ZRANGEBYLEX', running, first, first .. '\255', 'LIMIT', 0, limit)
   for _, member in ipairs(members) do
     local id = string.sub(member, 18)
     local run = call('HMGET', run_key(id), 'writer', 'successor', 'deaths')
@@ -99,15 +101,11 @@ end
 -- Write a run from now on.
 local function inherit(id, member)
   local key = run_key(id)
-  local run = call('HMGET', key, 'notes', 'size', 'successor', 'watchers', 'key')
+  local run = call('HMGET', key, 'notes', 'size', 'successor', 'watchers')
   call('ZREM', running, member)
   call('ZADD', running, 0, token .. ':' .. id)
   call('HSET', key, 'writer', token, 'watchers', (string.gsub(run[4], token .. ' ', '')))
-  call('PERSIST', key)
-  local named = base .. ':key:' .. run[5]
-  if run[5] ~= '' and call('GET', named) == id then
-    call('PERSIST', named)
-  end
+  keep_on(id)
   return {(find(id)), run[1], tonumber(run[2]), run[3]}
 end
 
@@ -115,7 +113,7 @@ local inherited = {}
 -- One that was unknown has to find out first what it writes no more.
 if inherits and not taken_for_dead and unknown == 0 then
   local first = '[' .. NOBODY .. ':'
-  local members = call('ZRANGEBYLEX', running, first, first .. '­', 'LIMIT', 0, SOME)
+  local members = call('ZRANGEBYLEX', running, first, first .. '\255', 'LIMIT', 0, SOME)
   if #members > 0 and not in_use then
     unknown = enter()
   end
@@ -136,7 +134,13 @@ if inherits and not taken_for_dead and unknown == 0 then
 end
 
 local own = '[' .. token .. ':'
-local answer = {unknown, more, ended, call('ZLEXCOUNT', running, own, own .. '­'), inherited}
+local written = call('ZLEXCOUNT', running, own, own .. '\255')
+-- Some of them in each second: all within their time.
+local turn = written > 0 and math.floor(at / 1000000) * KEPT_ON % written or 0
+for _, member in ipairs(call('ZRANGEBYLEX', running, own, own .. '\255', 'LIMIT', turn, KEPT_ON)) do
+  keep_on(string.sub(member, 18))
+end
+local answer = {unknown, more, ended, written, inherited}
 for place = 10, #ARGV do
   local id = ARGV[place]
   local run, writer = find(id)

@@ -4,7 +4,7 @@
 local key = KEYS[1]
 local COMMANDS = {
   {'GET', key}, {'EXISTS', key}, {'DEL', key}, {'UNLINK', key}, {'PTTL', key}, {'TIME'},
-  {'EXPIRE', key, 1}, {'PEXPIRE', key, 1}, {'PERSIST', key},
+  {'EXPIRE', key, 1}, {'PEXPIRE', key, 1},
   {'HGET', key, 'f'}, {'HMGET', key, 'f'}, {'HGETALL', key}, {'HEXISTS', key, 'f'},
   -- These are refused for their arguments, and only after their right was looked at.
   {'HSET', key, 'f', 'v', 'odd'}, {'HINCRBY', key, 'f', 'none'},
