@@ -26,6 +26,7 @@ from sseflask.store.run_api import Run
 from sseflask.transport.choose import begin_long
 from sseflask.transport.failures import worker_full
 from sseflask.web.idempotency import check_key, digest_of, scoped
+from sseflask.web.rate_limits import client_network
 from sseflask.web.refusals import is_event_source
 
 __all__ = ["OnDisconnect", "RunMethods"]
@@ -91,7 +92,7 @@ class RunMethods:
                 it may take the `RunHandle`. Or a completion, such as of `openai_chunks`.
             owner: only the same owner can come back, attach, or stop it.
             account: whose running runs are counted against ``SSEFLASK_MAX_RUNS``; by default the
-                owner's, and nobody's without an owner.
+                owner's, and without one those of the client's address.
             idempotency_key: the same owner's same request with the same key finds the run that it
                 has begun before, in the same view.
             on_disconnect: ``cancel`` the run when its last viewer has left, ``continue``, or the
@@ -337,6 +338,9 @@ class RunMethods:
             _check_number(name, limit)
         subject, bounds = _subject(owner), self._runs().bounds
         account = account or subject
+        if of_request and not account:
+            # Or a stranger could begin any number of them, and leave.
+            account = f"address {client_network(request.remote_addr)}"
         scope, digest = "", source.digest
         if key is not None:
             check_key(key)

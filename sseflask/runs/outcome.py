@@ -150,7 +150,7 @@ def too_many(running: int) -> Failure:
     """The failure of a run that can't begin because too many of its account are running."""
     return Failure(
         f"{running} runs of yours are running, the most that this server allows at once "
-        "(SSEFLASK_MAX_RUNS): wait for one to end, or stop one with DELETE /runs/<id>.",
+        "(SSEFLASK_MAX_RUNS): wait for one to end, or stop one.",
         status=429,
         type="rate_limit_error",
         code="too_many_runs",

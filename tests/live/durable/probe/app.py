@@ -21,6 +21,8 @@ from tests.live.kit.notes import ProbeError, held, mark, page
 app = Flask("probe")
 app.secret_key = "a secret of the tests"
 app.config["SSEFLASK_HEARTBEAT"] = 1.0
+#: All clients of a test have one address.
+app.config["SSEFLASK_MAX_RUNS"] = 1000
 #: Generators that wait for the test must not make it wait for a second.
 app.config["SSEFLASK_FIRST_BYTE"] = 0.3
 _place = os.environ["PROBE_RUNS"]
