@@ -152,14 +152,15 @@ class RunDatabase(SqliteFile):
         else:
             # All or nothing: a group that fails is tried again as a whole.
             with self.writing() as database:
+                stored = True
                 for at in range(0, len(rows), MAX_FRAMES):
                     some = rows[at : at + MAX_FRAMES]
-                    tables.store_frames(database, some, self.leases.token)
+                    stored &= tables.store_frames(database, some, self.leases.token)
                 for append in appends:
                     run = self._end(database, append)
                     if run is not None:
                         ended.append(run)
-                    elif append.ending or not self._is_stored(database, append):
+                    elif append.ending or not (stored or self._is_stored(database, append)):
                         refused.append(append)
         self.space.stored += sum(size_of(append.frames) for append in appends)
         return refused, ended

@@ -161,12 +161,14 @@ def store_frames(database: sqlite3.Connection, rows: Sequence[Row], writer: str)
 
 @functools.cache
 def _insertion(rows: int) -> str:
-    # A cross join, so that SQLite looks up the run of each row and not the other way round.
+    # A cross join, so that SQLite looks up the run of each row and not the other way round. NOT
+    # INDEXED, so that it finds it by its number alone: to see whether the index of the runs that
+    # were left would do, it would prepare the statement anew for each value of the writer.
     values = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
     return (
         "INSERT INTO frames (run, number, size, notes, frame)"
         " SELECT column1, column2, column3, column4, column5"
-        f" FROM (VALUES {values}) CROSS JOIN runs ON runs.number = column1"
+        f" FROM (VALUES {values}) CROSS JOIN runs NOT INDEXED ON runs.number = column1"
         " WHERE writer = ? AND ended IS NULL"
     )
 
