@@ -35,6 +35,15 @@ RUN_ROUTES: Mapping[str, str] = {"run": "/runs/{run}"}
 """The viewers of a relayed stream that the server has stored. Where there is this route, each event
 of `relay` and of `run` has the id `<run>.<n>`."""
 
+ITEM_ROUTES: Mapping[str, str] = {
+    "items": "/items?rate={rate}&count={count}&size={size}",
+    "stored_items": "/stored_items?rate={rate}&count={count}&size={size}",
+    "view_items": "/stored_items/{run}",
+    "stored_open": "/stored_open",
+}
+"""Generators of an application: texts of `size` characters at least, each of a number; the same
+as a run, which is stored, with ids `<run>.<n>` and a last event of its own; the viewers of such a
+run; and the `open` of `ROUTES` as a run, which ends when its client leaves."""
 
 Family = Literal["sseflask", "wsgi", "asgi", "bare"]
 """Whose idea of serving a stack follows; `bare` is for what has no framework at all."""

@@ -17,7 +17,7 @@ from benchmarks.published_events import event
 from benchmarks.redis_process import NOT_STORED, URL_VARIABLE, program
 from benchmarks.servers import sseflask_worker
 from benchmarks.servers.sseflask_worker import app, sse
-from benchmarks.stack import gunicorn
+from benchmarks.stack import ITEM_ROUTES, gunicorn
 
 _GREENLETS = 50
 
@@ -32,7 +32,10 @@ STACK = replace(
     packages=(*sseflask_worker.STACK.packages, "redis", "hiredis"),
     programs={"redis-server": (program(), "--version")},
     routes={
-        **{name: sseflask_worker.STACK.routes[name] for name in ("subscribe", "publish")},
+        **{
+            name: sseflask_worker.STACK.routes[name]
+            for name in ("subscribe", "publish", "open", *ITEM_ROUTES)
+        },
         "publish_loop": "/publish_together/{channel}?count={count}",
     },
     redis=NOT_STORED,

@@ -11,8 +11,8 @@ from openai import OpenAI
 
 from benchmarks.finally_marks import leave_mark
 from benchmarks.frames import FRAMES, PERIOD
-from benchmarks.published_events import LOG_VARIABLE, event
-from benchmarks.stack import CHANNEL_ROUTES, ROUTES, Stack, gunicorn
+from benchmarks.published_events import LOG_VARIABLE, RUN_LOG_VARIABLE, event
+from benchmarks.stack import CHANNEL_ROUTES, ITEM_ROUTES, ROUTES, Stack, gunicorn
 from sseflask import SSE, Event, EventSourceResponse
 
 STACK = Stack(
@@ -25,9 +25,10 @@ STACK = Stack(
         "sseflask.transport.worker.StreamWorker",
     ),
     packages=("sseflask", "flask", "werkzeug", "gunicorn", "gevent", "openai"),
-    environment={LOG_VARIABLE: ":memory:"},
+    environment={LOG_VARIABLE: ":memory:", RUN_LOG_VARIABLE: ":memory:"},
     routes={
         **ROUTES,
+        **ITEM_ROUTES,
         **{
             name: CHANNEL_ROUTES[name]
             for name in ("subscribe", "resume", "publish", "publish_loop", "health")
@@ -37,6 +38,7 @@ STACK = Stack(
 
 app = Flask(__name__)
 app.config["SSEFLASK_CHANNEL_LOG"] = os.environ.get(LOG_VARIABLE)
+app.config["SSEFLASK_RUN_LOG"] = os.environ.get(RUN_LOG_VARIABLE)
 sse = SSE(app)
 client = OpenAI(
     base_url=os.environ.get("OPENAI_BASE_URL"),
@@ -115,6 +117,38 @@ def counter() -> EventSourceResponse:
             time.sleep(interval)
 
     return EventSourceResponse(events())
+
+
+def _items() -> Iterator[str]:
+    rate, count = float(request.args["rate"]), int(request.args["count"])
+    size = int(request.args["size"])
+    for number in range(count):
+        time.sleep(1 / rate)
+        yield str(number).ljust(size)
+
+
+@app.get("/items")
+def items() -> EventSourceResponse:
+    return EventSourceResponse(_items())
+
+
+@app.get("/stored_items")
+def stored_items() -> Response:
+    return sse.run(_items())
+
+
+@app.get("/stored_items/<run>")
+def view_items(run: str) -> Response:
+    return sse.attach(run)
+
+
+@app.get("/stored_open")
+def stored_open() -> Response:
+    def events() -> Iterator[str]:
+        yield "0"
+        time.sleep(3600)
+
+    return sse.run(events(), on_disconnect="cancel")
 
 
 @app.get("/subscribe/<channel>")

@@ -12,6 +12,7 @@ SUBSCRIBED = (
     *("sseflask_redis_stored", "sseflask_redis_worker", "sseflask_service", "sseflask_worker"),
     *("sseflask_workers", "starlette_uvicorn"),
 )
+ITEMS = ("sseflask_gevent", "sseflask_redis_worker", "sseflask_worker")
 HAVING = {
     "subscribe": SUBSCRIBED,
     "resume": ("sseflask_gevent", "sseflask_redis", "sseflask_service", "sseflask_worker"),
@@ -24,4 +25,8 @@ HAVING = {
         *("sseflask_service", "sseflask_worker", "starlette_uvicorn"),
     ),
     "run": ("sseflask_redis", "sseflask_service"),
+    "items": ITEMS,
+    "stored_items": ITEMS,
+    "view_items": ITEMS,
+    "stored_open": ITEMS,
 }

@@ -16,7 +16,7 @@ from benchmarks.published_events import event
 from benchmarks.scenario import Options
 from benchmarks.scenarios import comeback, crossworker, storm
 from benchmarks.server_process import Running
-from benchmarks.stack import CHANNEL_ROUTES, RUN_ROUTES
+from benchmarks.stack import CHANNEL_ROUTES, ITEM_ROUTES, RUN_ROUTES
 from benchmarks.subscribers import Subscribers
 from tests.benchmarks.conftest import PATIENCE
 from tests.benchmarks.stacks import HAVING
@@ -27,7 +27,7 @@ SETTLE = 0.3
 
 
 def test_each_route_is_tried() -> None:
-    assert set(HAVING) == {*CHANNEL_ROUTES, *RUN_ROUTES}
+    assert set(HAVING) == {*CHANNEL_ROUTES, *RUN_ROUTES, *ITEM_ROUTES}
 
 
 @pytest.fixture

@@ -24,3 +24,12 @@ def test_every_chunk_arrives_once_with_its_id(
     sample = scenario.measure(replace(server, beside=[upstream]), size)
     assert sample.faults == []
     assert sample.values[scenario.metrics[0].key] > 0
+
+
+@pytest.mark.parametrize("name", ["durable", "item_viewers", "idle_runs"])
+@pytest.mark.parametrize("server", HAVING["stored_items"], indirect=True)
+def test_every_item_of_a_generator_arrives_once_with_its_id(server: Running, name: str) -> None:
+    scenario = scenarios.load(name)
+    sample = scenario.measure(server, Options(streams=5, seconds=0.5, patience=PATIENCE))
+    assert sample.faults == []
+    assert scenario.metrics[0].key in sample.values
