@@ -39,6 +39,11 @@ export interface StreamOptions {
   /** Or a function that is called each time the stream is opened, such as for a fresh token. */
   headers?: HeadersInit | (() => HeadersInit | undefined | Promise<HeadersInit | undefined>);
   credentials?: RequestCredentials;
+  /**
+   * Where the run of an id is read: the stream is opened again with a GET there, and the request
+   * that has begun the run is not repeated. For streams that name their run in `X-Run-Id`.
+   */
+  attach?: (runId: string) => string | URL;
   /** Where to begin. */
   lastEventId?: string;
   /** Milliseconds before it is opened again, until the server says another time. 1,000 unless said. */

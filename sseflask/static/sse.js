@@ -6,10 +6,11 @@ const SILENCE = 60_000; // ms without a heartbeat, where some were sent
 
 /** Reads a stream until it is over: "done", "failure" or "aborted". */
 export async function stream(url, options = {}) {
-  const { signal, method = "GET", body, credentials, done = "done", fetch: ask = fetch } = options;
+  const { signal, credentials, done = "done", attach, fetch: ask = fetch } = options;
   const { onOpen, onEvent, onGap, onDone, onFailure, onRetry } = options;
-  const own = method === "GET" ? {} : { "Idempotency-Key": randomKey() };
-  let { lastEventId = "", retry = 1000 } = options;
+  let { method = "GET", body, lastEventId = "", retry = 1000 } = options;
+  let own = method !== "GET" && { "Idempotency-Key": randomKey() };
+  let run; // its id, once it is known
   const finish = (data) => (onDone?.(data), "done");
   const fail = (error) => (onFailure?.(error), "failure");
   for (let tries = 0; ; tries += 1) {
@@ -37,6 +38,8 @@ export async function stream(url, options = {}) {
         wait = milliseconds(said.get("Retry-After"));
       } else {
         lastEventId ||= said.get("Last-Event-ID") ?? "";
+        run = attach && said.get("X-Run-Id");
+        if (run) [url, method, body, own] = [attach(run), "GET"];
         onOpen?.(response);
         for await (const part of blocks(response.body, abort)) {
           if (signal?.aborted) return "aborted";
@@ -52,11 +55,11 @@ export async function stream(url, options = {}) {
           else {
             cause = json(data)?.error ?? { message: data };
             // Without an id only this connection has failed.
-            if (id || !lastEventId || FINAL.has(cause.code)) return fail(cause);
+            if (id || !(lastEventId || run) || FINAL.has(cause.code)) return fail(cause);
           }
         }
         // Nothing wrong, and nothing to go on from.
-        if (!cause && !lastEventId && !asked) return finish();
+        if (!cause && !lastEventId && !run && !asked) return finish();
       }
     } finally {
       signal?.removeEventListener("abort", abort);

@@ -1,12 +1,14 @@
 // Reads a stream with the project's own client module, and prints what it tells, one JSON line each.
-// Usage: node sse.mjs <url> <JSON options>. Without the random part of its delays.
+// Usage: node sse.mjs <url> <JSON options>. Without the random part of its delays. Options are the
+// module's, but for `size` (of the pieces in which a body is read) and `attach` (a run's address
+// without its id).
 import { stream } from "../../sseflask/static/sse.js";
 
 const [url, options = "{}"] = process.argv.slice(2);
 const print = (...line) => process.stdout.write(JSON.stringify(line) + "\n");
 Math.random = () => 0;
 
-const { size, ...given } = JSON.parse(options);
+const { size, attach, ...given } = JSON.parse(options);
 
 /** A body in pieces of so many bytes, each read by itself. */
 async function inPieces(request) {
@@ -25,6 +27,7 @@ const ended = await stream(url, {
   retry: 10,
   ...given,
   ...(size && { fetch: inPieces }),
+  ...(attach && { attach: (run) => attach + run }),
   onOpen: (response) => print("open", response.status),
   onEvent: ({ id, event, data }) => print("event", id, event, data),
   onGap: (gap) => print("gap", gap),

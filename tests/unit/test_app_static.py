@@ -21,4 +21,4 @@ def test_the_client_module_is_served_and_small() -> None:
     assert response.mimetype == "text/javascript"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] == "no-cache"
-    assert len(body) <= 6 * 1024
+    assert len(body) <= 6400

@@ -12,10 +12,21 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.live.kit.browser import READ, chromium_page
-from tests.live.kit.interrupted import FINISHED, ONE, STORIES, TWO, Story, cut
+from tests.live.kit.interrupted import (
+    EVENT_ONE,
+    EVENT_TWO,
+    FINISHED,
+    ONE,
+    STORIES,
+    TWO,
+    Story,
+    cut,
+    failure,
+    silence,
+)
 from tests.live.kit.servers import ROOT
 from tests.live.kit.tools import node
-from tests.scripted_upstream import Exchange, Script, upstream
+from tests.scripted_upstream import STREAM_HEAD, Exchange, Script, upstream
 
 SECONDS = 10.0
 MODULE = ROOT / "sseflask" / "static" / "sse.js"
@@ -101,6 +112,59 @@ def test_a_request_that_begins_something_has_one_key() -> None:
     assert {each.content for each in asked} == {b'{"a":1}'}
     (key,) = {each.headers["idempotency-key"] for each in asked}
     assert len(key) > 20
+
+
+def of_a_run(sent: bytes, *, whole: bool = False) -> Script:
+    """A stream that names its run, and that is cut."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.send(STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nX-Run-Id: r1\r\n\r\n"))
+        if sent:
+            exchange.chunk(sent)
+        if whole:
+            exchange.end()
+        else:
+            exchange.hang_up()
+
+    return answer
+
+
+#: Nothing but the run's name; an error of the connection; a proper end; the end of the run.
+RUN = Story(
+    (
+        silence,
+        of_a_run(b""),
+        of_a_run(failure("shutting_down"), whole=True),
+        of_a_run(b": beat\n\n", whole=True),
+        of_a_run(ONE),
+        of_a_run(TWO + FINISHED),
+    ),
+    [EVENT_ONE, EVENT_TWO],
+    cursors=(None, None, None, None, None, "1"),
+)
+
+
+def test_a_run_is_read_on_where_it_is() -> None:
+    """What has begun it is not sent again once its name is known."""
+
+    def script(exchange: Exchange) -> None:
+        RUN.answer(len(asked), exchange)
+        asked.append(exchange)
+
+    asked: list[Exchange] = []
+    with upstream(script) as server:
+        options = {"method": "POST", "body": '{"a":1}', "attach": f"{server.url}/runs/"}
+        lines = node("sse.mjs", f"{server.url}/begin", json.dumps(options)).stdout.splitlines()
+    reported = [json.loads(line) for line in lines]
+    assert [line[1:] for line in reported if line[0] == "event"] == RUN.events
+    assert reported[-1] == ["ended", "done"]
+    assert [each.line.rpartition(" ")[0] for each in asked] == [
+        *["POST /v1/begin"] * 2,
+        *["GET /v1/runs/r1"] * 4,
+    ]
+    assert tuple(each.headers.get("last-event-id") for each in asked) == RUN.cursors
+    assert [each.content for each in asked] == [b'{"a":1}'] * 2 + [b""] * 4
+    assert ["idempotency-key" in each.headers for each in asked] == [True] * 2 + [False] * 4
 
 
 def test_times_are_the_servers_and_grow() -> None:
