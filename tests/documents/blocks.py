@@ -74,8 +74,12 @@ NOT_RUN: dict[tuple[str, str], str] = {
 
 #: What the Python of a document takes to be there.
 GIVEN: dict[str, dict[str, object]] = {
-    "README.md": {"save": lambda order: order["number"]},
+    "README.md": {
+        "save": lambda order: order["number"],
+        "write": lambda _number: "It was a dark night.",
+    },
     "docs/deploy.md": {"app": Flask("mine")},
+    "docs/durable.md": {"write": lambda _number: "It was a dark night."},
 }
 
 _FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

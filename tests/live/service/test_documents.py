@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from sseflask.extension import channels_of
+from sseflask.extension import channels_of, runs_of
 from sseflask.testing import open_stream
 from tests.documents.blocks import (
     DOCUMENTS,
@@ -166,8 +166,10 @@ def test_the_library() -> None:
     names["test_clock"]()
     app = names["app"]
     app.testing = True
+    assert '"result":{"chapters":3}' in app.test_client().get("/report").text
     with open_stream(app.test_client(), "/orders/events") as stream:
         assert app.test_client().post("/orders", json={"number": 7}).json == {"order": 7}
         (event,) = stream.read(1)
     assert (event.event, event.data) == ("new", '{"order":7}')
     channels_of(app).close()
+    runs_of(app).close()

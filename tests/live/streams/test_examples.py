@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -14,8 +15,9 @@ import psutil
 
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import Answer, fetch
-from tests.live.kit.examples import example
-from tests.live.kit.servers import ROOT, Server
+from tests.live.kit.events import Sent
+from tests.live.kit.examples import documented, example
+from tests.live.kit.servers import ROOT, Server, environment
 from tests.live.kit.waiting import until
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -173,6 +175,62 @@ def test_a_job_is_followed_from_its_first_event(tmp_path: Path) -> None:
             assert stream.rest() == during[4:]
         assert fetch(server, path, headers={"Last-Event-ID": last}).status == 204
         assert fetch(server, "/jobs/00000000-0000-4000-8000-000000000000").status == 404
+
+
+def test_a_report_outlives_its_worker_and_is_stopped(tmp_path: Path) -> None:
+    with example("nightly", "gunicorn", tmp_path, ready="/healthz") as server:
+        until(lambda: len(server.workers()) == 2, "two workers")
+        started = fetch(server, "/reports", method="POST")
+        assert started.status == 202
+        path = json.loads(started.body)["report"]
+        with open_stream(server, path) as stream:
+            seen = [stream.next() for _ in range(3)]
+        server.send_signal(signal.SIGHUP)
+        last = {"Last-Event-ID": seen[-1].id or ""}
+        events = [*seen, *read_to_end(server, path, last)]
+        assert [json.loads(event.data or "")["page"] for event in events[:-1]] == [*range(1, 21)]
+        assert json.loads(events[-1].data or "") == {"status": "finished", "result": {"pages": 20}}
+        assert len({event.id for event in events}) == 21
+
+        path = json.loads(fetch(server, "/reports", method="POST").body)["report"]
+        assert json.loads(fetch(server, path, method="DELETE").body) == {"state": "stopped"}
+        with open_stream(server, path) as stream:
+            assert json.loads(stream.rest()[-1].data or "") == {"status": "stopped"}
+
+
+def read_to_end(server: Server, path: str, headers: dict[str, str]) -> list[Sent]:
+    """What a client gets that comes back until there is an end, as an EventSource does."""
+    events: list[Sent] = []
+    while not events or events[-1].event == "message":
+        with open_stream(server, path, headers=headers) as stream:
+            events += stream.rest()
+        if events:
+            headers = {"Last-Event-ID": events[-1].id or ""}
+    return events
+
+
+def test_a_report_from_cron_is_followed_and_ends(tmp_path: Path) -> None:
+    with example("nightly", "gunicorn", tmp_path, ready="/healthz") as server:
+        _, command = documented("nightly", "flask")
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(PYTHONPATH=""),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                run = process.stdout.readline().strip()
+                with open_stream(server, f"/reports/{run}") as stream:
+                    events = stream.rest()
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+        assert len(events) == 21
+        assert json.loads(events[-1].data or "")["status"] == "finished"
 
 
 def test_one_worker_publishes_for_all(tmp_path: Path) -> None:
