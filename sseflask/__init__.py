@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sseflask.channels.history import ChannelEvent, ChannelHistory
+    from sseflask.completions.run_sources import openai_chunks, openai_response, text_chunks
     from sseflask.counters.stats import Stats, StreamStats, WorkerStats
     from sseflask.errors import ChannelError, ConfigError, EventError, Failure
     from sseflask.event import Comment, Event, MessageEvent
@@ -44,12 +45,16 @@ __all__ = [
     "WorkerStats",
     "encode",
     "last_event_id",
+    "openai_chunks",
+    "openai_response",
+    "text_chunks",
 ]
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "channels.history": ("ChannelEvent", "ChannelHistory"),
+    "completions.run_sources": ("openai_chunks", "openai_response", "text_chunks"),
     "counters.stats": ("Stats", "StreamStats", "WorkerStats"),
     "errors": ("ChannelError", "ConfigError", "EventError", "Failure"),
     "event": ("Comment", "Event", "MessageEvent"),

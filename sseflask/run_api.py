@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 
 from sseflask import run_responses
 from sseflask.counters.counts import COUNTS, LOCK
-from sseflask.flask_context import current_request, lasting_context
+from sseflask.flask_context import current_request
 from sseflask.run_responses import Sending, format_of, viewed_format
 from sseflask.runs.item_run import ItemRun, RunHandle
 from sseflask.runs.items import ITEMS
@@ -315,10 +315,9 @@ class RunMethods:
         return result_of(run, outcome, events)
 
     def _source(self, items: Items) -> RunSource:
-        if isinstance(items, RunSource):
-            return items
-        app = self._app()
-        return ItemRun(items, app, lasting_context(app))
+        source = items if isinstance(items, RunSource) else ItemRun(items)
+        source.within(self._app())
+        return source
 
     def _beginning(
         self,

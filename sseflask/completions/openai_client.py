@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from sseflask.completions.upstream_errors import LOCATION, refused, timed_out, unreachable
+from sseflask.completions.sdk_failures import failure_of
+from sseflask.completions.upstream_errors import LOCATION
 from sseflask.completions.upstream_transport import ReadDeadline, UpstreamTransport
 from sseflask.config import Settings
 from sseflask.outbound import Outbound
@@ -93,12 +94,8 @@ class OpenAIClient:
                 stream=True,
                 stream_cls=openai.Stream[object],
             )
-        except openai.APIStatusError as error:
-            raise refused(error.response, error.response.content, self._secrets) from error
-        except openai.APITimeoutError as error:
-            raise timed_out() from error
         except openai.APIError as error:
-            raise unreachable(error) from error
+            raise failure_of(error, self._secrets) from error
         return cast(httpx2.Response, response)
 
     def close(self) -> None:

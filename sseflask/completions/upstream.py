@@ -20,7 +20,7 @@ from sseflask.completions.dialects import DIALECTS
 from sseflask.completions.frame_splitter import read_json, text_frame
 from sseflask.completions.json_values import dict_or_empty
 from sseflask.completions.response_reader import ResponseReader
-from sseflask.completions.upstream_errors import relayed_headers
+from sseflask.completions.upstream_errors import about_usage, relayed_headers
 from sseflask.config import Settings
 from sseflask.outbound import Outbound
 from sseflask.runs.outcome import ReportedFailure
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 _EXTENSION = "sseflask.upstream"
 #: Seconds that a list of models may take, and bytes that it may have.
 _MODELS_SECONDS, _MAX_MODELS = 30.0, 8 * 1024 * 1024
-#: What an upstream may call the parameter that this server adds by itself.
-_ADDED = ("stream_options", "include_usage")
 
 
 @dataclass(frozen=True)
@@ -139,9 +137,8 @@ class Upstream:
             with self._responding(request, headers) as response:
                 yield from reader.stream(response)
         except ReportedFailure as failure:
-            error = failure.json().lower().replace(" ", "_")
-            about_added = any(name in error for name in _ADDED)
-            if fallback in (None, request.body) or reader.started or not about_added:
+            asked_for_it = fallback not in (None, request.body)
+            if not asked_for_it or reader.started or not about_usage(failure):
                 raise
             assert fallback is not None
             log.warning("the upstream refuses stream_options, and is asked without from now on")

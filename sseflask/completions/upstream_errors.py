@@ -63,10 +63,12 @@ _STATUSES = {
 }
 
 
-def unreachable(error: Exception) -> Failure:
+def unreachable(error: Exception, secrets: tuple[str, ...]) -> Failure:
     """The failure of a request that got no response."""
     cause = error.__cause__ or error
-    log.warning("the upstream can't be reached: %s: %r", type(cause).__name__, str(cause))
+    # A key with a line end is no header, and the error says which.
+    words = mask(str(cause), secrets)
+    log.warning("the upstream can't be reached: %s: %r", type(cause).__name__, words)
     message = "The upstream can't be reached; please try again later."
     return Failure(message, status=502, code="upstream_unreachable")
 
@@ -128,6 +130,12 @@ def refused(response: httpx2.Response, content: bytes, secrets: tuple[str, ...])
     if status == 409:
         headers.setdefault(SHOULD_RETRY, "true")  # as OpenAI's clients take it
     return _failure(status, error, headers)
+
+
+def about_usage(failure: Failure) -> bool:
+    """Whether a refusal is about the parameter that asks for the usage."""
+    error = failure.json().lower().replace(" ", "_")
+    return "stream_options" in error or "include_usage" in error
 
 
 def reported(value: Any, secrets: tuple[str, ...]) -> ReportedFailure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from flask import Request, Response, request
@@ -13,14 +12,12 @@ from werkzeug.formparser import FormDataParser
 
 from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
-from sseflask.completions.completion_outcome import with_usage_notes
+from sseflask.completions.completion_source import CompletionSource
 from sseflask.completions.dialects import DOCUMENT_LABEL
 from sseflask.completions.upstream import CompletionRequest, current_upstream
 from sseflask.extension import current_sse
 from sseflask.run_api import OnDisconnect
 from sseflask.runs.outcome import Generated
-from sseflask.runs.source import RunSource
-from sseflask.runs.writer import Writer
 from sseflask.web.idempotency import given_key
 from sseflask.web.parameters import Text, check_seconds, invalid
 from sseflask.web.rate_limits import account_of, current_limits
@@ -108,7 +105,7 @@ def check_prompt(content: bytes, max_bytes: int, param: str | None = None) -> No
         )
 
 
-class Completion(RunSource):
+class Completion(CompletionSource):
     """A request for a completion, as the run that it becomes.
 
     Args:
@@ -117,20 +114,14 @@ class Completion(RunSource):
     """
 
     def __init__(self, request: CompletionRequest, *, streamed: bool) -> None:
-        self.label = request.dialect if streamed else DOCUMENT_LABEL
+        super().__init__(request.dialect if streamed else DOCUMENT_LABEL)
         self.digest = hashlib.sha256(request.body).digest()
         self._request = request
         upstream = current_upstream()
         self._answer = upstream.stream if streamed else upstream.document
-        self._headers: dict[str, str] = {}
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._headers
-
-    def generate(self, writer: Writer) -> Generated:  # noqa: ARG002  # nobody else writes it
-        self.used = True
-        return with_usage_notes(self._answer(self._request, self._headers))
+    def answer(self, headers: dict[str, str]) -> Generated:
+        return self._answer(self._request, headers)
 
 
 def run_completion(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from flask import Flask, has_request_context, request
 
 from sseflask.error_reports import report
 from sseflask.errors import EventError, Failure
+from sseflask.flask_context import lasting_context
 from sseflask.items import check_iterable
 from sseflask.runs.items import ITEMS, ItemEncoder, ItemOutcome, result_of
-from sseflask.runs.outcome import Generated
+from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.source import RunSource
 from sseflask.runs.writer import Writer
 from sseflask.transport.stream import as_exception
@@ -29,7 +31,7 @@ class RunHandle:
         id: the run's id.
     """
 
-    def __init__(self, writer: Writer, app: Flask) -> None:
+    def __init__(self, writer: Writer, app: Flask | None) -> None:
         self.id = writer.run.id
         self._writer = writer
         self._app = app
@@ -73,10 +75,11 @@ class ItemRun(RunSource):
         context: gives the greenlet or thread of the run its contexts.
     """
 
+    label = ITEMS
+
     items: Iterable[Any] | Callable[..., Any]
-    app: Flask
-    context: Callable[[], AbstractContextManager[object]]
-    label: str = field(default=ITEMS, init=False)
+    app: Flask | None = None
+    context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
 
     def __post_init__(self) -> None:
         if not callable(self.items) or isinstance(self.items, Iterable):
@@ -87,6 +90,9 @@ class ItemRun(RunSource):
                 "synchronous generators and functions: write a plain one, gevent makes its "
                 "blocking calls cooperative"
             )
+
+    def within(self, app: Flask) -> None:
+        self.app, self.context = app, lasting_context(app)
 
     def close(self) -> None:
         _close(self.items)
@@ -105,10 +111,10 @@ class ItemRun(RunSource):
                 except (Exception, KeyboardInterrupt, SystemExit) as error:
                     failure = report(self.app, path, as_exception(error))
                     raise  # for teardown functions
-                result = result_of(value, self.app)
+                outcome = self._outcome(value)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             raise failure or report(self.app, path, as_exception(error)) from error
-        yield ItemOutcome("finished", result=result)
+        yield outcome
 
     def _frames(self, writer: Writer) -> Generator[list[bytes], None, Any]:
         items: Any = self.items
@@ -117,16 +123,30 @@ class ItemRun(RunSource):
             if not isinstance(items, Iterator):
                 check_result(items)
                 return items
-        iterator, encoder = iter(items), ItemEncoder(self.app)
-        try:
-            while True:
-                try:
-                    item = next(iterator)
-                except StopIteration as stop:
-                    return stop.value
-                yield encoder.frames(item)
-        finally:
-            _close(iterator)
+        return (yield from encoded(items, ItemEncoder(self.app)))
+
+    def _outcome(self, value: Any) -> Outcome:
+        return ItemOutcome("finished", result=result_of(value, self.app))
+
+
+class Encoder(Protocol):
+    """Makes frames of items."""
+
+    def frames(self, item: Any) -> list[bytes]: ...
+
+
+def encoded(items: Iterable[Any], encoder: Encoder) -> Generator[list[bytes], None, Any]:
+    """Give the frames of each item, and return what their generator returns; it is closed."""
+    iterator = iter(items)
+    try:
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration as stop:
+                return stop.value
+            yield encoder.frames(item)
+    finally:
+        _close(iterator)
 
 
 def _call(function: Callable[..., Any], handle: RunHandle) -> Any:

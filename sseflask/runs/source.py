@@ -6,6 +6,8 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 
+from flask import Flask
+
 from sseflask.runs.outcome import Generated
 from sseflask.runs.writer import Writer
 
@@ -28,6 +30,9 @@ class RunSource(ABC):
     def headers(self) -> Mapping[str, str]:
         """Response headers of its own, complete when the first frame has come."""
         return {}
+
+    def within(self, app: Flask) -> None:  # noqa: B027  # for sources that run its code
+        """Note the application, and the contexts of the current call. Before anything else."""
 
     def close(self) -> None:  # noqa: B027  # for sources that hold something
         """Let go of what it is made of: it is not used."""

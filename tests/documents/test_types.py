@@ -15,7 +15,9 @@ from typing import Any
 
 from flask import Flask, Response
 
-from sseflask import SSE, Event
+from openai import AsyncOpenAI, AzureOpenAI, OpenAI
+
+from sseflask import SSE, Event, openai_chunks, openai_response, text_chunks
 
 app = Flask(__name__)
 sse = SSE(app)
@@ -67,6 +69,20 @@ count: int = len(result.events)
 for item in result.events:
     print(item)
 
+client, azure = OpenAI(), AzureOpenAI(api_version="2026-01-01", azure_endpoint="https://a.invalid")
+sse.run(openai_chunks(client, [{"role": "user", "content": "Hi"}], model="m"), format="ui")
+sse.start(openai_chunks(azure, [], model="m", temperature=0), owner=7)
+sse.run(openai_response(client, "Hi", model="m"), format="text", idempotency_key="k")
+sse.run(openai_response(client, input=[{"role": "user", "content": "Hi"}], model="m"))
+sse.run(text_chunks(words(), model="m"), format="chunks")
+
+openai_chunks(AsyncOpenAI(), [], model="m")  # error
+openai_chunks(client, "Hi", model="m")  # error
+openai_chunks(client, [], "m")  # error
+openai_response(client, 7)  # error
+text_chunks(asynchronous())  # error
+text_chunks([b"bytes"])  # error
+text_chunks(words(), "m")  # error
 sse.run()  # error
 sse.run(7)  # error
 sse.run(asynchronous())  # error
