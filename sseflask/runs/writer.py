@@ -76,6 +76,7 @@ class Writer:
         self._size = size
         self._cancelled = False
         self._done = False
+        self._told = False  # the generator knows that the run has ended, or has said so
         self._greenlet: Any = None
         self._runner: Any = None
         self._request_id = request_ids.current()
@@ -107,7 +108,7 @@ class Writer:
         if self._cancelled:
             return  # a second kill would hit the `finally` of the first
         self._cancelled = True
-        if self._greenlet is not None and not self._done:
+        if self._greenlet is not None and not self._told:
             self._greenlet.kill(block=False)
 
     @property
@@ -134,10 +135,13 @@ class Writer:
         with self._lock:
             if self._cancelled or self._done:
                 return False
+            if not frames:
+                return True
             size = self._size + size_of(frames)
             if size > self.terms.bytes:
                 failure = too_large(self.terms.bytes)
                 self._end(Outcome.failed(failure))
+                self._told = self._is_own_greenlet()  # else the end, once stored, wakes it
                 raise failure
             if not self._last:
                 with LOCK:
@@ -167,7 +171,7 @@ class Writer:
             if outcome is not None and self._may_end(outcome):
                 next(generated, None)
         finally:
-            self._done = True
+            self._done = self._told = True
             # A killed greenlet keeps its stack, and that keeps this writer. Only a rare garbage
             # collection would find them, and perhaps a connection that was about to be made.
             self._greenlet = None
@@ -180,6 +184,7 @@ class Writer:
             if self._cancelled or self._done:
                 return False
             self._end(outcome)
+            self._told = True
             return True
 
     def _store_frames(self, generated: Generated) -> Outcome | None:
@@ -192,12 +197,19 @@ class Writer:
                     raise too_large(self.terms.bytes)
                 return item
             frames, notes = item if isinstance(item, NotedFrames) else (item, None)
-            if frames and not self.write(frames, notes):
+            if not self.write(frames, notes):
                 return None
         return None
 
     def _is_cancelled(self) -> bool:
         return self._cancelled
+
+    def _is_own_greenlet(self) -> bool:
+        if self._greenlet is None:
+            return False
+        import gevent
+
+        return gevent.getcurrent() is self._greenlet
 
 
 def _close(generated: Generated) -> None:

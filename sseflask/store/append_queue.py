@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sseflask.loop import native
-from sseflask.loop.callbacks import Done, call_later, call_outside_loop, cooperative
+from sseflask.loop.callbacks import (
+    Done,
+    call_later,
+    call_outside_loop,
+    cooperative,
+    wait_for_event,
+)
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunFrames, RunKey, size_of
 
@@ -100,7 +106,7 @@ class AppendQueue:
                 if self._unsaved.get(run, 0) <= _AHEAD:
                     return
                 room = self._room.setdefault(run, threading.Event())
-            room.wait()
+            wait_for_event(room, None)
 
     def _make_room(self, run: RunKey) -> None:
         room = self._room.pop(run, None)

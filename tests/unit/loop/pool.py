@@ -25,7 +25,7 @@ from sseflask.completions.formats import FORMATS
 from sseflask.runs.outcome import Generated
 from sseflask.runs.runs import Beginning, Runs, Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Terms
+from sseflask.runs.writer import Terms, Writer
 from sseflask.transport.source import Source
 from sseflask.wire import Decoder
 from tests.scripted_upstream import frame
@@ -83,6 +83,19 @@ def begin(runs: Runs, answer: Callable[[], Generated] = words) -> Started:
     return started
 
 
+def added_in_pool(runs: Runs) -> int:
+    """How much a thread has added to a run: more than may wait to be stored."""
+
+    def answer(writer: Writer) -> Generated:
+        in_pool(lambda: [writer.write([frame("x" * 100_000)]) for _ in range(40)])
+        yield CompletionOutcome("finished", "stop")
+
+    started = runs.start(
+        answer, Beginning("alice", "alice", CHAT, Terms(bytes=1e8)), FORMATS["text"]
+    )
+    return len("".join(text_of(started.viewer)[:-1]))
+
+
 def publish(text: str) -> None:
     with app.app_context():
         sse.publish("news", text)
@@ -114,12 +127,14 @@ def main(path: str) -> dict[str, Any]:
     going = in_pool(lambda: begin(runs, endless))
     in_pool(lambda: runs.stop(going.run))
     stopped = text_of(going.viewer)[-1]
+    added = added_in_pool(runs)
     runs.close()
     in_pool(lambda: publish("first"))
     return {
         "switches": switches,
         "read": read,
         "stopped": stopped,
+        "added": added,
         "subscribed": [in_pool(lambda: subscribed("first")), waits_for_what_comes()],
     }
 

@@ -123,4 +123,5 @@ def test_threads_of_gevents_pool_begin_read_stop_publish_and_subscribe(tmp_path:
     whole = ["one", "two", "three", '{"finish_reason":"stop"}']
     assert report["read"] == [whole] * 10
     assert report["stopped"] == '{"finish_reason":"stopped"}'
+    assert report["added"] == 4_000_000
     assert report["subscribed"] == [["first"], ["first", "second"]]

@@ -33,7 +33,7 @@ from sseflask.runs.outcome import Generated
 from sseflask.runs.process import RunProcess
 from sseflask.runs.runs import Beginning, Runs, Started
 from sseflask.runs.viewer import Viewer
-from sseflask.runs.writer import Terms
+from sseflask.runs.writer import Terms, Writer
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import Run, RunAppend
 from sseflask.store.sqlite import run_store as module
@@ -124,6 +124,40 @@ def cleans_up(runs: Runs) -> bool:
     return bool(left.wait(1))
 
 
+def leaves_what_is_too_large(runs: Runs) -> bool:
+    """Whether an upstream that is silent is left when what another greenlet adds is too large."""
+    left = Signal()
+
+    def silent(writer: Writer) -> Generated:
+        try:
+            gevent.spawn(writer.write, [frame("x" * 1000)])
+            gevent.sleep(60)
+        finally:
+            left.set()
+        yield FINISHED
+
+    started = runs.start(
+        silent, Beginning("alice", "alice", CHAT, Terms(bytes=500)), FORMATS["text"]
+    )
+    return bool(left.wait(10)) and '"run_too_large"' in text_of(started.viewer)[-1]
+
+
+def closes_slowly_what_is_too_large(runs: Runs) -> bool:
+    """Whether who adds too much to its own run may close slowly: it knows already."""
+    left = Signal()
+
+    def large(writer: Writer) -> Generated:
+        try:
+            writer.write([frame("x" * 1000)])
+        finally:
+            gevent.sleep(0.2)
+            left.set()
+        yield FINISHED
+
+    runs.start(large, Beginning("alice", "alice", CHAT, Terms(bytes=500)), FORMATS["text"])
+    return bool(left.wait(10))
+
+
 def remaining(process: RunProcess) -> int:
     """Runs, and appends to them, that the process still knows."""
     assert isinstance(process.store, SqliteRunStore)
@@ -182,6 +216,7 @@ def main(path: str) -> dict[str, Any]:
     cancelled_in = time.monotonic() - began
     cleaned = cleans_up(runs)
     reused = reads_the_rest(runs)
+    too_large = leaves_what_is_too_large(runs) and closes_slowly_what_is_too_large(runs)
     silent = begin(runs, answer())
     runs._process.get().interrupt()
     interrupted = text_of(silent.viewer)[-1]
@@ -201,6 +236,7 @@ def main(path: str) -> dict[str, Any]:
         "cancelled": cancelled and cancelled_in < 5,
         "cleaned": cleaned,
         "reused": reused,
+        "too_large": too_large,
         "interrupted": '"interrupted"' in interrupted and done,
         "left": left,
         "logged": logged,

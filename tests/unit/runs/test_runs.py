@@ -690,6 +690,7 @@ def test_under_gevent_nothing_is_lost_and_a_silent_upstream_is_left(path: Path) 
     assert report["cancelled"]
     assert report["cleaned"]
     assert report["reused"]
+    assert report["too_large"]
     assert report["interrupted"]
     assert report["left"] == 0
     assert report["logged"]
