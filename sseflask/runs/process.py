@@ -105,7 +105,9 @@ class RunProcess:
         # At the end of a process the loop does not run any more, and these ends are to be logged.
         EventLoop.current().run_pending()
         deadline = time.monotonic() + _CLOSING_SECONDS
-        for writer in list(self._writers):
+        with self.live_runs.lock:
+            writers = list(self._writers)
+        for writer in writers:
             writer.join(max(0.0, deadline - time.monotonic()))
 
     # -- writers and viewers -----------------------------------------------------------------------
@@ -118,8 +120,8 @@ class RunProcess:
     ) -> None:
         """Start the writer of a run that this process owns, and attach its first viewer."""
         run = writer.run
-        self._writers.add(writer)
         with self.live_runs.lock:
+            self._writers.add(writer)
             # A repetition may have come already.
             live = self.live_runs.get(run.key) or self.live_runs.add(run)
             live.writer = writer
@@ -135,7 +137,7 @@ class RunProcess:
         """Find a viewer's run, and call `Viewer.attached`. Blocks; raises `StoreError`."""
         key = viewer.run.key
         with self.live_runs.lock:
-            self._arriving[key] = self._arriving.get(key, 0) + 1
+            self._arrives(key)
             # Before the store follows the run: what comes from then on is not to be missed.
             live = self.live_runs.get(key) or self.live_runs.add(viewer.run)
         try:
@@ -152,6 +154,9 @@ class RunProcess:
             if live.followed and live.writer is not None:
                 live.writer.alone_since = None
         self._arrived(key, live)
+
+    def _arrives(self, key: RunKey) -> None:
+        self._arriving[key] = self._arriving.get(key, 0) + 1
 
     def _arrived(self, key: RunKey, live: LiveRun, detach: bool = False) -> None:
         with self.live_runs.lock:
@@ -234,28 +239,31 @@ class RunProcess:
             live = self.live_runs.get(run.key) or self.live_runs.add(run)
             live.followed = True
             live.expect_return()  # its viewers were with the process that wrote it
+            self._arrives(run.key)  # its writer does: it is not to be dropped before
         if cooperative():
             import gevent
 
-            gevent.spawn(self._go_on, run, successor)
+            gevent.spawn(self._go_on, live, run, successor)
         else:
-            threading.Thread(target=self._go_on, args=(run, successor), daemon=True).start()
+            threading.Thread(target=self._go_on, args=(live, run, successor), daemon=True).start()
 
-    def _go_on(self, run: Run, successor: bytes) -> None:
+    def _go_on(self, live: LiveRun, run: Run, successor: bytes) -> None:
         """Write a run that this process has inherited. Blocks."""
         try:
             assert self._heir is not None
             terms, generate = self._heir(run, successor, partial(self.store.frames, run.key))
             writer = Writer(run, self.store, terms, size=run.size)
-            self.write(writer, generate(writer))
+            generated = generate(writer)
             with self.live_runs.lock:
-                live = self.live_runs.get(run.key)
-                if live is not None:
-                    live.check_viewers()
+                if self.live_runs.get(run.key) is not live:
+                    return  # it was stopped meanwhile, or passed on
+                self.write(writer, generated)
         except Exception:
             log.exception("nobody can go on with the run %s", run.id)
             self.store.end_soon(run.key, Outcome.failed(interrupted()).ending())
             return
+        finally:
+            self._arrived(run.key, live)
         log.info("run %s: goes on here after %d frames", run.id, run.last, extra={"run": run.id})
 
     def lost(self, run: RunKey, error: StoreError | None) -> None:
