@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from flask import Request
 from flask.sessions import NullSession, SessionMixin
-from werkzeug.datastructures import EnvironHeaders
+from werkzeug.datastructures import EnvironHeaders, MultiDict
 
 __all__ = ["lasting_request", "lasting_session", "lasting_values", "refusing_functions"]
 
@@ -20,7 +20,7 @@ __all__ = ["lasting_request", "lasting_session", "lasting_values", "refusing_fun
 _MAX_BODY = 1 << 20
 
 #: What belongs to the request's connection, which serves other requests meanwhile.
-_OF_CONNECTION = ("wsgi.input", "wsgi.file_wrapper", "wsgi.websocket", "werkzeug.", "gunicorn.")
+_OF_CONNECTION = ("wsgi.file_wrapper", "wsgi.websocket", "werkzeug.", "gunicorn.")
 
 
 def _refuse(what: str, instead: str) -> NoReturn:
@@ -37,6 +37,15 @@ class _GoneBody:
             "the request's body can't be read",
             "read it in the view before (request.get_data())",
         )
+
+
+class _GoneFiles(MultiDict[str, Any]):
+    """In place of uploaded files, which end with the request that they came with."""
+
+    def _refuse(self, *_arguments: object, **_named: object) -> NoReturn:
+        _refuse("uploaded files can't be read", "read or save them in the view before")
+
+    __getitem__ = __contains__ = get = getlist = items = lists = values = _refuse
 
 
 class _RefusingFunctions(list[Any]):
@@ -96,6 +105,8 @@ def lasting_request(request: Request) -> Request:
     A small body is read now, unless the view has begun to read it. Blocks for it.
     """
     length = request.content_length
+    if length is None and request.method in ("GET", "HEAD") and not _is_chunked(request):
+        length = 0
     if length is not None and length <= _MAX_BODY and not {"stream", "form"} & vars(request).keys():
         request.get_data(cache=True)
     environ = {
@@ -108,4 +119,10 @@ def lasting_request(request: Request) -> Request:
     lasting.environ = environ
     lasting.headers = EnvironHeaders(environ)
     vars(lasting).pop("stream", None)
+    if vars(lasting).get("files"):
+        vars(lasting)["files"] = _GoneFiles()
     return lasting
+
+
+def _is_chunked(request: Request) -> bool:
+    return "Transfer-Encoding" in request.headers
