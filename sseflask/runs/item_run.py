@@ -20,6 +20,7 @@ from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.source import RunSource
 from sseflask.runs.writer import Writer
 from sseflask.transport.stream import as_exception
+from sseflask.wire import ends_event
 
 __all__ = ["ItemRun", "RunHandle"]
 
@@ -54,9 +55,9 @@ class RunHandle:
             Failure: the run has become too large, and has been ended.
             RuntimeError: the run has ended, or was stopped or cancelled.
         """
-        frames = ItemEncoder(self._app).frames(item)
-        if not frames and isinstance(item, (bytes, bytearray, memoryview)):
+        if isinstance(item, (bytes, bytearray, memoryview)) and not ends_event(bytes(item[-4:])):
             raise EventError("bytes must be whole events: each ends with a blank line")
+        frames = ItemEncoder(self._app).frames(item)
         if not self._writer.write(frames):
             raise RuntimeError(
                 f"the run {self.id} has ended, or was stopped or cancelled: nothing more can be "
@@ -69,8 +70,8 @@ class ItemRun(RunSource):
     """What a run of items is made of.
 
     Args:
-        items: an iterable of items; or a function that returns one, is a generator, or emits them
-            and returns the run's result. It may take the `RunHandle`.
+        items: an iterable of items; or a function that is a generator, returns an iterator, or
+            emits them and returns the run's result. It may take the `RunHandle`.
         app: the application.
         context: gives the greenlet or thread of the run its contexts.
     """
@@ -150,13 +151,17 @@ def encoded(items: Iterable[Any], encoder: Encoder) -> Generator[list[bytes], No
 
 
 def _call(function: Callable[..., Any], handle: RunHandle) -> Any:
+    """Call a function, with the handle if it can't be called without.
+
+    What an argument with a default is for, such as that of ``lambda n=n: items(n)``, nobody knows.
+    """
     try:
-        inspect.signature(function).bind(handle)
+        inspect.signature(function).bind()
     except TypeError:
-        return function()
+        return function(handle)
     except ValueError:  # a function without a signature, written in C
         return function()
-    return function(handle)
+    return function()
 
 
 def _close(items: object) -> None:

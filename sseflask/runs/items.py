@@ -42,6 +42,8 @@ class ItemEncoder:
     def frames(self, item: Any) -> list[bytes]:
         """The frames of an item: none for bytes that don't complete an event.
 
+        Of bytes the events stay, and the reconnection time: their comments and ids do not.
+
         Raises:
             EventError: it can't be sent, or has the type of a run's last event.
         """
@@ -65,9 +67,11 @@ class ItemEncoder:
         decoded = []
         for event in self._decoder.feed(frames):
             _check_type(event.event)
-            decoded.append(
-                encode(Event(event.data, None if event.event == "message" else event.event))
-            )
+            type_ = None if event.event == "message" else event.event
+            decoded.append(encode(Event(event.data, type_)))
+        if self._decoder.retry is not None:
+            decoded.append(encode(Event(retry=self._decoder.retry)))
+            self._decoder.retry = None
         return decoded
 
 
