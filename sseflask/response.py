@@ -214,13 +214,7 @@ class EventSourceResponse(_StreamResponse):
         failure_event: Callable[[Failure], Event] | None = None,
     ) -> None:
         check_iterable(events)
-        for name, seconds in (
-            ("heartbeat", heartbeat),
-            ("first_byte", first_byte),
-            ("lifetime", lifetime),
-        ):
-            if seconds is not None:
-                _check_seconds(name, seconds, positive=name == "heartbeat")
+        check_times(heartbeat, first_byte, lifetime)
         super().__init__(None, status, headers)
         self.response = events
         self._heartbeat = heartbeat
@@ -280,6 +274,17 @@ def _without_transform(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         return headers
     others = [header for header in headers if header[0].lower() != "cache-control"]
     return [*others, ("Cache-Control", f"{control}, no-transform")]
+
+
+def check_times(heartbeat: float | None, first_byte: float | None, lifetime: float | None) -> None:
+    """Refuse a time that is not allowed, with ValueError; see `EventSourceResponse`."""
+    for name, seconds in (
+        ("heartbeat", heartbeat),
+        ("first_byte", first_byte),
+        ("lifetime", lifetime),
+    ):
+        if seconds is not None:
+            _check_seconds(name, seconds, positive=name == "heartbeat")
 
 
 def _check_seconds(name: str, value: object, positive: bool = False) -> None:

@@ -88,8 +88,9 @@ class RunMethods:
 
         Args:
             items: an iterable of what `EventSourceResponse` takes; ids are replaced by the run's.
-                Or a function that returns one, or that emits items itself and returns the result;
-                it may take the `RunHandle`. Or a completion, such as of `openai_chunks`.
+                Or a function that is a generator, returns an iterator, or emits items itself and
+                returns the result; the `RunHandle` is given to one that needs an argument. Or a
+                completion, such as of `openai_chunks`.
             owner: only the same owner can come back, attach, or stop it.
             account: whose running runs are counted against ``SSEFLASK_MAX_RUNS``; by default the
                 owner's, and without one those of the client's address.
@@ -120,9 +121,9 @@ class RunMethods:
             ValueError: a value that is not allowed.
             RuntimeError: this is not registered with the application, or there is no request.
         """
-        sending = Sending(heartbeat, first_byte, lifetime, expires_at, headers)
         source = self._source(items)
         with closing_unless_used(source):
+            sending = Sending(heartbeat, first_byte, lifetime, expires_at, headers)
             beginning = self._beginning(
                 source,
                 owner,
@@ -260,8 +261,6 @@ class RunMethods:
                 return run_responses.nothing_left()
             raise run_responses.not_found(cursor[1] if cursor else None)
         sending = Sending(heartbeat, first_byte, lifetime, expires_at, headers)
-        if request.method == "HEAD":
-            return run_responses.head(viewed_format(kind_of(run.label), format), sending, run.id)
         return self._show(run, format, cursor, sending)
 
     def stop(self, run_id: str, *, owner: Owner = None) -> RunState:
@@ -372,6 +371,8 @@ class RunMethods:
         self, run: Run, format: str | None, cursor: tuple[str, str] | None, sending: Sending
     ) -> Response:
         chosen = viewed_format(kind_of(run.label), format)
+        if request.method == "HEAD":
+            return run_responses.head(chosen, sending, run.id)
         after = run_responses.number_after(run, chosen, cursor)
         if after is None:
             return run_responses.nothing_left(run.id)
@@ -401,13 +402,18 @@ def go_on(app: Flask, run: Run, successor: bytes, read: Read) -> tuple[Terms, Ge
     Raises:
         LookupError: the application has no such function any more, or has another secret key.
     """
-    found = Successor.decode(successor, app.secret_key)
+    found = Successor.decode(successor, [app.secret_key, *_former_keys(app)])
     last = last_event(run, read)
 
     def items() -> Any:
         return found.function(run.id, last)
 
     return found.terms, ItemRun(items, app, app.app_context).generate
+
+
+def _former_keys(app: Flask) -> Iterable[str | bytes]:
+    """What was the secret key when a run began that others go on with: from Flask 3.1 on."""
+    return app.config.get("SECRET_KEY_FALLBACKS") or ()
 
 
 def _subject(owner: Owner) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flask import Response, request
 
 from sseflask.errors import Failure
-from sseflask.response import EventSourceResponse
+from sseflask.response import EventSourceResponse, check_times
 from sseflask.runs.format_api import Format, id_of
 from sseflask.runs.kinds import Kind
 from sseflask.runs.viewer import RUN_ID, Viewer
@@ -32,6 +32,9 @@ class Sending:
     lifetime: float | None = None
     expires_at: float | None = None
     headers: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        check_times(self.heartbeat, self.first_byte, self.lifetime)  # before anything is run
 
     @property
     def early(self) -> bool:
@@ -150,10 +153,13 @@ def _bad_cursor(param: str) -> Failure:
 def stream(
     viewer: Viewer, format: Format, sending: Sending, *, repeated: bool = False
 ) -> EventSourceResponse:
-    """Send what a viewer gives, which is not advanced yet.
+    """Send what a viewer gives, which is not advanced yet. Blocks until it is attached.
 
     Args:
         repeated: the run was begun before, with the same key.
+
+    Raises:
+        Failure: 503, the store can't do it now.
     """
     if repeated:
         viewer.headers[REPLAYED] = "true"
@@ -174,4 +180,6 @@ def stream(
     )
     if format.document:
         response.mimetype = "application/json"
+    # Before the client hears of it, who may rely on it: without viewers a run may be cancelled.
+    viewer.attach()
     return response

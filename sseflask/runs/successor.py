@@ -10,11 +10,11 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from itsdangerous import BadSignature, Signer
+from itsdangerous import BadSignature, Signer, want_bytes
 
 from sseflask.runs.items import ITEM_FORMAT
 from sseflask.runs.process import Read
@@ -52,14 +52,14 @@ class Successor:
         return _signer(secret).sign(json.dumps(stored).encode())
 
     @classmethod
-    def decode(cls, stored: bytes, secret: str | bytes | None) -> Successor:
+    def decode(cls, stored: bytes, secrets: Sequence[str | bytes | None]) -> Successor:
         """The same again. Blocks if the function's module has to be imported.
 
         Raises:
-            LookupError: it was not signed with this key, or the function is gone.
+            LookupError: it was not signed with one of these keys, or the function is gone.
         """
         try:
-            found = json.loads(_signer(secret).unsign(stored))
+            found = json.loads(_signer(*secrets).unsign(stored))
         except BadSignature as error:
             raise LookupError("its successor was not signed with this SECRET_KEY") from error
         try:
@@ -69,8 +69,8 @@ class Successor:
         return cls(function, Terms(**found["terms"]))
 
 
-def _signer(secret: str | bytes | None) -> Signer:
-    return Signer(secret or "", salt=_SALT)
+def _signer(*secrets: str | bytes | None) -> Signer:
+    return Signer([want_bytes(secret or "") for secret in secrets], salt=_SALT)
 
 
 def _name_of(function: Resume) -> str:

@@ -10,6 +10,7 @@ from sseflask.errors import SHOULD_RETRY, Failure
 from sseflask.runs.format_api import Format, View, id_of
 from sseflask.runs.live_runs import LiveRun, LiveRuns, MakeView
 from sseflask.runs.outcome import Outcome, interrupted
+from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.run_api import Run, RunKey
 from sseflask.transport.stream import reconnect_line
@@ -156,6 +157,18 @@ class Viewer(CatchUp[MakeView]):
         self._base = self.run.last
         self._live = LiveRun(self.run, self._lock, lambda _live: None)
         self._live.end(self.run.ended or self.run.last + 1, outcome)
+
+    def attach(self) -> None:
+        """Count as a viewer from here on, before the client hears of it. Blocks.
+
+        Raises:
+            Failure: 503, the store can't do it now.
+        """
+        if self._live is None:
+            try:
+                self._reader.attach(self)
+            except StoreError as error:
+                raise store_unavailable(self.store_name) from error
 
     # -- what comes next ---------------------------------------------------------------------------
 

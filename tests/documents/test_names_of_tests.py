@@ -17,9 +17,7 @@ LIMIT = 60
 TESTED_AS_A_PART = {
     "contract": ["store/api.py", "store/run_api.py"],
     "live/service/test_commands.py": ["cli/doctor.py"],
-    "live/durable/test_ends.py": ["runs/item_run.py", "runs/items.py"],
-    "live/durable/test_resume.py": ["__init__.py", "run_api.py"],
-    "live/durable/test_contexts.py": ["lasting_context.py"],
+    "live/durable/test_resume.py": ["__init__.py"],
     "live/streams/test_promises.py": [
         "transport/connection.py",
         "transport/item_sender.py",
@@ -55,7 +53,7 @@ TESTED_AS_A_PART = {
     "unit/routes/test_counter.py": ["web/forms.py", "web/parameters.py"],
     "unit/routes/test_runs.py": ["run_responses.py"],
     "unit/runs/test_runs.py": ["runs/outcome.py"],
-    "unit/runs/test_viewer_machine.py": ["runs/live_runs.py", "runs/process.py"],
+    "unit/runs/test_viewer_machine.py": ["runs/live_runs.py"],
     "unit/store/redis/test_event_store.py": [
         "store/redis/event_reading.py",
         "store/redis/event_writer.py",
