@@ -95,14 +95,14 @@ def test_going_on(names: dict[str, Any]) -> None:
     """The successor is found by its name, signed with the application's key."""
     assert '"result":{"chapters":3}' in names["app"].test_client().get("/book").text
     stored = Successor(names["go_on"], Terms()).encode("a key")
-    found = Successor.decode(stored, "a key").function
+    found = Successor.decode(stored, ["a key"]).function
     second = RunEvent("run.2", "message", '{"chapter":2}')
     assert [item["chapter"] for item in found("run", second)] == [3]
     assert [item["chapter"] for item in found("run", None)] == [1, 2, 3]
     with pytest.raises(LookupError, match="SECRET_KEY"):
-        Successor.decode(stored, "another key")
+        Successor.decode(stored, ["another key"])
     with pytest.raises(LookupError, match="SECRET_KEY"):
-        Successor.decode(stored.replace(b"go_on", b"write"), "a key")
+        Successor.decode(stored.replace(b"go_on", b"write"), ["a key"])
 
 
 def test_the_picture_is_as_it_is_drawn() -> None:
