@@ -78,6 +78,8 @@ def lasting_session(session: SessionMixin) -> SessionMixin:
     """A copy of a session that can't be changed."""
     if isinstance(session, NullSession):
         return session  # refuses by itself, with its own reason
+    if isinstance(session, _ReadOnlySession):
+        return session  # of a run, which begins another one
     kind = type(session)
     copied: Any = type("ReadOnlySession", (_ReadOnlySession, kind), {})
     lasting: SessionMixin = copied.__new__(copied)
@@ -104,6 +106,8 @@ def lasting_request(request: Request) -> Request:
 
     A small body is read now, unless the view has begun to read it. Blocks for it.
     """
+    if isinstance(request.environ["wsgi.input"], _GoneBody):
+        return request  # of a run, which begins another one
     length = request.content_length
     if length is None and request.method in ("GET", "HEAD") and not _is_chunked(request):
         length = 0

@@ -26,6 +26,22 @@ def cookie_of(place: Place, name: str) -> str:
     return answer.headers["set-cookie"].partition(";")[0]
 
 
+@on_two
+def test_a_run_begins_runs(place: Place, tag: str) -> None:
+    """Each has the contexts of the one that began it."""
+    headers = {"Cookie": cookie_of(place, "ann"), "Content-Type": "text/x"}
+    path = path_of("/nested", tag=tag)
+    with open_stream(place.server, path, method="POST", headers=headers, body=b"body") as stream:
+        story = Story.of(run_of(stream), stream.rest())
+    found = [story]
+    while found[-1].end.value is not None:
+        found.append(place.read(found[-1].end.value))
+    assert [each.end.state for each in found] == ["finished"] * 3
+    seen = [parsed(each.data[0]) for each in found]
+    assert seen[0] == seen[1] == seen[2]
+    assert (seen[0]["session"], seen[0]["user"], seen[0]["body"]) == ("ann", "ann", "body")
+
+
 @everywhere
 def test_the_contexts_of_the_view(place: Place, tag: str) -> None:
     """All of them, before and after the request has ended: its client has left."""

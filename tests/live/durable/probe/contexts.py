@@ -75,6 +75,20 @@ def contexts() -> ResponseReturnValue:
     return response
 
 
+@blueprint.route("/nested", methods=["GET", "POST"])
+def nested() -> ResponseReturnValue:
+    """A run begins another one in its contexts, and that one another."""
+    g.user = "ann"
+    request.get_data()
+
+    def events(depth: int) -> Iterator[Any]:
+        yield _seen()
+        return the_sse().start(events(depth - 1)) if depth else None
+
+    response: ResponseReturnValue = the_sse().run(events(2))
+    return response
+
+
 def _write_key() -> None:
     session["visits"] = 1
 
