@@ -109,11 +109,15 @@ class ItemRun(RunSource):
             with self.context():
                 try:
                     value = yield from self._frames(writer)
-                except (Exception, KeyboardInterrupt, SystemExit) as error:
+                except BaseException as error:
+                    if _ended_by_us(error, writer):
+                        raise
                     failure = report(self.app, path, as_exception(error))
                     raise  # for teardown functions
                 outcome = self._outcome(value)
-        except (Exception, KeyboardInterrupt, SystemExit) as error:
+        except BaseException as error:
+            if _ended_by_us(error, writer):
+                raise
             raise failure or report(self.app, path, as_exception(error)) from error
         yield outcome
 
@@ -148,6 +152,12 @@ def encoded(items: Iterable[Any], encoder: Encoder) -> Generator[list[bytes], No
             yield encoder.frames(item)
     finally:
         _close(iterator)
+
+
+def _ended_by_us(error: BaseException, writer: Writer) -> bool:
+    """Whether this closes a generator whose run has ended: no error of the application's."""
+    # Others of this kind are: a `gevent.Timeout`, or asyncio's CancelledError.
+    return writer.ended and not isinstance(error, (Exception, KeyboardInterrupt, SystemExit))
 
 
 def _call(function: Callable[..., Any], handle: RunHandle) -> Any:

@@ -165,7 +165,9 @@ class Writer:
                 outcome = self._store_frames(generated)
             except Failure as failure:
                 outcome = Outcome.failed(failure)
-            except Exception:
+            except BaseException as error:
+                if self.ended and not isinstance(error, Exception):
+                    raise  # it was cancelled
                 log.exception("a run failed")
                 outcome = Outcome.failed(internal())
             if outcome is not None and self._may_end(outcome):

@@ -130,6 +130,18 @@ def test_an_exception(place: Place, tag: str, after: int) -> None:
     assert "secret detail" in place.server.log(), "the operator sees it"
 
 
+@on_two
+@pytest.mark.parametrize("error", ["timeout", "cancelled", "generator", "greenlet", "system"])
+def test_an_exception_that_is_no_error(place: Place, tag: str, error: str) -> None:
+    """Such as that of a ``gevent.Timeout``, or a cancelled task of asyncio, which nobody caught."""
+    with place.run("failing", tag, after=1, error=error) as stream:
+        story = Story.of(run_of(stream), stream.rest())
+    assert story.data == texts(tag, 1)
+    assert (story.end.state, story.end.code) == ("failed", "internal_error")
+    assert_nothing_leaks(story)
+    assert place.marks(tag)[1:] == ["finally"]
+
+
 @everywhere
 @pytest.mark.parametrize("error", ["failure", "http"])
 def test_an_exception_for_the_client(place: Place, tag: str, error: str) -> None:

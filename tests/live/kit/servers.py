@@ -31,6 +31,7 @@ EXPECTED_ERRORS = (
     "ArithmeticError: on purpose",
     "sseflask.errors.EventError: a stream can't send a object",
     "RuntimeError: generator ignored GeneratorExit",
+    "RuntimeError: the items of a stream raised ",
 )
 TRACEBACK = re.compile(
     r"^Traceback .*\n(?: .*\n)+(?P<error>\S.*)\n"

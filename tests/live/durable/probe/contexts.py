@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from flask import (
@@ -81,7 +81,7 @@ def nested() -> ResponseReturnValue:
     g.user = "ann"
     request.get_data()
 
-    def events(depth: int) -> Iterator[Any]:
+    def events(depth: int) -> Generator[Any, None, Any]:
         yield _seen()
         return the_sse().start(events(depth - 1)) if depth else None
 

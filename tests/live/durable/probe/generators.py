@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 import queue
@@ -12,6 +13,7 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
+import gevent
 from werkzeug.exceptions import Conflict
 
 from sseflask import Comment, Event, Failure
@@ -121,6 +123,11 @@ def failing(asked: Asked) -> Made:
                 "too much of it", status=429, type="rate_limit_error", param="n", code="slow_down"
             ),
             "http": Conflict("there already"),
+            "timeout": gevent.Timeout(0.1),
+            "cancelled": asyncio.CancelledError("on purpose"),
+            "generator": GeneratorExit("on purpose"),
+            "greenlet": gevent.GreenletExit("on purpose"),
+            "system": SystemExit(3),
         }[asked.get("error", "probe")]
     finally:
         ended(asked)
