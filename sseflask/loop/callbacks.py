@@ -72,6 +72,20 @@ def call_later(seconds: float, function: Callable[[], object]) -> Callable[[], N
     return close
 
 
+def call_in_main_loop_later(seconds: float, function: Callable[[], object]) -> None:
+    """Call a function that does not block after some seconds, in the main thread's event loop.
+
+    Any thread, also one that does not live so long; never blocks. Without gevent the function is
+    called by a ``threading.Timer``.
+    """
+    hub = _hub()
+    if hub is None or hub.main_hub:
+        call_later(seconds, function)
+    else:
+        # A timer belongs to a loop that goes on, and only its own thread may touch it.
+        EventLoop.main().call_soon_threadsafe(call_later, seconds, function)
+
+
 class EventLoop:
     """Calls functions in an event loop for other threads; calls that come together wake it once.
 

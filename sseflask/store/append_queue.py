@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,10 +11,11 @@ from functools import partial
 from sseflask.loop import native
 from sseflask.loop.callbacks import (
     Done,
-    call_later,
+    Timeout,
+    call_in_main_loop_later,
     call_outside_loop,
     cooperative,
-    wait_for_event,
+    wait_for_callback,
 )
 from sseflask.store.api import StoreError
 from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunFrames, RunKey, size_of
@@ -34,8 +35,8 @@ _RETRY_SECONDS, _PATIENCE = 0.25, 20.0
 #: Bytes of one transaction, about: other processes wait for it.
 _GROUP_BYTES = 1 << 18
 
-#: Bytes that a writer may be ahead of the store.
-_AHEAD = 1 << 20
+#: Bytes that a writer may be ahead of the store, and seconds after which it looks again.
+_AHEAD, _ROOM_SECONDS = 1 << 20, 3600.0
 
 
 class AppendQueue:
@@ -67,7 +68,7 @@ class AppendQueue:
         self._stored = stored
         self._report_given_up = given_up
         self._lock = native.lock()
-        self._room: dict[RunKey, threading.Event] = {}
+        self._room: dict[RunKey, list[Done]] = {}
         self._waiting: dict[RunKey, RunAppend] = {}
         self._waiting_bytes = 0
         self._unsaved: dict[RunKey, int] = {}
@@ -75,7 +76,7 @@ class AppendQueue:
         self._busy = self._urgent = self._pausing = False
         self._began = 0.0
         self._failing_since: float | None = None
-        self._cancel: Callable[[], None] | None = None
+        self._pauses = 0
 
     def add(self, append: RunAppend) -> None:
         run = append.run
@@ -102,31 +103,36 @@ class AppendQueue:
 
     def wait_for_room(self, run: RunKey) -> None:
         while self._unsaved.get(run, 0) > _AHEAD:
-            with self._lock:
-                if self._unsaved.get(run, 0) <= _AHEAD:
-                    return
-                room = self._room.setdefault(run, threading.Event())
-            wait_for_event(room, None)
+            with contextlib.suppress(Timeout):
+                wait_for_callback(partial(self._call_when_room, run), _ROOM_SECONDS)
+
+    def _call_when_room(self, run: RunKey, done: Done) -> None:
+        with self._lock:
+            if self._unsaved.get(run, 0) > _AHEAD:
+                self._room.setdefault(run, []).append(done)
+                return
+        done(None, None)
 
     def _make_room(self, run: RunKey) -> None:
-        room = self._room.pop(run, None)
-        if room is not None:
-            room.set()
+        for done in self._room.pop(run, ()):
+            done(None, None)
 
     def _pause(self) -> bool:
         """Wait for others to join the next transaction, if an event loop can do the waiting."""
         left = self._began + _PACE - time.monotonic()
         if self._urgent or left <= 0 or not cooperative():
-            if self._pausing and self._cancel is not None:
-                self._cancel()
             self._pausing = False
             return False
         self._pausing = True
-        self._cancel = call_later(left, self._go_on)
+        self._pauses += 1
+        call_in_main_loop_later(left, partial(self._go_on, self._pauses))
         return True
 
-    def _go_on(self) -> None:
-        self._pausing = False
+    def _go_on(self, pause: int) -> None:
+        with self._lock:
+            if not self._pausing or pause != self._pauses:
+                return  # something urgent has ended this pause
+            self._pausing = False
         self._begin()
 
     def _begin(self) -> None:
@@ -167,7 +173,7 @@ class AppendQueue:
             since = self._failing_since = self._failing_since or now
             if isinstance(error, StoreError) and now < since + _PATIENCE:
                 self._put_back(appends)
-                call_later(_RETRY_SECONDS, self._begin)
+                call_in_main_loop_later(_RETRY_SECONDS, self._begin)
                 return
             unexpected = None if isinstance(error, StoreError) else error
             said = "runs can't be stored, and are given up: %s"

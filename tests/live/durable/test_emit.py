@@ -28,6 +28,23 @@ def test_several_producers(place: Place, tag: str, threads: int) -> None:
     assert place.read(run) == story, "one order for everybody"
 
 
+@on_gevent
+@pytest.mark.parametrize(("each", "size"), [(300, 10), (20, 200_000)])
+def test_native_threads(place: Place, tag: str, each: int, size: int) -> None:
+    """Any thread may emit, as fast as it can; the runs of others in the same worker go on."""
+    with place.run("native_producers", tag, each=each, size=size) as stream:
+        run = run_of(stream)
+        story = Story.of(run, stream.rest())
+    for name in story.end.value:
+        own = [item for item in story.data if (item or "").startswith(f"{name}:")]
+        assert [item.rpartition(":")[0] for item in own if item] == [
+            f"{name}:{n}" for n in range(each)
+        ]
+    for _ in range(8):  # some of them on that worker
+        with place.run("numbers", f"{tag}.after", count=20, interval=0.001) as stream:
+            assert len(Story.of(run_of(stream), stream.rest()).data) == 20
+
+
 @everywhere
 def test_emitted_before_a_yield_comes_before_it(place: Place, tag: str) -> None:
     with place.run("ordered", tag) as stream:

@@ -368,12 +368,11 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, Callable[[], o
     """What an event loop would call later; a test calls it instead."""
     found: list[tuple[float, Callable[[], object]]] = []
 
-    def later(seconds: float, function: Callable[[], object]) -> Callable[[], None]:
+    def later(seconds: float, function: Callable[[], object]) -> None:
         found.append((seconds, function))
-        return lambda: None
 
     monkeypatch.setattr(module, "cooperative", lambda: True)
-    monkeypatch.setattr(module, "call_later", later)
+    monkeypatch.setattr(module, "call_in_main_loop_later", later)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     return found
 
@@ -401,5 +400,7 @@ def test_in_a_loop_others_are_waited_for_but_not_with_a_first_frame(
     store.succeed()
     store.add(1, 5, b"e")
     assert (len(store.asked), len(planned)) == (3, 2)
+    planned[0][1]()
+    assert len(store.asked) == 3, "that pause was over long ago"
     planned[-1][1]()
     assert store.last == [Piece(1, 5, [b"e"])]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gevent
+
 from sseflask import Event
+from sseflask.loop.native import original
 from tests.live.durable.probe.gates import wait_until_allowed
 from tests.live.durable.probe.generators import Asked, Made, ended, number, started
 from tests.live.kit.notes import mark
@@ -39,6 +43,32 @@ def producers(asked: Asked) -> Emitting:
         finally:
             ended(asked)
         return tag
+
+    return work
+
+
+def native_producers(asked: Asked) -> Emitting:
+    """Native threads write, of which gevent knows nothing or which its pool has."""
+    each = int(number(asked, "each", 300))
+
+    def work(run: Any) -> Made:
+        done: list[str] = []
+
+        def produce(name: str) -> None:
+            for n in range(each):
+                run.emit(f"{name}:{n}:{'x' * int(number(asked, 'size', 10))}")
+            done.append(name)
+
+        names = [f"p{n}" for n in range(4)]
+        for name in names[:2]:
+            original("_thread", "start_new_thread")(produce, (name,))
+        pool = gevent.get_hub().threadpool
+        for name in names[2:]:
+            pool.spawn(produce, name)
+        while len(done) < len(names):
+            time.sleep(0.01)
+            yield "own"
+        return names
 
     return work
 
@@ -127,6 +157,14 @@ def faster_than_the_store(asked: Asked) -> Emitting:
 EMITTING: Mapping[str, Callable[[Asked], Emitting]] = {
     each.__name__: each
     for each in (
-        *(producers, ordered, silent_generator, late, unencodable_emit, faster_than_the_store),
+        *(
+            producers,
+            native_producers,
+            ordered,
+            silent_generator,
+            late,
+            unencodable_emit,
+            faster_than_the_store,
+        ),
     )
 }
