@@ -198,6 +198,7 @@ class RunMethods:
         Args:
             items: as for `run`; so are the others.
             idempotency_key: with the same key the owner finds the run that was begun before.
+            on_disconnect: its first viewer has ten seconds to come.
 
         Returns:
             the run's id.

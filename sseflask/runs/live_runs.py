@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sseflask.runs.writer import Writer
 
 #: Seconds within which a client that was sent a ``retry`` line is back: longer than it says.
-_RETURN_SECONDS = 10.0
+RETURN_SECONDS = 10.0
 
 #: Milliseconds over which the viewers of a run that another process goes on with come back.
 _RETURN_JITTER = 500
@@ -63,7 +63,7 @@ class LiveRun(Feed[MakeView]):
     def expect_return(self, since: float | None = None) -> None:
         """Expect a client back, here or elsewhere, that was told at ``since`` to reconnect."""
         with self.lock:
-            until = (time.monotonic() if since is None else since) + _RETURN_SECONDS
+            until = (time.monotonic() if since is None else since) + RETURN_SECONDS
             self.expected_until = max(self.expected_until, until)
 
     def check_viewers(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import weakref
@@ -19,7 +18,7 @@ from sseflask.loop.callbacks import (
     cooperative,
     run_in_main_loop,
 )
-from sseflask.runs.live_runs import LiveRun, LiveRuns
+from sseflask.runs.live_runs import RETURN_SECONDS, LiveRun, LiveRuns
 from sseflask.runs.outcome import Generated, Outcome, interrupted, too_long
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Terms, Writer
@@ -129,7 +128,7 @@ class RunProcess:
             if viewer is not None:
                 viewer.attached(live, run)
             else:
-                writer.alone_since = math.inf  # not before its first viewer has left
+                writer.alone_since = time.monotonic() + RETURN_SECONDS  # for its first viewer
         # Whatever thread this is, the greenlet has to be in the loop that goes on.
         run_in_main_loop(partial(writer.start, generated))
 

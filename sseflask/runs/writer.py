@@ -62,7 +62,7 @@ class Writer:
     Attributes:
         began: the monotonic time at which it was made.
         alone_since: the monotonic time since which no viewer is here or expected back; it may be in
-            the future, and infinite before the first viewer. ``None`` if there is a viewer.
+            the future. ``None`` if there is a viewer.
     """
 
     def __init__(self, run: Run, store: RunStore, terms: Terms, *, size: int = 0) -> None:

@@ -92,7 +92,7 @@ def test_a_server_that_forgets_everything_is_found_out(server: Running) -> None:
 def test_what_is_stored_takes_memory(
     server: Running, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("_EVENTS", 500), ("_TOGETHER", 100), ("_CHANNELS", 20), ("_CHUNKS", 20)):
+    for name, value in (("_EVENTS", 5000), ("_TOGETHER", 500), ("_CHANNELS", 20), ("_CHUNKS", 20)):
         monkeypatch.setattr(redis_memory, name, value)
     sample = redis_memory.measure(
         replace(server, beside=[upstream]), Options(streams=40, seconds=0, patience=PATIENCE)

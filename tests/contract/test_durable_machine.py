@@ -192,15 +192,14 @@ class Machine(RuleBasedStateMachine):
         state = process.call("stop", each.id, each.owner)
         assert state == ("stopped" if goes_on else each.state)
         if goes_on:
-            self.writer(each).call("hand", each.name, "item", "in nobody's stream")
-            until(
-                lambda: (
-                    "finally" in self.writer(each).call("events", each.name)
-                    or "started" not in self.writer(each).call("events", each.name)
-                ),
-                "its `finally` has run",
-            )
+            until(lambda: self.closed(each), "its `finally` has run")
             self.end(each, "stopped", "", None)
+
+    def closed(self, each: Expected) -> bool:
+        """Whether its generator is, which may have to come to another item before it is told."""
+        self.writer(each).call("hand", each.name, "item", "in nobody's stream")
+        events = self.writer(each).call("events", each.name)
+        return "finally" in events or "started" not in events
 
     @precondition(lambda self: self.there is not None)
     @rule()

@@ -6,7 +6,7 @@ import json
 from urllib.parse import quote_from_bytes
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.live.kit.clients import open_stream
@@ -20,6 +20,8 @@ BAD_NAMES = [
     *("%20", "a%20b", "a%00b", "a%0Ab", "a%0D%0Ab", "%C3%A4", "%FF", "a%25b", "a+b", "a,b", "a;b"),
     *("a@b", "a~b", "a%22", "a'b", "a" * 129, "%F0%9F%98%80"),
 ]
+#: The service is started once for all tests, though its fixture depends on the test's store.
+SHARED = [HealthCheck.function_scoped_fixture]
 BAD_PATTERNS = ["***", "a**", "**a", "a.b*", "*a.b", "a.***", "*" * 129]
 
 
@@ -172,7 +174,7 @@ def status_of(server: Server, path: str, method: str, headers: dict[str, str], b
         return head.status
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=SHARED)
 @given(body=BODIES, kind=KINDS, key=st.none() | VALUES)
 def test_fuzzed_publishing(channels: Server, body: bytes, kind: str, key: str | None) -> None:
     headers = {"Content-Type": kind, **({} if key is None else {"Idempotency-Key": key})}
@@ -180,7 +182,7 @@ def test_fuzzed_publishing(channels: Server, body: bytes, kind: str, key: str | 
     assert status in (201, 400, 409, 413, 415), (status, body, headers)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=SHARED)
 @given(name=st.binary(min_size=1, max_size=140), query=st.booleans(), last=st.none() | VALUES)
 def test_fuzzed_subscribing(channels: Server, name: bytes, query: bool, last: str | None) -> None:
     quoted = quote_from_bytes(name, safe="*")
@@ -191,7 +193,7 @@ def test_fuzzed_subscribing(channels: Server, name: bytes, query: bool, last: st
     assert status in (200, 308, 400, 404), (status, path)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=SHARED)
 @given(last=st.binary(max_size=100) | st.from_regex(r"[0-9a-zA-Z_-]*-?[0-9]{0,40}").map(str.encode))
 def test_fuzzed_ids(channels: Server, last: bytes) -> None:
     """Whatever id a client has, it is served, or gets an error that says what is wrong."""
@@ -200,7 +202,7 @@ def test_fuzzed_ids(channels: Server, last: bytes) -> None:
     assert status in (200, 400), (status, path)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, suppress_health_check=SHARED)
 @given(name=st.from_regex(r"[A-Za-z0-9_.:-]{1,128}", fullmatch=True))
 def test_every_name_of_the_alphabet_is_either_good_or_bad(channels: Server, name: str) -> None:
     """A name that one can publish to is one that one can subscribe to."""
