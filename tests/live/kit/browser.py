@@ -12,6 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from tests.live.kit.still_network import addresses_stay
 from tests.live.kit.tools import tool
 
 #: For Playwright, which chooses by itself how to go without a window.
@@ -36,7 +37,7 @@ def chromium_program() -> str:
 def chromium(directory: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
     """A browser showing that address, until the block is left."""
     program = chromium_program()
-    with (directory / "chromium.log").open("wb") as log:
+    with addresses_stay(), (directory / "chromium.log").open("wb") as log:
         process = subprocess.Popen(
             [program, "--headless", *FLAGS, f"--user-data-dir={directory / 'profile'}", address],
             stdin=subprocess.DEVNULL,
@@ -44,18 +45,18 @@ def chromium(directory: Path, address: str) -> Iterator[subprocess.Popen[bytes]]
             stderr=log,
             start_new_session=True,
         )
-    with process:
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with process:
+            try:
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def chromium_page() -> Iterator[Page]:
     """An empty page, steered from here, which takes any certificate."""
-    with sync_playwright() as playwright:
+    with addresses_stay(), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_program(), args=FLAGS)
         yield browser.new_page(ignore_https_errors=True)
         browser.close()

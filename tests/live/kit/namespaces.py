@@ -15,6 +15,7 @@ from typing import Literal
 
 import pytest
 
+from tests.live.kit.still_network import addresses_change
 from tests.live.kit.tools import tool
 
 Switch = Literal["clients", "stores"]
@@ -112,16 +113,27 @@ def network_of(count: int) -> Iterator[tuple[Network, list[Host]]]:
         pytest.skip("only root can make a network")
     hosts = [Host(network, number) for number in range(2, count + 2)]
     with contextlib.ExitStack() as stack:
+        _make(network, hosts, stack)
+        yield network, hosts
+
+
+def _make(network: Network, hosts: list[Host], stack: contextlib.ExitStack) -> None:
+    with addresses_change(), contextlib.ExitStack() as made_here:
         for host in hosts:
             command = [network.program, "netns", "add", host.name]
             made = subprocess.run(command, capture_output=True, text=True, check=False)
             if made.returncode:
                 pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
-            stack.callback(network.ip, "netns", "del", host.name)
+            made_here.callback(network.ip, "netns", "del", host.name)
         for switch in SWITCHES:
             network.make(switch)
-            stack.callback(network.remove, switch)
+            made_here.callback(network.remove, switch)
         for host in hosts:
             host.make()
-            stack.callback(host.unmake)
-        yield network, hosts
+            made_here.callback(host.unmake)
+        stack.callback(_unmake, made_here.pop_all())
+
+
+def _unmake(made: contextlib.ExitStack) -> None:
+    with addresses_change():
+        made.close()

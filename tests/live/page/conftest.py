@@ -16,11 +16,18 @@ from playwright.sync_api import (
 
 from tests.live.kit.browser import FLAGS, chromium_program
 from tests.live.kit.servers import Server
+from tests.live.kit.still_network import addresses_stay
 
 expect.set_options(timeout=20_000)
 
 #: A name of this machine that a browser does not take for it: its pages have no secure context.
 ELSEWHERE = "page.test"
+
+
+@pytest.fixture(autouse=True)
+def still() -> Iterator[None]:
+    with addresses_stay():
+        yield
 
 
 @pytest.fixture(scope="package")

@@ -19,6 +19,7 @@ from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import fetch
 from tests.live.kit.examples import example
 from tests.live.kit.servers import Server, free_port
+from tests.live.kit.still_network import addresses_stay
 from tests.live.kit.tools import node_packages
 from tests.live.kit.waiting import until
 
@@ -37,6 +38,12 @@ REMEMBERING = """
     }
   };
 """
+
+
+@pytest.fixture(autouse=True)
+def still() -> Iterator[None]:
+    with addresses_stay():
+        yield
 
 
 @pytest.fixture(scope="module")
