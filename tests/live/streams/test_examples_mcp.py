@@ -112,44 +112,56 @@ def cut_at(port: int, number: int) -> Proxy:
     return Proxy(port, cut_after=[b'"progress":%d' % number] * 3)
 
 
-def test_a_cut_stream_goes_on_at_another_process(tmp_path: Path, store: dict[str, str]) -> None:
-    """Each number comes once, in order, and the answer: the tool still runs in the first."""
-    with (
-        process(tmp_path / "one", store) as one,
-        process(tmp_path / "two", store) as two,
-        cut_at(one.port, 5) as proxy,
-    ):
+def test_two_clients_lose_nothing(tmp_path: Path, store: dict[str, str]) -> None:
+    """Each is told each number once, in order, though the tools run in the first process.
 
-        class Moved(Called):
-            def heard(self, number: float) -> None:
-                if number == 2:
-                    proxy.target = two.port  # of what connects from now on
+    Both number their requests alike. What they were told is in the log when that process is gone.
+    """
+    with process(tmp_path / "two", store) as two:
+        with (
+            process(tmp_path / "one", store) as one,
+            cut_at(one.port, 5) as proxy,
+            cut_at(one.port, 8) as other,
+        ):
 
-        called = Moved(proxy.port, to=20)
-        anyio.run(called.call)
-        assert proxy.broken
-    assert called.numbers == list(range(1, 21))
-    assert called.answer == "counted to 20"
-    assert '"POST /mcp' not in two.log()
-    assert '"GET /mcp HTTP/1.1" 200' in two.log()
+            class Moved(Called):
+                def heard(self, number: float) -> None:
+                    if number == 2:  # what connects from now on
+                        proxy.target = other.target = two.port
 
+            clients = [Moved(proxy.port, to=20), Moved(other.port, to=17)]
 
-def test_the_log_outlives_the_process(tmp_path: Path, files: dict[str, str]) -> None:
-    """What a client has not read of an answer is read from the next process; also twice."""
-    with process(tmp_path / "one", files) as one:
-        called = Called(one.port, to=4)
-        anyio.run(called.call)
-    with process(tmp_path / "two", files) as two:
+            async def call() -> None:
+                async with anyio.create_task_group() as tasks:
+                    for client in clients:
+                        tasks.start_soon(client.call)
+
+            anyio.run(call)
+            assert proxy.broken
+            assert other.broken
+        for client in clients:
+            assert client.numbers == list(range(1, client.to + 1))
+            assert client.answer == f"counted to {client.to}"
+        assert '"POST /mcp' not in two.log()
+        first, second = clients
         for _ in range(2):
-            rest = replayed(two, called.ids[2])
-            assert [message.get("params", {}).get("progress") for message in rest] == [3, 4, None]
-            assert rest[-1]["result"]["content"][0]["text"] == "counted to 4"
-        # Nor can an id be a pattern, which would read the streams of others.
-        for wrong in ("1", "mcp.**/earliest", "mcp.*.*/earliest", f"mcp.x.{'0' * 32}/"):
+            rest = replayed(two, first.ids[-3])
+            assert [message.get("params", {}).get("progress") for message in rest] == [20, None]
+            assert rest[-1]["result"]["content"][0]["text"] == "counted to 20"
+        assert len(replayed(two, second.ids[0])) == 17 + 1
+
+        refusals = {
+            "1": "There is no such stream.",
+            # Patterns would read the streams of others.
+            "mcp.**/earliest": "There is no such stream.",
+            "mcp.*.*/earliest": "There is no such stream.",
+            f"mcp.x.{'0' * 32}/": "There is no such stream.",
+            f"mcp.x.{'0' * 32}/earliest": "The server that ran this has ended.",
+            first.ids[0].partition("/")[0] + "/of-another-log": "Events are missing.",
+        }
+        for wrong, words in refusals.items():
             (refused,) = replayed(two, wrong)
-            assert refused["error"]["message"] == "There is no such stream."
-        (ended,) = replayed(two, f"mcp.x.{'0' * 32}/earliest")
-        assert ended["error"]["message"] == "The server that ran this has ended."
+            assert refused["error"]["message"] == words
 
 
 def test_a_tool_dies_with_its_process(tmp_path: Path, files: dict[str, str]) -> None:
