@@ -18,6 +18,7 @@ from tests.live.kit.browser import FLAGS, chromium_program
 from tests.live.kit.clients import open_stream
 from tests.live.kit.connection import fetch
 from tests.live.kit.examples import example
+from tests.live.kit.scripted import ScriptedAnswer, ScriptedUpstream
 from tests.live.kit.servers import Server, free_port
 from tests.live.kit.still_network import addresses_stay
 from tests.live.kit.tools import node_packages
@@ -135,6 +136,28 @@ def sign_in(browser: Browser, server: Server, name: str) -> Page:
     page.get_by_label("Password").fill(f"{name}-1")
     page.get_by_role("button", name="Sign in").click()
     return page
+
+
+def test_an_answer_goes_on_when_its_page_is_loaded_again(
+    browser: Browser, tmp_path: Path, scripted: ScriptedUpstream, script: ScriptedAnswer
+) -> None:
+    with example("chat_login", "gunicorn", tmp_path, changes=scripted.settings()) as server:
+        page = sign_in(browser, server, "ada")
+        page.get_by_label("Message").fill(script.message)
+        page.get_by_role("button", name="Send").click()
+        script.say("One ")
+        answer = page.locator("p")
+        expect(answer).to_have_text("One ")
+        page.reload()
+        expect(answer).to_have_text("One ")
+        script.say("two ")
+        expect(answer).to_have_text("One two ")
+        page.get_by_role("button", name="Stop").click()
+        script.wait_until_left()
+        page.reload()
+        expect(answer).to_have_text("One two ")
+        assert script.count == 1
+        page.context.close()
 
 
 def write(page: Page, to: str, text: str) -> None:

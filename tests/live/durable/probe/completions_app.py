@@ -49,6 +49,11 @@ def texts(tag: str) -> Response:
             if then == "wait":
                 mark(tag, "waits")
                 time.sleep(600)
+            elif then == "go on":
+                mark(tag, "waits")
+                while True:
+                    time.sleep(0.05)
+                    yield "."
             elif then == "fail":
                 raise ProbeError("secret detail")
         finally:
