@@ -286,9 +286,15 @@ class Connection:
     def close(self) -> None: ...
 
 
+class Session:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_error: object) -> None: ...
+
+
 def test_g_is_what_it_was_without_what_is_closed(kept: Kept) -> None:
     def fill() -> None:
-        g.user, g.database, g.file = "Li", Connection(), io.BytesIO()
+        g.user, g.database, g.session, g.file = "Li", Connection(), Session(), io.BytesIO()
 
     kept.in_view = fill
     kept.ask()

@@ -13,9 +13,15 @@ from flask import Flask, Response, request
 from werkzeug.test import TestResponse
 
 from sseflask import SSE, Failure
+from sseflask.errors import SHOULD_RETRY
 from sseflask.event import Event
 from sseflask.extension import runs_of
+from sseflask.run_api import go_on
 from sseflask.runs.run_result import RunEvent
+from sseflask.runs.successor import Successor
+from sseflask.runs.viewer import Viewer
+from sseflask.runs.writer import Terms
+from sseflask.store.run_api import Run
 from sseflask.testing import ClientStream, open_stream
 
 SECONDS = 10.0
@@ -125,6 +131,23 @@ def test_a_client_that_does_not_reconnect_begins_anew(place: Place) -> None:
     assert place.all_of(headers={"Last-Event-ID": f"{run}.1"}) == ["new", DONE]
 
 
+def viewer_of(response: Any) -> Viewer:
+    viewer = response.response
+    assert isinstance(viewer, Viewer)
+    return viewer
+
+
+def test_what_a_client_may_do_again(place: Place) -> None:
+    """A response says so if the server can't send it; and only who comes back is sent away."""
+    with place.app.test_request_context("/run", method="POST"):
+        with place.sse.run(iter("a"), lifetime=5) as once:
+            assert viewer_of(once).refusal().headers[SHOULD_RETRY] == "false"
+            assert vars(once)["_lifetime"] == 5
+        with place.sse.run(iter("a"), idempotency_key="k", reconnects=False, lifetime=5) as named:
+            assert SHOULD_RETRY not in viewer_of(named).refusal().headers
+            assert vars(named)["_lifetime"] == 0
+
+
 def test_another_owner_finds_nothing(place: Place) -> None:
     place.view = lambda: place.sse.run(iter(["a"]), owner=request.args["owner"])
     run = place.run(query_string={"owner": "7"})
@@ -138,6 +161,7 @@ def test_another_owner_finds_nothing(place: Place) -> None:
                 call(run, owner=owner)
             assert caught.value.status == 404
     assert place.sse.result(run, owner=7).state == "finished", "a number is its digits"
+    assert place.all_of("/run?owner=7", headers=cursor) == [DONE], "its own comes back"
 
 
 @pytest.mark.parametrize("asked", [{"method": "HEAD"}, {"headers": {"Sec-Purpose": "prefetch"}}])
@@ -364,6 +388,17 @@ def test_who_sees_the_head_of_a_response_is_a_viewer(place: Place) -> None:
 
 def resume(_run: str, _last: RunEvent | None) -> list[str]:
     return ["again"]
+
+
+def test_a_run_goes_on_though_the_secret_key_was_changed(place: Place) -> None:
+    signed = Successor(resume, Terms(5.0)).encode(place.app.secret_key)
+    run = Run(1, "0" * 32, "items", 0)
+    place.app.secret_key = "another"
+    with pytest.raises(LookupError, match="SECRET_KEY"):
+        go_on(place.app, run, signed, lambda _after, _limit: [])
+    place.app.config["SECRET_KEY_FALLBACKS"] = ["older", "secret"]
+    terms, _ = go_on(place.app, run, signed, lambda _after, _limit: [])
+    assert terms == Terms(5.0)
 
 
 def test_how_to_go_on_is_checked_before_anything_is_run(place: Place) -> None:

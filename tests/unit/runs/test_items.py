@@ -48,6 +48,21 @@ def test_bytes_cut_anywhere_mean_what_they_mean_uncut(stream: bytes, places: lis
     view = ItemView("r", "items")
     assert read(*(view.take(n, frame) for n, frame in enumerate(frames, 1))) == read(stream)
     assert all(events_in(frame) == 1 and frame.endswith(b"\n\n") for frame in frames)
+    assert all(frame.decode() and len(read(frame)[0]) <= 1 for frame in frames)
+
+
+def test_each_event_has_an_id_of_its_own_however_lines_end() -> None:
+    assert ItemEncoder(None).frames(b"data: a\r\rdata: b\n\n") == [b"data: a\n\n", b"data: b\n\n"]
+
+
+def test_what_is_no_text_is_replaced_once_for_all_viewers() -> None:
+    assert ItemEncoder(None).frames(b"data: \xff\n\n") == ["data: \ufffd\n\n".encode()]
+
+
+def test_the_reconnection_time_is_said_when_it_is_set() -> None:
+    encoder = ItemEncoder(None)
+    assert encoder.frames(b"retry: 5\ndata: a\n\n") == [b"data: a\n\n", b"retry: 5\n\n"]
+    assert encoder.frames(b"data: b\n\n") == [b"data: b\n\n"]
 
 
 def test_one_plain_event_is_kept_as_it_is() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
 
+from sseflask.errors import Failure
 from sseflask.runs.items import ITEM_FORMAT, ItemOutcome
 from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.process import Generate, Read, RunProcess
@@ -30,6 +33,7 @@ class Place:
         self.ends: list[Outcome] = []
         self.detached: list[int] = []
         self.error: BaseException | None = None
+        self.attaching: Callable[[], None] | None = None
         self.asked, self.go_on, self.answered = (threading.Event() for _ in range(3))
         self.begun, self.finish = threading.Event(), threading.Event()
         store: Any = self
@@ -70,6 +74,8 @@ class Place:
 
     def attach(self, run: int) -> Run:
         assert run == RUN.key
+        if self.attaching is not None:
+            self.attaching()
         return RUN
 
     def append(self, append: RunAppend) -> None:
@@ -112,6 +118,84 @@ def test_it_goes_on_after_the_last_frame(place: Place) -> None:
     assert (place.appends[0].first, place.appends[0].size) == (4, 100 + 9 + 48)
     (live,) = place.process.live_runs.written()
     assert (live.followed, live.position) == (True, 3)
+
+
+def test_viewers_of_the_process_before_are_expected_back(place: Place) -> None:
+    place.inherit()
+    place.answer()
+    assert place.begun.wait(SECONDS)
+    place.process.beat()
+    assert place.ends == []
+    (live,) = place.process.live_runs.written()
+    assert live.writer is not None
+    assert live.writer.alone_since == live.expected_until > time.monotonic() + 5
+
+
+def test_a_run_without_a_viewer_so_far_is_not_left_alone(place: Place) -> None:
+    run = Run(8, "s", "items", 0)
+    store: Any = place
+    writer = Writer(run, store, Terms(alone_seconds=0.0))
+    place.process.write(writer, place.generate(writer))
+    assert not writer.overdue
+    assert writer.alone_since == math.inf
+
+
+def test_a_run_is_not_cancelled_while_a_viewer_is_being_attached(place: Place) -> None:
+    place.inherit()
+    place.answer()
+    until(lambda: place.process.live_runs.written(), "it is written here")
+    (live,) = place.process.live_runs.written()
+    assert live.writer is not None
+    live.writer.alone_since = 0.0
+    place.attaching = place.process.beat
+    viewer = Viewer(place.process, RUN, ITEM_FORMAT, 3)
+    viewer.attach()
+    assert place.ends == []
+    assert not live.writer.overdue
+
+
+def test_a_viewer_that_comes_back_in_time(place: Place) -> None:
+    """It was told to reconnect: the store's news are still for it, until it should be there."""
+    place.process.attach(viewer := Viewer(place.process, RUN, ITEM_FORMAT, 3))
+    viewer.will_reconnect()
+    viewer.close()
+    assert place.detached == []
+    live = place.process.live_runs.get(RUN.key)
+    assert live is not None
+    live.expected_until = 0.0
+    place.process.beat()
+    assert (place.detached, place.process.live_runs.get(RUN.key)) == ([RUN.key], None)
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+@pytest.mark.parametrize("detached", [True, False])
+def test_viewers_of_a_run_that_another_process_goes_on_with(
+    place: Place, resumable: bool, detached: bool
+) -> None:
+    """They come back and find it there; who does not come back is told why it ends."""
+    viewer = Viewer(place.process, RUN, ITEM_FORMAT, 3, resumable=resumable)
+    viewer.attach()
+    live = place.process.live_runs.get(RUN.key)
+    assert live is not None
+    last = viewer.get(0)
+    assert last is None
+    group = viewer.join(False, 15.0) if detached else None
+    live.expected_until = 0.0
+    batch = live.pass_on()
+    assert live.expected_until > time.monotonic() + 5
+    if detached:
+        ((told, body),) = batch
+        assert (told, batch.ended) == (group, (group,))
+        assert body.startswith(b"retry: ") == resumable
+        assert (b"shutting_down" in body) == (not resumable)
+    elif resumable:
+        got = viewer.get(SECONDS)
+        assert got is not None
+        assert got[0].startswith(b"retry: ")
+        assert viewer.ended
+    else:
+        with pytest.raises(Failure):
+            viewer.get(SECONDS)
 
 
 @pytest.mark.parametrize("meanwhile", ["stopped", "passed on", "forgotten"])

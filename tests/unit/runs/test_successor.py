@@ -134,6 +134,14 @@ def test_the_last_event_is_found_behind_comments() -> None:
     assert last_event(RUN, read) == RunEvent("r.2", "e", "b")
 
 
+def test_the_last_event_may_be_the_last_frame_and_the_first() -> None:
+    assert last_event(RUN._replace(last=1), stored(b"data: a\n\n")) == RunEvent(
+        "r.1", "message", "a"
+    )
+    both = stored(b"data: a\n\n", b"data: b\n\n")
+    assert last_event(RUN._replace(last=2), both) == RunEvent("r.2", "message", "b")
+
+
 def test_a_run_without_events_has_no_last_one() -> None:
     assert last_event(RUN._replace(last=0), stored()) is None
     assert last_event(RUN._replace(last=1), stored(b": c\n\n")) is None
