@@ -117,7 +117,7 @@ class EventLog(EventStore):
                 await send_callback(failed("The server that ran this has ended."))
                 return
             if not came.events:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
                 # A process that was killed is found to be dead within ten seconds.
                 goes_on = await run_sync(self._goes_on, known[1])
 
