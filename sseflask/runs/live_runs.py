@@ -66,9 +66,14 @@ class LiveRun(Feed[MakeView]):
             until = (time.monotonic() if since is None else since) + RETURN_SECONDS
             self.expected_until = max(self.expected_until, until)
 
+    @property
+    def is_viewed(self) -> bool:
+        """Whether the run has viewers here. Hold the lock."""
+        return bool(self._audiences)
+
     def check_viewers(self) -> None:
         """Call ``on_left`` (see `LiveRuns`) if the run has no viewers here. Hold the lock."""
-        if not self._audiences:
+        if not self.is_viewed:
             self._on_left(self)
 
     def _removed(self, audience: Audience[MakeView]) -> None:  # noqa: ARG002  # others may be left

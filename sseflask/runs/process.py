@@ -127,7 +127,7 @@ class RunProcess:
             live.followed = True
             if viewer is not None:
                 viewer.attached(live, run)
-            else:
+            elif not live.is_viewed:  # by those of a run that is inherited
                 writer.alone_since = time.monotonic() + RETURN_SECONDS  # for its first viewer
         # Whatever thread this is, the greenlet has to be in the loop that goes on.
         run_in_main_loop(partial(writer.start, generated))

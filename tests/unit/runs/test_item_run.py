@@ -224,9 +224,11 @@ def test_the_iterator_is_closed_in_its_contexts(how: str) -> None:
         finally:
             marks.append(has_app_context())
 
-    generated = ItemRun(items, APP, APP.app_context).generate(Place().writer)
+    place = Place()
+    generated = ItemRun(items, APP, APP.app_context).generate(place.writer)
     next(generated)
     if how == "closed":
+        place.writer.cancel()
         generated.close()
     else:
         with pytest.raises(Failure):
