@@ -101,6 +101,14 @@ def test_it_goes_on_at_another_worker(server: Server, script: ScriptedAnswer, fo
     assert "".join(said["text"]) == "One zwei three"
 
 
+def test_it_begins_without_a_client(server: Server, script: ScriptedAnswer) -> None:
+    run = json.loads(ask(server, f"/start/{script.message}", "POST").body)["run"]
+    script.say("One")
+    script.finish()
+    assert [read_run(server, run, format).text for format in FORMATS] == ["One"] * len(FORMATS)
+    assert script.count == 1
+
+
 def test_another_owner_has_no_such_run(server: Server, script: ScriptedAnswer) -> None:
     mine, other = {"X-User": "ann"}, {"X-User": "bob"}
     with start(server, script, headers=mine, format="text") as stream:

@@ -258,6 +258,49 @@ def test_the_clients_own_retries_hold(make: Make) -> None:
         assert run(source_of(make(server.url, max_retries=1)))[:2] == ([ONE, LAST], STOPPED)
 
 
+class _Connection:
+    """What a transport says of a connection; it must not be asked for the socket."""
+
+    def get_extra_info(self, _info: str) -> Any:
+        raise AssertionError("others' connection")
+
+
+class _Silent(httpx2.SyncByteStream):
+    """A body whose transport gives up after the client's timeout, which nobody has changed."""
+
+    def __init__(self, request: httpx2.Request) -> None:
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield ONE
+        raise httpx2.ReadTimeout(f"after {self._request.extensions['timeout']['read']:g} s")
+
+
+def test_the_connection_of_http2_is_not_cut() -> None:
+    """Other responses share it: the client's own timeout is what ends the silence."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        extensions = {"http_version": b"HTTP/2", "network_stream": _Connection()}
+        return httpx2.Response(200, stream=_Silent(request), extensions=extensions)
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer), timeout=3)
+    client = openai.OpenAI(api_key=KEY, max_retries=0, http_client=http, timeout=3)
+    with client, pytest.raises(Failure) as caught:
+        run(source_of(client))
+    assert caught.value.code == "upstream_timeout"
+    assert isinstance(caught.value.__cause__, httpx2.ReadTimeout)
+    assert str(caught.value.__cause__) == "after 3 s"
+
+
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_a_transport_without_connections(http: Any) -> None:
+    """As applications' own tests have it."""
+    body = b"".join([ONE, LAST, DONE])
+    transport = http.MockTransport(lambda _: http.Response(200, content=body))
+    with openai.OpenAI(api_key=KEY, http_client=http.Client(transport=transport)) as client:
+        assert run(source_of(client))[:2] == ([ONE, LAST], STOPPED)
+
+
 # -- what can't be a run ---------------------------------------------------------------------------
 
 

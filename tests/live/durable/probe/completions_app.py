@@ -36,6 +36,12 @@ def complete() -> Response:
     return sse.run(source, **options)
 
 
+@app.post("/start/<message>")
+def start(message: str) -> ResponseReturnValue:
+    source = openai_chunks(client, [{"role": "user", "content": message}], model="m")
+    return {"run": sse.start(source)}
+
+
 @app.post("/texts/<tag>")
 def texts(tag: str) -> Response:
     """Pieces of text that see the view's contexts; the last item says what comes then."""
