@@ -23,6 +23,7 @@ from tests.documents.blocks import (
     Block,
     blocks,
 )
+from tests.live.kit.connection import fetch
 from tests.live.kit.servers import Server
 from tests.live.kit.services import SECRET, service
 from tests.live.kit.shell import Shell
@@ -68,6 +69,8 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service in development mode with the demo model, and with a secret for tokens."""
     settings = {"SSEFLASK_SECRET": SECRET}
     with service(tmp_path_factory.mktemp("documented"), settings=settings) as started:
+        # Each document finds a file of channels, whichever comes first.
+        assert fetch(started, "/channels/documents", method="POST", body=b"begun").status == 201
         yield started
 
 
