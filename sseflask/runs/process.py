@@ -85,6 +85,9 @@ class RunProcess:
 
     # -- see `sseflask.transport.gunicorn.drain.BackgroundWork` ------------------------------------
 
+    def take_no_more(self) -> None:
+        self.store.inherit_no_more()
+
     def interrupt(self) -> None:
         self.store.leave()
 

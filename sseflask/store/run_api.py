@@ -238,6 +238,9 @@ class RunStore(Store, Protocol):
         Never blocks; what fails is not tried again.
         """
 
+    def inherit_no_more(self) -> None:
+        """Leave to others what nobody writes, since this process is to go. Never blocks."""
+
     def leave(self) -> None:
         """Pass on what this process writes, or end it as interrupted, since it goes. Never blocks.
 

@@ -528,6 +528,25 @@ def test_a_run_is_inherited_whenever_its_writer_leaves(shared: Place, other: Pro
         assert len(viewer[1].ended_as(run.key)) == 1
 
 
+def test_a_process_that_is_to_go_inherits_nothing(shared: Place, other: Process) -> None:
+    """It would pass it on again; what it writes goes on."""
+    other[0].inherit_no_more()
+    own = begun(other[0], fresh(successor=b"go on"))
+    with opened(shared) as one:
+        run = begun(one[0], fresh(successor=b"go on"))
+        put(one[0], run, 1, 1)
+        one[1].wait_for_frame(run, 1)
+        one[0].leave()
+        one[1].wait_until_passed_on(run)
+        beats = other[1].beats
+        other[1].wait(lambda: other[1].beats > beats + 1, "it has looked")
+        with opened(shared) as third:
+            assert third[1].wait_for_inheritance(run).last == 1
+            put(other[0], own, 1, 1, FINISHED)
+            assert other[1].wait_for_end(own).outcome == b"finished"
+        assert other[1].inheritance == []
+
+
 def test_a_viewer_that_inherits_has_got_all_before(shared: Place, other: Process) -> None:
     with opened(shared) as one:
         run = begun(one[0], fresh(successor=b"go on"))

@@ -132,8 +132,11 @@ class RedisRunStore:
             partial(self._news.end, run=run, ending=ending, unless_attached=unless_attached)
         )
 
-    def leave(self) -> None:
+    def inherit_no_more(self) -> None:
         self._news.inherits = False
+
+    def leave(self) -> None:
+        self.inherit_no_more()
         # Not what is begun from now on.
         self._jobs.try_soon(partial(self._leave, [*self._runs.own]))
 

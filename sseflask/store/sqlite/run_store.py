@@ -104,8 +104,11 @@ class SqliteRunStore(StoreThread[RunDatabase]):
     def end_soon(self, run: int, ending: Ending, *, unless_attached: bool = False) -> None:
         self.try_soon(self._end, run, ending, unless_attached)
 
-    def leave(self) -> None:
+    def inherit_no_more(self) -> None:
         self._inherits = False
+
+    def leave(self) -> None:
+        self.inherit_no_more()
         self.try_soon(self._leave)
 
     # -- in the event loop, called by the queue ----------------------------------------------------

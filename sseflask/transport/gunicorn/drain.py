@@ -10,7 +10,8 @@
    (`Connection.rotate`, `DetachedStreams.drain`); one whose last event had no id runs on until an
    event has. All others run on. A stream that begins from now on is treated likewise
    (`Drain.register`). Connections that are idle after a detached stream are closed
-   (`IdleConnections.drain`). ``/readyz`` says 503.
+   (`IdleConnections.drain`). ``/readyz`` says 503. Runs of other processes are inherited no more
+   (`RunProcess.take_no_more`): they would be passed on again.
 4. `StreamWorker._wait_until_drained` waits for requests, streams and `BackgroundWork`: the runs
    that this process writes (`RunProcess`). If nothing is left, it goes on with 7.
 5. A fifth of gunicorn's ``graceful_timeout`` before its end, and at least 2 s,
@@ -63,6 +64,9 @@ _LAST_EVENTS_SECONDS, _FAILURE_SECONDS = 0.8, 0.3
 class BackgroundWork(Protocol):
     """Work of a process that belongs to no connection. The loop's thread only."""
 
+    def take_no_more(self) -> None:
+        """Take over nothing of other processes: this one is to end. Never blocks."""
+
     def interrupt(self) -> None:
         """End it. Never blocks."""
 
@@ -109,6 +113,8 @@ class Drain:
             count = len(self._live) + (self.detached.streams if self.detached is not None else 0)
             if count:
                 log.info("draining %d streams", count)
+            for work in self.background:
+                work.take_no_more()
             for connection in list(self._live):
                 connection.rotate()
             if self.detached is not None:

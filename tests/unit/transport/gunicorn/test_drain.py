@@ -20,10 +20,14 @@ class Work:
 
     def __init__(self, done: bool = False) -> None:
         self.interrupted = 0
+        self.taking = True
         self.done = Signal()
         self.waited: list[float] = []
         if done:
             self.done.set()
+
+    def take_no_more(self) -> None:
+        self.taking = False
 
     def interrupt(self) -> None:
         self.interrupted += 1
@@ -69,6 +73,7 @@ def test_work_goes_on_within_the_grace_time() -> None:
     drain = drain_of(work)
     drain.begin(60.0)
     assert drain.draining
+    assert not work.taking, "what it inherits now it would soon pass on again"
     assert work.interrupted == 0
     assert not drain.wait_for_rest(time.monotonic() + 0.01)
     gevent.spawn_later(0.01, work.done.set)
