@@ -39,6 +39,7 @@ STACK = Stack(
 app = Flask(__name__)
 app.config["SSEFLASK_CHANNEL_LOG"] = os.environ.get(LOG_VARIABLE)
 app.config["SSEFLASK_RUN_LOG"] = os.environ.get(RUN_LOG_VARIABLE)
+app.config["SSEFLASK_MAX_RUNS"] = 15_000  # all are the load client's
 sse = SSE(app)
 client = OpenAI(
     base_url=os.environ.get("OPENAI_BASE_URL"),

@@ -12,7 +12,7 @@ from sseflask.loop import native
 from sseflask.runs.format_api import View
 from sseflask.runs.outcome import Outcome
 from sseflask.store.catch_up import Audience, Batch, Feed
-from sseflask.store.run_api import Run, RunKey
+from sseflask.store.run_api import Run, RunFrames, RunKey
 from sseflask.transport.detached.group import Group
 from sseflask.transport.failures import shutting_down
 from sseflask.transport.stream import reconnect_line
@@ -86,28 +86,31 @@ class LiveRun(Feed[MakeView]):
 
     # -- what comes, with the lock held ------------------------------------------------------------
 
-    def deliver(self, first: int, frames: Sequence[bytes]) -> Batch:
+    def deliver(self, first: int, frames: Sequence[bytes], batch: Batch) -> None:
         """Queue the next frames for viewers with a greenlet or thread.
 
-        Returns the bytes for the groups of detached ones.
+        Adds the bytes for the groups of detached ones to a batch.
         """
         if first <= self.position:  # some were delivered when it was followed earlier
             frames = frames[self.position + 1 - first :]
             first = self.position + 1
             if not frames:
-                return Batch()
+                return
         self.position = first + len(frames) - 1
-        numbered = list(enumerate(frames, first))
-        batch = Batch()
         for audience in self._audiences.values():
-            for viewer in audience.readers or ():
-                viewer.put(numbered, self.position)
+            if audience.readers:
+                numbered = list(enumerate(frames, first))
+                for viewer in audience.readers:
+                    viewer.put(numbered, self.position)
             if audience.groups:
                 take = audience.view.take
-                body = b"".join([take(number, frame) for number, frame in numbered])
+                body = take(first, frames[0])
+                if len(frames) > 1:
+                    further = enumerate(frames[1:], first + 1)
+                    body += b"".join([take(number, frame) for number, frame in further])
                 if body:
-                    batch += ((group, body) for group in audience.groups)
-        return batch
+                    for group in audience.groups:
+                        batch.append((group, body))
 
     def end(self, number: int, outcome: Outcome) -> Batch:
         """End all streams with the run's terminal event."""
@@ -203,11 +206,15 @@ class LiveRuns:
                 if live.writer is None:
                     live.check_viewers()
 
-    def deliver(self, key: RunKey, first: int, frames: Sequence[bytes]) -> Batch:
-        """Deliver a run's next frames; see `LiveRun`."""
+    def deliver(self, stored: Sequence[RunFrames]) -> Batch:
+        """Deliver the next frames of some runs; see `LiveRun`."""
+        batch = Batch()
         with self.lock:
-            live = self._runs.get(key)
-            return Batch() if live is None else live.deliver(first, frames)
+            for key, first, frames in stored:
+                live = self._runs.get(key)
+                if live is not None:
+                    live.deliver(first, frames, batch)
+        return batch
 
     def end(self, run: Run, outcome: Outcome) -> Batch:
         """Deliver the end of a run, and forget the run."""

@@ -228,7 +228,7 @@ class RunProcess:
     # -- what the store says, see `RunListener` ----------------------------------------------------
 
     def frames(self, batch: Sequence[RunFrames]) -> None:
-        self._deliver(self._batch_of, batch)
+        self._deliver(self.live_runs.deliver, batch)
 
     def ended(self, run: Run, here: bool) -> None:
         outcome = self.outcome_of(run)
@@ -274,12 +274,6 @@ class RunProcess:
             return
         failure = interrupted() if error is None else store_unavailable("run store")
         self._deliver(self.live_runs.fail, run, failure)
-
-    def _batch_of(self, batch: Sequence[RunFrames]) -> Batch:
-        bodies = Batch()
-        for run, first, frames in batch:
-            bodies += self.live_runs.deliver(run, first, frames)
-        return bodies
 
     def _deliver(self, change: Callable[..., Batch], *arguments: Any) -> None:
         """Change the live runs and send what comes of it, after what came before."""

@@ -192,7 +192,7 @@ class AppendQueue:
                     self._unsaved[append.run] = left
                 else:
                     self._unsaved.pop(append.run, None)
-                if left <= _AHEAD:
+                if left <= _AHEAD and self._room:
                     self._make_room(append.run)
             if not self._waiting:
                 self._busy = False

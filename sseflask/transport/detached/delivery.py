@@ -42,9 +42,10 @@ class Delivery:
                 group.sent += piece.size
                 group.events += piece.events
                 group.last_sent = now
-                for stream in list(group.slow or ()):
-                    if not self._table.slow.add(stream, piece):
-                        self._table.cut(stream)
+                if group.slow:
+                    for stream in list(group.slow):
+                        if not self._table.slow.add(stream, piece):
+                            self._table.cut(stream)
                 announced.append((group, piece, list(group.streams)))
             for each in announced:
                 self._write(*each)

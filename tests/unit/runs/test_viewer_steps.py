@@ -12,7 +12,7 @@ from sseflask.runs.live_runs import LiveRun, LiveRuns
 from sseflask.runs.outcome import Outcome
 from sseflask.runs.viewer import Viewer
 from sseflask.store.catch_up import Frame
-from sseflask.store.run_api import Run, RunKey
+from sseflask.store.run_api import Run, RunFrames, RunKey
 from sseflask.transport.detached.group import DetachedStream
 from sseflask.wire import HEARTBEAT
 
@@ -62,7 +62,7 @@ class Process:
 
     def deliver(self, first: int, last: int) -> bytes:
         """Deliver some frames; give what groups are sent."""
-        batch = self.live_runs.deliver("key", first, [b""] * (last + 1 - first))
+        batch = self.live_runs.deliver([RunFrames("key", first, [b""] * (last + 1 - first))])
         return b"|".join(body for _, body in batch)
 
 
