@@ -29,8 +29,6 @@ def encode_item(app: Flask | None, item: Any) -> bytes:
     Raises:
         EventError: it can't be sent.
     """
-    if isinstance(item, (Event, Comment)):
-        return encode(item)
     if isinstance(item, str):
         if "\n" in item or "\r" in item or item.__class__ is not str:
             if item.endswith("\n\n") and item.startswith(_FIELDS):
@@ -40,6 +38,8 @@ def encode_item(app: Flask | None, item: Any) -> bytes:
             return f"data: {item}\n\n".encode()
         except UnicodeEncodeError:
             return encode(Event(item))  # its error explains
+    if isinstance(item, (Event, Comment)):
+        return encode(item)
     if isinstance(item, (bytes, bytearray, memoryview)):
         return bytes(item)
     try:

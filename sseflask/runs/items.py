@@ -47,6 +47,8 @@ class ItemEncoder:
         Raises:
             EventError: it can't be sent, or has the type of a run's last event.
         """
+        if isinstance(item, str):
+            return [encode_item(self._app, item)]
         if isinstance(item, Event):
             _check_type(item.event)
             if item.id is not None:

@@ -15,7 +15,7 @@ from sseflask.logs import request_ids
 from sseflask.loop import native
 from sseflask.loop.callbacks import cooperative
 from sseflask.runs.outcome import Generated, NotedFrames, Outcome, internal, too_large
-from sseflask.store.run_api import Run, RunAppend, RunStore, size_of
+from sseflask.store.run_api import Run, RunAppend, RunStore
 
 log = logging.getLogger("sseflask")
 
@@ -137,8 +137,10 @@ class Writer:
                 return False
             if not frames:
                 return True
-            size = self._size + size_of(frames)
-            if size > self.terms.bytes:
+            notes = notes or [b""] * len(frames)
+            append = RunAppend(self.run.key, self._last + 1, frames, notes, self._size)
+            append.size += append.added
+            if append.size > self.terms.bytes:
                 failure = too_large(self.terms.bytes)
                 self._end(Outcome.failed(failure))
                 self._told = self._is_own_greenlet()  # else the end, once stored, wakes it
@@ -146,9 +148,8 @@ class Writer:
             if not self._last:
                 with LOCK:
                     COUNTS.first_token.add(time.monotonic() - self.began)
-            first, self._last, self._size = self._last + 1, self._last + len(frames), size
-            notes = notes or [b""] * len(frames)
-            self._store.append(RunAppend(self.run.key, first, frames, notes, size))
+            self._last, self._size = append.last, append.size
+            self._store.append(append)
             return True
 
     def _end(self, outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from sseflask.loop.callbacks import (
     wait_for_callback,
 )
 from sseflask.store.api import StoreError
-from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunFrames, RunKey, size_of
+from sseflask.store.run_api import FRAME_BYTES, RunAppend, RunFrames, RunKey
 
 log = logging.getLogger("sseflask")
 
@@ -45,8 +45,8 @@ class AppendQueue:
     The queue is busy from the first append until nothing waits any more. A busy queue pauses until
     the next transaction may begin, or a transaction is under way or will be tried again. An urgent
     append (the first frames of a run) ends a pause. An append waits until a transaction takes it,
-    and its bytes are unsaved until that transaction is over. A run with too many unsaved bytes has
-    no room: its writer blocks in `wait_for_room`.
+    and is being stored until that transaction is over. A run with too many bytes in both is full:
+    its writer blocks in `wait_for_room`.
 
     Args:
         store: stores a group without blocking, and calls back in any thread: with the appends that
@@ -68,10 +68,11 @@ class AppendQueue:
         self._stored = stored
         self._report_given_up = given_up
         self._lock = native.lock()
-        self._room: dict[RunKey, list[Done]] = {}
         self._waiting: dict[RunKey, RunAppend] = {}
         self._waiting_bytes = 0
-        self._unsaved: dict[RunKey, int] = {}
+        self._storing: dict[RunKey, RunAppend] = {}
+        self._full: set[RunKey] = set()
+        self._room: dict[RunKey, list[Done]] = {}
         self._given_up: set[RunKey] = set()
         self._busy = self._urgent = self._pausing = False
         self._began = 0.0
@@ -85,14 +86,13 @@ class AppendQueue:
                 if append.ending is not None:  # nothing more comes
                     self._given_up.discard(run)
                 return
-            size = size_of(append.frames)
-            self._unsaved[run] = self._unsaved.get(run, 0) + size
-            self._waiting_bytes += size
-            waiting = self._waiting.get(run)
-            if waiting is None:
-                self._waiting[run] = append
-            else:
+            self._waiting_bytes += append.added
+            waiting = self._waiting.setdefault(run, append)
+            if waiting is not append:
                 _extend(waiting, append)
+            storing = self._storing.get(run)
+            if waiting.added + (0 if storing is None else storing.added) > _AHEAD:
+                self._full.add(run)
             self._urgent = self._urgent or append.first <= _URGENT
             if self._busy and not (self._urgent and self._pausing):
                 return
@@ -102,20 +102,25 @@ class AppendQueue:
         self._begin()
 
     def wait_for_room(self, run: RunKey) -> None:
-        while self._unsaved.get(run, 0) > _AHEAD:
+        while run in self._full:
             with contextlib.suppress(Timeout):
                 wait_for_callback(partial(self._call_when_room, run), _ROOM_SECONDS)
 
     def _call_when_room(self, run: RunKey, done: Done) -> None:
         with self._lock:
-            if self._unsaved.get(run, 0) > _AHEAD:
+            if run in self._full:
                 self._room.setdefault(run, []).append(done)
                 return
         done(None, None)
 
-    def _make_room(self, run: RunKey) -> None:
-        for done in self._room.pop(run, ()):
-            done(None, None)
+    def _make_room(self) -> None:
+        """Nothing is being stored any more: let the writers go on whose runs are not full now."""
+        for run in list(self._full):
+            waiting = self._waiting.get(run)
+            if waiting is None or waiting.added <= _AHEAD:
+                self._full.discard(run)
+                for done in self._room.pop(run, ()):
+                    done(None, None)
 
     def _pause(self) -> bool:
         """Wait for others to join the next transaction, if an event loop can do the waiting."""
@@ -137,18 +142,19 @@ class AppendQueue:
 
     def _begin(self) -> None:
         with self._lock:
-            appends = self._take()
+            self._storing = self._take()
+            appends = list(self._storing.values())
             self._began = time.monotonic()
         self._store(appends, partial(self._call_in_loop, self._over, appends))
 
-    def _take(self) -> list[RunAppend]:
+    def _take(self) -> dict[RunKey, RunAppend]:
         """Take the appends of the next transaction, urgent ones first."""
         waiting, self._waiting = self._waiting, {}
         if self._waiting_bytes <= _GROUP_BYTES:
             self._waiting_bytes = 0
             self._urgent = False
-            return list(waiting.values())
-        taken: list[RunAppend] = []
+            return waiting
+        taken: dict[RunKey, RunAppend] = {}
         left = _GROUP_BYTES
         for append in sorted(waiting.values(), key=_can_wait):
             if left <= 0:
@@ -156,10 +162,10 @@ class AppendQueue:
                 continue
             amount, size = _fitting(append.frames, left)
             if amount < len(append.frames):
-                taken.append(_split_off(append, amount))
+                taken[append.run] = _split_off(append, amount)
                 self._waiting[append.run] = append
             else:
-                taken.append(append)
+                taken[append.run] = append
             left -= size
             self._waiting_bytes -= size
         self._urgent = not all(map(_can_wait, self._waiting.values()))
@@ -186,14 +192,9 @@ class AppendQueue:
             if frames := _stored_frames(appends, refused or ()):
                 self._stored(frames)
         with self._lock:
-            for append in appends:
-                left = self._unsaved.get(append.run, 0) - size_of(append.frames)
-                if left > 0:
-                    self._unsaved[append.run] = left
-                else:
-                    self._unsaved.pop(append.run, None)
-                if left <= _AHEAD and self._room:
-                    self._make_room(append.run)
+            self._storing = {}
+            if self._full:
+                self._make_room()
             if not self._waiting:
                 self._busy = False
                 return
@@ -206,14 +207,12 @@ class AppendQueue:
             self._given_up.update(runs)
             for run in runs:
                 waiting = self._waiting.pop(run, None)
-                self._waiting_bytes -= 0 if waiting is None else size_of(waiting.frames)
-                self._unsaved.pop(run, None)
-                self._make_room(run)
+                self._waiting_bytes -= 0 if waiting is None else waiting.added
 
     def _put_back(self, appends: list[RunAppend]) -> None:
         with self._lock:
-            newer, self._waiting = self._waiting, {append.run: append for append in appends}
-            self._waiting_bytes += sum(size_of(append.frames) for append in appends)
+            newer, self._waiting, self._storing = self._waiting, self._storing, {}
+            self._waiting_bytes += sum(append.added for append in appends)
             for run, append in newer.items():
                 before = self._waiting.setdefault(run, append)
                 if before is not append:
@@ -224,6 +223,7 @@ def _extend(append: RunAppend, by: RunAppend) -> None:
     append.frames += by.frames
     append.notes += by.notes
     append.size = by.size
+    append.added += by.added
     append.ending = by.ending
 
 
@@ -254,6 +254,8 @@ def _fitting(frames: Sequence[bytes], room: int) -> tuple[int, int]:
 def _split_off(append: RunAppend, amount: int) -> RunAppend:
     frames, append.frames = append.frames[:amount], append.frames[amount:]
     notes, append.notes = append.notes[:amount], append.notes[amount:]
-    taken = RunAppend(append.run, append.first, frames, notes, append.size - size_of(append.frames))
+    taken = RunAppend(append.run, append.first, frames, notes, append.size - append.added)
+    append.added -= taken.added
+    taken.size += taken.added
     append.first += amount
     return taken

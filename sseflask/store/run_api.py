@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from sseflask.store.api import KeyReused, Store, StoreError
@@ -89,6 +89,10 @@ class RunAppend:
     notes: list[bytes]
     size: int  # `size_of` all frames of the run up to the last of these
     ending: Ending | None = None
+    added: int = field(init=False, compare=False)  # `size_of` these frames
+
+    def __post_init__(self) -> None:
+        self.added = size_of(self.frames)
 
     @property
     def last(self) -> int:

@@ -19,7 +19,6 @@ from sseflask.store.run_api import (
     RunLimits,
     StoreFull,
     TooMany,
-    size_of,
 )
 from sseflask.store.sqlite import run_tables as tables
 from sseflask.store.sqlite.file import SqliteFile
@@ -162,7 +161,7 @@ class RunDatabase(SqliteFile):
                         ended.append(run)
                     elif append.ending or not (stored or self._is_stored(database, append)):
                         refused.append(append)
-        self.space.stored += sum(size_of(append.frames) for append in appends)
+        self.space.stored += sum(append.added for append in appends)
         return refused, ended
 
     def _end(self, database: sqlite3.Connection, append: RunAppend) -> Run | None:

@@ -162,7 +162,7 @@ def remaining(process: RunProcess) -> int:
     """Runs, and appends to them, that the process still knows."""
     assert isinstance(process.store, SqliteRunStore)
     queue = process.store._queue
-    return len(process.live_runs._runs) + len(queue._waiting) + len(queue._unsaved)
+    return len(process.live_runs._runs) + len(queue._waiting) + len(queue._storing)
 
 
 def reads_the_rest(runs: Runs) -> bool:

@@ -358,7 +358,9 @@ def test_writers_at_full_speed_and_a_store_that_often_fails(
         assert not thread.is_alive()
     expected = {run: [b"%d" % number for number in range(1, 301)] for run in range(8)}
     assert found == passed_on == expected
-    assert not queue._unsaved
+    assert not queue._storing
+    assert not queue._full
+    assert not queue._room
     assert not queue._waiting
     assert not queue._waiting_bytes
 
