@@ -198,9 +198,12 @@ def _not_registered(app: Flask) -> RuntimeError:
 
 
 def _has_runs(app: Flask) -> bool:
-    """Whether the application has had runs in a file, which our worker has to open at its start."""
+    """Whether there may be runs of dead workers, so that ours has to open the store at its start.
+
+    On a server there may; a file that is not there has none.
+    """
     address = store_address(app, "SSEFLASK_RUN_LOG", "runs.sqlite3")
-    return not is_on_server(address) and Path(address).is_file()
+    return is_on_server(address) or Path(address).is_file()
 
 
 def _warn_about_memory(app: Flask, name: str, file: str, what: str, else_: str) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
+from tests import redis_server
 from tests.live.kit.clients import Stream
-from tests.live.kit.durable import LIMIT, Place, Story, kill, take, texts, with_two_workers
+from tests.live.kit.durable import LIMIT, Place, Story, durable, kill, take, texts, with_two_workers
 from tests.live.kit.events import Sent
 from tests.live.kit.runs import run_of
 from tests.live.kit.waiting import until
@@ -149,6 +152,19 @@ def test_taken_over_before_the_first_item(place: Place, tag: str) -> None:
     said = place.wait_for_state(run, "finished", seconds=LIMIT + SLACK)
     assert said["items"] == ["from the start"]
     assert [line for line in place.marks("resumed") if line.startswith(run)][1:] == []
+
+
+@pytest.mark.parametrize("store", ["", "redis"])
+def test_nobody_asks_for_a_run_while_it_is_taken_over(tmp_path: Path, tag: str, store: str) -> None:
+    """A worker that has never used a run goes on with it, or the one that replaces the dead one."""
+    runs = redis_server.shared(next(iter(redis_server.programs()))).place() if store else ""
+    with durable("gunicorn-worker", tmp_path, runs) as place:
+        name, asked = resumable(tag, 5)
+        with place.run("numbers", name, resume="again", **asked) as stream:
+            place.allow(name, 2)
+            take(stream, 2)
+            kill(place.writer(name))
+        until(lambda: resumes(place, name), "another worker goes on", seconds=LIMIT + SLACK)
 
 
 @with_two_workers
