@@ -89,7 +89,7 @@ class Viewer(CatchUp[MakeView]):
         self._early = early
         self._opening = HEARTBEAT if early else b""
         if announce and not after:
-            self._opening = b"id: %b.0\n\n" % run.id.encode()
+            self._opening = self._start
         self._may_raise = False
         self._live: LiveRun | None = None
         if run.outcome is not None:
@@ -101,6 +101,11 @@ class Viewer(CatchUp[MakeView]):
     def resumable(self) -> bool:
         # Not before the client has been sent an id.
         return self.can_reconnect and self._has_id
+
+    @property
+    def _start(self) -> bytes:
+        """The id of the run's start: an event without data, which no client shows."""
+        return b"id: %b\n\n" % id_of(self.run.id, 0).encode()
 
     @property
     def failure_frame(self) -> Callable[[Failure], bytes]:
@@ -231,9 +236,11 @@ class Viewer(CatchUp[MakeView]):
         outcome = live.outcome
         if outcome is None:
             assert live.failure is not None
-            if live.passed_on and self.resumable:
+            if live.passed_on and self.can_reconnect:
+                # Who has nothing yet is told where it is, as it would begin another run.
+                place = b"" if self._has_id else self._start
                 self._end()
-                return reconnect_line(0)
+                return place + reconnect_line(0)
             raise live.failure
         if outcome.failure is not None and self._may_raise and not self._at:
             raise self._with_headers(outcome.failure)

@@ -256,3 +256,20 @@ def test_viewers_that_came_before_its_writer(place: Place) -> None:
     assert viewer.get(SECONDS) == (b"id: r.4\ndata: x\n\n", True)
     viewer.close()
     assert [end.kind for end in place.ends] == ["cancelled"]
+
+
+def test_who_has_nothing_yet_of_such_a_run_is_told_where_it_is(place: Place) -> None:
+    """Without an id it would begin another run."""
+    begun = RUN._replace(last=0)
+    place.process.live_runs.add(begun).followed = True
+    viewer = Viewer(place.process, begun, ITEM_FORMAT)
+    live = place.process.live_runs.get(RUN.key)
+    assert live is not None
+    with live.lock:
+        viewer.attached(live, begun)
+    assert viewer.get(0) is None
+    live.pass_on()
+    got = viewer.get(SECONDS)
+    assert got is not None
+    assert got[0].startswith(b"id: r.0\n\nretry: ")
+    assert viewer.ended
