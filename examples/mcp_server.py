@@ -176,14 +176,15 @@ class Resumable:
             await self._in_session(scope, receive, send)
 
     async def _in_session(self, scope: Scope, receive: Receive, send: Send) -> None:
-        id = Headers(scope=scope).get("mcp-session-id", "")
-        session = self._sessions.get(id) or Session()
+        id = Headers(scope=scope).get("mcp-session-id")
+        session = (self._sessions.get(id) if id else None) or Session()
         SESSION.set(session)
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                opened = Headers(raw=message["headers"]).get("mcp-session-id", id)
-                self._sessions[opened] = session
+                opened = Headers(raw=message["headers"]).get("mcp-session-id")
+                if opened:
+                    self._sessions[opened] = session
             await send(message)
 
         await self._app(scope, receive, noting)

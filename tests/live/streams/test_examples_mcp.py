@@ -99,6 +99,18 @@ class Called:
         """Called with each number."""
 
 
+class Moved(Called):
+    """One whose next connections are to another process, once it has begun."""
+
+    def __init__(self, proxy: Proxy, server: Server, to: int) -> None:
+        super().__init__(proxy.port, to)
+        self._proxy, self._server = proxy, server
+
+    def heard(self, number: float) -> None:
+        if number == 2:
+            self._proxy.target = self._server.port
+
+
 def replayed(server: Server, last_event_id: str) -> list[dict[str, Any]]:
     """The messages after that event, to the end of their stream."""
     headers = {**HEADERS, "Last-Event-ID": last_event_id}
@@ -123,13 +135,7 @@ def test_two_clients_lose_nothing(tmp_path: Path, store: dict[str, str]) -> None
             cut_at(one.port, 5) as proxy,
             cut_at(one.port, 8) as other,
         ):
-
-            class Moved(Called):
-                def heard(self, number: float) -> None:
-                    if number == 2:  # what connects from now on
-                        proxy.target = other.target = two.port
-
-            clients = [Moved(proxy.port, to=20), Moved(other.port, to=17)]
+            clients = [Moved(proxy, two, to=20), Moved(other, two, to=17)]
 
             async def call() -> None:
                 async with anyio.create_task_group() as tasks:
@@ -144,6 +150,9 @@ def test_two_clients_lose_nothing(tmp_path: Path, store: dict[str, str]) -> None
             assert client.answer == f"counted to {client.to}"
         assert '"POST /mcp' not in two.log()
         first, second = clients
+        assert not {id.partition("/")[0] for id in first.ids} & {
+            id.partition("/")[0] for id in second.ids
+        }
         for _ in range(2):
             rest = replayed(two, first.ids[-3])
             assert [message.get("params", {}).get("progress") for message in rest] == [20, None]
