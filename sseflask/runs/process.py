@@ -260,7 +260,7 @@ class RunProcess:
                 if self.live_runs.get(run.key) is not live:
                     return  # it was stopped meanwhile, or passed on
                 self.write(writer, generated)
-        except Exception:
+        except BaseException:  # a module that is imported may raise anything, such as SystemExit
             log.exception("nobody can go on with the run %s", run.id)
             self.store.end_soon(run.key, Outcome.failed(interrupted()).ending())
             return

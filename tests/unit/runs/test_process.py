@@ -214,8 +214,11 @@ def test_what_is_over_before_it_goes_on_is_not_begun(place: Place, meanwhile: st
     assert place.process.wait_until_done(0)
 
 
-def test_nobody_can_go_on(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    place.error = LookupError("there is no function any more")
+@pytest.mark.parametrize("kind", [LookupError, SystemExit])
+def test_nobody_can_go_on(
+    place: Place, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+) -> None:
+    place.error = kind("there is no function any more")
     place.inherit()
     place.answer()
     (end,) = place.ends
