@@ -426,7 +426,12 @@ def _subject(owner: Owner) -> str:
             "owner must be a text or a whole number, such as a user's id, or None, not "
             f"{owner!r:.80}"
         )
-    return str(owner)
+    subject = str(owner)
+    try:
+        subject.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"owner must be Unicode text, not {owner!r:.80}: {error}") from None
+    return subject
 
 
 def _seconds_alone(on_disconnect: OnDisconnect) -> float:

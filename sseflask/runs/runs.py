@@ -192,6 +192,8 @@ class Runs:
 
     def find(self, id: str, subject: str) -> Run | None:
         """Give a subject's run, if there is one. Blocks; may raise a 503 `Failure`."""
+        if not id.isascii():
+            return None  # what a client made up; a store could not even look for a lone surrogate
         with _store_failures():
             return self.store.find(id, subject)
 

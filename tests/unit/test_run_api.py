@@ -148,6 +148,16 @@ def test_what_a_client_may_do_again(place: Place) -> None:
             assert vars(named)["_lifetime"] == 0
 
 
+def test_no_store_gets_what_is_no_text(place: Place) -> None:
+    """JSON can carry half of a character, which UTF-8 can't: a stranger may well send it."""
+    with pytest.raises(ValueError, match="owner must be Unicode text"):
+        place.sse.start(iter(["a"]), owner="\ud800")
+    for run in ("\ud800", "é", "4" * 100_000, "\0", ""):
+        with pytest.raises(Failure) as caught:
+            place.sse.result(run)
+        assert caught.value.code == "run_not_found"
+
+
 def test_another_owner_finds_nothing(place: Place) -> None:
     place.view = lambda: place.sse.run(iter(["a"]), owner=request.args["owner"])
     run = place.run(query_string={"owner": "7"})
