@@ -42,6 +42,7 @@ from sseflask import SSE, Failure
 flask_app = Flask(__name__)
 flask_app.config.from_prefixed_env()
 sse = SSE(flask_app)
+PATH = "/mcp"
 server = MCPServer("counting")
 
 
@@ -163,7 +164,9 @@ class Resumable:
                 await self._app(scope, receive, send)
             finally:
                 self._log.close()
-        elif scope["method"] == "GET" and "last-event-id" in (headers := Headers(scope=scope)):
+            return
+        headers = Headers(scope=scope)
+        if (scope["method"], scope["path"]) == ("GET", PATH) and "last-event-id" in headers:
             id = headers.get("mcp-session-id")
             transport = StreamableHTTPServerTransport(id, event_store=self._log)
             async with transport.connect():
@@ -191,4 +194,4 @@ class Resumable:
 
 
 log = EventLog()
-app = Resumable(server.streamable_http_app(event_store=log, retry_interval=100), log)
+app = Resumable(server.streamable_http_app(streamable_http_path=PATH, event_store=log), log)
