@@ -27,6 +27,7 @@ from sseflask.logs.once import warn_once
 from sseflask.readiness import Readiness, readiness_of
 from sseflask.response import EventSourceResponse, UpgradedResponse
 from sseflask.run_api import RunMethods, go_on
+from sseflask.run_responses import leave_unsent
 from sseflask.runs.kinds import outcome_of
 from sseflask.runs.runs import Runs
 from sseflask.runs.writer import Bounds
@@ -234,6 +235,7 @@ def _read_cursor() -> None:
 
 
 def _upgrade(response: Response) -> Response:
+    leave_unsent(response)
     if (
         response.mimetype == "text/event-stream"
         and (response.is_streamed or has_events(response.response))

@@ -20,7 +20,13 @@ __all__ = ["lasting_request", "lasting_session", "lasting_values", "refusing_fun
 _MAX_BODY = 1 << 20
 
 #: What belongs to the request's connection, which serves other requests meanwhile.
-_OF_CONNECTION = ("wsgi.file_wrapper", "wsgi.websocket", "werkzeug.", "gunicorn.")
+_OF_CONNECTION = (
+    "wsgi.file_wrapper",
+    "wsgi.websocket",
+    "werkzeug.",
+    "gunicorn.",
+    "sseflask.viewers",
+)
 
 
 def _refuse(what: str, instead: str) -> NoReturn:

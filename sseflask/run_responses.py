@@ -20,6 +20,9 @@ from sseflask.web.idempotency import REPLAYED
 #: Seconds that a client may have to wait for a document: its generator's own limits are shorter.
 DOCUMENT_SECONDS = 1e7
 
+#: Where a request's environment has the viewers that were made for it.
+_VIEWERS = "sseflask.viewers"
+
 _ID = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,29})\Z", re.ASCII)
 
 
@@ -150,6 +153,18 @@ def _bad_cursor(param: str) -> Failure:
     )
 
 
+def leave_unsent(response: Response) -> None:
+    """Let the current request's viewers leave whose responses are not its response.
+
+    The view has raised an error, for instance, or an ``after_request`` function has made another
+    response.
+    """
+    sent: object = response.response
+    for viewer in request.environ.pop(_VIEWERS, ()):
+        if viewer is not sent:
+            viewer.abandon()
+
+
 def stream(
     viewer: Viewer, format: Format, sending: Sending, *, repeated: bool = False
 ) -> EventSourceResponse:
@@ -161,6 +176,7 @@ def stream(
     Raises:
         Failure: 503, the store can't do it now.
     """
+    request.environ.setdefault(_VIEWERS, []).append(viewer)
     if repeated:
         viewer.headers[REPLAYED] = "true"
     lifetime, heartbeat, first_byte = sending.lifetime, sending.heartbeat, sending.first_byte

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from werkzeug.test import TestResponse
 
 from sseflask import SSE, Failure
@@ -156,6 +156,29 @@ def test_no_store_gets_what_is_no_text(place: Place) -> None:
         with pytest.raises(Failure) as caught:
             place.sse.result(run)
         assert caught.value.code == "run_not_found"
+
+
+@pytest.mark.parametrize("how", ["raises", "other", "twice"])
+def test_a_response_that_is_not_sent_has_no_viewer(place: Place, how: str) -> None:
+    """A run that would be cancelled without viewers does not go on for nobody."""
+    closed = threading.Event()
+
+    def endless() -> Iterator[str]:
+        try:
+            while not closed.wait(0.01):
+                yield "x"
+        finally:
+            closed.set()
+
+    def view() -> Response:
+        place.sse.run(endless(), on_disconnect="cancel")
+        if how == "raises":
+            abort(403)
+        return Response("said") if how == "other" else place.sse.run(iter(["a"]))
+
+    place.view = view
+    assert place.ask().status_code == (403 if how == "raises" else 200)
+    assert closed.wait(SECONDS)
 
 
 def test_another_owner_finds_nothing(place: Place) -> None:
