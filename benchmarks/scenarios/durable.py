@@ -2,6 +2,11 @@
 
 Both are measured on the same server, one right after the other: first many streams, then, on the
 idle server, how long one takes to its first item.
+
+What a stored item takes beside a plain one is a row in the store's thread, the queue before it, and
+the delivery after it: a plain item is written by the greenlet that has made it. What it takes more
+of is Python between the two, nearly all of it for each item: longer pauses between transactions,
+with more items in each, gain little.
 """
 
 from __future__ import annotations
