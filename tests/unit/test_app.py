@@ -18,6 +18,7 @@ from sseflask.auth.access import require_subscribe
 from sseflask.auth.tokens import sign
 from sseflask.errors import ConfigError, Failure
 from sseflask.store.names import Pattern
+from sseflask.store.sqlite.run_tables import FORMAT
 from sseflask.web import rate_limits as limits
 from tests.service import KEY, SECRET, service
 
@@ -408,8 +409,9 @@ def test_the_start_says_that_a_store_is_of_another_version(
         (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
         assert told.getMessage() == (
             f"Completions are answered with 503, as their file can't be used: {path} was made by a "
-            "newer version of sseflask (its format is 99, this version knows 3): move it away to "
-            "begin without its history, or install that version again."
+            f"newer version of sseflask (its format is 99, this version knows "
+            f"{FORMAT.version}): move it away to begin "
+            "without its history, or install that version again."
         )
         assert app.test_client().delete(f"/runs/{'0' * 32}").status_code == 503
 
