@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -104,8 +105,8 @@ class RunMethods:
             keep: seconds for which it is stored after its end; by default ``SSEFLASK_RUN_SECONDS``.
             resume: a function at the top level of a module, by which another worker goes on if
                 this one dies (once), or is shut down. It takes the run's id and its last
-                `RunEvent`, or ``None`` if there is none, and gives a generator. Without it the run
-                ends as ``interrupted``.
+                `RunEvent`, or ``None`` if there is none, and gives a generator, or a function that
+                takes the `RunHandle`. Without it the run ends as ``interrupted``.
             heartbeat: as for `EventSourceResponse`; so are ``first_byte``, ``lifetime`` and
                 ``expires_at``.
             headers: further response headers.
@@ -451,7 +452,8 @@ def _seconds_alone(on_disconnect: OnDisconnect) -> float:
 
 
 def _check_number(name: str, value: object) -> None:
-    if value is not None and (
-        not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0
-    ):
-        raise ValueError(f"{name} must be a number from 0, or None, not {value!r:.80}")
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        with contextlib.suppress(OverflowError):  # a whole number that no float can have
+            if value is None or float(value) >= 0:
+                return
+    raise ValueError(f"{name} must be a number from 0, or None, not {value!r:.80}")

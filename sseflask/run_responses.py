@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flask import Response, request
+from werkzeug.datastructures import Headers
 
 from sseflask.errors import Failure
 from sseflask.response import EventSourceResponse, check_times
@@ -37,7 +38,12 @@ class Sending:
     headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        check_times(self.heartbeat, self.first_byte, self.lifetime)  # before anything is run
+        # Before anything is run.
+        check_times(self.heartbeat, self.first_byte, self.lifetime)
+        try:
+            Headers(self.headers)
+        except ValueError as error:
+            raise ValueError(f"headers can't be sent: {error}") from None
 
     @property
     def early(self) -> bool:
@@ -95,9 +101,13 @@ def head(format: Format, sending: Sending, run: str | None = None) -> Response:
 def cursor_of_client(given: str | None) -> tuple[str, str] | None:
     """The current request's cursor and the name of what has it; ``None`` for the start.
 
+    Raises ValueError if what is given is no text.
+
     Args:
         given: from the request's parameters; ``None`` if it is to be looked for in the query.
     """
+    if given is not None and not isinstance(given, str):
+        raise ValueError(f"last_event_id must be a text or None, not {given!r:.80}")
     if given is None:
         given = latest(
             (name, value) for name, value in request.args.items(multi=True) if is_cursor(name)

@@ -124,7 +124,10 @@ class ItemRun(RunSource):
     def _frames(self, writer: Writer) -> Generator[list[bytes], None, Any]:
         items: Any = self.items
         if not isinstance(items, Iterable):
-            items = _call(items, RunHandle(writer, self.app))
+            handle = RunHandle(writer, self.app)
+            items = _call(items, handle)
+            if callable(items) and not isinstance(items, Iterator):
+                items = _call(items, handle)  # what a `resume` function may give as well
             if not isinstance(items, Iterator):
                 check_result(items)
                 return items

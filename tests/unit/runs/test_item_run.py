@@ -100,6 +100,18 @@ def test_a_function_that_emits_returns_the_result() -> None:
     assert place.frames == [b"data: a\n\n", b"data: b\n\n", b"data: c\n\n"]
 
 
+def test_a_function_may_give_the_one_that_emits() -> None:
+    """As a `resume` function does that knows no handle."""
+    place = Place()
+
+    def work(run: RunHandle) -> Iterator[str]:
+        run.emit("a")
+        yield "b"
+
+    assert place.advance(lambda: work) == [[b"data: b\n\n"], finished("null")]
+    assert place.frames == [b"data: a\n\n"]
+
+
 def test_a_list_that_a_function_returns_is_its_result() -> None:
     assert run_of(lambda: ["a"]) == [finished('["a"]')]
 
