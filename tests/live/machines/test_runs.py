@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from functools import partial
 
 import pytest
 
 from tests.live.kit.clients import Stream
+from tests.live.kit.connection import fetch
 from tests.live.kit.linked_machines import LinkedMachine
 from tests.live.kit.machines import TOKEN
 from tests.live.kit.publishing import error_of
@@ -260,6 +262,12 @@ def test_running_runs_are_counted_across_machines(
         script.finish()
 
 
+def is_available(machine: LinkedMachine) -> bool:
+    """Whether it reaches its store of runs, as it says itself."""
+    state = json.loads(fetch(machine.port, "/readyz").body)
+    return bool(state["completions"]["log"] == "available")
+
+
 def test_connections_that_are_forgotten(
     trio: list[LinkedMachine], scripted: ScriptedUpstream, script: ScriptedAnswer
 ) -> None:
@@ -274,6 +282,8 @@ def test_connections_that_are_forgotten(
         script.finish()
         answer = Decoded("text", [*before, *rest(original)])
         assert (answer.text, answer.outcome) == ("one two", "finished")
+    for machine in (one, two):
+        until(lambda: is_available(machine), "it has noticed")  # noqa: B023  # called here
     for machine in (one, two, one, two, one, two):
         other = scripted.script()
         other.say("at once")
