@@ -48,7 +48,7 @@ from tests import memory, redis_server
 from tests.clock import Clock
 from tests.contract import event_stores, run_stores
 from tests.contract.event_stores import DAY, Listener
-from tests.redis_cluster import cluster, do, paired, role
+from tests.redis_cluster import cluster, do, fail_over, paired, role
 
 HOUR = 3600.0
 EVENTS, RUNS = EventLimits(5, 10 * DAY), RunLimits(10 * DAY)
@@ -731,8 +731,7 @@ def test_in_a_cluster(large: Addresses, tmp_path: Path) -> None:
 
         def hand_over(moved: Counts, _wanted: Counts) -> None:
             if moved.frames and role(made.replica) != "master":
-                do(made.replica, "CLUSTER", "FAILOVER")
-                wait_until(lambda: role(made.replica) == "master")
+                fail_over(made.replica)
 
         with pytest.raises(StoreError, match="another one has the keys"):
             move(*transfers(server, files(tmp_path / "again")), hand_over)

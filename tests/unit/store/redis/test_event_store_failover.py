@@ -16,7 +16,7 @@ from tests import redis_server
 from tests.contract.event_stores import Listener, Place, numbers, opened, put, query
 from tests.live.kit.servers import free_port
 from tests.live.kit.waiting import until
-from tests.redis_cluster import OPTIONS, Pair, cluster, do, follow, role, sentinel
+from tests.redis_cluster import OPTIONS, Pair, cluster, do, fail_over, follow, sentinel
 from tests.unit.store.redis.test_event_store_faults import put_when_possible
 
 
@@ -27,8 +27,7 @@ def test_in_a_cluster(program: str) -> None:
         with opened(place) as (one, its), opened(place) as (other, others):
             other.position()
             put(one, "a", b"1", b"2", key="k")
-            do(made.replica, "CLUSTER", "FAILOVER")
-            until(lambda: role(made.replica) == "master", "the replica to be the master")
+            fail_over(made.replica)
             after = put_when_possible(one, "a", b"3").first
             assert after > 1_000_000_000
 

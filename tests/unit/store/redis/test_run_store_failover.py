@@ -27,7 +27,7 @@ from tests.contract.run_stores import (
 )
 from tests.live.kit.waiting import until
 from tests.processes import line, process
-from tests.redis_cluster import Pair, cluster, do, paired, role
+from tests.redis_cluster import Pair, cluster, fail_over, paired, role
 from tests.unit.store.redis.run_processes import write
 from tests.unit.store.redis.test_run_store import Process, running
 
@@ -131,8 +131,7 @@ def test_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         made.begin_to_move(target, source)
         made.end_move(target, source)
         assert claimed_when_possible(own[0], fresh("k")) == (keyed, True)
-        do(made.replica, "CLUSTER", "FAILOVER")
-        until(lambda: role(made.replica) == "master", "the replica to be the master")
+        fail_over(made.replica)
         assert claimed_when_possible(other[0], fresh("k")) == (keyed, True)
         writers.finish()
         writers.check()
