@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "EventError",
     "Failure",
+    "invalid",
 ]
 
 #: The header that OpenAI's clients obey before they look at the status.
@@ -95,3 +96,10 @@ class Failure(Exception):
             if name.lower() == SHOULD_RETRY.lower() and value.lower() in ("true", "false"):
                 return value.lower() == "true"
         return self.status in TEMPORARY or self.status >= 500
+
+
+def invalid(
+    message: str, *, param: str | None = None, code: str = "invalid_value", status: int = 400
+) -> Failure:
+    """The failure of a request that is at fault itself; ``param`` names the parameter."""
+    return Failure(message, status=status, type="invalid_request_error", param=param, code=code)

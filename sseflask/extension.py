@@ -26,10 +26,11 @@ from sseflask.logs.masking import guard
 from sseflask.logs.once import warn_once
 from sseflask.readiness import Readiness, readiness_of
 from sseflask.response import EventSourceResponse, UpgradedResponse
-from sseflask.run_api import RunMethods, go_on
+from sseflask.run_api import RunMethods
 from sseflask.run_responses import leave_unsent
 from sseflask.runs.kinds import outcome_of
 from sseflask.runs.runs import Runs
+from sseflask.runs.successor import go_on
 from sseflask.runs.writer import Bounds
 from sseflask.store.api import EventLimits
 from sseflask.store.open import is_on_server

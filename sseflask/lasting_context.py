@@ -7,6 +7,7 @@ more raises at once, with the reason.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -86,13 +87,18 @@ def lasting_session(session: SessionMixin) -> SessionMixin:
         return session  # refuses by itself, with its own reason
     if isinstance(session, _ReadOnlySession):
         return session  # of a run, which begins another one
-    kind = type(session)
-    copied: Any = type("ReadOnlySession", (_ReadOnlySession, kind), {})
-    lasting: SessionMixin = copied.__new__(copied)
+    kind: Any = _read_only(type(session))
+    lasting: SessionMixin = kind.__new__(kind)
     vars(lasting).update(vars(session))
     if isinstance(session, dict):
         dict.update(lasting, session)
     return lasting
+
+
+@functools.cache
+def _read_only(kind: type[SessionMixin]) -> type[SessionMixin]:
+    """A class for each kind, not for each session: a class takes time, and a kilobyte."""
+    return type("ReadOnlySession", (_ReadOnlySession, kind), {})
 
 
 def lasting_values(values: Mapping[str, Any]) -> dict[str, Any]:

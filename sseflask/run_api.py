@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from flask import Flask, Response, request
 
 from sseflask import run_responses
 from sseflask.counters.counts import COUNTS, LOCK
 from sseflask.flask_context import current_request
+from sseflask.run_arguments import OnDisconnect, Owner, check_number, subject_of, terms_of
 from sseflask.run_responses import Sending, format_of, viewed_format
 from sseflask.runs.item_run import ItemRun, RunHandle
 from sseflask.runs.items import ITEMS
 from sseflask.runs.kinds import ASKING_FORMATS, kind_of
-from sseflask.runs.process import Generate, Read
-from sseflask.runs.run_result import RunResult, RunState, events_of, result_of, state_of
+from sseflask.runs.run_result import RunResult, RunState, events_of, result_of, run_state
 from sseflask.runs.runs import Beginning, Runs
 from sseflask.runs.source import RunSource, closing_unless_used
-from sseflask.runs.successor import Resume, Successor, last_event
+from sseflask.runs.successor import Resume, Successor
 from sseflask.runs.writer import Terms
 from sseflask.store.run_api import Run
 from sseflask.transport.choose import begin_long
@@ -30,20 +28,10 @@ from sseflask.web.idempotency import check_key, digest_of, scoped
 from sseflask.web.rate_limits import client_network
 from sseflask.web.refusals import is_event_source
 
-__all__ = ["OnDisconnect", "RunMethods"]
-
-OnDisconnect: TypeAlias = "Literal['cancel', 'continue'] | float"
-"""What becomes of a run without viewers: cancelled at once, never, or after some seconds."""
+__all__ = ["RunMethods"]
 
 Items: TypeAlias = "Iterable[Any] | Callable[[RunHandle], Any] | Callable[[], Any] | RunSource"
 """What a run may be made of."""
-
-Owner: TypeAlias = "str | int | None"
-"""Whose a run is; ``None`` for everybody's who knows its id."""
-
-
-#: Runs of nobody are not counted.
-_NO_LIMIT = 1 << 31
 
 
 class RunMethods:
@@ -122,61 +110,50 @@ class RunMethods:
             ValueError: a value that is not allowed.
             RuntimeError: this is not registered with the application, or there is no request.
         """
-        source = self._source(items)
+        source = _source(items)
         with closing_unless_used(source):
             sending = Sending(heartbeat, first_byte, lifetime, expires_at, headers)
-            beginning = self._beginning(
-                source,
-                owner,
-                account=account,
-                key=idempotency_key,
-                on_disconnect=on_disconnect,
-                max_bytes=max_bytes,
-                max_seconds=max_seconds,
-                keep=keep,
-                resume=resume,
-                of_request=True,
-            )
+            subject, chosen = subject_of(owner), format_of(kind_of(source.label), format)
+            # A client that comes back needs nothing of what follows: after a deploy many do.
             cursor = run_responses.cursor_of_client(last_event_id) if reconnects else None
-            return self._answer(source, beginning, format, cursor, sending, reconnects)
-
-    def _answer(
-        self,
-        source: RunSource,
-        beginning: Beginning,
-        format: str | None,
-        cursor: tuple[str, str] | None,
-        sending: Sending,
-        reconnects: bool,
-    ) -> Response:
-        chosen = format_of(kind_of(source.label), format)
-        if cursor is not None:
-            id, _ = run_responses.read_cursor(cursor)
-            run = self._runs().find(id, beginning.subject)
-            if run is None:
-                raise run_responses.not_found(cursor[1])
-            return self._show(run, format, cursor, sending)
-        if request.method == "HEAD":
-            return run_responses.head(chosen, sending)
-        if run_responses.begins_nothing():
-            # Not to be stored: the browser could use it when the page is really needed.
-            return run_responses.nothing_left()
-        if not begin_long(request.environ):
-            with LOCK:
-                COUNTS.streams["run"].refused += 1
-            raise worker_full("streams")  # before the generator begins, which could cost money
-        started = self._runs().start(
-            source.generate,
-            beginning,
-            chosen,
-            # Neither would be JSON.
-            announce=not chosen.document and is_event_source(request),
-            early=not chosen.document and sending.early,
-            resumable=reconnects,
-        )
-        started.viewer.repeatable = beginning.key is not None
-        started.viewer.complete_headers = kind_of(source.label).completing(source.headers)
-        return run_responses.stream(started.viewer, chosen, sending, repeated=started.repeated)
+            if cursor is not None:
+                run_id, _ = run_responses.read_cursor(cursor)
+                run = self._runs().find(run_id, subject)
+                if run is None:
+                    raise run_responses.not_found(cursor[1])
+                return self._show(run, format, cursor, sending)
+            if request.method == "HEAD":
+                return run_responses.head(chosen, sending)
+            if run_responses.begins_nothing():
+                # Not to be stored: the browser could use it when the page is really needed.
+                return run_responses.nothing_left()
+            if not begin_long(request.environ):
+                with LOCK:
+                    COUNTS.streams["run"].refused += 1
+                raise worker_full("streams")  # before the generator begins, which could cost money
+            # Or a stranger could begin any number of them, and leave.
+            account = account or subject or f"address {client_network(request.remote_addr)}"
+            runs = self._runs()
+            terms = terms_of(runs.bounds, on_disconnect, max_bytes, max_seconds)
+            beginning = self._beginning(source, subject, account, terms, keep, resume)
+            if idempotency_key is not None:
+                beginning = replace(
+                    beginning,
+                    key=scoped(subject, request.endpoint or "", check_key(idempotency_key)),
+                    digest=source.digest or digest_of(current_request()),
+                )
+            started = runs.start(
+                source.generate,
+                beginning,
+                chosen,
+                # Neither would be JSON.
+                announce=not chosen.document and is_event_source(request),
+                early=not chosen.document and sending.early,
+                resumable=reconnects,
+            )
+            started.viewer.repeatable = idempotency_key is not None
+            started.viewer.complete_headers = kind_of(source.label).completing(source.headers)
+            return run_responses.stream(started.viewer, chosen, sending, repeated=started.repeated)
 
     def start(
         self,
@@ -210,21 +187,15 @@ class RunMethods:
             ValueError: a value that is not allowed.
             RuntimeError: this is not registered with the application.
         """
-        source = self._source(items)
+        source = _source(items)
         with closing_unless_used(source):
-            beginning = self._beginning(
-                source,
-                owner,
-                account=account,
-                key=idempotency_key,
-                on_disconnect=on_disconnect,
-                max_bytes=max_bytes,
-                max_seconds=max_seconds,
-                keep=keep,
-                resume=resume,
-                of_request=False,
-            )
-            return self._runs().start_alone(source.generate, beginning).id
+            subject, runs = subject_of(owner), self._runs()
+            terms = terms_of(runs.bounds, on_disconnect, max_bytes, max_seconds)
+            beginning = self._beginning(source, subject, account or subject, terms, keep, resume)
+            if idempotency_key is not None:
+                key = scoped(subject, "", check_key(idempotency_key))
+                beginning = replace(beginning, key=key, digest=source.digest or b"")
+            return runs.start_alone(source.generate, beginning).id
 
     def attach(
         self,
@@ -256,7 +227,7 @@ class RunMethods:
             ValueError: a value that is not allowed.
             RuntimeError: this is not registered with the application, or there is no request.
         """
-        run = self._runs().find(str(run_id), _subject(owner))
+        run = self._runs().find(str(run_id), subject_of(owner))
         cursor = run_responses.cursor_of_client(last_event_id)
         if run is None:
             if format in ASKING_FORMATS:
@@ -284,11 +255,11 @@ class RunMethods:
             RuntimeError: this is not registered with the application.
         """
         runs = self._runs()
-        run = runs.find(str(run_id), _subject(owner))
+        run = runs.find(str(run_id), subject_of(owner))
         outcome = None if run is None else runs.stop(run)
         if outcome is None:
             raise run_responses.not_found()
-        return state_of(outcome)
+        return run_state(outcome)
 
     def result(self, run_id: str, *, owner: Owner = None, format: str | None = None) -> RunResult:
         """The state of a run, its outcome, and the events that there are so far.
@@ -306,68 +277,34 @@ class RunMethods:
             ValueError: the run has no such format.
             RuntimeError: this is not registered with the application.
         """
-        run = self._runs().find(str(run_id), _subject(owner))
+        runs = self._runs()
+        run = runs.find(str(run_id), subject_of(owner))
         if run is None:
             raise run_responses.not_found()
         kind = kind_of(run.label)
         view = format_of(kind, format).view(run.id, run.label)
-        events = events_of(run, view, self._runs().frames(run))
+        events = events_of(run, view, runs.frames(run))
         outcome = kind.outcome_of(run) if run.outcome is not None else None
         return result_of(run, outcome, events)
-
-    def _source(self, items: Items) -> RunSource:
-        source = items if isinstance(items, RunSource) else ItemRun(items)
-        source.within(self._app())
-        return source
 
     def _beginning(
         self,
         source: RunSource,
-        owner: Owner,
-        *,
-        account: str | None,
-        key: str | None,
-        on_disconnect: OnDisconnect,
-        max_bytes: float | None,
-        max_seconds: float | None,
+        subject: str,
+        account: str,
+        terms: Terms,
         keep: float | None,
         resume: Resume | None,
-        of_request: bool,
     ) -> Beginning:
-        for name, limit in (("max_bytes", max_bytes), ("max_seconds", max_seconds), ("keep", keep)):
-            _check_number(name, limit)
-        subject, bounds = _subject(owner), self._runs().bounds
-        account = account or subject
-        if of_request and not account:
-            # Or a stranger could begin any number of them, and leave.
-            account = f"address {client_network(request.remote_addr)}"
-        scope, digest = "", source.digest
-        if key is not None:
-            check_key(key)
-            if of_request:
-                scope = request.endpoint or ""
-                digest = digest or digest_of(current_request())
-        terms = Terms(
-            _seconds_alone(on_disconnect),
-            bounds.max_run_bytes if max_bytes is None else min(max_bytes, bounds.store_bytes),
-            bounds.run_seconds if max_seconds is None else max_seconds,
-        )
-        successor = b""
+        """What a run begins with, without a key; the source gets the contexts of this call."""
+        check_number("keep", keep)
+        app, successor = self._app(), b""
         if resume is not None:
             if source.label != ITEMS:
                 raise TypeError("resume is for runs of items, not for completions")
-            successor = Successor(resume, terms).encode(self._app().secret_key)
-        return Beginning(
-            subject=subject,
-            account=account,
-            label=source.label,
-            terms=terms,
-            key=scoped(subject, scope, key),
-            digest=digest or b"",
-            max_running=None if account else _NO_LIMIT,
-            keep=keep,
-            successor=successor,
-        )
+            successor = Successor(resume, terms).encode(app.secret_key)
+        source.within(app)
+        return Beginning(subject, account, source.label, terms, keep=keep, successor=successor)
 
     def _show(
         self, run: Run, format: str | None, cursor: tuple[str, str] | None, sending: Sending
@@ -398,62 +335,5 @@ class RunMethods:
         raise NotImplementedError
 
 
-def go_on(app: Flask, run: Run, successor: bytes, read: Read) -> tuple[Terms, Generate]:
-    """How this process goes on with a run that another one has begun, see `Heir`.
-
-    Raises:
-        LookupError: the application has no such function any more, or has another secret key.
-    """
-    found = Successor.decode(successor, [app.secret_key, *_former_keys(app)])
-    last = last_event(run, read)
-
-    def items() -> Any:
-        return found.function(run.id, last)
-
-    return found.terms, ItemRun(items, app, app.app_context).generate
-
-
-def _former_keys(app: Flask) -> Iterable[str | bytes]:
-    """What was the secret key when a run began that others go on with: from Flask 3.1 on."""
-    return app.config.get("SECRET_KEY_FALLBACKS") or ()
-
-
-def _subject(owner: Owner) -> str:
-    """The owner as a store has it."""
-    if owner is None:
-        return ""
-    if isinstance(owner, bool) or not isinstance(owner, (str, int)) or owner == "":
-        raise ValueError(
-            "owner must be a text or a whole number, such as a user's id, or None, not "
-            f"{owner!r:.80}"
-        )
-    subject = str(owner)
-    try:
-        subject.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"owner must be Unicode text, not {owner!r:.80}: {error}") from None
-    return subject
-
-
-def _seconds_alone(on_disconnect: OnDisconnect) -> float:
-    if on_disconnect == "continue":
-        return math.inf
-    if on_disconnect == "cancel":
-        return 0.0
-    if (
-        isinstance(on_disconnect, (int, float))
-        and not isinstance(on_disconnect, bool)
-        and on_disconnect >= 0
-    ):
-        return on_disconnect
-    raise ValueError(
-        f"on_disconnect must be 'cancel', 'continue' or seconds from 0, not {on_disconnect!r:.80}"
-    )
-
-
-def _check_number(name: str, value: object) -> None:
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        with contextlib.suppress(OverflowError):  # a whole number that no float can have
-            if value is None or float(value) >= 0:
-                return
-    raise ValueError(f"{name} must be a number from 0, or None, not {value!r:.80}")
+def _source(items: Items) -> RunSource:
+    return items if isinstance(items, RunSource) else ItemRun(items)

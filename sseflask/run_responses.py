@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from flask import Response, request
 from werkzeug.datastructures import Headers
 
-from sseflask.errors import Failure
+from sseflask.channels.event_frames import EARLIEST
+from sseflask.errors import Failure, invalid
 from sseflask.response import EventSourceResponse, check_times
 from sseflask.runs.format_api import Format, id_of
 from sseflask.runs.kinds import Kind
 from sseflask.runs.viewer import RUN_ID, Viewer
 from sseflask.store.run_api import Run
-from sseflask.web.cursor import is_cursor, latest, requested_cursor
+from sseflask.web.cursor import queried_cursor, requested_cursor
 from sseflask.web.idempotency import REPLAYED
 
 #: Seconds that a client may have to wait for a document: its generator's own limits are shorter.
@@ -70,10 +71,9 @@ def viewed_format(kind: Kind, name: str | None) -> Format:
 
 def not_found(param: str | None = None) -> Failure:
     """The 404 for a run that does not exist, or is another owner's: it does not say which."""
-    return Failure(
+    return invalid(
         "There is no such run: it was never yours, or it ended so long ago that it is forgotten.",
         status=404,
-        type="invalid_request_error",
         param=param,
         code="run_not_found",
     )
@@ -108,12 +108,8 @@ def cursor_of_client(given: str | None) -> tuple[str, str] | None:
     """
     if given is not None and not isinstance(given, str):
         raise ValueError(f"last_event_id must be a text or None, not {given!r:.80}")
-    if given is None:
-        given = latest(
-            (name, value) for name, value in request.args.items(multi=True) if is_cursor(name)
-        )
-    cursor = requested_cursor(given)
-    return None if cursor is None or cursor[0] == "earliest" else cursor
+    cursor = requested_cursor(queried_cursor() if given is None else given)
+    return None if cursor is None or cursor[0] == EARLIEST else cursor
 
 
 def number_after(run: Run, format: Format, cursor: tuple[str, str] | None) -> int | None:
@@ -132,13 +128,10 @@ def number_after(run: Run, format: Format, cursor: tuple[str, str] | None) -> in
         raise _bad_cursor(cursor[1])
     newest = run.ended or run.last
     if after > newest:
-        raise Failure(
+        raise invalid(
             f"The run has come to event {newest} only, not to {after}: present an id that it has "
             "sent.",
-            status=400,
-            type="invalid_request_error",
             param=cursor[1],
-            code="invalid_value",
         )
     return after
 
@@ -153,13 +146,10 @@ def read_cursor(cursor: tuple[str, str]) -> tuple[str, int]:
 
 
 def _bad_cursor(param: str) -> Failure:
-    return Failure(
+    return invalid(
         f"The {param} must be the id of an event of a run, such as "
-        "4f0c6d8e2b9a417c8d3e5f60718293a4.17, or earliest.",
-        status=400,
-        type="invalid_request_error",
+        f"4f0c6d8e2b9a417c8d3e5f60718293a4.17, or {EARLIEST}.",
         param=param,
-        code="invalid_value",
     )
 
 

@@ -32,7 +32,6 @@ class TextRun(ItemRun):
     def __init__(self, texts: Iterable[str], model: str) -> None:
         check_iterable(texts)
         super().__init__(texts)
-        self._texts = texts
         self._model = model
 
     def generate(self, writer: Writer) -> Generated:
@@ -40,7 +39,8 @@ class TextRun(ItemRun):
 
     def _frames(self, writer: Writer) -> Generator[list[bytes], None, Any]:
         encoder = TextEncoder(writer.run.id, self._model)
-        value = yield from encoded(self._texts, encoder)
+        assert isinstance(self.items, Iterable)
+        value = yield from encoded(self.items, encoder)
         yield [encoder.last()]
         return value
 

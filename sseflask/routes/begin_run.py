@@ -15,11 +15,12 @@ from sseflask.auth.tokens import Caller
 from sseflask.completions.completion_source import CompletionSource
 from sseflask.completions.dialects import DOCUMENT_LABEL
 from sseflask.completions.upstream import CompletionRequest, current_upstream
+from sseflask.errors import invalid
 from sseflask.extension import current_sse
-from sseflask.run_api import OnDisconnect
+from sseflask.run_arguments import OnDisconnect
 from sseflask.runs.outcome import Generated
 from sseflask.web.idempotency import given_key
-from sseflask.web.parameters import Text, check_seconds, invalid
+from sseflask.web.parameters import Text, check_seconds
 from sseflask.web.rate_limits import account_of, current_limits
 
 #: Seconds that a run goes on without viewers by default, and at most if it does not go on for ever.

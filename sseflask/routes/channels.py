@@ -6,12 +6,12 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from sseflask.auth.access import require_publish, require_subscribe
 from sseflask.channels.event_frames import check_types
+from sseflask.errors import invalid
 from sseflask.extension import SSE, channels_of
 from sseflask.routes.publication import read_publication
 from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavailable
 from sseflask.store.names import Pattern, check_name, is_own
 from sseflask.web.idempotency import REPLAYED, given_key, scoped
-from sseflask.web.parameters import invalid
 from sseflask.web.rate_limits import account_of, current_limits
 
 blueprint = Blueprint("channels", __name__)

@@ -13,7 +13,7 @@ from sseflask import run_responses
 from sseflask.completions.formats import FORMATS, FormatName
 from sseflask.completions.formats.ui_messages import UnusableMessage, is_ui_message, openai_messages
 from sseflask.completions.upstream import CompletionRequest, current_upstream
-from sseflask.errors import Failure
+from sseflask.errors import Failure, invalid
 from sseflask.extension import current_sse
 from sseflask.loop.callbacks import TimeSlice
 from sseflask.routes.begin_run import (
@@ -25,11 +25,9 @@ from sseflask.routes.begin_run import (
 )
 from sseflask.run_responses import Sending
 from sseflask.web.cursor import last_event_id
-from sseflask.web.parameters import Text, invalid, read_parameters
+from sseflask.web.parameters import Text, read_parameters
 
 blueprint = Blueprint("completions", __name__)
-
-_ROUTE = "/sse/openai_out"
 
 
 def _messages(value: Any) -> Any:

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 from flask import Blueprint, Response
 from pydantic import BaseModel, Field
 
+from sseflask.errors import invalid
 from sseflask.event import Event
 from sseflask.response import EventSourceResponse
 from sseflask.web.cursor import requested_cursor
-from sseflask.web.parameters import Seconds, Text, WholeNumber, invalid, read_parameters
+from sseflask.web.parameters import Seconds, Text, WholeNumber, read_parameters
 
 blueprint = Blueprint("counter", __name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from flask import Blueprint, Response
 
 from sseflask.completions.upstream import CompletionRequest, current_upstream
+from sseflask.errors import invalid
 from sseflask.response import EventSourceResponse
 from sseflask.routes.begin_run import (
     RunParameters,
@@ -16,7 +17,7 @@ from sseflask.routes.begin_run import (
     take_prompts,
 )
 from sseflask.run_responses import DOCUMENT_SECONDS
-from sseflask.web.parameters import invalid, json_value, read_body, read_query
+from sseflask.web.parameters import json_value, read_body, read_query
 from sseflask.web.rate_limits import account_of, current_limits
 
 blueprint = Blueprint("openai", __name__, url_prefix="/v1")

@@ -9,10 +9,10 @@ from typing import Any
 from flask import request
 
 from sseflask.channels.event_frames import encode_event
-from sseflask.errors import EventError
+from sseflask.errors import EventError, invalid
 from sseflask.json_text import COMPACT, json_text
 from sseflask.loop.callbacks import TimeSlice
-from sseflask.web.parameters import invalid, is_json, json_value, read_body
+from sseflask.web.parameters import is_json, json_value, read_body
 
 #: The most events of one request: they are stored together, while others wait.
 MAX_EVENTS = 1000

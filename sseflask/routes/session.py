@@ -13,7 +13,8 @@ from sseflask.auth.presented import (
     explicit_token,
     set_cookie,
 )
-from sseflask.web.parameters import Text, invalid, read_parameters
+from sseflask.errors import invalid
+from sseflask.web.parameters import Text, read_parameters
 
 blueprint = Blueprint("session", __name__)
 

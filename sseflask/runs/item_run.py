@@ -15,7 +15,7 @@ from sseflask.error_reports import report
 from sseflask.errors import EventError, Failure
 from sseflask.flask_context import lasting_context
 from sseflask.items import check_iterable
-from sseflask.runs.items import ITEMS, ItemEncoder, ItemOutcome, result_of
+from sseflask.runs.items import ITEMS, ItemEncoder, ItemOutcome, result_json
 from sseflask.runs.outcome import Generated, Outcome
 from sseflask.runs.source import RunSource
 from sseflask.runs.writer import Writer
@@ -129,12 +129,12 @@ class ItemRun(RunSource):
             if callable(items) and not isinstance(items, Iterator):
                 items = _call(items, handle)  # what a `resume` function may give as well
             if not isinstance(items, Iterator):
-                check_result(items)
+                _check_result(items)
                 return items
         return (yield from encoded(items, ItemEncoder(self.app)))
 
     def _outcome(self, value: Any) -> Outcome:
-        return ItemOutcome("finished", result=result_of(value, self.app))
+        return ItemOutcome("finished", result=result_json(value, self.app))
 
 
 class Encoder(Protocol):
@@ -183,7 +183,7 @@ def _close(items: object) -> None:
         close()
 
 
-def check_result(value: object) -> None:
+def _check_result(value: object) -> None:
     """Refuse what a function can't have meant as its result."""
     if hasattr(value, "__aiter__") or inspect.isawaitable(value):
         check_iterable(value)

@@ -134,7 +134,7 @@ class ItemOutcome(Outcome):
         return Event(f'{{"status":{json.dumps(self.kind)}{more}}}', event="done")
 
 
-def result_of(value: object, app: Flask | None) -> str | None:
+def result_json(value: object, app: Flask | None) -> str | None:
     """What a generator has returned, as JSON; ``None`` if JSON can't carry it."""
     try:
         text = json_text(value, app and app.json)

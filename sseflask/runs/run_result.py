@@ -61,7 +61,7 @@ class RunResult:
     error: dict[str, Any] | None = None
 
 
-def state_of(outcome: Outcome | None) -> RunState:
+def run_state(outcome: Outcome | None) -> RunState:
     """The state of a run that has ended so, or of one that goes on."""
     if outcome is None:
         return "running"
@@ -89,4 +89,4 @@ def result_of(run: Run, outcome: Outcome | None, events: list[RunEvent]) -> RunR
         error = None if failure is None else failure.body()["error"]
         result = outcome.result if isinstance(outcome, ItemOutcome) else None
         value = None if result is None else json.loads(result)
-    return RunResult(run.id, state_of(outcome), events, value, error)
+    return RunResult(run.id, run_state(outcome), events, value, error)

@@ -21,6 +21,9 @@ from sseflask.store.open import PerProcess, open_run_store
 from sseflask.store.run_api import Claim, Endings, Run, RunLimits, RunStore, StoreFull
 from sseflask.transport.gunicorn.worker_start import on_worker_start
 
+#: How many runs of nobody may be running.
+_NO_LIMIT = 1 << 31
+
 
 class Started(NamedTuple):
     """A run that was begun, or found by its key (``repeated``), and the request's own viewer."""
@@ -36,10 +39,9 @@ class Beginning:
 
     Args:
         subject: the run's owner.
-        account: whose running runs are counted.
+        account: whose running runs are counted; empty for nobody's.
         label: the kind of its frames.
         terms: how long it goes on.
-        max_running: how many runs of the account may be running, if not as many as others'.
         keep: seconds for which it is kept after its end, if not as long as others.
         successor: how another process can go on with it.
     """
@@ -50,7 +52,6 @@ class Beginning:
     terms: Terms
     key: str | None = None
     digest: bytes = b""
-    max_running: int | None = None
     keep: float | None = None
     successor: bytes = b""
 
@@ -153,12 +154,12 @@ class Runs:
 
     @contextlib.contextmanager
     def _claimed(self, beginning: Beginning) -> Iterator[tuple[Run, bool]]:
-        store, most = self._process.get().store, beginning.max_running
+        store = self._process.get().store
         claim = Claim(
             secrets.token_hex(16),
             beginning.subject,
             beginning.account,
-            self._max_running if most is None else most,
+            self._max_running if beginning.account else _NO_LIMIT,
             beginning.label,
             beginning.key,
             beginning.digest,

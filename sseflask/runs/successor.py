@@ -14,15 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flask import Flask
 from itsdangerous import BadSignature, Signer, want_bytes
 
+from sseflask.runs.item_run import ItemRun
 from sseflask.runs.items import ITEM_FORMAT
-from sseflask.runs.process import Read
+from sseflask.runs.process import Generate, Read
 from sseflask.runs.run_result import RunEvent, events_of
 from sseflask.runs.writer import Terms
 from sseflask.store.run_api import Run
 
-__all__ = ["Resume", "Successor", "last_event"]
+__all__ = ["Resume", "Successor", "go_on", "last_event"]
 
 Resume = Callable[[str, "RunEvent | None"], Any]
 """Takes a run's id and its last event, and gives what goes on with it."""
@@ -67,6 +69,23 @@ class Successor:
         except (ImportError, AttributeError) as error:
             raise LookupError(f"there is no function {found['function']} any more") from error
         return cls(function, Terms(**found["terms"]))
+
+
+def go_on(app: Flask, run: Run, successor: bytes, read: Read) -> tuple[Terms, Generate]:
+    """How this process goes on with a run that another one has begun, see `Heir`.
+
+    Raises:
+        LookupError: the application has no such function any more, or has another secret key.
+    """
+    # Keys of before count from Flask 3.1 on.
+    former = app.config.get("SECRET_KEY_FALLBACKS") or ()
+    found = Successor.decode(successor, [app.secret_key, *former])
+    last = last_event(run, read)
+
+    def items() -> Any:
+        return found.function(run.id, last)
+
+    return found.terms, ItemRun(items, app, app.app_context).generate
 
 
 def _signer(*secrets: str | bytes | None) -> Signer:

@@ -77,8 +77,7 @@ class Writer:
         self._cancelled = False
         self._done = False
         self._told = False  # the generator knows that the run has ended, or has said so
-        self._greenlet: Any = None
-        self._runner: Any = None
+        self._runner: Any = None  # the greenlet or thread, until the generator is closed
         self._request_id = request_ids.current()
 
     def start(self, generated: Generated) -> None:
@@ -86,7 +85,7 @@ class Writer:
         if cooperative():
             import gevent
 
-            self._greenlet = self._runner = gevent.spawn(self._advance, generated)
+            self._runner = gevent.spawn(self._advance, generated)
         else:
             self._runner = threading.Thread(
                 target=self._advance, args=(generated,), name="sseflask-run", daemon=True
@@ -108,8 +107,8 @@ class Writer:
         if self._cancelled:
             return  # a second kill would hit the `finally` of the first
         self._cancelled = True
-        if self._greenlet is not None and not self._told:
-            self._greenlet.kill(block=False)
+        if self._runner is not None and not self._told and cooperative():
+            self._runner.kill(block=False)
 
     @property
     def ended(self) -> bool:
@@ -175,10 +174,9 @@ class Writer:
                 next(generated, None)
         finally:
             self._done = self._told = True
+            _close(generated)
             # A killed greenlet keeps its stack, and that keeps this writer. Only a rare garbage
             # collection would find them, and perhaps a connection that was about to be made.
-            self._greenlet = None
-            _close(generated)
             self._runner = None
 
     def _may_end(self, outcome: Outcome) -> bool:
@@ -208,11 +206,11 @@ class Writer:
         return self._cancelled
 
     def _is_own_greenlet(self) -> bool:
-        if self._greenlet is None:
+        if not cooperative():
             return False
         import gevent
 
-        return gevent.getcurrent() is self._greenlet
+        return gevent.getcurrent() is self._runner
 
 
 def _close(generated: Generated) -> None:

@@ -79,6 +79,13 @@ def requested_cursor(query: str | None) -> tuple[str, str] | None:
     return (query, PARAMETER) if query else None
 
 
+def queried_cursor() -> str | None:
+    """The cursor in the current request's query, in any of its spellings."""
+    return latest(
+        (name, value) for name, value in request.args.items(multi=True) if is_cursor(name)
+    )
+
+
 @overload
 def last_event_id() -> str | None: ...
 @overload
@@ -101,9 +108,7 @@ def last_event_id(*, default: Any = None, type: Callable[[str], Any] | None = No
     Raises:
         RuntimeError: there is no current request.
     """
-    found = _decode(request.environ.get(_KEY, "")) or latest(
-        (name, value) for name, value in request.args.items(multi=True) if is_cursor(name)
-    )
+    found = _decode(request.environ.get(_KEY, "")) or queried_cursor()
     if not found:
         return default
     if type is None:

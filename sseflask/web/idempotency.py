@@ -11,7 +11,7 @@ import re
 
 from flask import Request
 
-from sseflask.errors import Failure
+from sseflask.errors import invalid
 from sseflask.web.cursor import is_cursor
 
 HEADER = "Idempotency-Key"
@@ -27,10 +27,8 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z", re.ASCII)
 def check_key(key: str, param: str = HEADER) -> str:
     """Refuse what is no key, with 400; ``param`` is where it came in."""
     if not isinstance(key, str) or not _KEY.match(key):
-        raise Failure(
+        raise invalid(
             f"The {param} must be 1 to 255 printable ASCII characters without spaces.",
-            status=400,
-            type="invalid_request_error",
             param=param,
             code="invalid_idempotency_key",
         )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from sseflask.errors import Failure
+from sseflask.errors import Failure, invalid
 from sseflask.flask_context import current_request
 from sseflask.loop.callbacks import TimeSlice
 from sseflask.web.bounded_json import bounded_json
@@ -25,13 +25,6 @@ Model = TypeVar("Model", bound=BaseModel)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}\Z", re.ASCII)
 _LARGE = 10**18
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-def invalid(
-    message: str, *, param: str | None = None, code: str = "invalid_value", status: int = 400
-) -> Failure:
-    """The failure of a request that is at fault itself; ``param`` names the parameter."""
-    return Failure(message, status=status, type="invalid_request_error", param=param, code=code)
 
 
 def _whole_number(value: Any) -> Any:

@@ -78,6 +78,7 @@ BOXES = (
             "readiness",
             "response",
             "run_api",
+            "run_arguments",
             "run_responses",
             "testing",
         ),

@@ -16,9 +16,8 @@ from sseflask import SSE, Failure
 from sseflask.errors import SHOULD_RETRY
 from sseflask.event import Event
 from sseflask.extension import runs_of
-from sseflask.run_api import go_on
 from sseflask.runs.run_result import RunEvent
-from sseflask.runs.successor import Successor
+from sseflask.runs.successor import Successor, go_on
 from sseflask.runs.viewer import Viewer
 from sseflask.runs.writer import Terms
 from sseflask.store.run_api import Run

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sseflask.errors import EventError, Failure
 from sseflask.event import Comment, Event
-from sseflask.runs.items import ItemEncoder, ItemOutcome, ItemView, result_of
+from sseflask.runs.items import ItemEncoder, ItemOutcome, ItemView, result_json
 from sseflask.store.run_api import Run, size_of
 from sseflask.wire import Decoder, encode, events_in
 
@@ -131,9 +131,9 @@ def test_the_last_event_of_a_failure_has_its_error() -> None:
 
 def test_results() -> None:
     app = Flask("results")
-    assert result_of({"a": [1, None]}, app) == '{"a":[1,null]}'
-    assert result_of(None, None) == "null"
-    assert result_of(object(), app) is None, "JSON can't carry it"
-    assert result_of("\ud800", app) in (None, '"\\ud800"')
+    assert result_json({"a": [1, None]}, app) == '{"a":[1,null]}'
+    assert result_json(None, None) == "null"
+    assert result_json(object(), app) is None, "JSON can't carry it"
+    assert result_json("\ud800", app) in (None, '"\\ud800"')
     assert ItemOutcome("finished", result="ü").size == size_of(["ü".encode()])
     assert ItemOutcome("finished").size == 0
