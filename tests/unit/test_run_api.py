@@ -16,6 +16,7 @@ from sseflask import SSE, Failure
 from sseflask.errors import SHOULD_RETRY
 from sseflask.event import Event
 from sseflask.extension import runs_of
+from sseflask.runs import item_run
 from sseflask.runs.run_result import RunEvent
 from sseflask.runs.successor import Successor, go_on
 from sseflask.runs.viewer import Viewer
@@ -107,6 +108,21 @@ def test_a_run_and_who_comes_back(place: Place) -> None:
     assert place.all_of(f"/attach/{run}", "GET", headers={"Last-Event-ID": f"{run}.0"}) == [
         *("a", "b", DONE)
     ]
+
+
+def test_who_comes_back_has_nothing_copied(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All clients do after a deploy: the contexts are for a run that begins."""
+    run = place.run()
+
+    def copied(_app: Flask) -> Any:
+        raise AssertionError("the contexts were copied")
+
+    monkeypatch.setattr(item_run, "lasting_context", copied)
+    back = place.ask(headers={"Last-Event-ID": f"{run}.1"})
+    assert (back.status_code, back.headers["X-Run-Id"]) == (200, run)
+    assert place.ask(method="GET", headers={"Sec-Purpose": "prefetch"}).status_code == 204
+    with pytest.raises(AssertionError, match="copied"):
+        place.ask()
 
 
 def test_cursors_that_are_no_place_of_the_run(place: Place) -> None:
