@@ -19,6 +19,7 @@ from tests.live.kit.durable import (
 )
 from tests.live.kit.runs import path_of
 from tests.live.kit.waiting import until
+from tests.live.kit.workers import connect_to, other_worker
 
 #: Where a command of another process reaches the runs of a server.
 everywhere_shared = with_two_workers
@@ -143,6 +144,17 @@ def test_commands_ask_and_stop(place: Place, tag: str) -> None:
     place.wait_for(tag, "finally")
     with command(place, "ask", run) as process:
         assert printed(process) == "stopped"
+
+
+@with_two_workers
+def test_cancel_when_the_first_viewer_was_elsewhere(place: Place, tag: str) -> None:
+    """For a moment only: its writer's worker may not have heard of it."""
+    run = place.start("endless", tag, on_disconnect="cancel", interval=0.02)
+    where = connect_to(place.server, other_worker(place.server, place.writer(tag)))
+    with place.attach(run, where=where) as stream:
+        take(stream, 1)
+    place.wait_for(tag, "finally", seconds=20)  # ten of them are for its first viewer
+    assert place.read(run).end.state == "cancelled"
 
 
 @everywhere
