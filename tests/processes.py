@@ -51,6 +51,18 @@ def say(text: object) -> None:
     print(text, flush=True)
 
 
+def run_program(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code as a program of its own, where warnings are errors; wait for its end."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+    )
+
+
 def report_of(module: str, path: Path | str) -> dict[str, Any]:
     """What a program of the tests, which has to work, prints as JSON at its end."""
     done = subprocess.run(

@@ -12,6 +12,8 @@
 //   fresh   whether a chat of its own does so, as after a reload: with the messages that there are
 import { AbstractChat, DefaultChatTransport } from "ai";
 
+import { State } from "./chat-state.mjs";
+
 const config = JSON.parse(process.argv[2]);
 const headers = { Authorization: `Bearer ${config.token}` };
 const result = { requests: [], parts: [], errors: [], finishes: [], resumed: [] };
@@ -40,31 +42,11 @@ class Transport extends DefaultChatTransport {
   }
 }
 
-class State {
-  status = "ready";
-  error = undefined;
-  constructor(messages) {
-    this.messages = messages;
-  }
-  pushMessage = (message) => {
-    this.messages = [...this.messages, message];
-    changed();
-  };
-  popMessage = () => {
-    this.messages = this.messages.slice(0, -1);
-  };
-  replaceMessage = (index, message) => {
-    this.messages = this.messages.with(index, structuredClone(message));
-    changed();
-  };
-  snapshot = (value) => structuredClone(value);
-}
-
 class Chat extends AbstractChat {
   constructor(messages) {
     super({
       id: "chat",
-      state: new State(messages),
+      state: new State(messages, changed),
       transport: new Transport({
         api: `${config.url}/sse/openai_out?${new URLSearchParams({ format: "ui", ...config.query })}`,
         headers,

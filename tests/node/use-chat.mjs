@@ -8,6 +8,8 @@
 //   stop   so does the answer: stopped by DELETE
 import { AbstractChat, DefaultChatTransport } from "ai";
 
+import { State } from "./chat-state.mjs";
+
 const [url, json] = process.argv.slice(2);
 const config = JSON.parse(json);
 const api = `${url}/api/chat`;
@@ -19,30 +21,10 @@ async function noting(address, init) {
   return response;
 }
 
-class State {
-  status = "ready";
-  error = undefined;
-  constructor(messages) {
-    this.messages = messages;
-  }
-  pushMessage = (message) => {
-    this.messages = [...this.messages, message];
-    changed();
-  };
-  popMessage = () => {
-    this.messages = this.messages.slice(0, -1);
-  };
-  replaceMessage = (index, message) => {
-    this.messages = this.messages.with(index, structuredClone(message));
-    changed();
-  };
-  snapshot = (value) => structuredClone(value);
-}
-
 class Chat extends AbstractChat {
   constructor(messages) {
     const transport = new DefaultChatTransport({ api, fetch: noting });
-    super({ id: config.id, state: new State(messages), transport });
+    super({ id: config.id, state: new State(messages, changed), transport });
   }
 }
 

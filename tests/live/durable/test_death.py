@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from tests import redis_server
 from tests.live.kit.clients import Stream
 from tests.live.kit.durable import LIMIT, Place, Story, durable, kill, take, texts, with_two_workers
-from tests.live.kit.events import Sent
+from tests.live.kit.ends import EndReader
 from tests.live.kit.runs import run_of
 from tests.live.kit.waiting import until
 from tests.live.kit.workers import connect_to, other_worker, suspended
@@ -29,31 +28,15 @@ def resumable(tag: str, count: int, gated: bool = True) -> tuple[str, dict[str, 
     return name, {"count": str(count), **({"gated": "1"} if gated else {})}
 
 
-class Viewer:
+class Viewer(EndReader):
     """Reads a run to its end in a thread, and notes when it got the end."""
 
     def __init__(self, run: str, stream: Stream) -> None:
-        self.events: list[Sent] = []
-        self.ended_at = 0.0
+        super().__init__(stream)
         self._run = run
-        self._stream = stream
-        self._problem: BaseException | None = None
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self) -> None:
-        try:
-            for event in self._stream:
-                self.events.append(event)
-            self.ended_at = time.monotonic()
-        except (AssertionError, OSError) as problem:
-            self._problem = problem
 
     def story(self) -> Story:
-        self._thread.join(30)
-        assert not self._thread.is_alive(), f"it still waits, after {self.events[-2:]}"
-        assert self._problem is None, f"cut short: {self._problem!r}"
-        return Story.of(self._run, self.events)
+        return Story.of(self._run, self.all())
 
 
 def resumes(place: Place, tag: str) -> list[str]:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from tests.live.kit.aimock import Aimock
 from tests.live.kit.clients import Stream, open_stream
 from tests.live.kit.connection import fetch
+from tests.live.kit.ends import EndReader
 from tests.live.kit.events import Sent
 from tests.live.kit.run_events import FORMATS, Decoded, last_id
 from tests.live.kit.runs import attach, read, read_run, run_of, run_service, start, start_path, take
@@ -57,31 +57,15 @@ def relay(shared: Server, upstream: Aimock) -> Server:
     return shared
 
 
-class Viewer:
+class Viewer(EndReader):
     """Reads a run to its end in a thread, and notes when it got the end."""
 
     def __init__(self, stream: Stream, format: str) -> None:
+        super().__init__(stream)
         self.format = format
-        self.events: list[Sent] = []
-        self.ended_at = 0.0
-        self._stream = stream
-        self._problem: BaseException | None = None
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self) -> None:
-        try:
-            for event in self._stream:
-                self.events.append(event)
-            self.ended_at = time.monotonic()
-        except (AssertionError, OSError) as problem:
-            self._problem = problem
 
     def answer(self) -> Decoded:
-        self._thread.join(30)
-        assert not self._thread.is_alive(), f"it still waits, after {self.events[-2:]}"
-        assert self._problem is None, f"cut short: {self._problem!r}"
-        return Decoded(self.format, self.events)
+        return Decoded(self.format, self.all())
 
 
 def assert_interrupted(answer: Decoded, upstream: Aimock) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +20,7 @@ from sseflask import openai_chunks, openai_response
 from sseflask.completions.client_completion import ClientCompletion
 from sseflask.completions.completion_outcome import CompletionOutcome
 from sseflask.errors import Failure
+from tests.processes import run_program
 from tests.scripted_upstream import DONE, Exchange, Script, event, frame, read_all, upstream
 
 KEY = "sk-the-key-of-the-application"
@@ -392,12 +390,5 @@ print("cancelled")
 
 @pytest.mark.parametrize("moment", ["before the first token", "between tokens"])
 def test_a_killed_greenlet_cancels_the_upstream(moment: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, moment],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(PROGRAM, moment)
     assert (done.returncode, done.stdout) == (0, "cancelled\n"), done.stderr

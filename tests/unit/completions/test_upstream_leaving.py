@@ -5,11 +5,9 @@ Needs gevent's patched standard library, hence a process of its own.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.processes import run_program
 
 PROGRAM = """
 from gevent import monkey
@@ -69,12 +67,5 @@ print("cancelled")
 
 @pytest.mark.parametrize("moment", ["before the first token", "between tokens"])
 def test_an_exception_thrown_in_cancels_the_upstream(moment: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, moment],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(PROGRAM, moment)
     assert (done.returncode, done.stdout) == (0, "cancelled\n"), done.stderr

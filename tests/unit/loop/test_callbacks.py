@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import pytest
 
 from sseflask.loop.callbacks import Timeout, cooperative, wait_for_callback
-from tests.processes import report_of
+from tests.processes import report_of, run_program
 
 Done = Callable[[Any, Exception | None], None]
 
@@ -111,9 +109,7 @@ print("fine")
 
 
 def test_under_gevent_the_loop_goes_on() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=60
-    )
+    done = run_program(PROGRAM)
     assert done.stdout == "fine\n", done.stderr
 
 
