@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sseflask.store.api import Extent, KeyReused, StoreError
+from sseflask.store.redis.address import COMMAND_SECONDS
 from sseflask.store.redis.link import Argument, Link
 from sseflask.store.redis.script import Script
 from sseflask.store.redis.server import RedisServer
@@ -26,8 +27,9 @@ from sseflask.store.run_api import (
 )
 
 #: Seconds without a sign of life after which a process is taken for dead. If no process at all gave
-#: one for some time, all get this time anew.
-DEAD_SECONDS = 5.0
+#: one for some time, all get this time anew. A process whose connections a firewall has forgotten
+#: finds that out when a command's time is over, and must give its sign of life after that.
+DEAD_SECONDS = COMMAND_SECONDS + 2.0
 
 #: Seconds for which a run may wait for a process to go on with it, however short runs are kept.
 WAIT_SECONDS = 60.0

@@ -51,8 +51,16 @@ class Network:
     def make(self, switch: Switch) -> None:
         bridge = self.bridge(switch)
         self.ip("link", "add", bridge, "type", "bridge")
+        self.take_no_address(bridge)
         self.ip("address", "add", f"{self.address(switch, 1)}/24", "dev", bridge)
         self.ip("link", "set", bridge, "up")
+
+    def take_no_address(self, device: str) -> None:
+        """Keep an end on this machine from an IPv6 address of its own.
+
+        It would come some seconds after the device, when browsers load again.
+        """
+        self.ip("link", "set", device, "addrgenmode", "none")
 
     def remove(self, switch: Switch) -> None:
         self.ip("link", "del", self.bridge(switch))
@@ -84,6 +92,7 @@ class Host:
         for switch in SWITCHES:
             ends = (self._cable(switch), "type", "veth", "peer", "name", switch)
             ip("link", "add", *ends, "netns", self.name)
+            self.network.take_no_address(self._cable(switch))
             address = f"{self.network.address(switch, self._number)}/24"
             ip("-n", self.name, "address", "add", address, "dev", switch)
             ip("-n", self.name, "link", "set", switch, "up")
