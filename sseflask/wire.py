@@ -10,6 +10,7 @@ import codecs
 import re
 
 from sseflask.event import Comment, Event, MessageEvent
+from sseflask.frame import comment_frame, event_frame, lines_of
 
 __all__ = [
     "HEARTBEAT",
@@ -18,7 +19,6 @@ __all__ = [
     "ends_event",
     "ends_line",
     "events_in",
-    "lines_of",
     "tail_of",
 ]
 
@@ -26,16 +26,8 @@ __all__ = [
 #: (openai-python raises JSONDecodeError). It may stand wherever a line begins.
 HEARTBEAT = b": ping\n"
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _ENDS_EVENT = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)\Z")
 _DIGITS = re.compile(r"[0-9]+\Z")
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of a text: they end with CR, LF or CRLF and nothing else."""
-    if "\r" in text:
-        return _LINE_END.split(text)
-    return text.split("\n")
 
 
 def encode(item: Event | Comment) -> bytes:
@@ -51,23 +43,12 @@ def encode(item: Event | Comment) -> bytes:
         TypeError: for anything else.
     """
     if isinstance(item, Event):
-        fields = ""
-        if item.retry is not None:
-            fields += f"retry: {item.retry}\n"
-        if item.id is not None:
-            fields += f"id: {item.id}\n"
-        if item.event is not None:
-            fields += f"event: {item.event}\n"
-        data = item.data
-        if data is not None:
-            if "\n" in data or "\r" in data:
-                for line in lines_of(data):
-                    fields += f"data: {line}\n"
-            else:
-                fields += f"data: {data}\n"
-        return f"{fields}\n".encode() if fields else b""
+        try:
+            return item._frame
+        except AttributeError:  # too large to be kept, or of a derived class
+            return event_frame(item.data, item.event, item.id, item.retry)
     if isinstance(item, Comment):
-        return "".join(f": {line}\n" for line in lines_of(item.text)).encode()
+        return comment_frame(item.text)
     raise TypeError(f"only Event and Comment can be encoded, not {type(item).__name__}")
 
 

@@ -20,11 +20,12 @@ from sseflask.channels.subscription import Subscription
 from sseflask.errors import ChannelError
 from sseflask.event import Event, MessageEvent
 from sseflask.extension import SSE, channels_of
+from sseflask.frame import lines_of
 from sseflask.json_text import json_text
 from sseflask.logs.once import warn_once
 from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.names import Pattern, check_name
-from sseflask.wire import Decoder, lines_of
+from sseflask.wire import Decoder
 
 __all__ = ["Message", "ServerSentEventsBlueprint", "sse"]
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from sseflask.counters.counts import Reason
 from sseflask.errors import Failure
+from sseflask.event import Event
 from sseflask.transport import accounting
 from sseflask.transport.failures import half_closed, shutting_down, token_expired
 from sseflask.transport.flusher import SLICE_SECONDS, Flusher
 from sseflask.transport.socket_writer import SocketWriter
 from sseflask.transport.stream import Stream, can_resume_after, reconnect_line
 from sseflask.transport.stream_greenlet import BUFFER, StreamGreenlet
-from sseflask.wire import ends_event, tail_of
+from sseflask.wire import encode, ends_event, tail_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -103,7 +104,7 @@ class ItemSender:
             Stop: the stream is to end.
             Diverted: the response is not gunicorn's own.
         """
-        encode, flusher, clock = self.stream.encode, self.flusher, time.monotonic
+        encode_other, flusher, clock = self.stream.encode, self.flusher, time.monotonic
         writer, greenlet = self.writer, self.greenlet
         buffer = writer.buffer
         idle_until = 0.0
@@ -116,7 +117,11 @@ class ItemSender:
         try:
             for item in items:
                 self.item = item
-                frame = item if item.__class__ is bytes else encode(item)
+                kind = item.__class__
+                if kind is bytes:
+                    frame = item
+                else:
+                    frame = encode(item) if kind is Event else encode_other(item)
                 if buffer:
                     buffer += frame
                     writer.events += 1

@@ -107,6 +107,7 @@ BOXES = (
             "defaults",
             "errors",
             "event",
+            "frame",
             "json_text",
             "logs",
             "loop",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
+import tracemalloc
+import weakref
 from typing import Any
 
 import pytest
@@ -79,8 +83,119 @@ def test_events_are_frozen_and_compare_by_value() -> None:
     event = Event("a", "add", 1, 5)
     assert event == Event("a", "add", "1", 5)
     assert event != Event("a", "add", "2", 5)
+    for field in ("data", "event", "id", "retry"):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=field):
+            setattr(event, field, None)
+        with pytest.raises(dataclasses.FrozenInstanceError, match=field):
+            delattr(event, field)
+    with pytest.raises(AttributeError):
+        event.other = "b"  # type: ignore[attr-defined]
+    assert event == Event("a", "add", 1, 5)
+
+
+def test_an_event_is_a_dataclass() -> None:
+    event = Event("a", "add", 1)
+    assert repr(event) == "Event(data='a', event='add', id='1', retry=None)"
+    assert dataclasses.asdict(event) == {"data": "a", "event": "add", "id": "1", "retry": None}
+    assert dataclasses.replace(event, data="b", retry=5) == Event("b", "add", 1, 5)
+    assert [field.default for field in dataclasses.fields(event)] == [None] * 4
+    assert len({event, Event("a", "add", "1"), Event("a")}) == 2
+    assert weakref.ref(event)() is event
+    match event:
+        case Event(data, name, id="1", retry=None):
+            assert (data, name) == ("a", "add")
+        case _:
+            pytest.fail("it does not match")
+
+
+def restored_from_state(event: Event) -> Event:
+    """As from a pickle of a version whose events had a dictionary."""
+    restored = Event.__new__(Event)
+    restored.__setstate__(dataclasses.asdict(event))
+    return restored
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked(Event):
+    """Writes its fields itself, as the constructor of a dataclass does."""
+
+    more: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Handmade(Event):
+    more: int = 0
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, id=1)
+        object.__setattr__(self, "more", 1)
+
+
+class Slotted(Event):
+    __slots__ = ("more",)
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, id=1)
+        self.more = 1
+
+
+class Loud(Event):
+    @property
+    def event(self) -> str:
+        return "loud"
+
+
+EVERY_KIND = [
+    Event("a", "add", 1, 5),
+    Event("a" * 100_000),
+    Checked("a", None, "1"),
+    Handmade("a"),
+    Slotted("a"),
+    Loud("a", id=1),
+]
+every_kind = pytest.mark.parametrize("event", EVERY_KIND, ids=lambda event: type(event).__name__)
+
+
+@every_kind
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_events_are_pickled(event: Event, protocol: int) -> None:
+    restored = pickle.loads(pickle.dumps(event, protocol))
+    assert restored == event
+    assert encode(restored) == encode(event)
+    assert getattr(restored, "more", None) == getattr(event, "more", None)
+
+
+@every_kind
+def test_events_are_copied(event: Event) -> None:
+    for copied in copy.copy(event), copy.deepcopy(event), restored_from_state(EVERY_KIND[0]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            copied.data = "b"  # type: ignore[misc]
+    assert copy.copy(event) == copy.deepcopy(event) == event
+    assert restored_from_state(EVERY_KIND[0]) == EVERY_KIND[0]
+
+
+@every_kind
+def test_classes_derived_from_an_event_are_frozen_too(event: Event) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.data = "b"  # type: ignore[misc]
+
+
+def test_a_derived_class_says_what_is_sent() -> None:
+    assert encode(Checked("a", None, "1")) == b"id: 1\ndata: a\n\n"
+    assert encode(Handmade("a")) == b"id: 1\ndata: a\n\n"
+    assert encode(Loud("a", id=1)) == b"id: 1\nevent: loud\ndata: a\n\n"
+
+
+def test_large_data_is_not_held_twice() -> None:
+    data = "a" * 100_000
+    tracemalloc.start()
+    try:
+        events = [Event(data, id=number) for number in range(100)]
+        assert b"".join(map(encode, events)).count(b"\n\n") == 100
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 10 * len(data)
 
 
 json_values = st.recursive(
