@@ -226,3 +226,8 @@ def cpu_of(process: int) -> float:
     # The process's own CPU clock (clock_getcpuclockid(3)) says what utime and stime say, in
     # nanoseconds instead of hundredths of a second.
     return time.clock_gettime_ns((~process << 3) | 2) / 1e9 + children
+
+
+def system_time_of(process: int) -> float:
+    """Give the CPU seconds that the kernel has worked for a process, in hundredths of a second."""
+    return int(_fields(process)[12]) / os.sysconf("SC_CLK_TCK")
