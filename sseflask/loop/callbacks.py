@@ -20,6 +20,9 @@ _WAIT_SECONDS = 3600.0
 #: Seconds that another thread waits for the main thread's loop.
 _MAIN_SECONDS = 60.0
 
+#: What a descriptor is watched for: libev's EV_READ.
+_READ = 1
+
 #: Seconds after which other greenlets get a turn.
 _SLICE = 0.002
 
@@ -135,8 +138,21 @@ class EventLoop:
             self._signalled = True
             self._loop.run_callback_threadsafe(self.run_pending)
 
+    def watch(self, descriptor: int, function: Callable[[], object]) -> Callable[[], None] | None:
+        """Call a function that does not block whenever a descriptor can be read; in the loop.
+
+        In the loop's thread only. Returns what ends that, to be called there before the descriptor
+        is closed. ``None`` if there is no event loop: then nothing is watched.
+        """
+        if self._loop is None:
+            return None
+        watcher = self._loop.io(descriptor, _READ, ref=False)
+        watcher.start(function)
+        close: Callable[[], None] = watcher.close
+        return close
+
     def run_pending(self) -> None:
-        """Run what is waiting for the loop, at the end of a process: the loop no longer runs."""
+        """Run what is waiting for the loop: in a callback of it, or when it no longer runs."""
         # First, so that a call that comes from here on wakes the loop again.
         self._signalled = False
         while self._calls:

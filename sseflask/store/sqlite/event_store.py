@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
+from sseflask.loop import native
 from sseflask.loop.callbacks import Done
 from sseflask.store.api import (
     Append,
@@ -23,8 +26,10 @@ from sseflask.store.api import (
 )
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_database import EventDatabase
+from sseflask.store.sqlite.event_post import Post, decode, encode
 from sseflask.store.sqlite.event_readings import Readings
 from sseflask.store.sqlite.thread import PATIENCE, StoreThread
+from sseflask.store.sqlite.wakeup import LOOK, MESSAGE_BYTES
 from sseflask.store.tail import News, NoticeKind, Tail, give
 
 log = logging.getLogger("sseflask")
@@ -46,6 +51,8 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     Methods that begin with ``_`` and get a database run in the thread.
 
     The thread writes in groups, gives the news to the listener, and answers queries in between.
+    What other processes store they send here too: the event loop takes it, if it is what comes
+    next. If not, the thread reads the file.
     """
 
     def __init__(
@@ -56,10 +63,16 @@ class SqliteEventStore(StoreThread[EventDatabase]):
     ) -> None:
         super().__init__("event store", path, partial(database, path, limits))
         self._tail = Tail()
+        self._tail_lock = native.lock()
+        self._reads_file = False
         self._readings = Readings()
+        self._unwatch: Callable[[], None] | None = None
 
     def follow(self, listener: EventListener) -> None:
         self._listener = listener
+        self._unwatch = self._loop.watch(self._wakeup.watched, self._take_messages)
+        if self._unwatch is not None:
+            self._wakeup.leave_to_loop()
         self.start()
 
     def append(self, append: Append) -> Appended | KeyReused:
@@ -140,14 +153,22 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             self._guard(done, result, failed)
 
     def _give_own(self, database: EventDatabase, entries: Sequence[Entry]) -> None:
-        """Give the listener what was stored here, and wake the other processes to read it."""
+        """Give the other processes what was stored here, and then the listener of this one."""
         if not entries:
             return
-        self._guard(self._wakeup.wake_others)
-        if self._tail.take_own(entries, database.last_notice):
-            self._notify(self._listener.events, entries, time.monotonic())
-        else:
+        self._guard(self._post, database, entries)
+        if not self._take(entries, database.last_notice):
             self._try("reading", self._read, database)
+
+    def _post(self, database: EventDatabase, entries: Sequence[Entry]) -> None:
+        if self._wakeup.has_others:
+            small = sum(len(entry.frame) for entry in entries) < MESSAGE_BYTES
+            self._wakeup.wake_others(
+                encode(database.epoch, database.last_notice, entries) if small else LOOK
+            )
+            # Where processes share a core, the others go first: otherwise what this one sends to
+            # its own clients, and its answer to the publisher, would delay theirs.
+            os.sched_yield()
 
     def _position(self, database: EventDatabase) -> Position:
         newest = database.newest()
@@ -190,31 +211,78 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             self._readings.refuse(self._error)
 
     def _ending(self) -> None:
+        if self._unwatch is not None:
+            self._notify(self._stop_watching)
         self._readings.refuse(StoreError(f"the {self.name} is closed"))
 
     # -- in the thread: news -----------------------------------------------------------------------
 
     def _opened(self, database: EventDatabase) -> None:
         self._readings.restart()
-        newest = database.newest()
-        if self._tail.has_gone_back(database.epoch, newest):
-            log.warning("the event store has gone back; it gets a new epoch")
-            database.renew()
-        if self._tail.open(database.epoch, newest, database.last_notice):
-            self._notify(self._listener.started, database.epoch, newest)
+        with self._alone():
+            newest = database.newest()
+            if self._tail.has_gone_back(database.epoch, newest):
+                log.warning("the event store has gone back; it gets a new epoch")
+                database.renew()
+            if self._tail.open(database.epoch, newest, database.last_notice):
+                self._notify(self._listener.started, database.epoch, newest)
 
     def _read(self, database: EventDatabase) -> None:
-        tail, newest = self._tail, database.newest()
-        if database.last_notice != tail.noticed:
-            notices = database.notices.after(tail.noticed)
-            self._give(tail.take_notices(notices, database.last_notice))
-        while tail.position < newest:
-            page = database.since(tail.position, min(_PAGE, newest - tail.position))
-            self._give(tail.take_page(page, newest))
+        with self._alone():
+            tail, newest = self._tail, database.newest()
+            if database.last_notice != tail.noticed:
+                notices = database.notices.after(tail.noticed)
+                self._give(tail.take_notices(notices, database.last_notice))
+            while tail.position < newest:
+                page = database.since(tail.position, min(_PAGE, newest - tail.position))
+                self._give(tail.take_page(page, newest))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Have the tail alone. What is sent meanwhile is read at the next look. In the thread."""
+        with self._tail_lock:
+            self._reads_file = True
+        try:
+            yield
+        finally:
+            self._reads_file = False
 
     def _give(self, news: Iterable[News]) -> None:
         for each in news:
             self._notify(give, self._listener, each, time.monotonic(), self._answer)
+
+    # -- news, in the event loop; in the thread if there is none -----------------------------------
+
+    def _take_messages(self) -> None:
+        messages, look = self._wakeup.messages()
+        for message in messages:
+            post = decode(message)
+            look |= post is None or not self._take_post(post)
+        if look:
+            self.look_soon()
+        self._loop.run_pending()
+
+    def _take_post(self, post: Post) -> bool:
+        """Give the listener what another process has stored. Returns whether it is known now."""
+        if post.epoch != self._tail.epoch:
+            return False
+        return self._take(post.entries, post.last_notice) or (
+            post.entries[-1].number <= self._tail.position
+        )
+
+    def _take(self, entries: Sequence[Entry], last_notice: int) -> bool:
+        """Give the listener what is stored, if it is what comes next."""
+        with self._tail_lock:
+            taken = not self._reads_file and self._tail.take_own(entries, last_notice)
+            if taken:
+                # Within the lock, so that the listener is called in the tail's order.
+                self._notify(self._listener.events, entries, time.monotonic())
+        return taken
+
+    def _stop_watching(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._wakeup.close_watched()
 
     def _answer(self, notice: int, number: int) -> None:
         """Store how many subscriptions this process has. Any thread; never blocks."""

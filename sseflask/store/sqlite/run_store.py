@@ -23,7 +23,7 @@ from sseflask.store.run_api import (
     TooMany,
 )
 from sseflask.store.sqlite.run_database import RunDatabase
-from sseflask.store.sqlite.thread import LOOK_SECONDS, PeriodicTask, StoreThread
+from sseflask.store.sqlite.thread import PeriodicTask, StoreThread
 
 log = logging.getLogger("sseflask")
 
@@ -58,7 +58,6 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         self._beats_early = False
         self._token = ""
         self._inherits = False
-        self._look_at = 0.0
         self._space = PeriodicTask("making room in", _BEAT_SECONDS, self._make_room)
         beat = PeriodicTask("ending the runs of dead workers", _BEAT_SECONDS, self._tick)
         self._tasks += [beat, self._space]
@@ -250,14 +249,6 @@ class SqliteRunStore(StoreThread[RunDatabase]):
             self._notify(self._listener.lost, number, error)
 
     # -- in the thread: what others write, and what is done every second ---------------------------
-
-    def _to_look(self) -> bool:
-        # What this process writes, thousands of times a second, is no news.
-        now = time.monotonic()
-        if self._open and not self._woken and now < self._look_at:
-            return False
-        self._look_at = now + LOOK_SECONDS
-        return True
 
     def _read(self, database: RunDatabase) -> None:
         # Not asked for each append: a process that attaches to a run wakes this one, which wakes it

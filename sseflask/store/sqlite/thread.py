@@ -82,14 +82,16 @@ class StoreThread(Generic[DatabaseType]):
         self.name = name
         self._path = path
         self.process = os.getpid()
+        self._loop = EventLoop.current()
         #: Calls a function in the event loop, see `EventLoop.call_soon_threadsafe`.
-        self._notify = EventLoop.current().call_soon_threadsafe
+        self._notify = self._loop.call_soon_threadsafe
         self._make = make
         self._wakeup = WakeupSocket(None if path == MEMORY else path)
         self._calls: deque[tuple[Any, Done]] = deque()
         self._open = False
         self._try_at = self._check_at = 0.0
-        self._woken = False
+        self._asked_to_look = False
+        self._look_at = 0.0
         self._tasks: list[PeriodicTask[DatabaseType]] = [
             PeriodicTask("trimming", TRIM_SECONDS, _trim)
         ]
@@ -206,6 +208,11 @@ class StoreThread(Generic[DatabaseType]):
         self._turning.release()
         self._wakeup.wake()
 
+    def look_soon(self) -> None:
+        """See soon what other processes have written. Any thread; never blocks."""
+        self._asked_to_look = True
+        self._wakeup.wake()
+
     def close(self) -> None:
         """Close the database and end the thread, after what was handed over before.
 
@@ -243,9 +250,10 @@ class StoreThread(Generic[DatabaseType]):
     def _read(self, database: DatabaseType) -> None:
         """Other processes may have written: pass that on. May raise `StoreError`."""
 
-    def _to_look(self) -> bool:
-        """Whether to see now what other processes have written."""
-        return True
+    def _take_messages(self) -> None:
+        """Other processes have sent something; see `WakeupSocket.messages`."""
+        self._wakeup.messages()
+        self._asked_to_look = True
 
     def _serve(self, database: DatabaseType) -> int:
         """Take the next calls, at least one. Returns how many."""
@@ -284,7 +292,8 @@ class StoreThread(Generic[DatabaseType]):
                 step_due = self._step_due()
                 if step_due is not None:
                     due = min(due, step_due)
-                self._woken = self._wakeup.wait(0.0 if self._calls else due - now)
+                if self._wakeup.wait(0.0 if self._calls else due - now):
+                    self._take_messages()
                 with self._turning:
                     self._turn(database)
             while self._calls:
@@ -310,7 +319,7 @@ class StoreThread(Generic[DatabaseType]):
                 self._open = False
                 self._try_at = 0.0
                 self._guard(database.close)
-        if self._to_look():
+        if self._to_look(now):
             self._look(database)
         # Only those that are here by now: under a flood the other processes' events come as well.
         waiting = len(self._calls)
@@ -322,6 +331,14 @@ class StoreThread(Generic[DatabaseType]):
                 # If there was something to do there may be more, but first come the calls.
                 again = self._try(task.doing, task.function, database)
                 task.due = time.monotonic() + (0.0 if again else task.seconds)
+
+    def _to_look(self, now: float) -> bool:
+        """Whether others may have written: what this process writes itself is no news."""
+        asked, self._asked_to_look = self._asked_to_look, False
+        if self._open and not asked and now < self._look_at:
+            return False
+        self._look_at = now + LOOK_SECONDS
+        return True
 
     def _look(self, database: DatabaseType) -> None:
         """Open the database if it is not open; else see what other processes have written."""

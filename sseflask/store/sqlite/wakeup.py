@@ -1,7 +1,7 @@
-"""Wakes a store's thread: from its own process, and from the others of the machine.
+"""Wakes a store's thread from its own process, and takes messages between those of the machine.
 
-Each wake-up is a byte in a datagram socket. The thread waits with the standard library's own
-``poll``, which stays out of gevent's event loop.
+Each is a datagram. The thread waits with the standard library's own ``poll``, which stays out of
+gevent's event loop.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import select
 import time
 from pathlib import Path
 
+from sseflask.loop import native
 from sseflask.loop.native import original
 from sseflask.store.sqlite.private_files import make_folder
 
@@ -26,26 +27,61 @@ _ADDRESS_BYTES = 103
 _LIST_SECONDS = 0.25
 
 
+#: The longest message, in bytes: several of them are in a socket's buffer.
+MESSAGE_BYTES = 1 << 14
+
+#: Messages that are taken at once, and their number from which on others may have been lost: the
+#: system holds eleven for a process, or more.
+_AT_ONCE, _MANY = 100, 8
+
+_FULL = (errno.EAGAIN, errno.ENOBUFS)
+
+#: To see what there is, without saying what.
+LOOK = b"\0"
+
+
 class WakeupSocket:
     """The sockets of one process that uses a store. Made before the thread that waits with it.
 
     They are beside the store's file, in ``<path>.wake``; ``None`` if there are no other processes.
+
+    Attributes:
+        watched: a descriptor that is readable if other processes have sent something.
     """
 
     def __init__(self, path: str | None) -> None:
         self._directory = None if path is None else Path(f"{path}.wake")
         self.name = f"{os.getpid()}.{secrets.token_hex(4)}"  # containers have the same pids
         self._signalled = False
+        self._in_loop = False
         self._others: list[str] = []
         self._listed = (0, 0.0)
         self._handle = -1
         self._inbox: _socket.socket | None = None
-        self._outbox = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        self._inbox_lock = native.lock()
+        self._inboxes = original("select", "epoll")()
+        self.watched: int = self._inboxes.fileno()
+        self._outbox, self._bell = (
+            _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM) for _ in range(2)
+        )
         self._in, self._out = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-        for socket in (self._outbox, self._in, self._out):
+        self._sockets = (self._outbox, self._bell, self._in, self._out)
+        for socket in self._sockets:
             socket.setblocking(False)
         self._poll = original("select", "poll")()
-        self._poll.register(self._in.fileno(), select.POLLIN)
+        for descriptor in (self._in.fileno(), self.watched):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def leave_to_loop(self) -> None:
+        """Have an event loop watch `watched`: `wait` does not end any more with what comes there.
+
+        Before the thread waits. The loop's owner calls `close_watched` at the end.
+        """
+        self._poll.unregister(self.watched)
+        self._in_loop = True
+
+    def close_watched(self) -> None:
+        self._inboxes.close()
 
     def open(self) -> None:
         """Let other processes wake this one, if the folder can be written to. Harmless to repeat.
@@ -69,19 +105,21 @@ class WakeupSocket:
                 inbox.close()
                 raise
             self._inbox = inbox
-            self._poll.register(inbox.fileno(), select.POLLIN)
+            self._inboxes.register(inbox.fileno(), select.EPOLLIN)
 
     def close(self) -> None:
         """Close all sockets. The waiting thread only, as its last act."""
         self._leave()
-        for socket in (self._outbox, self._in, self._out):
+        for socket in self._sockets:
             socket.close()
+        if not self._in_loop:
+            self.close_watched()
 
     def _leave(self) -> None:
         if self._inbox is not None:
-            self._poll.unregister(self._inbox.fileno())
-            self._inbox.close()
-            self._inbox = None
+            with self._inbox_lock:
+                self._inbox.close()
+                self._inbox = None
             self._remove(self.name)
         if self._handle >= 0:
             os.close(self._handle)
@@ -89,20 +127,30 @@ class WakeupSocket:
         self._others, self._listed = [], (0, 0.0)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a wake-up since the last call. Returns whether another process has sent one.
+        """Wait for a wake-up since the last call. Returns whether there are messages.
 
         The waiting thread only. What was handed over before a `wake` is there afterwards.
         """
         readable = {descriptor for descriptor, _ in self._poll.poll(max(0, round(seconds * 1000)))}
-        outside = self._inbox is not None and self._inbox.fileno() in readable
-        for socket in (self._in, self._inbox if outside else None):
+        if self._in.fileno() in readable:
             with contextlib.suppress(OSError):
-                while socket is not None:
-                    socket.recv(16)
+                while True:
+                    self._in.recv(16)
         # After the last byte was read, and before the caller looks at what there is to do: what is
         # handed over from here on sends another byte.
         self._signalled = False
-        return outside
+        return self.watched in readable
+
+    def messages(self) -> tuple[list[bytes], bool]:
+        """Take what other processes have sent; and whether that may not be all of it.
+
+        Never blocks. One thread only: the one that waits, or the loop's.
+        """
+        taken: list[bytes] = []
+        with self._inbox_lock, contextlib.suppress(OSError):
+            while self._inbox is not None and len(taken) < _AT_ONCE:
+                taken.append(self._inbox.recv(MESSAGE_BYTES))
+        return taken, len(taken) >= _MANY
 
     def wake(self) -> None:
         """Wake the waiting thread. Any thread or greenlet; never blocks, never raises."""
@@ -114,25 +162,37 @@ class WakeupSocket:
     @property
     def has_others(self) -> bool:
         """Whether other processes use the store, as far as is known. Any thread."""
-        return self._handle >= 0 and bool(self._list())
+        return bool(self._list())
 
-    def wake_others(self) -> list[str]:
-        """Wake the others without blocking for long. Returns the names of those that are alive."""
-        alive: list[str] = []
-        for name in self._list() if self._handle >= 0 else ():
+    def wake_others(self, message: bytes = LOOK) -> list[str]:
+        """Send the others a message, without blocking. Returns the names of those that are alive.
+
+        They are sent `LOOK` instead if it is too long, or if the system has no room for it. Who is
+        not even sent that has many messages, and is told so by `messages`.
+        """
+        if len(message) > MESSAGE_BYTES:
+            message = LOOK
+        return [name for name in self._list() if self._send(name, message)]
+
+    def _send(self, name: str, message: bytes) -> bool:
+        address = self._address(name)
+        try:
             try:
-                self._outbox.sendto(b"\0", self._address(name))
+                self._outbox.sendto(message, address)
             except OSError as error:
-                if error.errno == errno.ECONNREFUSED:  # its process is dead
-                    self._remove(name)
-                    continue
-                if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
-                    continue  # gone: the next list is without it
-                # Full: it will wake up anyway.
-            alive.append(name)
-        return alive
+                if error.errno not in _FULL:
+                    raise
+                # Perhaps others have not taken what this socket has sent, and this one has nothing.
+                self._bell.sendto(LOOK, address)
+        except OSError as error:
+            if error.errno == errno.ECONNREFUSED:  # its process is dead
+                self._remove(name)
+            return error.errno in _FULL  # else it is gone: the next list is without it
+        return True
 
     def _list(self) -> list[str]:
+        if self._handle < 0:
+            return []
         try:
             changed, now = os.fstat(self._handle).st_mtime_ns, time.monotonic()
             if changed != self._listed[0] or now >= self._listed[1] + _LIST_SECONDS:

@@ -1,7 +1,7 @@
 """``python -m tests.unit.store.sqlite.greenlets <path>``: reports on a store under gevent.
 
 Thousands of greenlets append; then another process holds the file's write lock for a second, and
-until a timer of the loop has gone on.
+until a timer of the loop has gone on. Then another store of the same file follows.
 """
 
 # ruff: noqa: E402
@@ -13,19 +13,24 @@ from tests.switches import watch_switches
 
 switches = watch_switches()  # before other modules make their locks
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import gevent
 
 from sseflask.store.api import Append, Appended, EventLimits, KeyReused
+from sseflask.store.sqlite import thread
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_store import SqliteEventStore
+from sseflask.store.tail import Page
+from tests.live.kit.waiting import until
 from tests.processes import go_on, line, process
 from tests.unit.store.appending_greenlets import Listener, native_ident, put, put_all
 from tests.unit.store.sqlite.event_processes import hold
@@ -34,6 +39,48 @@ GREENLETS = 5000
 #: How often the timer fires while the file is locked. If the loop waited for the lock, it would
 #: never: the lock is held until then.
 TICKS = 30
+
+
+class Late(Listener):
+    def started(self, epoch: str, newest: int) -> None:
+        pass
+
+
+def descriptors() -> int:
+    """How many sockets and epoll objects are open. SQLite keeps files for its next connection."""
+    found = 0
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the directory itself
+            found += each.readlink().name.startswith(("socket:", "anon_inode:[eventpoll]"))
+    return found
+
+
+def follow_beside(path: str, store: SqliteEventStore, listener: Listener) -> dict[str, Any]:
+    """Have a second store of the same file follow, which looks into the file only when told to."""
+    thread.LOOK_SECONDS = 60.0
+    before, read = descriptors(), list[int]()
+
+    class Watched(EventDatabase):
+        def since(self, number: int, limit: int) -> Page:
+            read.append(number)
+            return super().since(number, limit)
+
+    late = Late()
+    other = SqliteEventStore(path, EventLimits(10**6, 86_400), Watched)
+    other.follow(late)
+    store.position()
+    other.position()
+    for index in range(100):
+        put(store, listener, index)
+        until(lambda: len(late.entries) == index + 1, "the other one has it", pause=0.001)  # noqa: B023
+    other.close()
+    other.join(30)
+    until(lambda: descriptors() == before, "what it had open is closed")
+    return {
+        "given to another": [entry.number for entry in late.entries],
+        "read by another": read,
+        "left open": descriptors() - before,
+    }
 
 
 def main(path: str) -> dict[str, Any]:
@@ -72,12 +119,13 @@ def main(path: str) -> dict[str, Any]:
         waited = time.monotonic() - begun
         ticking.kill()
         moments.append(time.monotonic())
+    beside = follow_beside(path, store, listener)
     store.close()
     ended = store.join(30)
     pauses = [after - before for before, after in pairwise(moments)]
     return {
         "switches": switches,
-        "appended": len(listener.entries),
+        "appended": len(listener.entries) - len(beside["given to another"]),
         "in order": in_order and locked and not listener.closes,
         "transactions": grouped,
         "locked seconds": waited,
@@ -85,6 +133,7 @@ def main(path: str) -> dict[str, Any]:
         "longest pause": max(pauses),
         "native": ended and native_ident() not in idents,
         "in the loop": listener.in_the_loop,
+        **beside,
     }
 
 

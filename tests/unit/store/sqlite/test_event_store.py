@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,9 @@ from sseflask.store.names import Pattern
 from sseflask.store.sqlite import event_store as store_module
 from sseflask.store.sqlite import thread as module
 from sseflask.store.sqlite.event_database import EventDatabase
+from sseflask.store.sqlite.event_post import encode
 from sseflask.store.sqlite.event_store import SqliteEventStore
+from sseflask.store.sqlite.wakeup import MESSAGE_BYTES
 from sseflask.store.tail import Page
 from tests.live.kit.waiting import until
 from tests.processes import go_on, line, process, report_of
@@ -76,6 +78,9 @@ class Recorded:
 
     def has(self, amount: int) -> bool:
         return len(self.entries) >= amount
+
+    def heard(self, what: str, times: int) -> bool:
+        return self.order.count(what) == times
 
     def end(self) -> None:
         self.store.close()
@@ -187,6 +192,84 @@ def test_an_event_of_another_process_is_delivered_at_its_wakeup(
         assert numbers(own.entries) == numbers(other.entries) == list(range(1, 201))
 
 
+def test_what_another_process_sends_is_given_without_reading_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+    read: list[int] = []
+
+    class Watched(EventDatabase):
+        def since(self, number: int, limit: int) -> Page:
+            read.append(number)
+            return super().since(number, limit)
+
+    with running(path) as own, running(path, database=Watched) as other:
+        own.ask(lambda database: database.newest())
+        other.ask(lambda database: database.newest())
+        for number in range(1, 51):
+            own.put("a", b"%d" % number)
+            until(partial(other.has, number), "the event is there", pause=0.0005)
+        assert read == []
+        # What is too long to be sent is read. So is what was stored without being sent.
+        own.put("a", b"x" * (MESSAGE_BYTES + 1))
+        until(partial(other.has, 51), "the long event is there")
+        assert read == [50]
+        monkeypatch.setattr(own.store, "_post", lambda *_: None)
+        own.put("a", b"52")
+        monkeypatch.undo()
+        own.put("a", b"53")
+        until(partial(other.has, 53), "both are there")
+        assert read == [50, 51]
+        assert numbers(other.entries) == list(range(1, 54))
+        assert other.entries == own.entries
+
+
+def test_messages_that_are_late_or_of_another_store_give_nothing_twice(path: Path) -> None:
+    with running(path) as own, running(path) as other:
+        other.ask(lambda database: database.newest())
+        own.put("a", b"1", b"2")
+        until(partial(other.has, 2), "the events are there")
+        epoch = own.ask(lambda database: database.epoch)
+        entries = [Entry(1, "a", b"1"), Entry(2, "a", b"2")]
+        forged = [Entry(3, "a", b"never stored")]
+        for message in (
+            encode(epoch, 0, entries),
+            encode(epoch, 0, entries[1:]),
+            encode("another", 0, forged),
+            encode(epoch, 7, forged),
+            encode(epoch, 0, [Entry(9, "a", b"never stored")]),
+            b"of a later version",
+        ):
+            own.store._wakeup.wake_others(message)
+        own.put("a", b"3")
+        until(partial(other.has, 3), "the next event is there")
+        assert [entry.frame for entry in other.entries] == [b"1", b"2", b"3"]
+
+
+def test_all_get_what_several_write_at_once_in_one_order(path: Path) -> None:
+    with ExitStack() as stack:
+        stores = [stack.enter_context(running(path)) for _ in range(3)]
+        for own in stores:
+            own.ask(lambda database: database.newest())
+
+        def append(own: Recorded) -> None:
+            for index in range(300):
+                own.put("a", b"x" * (index % 7 * 1000), b"%d" % index)
+                if not index % 50:
+                    own.store.close_subscriptions([Pattern.parse(f"closed.{index}")])
+
+        threads = [threading.Thread(target=append, args=(own,)) for own in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for own in stores:
+            until(partial(own.has, 1800), "all events")
+            until(partial(own.heard, "close closed.250", 3), "all closes")
+            assert numbers(own.entries) == list(range(1, 1801))
+            assert own.order == stores[0].order
+
+
 def test_processes_without_a_socket_are_heard_by_looking(path: Path) -> None:
     with running(path) as own, process(processes.append, path, 300, "t") as child:
         own.ask(lambda database: database.newest())
@@ -222,7 +305,7 @@ def test_what_was_forgotten_before_it_was_read_is_reported(
         other.close()
         gate.set()
         assert own.put("a", b"last").first == 57
-        assert own.said[1:] == [("skipped", 56)]
+        assert own.said[1:] == [("skipped", 57)]
         seen = numbers(own.entries)
         assert seen[0] == 1
         assert seen[-1] == 57
@@ -507,3 +590,6 @@ def test_under_gevent_the_loop_never_waits(path: Path) -> None:
     assert report["longest pause"] < report["locked seconds"] / 2
     assert report["native"]
     assert report["in the loop"]
+    assert report["given to another"] == [*range(5002, 5102)]
+    assert report["read by another"] == []
+    assert report["left open"] == 0

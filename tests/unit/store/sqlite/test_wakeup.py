@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sseflask.store.sqlite.wakeup import WakeupSocket
+from sseflask.store.sqlite.wakeup import LOOK, MESSAGE_BYTES, WakeupSocket
 from tests.processes import ROOT
 
 #: Seconds, far more than a wakeup takes; a wait of this length was not woken.
@@ -33,6 +34,7 @@ def woken(waiting: WakeupSocket) -> bool:
     """Wait for a wakeup. Returns whether one came."""
     begun = time.monotonic()
     waiting.wait(LONG)
+    waiting.messages()
     return time.monotonic() < begun + LONG / 2
 
 
@@ -88,6 +90,62 @@ def test_others_are_woken_and_not_the_own(tmp_path: Path) -> None:
             sockets[0].wake_others()
         assert woken(late)
     assert list((tmp_path / "store.db.wake").iterdir()) == []
+
+
+def test_messages_come_whole_and_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with wakeup(path) as one, wakeup(path) as two:
+        sent = [b"first", b"", b"x" * MESSAGE_BYTES]
+        for message in sent:
+            assert one.wake_others(message) == [two.name]
+        assert two.wait(LONG)
+        assert two.messages() == (sent, False)
+        assert two.messages() == ([], False)
+        assert one.wake_others(b"x" * (MESSAGE_BYTES + 1)) == [two.name]
+        assert two.messages() == ([LOOK], False)
+
+
+def test_who_was_sent_more_than_the_system_holds_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with wakeup(path) as one, wakeup(path) as two:
+        for number in range(2_000):
+            assert one.wake_others(b"%d" % number + b"x" * 10_000) == [two.name]
+        told = False
+        while (taken := two.messages())[0]:
+            told |= taken[1]
+        assert told
+        one.wake_others(b"more")
+        assert two.messages() == ([b"more"], False)
+
+
+def test_who_takes_nothing_does_not_keep_others_from_waking(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with wakeup(path) as one, ExitStack() as stack:
+        for _ in range(8):  # together they hold all that one socket may have sent
+            stack.enter_context(wakeup(path))
+        for _ in range(12):
+            one.wake_others(b"x" * MESSAGE_BYTES)
+        late = stack.enter_context(wakeup(path))
+        deadline = time.monotonic() + LONG
+        while silent(late):
+            one.wake_others(b"x" * MESSAGE_BYTES)
+            assert time.monotonic() < deadline
+
+
+def test_a_loop_can_watch_in_place_of_the_thread(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with wakeup(path) as one, wakeup(path) as two:
+        two.leave_to_loop()
+        with select.epoll() as loop:
+            loop.register(two.watched, select.EPOLLIN)
+            one.wake_others(b"message")
+            assert silent(two)
+            assert [descriptor for descriptor, _ in loop.poll(LONG)] == [two.watched]
+            assert two.messages() == ([b"message"], False)
+            assert loop.poll(0) == []
+        two.wake()
+        assert not two.wait(LONG)
+    two.close_watched()
 
 
 def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
