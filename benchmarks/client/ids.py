@@ -14,6 +14,8 @@ class RunIds:
 
     Where n goes on by more than one events are missing, whatever their data say; where it does not
     grow they were repeated or have changed places.
+
+    `run`, `last`: of a stream that is resumed, the run and the number of the last event before.
     """
 
     __slots__ = (
@@ -27,15 +29,20 @@ class RunIds:
         "run",
     )
 
-    def __init__(self) -> None:
-        self.run = ""
+    def __init__(self, run: str = "", last: int = 0) -> None:
+        self.run = run
         self._expected = 0
-        self._next = 1
+        self._next = last + 1
         self._missing = 0
         self._behind = 0
         self._without = 0
         self._others = 0
         self._unreadable = b""
+
+    @property
+    def last(self) -> int:
+        """The number of the last event so far, 0 if there is none."""
+        return self._next - 1
 
     def take(self, event_id: bytes | None) -> None:
         """Take the id of the next event that has data."""

@@ -86,11 +86,11 @@ def test_ids_are_read_whatever_the_cuts(line_end: bytes) -> None:
 RUN = "0123456789abcdef" * 2
 
 
-def ids(*found: str | None, expected: int = 0) -> list[Fault]:
-    check = RunIds()
+def ids(*found: str | None, expected: int = 0, after: RunIds | None = None) -> list[Fault]:
+    check = after or RunIds()
     for each in found:
         check.take(None if each is None else each.replace("run", RUN).encode())
-    assert check.run in ("", RUN)
+    assert after or check.run in ("", RUN)
     check.expect(expected)
     return check.faults()
 
@@ -103,6 +103,13 @@ def test_ids_of_a_run_count_from_one() -> None:
     assert ids("run.1", "run.0") == [Fault("ids repeated or out of order", 1)]
     assert ids("run.1", expected=3) == [Fault("ids missing at the end", 2)]
     assert ids("run.1", "run.2", expected=1) == [Fault("ids too many", 1)]
+
+
+def test_ids_of_a_resumed_stream_go_on() -> None:
+    assert ids("run.3", "run.4", expected=4, after=RunIds(RUN, 2)) == []
+    assert ids("run.2", after=RunIds(RUN, 2)) == [Fault("ids repeated or out of order", 1)]
+    assert ids("run.4", after=RunIds(RUN, 2)) == [Fault("ids missing", 1)]
+    assert ids("run.3", after=RunIds("f" * 32, 2))[0] == Fault("ids of another run", 1)
 
 
 @pytest.mark.parametrize(

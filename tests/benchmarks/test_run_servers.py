@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import scenarios
+from benchmarks import scenarios, servers
 from benchmarks.scenario import Options
-from benchmarks.server_process import Running
+from benchmarks.server_process import Running, running
 from benchmarks.upstream import Upstream
-from tests.benchmarks.conftest import PATIENCE
+from tests.benchmarks.conftest import PATIENCE, cores
 from tests.benchmarks.stacks import HAVING
 
 
@@ -24,6 +24,19 @@ def test_every_chunk_arrives_once_with_its_id(
     sample = scenario.measure(replace(server, beside=[upstream]), size)
     assert sample.faults == []
     assert sample.values[scenario.metrics[0].key] > 0
+
+
+@pytest.mark.parametrize("name", HAVING["run"])
+def test_every_viewer_returns_after_a_reload_and_misses_nothing(name: str) -> None:
+    scenario = scenarios.load("storm_completions")
+    size = Options(streams=12, seconds=0.3, patience=PATIENCE)
+    with (
+        scenario.prepare(size) as prepared,
+        running(servers.load(name), cores(), prepared.environment, prepared.beside) as server,
+    ):
+        sample = scenario.measure(server, size)
+    assert sample.faults == []
+    assert {metric.key for metric in scenario.metrics} == set(sample.values)
 
 
 @pytest.mark.parametrize("name", ["durable", "item_viewers", "idle_runs"])
