@@ -55,6 +55,7 @@ TESTED_AS_A_PART = {
     "unit/runs/test_runs.py": ["runs/outcome.py"],
     "unit/runs/test_viewer_machine.py": ["runs/live_runs.py"],
     "unit/store/redis/test_event_store.py": [
+        "store/redis/event_news.py",
         "store/redis/event_reading.py",
         "store/redis/event_writer.py",
     ],

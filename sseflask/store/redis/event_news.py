@@ -61,6 +61,11 @@ class EventNews:
             if place.generation == self._tail.generation:
                 self._give(self._tail.skip(place))
 
+    def has(self, place: Place) -> bool:
+        """Whether everything up to a place has been given, or never will be."""
+        with self._lock:
+            return self._tail.has(place)
+
     def when_at(self, place: Place, done: Done) -> None:
         """Call something once everything up to a place has been given, or never will be."""
         with self._lock:

@@ -6,11 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sseflask.loop import native
 from sseflask.loop.callbacks import Done, Timeout, wait_for_callback
 from sseflask.store.api import (
     Append,
@@ -28,6 +26,7 @@ from sseflask.store.api import (
     StoreBusy,
     StoreError,
 )
+from sseflask.store.joint import Asked, Joint
 from sseflask.store.names import Pattern
 from sseflask.store.redis.event_news import EventNews
 from sseflask.store.redis.event_reading import read
@@ -59,12 +58,6 @@ _AGAIN_SECONDS, _REFUSED_SECONDS = 0.05, 0.5
 Result = TypeVar("Result")
 
 
-@dataclass(slots=True)
-class _Reading:
-    query: HistoryQuery
-    dones: list[Done] = field(default_factory=list)
-
-
 class RedisEventStore:
     """An `EventStore`; the protocol describes its methods.
 
@@ -80,8 +73,8 @@ class RedisEventStore:
         self._closed = False
         self._reported = ""  # why following is refused, as the log has it
         self._refused = False
-        self._not_begun: dict[HistoryQuery, _Reading] = {}
-        self._lock = native.lock()  # of `_not_begun`
+        self._positions = Joint[None](self._ask_for_position)
+        self._readings = Joint[HistoryQuery](self._ask_for_history)
 
     def follow(self, listener: EventListener) -> None:
         self._server = server = RedisServer.open(self._url)
@@ -98,7 +91,7 @@ class RedisEventStore:
         return result
 
     def history(self, query: HistoryQuery) -> History:
-        history: History = self._wait(partial(self._read, query), PATIENCE)
+        history: History = self._wait(partial(self._readings.add, query), PATIENCE)
         return history
 
     @property
@@ -106,7 +99,10 @@ class RedisEventStore:
         return True
 
     def position(self, patience: float | None = None) -> Position:
-        place = self._call(self._look, PATIENCE if patience is None else patience)
+        self._server.raise_if_away()
+        place: Place = self._wait(
+            partial(self._positions.add, None), PATIENCE if patience is None else patience
+        )
         self._wait_for_news(place)
         return Position(place.epoch, place.newest)
 
@@ -168,32 +164,19 @@ class RedisEventStore:
         self._server.raise_if_away()
         self._server.in_loop(self._writer.add, append, done)
 
-    def _read(self, query: HistoryQuery, done: Done) -> None:
-        """Read for a query, together with an equal one that has not begun.
+    def _ask_for_history(self, asked: Asked[HistoryQuery]) -> None:
+        self._server.submit(partial(self._history, asked), asked.answer)
 
-        One that has begun may lack the newest events.
-        """
-        with self._lock:
-            reading = self._not_begun.get(query)
-            if reading is not None:
-                reading.dones.append(done)
-                return
-            reading = self._not_begun[query] = _Reading(query, [done])
-        self._server.submit(partial(self._history, reading), partial(self._answered, reading))
+    def _history(self, asked: Asked[HistoryQuery], link: Link) -> History:
+        asked.begin()
+        return self._opened(link, partial(read, link, self._scripts.meta, asked.question))
 
-    def _begin(self, reading: _Reading) -> None:
-        with self._lock:
-            if self._not_begun.get(reading.query) is reading:
-                del self._not_begun[reading.query]
+    def _ask_for_position(self, asked: Asked[None]) -> None:
+        self._server.submit(partial(self._position, asked), asked.answer)
 
-    def _history(self, reading: _Reading, link: Link) -> History:
-        self._begin(reading)
-        return self._opened(link, partial(read, link, self._scripts.meta, reading.query))
-
-    def _answered(self, reading: _Reading, history: object, error: Exception | None) -> None:
-        self._begin(reading)
-        for done in reading.dones:
-            done(history, error)
+    def _position(self, asked: Asked[None], link: Link) -> Place:
+        asked.begin()
+        return self._look(link)
 
     def _look(self, link: Link) -> Place:
         return self._opened(link, partial(self._scripts.look, link))
@@ -210,6 +193,8 @@ class RedisEventStore:
 
     def _wait_for_news(self, place: Place) -> None:
         """Wait until the listener has been given what was stored up to a place."""
+        if self._news.has(place):
+            return
         with suppress(Timeout):
             wait_for_callback(
                 partial(self._server.in_loop, self._news.when_at, place), _NEWS_SECONDS

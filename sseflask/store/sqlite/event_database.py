@@ -16,6 +16,7 @@ from sseflask.store.api import (
     History,
     HistoryQuery,
     KeyReused,
+    Position,
 )
 from sseflask.store.sqlite import event_retention as retention
 from sseflask.store.sqlite import event_tables as tables
@@ -48,6 +49,8 @@ class EventDatabase(SqliteFile):
         super().__init__(path, "event store")
         self.epoch = ""  # of the file that is open, or was last
         self.last_notice = 0  # the newest one's number when `newest` or `append` was last called
+        # What `newest` has found, and the mark before; the same once the listener was given it.
+        self._found = self._known = (b"", Position("", 0))
         self.notices = tables.Notices(self)
         self._pattern_channels = PatternChannels(self)
         self._limits = limits
@@ -120,13 +123,27 @@ class EventDatabase(SqliteFile):
 
     def newest(self) -> int:
         """The highest number ever given out, 0 if there is none."""
+        mark = self.commit_mark()
         with self.using() as database:
             self._note_version(database)
             newest: int
             newest, self.last_notice = database.execute(
                 "SELECT newest, notices FROM log"
             ).fetchone()
+            self._found = (mark, Position(self.epoch, newest))
             return newest
+
+    def note_given(self) -> None:
+        """The listener of this process was given everything up to what `newest` has found."""
+        self._known = self._found
+
+    def known_position(self) -> Position | None:
+        """The place of `note_given`, if nothing was stored since, by any process; else ``None``.
+
+        Any thread; never blocks.
+        """
+        mark, position = self._known
+        return position if mark and mark == self.commit_mark() else None
 
     def renew(self) -> None:
         """Take another epoch, as numbers are given out again that clients have seen."""

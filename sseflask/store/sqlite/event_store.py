@@ -24,6 +24,7 @@ from sseflask.store.api import (
     StoreError,
     stored_entries,
 )
+from sseflask.store.joint import Asked, Joint
 from sseflask.store.names import Pattern
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_post import Post, decode, encode
@@ -67,6 +68,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         self._reads_file = False
         self._readings = Readings()
         self._unwatch: Callable[[], None] | None = None
+        self._positions = Joint[None](self._ask_for_position)
 
     def follow(self, listener: EventListener) -> None:
         self._listener = listener
@@ -88,7 +90,17 @@ class SqliteEventStore(StoreThread[EventDatabase]):
         return self._wakeup.has_others
 
     def position(self, patience: float | None = None) -> Position:
-        return self.call_within(PATIENCE if patience is None else patience, self._position)
+        database = self._database
+        known = None if database is None else database.known_position()
+        if known is not None:
+            return known
+        position: Position = self._wait(
+            partial(self._positions.add, None), PATIENCE if patience is None else patience
+        )
+        return position
+
+    def _ask_for_position(self, asked: Asked[None]) -> None:
+        self.call_soon(asked.answer, self._answer_position, asked)
 
     def close_subscriptions(self, patterns: Sequence[Pattern]) -> None:
         self.call(self._send_notices, "close", patterns)
@@ -170,11 +182,14 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             # its own clients, and its answer to the publisher, would delay theirs.
             os.sched_yield()
 
-    def _position(self, database: EventDatabase) -> Position:
+    def _answer_position(self, database: EventDatabase, asked: Asked[None]) -> Position:
+        asked.begin()
         newest = database.newest()
         if newest != self._tail.position or database.last_notice != self._tail.noticed:
             # What is read here is no change any more, see `EventDatabase.changed`.
             self._try("reading", self._read, database)
+        else:
+            database.note_given()
         return Position(self._tail.epoch, newest)
 
     def _send_notices(
@@ -236,6 +251,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             while tail.position < newest:
                 page = database.since(tail.position, min(_PAGE, newest - tail.position))
                 self._give(tail.take_page(page, newest))
+            database.note_given()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

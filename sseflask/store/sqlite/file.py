@@ -21,6 +21,7 @@ from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
 from sseflask.store.api import Extent, StoreError
 from sseflask.store.sqlite import private_files
+from sseflask.store.sqlite.commit_mark import commit_mark
 
 #: Seconds that a write waits for one of another process.
 _BUSY_SECONDS = 5.0
@@ -89,6 +90,7 @@ class SqliteFile(ABC):
         self._identity: tuple[int, ...] | None = None
         self._noted: tuple[int, int] | None = None
         self._version = -1
+        self._index: int | None = None
         self._locking = "NORMAL"
 
     def _begin_use(self, database: sqlite3.Connection) -> None:
@@ -155,6 +157,8 @@ class SqliteFile(ABC):
             self._database.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}").fetchone()
             with self.writing("opened") as database:
                 self._begin_use(database)
+            if self._noted is not None:
+                self._index = private_files.index_of(self._noted, path)
         except BaseException:
             self.close()
             raise
@@ -162,7 +166,7 @@ class SqliteFile(ABC):
     def close(self) -> None:
         """Close the file; harmless when it is not open, and never an error."""
         database, self._database = self._database, None
-        self._identity = None
+        self._identity = self._index = None
         self._version = -1
         if database is not None:
             # The last process to close copies the write-ahead log. If that fails, the next one to
@@ -214,6 +218,10 @@ class SqliteFile(ABC):
     def _note_version(self, database: sqlite3.Connection) -> None:
         """Called before the file is read: what is written meanwhile is then a change again."""
         (self._version,) = database.execute("PRAGMA data_version").fetchone()
+
+    def commit_mark(self) -> bytes:
+        """See `commit_mark`. Empty while the file is not open. Any thread; never blocks."""
+        return commit_mark(self._index)
 
     def replaced(self) -> bool:
         """Whether the open file, or its write-ahead log, has been replaced or deleted."""

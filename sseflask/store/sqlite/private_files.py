@@ -33,6 +33,10 @@ _lock: Any = native.lock()
 #: (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 _open: Counter[tuple[int, int]] = Counter()
 
+#: The descriptors of the indexes of their write-ahead logs. Closed after the last of them is: the
+#: locks that would be dropped are on the index too.
+_indexes: dict[tuple[int, int], int] = {}
+
 
 def make_folder(folder: Path) -> None:
     """Make a folder and what is missing above it, for this user alone, whatever the umask."""
@@ -191,6 +195,24 @@ def note_closed(key: tuple[int, int]) -> None:
         _open[key] -= 1
         if not _open[key]:
             del _open[key]
+            descriptor = _indexes.pop(key, None)
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def index_of(key: tuple[int, int], path: str) -> int | None:
+    """A descriptor to read the index of a database's write-ahead log; ``None`` if it has none.
+
+    ``key`` is what `note_opened` gave, and the database is open. The descriptor is closed when this
+    process has closed the database as often as it has opened it.
+    """
+    with _lock:
+        if key not in _indexes:
+            try:
+                _indexes[key] = os.open(f"{path}-shm", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                return None
+        return _indexes[key]
 
 
 def first_bytes(path: str | Path, amount: int) -> bytes | None:

@@ -168,8 +168,11 @@ class StoreThread(Generic[DatabaseType]):
             log.error("a call to the %s failed", self.name, exc_info=error)
 
     def _wait_for(self, call: Any, patience: float = PATIENCE) -> Any:
+        return self._wait(partial(self.submit, call), patience)
+
+    def _wait(self, start: Callable[[Done], None], patience: float) -> Any:
         try:
-            return wait_for_callback(partial(self.submit, call), patience)
+            return wait_for_callback(start, patience)
         except Timeout:
             raise StoreBusy(f"the {self.name} did not answer within {patience} s") from None
 
