@@ -145,6 +145,7 @@ def test_asking_how_far_the_store_is_hides_no_event(tmp_path: Path) -> None:
     here, there = make(tmp_path / "store"), make(tmp_path / "store")
     subscription = here.subscribe([Pattern.parse("a")], None)
     assert subscription.get(0.0) is None
+    publish(here, "b", "y")  # so that the thread has to be asked
     store, gate = store_of(here), threading.Event()
     store.submit(lambda _log: gate.wait(10), lambda *_: None)
     # It comes after the thread's look at what others have written, and before the question.
