@@ -83,7 +83,7 @@ class Connection(Body):
         if self._goes_on:
             self._goes_on = False
             self._release()
-        self._sender.item = self._sender.items = None  # large ones would wait for the collector
+        self._sender.items = None  # large ones would wait for the collector
         if self._portable is not None:
             self._portable.close()
         else:

@@ -59,6 +59,7 @@ class ItemSender:
         diverted: middleware holds the headers back, or changes them to describe another body.
         counted: the stream is counted as open, and its end has to be.
         items: what is left of the items, once they have been begun.
+        after_id: the last item was an event after whose id the client can resume.
         reconnect_wanted: it is to end as soon as its client can resume.
         reconnects: it ends here, as its client can resume.
         with_others: other clients reconnect at the same moment.
@@ -82,7 +83,7 @@ class ItemSender:
     log_fields: accounting.LogFields | None = None
     began: float = 0.0
     items: Iterator[Any] | None = None
-    item: Any = None
+    after_id: bool = False
     failure: Failure | None = None
     reconnect_wanted: bool = False
     reconnects: bool = False
@@ -116,12 +117,13 @@ class ItemSender:
         greenlet.advancing = True
         try:
             for item in items:
-                self.item = item
                 kind = item.__class__
                 if kind is bytes:
-                    frame = item
+                    frame, self.after_id = item, False
+                elif kind is Event:
+                    frame, self.after_id = encode(item), bool(item.id)
                 else:
-                    frame = encode(item) if kind is Event else encode_other(item)
+                    frame, self.after_id = encode_other(item), can_resume_after(item)
                 if buffer:
                     buffer += frame
                     writer.events += 1
@@ -137,6 +139,8 @@ class ItemSender:
                     # Empty pieces are nothing to send, but must not keep the loop to themselves.
                     self._give_way()
                     idle_until = clock() + SLICE_SECONDS
+                # The items may wait for hours, and these may be large.
+                del item, frame
         finally:
             greenlet.advancing = False
         self.complete = True
@@ -222,7 +226,7 @@ class ItemSender:
     def resumable(self) -> bool:
         """Whether the client can resume elsewhere from just here."""
         source = self.stream.source
-        return can_resume_after(self.item) if source is None else source.resumable
+        return self.after_id if source is None else source.resumable
 
     def rotate(self, with_others: bool) -> None:
         self.with_others = self.with_others or with_others

@@ -35,6 +35,14 @@ def test_what_may_be_yielded(server: Server) -> None:
     ]
 
 
+@on_gevent
+def test_an_event_is_let_go_of_before_the_next_one_is_asked_for(server: Server) -> None:
+    """A stream that waits for hours must not hold its last event, which may be large."""
+    with open_stream(server, "/released") as stream:
+        assert len(stream.next().data or "") == 100_000
+        assert stream.next().data == "released"
+
+
 @on_every_server
 def test_what_no_stream_can_carry_is_an_error_in_band(server: Server) -> None:
     with open_stream(server, "/unfit") as stream:

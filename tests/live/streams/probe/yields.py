@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,19 @@ def kinds() -> ResponseReturnValue:
         yield b"event: ready\nid: 8\ndata: made\n\n"
         yield "data: not a frame"
         yield ""
+
+    return EventSourceResponse(events())
+
+
+@blueprint.get("/released")
+def released() -> ResponseReturnValue:
+    """Says whether an event is still held when the next one is asked for."""
+
+    def events() -> Iterator[Any]:
+        items = [Event("x" * 100_000, id=1)]
+        first = weakref.ref(items[0])
+        yield items.pop()
+        yield "released" if first() is None else "held"
 
     return EventSourceResponse(events())
 
