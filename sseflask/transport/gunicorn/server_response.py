@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from io import BytesIO
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -163,7 +165,7 @@ def format_head(response: Any, *, says_close: bool = True) -> bytes:
     lines = [
         f"HTTP/{request.version[0]}.{request.version[1]} {response.status}",
         f"Server: {response.version}",
-        f"Date: {formatdate(usegmt=True)}",
+        f"Date: {_date(int(time.time()))}",
     ]
     if response.upgrade:
         lines.append("Connection: upgrade")
@@ -175,6 +177,11 @@ def format_head(response: Any, *, says_close: bool = True) -> bytes:
         lines.append("Transfer-Encoding: chunked")
     lines += [f"{name}: {value}" for name, value in response.headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _do_nothing() -> None:

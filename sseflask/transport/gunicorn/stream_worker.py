@@ -26,6 +26,8 @@ from sseflask.counters.counts import provide
 from sseflask.counters.sharing import sharing
 from sseflask.logs import request_ids
 from sseflask.transport.gunicorn import worker_start
+from sseflask.transport.gunicorn.plain_request import Environments
+from sseflask.transport.gunicorn.plain_response import answer
 from sseflask.transport.gunicorn.server_response import ErrorPageSocket, hand_over_responses
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class StreamWorker(GeventWorker):
     _ending: Signal | None = None
     _deadline = math.inf
     _killing = False
+    _environments: Environments | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -104,6 +107,7 @@ class StreamWorker(GeventWorker):
 
         self._ending = Signal()
         worker_start.prepare_process(self.cfg, self.log)
+        self._environments = Environments(self.cfg)
         connections = ConnectionServer(self)
         worker_drain.detached = connections.detached
         self.wsgi = hand_over_responses(self.wsgi, connections.adopt)
@@ -196,7 +200,10 @@ class StreamWorker(GeventWorker):
         """
         sock.connection.begin_request(req)
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            if self._environments is None or not getattr(req, "plain", False):
+                super().handle_request(listener_name, req, sock, addr)
+            else:
+                answer(self, self._environments, listener_name, req, sock, addr)
         finally:
             sock.connection.end_request()
         if self._killing:

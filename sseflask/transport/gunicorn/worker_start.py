@@ -17,7 +17,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from gunicorn.http.parser import RequestParser
+
 from sseflask.logs.masking import guard
+from sseflask.transport.gunicorn.plain_request import PlainRequest
 
 #: Called in the worker's main greenlet once its application has been loaded; must not block.
 on_worker_start: list[Callable[[], object]] = []
@@ -46,6 +49,8 @@ def collect_less_often() -> None:
 def prepare_process(cfg: Any, log: Any) -> None:
     """After the application has been loaded, before the first connection."""
     _distrust_path_headers(cfg)
+    keep_settings(cfg)
+    RequestParser.mesg_class = PlainRequest
     # Clients must not forge lines of gunicorn's logs, also without our configuration.
     for logger in (logging.getLogger("sseflask"), log.error_log, log.access_log):
         guard(logger)
@@ -66,6 +71,26 @@ def _distrust_path_headers(cfg: Any) -> None:
     """
     if cfg.forwarder_headers == cfg.settings["forwarder_headers"].default.split(","):
         cfg.set("forwarder_headers", "")
+
+
+def keep_settings(cfg: Any) -> None:
+    """Make gunicorn's settings plain attributes: it looks up dozens of them for each request.
+
+    A hook may still change them with ``cfg.set``.
+    """
+    kept, set_setting = vars(cfg), cfg.set
+
+    def keep(name: str) -> None:
+        if not hasattr(type(cfg), name):  # some are properties, made of several settings
+            kept[name] = cfg.settings[name].get()
+
+    def set_and_keep(name: str, value: Any) -> None:
+        set_setting(name, value)
+        keep(name)
+
+    for name in cfg.settings:
+        keep(name)
+    kept["set"] = set_and_keep
 
 
 def hold_signals_from_fork() -> None:

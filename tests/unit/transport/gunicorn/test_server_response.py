@@ -59,7 +59,7 @@ requests = st.builds(
 def one_date() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(util, "http_date", lambda *_: DATE)
-        patch.setattr(module, "formatdate", lambda **_: DATE)
+        patch.setattr(module, "_date", lambda _: DATE)
         yield
 
 
