@@ -50,7 +50,7 @@ class EventDatabase(SqliteFile):
         self.epoch = ""  # of the file that is open, or was last
         self.last_notice = 0  # the newest one's number when `newest` or `append` was last called
         # What `newest` has found, and the mark before; the same once the listener was given it.
-        self._found = self._known = (b"", Position("", 0))
+        self.found = self._known = (b"", Position("", 0))
         self.notices = tables.Notices(self)
         self._pattern_channels = PatternChannels(self)
         self._limits = limits
@@ -130,12 +130,12 @@ class EventDatabase(SqliteFile):
             newest, self.last_notice = database.execute(
                 "SELECT newest, notices FROM log"
             ).fetchone()
-            self._found = (mark, Position(self.epoch, newest))
+            self.found = (mark, Position(self.epoch, newest))
             return newest
 
-    def note_given(self) -> None:
-        """The listener of this process was given everything up to what `newest` has found."""
-        self._known = self._found
+    def note_given(self, found: tuple[bytes, Position]) -> None:
+        """The listener has been given everything up to what `newest` had `found`; in its loop."""
+        self._known = found
 
     def known_position(self) -> Position | None:
         """The place of `note_given`, if nothing was stored since, by any process; else ``None``.

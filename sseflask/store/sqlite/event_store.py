@@ -189,7 +189,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             # What is read here is no change any more, see `EventDatabase.changed`.
             self._try("reading", self._read, database)
         else:
-            database.note_given()
+            self._notify(database.note_given, database.found)
         return Position(self._tail.epoch, newest)
 
     def _send_notices(
@@ -251,7 +251,7 @@ class SqliteEventStore(StoreThread[EventDatabase]):
             while tail.position < newest:
                 page = database.since(tail.position, min(_PAGE, newest - tail.position))
                 self._give(tail.take_page(page, newest))
-            database.note_given()
+            self._notify(database.note_given, database.found)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

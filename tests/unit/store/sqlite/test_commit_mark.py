@@ -42,7 +42,7 @@ def put(database: EventDatabase, amount: int = 1) -> int:
 def look(database: EventDatabase) -> int:
     """Let a database know where it is."""
     newest = database.newest()
-    database.note_given()
+    database.note_given(database.found)
     return newest
 
 
@@ -56,7 +56,7 @@ def test_it_is_known_until_something_is_stored(path: Path) -> None:
         assert known(one) is None  # nobody has looked yet
         assert one.newest() == 0
         assert known(one) is None  # and not before the listener has it
-        one.note_given()
+        one.note_given(one.found)
         for number in range(1, 50):
             assert known(one) == number - 1
             put(other if number % 3 else one)
