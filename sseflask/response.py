@@ -122,6 +122,7 @@ class _StreamResponse(Response):
         # A source runs no code of the application, which could need the view's contexts.
         keeps_view = not self._frames_only and not isinstance(self.response, Source)
         says_retry = not self._frames_only and self.mimetype == "text/event-stream"
+        own_failures = self._failure_event is not failure_event
         return Stream(
             items=self.response,
             encode=self._encoder(app),
@@ -137,8 +138,9 @@ class _StreamResponse(Response):
             retry_jitter=_milliseconds(config, "SSEFLASK_RETRY_JITTER") or 0,
             keeps_view=keeps_view,
             context=flask_context.view_context() if keeps_view else contextlib.nullcontext,
-            report=partial(report, app, environ.get("PATH_INFO", "")),
-            failure_frame=self._failure_frame,
+            path=environ.get("PATH_INFO", ""),
+            reporter=_reporter_of(app),
+            failure_frame=self._failure_frame if own_failures else failure_frame,
             close=self.close,
         )
 
@@ -262,6 +264,12 @@ class EventSourceResponse(_StreamResponse):
 def _encoder_of(app: Flask | None) -> Callable[[Any], bytes]:
     """One for all streams of an application: each would take memory."""
     return partial(encode_item, app)
+
+
+@lru_cache(maxsize=4)
+def _reporter_of(app: Flask | None) -> Callable[[str, Exception], Failure]:
+    """One for all streams of an application, as `_encoder_of`."""
+    return partial(report, app)
 
 
 def _without_transform(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -42,7 +42,9 @@ class Stream:
         keeps_view: the items are advanced within the view's contexts (Flask's), which last as long
             as the application is being called.
         context: gives another thread these contexts, once, while it advances the items.
-        report: logs an exception of the items and gives the failure that the client may see.
+        path: of the request, for the log.
+        reporter: takes the path and an exception of the items; logs it and gives the failure that
+            the client may see.
         close: closes the items and runs the response's own close callbacks.
         source: the items, if they are one.
     """
@@ -61,7 +63,8 @@ class Stream:
     retry_jitter: int
     keeps_view: bool
     context: Callable[[], AbstractContextManager[object]]
-    report: Callable[[Exception], Failure]
+    path: str
+    reporter: Callable[[str, Exception], Failure]
     failure_frame: Callable[[Failure], bytes]
     close: Callable[[], None]
     source: Source | None = field(init=False)
@@ -82,6 +85,10 @@ class Stream:
             return self.headers
         names = {name.lower() for name, _ in late}
         return [*(each for each in self.headers if each[0].lower() not in names), *late]
+
+    def report(self, error: Exception) -> Failure:
+        """Log an exception of the items, and give the failure that the client may see."""
+        return self.reporter(self.path, error)
 
     def forget_beginning(self) -> None:
         """The response has begun, in the view's greenlet: let go of what is not needed any more."""

@@ -126,7 +126,8 @@ class Served:
             retry_jitter=2500,
             keeps_view=False,
             context=contextlib.nullcontext,
-            report=self.report,
+            path="/",
+            reporter=self.report,
             failure_frame=failure_frame,
             close=source.close,
         )
@@ -144,7 +145,7 @@ class Served:
         (adopted,) = self.adopted
         return adopted
 
-    def report(self, error: Exception) -> Failure:
+    def report(self, _path: str, error: Exception) -> Failure:
         assert isinstance(error, Failure)
         self.errors.append(error)
         return error

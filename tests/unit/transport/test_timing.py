@@ -30,7 +30,8 @@ def clock(**times: Any) -> StreamClock:
         retry_jitter=0,
         keeps_view=False,
         context=contextlib.nullcontext,
-        report=lambda error: token_expired(),  # noqa: ARG005  # nothing fails here
+        path="/",
+        reporter=lambda path, error: token_expired(),  # noqa: ARG005  # nothing fails here
         failure_frame=failure_frame,
         close=lambda: None,
     )
