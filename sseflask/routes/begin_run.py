@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from flask import Request, Response, request
 from pydantic import BaseModel, BeforeValidator
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.formparser import FormDataParser
+from werkzeug.utils import cached_property
 
 from sseflask.auth.access import require_complete
 from sseflask.auth.tokens import Caller
@@ -55,6 +57,9 @@ class RunParameters(BaseModel):
     idempotency_key: Text | None = None
 
 
+_NOTHING = ImmutableMultiDict[str, str]()
+
+
 class SizedRequest(Request):
     """A request whose view can set the limit of its body, which Flask 3.0 only reads.
 
@@ -62,6 +67,16 @@ class SizedRequest(Request):
     """
 
     _most: int | None = None
+
+    # Werkzeug parses an empty query, and cookies that are not there, as thoroughly as full ones.
+
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        return super().args if self.query_string else _NOTHING
+
+    @cached_property
+    def cookies(self) -> ImmutableMultiDict[str, str]:
+        return super().cookies if "HTTP_COOKIE" in self.environ else _NOTHING
 
     @property
     def max_content_length(self) -> int | None:

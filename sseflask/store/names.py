@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from sseflask.errors import ChannelError
@@ -44,20 +45,10 @@ class Pattern:
 
     segments: tuple[str, ...]
 
-    @classmethod
-    def parse(cls, text: str) -> Pattern:
+    @staticmethod
+    def parse(text: str) -> Pattern:
         """Read a name or pattern, or raise `ChannelError` with what is allowed."""
-        if not isinstance(text, str) or not _NAME.fullmatch(text.replace("*", "_")):
-            raise ChannelError(
-                f"{text!r:.200} is neither a channel name nor a pattern: a name is {_ALLOWED}; in "
-                "a pattern a segment between dots may be * (any one) or, at the end, ** (the rest)"
-            )
-        segments = tuple(text.split("."))
-        if any("*" in segment and segment not in ("*", "**") for segment in segments):
-            raise ChannelError(f"{text!r} is no pattern: * stands for whole segments, as in 'a.*'")
-        if "**" in segments[:-1]:
-            raise ChannelError(f"{text!r} is no pattern: ** can only be the last segment")
-        return cls(segments)
+        return _parsed(text) if isinstance(text, str) else _parse(text)
 
     def __str__(self) -> str:
         return ".".join(self.segments)
@@ -105,6 +96,24 @@ class Pattern:
         elif len(own) != len(theirs) or theirs[-1] == "**":
             return False
         return all(mine == its or mine == "*" for mine, its in zip(own, theirs, strict=True))
+
+
+def _parse(text: object) -> Pattern:
+    if not isinstance(text, str) or not _NAME.fullmatch(text.replace("*", "_")):
+        raise ChannelError(
+            f"{text!r:.200} is neither a channel name nor a pattern: a name is {_ALLOWED}; in "
+            "a pattern a segment between dots may be * (any one) or, at the end, ** (the rest)"
+        )
+    segments = tuple(text.split("."))
+    if any("*" in segment and segment not in ("*", "**") for segment in segments):
+        raise ChannelError(f"{text!r} is no pattern: * stands for whole segments, as in 'a.*'")
+    if "**" in segments[:-1]:
+        raise ChannelError(f"{text!r} is no pattern: ** can only be the last segment")
+    return Pattern(segments)
+
+
+#: Most subscribers ask for few channels. What is no pattern raises, and is not remembered.
+_parsed = lru_cache(1024)(_parse)
 
 
 class _Node(Generic[Item]):

@@ -81,6 +81,8 @@ def requested_cursor(query: str | None) -> tuple[str, str] | None:
 
 def queried_cursor() -> str | None:
     """The cursor in the current request's query, in any of its spellings."""
+    if not request.environ.get("QUERY_STRING"):
+        return None
     return latest(
         (name, value) for name, value in request.args.items(multi=True) if is_cursor(name)
     )

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sseflask.errors import ChannelError
+from sseflask.store import names as module
 from sseflask.store.names import Pattern, check_name
 
 NAMES = ["a", "orders.eu", "A-z_0:9.x", ".", "a.", ".a", "a..b", "x" * 128, "a:b:c"]
@@ -121,3 +122,14 @@ def test_what_a_covered_pattern_matches_the_covering_one_matches(
         assert one.matches(name)
     assert one.covers(one)
     assert Pattern.parse("**").covers(one)
+
+
+def test_what_strangers_ask_for_does_not_pile_up() -> None:
+    for number in range(3000):
+        assert str(Pattern.parse(f"stranger.{number}")) == f"stranger.{number}"
+        with pytest.raises(ChannelError):
+            Pattern.parse(f"no name {number}")
+    remembered = module._parsed.cache_info()
+    assert remembered.currsize <= (remembered.maxsize or 0) <= 1024
+    with pytest.raises(ChannelError):
+        Pattern.parse([])  # type: ignore[arg-type]  # what a careless view passes on
