@@ -9,6 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from sseflask.channels.event_frames import Cursor, Types, event_type, frame
+from sseflask.channels.recent_answers import RecentAnswers
 from sseflask.loop import native
 from sseflask.store.api import Entry
 from sseflask.store.catch_up import Audience, Batch, Feed, Frame
@@ -38,12 +39,14 @@ class ChannelFeed(Feed[Selection]):
     Attributes:
         epoch: the store's, empty until the store has been opened.
         closes: how often `close` has been called.
+        answers: what subscriptions have read from the store.
     """
 
     def __init__(self) -> None:
         super().__init__(native.rlock())
         self.epoch = ""
         self.closes = 0
+        self.answers = RecentAnswers()  # of the store; the lock guards them
         self._closed: deque[Pattern] = deque(maxlen=_CLOSES)
         self._moved = threading.Condition(self.lock)
         self._awaited = 0

@@ -145,9 +145,10 @@ class Subscription(CatchUp[Selection]):
         if self._unknown:
             reason, history = "unknown", self._history(_BEYOND, "all")
         elif self._epoch != epoch:
-            reason, history = "epoch", self._history(0, "all")
+            reason, history = "epoch", self._page(0, "all", base)
         else:
-            history = self._history(self._at, "trimmed" if self._tells_trimmed else "none")
+            missing: MissingScope = "trimmed" if self._tells_trimmed else "none"
+            history = self._page(self._at, missing, base)
         with self._lock:
             if not epoch == history.epoch == self._channel_feed.epoch:
                 return b""  # the store has been replaced meanwhile
@@ -207,6 +208,17 @@ class Subscription(CatchUp[Selection]):
             self._end()
             frames += reconnect_line(self._retry_jitter)
         return frames
+
+    def _page(self, after: int, missing: MissingScope, base: int) -> History:
+        """The next events, up to a base at least: perhaps as another subscription has read them."""
+        query, feed = HistoryQuery(self.key.patterns, after, PAGE, missing), self._channel_feed
+        with self._lock:
+            history = feed.answers.get(query, feed.epoch, base)
+        if history is None:
+            history = self._reader.history(query)
+            with self._lock:
+                feed.answers.keep(query, history)
+        return history
 
     def _history(self, after: int, missing: MissingScope) -> History:
         return self._reader.history(HistoryQuery(self.key.patterns, after, PAGE, missing))
