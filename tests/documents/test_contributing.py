@@ -27,7 +27,10 @@ TREES = {
 OTHERS = {
     ("Arbiter", "stop"),
     ("JSON", "parse"),
+    ("AsyncWorker", "handle_request"),
     ("Logger", "atoms"),
+    ("Request", "parse"),
+    ("RequestParser", "mesg_class"),
     ("Worker", "handle_error"),
 }
 
