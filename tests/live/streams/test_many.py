@@ -104,8 +104,8 @@ def test_a_thousand_short_connections_leave_nothing_behind(server: Server) -> No
     [
         (
             "gunicorn-worker",
-            ["wsgi", "handle_request", "_handle"],
-            ["ClientConnection", "ClientSocket", "_ConnectionGreenlet"],
+            ["wsgi", "answer", "handle_request", "_handle"],
+            ["ClientConnection", "ClientSocket", "PlainRequest", "_ConnectionGreenlet"],
         ),
         ("gunicorn-gevent", ["wsgi", "counted"], []),
     ],
@@ -116,8 +116,8 @@ def test_what_a_waiting_stream_keeps(
 ) -> None:
     """21 KiB: a call more on its stack is half a KiB, an object's dictionary as much or more.
 
-    With a dictionary are the application's own response, as Flask's, its event, and gevent's
-    greenlet.
+    With a dictionary are the application's own response, as Flask's, gunicorn's request, and
+    gevent's greenlet.
     """
     with open_stream(server, f"/silent?tag={tag}") as stream:
         assert stream.next().data == "first"
@@ -126,7 +126,7 @@ def test_what_a_waiting_stream_keeps(
             kept = json.loads(fetch(server, f"/waiting?tag={tag}").body)
     ours = ["send", "_serve", "_run", "begin", "__call__"]
     assert kept["calls"] == [*ours, *around]
-    theirs = ["Event", "EventSourceResponse"]
+    theirs = ["EventSourceResponse"]
     parts = ["ItemSender", "SocketReader", "SocketWriter"]
     times = ["StreamGreenlet", "StreamTimer"]
     ours = ["Connection", "ServerResponse", "Stream", *parts, *times]
