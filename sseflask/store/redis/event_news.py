@@ -39,13 +39,15 @@ class EventNews:
                 _tell(self._listener.started, place.epoch, place.newest)
                 self._go_on()
 
-    def take(self, generation: str, rows: Sequence[Any]) -> None:
-        """Give what is new in entries of the tail of a generation.
+    def take(self, turns: int, rows: Sequence[Any]) -> None:
+        """Give what is new in entries of the tail.
 
-        If there is another generation since they were asked for, they are no news any more.
+        Args:
+            turns: of the tail, as the entries were asked for. If there are more since, the entries
+                belong to another store, or some before them were not asked for: they are dropped.
         """
         with self._lock:
-            if generation == self._tail.generation:
+            if turns == self._tail.turns:
                 self._give(self._tail.take(rows))
 
     def take_own(self, before: Place, last: int, nonce: str, entries: Sequence[Entry]) -> None:
@@ -55,10 +57,10 @@ class EventNews:
                 _tell(self._listener.events, entries, time.monotonic())
                 self._go_on()
 
-    def skip(self, place: Place) -> None:
-        """The tail has lost what was before a place, if there is no other generation since."""
+    def skip(self, turns: int, place: Place) -> None:
+        """The tail has lost what was before a place, if there are no more turns since."""
         with self._lock:
-            if place.generation == self._tail.generation:
+            if turns == self._tail.turns and place.generation == self._tail.generation:
                 self._give(self._tail.skip(place))
 
     def has(self, place: Place) -> bool:

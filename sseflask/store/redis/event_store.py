@@ -237,7 +237,8 @@ class RedisEventStore:
         while not self._closed:
             try:
                 link.connect()
-                generation = tail.generation
+                # Connecting again may turn the tail back; the command then has the place before it.
+                turns = tail.turns
                 rows = link.command(
                     "XREAD", "COUNT", count, "BLOCK", 1 if empty else _BLOCK,
                     "STREAMS", self._scripts.key("tail"), tail.cursor,
@@ -245,7 +246,7 @@ class RedisEventStore:
                 if rows:
                     empty = None
                     count = next_count(count, rows[0][1])
-                    self._news.take(generation, rows[0][1])
+                    self._news.take(turns, rows[0][1])
                     if time.monotonic() < looked + _LOOK_SECONDS:
                         continue
                 # Also while there is always something new, as this says that the process is there.
@@ -257,7 +258,7 @@ class RedisEventStore:
                     empty = None
                 elif empty == tail.cursor:
                     # Redis has thrown the tail away, or it was trimmed.
-                    self._news.skip(place)
+                    self._news.skip(turns, place)
                     empty = None
                 else:
                     empty = tail.cursor

@@ -59,6 +59,9 @@ class EventTail:
         self.position = 0  # the number up to which events were news
         self.noticed = 0  # the number up to which notices were news
         self.nonce = b""  # of the last event's batch
+        #: How often the server had less than was news, or something else. What was asked for before
+        #: that was asked for from a place that is none any more.
+        self.turns = 0
         self._since = 0
 
     @property
@@ -74,10 +77,12 @@ class EventTail:
         if (place.generation, place.epoch) == (self.generation, self.epoch):
             if place.notices < self.noticed:
                 # The server has lost some, and gives their numbers to others.
+                self.turns += 1
                 self.noticed = place.notices
                 if place.newest == self.position:
                     self._since = place.since
             return False
+        self.turns += 1
         self.generation, self.epoch = place.generation, place.epoch
         self._go(place)
         return True

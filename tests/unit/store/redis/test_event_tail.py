@@ -137,22 +137,43 @@ def test_entries_of_another_generation_are_no_news() -> None:
     listener, tail = Listener(), EventTail()
     news = EventNews(listener, tail, lambda *_: None)
     news.open(Place("g1", "e1", 10, 0, 0))
+    turns = tail.turns
     news.open(Place("g2", "e2", 0, 0, 0))
-    news.take("g1", [events(11, 10, 0, "a", b"late")])
-    news.skip(Place("g1", "e1", 20, 0, 0))
-    news.take("g2", [events(1, 0, 0, "a", b"first")])
+    news.take(turns, [events(11, 10, 0, "a", b"late")])
+    news.skip(turns, Place("g1", "e1", 20, 0, 0))
+    news.skip(tail.turns, Place("g1", "e1", 20, 0, 0))
+    news.take(tail.turns, [events(1, 0, 0, "a", b"first")])
     assert [entry.frame for entry in listener.entries] == [b"first"]
     assert listener.started_at == [("e1", 10), ("e2", 0)]
+
+
+def test_entries_after_a_place_that_the_server_has_lost_are_asked_for_again() -> None:
+    """The notice of a new epoch has the place of one that was lost: it may not be passed over."""
+    listener, tail = Listener(), EventTail()
+    news = EventNews(listener, tail, lambda *_: None)
+    news.open(Place("g", "e", 2, 0, 0))
+    news.take(tail.turns, [notice(2, 1, 2, 0, "close", "x")])
+    turns, cursor = tail.turns, tail.cursor
+    news.open(Place("g", "e", 2, 0, 0))  # a replica without the notice has taken over
+    assert (cursor, tail.cursor) == ("2-1", "2-0")
+    renewed, event = notice(2, 1, 2, 0, "epoch", "f"), events(1000, 2, 1, "a", b"next")
+    news.take(turns, [event])
+    news.skip(turns, Place("g", "f", 1000, 1, 0))
+    assert listener.order == ["x"]
+    news.take(tail.turns, [renewed, event])
+    assert listener.order == ["x", 1000]
+    assert listener.started_at == [("e", 2), ("f", 2)]
 
 
 def test_a_notice_that_nobody_understands_holds_up_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     listener = Listener()
-    news = EventNews(listener, EventTail(), lambda *_: None)
+    tail = EventTail()
+    news = EventNews(listener, tail, lambda *_: None)
     news.open(Place("g", "e", 10, 0, 0))
     strange = notice(10, 1, 10, 0, "close", "no pattern!")
-    news.take("g", [strange, events(11, 10, 1, "a", b"next")])
+    news.take(tail.turns, [strange, events(11, 10, 1, "a", b"next")])
     assert listener.order == [11]
     assert "what listens to the channel log failed" in caplog.text
 
