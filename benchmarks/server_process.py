@@ -90,6 +90,10 @@ class NotStarted(Exception):
     """The server ended, or did not answer, before anything could be measured."""
 
 
+class NotReloaded(Exception):
+    """Processes that were to be replaced are still there."""
+
+
 @dataclass
 class Running:
     """A server that answers on `port`, with what was added to its environment and runs beside."""
@@ -121,6 +125,18 @@ class Running:
     def terminate(self) -> None:
         """Send SIGTERM to the server's first process, as a platform does."""
         self.process.terminate()
+
+    @contextlib.contextmanager
+    def reloading(self, patience: float) -> Iterator[None]:
+        """Redeploy: its first process is told to replace the others (SIGHUP).
+
+        After the block those of before are gone, or NotReloaded is raised.
+        """
+        old = set(self.processes()) - {self.process.pid}
+        self.process.send_signal(signal.SIGHUP)
+        yield
+        if not wait_until(lambda: old.isdisjoint(self.processes()), patience):
+            raise NotReloaded("a worker of before the redeploy is still there")
 
     @property
     def exited(self) -> bool:

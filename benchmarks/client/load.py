@@ -165,8 +165,8 @@ class Beside(Protocol):
 class Load:
     """Opens streams at a given pace and reads them all. One thread; only the `run`s wait.
 
-    `at_once`: how many streams are read before those beside have a turn (-1: as many as epoll
-    gives, about 1,000, which take some milliseconds).
+    `at_once`: how many streams are opened, and read, before those beside have a turn (-1: all, and
+    as many as epoll gives, about 1,000, which take some milliseconds).
     """
 
     def __init__(self, port: int, beside: Sequence[Beside] = (), at_once: int = -1) -> None:
@@ -291,7 +291,9 @@ class Load:
         ]
 
     def _connect(self, now: float) -> None:
-        while self._waiting and self._next_open <= now:
+        opened = 0
+        while self._waiting and self._next_open <= now and opened != self._at_once:
+            opened += 1
             stream = self._waiting.popleft()
             self._next_open += self._pause
             if stream.connect(self._port):

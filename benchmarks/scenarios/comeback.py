@@ -13,12 +13,12 @@ from benchmarks.client.http import post
 from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.client.requester import Asker, NoAnswer
-from benchmarks.due import Due
 from benchmarks.open_streams import faults, open_all
 from benchmarks.percentile import percentile
 from benchmarks.published_events import Deliveries, event
 from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
 from benchmarks.server_process import Running
+from benchmarks.steady_publisher import SteadyPublisher
 from benchmarks.subscribers import with_log
 
 _CHANNELS = 50
@@ -54,48 +54,6 @@ class _Watcher(OrderCheck):
         super().feed(piece)
 
 
-class _Publisher:
-    """Publishes at a rate that nothing holds up, to one channel after the other.
-
-    An event is timed from the moment in which it was due: what waits for the answer to the one
-    before is late, and that is the server's doing.
-    """
-
-    def __init__(self, server: Running, asker: Asker, channels: int, first: int) -> None:
-        self._server = server
-        self._asker = asker
-        self._channels = channels
-        self.due = Due(_RATE)
-        self.published = first
-        self.took_ms: list[float] = []
-        self.faults: list[str] = []
-
-    def finish(self) -> None:
-        """Publish no more; what is due is still published."""
-        self.due.finish()
-
-    @property
-    def settled(self) -> bool:
-        """Whether everything that was due has been answered."""
-        return bool(self.faults) or not self.due.times
-
-    def step(self) -> None:
-        """Take an answer, or publish what is due."""
-        now = time.monotonic()
-        if not self.due.look(now) or self.faults:
-            return
-        try:
-            if not self._asker.waiting:
-                self._asker.ask(_publication(self._server, self.published, self._channels))
-            elif (status := self._asker.answer()) is not None:
-                self.took_ms.append((time.monotonic() - self.due.times.popleft()) * 1e3)
-                self.published += 1
-                if not 200 <= status < 300:
-                    self.faults.append(f"event {self.published - 1} refused: status {status}")
-        except NoAnswer as error:
-            self.faults.append(f"event {self.published} not published: {error}")
-
-
 def _publication(server: Running, number: int, channels: int) -> bytes:
     path = server.stack.path("publish", channel=f"u.{number % channels}")
     return post(path, server.port, event(number))
@@ -109,13 +67,15 @@ def measure(server: Running, options: Options) -> Sample:
     deliveries = Deliveries()
     with contextlib.ExitStack() as opened:
         asker = opened.enter_context(Asker(server.port))
-        publisher = _Publisher(server, asker, channels, channels)
+        publisher = SteadyPublisher(
+            lambda number: _publication(server, number, channels), asker, _RATE, channels
+        )
         load = opened.enter_context(Load(server.port, (publisher,), _AT_ONCE))
         watcher = _Watcher(channels, deliveries)
         request = server.request("subscribe", channel=_PATTERN)
         if not open_all(load, lambda: Stream(request, watcher), 1, options.patience):
             return Sample(faults=faults(load))
-        publisher.due.go()
+        publisher.go()
         load.run_for(_BEFORE)
         load.run(lambda: bool(publisher.faults) or len(watcher.last_ids) == 2, options.patience)
         if publisher.faults or len(watcher.last_ids) < 2:

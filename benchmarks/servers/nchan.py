@@ -35,7 +35,12 @@ STACK = Stack(
     command=(sys.executable, "-m", "benchmarks.servers.nchan", "{port}", "1"),
     packages=(),
     programs={"nginx": (_NGINX, "-v"), "nchan": ("dpkg-query", "--show", "libnginx-mod-nchan")},
-    routes={"open": "/open", "subscribe": "/channel/{channel}", "publish": "/publish/{channel}"},
+    routes={
+        "open": "/open",
+        "subscribe": "/channel/{channel}",
+        "resume": "/channel/{channel}",
+        "publish": "/publish/{channel}",
+    },
 )
 
 _CONNECTIONS = 20_000
@@ -67,12 +72,12 @@ http {{
             nchan_channel_id open;
             nchan_subscriber_first_message oldest;
         }}
-        location ~ ^/channel/(\\w+)$ {{
+        location ~ ^/channel/([\\w.]+)$ {{
             nchan_subscriber eventsource;
             nchan_channel_id $1;
             nchan_subscriber_first_message newest;
         }}
-        location ~ ^/publish/(\\w+)$ {{
+        location ~ ^/publish/([\\w.]+)$ {{
             nchan_publisher;
             nchan_channel_id $1;
         }}
@@ -82,7 +87,7 @@ http {{
 
 
 def main(port: int, workers: int) -> None:
-    """Become nginx; a child process takes nginx's files away, publishes the event and ends."""
+    """Become nginx; a child process publishes the event, and takes the files away at the end."""
     directory = Path(tempfile.mkdtemp(prefix="benchmark-nchan-"))
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     configuration = directory / "nginx.conf"
@@ -97,15 +102,22 @@ def main(port: int, workers: int) -> None:
         )
     )
     server = os.getpid()
+    # Open in nginx's processes: its other end says when the last of them is gone, however it ended.
+    gone, alive = os.pipe()
     if os.fork():
+        os.set_inheritable(alive, True)
         os.execvp(_NGINX, [_NGINX, "-c", str(configuration), "-p", str(directory)])
+    # Out of the session that is killed with the server. nginx reads its files again at a reload.
+    os.setsid()
+    os.close(alive)
     pid = directory / "nginx.pid"
     wait_until(lambda: pid.exists() or os.getppid() != server, _START_PATIENCE)
-    # nginx has read what it needs. Gone before anybody gets an event, so whoever ends nginx after
-    # that, and however, no file is left.
-    shutil.rmtree(directory)
-    if os.getppid() == server:
-        _publish(port)
+    try:
+        if os.getppid() == server:
+            _publish(port)
+    finally:
+        os.read(gone, 1)
+        shutil.rmtree(directory)
 
 
 def _publish(port: int) -> None:

@@ -12,7 +12,7 @@ from benchmarks import servers, subscribers, window
 from benchmarks.client import load, requester
 from benchmarks.finally_marks import VARIABLE
 from benchmarks.published_events import logs
-from benchmarks.scenarios import comeback, idle, run_viewers, scale, slow_reader, tick
+from benchmarks.scenarios import comeback, idle, run_viewers, scale, slow_reader, storm, tick
 from benchmarks.server_process import Cores, Running, answers, running, wait_until
 from benchmarks.upstream import Upstream
 
@@ -48,6 +48,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         (scale, "_SETTLE", 0.05),
         (idle, "_SETTLE", 0.05),
         (slow_reader, "_PAIRS", 1),
+        (storm, "_AWAY", 0.0),
         (comeback, "_BEFORE", 0.1),
         (comeback, "_CHANNELS", 2),
     ):

@@ -6,6 +6,7 @@ python -m tests.benchmarks.scripted_channels <port> <fault>
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -94,6 +95,13 @@ class Channel:
             if not faulty or not self._spoil(last, frames):
                 last.send(frames)
             return True
+
+    def end_all(self) -> None:
+        """End all subscribers' streams, as a redeploy does."""
+        with self._lock:
+            for each in self._subscribers:
+                each.finish_stream(b"" if self._fault == "cut by the redeploy" else b"0\r\n\r\n")
+            self._subscribers.clear()
 
     def _spoil(self, subscriber: Handler, frames: list[bytes]) -> bool:
         """Commit the fault for one subscriber. Returns whether that replaces the right thing."""
@@ -196,6 +204,14 @@ def main() -> None:
     """Serve until killed."""
     Handler.fault = sys.argv[2]
     Handler.channels = {}
+
+    def redeploy(*_: object) -> None:
+        if Handler.fault != "not ended":
+            # The main thread may hold a lock that this one takes.
+            ending = [channel.end_all for channel in Handler.channels.values()]
+            threading.Thread(target=lambda: [end() for end in ending]).start()
+
+    signal.signal(signal.SIGHUP, redeploy)
     with Server(("127.0.0.1", int(sys.argv[1])), Handler) as server:
         server.serve_forever()
 

@@ -46,6 +46,8 @@ STORM_FAULTS = {
     "no ids": "an event without an id",
     "full": "status 503",
     "mute": "no response",
+    "not ended": "a redeploy did not end all streams",
+    "cut by the redeploy": "cut short by the redeploy: 4 of 4 streams",
     # Of those that return.
     "closed": "on connecting: ECONNREFUSED",
     "turned away": "status 503",
@@ -70,7 +72,7 @@ SHORT = 4.0
 
 ENDURED = {
     *("lost", "lost last", "late", "ended", "cut", "mute", "full"),
-    *("no ids", "forgotten", "lost by the returned"),
+    *("no ids", "forgotten", "lost by the returned", "not ended"),
 }
 ONE_SUBSCRIBER = ("publish", "publish_arrays")
 COMBINATIONS = [

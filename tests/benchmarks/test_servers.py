@@ -95,12 +95,12 @@ def test_what_is_no_python_leaves_no_process_and_no_file(
 ) -> None:
     environment = {"TMPDIR": str(tmp_path)}
     with running(servers.load(name), cores(), environment) as server:
-        assert wait_until(lambda: not any(tmp_path.iterdir()), PATIENCE)
         if how == "terminate":
             server.terminate()
             # Whichever of nginx's processes is left would have the port open.
             assert wait_until(lambda: server.exited and not answers(server.port), PATIENCE)
     assert wait_until(lambda: not answers(server.port), PATIENCE)
+    assert wait_until(lambda: not any(tmp_path.iterdir()), PATIENCE)
 
 
 def test_the_c_server_compiles_without_a_warning(
