@@ -27,6 +27,6 @@ SCENARIO = replace(
         "fastapi_sse",
     ),
     measure=partial(connect.measure, kind=SUBSCRIPTION),
-    rounds=3,
+    rounds=5,
     prepare=with_log,
 )

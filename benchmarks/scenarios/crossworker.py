@@ -92,7 +92,7 @@ SCENARIO = Scenario(
     charts=("other_p99_ms",),
     options=Options(streams=100, seconds=3),
     measure=measure,
-    rounds=3,
+    rounds=5,
     figures=(
         Figure(
             text="across workers: publish to delivery, 100 subscribers, p99 below 5 ms",

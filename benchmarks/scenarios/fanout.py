@@ -48,7 +48,7 @@ SCENARIO = Scenario(
     charts=("cpu_us_per_event",),
     options=Options(streams=10_000, seconds=3, patience=20),
     measure=measure,
-    rounds=3,
+    rounds=5,
     figures=(
         Figure(
             text="fan-out to 10,000: at most 1.3 x the CPU per delivered event of a loop in C",

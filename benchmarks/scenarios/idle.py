@@ -64,6 +64,6 @@ SCENARIO = Scenario(
     ),
     charts=("kib_per_stream",),
     options=Options(streams=1000, seconds=2),
-    rounds=1,
+    rounds=3,
     measure=measure,
 )

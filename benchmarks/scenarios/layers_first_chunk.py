@@ -45,6 +45,6 @@ SCENARIO = Scenario(
     # The time is what opening takes.
     options=Options(streams=300, seconds=0),
     measure=measure,
-    rounds=3,
+    rounds=5,
     prepare=prepare,
 )

@@ -24,5 +24,5 @@ SCENARIO = Scenario(
     # The time is what opening takes.
     options=Options(streams=3000, seconds=0),
     measure=measure,
-    rounds=3,
+    rounds=5,
 )

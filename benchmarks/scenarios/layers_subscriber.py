@@ -25,6 +25,6 @@ SCENARIO = Scenario(
     # The time is what opening takes.
     options=Options(streams=3000, seconds=0),
     measure=measure,
-    rounds=3,
+    rounds=5,
     prepare=with_log,
 )

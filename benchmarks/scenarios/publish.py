@@ -76,7 +76,7 @@ SCENARIO = Scenario(
     charts=(),
     options=Options(streams=1, seconds=2),
     measure=measure,
-    rounds=3,
+    rounds=5,
     figures=(
         Figure(
             text="publish: at least 5,000 events/s through sse.publish, all of them delivered",

@@ -109,7 +109,7 @@ SCENARIO = Scenario(
     charts=(),
     options=Options(streams=1, seconds=2),
     measure=measure,
-    rounds=3,
+    rounds=5,
     figures=(
         Figure(
             text="publish: at least 10,000 events/s in arrays over HTTP, all of them delivered",

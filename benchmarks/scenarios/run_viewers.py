@@ -80,7 +80,7 @@ SCENARIO = Scenario(
     charts=(),
     options=Options(streams=1000, seconds=3, patience=20),
     measure=measure,
-    rounds=3,
+    rounds=5,
     figures=(
         Figure(
             text="viewers: 1,000 of a run, at most 1.25 x the CPU per event of 1,000 subscribers",

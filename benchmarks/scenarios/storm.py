@@ -196,6 +196,6 @@ SCENARIO = Scenario(
     # The time is what their return takes.
     options=Options(streams=10_000, seconds=0, patience=20),
     measure=measure,
-    rounds=3,
+    rounds=5,
     prepare=with_log,
 )

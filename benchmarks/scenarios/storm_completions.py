@@ -140,6 +140,6 @@ SCENARIO = Scenario(
     charts=(),
     options=Options(streams=300, seconds=1, patience=40),
     measure=measure,
-    rounds=3,
+    rounds=5,
     prepare=prepare,
 )
