@@ -112,6 +112,9 @@ class RedisAddress:
                 host, port = sentinel.discover_master(self._name)
             except MasterNotFoundError:  # which describes all connections
                 raise ConnectionLost(f"no Sentinel names a master {self._name}") from None
+            finally:
+                for client in sentinel.sentinels:
+                    client.close()
             yield {"host": host, "port": port}
         elif self._discovery == "cluster":
             yield from self._nodes()

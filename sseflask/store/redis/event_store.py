@@ -274,6 +274,7 @@ class RedisEventStore:
                 log.exception("following the channel log failed")
                 link.close()
                 time.sleep(_AGAIN_SECONDS)
+        link.close()
 
     def _try_commands(self, link: Link) -> None:
         """Notice what is refused, and since when, also while nobody publishes."""

@@ -255,6 +255,7 @@ class RedisRunStore:
             except Exception:
                 log.exception("reading the run log failed")
                 time.sleep(1.0)
+        link.close()
 
     # -- every second ------------------------------------------------------------------------------
 
