@@ -44,6 +44,9 @@ _HEADERS = {
     "x-content-type-options": ("X-Content-Type-Options", "nosniff"),
 }
 
+#: One text for all: werkzeug would make one of each number.
+_OK = "200 OK"
+
 _RETRY_LIMITS = {"SSEFLASK_RETRY": MOST_RETRY, "SSEFLASK_RETRY_JITTER": MOST_JITTER}
 
 
@@ -141,7 +144,7 @@ class _StreamResponse(Response):
             path=environ.get("PATH_INFO", ""),
             reporter=_reporter_of(app),
             failure_frame=self._failure_frame if own_failures else failure_frame,
-            close=self.close,
+            response=self,
         )
 
     def _failure_frame(self, failure: Failure) -> bytes:
@@ -217,7 +220,7 @@ class EventSourceResponse(_StreamResponse):
     ) -> None:
         check_iterable(events)
         check_times(heartbeat, first_byte, lifetime)
-        super().__init__(None, status, headers)
+        super().__init__(None, _OK if status == 200 else status, headers)
         self.response = events
         self._heartbeat = heartbeat
         self._first_byte = first_byte

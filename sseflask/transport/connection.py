@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import gevent
 
@@ -33,6 +33,8 @@ from sseflask.transport.stream_timer import StreamTimer
 
 if TYPE_CHECKING:
     from sseflask.transport.gunicorn.server_response import ServerResponse
+
+Of = TypeVar("Of")
 
 
 # An instance with a dictionary would take a kilobyte more.
@@ -60,7 +62,7 @@ class Connection(Body):
         stream, environ, client = self.stream, self.environ, self.environ["gunicorn.socket"]
         greenlet = StreamGreenlet()
         writer = SocketWriter(client, greenlet, COUNTS.streams[stream.kind])
-        self._reader = SocketReader(client.fileno(), greenlet)
+        self._reader = SocketReader(client, writer.descriptor, greenlet)
         self._sender = ItemSender(stream, environ, self.start_response, self.server, writer)
 
     # -- the request's greenlet ---------------------------------------------------------------
@@ -96,12 +98,15 @@ class Connection(Body):
             if first:
                 self._open()
             whole = not first or self.stream.keeps_view
-            self._goes_on = self._serve(self._sender.send if whole else self._begin_items)
+            if whole:
+                self._goes_on = self._serve(ItemSender.send, self._sender)
+            else:
+                self._goes_on = self._serve(type(self)._begin_items, self)
             if self._goes_on or self._detached():
                 return
             if not self._sender.started:
                 # Also if the client has left: gunicorn logs the status.
-                self._serve(self._sender.begin_response)
+                self._serve(ItemSender.begin_response, self._sender)
             self._finish()
         except EarlyError:
             self.server.reset()
@@ -151,13 +156,16 @@ class Connection(Body):
         self._reader.close()
         writer.close()
 
-    def _serve(self, run: Callable[[], bool | None]) -> bool:
-        """Advance the items. Returns whether there are more; if not they are closed."""
+    def _serve(self, run: Callable[[Of], bool | None], of: Of) -> bool:
+        """Advance the items. Returns whether there are more; if not they are closed.
+
+        ``run`` is no bound method: that would be kept for each stream.
+        """
         more: bool | None = False
         sender, greenlet = self._sender, self._sender.greenlet
         try:
             try:
-                more = run()
+                more = run(of)
             except (Stop, Killed):
                 pass  # asked to end, and done with it
             except Diverted:
@@ -189,7 +197,7 @@ class Connection(Body):
     def _close_items(self) -> None:
         if not self._closed:
             self._closed = True
-            self.stream.close()
+            self.stream.response.close()
 
     def _detached(self) -> bool:
         """Whether the stream goes on without this greenlet."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
+import gevent.socket
 
 from sseflask.logs.once import warn_once
 
@@ -39,6 +40,15 @@ def watch(descriptor: int, events: int) -> Watcher:
     """Make a watcher for a descriptor, not started. It must be closed before the descriptor is."""
     loop: Any = gevent.get_hub().loop
     watcher: Watcher = loop.io(descriptor, events)
+    return watcher
+
+
+def read_watcher(client: gevent.socket.socket) -> Watcher:
+    """Give the watcher that a socket has for reading: it is free while no greenlet reads.
+
+    The socket closes it. It is to be stopped before a greenlet reads again.
+    """
+    watcher: Watcher = client._read_event  # type: ignore[attr-defined]  # private
     return watcher
 
 

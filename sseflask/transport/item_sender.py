@@ -177,6 +177,7 @@ class ItemSender:
             head = self.server.take_over(self.environ)
             self.reusable = head.reusable
             self.writer.begin(*head)
+            self.server.share_headers()
             self.stream.forget_beginning()
         else:
             self.diverted = True

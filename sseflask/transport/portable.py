@@ -104,7 +104,7 @@ class ThreadedItems:
                 try:
                     self._advance()
                 finally:
-                    self._stream.close()
+                    self._stream.response.close()
         except BaseException as raised:
             error = as_exception(raised)
         finally:
@@ -243,7 +243,7 @@ class PortableBody(Body):
             accounting.ended(kind, self._reason, fields, seconds, self._counted, self._sent)
         self._frames.abandon()
         if not isinstance(self._frames, ThreadedItems) or not self._frames.close():
-            self.stream.close()
+            self.stream.response.close()
 
     def _next_piece(self) -> bytes:
         if self._first_piece is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 import gevent
+import gevent.socket
 from werkzeug.exceptions import RequestTimeout
 
 from sseflask.transport import event_loop
@@ -76,6 +77,7 @@ _MOST_DISCARDED = 1 << 20
 class SocketReader:
     """Reads one stream's socket. `data` is what was read of the next request."""
 
+    client: InitVar[gevent.socket.socket]
     descriptor: int
     greenlet: StreamGreenlet
     data: bytes = b""
@@ -83,15 +85,15 @@ class SocketReader:
     _left: int = _MOST_INPUT
     _discards: bool = False
 
-    def __post_init__(self) -> None:
-        self._watcher = event_loop.watch(self.descriptor, event_loop.READ)
+    def __post_init__(self, client: gevent.socket.socket) -> None:
+        self._watcher = event_loop.read_watcher(client)
 
     def start(self) -> None:
         if not self._watcher.active:
-            self._watcher.start(self._on_readable)
+            self._watcher.start(self)
 
     def close(self) -> None:
-        self._watcher.close()
+        self._watcher.stop()
 
     def wait_for_request(self, seconds: float) -> bool:
         """Block until the client has sent something or has left. Returns whether it has sent."""
@@ -107,7 +109,8 @@ class SocketReader:
         self.start()
         self.greenlet.wait(seconds)
 
-    def _on_readable(self) -> None:
+    def __call__(self) -> None:
+        """The socket can be read. The watcher has no bound method, which each stream would keep."""
         if self.greenlet.client_left:  # as writing has shown
             self._watcher.stop()
             return

@@ -54,6 +54,7 @@ class SocketWriter:
     socket: gevent.socket.socket
     greenlet: StreamGreenlet
     counts: StreamCounts
+    descriptor: int = field(init=False)
     buffer: bytearray = field(default_factory=bytearray)
     unsent: memoryview | None = None
     tail: bytes = b""
@@ -64,7 +65,6 @@ class SocketWriter:
     events: int = 0
     counter: SocketWriter | Source = field(init=False)
     events_sent: int = 0
-    _descriptor: int = field(init=False)
     _reusable: bool = False
     _write: Callable[[int, bytes | memoryview], int] = os.write
     _watcher: Watcher | None = None
@@ -72,7 +72,7 @@ class SocketWriter:
 
     def __post_init__(self) -> None:
         self.counter = self
-        self._descriptor = self.socket.fileno()
+        self.descriptor = self.socket.fileno()
 
     def begin(self, head: bytes, chunked: bool, reusable: bool) -> None:
         """Begin the response: send its head with the first bytes."""
@@ -112,7 +112,7 @@ class SocketWriter:
             buffer.clear()
             self._count(size)
             try:
-                sent = self._write(self._descriptor, data)
+                sent = self._write(self.descriptor, data)
             except OSError as error:
                 sent = 0  # the general way finds out why
                 self.greenlet.note_error(error)
@@ -132,7 +132,7 @@ class SocketWriter:
 
     def note_progress(self) -> None:
         """Note progress if the client has acknowledged something since the last call or flush."""
-        waiting = unacknowledged(self._descriptor)
+        waiting = unacknowledged(self.descriptor)
         if waiting != self._unacknowledged:
             self._unacknowledged, self.last_progress = waiting, time.monotonic()
 
@@ -193,7 +193,7 @@ class SocketWriter:
 
     def _send(self, data: bytes | memoryview) -> None:
         try:
-            sent = self._write(self._descriptor, data)
+            sent = self._write(self.descriptor, data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -208,7 +208,7 @@ class SocketWriter:
             return
         self.unsent = memoryview(data)[sent:]
         if self._watcher is None:
-            self._watcher = event_loop.watch(self._descriptor, event_loop.WRITE)
+            self._watcher = event_loop.watch(self.descriptor, event_loop.WRITE)
         if not self._watcher.active:
             self._watcher.start(self._on_writable)
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sseflask.counters.counts import Kind
 from sseflask.errors import Failure
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 #: Milliseconds after which the first of these clients reconnects: a worker takes about as long to
 #: start.
 _FIRST_RECONNECT = 500
+
+
+class Closable(Protocol):
+    """What ends with its `close`."""
+
+    def close(self) -> object: ...
+
+
+_NO_HEADERS: list[tuple[str, str]] = []
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +54,7 @@ class Stream:
         path: of the request, for the log.
         reporter: takes the path and an exception of the items; logs it and gives the failure that
             the client may see.
-        close: closes the items and runs the response's own close callbacks.
+        response: its ``close`` closes the items and runs the response's own close callbacks.
         source: the items, if they are one.
     """
 
@@ -66,7 +75,7 @@ class Stream:
     path: str
     reporter: Callable[[str, Exception], Failure]
     failure_frame: Callable[[Failure], bytes]
-    close: Callable[[], None]
+    response: Closable
     source: Source | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +101,7 @@ class Stream:
 
     def forget_beginning(self) -> None:
         """The response has begun, in the view's greenlet: let go of what is not needed any more."""
-        self.headers = []
+        self.headers = _NO_HEADERS
         self.context = contextlib.nullcontext
 
     @property

@@ -30,7 +30,7 @@ class StreamTimer(StreamClock):
         """Set the timer for what is due next."""
         now = time.monotonic()
         self.close()
-        self._timer = event_loop.start_timer(self._due(now)[0] - now, self._on_timer)
+        self._timer = event_loop.start_timer(self._due(now)[0] - now, self)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -42,7 +42,8 @@ class StreamTimer(StreamClock):
         behind = writer.unsent is not None
         return self.next(now, writer.last_progress, started=started, behind=behind)
 
-    def _on_timer(self) -> None:
+    def __call__(self) -> None:
+        """The timer has fired. It has no bound method, which each stream would keep."""
         if self._sender.greenlet.client_left or self._sender.diverted:
             return
         if self._sender.writer.unsent is not None:

@@ -86,14 +86,18 @@ def check_interval(heartbeat: float) -> float:
 class StreamClock:
     """The times of one stream, which begins now. Not thread-safe."""
 
-    __slots__ = ("_expires_at", "_heartbeat", "_lifetime", "began", "first_byte_at")
+    __slots__ = ("_expires_at", "_first_byte", "_heartbeat", "_lifetime", "began")
 
     def __init__(self, stream: Stream) -> None:
         self.began = time.monotonic()
-        self.first_byte_at = self.began + stream.first_byte
+        self._first_byte = stream.first_byte
         self._heartbeat = stream.heartbeat
         self._lifetime = stream.lifetime or math.inf
         self._expires_at = stream.expires_at
+
+    @property
+    def first_byte_at(self) -> float:
+        return self.began + self._first_byte
 
     def next(
         self,

@@ -181,6 +181,7 @@ class ConnectionPool:
         self._greenlets: set[Any] = set()
         self._idle = Signal()
         self._idle.set()
+        self._at_end = self._on_end  # one method for all greenlets
         self._handing_over: set[Any] = set()
         self._on_room: dict[Callable[[], object], None] = {}
 
@@ -204,7 +205,7 @@ class ConnectionPool:
     def respawn(self, function: Callable[..., object], *arguments: Any) -> None:
         """Serve a connection in a greenlet that was counted before, and had none any more."""
         greenlet = _ConnectionGreenlet(function, *arguments)
-        greenlet.rawlink(self._on_end)
+        greenlet.rawlink(self._at_end)
         self._greenlets.add(greenlet)
         self._idle.clear()
         greenlet.start()

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from functools import lru_cache
 from typing import Any
 
 from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.message import Request
+from gunicorn.http.unreader import Unreader
 from gunicorn.http.wsgi import (  # type: ignore[attr-defined]  # one is private
     Response,
     WSGIErrorsWrapper,
@@ -25,8 +28,9 @@ from gunicorn.http.wsgi import (  # type: ignore[attr-defined]  # one is private
 from gunicorn.util import unquote_to_wsgi_str
 
 #: A target of one path, without a fragment. Names of headers without an underscore: in the
-#: environment they would be those with a hyphen. No folded lines, no control characters.
-_FIELD = r"[-!#$%&'*+.^`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n"
+#: environment they would be those with a hyphen. Short names: some are kept. No folded lines, no
+#: control characters.
+_FIELD = r"[-!#$%&'*+.^`|~0-9A-Za-z]{1,64}:[\t -~\x80-\xff]*\r\n"
 _HEAD = re.compile(
     r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/(?!/)[!\"$-~]*) HTTP/1\.([01])\r\n"
     rf"((?:{_FIELD})*)\r\n"
@@ -39,6 +43,29 @@ _SINGLE, _OF_A_BODY = ("HOST", "CONTENT-TYPE"), ("CONTENT-LENGTH", "TRANSFER-ENC
 
 #: Headers whose names in the environment do not begin with HTTP_.
 _KEYS = {"CONTENT-TYPE": "CONTENT_TYPE", "CONTENT-LENGTH": "CONTENT_LENGTH"}
+
+# What requests have in common is one object for all of them: a stream keeps its request.
+
+_VERSIONS = {minor: (1, int(minor)) for minor in "01"}
+
+#: What is read where there is no body.
+_NO_BODY = Body(LengthReader(Unreader(), 0))
+
+
+@lru_cache(maxsize=256)
+def _upper(name: str) -> str:
+    return name.upper()
+
+
+@lru_cache(maxsize=256)
+def _key(name: str) -> str:
+    """The name of a header in the environment."""
+    return _KEYS.get(name) or "HTTP_" + name.replace("-", "_")
+
+
+@lru_cache(maxsize=256)
+def _port(number: int) -> str:
+    return str(number)
 
 
 class PlainRequest(Request):
@@ -71,7 +98,7 @@ class PlainRequest(Request):
         limit = self.limit_request_line
         if match.start(4) - 2 > limit > 0 or len(fields) > self.limit_request_field_size:
             return False  # each field is shorter than all
-        headers = [(name.upper(), value.rstrip("\t ")) for name, value in _FIELDS.findall(fields)]
+        headers = [(_upper(name), value.rstrip("\t ")) for name, value in _FIELDS.findall(fields)]
         names = [name for name, _ in headers]
         if (
             len(names) > self.limit_request_fields
@@ -80,10 +107,10 @@ class PlainRequest(Request):
             or any(name in names for name in self.cfg.secure_scheme_headers)
         ):
             return False
-        self.method, self.uri, self.headers = method, uri, headers
+        self.method, self.uri, self.headers = sys.intern(method), uri, headers
         self.path, _, self.query = uri.partition("?")
         self.fragment = ""
-        self.version = (1, int(minor))
+        self.version = _VERSIONS[minor]
         self.plain = True
         self._has_body = any(name in names for name in _OF_A_BODY)
         return True
@@ -93,7 +120,7 @@ class PlainRequest(Request):
         if self._has_body:
             super().set_body_reader()
         else:
-            self.body = Body(LengthReader(self.unreader, 0))
+            self.body = _NO_BODY
 
 
 class _Errors(WSGIErrorsWrapper):
@@ -151,12 +178,12 @@ class Environments:
             "REMOTE_ADDR": address[0],
             "REMOTE_PORT": str(address[1]),
             "SERVER_NAME": server[0],
-            "SERVER_PORT": str(server[1]),
+            "SERVER_PORT": _port(server[1]),
             "PATH_INFO": unquote_to_wsgi_str(path) if "%" in path else path,
             "wsgi.early_hints": _make_early_hints_callback(request, client, response),
         }
         for name, value in request.headers:
-            key = _KEYS.get(name) or "HTTP_" + name.replace("-", "_")
+            key = _key(name)
             if key in environ:
                 environ[key] += "," + value
             else:

@@ -119,6 +119,10 @@ class ServerResponse:
         response.headers = []
         response.response_length = None
 
+    def share_headers(self) -> None:
+        """The head has been made: keep headers that other responses have too only once."""
+        self.response.headers = _shared(tuple(self.response.headers))
+
     # -- the connection ----------------------------------------------------------------------------
 
     def close_afterwards(self) -> None:
@@ -182,6 +186,11 @@ def format_head(response: Any, *, says_close: bool = True) -> bytes:
 @lru_cache(maxsize=1)
 def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
+
+
+@lru_cache(maxsize=16)
+def _shared(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return headers
 
 
 def _do_nothing() -> None:

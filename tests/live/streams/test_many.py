@@ -114,7 +114,7 @@ def test_a_thousand_short_connections_leave_nothing_behind(server: Server) -> No
 def test_what_a_waiting_stream_keeps(
     server: Server, tag: str, around: list[str], objects: list[str]
 ) -> None:
-    """21 KiB: a call more on its stack is half a KiB, an object's dictionary as much or more.
+    """18 KiB: a call more on its stack is half a KiB, an object's dictionary as much or more.
 
     With a dictionary are the application's own response, as Flask's, gunicorn's request, and
     gevent's greenlet.

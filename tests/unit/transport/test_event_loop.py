@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 
 from sseflask.logs import once
@@ -48,6 +49,22 @@ def order_of(priority: int) -> tuple[list[str], WaitHook]:
 @pytest.fixture(autouse=True)
 def _nothing_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(once, "_warned", set())
+
+
+def test_the_watcher_that_a_socket_has_for_reading() -> None:
+    """It is called while something can be read. Once it is stopped a greenlet reads as usual."""
+    here, there = gevent.socket.socketpair()
+    with here, there:
+        read: list[bytes] = []
+        watcher = event_loop.read_watcher(here)
+        watcher.start(lambda: read.append(os.read(here.fileno(), 100)))
+        there.sendall(b"one")
+        turns(3)
+        assert (read, watcher.active) == ([b"one"], True)
+        watcher.stop()
+        gevent.spawn_later(0.01, there.sendall, b"two")
+        assert here.recv(100) == b"two"
+        assert read == [b"one"]
 
 
 def test_the_hook_is_called_after_the_greenlets_of_a_turn() -> None:

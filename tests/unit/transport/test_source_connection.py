@@ -129,7 +129,7 @@ class Served:
             path="/",
             reporter=self.report,
             failure_frame=failure_frame,
-            close=source.close,
+            response=source,
         )
         environ = {"gunicorn.socket": self.socket, "PATH_INFO": "/"}
         start_response: Any = self.response.start_response

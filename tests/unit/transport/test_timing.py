@@ -33,7 +33,7 @@ def clock(**times: Any) -> StreamClock:
         path="/",
         reporter=lambda path, error: token_expired(),  # noqa: ARG005  # nothing fails here
         failure_frame=failure_frame,
-        close=lambda: None,
+        response=contextlib.ExitStack(),
     )
     return StreamClock(stream)
 

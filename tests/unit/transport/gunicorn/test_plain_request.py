@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
-from gunicorn.http.wsgi import create
+from gunicorn.http.wsgi import Response, create
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sseflask.transport.gunicorn.plain_request import Environments, PlainRequest
+from sseflask.transport.gunicorn.server_response import ServerResponse
 
 CLIENT, SERVER = ("192.0.2.7", 1234), ("192.0.2.1", 80)
 REQUESTS = [
@@ -137,6 +139,24 @@ def test_a_head_in_two_pieces_is_left_to_gunicorn() -> None:
     pieces = [b"GET /a HTTP/1.1\r\nHo", b"st: x\r\n\r\n"]
     request = PlainRequest(config(), IterUnreader(iter(pieces)), CLIENT)
     assert (request.plain, request.path, request.headers) == (False, "/a", [("HOST", "x")])
+
+
+def test_nothing_is_read_where_there_is_no_body() -> None:
+    data = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nmore"
+    for _ in range(2):
+        request: Any = PlainRequest(config(), IterUnreader(iter([data])), CLIENT)
+        assert (request.body.read(), request.body.readline(), [*request.body]) == (b"", b"", [])
+        assert request.unreader.buf.getvalue() == b"more"
+        client: Any = Silent()
+        ServerResponse(Response(request, client, config())).set_unread_body(io.BytesIO())
+
+
+def test_a_long_name_is_left_to_gunicorn_and_not_kept() -> None:
+    """Names are kept for the next request, so they must not take much memory."""
+    name = "X" * 65
+    data = f"GET / HTTP/1.1\r\nHost: x\r\n{name}: y\r\n\r\n".encode()
+    request = PlainRequest(config(), IterUnreader(iter([data])), CLIENT)
+    assert (request.plain, request.headers) == (False, [("HOST", "x"), (name, "y")])
 
 
 def test_no_request_is_the_connections_end() -> None:

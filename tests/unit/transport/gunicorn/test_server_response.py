@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import string
 from collections.abc import Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn import util
 from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.http.wsgi import Response
@@ -92,6 +94,21 @@ def test_the_head_is_gunicorns_byte_for_byte(
     theirs.send_headers()
     assert format_head(ours) == sock.data
     assert sock.data.count(DATE.encode()) >= 1
+
+
+def test_headers_that_many_responses_have_are_there_once() -> None:
+    """gunicorn's access log still finds them."""
+    responses = [gunicorn_response(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(2)]
+    for response in responses:
+        response.start_response("200 OK", [("X-One", "1"), ("X-Two", "2")])
+        ServerResponse(response).share_headers()
+    first, second = responses
+    assert first.headers is second.headers
+    assert [*first.headers] == [("X-One", "1"), ("X-Two", "2")]
+    log = Logger(Config())
+    environ = dict.fromkeys(("REQUEST_METHOD", "RAW_URI", "SERVER_PROTOCOL"), "-")
+    atoms: Any = log.atoms(first, first.req, environ, timedelta(0))
+    assert atoms["{x-two}o"] == "2"
 
 
 @pytest.mark.parametrize("keepalive", [0, 5])
