@@ -20,6 +20,7 @@ from sseflask.defaults import RETRY_JITTER
 from sseflask.store.api import History, HistoryQuery, MissingScope, StoreError
 from sseflask.store.catch_up import CatchUp, Frame
 from sseflask.store.names import Pattern
+from sseflask.transport.detached.group import Group
 from sseflask.transport.stream import reconnect_line
 
 #: Events that are read from the store at once.
@@ -70,6 +71,7 @@ class Subscription(CatchUp[Selection]):
         self._channel_feed = feed
         self._reader = reader
         self._presented = presented
+        self.may_join_at_once = presented is None
         self._opening = opening
         self._retry_jitter = retry_jitter
         self._closes = feed.closes
@@ -86,6 +88,21 @@ class Subscription(CatchUp[Selection]):
         """End the stream after what is in the queue. Called by the feed, which has left it."""
         self._closed = True
         self.wake()
+
+    def join_at_once(self, chunked: bool, heartbeat: float) -> tuple[bytes, Group] | None:
+        feed = self._channel_feed
+        with self._lock:
+            if (
+                self._abandoned
+                or self._feed is not None
+                or self._presented is not None
+                or self._at != feed.position
+                or self._epoch != feed.epoch
+                or feed.closed_since(self._closes, self.key.patterns)
+            ):
+                return None
+            self._abandoned = True
+            return self._opening, feed.join(self, chunked, heartbeat)
 
     # -- what comes next ---------------------------------------------------------------------------
 

@@ -15,6 +15,9 @@ SHORT_FORMAT = "%(m)s %(U)s %(s)s"
 
 _ID, _UPSTREAM_ID = f"{{{KEY}}}e", "{x-upstream-request-id}o"
 
+#: The headers and variables that the fields are made of, as a format names them.
+FIELDS = (_ID, _UPSTREAM_ID)
+
 
 class AccessFields(logging.Filter):
     """Adds the fields to records of ``gunicorn.access``.

@@ -37,10 +37,14 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
             raise EarlyError(failure)
         if server and _owns_socket(environ, server, stream):
             from sseflask.transport.connection import Connection
+            from sseflask.transport.newcomer import Newcomer
             from sseflask.transport.source_connection import SourceConnection
 
-            connection = Connection if stream.source is None else SourceConnection
-            return connection(stream, environ, start_response, server)
+            if stream.source is None:
+                return Connection(stream, environ, start_response, server)
+            if server.adopt is None or not stream.detachable:
+                return SourceConnection(stream, environ, start_response, server)
+            return Newcomer(stream, environ, start_response, stream.source, server, server.adopt)
     warn_about_threads(environ, server and server.response)
     return PortableBody(stream, environ, start_response)
 

@@ -170,10 +170,13 @@ class ItemSender:
             raise Diverted
 
     def start_now(self) -> None:
-        """Call ``start_response``, and take the head from gunicorn."""
-        self.start_response(self.stream.status, self.stream.all_headers)
+        """Call ``start_response``, or do the same, and take the head from gunicorn."""
+        status, headers = self.stream.status, self.stream.all_headers
+        is_plain = self.server.start_plain(status, headers, self.start_response)
+        if not is_plain:
+            self.start_response(status, headers)
         self.started = True
-        if self.server.describes_stream(self.stream.status):
+        if is_plain or self.server.describes_stream(status):
             head = self.server.take_over(self.environ)
             self.reusable = head.reusable
             self.writer.begin(*head)

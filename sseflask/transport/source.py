@@ -32,10 +32,12 @@ class Source(ABC):
     Attributes:
         kind: what its streams are counted as.
         events: how many events there were in the frames that it has given.
+        may_join_at_once: whether `join_at_once` is worth a try.
     """
 
     kind: Kind = "channel"
     events = 0
+    may_join_at_once = False
 
     @property
     def resumable(self) -> bool:
@@ -96,6 +98,18 @@ class Source(ABC):
 
         Gives ``None`` if something has come in the meantime, such as the end: ask `history` again.
         """
+
+    def join_at_once(
+        self,
+        chunked: bool,  # noqa: ARG002  # for sources that can
+        heartbeat: float,  # noqa: ARG002
+    ) -> tuple[bytes, Group] | None:
+        """The same in place of all the rest, if there is nothing but some first bytes to be given.
+
+        Gives these, and the group; ``None`` if it has to be asked for its frames. Neither blocks
+        nor switches.
+        """
+        return None
 
     def refusal(self) -> Failure:
         """The error response if there is no room for the client."""

@@ -79,7 +79,7 @@ class Delivery:
                 self._table.client_gone(descriptor)
             elif stream is not None and descriptor in group.streams:  # it has not left since
                 group.mark_slow(stream)
-                self._keep(stream, piece, sent)
+                self.keep(stream, piece, sent)
         taken = len(descriptors) - missed
         group.counts.events += piece.events * taken
         group.counts.bytes += piece.size * taken
@@ -106,7 +106,7 @@ class Delivery:
                 if sent != size:
                     yield descriptor, sent
 
-    def _keep(
+    def keep(
         self, stream: DetachedStream, piece: Piece, sent: int, last: Reason | None = None
     ) -> None:
         """The stream is slow: keep what its socket did not take."""
@@ -138,7 +138,7 @@ class Delivery:
             self._table.release(stream)
             return
         if sent < len(piece.data):
-            self._keep(stream, piece, sent, reason)
+            self.keep(stream, piece, sent, reason)
             return
         group.counts.events += piece.events
         group.counts.bytes += piece.size

@@ -24,7 +24,7 @@ from sseflask.counters.counts import Reason
 from sseflask.loop.serial_executor import SerialExecutor
 from sseflask.transport import event_loop
 from sseflask.transport.detached.delivery import Delivery
-from sseflask.transport.detached.group import Backlog, DetachedStream, Group
+from sseflask.transport.detached.group import Backlog, DetachedStream, Group, Piece
 from sseflask.transport.detached.stream_table import StreamTable
 from sseflask.transport.event_loop import Watcher
 from sseflask.transport.failures import half_closed
@@ -82,6 +82,12 @@ class DetachedStreams:
             )
             self.jobs.submit(self._end, [stream], "resync")
         self._plan(now)
+
+    def keep_rest(self, stream: DetachedStream, piece: Piece, sent: int) -> None:
+        """Write what the socket of a stream that begins has not taken, as soon as it can be."""
+        stream.group.mark_slow(stream)
+        self._delivery.keep(stream, piece, sent)
+        self._plan(time.monotonic())
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Block until no connection is left, or the time is over. Returns whether none is left."""

@@ -198,7 +198,9 @@ class StreamTable:
             events -= left
             group.counts.events += backlog.events - left
             group.counts.bytes += max(0, backlog.bytes - backlog.size)
-        sent, seconds = max(0, sent), time.monotonic() - stream.began
+        # Of a stream that has just begun the backlog has its head too.
+        sent, events = max(0, sent), max(0, events)
+        seconds = time.monotonic() - stream.began
         accounting.ended(group.kind, reason, stream.log_fields, seconds, events, sent)
         try:
             self.on_end(stream, sent)

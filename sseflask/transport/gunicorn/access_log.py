@@ -7,14 +7,17 @@ step; `tests/unit/transport/gunicorn/test_access_log.py` compares the two.
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterable, Set
 from datetime import timedelta
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gunicorn.glogging import Logger
 
-from sseflask.logs.access_fields import fields_for
+from sseflask.logs.access_fields import FIELDS, fields_for
 
 if TYPE_CHECKING:
     from gunicorn.http.wsgi import Response
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 #: The atoms of the format that are not known before the end (time, duration, size), and the gap for
 #: each in a line. A private use character is in no request: WSGI's strings are Latin-1.
 _GAPS = {name: chr(0xE000 + ord(name)) for name in "tTDMLBb"}
+
+
+#: What `Logger.atoms` itself reads of an environment.
+_READ = (
+    *("REMOTE_ADDR", "REQUEST_METHOD", "RAW_URI", "SERVER_PROTOCOL", "PATH_INFO", "QUERY_STRING"),
+    *("HTTP_REFERER", "HTTP_USER_AGENT", "HTTP_AUTHORIZATION"),
+)
+
+#: In a format, a header of the request (i), of the response (o), or a variable (e).
+_NAMED = re.compile(r"\{([^}]+)\}([ioe])")
 
 
 class _JSONLine(NamedTuple):
@@ -76,7 +89,7 @@ def _line(log: Logger, response: Response, environ: dict[str, Any]) -> bytes | _
     if not log.access_log_enabled:
         return None
     try:
-        atoms: dict[str, Any] = {**log.atoms(response, response.req, environ, timedelta(0))}
+        atoms = _atoms(log, response, environ)
         atoms.update(_GAPS)
         text: str = log.cfg.access_log_format % log.atoms_wrapper_class(atoms)
     except Exception:  # gunicorn logs what is wrong with the format at the next ordinary request
@@ -84,6 +97,35 @@ def _line(log: Logger, response: Response, environ: dict[str, Any]) -> bytes | _
     line = text.encode("utf-8", "surrogatepass")
     fields = fields_for(log.access_log, atoms)
     return line if fields is None else _JSONLine(line, fields)
+
+
+def _atoms(log: Logger, response: Any, environ: dict[str, Any]) -> dict[str, Any]:
+    """gunicorn's atoms, but of all headers and variables only those that are asked for.
+
+    A line has few of them, and there are dozens.
+    """
+    request: Any = response.req
+    if type(log).atoms is Logger.atoms:
+        names = {kind: _named(log.cfg.access_log_format, kind) for kind in "ioe"}
+        request = SimpleNamespace(headers=_chosen(request.headers, names["i"]))
+        response = SimpleNamespace(
+            status=response.status,
+            sent=response.sent,
+            headers=_chosen(response.headers, names["o"]),
+        )
+        read = {name: environ[name] for name in _READ if name in environ}
+        environ = {**read, **dict(_chosen(environ.items(), names["e"]))}
+    return {**log.atoms(response, request, environ, timedelta(0))}
+
+
+@lru_cache(maxsize=8)
+def _named(format: str, kind: str) -> Set[str]:
+    found = _NAMED.findall(" ".join((format, *FIELDS)))
+    return frozenset(name.lower() for name, its_kind in found if its_kind == kind)
+
+
+def _chosen(values: Iterable[tuple[str, Any]], names: Set[str]) -> list[tuple[str, Any]]:
+    return [each for each in values if each[0].lower() in names] if names else []
 
 
 def write(log: Logger, prepared: object, seconds: float, sent: int) -> None:

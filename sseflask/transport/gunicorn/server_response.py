@@ -13,6 +13,7 @@ import nothing else.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
 #: The key of the environment. A middleware may change the body of event streams without a sign of
 #: it in the headers. It must set the key to ``None``: then all pieces pass through it.
 KEY = "sseflask.server_response"
+
+#: Status and headers that gunicorn sends as they are: the connection, the date and the length are
+#: its own concern, and it cuts or refuses other characters.
+_PLAIN = re.compile(
+    r"[2-5][0-9]{2} [ -~]*\r\n"
+    r"(?:(?!(?i:connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailers"
+    r"|transfer-encoding|upgrade|server|date|content-length|content-encoding):)"
+    r"[-!#$%&'*+.^_`|~0-9A-Za-z]+: (?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)*"
+)
 
 Adopt = Callable[["DetachedStream", float, "ServerResponse", "WSGIEnvironment"], None]
 """A worker's way to go on with a stream without a greenlet: the stream, the monotonic time at which
@@ -73,6 +83,32 @@ class ServerResponse:
         return wsgi is not None and type(self.response) is wsgi.Response
 
     # -- the head ------------------------------------------------------------------------------
+
+    def start_plain(
+        self, status: str, headers: list[tuple[str, str]], start_response: StartResponse
+    ) -> bool:
+        """Do what ``start_response`` does with a plain head of a stream, in a step.
+
+        Returns whether it has been done: not if the function is a middleware's, or if gunicorn
+        would send another head than this one. `describes_stream` holds afterwards.
+        """
+        response = self.response
+        if start_response != response.start_response or response.status is not None:
+            return False
+        lines = [status, *[f"{name}: {value}" for name, value in headers], ""]
+        text = "\r\n".join(lines)
+        if _PLAIN.fullmatch(text) is None or text.count("\n") != len(lines) - 1:
+            return False
+        response.status, response.status_code = status, int(status[:3])
+        response.headers = headers
+        is_http = getattr(response.cfg, "protocol", "http") != "uwsgi"
+        response.chunked = is_http and response.req.version > (1, 0)
+        return True
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body is sent in chunks; known once the response has been started."""
+        return bool(self.response.chunked)
 
     def describes_stream(self, status: str) -> bool:
         """Whether ``start_response`` has come to gunicorn, for a body that is sent as it is.

@@ -68,6 +68,36 @@ def test_the_line_is_what_gunicorn_would_have_written(monkeypatch: pytest.Monkey
     assert found.groups() == ("90061", "90061500000", "90061500", "90061.500000")
 
 
+class OwnAtoms(Logger):
+    """A user's logger with an atom of its own, made of a header that no format names."""
+
+    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
+        found = super().atoms(resp, req, environ, request_time)
+        return {**found, "Z": dict(req.headers)["X-ID"] + environ["mine"]}
+
+
+@pytest.mark.parametrize("kind", [Logger, OwnAtoms])
+@pytest.mark.parametrize(
+    "format",
+    ["%(r)s %(f)s %(u)s %(Z)s", "%({X-Id}i)s %({ETAG}o)s %({MINE}e)s %({no}i)s %({Raw_uri}e)s"],
+)
+def test_the_atoms_that_are_asked_for_are_gunicorns(kind: type[Logger], format: str) -> None:
+    config = Config()
+    config.set("accesslog", "-")
+    config.set("access_log_format", format)
+    log, answered = kind(config), response()
+    environ = {
+        **ENVIRON,
+        "mine": "m",
+        "HTTP_REFERER": "there",
+        "HTTP_AUTHORIZATION": "Basic dXNlcjpwYXNz",
+    }
+    atoms = log.atoms(answered, answered.req, environ, timedelta(0))
+    wrapped = log.atoms_wrapper_class({**atoms})
+    prepared = access_log.prepare(log, answered, environ)
+    assert prepared == (format % wrapped).encode()
+
+
 def test_without_an_access_log_there_is_no_line() -> None:
     assert access_log.prepare(logger(accesslog=None), response(), ENVIRON) is None
 

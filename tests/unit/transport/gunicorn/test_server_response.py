@@ -111,6 +111,60 @@ def test_headers_that_many_responses_have_are_there_once() -> None:
     assert atoms["{x-two}o"] == "2"
 
 
+@given(requests, st.sampled_from(STATUSES), headers)
+def test_a_plain_start_is_gunicorns(
+    request: bytes, status: str, headers: list[tuple[str, str]]
+) -> None:
+    ours, theirs = gunicorn_response(request), gunicorn_response(request, Recorded())
+    if ours.req.method == "HEAD" or status[:3] in ("204", "304"):
+        return  # no stream
+    if ServerResponse(ours).start_plain(status, headers, ours.start_response):
+        theirs.start_response(status, headers)
+        assert ServerResponse(ours).describes_stream(status)
+        assert ServerResponse(ours).chunked == theirs.chunked
+        assert format_head(ours) == format_head(theirs)
+        names = ("status", "status_code", "headers", "response_length", "upgrade")
+        for name in names:
+            assert getattr(ours, name) == getattr(theirs, name)
+    else:
+        assert ours.status is None
+
+
+PLAIN = [("Content-Type", "text/event-stream"), ("X-A", ""), ("X-B", "\xe9 \t!")]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "is_plain"),
+    [
+        ("200 OK", PLAIN, True),
+        ("201 ", PLAIN, True),
+        ("200", PLAIN, False),
+        ("100 Continue", [], False),
+        ("200 OK\r\nX-A: b", [], False),
+        ("200 OK", [("X-A", "b\r\nX-B: c")], False),
+        ("200 OK", [("X-A", "b\nX-B: c")], False),
+        ("200 OK", [("X-A: b\r\nX-B", "c")], False),
+        ("200 OK", [("X A", "b")], False),
+        ("200 OK", [("X-A", " b")], False),
+        ("200 OK", [("X-A", "\u20ac")], False),
+        *(
+            ("200 OK", [*PLAIN, (name, "17")], False)
+            for name in (*util.hop_headers, "Content-Length", "content-encoding")
+        ),
+    ],
+)
+def test_which_start_is_plain(status: str, headers: list[tuple[str, str]], is_plain: bool) -> None:
+    response = gunicorn_response(b"GET / HTTP/1.1\r\n\r\n")
+    server = ServerResponse(response)
+    assert server.start_plain(status, headers, response.start_response) is is_plain
+    assert not server.start_plain(status, headers, lambda *_: response.write)
+    assert (response.status is None) is not is_plain
+    if is_plain:
+        assert not server.start_plain(status, headers, response.start_response), "started before"
+        server.reset()
+        assert server.start_plain(status, headers, response.start_response)
+
+
 @pytest.mark.parametrize("keepalive", [0, 5])
 @pytest.mark.parametrize("worker_ends", [False, True])
 @pytest.mark.parametrize(
