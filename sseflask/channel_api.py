@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask
 
 from sseflask.channels.channels import Channels
 from sseflask.channels.event_frames import EARLIEST, Cursor, check_types, encode_event, has_ended
 from sseflask.channels.history import ChannelHistory, read_history
 from sseflask.defaults import setting
 from sseflask.errors import ChannelError
+from sseflask.flask_context import current_request
 from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse
 from sseflask.store.api import StoreError, store_unavailable
@@ -115,7 +116,7 @@ class ChannelMethods:
                 own,
                 since=since or None,
                 until=types,
-                announce=is_event_source(request),
+                announce=is_event_source(current_request()),
                 retry_jitter=setting(self._app().config, "SSEFLASK_RETRY_JITTER"),
             )
         response = EventSourceResponse(
@@ -127,7 +128,11 @@ class ChannelMethods:
             expires_at=expires_at,
         )
         if own is None and (presented is None or Cursor.parse(presented)):
-            response.headers.setdefault("Last-Event-ID", str(subscription.start))
+            start = str(subscription.start)
+            if headers is None:
+                response.headers.add("Last-Event-ID", start)  # there is none yet
+            else:
+                response.headers.setdefault("Last-Event-ID", start)
         return response
 
     def position(self) -> str:

@@ -10,11 +10,10 @@ from flask import (
     Flask,
     Response,
     current_app,
-    has_app_context,
     has_request_context,
-    request,
 )
 
+from sseflask import flask_context
 from sseflask.channel_api import ChannelMethods
 from sseflask.channels.channels import Channels
 from sseflask.counters.stats import Stats, snapshot, stats_of
@@ -142,8 +141,9 @@ class SSE(ChannelMethods, RunMethods):
         return readiness_of(channels_of(self._app()))
 
     def _app(self) -> Flask:
-        if has_app_context() and current_app.extensions.get(_EXTENSION) is self:
-            return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]  # LocalProxy
+        app = flask_context.current_app()
+        if app is not None and app.extensions.get(_EXTENSION) is self:
+            return app
         if len(self._apps) == 1:
             return self._apps[0]
         if not self._apps:
@@ -159,7 +159,8 @@ class SSE(ChannelMethods, RunMethods):
 
 def current_sse() -> SSE:
     """The `SSE` of the current application, which it is registered with."""
-    sse: SSE = current_app.extensions[_EXTENSION]
+    app = flask_context.current_app() or current_app  # which says that there is none
+    sse: SSE = app.extensions[_EXTENSION]
     return sse
 
 
@@ -172,7 +173,7 @@ def channels_of(app: Flask) -> Channels:
     channels: Channels | None = app.extensions.get(_CHANNELS)
     if channels is None:
         raise _not_registered(app)
-    if has_request_context() and request.environ.get("wsgi.multiprocess"):
+    if has_request_context() and current_request().environ.get("wsgi.multiprocess"):
         name = "SSEFLASK_CHANNEL_LOG"
         _warn_about_memory(app, name, "channels.sqlite3", "Channels", "others don't deliver")
     return channels
@@ -187,7 +188,7 @@ def runs_of(app: Flask) -> Runs:
     runs: Runs | None = app.extensions.get(_RUNS)
     if runs is None:
         raise _not_registered(app)
-    if has_request_context() and request.environ.get("wsgi.multiprocess"):
+    if has_request_context() and current_request().environ.get("wsgi.multiprocess"):
         _warn_about_memory(app, "SSEFLASK_RUN_LOG", "runs.sqlite3", "Runs", "others can't show")
     return runs
 
@@ -238,9 +239,9 @@ def _read_cursor() -> None:
 def _upgrade(response: Response) -> Response:
     leave_unsent(response)
     if (
-        response.mimetype == "text/event-stream"
+        not isinstance(response, EventSourceResponse)
+        and response.mimetype == "text/event-stream"
         and (response.is_streamed or has_events(response.response))
-        and not isinstance(response, EventSourceResponse)
         and "Content-Length" not in response.headers
         and "Content-Encoding" not in response.headers
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from types import GeneratorType
 from typing import Any
 
 from flask import Flask
@@ -15,6 +16,9 @@ from sseflask.logs.once import warn_once
 from sseflask.wire import encode
 
 __all__ = ["check_iterable", "encode_item", "encode_piece", "has_events"]
+
+#: What streams nearly always are: all checks of an iterable take longer than the response's rest.
+_USUAL = (GeneratorType,)
 
 _FIELDS = ("data:", "event:", "id:", "retry:", ":")
 
@@ -94,6 +98,8 @@ def check_iterable(events: object) -> None:
     Raises:
         TypeError: it is not a synchronous iterable of items.
     """
+    if type(events) in _USUAL and not inspect.isawaitable(events):
+        return
     if hasattr(events, "__aiter__") or inspect.isawaitable(events):
         if inspect.iscoroutine(events):
             events.close()  # without it Python warns that it was never awaited

@@ -47,6 +47,9 @@ _HEADERS = {
 #: One text for all: werkzeug would make one of each number.
 _OK = "200 OK"
 
+#: The headers that werkzeug completes when a response is sent.
+_ADDRESSES = frozenset(("location", "content-location"))
+
 _RETRY_LIMITS = {"SSEFLASK_RETRY": MOST_RETRY, "SSEFLASK_RETRY_JITTER": MOST_JITTER}
 
 
@@ -103,8 +106,15 @@ class _StreamResponse(Response):
 
     def _headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
         # A list, because reading werkzeug's Headers takes 10 µs.
-        headers = self.get_wsgi_headers(environ).to_wsgi_list()
+        headers = self.headers.to_wsgi_list()
         names = [name.lower() for name, _ in headers]
+        if (
+            self.status_code != 200
+            or not _ADDRESSES.isdisjoint(names)
+            or type(self).get_wsgi_headers is not Response.get_wsgi_headers
+        ):
+            headers = self.get_wsgi_headers(environ).to_wsgi_list()
+            names = [name.lower() for name, _ in headers]
         if "cache-control" in names:
             headers = _without_transform(headers)
         headers += [header for name, header in _HEADERS.items() if name not in names]
@@ -218,7 +228,8 @@ class EventSourceResponse(_StreamResponse):
         expires_at: float | None = None,
         failure_event: Callable[[Failure], Event] | None = None,
     ) -> None:
-        check_iterable(events)
+        if not isinstance(events, Source):
+            check_iterable(events)
         check_times(heartbeat, first_byte, lifetime)
         super().__init__(None, _OK if status == 200 else status, headers)
         self.response = events

@@ -11,6 +11,7 @@ from werkzeug.datastructures import Headers
 
 from sseflask.channels.event_frames import EARLIEST
 from sseflask.errors import Failure, invalid
+from sseflask.flask_context import current_request
 from sseflask.response import EventSourceResponse, check_times
 from sseflask.runs.format_api import Format, id_of
 from sseflask.runs.kinds import Kind
@@ -160,7 +161,7 @@ def leave_unsent(response: Response) -> None:
     response.
     """
     sent: object = response.response
-    for viewer in request.environ.pop(_VIEWERS, ()):
+    for viewer in current_request().environ.pop(_VIEWERS, ()):
         if viewer is not sent:
             viewer.abandon()
 

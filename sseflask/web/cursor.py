@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from flask import Request, request
+from flask import Request
 from werkzeug.datastructures import EnvironHeaders
+
+from sseflask.flask_context import current_request
 
 HEADER = "Last-Event-ID"
 #: Our spelling of the parameter. A polyfill of EventSource spells it lastEventId, Mercure
@@ -73,7 +75,7 @@ def requested_cursor(query: str | None) -> tuple[str, str] | None:
     The ``Last-Event-ID`` header wins over the parameter of the query, as an EventSource that
     reconnects keeps its URL and adds the header. An empty cursor counts as none.
     """
-    header = _decode(request.environ.get(_KEY, ""))
+    header = _decode(current_request().environ.get(_KEY, ""))
     if header:
         return header, HEADER
     return (query, PARAMETER) if query else None
@@ -81,6 +83,7 @@ def requested_cursor(query: str | None) -> tuple[str, str] | None:
 
 def queried_cursor() -> str | None:
     """The cursor in the current request's query, in any of its spellings."""
+    request = current_request()
     if not request.environ.get("QUERY_STRING"):
         return None
     return latest(
@@ -110,7 +113,7 @@ def last_event_id(*, default: Any = None, type: Callable[[str], Any] | None = No
     Raises:
         RuntimeError: there is no current request.
     """
-    found = _decode(request.environ.get(_KEY, "")) or queried_cursor()
+    found = _decode(current_request().environ.get(_KEY, "")) or queried_cursor()
     if not found:
         return default
     if type is None:
