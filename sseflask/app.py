@@ -31,6 +31,7 @@ from sseflask.routes import (
     session,
 )
 from sseflask.routes.begin_run import SizedRequest
+from sseflask.routes.front_door import FrontDoor
 from sseflask.store.names import FIGURES, Pattern
 from sseflask.store.open import (
     PerProcess,
@@ -83,7 +84,8 @@ def create_app(development: bool = False) -> Flask:
     guard(logging.getLogger("sseflask"), settings.confidential)
     # The logger of Flask's development server, which logs queries.
     guard(logging.getLogger("werkzeug"), settings.confidential)
-    Access(settings.secrets, development=development, public=settings.public_patterns).init_app(app)
+    access = Access(settings.secrets, development=development, public=settings.public_patterns)
+    access.init_app(app)
     allow_origins(app, settings.cors_origins)
     Upstream(settings).init_app(app)
     counter = settings.store and PerProcess(functools.partial(open_rate_counter, settings.store))
@@ -104,6 +106,8 @@ def create_app(development: bool = False) -> Flask:
         else:
             LiveFigures(channels_of(app)).begin()
     _check_files(app)
+    if not settings.cors_origins:  # a response to a page of another origin has more headers
+        app.wsgi_app = FrontDoor(app, access)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         app.wsgi_app = _TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
     return app

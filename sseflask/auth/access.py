@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from flask import Flask, Request, current_app
 
+from sseflask import flask_context
 from sseflask.auth.presented import Presented, presented_token
 from sseflask.auth.sender import (
     TO_ACT,
@@ -60,6 +61,30 @@ class Access:
         self.verify = functools.lru_cache(_CACHED_TOKENS)(
             functools.partial(verify, secrets=tuple(secrets))
         )
+
+    def subscriber(self, token: str | None, patterns: Sequence[Pattern]) -> Caller | None:
+        """Who subscribes to these with a token that was sent, or without one, and no cookie.
+
+        ``None`` if `require_subscribe` would refuse, or has to look at the rest of the request.
+        """
+        public = _cover(self.public, patterns)
+        if token is None:
+            return Caller("", subscribe=self.public) if public else None
+        try:
+            caller = self.current(token)
+        except TokenError:
+            return None
+        if public:
+            return replace(caller, expires=None)
+        rights = (*self.public, *caller.subscribe)
+        return caller if all(_cover(rights, [pattern]) for pattern in patterns) else None
+
+    def current(self, token: str) -> Caller:
+        """The caller that a token names now; TokenError if it is not valid or has expired."""
+        caller = self.verify(token)
+        if caller.expires is not None and int(caller.expires) <= time.time():
+            raise TokenError(True)
+        return caller
 
     def init_app(self, app: Flask) -> None:
         """Make the functions below work in the app's views; log what is open."""
@@ -144,10 +169,7 @@ def check_token(token: str, *, by_cookie: bool = False) -> Caller:
     until the cookie is deleted.
     """
     try:
-        caller = _access().verify(token)
-        if caller.expires is not None and int(caller.expires) <= time.time():
-            raise TokenError(True)
-        return caller
+        return _access().current(token)
     except TokenError as error:
         expired = error.expired
     reason = "has expired" if expired else "is not valid"
@@ -209,7 +231,7 @@ def refuse_other_sites() -> None:
 
 
 def _access() -> Access:
-    access: Access = current_app.extensions[_EXTENSION]
+    access: Access = (flask_context.current_app() or current_app).extensions[_EXTENSION]
     return access
 
 

@@ -38,24 +38,28 @@ def presented_token(request: Request) -> Presented | None:
     explicit = explicit_token(request)
     if explicit is not None:
         return Presented(explicit, by_cookie=False)
+    if "HTTP_COOKIE" not in request.environ:
+        return None
     cookie = request.cookies.get(cookie_name(request))
     return None if cookie is None else Presented(cookie, by_cookie=True)
 
 
 def explicit_token(request: Request) -> str | None:
     """The token that the client itself put into the header or the query (RFC 6750); one at most."""
-    scheme = request.headers.get("Authorization", "")
-    in_header = scheme[:6].lower() == "bearer"
+    in_header = bearer_token(request.environ.get("HTTP_AUTHORIZATION", ""))
     in_query = request.args.getlist("access_token")
-    if len(in_query) + in_header > 1:
+    if len(in_query) + (in_header is not None) > 1:
         raise duplicate_token()
-    if in_query:
-        return in_query[0]
-    if in_header:
-        found = _BEARER.match(scheme)
-        # A malformed token must be refused, not ignored in favour of loopback trust.
-        return found[1] if found else ""
-    return None
+    return in_query[0] if in_query else in_header
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token of an ``Authorization`` header; ``None`` if it has another scheme."""
+    if authorization[:6].lower() != "bearer":
+        return None
+    found = _BEARER.match(authorization)
+    # A malformed token must be refused, not ignored in favour of loopback trust.
+    return found[1] if found else ""
 
 
 def duplicate_token() -> Failure:

@@ -7,7 +7,8 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from sseflask.auth.access import require_publish, require_subscribe
 from sseflask.channels.event_frames import check_types
 from sseflask.errors import invalid
-from sseflask.extension import SSE, channels_of
+from sseflask.extension import channels_of, current_sse
+from sseflask.flask_context import current_request
 from sseflask.routes.publication import read_publication
 from sseflask.store.api import KeyReused, StoreError, key_reused, store_unavailable
 from sseflask.store.names import Pattern, check_name, is_own
@@ -53,13 +54,12 @@ def _subscribe(names: list[str]) -> Response:
         )
     until = _until()
     caller = require_subscribe(patterns)
-    sse: SSE = current_app.extensions["sseflask"]
-    return sse.subscribe(*names, until=until, expires_at=caller.expires)
+    return current_sse().subscribe(*names, until=until, expires_at=caller.expires)
 
 
 def _until() -> list[str] | None:
     """The types of events after which the stream ends: ``?until=done&until=error``."""
-    types = request.args.getlist("until")
+    types = current_request().args.getlist("until")
     if not types:
         return None
     try:

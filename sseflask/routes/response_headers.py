@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from typing import TYPE_CHECKING
+
 from flask import Flask, Response
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import NotFound
 
 from sseflask.auth.presented import cookie_name
 from sseflask.flask_context import current_request
 from sseflask.logs import request_ids
+from sseflask.response import EventSourceResponse
 from sseflask.transport.gunicorn.server_response import KEY
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 #: The answer to "OPTIONS *" (RFC 9110, section 9.3.7): the methods of all routes.
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
@@ -37,24 +45,41 @@ def _answer_for_all() -> Response | None:
     return None
 
 
+def complete_stream(
+    response: EventSourceResponse, environ: WSGIEnvironment, token_in_query: bool
+) -> EventSourceResponse:
+    """Add the same headers to a stream's response that Flask does not dispatch."""
+    _add_common(response.headers, set(), environ)
+    response.headers.add("Cache-Control", _caching(token_in_query))
+    return response
+
+
+def _add_common(headers: Headers, present: Set[str], environ: WSGIEnvironment) -> None:
+    if "x-content-type-options" not in present:
+        headers.add("X-Content-Type-Options", "nosniff")
+    if "x-request-id" not in present:  # an error may have the upstream's id
+        headers.add(request_ids.HEADER, request_ids.enter(environ))
+    # A token may be in the query of the page that asks.
+    if "referrer-policy" not in present:
+        headers.add("Referrer-Policy", "no-referrer")
+
+
+def _caching(token_in_query: bool) -> str:
+    return "private, no-store" if token_in_query else "no-store"
+
+
 def _complete(response: Response) -> Response:
     request, headers = current_request(), response.headers
     # A set, as werkzeug's headers search all of them for each name.
     present = {name.lower() for name, _ in headers}
-    if "x-content-type-options" not in present:
-        headers.add("X-Content-Type-Options", "nosniff")
-    if "x-request-id" not in present:  # an error may have the upstream's id
-        headers.add(request_ids.HEADER, request_ids.enter(request.environ))
-    # A token may be in the query of the page that asks.
-    if "referrer-policy" not in present:
-        headers.add("Referrer-Policy", "no-referrer")
+    _add_common(headers, present, request.environ)
     status, mimetype = response.status_code, response.mimetype
     if status in (204, 304):
         headers.pop("Content-Type", None)  # there is no content
     in_query = "access_token" in request.args
     # Caches store a 204 too (RFC 9110, section 15.1).
     if status == 204 or status >= 400 or mimetype == "text/event-stream" or in_query:
-        caching = "private, no-store" if in_query else "no-store"
+        caching = _caching(in_query)
     elif "Authorization" in request.headers or cookie_name(request) in request.cookies:
         caching = "private"
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 from flask import Flask, Request, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -12,6 +13,9 @@ from sseflask.defaults import setting
 from sseflask.errors import SHOULD_RETRY, TEMPORARY, ChannelError, Failure
 from sseflask.event import Comment, Event
 from sseflask.wire import encode
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _MESSAGES = {
     404: "There is no such route on this server.",
@@ -37,9 +41,13 @@ def is_event_source(request: Request) -> bool:
     It sends the headers of the standards (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the
     cache mode no-store). Other readers may take an id without data for an empty event.
     """
-    headers = request.headers
-    return headers.get("Accept") == "text/event-stream" and "no-cache" in headers.get(
-        "Cache-Control", ""
+    return event_source_sent(request.environ)
+
+
+def event_source_sent(environ: WSGIEnvironment) -> bool:
+    """The same of a request that is known by its environment."""
+    return environ.get("HTTP_ACCEPT") == "text/event-stream" and "no-cache" in environ.get(
+        "HTTP_CACHE_CONTROL", ""
     )
 
 

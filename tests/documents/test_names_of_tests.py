@@ -73,6 +73,7 @@ TESTED_AS_A_PART = {
         "store/sqlite/leases.py",
         "store/sqlite/run_tables.py",
     ],
+    "unit/test_app.py": ["routes/response_headers.py"],
     "unit/test_config.py": ["setting_types.py"],
     "unit/store/test_migration.py": [
         "store/redis/event_transfer.py",
