@@ -47,7 +47,8 @@ _SIGNALS = (request_started, request_finished, request_tearing_down)
 class FrontDoor:
     """The service's WSGI application, to be made when the application is complete.
 
-    Whoever adds hooks to it afterwards gets all requests.
+    If hooks or routes are added to it afterwards, all requests are Flask's; a route may be one of a
+    channel's path.
     """
 
     def __init__(self, app: Flask, access: Access) -> None:
@@ -55,7 +56,7 @@ class FrontDoor:
         self._flask: WSGIApplication = app.wsgi_app
         self._access = access
         self._channels = channels_of(app)
-        self._hooks = _number_of_hooks(app)
+        self._additions = _number_of_additions(app)
         self._is_open: bool | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -70,12 +71,13 @@ class FrontDoor:
     def _answer(self, name: str, environ: WSGIEnvironment) -> EventSourceResponse | None:
         """The response, or ``None`` for whatever is Flask's."""
         if self._is_open is None:  # as with Flask: nothing is added after the first request
-            self._is_open = _number_of_hooks(self._app) == self._hooks
+            self._is_open = _number_of_additions(self._app) == self._additions
         query: str = environ.get("QUERY_STRING", "")
         in_query = _TOKEN.match(query) if query else None
         cursor: str | None = environ.get("HTTP_LAST_EVENT_ID") or None
         if (
             not self._is_open
+            or self._app.config.get("TRUSTED_HOSTS")
             or any(signal.receivers for signal in _SIGNALS)
             or any(header in environ for header in _OTHERS)
             or (query and in_query is None)
@@ -109,11 +111,11 @@ class FrontDoor:
         return response_headers.complete_stream(response, environ, in_query is not None)
 
 
-def _number_of_hooks(app: Flask) -> int:
+def _number_of_additions(app: Flask) -> int:
+    """How many hooks and routes there are."""
     kinds = (
         *(app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs),
         *(app.url_value_preprocessors, app.error_handler_spec),
     )
-    return len(app.teardown_appcontext_funcs) + sum(
-        len(functions) for kind in kinds for functions in kind.values()
-    )
+    hooks = sum(len(functions) for kind in kinds for functions in kind.values())
+    return hooks + len(app.teardown_appcontext_funcs) + len([*app.url_map.iter_rules()])

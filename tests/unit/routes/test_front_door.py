@@ -157,6 +157,19 @@ def test_hooks_that_were_added_get_all_requests(app: Flask, kind: str) -> None:
     assert Answers(app, "/channels/news.a", {}, "GET").by_route
 
 
+def test_a_route_that_was_added_is_asked(app: Flask) -> None:
+    app.add_url_rule("/channels/news.a", "own", lambda: "mine")
+    answers = Answers(app, "/channels/news.a", {"Accept": "text/plain"}, "GET")
+    assert (answers.by_route, answers.ours[2]) == (True, b"mine")
+
+
+def test_hosts_that_are_not_trusted_are_refused(app: Flask) -> None:
+    app.config["TRUSTED_HOSTS"] = [".example"]
+    answers = Answers(app, "/channels/news.a", {"Host": "a.test"}, "GET")
+    assert answers.by_route
+    assert answers.ours[0].startswith("400 ")
+
+
 def test_who_listens_to_flasks_signals_hears_all_requests(app: Flask) -> None:
     heard: list[str] = []
 
