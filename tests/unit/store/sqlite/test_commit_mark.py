@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -194,5 +194,33 @@ def test_a_position_that_is_known_waits_for_no_thread(path: Path) -> None:
     finally:
         gate.set()
     assert store.position() == (here.epoch, 3)
+    store.close()
+    assert store.join(30)
+
+
+def test_a_position_is_known_once_the_listener_has_begun_with_it(path: Path) -> None:
+    """A subscriber that came between the two would have an epoch of its own."""
+    told: list[str] = []
+
+    class Follower(Listener):
+        def started(self, epoch: str, _newest: int) -> None:
+            told.append(epoch)
+
+    store = SqliteEventStore(str(path), LIMITS)
+    waiting: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+    # An event loop that has something else to do.
+    store._notify = lambda function, *arguments: waiting.append((function, arguments))
+    store.follow(Follower())
+    database = store.call(lambda database: database)
+    assert waiting
+    while waiting and not told:
+        assert database.known_position() is None
+        function, arguments = waiting.pop(0)
+        function(*arguments)
+    for function, arguments in waiting:
+        function(*arguments)
+    position = database.known_position()
+    assert position is not None
+    assert [position.epoch] == told
     store.close()
     assert store.join(30)
