@@ -21,7 +21,7 @@ from sseflask.logs.once import warn_once
 from sseflask.loop.native import original
 from sseflask.store.api import Extent, StoreError
 from sseflask.store.sqlite import private_files
-from sseflask.store.sqlite.commit_mark import commit_mark
+from sseflask.store.sqlite.commit_mark import commit_mark, pages_to_copy
 
 #: Seconds that a write waits for one of another process.
 _BUSY_SECONDS = 5.0
@@ -31,6 +31,10 @@ _LOCK_PAUSE = 0.005
 
 #: Bytes to which the write-ahead log shrinks once it has been copied.
 _WAL_BYTES = 16 << 20
+
+#: Pages in the write-ahead log from which on each commit copies it into the file, if it can. The
+#: thread of a store does so before, see `WalCopying`.
+_WAL_PAGES = 3000
 
 #: The first bytes of a database: its user_version and application_id
 #: (https://www.sqlite.org/fileformat.html, section 1.3).
@@ -159,6 +163,8 @@ class SqliteFile(ABC):
                 self._begin_use(database)
             if self._noted is not None:
                 self._index = private_files.index_of(self._noted, path)
+            if self.pages_to_copy() is not None:  # else SQLite's own number is left, 1,000
+                self._database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}").fetchone()
         except BaseException:
             self.close()
             raise
@@ -190,6 +196,19 @@ class SqliteFile(ABC):
                         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                     finally:
                         database.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
+
+    def pages_to_copy(self) -> int | None:
+        """See `pages_to_copy`. ``None`` while the file is not open. Any thread; never blocks."""
+        return pages_to_copy(self._index)
+
+    def copy_wal(self) -> None:
+        """Copy the write-ahead log into the file, except what others are still reading past.
+
+        Others may write meanwhile. If there is no room the log keeps it all, and who makes it
+        longer is told.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self._opened().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     @contextlib.contextmanager
     def using(self, done: str = "read") -> Iterator[sqlite3.Connection]:

@@ -23,11 +23,13 @@ from sseflask.store.sqlite import fork
 from sseflask.store.sqlite.durability import durability_of
 from sseflask.store.sqlite.file import SqliteFile
 from sseflask.store.sqlite.wakeup import WakeupSocket
+from sseflask.store.sqlite.wal_copying import QUIET, WalCopying
 
 log = logging.getLogger("sseflask")
 
 #: Seconds between two looks for what other processes have written without waking this one, and
-#: between two attempts to open a database that can't be opened.
+#: between two attempts to open a database that can't be opened. A look waits for as long, at most,
+#: until there are no calls.
 LOOK_SECONDS = 0.25
 
 #: Seconds between two rounds of trimming.
@@ -91,7 +93,8 @@ class StoreThread(Generic[DatabaseType]):
         self._open = False
         self._try_at = self._check_at = 0.0
         self._asked_to_look = False
-        self._look_at = 0.0
+        self._look_at = self._quiet_at = 0.0
+        self._copying = WalCopying()
         self._tasks: list[PeriodicTask[DatabaseType]] = [
             PeriodicTask("trimming", TRIM_SECONDS, _trim)
         ]
@@ -291,7 +294,8 @@ class StoreThread(Generic[DatabaseType]):
                 now = time.monotonic()
                 due = self._try_at
                 if self._open:
-                    due = min(now + LOOK_SECONDS, *(task.due for task in self._tasks))
+                    look_at = max(self._look_at, self._quiet_at)
+                    due = min(look_at, self._copying.due, *(task.due for task in self._tasks))
                 step_due = self._step_due()
                 if step_due is not None:
                     due = min(due, step_due)
@@ -314,6 +318,27 @@ class StoreThread(Generic[DatabaseType]):
 
     def _turn(self, database: DatabaseType) -> None:
         now = time.monotonic()
+        # What nobody waits for must not delay a call, nor what it leads to elsewhere in this
+        # process and in others.
+        quiet = not self._calls and now >= self._quiet_at
+        if quiet or not self._open or self._asked_to_look or now >= self._look_at + LOOK_SECONDS:
+            self._look_around(database, now)
+        # Only those that are here by now: under a flood the other processes' events come as well.
+        waiting = served = len(self._calls)
+        while waiting > 0:
+            waiting -= self._serve(database)
+        self._step(database)
+        for task in self._tasks:
+            if self._open and time.monotonic() >= task.due:
+                # If there was something to do there may be more, but first come the calls.
+                again = self._try(task.doing, task.function, database)
+                task.due = time.monotonic() + (0.0 if again else task.seconds)
+        if served:
+            self._quiet_at = time.monotonic() + QUIET
+        if self._open:
+            self._guard(self._copying.look, database, served > 0)
+
+    def _look_around(self, database: DatabaseType, now: float) -> None:
         if now >= self._check_at:
             self._check_at = now + LOOK_SECONDS
             self._guard(self._wakeup.open)
@@ -324,16 +349,6 @@ class StoreThread(Generic[DatabaseType]):
                 self._guard(database.close)
         if self._to_look(now):
             self._look(database)
-        # Only those that are here by now: under a flood the other processes' events come as well.
-        waiting = len(self._calls)
-        while waiting > 0:
-            waiting -= self._serve(database)
-        self._step(database)
-        for task in self._tasks:
-            if self._open and time.monotonic() >= task.due:
-                # If there was something to do there may be more, but first come the calls.
-                again = self._try(task.doing, task.function, database)
-                task.due = time.monotonic() + (0.0 if again else task.seconds)
 
     def _to_look(self, now: float) -> bool:
         """Whether others may have written: what this process writes itself is no news."""

@@ -13,6 +13,7 @@ import os
 import secrets
 import select
 import time
+from math import ceil
 from pathlib import Path
 
 from sseflask.loop import native
@@ -131,7 +132,7 @@ class WakeupSocket:
 
         The waiting thread only. What was handed over before a `wake` is there afterwards.
         """
-        readable = {descriptor for descriptor, _ in self._poll.poll(max(0, round(seconds * 1000)))}
+        readable = {descriptor for descriptor, _ in self._poll.poll(max(0, ceil(seconds * 1000)))}
         if self._in.fileno() in readable:
             with contextlib.suppress(OSError):
                 while True:

@@ -14,7 +14,7 @@ import pytest
 
 from sseflask.store.api import Append, Appended, EventLimits, StoreBusy
 from sseflask.store.sqlite import private_files
-from sseflask.store.sqlite.commit_mark import commit_mark
+from sseflask.store.sqlite.commit_mark import commit_mark, pages_to_copy
 from sseflask.store.sqlite.event_database import EventDatabase
 from sseflask.store.sqlite.event_store import SqliteEventStore
 from tests.processes import go_on, line, process
@@ -224,3 +224,38 @@ def test_a_position_is_known_once_the_listener_has_begun_with_it(path: Path) -> 
     assert [position.epoch] == told
     store.close()
     assert store.join(30)
+
+
+def test_the_pages_that_are_not_copied_are_counted_for_all_processes(path: Path) -> None:
+    with opened(path) as one, opened(path) as other:
+        for number in range(20):
+            put(one if number % 2 else other)
+        left = one.pages_to_copy()
+        assert left
+        assert other.pages_to_copy() == left
+        with other.using() as database:
+            pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1:]
+        assert left <= pages == copied
+        assert one.pages_to_copy() == 0
+        with other.reading() as database:
+            database.execute("SELECT * FROM events").fetchone()
+            put(one)
+            first = one.pages_to_copy()
+            assert first
+            one.copy_wal()
+            put(one)
+            one.copy_wal()  # that reader sees what was before
+            assert one.pages_to_copy()
+        one.copy_wal()
+        assert one.pages_to_copy() == 0
+    assert one.pages_to_copy() is None
+
+
+def test_what_is_no_index_counts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "index").write_bytes(b"\0" * 200)
+    with (tmp_path / "index").open("rb") as index:
+        assert pages_to_copy(index.fileno()) is None
+    assert pages_to_copy(None) is None
+    (tmp_path / "short").write_bytes(b"\0")
+    with (tmp_path / "short").open("rb") as index:
+        assert pages_to_copy(index.fileno()) is None

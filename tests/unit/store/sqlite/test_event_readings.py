@@ -103,7 +103,7 @@ def test_one_that_has_begun_is_not_shared_as_it_may_lack_what_came_since() -> No
 
         def read_twice(database: EventDatabase) -> None:
             """In the store's thread, so that nothing comes in between."""
-            readings = Readings()
+            readings = Readings(lambda: 0.0)  # a clock that stands: no pause between steps
             readings.add(asked(0), done)
             readings.step(database)
             readings.add(asked(0), done)

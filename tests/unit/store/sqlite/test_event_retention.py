@@ -70,11 +70,13 @@ def test_two_processes_that_write_more_than_it_may_have_keep_it_within_its_bound
             newest = last.last  # type: ignore[union-attr]  # no key comes twice
             frames = [frame for append in group for frame in append.frames]
             written += sum(len(frame) + (30 if kind == "small" else 100) for frame in frames)
+            if turn % 10 == 0:
+                logs[0].copy_wal()  # as a store's thread does
             largest, longest = max(largest, size(path)), max(longest, wal(path))
             if written > 3 * MOST:
                 break
         assert MOST / 2 < largest <= MOST
-        # SQLite copies it into the file after 1000 pages, and after each transaction beyond that.
+        # SQLite copies it into the file after 3,000 pages, and after each transaction beyond that.
         assert longest < 16 * MIB
         # The last events are there without a hole, and in what has been lost nothing is unsaid.
         there = numbers(logs[0])
@@ -125,6 +127,20 @@ def test_channels_that_are_written_to_while_they_are_forgotten_are_counted_right
     assert [(name, kept) for name, kept, _ in rows] == [(name, held) for name, _, held in rows]
     assert orphans == (0,)
     own.close()
+
+
+def test_the_write_ahead_log_has_a_bound_though_nobody_finds_time_to_copy_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.db"
+    with ExitStack() as stack:
+        logs = [opened(path, most=1 << 40), opened(path, most=1 << 40)]
+        for each in logs:
+            stack.callback(each.close)
+        for turn in range(80):
+            logs[turn % 2].append([Append("a", (b"x" * 10_000,) * 50)])
+            assert wal(path) < 16 * MIB
+        assert size(path) > 16 * MIB
 
 
 def test_a_long_write_ahead_log_is_emptied(tmp_path: Path) -> None:
