@@ -34,20 +34,24 @@ _LOG_INTERVAL, _LOG_PATHS = 60.0, 100
 
 
 class LongComputations:
-    """Measures how long greenlets run between the events of streams. The loop's thread only."""
+    """Measures how long greenlets run between the events of streams. The loop's thread only.
+
+    Attributes:
+        checked: the monotonic time of the last call.
+    """
 
     def __init__(self) -> None:
-        self._checked = 0.0
+        self.checked = 0.0
         self._logged: dict[str, float] = {}
 
     def begin(self, now: float) -> None:
         """A stream begins: before, requests held the loop, each for its own view."""
-        self._checked = now
+        self.checked = now
 
     def check(self, now: float, environ: WSGIEnvironment) -> None:
         """A stream has yielded: log it if the loop was held for long, from the last call, the last
         stream's begin, or the begin of this turn of the loop."""
-        held, self._checked = now - self._checked, now
+        held, self.checked = now - self.checked, now
         if held <= LONG_COMPUTATION:
             return
         held = min(held, time.time() - turn_began())
@@ -99,6 +103,23 @@ class Flusher:
             if not hook.available:
                 run_soon(self.flush)
         self._buffered.append(writer)
+
+    def take(self, writer: SocketWriter, environ: WSGIEnvironment) -> bool:
+        """The same for an item, which is all that the writer has buffered.
+
+        Returns whether what is buffered has waited long enough.
+        """
+        now, computations = time.monotonic(), self.computations
+        if now - computations.checked > LONG_COMPUTATION:
+            computations.check(now, environ)
+        else:
+            computations.checked = now
+        buffered = self._buffered
+        if not buffered:
+            self.add(writer, now)
+        else:
+            buffered.append(writer)
+        return now >= self.deadline
 
     def flush(self) -> None:
         """Send all that is buffered, as far as the sockets take it. Never blocks."""

@@ -54,6 +54,7 @@ class ItemSender:
         opening: what is still to precede the first event.
         reusable: whether the client may send its next request on the same connection.
         started: ``start_response`` has been called.
+        under_way: head and opening have been buffered or sent: what comes now is the next item.
         late_start: set when another greenlet has called it, as the first event was late.
         start_error: what that greenlet has raised.
         diverted: middleware holds the headers back, or changes them to describe another body.
@@ -78,6 +79,7 @@ class ItemSender:
     late_start: Signal | None = None
     start_error: Exception | None = None
     started: bool = False
+    under_way: bool = False
     diverted: bool = False
     counted: bool = False
     log_fields: accounting.LogFields | None = None
@@ -105,8 +107,9 @@ class ItemSender:
             Stop: the stream is to end.
             Diverted: the response is not gunicorn's own.
         """
+        # Local, as far as it goes: with many streams it is their memory that takes time.
         encode_other, flusher, clock = self.stream.encode, self.flusher, time.monotonic
-        writer, greenlet = self.writer, self.greenlet
+        writer, greenlet, environ = self.writer, self.greenlet, self.environ
         buffer = writer.buffer
         idle_until = 0.0
         if self.items is None:
@@ -121,7 +124,9 @@ class ItemSender:
                 if kind is bytes:
                     frame, self.after_id = item, False
                 elif kind is Event:
-                    frame, self.after_id = encode(item), bool(item.id)
+                    frame, self.after_id = encode(item), bool(item._id)
+                elif kind is str:
+                    frame, self.after_id = encode_other(item), False
                 else:
                     frame, self.after_id = encode_other(item), can_resume_after(item)
                 if buffer:
@@ -132,7 +137,10 @@ class ItemSender:
                 elif frame:
                     buffer += frame
                     writer.events += 1
-                    self._flush_soon()
+                    if not self.under_way:
+                        self._flush_first()
+                    elif flusher.take(writer, environ) or greenlet.may_end or len(frame) >= BUFFER:
+                        self._give_way()
                     if first_only:
                         return True
                 elif greenlet.may_end or clock() >= idle_until:
@@ -187,22 +195,21 @@ class ItemSender:
         self.log_fields = accounting.opened(self.stream.kind, self.environ)
         self.counted = True
 
-    def _flush_soon(self) -> None:
-        """Flush the buffer, which was empty, before the loop waits."""
+    def _flush_first(self) -> None:
+        """Begin the response, and flush the buffer, which has the first item, before the loop
+        waits."""
         flusher = self.flusher
         fresh = not self.started
-        if fresh or self.diverted:
-            self.begin_response()
+        self.begin_response()
         if self.opening:
             self.writer.buffer[:0] = self.opening
             self.opening = b""
-        now = time.monotonic()
-        flusher.computations.check(now, self.environ)
-        flusher.add(self.writer, now)
+        self.under_way = True
+        late = flusher.take(self.writer, self.environ)
         if self.greenlet.may_end or len(self.writer.buffer) >= BUFFER:
             self._give_way()
-        elif now >= flusher.deadline:
-            if fresh and now < self.began + SLICE_SECONDS:
+        elif late:
+            if fresh and time.monotonic() < self.began + SLICE_SECONDS:
                 # Others have held the loop, in a storm of requests; this generator has not.
                 flusher.flush()
             else:

@@ -103,14 +103,18 @@ class SocketWriter:
             return
         if not buffer and not self.unsent_head:
             return
-        size = len(buffer)
         self.tail = _BLANK_LINE if buffer.endswith(_BLANK_LINE) else tail_of(self.tail, buffer)
         if self.chunked and not self.unsent_head:
             # All flushes but the first: worth not going the general way. With thousands of streams
             # what costs most is memory that only one of them has: hence one tail and one time.
+            size = len(buffer)
             data = b"%x\r\n%b\r\n" % (size, buffer)  # type: ignore[str-format]  # PEP 461: any bytes
             buffer.clear()
-            self._count(size)
+            counts, events = self.counts, self.counter.events
+            counts.events += events - self.events_sent
+            counts.bytes += size
+            self.events_sent = events
+            self.body_sent += size
             try:
                 sent = self._write(self.descriptor, data)
             except OSError as error:

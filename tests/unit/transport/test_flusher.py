@@ -6,11 +6,12 @@ import math
 import time
 from typing import Any
 
+import gevent
 import pytest
 
 from sseflask.transport import flusher as flushers
 from sseflask.transport.event_loop import WaitHook
-from sseflask.transport.flusher import SLICE_SECONDS, Flusher
+from sseflask.transport.flusher import LONG_COMPUTATION, SLICE_SECONDS, Flusher
 from tests.unit.transport.test_event_loop import turns, without_hooks
 
 
@@ -38,6 +39,34 @@ def test_it_is_sent_when_the_loop_is_about_to_wait() -> None:
     turns(1)
     assert writer.flushes == 1
     assert flusher.deadline == math.inf
+
+
+def test_items_wait_until_the_loop_does_or_for_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    flusher, writers = Flusher(), (Writer(), Writer())
+    turns(5)
+    now = time.monotonic()
+    times = [now, now + SLICE_SECONDS]
+    monkeypatch.setattr(time, "monotonic", lambda: times.pop(0) if times else now)
+    given: Any = writers
+    assert [flusher.take(writer, {}) for writer in given] == [False, True]
+    monkeypatch.undo()
+    turns(1)
+    assert [writer.flushes for writer in writers] == [1, 1]
+
+
+def test_a_long_computation_before_an_item_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    flusher = Flusher()
+    writer: Any = Writer()
+
+    def stream() -> None:
+        flusher.computations.begin(time.monotonic())
+        until = time.monotonic() + 5 * LONG_COMPUTATION
+        while time.monotonic() < until:
+            pass
+        flusher.take(writer, {"PATH_INFO": "/a"})
+
+    gevent.spawn(stream).get()
+    assert "ms of computation before an event of '/a'" in caplog.text
 
 
 def test_in_the_first_turns_every_event_is_sent_at_once() -> None:
