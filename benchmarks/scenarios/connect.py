@@ -6,7 +6,7 @@ import time
 
 from benchmarks.client.load import Load
 from benchmarks.open_streams import ONE_EVENT, Kind, faults, open_all
-from benchmarks.scenario import Metric, Options, Sample, Scenario, client_limit
+from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario, client_limit
 from benchmarks.server_process import Running
 
 _WARM_UP = 300
@@ -46,4 +46,13 @@ SCENARIO = Scenario(
     # The time is what opening takes.
     options=Options(streams=1000, seconds=0),
     measure=measure,
+    figures=(
+        Figure(
+            text="connect: a generator's stream at most 1 x the CPU of Starlette (goal 0.8)",
+            metric="cpu_us_per_connect",
+            server="sseflask_worker",
+            reference="starlette_uvicorn",
+            at_most=1,
+        ),
+    ),
 )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from benchmarks.open_streams import SUBSCRIPTION
+from benchmarks.scenario import Figure
 from benchmarks.scenarios import connect
 from benchmarks.subscribers import with_log
 
@@ -28,5 +29,37 @@ SCENARIO = replace(
     ),
     measure=partial(connect.measure, kind=SUBSCRIPTION),
     rounds=5,
+    figures=(
+        Figure(
+            text="connect: a subscriber at most 1.5 x the CPU of Starlette (goal 0.75)",
+            metric="cpu_us_per_connect",
+            server="sseflask_worker",
+            reference="starlette_uvicorn",
+            at_most=1.5,
+        ),
+        Figure(
+            text="connect: a subscriber of the service at most 1.5 x the CPU of Starlette "
+            "(goal 0.85)",
+            metric="cpu_us_per_connect",
+            server="sseflask_service",
+            reference="starlette_uvicorn",
+            at_most=1.5,
+        ),
+        Figure(
+            text="connect: a subscriber, two workers at most 1.3 x the CPU of one (goal 1.15)",
+            metric="cpu_us_per_connect",
+            server="sseflask_library_workers",
+            reference="sseflask_worker",
+            at_most=1.3,
+        ),
+        Figure(
+            text="connect: a subscriber of the service, two workers at most 1.3 x the CPU of one "
+            "(goal 1.15)",
+            metric="cpu_us_per_connect",
+            server="sseflask_workers",
+            reference="sseflask_service",
+            at_most=1.3,
+        ),
+    ),
     prepare=with_log,
 )

@@ -9,7 +9,7 @@ from benchmarks.client.load import Load, Stream
 from benchmarks.client.order import OrderCheck
 from benchmarks.open_streams import faults
 from benchmarks.percentile import percentile
-from benchmarks.scenario import Metric, Options, Sample, Scenario
+from benchmarks.scenario import Figure, Metric, Options, Sample, Scenario
 from benchmarks.server_process import Running
 
 _WARM_UP = 50
@@ -52,4 +52,13 @@ SCENARIO = Scenario(
     charts=("p50_ms",),
     options=Options(streams=200, seconds=1),
     measure=measure,
+    figures=(
+        Figure(
+            text="first event: p50 at most 2.2 x that of Starlette (goal 1.2)",
+            metric="p50_ms",
+            server="sseflask_worker",
+            reference="starlette_uvicorn",
+            at_most=2.2,
+        ),
+    ),
 )

@@ -27,10 +27,10 @@ SCENARIO = replace(
     options=Options(streams=10_000, seconds=2, patience=20),
     figures=(
         Figure(
-            text="idle: at most 1 KiB of memory for a subscriber, of 10,000",
+            text="idle: at most 0.5 KiB of memory for a subscriber, of 10,000",
             metric="kib_per_stream",
             server="sseflask_service",
-            at_most=1,
+            at_most=0.5,
         ),
         Figure(
             text="idle on Redis: at most 1.1 x the memory for a subscriber on SQLite, of 10,000",
