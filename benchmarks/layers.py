@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.client.load import Load, Stream
 from benchmarks.open_streams import faults, open_all
-from benchmarks.scenario import Metric, Options, Sample
+from benchmarks.scenario import Metric, Options, Prepared, Sample, Scenario, nothing_to_prepare
 from benchmarks.server_process import ROOT, Running, system_time_of, wait_until
 
 LAYERS = ("gevent", "gunicorn", "flask", "sseflask", "other")
@@ -125,6 +125,36 @@ def profiled(process: int) -> Iterator[Callable[[], dict[str, float]]]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
+
+
+def layers_of(
+    name: str,
+    what: str,
+    route: str,
+    servers: tuple[str, ...],
+    make: Callable[[Running], Callable[[], Stream]],
+    *,
+    streams: int = 3000,
+    prepare: Callable[[Options], contextlib.AbstractContextManager[Prepared]] = nothing_to_prepare,
+) -> Scenario:
+    """Give the scenario that divides the CPU of opening streams by layers.
+
+    `make` gives, for a server, what makes them; `what` names them in the title.
+    """
+    return Scenario(
+        name=name,
+        title=f"Layers: where the CPU of {what} goes",
+        route=route,
+        servers=servers,
+        reference=servers[0],
+        metrics=METRICS,
+        charts=(),
+        # The time is what opening takes.
+        options=Options(streams=streams, seconds=0),
+        measure=lambda server, options: measure_layers(server, options, make(server)),
+        rounds=5,
+        prepare=prepare,
+    )
 
 
 def measure_layers(server: Running, options: Options, make: Callable[[], Stream]) -> Sample:

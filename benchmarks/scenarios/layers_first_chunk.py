@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from benchmarks.client.load import Stream
 from benchmarks.client.order import OrderCheck
-from benchmarks.layers import METRICS, measure_layers
-from benchmarks.scenario import Options, Prepared, Sample, Scenario
+from benchmarks.layers import layers_of
+from benchmarks.scenario import Options, Prepared
 from benchmarks.scenarios import relay
 from benchmarks.server_process import Running
 from benchmarks.upstream import read_chunk
@@ -16,17 +17,15 @@ _RATE = 0.02
 """Chunks a second: nothing but the first comes while it is measured."""
 
 
-def measure(server: Running, options: Options) -> Sample:
-    """Divide the CPU of a completion's beginning by layers."""
+def make(server: Running) -> Callable[[], Stream]:
+    """Give what makes the streams of new completions."""
     request = server.request("relay")
 
     def number(data: bytes) -> int | None:
         chunk = read_chunk(data)
         return None if chunk is None else chunk.number
 
-    return measure_layers(
-        server, options, lambda: Stream(request, OrderCheck(1, number, ids=relay.run_ids(server)))
-    )
+    return lambda: Stream(request, OrderCheck(1, number, ids=relay.run_ids(server)))
 
 
 def prepare(options: Options) -> contextlib.AbstractContextManager[Prepared]:
@@ -34,17 +33,12 @@ def prepare(options: Options) -> contextlib.AbstractContextManager[Prepared]:
     return relay.upstream(options, _RATE)
 
 
-SCENARIO = Scenario(
-    name="layers_first_chunk",
-    title="Layers: where the CPU of a completion goes until its first chunk",
-    route="relay",
-    servers=("sseflask_service",),
-    reference="sseflask_service",
-    metrics=METRICS,
-    charts=(),
-    # The time is what opening takes.
-    options=Options(streams=300, seconds=0),
-    measure=measure,
-    rounds=5,
+SCENARIO = layers_of(
+    "layers_first_chunk",
+    "a completion until its first chunk",
+    "relay",
+    ("sseflask_service",),
+    make,
+    streams=300,
     prepare=prepare,
 )
