@@ -196,8 +196,7 @@ class ItemSender:
         self.counted = True
 
     def _flush_first(self) -> None:
-        """Begin the response, and flush the buffer, which has the first item, before the loop
-        waits."""
+        """Begin the response, and flush the buffer, which has the first item."""
         flusher = self.flusher
         fresh = not self.started
         self.begin_response()
@@ -206,6 +205,8 @@ class ItemSender:
             self.opening = b""
         self.under_way = True
         late = flusher.take(self.writer, self.environ)
+        if fresh and len(self.writer.buffer) < BUFFER:
+            self.writer.flush()  # its client waits for it, whatever the items go on with
         if self.greenlet.may_end or len(self.writer.buffer) >= BUFFER:
             self._give_way()
         elif late:
@@ -274,7 +275,7 @@ class ItemSender:
                 # the only honest end is a body without its last chunk.
                 log.warning("the stream of %r failed inside an event; its body was cut there", path)
                 return None
-            writer.counter.events += 1
+            writer.add_failure()
             return stream.failure_frame(self.failure)
         if self.reconnects and self.with_others:
             return reconnect_line(stream.retry_jitter)

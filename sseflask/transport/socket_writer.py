@@ -47,7 +47,7 @@ class SocketWriter:
         last_progress: the monotonic time at which bytes last went out.
         chunked: whether the body is sent in chunks, ``None`` before the response has begun.
         events: how many items were buffered; the stream counts them.
-        counter: how many events these were; the writer itself, if each item is one.
+        source: knows how many events these were; ``None`` if each item is one.
         events_sent: how many of them were sent.
     """
 
@@ -63,7 +63,7 @@ class SocketWriter:
     unsent_head: bytes = b""
     body_sent: int = 0
     events: int = 0
-    counter: SocketWriter | Source = field(init=False)
+    source: Source | None = None
     events_sent: int = 0
     _reusable: bool = False
     _write: Callable[[int, bytes | memoryview], int] = os.write
@@ -71,7 +71,6 @@ class SocketWriter:
     _unacknowledged: int | None = None
 
     def __post_init__(self) -> None:
-        self.counter = self
         self.descriptor = self.socket.fileno()
 
     def begin(self, head: bytes, chunked: bool, reusable: bool) -> None:
@@ -110,7 +109,8 @@ class SocketWriter:
             size = len(buffer)
             data = b"%x\r\n%b\r\n" % (size, buffer)  # type: ignore[str-format]  # PEP 461: any bytes
             buffer.clear()
-            counts, events = self.counts, self.counter.events
+            source, counts = self.source, self.counts
+            events = self.events if source is None else source.events
             counts.events += events - self.events_sent
             counts.bytes += size
             self.events_sent = events
@@ -126,6 +126,13 @@ class SocketWriter:
                 self._send(memoryview(data)[sent:])
         else:
             self._send_body(self._take_buffer())
+
+    def add_failure(self) -> None:
+        """An event that is no item is to be sent."""
+        if self.source is None:
+            self.events += 1
+        else:
+            self.source.events += 1
 
     def heartbeat(self) -> None:
         """Send a heartbeat if a line may begin here. Never blocks."""
@@ -190,7 +197,8 @@ class SocketWriter:
 
     def _count(self, size: int) -> None:
         self.body_sent += size
-        counts, events = self.counts, self.counter.events
+        counts = self.counts
+        events = self.events if self.source is None else self.source.events
         counts.bytes += size
         counts.events += events - self.events_sent
         self.events_sent = events

@@ -20,7 +20,7 @@ class SourceConnection(Connection):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         assert self.stream.source is not None
-        self._source = self._sender.writer.counter = self.stream.source
+        self._source = self._sender.writer.source = self.stream.source
         self._adopt = self.server.adopt if self.stream.detachable else None
         self._group: Group | None = None
         self._detached_stream: DetachedStream | None = None

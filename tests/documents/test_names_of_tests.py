@@ -21,7 +21,6 @@ TESTED_AS_A_PART = {
     "live/streams/test_promises.py": [
         "transport/connection.py",
         "transport/item_sender.py",
-        "transport/socket_writer.py",
         "transport/socket_reader.py",
         "transport/stream.py",
     ],
