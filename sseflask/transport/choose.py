@@ -36,15 +36,9 @@ def transport(stream: Stream, environ: WSGIEnvironment, start_response: StartRes
                 COUNTS.streams[stream.kind].refused += 1
             raise EarlyError(failure)
         if server and _owns_socket(environ, server, stream):
-            from sseflask.transport.connection import Connection
-            from sseflask.transport.newcomer import Newcomer
-            from sseflask.transport.source_connection import SourceConnection
+            from sseflask.transport.newcomer import connection
 
-            if stream.source is None:
-                return Connection(stream, environ, start_response, server)
-            if server.adopt is None or not stream.detachable:
-                return SourceConnection(stream, environ, start_response, server)
-            return Newcomer(stream, environ, start_response, stream.source, server, server.adopt)
+            return connection(stream, environ, start_response, server)
     warn_about_threads(environ, server and server.response)
     return PortableBody(stream, environ, start_response)
 
@@ -72,7 +66,7 @@ def _owns_socket(environ: WSGIEnvironment, server: ServerResponse, stream: Strea
     return (
         gevent_socket is not None
         and isinstance(environ["gunicorn.socket"], gevent_socket.socket)
-        and not hasattr(environ["gunicorn.socket"], "do_handshake")
+        and not hasattr(type(environ["gunicorn.socket"]), "do_handshake")
         and server.is_http1
         and environ["gunicorn.socket"].hub is sys.modules["gevent"].get_hub()
         and "content-length" not in [name.lower() for name, _ in stream.headers]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sseflask.transport import accounting
+from sseflask.transport.connection import Connection
 from sseflask.transport.detached.group import DetachedStream, Piece
 from sseflask.transport.detached.registry import DetachedStreams
 from sseflask.transport.flusher import Flusher
@@ -21,11 +22,13 @@ from sseflask.transport.gunicorn.drain import worker_drain
 from sseflask.transport.sockets import set_user_timeout
 from sseflask.transport.source import Source
 from sseflask.transport.source_connection import SourceConnection
-from sseflask.transport.stream import Body
+from sseflask.transport.stream import Body, Stream
 from sseflask.transport.timing import StreamClock, slow_after
 from sseflask.wire import events_in
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
     from sseflask.transport.gunicorn.server_response import Adopt, ServerResponse
 
 
@@ -98,6 +101,17 @@ class Newcomer(Body):
             DetachedStreams.current().keep_rest(record, rest, sent)
         record.log_fields = accounting.opened(source.kind, environ)
         return True
+
+
+def connection(
+    stream: Stream, environ: WSGIEnvironment, start_response: StartResponse, server: ServerResponse
+) -> Body:
+    """Give the body that writes the socket itself."""
+    if stream.source is None:
+        return Connection(stream, environ, start_response, server)
+    if server.adopt is None or not stream.detachable:
+        return SourceConnection(stream, environ, start_response, server)
+    return Newcomer(stream, environ, start_response, stream.source, server, server.adopt)
 
 
 def _write(descriptor: int, data: bytes) -> int:

@@ -37,13 +37,19 @@ if TYPE_CHECKING:
 #: it in the headers. It must set the key to ``None``: then all pieces pass through it.
 KEY = "sseflask.server_response"
 
-#: Status and headers that gunicorn sends as they are: the connection, the date and the length are
-#: its own concern, and it cuts or refuses other characters.
-_PLAIN = re.compile(
-    r"[2-5][0-9]{2} [ -~]*\r\n"
-    r"(?:(?!(?i:connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailers"
-    r"|transfer-encoding|upgrade|server|date|content-length|content-encoding):)"
-    r"[-!#$%&'*+.^_`|~0-9A-Za-z]+: (?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)*"
+#: What gunicorn sends as it is: a status, a header's name, and values, each in a line, that it does
+#: not strip.
+_STATUS = re.compile(r"[2-5][0-9]{2} [ -~]*")
+_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_VALUES = re.compile(r"(?:(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\n)*")
+
+#: Headers that it changes or leaves out: the connection, the date and the length are its concern.
+_CHANGED = frozenset(
+    (
+        *("connection", "keep-alive", "te", "trailers", "transfer-encoding", "upgrade"),
+        *("proxy-authenticate", "proxy-authorization", "server", "date", "content-length"),
+        "content-encoding",  # another body, see `describes_stream`
+    )
 )
 
 Adopt = Callable[["DetachedStream", float, "ServerResponse", "WSGIEnvironment"], None]
@@ -95,9 +101,13 @@ class ServerResponse:
         response = self.response
         if start_response != response.start_response or response.status is not None:
             return False
-        lines = [status, *[f"{name}: {value}" for name, value in headers], ""]
-        text = "\r\n".join(lines)
-        if _PLAIN.fullmatch(text) is None or text.count("\n") != len(lines) - 1:
+        values = "".join([f"{value}\n" for _, value in headers])
+        if (
+            _STATUS.fullmatch(status) is None
+            or _VALUES.fullmatch(values) is None
+            or values.count("\n") != len(headers)
+            or not _are_plain(tuple([name for name, _ in headers]))
+        ):
             return False
         response.status, response.status_code = status, int(status[:3])
         response.headers = headers
@@ -222,6 +232,11 @@ def format_head(response: Any, *, says_close: bool = True) -> bytes:
 @lru_cache(maxsize=1)
 def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
+
+
+@lru_cache(maxsize=64)
+def _are_plain(names: tuple[str, ...]) -> bool:
+    return all(map(_NAME.fullmatch, names)) and _CHANGED.isdisjoint(map(str.lower, names))
 
 
 @lru_cache(maxsize=16)
