@@ -57,7 +57,7 @@ def answer(asked: str) -> str:
 
 def test_it_is_reloaded_in_the_middle_of_an_answer(chats: Server) -> None:
     """Twice; each page has the question once, and one answer, which was made once."""
-    asked = question(60)
+    asked = question(150)
     left = load(chats, "one", text=asked, leave=60)
     assert left["requests"] == [("GET", "/one/stream", 204), ("POST", "", 200)]
     again = load(chats, "one", leave=120)

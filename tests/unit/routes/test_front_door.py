@@ -18,8 +18,8 @@ from sseflask.routes.front_door import FrontDoor
 from sseflask.transport.gunicorn.server_response import KEY, ServerResponse
 from tests.service import SECRET, service
 
-TOKEN = sign(SECRET, "someone", time.time() + 100, subscribe=["private.*"])
-WRONG = sign("another secret that is long enough for this", "someone", time.time() + 100)
+TOKEN = sign(SECRET, "someone", time.time() + 86_400, subscribe=["private.*"])
+WRONG = sign("another secret that is long enough for this", "someone", time.time() + 86_400)
 OLD = sign(SECRET, "someone", time.time() - 100, subscribe=["private.*"])
 EVENT_SOURCE = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
 
