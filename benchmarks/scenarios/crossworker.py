@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 
 from benchmarks.client.http import post
 from benchmarks.client.requester import Asker
@@ -20,43 +23,61 @@ _WARM_UP = 20
 _TRIES = 200
 
 
+@dataclass
+class Found:
+    """Deliveries: the nanoseconds of each by the event's number, from its own worker or across."""
+
+    sample: Sample
+    own: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    across: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+
 def measure(server: Running, options: Options) -> Sample:
     """Publish through both workers in turn; time the subscribers that are not the publisher's.
 
     Which worker has a connection is what the kernel says. All of the server runs on one core: the
     time has the other worker's turn on it, where both have something to do, in it.
     """
+    found = time_deliveries(server, options)
+    sample = found.sample
+    there, here = (sorted(chain(*each.values())) for each in (found.across, found.own))
+    for name, delays in (("other", there), ("own", here)):
+        if delays:
+            sample.values[f"{name}_p99_ms"] = percentile(delays, 99) / 1e6
+            sample.values[f"{name}_p50_ms"] = percentile(delays, 50) / 1e6
+    if there or here:
+        sample.values["other_share"] = len(there) / (len(there) + len(here)) * 100
+    return sample
+
+
+def time_deliveries(server: Running, options: Options) -> Found:
+    """Publish through both workers in turn, and time each delivery."""
     with contextlib.ExitStack() as opened:
         askers = opened.enter_context(one_for_each_worker(server))
         if len(askers) < _WORKERS:
-            return Sample(faults=[f"{_TRIES} connections in a row came to one worker"])
+            return Found(Sample(faults=[f"{_TRIES} connections in a row came to one worker"]))
         subscribers = opened.enter_context(
             Subscribers(server, options.patience, askers=list(askers.values()))
         )
         # Each is timed for itself.
         came = all(subscribers.open(1) for _ in range(options.streams))
         if not came or not subscribers.publish_events(_WARM_UP):
-            return Sample(faults=subscribers.faults() or ["an event did not reach everybody"])
+            faults = subscribers.faults() or ["an event did not reach everybody"]
+            return Found(Sample(faults=faults))
         window = subscribers.window(options.seconds, _RATE)
-        sample = Sample(faults=subscribers.faults(), remarks=window.remarks())
+        found = Found(Sample(faults=subscribers.faults(), remarks=window.remarks()))
         holder = holders(server)
         publishing = [holder.get(asker.local_port) for asker in askers.values()]
         if publishing != list(askers):
-            sample.faults.append("a publisher's connection did not last")
-        there: list[int] = []
-        here: list[int] = []
+            found.sample.faults.append("a publisher's connection did not last")
         for stream, deliveries in zip(
             subscribers.load.streams, subscribers.deliveries, strict=True
         ):
             own = holder.get(stream.local_port)
             for number, delays in deliveries.delays.items():
-                (here if own == publishing[number % _WORKERS] else there).extend(delays)
-    for name, delays in (("other", sorted(there)), ("own", sorted(here))):
-        if delays:
-            sample.values[f"{name}_p99_ms"] = percentile(delays, 99) / 1e6
-            sample.values[f"{name}_p50_ms"] = percentile(delays, 50) / 1e6
-    sample.values["other_share"] = len(there) / max(len(there) + len(here), 1) * 100
-    return sample
+                is_own = own == publishing[number % _WORKERS]
+                (found.own if is_own else found.across)[number].extend(delays)
+    return found
 
 
 @contextlib.contextmanager
