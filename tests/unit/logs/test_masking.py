@@ -152,9 +152,13 @@ def test_any_text_takes_linear_time(monkeypatch: pytest.MonkeyPatch, beginning: 
     monkeypatch.setattr(masking, "LONGEST", 1 << 30)
     for repeated in [*PREFIXES, *" \t\n\"'=:;,.-_%&?/@\\!a0é"]:
         size = 4096 // len(repeated)
-        once, twice = (_seconds(f"{beginning}{repeated * n}!") for n in (size, 2 * size))
-        # Below a millisecond it is the clock that is measured; quadratic time is 30 of them.
-        assert twice < max(0.004, 3 * once), repeated
+        for _ in range(5):  # others may have the processor meanwhile
+            once, twice = (_seconds(f"{beginning}{repeated * n}!") for n in (size, 2 * size))
+            # Below a millisecond it is the clock that is measured; quadratic time is 30 of them.
+            if twice < max(0.004, 3 * once):
+                break
+        else:
+            pytest.fail(f"{repeated!r} twice as often takes more than three times as long")
 
 
 def test_a_long_text_is_looked_at_in_part() -> None:
