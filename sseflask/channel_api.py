@@ -116,7 +116,7 @@ class ChannelMethods:
                 own,
                 since=since or None,
                 until=types,
-                announce=is_event_source(current_request()),
+                announce=is_event_source(current_request().environ),
                 retry_jitter=setting(self._app().config, "SSEFLASK_RETRY_JITTER"),
             )
         response = EventSourceResponse(

@@ -147,7 +147,7 @@ class RunMethods:
                 beginning,
                 chosen,
                 # Neither would be JSON.
-                announce=not chosen.document and is_event_source(request),
+                announce=not chosen.document and is_event_source(request.environ),
                 early=not chosen.document and sending.early,
                 resumable=reconnects,
             )
@@ -319,7 +319,7 @@ class RunMethods:
             run,
             chosen,
             after,
-            announce=not chosen.document and is_event_source(request),
+            announce=not chosen.document and is_event_source(request.environ),
             early=not chosen.document and sending.early,
         )
         viewer.complete_headers = kind_of(run.label).completing({})

@@ -26,7 +26,7 @@ from sseflask.routes import response_headers
 from sseflask.store.api import StoreError
 from sseflask.store.names import Pattern
 from sseflask.transport.gunicorn.server_response import KEY
-from sseflask.web.refusals import event_source_sent
+from sseflask.web.refusals import is_event_source
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -100,7 +100,7 @@ class FrontDoor:
             subscription = self._channels.subscribe(
                 patterns,
                 cursor,
-                announce=event_source_sent(environ),
+                announce=is_event_source(environ),
                 retry_jitter=setting(self._app.config, "SSEFLASK_RETRY_JITTER"),
             )
         except (ChannelError, StoreError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from flask import Flask, Request, Response, current_app, jsonify, request
+from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -35,17 +35,12 @@ def install(app: Flask) -> None:
     app.after_request(_mark_final)
 
 
-def is_event_source(request: Request) -> bool:
+def is_event_source(environ: WSGIEnvironment) -> bool:
     """Whether the client is an EventSource, which can't read headers but knows an id without data.
 
     It sends the headers of the standards (WHATWG HTML, section 9.2.2; Fetch, section 4.6, for the
     cache mode no-store). Other readers may take an id without data for an empty event.
     """
-    return event_source_sent(request.environ)
-
-
-def event_source_sent(environ: WSGIEnvironment) -> bool:
-    """The same of a request that is known by its environment."""
     return environ.get("HTTP_ACCEPT") == "text/event-stream" and "no-cache" in environ.get(
         "HTTP_CACHE_CONTROL", ""
     )
@@ -67,7 +62,7 @@ def bad_channel(error: ChannelError) -> Response:
 
 def refuse(failure: Failure) -> Response:
     """The response to a request that failed; see `Failure`."""
-    if failure.transient and request.method == "GET" and is_event_source(request):
+    if failure.transient and request.method == "GET" and is_event_source(request.environ):
         return _reconnect_later(failure)
     return _json_error(failure)
 
