@@ -35,10 +35,7 @@ def measure(server: Running, options: Options) -> Sample:
     found = crossworker.time_deliveries(server, options)
     if found.sample.faults:
         return found.sample
-    noted = {
-        number: steps
-        for (number, _), steps in _steps(Path(server.environment[marks.VARIABLE])).items()
-    }
+    noted = _steps(Path(server.environment[marks.VARIABLE]))
     paths = sorted(
         (
             [*steps, (delay / 1e6) - sum(steps)]
@@ -58,8 +55,8 @@ def measure(server: Running, options: Options) -> Sample:
     return sample
 
 
-def _steps(folder: Path) -> Mapping[tuple[int, int], Sequence[float]]:
-    """Give the milliseconds of each step but the last, of the events with all marks."""
+def _steps(folder: Path) -> Mapping[int, Sequence[float]]:
+    """Give the milliseconds of each step but the last, by the number of an event with all marks."""
     found = {}
     for (number, sent), times in marks.read(folder).items():
         if not times.keys() >= {*marks.PUBLISHER}:
@@ -76,7 +73,7 @@ def _steps(folder: Path) -> Mapping[tuple[int, int], Sequence[float]]:
         if not all(theirs):
             continue
         moments = [sent, *(times[mark][0] for mark in marks.PUBLISHER), *map(min, theirs)]
-        found[number, sent] = [(later - earlier) / 1e6 for earlier, later in pairwise(moments)]
+        found[number] = [(later - earlier) / 1e6 for earlier, later in pairwise(moments)]
     return found
 
 
