@@ -181,7 +181,7 @@ class RunNews:
         for ended in tick.ended:
             self.settle(link, ended, here=True)
         for inherited, successor in tick.inherited:
-            log.info("run %s: its worker is gone, and this one goes on with it", inherited.id)
+            log.info("run %s: another worker is gone, and this one goes on with it", inherited.id)
             self.read_frames(link, inherited.key, inherited.last)
             self._runs.inherit(inherited, successor)
         self.written = tick.written

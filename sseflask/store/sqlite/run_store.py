@@ -280,9 +280,9 @@ class SqliteRunStore(StoreThread[RunDatabase]):
         own = [number for number, given in self._followed.items() if given is None]
         inherited, ended = database.leases.inherit(own)
         for run, successor in inherited:
+            log.info("run %s: another worker is gone, and this one goes on with it", run.id)
             self._read_frames(database, run)
             self._followed[run.key] = None
-            log.info("run %s: another worker is gone, and this one goes on with it", run.id)
             self._notify(self._listener.inherited, run, successor)
         self._report_ends(database, ended)
         return bool(inherited or ended)

@@ -76,6 +76,7 @@ def test_many(place: Place, tag: str) -> None:
     for reader in readers:
         reader.assert_right()
         by_run.setdefault(reader.run, set()).add((tuple(reader.items), tuple(reader.ends)))
+    log = place.server.log()
     for run, seen in by_run.items():
         ((items, (end,)),) = seen  # all readers have seen the same
         assert end in ("finished", "interrupted"), (run, end)
@@ -84,6 +85,8 @@ def test_many(place: Place, tag: str) -> None:
         taken_over = len(place.marks(f"{names[run]}.resume"))
         assert taken_over <= KILLS
         if run in resumable_runs and end == "interrupted":
-            assert taken_over, "nobody has gone on with it"
+            # Who goes on with it may be killed before it calls the function.
+            inherited = f"run {run}: another worker is gone, and this one goes on with it"
+            assert taken_over or inherited in log, "nobody has gone on with it"
     place.wait_for_state(endless, "interrupted")
     assert sum(reader.broken_off for reader in readers) > RUNS, "they did come and go"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import Any
@@ -17,6 +18,10 @@ from tests.live.durable.probe.api import CURSOR, RESUME, data_of, parameters, su
 from tests.live.durable.probe.emitting import EMITTING
 from tests.live.durable.probe.generators import GENERATORS, Asked, Made, from_the_start, go_on
 from tests.live.kit.notes import ProbeError, held, mark, page
+
+#: Tests read there which worker has gone on with what.
+logging.getLogger("sseflask").addHandler(logging.StreamHandler())
+logging.getLogger("sseflask").setLevel(logging.INFO)
 
 app = Flask("probe")
 app.secret_key = "a secret of the tests"
