@@ -110,7 +110,7 @@ class ChannelMethods:
         presented = own or since or None
         if types and presented and has_ended(presented):
             return EventSourceResponse((), status=204, headers=headers)
-        with _unavailable_as_failure():
+        try:
             subscription = self._channels().subscribe(
                 patterns,
                 own,
@@ -119,6 +119,8 @@ class ChannelMethods:
                 announce=is_event_source(current_request().environ),
                 retry_jitter=setting(self._app().config, "SSEFLASK_RETRY_JITTER"),
             )
+        except StoreError as error:
+            raise store_unavailable() from error
         response = EventSourceResponse(
             subscription,
             headers=headers,

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 #: Tokens whose signature is not checked again: a check takes as long as the rest of a publish.
 _CACHED_TOKENS = 256
 
+#: Decisions that are remembered: many clients have the same rights, and want the same.
+_CACHED_DECISIONS = 1024
+
 _EXTENSION = "sseflask.access"
 _REALM = 'Bearer realm="sseflask"'
 _EVERYTHING = (Pattern.parse("**"),)
@@ -58,6 +61,7 @@ class Access:
         self.has_secret = bool(secrets)
         self.development = development
         self.public = tuple(public)
+        self._anyone = Caller("", subscribe=self.public)
         self.verify = functools.lru_cache(_CACHED_TOKENS)(
             functools.partial(verify, secrets=tuple(secrets))
         )
@@ -67,9 +71,9 @@ class Access:
 
         ``None`` if `require_subscribe` would refuse, or has to look at the rest of the request.
         """
-        public = _cover(self.public, patterns)
+        public = _cover(self.public, tuple(patterns))
         if token is None:
-            return Caller("", subscribe=self.public) if public else None
+            return self._anyone if public else None
         try:
             caller = self.current(token)
         except TokenError:
@@ -77,7 +81,7 @@ class Access:
         if public:
             return replace(caller, expires=None)
         rights = (*self.public, *caller.subscribe)
-        return caller if all(_cover(rights, [pattern]) for pattern in patterns) else None
+        return caller if _cover(rights, tuple(patterns)) else None
 
     def current(self, token: str) -> Caller:
         """The caller that a token names now; TokenError if it is not valid or has expired."""
@@ -139,14 +143,14 @@ def require_subscribe(patterns: Sequence[Pattern]) -> Caller:
         raise ValueError("there is nothing to subscribe to")
     request, always = current_request(), _access().public
     presented = presented_token(request)
-    public = _cover(always, patterns)
+    public = _cover(always, tuple(patterns))
     if public and (presented is None or (presented.by_cookie and site(request) is Site.OTHER)):
         return Caller("", subscribe=always)
     caller = _identify(presented, TO_READ, TO_READ)
     if public:
         return replace(caller, expires=None)
     for pattern in patterns:
-        if not _cover((*always, *caller.subscribe), [pattern]):
+        if not _cover((*always, *caller.subscribe), (pattern,)):
             raise _right_missing("subscribe", str(pattern))
     return caller
 
@@ -274,5 +278,6 @@ def _check_site(allowed: AbstractSet[Site], request: Request) -> None:
     raise Failure(message, status=403, type="permission_error", code="cross_site")
 
 
-def _cover(rights: Sequence[Pattern], patterns: Sequence[Pattern]) -> bool:
+@functools.lru_cache(_CACHED_DECISIONS)
+def _cover(rights: tuple[Pattern, ...], patterns: tuple[Pattern, ...]) -> bool:
     return all(any(right.covers(pattern) for right in rights) for pattern in patterns)

@@ -19,7 +19,7 @@ from sseflask.counters.counts import COUNTS, LOCK, GapReason, Reason
 from sseflask.defaults import RETRY_JITTER
 from sseflask.store.api import History, HistoryQuery, MissingScope, StoreError
 from sseflask.store.catch_up import CatchUp, Frame
-from sseflask.store.names import Pattern
+from sseflask.store.names import Pattern, distinct
 from sseflask.transport.detached.group import Group
 from sseflask.transport.stream import reconnect_line
 
@@ -65,7 +65,7 @@ class Subscription(CatchUp[Selection]):
         until: Types = frozenset(),
         retry_jitter: int = RETRY_JITTER,
     ) -> None:
-        super().__init__(feed.lock, Selection(tuple(sorted(set(patterns), key=str)), until))
+        super().__init__(feed.lock, Selection(distinct(patterns), until))
         self.start = start
         self._epoch, self._at = start.epoch, start.number
         self._channel_feed = feed

@@ -14,7 +14,15 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flask import Flask, request_finished, request_started, request_tearing_down
+from flask import (
+    Flask,
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
 
 from sseflask.auth.access import Access
 from sseflask.auth.presented import NAME, bearer_token
@@ -40,8 +48,11 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?\Z")
 #: Headers that say something of a body, or of another protocol.
 _OTHERS = ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE")
 
-#: What may be connected to Flask's requests from elsewhere.
-_SIGNALS = (request_started, request_finished, request_tearing_down)
+#: What may be connected to Flask's requests and contexts from elsewhere.
+_SIGNALS = (
+    *(request_started, request_finished, request_tearing_down),
+    *(appcontext_pushed, appcontext_popped, appcontext_tearing_down),
+)
 
 
 class FrontDoor:
@@ -64,8 +75,7 @@ class FrontDoor:
         if path.startswith(_PATH) and environ["REQUEST_METHOD"] == "GET" and environ.get(KEY):
             response = self._answer(path[len(_PATH) :], environ)
             if response is not None:
-                with self._app.app_context():
-                    return response(environ, start_response)
+                return response(environ, start_response)
         return self._flask(environ, start_response)
 
     def _answer(self, name: str, environ: WSGIEnvironment) -> EventSourceResponse | None:
@@ -78,8 +88,8 @@ class FrontDoor:
         if (
             not self._is_open
             or self._app.config.get("TRUSTED_HOSTS")
-            or any(signal.receivers for signal in _SIGNALS)
-            or any(header in environ for header in _OTHERS)
+            or [signal for signal in _SIGNALS if signal.receivers]
+            or [header for header in _OTHERS if header in environ]
             or (query and in_query is None)
             or NAME in environ.get("HTTP_COOKIE", "")
             or not _HOST.match(environ.get("HTTP_HOST", ""))
@@ -106,6 +116,7 @@ class FrontDoor:
         except (ChannelError, StoreError):
             return None
         response = EventSourceResponse(subscription, first_byte=0, expires_at=caller.expires)
+        response.app = self._app
         if cursor is None:
             response.headers.add("Last-Event-ID", str(subscription.start))
         return response_headers.complete_stream(response, environ, in_query is not None)

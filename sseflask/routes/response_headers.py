@@ -48,9 +48,13 @@ def _answer_for_all() -> Response | None:
 def complete_stream(
     response: EventSourceResponse, environ: WSGIEnvironment, token_in_query: bool
 ) -> EventSourceResponse:
-    """Add the same headers to a stream's response that Flask does not dispatch."""
-    _add_common(response.headers, set(), environ)
-    response.headers.add("Cache-Control", _caching(token_in_query))
+    """Add the same headers to a stream's response that Flask does not dispatch.
+
+    A stream's response has the others itself.
+    """
+    _add_common(response.headers, {"x-content-type-options"}, environ)
+    if token_in_query:
+        response.headers.add("Cache-Control", _caching(True))
     return response
 
 

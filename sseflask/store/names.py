@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from sseflask.errors import ChannelError
 
@@ -34,8 +33,7 @@ def is_own(name: str) -> bool:
     return name.startswith(_OWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """One or many channels, by the dotted segments of their names.
 
     ``*`` matches exactly one segment. ``**`` matches one or more, and can only be the last. Any
@@ -96,6 +94,11 @@ class Pattern:
         elif len(own) != len(theirs) or theirs[-1] == "**":
             return False
         return all(mine == its or mine == "*" for mine, its in zip(own, theirs, strict=True))
+
+
+def distinct(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
+    """Each of some patterns once, in an order that does not depend on theirs."""
+    return tuple(patterns if len(patterns) == 1 else sorted(set(patterns)))
 
 
 def _parse(text: object) -> Pattern:

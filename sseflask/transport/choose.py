@@ -10,7 +10,7 @@ from sseflask.logs.once import name_of, warn_once
 from sseflask.transport.failures import worker_full
 from sseflask.transport.gunicorn.server_response import KEY, ServerResponse
 from sseflask.transport.portable import PortableBody
-from sseflask.transport.stream import Body, EarlyError, Stream
+from sseflask.transport.stream import Body, EarlyError, Stream, has_header
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -69,7 +69,7 @@ def _owns_socket(environ: WSGIEnvironment, server: ServerResponse, stream: Strea
         and not hasattr(type(environ["gunicorn.socket"]), "do_handshake")
         and server.is_http1
         and environ["gunicorn.socket"].hub is sys.modules["gevent"].get_hub()
-        and "content-length" not in [name.lower() for name, _ in stream.headers]
+        and not has_header(stream.headers, "content-length")
     )
 
 

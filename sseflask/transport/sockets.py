@@ -55,10 +55,13 @@ def reset_when_closed(client: _socket.socket) -> None:
 
 def set_user_timeout(client: _socket.socket, seconds: float) -> None:
     """Let the system end a TCP connection whose peer acknowledges nothing for some seconds (RFC
-    5482); 0 for the system's own time."""
-    if client.family in (socket.AF_INET, socket.AF_INET6):
-        milliseconds = min(math.ceil(seconds * 1000), _MOST_MILLISECONDS)
+    5482); 0 for the system's own time. Nothing happens to a socket that is not TCP's."""
+    milliseconds = min(math.ceil(seconds * 1000), _MOST_MILLISECONDS)
+    try:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
 
 
 @contextlib.contextmanager

@@ -110,6 +110,12 @@ class Stream:
         return b"" if self.retry is None else b"retry: %d\n" % self.retry
 
 
+def has_header(headers: Iterable[tuple[str, str]], name: str) -> bool:
+    """Whether a header of this name, in small letters, is among some."""
+    size = len(name)
+    return name in [each.lower() for each, _ in headers if len(each) == size]
+
+
 def as_exception(error: BaseException) -> Exception:
     """What the items raised, as something that error handlers take.
 

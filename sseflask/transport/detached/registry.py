@@ -81,7 +81,8 @@ class DetachedStreams:
                 "a subscriber's socket can't be watched; its client has to resume: %s", error
             )
             self.jobs.submit(self._end, [stream], "resync")
-        self._plan(now)
+        if self.table.deadlines.next() < self._timer_due:
+            self._plan(now)
 
     def keep_rest(self, stream: DetachedStream, piece: Piece, sent: int) -> None:
         """Write what the socket of a stream that begins has not taken, as soon as it can be."""

@@ -224,11 +224,13 @@ class ConnectionPool:
 
     def is_full(self, on_room: Callable[[], object]) -> bool:
         """Whether no connection may be accepted; ``on_room`` is then called once when one may."""
-        if self.limit.full:
-            self.limit.make_room()
-        if self.limit.full:
-            self._on_room[on_room] = None
-        return self.limit.full
+        limit = self.limit
+        if limit.full:
+            limit.make_room()
+            if limit.full:
+                self._on_room[on_room] = None
+                return True
+        return False
 
     def spawn(self, function: Callable[..., object], *arguments: Any) -> None:
         """Serve a new connection in a greenlet."""
@@ -280,7 +282,7 @@ class ConnectionPool:
     def end(self, runner: _Runner) -> bool:
         """A greenlet does not serve its connection any more. Returns whether that is closed."""
         self._greenlets.discard(runner)
-        if not len(self):
+        if not (self._greenlets or self._scheduled):
             self._idle.set()
         if runner in self._handing_over:
             self._handing_over.remove(runner)

@@ -38,7 +38,8 @@ _HEAD = re.compile(
 _FIELDS = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
 
 #: Headers that may come only once, and those that say something of a body.
-_SINGLE, _OF_A_BODY = ("HOST", "CONTENT-TYPE"), ("CONTENT-LENGTH", "TRANSFER-ENCODING")
+_SINGLE = ("HOST", "CONTENT-TYPE")
+_OF_A_BODY = frozenset(("CONTENT-LENGTH", "TRANSFER-ENCODING"))
 
 
 #: Headers whose names in the environment do not begin with HTTP_.
@@ -103,8 +104,8 @@ class PlainRequest(Request):
         if (
             len(names) > self.limit_request_fields
             or "EXPECT" in names
-            or any(names.count(name) > 1 for name in _SINGLE)
-            or any(name in names for name in self.cfg.secure_scheme_headers)
+            or [name for name in _SINGLE if names.count(name) > 1]
+            or not self.cfg.secure_scheme_headers.keys().isdisjoint(names)
         ):
             return False
         self.method, self.uri, self.headers = sys.intern(method), uri, headers
@@ -112,7 +113,7 @@ class PlainRequest(Request):
         self.fragment = ""
         self.version = _VERSIONS[minor]
         self.plain = True
-        self._has_body = any(name in names for name in _OF_A_BODY)
+        self._has_body = not _OF_A_BODY.isdisjoint(names)
         return True
 
     def set_body_reader(self) -> None:
