@@ -18,7 +18,7 @@ from sseflask.json_text import json_text
 from sseflask.response import EventSourceResponse
 from sseflask.store.api import StoreError, store_unavailable
 from sseflask.store.names import Pattern, check_name
-from sseflask.web.cursor import last_event_id
+from sseflask.web.cursor import cursor_of
 from sseflask.web.refusals import is_event_source
 
 __all__ = ["ChannelMethods"]
@@ -106,18 +106,19 @@ class ChannelMethods:
         if since is not None and since != "":
             _check_cursor("since", since)
         types = frozenset[bytes]() if until is None else check_types(until)
-        own = last_event_id()
+        request, app = current_request(), self._app()
+        own = cursor_of(request)
         presented = own or since or None
         if types and presented and has_ended(presented):
             return EventSourceResponse((), status=204, headers=headers)
         try:
-            subscription = self._channels().subscribe(
+            subscription = self._channels(app).subscribe(
                 patterns,
                 own,
                 since=since or None,
                 until=types,
-                announce=is_event_source(current_request().environ),
-                retry_jitter=setting(self._app().config, "SSEFLASK_RETRY_JITTER"),
+                announce=is_event_source(request.environ),
+                retry_jitter=setting(app.config, "SSEFLASK_RETRY_JITTER"),
             )
         except StoreError as error:
             raise store_unavailable() from error
@@ -228,8 +229,8 @@ class ChannelMethods:
         """The application of this call."""
         raise NotImplementedError
 
-    def _channels(self) -> Channels:
-        """Its channels."""
+    def _channels(self, app: Flask | None = None) -> Channels:
+        """Its channels, or those of another application."""
         raise NotImplementedError
 
 

@@ -112,8 +112,8 @@ class SSE(ChannelMethods, RunMethods):
         guard(logging.getLogger("sseflask"))
         self._apps.append(app)
 
-    def _channels(self) -> Channels:
-        return channels_of(self._app())
+    def _channels(self, app: Flask | None = None) -> Channels:
+        return channels_of(app or self._app())
 
     def _runs(self) -> Runs:
         runs = runs_of(self._app())
@@ -173,7 +173,8 @@ def channels_of(app: Flask) -> Channels:
     channels: Channels | None = app.extensions.get(_CHANNELS)
     if channels is None:
         raise _not_registered(app)
-    if has_request_context() and current_request().environ.get("wsgi.multiprocess"):
+    if not channels.memory_checked and has_request_context():
+        channels.memory_checked = True
         name = "SSEFLASK_CHANNEL_LOG"
         _warn_about_memory(app, name, "channels.sqlite3", "Channels", "others don't deliver")
     return channels
@@ -188,7 +189,8 @@ def runs_of(app: Flask) -> Runs:
     runs: Runs | None = app.extensions.get(_RUNS)
     if runs is None:
         raise _not_registered(app)
-    if has_request_context() and current_request().environ.get("wsgi.multiprocess"):
+    if not runs.memory_checked and has_request_context():
+        runs.memory_checked = True
         _warn_about_memory(app, "SSEFLASK_RUN_LOG", "runs.sqlite3", "Runs", "others can't show")
     return runs
 
@@ -210,7 +212,8 @@ def _has_runs(app: Flask) -> bool:
 
 
 def _warn_about_memory(app: Flask, name: str, file: str, what: str, else_: str) -> None:
-    if store_address(app, name, file) == MEMORY:
+    several = current_request().environ.get("wsgi.multiprocess")
+    if several and store_address(app, name, file) == MEMORY:
         warn_once(
             f"{what} are in memory ({name} is :memory:), and there are several worker processes: "
             f"what one has, {else_}. Name a file, or start one worker."

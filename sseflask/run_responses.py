@@ -109,7 +109,7 @@ def cursor_of_client(given: str | None) -> tuple[str, str] | None:
     """
     if given is not None and not isinstance(given, str):
         raise ValueError(f"last_event_id must be a text or None, not {given!r:.80}")
-    cursor = requested_cursor(queried_cursor() if given is None else given)
+    cursor = requested_cursor(queried_cursor(current_request()) if given is None else given)
     return None if cursor is None or cursor[0] == EARLIEST else cursor
 
 

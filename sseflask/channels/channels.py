@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -51,10 +50,12 @@ class _Process:
         """The place behind all events so far; only those delivered here if the store is busy."""
         here = self.feed.cursor
         if self.store.shared:
-            with contextlib.suppress(StoreError):
-                # What others have stored may not have come to the feed yet.
+            # What others have stored may not have come to the feed yet.
+            try:
                 newest = self.store.position(_SHORT_PATIENCE).number
-                return Cursor(here.epoch, max(here.number, newest))
+            except StoreError:
+                return here
+            return Cursor(here.epoch, max(here.number, newest))
         return here
 
 
@@ -67,7 +68,13 @@ class Ids(list[str]):
 
 
 class Channels:
-    """Publishes and subscribes. Any thread or greenlet; nothing runs before the first use."""
+    """Publishes and subscribes. Any thread or greenlet; nothing runs before the first use.
+
+    Attributes:
+        memory_checked: whether it is known if memory would do, for the processes that there are.
+    """
+
+    memory_checked = False
 
     def __init__(self, address: Callable[[], str], limits: EventLimits) -> None:
         self._address = address

@@ -71,7 +71,10 @@ class Runs:
     Attributes:
         serves: whether this process answers requests. Only such a process goes on with the runs of
             others; to be set before the first use.
+        memory_checked: whether it is known if memory would do, for the processes that there are.
     """
+
+    memory_checked = False
 
     def __init__(
         self,

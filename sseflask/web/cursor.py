@@ -81,9 +81,13 @@ def requested_cursor(query: str | None) -> tuple[str, str] | None:
     return (query, PARAMETER) if query else None
 
 
-def queried_cursor() -> str | None:
-    """The cursor in the current request's query, in any of its spellings."""
-    request = current_request()
+def cursor_of(request: Request) -> str | None:
+    """The cursor of a request: its header's, or else its query's. An empty one counts as none."""
+    return _decode(request.environ.get(_KEY, "")) or queried_cursor(request) or None
+
+
+def queried_cursor(request: Request) -> str | None:
+    """The cursor in a request's query, in any of its spellings."""
     if not request.environ.get("QUERY_STRING"):
         return None
     return latest(
@@ -113,8 +117,8 @@ def last_event_id(*, default: Any = None, type: Callable[[str], Any] | None = No
     Raises:
         RuntimeError: there is no current request.
     """
-    found = _decode(current_request().environ.get(_KEY, "")) or queried_cursor()
-    if not found:
+    found = cursor_of(current_request())
+    if found is None:
         return default
     if type is None:
         return found
