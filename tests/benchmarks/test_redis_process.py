@@ -84,7 +84,7 @@ def test_nothing_is_lost_while_it_is_away(server: Running) -> None:
 def test_a_server_that_forgets_everything_is_found_out(server: Running) -> None:
     # The streams end, so that clients come back and are told a gap.
     sample = redis_away.measure(server, replace(AWAY, patience=10))
-    assert sample.values["lost"] > 0
+    assert sample.values.get("lost"), sample
     assert any("ended" in fault for fault in sample.faults), sample
 
 

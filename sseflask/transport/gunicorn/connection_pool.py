@@ -161,42 +161,31 @@ class ConnectionLimit:
         self.make_room()
 
 
-class _Runner(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
-    """Serves a connection, and then perhaps others: see `ConnectionPool`.
+class _ConnectionGreenlet(gevent.Greenlet):  # type: ignore[type-arg]  # not generic at run time
+    """Serves a connection, and does not record where it was spawned: always here.
 
     Attributes:
         connection: the `ClientConnection`.
-        call: the function that serves the connection, and its arguments.
         parked: whether it waits for another connection.
-        blocked: whether other greenlets have run since it began: they may know it.
+        known: whether other greenlets have run since it began.
     """
 
-    # With these it needs no dictionary. Where it was spawned is not recorded: always here.
-    __slots__ = ("_pool", "blocked", "call", "connection", "parked")
+    # With these it needs no dictionary: gevent sets `_run`.
+    __slots__ = ("_run", "connection", "known", "parked")
     spawning_stack_limit = 0
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        super().__init__()
-        self._pool = pool
-        self.call: Any = None
-        self.connection: ClientConnection | None = None
-        self.parked = self.blocked = False
+    connection: ClientConnection | None
+    parked: bool
+    known: bool
 
-    def _run(self) -> None:
-        pool = self._pool
-        while True:
-            function, arguments = self.call
-            self.call = None
-            try:
-                function(*arguments)
-            finally:
-                is_over = pool.end(self)
-            if is_over or self.blocked:
-                return
-            self.connection = None
-            self.gr_context = None  # what the last connection has left in context variables
-            self.parked = True
-            gevent.get_hub().switch()
+    def park(self) -> Any:
+        """Wait for another connection, with the arguments of which it is called."""
+        self.connection = None
+        self.gr_context = None  # what this connection has left in context variables
+        self.parked = True
+        try:
+            return gevent.get_hub().switch()
+        finally:
             self.parked = False
 
 
@@ -211,10 +200,11 @@ class ConnectionPool:
     def __init__(self, size: int) -> None:
         self.limit = ConnectionLimit(size)
         self._scheduled = 0
-        self._greenlets: set[_Runner] = set()
-        self._parked: _Runner | None = None
+        self._greenlets: set[Any] = set()
+        self._parked: tuple[Any, _ConnectionGreenlet] | None = None
         self._idle = Signal()
         self._idle.set()
+        self._at_end = self._on_end  # one method for all greenlets
         self._handing_over: set[Any] = set()
         self._on_room: dict[Callable[[], object], None] = {}
 
@@ -233,7 +223,7 @@ class ConnectionPool:
         return False
 
     def spawn(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Serve a new connection in a greenlet."""
+        """Serve a new connection in a greenlet; ``function`` may go on with `next`."""
         self.limit.add()
         self.respawn(function, *arguments)
 
@@ -241,21 +231,36 @@ class ConnectionPool:
         """Serve a connection in a greenlet that was counted before, and had none any more."""
         self._scheduled += 1
         self._idle.clear()
-        gevent.get_hub().loop.run_callback(self._begin, (function, arguments))
+        gevent.get_hub().loop.run_callback(self._begin, function, arguments)
 
-    def _begin(self, call: tuple[Callable[..., object], tuple[Any, ...]]) -> None:
+    def _begin(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """Serve a connection until it waits for something. In the hub."""
-        runner, self._parked = self._parked, None
-        if runner is None or runner.dead:
-            runner = _Runner(self)
         self._scheduled -= 1
-        self._greenlets.add(runner)
-        runner.call = call
-        runner.switch()
-        if runner.parked:
-            self._parked = runner
+        parked, self._parked = self._parked, None
+        if parked is not None and parked[0] == function and parked[1].parked:
+            greenlet = parked[1]
+            self._greenlets.add(greenlet)
+            greenlet.switch(arguments)
         else:
-            runner.blocked = True
+            greenlet = _ConnectionGreenlet(function, *arguments)
+            greenlet.parked = greenlet.known = False
+            greenlet.rawlink(self._at_end)
+            self._greenlets.add(greenlet)
+            greenlet.switch()
+        if greenlet.parked:
+            self._parked = function, greenlet
+        else:
+            greenlet.known = True
+
+    def next(self) -> Any:
+        """The calling greenlet's connection is over: wait for the arguments of another one.
+
+        Returns ``None`` if the greenlet is to end.
+        """
+        greenlet: Any = gevent.getcurrent()
+        if self._end(greenlet) or greenlet.known:
+            return None
+        return greenlet.park()
 
     def hand_over(self) -> None:
         """The calling greenlet's connection outlives it: go on to count it until `release`."""
@@ -277,15 +282,19 @@ class ConnectionPool:
         with gevent.Timeout(seconds, False):  # type: ignore[arg-type]  # documented: end the block
             while len(self):
                 gevent.killall(list(self._greenlets))
-                gevent.sleep(0)  # those that are scheduled begin
+                gevent.sleep(0)  # those that are scheduled begin, `_on_end` is called
 
-    def end(self, runner: _Runner) -> bool:
-        """A greenlet does not serve its connection any more. Returns whether that is closed."""
-        self._greenlets.discard(runner)
+    def _on_end(self, greenlet: Any) -> None:
+        if greenlet in self._greenlets:
+            self._end(greenlet)
+
+    def _end(self, greenlet: Any) -> bool:
+        """A greenlet has no connection any more. Returns whether that is closed."""
+        self._greenlets.discard(greenlet)
         if not (self._greenlets or self._scheduled):
             self._idle.set()
-        if runner in self._handing_over:
-            self._handing_over.remove(runner)
+        if greenlet in self._handing_over:
+            self._handing_over.remove(greenlet)
             return False
         self.release()
         return True

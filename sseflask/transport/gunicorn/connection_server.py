@@ -234,15 +234,22 @@ class ConnectionServer:
 
     def _handle(self, name: _ListenerName, client: Any, address: Any, unread: bytes = b"") -> None:
         keepalive = self._worker.cfg.keepalive
-        connection = ClientConnection(client, self.pool.limit, keepalive, unread, name)
         greenlet: Any = gevent.getcurrent()
-        client.connection = greenlet.connection = connection
-        try:
-            self._worker.handle(name, client, address)
-        finally:
-            connection.close()
-            # Each has the other: the request would otherwise wait for the garbage collector.
-            client.connection = None
+        while True:
+            connection = ClientConnection(client, self.pool.limit, keepalive, unread, name)
+            client.connection = greenlet.connection = connection
+            try:
+                self._worker.handle(name, client, address)
+            finally:
+                connection.close()
+                # Each has the other: the request would otherwise wait for the garbage collector.
+                client.connection = None
+            del connection, client
+            arguments = self.pool.next()
+            if arguments is None:
+                return
+            name, client, address, *rest = arguments
+            unread = rest[0] if rest else b""
 
     def _go_on(self, descriptor: int, name: _ListenerName, unread: bytes) -> None:
         """Serve the next request of a connection that has had no greenlet."""

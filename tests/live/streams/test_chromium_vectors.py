@@ -51,8 +51,9 @@ class Verdict:
 
     def stream(self, index: int, exchange: Exchange) -> None:
         if index not in self.ended:
-            exchange.answer(200, VECTORS[index].stream, "text/event-stream")
+            # Before: the browser may come back while the answer's last bytes are on their way.
             self.ended[index] = time.monotonic()
+            exchange.answer(200, VECTORS[index].stream, "text/event-stream")
             return
         self.pauses[index] = time.monotonic() - self.ended[index]
         self.last_event_ids[index] = exchange.headers.get("last-event-id", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -100,103 +101,111 @@ def test_the_limit_is_asked_for_room_first() -> None:
     assert not pool.is_full(bool)
 
 
+class Server:
+    """Hands its connections over, and goes on with others."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.pool = pool
+        self.greenlets: list[Any] = []
+        self.served: list[int] = []
+
+    def __call__(self, number: int, act: Callable[[], object] = bool) -> None:
+        while True:
+            self.greenlets.append(gevent.getcurrent())
+            act()
+            self.served.append(number)
+            arguments = self.pool.next()
+            if arguments is None:
+                return
+            number, *rest = arguments
+            act = rest[0] if rest else bool
+
+
 def test_a_greenlet_whose_connection_was_handed_over_serves_the_next() -> None:
     pool = ConnectionPool(10)
-    seen: list[Any] = []
-
-    def serve() -> None:
-        seen.append(gevent.getcurrent())
-        pool.hand_over()
-
+    serve = Server(pool)
     for number in range(3):
-        pool.spawn(serve)
-        if number:  # one after the other, and two in one turn of the loop
+        pool.spawn(serve, number, pool.hand_over)
+        if number:  # two in one turn of the loop, and then another one
             assert pool.join(SECONDS)
-    assert len(seen) == 3
-    assert len(set(seen)) == 1
-    assert pool.limit.full is False
+    assert serve.served == [0, 1, 2]
+    assert len(set(serve.greenlets)) == 1
     assert len(pool) == 0
 
 
-@pytest.mark.parametrize("why", ["ended", "failed", "blocked"])
+@pytest.mark.parametrize("why", ["ended", "failed", "blocked", "another function"])
 def test_no_other_greenlet_serves_a_second_connection(
     why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Somebody may know it, and kill it while it serves another client."""
     pool = ConnectionPool(10)
-    seen: list[Any] = []
+    servers = [Server(pool), Server(pool)]
 
-    def serve() -> None:
-        seen.append(gevent.getcurrent())
-        if why == "failed":
+    def act() -> None:
+        if why != "ended":
             pool.hand_over()
+        if why == "failed":
             raise ZeroDivisionError
         if why == "blocked":
-            pool.hand_over()
             gevent.sleep(0)
 
-    for _ in range(2):
-        pool.spawn(serve)
+    for number in range(2):
+        pool.spawn(servers[number if why == "another function" else 0], number, act)
         assert pool.join(SECONDS)
-    assert len(set(seen)) == 2
+    assert len(set(servers[0].greenlets + servers[1].greenlets)) == 2
     assert ("ZeroDivisionError" in capsys.readouterr().err) == (why == "failed")
 
 
 def test_a_connection_that_blocks_holds_no_other_up() -> None:
     pool, end = ConnectionPool(10), Signal()
-    done: list[int] = []
+    serve = Server(pool)
 
-    def serve(number: int) -> None:
-        if number == 1:
-            end.wait(SECONDS)
-        done.append(number)
+    def block() -> None:
+        end.wait(SECONDS)
         pool.hand_over()
 
     for number in range(4):
-        pool.spawn(serve, number)
+        pool.spawn(serve, number, block if number == 1 else pool.hand_over)
     gevent.sleep(0)
-    assert done == [0, 2, 3]
+    assert serve.served == [0, 2, 3]
     assert len(pool) == 1
     end.set()
     assert pool.join(SECONDS)
-    assert done == [0, 2, 3, 1]
+    assert serve.served == [0, 2, 3, 1]
 
 
 def test_a_connection_knows_nothing_of_the_one_before() -> None:
     pool = ConnectionPool(10)
+    serve = Server(pool)
     variable: ContextVar[str] = ContextVar("variable", default="")
     seen: list[Any] = []
 
-    def serve(text: str) -> None:
+    def act() -> None:
         here: Any = gevent.getcurrent()
-        seen.append((variable.get(), here.connection))
-        variable.set(text)
-        here.connection = text
+        seen.append((variable.get(), getattr(here, "connection", None)))
+        variable.set("mine")
+        here.connection = "mine"
         pool.hand_over()
 
-    for text in ("first", "second"):
-        pool.spawn(serve, text)
+    for number in range(2):
+        pool.spawn(serve, number, act)
         assert pool.join(SECONDS)
+    assert len(set(serve.greenlets)) == 1
     assert seen == [("", None), ("", None)]
 
 
 def test_a_greenlet_that_waits_for_a_connection_may_be_killed() -> None:
     pool = ConnectionPool(10)
-    seen: list[Any] = []
-
-    def serve() -> None:
-        seen.append(gevent.getcurrent())
-        pool.hand_over()
-
-    pool.spawn(serve)
+    serve = Server(pool)
+    pool.spawn(serve, 0, pool.hand_over)
     assert pool.join(SECONDS)
     gevent.sleep(0)
     with gevent.Timeout(SECONDS):
-        seen[0].kill()
-    assert seen[0].dead
-    pool.spawn(serve)
+        serve.greenlets[0].kill()
+    pool.spawn(serve, 1, pool.hand_over)
     assert pool.join(SECONDS)
-    assert len(set(seen)) == 2
+    assert serve.served == [0, 1]
+    assert len(pool) == 0
 
 
 def test_those_that_have_not_begun_are_killed_too() -> None:
