@@ -31,19 +31,19 @@ SCENARIO = replace(
     rounds=5,
     figures=(
         Figure(
-            text="connect: a subscriber at most 1.5 x the CPU of Starlette (goal 0.75)",
+            text="connect: a subscriber at most 1.1 x the CPU of Starlette (goal 0.75)",
             metric="cpu_us_per_connect",
             server="sseflask_worker",
             reference="starlette_uvicorn",
-            at_most=1.5,
+            at_most=1.1,
         ),
         Figure(
-            text="connect: a subscriber of the service at most 1.5 x the CPU of Starlette "
+            text="connect: a subscriber of the service at most 0.95 x the CPU of Starlette "
             "(goal 0.85)",
             metric="cpu_us_per_connect",
             server="sseflask_service",
             reference="starlette_uvicorn",
-            at_most=1.5,
+            at_most=0.95,
         ),
         Figure(
             text="connect: a subscriber, two workers at most 1.3 x the CPU of one (goal 1.15)",
