@@ -193,8 +193,8 @@ class ConnectionPool:
     """Counts connections, which may outlive their greenlet: gevent's own pool counts greenlets.
 
     A greenlet whose connection has been handed over serves the next one, if no other greenlet has
-    run since it began. So nobody else can know it, or kill it in place of another. Python reserves
-    and returns 16 KiB for the frames of each new greenlet: a sixth of what a subscriber costs.
+    run since it began: nobody has come to know it, who could kill it in place of another. Python
+    takes 16 KiB for the frames of each new greenlet from the system, and gives them back.
     """
 
     def __init__(self, size: int) -> None:
