@@ -10,8 +10,8 @@ VENV := .venv
 unexport PYTHONDONTWRITEBYTECODE
 # A file's tests share their servers. Those that wait longest come first, see tests/conftest.py.
 BY_FILE := --dist loadfile --no-loadscope-reorder
-# The tests that start no server.
-FAST := --numprocesses $(JOBS) --ignore=tests/live --ignore=tests/benchmarks
+# The tests that start no server; each process takes over what others have not begun.
+FAST := --numprocesses $(JOBS) --dist worksteal --ignore=tests/live --ignore=tests/benchmarks
 SOURCES := sseflask tests benchmarks examples wsgi.py
 
 .PHONY: help serve test test-fast test-lowest test-newest check bench clean

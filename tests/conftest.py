@@ -50,4 +50,5 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 # No deadline for one example: the machine that runs the suite may be busy with something else.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5000)
+hypothesis.settings.register_profile("short", deadline=None, max_examples=20)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
