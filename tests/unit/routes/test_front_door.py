@@ -8,7 +8,14 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request_started
+from flask import (
+    Flask,
+    Response,
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    request_started,
+)
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -131,6 +138,14 @@ def test_a_client_that_resumes_gets_what_it_has_missed(app: Flask) -> None:
     assert b"data: 1\n" not in answers.ours[2]
 
 
+def test_the_applications_settings_count(app: Flask) -> None:
+    app.config["SSEFLASK_HEARTBEAT"] = "never"  # refused when the stream begins
+    answers = Answers(app, "/channels/news.a", {}, "GET")
+    assert not answers.by_route
+    assert answers.ours[0] == answers.routes[0]
+    assert str(answers.ours[0]).startswith("500")
+
+
 def test_other_servers_go_to_flask(app: Flask) -> None:
     environ = EnvironBuilder("/channels/news.a").get_environ()
     body, status, _ = run_wsgi_app(app.wsgi_app, environ)
@@ -170,13 +185,16 @@ def test_flask_knows_which_hosts_are_trusted(app: Flask) -> None:
     assert answers.ours == answers.routes
 
 
-def test_who_listens_to_flasks_signals_hears_all_requests(app: Flask) -> None:
+@pytest.mark.parametrize(
+    "signal", [request_started, appcontext_pushed, appcontext_popped, appcontext_tearing_down]
+)
+def test_who_listens_to_flasks_signals_hears_all_requests(app: Flask, signal: Any) -> None:
     heard: list[str] = []
 
     def listener(_sender: Flask, **_: Any) -> None:
         heard.append("request")
 
-    with request_started.connected_to(listener):
+    with signal.connected_to(listener):
         assert Answers(app, "/channels/news.a", {}, "GET").by_route
     assert heard == ["request"] * 2
     assert not Answers(app, "/channels/news.a", {}, "GET").by_route

@@ -135,6 +135,11 @@ def test_usual_requests_are_plain(data: bytes) -> None:
     assert request.plain
 
 
+def test_what_says_the_scheme_is_left_to_gunicorn() -> None:
+    data = b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https\r\n\r\n"
+    assert not PlainRequest(config(), IterUnreader(iter([data])), CLIENT).plain
+
+
 def test_a_head_in_two_pieces_is_left_to_gunicorn() -> None:
     pieces = [b"GET /a HTTP/1.1\r\nHo", b"st: x\r\n\r\n"]
     request = PlainRequest(config(), IterUnreader(iter(pieces)), CLIENT)
