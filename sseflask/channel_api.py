@@ -111,7 +111,7 @@ class ChannelMethods:
         presented = own or since or None
         if types and presented and has_ended(presented):
             return EventSourceResponse((), status=204, headers=headers)
-        try:
+        try:  # not by the context manager, which takes eight calls for each subscriber
             subscription = self._channels(app).subscribe(
                 patterns,
                 own,

@@ -78,8 +78,7 @@ class _StreamResponse(Response):
         if environ["REQUEST_METHOD"] == "HEAD" or self.status_code in (204, 304):
             start_response(self.status, self._headers(environ))
             return ClosingIterator((), self.close)
-        headers = self._headers(environ)
-        if has_header(headers, "content-encoding"):
+        if has_header(self.headers, "content-encoding"):
             warn_once(
                 f"An event stream is encoded ({self.headers['Content-Encoding']}) before it is "
                 "sent: the encoder delays its events, and there are no heartbeats. Exclude "
@@ -89,7 +88,7 @@ class _StreamResponse(Response):
         # No closures here: a stream keeps this frame as long as it runs.
         app = self.app or flask_context.current_app()
         try:
-            stream = self._stream(app, environ, headers)
+            stream = self._stream(app, environ)
         except ValueError as error:
             self.close()
             return flask_context.error_response(app, environ, error)(environ, start_response)
@@ -130,9 +129,7 @@ class _StreamResponse(Response):
             headers = [header for header in headers if header[0].lower() != "content-type"]
         return headers
 
-    def _stream(
-        self, app: Flask | None, environ: WSGIEnvironment, headers: list[tuple[str, str]]
-    ) -> Stream:
+    def _stream(self, app: Flask | None, environ: WSGIEnvironment) -> Stream:
         config: Mapping[str, Any] = app.config if app else {}
 
         def seconds(value: float | None, key: str) -> float:
@@ -151,7 +148,7 @@ class _StreamResponse(Response):
             items=self.response,
             encode=self._encoder(app),
             status=self.status,
-            headers=headers,
+            headers=self._headers(environ),
             frames_only=self._frames_only,
             heartbeat=seconds(self._heartbeat, "SSEFLASK_HEARTBEAT"),
             first_byte=seconds(self._first_byte, "SSEFLASK_FIRST_BYTE"),

@@ -244,7 +244,7 @@ class ConnectionServer:
                 connection.close()
                 # Each has the other: the request would otherwise wait for the garbage collector.
                 client.connection = None
-            del connection, client
+            del connection, client  # nothing of them is kept while no other connection comes
             arguments = self.pool.next()
             if arguments is None:
                 return
